@@ -1,0 +1,74 @@
+"""What a bulk action is."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.decisions import Decision, Known
+from schemas.outcomes import Outcome
+from schemas.statuses import Status
+
+
+class Params(BaseModel):
+    """The parameters of an action; subclass it to take some. Unknown ones are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Edge(NamedTuple):
+    """One row of a transition table: what happens to an address in `from_status`, and why."""
+
+    from_status: Status | None
+    outcome: Outcome
+    to_status: Status | None
+    reason: str | None
+    because: str
+
+
+class Spread(NamedTuple):
+    """How an opt-out reaches the other addresses of the same person.
+
+    `to_status` is what they become, climbing as always. `beyond_chunk` says that it reaches every
+    contact that holds the address, not only those at hand. `role_reaches_selected` says that even
+    a role address, held by many contacts, reaches the selected contacts' other addresses.
+    """
+
+    to_status: Status
+    beyond_chunk: bool
+    role_reaches_selected: bool
+
+
+class BulkAction(ABC):
+    """One thing that can be done to many addresses.
+
+    The author writes `decide` for one address; storage, counts, logs, the command line and the
+    property tests pick the rest up from the attributes.
+    """
+
+    name: ClassVar[str]
+    """How the action is called in SQL, logs and requests: lower case, underscores."""
+    summary: ClassVar[str]
+    """One sentence for people."""
+    params: ClassVar[type[Params]] = Params
+    needs_evidence: ClassVar[bool] = False
+    """Whether a job needs evidence of permission (`schemas.evidence`)."""
+    urgent: ClassVar[bool] = False
+    """Whether its jobs are served before all others."""
+    refused_beside_opt_out: ClassVar[bool] = False
+    """Whether `decide` wants `Known.beside_opt_out`, which costs a look at the siblings."""
+    may_spread: ClassVar[bool] = False
+    """Whether `spread` can give anything; the other addresses of each contact are locked too."""
+    brings_contacts: ClassVar[bool] = False
+    """Whether the job creates its contacts from rows that were uploaded with it."""
+    edges: ClassVar[tuple[Edge, ...]] = ()
+    """The transition table, for the documents and tests; `decide` follows it."""
+
+    @abstractmethod
+    def decide(self, known: Known, params: Any) -> Decision:
+        """What becomes of one address. Pure, so equal facts give equal decisions."""
+
+    def spread(self, source: Status, params: Any) -> Spread | None:
+        """How an opt-out in its own right with status `source` spreads in this job, if it does."""
+        del source, params
+        return None

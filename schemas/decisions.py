@@ -1,0 +1,43 @@
+"""What a bulk action is told about an address, and what it answers."""
+
+from typing import NamedTuple
+
+from schemas.outcomes import Outcome
+from schemas.statuses import Status
+
+
+class Known(NamedTuple):
+    """All that a decision may depend on. Equal facts always lead to equal decisions.
+
+    `status` is None for an address that the job itself brings in. `spread` tells that the status
+    came from another address of the same person. `beside_opt_out` tells that an address which is
+    opted out in its own right spreads to this one; it is known only to actions that ask for it
+    (`BulkAction.refused_beside_opt_out`).
+    """
+
+    status: Status | None
+    spread: bool = False
+    beside_opt_out: bool = False
+
+
+class Decision(NamedTuple):
+    """What becomes of one address. `to_status` is set exactly when `outcome` is applied."""
+
+    outcome: Outcome
+    to_status: Status | None = None
+    reason: str | None = None
+
+
+def apply(status: Status) -> Decision:
+    """The address changes to `status`."""
+    return Decision(Outcome.APPLIED, status)
+
+
+def leave(reason: str) -> Decision:
+    """Nothing needs to change, for `reason`."""
+    return Decision(Outcome.UNCHANGED, None, reason)
+
+
+def reject(reason: str) -> Decision:
+    """The change is refused, for `reason`."""
+    return Decision(Outcome.REJECTED, None, reason)

@@ -1,0 +1,78 @@
+"""Errors, written for the person who meets them: what happened, what was kept, what to do.
+
+`exit_code` is the command line's exit status: 1 for a failure, 2 for wrong input.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class SluiceError(Exception):
+    """Root of every error that Sluice raises on purpose; its text is meant to be shown."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class WrongInput(SluiceError):
+    """The request cannot be carried out as it was given; nothing was stored."""
+
+    exit_code = 2
+
+
+class NotFound(WrongInput):
+    """A named job, account, tag, import or address does not exist in the account."""
+
+
+class Prompt(NamedTuple):
+    """A follow-up question: which field of the evidence is missing or too thin, and what to say."""
+
+    field: str
+    prompt: str
+
+
+class EvidenceMissing(WrongInput):
+    """An opt-in came without enough evidence of permission; `prompts` asks for the rest."""
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self.prompts = tuple(prompts)
+        lines = "".join(f"\n  {prompt.field}: {prompt.prompt}" for prompt in self.prompts)
+        super().__init__(
+            "The opt-in was refused and nothing was stored: its evidence of permission is"
+            f" incomplete.{lines}"
+        )
+
+
+class IdempotencyConflict(WrongInput):
+    """The idempotency key was used before, for a request that differs from this one."""
+
+
+class StateConflict(WrongInput):
+    """The job is in a state that does not allow what was asked."""
+
+
+class SettingsError(SluiceError):
+    """A setting is missing or wrong; the process cannot start."""
+
+
+class DatabaseUnreachable(SluiceError):
+    """Postgres does not answer."""
+
+
+class QueueUnreachable(SluiceError):
+    """Redis does not answer."""
+
+
+class SchemaMismatch(SluiceError):
+    """The database was migrated by a newer version, or not yet by this one."""
+
+
+class ServerStartFailed(SluiceError):
+    """An embedded server did not start."""
+
+
+class ForbiddenTransition(SluiceError):
+    """An action decided what no action may: to make an opted-out address marketable."""
+
+
+class LinksChanged(SluiceError):
+    """Contacts were linked to an address of the chunk while it waited for its locks; do it again."""
