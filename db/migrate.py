@@ -39,9 +39,7 @@ async def migrate(url: str) -> tuple[str | None, str]:
     async def connect() -> Any:
         return await asyncpg.connect(**connect_options(url, pgbouncer=True))
 
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool
-    )
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(

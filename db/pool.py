@@ -39,30 +39,37 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     return options
 
 
-async def open_pool(
+async def make_pool(
     url: str, *, size: int, pgbouncer: bool = False, application: str = "sluice"
 ) -> asyncpg.Pool:
-    """A pool of at most `size` connections, proven by one of them.
-
-    Raises DatabaseUnreachable when none can be had within a few seconds.
-    """
+    """A pool of at most `size` connections, each made when it is first needed."""
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
         options["server_settings"] = {"application_name": application}
+    return await asyncpg.create_pool(
+        min_size=0,
+        max_size=size,
+        init=_prepare,
+        # A lifetime would close connections in long idle phases only to open them again; the
+        # platform restarts every dyno daily anyway.
+        max_inactive_connection_lifetime=0,
+        **options,
+    )
+
+
+async def open_pool(
+    url: str, *, size: int, pgbouncer: bool = False, application: str = "sluice"
+) -> asyncpg.Pool:
+    """A pool as `make_pool` makes it, proven by one connection.
+
+    Raises DatabaseUnreachable when none can be had within a few seconds.
+    """
+    pool = await make_pool(url, size=size, pgbouncer=pgbouncer, application=application)
     try:
-        return await asyncio.wait_for(
-            asyncpg.create_pool(
-                min_size=1,
-                max_size=size,
-                init=_prepare,
-                # A lifetime would close connections in the middle of long idle phases only to
-                # open them again; the platform restarts every dyno daily anyway.
-                max_inactive_connection_lifetime=0,
-                **options,
-            ),
-            timeout=CONNECT_SECONDS * 2,
-        )
+        async with asyncio.timeout(CONNECT_SECONDS * 2), pool.acquire():
+            return pool
     except UNREACHABLE as error:
+        pool.terminate()
         raise DatabaseUnreachable(unreachable_text(url, error)) from error
 
 

@@ -29,3 +29,6 @@ class Settings(BaseSettings):
     measure_seconds: float = Field(10.0, gt=0)
     pool_size: int | None = None
     pgbouncer: bool = False
+
+    def require_urls(self) -> None:
+        """Raise SettingsError unless both URLs are set."""

@@ -167,7 +167,9 @@ def _malformed(answers: Mapping[str, Any]) -> list[Prompt]:
 
 
 def _misdated(answers: Mapping[str, Any], today: date) -> list[Prompt]:
-    days = {name: _DATE.validate_python(answers[name]) for name in _DATES if _is_date(answers, name)}
+    days = {
+        name: _DATE.validate_python(answers[name]) for name in _DATES if _is_date(answers, name)
+    }
     prompts = [
         Prompt(name, f"{day} is in the future; give a day up to {today}.")
         for name, day in days.items()

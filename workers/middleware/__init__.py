@@ -1,0 +1,1 @@
+"""One concern, one file. The order in which they stand is explained in `workers.app`."""

@@ -258,6 +258,14 @@ end $$;
 create trigger results_are_kept before update or delete or truncate on results
     for each statement execute function refuse_rewriting_history();
 
+-- When the fleet was last swept and measured, so that many processes do it as often as one.
+create table sweeps (
+    one boolean primary key default true check (one),
+    swept_at timestamptz not null default '-infinity',
+    measured_at timestamptz not null default '-infinity'
+);
+insert into sweeps default values;
+
 create view rejections as
 select r.job_id, r.contact_id, r.field, r.address_id, a.address, r.reason, r.from_status,
        r.decided_at, case when r.reason = 'internal_error' then c.error end as error

@@ -1,0 +1,89 @@
+"""Opt in: give permission to addresses that lack it, and to no others.
+
+"Only emails that are in the Non-Marketable status will be opted in through the mass action.
+Email addresses that have been opted out either by the recipient or by a user cannot be opted
+back in" (seeds 000, 001, 002; the same rule in 004).
+"""
+
+from actions.bulk_action import BulkAction, Edge, Params
+from schemas.decisions import Decision, Known, reject
+from schemas.outcomes import Outcome, Reason
+from schemas.statuses import Status
+
+_TARGET = Status.SINGLE_OPT_IN
+
+
+def _unchanged(status: Status, because: str) -> Edge:
+    return Edge(status, Outcome.UNCHANGED, None, Reason.ALREADY_MARKETABLE, because)
+
+
+def _rejected(status: Status, reason: Reason, because: str) -> Edge:
+    return Edge(status, Outcome.REJECTED, None, reason, because)
+
+
+OPT_IN_EDGES = (
+    Edge(
+        Status.NON_MARKETABLE,
+        Outcome.APPLIED,
+        _TARGET,
+        None,
+        "the evidence of permission is what it lacked",
+    ),
+    _unchanged(Status.SINGLE_OPT_IN, "it has permission already"),
+    _unchanged(Status.DOUBLE_OPT_IN, "it has a stronger permission already"),
+    _unchanged(Status.CONFIRMED, "it has a stronger permission already"),
+    _unchanged(Status.UNENGAGED_MARKETABLE, "it has permission, and a new one says nothing new"),
+    _rejected(
+        Status.UNENGAGED_NON_MARKETABLE,
+        Reason.UNENGAGED,
+        "only its owner's engagement can bring it back",
+    ),
+    _rejected(Status.LOCKDOWN, Reason.LOCKED_DOWN, "the lock-down has to be lifted first"),
+    _rejected(Status.BOUNCE, Reason.BOUNCED, "mail to it bounced too often"),
+    _rejected(Status.HARD_BOUNCE, Reason.HARD_BOUNCED, "mail to it failed for good"),
+    _rejected(Status.INVALID, Reason.INVALID_ADDRESS, "no mail can reach it"),
+    _rejected(Status.DEACTIVATED, Reason.DEACTIVATED_MAILBOX, "nobody reads the mailbox"),
+    _rejected(Status.SYSTEM, Reason.SYSTEM_SUPPRESSED, "the system suppresses it"),
+    _rejected(
+        Status.ADMIN, Reason.OPTED_OUT_BY_ACCOUNT, "an opt-out by a user is never reopened in bulk"
+    ),
+    _rejected(
+        Status.MANUAL,
+        Reason.OPTED_OUT_BY_RECIPIENT,
+        "an opt-out by its owner is never reopened in bulk",
+    ),
+    _rejected(
+        Status.LIST_UNSUBSCRIBE,
+        Reason.OPTED_OUT_BY_RECIPIENT,
+        "an opt-out by its owner is never reopened in bulk",
+    ),
+    _rejected(Status.FEEDBACK, Reason.COMPLAINED, "its owner complained to the mailbox provider"),
+    _rejected(Status.SPAM, Reason.COMPLAINED, "its owner reported spam"),
+)
+
+_DECISIONS = {
+    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason) for edge in OPT_IN_EDGES
+}
+
+
+def decide_opt_in(known: Known) -> Decision:
+    """The opt-in table, with the rule that an opt-out spreading to the address refuses it."""
+    decision = _DECISIONS[known.status]
+    if decision.outcome is Outcome.APPLIED and known.beside_opt_out:
+        return reject(Reason.SIBLING_OPTED_OUT)
+    return decision
+
+
+class OptIn(BulkAction):
+    """Makes non-marketable addresses single opt-in, given evidence of permission."""
+
+    name = "opt_in"
+    summary = "Opt addresses in, with evidence of permission."
+    needs_evidence = True
+    refused_beside_opt_out = True
+    edges = OPT_IN_EDGES
+
+    def decide(self, known: Known, params: Params) -> Decision:
+        """See `OPT_IN_EDGES`."""
+        del params
+        return decide_opt_in(known)

@@ -1,0 +1,69 @@
+"""Opt out: suppress addresses, and the other addresses of the same people.
+
+Suppression only climbs, so that neither order nor repetition matters. That an opt-out of one
+address has to reach the others is what the script of seed 003 was written for.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from actions.bulk_action import BulkAction, Edge, Params, Spread
+from schemas.decisions import Decision, Known, apply, leave
+from schemas.outcomes import Outcome, Reason
+from schemas.statuses import FACTS, Status, rank_of
+
+
+class OptOutParams(Params):
+    """`kind` is whose act it was: a user of the account (`admin`), or the recipient's own."""
+
+    kind: Literal[
+        Status.ADMIN, Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM
+    ] = Field(
+        Status.ADMIN,
+        description="whose act it was: admin (a user of the account), or the recipient's own:"
+        " manual, list_unsubscribe, feedback or spam",
+    )
+    note: str | None = Field(
+        None, max_length=2000, description="why; kept with the job for whoever asks later"
+    )
+
+
+def _edge(status: Status) -> Edge:
+    if FACTS[status].rank < FACTS[Status.ADMIN].rank:
+        return Edge(status, Outcome.APPLIED, Status.ADMIN, None, "an opt-out suppresses it more")
+    return Edge(
+        status,
+        Outcome.UNCHANGED,
+        None,
+        Reason.ALREADY_OPTED_OUT,
+        "it is opted out at least as strongly in its own right; the spread happens all the same",
+    )
+
+
+class OptOut(BulkAction):
+    """Opts addresses out in their own right, and spreads to the people's other addresses."""
+
+    name = "opt_out"
+    summary = "Opt addresses out, and with them the other addresses of the same people."
+    params = OptOutParams
+    urgent = True
+    may_spread = True
+    edges = tuple(_edge(status) for status in Status)
+
+    def decide(self, known: Known, params: OptOutParams) -> Decision:
+        """Applied where it climbs: over any lower status, and over an opt-out that spread."""
+        present = -1 if known.status is None else rank_of(Status(known.status), spread=known.spread)
+        if FACTS[params.kind].rank > present:
+            return apply(params.kind)
+        return leave(Reason.ALREADY_OPTED_OUT)
+
+    def spread(self, source: Status, params: OptOutParams) -> Spread:
+        """To `admin` by a bulk job, to `manual` by a recipient's own act."""
+        del source
+        by_user = params.kind is Status.ADMIN
+        return Spread(
+            to_status=Status.ADMIN if by_user else Status.MANUAL,
+            beyond_chunk=True,
+            role_reaches_selected=by_user,
+        )

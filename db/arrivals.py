@@ -1,0 +1,66 @@
+"""How the uploaded rows of an import become contacts."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from db.queries import load
+
+_sql = load("arrivals")
+
+
+async def arrive(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    contact_ids: Sequence[int],
+    first_status: str,
+    tag: str | None,
+) -> frozenset[int]:
+    """Make the contacts, addresses and links of a chunk; gives the addresses that are new.
+
+    The known addresses among them are locked afterwards.
+    """
+    rows = {"job_id": job_id, "contact_ids": contact_ids}
+    await _sql.make_contacts(connection, account_id=account_id, **rows)
+    repeats = [tuple(row) async for row in _sql.count_repeats(connection, **rows)]
+    new = await _sql.make_addresses(
+        connection, account_id=account_id, status=first_status, **rows
+    )
+    await _sql.count_holders(
+        connection,
+        account_id=account_id,
+        counted_keys=[key for key, _ in repeats],
+        counted_contacts=[contacts for _, contacts in repeats],
+        **rows,
+    )
+    await _sql.make_links(connection, account_id=account_id, **rows)
+    await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows)
+    await _sql.drop_rows(connection, **rows)
+    return frozenset(new)
+
+
+async def make_tags(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, tag: str | None
+) -> None:
+    """Make the tags that the import brings."""
+    await _sql.make_tags(connection, account_id=account_id, job_id=job_id, tag=tag)
+
+
+async def refuse(
+    connection: asyncpg.Connection, *, job_id: int, contact_id: int, detail: str
+) -> list[int]:
+    """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
+    fields: list[int] = await _sql.fields_of_row(
+        connection, job_id=job_id, contact_id=contact_id
+    )
+    await _sql.refuse_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
+    await _sql.drop_rows(connection, job_id=job_id, contact_ids=[contact_id])
+    return fields
+
+
+async def refused_rows(connection: asyncpg.Connection, job_id: int) -> int:
+    """How many rows of the import were refused."""
+    count: int = await _sql.refused_rows(connection, job_id=job_id)
+    return count

@@ -1,0 +1,276 @@
+"""One chunk's transaction: claim it, read what is known under locks, write what was decided."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+
+_sql = load("chunks")
+
+RESULT_COLUMNS = (
+    "job_id",
+    "chunk_no",
+    "decided_at",
+    "contact_id",
+    "field",
+    "address_id",
+    "outcome",
+    "reason",
+    "from_status",
+    "to_status",
+    "cause",
+    "source_address_id",
+)
+
+
+class ClaimedChunk(NamedTuple):
+    """A chunk that this transaction holds; `attempts` were made before."""
+
+    chunk_no: int
+    contact_ids: list[int]
+    attempts: int
+
+
+class LockedAddresses(NamedTuple):
+    """Addresses under lock, as columns of one order, and when the last lock was had."""
+
+    ids: list[int]
+    statuses: list[str]
+    sources: list[int | None]
+    job_ids: list[int | None]
+    holders: list[int]
+    decided_at: datetime
+
+
+class ChunkCounts(NamedTuple):
+    """How many of a chunk's pairs ended how; `reasons` by "outcome:reason"."""
+
+    applied: int
+    unchanged: int
+    rejected: int
+    empty: int
+    propagated: int
+    reasons: dict[str, int]
+
+
+async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
+    """Keep pause and cancel waiting until the transaction ends, so that their answer is exact."""
+    await _sql.hold_job(connection, job_id=job_id)
+
+
+async def claim(connection: asyncpg.Connection, job_id: int) -> ClaimedChunk | None:
+    """The next free chunk of a running job, held until the transaction ends."""
+    row = await _sql.claim_chunk(connection, job_id=job_id)
+    return ClaimedChunk(*row) if row else None
+
+
+async def count_attempt(connection: asyncpg.Connection, job_id: int) -> None:
+    """Count an attempt at the next free chunk before it is made."""
+    await _sql.count_attempt(connection, job_id=job_id)
+
+
+async def links_of_contacts(
+    connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
+) -> Iterable[tuple[int, int, int]]:
+    """(contact, field, address) of the contacts, in order of contact and field."""
+    row = await _sql.links_of_contacts(
+        connection, account_id=account_id, contact_ids=contact_ids
+    )
+    return zip(*row, strict=True)
+
+
+async def existing_contacts(
+    connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
+) -> list[int]:
+    """Those of the ids that are contacts of the account."""
+    found: list[int] = await _sql.existing_contacts(
+        connection, account_id=account_id, contact_ids=contact_ids
+    )
+    return found
+
+
+async def neighbours(
+    connection: asyncpg.Connection,
+    account_id: int,
+    address_ids: Sequence[int],
+    shared_address_limit: int,
+) -> list[tuple[int, int, int, int]]:
+    """(source, contact, field, address): whom shared addresses stand beside, on any contact."""
+    rows = _sql.neighbours(
+        connection,
+        account_id=account_id,
+        address_ids=address_ids,
+        shared_address_limit=shared_address_limit,
+    )
+    return [tuple(row) async for row in rows]
+
+
+async def lock_addresses(
+    connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
+) -> LockedAddresses:
+    """Lock the addresses, in id order, and read them as they are then."""
+    row = await _sql.lock_addresses(connection, account_id=account_id, address_ids=address_ids)
+    return LockedAddresses(*row)
+
+
+async def spreading_among(
+    connection: asyncpg.Connection,
+    account_id: int,
+    address_ids: Sequence[int],
+    own_right_statuses: Sequence[str],
+    shared_address_limit: int,
+) -> list[int]:
+    """Those of the addresses whose own opt-out spreads."""
+    found: list[int] = await _sql.spreading_among(
+        connection,
+        account_id=account_id,
+        address_ids=address_ids,
+        own_right_statuses=own_right_statuses,
+        shared_address_limit=shared_address_limit,
+    )
+    return found
+
+
+async def beside_opt_out(
+    connection: asyncpg.Connection,
+    account_id: int,
+    job_id: int,
+    address_ids: Sequence[int],
+    own_right_statuses: Sequence[str],
+    shared_address_limit: int,
+) -> list[int]:
+    """Those of the addresses that stand beside one whose own opt-out spreads."""
+    found: list[int] = await _sql.beside_opt_out(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        address_ids=address_ids,
+        own_right_statuses=own_right_statuses,
+        shared_address_limit=shared_address_limit,
+    )
+    return found
+
+
+async def decided_before(
+    connection: asyncpg.Connection, job_id: int, address_ids: Sequence[int]
+) -> list[tuple[int, str, str | None, str | None]]:
+    """(address, outcome, to_status, reason) of this job's direct decisions so far."""
+    rows = _sql.decided_before(connection, job_id=job_id, address_ids=address_ids)
+    return [tuple(row) async for row in rows]
+
+
+async def change_addresses(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    decided_at: datetime,
+    changes: Mapping[int, tuple[Any, Any, int | None]],
+) -> None:
+    """Give the addresses their new status: id to (from_status, to_status, source address)."""
+    if not changes:
+        return
+    from_statuses, to_statuses, sources = zip(*changes.values(), strict=True)
+    await _sql.change_addresses(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        decided_at=decided_at,
+        address_ids=list(changes),
+        from_statuses=from_statuses,
+        to_statuses=to_statuses,
+        source_ids=sources,
+    )
+
+
+async def write_results(
+    connection: asyncpg.Connection,
+    *,
+    job_id: int,
+    chunk_no: int,
+    decided_at: datetime,
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Append result rows (the columns from `contact_id` on) by COPY."""
+    if rows:
+        common = (job_id, chunk_no, decided_at)
+        await connection.copy_records_to_table(
+            "results", records=[common + row for row in rows], columns=RESULT_COLUMNS
+        )
+
+
+async def write_refusals(
+    connection: asyncpg.Connection,
+    *,
+    job_id: int,
+    chunk_no: int,
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Append result rows of a contact that could not be done, timed by the database."""
+    if rows:
+        columns = [name for name in RESULT_COLUMNS if name != "decided_at"]
+        await connection.copy_records_to_table(
+            "results", records=[(job_id, chunk_no, *row) for row in rows], columns=columns
+        )
+
+
+async def finish(
+    connection: asyncpg.Connection,
+    *,
+    job_id: int,
+    chunk_no: int,
+    counts: ChunkCounts,
+    attempts: int,
+    worker: str,
+    duration_ms: int,
+    error: str | None = None,
+) -> None:
+    """Mark the chunk done. The database refuses counts that do not add up to its pairs."""
+    await _sql.finish_chunk(
+        connection,
+        job_id=job_id,
+        chunk_no=chunk_no,
+        attempts=attempts,
+        worker=worker,
+        duration_ms=duration_ms,
+        error=error,
+        **counts._asdict(),
+    )
+
+
+async def lock_failed(
+    connection: asyncpg.Connection, job_id: int, chunk_no: int
+) -> ClaimedChunk | None:
+    """Hold a chunk that failed; None when someone else holds or has done it meanwhile."""
+    row = await _sql.lock_chunk(connection, job_id=job_id, chunk_no=chunk_no)
+    return ClaimedChunk(chunk_no, *row) if row else None
+
+
+async def postpone(
+    connection: asyncpg.Connection,
+    *,
+    job_id: int,
+    chunk_no: int,
+    attempts: int,
+    error: str,
+    delay_seconds: float,
+) -> None:
+    """Keep the chunk pending for a later attempt."""
+    await _sql.postpone_chunk(
+        connection,
+        job_id=job_id,
+        chunk_no=chunk_no,
+        attempts=attempts,
+        error=error,
+        delay_seconds=delay_seconds,
+    )
+
+
+async def split(connection: asyncpg.Connection, job_id: int, chunk_no: int, error: str) -> None:
+    """Replace the chunk by its two halves, each with no attempt made yet."""
+    # Halves are numbered after the last chunk; two splits at once must not draw one number.
+    await _sql.lock_numbering(connection, job_id=job_id)
+    await _sql.split_chunk(connection, job_id=job_id, chunk_no=chunk_no, error=error)

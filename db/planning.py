@@ -1,0 +1,77 @@
+"""Freezing a job's selection into chunks."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+
+_sql = load("planning")
+
+
+class JobToPlan(NamedTuple):
+    """A job that waits for its plan."""
+
+    id: int
+    account_id: int
+    action: str
+    state: str
+    fields: list[int]
+    params: dict[str, Any]
+    selection: dict[str, Any]
+    correlation_id: str
+
+
+class Plan(NamedTuple):
+    """What was frozen; `state` is the job's state from now on."""
+
+    state: str
+    selected: int
+    chunks: int
+
+
+async def take(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
+    """The job, if it waits for its plan and nobody else is planning it."""
+    if not await _sql.try_plan(connection, job_id=job_id):
+        return None
+    row = await _sql.job_to_plan(connection, job_id=job_id)
+    return JobToPlan(*row) if row else None
+
+
+async def freeze_import(
+    connection: asyncpg.Connection, *, job_id: int, fields: int, chunk_size: int
+) -> None:
+    """Chunks of the contacts that the uploaded rows will become, and what repeats among them."""
+    await _sql.freeze_import(connection, job_id=job_id, fields=fields, chunk_size=chunk_size)
+    await _sql.note_repeats(connection, job_id=job_id)
+
+
+async def freeze_selection(
+    connection: asyncpg.Connection,
+    *,
+    job: JobToPlan,
+    listed: bool,
+    tag: str | None,
+    import_job: int | None,
+    statuses: Sequence[str] | None,
+    chunk_size: int,
+) -> None:
+    """Chunks of the contacts that meet every condition; `listed` takes the job's own ids."""
+    await _sql.freeze_selection(
+        connection,
+        job_id=job.id,
+        account_id=job.account_id,
+        fields=job.fields,
+        listed=listed,
+        tag=tag,
+        import_job=import_job,
+        statuses=statuses,
+        chunk_size=chunk_size,
+    )
+
+
+async def close(connection: asyncpg.Connection, job_id: int) -> Plan | None:
+    """Let the plan stand; None when the job was cancelled meanwhile."""
+    row = await _sql.close_plan(connection, job_id=job_id)
+    return Plan(*row) if row else None

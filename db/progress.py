@@ -1,0 +1,166 @@
+"""A job's life between plan and end, and the lanes by which workers come to it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+
+_sql = load("progress")
+
+
+class JobToWork(NamedTuple):
+    """What a worker needs to know of a job; only `state` and the times ever change."""
+
+    id: int
+    account_id: int
+    action: str
+    state: str
+    fields: list[int]
+    params: dict[str, Any]
+    correlation_id: str
+    planned_at: datetime | None
+    started_at: datetime | None
+
+
+class JobTotals(NamedTuple):
+    """What became of a completed job's pairs, and its age in seconds."""
+
+    selected: int
+    applied: int
+    unchanged: int
+    rejected: int
+    empty: int
+    propagated: int
+    seconds: float
+
+
+class TakenLane(NamedTuple):
+    """A lane that this worker has now; `silent_rings` were needed until someone came."""
+
+    hop: int
+    silent_rings: int
+
+
+class RungLane(NamedTuple):
+    """A lane to send a message for; it counts while the lane stands at `hop`."""
+
+    lane: int
+    hop: int
+
+
+class QueueLoad(NamedTuple):
+    """What waits in one queue; `oldest_seconds` is the age of the oldest runnable chunk."""
+
+    queue: str
+    pending_chunks: int
+    oldest_seconds: float
+    running_jobs: int
+
+
+async def job_to_work(connection: asyncpg.Connection, job_id: int) -> JobToWork | None:
+    """The job, or None."""
+    row = await _sql.job_to_work(connection, job_id=job_id)
+    return JobToWork(*row) if row else None
+
+
+async def note_start(connection: asyncpg.Connection, job_id: int) -> bool:
+    """Whether this is the first that works on the job."""
+    return bool(await _sql.note_start(connection, job_id=job_id))
+
+
+async def refresh_counts(connection: asyncpg.Connection, job_id: int) -> None:
+    """Bring the counts of the job's row up to its chunks'."""
+    await _sql.refresh_counts(connection, job_id=job_id)
+
+
+async def complete(connection: asyncpg.Connection, job_id: int) -> JobTotals | None:
+    """End the job if nothing is left to do.
+
+    Raises asyncpg.CheckViolationError when its counts do not add up.
+    """
+    row = await _sql.complete_job(connection, job_id=job_id)
+    return JobTotals(*row) if row else None
+
+
+async def fail(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
+    """End the job as failed; whether it had not ended before."""
+    return await _sql.fail_job(connection, job_id=job_id, error=error) is not None
+
+
+async def open_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> list[RungLane]:
+    """Make or wake the job's lanes."""
+    return [
+        RungLane(*row) async for row in _sql.open_lanes(connection, job_id=job_id, lanes=lanes)
+    ]
+
+
+async def take_lane(
+    connection: asyncpg.Connection, job_id: int, lane: int, hop: int, worker: str
+) -> TakenLane | None:
+    """Come to work on a lane; None when the message was one of an earlier ring."""
+    row = await _sql.take_lane(connection, job_id=job_id, lane=lane, hop=hop, worker=worker)
+    return TakenLane(*row) if row else None
+
+
+async def leave_lane(
+    connection: asyncpg.Connection,
+    job_id: int,
+    lane: int,
+    hop: int,
+    state: Literal["rung", "idle"],
+) -> int | None:
+    """Leave a lane; the hop to ring it with, or None when someone else has it by now."""
+    hop_after: int | None = await _sql.leave_lane(
+        connection, job_id=job_id, lane=lane, hop=hop, state=state
+    )
+    return hop_after
+
+
+async def try_sweep(connection: asyncpg.Connection, every_seconds: float) -> bool:
+    """Whether it is this process's turn to sweep."""
+    return bool(await _sql.try_sweep(connection, every_seconds=every_seconds))
+
+
+async def try_measure(connection: asyncpg.Connection, every_seconds: float) -> bool:
+    """Whether it is this process's turn to measure."""
+    return bool(await _sql.try_measure(connection, every_seconds=every_seconds))
+
+
+async def silent_plans(
+    connection: asyncpg.Connection, silence_seconds: float
+) -> list[tuple[int, str]]:
+    """(job, action) of those that wait for a plan and must be rung again."""
+    rows = _sql.silent_plans(connection, silence_seconds=silence_seconds)
+    return [tuple(row) async for row in rows]
+
+
+async def running_jobs(connection: asyncpg.Connection) -> list[tuple[int, str, str]]:
+    """(job, action, correlation id) of the running jobs."""
+    return [tuple(row) async for row in _sql.running_jobs(connection)]
+
+
+async def unattended_chunks(connection: asyncpg.Connection, job_id: int, most: int) -> int:
+    """How many lanes the job could use now that nobody works in."""
+    count: int = await _sql.unattended_chunks(connection, job_id=job_id, most=most)
+    return count
+
+
+async def ring_silent_lanes(
+    connection: asyncpg.Connection, job_id: int, *, most: int, silence_seconds: float
+) -> list[tuple[RungLane, int]]:
+    """The lanes to ring again, each with how often it was rung in vain."""
+    rows = _sql.ring_silent_lanes(
+        connection, job_id=job_id, most=most, silence_seconds=silence_seconds
+    )
+    return [(RungLane(row[0], row[1]), row[2]) async for row in rows]
+
+
+async def measure(
+    connection: asyncpg.Connection, urgent_actions: Sequence[str]
+) -> list[QueueLoad]:
+    """What waits in each queue."""
+    rows = _sql.measure(connection, urgent_actions=urgent_actions)
+    return [QueueLoad(*row) async for row in rows]

@@ -1,0 +1,180 @@
+-- The statements of one chunk's transaction, in the order in which they run.
+
+-- name: hold_job$
+-- Wait for, and then keep out, whoever pauses or cancels the job: their lock is the exclusive one.
+select pg_advisory_xact_lock_shared(7741, hashint8(:job_id));
+
+-- name: claim_chunk^
+-- The next chunk that nobody works on, if the job is running. The row lock is the lease.
+select c.chunk_no, c.contact_ids, c.attempts
+from job_chunks c
+where c.job_id = :job_id
+  and c.state = 'pending'
+  and c.runnable_at <= clock_timestamp()
+  and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+order by c.chunk_no
+limit 1
+for update of c skip locked;
+
+-- name: count_attempt^
+-- Count an attempt before it is made, so that one which kills its process is counted too.
+update job_chunks
+set attempts = attempts + 1
+where job_id = :job_id and chunk_no = (
+    select c.chunk_no
+    from job_chunks c
+    where c.job_id = :job_id and c.state = 'pending' and c.runnable_at <= clock_timestamp()
+    order by c.chunk_no
+    limit 1
+    for update skip locked
+)
+returning chunk_no, attempts;
+
+-- name: links_of_contacts^
+-- Which addresses the contacts hold, in all fields, as three arrays of one order.
+select
+    coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
+    coalesce(array_agg(field order by contact_id, field), '{}') as fields,
+    coalesce(array_agg(address_id order by contact_id, field), '{}') as address_ids
+from contact_emails
+where account_id = :account_id and contact_id = any(:contact_ids::bigint[]);
+
+-- name: existing_contacts$
+-- Which of the ids are contacts of the account.
+select coalesce(array_agg(id), '{}')
+from contacts
+where account_id = :account_id and id = any(:contact_ids::bigint[]);
+
+-- name: neighbours
+-- For shared addresses that are no role addresses: the other addresses of all who hold them.
+select y.id as source_id, o.contact_id, o.field, o.address_id
+from email_addresses y
+join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
+join contact_emails o
+    on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
+where y.account_id = :account_id
+  and y.id = any(:address_ids::bigint[])
+  and y.holders between 2 and :shared_address_limit;
+
+-- name: lock_addresses^
+-- Lock the addresses in id order, the one order that all transactions use, and tell what they
+-- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
+with locked as materialized (
+    select id, status, propagated_from, status_job_id, holders
+    from email_addresses
+    where account_id = :account_id and id = any(:address_ids::bigint[])
+    order by id
+    for no key update
+)
+select
+    coalesce(array_agg(id), '{}') as ids,
+    coalesce(array_agg(status), '{}') as statuses,
+    coalesce(array_agg(propagated_from), '{}') as sources,
+    coalesce(array_agg(status_job_id), '{}') as job_ids,
+    coalesce(array_agg(holders), '{}') as holders,
+    clock_timestamp() as decided_at
+from locked;
+
+-- name: spreading_among$
+-- Which of the addresses are opted out in their own right and are no role addresses.
+select coalesce(array_agg(id), '{}')
+from email_addresses
+where account_id = :account_id
+  and id = any(:address_ids::bigint[])
+  and status = any(:own_right_statuses::email_status[])
+  and propagated_from is null
+  and holders <= :shared_address_limit;
+
+-- name: beside_opt_out$
+-- Which of the addresses stand, on any contact, beside one whose opt-out spreads. Contacts that
+-- the job itself brings in do not count.
+select coalesce(array_agg(distinct x.address_id), '{}')
+from contact_emails x
+join contact_emails s
+    on s.account_id = x.account_id and s.contact_id = x.contact_id and s.address_id <> x.address_id
+join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
+join contacts c on c.account_id = x.account_id and c.id = x.contact_id
+where x.account_id = :account_id
+  and x.address_id = any(:address_ids::bigint[])
+  and y.status = any(:own_right_statuses::email_status[])
+  and y.propagated_from is null
+  and y.holders <= :shared_address_limit
+  and c.import_job_id is distinct from :job_id;
+
+-- name: decided_before
+-- The direct decisions that this job has taken on the addresses.
+select distinct on (address_id) address_id, outcome, to_status, reason
+from results
+where address_id = any(:address_ids::bigint[]) and job_id = :job_id and cause = 'direct'
+order by address_id, (outcome = 'applied') desc;
+
+-- name: change_addresses!
+-- Give each address its new status and say where it came from.
+update email_addresses a
+set status = c.to_status,
+    previous_status = c.from_status,
+    propagated_from = c.source_id,
+    status_job_id = :job_id,
+    status_changed_at = :decided_at
+from unnest(
+    :address_ids::bigint[],
+    :from_statuses::email_status[],
+    :to_statuses::email_status[],
+    :source_ids::bigint[]
+) as c (id, from_status, to_status, source_id)
+where a.account_id = :account_id and a.id = any(:address_ids::bigint[]) and a.id = c.id;
+
+-- name: finish_chunk!
+-- Mark the chunk done, with its exact counts.
+update job_chunks
+set state = 'done',
+    applied = :applied,
+    unchanged = :unchanged,
+    rejected = :rejected,
+    empty = :empty,
+    propagated = :propagated,
+    reasons = :reasons,
+    attempts = :attempts,
+    error = :error,
+    worker = :worker,
+    duration_ms = :duration_ms,
+    finished_at = clock_timestamp()
+where job_id = :job_id and chunk_no = :chunk_no;
+
+-- name: lock_chunk^
+-- Hold a chunk that failed, if it is still pending and nobody works on it.
+select contact_ids, attempts
+from job_chunks
+where job_id = :job_id and chunk_no = :chunk_no and state = 'pending'
+for update skip locked;
+
+-- name: postpone_chunk!
+-- Count the attempt and try again after a while.
+update job_chunks
+set attempts = :attempts,
+    error = :error,
+    runnable_at = clock_timestamp() + make_interval(secs => :delay_seconds)
+where job_id = :job_id and chunk_no = :chunk_no;
+
+-- name: lock_numbering$
+-- One at a time numbers new chunks of a job.
+select pg_advisory_xact_lock(7744, hashint8(:job_id));
+
+-- name: split_chunk!
+-- Replace a chunk by its two halves.
+with numbered as (
+    select coalesce(max(chunk_no), 0) as last from job_chunks where job_id = :job_id
+), whole as (
+    update job_chunks
+    set state = 'split', error = :error, finished_at = clock_timestamp()
+    where job_id = :job_id and chunk_no = :chunk_no
+    returning contact_ids, pairs / cardinality(contact_ids) as fields
+)
+insert into job_chunks (job_id, chunk_no, contact_ids, pairs)
+select :job_id, numbered.last + half.no, half.ids, cardinality(half.ids) * whole.fields
+from whole
+cross join numbered
+cross join lateral (values
+    (1, whole.contact_ids[1 : (cardinality(whole.contact_ids) / 2)]),
+    (2, whole.contact_ids[(cardinality(whole.contact_ids) / 2) + 1 : (cardinality(whole.contact_ids))])
+) as half (no, ids);

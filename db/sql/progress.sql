@@ -1,0 +1,166 @@
+-- A job's life between its plan and its end, and the lanes by which workers come to it.
+
+-- name: job_to_work^
+-- What a worker needs to know of a job.
+select id, account_id, action, state, fields, params, correlation_id, planned_at, started_at
+from jobs
+where id = :job_id;
+
+-- name: note_start$
+-- The moment when the first worker came; nothing if one had come before.
+update jobs set started_at = clock_timestamp()
+where id = :job_id and started_at is null
+returning true;
+
+-- name: refresh_counts!
+-- Bring the job's counts up to what its chunks say.
+update jobs j
+set applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
+    propagated = c.propagated
+from (
+    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
+           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
+           coalesce(sum(propagated), 0) as propagated
+    from job_chunks where job_id = :job_id and state = 'done'
+) c
+where j.id = :job_id and j.state in ('running', 'paused');
+
+-- name: complete_job^
+-- End the job when no chunk is left. The database refuses this unless the counts add up.
+update jobs j
+set state = 'completed', finished_at = clock_timestamp(),
+    applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
+    propagated = c.propagated
+from (
+    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
+           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
+           coalesce(sum(propagated), 0) as propagated
+    from job_chunks where job_id = :job_id and state = 'done'
+) c
+where j.id = :job_id
+  and j.state = 'running'
+  and not exists (
+      select from job_chunks p where p.job_id = :job_id and p.state = 'pending'
+  )
+returning j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
+          extract(epoch from j.finished_at - j.created_at)::float8 as seconds;
+
+-- name: fail_job^
+-- End the job because it cannot be done; what was done stays.
+update jobs
+set state = 'failed', finished_at = clock_timestamp(), error = :error
+where id = :job_id and state in ('planning', 'running')
+returning id;
+
+-- name: open_lanes
+-- Make the job's lanes, no more than it has chunks, or wake those it has; gives the hop that
+-- counts from now on.
+insert into job_lanes (job_id, lane)
+select :job_id, generate_series(0, least(
+    :lanes::int,
+    greatest(1, (select count(*) from job_chunks where job_id = :job_id and state = 'pending'))
+) - 1)
+on conflict (job_id, lane) do update
+set hop = job_lanes.hop + 1, state = 'rung', touched_at = clock_timestamp(), silent_rings = 0
+returning lane, hop;
+
+-- name: take_lane^
+-- Come to work on a lane. Nothing when the message is one of an earlier ring.
+update job_lanes l
+set hop = l.hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings = 0,
+    worker = :worker
+from (
+    select lane, silent_rings from job_lanes
+    where job_id = :job_id and lane = :lane and hop = :hop
+    for update
+) before
+where l.job_id = :job_id and l.lane = before.lane
+returning l.hop, before.silent_rings;
+
+-- name: leave_lane$
+-- Leave a lane, to be rung again (`rung`) or not (`idle`); nothing when someone else has it.
+update job_lanes
+set hop = hop + 1, state = :state, touched_at = clock_timestamp()
+where job_id = :job_id and lane = :lane and hop = :hop
+returning hop;
+
+-- name: try_sweep$
+-- Whether it is this process's turn to sweep: one at a time, and not more often than needed.
+update sweeps set swept_at = clock_timestamp()
+where swept_at < clock_timestamp() - make_interval(secs => :every_seconds)
+  and pg_try_advisory_xact_lock(7743, 0)
+returning true;
+
+-- name: try_measure$
+-- Whether it is this process's turn to measure.
+update sweeps set measured_at = clock_timestamp()
+where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
+returning true;
+
+-- name: silent_plans
+-- Jobs that wait to be planned and of which nothing was heard for a while; the wait doubles.
+insert into job_lanes (job_id, lane)
+select j.id, 0 from jobs j
+where j.state = 'planning'
+  and j.created_at < clock_timestamp() - make_interval(secs => :silence_seconds)
+on conflict (job_id, lane) do update
+set touched_at = clock_timestamp(),
+    silent_rings = least(job_lanes.silent_rings + 1, 100),
+    hop = job_lanes.hop + 1
+where job_lanes.touched_at
+    < clock_timestamp() - make_interval(secs => :silence_seconds * 2 ^ least(job_lanes.silent_rings, 6))
+returning job_id, (select action from jobs where id = job_id) as action;
+
+-- name: running_jobs
+-- The jobs that should be making progress.
+select id, action, correlation_id from jobs where state = 'running' order by id;
+
+-- name: unattended_chunks$
+-- How many runnable chunks nobody works on, up to `most`; one where only the end is missing.
+select case
+    when exists (select from job_chunks where job_id = :job_id and state = 'pending') then (
+        select count(*) from (
+            select from job_chunks
+            where job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
+            order by chunk_no
+            limit :most
+            for update skip locked
+        ) free
+    )
+    else 1
+end;
+
+-- name: ring_silent_lanes
+-- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
+-- which doubles with each ring that nobody answers.
+update job_lanes l
+set hop = l.hop + 1, state = 'rung', touched_at = clock_timestamp(),
+    silent_rings = least(l.silent_rings + 1, 100)
+from (
+    select lane from job_lanes
+    where job_id = :job_id
+      and touched_at < clock_timestamp() - make_interval(secs => case
+          when state = 'idle' then 0.5
+          else :silence_seconds * 2 ^ least(silent_rings, 6)
+      end)
+    order by lane
+    limit :most
+    for update skip locked
+) silent
+where l.job_id = :job_id and l.lane = silent.lane
+returning l.lane, l.hop, l.silent_rings;
+
+-- name: measure
+-- Per queue: what waits, for how long, and how many jobs are at work.
+select
+    q.queue,
+    count(c.*) as pending_chunks,
+    coalesce(extract(epoch from clock_timestamp() - min(c.runnable_at)
+        filter (where c.runnable_at <= clock_timestamp())), 0)::float8 as oldest_seconds,
+    count(distinct j.id) as running_jobs
+from (values ('opt_outs', true), ('bulk', false)) as q (queue, urgent)
+left join jobs j
+    on j.state in ('planning', 'running') and (j.action = any(:urgent_actions::text[])) = q.urgent
+left join job_chunks c on c.job_id = j.id and c.state = 'pending'
+group by q.queue
+order by q.queue;

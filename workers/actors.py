@@ -1,0 +1,58 @@
+"""The actors: thin, each a message's way to the coroutine that does the work."""
+
+from collections.abc import Awaitable, Callable
+
+import dramatiq
+
+from db.failures import NOT_THE_WORKS_FAULT
+from runtime import events, logs
+from workers import slices
+from workers.context import WorkerContext
+from workers.outages import Outages
+from workers.queues import (
+    ADVANCE,
+    ADVANCE_URGENT,
+    BULK,
+    OPT_OUTS,
+    START,
+    START_URGENT,
+    STARTS,
+)
+
+log = logs.get()
+
+# What one process has fetched is served in this order; between processes the queues are apart.
+_PRIORITY = {OPT_OUTS: 0, STARTS: 10, BULK: 20}
+
+
+def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Outages) -> None:
+    """Declare every actor on the broker."""
+
+    async def start(job_id: int) -> None:
+        await _guarded(outages, context.name, lambda: slices.start(context, job_id))
+
+    async def advance(job_id: int, lane: int, hop: int) -> None:
+        await _guarded(outages, context.name, lambda: slices.advance(context, job_id, lane, hop))
+
+    for function, name, queue in (
+        (start, START, STARTS),
+        (start, START_URGENT, OPT_OUTS),
+        (advance, ADVANCE, BULK),
+        (advance, ADVANCE_URGENT, OPT_OUTS),
+    ):
+        dramatiq.actor(
+            actor_name=name, queue_name=queue, priority=_PRIORITY[queue], broker=broker
+        )(function)
+
+
+async def _guarded(
+    outages: Outages, worker: str, work: Callable[[], Awaitable[None]]
+) -> None:
+    """A message is never tried again by the queue: the sweeper rings when something is left."""
+    try:
+        await work()
+        outages.database_answers()
+    except NOT_THE_WORKS_FAULT as error:
+        outages.database_fails(error)
+    except Exception as error:  # noqa: BLE001 - logged whole; the sweeper rings again
+        log.error(events.WORKER_FAILED, worker=worker, error=type(error).__name__, exc_info=error)

@@ -1,0 +1,39 @@
+"""The composition root of a worker process: `dramatiq workers.app` finds `broker` here."""
+
+import os
+import socket
+
+import dramatiq
+
+from runtime import logs
+from runtime.settings import Settings
+from workers.actors import declare_actors
+from workers.broker import make_broker, make_client_broker
+from workers.context import WorkerContext
+from workers.doorbell import Doorbell
+from workers.middleware.database import Database
+from workers.middleware.event_loop import EventLoop
+from workers.middleware.housekeeping import Housekeeping
+from workers.middleware.shutdown import Shutdown
+from workers.outages import Outages
+
+settings = Settings()
+logs.configure(settings)
+
+_name = f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
+context = WorkerContext(settings, Doorbell(make_client_broker(settings)), _name)
+outages = Outages(_name)
+
+# The order matters: `before_*` hooks run down this list, `after_*` hooks run up. The pool needs
+# the loop and closes before it stops; the periodic tasks need the pool.
+broker = make_broker(
+    settings,
+    [
+        EventLoop(),
+        Database(context),
+        Housekeeping(context, outages),
+        Shutdown(context),
+    ],
+)
+declare_actors(broker, context, outages)
+dramatiq.set_broker(broker)

@@ -1,0 +1,260 @@
+"""Reading what the decisions of a chunk depend on, under the locks that keep it true."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import starmap
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from actions.bulk_action import BulkAction
+from actions.chunk_decisions import Address, ChunkFacts, Link
+from db import arrivals, chunks
+from db.chunks import ClaimedChunk, LockedAddresses
+from db.progress import JobToWork
+from schemas.decisions import Decision, Known
+from schemas.errors import LinksChanged
+from schemas.outcomes import Outcome
+from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+
+OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
+
+
+class Gathered(NamedTuple):
+    """The facts, when they were true, and the addresses that the chunk brought in."""
+
+    facts: ChunkFacts
+    decided_at: datetime
+    new: frozenset[int]
+
+
+async def gather(
+    connection: asyncpg.Connection,
+    *,
+    job: JobToWork,
+    action: BulkAction,
+    params: Any,
+    chunk: ClaimedChunk,
+    shared_address_limit: int,
+) -> Gathered:
+    """Lock and read everything that the chunk touches.
+
+    Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
+    for its locks; the transaction is then to be rolled back and begun again.
+    """
+    reader = _Reader(connection, job, action, params, shared_address_limit)
+    return await reader.gather(chunk)
+
+
+class _Reader(NamedTuple):
+    connection: asyncpg.Connection
+    job: JobToWork
+    action: BulkAction
+    params: Any
+    limit: int
+
+    async def gather(self, chunk: ClaimedChunk) -> Gathered:
+        new = await self._arrive(chunk)
+        links = list(
+            starmap(
+                Link,
+                await chunks.links_of_contacts(
+                    self.connection, self.job.account_id, chunk.contact_ids
+                ),
+            )
+        )
+        selected = frozenset(self.job.fields)
+        direct = {link.address_id for link in links if link.field in selected}
+        to_lock = {link.address_id for link in links} if self.action.may_spread else direct
+        neighbours: dict[int, list[Link]] = {}
+        if self._reaches_beyond():
+            neighbours = await self._neighbours(direct)
+            to_lock = to_lock.union(
+                link.address_id for around in neighbours.values() for link in around
+            )
+        locked = await chunks.lock_addresses(
+            self.connection, self.job.account_id, sorted(to_lock)
+        )
+        addresses = _by_id(locked, new)
+        if self._reaches_beyond():
+            neighbours = await self._neighbours_again(direct, addresses)
+        facts = ChunkFacts(
+            job_id=self.job.id,
+            fields=selected,
+            shared_address_limit=self.limit,
+            links=links,
+            addresses=addresses,
+            missing=await self._missing(chunk, links),
+            beside_opt_out=await self._beside_opt_out(links, direct, addresses),
+            neighbours=neighbours,
+            decided_before=await self._decided_before(direct, addresses),
+        )
+        return Gathered(facts, locked.decided_at, new)
+
+    async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
+        if not self.action.brings_contacts:
+            return frozenset()
+        first = self.action.decide(Known(status=None), self.params).to_status
+        assert first is not None
+        return await arrivals.arrive(
+            self.connection,
+            account_id=self.job.account_id,
+            job_id=self.job.id,
+            contact_ids=chunk.contact_ids,
+            first_status=first,
+            tag=self.job.params.get("tag"),
+        )
+
+    def _reaches_beyond(self) -> bool:
+        if not self.action.may_spread:
+            return False
+        spreads = (self.action.spread(status, self.params) for status in OWN_RIGHT)
+        return any(spread is not None and spread.beyond_chunk for spread in spreads)
+
+    async def _neighbours(self, address_ids: Iterable[int]) -> dict[int, list[Link]]:
+        around: dict[int, list[Link]] = {}
+        rows = await chunks.neighbours(
+            self.connection, self.job.account_id, sorted(address_ids), self.limit
+        )
+        for source, *link in rows:
+            around.setdefault(source, []).append(Link(*link))
+        return around
+
+    async def _neighbours_again(
+        self, direct: set[int], addresses: dict[int, Address]
+    ) -> dict[int, list[Link]]:
+        """The neighbours as they are now that nobody can link to the locked addresses any more."""
+        shared = [id_ for id_ in direct if 1 < addresses[id_].holders <= self.limit]
+        if not shared:
+            return {}
+        neighbours = await self._neighbours(shared)
+        for around in neighbours.values():
+            if any(link.address_id not in addresses for link in around):
+                raise LinksChanged("contacts were linked to an address of the chunk meanwhile")
+        return neighbours
+
+    async def _missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
+        without_address = set(chunk.contact_ids).difference(link.contact_id for link in links)
+        if not without_address or self.action.brings_contacts:
+            return []
+        existing = await chunks.existing_contacts(
+            self.connection, self.job.account_id, sorted(without_address)
+        )
+        return sorted(without_address.difference(existing))
+
+    async def _beside_opt_out(
+        self, links: list[Link], direct: set[int], addresses: dict[int, Address]
+    ) -> frozenset[int]:
+        """The addresses, of those for which it matters, that an opt-out spreads to.
+
+        An address on one contact can only stand beside that contact's other addresses, most of
+        which are at hand; only the shared ones need a look at other contacts.
+        """
+        if not self.action.refused_beside_opt_out:
+            return frozenset()
+        candidates = self._that_mind(direct, addresses)
+        if not candidates:
+            return frozenset()
+        beside: set[int] = set()
+        if not self.action.brings_contacts:
+            spreading = await self._spreading(links, addresses)
+            if spreading:
+                beside = _beside(links, spreading)
+        shared = [id_ for id_ in candidates if addresses[id_].holders > 1]
+        if shared:
+            beside.update(
+                await chunks.beside_opt_out(
+                    self.connection,
+                    self.job.account_id,
+                    self.job.id,
+                    shared,
+                    OWN_RIGHT,
+                    self.limit,
+                )
+            )
+        return frozenset(beside)
+
+    def _that_mind(self, direct: set[int], addresses: dict[int, Address]) -> list[int]:
+        """Those whose decision an opt-out beside them would change."""
+        minds: dict[tuple[Status | None, bool], bool] = {}
+        found = []
+        for id_ in direct:
+            address = addresses[id_]
+            key = (address.status, address.propagated_from is not None)
+            if key not in minds:
+                alone = self.action.decide(Known(*key), self.params)
+                beside = self.action.decide(Known(*key, beside_opt_out=True), self.params)
+                minds[key] = alone != beside
+            if minds[key] and address.status is not None:
+                found.append(id_)
+        return found
+
+    async def _spreading(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
+        """The addresses of the chunk's contacts whose own opt-out spreads."""
+        spreading = {
+            id_
+            for id_, address in addresses.items()
+            if address.propagated_from is None
+            and address.status in OWN_RIGHT
+            and address.holders <= self.limit
+        }
+        not_read = {link.address_id for link in links}.difference(addresses)
+        if not_read:
+            spreading.update(
+                await chunks.spreading_among(
+                    self.connection,
+                    self.job.account_id,
+                    sorted(not_read),
+                    OWN_RIGHT,
+                    self.limit,
+                )
+            )
+        return spreading
+
+    async def _decided_before(
+        self, direct: set[int], addresses: dict[int, Address]
+    ) -> dict[int, Decision]:
+        """What this job decided on addresses that its own spreading has changed since."""
+        if not self.action.brings_contacts:
+            return {}
+        changed = [
+            id_
+            for id_ in direct
+            if addresses[id_].status_job_id == self.job.id
+            and addresses[id_].propagated_from is not None
+        ]
+        if not changed:
+            return {}
+        return {
+            id_: Decision(Outcome(outcome), Status(to_status) if to_status else None, reason)
+            for id_, outcome, to_status, reason in await chunks.decided_before(
+                self.connection, self.job.id, changed
+            )
+        }
+
+
+def _beside(links: list[Link], spreading: set[int]) -> set[int]:
+    """The addresses that stand beside a spreading one on a contact of the chunk."""
+    spreading_on: dict[int, set[int]] = {}
+    for link in links:
+        if link.address_id in spreading:
+            spreading_on.setdefault(link.contact_id, set()).add(link.address_id)
+    return {
+        link.address_id
+        for link in links
+        if spreading_on.get(link.contact_id, set()) - {link.address_id}
+    }
+
+
+def _by_id(locked: LockedAddresses, new: frozenset[int]) -> dict[int, Address]:
+    columns: Iterable[tuple[Any, ...]] = zip(
+        locked.ids,
+        locked.statuses,
+        locked.sources,
+        locked.job_ids,
+        locked.holders,
+        strict=True,
+    )
+    return {
+        row[0]: Address(None, *row[2:]) if row[0] in new else Address(*row[1:]) for row in columns
+    }

@@ -1,0 +1,147 @@
+"""One chunk, one transaction: claim, lock, decide, write, done. Or nothing of it."""
+
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from actions.bulk_action import BulkAction
+from actions.chunk_decisions import ChunkDecisions, decide_chunk
+from db import chunks
+from db.chunks import ChunkCounts, ClaimedChunk
+from db.progress import JobToWork
+from schemas.errors import LinksChanged, SluiceError
+from schemas.outcomes import Cause
+from workers.chunk_facts import Gathered, gather
+from workers.setbacks import ATTEMPTS
+
+
+class ChunkDone(NamedTuple):
+    """A chunk that was committed."""
+
+    chunk_no: int
+    counts: ChunkCounts
+    attempts: int
+    duration_ms: int
+
+
+class ChunkFailed(SluiceError):
+    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error."""
+
+    def __init__(self, chunk: ClaimedChunk) -> None:
+        super().__init__(f"chunk {chunk.chunk_no} failed and was rolled back")
+        self.chunk = chunk
+
+
+class WorkersLost(SluiceError):
+    """The chunk seems to end the processes that work on it."""
+
+
+class ChunkRunner(NamedTuple):
+    """Works chunks of one job."""
+
+    job: JobToWork
+    action: BulkAction
+    params: Any
+    shared_address_limit: int
+    worker: str
+
+    async def run_next(self, connection: asyncpg.Connection) -> ChunkDone | None:
+        """Work the next free chunk; None when there is none for now.
+
+        Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
+        the connection fails: whether the commit was done is then to be seen in the chunk's row.
+        """
+        while True:
+            try:
+                async with connection.transaction():
+                    await chunks.hold_job(connection, self.job.id)
+                    chunk = await chunks.claim(connection, self.job.id)
+                    return await self._run(connection, chunk) if chunk else None
+            except LinksChanged:
+                continue
+
+    async def _run(self, connection: asyncpg.Connection, chunk: ClaimedChunk) -> ChunkDone:
+        began = time.perf_counter()
+        try:
+            if chunk.attempts > ATTEMPTS:
+                raise WorkersLost(
+                    f"{chunk.attempts} workers were lost while they worked on this chunk"
+                )
+            gathered = await gather(
+                connection,
+                job=self.job,
+                action=self.action,
+                params=self.params,
+                chunk=chunk,
+                shared_address_limit=self.shared_address_limit,
+            )
+            decided = decide_chunk(self.action, self.params, gathered.facts)
+            counts = count(chunk, len(self.job.fields), decided)
+            await self._write(connection, chunk, gathered, decided)
+            duration_ms = round((time.perf_counter() - began) * 1000)
+            await chunks.finish(
+                connection,
+                job_id=self.job.id,
+                chunk_no=chunk.chunk_no,
+                counts=counts,
+                attempts=chunk.attempts,
+                worker=self.worker,
+                duration_ms=duration_ms,
+            )
+        except LinksChanged:
+            raise
+        except Exception as error:
+            raise ChunkFailed(chunk) from error
+        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+
+    async def _write(
+        self,
+        connection: asyncpg.Connection,
+        chunk: ClaimedChunk,
+        gathered: Gathered,
+        decided: ChunkDecisions,
+    ) -> None:
+        await chunks.change_addresses(
+            connection,
+            account_id=self.job.account_id,
+            job_id=self.job.id,
+            decided_at=gathered.decided_at,
+            changes={
+                id_: change
+                for id_, change in decided.changes.items()
+                # A new address was stored with its first status.
+                if id_ not in gathered.new or change.propagated_from is not None
+            },
+        )
+        await chunks.write_results(
+            connection,
+            job_id=self.job.id,
+            chunk_no=chunk.chunk_no,
+            decided_at=gathered.decided_at,
+            rows=decided.rows,
+        )
+
+
+def count(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
+    """The chunk's counts. Pairs without a row are empty: the contact has no address there."""
+    ended = Counter((row.cause, row.outcome, row.reason) for row in decided.rows)
+    by_outcome: Counter[str] = Counter()
+    reasons = {}
+    propagated = 0
+    for (cause, outcome, reason), rows in ended.items():
+        if cause is Cause.PROPAGATED:
+            propagated += rows
+            continue
+        by_outcome[outcome] += rows
+        if reason is not None:
+            reasons[f"{outcome}:{reason}"] = rows
+    return ChunkCounts(
+        applied=by_outcome["applied"],
+        unchanged=by_outcome["unchanged"],
+        rejected=by_outcome["rejected"],
+        empty=len(chunk.contact_ids) * fields - by_outcome.total(),
+        propagated=propagated,
+        reasons=reasons,
+    )

@@ -1,0 +1,31 @@
+"""What a worker process has at hand while it runs. Opened by middleware, used by actors."""
+
+import threading
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from runtime.settings import Settings
+from workers.doorbell import Doorbell
+
+
+@dataclass(slots=True)
+class WorkerContext:
+    """One per worker process. `name` is dyno and process; `stopping` is set by the first SIGTERM."""
+
+    settings: Settings
+    doorbell: Doorbell
+    name: str
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _pool: asyncpg.Pool | None = None
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """The process's connections; only while the worker runs."""
+        if self._pool is None:
+            raise RuntimeError("the worker has no pool before its boot and after its shutdown")
+        return self._pool
+
+    def use_pool(self, pool: asyncpg.Pool | None) -> None:
+        """Called by the middleware that opens and closes the pool."""
+        self._pool = pool

@@ -1,0 +1,52 @@
+"""Ending in time when the platform asks."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+from dramatiq.middleware import Middleware
+
+from runtime import events, logs
+from workers.context import WorkerContext
+
+log = logs.get()
+
+
+class Shutdown(Middleware):
+    """Takes the first SIGTERM, and no other.
+
+    A platform signals every process, and dramatiq's master forwards what it gets, so that each
+    worker sees the signal twice. dramatiq takes the second as the wish to die at once, in the
+    middle of whatever the threads do; here the first one lets every slice end after its chunk.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+
+    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Put a handler before dramatiq's own. Runs in the process's main thread."""
+        del broker, worker
+        theirs = signal.getsignal(signal.SIGTERM)
+
+        def once(signum: int, frame: FrameType | None) -> None:
+            if self._context.stopping.is_set():
+                return
+            self._context.stopping.set()
+            if callable(theirs):
+                theirs(signum, frame)
+
+        signal.signal(signal.SIGTERM, once)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, once)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Say that the worker is there."""
+        del broker
+        log.info(
+            events.WORKER_STARTED, worker=self._context.name, threads=worker.worker_threads
+        )
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Say that the worker ended as it should."""
+        del broker, worker
+        log.info(events.WORKER_STOPPED, worker=self._context.name)

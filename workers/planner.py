@@ -1,0 +1,71 @@
+"""Freezing a job's selection into chunks, so that its total is known and nothing joins later."""
+
+import asyncpg
+
+from actions.registry import action_named
+from db import arrivals, planning, progress
+from db.planning import JobToPlan, Plan
+from runtime import events, logs
+
+log = logs.get()
+
+
+async def plan(
+    connection: asyncpg.Connection, job_id: int, *, chunk_size: int, lanes: int
+) -> Plan | None:
+    """Plan the job in one transaction; None when it needs no plan, or someone else is at it.
+
+    The lanes are made with the plan, so that the sweeper finds a job whose planner was lost.
+    """
+    try:
+        async with connection.transaction():
+            job = await planning.take(connection, job_id)
+            if job is None:
+                return None
+            await _freeze(connection, job, chunk_size)
+            frozen = await planning.close(connection, job.id)
+            if frozen is None:
+                raise _CancelledMeanwhile
+            await progress.open_lanes(connection, job.id, lanes)
+    except _CancelledMeanwhile:
+        return None
+    log.info(
+        events.JOB_PLANNED,
+        job=job.id,
+        account=job.account_id,
+        action=job.action,
+        selected=frozen.selected,
+        chunks=frozen.chunks,
+    )
+    return frozen
+
+
+class _CancelledMeanwhile(Exception):  # noqa: N818 - not an error: it rolls the plan back
+    """The job was cancelled while it was being planned: no chunk of it may stay."""
+
+
+async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
+    if not action_named(job.action).brings_contacts:
+        await _freeze_selection(connection, job, chunk_size)
+        return
+    await arrivals.make_tags(
+        connection, account_id=job.account_id, job_id=job.id, tag=job.params.get("tag")
+    )
+    await planning.freeze_import(
+        connection, job_id=job.id, fields=len(job.fields), chunk_size=chunk_size
+    )
+
+
+async def _freeze_selection(
+    connection: asyncpg.Connection, job: JobToPlan, chunk_size: int
+) -> None:
+    selection = job.selection
+    await planning.freeze_selection(
+        connection,
+        job=job,
+        listed=selection.get("contacts") is not None,
+        tag=selection.get("tag"),
+        import_job=selection.get("import_job"),
+        statuses=selection.get("statuses") or None,
+        chunk_size=chunk_size,
+    )

@@ -1,0 +1,142 @@
+"""What happens to a chunk that failed: again later, then in halves, at last one contact refused.
+
+Attempts are counted in Postgres, in a transaction of their own, after the chunk's own was rolled
+back. What is not the chunk's fault (`db.failures`) is not counted.
+"""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from actions.chunk_decisions import Row
+from db import arrivals, chunks
+from db.chunks import ChunkCounts, ClaimedChunk
+from db.progress import JobToWork
+from runtime import events, logs
+from schemas.outcomes import Cause, Outcome, Reason
+
+log = logs.get()
+
+ATTEMPTS = 3
+"""How often a chunk is tried before it is split."""
+
+FIRST_DELAY_SECONDS = 1.0
+"""How long a failed chunk waits for its second attempt; each further wait is four times as long."""
+
+MAX_ERROR_TEXT = 2000
+
+
+def delay_before(attempt: int) -> float:
+    """Seconds to wait before the attempt that follows `attempt` failed ones."""
+    return FIRST_DELAY_SECONDS * 4.0 ** (attempt - 1)
+
+
+class Setbacks(NamedTuple):
+    """Deals with the failed chunks of one job."""
+
+    job: JobToWork
+    brings_contacts: bool
+    worker: str
+
+    async def take(
+        self, connection: asyncpg.Connection, failed: ClaimedChunk, error: BaseException
+    ) -> ChunkCounts | None:
+        """Postpone, split or refuse; gives the counts when a contact was refused at last."""
+        text = describe(error)
+        async with connection.transaction():
+            await chunks.hold_job(connection, self.job.id)
+            chunk = await chunks.lock_failed(connection, self.job.id, failed.chunk_no)
+            if chunk is None:
+                return None
+            attempts = max(failed.attempts + 1, chunk.attempts)
+            log.warning(
+                events.CHUNK_FAILED,
+                job=self.job.id,
+                chunk=chunk.chunk_no,
+                attempt=attempts,
+                error=type(error).__name__,
+                worker=self.worker,
+            )
+            if attempts < ATTEMPTS:
+                await chunks.postpone(
+                    connection,
+                    job_id=self.job.id,
+                    chunk_no=chunk.chunk_no,
+                    attempts=attempts,
+                    error=text,
+                    delay_seconds=delay_before(attempts),
+                )
+                return None
+            if len(chunk.contact_ids) > 1:
+                await chunks.split(connection, self.job.id, chunk.chunk_no, text)
+                log.warning(
+                    events.CHUNK_SPLIT,
+                    job=self.job.id,
+                    chunk=chunk.chunk_no,
+                    contacts=len(chunk.contact_ids),
+                )
+                return None
+            return await self._refuse(connection, chunk, attempts, text)
+
+    async def _refuse(
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, attempts: int, text: str
+    ) -> ChunkCounts:
+        """The one contact that cannot be done: its addresses are rejected, the job goes on."""
+        (contact_id,) = chunk.contact_ids
+        addresses = await self._addresses(connection, contact_id, text)
+        counts = ChunkCounts(
+            applied=0,
+            unchanged=0,
+            rejected=len(addresses),
+            empty=len(self.job.fields) - len(addresses),
+            propagated=0,
+            reasons={f"{Outcome.REJECTED}:{Reason.INTERNAL_ERROR}": len(addresses)},
+        )
+        await chunks.write_refusals(
+            connection,
+            job_id=self.job.id,
+            chunk_no=chunk.chunk_no,
+            rows=[
+                Row(
+                    contact_id,
+                    field,
+                    address_id,
+                    Outcome.REJECTED,
+                    Reason.INTERNAL_ERROR,
+                    None,
+                    None,
+                    Cause.DIRECT,
+                    None,
+                )
+                for field, address_id in sorted(addresses.items())
+            ],
+        )
+        await chunks.finish(
+            connection,
+            job_id=self.job.id,
+            chunk_no=chunk.chunk_no,
+            counts=counts,
+            attempts=attempts,
+            worker=self.worker,
+            duration_ms=0,
+            error=text,
+        )
+        return counts
+
+    async def _addresses(
+        self, connection: asyncpg.Connection, contact_id: int, text: str
+    ) -> dict[int, int | None]:
+        """The selected fields in which the contact has, or would have had, an address."""
+        if self.brings_contacts:
+            fields = await arrivals.refuse(
+                connection, job_id=self.job.id, contact_id=contact_id, detail=text
+            )
+            return dict.fromkeys(fields)
+        links = await chunks.links_of_contacts(connection, self.job.account_id, [contact_id])
+        return {field: address for _, field, address in links if field in self.job.fields}
+
+
+def describe(error: BaseException) -> str:
+    """The error as kept with the chunk, for the person who has to find its cause."""
+    text = f"{type(error).__name__}: {error}".replace("\x00", "\\0")
+    return text[:MAX_ERROR_TEXT]

@@ -1,0 +1,218 @@
+"""A time slice of work on one lane of a job: chunk after chunk for about a second."""
+
+import time
+from typing import NamedTuple
+
+import asyncpg
+
+from actions.registry import action_named, all_actions
+from db import arrivals, chunks, progress
+from db.chunks import ChunkCounts
+from db.failures import NOT_THE_WORKS_FAULT
+from db.progress import JobToWork
+from runtime import events, logs
+from schemas.errors import SluiceError
+from schemas.outcomes import JobState
+from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
+from workers.context import WorkerContext
+from workers.planner import plan
+from workers.setbacks import ATTEMPTS, Setbacks
+
+log = logs.get()
+
+
+async def start(context: WorkerContext, job_id: int) -> None:
+    """Plan the job if need be, wake its lanes, and work a first slice at once.
+
+    The first slice comes with the planning, so that a small job is done before it ever stands
+    in the queue behind large ones.
+    """
+    async with context.pool.acquire() as connection:
+        job = await progress.job_to_work(connection, job_id)
+        if job is None or not _understood(job) or not await _plan(context, connection, job):
+            return
+        lanes = await progress.open_lanes(connection, job_id, context.settings.job_lanes)
+    first, *others = lanes
+    for lane in others:
+        await context.doorbell.ring_lane(job_id, job.action, lane.lane, lane.hop)
+    await advance(context, job_id, first.lane, first.hop)
+
+
+async def _plan(
+    context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
+) -> bool:
+    """Whether the job can be worked now."""
+    with logs.bound(correlation_id=job.correlation_id):
+        if job.state == JobState.PLANNING:
+            try:
+                planned = await plan(
+                    connection,
+                    job.id,
+                    chunk_size=context.settings.chunk_size,
+                    lanes=context.settings.job_lanes,
+                )
+            except NOT_THE_WORKS_FAULT:
+                raise
+            except Exception as error:
+                await _fail(connection, job, error)
+                raise
+            return planned is not None and planned.state == JobState.RUNNING
+        return job.state == JobState.RUNNING
+
+
+async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
+    """Work a slice of the job, unless the message was one of an earlier ring."""
+    async with context.pool.acquire() as connection:
+        taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
+        if taken is None:
+            return
+        job = await progress.job_to_work(connection, job_id)
+        if job is None or not _understood(job):
+            return
+        with logs.bound(correlation_id=job.correlation_id):
+            work = _Slice(context, connection, job)
+            # Whoever had the lane before may have been killed by what it was working on.
+            more = await work.run(careful=taken.silent_rings > 0)
+            hop_after = await progress.leave_lane(
+                connection, job_id, lane, taken.hop, "rung" if more else "idle"
+            )
+    if more and hop_after is not None:
+        await context.doorbell.ring_lane(job_id, job.action, lane, hop_after)
+
+
+def _understood(job: JobToWork) -> bool:
+    """Whether this version knows the action. While a newer version is being deployed it may not;
+    the job then waits for a worker that does."""
+    if job.action in all_actions():
+        return True
+    log.warning(events.JOB_NOT_UNDERSTOOD, job=job.id, account=job.account_id, action=job.action)
+    return False
+
+
+class _Slice(NamedTuple):
+    context: WorkerContext
+    connection: asyncpg.Connection
+    job: JobToWork
+
+    async def run(self, *, careful: bool) -> bool:
+        """Work until the time is over; whether there is more to do."""
+        if self.job.state != JobState.RUNNING:
+            return False
+        if await progress.note_start(self.connection, self.job.id):
+            log.info(
+                events.JOB_STARTED,
+                job=self.job.id,
+                account=self.job.account_id,
+                action=self.job.action,
+            )
+        runner = self._runner()
+        ends = time.monotonic() + self.context.settings.slice_seconds
+        more = True
+        while more and time.monotonic() < ends and not self.context.stopping.is_set():
+            if careful:
+                await chunks.count_attempt(self.connection, self.job.id)
+            more = await self._work(runner)
+        if more:
+            await progress.refresh_counts(self.connection, self.job.id)
+        else:
+            await self._complete()
+        return more
+
+    def _runner(self) -> ChunkRunner:
+        action = action_named(self.job.action)
+        return ChunkRunner(
+            job=self.job,
+            action=action,
+            params=action.params.model_validate(self.job.params),
+            shared_address_limit=self.context.settings.shared_address_limit,
+            worker=self.context.name,
+        )
+
+    async def _work(self, runner: ChunkRunner) -> bool:
+        """Work one chunk; whether there was one."""
+        try:
+            done = await runner.run_next(self.connection)
+        except ChunkFailed as failed:
+            error = failed.__cause__
+            assert error is not None
+            if isinstance(error, NOT_THE_WORKS_FAULT):
+                log.warning(
+                    events.CHUNK_INTERRUPTED,
+                    job=self.job.id,
+                    chunk=failed.chunk.chunk_no,
+                    error=type(error).__name__,
+                    worker=self.context.name,
+                )
+                if self.connection.is_closed():
+                    raise error from None
+                return True
+            setbacks = Setbacks(self.job, runner.action.brings_contacts, self.context.name)
+            refused = await setbacks.take(self.connection, failed.chunk, error)
+            if refused:
+                self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0))
+            return True
+        if done is None:
+            return False
+        self._log_chunk(done)
+        return True
+
+    def _log_chunk(self, done: ChunkDone) -> None:
+        counts: ChunkCounts = done.counts
+        log.info(
+            events.CHUNK_PROCESSED,
+            job=self.job.id,
+            account=self.job.account_id,
+            action=self.job.action,
+            chunk=done.chunk_no,
+            applied=counts.applied,
+            unchanged=counts.unchanged,
+            rejected={
+                key.partition(":")[2]: rows
+                for key, rows in counts.reasons.items()
+                if key.startswith("rejected:")
+            },
+            empty=counts.empty,
+            propagated=counts.propagated,
+            duration_ms=done.duration_ms,
+            attempt=done.attempts + 1,
+            worker=self.context.name,
+        )
+
+    async def _complete(self) -> None:
+        """End the job if this was the last of it."""
+        try:
+            totals = await progress.complete(self.connection, self.job.id)
+        except NOT_THE_WORKS_FAULT:
+            raise
+        except Exception as error:  # noqa: BLE001 - the database refused the counts
+            await _fail(self.connection, self.job, error)
+            return
+        if totals is None:
+            return
+        log.info(
+            events.JOB_COMPLETED,
+            job=self.job.id,
+            account=self.job.account_id,
+            action=self.job.action,
+            **totals._asdict(),
+        )
+        if action_named(self.job.action).brings_contacts:
+            log.info(
+                events.IMPORT_COMPLETED,
+                job=self.job.id,
+                account=self.job.account_id,
+                contacts=totals.selected // len(self.job.fields),
+                refused=await arrivals.refused_rows(self.connection, self.job.id),
+            )
+
+
+async def _fail(connection: asyncpg.Connection, job: JobToWork, error: BaseException) -> None:
+    text = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
+    if await progress.fail(connection, job.id, text):
+        log.error(
+            events.JOB_FAILED,
+            job=job.id,
+            account=job.account_id,
+            action=job.action,
+            error=type(error).__name__,
+        )

@@ -1,0 +1,77 @@
+"""Finding work that nobody comes to, and ringing for it; and measuring what waits.
+
+Any worker process may do it, one at a time. It never depends on Redis having kept anything.
+"""
+
+import asyncpg
+
+from actions.registry import all_actions
+from db import progress
+from db.progress import RungLane
+from runtime import events, logs
+from workers.context import WorkerContext
+
+log = logs.get()
+
+
+async def sweep(context: WorkerContext) -> None:
+    """Ring for every job that has work and shows no sign of progress."""
+    settings = context.settings
+    async with context.pool.acquire() as connection:
+        plans: list[tuple[int, str]] = []
+        lanes: list[tuple[int, str, RungLane, str]] = []
+        async with connection.transaction():
+            if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
+                return
+            plans = await progress.silent_plans(connection, settings.silence_seconds)
+            for job_id, action, correlation_id in await progress.running_jobs(connection):
+                lanes += [
+                    (job_id, action, lane, correlation_id)
+                    for lane in await _silent_lanes(context, connection, job_id)
+                ]
+    for job_id, action in plans:
+        await context.doorbell.ring_start(job_id, action)
+        log.info(events.SWEEP_RANG, job=job_id, action=action, why="waits for its plan", lanes=1)
+    for job_id, action, lane, _ in lanes:
+        await context.doorbell.ring_lane(job_id, action, lane.lane, lane.hop)
+    for job_id, action, correlation_id in dict.fromkeys(
+        (job_id, action, correlation_id) for job_id, action, _, correlation_id in lanes
+    ):
+        log.info(
+            events.SWEEP_RANG,
+            job=job_id,
+            action=action,
+            why="has chunks that nobody works on",
+            lanes=sum(1 for other, *_ in lanes if other == job_id),
+            correlation_id=correlation_id,
+        )
+
+
+async def _silent_lanes(
+    context: WorkerContext, connection: asyncpg.Connection, job_id: int
+) -> list[RungLane]:
+    settings = context.settings
+    most = await progress.unattended_chunks(connection, job_id, settings.job_lanes)
+    if not most:
+        return []
+    rung = await progress.ring_silent_lanes(
+        connection, job_id, most=most, silence_seconds=settings.silence_seconds
+    )
+    return [lane for lane, _ in rung]
+
+
+async def measure(context: WorkerContext) -> None:
+    """Log what waits in each queue, once for the whole fleet."""
+    urgent = [action.name for action in all_actions().values() if action.urgent]
+    async with context.pool.acquire() as connection:
+        if not await progress.try_measure(connection, context.settings.measure_seconds):
+            return
+        loads = await progress.measure(connection, urgent)
+    for load in loads:
+        log.info(
+            events.QUEUE_MEASURED,
+            queue=load.queue,
+            pending_chunks=load.pending_chunks,
+            oldest_seconds=round(load.oldest_seconds, 3),
+            running_jobs=load.running_jobs,
+        )
