@@ -7,7 +7,7 @@ of times per chunk and not once per address.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from actions.bulk_action import BulkAction, Spread
 from schemas.decisions import Decision, Known
@@ -16,21 +16,19 @@ from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT_RANK, OWN_RIGHT_RANK, Status, rank_of
 
 
-class Address(NamedTuple):
-    """What the locks show of an address. `status` is None for one that the chunk brings in."""
+Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
+"""What the locks show of an address: status (None for one that the chunk brings in), the address
+that it spread from, the job that set it, and how many contacts hold it. A plain tuple, like the
+next ones: a chunk has thousands of each."""
 
-    status: Status | None
-    propagated_from: int | None
-    status_job_id: int | None
-    holders: int
+Link: TypeAlias = tuple[int, int, int]
+"""A contact holds an address in a field: contact id, field (1 to 3), address id."""
 
-
-class Link(NamedTuple):
-    """A contact holds an address in a field (1 to 3)."""
-
-    contact_id: int
-    field: int
-    address_id: int
+Row: TypeAlias = tuple[
+    int, int, int | None, Outcome, str | None, Status | None, Status | None, Cause, int | None
+]
+"""One result row: contact id, field, address id, outcome, reason, from status, to status, cause,
+source address id; the order in which they are written."""
 
 
 class Change(NamedTuple):
@@ -39,20 +37,6 @@ class Change(NamedTuple):
     from_status: Status | None
     to_status: Status
     propagated_from: int | None
-
-
-class Row(NamedTuple):
-    """One result row, in the order of the columns that are written."""
-
-    contact_id: int
-    field: int
-    address_id: int | None
-    outcome: Outcome
-    reason: str | None
-    from_status: Status | None
-    to_status: Status | None
-    cause: Cause
-    source_address_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +72,6 @@ class ChunkDecisions:
 
 
 _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
-_NOT_FOUND = Decision(Outcome.REJECTED, None, Reason.CONTACT_NOT_FOUND)
 
 
 def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
@@ -98,30 +81,26 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     own `decide` raises.
     """
     decided = ChunkDecisions()
-    direct = [link for link in facts.links if link.field in facts.fields]
+    direct = [link for link in facts.links if link[1] in facts.fields]
     _decide_direct(action, params, facts, direct, decided)
     if action.may_spread:
         _spread(action, params, facts, direct, decided)
-    for contact_id in facts.missing:
-        decided.rows += _rows_without_address(contact_id, facts.fields, _NOT_FOUND)
-    return decided
-
-
-def _rows_without_address(contact_id: int, fields: Iterable[int], decision: Decision) -> list[Row]:
-    return [
-        Row(
+    decided.rows += [
+        (
             contact_id,
             field_no,
             None,
-            decision.outcome,
-            decision.reason,
+            Outcome.REJECTED,
+            Reason.CONTACT_NOT_FOUND,
             None,
             None,
             Cause.DIRECT,
             None,
         )
-        for field_no in sorted(fields)
+        for contact_id in facts.missing
+        for field_no in sorted(facts.fields)
     ]
+    return decided
 
 
 def _decide_direct(
@@ -132,44 +111,52 @@ def _decide_direct(
     decided: ChunkDecisions,
 ) -> None:
     first: dict[int, Decision] = {}
-    decide = _remembering(action, params, facts)
-    addresses, changes, add = facts.addresses, decided.changes, decided.rows.append
-    cause, applied = Cause.DIRECT, Outcome.APPLIED
-    for contact_id, field_no, address_id in direct:
-        status = addresses[address_id].status
-        decision = first.get(address_id)
-        if decision is None:
-            decision = first[address_id] = decide(address_id)
-            if decision.outcome is applied:
-                assert decision.to_status is not None
-                changes[address_id] = Change(status, decision.to_status, None)
-        elif decision.outcome is applied:
-            status, decision = decision.to_status, _SAME_ADDRESS
-        outcome, to_status, reason = decision
-        add(Row(contact_id, field_no, address_id, outcome, reason, status, to_status, cause, None))
-
-
-def _remembering(action: BulkAction, params: Any, facts: ChunkFacts) -> Callable[[int], Decision]:
-    """The action's decision on an address of the chunk, asked once per set of facts."""
     remembered: dict[tuple[Status | None, bool, bool], Decision] = {}
-    addresses, beside, before = facts.addresses, facts.beside_opt_out, facts.decided_before
-    job_id = facts.job_id
-
-    def decide(address_id: int) -> Decision:
+    addresses, beside, job_id = facts.addresses, facts.beside_opt_out, facts.job_id
+    changes, add = decided.changes, decided.rows.append
+    direct_cause, applied = Cause.DIRECT, Outcome.APPLIED
+    for contact_id, field_no, address_id in direct:
         status, source, status_job_id, _ = addresses[address_id]
-        if status_job_id == job_id and status is not None:
-            if source is None:
-                return _SAME_ADDRESS
-            if address_id in before:
-                earlier = before[address_id]
-                return _SAME_ADDRESS if earlier.outcome is Outcome.APPLIED else earlier
-        key = (status, source is not None, address_id in beside)
-        decision = remembered.get(key)
-        if decision is None:
-            decision = remembered[key] = _ask(action, params, Known(*key))
-        return decision
+        decision = first.get(address_id)
+        if decision is not None:
+            if decision[0] is applied:
+                status, decision = decision[1], _SAME_ADDRESS
+        else:
+            if status_job_id == job_id and status is not None:
+                decision = _decided_by_this_job(address_id, source, facts)
+            if decision is None:
+                key = (status, source is not None, address_id in beside)
+                decision = remembered.get(key)
+                if decision is None:
+                    decision = remembered[key] = _ask(action, params, Known(*key))
+            first[address_id] = decision
+            if decision[0] is applied:
+                assert decision[1] is not None
+                changes[address_id] = Change(status, decision[1], None)
+        outcome, to_status, reason = decision
+        add(
+            (
+                contact_id,
+                field_no,
+                address_id,
+                outcome,
+                reason,
+                status,
+                to_status,
+                direct_cause,
+                None,
+            )
+        )
 
-    return decide
+
+def _decided_by_this_job(address_id: int, source: int | None, facts: ChunkFacts) -> Decision | None:
+    """What an earlier chunk's decision on the address means for its further rows, if it had one."""
+    if source is None:
+        return _SAME_ADDRESS
+    earlier = facts.decided_before.get(address_id)
+    if earlier is not None and earlier.outcome is Outcome.APPLIED:
+        return _SAME_ADDRESS
+    return earlier
 
 
 def _ask(action: BulkAction, params: Any, known: Known) -> Decision:
@@ -214,7 +201,7 @@ def _spread(
         for source_id in sorted(sources):
             targets = _targets(spread, source_id, facts, contacts_of[source_id], links_of)
             for target in targets:
-                if target.address_id != source_id:
+                if target[2] != source_id:
                     _reach(target, source_id, spread.to_status, facts, decided)
 
 
@@ -243,7 +230,7 @@ def _contacts_by_source(
 def _links_by_contact(facts: ChunkFacts) -> dict[int, list[Link]]:
     links_of: dict[int, list[Link]] = {}
     for link in facts.links:
-        links_of.setdefault(link.contact_id, []).append(link)
+        links_of.setdefault(link[0], []).append(link)
     return links_of
 
 
@@ -252,9 +239,9 @@ def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> tup
     change = decided.changes.get(address_id)
     if change is not None:
         return change.to_status, change.propagated_from is not None
-    address = facts.addresses[address_id]
-    assert address.status is not None
-    return address.status, address.propagated_from is not None
+    status, source, _, _ = facts.addresses[address_id]
+    assert status is not None
+    return status, source is not None
 
 
 def _targets(
@@ -264,7 +251,7 @@ def _targets(
     contacts: Sequence[int],
     links_of: Mapping[int, Sequence[Link]],
 ) -> Iterable[Link]:
-    holders = facts.addresses[source_id].holders
+    holders = facts.addresses[source_id][3]
     is_role = holders > facts.shared_address_limit
     if is_role and not spread.role_reaches_selected:
         return ()
@@ -276,15 +263,16 @@ def _targets(
 def _reach(
     target: Link, source_id: int, to_status: Status, facts: ChunkFacts, decided: ChunkDecisions
 ) -> None:
-    status, came_by_spreading = _present(target.address_id, facts, decided)
+    contact_id, field_no, address_id = target
+    status, came_by_spreading = _present(address_id, facts, decided)
     if rank_of(to_status, spread=True) <= rank_of(Status(status), spread=came_by_spreading):
         return
-    decided.changes[target.address_id] = Change(status, to_status, source_id)
+    decided.changes[address_id] = Change(status, to_status, source_id)
     decided.rows.append(
-        Row(
-            target.contact_id,
-            target.field,
-            target.address_id,
+        (
+            contact_id,
+            field_no,
+            address_id,
             Outcome.APPLIED,
             None,
             status,

@@ -25,9 +25,7 @@ async def arrive(
     rows = {"job_id": job_id, "contact_ids": contact_ids}
     await _sql.make_contacts(connection, account_id=account_id, **rows)
     repeats = [tuple(row) async for row in _sql.count_repeats(connection, **rows)]
-    new = await _sql.make_addresses(
-        connection, account_id=account_id, status=first_status, **rows
-    )
+    new = await _sql.make_addresses(connection, account_id=account_id, status=first_status, **rows)
     await _sql.count_holders(
         connection,
         account_id=account_id,
@@ -52,9 +50,7 @@ async def refuse(
     connection: asyncpg.Connection, *, job_id: int, contact_id: int, detail: str
 ) -> list[int]:
     """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
-    fields: list[int] = await _sql.fields_of_row(
-        connection, job_id=job_id, contact_id=contact_id
-    )
+    fields: list[int] = await _sql.fields_of_row(connection, job_id=job_id, contact_id=contact_id)
     await _sql.refuse_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
     await _sql.drop_rows(connection, job_id=job_id, contact_ids=[contact_id])
     return fields

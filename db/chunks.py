@@ -1,6 +1,6 @@
 """One chunk's transaction: claim it, read what is known under locks, write what was decided."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -74,12 +74,10 @@ async def count_attempt(connection: asyncpg.Connection, job_id: int) -> None:
 
 async def links_of_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
-) -> Iterable[tuple[int, int, int]]:
+) -> list[tuple[int, int, int]]:
     """(contact, field, address) of the contacts, in order of contact and field."""
-    row = await _sql.links_of_contacts(
-        connection, account_id=account_id, contact_ids=contact_ids
-    )
-    return zip(*row, strict=True)
+    row = await _sql.links_of_contacts(connection, account_id=account_id, contact_ids=contact_ids)
+    return list(zip(*row, strict=True))
 
 
 async def existing_contacts(
@@ -170,20 +168,36 @@ async def change_addresses(
     decided_at: datetime,
     changes: Mapping[int, tuple[Any, Any, int | None]],
 ) -> None:
-    """Give the addresses their new status: id to (from_status, to_status, source address)."""
-    if not changes:
-        return
-    from_statuses, to_statuses, sources = zip(*changes.values(), strict=True)
-    await _sql.change_addresses(
-        connection,
-        account_id=account_id,
-        job_id=job_id,
-        decided_at=decided_at,
-        address_ids=list(changes),
-        from_statuses=from_statuses,
-        to_statuses=to_statuses,
-        source_ids=sources,
-    )
+    """Give the addresses their new status: id to (from_status, to_status, source address).
+
+    Nearly all changes of a chunk are alike, and a list of ids is all that has to be sent for them.
+    """
+    common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
+    alike: dict[tuple[Any, Any, int | None], list[int]] = {}
+    for id_, change in changes.items():
+        alike.setdefault(change, []).append(id_)
+    spread: list[tuple[int, Any, Any, int]] = []
+    for (from_status, to_status, source), ids in alike.items():
+        if source is None:
+            await _sql.change_alike(
+                connection,
+                from_status=from_status,
+                to_status=to_status,
+                address_ids=ids,
+                **common,
+            )
+        else:
+            spread += [(id_, from_status, to_status, source) for id_ in ids]
+    if spread:
+        ids_, from_statuses, to_statuses, sources = zip(*spread, strict=True)
+        await _sql.change_each(
+            connection,
+            address_ids=ids_,
+            from_statuses=from_statuses,
+            to_statuses=to_statuses,
+            source_ids=sources,
+            **common,
+        )
 
 
 async def write_results(
@@ -198,7 +212,7 @@ async def write_results(
     if rows:
         common = (job_id, chunk_no, decided_at)
         await connection.copy_records_to_table(
-            "results", records=[common + row for row in rows], columns=RESULT_COLUMNS
+            "results", records=map(common.__add__, rows), columns=RESULT_COLUMNS
         )
 
 

@@ -92,9 +92,7 @@ async def fail(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
 
 async def open_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> list[RungLane]:
     """Make or wake the job's lanes."""
-    return [
-        RungLane(*row) async for row in _sql.open_lanes(connection, job_id=job_id, lanes=lanes)
-    ]
+    return [RungLane(*row) async for row in _sql.open_lanes(connection, job_id=job_id, lanes=lanes)]
 
 
 async def take_lane(
@@ -158,9 +156,7 @@ async def ring_silent_lanes(
     return [(RungLane(row[0], row[1]), row[2]) async for row in rows]
 
 
-async def measure(
-    connection: asyncpg.Connection, urgent_actions: Sequence[str]
-) -> list[QueueLoad]:
+async def measure(connection: asyncpg.Connection, urgent_actions: Sequence[str]) -> list[QueueLoad]:
     """What waits in each queue."""
     rows = _sql.measure(connection, urgent_actions=urgent_actions)
     return [QueueLoad(*row) async for row in rows]

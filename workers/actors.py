@@ -40,14 +40,12 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         (advance, ADVANCE, BULK),
         (advance, ADVANCE_URGENT, OPT_OUTS),
     ):
-        dramatiq.actor(
-            actor_name=name, queue_name=queue, priority=_PRIORITY[queue], broker=broker
-        )(function)
+        dramatiq.actor(actor_name=name, queue_name=queue, priority=_PRIORITY[queue], broker=broker)(
+            function
+        )
 
 
-async def _guarded(
-    outages: Outages, worker: str, work: Callable[[], Awaitable[None]]
-) -> None:
+async def _guarded(outages: Outages, worker: str, work: Callable[[], Awaitable[None]]) -> None:
     """A message is never tried again by the queue: the sweeper rings when something is left."""
     try:
         await work()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import starmap
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -18,6 +17,7 @@ from schemas.outcomes import Outcome
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
+_OWN_RIGHT = frozenset(OWN_RIGHT)
 
 
 class Gathered(NamedTuple):
@@ -55,26 +55,17 @@ class _Reader(NamedTuple):
 
     async def gather(self, chunk: ClaimedChunk) -> Gathered:
         new = await self._arrive(chunk)
-        links = list(
-            starmap(
-                Link,
-                await chunks.links_of_contacts(
-                    self.connection, self.job.account_id, chunk.contact_ids
-                ),
-            )
+        links = await chunks.links_of_contacts(
+            self.connection, self.job.account_id, chunk.contact_ids
         )
         selected = frozenset(self.job.fields)
-        direct = {link.address_id for link in links if link.field in selected}
-        to_lock = {link.address_id for link in links} if self.action.may_spread else direct
+        direct = {link[2] for link in links if link[1] in selected}
+        to_lock = {link[2] for link in links} if self.action.may_spread else direct
         neighbours: dict[int, list[Link]] = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours(direct)
-            to_lock = to_lock.union(
-                link.address_id for around in neighbours.values() for link in around
-            )
-        locked = await chunks.lock_addresses(
-            self.connection, self.job.account_id, sorted(to_lock)
-        )
+            to_lock = to_lock.union(link[2] for around in neighbours.values() for link in around)
+        locked = await chunks.lock_addresses(self.connection, self.job.account_id, sorted(to_lock))
         addresses = _by_id(locked, new)
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(direct, addresses)
@@ -117,24 +108,24 @@ class _Reader(NamedTuple):
             self.connection, self.job.account_id, sorted(address_ids), self.limit
         )
         for source, *link in rows:
-            around.setdefault(source, []).append(Link(*link))
+            around.setdefault(source, []).append((link[0], link[1], link[2]))
         return around
 
     async def _neighbours_again(
         self, direct: set[int], addresses: dict[int, Address]
     ) -> dict[int, list[Link]]:
         """The neighbours as they are now that nobody can link to the locked addresses any more."""
-        shared = [id_ for id_ in direct if 1 < addresses[id_].holders <= self.limit]
+        shared = [id_ for id_ in direct if 1 < addresses[id_][3] <= self.limit]
         if not shared:
             return {}
         neighbours = await self._neighbours(shared)
         for around in neighbours.values():
-            if any(link.address_id not in addresses for link in around):
+            if any(link[2] not in addresses for link in around):
                 raise LinksChanged("contacts were linked to an address of the chunk meanwhile")
         return neighbours
 
     async def _missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
-        without_address = set(chunk.contact_ids).difference(link.contact_id for link in links)
+        without_address = set(chunk.contact_ids).difference(link[0] for link in links)
         if not without_address or self.action.brings_contacts:
             return []
         existing = await chunks.existing_contacts(
@@ -152,15 +143,12 @@ class _Reader(NamedTuple):
         """
         if not self.action.refused_beside_opt_out:
             return frozenset()
-        candidates = self._that_mind(direct, addresses)
-        if not candidates:
-            return frozenset()
         beside: set[int] = set()
         if not self.action.brings_contacts:
             spreading = await self._spreading(links, addresses)
             if spreading:
                 beside = _beside(links, spreading)
-        shared = [id_ for id_ in candidates if addresses[id_].holders > 1]
+        shared = self._that_mind([id_ for id_ in direct if addresses[id_][3] > 1], addresses)
         if shared:
             beside.update(
                 await chunks.beside_opt_out(
@@ -174,18 +162,18 @@ class _Reader(NamedTuple):
             )
         return frozenset(beside)
 
-    def _that_mind(self, direct: set[int], addresses: dict[int, Address]) -> list[int]:
+    def _that_mind(self, address_ids: list[int], addresses: dict[int, Address]) -> list[int]:
         """Those whose decision an opt-out beside them would change."""
         minds: dict[tuple[Status | None, bool], bool] = {}
         found = []
-        for id_ in direct:
-            address = addresses[id_]
-            key = (address.status, address.propagated_from is not None)
+        for id_ in address_ids:
+            status, source, _, _ = addresses[id_]
+            key = (status, source is not None)
             if key not in minds:
                 alone = self.action.decide(Known(*key), self.params)
                 beside = self.action.decide(Known(*key, beside_opt_out=True), self.params)
                 minds[key] = alone != beside
-            if minds[key] and address.status is not None:
+            if minds[key] and status is not None:
                 found.append(id_)
         return found
 
@@ -193,13 +181,11 @@ class _Reader(NamedTuple):
         """The addresses of the chunk's contacts whose own opt-out spreads."""
         spreading = {
             id_
-            for id_, address in addresses.items()
-            if address.propagated_from is None
-            and address.status in OWN_RIGHT
-            and address.holders <= self.limit
+            for id_, (status, source, _, holders) in addresses.items()
+            if status in _OWN_RIGHT and source is None and holders <= self.limit
         }
-        not_read = {link.address_id for link in links}.difference(addresses)
-        if not_read:
+        if len(addresses) < len(links):
+            not_read = {link[2] for link in links}.difference(addresses)
             spreading.update(
                 await chunks.spreading_among(
                     self.connection,
@@ -208,6 +194,8 @@ class _Reader(NamedTuple):
                     OWN_RIGHT,
                     self.limit,
                 )
+                if not_read
+                else ()
             )
         return spreading
 
@@ -220,8 +208,7 @@ class _Reader(NamedTuple):
         changed = [
             id_
             for id_ in direct
-            if addresses[id_].status_job_id == self.job.id
-            and addresses[id_].propagated_from is not None
+            if addresses[id_][2] == self.job.id and addresses[id_][1] is not None
         ]
         if not changed:
             return {}
@@ -236,25 +223,19 @@ class _Reader(NamedTuple):
 def _beside(links: list[Link], spreading: set[int]) -> set[int]:
     """The addresses that stand beside a spreading one on a contact of the chunk."""
     spreading_on: dict[int, set[int]] = {}
-    for link in links:
-        if link.address_id in spreading:
-            spreading_on.setdefault(link.contact_id, set()).add(link.address_id)
+    for contact_id, _, address_id in links:
+        if address_id in spreading:
+            spreading_on.setdefault(contact_id, set()).add(address_id)
     return {
-        link.address_id
-        for link in links
-        if spreading_on.get(link.contact_id, set()) - {link.address_id}
+        address_id
+        for contact_id, _, address_id in links
+        if contact_id in spreading_on and spreading_on[contact_id] - {address_id}
     }
 
 
 def _by_id(locked: LockedAddresses, new: frozenset[int]) -> dict[int, Address]:
-    columns: Iterable[tuple[Any, ...]] = zip(
-        locked.ids,
-        locked.statuses,
-        locked.sources,
-        locked.job_ids,
-        locked.holders,
-        strict=True,
-    )
-    return {
-        row[0]: Address(None, *row[2:]) if row[0] in new else Address(*row[1:]) for row in columns
-    }
+    columns = zip(locked.statuses, locked.sources, locked.job_ids, locked.holders, strict=True)
+    addresses: dict[int, Any] = dict(zip(locked.ids, columns, strict=True))
+    for id_ in new:
+        addresses[id_] = (None, *addresses[id_][1:])
+    return addresses

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -124,13 +125,16 @@ class ChunkRunner(NamedTuple):
         )
 
 
+_ENDED = itemgetter(3, 4, 7)
+
+
 def count(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
     """The chunk's counts. Pairs without a row are empty: the contact has no address there."""
-    ended = Counter((row.cause, row.outcome, row.reason) for row in decided.rows)
+    ended = Counter(map(_ENDED, decided.rows))
     by_outcome: Counter[str] = Counter()
     reasons = {}
     propagated = 0
-    for (cause, outcome, reason), rows in ended.items():
+    for (outcome, reason, cause), rows in ended.items():
         if cause is Cause.PROPAGATED:
             propagated += rows
             continue

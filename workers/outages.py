@@ -29,6 +29,9 @@ class Outages:
     def task_fails(self, task: str, error: BaseException) -> None:
         """A periodic task raised what it never should."""
         log.error(
-            events.WORKER_FAILED, worker=self._worker, task=task, error=type(error).__name__,
+            events.WORKER_FAILED,
+            worker=self._worker,
+            task=task,
+            error=type(error).__name__,
             exc_info=error,
         )

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import asyncpg
 
-from actions.chunk_decisions import Row
 from db import arrivals, chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobToWork
@@ -97,7 +96,7 @@ class Setbacks(NamedTuple):
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
             rows=[
-                Row(
+                (
                     contact_id,
                     field,
                     address_id,

@@ -38,9 +38,7 @@ async def start(context: WorkerContext, job_id: int) -> None:
     await advance(context, job_id, first.lane, first.hop)
 
 
-async def _plan(
-    context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
-) -> bool:
+async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: JobToWork) -> bool:
     """Whether the job can be worked now."""
     with logs.bound(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:

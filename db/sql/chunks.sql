@@ -108,8 +108,18 @@ from results
 where address_id = any(:address_ids::bigint[]) and job_id = :job_id and cause = 'direct'
 order by address_id, (outcome = 'applied') desc;
 
--- name: change_addresses!
--- Give each address its new status and say where it came from.
+-- name: change_alike!
+-- Give addresses that all come from one status another one, in their own right.
+update email_addresses
+set status = :to_status,
+    previous_status = :from_status,
+    propagated_from = null,
+    status_job_id = :job_id,
+    status_changed_at = :decided_at
+where account_id = :account_id and id = any(:address_ids::bigint[]);
+
+-- name: change_each!
+-- Give each address a status of its own, and say from which address it spread.
 update email_addresses a
 set status = c.to_status,
     previous_status = c.from_status,

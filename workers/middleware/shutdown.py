@@ -42,9 +42,7 @@ class Shutdown(Middleware):
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Say that the worker is there."""
         del broker
-        log.info(
-            events.WORKER_STARTED, worker=self._context.name, threads=worker.worker_threads
-        )
+        log.info(events.WORKER_STARTED, worker=self._context.name, threads=worker.worker_threads)
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Say that the worker ended as it should."""

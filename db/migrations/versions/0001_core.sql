@@ -157,7 +157,7 @@ create table email_addresses (
         not (status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable')
              and previous_status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam'))
     )
-) with (fillfactor = 85);
+) with (fillfactor = 50);
 
 create table contact_emails (
     account_id bigint not null,
