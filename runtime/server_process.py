@@ -1,0 +1,145 @@
+"""One embedded server as a process: whom it runs as, whether it lives, how it starts and stops."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from schemas.errors import ServerStartFailed
+
+START_SECONDS = 300.0
+"""Long, since Postgres may have to replay its log after a power cut."""
+STOP_SECONDS = 60.0
+_LOG_TAIL_LINES = 20
+
+
+class Owner(NamedTuple):
+    """The system account that servers run as. Postgres refuses to run as root."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server that works in `directory`, and names it on its command line.
+
+    `pid_file` is written by the server itself, `ready` tells whether it takes connections, and
+    `stop_signals` are tried one after the other, each for `STOP_SECONDS`.
+    """
+
+    name: str
+    argv: Sequence[str]
+    directory: Path
+    pid_file: Path
+    ready: Callable[[], bool]
+    log: Path
+    stop_signals: Sequence[signal.Signals]
+
+    def running(self) -> psutil.Process | None:
+        """The live server, whoever started it.
+
+        A recycled process id is told by its command line, which every account may read.
+        """
+        try:
+            process = psutil.Process(self._pid())
+            if str(self.directory) in process.cmdline():
+                return process
+        except (OSError, ValueError, psutil.Error):
+            pass
+        return None
+
+    def _pid(self) -> int:
+        return int(self.pid_file.read_text().split("\n", 1)[0])
+
+    def _pid_is_anothers(self) -> bool:
+        """After a power cut the file may name the id of some other process by now.
+
+        The file of a server that was only killed has to stay: by it Postgres sees sessions that
+        outlived their server, and waits for them.
+        """
+        try:
+            return psutil.pid_exists(self._pid()) and self.running() is None
+        except (OSError, ValueError):
+            return True
+
+    def start(self, owner: Owner) -> None:
+        """Start the server as `owner` and wait until it is ready.
+
+        Raises ServerStartFailed with the end of its log when it does not, and leaves none behind.
+        """
+        if self._pid_is_anothers():
+            self.pid_file.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603
+                self.argv,
+                cwd=self.directory,
+                env=SERVER_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                umask=0o077,
+                **run_as(owner),
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not (self.running() and self.ready()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise ServerStartFailed(self._start_failure(process.returncode))
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop the server if it runs; returns when it is gone."""
+        process = self.running()
+        for stop_signal in (*self.stop_signals, signal.SIGKILL):
+            if process is None or not lives(process):
+                return
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(stop_signal)
+            deadline = time.monotonic() + STOP_SECONDS
+            while lives(process) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    def _start_failure(self, exit_status: int) -> str:
+        try:
+            tail = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        except OSError:
+            tail = []
+        return (
+            f"The embedded {self.name} did not start (exit status {exit_status}). Your data in"
+            f" {self.directory} was kept. The end of its log, {self.log}:\n"
+            + "".join(f"  {line}\n" for line in tail)
+            + "Mend what it names, or set DATABASE_URL and REDIS_URL to servers of your own."
+        )
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether the process can still do anything; where nobody reaps them, the dead stay listed."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+SERVER_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LC_ALL": "C",
+    "TZ": "UTC",
+}
+"""What the servers see of the environment: nothing of the caller's, which may hold secrets."""
+
+
+def run_as(owner: Owner) -> dict[str, Any]:
+    """Arguments for Popen that make a process of root's run as `owner`; none for others."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": owner.uid, "group": owner.gid, "extra_groups": ()}

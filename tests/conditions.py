@@ -1,0 +1,36 @@
+"""Waiting for what should become true, in place of sleeping and hoping."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.02
+
+
+def wait_until(condition: Callable[[], T], *, deadline_seconds: float, what: str) -> T:
+    """The first truthy value of `condition`; fails, naming `what`, when the deadline passes."""
+    deadline = time.monotonic() + deadline_seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {deadline_seconds} s: {what}")
+        time.sleep(_POLL_SECONDS)
+    return value
+
+
+async def wait_until_async(
+    condition: Callable[[], T | Awaitable[T]], *, deadline_seconds: float, what: str
+) -> T:
+    """The same for a condition that may be a coroutine function; the event loop goes on."""
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        value = condition()
+        value = await value if inspect.isawaitable(value) else cast("T", value)
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {deadline_seconds} s: {what}")
+        await asyncio.sleep(_POLL_SECONDS)
