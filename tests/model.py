@@ -1,0 +1,163 @@
+"""What Sluice should do, said as simply as possible, one account, no chunks, no database.
+
+Written from the rules and not from the code: the tables are repeated here on purpose.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+MARKETABLE = {"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"}
+RANK = {
+    **dict.fromkeys(MARKETABLE, 0),
+    "non_marketable": 0,
+    "unengaged_non_marketable": 0,
+    "lockdown": 1,
+    "bounce": 1,
+    "hard_bounce": 2,
+    "invalid": 2,
+    "deactivated": 2,
+    "system": 2,
+    "admin": 5,
+    "manual": 6,
+    "list_unsubscribe": 6,
+    "feedback": 7,
+    "spam": 7,
+}
+SPREAD_RANK = {"admin": 3, "manual": 4}
+REFUSED = {
+    "unengaged_non_marketable": "unengaged",
+    "lockdown": "locked_down",
+    "bounce": "bounced",
+    "hard_bounce": "hard_bounced",
+    "invalid": "invalid_address",
+    "deactivated": "deactivated_mailbox",
+    "system": "system_suppressed",
+    "admin": "opted_out_by_account",
+    "manual": "opted_out_by_recipient",
+    "list_unsubscribe": "opted_out_by_recipient",
+    "feedback": "complained",
+    "spam": "complained",
+}
+NO_JOB = ("unchanged", "same_address_in_job")
+
+
+@dataclass
+class Model:
+    """Contacts are {field: address}; a status is (name, came by spreading)."""
+
+    limit: int
+    contacts: dict[int, dict[int, str]] = field(default_factory=dict)
+    statuses: dict[str, tuple[str, bool]] = field(default_factory=dict)
+
+    def opt_in(self, contacts: list[int], fields: list[int]) -> Counter:
+        return self._each(contacts, fields, self._lift)
+
+    def opt_out(self, contacts: list[int], fields: list[int], kind: str) -> Counter:
+        def suppress(address: str) -> tuple[str, str | None]:
+            if RANK[kind] > self._rank(address):
+                self.statuses[address] = (kind, False)
+                return "applied", None
+            return "unchanged", "already_opted_out"
+
+        counts = self._each(contacts, fields, suppress)
+        to_status = "admin" if kind == "admin" else "manual"
+        for contact, held in self._selected(contacts, fields):
+            if not self._in_own_right(held):
+                continue
+            if not self._is_role(held):
+                reached = [c for c, links in self.contacts.items() if held in links.values()]
+            else:
+                reached = [contact] if kind == "admin" else []
+            for other in reached:
+                self._spread(held, other, to_status)
+        return counts
+
+    def import_rows(
+        self, rows: dict[int, dict[int, str]], *, permission: bool
+    ) -> Counter:
+        before = dict(self.contacts)
+        self.contacts.update(rows)
+
+        def arrive(address: str) -> tuple[str, str | None]:
+            if address not in self.statuses:
+                first = "single_opt_in" if permission else "non_marketable"
+                self.statuses[address] = (first, False)
+                return "applied", None
+            if permission:
+                return self._lift(address, before)
+            return "unchanged", "status_kept"
+
+        counts = self._each(list(rows), [1, 2, 3], arrive)
+        for contact, links in rows.items():
+            for held in links.values():
+                if self._in_own_right(held) and not self._is_role(held):
+                    source = self.statuses[held][0]
+                    self._spread(held, contact, "admin" if source == "admin" else "manual")
+        return counts
+
+    def at_rest_violations(self) -> list[tuple[str, str]]:
+        """Marketable addresses that an opt-out in its own right spreads to."""
+        return [
+            (address, other)
+            for links in self.contacts.values()
+            for address in links.values()
+            for other in links.values()
+            if self.statuses[address][0] in MARKETABLE and self._spreads(other, address)
+        ]
+
+    def _each(self, contacts, fields, decide) -> Counter:
+        counts: Counter = Counter()
+        decided: dict[str, tuple[str, str | None]] = {}
+        for contact in sorted(set(contacts)):
+            for number in fields:
+                if contact not in self.contacts:
+                    counts["rejected", "contact_not_found"] += 1
+                elif number not in self.contacts[contact]:
+                    counts["empty", None] += 1
+                else:
+                    address = self.contacts[contact][number]
+                    if address in decided and decided[address][0] == "applied":
+                        counts[NO_JOB] += 1
+                    else:
+                        decided[address] = decide(address)
+                        counts[decided[address]] += 1
+        return counts
+
+    def _lift(self, address: str, among: dict | None = None) -> tuple[str, str | None]:
+        status = self.statuses[address][0]
+        if status in MARKETABLE:
+            return "unchanged", "already_marketable"
+        if status in REFUSED:
+            return "rejected", REFUSED[status]
+        for links in (self.contacts if among is None else among).values():
+            if address in links.values() and any(
+                self._spreads(other, address) for other in links.values()
+            ):
+                return "rejected", "sibling_opted_out"
+        self.statuses[address] = ("single_opt_in", False)
+        return "applied", None
+
+    def _selected(self, contacts, fields):
+        for contact in contacts:
+            for number, address in self.contacts.get(contact, {}).items():
+                if number in fields:
+                    yield contact, address
+
+    def _spread(self, source: str, contact: int, to_status: str) -> None:
+        for address in self.contacts[contact].values():
+            if address != source and SPREAD_RANK[to_status] > self._rank(address):
+                self.statuses[address] = (to_status, True)
+
+    def _spreads(self, source: str, address: str) -> bool:
+        return source != address and self._in_own_right(source) and not self._is_role(source)
+
+    def _in_own_right(self, address: str) -> bool:
+        return self._rank(address) >= 5
+
+    def _is_role(self, address: str) -> bool:
+        holders = sum(address in links.values() for links in self.contacts.values())
+        return holders > self.limit
+
+    def _rank(self, address: str) -> int:
+        status, came_by_spreading = self.statuses[address]
+        return (SPREAD_RANK if came_by_spreading else RANK)[status]
