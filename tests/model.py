@@ -72,9 +72,7 @@ class Model:
                 self._spread(held, other, to_status)
         return counts
 
-    def import_rows(
-        self, rows: dict[int, dict[int, str]], *, permission: bool
-    ) -> Counter:
+    def import_rows(self, rows: dict[int, dict[int, str]], *, permission: bool) -> Counter:
         before = dict(self.contacts)
         self.contacts.update(rows)
 

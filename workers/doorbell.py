@@ -17,7 +17,6 @@ from workers.queues import (
     START,
     START_URGENT,
     STARTS,
-    is_urgent,
 )
 
 log = logs.get()
@@ -30,16 +29,14 @@ class Doorbell:
         self._broker = broker
         self._reachable = True
 
-    async def ring_start(self, job_id: int, action: str) -> bool:
+    async def ring_start(self, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
-        urgent = is_urgent(action)
         return await self._send(
             OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (job_id,)
         )
 
-    async def ring_lane(self, job_id: int, action: str, lane: int, hop: int) -> bool:
+    async def ring_lane(self, job_id: int, lane: int, hop: int, *, urgent: bool) -> bool:
         """Have a lane of the job worked; False when the queue does not answer."""
-        urgent = is_urgent(action)
         return await self._send(
             OPT_OUTS if urgent else BULK,
             ADVANCE_URGENT if urgent else ADVANCE,
@@ -64,14 +61,14 @@ class Doorbell:
         return True
 
 
-async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
+async def announce_job(settings: Settings, *, job_id: int, urgent: bool) -> bool:
     """Ring for a job that was just stored or resumed.
 
     False when Redis did not answer; the job is safe, and the sweeper finds it within seconds.
     """
     broker = make_client_broker(settings)
     try:
-        return await Doorbell(broker).ring_start(job_id, action)
+        return await Doorbell(broker).ring_start(job_id, urgent=urgent)
     finally:
         broker.close()
         broker.client.close()

@@ -17,8 +17,3 @@ def is_urgent(action: str) -> bool:
     """Whether jobs of the action are served before all others; an unknown action is not."""
     known = all_actions().get(action)
     return known is not None and known.urgent
-
-
-def queue_of(action: str) -> str:
-    """The queue in which the action's chunks are worked."""
-    return OPT_OUTS if is_urgent(action) else BULK

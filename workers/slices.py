@@ -16,6 +16,7 @@ from schemas.outcomes import JobState
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.planner import plan
+from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, Setbacks
 
 log = logs.get()
@@ -34,7 +35,7 @@ async def start(context: WorkerContext, job_id: int) -> None:
         lanes = await progress.open_lanes(connection, job_id, context.settings.job_lanes)
     first, *others = lanes
     for lane in others:
-        await context.doorbell.ring_lane(job_id, job.action, lane.lane, lane.hop)
+        await context.doorbell.ring_lane(job_id, lane.lane, lane.hop, urgent=is_urgent(job.action))
     await advance(context, job_id, first.lane, first.hop)
 
 
@@ -75,7 +76,7 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
                 connection, job_id, lane, taken.hop, "rung" if more else "idle"
             )
     if more and hop_after is not None:
-        await context.doorbell.ring_lane(job_id, job.action, lane, hop_after)
+        await context.doorbell.ring_lane(job_id, lane, hop_after, urgent=is_urgent(job.action))
 
 
 def _understood(job: JobToWork) -> bool:

@@ -10,6 +10,7 @@ from db import progress
 from db.progress import RungLane
 from runtime import events, logs
 from workers.context import WorkerContext
+from workers.queues import is_urgent
 
 log = logs.get()
 
@@ -30,10 +31,10 @@ async def sweep(context: WorkerContext) -> None:
                     for lane in await _silent_lanes(context, connection, job_id)
                 ]
     for job_id, action in plans:
-        await context.doorbell.ring_start(job_id, action)
+        await context.doorbell.ring_start(job_id, urgent=is_urgent(action))
         log.info(events.SWEEP_RANG, job=job_id, action=action, why="waits for its plan", lanes=1)
     for job_id, action, lane, _ in lanes:
-        await context.doorbell.ring_lane(job_id, action, lane.lane, lane.hop)
+        await context.doorbell.ring_lane(job_id, lane.lane, lane.hop, urgent=is_urgent(action))
     for job_id, action, correlation_id in dict.fromkeys(
         (job_id, action, correlation_id) for job_id, action, _, correlation_id in lanes
     ):
