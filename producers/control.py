@@ -6,25 +6,24 @@ state. So the answer is exact, and costs at most the time of one chunk.
 """
 
 import asyncpg
-import structlog
 
-from actions.registry import action_named
 from db import jobs
+from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import STATE_CHANGES, JobState
 from workers.doorbell import announce_job
 
-log = structlog.get_logger()
+log = logs.get()
 
 LOCK_WAIT_SECONDS = 10.0
 """How long to wait for the chunks at work; each takes a fraction of a second."""
 
 _AT_WORK = (JobState.PLANNING, JobState.RUNNING)
 _EVENTS = {
-    JobState.PAUSED: "job.paused",
-    JobState.RUNNING: "job.resumed",
-    JobState.CANCELLED: "job.cancelled",
+    JobState.PAUSED: events.JOB_PAUSED,
+    JobState.RUNNING: events.JOB_RESUMED,
+    JobState.CANCELLED: events.JOB_CANCELLED,
 }
 _LEADING_TO = {
     wanted: [before for before, after in STATE_CHANGES if after is wanted]
@@ -54,12 +53,7 @@ async def resume(
     """
     state = await _change(pool, account_id, job_id, JobState.RUNNING)
     job = await _job(pool, account_id, job_id)
-    await announce_job(
-        settings,
-        job_id=job_id,
-        urgent=action_named(job.action).urgent,
-        correlation_id=job.correlation_id,
-    )
+    await announce_job(settings, job_id=job_id, action=job.action)
     return state
 
 

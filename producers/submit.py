@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
-import structlog
 from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
@@ -17,6 +16,7 @@ from actions.registry import action_named, all_actions
 from db import jobs
 from producers.request_hash import request_hash
 from producers.wrong_input import refuse_unstorable, wrong_input
+from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
 from schemas.evidence import require_evidence
@@ -25,7 +25,7 @@ from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
 from schemas.statuses import RECIPIENT_KINDS
 from workers.doorbell import announce_job
 
-log = structlog.get_logger()
+log = logs.get()
 
 MOST_NAMES = 10
 """Names of tags that an error offers to a person who named one that does not exist."""
@@ -77,12 +77,7 @@ async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) ->
     if not stored.created:
         return Submitted(stored.job_id, created=False, announced=True)
     _log_submitted(stored.job_id, account_id, checked, request, correlation_id)
-    announced = await announce_job(
-        settings,
-        job_id=stored.job_id,
-        urgent=checked.action.urgent,
-        correlation_id=correlation_id,
-    )
+    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
     return Submitted(stored.job_id, created=True, announced=announced)
 
 
@@ -236,11 +231,11 @@ def _log_submitted(
         "correlation_id": correlation_id,
     }
     log.info(
-        "job.submitted",
+        events.JOB_SUBMITTED,
         **facts,
         fields=list(request.fields),
         selected_by=sorted(checked.selection),
         contacts_listed=None if checked.contacts is None else len(checked.contacts),
     )
     if checked.params.get("kind") in RECIPIENT_KINDS:
-        log.info("opt_out.received", **facts, kind=checked.params["kind"])
+        log.info(events.OPT_OUT_RECEIVED, **facts, kind=checked.params["kind"])

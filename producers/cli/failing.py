@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from db.failures import UNREACHABLE
-from producers.cli.rendering import err, printable
+from producers.cli.rendering import err, hint, printable
 from schemas.errors import EvidenceMissing, SluiceError
 
 _JSON = "sluice.json"
@@ -20,8 +20,10 @@ class ErrorsAsText(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            answer = super().invoke(ctx)
-            sys.stdout.flush()
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except BrokenPipeError:
             _leave_quietly()
             raise typer.Exit(0) from None
@@ -36,7 +38,6 @@ class ErrorsAsText(TyperGroup):
             )
             _show(lost, in_json=ctx.meta.get(_JSON, False))
             raise typer.Exit(lost.exit_code) from error
-        return answer
 
 
 def note_json(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it so
@@ -51,6 +52,8 @@ def _show(error: SluiceError, *, in_json: bool) -> None:
         sys.stderr.write(json.dumps({"error": _as_dict(error)}, ensure_ascii=False) + "\n")
     else:
         err().print(printable(str(error)), soft_wrap=True, style="red")
+        if isinstance(error, EvidenceMissing):
+            hint("Write the answers into a JSON object in a file, and give it by --evidence FILE.")
 
 
 def _as_dict(error: SluiceError) -> dict[str, Any]:

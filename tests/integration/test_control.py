@@ -10,7 +10,7 @@ from producers.submit import submit
 from producers.wrong_input import parse_request
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
-from tests.waiting import until
+from tests.conditions import wait_until_async
 
 COMMANDS = {
     control.pause: JobState.PAUSED,
@@ -105,7 +105,9 @@ async def test_the_answer_waits_for_the_chunk_at_work(pool, settings, job_id, co
         async with worker.transaction():
             await work_a_chunk(worker, job_id)
             answer = asyncio.create_task(command(pool, settings, None, job_id))
-            await until(lambda: _someone_waits(pool))
+            await wait_until_async(
+                lambda: _someone_waits(pool), deadline_seconds=10, what="the command waits"
+            )
             assert not answer.done()
             assert await state_of(pool, job_id) == JobState.RUNNING
         assert await answer is COMMANDS[command]
