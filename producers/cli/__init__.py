@@ -1,0 +1,36 @@
+"""The command line, `sluice`. Each file is one subject; this one only puts them together."""
+
+import typer
+
+from producers.cli.accounts import accounts_app
+from producers.cli.address import address
+from producers.cli.failing import ErrorsAsText
+from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
+from producers.cli.migrating import migrate
+from producers.cli.results import results
+from producers.cli.submitting import add_actions, submit_app
+
+app = typer.Typer(
+    cls=ErrorsAsText,
+    help="Bulk consent changes on contact lists: say it once, and every address is checked,"
+    " changed only where it may be, and accounted for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("migrate")(migrate)
+app.add_typer(submit_app, name="submit")
+app.command("jobs")(list_jobs)
+app.command("job")(show_job)
+app.command("results")(results)
+app.command("pause")(pause)
+app.command("resume")(resume)
+app.command("cancel")(cancel)
+app.command("address")(address)
+app.add_typer(accounts_app, name="accounts")
+add_actions()
+
+
+def main() -> None:
+    """The program `sluice`."""
+    app(prog_name="sluice")

@@ -1,0 +1,287 @@
+"""Accounts and jobs in Postgres: storing a request, reading where it stands, setting its state."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Self
+
+import asyncpg
+
+from db.queries import load
+from schemas.outcomes import JobState
+from schemas.requests import MAX_ID
+
+_sql = load("jobs")
+
+CONTACTS_PER_BLOCK = 10_000
+"""Listed contact ids are stored in blocks of this many."""
+
+
+class Account(NamedTuple):
+    """One customer of the service."""
+
+    id: int
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row of `jobs`. The counts lag behind a running job's chunks by about a second."""
+
+    id: int
+    account_id: int
+    account: str
+    action: str
+    state: JobState
+    fields: tuple[int, ...]
+    params: dict[str, Any]
+    evidence: dict[str, Any] | None
+    selection: dict[str, Any]
+    requested_by: str
+    idempotency_key: str | None
+    request_hash: str
+    correlation_id: str
+    selected: int | None
+    applied: int
+    unchanged: int
+    rejected: int
+    empty: int
+    propagated: int
+    error: str | None
+    created_at: datetime
+    planned_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Self:
+        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values["state"] = JobState(values["state"])
+        values["fields"] = tuple(values["fields"])
+        return cls(**values)
+
+
+class Stored(NamedTuple):
+    """The job that now stands for a request; `created` is False when an earlier one does.
+
+    `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
+    """
+
+    job_id: int
+    request_hash: str
+    created: bool
+
+
+class Moved(NamedTuple):
+    """What a progress bar shows: the state, and how many of the planned pairs are accounted for."""
+
+    state: JobState
+    planned_at: datetime | None
+    taken: bool
+    done: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Exact counts of a job at this moment, summed over its chunks.
+
+    `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
+    frozen. `reasons` counts result rows by `outcome:reason`. `taken` tells that a worker has one
+    of the job's places in the queue in hand.
+    """
+
+    state: JobState
+    planned_at: datetime | None
+    selected: int | None
+    taken: bool
+    chunks_done: int
+    chunks_pending: int
+    chunks_split: int
+    attempts: int
+    done: int
+    planned: int
+    applied: int
+    unchanged: int
+    rejected: int
+    empty: int
+    propagated: int
+    reasons: dict[str, int]
+
+
+async def account_id(connection: asyncpg.Connection, name: str) -> int | None:
+    """The id of the account called `name`, or None when there is none."""
+    found: int | None = await _sql.account_id(connection, name=name)
+    return found
+
+
+async def create_account(connection: asyncpg.Connection, name: str) -> int | None:
+    """The id of a new account, or None when the name is taken.
+
+    Raises asyncpg.CheckViolationError for a name that is not plain.
+    """
+    created: int | None = await _sql.create_account(connection, name=name)
+    return created
+
+
+async def list_accounts(connection: asyncpg.Connection) -> list[Account]:
+    """Every account, by name."""
+    return [Account(*row) async for row in _sql.accounts(connection)]
+
+
+async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
+    """Whether the account has a tag of exactly this name."""
+    found: bool = await _sql.tag_exists(connection, account_id=account_id, tag=tag)
+    return found
+
+
+async def tag_names(connection: asyncpg.Connection, account_id: int, *, most: int) -> list[str]:
+    """Up to `most` of the account's tags, by name."""
+    rows = _sql.tag_names(connection, account_id=account_id, most=most)
+    return [row["name"] async for row in rows]
+
+
+async def insert_job(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    action: str,
+    fields: Sequence[int],
+    params: dict[str, Any],
+    evidence: dict[str, Any] | None,
+    selection: dict[str, Any],
+    requested_by: str,
+    idempotency_key: str | None,
+    request_hash: str,
+    correlation_id: str,
+) -> Stored:
+    """Store a job in state `planning`, unless the account has one with this idempotency key.
+
+    Of two that come at once with one key, the second waits for the first to commit. Outside a
+    transaction of READ COMMITTED it could miss the first one's job.
+    """
+    created: int | None = await _sql.insert_job(
+        connection,
+        account_id=account_id,
+        action=action,
+        fields=list(fields),
+        params=params,
+        evidence=evidence,
+        selection=selection,
+        requested_by=requested_by,
+        idempotency_key=idempotency_key,
+        request_hash=request_hash,
+        correlation_id=correlation_id,
+    )
+    if created is not None:
+        return Stored(created, request_hash, created=True)
+    row = await _sql.job_of_key(connection, account_id=account_id, idempotency_key=idempotency_key)
+    return Stored(row["id"], row["request_hash"], created=False)
+
+
+async def insert_job_contacts(
+    connection: asyncpg.Connection, job_id: int, contact_ids: Sequence[int]
+) -> None:
+    """Store the ids that a job's submitter listed, in blocks, by COPY."""
+    await connection.copy_records_to_table(
+        "job_contacts",
+        columns=("job_id", "block_no", "contact_ids"),
+        records=_blocks(job_id, contact_ids),
+    )
+
+
+def _blocks(job_id: int, contact_ids: Sequence[int]) -> Iterable[tuple[int, int, list[int]]]:
+    starts = range(0, len(contact_ids), CONTACTS_PER_BLOCK)
+    for block_no, start in enumerate(starts):
+        yield job_id, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
+
+
+async def get_job(
+    connection: asyncpg.Connection, job_id: int, *, account_id: int | None = None
+) -> Job | None:
+    """The job, or None when there is none of this id (in the account, where one is given)."""
+    if not 0 < job_id <= MAX_ID:
+        return None
+    row = await _sql.get_job(connection, job_id=job_id, account_id=account_id)
+    return Job.from_row(row) if row else None
+
+
+async def list_jobs(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int | None = None,
+    before: int = MAX_ID,
+    most: int = 20,
+) -> list[Job]:
+    """Up to `most` jobs with ids under `before`, newest first; of one account if it is given."""
+    if account_id is None:
+        rows = _sql.list_jobs(connection, before=before, most=most)
+    else:
+        rows = _sql.list_jobs_of_account(
+            connection, account_id=account_id, before=before, most=most
+        )
+    return [Job.from_row(row) async for row in rows]
+
+
+async def progress(connection: asyncpg.Connection, job_id: int) -> Progress | None:
+    """The exact counts of the job at this moment, or None when there is no such job."""
+    row = await _sql.progress(connection, job_id=job_id)
+    if row is None:
+        return None
+    values = dict(row)
+    values["state"] = JobState(values["state"])
+    return Progress(**values)
+
+
+async def moved(connection: asyncpg.Connection, job_id: int) -> Moved | None:
+    """How far the job is, cheap enough to ask several times a second."""
+    row = await _sql.pairs_done(connection, job_id=job_id)
+    return Moved(JobState(row["state"]), *row[1:]) if row else None
+
+
+async def lock_out_chunks(
+    connection: asyncpg.Connection, job_id: int, *, wait_seconds: float
+) -> None:
+    """In a transaction: wait until no chunk of the job is being worked, and let none start.
+
+    Raises asyncpg.LockNotAvailableError when a chunk is still at work after `wait_seconds`.
+    """
+    await _sql.limit_lock_wait(connection, milliseconds=f"{wait_seconds * 1000:.0f}")
+    await _sql.lock_out_chunks(connection, job_id=job_id)
+
+
+async def set_state(
+    connection: asyncpg.Connection,
+    job_id: int,
+    *,
+    present: Iterable[JobState],
+    wanted: JobState,
+) -> JobState | None:
+    """Pause or resume a job that is in one of the states `present`.
+
+    Gives the new state, or None when the job is in another state or does not exist. A job whose
+    selection was not frozen yet becomes `planning` where `running` was wanted.
+    """
+    state: str | None = await _sql.set_state(
+        connection,
+        job_id=job_id,
+        present=[state.value for state in present],
+        wanted=wanted.value,
+    )
+    return JobState(state) if state else None
+
+
+async def cancel(
+    connection: asyncpg.Connection,
+    job_id: int,
+    *,
+    present: Iterable[JobState],
+) -> JobState | None:
+    """End a job that is in one of the states `present`, with the exact counts of what was done."""
+    state: str | None = await _sql.cancel(
+        connection,
+        job_id=job_id,
+        present=[state.value for state in present],
+    )
+    return JobState(state) if state else None

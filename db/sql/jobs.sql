@@ -1,0 +1,129 @@
+-- Accounts and jobs: what was asked for, where it stands, and the states a person may set.
+
+-- name: account_id$
+-- The id of the account called :name.
+select id from accounts where name = :name;
+
+-- name: create_account$
+-- Create the account called :name; no row when there is one already.
+insert into accounts (name) values (:name) on conflict (name) do nothing returning id;
+
+-- name: accounts
+-- Every account, by name.
+select id, name, created_at from accounts order by name;
+
+-- name: tag_exists$
+-- Whether the account has a tag called :tag.
+select exists (select from tags where account_id = :account_id and name = :tag);
+
+-- name: tag_names
+-- Some names of tags that the account has, to help a person who mistyped one.
+select name from tags where account_id = :account_id order by name limit :most;
+
+-- name: insert_job$
+-- Store a job; no row when the account has one with the same idempotency key.
+insert into jobs (account_id, action, fields, params, evidence, selection, requested_by,
+                  idempotency_key, request_hash, correlation_id)
+values (:account_id, :action, :fields::smallint[], :params::jsonb, :evidence::jsonb,
+        :selection::jsonb, :requested_by, :idempotency_key, :request_hash, :correlation_id)
+on conflict (account_id, idempotency_key) do nothing
+returning id;
+
+-- name: job_of_key^
+-- The job that used the idempotency key, and what was asked for with it.
+select id, request_hash from jobs
+where account_id = :account_id and idempotency_key = :idempotency_key;
+
+-- name: get_job^
+-- One job, in any account unless :account_id is given.
+select j.*, a.name as account
+from jobs j join accounts a on a.id = j.account_id
+where j.id = :job_id and (:account_id::bigint is null or j.account_id = :account_id);
+
+-- name: list_jobs
+-- The newest jobs before the job :before, in all accounts.
+select j.*, a.name as account
+from jobs j join accounts a on a.id = j.account_id
+where j.id < :before
+order by j.id desc
+limit :most;
+
+-- name: list_jobs_of_account
+-- The newest jobs of one account before the job :before.
+select j.*, a.name as account
+from jobs j join accounts a on a.id = j.account_id
+where j.account_id = :account_id and j.id < :before
+order by j.id desc
+limit :most;
+
+-- name: progress^
+-- How far a job is right now, from its chunks: the job's own counts lag by about a second.
+with chunks as materialized (
+    select state, pairs, attempts, applied, unchanged, rejected, empty, propagated, reasons
+    from job_chunks where job_id = :job_id
+)
+select j.state, j.planned_at, j.selected,
+       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
+       s.*,
+       coalesce((select jsonb_object_agg(r.reason, r.rows order by r.reason)
+                 from (select e.key as reason, sum(e.value::bigint) as rows
+                       from chunks c, jsonb_each_text(c.reasons) e
+                       where c.state = 'done' group by e.key) r), '{}') as reasons
+from jobs j
+cross join (
+    select count(*) filter (where state = 'done') as chunks_done,
+           count(*) filter (where state = 'pending') as chunks_pending,
+           count(*) filter (where state = 'split') as chunks_split,
+           coalesce(sum(attempts), 0) as attempts,
+           coalesce(sum(pairs) filter (where state = 'done'), 0) as done,
+           coalesce(sum(pairs) filter (where state <> 'split'), 0) as planned,
+           coalesce(sum(applied) filter (where state = 'done'), 0) as applied,
+           coalesce(sum(unchanged) filter (where state = 'done'), 0) as unchanged,
+           coalesce(sum(rejected) filter (where state = 'done'), 0) as rejected,
+           coalesce(sum(empty) filter (where state = 'done'), 0) as empty,
+           coalesce(sum(propagated) filter (where state = 'done'), 0) as propagated
+    from chunks
+) s
+where j.id = :job_id;
+
+-- name: pairs_done^
+-- What a progress bar needs several times a second: the state, and the pairs accounted for.
+select j.state, j.planned_at,
+       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
+       coalesce(sum(c.pairs) filter (where c.state = 'done'), 0) as done,
+       coalesce(sum(c.pairs) filter (where c.state <> 'split'), 0) as planned
+from jobs j left join job_chunks c on c.job_id = j.id
+where j.id = :job_id
+group by j.id;
+
+-- name: limit_lock_wait!
+-- Let the transaction wait at most :milliseconds for any lock.
+select set_config('lock_timeout', :milliseconds, true);
+
+-- name: lock_out_chunks!
+-- Wait until no chunk of the job is being worked, and keep any from starting in the meantime.
+select pg_advisory_xact_lock(7741, hashint8(:job_id));
+
+-- name: set_state$
+-- Pause or resume; no row when the job is not in one of the states :present. A job whose
+-- selection was not frozen yet is resumed to `planning`.
+update jobs
+set state = case when :wanted::job_state = 'running' and planned_at is null
+                 then 'planning' else :wanted::job_state end
+where id = :job_id and state = any (:present::job_state[])
+returning state;
+
+-- name: cancel$
+-- End the job with the counts of what was done; no row when it is not in one of :present.
+update jobs j
+set state = 'cancelled', finished_at = clock_timestamp(),
+    applied = c.applied, unchanged = c.unchanged, rejected = c.rejected,
+    empty = c.empty, propagated = c.propagated
+from (
+    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
+           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
+           coalesce(sum(propagated), 0) as propagated
+    from job_chunks where job_id = :job_id and state = 'done'
+) c
+where j.id = :job_id and j.state = any (:present::job_state[])
+returning j.state;

@@ -1,0 +1,98 @@
+-- What became of the addresses: pages of a job's results, and the story of one address. Pages go
+-- by key and not by offset, so that the last page of millions costs as much as the first.
+
+-- name: results_page
+-- The results of a job after (contact, field, cause), whatever their outcome.
+select r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
+       r.decided_at, r.address_id, r.source_address_id,
+       (select a.address from email_addresses a
+        where a.account_id = :account_id and a.id = r.address_id) as address,
+       (select a.address from email_addresses a
+        where a.account_id = :account_id and a.id = r.source_address_id) as source_address,
+       case when r.reason = 'internal_error' then
+           (select c.error from job_chunks c
+            where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
+from results r
+where r.job_id = :job_id
+  and (r.contact_id, r.field, r.cause) > (:contact_id, :field, :cause::result_cause)
+  and (:outcome::result_outcome is null or r.outcome = :outcome)
+  and (:reason::text is null or r.reason = :reason)
+order by r.contact_id, r.field, r.cause
+limit :most;
+
+-- name: rejected_page
+-- The rejected results of a job after (contact, field); the literal lets a partial index serve.
+select r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
+       r.decided_at, r.address_id, r.source_address_id,
+       (select a.address from email_addresses a
+        where a.account_id = :account_id and a.id = r.address_id) as address,
+       null as source_address,
+       case when r.reason = 'internal_error' then
+           (select c.error from job_chunks c
+            where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
+from results r
+where r.job_id = :job_id and r.outcome = 'rejected'
+  and (r.contact_id, r.field) > (:contact_id, :field)
+  and (:reason::text is null or r.reason = :reason)
+order by r.contact_id, r.field
+limit :most;
+
+-- name: unprocessed_page
+-- The contacts of the next chunks after :chunk_no that were not worked.
+select chunk_no, contact_ids
+from job_chunks
+where job_id = :job_id and state = 'pending' and chunk_no > :chunk_no
+order by chunk_no
+limit :most;
+
+-- name: refused_rows_page
+-- The rows of an import after :line that were refused; all of one line, or none.
+select line, reason, detail
+from import_rejections
+where job_id = :job_id and line > :line
+order by line
+fetch first :most rows with ties;
+
+-- name: refused_rows_by_reason
+-- How many rows of an import were refused, and why.
+select reason, count(*) as rows
+from import_rejections where job_id = :job_id
+group by reason order by count(*) desc, reason;
+
+-- name: address^
+-- An address and what it is now, by its identity in the account.
+select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_changed_at,
+       a.holders, a.propagated_from,
+       (select s.address from email_addresses s
+        where s.account_id = a.account_id and s.id = a.propagated_from) as propagated_from_address
+from email_addresses a
+where a.account_id = :account_id and a.match_key = :match_key;
+
+-- name: contacts_of_address
+-- The first contacts that hold the address.
+select e.contact_id, e.field, c.given_name, c.family_name, c.company
+from contact_emails e
+join contacts c on c.account_id = e.account_id and c.id = e.contact_id
+where e.account_id = :account_id and e.address_id = :address_id
+order by e.contact_id, e.field
+limit :most;
+
+-- name: count_contacts_of_address$
+-- How many (contact, field) pairs hold the address.
+select count(*) from contact_emails where account_id = :account_id and address_id = :address_id;
+
+-- name: history_of_address
+-- What jobs decided about the address, newest first, with who asked and on what evidence.
+select r.job_id, j.action, j.requested_by, j.evidence ->> 'source' as evidence_source,
+       r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
+       r.decided_at, r.source_address_id,
+       (select a.address from email_addresses a
+        where a.account_id = :account_id and a.id = r.source_address_id) as source_address,
+       case when r.reason = 'internal_error' then
+           (select c.error from job_chunks c
+            where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
+from results r
+join jobs j on j.id = r.job_id
+where r.address_id = :address_id
+order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.contact_id, r.field
+limit :most;

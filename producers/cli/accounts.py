@@ -1,0 +1,42 @@
+"""`sluice accounts`: the customers of the service."""
+
+from typing import Annotated
+
+import typer
+
+from db import jobs
+from producers.accounts import create_account
+from producers.cli import options
+from producers.cli.context import Surroundings, run
+from producers.cli.rendering import as_json, say, table
+
+accounts_app = typer.Typer(help="List accounts, or add one.", invoke_without_command=True)
+
+
+@accounts_app.callback()
+def list_accounts(ctx: typer.Context, *, as_json_: options.Json = False) -> None:
+    """List accounts, or add one."""
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def work(here: Surroundings) -> list[jobs.Account]:
+        async with here.pool.acquire() as connection:
+            return await jobs.list_accounts(connection)
+
+    found = run(work)
+    if as_json_:
+        as_json([account._asdict() for account in found])
+    else:
+        table(("account", "created"), [(account.name, account.created_at) for account in found])
+
+
+@accounts_app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+) -> None:
+    """Add an account."""
+    account_id = run(lambda here: create_account(here.pool, name))
+    if as_json_:
+        as_json({"id": account_id, "name": name})
+    else:
+        say(f"The account {name} is there; `--account {name}` works on its contacts.")

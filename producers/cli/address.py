@@ -1,0 +1,123 @@
+"""`sluice address`: the whole story of one address."""
+
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from db import reading
+from producers.cli import options
+from producers.cli.context import Surroundings, run
+from producers.cli.explaining import explain, what_happened
+from producers.cli.rendering import as_json, facts, hint, say, table
+from producers.submit import require_account
+from schemas.addresses import InvalidAddress, identify
+from schemas.errors import NotFound, WrongInput
+from schemas.requests import FIELD_NAMES
+
+CONTACTS_SHOWN = 20
+
+
+class _Story(NamedTuple):
+    now: reading.AddressNow
+    holders: list[reading.Holder]
+    holders_in_all: int
+    history: list[reading.Chapter]
+
+
+def address(
+    text: Annotated[str, typer.Argument(metavar="ADDRESS", help="The email address.")],
+    *,
+    account: options.Account = "default",
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="At most so many entries of its history.")
+    ] = 1000,
+    as_json_: options.Json = False,
+) -> None:
+    """Tell the story of an address: its status and why, its contacts, and its whole history."""
+    try:
+        match_key = identify(text).match_key
+    except InvalidAddress as error:
+        raise WrongInput(f"That is not an email address: {error}") from None
+
+    async def work(here: Surroundings) -> _Story:
+        async with here.pool.acquire() as connection:
+            account_id = await require_account(connection, account)
+            now = await reading.address_now(connection, account_id=account_id, match_key=match_key)
+            if now is None:
+                raise NotFound(f"The account {account!r} does not know this address.")
+            holders, in_all = await reading.holders_of(
+                connection, account_id=account_id, address_id=now.id, most=CONTACTS_SHOWN
+            )
+            history = await reading.history_of(
+                connection, account_id=account_id, address_id=now.id, most=limit
+            )
+        return _Story(now, holders, in_all, history)
+
+    story = run(work)
+    if as_json_:
+        as_json(_as_dict(story, account))
+    else:
+        _show(story, account)
+    if len(story.history) == limit:
+        hint(f"The newest {limit:,} entries of its history; `--limit` shows more.")
+
+
+def _show(story: _Story, account: str) -> None:
+    now = story.now
+    say(f"{now.address}  {now.status.value}")
+    for sentence in explain(now):
+        say(f"  {sentence}")
+    say("")
+    facts(
+        [
+            ("account", account),
+            ("since", now.status_changed_at),
+            ("by job", str(now.status_job_id) if now.status_job_id else None),
+            ("before that", now.previous_status.value if now.previous_status else None),
+            ("spread from", now.propagated_from_address),
+        ]
+    )
+    say(f"\nHeld by {_times(story.holders_in_all)}:")
+    table(
+        ("contact", "field", "name", "company"),
+        [(str(h.contact_id), FIELD_NAMES[h.field], _name(h), h.company) for h in story.holders],
+    )
+    if story.holders_in_all > len(story.holders):
+        say(f"and {story.holders_in_all - len(story.holders):,} more")
+    say("\nIts history, newest first:")
+    table(
+        ("when", "job", "what happened", "who asked", "evidence"),
+        [
+            (
+                c.decided_at,
+                f"{c.job_id} {c.action}",
+                what_happened(c),
+                c.requested_by,
+                c.evidence_source,
+            )
+            for c in story.history
+        ],
+    )
+
+
+def _times(count: int) -> str:
+    return "1 contact" if count == 1 else f"{count:,} contacts"
+
+
+def _name(holder: reading.Holder) -> str:
+    return " ".join(part for part in (holder.given_name, holder.family_name) if part)
+
+
+def _as_dict(story: _Story, account: str) -> dict[str, Any]:
+    return {
+        **story.now._asdict(),
+        "account": account,
+        "explanation": list(explain(story.now)),
+        "contacts": [
+            {**holder._asdict(), "field": FIELD_NAMES[holder.field]} for holder in story.holders
+        ],
+        "contacts_in_all": story.holders_in_all,
+        "history": [
+            {**chapter._asdict(), "field": FIELD_NAMES[chapter.field]} for chapter in story.history
+        ],
+    }

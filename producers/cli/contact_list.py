@@ -1,0 +1,67 @@
+"""Reading a list of contact ids: one a line, or separated by commas."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from producers.wrong_input import shortened
+from schemas.errors import WrongInput
+from schemas.requests import MAX_ID
+
+STDIN = "-"
+
+_is_number = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
+
+
+def read_contact_ids(source: str) -> tuple[int, ...]:
+    """The ids in the file `source`, or on standard input for `-`, in their order.
+
+    Raises WrongInput that names the line of the first entry which is no contact id.
+    """
+    with opened_text(source, "--contacts") as lines:
+        return tuple(parse_contact_ids(lines))
+
+
+def parse_contact_ids(lines: Iterable[str]) -> Iterator[int]:
+    """The ids in the lines; raises WrongInput that names the line of the first wrong one."""
+    for line_no, line in enumerate(lines, start=1):
+        for entry in line.split(","):
+            text = entry.strip()
+            if text:
+                yield _contact_id(text, line_no)
+
+
+def _contact_id(text: str, line_no: int) -> int:
+    if not _is_number(text):
+        raise WrongInput(
+            f"Line {line_no} of the contacts: {shortened(text)!r} is not a contact id. Nothing was"
+            " stored. Give whole numbers, one a line or separated by commas."
+        )
+    number = int(text)
+    if not -MAX_ID - 1 <= number <= MAX_ID:
+        raise WrongInput(
+            f"Line {line_no} of the contacts: {text} is too large for a contact id."
+            " Nothing was stored."
+        )
+    return number
+
+
+@contextmanager
+def opened_text(source: str, option: str) -> Iterator[IO[str]]:
+    """The file `source`, or standard input for `-`, as text without a byte order mark.
+
+    Raises WrongInput, naming the option, when it cannot be read. Bytes that are not UTF-8 come
+    out as replacement characters, for the reader to refuse where they stand.
+    """
+    try:
+        if source == STDIN:
+            yield sys.stdin
+        else:
+            with Path(source).open(encoding="utf-8-sig", errors="replace") as file:
+                yield file
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WrongInput(f"{option} {source}: {reason}. Nothing was stored.") from None

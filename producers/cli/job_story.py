@@ -1,0 +1,160 @@
+"""A job as people and programs see it: what was asked, where it stands, what became of it."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from actions.registry import all_actions
+from db import jobs, reading
+from producers.cli.rendering import facts, say, table
+from schemas.errors import NotFound
+from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
+from schemas.requests import FIELD_NAMES
+
+
+class JobStory(NamedTuple):
+    """A job with its exact counts; `refused_rows` counts an import's refused rows by reason."""
+
+    job: jobs.Job
+    progress: jobs.Progress
+    refused_rows: dict[str, int]
+
+
+async def read_job(pool: asyncpg.Pool, job_id: int) -> JobStory:
+    """The job as it stands; raises NotFound."""
+    async with pool.acquire() as connection:
+        job = await jobs.get_job(connection, job_id)
+        progress = await jobs.progress(connection, job_id)
+        if job is None or progress is None:
+            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+        refused = {}
+        if brings_contacts(job.action):
+            refused = await reading.refused_rows_by_reason(connection, job_id)
+    return JobStory(job, progress, refused)
+
+
+def brings_contacts(action: str) -> bool:
+    """Whether jobs of the action are imports."""
+    known = all_actions().get(action)
+    return known is not None and known.brings_contacts
+
+
+_OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
+
+
+def job_as_dict(job: jobs.Job) -> dict[str, Any]:
+    """The job for programs, with the counts of its row."""
+    return {
+        **asdict(job),
+        "fields": [FIELD_NAMES[number] for number in job.fields],
+    }
+
+
+def story_as_dict(story: JobStory) -> dict[str, Any]:
+    """The job for programs, with exact counts, reasons and chunks."""
+    progress = story.progress
+    return {
+        **job_as_dict(story.job),
+        "state": progress.state,
+        **{outcome: getattr(progress, outcome) for outcome in _OUTCOMES},
+        "reasons": progress.reasons,
+        "refused_rows": story.refused_rows,
+        "chunks": {
+            "done": progress.chunks_done,
+            "pending": progress.chunks_pending,
+            "split": progress.chunks_split,
+        },
+        "attempts": progress.attempts,
+    }
+
+
+def show_story(story: JobStory) -> None:
+    """The job for people."""
+    job, progress = story.job, story.progress
+    facts(
+        [
+            ("job", f"{job.id} {job.action}"),
+            ("state", progress.state.value),
+            ("account", job.account),
+            ("selection", _in_words(job.selection) or None),
+            ("fields", ", ".join(FIELD_NAMES[number] for number in job.fields)),
+            ("parameters", _in_words(job.params) or None),
+            ("evidence", _in_words(job.evidence) if job.evidence else None),
+            ("asked for by", job.requested_by),
+            ("key", job.idempotency_key),
+            ("created", job.created_at),
+            ("started", job.started_at),
+            ("finished", job.finished_at),
+            ("error", job.error),
+        ]
+    )
+    say("")
+    show_counts(story)
+
+
+def show_counts(story: JobStory) -> None:
+    """What became of the selected pairs, by outcome and reason."""
+    job, progress = story.job, story.progress
+    if progress.planned_at is None:
+        say("Its contacts are not selected yet: a worker does that first.")
+        return
+    say(_headline(story))
+    if progress.planned:
+        table(("outcome", "count", "reason", "because"), _count_rows(progress))
+    if story.refused_rows:
+        say(f"\n{sum(story.refused_rows.values()):,} rows of the file were refused:")
+        table(("reason", "rows"), story.refused_rows.items())
+        say(f"`sluice results {job.id} --outcome refused-rows` lists them.")
+
+
+def _headline(story: JobStory) -> str:
+    progress, job = story.progress, story.job
+    what = f"{progress.planned:,} selected pairs of contact and field"
+    if not progress.planned:
+        if story.refused_rows:
+            return f"Job {job.id} is {progress.state.value}: no row of the file became a contact."
+        return f"Job {job.id} is {progress.state.value}: the selection is empty, nothing to change."
+    if progress.state is JobState.COMPLETED:
+        return f"Job {job.id} is completed: all {what} are accounted for.{_pace(story)}"
+    return f"Job {job.id} is {progress.state.value}: {progress.done:,} of {what} are done."
+
+
+def _pace(story: JobStory) -> str:
+    job = story.job
+    if job.started_at is None or job.finished_at is None:
+        return ""
+    seconds = max((job.finished_at - job.started_at).total_seconds(), 0.001)
+    return f" It took {seconds:,.1f} s, {story.progress.done / seconds:,.0f} a second."
+
+
+def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for outcome in _OUTCOMES:
+        rows.append((outcome, getattr(progress, outcome), "", _NOTES.get(outcome, "")))
+        prefix = f"{outcome}:"
+        rows.extend(
+            ("", count, key.removeprefix(prefix), REASON_MEANINGS.get(key.removeprefix(prefix), ""))
+            for key, count in sorted(progress.reasons.items(), key=lambda item: -item[1])
+            if key.startswith(prefix)
+        )
+    if progress.state in ENDED and progress.done < progress.planned:
+        left = progress.planned - progress.done
+        rows.append(("unprocessed", left, "", "the job ended before it came to these"))
+    return rows
+
+
+_NOTES = {
+    "empty": "the contact has no address in that field",
+    "propagated": "besides: other addresses of the same people, which the opt-out reached",
+}
+
+
+def _in_words(given: dict[str, Any]) -> str:
+    return ", ".join(
+        name if value is True else f"{name}: {_value(value)}" for name, value in given.items()
+    )
+
+
+def _value(value: object) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)

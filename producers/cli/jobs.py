@@ -1,0 +1,134 @@
+"""`sluice jobs`, `sluice job`, and the commands that stop a job or let it go on."""
+
+from typing import Annotated
+
+import typer
+
+from db import jobs
+from producers import control
+from producers.cli import options
+from producers.cli.context import Surroundings, run
+from producers.cli.job_story import (
+    JobStory,
+    job_as_dict,
+    read_job,
+    show_story,
+    story_as_dict,
+)
+from producers.cli.rendering import as_json, say, table
+from producers.cli.waiting import follow
+from producers.submit import require_account
+from schemas.outcomes import JobState
+from schemas.requests import MAX_ID
+
+
+def list_jobs(
+    *,
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only the jobs of this account.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 20,
+    before: Annotated[
+        int, typer.Option("--before", min=1, max=MAX_ID, help="Only jobs older than this one.")
+    ] = MAX_ID,
+    as_json_: options.Json = False,
+) -> None:
+    """List jobs, the newest first."""
+
+    async def work(here: Surroundings) -> list[jobs.Job]:
+        async with here.pool.acquire() as connection:
+            account_id = await require_account(connection, account) if account else None
+            return await jobs.list_jobs(
+                connection, account_id=account_id, before=before, most=limit
+            )
+
+    found = run(work)
+    if as_json_:
+        as_json([job_as_dict(job) for job in found])
+    elif not found:
+        say("There are no jobs. `sluice import` and `sluice submit` make some.")
+    else:
+        _show_list(found, limit)
+
+
+def _show_list(found: list[jobs.Job], limit: int) -> None:
+    table(
+        (
+            *("job", "account", "action", "state", "selected", "applied", "unchanged"),
+            *("rejected", "empty", "propagated", "asked for by", "created"),
+        ),
+        [
+            (
+                *(str(job.id), job.account, job.action, job.state.value, job.selected),
+                *(job.applied, job.unchanged, job.rejected, job.empty, job.propagated),
+                *(job.requested_by, job.created_at),
+            )
+            for job in found
+        ],
+    )
+    if len(found) == limit:
+        say(f"`sluice jobs --before {found[-1].id}` lists older ones.")
+
+
+def show_job(
+    job_id: options.JobId,
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow its progress until it has ended.")
+    ] = False,
+    as_json_: options.Json = False,
+) -> None:
+    """Show a job: what was asked, where it stands, and what became of the addresses."""
+
+    async def work(here: Surroundings) -> JobStory:
+        if watch:
+            await follow(here, job_id)
+        return await read_job(here.pool, job_id)
+
+    answer_with_job(run(work), ended=watch, in_json=as_json_)
+
+
+def answer_with_job(story: JobStory, *, ended: bool, in_json: bool) -> None:
+    """Show the job; where it was to be `ended`, the exit status tells whether it was done."""
+    if in_json:
+        as_json(story_as_dict(story))
+    else:
+        show_story(story)
+    if ended and story.progress.state is not JobState.COMPLETED:
+        raise typer.Exit(1)
+
+
+def pause(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+    """Pause a job. Once this has answered, it changes not one more address."""
+    state = run(lambda here: control.pause(here.pool, here.settings, None, job_id))
+    _answer_with_state(job_id, state, as_json_, f"`sluice resume {job_id}` lets it go on.")
+
+
+def resume(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+    """Let a paused job go on where it stopped."""
+    state = run(lambda here: control.resume(here.pool, here.settings, None, job_id), rings=True)
+    _answer_with_state(job_id, state, as_json_, f"`sluice job {job_id} --watch` follows it.")
+
+
+def cancel(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+    """End a job. What it has changed stays changed, and not one more address is."""
+    state = run(lambda here: control.cancel(here.pool, here.settings, None, job_id))
+    _answer_with_state(
+        job_id,
+        state,
+        as_json_,
+        f"`sluice job {job_id}` tells what was done, and"
+        f" `sluice results {job_id} --outcome unprocessed` what was not.",
+    )
+
+
+def _answer_with_state(
+    job_id: int,
+    state: JobState,
+    in_json: bool,  # noqa: FBT001
+    what_next: str,
+) -> None:
+    if in_json:
+        as_json({"job": job_id, "state": state})
+    else:
+        say(f"Job {job_id} is {state.value}. {what_next}")

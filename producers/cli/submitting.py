@@ -1,0 +1,232 @@
+"""`sluice submit`: one command for each action over contacts that exist, made from what it is.
+
+A new action needs nothing here: its name, its summary, its parameters and whether it wants
+evidence are read from the action itself.
+"""
+
+import inspect
+import json
+import os
+import pwd
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from actions.bulk_action import BulkAction
+from actions.registry import all_actions
+from producers.cli import options
+from producers.cli.contact_list import STDIN, opened_text, read_contact_ids
+from producers.cli.context import Surroundings, run
+from producers.cli.job_story import JobStory, read_job
+from producers.cli.jobs import answer_with_job
+from producers.cli.rendering import as_json, hint, say
+from producers.cli.waiting import follow
+from producers.submit import Submitted, submit
+from producers.wrong_input import parse_request
+from schemas.errors import WrongInput
+from schemas.requests import JobRequest
+from schemas.statuses import Status
+
+submit_app = typer.Typer(
+    help="Submit a bulk change of consent over contacts that are there.", no_args_is_help=True
+)
+
+_TAG = Annotated[str | None, typer.Option("--tag", help="Contacts with this tag.")]
+_IMPORT = Annotated[
+    int | None,
+    typer.Option("--import", metavar="JOB_ID", help="Contacts that this import brought."),
+]
+_STATUS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help=f"Contacts with an address of this status; repeatable. One of: {', '.join(Status)}.",
+    ),
+]
+_CONTACTS = Annotated[
+    str | None,
+    typer.Option(
+        "--contacts",
+        metavar="FILE",
+        help="These contact ids, one a line or separated by commas; - reads standard input.",
+    ),
+]
+_ALL = Annotated[bool, typer.Option("--all", help="All contacts of the account.")]
+_FIELD = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="FIELD",
+        help="email1, email2 or email3; repeatable. (default: email1)",
+    ),
+]
+_EVIDENCE = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="FILE.json",
+        help="The evidence of permission; without it you are told what it has to say."
+        " - reads standard input.",
+    ),
+]
+
+_COMMON: tuple[tuple[str, Any, object], ...] = (
+    ("tag", _TAG, None),
+    ("import_job", _IMPORT, None),
+    ("status", _STATUS, None),
+    ("contacts", _CONTACTS, None),
+    ("all_", _ALL, False),
+    ("field", _FIELD, None),
+    ("account", options.Account, "default"),
+    ("requested_by", options.RequestedBy, None),
+    ("key", options.Key, None),
+    ("wait", options.Wait, False),
+    ("as_json_", options.Json, False),
+)
+_PARAM = "param_"
+
+
+def add_actions() -> None:
+    """Give `sluice submit` a command for each action that there is."""
+    for action in all_actions().values():
+        if not action.brings_contacts:
+            submit_app.command(action.name.replace("_", "-"), help=action.summary)(_command(action))
+
+
+def _command(action: BulkAction) -> Callable[..., None]:
+    def command(**given: Any) -> None:
+        _submit(action, given)
+
+    given = list(_COMMON)
+    if action.needs_evidence:
+        given.append(("evidence", _EVIDENCE, None))
+    given += [
+        (f"{_PARAM}{name}", *_param_option(name, field))
+        for name, field in action.params.model_fields.items()
+    ]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+            for name, annotation, default in given
+        ]
+    )
+    command.__annotations__ = {name: annotation for name, annotation, _ in given}
+    return command
+
+
+def _param_option(name: str, field: FieldInfo) -> tuple[Any, object]:
+    """The option for a parameter. All but switches and lists come as text; its model checks it."""
+    taken = {"tag", "import", "status", "contacts", "all", "field", "account", "requested_by"}
+    taken |= {"key", "wait", "json", "evidence"}
+    flag = f"--{'param-' if name in taken else ''}{name.replace('_', '-')}"
+    choices = _choices(field.annotation)
+    text = field.description or ""
+    if choices:
+        text += f" (one of: {', '.join(choices)})"
+    if field.default is not None and not field.is_required():
+        text += f" (default: {field.default})"
+    option = typer.Option(flag, help=text.strip(), show_default=False)
+    kind: Any = str | None
+    if field.annotation is bool:
+        kind = bool | None
+    elif get_origin(field.annotation) in {list, tuple, set}:
+        kind = list[str] | None
+    return Annotated[kind, option], None
+
+
+def _choices(annotation: Any) -> list[str]:
+    return [str(choice) for choice in get_args(annotation) if isinstance(choice, str)]
+
+
+def _submit(action: BulkAction, given: dict[str, Any]) -> None:
+    request = _request(action, given)
+    wait, in_json = given["wait"], given["as_json_"]
+
+    async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
+        submitted = await submit(here.pool, here.settings, request)
+        if not wait:
+            return submitted, None
+        _tell(submitted, hint)
+        await follow(here, submitted.job_id)
+        return submitted, await read_job(here.pool, submitted.job_id)
+
+    submitted, story = run(work, rings=True)
+    if story is not None:
+        answer_with_job(story, ended=True, in_json=in_json)
+    elif in_json:
+        as_json({"job": submitted.job_id, "created": submitted.created})
+    else:
+        _tell(submitted, say)
+        say(f"`sluice job {submitted.job_id} --watch` follows it.")
+
+
+def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
+    if not submitted.created:
+        tell(f"Job {submitted.job_id} was submitted before with this key.")
+        return
+    tell(f"Job {submitted.job_id} is stored.")
+    if not submitted.announced:
+        hint("Redis did not answer; a worker finds the job once it does.")
+
+
+def _request(action: BulkAction, given: dict[str, Any]) -> JobRequest:
+    if given["contacts"] == STDIN == given.get("evidence"):
+        raise WrongInput("Only one of --contacts and --evidence can be read from standard input.")
+    selection: dict[str, Any] = {
+        "all": given["all_"],
+        "tag": given["tag"],
+        "import_job": given["import_job"],
+        "statuses": given["status"] or (),
+    }
+    evidence = given.get("evidence")
+    if given["contacts"] is not None:
+        selection["contacts"] = read_contact_ids(given["contacts"])
+    return parse_request(
+        {
+            "account": given["account"],
+            "action": action.name,
+            "selection": selection,
+            "fields": given["field"] or ["email1"],
+            "params": _params(given),
+            "evidence": read_evidence(evidence) if evidence is not None else None,
+            "requested_by": given["requested_by"] or user_name(),
+            "idempotency_key": given["key"],
+        }
+    )
+
+
+def _params(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(_PARAM): value
+        for name, value in given.items()
+        if name.startswith(_PARAM) and value is not None
+    }
+
+
+def read_evidence(source: str) -> dict[str, Any]:
+    """The evidence in a JSON file, or on standard input for `-`; raises WrongInput."""
+    with opened_text(source, "--evidence") as file:
+        text = file.read()
+    try:
+        evidence = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongInput(f"--evidence {source} is not JSON: {error}. Nothing was stored.") from None
+    if not isinstance(evidence, dict):
+        raise WrongInput(
+            f"--evidence {source} holds no JSON object. Nothing was stored. Write the answers as"
+            ' {"source": ..., "description": ..., ...}.'
+        )
+    return evidence
+
+
+def user_name() -> str:
+    """The name of the user who runs this process, from the system's accounts."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

@@ -1,0 +1,146 @@
+"""Following a job to its end, with a bar on a terminal and plain sentences elsewhere."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from db import jobs
+from db.jobs import Moved
+from producers.cli.context import Surroundings
+from producers.cli.rendering import err, hint
+from schemas.errors import NotFound
+from schemas.outcomes import ENDED, JobState
+
+POLL_SECONDS = 0.25
+QUIET_SECONDS = 10.0
+"""After this long without any progress the person is told what may be the matter."""
+
+
+class _Rate(ProgressColumn):
+    """How fast it goes, in `unit` per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "", style="cyan")
+
+
+class ProgressBar:
+    """A bar on standard error with count, rate and time left; silent without a terminal."""
+
+    def __init__(self, label: str, unit: str) -> None:
+        console = err()
+        self._progress = Progress(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(label, total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int | None, label: str | None = None) -> None:
+        """Move the bar; without a total it only shows that something happens."""
+        self._progress.update(self._task, completed=done, total=total, description=label)
+
+    def note(self, text: str) -> None:
+        """A sentence above the bar."""
+        self._progress.console.print(text, soft_wrap=True, style="yellow")
+
+
+@dataclass
+class Quiet:
+    """Notices when a job has not moved for a while, and says why that may be, once per cause."""
+
+    job_id: int
+    now: float
+    _last: Moved | None = None
+    _since: float = field(init=False)
+    _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._since = self.now
+
+    def advice(self, moved: Moved, now: float) -> str | None:
+        """What to tell the person at the moment `now`, if there is something new to tell."""
+        if moved != self._last:
+            self._last, self._since = moved, now
+        text = self._text(moved, now - self._since)
+        if text is None or text in self._said:
+            return None
+        self._said.add(text)
+        return text
+
+    def _text(self, moved: Moved, quiet_seconds: float) -> str | None:
+        if moved.state is JobState.PAUSED:
+            return f"The job is paused; `sluice resume {self.job_id}` lets it go on."
+        if quiet_seconds < QUIET_SECONDS:
+            return None
+        if moved.done == 0 and not moved.taken:
+            return "No worker has taken this job yet; start one with `sluice up`."
+        return f"Nothing has moved for {QUIET_SECONDS:.0f} seconds; is a worker running?"
+
+
+async def follow(surroundings: Surroundings, job_id: int) -> JobState:
+    """Show the job's progress until it has ended; gives the state it ended in."""
+    async with surroundings.pool.acquire() as connection:
+        job = await jobs.get_job(connection, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+    try:
+        return await _follow(surroundings, job)
+    except asyncio.CancelledError:
+        # Ctrl-C ends the watching and not the job.
+        hint(
+            f"\nJob {job_id} goes on. `sluice job {job_id} --watch` follows it again,"
+            f" `sluice pause {job_id}` and `sluice cancel {job_id}` stop it."
+        )
+        raise
+
+
+async def _follow(surroundings: Surroundings, job: jobs.Job) -> JobState:
+    quiet = Quiet(job.id, time.monotonic())
+    with ProgressBar(f"Job {job.id} {job.action}", "addresses") as bar:
+        while True:
+            async with surroundings.pool.acquire() as connection:
+                moved = await jobs.moved(connection, job.id)
+            assert moved is not None
+            total = moved.planned if moved.planned_at else None
+            bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
+            if moved.state in ENDED:
+                return moved.state
+            if advice := quiet.advice(moved, time.monotonic()):
+                bar.note(advice)
+            await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,122 @@
+"""Pausing, resuming and cancelling: once these have answered, not one more address changes.
+
+Every chunk holds a shared advisory lock of its job for the length of its transaction. Taking the
+exclusive one waits for the chunks at work and keeps others from starting; they then read the new
+state. So the answer is exact, and costs at most the time of one chunk.
+"""
+
+import asyncpg
+
+from db import jobs
+from runtime import events, logs
+from runtime.settings import Settings
+from schemas.errors import NotFound, SluiceError, StateConflict
+from schemas.outcomes import STATE_CHANGES, JobState
+from workers.doorbell import announce_job
+
+log = logs.get()
+
+LOCK_WAIT_SECONDS = 10.0
+"""How long to wait for the chunks at work; each takes a fraction of a second."""
+
+_AT_WORK = (JobState.PLANNING, JobState.RUNNING)
+_EVENTS = {
+    JobState.PAUSED: events.JOB_PAUSED,
+    JobState.RUNNING: events.JOB_RESUMED,
+    JobState.CANCELLED: events.JOB_CANCELLED,
+}
+_LEADING_TO = {
+    wanted: [before for before, after in STATE_CHANGES if after is wanted]
+    for wanted in (JobState.PAUSED, JobState.CANCELLED)
+} | {JobState.RUNNING: [JobState.PAUSED]}
+"""The states from which a person may bring a job to each state; only workers start a job."""
+
+
+async def pause(
+    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+) -> JobState:
+    """Stop the job after the chunk at hand; pausing a paused job changes nothing.
+
+    Raises NotFound, StateConflict for a job that has ended, and SluiceError when a chunk is still
+    at work after `LOCK_WAIT_SECONDS`.
+    """
+    del settings
+    return await _change(pool, account_id, job_id, JobState.PAUSED)
+
+
+async def resume(
+    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+) -> JobState:
+    """Let a paused job go on where it stopped, and ring for a worker.
+
+    A job that is at work already is left so. Raises as `pause` does.
+    """
+    state = await _change(pool, account_id, job_id, JobState.RUNNING)
+    job = await _job(pool, account_id, job_id)
+    await announce_job(settings, job_id=job_id, action=job.action)
+    return state
+
+
+async def cancel(
+    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+) -> JobState:
+    """End the job after the chunk at hand; what was done stays done, and is counted.
+
+    Cancelling a cancelled job changes nothing. Raises as `pause` does.
+    """
+    del settings
+    return await _change(pool, account_id, job_id, JobState.CANCELLED)
+
+
+async def _change(
+    pool: asyncpg.Pool, account_id: int | None, job_id: int, wanted: JobState
+) -> JobState:
+    job = await _job(pool, account_id, job_id)
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            await jobs.lock_out_chunks(connection, job_id, wait_seconds=LOCK_WAIT_SECONDS)
+            changed = await _set_state(connection, job_id, wanted)
+            state = changed or await _already_there(connection, job_id, wanted)
+    except asyncpg.LockNotAvailableError:
+        raise SluiceError(
+            f"Job {job_id} was not changed: a part of it is still being worked after"
+            f" {LOCK_WAIT_SECONDS:.0f} seconds. Try again in a moment."
+        ) from None
+    if changed:
+        log.info(
+            _EVENTS[wanted],
+            job=job_id,
+            account=job.account_id,
+            action=job.action,
+            state=state.value,
+            correlation_id=job.correlation_id,
+        )
+    return state
+
+
+async def _set_state(
+    connection: asyncpg.Connection, job_id: int, wanted: JobState
+) -> JobState | None:
+    if wanted is JobState.CANCELLED:
+        return await jobs.cancel(connection, job_id, present=_LEADING_TO[wanted])
+    return await jobs.set_state(connection, job_id, present=_LEADING_TO[wanted], wanted=wanted)
+
+
+async def _already_there(connection: asyncpg.Connection, job_id: int, wanted: JobState) -> JobState:
+    """The state of a job that is as wanted already; raises StateConflict for any other."""
+    job = await jobs.get_job(connection, job_id)
+    assert job is not None
+    if job.state is wanted or (wanted is JobState.RUNNING and job.state in _AT_WORK):
+        return job.state
+    raise StateConflict(
+        f"Job {job_id} is {job.state.value} and cannot be {_EVENTS[wanted].removeprefix('job.')};"
+        " nothing was changed."
+    )
+
+
+async def _job(pool: asyncpg.Pool, account_id: int | None, job_id: int) -> jobs.Job:
+    async with pool.acquire() as connection:
+        job = await jobs.get_job(connection, job_id, account_id=account_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+    return job

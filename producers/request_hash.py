@@ -1,0 +1,46 @@
+"""Telling whether two requests with one idempotency key ask for the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_IDS_AT_ONCE = 10_000
+
+
+def request_hash(
+    *,
+    account: str,
+    action: str,
+    selection: Mapping[str, Any],
+    contacts: Sequence[int] | None,
+    fields: Sequence[str],
+    params: Mapping[str, Any],
+    evidence: Mapping[str, Any] | None,
+) -> str:
+    """SHA-256 over what is asked for, in hexadecimal.
+
+    Who asks, and under which correlation id, makes no difference. `selection` is the summary that
+    is stored with the job, and `contacts` the sorted distinct ids it lists; they are hashed on
+    their own, so that millions of them need no text of that size.
+    """
+    asked = {
+        "account": account,
+        "action": action,
+        "selection": {**selection, "contacts": _ids_hash(contacts)},
+        "fields": list(fields),
+        "params": params,
+        "evidence": evidence,
+    }
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _ids_hash(contacts: Sequence[int] | None) -> str | None:
+    if contacts is None:
+        return None
+    digest = hashlib.sha256()
+    for start in range(0, len(contacts), _IDS_AT_ONCE):
+        block = contacts[start : start + _IDS_AT_ONCE]
+        digest.update("".join(f"{contact_id}\n" for contact_id in block).encode())
+    return digest.hexdigest()

@@ -1,0 +1,241 @@
+"""The one way in for a bulk action over contacts that exist.
+
+The command line, HTTP and Python callers all hand in a `JobRequest` here. Everything is checked
+before anything is stored; a job and the ids it lists are stored together or not at all.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+from pydantic import ValidationError
+
+from actions.bulk_action import BulkAction
+from actions.registry import action_named, all_actions
+from db import jobs
+from producers.request_hash import request_hash
+from producers.wrong_input import refuse_unstorable, wrong_input
+from runtime import events, logs
+from runtime.settings import Settings
+from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
+from schemas.evidence import require_evidence
+from schemas.outcomes import ENDED
+from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
+from schemas.statuses import RECIPIENT_KINDS
+from workers.doorbell import announce_job
+
+log = logs.get()
+
+MOST_NAMES = 10
+"""Names of tags that an error offers to a person who named one that does not exist."""
+
+
+class Submitted(NamedTuple):
+    """The job that stands for the request.
+
+    `created` is False when an earlier request with the same key made it. `announced` is False
+    when Redis did not answer; the job is stored all the same, and the sweeper will find it.
+    """
+
+    job_id: int
+    created: bool
+    announced: bool
+
+
+class _Checked(NamedTuple):
+    """A request after all that can be checked without the database."""
+
+    action: BulkAction
+    params: dict[str, Any]
+    evidence: dict[str, Any] | None
+    selection: dict[str, Any]
+    contacts: list[int] | None
+    request_hash: str
+
+
+async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Submitted:
+    """Check the request, store it as a job, and ring for a worker.
+
+    Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
+    StateConflict when it selects the contacts of an import that is still arriving, and
+    IdempotencyConflict when its key stands for another request; in each case nothing is stored.
+    When the connection is lost on the way, submitting again with the same key is safe.
+    """
+    checked = _check(request)
+    correlation_id = request.correlation_id or uuid.uuid4().hex
+    async with pool.acquire() as connection:
+        account_id = await require_account(connection, request.account)
+        await _require_selectable(connection, account_id, request)
+        stored = await _store(connection, account_id, request, checked, correlation_id)
+    if stored.request_hash != checked.request_hash:
+        raise IdempotencyConflict(
+            f"The key {request.idempotency_key!r} was used before, for job {stored.job_id}, and"
+            " that asked for something else. Nothing was stored. Use a new key for a new request;"
+            f" `sluice job {stored.job_id}` shows the earlier one."
+        )
+    if not stored.created:
+        return Submitted(stored.job_id, created=False, announced=True)
+    _log_submitted(stored.job_id, account_id, checked, request, correlation_id)
+    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
+    return Submitted(stored.job_id, created=True, announced=announced)
+
+
+async def require_account(connection: asyncpg.Connection, name: str) -> int:
+    """The id of the account called `name`; raises NotFound with the names there are."""
+    found = await jobs.account_id(connection, name)
+    if found is not None:
+        return found
+    names = ", ".join(account.name for account in await jobs.list_accounts(connection))
+    raise NotFound(
+        f"There is no account {name!r}; nothing was stored. There are: {names}."
+        " `sluice accounts create NAME` adds one."
+    )
+
+
+def _check(request: JobRequest) -> _Checked:
+    refuse_unstorable("The request", request.model_dump(exclude={"selection": {"contacts"}}))
+    action = _selecting_action(request.action)
+    params = _params(action, request.params)
+    evidence = _evidence(action, request.evidence)
+    contacts = request.selection.contacts
+    distinct = None if contacts is None else sorted(set(contacts))
+    selection = _summary(request.selection, distinct)
+    return _Checked(
+        action,
+        params,
+        evidence,
+        selection,
+        distinct,
+        request_hash(
+            account=request.account,
+            action=action.name,
+            selection=selection,
+            contacts=distinct,
+            fields=request.fields,
+            params=params,
+            evidence=evidence,
+        ),
+    )
+
+
+def _selecting_action(name: str) -> BulkAction:
+    action = action_named(name)
+    if action.brings_contacts:
+        choices = [other.name for other in all_actions().values() if not other.brings_contacts]
+        raise WrongInput(
+            f"The action {name!r} brings its own contacts and takes no selection; nothing was"
+            f" stored. Actions over contacts that exist: {', '.join(choices)}."
+        )
+    return action
+
+
+def _params(action: BulkAction, given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return action.params.model_validate(given).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        raise wrong_input(f"The {action.name} job", error, action.params) from None
+
+
+def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not action.needs_evidence:
+        if given is not None:
+            raise WrongInput(
+                f"The action {action.name!r} takes no evidence; nothing was stored."
+                " Leave the evidence out."
+            )
+        return None
+    evidence = require_evidence(given, today=datetime.now(UTC).date())
+    return evidence.model_dump(mode="json", exclude_none=True)
+
+
+def _summary(selection: Selection, contacts: list[int] | None) -> dict[str, Any]:
+    """What `jobs.selection` keeps: only the conditions that were given, and how many ids."""
+    summary = selection.model_dump(mode="json", exclude_defaults=True, exclude={"contacts"})
+    if "statuses" in summary:
+        summary["statuses"] = sorted(set(summary["statuses"]))
+    if contacts is not None:
+        summary["contacts"] = len(contacts)
+    return summary
+
+
+async def _require_selectable(
+    connection: asyncpg.Connection, account_id: int, request: JobRequest
+) -> None:
+    selection = request.selection
+    if selection.tag is not None and not await jobs.tag_exists(
+        connection, account_id, selection.tag
+    ):
+        names = await jobs.tag_names(connection, account_id, most=MOST_NAMES)
+        hint = f"Some that exist: {', '.join(names)}." if names else "It has no tags yet."
+        raise NotFound(
+            f"The account {request.account!r} has no tag {selection.tag!r}; nothing was stored."
+            f" {hint}"
+        )
+    if selection.import_job is not None:
+        await _require_import(connection, account_id, selection.import_job)
+
+
+async def _require_import(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+    job = await jobs.get_job(connection, job_id, account_id=account_id)
+    if job is None:
+        raise NotFound(
+            f"The account has no job {job_id}; nothing was stored. `sluice jobs` lists them."
+        )
+    if not action_named(job.action).brings_contacts:
+        raise NotFound(
+            f"Job {job_id} is no import but {job.action}; nothing was stored."
+            " `sluice jobs` lists the imports."
+        )
+    if job.state not in ENDED:
+        # A selection is frozen once; half of an import would be selected without a word.
+        raise StateConflict(
+            f"The import {job_id} is {job.state.value}, so not all of its contacts are there yet;"
+            f" nothing was stored. Wait for it with `sluice job {job_id} --watch`, then submit."
+        )
+
+
+async def _store(
+    connection: asyncpg.Connection,
+    account_id: int,
+    request: JobRequest,
+    checked: _Checked,
+    correlation_id: str,
+) -> jobs.Stored:
+    async with connection.transaction():
+        stored = await jobs.insert_job(
+            connection,
+            account_id=account_id,
+            action=checked.action.name,
+            fields=[FIELD_NUMBERS[name] for name in request.fields],
+            params=checked.params,
+            evidence=checked.evidence,
+            selection=checked.selection,
+            requested_by=request.requested_by,
+            idempotency_key=request.idempotency_key,
+            request_hash=checked.request_hash,
+            correlation_id=correlation_id,
+        )
+        if stored.created and checked.contacts:
+            await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
+    return stored
+
+
+def _log_submitted(
+    job_id: int, account_id: int, checked: _Checked, request: JobRequest, correlation_id: str
+) -> None:
+    facts = {
+        "job": job_id,
+        "account": account_id,
+        "action": checked.action.name,
+        "correlation_id": correlation_id,
+    }
+    log.info(
+        events.JOB_SUBMITTED,
+        **facts,
+        fields=list(request.fields),
+        selected_by=sorted(checked.selection),
+        contacts_listed=None if checked.contacts is None else len(checked.contacts),
+    )
+    if checked.params.get("kind") in RECIPIENT_KINDS:
+        log.info(events.OPT_OUT_RECEIVED, **facts, kind=checked.params["kind"])

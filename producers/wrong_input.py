@@ -1,0 +1,78 @@
+"""Refusing a malformed request in words that say what to mend, before anything is stored."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import WrongInput
+from schemas.requests import JobRequest
+
+MOST_COMPLAINTS = 20
+MOST_SHOWN = 40
+"""Characters of a wrong value that are repeated to the person who gave it."""
+
+
+def parse_request(given: Mapping[str, Any]) -> JobRequest:
+    """The request as a checked value; raises WrongInput with a line for each mistake."""
+    try:
+        return JobRequest.model_validate(given)
+    except ValidationError as error:
+        raise wrong_input("The request", error, JobRequest) from None
+
+
+def wrong_input(what: str, error: ValidationError, model: type[BaseModel]) -> WrongInput:
+    """The mistakes in `what` as an error for people; `model` names what could have been given."""
+    lines = list(islice(_complaints(error, model), MOST_COMPLAINTS))
+    if error.error_count() > MOST_COMPLAINTS:
+        lines.append(f"and {error.error_count() - MOST_COMPLAINTS} more mistakes")
+    mistakes = "".join(f"\n  {line}" for line in lines)
+    return WrongInput(f"{what} was refused and nothing was stored:{mistakes}")
+
+
+def _complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    for mistake in error.errors(include_url=False):
+        where = ".".join(str(part) for part in mistake["loc"])
+        yield f"{where or 'all'}: {_sentence(mistake, model)}"
+
+
+def _sentence(mistake: Any, model: type[BaseModel]) -> str:
+    if mistake["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields) if len(mistake["loc"]) == 1 else ""
+        return f"there is no such field; there are: {known}" if known else "there is no such field"
+    sentence: str = mistake["msg"].removeprefix("Value error, ")
+    value = mistake["input"]
+    if mistake["type"] != "missing" and isinstance(value, str | int | float):
+        sentence += f" (given: {shortened(repr(value))})"
+    return sentence
+
+
+def shortened(text: str) -> str:
+    """`text`, cut so that a wrong value of any size can be quoted in a sentence."""
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
+
+
+def refuse_unstorable(what: str, value: Any) -> None:
+    """Raise WrongInput for text, at any depth of `value`, that Postgres cannot keep."""
+    if isinstance(value, str):
+        if "\x00" in value or not _is_unicode(value):
+            raise WrongInput(
+                f"{what} was refused and nothing was stored: it contains a NUL character or bytes"
+                " that are not UTF-8. Remove them and try again."
+            )
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            refuse_unstorable(what, key)
+            refuse_unstorable(f"{what}, {key}", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            refuse_unstorable(what, item)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

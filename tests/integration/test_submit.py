@@ -1,0 +1,246 @@
+"""A request becomes a job once, wholly, or not at all."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from db import jobs
+from producers.submit import submit
+from producers.wrong_input import parse_request
+from schemas.errors import (
+    EvidenceMissing,
+    IdempotencyConflict,
+    NotFound,
+    StateConflict,
+    WrongInput,
+)
+from schemas.requests import MAX_ID
+
+EVIDENCE = {
+    "source": "customer_relationship",
+    "description": "They bought from the shop and agreed at the till.",
+    "collected_from": "2020-01-01",
+    "collected_until": "2020-12-31",
+    "attested_by": "the shop's manager",
+}
+
+
+def opt_out(**changes):
+    return parse_request(
+        {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **changes}
+    )
+
+
+def opt_in(**changes):
+    return opt_out(**{"action": "opt_in", "evidence": EVIDENCE, **changes})
+
+
+async def stored(pool):
+    """How many rows each of the tables that a submission writes has."""
+    return await pool.fetchrow(
+        "select (select count(*) from jobs) as jobs, (select count(*) from job_contacts) as blocks"
+    )
+
+
+async def test_a_job_is_stored_as_it_was_asked_for(pool, settings):
+    """The row keeps the action, fields, parameters, evidence and the summary of the selection."""
+    submitted = await submit(
+        pool,
+        settings,
+        opt_in(
+            selection={"statuses": ["non_marketable", "bounce", "bounce"], "contacts": [3, 1, 3]},
+            fields=["email2", "email1"],
+            idempotency_key="spring",
+        ),
+    )
+    async with pool.acquire() as connection:
+        job = await jobs.get_job(connection, submitted.job_id)
+        blocks = await connection.fetch("select block_no, contact_ids from job_contacts")
+    assert submitted.created
+    assert (job.action, job.fields, job.state) == ("opt_in", (1, 2), "planning")
+    assert job.selection == {"statuses": ["bounce", "non_marketable"], "contacts": 2}
+    assert job.evidence == EVIDENCE
+    assert (job.requested_by, job.account, job.idempotency_key) == ("tester", "default", "spring")
+    assert [tuple(block) for block in blocks] == [(0, [1, 3])]
+
+
+async def test_a_long_list_of_contacts_is_kept_in_blocks(pool, settings):
+    """Listed ids are all kept, in order, in blocks of bounded size."""
+    ids = list(range(1, 2 * jobs.CONTACTS_PER_BLOCK + 2))
+    await submit(pool, settings, opt_out(selection={"contacts": ids}))
+    rows = await pool.fetch("select contact_ids from job_contacts order by block_no")
+    assert [len(row["contact_ids"]) for row in rows] == [10_000, 10_000, 1]
+    assert [contact for row in rows for contact in row["contact_ids"]] == ids
+
+
+async def test_the_same_key_and_request_give_the_same_job(pool, settings):
+    """Neither who asks, nor the order of ids, fields or statuses, makes another request of it."""
+    first = await submit(
+        pool, settings, opt_out(selection={"contacts": [1, 2]}, idempotency_key="k")
+    )
+    again = await submit(
+        pool,
+        settings,
+        opt_out(
+            selection={"contacts": [2, 1, 2]},
+            idempotency_key="k",
+            requested_by="someone else",
+            correlation_id="another",
+            params={"kind": "admin"},
+        ),
+    )
+    assert again == (first.job_id, False, True)
+    assert tuple(await stored(pool)) == (1, 1)
+
+
+async def test_the_same_key_for_another_request_is_refused(pool, settings):
+    """The error names the job that used the key, and nothing is stored."""
+    first = await submit(pool, settings, opt_out(idempotency_key="k"))
+    with pytest.raises(IdempotencyConflict, match=rf"'k'.*job {first.job_id}\b"):
+        await submit(pool, settings, opt_out(idempotency_key="k", fields=["email2"]))
+    assert (await stored(pool))["jobs"] == 1
+
+
+async def test_keys_of_different_accounts_do_not_meet(pool, settings):
+    """A key is an account's own."""
+    async with pool.acquire() as connection:
+        await jobs.create_account(connection, "other")
+    first = await submit(pool, settings, opt_out(idempotency_key="k"))
+    second = await submit(pool, settings, opt_out(idempotency_key="k", account="other"))
+    assert second.created
+    assert second.job_id != first.job_id
+
+
+async def test_submitting_at_once_with_one_key_makes_one_job(pool, settings):
+    """Of concurrent submissions with one key exactly one creates the job; all get it."""
+    request = opt_out(selection={"contacts": list(range(20_000))}, idempotency_key="k")
+    answers = await asyncio.gather(*(submit(pool, settings, request) for _ in range(5)))
+    assert len({answer.job_id for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+    assert tuple(await stored(pool)) == (1, 2)
+
+
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=30),
+    others=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=30),
+)
+async def test_a_key_stands_for_one_set_of_contacts(pool, settings, ids, others):
+    """A second list with the same key is the same request exactly when it is the same set."""
+    key = await pool.fetchval("select gen_random_uuid()::text")
+    first = await submit(pool, settings, opt_out(selection={"contacts": ids}, idempotency_key=key))
+    request = opt_out(selection={"contacts": others}, idempotency_key=key)
+    if set(ids) == set(others):
+        assert (await submit(pool, settings, request)).job_id == first.job_id
+    else:
+        with pytest.raises(IdempotencyConflict):
+            await submit(pool, settings, request)
+
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+
+
+@pytest.mark.parametrize(
+    ("request_made", "error", "says"),
+    [
+        (lambda: opt_in(evidence=None), EvidenceMissing, "attested_by"),
+        (
+            lambda: opt_in(evidence={**EVIDENCE, "collected_until": TOMORROW}),
+            EvidenceMissing,
+            "in the future",
+        ),
+        (
+            lambda: opt_in(evidence={**EVIDENCE, "source": "purchased_list"}),
+            EvidenceMissing,
+            "purchased list",
+        ),
+        (lambda: opt_in(evidence={**EVIDENCE, "description": "short"}), EvidenceMissing, "20"),
+        (lambda: opt_out(evidence=EVIDENCE), WrongInput, "takes no evidence"),
+        (lambda: opt_out(action="opt_over"), NotFound, "opt_in, opt_out"),
+        (lambda: opt_out(action="import"), WrongInput, "brings its own contacts"),
+        (lambda: opt_out(params={"noet": "x"}), WrongInput, "noet.*there are: kind, note"),
+        (lambda: opt_out(params={"kind": "bounce"}), WrongInput, "kind.*list_unsubscribe"),
+        (lambda: opt_out(account="nobody"), NotFound, "There are: default"),
+        (lambda: opt_out(selection={"tag": "nothing"}), NotFound, "no tag 'nothing'"),
+        (lambda: opt_out(selection={"import_job": 12}), NotFound, "no job 12"),
+        (lambda: opt_out(selection={"import_job": 2**80}), NotFound, "no job"),
+        (lambda: opt_out(params={"note": "a\x00b"}), WrongInput, "NUL"),
+        (lambda: opt_out(requested_by="\udcff"), WrongInput, "requested_by.*unicode"),
+        (lambda: opt_out(params={"note": "\udcff"}), WrongInput, "UTF-8"),
+        (lambda: opt_out(fields=["email4"]), WrongInput, r"fields\.0.*'email4'"),
+        (lambda: opt_out(fields=[]), WrongInput, "at least one of email1"),
+        (lambda: opt_out(selection={"statuses": ["gone"]}), WrongInput, "'gone'"),
+        (lambda: opt_out(selection={}), WrongInput, "name the contacts"),
+        (lambda: opt_out(selection={"contacts": ["x"]}), WrongInput, r"contacts\.0"),
+        (lambda: opt_out(selection={"contacts": [2**63]}), WrongInput, r"contacts\.0"),
+        (lambda: opt_out(colour="red"), WrongInput, "colour: there is no such field"),
+    ],
+)
+async def test_a_wrong_request_is_refused_and_nothing_stored(
+    pool, settings, request_made, error, says
+):
+    """Whatever is wrong, the error says what, and no row is left behind."""
+    with pytest.raises(error, match=f"(?s){says}"):
+        await submit(pool, settings, request_made())
+    assert tuple(await stored(pool)) == (0, 0)
+
+
+async def test_an_import_is_selected_only_once_it_has_ended(pool, settings):
+    """A job that is no import, or an import whose contacts still arrive, cannot be selected."""
+    plain = (await submit(pool, settings, opt_out())).job_id
+    importing = await pool.fetchval(
+        "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
+        " correlation_id) select id, 'import', '{1}', '{}', 'tester', '', '' from accounts"
+        " returning id"
+    )
+    with pytest.raises(NotFound, match="is no import but opt_out"):
+        await submit(pool, settings, opt_out(selection={"import_job": plain}))
+    with pytest.raises(StateConflict, match="not all of its contacts are there yet"):
+        await submit(pool, settings, opt_out(selection={"import_job": importing}))
+    await pool.execute(
+        "update jobs set state = 'completed', selected = 0, planned_at = now(),"
+        " finished_at = now() where id = $1",
+        importing,
+    )
+    assert (await submit(pool, settings, opt_out(selection={"import_job": importing}))).created
+
+
+async def test_an_import_of_another_account_is_not_there(pool, settings):
+    """Accounts do not see each other's jobs and tags."""
+    await pool.execute(
+        "with other as (insert into accounts (name) values ('other') returning id),"
+        " tag as (insert into tags (account_id, name) select id, 'vip' from other)"
+        " insert into jobs (account_id, action, state, fields, selection, requested_by,"
+        " request_hash, correlation_id, finished_at) select id, 'import', 'cancelled', '{1}', '{}',"
+        " 'tester', '', '', now() from other"
+    )
+    other_job = await pool.fetchval("select id from jobs")
+    for selection in ({"import_job": other_job}, {"tag": "vip"}):
+        with pytest.raises(NotFound):
+            await submit(pool, settings, opt_out(selection=selection))
+        assert (await submit(pool, settings, opt_out(selection=selection, account="other"))).created
+
+
+async def test_a_recipients_own_act_is_logged_as_such(pool, settings):
+    """A job of a recipient's kind leaves both events, with neither names nor notes in them."""
+    with capture_logs() as logs:
+        submitted = await submit(
+            pool,
+            settings,
+            opt_out(
+                selection={"contacts": [7]},
+                params={"kind": "list_unsubscribe", "note": "jane@example.com"},
+                correlation_id="c-1",
+            ),
+        )
+    assert [line["event"] for line in logs] == ["job.submitted", "opt_out.received"]
+    assert all((line["job"], line["correlation_id"]) == (submitted.job_id, "c-1") for line in logs)
+    assert "jane" not in str(logs)
+    assert "tester" not in str(logs)
