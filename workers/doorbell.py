@@ -17,6 +17,7 @@ from workers.queues import (
     START,
     START_URGENT,
     STARTS,
+    is_urgent,
 )
 
 log = logs.get()
@@ -61,14 +62,14 @@ class Doorbell:
         return True
 
 
-async def announce_job(settings: Settings, *, job_id: int, urgent: bool) -> bool:
+async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
     """Ring for a job that was just stored or resumed.
 
     False when Redis did not answer; the job is safe, and the sweeper finds it within seconds.
     """
     broker = make_client_broker(settings)
     try:
-        return await Doorbell(broker).ring_start(job_id, urgent=urgent)
+        return await Doorbell(broker).ring_start(job_id, urgent=is_urgent(action))
     finally:
         broker.close()
         broker.client.close()

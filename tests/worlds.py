@@ -1,0 +1,64 @@
+"""Accounts full of contacts, made in the database as an import would have left them."""
+
+import asyncpg
+
+
+async def make_account(pool: asyncpg.Pool, name: str) -> int:
+    return await pool.fetchval("insert into accounts (name) values ($1) returning id", name)
+
+
+async def fill(
+    pool: asyncpg.Pool,
+    account_id: int,
+    contacts: dict[int, dict[int, str]],
+    statuses: dict[str, tuple[str, bool]],
+) -> None:
+    """Contacts {id: {field: address}} and statuses {address: (name, came by spreading)}.
+
+    An address that an opt-out spread to is given any other one as its source.
+    """
+    held = {address: set() for address in statuses}
+    for contact, links in contacts.items():
+        for address in links.values():
+            held[address].add(contact)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.executemany(
+            "insert into contacts (account_id, id) values ($1, $2)",
+            [(account_id, contact) for contact in contacts],
+        )
+        ids = {}
+        for address, (status, _) in statuses.items():
+            ids[address] = await connection.fetchval(
+                "insert into email_addresses (account_id, address, match_key, status, holders)"
+                " values ($1, $2, $2, $3, $4) returning id",
+                account_id,
+                address,
+                status,
+                len(held[address]),
+            )
+        await connection.executemany(
+            "update email_addresses set propagated_from = $2 where account_id = $3 and id = $1",
+            [
+                (ids[address], next(other for other in ids.values() if other != ids[address]), account_id)
+                for address, (_, came_by_spreading) in statuses.items()
+                if came_by_spreading
+            ],
+        )
+        await connection.executemany(
+            "insert into contact_emails (account_id, contact_id, field, address_id)"
+            " values ($1, $2, $3, $4)",
+            [
+                (account_id, contact, field, ids[address])
+                for contact, links in contacts.items()
+                for field, address in links.items()
+            ],
+        )
+
+
+async def statuses_of(pool: asyncpg.Pool, account_id: int) -> dict[str, tuple[str, bool]]:
+    """{address: (status, came by spreading)} as the database has it."""
+    rows = await pool.fetch(
+        "select match_key, status, propagated_from from email_addresses where account_id = $1",
+        account_id,
+    )
+    return {row["match_key"]: (row["status"], row["propagated_from"] is not None) for row in rows}
