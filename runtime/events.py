@@ -1,8 +1,210 @@
-"""The closed list of log events."""
+"""Every event that Sluice logs: its name, when it is written, and what its keys mean.
 
-_NAMES = """job.submitted job.planned job.started chunk.processed chunk.failed chunk.split
-chunk.interrupted job.paused job.resumed job.cancelled job.completed job.failed
-job.not_understood import.completed opt_out.received worker.started worker.stopped worker.failed
-sweep.rang queue.measured queue.unreachable queue.recovered database.unreachable
-database.recovered library.logged""".split()
-globals().update({name.replace(".", "_").upper(): name for name in _NAMES})
+The list is closed. Names are dotted and in the past tense; facts are keys. No key carries an
+address, a person's name or a secret. `docs/log-events.md` is checked against this file.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of log line. Keys may be absent where a line has nothing to say on them."""
+
+    name: str
+    meaning: str
+    keys: Mapping[str, str] = field(hash=False)
+
+
+EVENTS: dict[str, Event] = {}
+"""Every event by its name."""
+
+COMMON_KEYS: dict[str, str] = {
+    "timestamp": "when, in UTC",
+    "level": "debug, info, warning or error",
+    "event": "the event's name",
+    "correlation_id": "given by the submitter, or made for the job; the same from there to its"
+    " last chunk; absent where no job is concerned",
+    "exception": "an exception's kind, its causes and where in the code it arose; never its"
+    " text, which may quote data",
+    "truncated": "true when values were shortened to keep the line small",
+}
+"""What any line may carry besides its event's own keys."""
+
+
+def unknown_keys(event: str, keys: Iterable[str]) -> set[str]:
+    """Those of `keys` that the event does not declare."""
+    declared = EVENTS[event].keys if event in EVENTS else {}
+    return {key for key in keys if key not in declared and key not in COMMON_KEYS}
+
+
+def _event(name: str, meaning: str, **keys: str) -> Event:
+    event = Event(name, meaning, keys)
+    assert name not in EVENTS
+    EVENTS[name] = event
+    return event
+
+
+_JOB = {
+    "job": "the job's id",
+    "account": "the id of the account that the job belongs to",
+    "action": "the bulk action's name",
+}
+_WORKER = {"worker": "which process: its dyno or host, and its process id"}
+_CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 0 on"}
+_ERROR = {"error": "the kind of error"}
+
+JOB_SUBMITTED = _event(
+    "job.submitted",
+    "A job was stored; from here on it will be worked, whatever fails.",
+    **_JOB,
+    fields="which of email1, email2 and email3 it selects",
+    selected_by="by what its contacts are selected: all, tag, import_job, statuses, contacts",
+    contacts_listed="how many contact ids were listed; null where none were",
+)
+OPT_OUT_RECEIVED = _event(
+    "opt_out.received",
+    "A recipient's own opt-out was acknowledged; from here on it wins over everything.",
+    **_JOB,
+    kind="manual, list_unsubscribe, feedback or spam",
+)
+JOB_PLANNED = _event(
+    "job.planned",
+    "A job's selection was frozen into chunks.",
+    **_JOB,
+    selected="how many (contact, field) pairs it has",
+    chunks="how many chunks they were laid in",
+)
+JOB_STARTED = _event("job.started", "A job's first chunk was about to be worked.", **_JOB)
+JOB_PAUSED = _event(
+    "job.paused",
+    "Someone paused a job; not one more of its addresses changes.",
+    **_JOB,
+    state="the job's state now",
+)
+JOB_RESUMED = _event(
+    "job.resumed", "Someone resumed a paused job.", **_JOB, state="the job's state now"
+)
+JOB_CANCELLED = _event(
+    "job.cancelled",
+    "Someone cancelled a job; not one more of its addresses changes.",
+    **_JOB,
+    state="the job's state now",
+)
+_COUNTS = {
+    "applied": "how many pairs were changed",
+    "unchanged": "how many pairs needed no change",
+    "empty": "how many pairs had no address",
+    "propagated": "how many further addresses an opt-out spread to",
+}
+JOB_COMPLETED = _event(
+    "job.completed",
+    "A job ended, and all its pairs are accounted for.",
+    **_JOB,
+    **_COUNTS,
+    selected="how many (contact, field) pairs it had",
+    rejected="how many pairs were refused",
+    seconds="how long it took from its submission",
+)
+JOB_FAILED = _event(
+    "job.failed",
+    "A job ended because its selection could not be frozen or its counts did not add up.",
+    **_JOB,
+    **_ERROR,
+)
+JOB_NOT_UNDERSTOOD = _event(
+    "job.not_understood",
+    "A job was left for a newer worker: this one does not know its action.",
+    **_JOB,
+)
+IMPORT_COMPLETED = _event(
+    "import.completed",
+    "An import ended; its contacts are there.",
+    **_JOB,
+    contacts="how many contacts it brought",
+    refused="how many rows of its file were refused",
+)
+CHUNK_PROCESSED = _event(
+    "chunk.processed",
+    "A chunk was committed: the canonical line of the work.",
+    **_JOB,
+    chunk="the chunk's number within the job, from 0 on",
+    **_COUNTS,
+    rejected="how many pairs were refused, by reason",
+    duration_ms="how long its transaction took, in milliseconds",
+    attempt="which attempt succeeded, from 1 on",
+    **_WORKER,
+)
+CHUNK_FAILED = _event(
+    "chunk.failed",
+    "The work on a chunk raised and was rolled back; the attempt counts.",
+    **_CHUNK,
+    attempt="which attempt this was, from 1 on",
+    **_ERROR,
+    **_WORKER,
+)
+CHUNK_INTERRUPTED = _event(
+    "chunk.interrupted",
+    "The work on a chunk was rolled back through no fault of its own; the attempt does not count.",
+    **_CHUNK,
+    **_ERROR,
+    **_WORKER,
+)
+CHUNK_SPLIT = _event(
+    "chunk.split",
+    "A chunk that failed too often was replaced by two halves.",
+    **_CHUNK,
+    contacts="how many contacts it had",
+    **_WORKER,
+)
+WORKER_STARTED = _event(
+    "worker.started",
+    "A worker process is ready for messages.",
+    **_WORKER,
+    threads="how many messages it works at a time",
+)
+WORKER_STOPPED = _event("worker.stopped", "A worker process ended as it was asked to.", **_WORKER)
+WORKER_FAILED = _event(
+    "worker.failed",
+    "Something raised that should not have; the sweeper brings the work back.",
+    **_WORKER,
+    **_ERROR,
+    task="the periodic task that raised; absent for a message",
+)
+SWEEP_RANG = _event(
+    "sweep.rang",
+    "The sweeper rang again for a job that had work and showed no progress.",
+    job="the job's id",
+    action="the bulk action's name",
+    why="what the job was waiting for",
+    lanes="how many messages were sent for it",
+)
+QUEUE_MEASURED = _event(
+    "queue.measured",
+    "Written for each queue every few seconds; the age is the figure to scale workers on.",
+    queue="the queue's name",
+    pending_chunks="how many chunks wait in it",
+    oldest_seconds="the age of the oldest chunk that could be worked, in seconds",
+    running_jobs="how many jobs have work in it",
+)
+QUEUE_UNREACHABLE = _event(
+    "queue.unreachable",
+    "Redis did not answer; jobs go on when it is back. Written once per outage and process.",
+    **_ERROR,
+    **_WORKER,
+)
+QUEUE_RECOVERED = _event("queue.recovered", "Redis answers again.", **_WORKER)
+DATABASE_UNREACHABLE = _event(
+    "database.unreachable",
+    "Postgres did not answer; nothing is lost. Written once per outage and process.",
+    **_ERROR,
+    **_WORKER,
+)
+DATABASE_RECOVERED = _event("database.recovered", "Postgres answers again.", **_WORKER)
+LIBRARY_LOGGED = _event(
+    "library.logged",
+    "A library that Sluice uses logged something, a warning at least.",
+    logger="the library's logger",
+    message="what it said; anything like an address is blotted out",
+)

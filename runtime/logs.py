@@ -1,37 +1,198 @@
-"""Structured logs: one JSON object a line on standard output."""
+"""Structured logs: `log.info(events.CHUNK_PROCESSED, job=7, ...)` is one line on standard output.
 
-import json
+One line is one write to a file descriptor. `sys.stdout` is not used: in dramatiq's worker
+processes it is a pipe that ends in the parent's standard error.
+"""
+
+import logging
 import os
-import time
+import sys
 import traceback
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, ClassVar, Literal
+
+import structlog
+from structlog.contextvars import bound_contextvars, merge_contextvars
+
+from runtime import events
+from runtime.events import Event
+from runtime.log_lines import Renderer, console_line, json_line, line_of, logfmt_line
+from runtime.settings import Settings
+
+STANDARD_OUTPUT = 1
+STANDARD_ERROR = 2
+
+_FRAMES = 8
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_ORDER = ("timestamp", "level", "event")
+
+Level = Literal["debug", "info", "warning", "error"]
+
+bound = bound_contextvars
+"""A context in which every line carries the keys given: `with bound(correlation_id=...)`."""
 
 
-class _Log:
-    def _write(self, level, event, exc_info=None, **facts):
-        line = {"timestamp": time.time(), "level": level, "event": event, **facts}
-        if exc_info is not None:
-            line["traceback"] = "".join(traceback.format_exception(exc_info))
-        os.write(1, json.dumps(line, default=str).encode() + b"\n")
-
-    def info(self, event, **facts):
-        self._write("info", event, **facts)
-
-    def warning(self, event, **facts):
-        self._write("warning", event, **facts)
-
-    def error(self, event, **facts):
-        self._write("error", event, **facts)
+class UndeclaredLogLineError(AssertionError):
+    """A log line uses an event or a key that `runtime.events` does not declare."""
 
 
-def get():
-    return _Log()
+class Log:
+    """Writes the events that `runtime.events` declares, and no others."""
+
+    strict: ClassVar[bool] = False
+    """Whether what is not declared raises, as in the tests, or is written all the same."""
+
+    def debug(self, event: Event, **keys: Any) -> None:
+        """For whoever hunts a fault."""
+        self.write("debug", event, keys)
+
+    def info(self, event: Event, **keys: Any) -> None:
+        """What happened, in the normal course of things."""
+        self.write("info", event, keys)
+
+    def warning(self, event: Event, **keys: Any) -> None:
+        """What should not happen, and was dealt with."""
+        self.write("warning", event, keys)
+
+    def error(self, event: Event, **keys: Any) -> None:
+        """What someone has to look at. `exc_info` takes an exception."""
+        self.write("error", event, keys)
+
+    def exception(self, event: Event, **keys: Any) -> None:
+        """The same, with the exception that is being handled."""
+        self.write("error", event, {"exc_info": True} | keys)
+
+    @staticmethod
+    def write(level: Level, event: Event, keys: dict[str, Any]) -> None:
+        """Write one line; raises UndeclaredLogLineError in the tests."""
+        if Log.strict:
+            _require_declared(event, keys)
+        getattr(structlog.get_logger(), level)(event.name, **keys)
 
 
-def configure(settings):
-    pass
+def get() -> Log:
+    """The way to log. May be called before `configure`, at import for instance."""
+    return Log()
 
 
-@contextmanager
-def bound(**facts):
-    yield
+def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT) -> None:
+    """Send this process's log lines, and those of its libraries, to `descriptor`."""
+    level = _LEVELS[settings.log_level]
+    structlog.configure(
+        processors=[
+            merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_text_of_exception,
+            _Line(_renderer(settings, descriptor)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Writer(descriptor),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [_Libraries()]
+    # What libraries tell in the normal course of things is noise beside the events.
+    root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+
+
+def _renderer(settings: Settings, descriptor: int) -> Renderer:
+    terminal = os.isatty(descriptor)
+    chosen = settings.log_format or ("console" if terminal else "json")
+    if chosen == "console":
+        return console_line(colors=terminal)
+    return json_line if chosen == "json" else logfmt_line
+
+
+def _require_declared(event: Event, keys: dict[str, Any]) -> None:
+    if events.EVENTS.get(event.name) is not event:
+        raise UndeclaredLogLineError(f"{event.name} is not in runtime.events")
+    if unknown := events.unknown_keys(event.name, keys) - {"exc_info"}:
+        raise UndeclaredLogLineError(
+            f"{event.name} does not declare {', '.join(sorted(unknown))} in runtime.events"
+        )
+
+
+class _Writer:
+    """What structlog hands each finished line to."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: bytes) -> None:
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError:
+            # Nobody listens, or the disk is full: the work goes on, and only the line is lost.
+            pass
+
+    debug = info = warning = error = critical = write
+
+
+class _Line:
+    """The last processor: puts the keys in order and makes the line."""
+
+    def __init__(self, render: Renderer) -> None:
+        self._render = render
+
+    def __call__(self, _logger: Any, _method: str, facts: Any) -> bytes:
+        first = {key: facts.pop(key) for key in _ORDER if key in facts}
+        return line_of(first | dict(facts), self._render)
+
+
+def _without_text_of_exception(_logger: Any, _method: str, facts: Any) -> Any:
+    """An exception's text may quote what it choked on, so only its kind and its place are told."""
+    exception = facts.pop("exc_info", None)
+    if exception is True:
+        exception = sys.exc_info()[1]
+    if isinstance(exception, tuple):
+        exception = exception[1]
+    if isinstance(exception, BaseException):
+        facts["exception"] = describe_exception(exception)
+    return facts
+
+
+def describe_exception(exception: BaseException) -> str:
+    """Its kind and the innermost places it went through, then the same of its causes."""
+    told, seen = [], set()
+    current: BaseException | None = exception
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        state = getattr(current, "sqlstate", None)
+        kind = type(current).__name__ + (f" (SQLSTATE {state})" if state else "")
+        told.append(f"{kind}{_places(current.__traceback__)}")
+        current = current.__cause__ or (
+            None if current.__suppress_context__ else current.__context__
+        )
+    return "; from ".join(told)
+
+
+def _places(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)[-_FRAMES:]
+    return "".join(
+        f", at {'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} in {frame.name}"
+        for frame in reversed(frames)
+    )
+
+
+class _Libraries(logging.Handler):
+    """Brings what libraries log by the standard module to the same place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level: Level = "debug"
+        for name, number in _LEVELS.items():
+            if record.levelno >= number:
+                level = name  # type: ignore[assignment]
+        try:
+            keys = {"logger": record.name, "message": record.getMessage()}
+            if record.exc_info:
+                keys["exc_info"] = record.exc_info  # type: ignore[assignment]
+            Log.write(level, events.LIBRARY_LOGGED, keys)
+        except Exception:  # noqa: BLE001 - as every handler of the standard module does
+            self.handleError(record)

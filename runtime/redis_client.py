@@ -1,13 +1,32 @@
-"""The Redis client."""
+"""A Redis client that suits a queue."""
+
+from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 
+def redis_client_options(url: str) -> dict[str, Any]:
+    """Arguments for `redis.Redis.from_url` and its asyncio twin's.
+
+    A lost reply to an enqueue may mean that it was stored, so a client that tries again by itself
+    would ring twice; and the default of 5 seconds is what dramatiq's own polls may take.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": 30,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    scheme = urlsplit(url).scheme
+    if scheme != "unix":
+        options |= {"socket_connect_timeout": 5, "socket_keepalive": True}
+    if scheme == "rediss":
+        # Encrypted, not verified: hosted Redis presents certificates it has signed itself.
+        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    return options
+
+
 def redis_client(url: str) -> redis.Redis:
-    """A client whose time-outs suit the broker."""
-    options = {"ssl_cert_reqs": "none"} if url.startswith("rediss://") else {}
-    return redis.Redis.from_url(
-        url, socket_timeout=30, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0), **options
-    )
+    """A client for the server at `url`; it connects when it is first used."""
+    return redis.Redis.from_url(url, **redis_client_options(url))

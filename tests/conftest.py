@@ -18,8 +18,15 @@ import redis
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
 from runtime.embedded import Servers, embedded_servers
+from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_declared_log_lines() -> None:
+    """A log line that `runtime.events` does not declare fails the test that wrote it."""
+    Log.strict = True
 
 
 @pytest.fixture(scope="session")

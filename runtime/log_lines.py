@@ -1,0 +1,111 @@
+"""From the facts of an event to one line of bytes: safe to show, and small enough to stay whole."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from structlog.dev import ConsoleRenderer
+from structlog.processors import LogfmtRenderer
+
+MAX_LINE_BYTES = 4000
+"""A write of up to 4,096 bytes to a pipe is never mixed with another process's."""
+
+REDACTED = "[redacted]"
+
+# The two others are how an address stands in a URL, and the @ of wide scripts.
+_AT = re.compile("@|%40|\uff20")
+_QUOTED_LOCAL_PART = re.compile(rf'"[^"\n]{{0,64}}"(?={_AT.pattern})')
+_WORD = re.compile(r"\S+")
+_SECRET = re.compile(
+    r"\b(password|passwd|secret|token|api_?key)\b(\W{0,3}[=:]\W{0,3})[^\s&,;'\"]+", re.IGNORECASE
+)
+# Tried in turn until the line is short enough.
+_STRING_LIMITS = (MAX_LINE_BYTES, 1000, 250, 60, 12)
+_ALWAYS_KEPT = ("timestamp", "level", "event", "correlation_id", "job", "chunk")
+
+Facts = Mapping[str, Any]
+Renderer = Callable[[dict[str, Any]], str]
+
+
+def redacted(text: str) -> str:
+    """The text without anything that looks like an address or a secret. A net, not a licence.
+
+    Every word around an @ goes: addresses, and with them URLs that carry a password.
+    """
+    if _AT.search(text):
+        text = _QUOTED_LOCAL_PART.sub("", text)
+        text = _WORD.sub(lambda word: REDACTED if _AT.search(word[0]) else word[0], text)
+    return _SECRET.sub(rf"\1\2{REDACTED}", text)
+
+
+def line_of(facts: Facts, render: Renderer) -> bytes:
+    """One line, with its end, of at most `MAX_LINE_BYTES`."""
+    for limit in _STRING_LIMITS:
+        plain = _plain(facts, limit)
+        line = _encoded(render(plain))
+        if len(line) <= MAX_LINE_BYTES:
+            return line
+        facts = dict(facts) | {"truncated": True}
+    kept = {key: facts[key] for key in _ALWAYS_KEPT if key in facts}
+    return _encoded(render(_plain(kept | {"truncated": True}, 100)))
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _plain(value: Any, limit: int) -> Any:
+    """The value as JSON knows it, with every text redacted and at most `limit` characters long."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key), limit): _plain(item, limit) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, limit) for item in value]
+    return _text(str(value), limit)
+
+
+def _text(text: str, limit: int) -> str:
+    # A tail that is cut off could have told that what stands before it is an address.
+    text = redacted(text)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def json_line(facts: dict[str, Any]) -> str:
+    """As a JSON object, in ASCII."""
+    return json.dumps(facts)
+
+
+_LOGFMT = LogfmtRenderer(bool_as_flag=False)
+
+
+def logfmt_line(facts: dict[str, Any]) -> str:
+    """As key=value pairs; what is nested gets dotted keys."""
+    flat: dict[str, Any] = {}
+    _flatten(facts, "", flat)
+    return _LOGFMT(None, "", flat)
+
+
+def _flatten(facts: Facts, prefix: str, flat: dict[str, Any]) -> None:
+    for key, value in facts.items():
+        name = prefix + re.sub(r"[\x00-\x20=\"]", "_", key)
+        if isinstance(value, dict):
+            _flatten(value, f"{name}.", flat)
+        elif isinstance(value, list):
+            flat[name] = _one_line(",".join(map(str, value)))
+        else:
+            flat[name] = _one_line(value) if isinstance(value, str) else value
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", lambda control: f"\\x{ord(control[0]):02x}", text)
+
+
+def console_line(*, colors: bool) -> Renderer:
+    """For people who watch a terminal."""
+    render = ConsoleRenderer(colors=colors, pad_event_to=20)
+    return lambda facts: render(None, "", facts)

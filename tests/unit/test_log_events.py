@@ -1,0 +1,50 @@
+"""`docs/log-events.md` says what `runtime/events.py` says."""
+
+import re
+from pathlib import Path
+
+from runtime.events import COMMON_KEYS, EVENTS, Event
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "log-events.md"
+
+
+def table(keys: dict[str, str]) -> str:
+    rows = "".join(f"| `{key}` | {meaning} |\n" for key, meaning in keys.items())
+    return f"| key | meaning |\n|---|---|\n{rows}"
+
+
+def section(event: Event) -> str:
+    keys = f"\n{table(dict(event.keys))}" if event.keys else ""
+    return f"### `{event.name}`\n\n{event.meaning}\n{keys}"
+
+
+def document() -> str:
+    """The page as it has to be. `python -m tests.unit.test_log_events` writes it."""
+    return (
+        "# Log events\n\n"
+        "One line per event on standard output: JSON, logfmt or for people (`LOG_FORMAT`), at\n"
+        "most 4,000 bytes, with no address, name or secret. A key may be absent where a line has\n"
+        "nothing to say on it. This page is written from `runtime/events.py` by\n"
+        "`python -m tests.unit.test_log_events`, and a test compares the two.\n\n"
+        f"## On every line\n\n{table(COMMON_KEYS)}\n"
+        "## Events\n\n" + "\n".join(section(event) for event in EVENTS.values())
+    )
+
+
+def test_the_document_matches_the_code() -> None:
+    """Every event and every key is on the page, in the same words."""
+    assert DOCUMENT.read_text() == document()
+
+
+def test_names_are_dotted_and_keys_are_words() -> None:
+    """So that they can be searched for and used as columns."""
+    for event in EVENTS.values():
+        assert re.fullmatch(r"[a-z_]+\.[a-z_]+", event.name)
+        assert event.meaning.endswith(".")
+        for key in event.keys:
+            assert re.fullmatch(r"[a-z][a-z_]*", key)
+            assert key not in COMMON_KEYS
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document())

@@ -1,0 +1,220 @@
+"""A log line is declared, carries no address or secret, and is small enough to stay whole."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import events, logs
+from runtime.log_lines import MAX_LINE_BYTES, json_line, line_of, logfmt_line, redacted
+from runtime.settings import Settings
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+log = logs.get()
+
+
+def configured(**values: Any) -> Settings:
+    return Settings(**({"log_format": "json"} | values))
+
+
+@pytest.fixture
+def descriptor(tmp_path: Any) -> Iterator[int]:
+    """What stands in for standard output; all settings of logging are put back afterwards."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    descriptor = os.open(tmp_path / "lines", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+    structlog.reset_defaults()
+    root.setLevel(before[0])
+    root.handlers = before[1]
+
+
+def written(descriptor: int) -> str:
+    return os.pread(descriptor, 1_000_000, 0).decode()
+
+
+def lines(descriptor: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written(descriptor).splitlines()]
+
+
+CHUNK = {
+    "job": 7,
+    "account": 1,
+    "action": "opt_in",
+    "chunk": 0,
+    "applied": 10,
+    "unchanged": 2,
+    "rejected": {"bounced": 3},
+    "empty": 0,
+    "propagated": 0,
+    "duration_ms": 61,
+    "attempt": 1,
+    "worker": "web.1",
+}
+
+
+def test_a_line_carries_facts_time_level_and_correlation(descriptor: int) -> None:
+    """The canonical line, with the correlation id of the context it was written in."""
+    logs.configure(configured(), descriptor=descriptor)
+    with logs.bound(correlation_id="c-1"):
+        log.info(events.CHUNK_PROCESSED, **CHUNK)
+    [line] = lines(descriptor)
+    assert list(line)[:3] == ["timestamp", "level", "event"]
+    assert line.pop("timestamp").endswith("Z")
+    assert line == CHUNK | {"level": "info", "event": "chunk.processed", "correlation_id": "c-1"}
+
+
+def test_what_is_not_declared_is_refused() -> None:
+    """An unknown key, and an event that is not in the list, raise in the tests."""
+    with pytest.raises(logs.UndeclaredLogLineError, match="does not declare colour"):
+        log.info(events.JOB_STARTED, job=1, colour="red")
+    stray = events.Event("job.imagined", "It is not in the list.", {})
+    with pytest.raises(logs.UndeclaredLogLineError, match="not in runtime"):
+        log.info(stray)
+
+
+def test_what_is_not_declared_is_written_in_production(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in a log line never stops the work."""
+    monkeypatch.setattr(logs.Log, "strict", False)
+    logs.configure(configured(), descriptor=descriptor)
+    log.info(events.JOB_STARTED, job=1, colour="red")
+    assert lines(descriptor)[0]["colour"] == "red"
+
+
+def test_the_level_is_a_threshold(descriptor: int) -> None:
+    """With LOG_LEVEL=warning, information is left out."""
+    logs.configure(configured(log_level="warning"), descriptor=descriptor)
+    log.info(events.JOB_STARTED, job=1)
+    log.warning(events.QUEUE_UNREACHABLE, error="TimeoutError")
+    assert [line["event"] for line in lines(descriptor)] == ["queue.unreachable"]
+
+
+def test_libraries_log_to_the_same_place(descriptor: int) -> None:
+    """Their warnings become lines like ours; what they tell in passing does not."""
+    logs.configure(configured(), descriptor=descriptor)
+    logging.getLogger("dramatiq.worker").info("working")
+    logging.getLogger("dramatiq.worker").warning("lost jane@example.org at %d", 7)
+    [line] = lines(descriptor)
+    assert line["event"] == "library.logged"
+    assert (line["logger"], line["level"]) == ("dramatiq.worker", "warning")
+    assert line["message"] == "lost [redacted] at 7"
+
+
+def test_an_exception_tells_kind_and_place_and_not_its_text(descriptor: int) -> None:
+    """Its text may quote data, so that is left to the database and to standard error."""
+    logs.configure(configured(), descriptor=descriptor)
+    try:
+        try:
+            int("Jane Doe")
+        except ValueError as cause:
+            raise LookupError("of Jane Doe") from cause
+    except LookupError:
+        log.exception(events.WORKER_FAILED, worker="w", error="LookupError")
+    [line] = lines(descriptor)
+    assert line["exception"].startswith("LookupError, at unit/test_logs.py:")
+    assert "; from ValueError, at unit/test_logs.py:" in line["exception"]
+    assert "Jane" not in written(descriptor)
+
+
+def test_a_line_that_nobody_can_read_stops_nothing() -> None:
+    """Standard output may be closed, or a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        logs.configure(configured(), descriptor=writer)
+        log.info(events.JOB_STARTED, job=1)
+    finally:
+        os.close(writer)
+        structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("log_format", ["logfmt", "console"])
+def test_other_formats_have_the_same_facts(descriptor: int, log_format: str) -> None:
+    """The lines of logfmt and for consoles name the event and its facts, on one line."""
+    logs.configure(configured(log_format=log_format), descriptor=descriptor)
+    log.info(events.CHUNK_PROCESSED, **CHUNK)
+    [line] = written(descriptor).splitlines()
+    assert "chunk.processed" in line
+    assert "duration_ms=61" in line
+    assert ("rejected.bounced=3" if log_format == "logfmt" else "bounced") in line
+
+
+def test_json_is_the_default_where_no_terminal_is(descriptor: int) -> None:
+    """Without LOG_FORMAT a file or a pipe gets JSON."""
+    logs.configure(configured(log_format=None), descriptor=descriptor)
+    log.info(events.JOB_STARTED, job=1)
+    assert lines(descriptor)[0]["job"] == 1
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6000),
+    lambda inner: (
+        st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=30), inner, max_size=20)
+    ),
+    max_leaves=30,
+)
+
+
+@given(facts=st.dictionaries(st.text(min_size=1, max_size=20), anything, max_size=20))
+def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
+    """Whatever the facts: JSON that can be read, one line, at most 4,000 bytes; logfmt too."""
+    line = line_of({"event": "x"} | facts, json_line)
+    assert len(line) <= MAX_LINE_BYTES
+    assert line.count(b"\n") == 1
+    json.loads(line, parse_constant=pytest.fail)
+    line = line_of({"event": "x"} | facts, logfmt_line)
+    assert len(line) <= MAX_LINE_BYTES
+    assert line.count(b"\n") == 1
+
+
+def test_what_was_shortened_says_so() -> None:
+    """A long value is cut, the others stay, and `truncated` is set."""
+    line = json.loads(line_of({"event": "x", "job": 7, "message": "a" * 9000}, json_line))
+    assert line["job"] == 7
+    assert line["truncated"] is True
+    assert line["message"].startswith("aaaa")
+    full = json.loads(line_of({"event": "x", "job": 7, "message": "a" * 900}, json_line))
+    assert "truncated" not in full
+
+
+@given(before=st.text(max_size=50), address=st.emails(), after=st.text(max_size=50))
+def test_no_address_gets_through(before: str, address: str, after: str) -> None:
+    """Wherever an address stands, at whatever depth, neither half of it is in the line."""
+    text = f"{before} <{address}>, {after}"
+    for facts in ({"a": text}, {"a": {text: [text]}}, {"a": ("x" * 1990 + " " + text)}):
+        line = line_of(facts, json_line).decode()
+        assert address not in line
+        assert address.rpartition("@")[2] not in line or len(address.rpartition("@")[2]) < 8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://user:hunter2@db.example.org/x",
+        "redis://:hunter2@localhost:6379",
+        "connecting with password=hunter2",
+        "{'api_key': 'hunter2'}",
+        'of "hunter2 the first"@example.org',
+        "GET /unsubscribe?of=hunter2%40example.org",
+        "hunter2\uff20example.org",
+    ],
+)
+def test_no_secret_gets_through(text: str) -> None:
+    """URLs with credentials, words that name a secret, and addresses in their odder shapes."""
+    assert "hunter2" not in redacted(text)
+
+
+@pytest.mark.parametrize("text", ["job 7 of account 1", "at 07:06:39.221", "opt_in", ""])
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    """Nothing is blotted out that needs no blotting."""
+    assert redacted(text) == text
