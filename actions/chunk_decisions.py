@@ -5,7 +5,7 @@ is the hot loop; decisions are remembered per set of facts, so that the action i
 of times per chunk and not once per address.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +14,6 @@ from schemas.decisions import Decision, Known
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT_RANK, OWN_RIGHT_RANK, Status, rank_of
-
 
 Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """What the locks show of an address: status (None for one that the chunk brings in), the address

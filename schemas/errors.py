@@ -75,4 +75,4 @@ class ForbiddenTransition(SluiceError):
 
 
 class LinksChanged(SluiceError):
-    """Contacts were linked to an address of the chunk while it waited for its locks; do it again."""
+    """Contacts were linked to a chunk's address while it waited for its locks; do it again."""

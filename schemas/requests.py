@@ -35,7 +35,8 @@ class Selection(BaseModel):
         narrowing = (self.tag, self.import_job, self.statuses or None, self.contacts)
         if not self.all and all(condition is None for condition in narrowing):
             raise ValueError(
-                "name the contacts: by tag, import, status or a list of ids, or say that all are meant"
+                "name the contacts: by tag, import, status or a list of ids,"
+                " or say that all are meant"
             )
         return self
 

@@ -39,7 +39,7 @@ async def fill(
         await connection.executemany(
             "update email_addresses set propagated_from = $2 where account_id = $3 and id = $1",
             [
-                (ids[address], next(other for other in ids.values() if other != ids[address]), account_id)
+                (ids[address], next(x for x in ids.values() if x != ids[address]), account_id)
                 for address, (_, came_by_spreading) in statuses.items()
                 if came_by_spreading
             ],

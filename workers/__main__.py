@@ -30,11 +30,11 @@ def main() -> int:
         return error.exit_code
     # dramatiq reads these when it is imported. A few messages more than threads, or one process
     # hoards what others could do.
-    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + 2)
-    os.environ["dramatiq_worker_timeout"] = str(IDLE_POLL_MS)
+    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + 2)  # noqa: SIM112
+    os.environ["dramatiq_worker_timeout"] = str(IDLE_POLL_MS)  # noqa: SIM112
     from dramatiq import cli  # noqa: PLC0415 - only after the above
 
-    arguments = cli.make_argument_parser().parse_args(
+    arguments = cli.make_argument_parser().parse_args(  # type: ignore[no-untyped-call]
         [
             "workers.app",
             "--processes",
@@ -46,7 +46,7 @@ def main() -> int:
             "--skip-logging",
         ]
     )
-    status: int = cli.main(arguments)
+    status: int = cli.main(arguments)  # type: ignore[no-untyped-call]
     return status
 
 

@@ -52,5 +52,5 @@ async def _guarded(outages: Outages, worker: str, work: Callable[[], Awaitable[N
         outages.database_answers()
     except NOT_THE_WORKS_FAULT as error:
         outages.database_fails(error)
-    except Exception as error:  # noqa: BLE001 - logged whole; the sweeper rings again
+    except Exception as error:
         log.error(events.WORKER_FAILED, worker=worker, error=type(error).__name__, exc_info=error)

@@ -19,7 +19,7 @@ def make_broker(settings: Settings, middleware: list[dramatiq.Middleware]) -> Re
     """A broker with a Redis client of its own, whose time-outs suit blocking reads."""
     assert settings.redis_url is not None
     client: redis.Redis = redis_client(settings.redis_url)
-    return RedisBroker(
+    return RedisBroker(  # type: ignore[no-untyped-call]
         client=client,
         middleware=middleware,
         namespace=settings.queue_namespace,

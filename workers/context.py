@@ -11,7 +11,7 @@ from workers.doorbell import Doorbell
 
 @dataclass(slots=True)
 class WorkerContext:
-    """One per worker process. `name` is dyno and process; `stopping` is set by the first SIGTERM."""
+    """One per worker process. `name` is dyno and process; the first SIGTERM sets `stopping`."""
 
     settings: Settings
     doorbell: Doorbell

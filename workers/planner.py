@@ -40,7 +40,7 @@ async def plan(
     return frozen
 
 
-class _CancelledMeanwhile(Exception):  # noqa: N818 - not an error: it rolls the plan back
+class _CancelledMeanwhile(Exception):
     """The job was cancelled while it was being planned: no chunk of it may stay."""
 
 

@@ -1,5 +1,6 @@
 """The names that messages carry. A message only rings a bell: it names a job, and for a job that
-is at work the lane and the hop at which the ring counts; everything else is in Postgres."""
+is at work the lane and the hop at which the ring counts; everything else is in Postgres.
+"""
 
 from actions.registry import all_actions
 

@@ -81,7 +81,8 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
 
 def _understood(job: JobToWork) -> bool:
     """Whether this version knows the action. While a newer version is being deployed it may not;
-    the job then waits for a worker that does."""
+    the job then waits for a worker that does.
+    """
     if job.action in all_actions():
         return True
     log.warning(events.JOB_NOT_UNDERSTOOD, job=job.id, account=job.account_id, action=job.action)

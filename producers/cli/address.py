@@ -3,6 +3,7 @@
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from schemas.addresses import InvalidAddress, identify
 
 from db import reading
 from producers.cli import options
@@ -10,7 +11,6 @@ from producers.cli.context import Surroundings, run
 from producers.cli.explaining import explain, what_happened
 from producers.cli.rendering import as_json, facts, hint, say, table
 from producers.submit import require_account
-from schemas.addresses import InvalidAddress, identify
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import FIELD_NAMES
 

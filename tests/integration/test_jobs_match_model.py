@@ -144,7 +144,13 @@ async def test_jobs_end_as_the_model_says(database_url: str):
         @hypothesis_settings(
             max_examples=150, deadline=None, suppress_health_check=list(HealthCheck)
         )
-        @given(worlds, st.lists(statuses, min_size=7, max_size=7), jobs, st.integers(1, 4), st.integers(1, 3))
+        @given(
+            worlds,
+            st.lists(statuses, min_size=7, max_size=7),
+            jobs,
+            st.integers(1, 4),
+            st.integers(1, 3),
+        )
         @by_hand(BESIDE_ON_ANOTHER_CONTACT, DRIFTED, [("opt_in", [0], [1], "admin")], 1, 1)
         @by_hand(BESIDE_IN_ANOTHER_FIELD, DRIFTED, [("opt_in", [0], [1], "admin")], 1, 1)
         @by_hand(BESIDE_A_ROLE, DRIFTED, [("opt_in", [0], [1], "admin")], 2, 1)

@@ -51,7 +51,7 @@ def test_opt_in_follows_its_table(known: Known):
 
 @given(knowns, st.sampled_from(KINDS))
 def test_opt_out_applies_exactly_where_it_climbs(known: Known, kind: str):
-    """An opt-out is applied over every lower rank, an opt-out that spread included, and no other."""
+    """An opt-out is applied over every lower rank, one that spread included, and no other."""
     decision = action_named("opt_out").decide(known, OptOutParams(kind=kind))
     present = (model.SPREAD_RANK if known.spread else model.RANK)[known.status]
     if model.RANK[kind] > present:
