@@ -134,6 +134,7 @@ async def spreading_among(
 
 async def beside_opt_out(
     connection: asyncpg.Connection,
+    *,
     account_id: int,
     job_id: int,
     address_ids: Sequence[int],

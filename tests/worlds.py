@@ -62,3 +62,47 @@ async def statuses_of(pool: asyncpg.Pool, account_id: int) -> dict[str, tuple[st
         account_id,
     )
     return {row["match_key"]: (row["status"], row["propagated_from"] is not None) for row in rows}
+
+
+async def fill_many(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
+    """A large list: each contact has two addresses, of statuses that depend on its place.
+
+    Every tenth pair is a family's: two contacts share their second address.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        first = 1 + await connection.fetchval(
+            "select greatest((select max(id) from contacts),"
+            " (select max(id) from email_addresses), 0)"
+        )
+        await connection.execute(
+            "insert into contacts (account_id, id)"
+            " select $1, $2 + n from generate_series(0, $3::int - 1) n",
+            account_id,
+            first,
+            contacts,
+        )
+        await connection.execute(
+            "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+            " select $1, $2 + n, 'u' || n || '@example.com', 'u' || n || '@example.com',"
+            "        (enum_range(null::email_status))[case when n % 3 = 0 then 1 + n / 3 % 17"
+            "         else 5 end], case when n % 40 = 1 then 2 else 1 end"
+            " from generate_series(0, 2 * $3::int - 1) n",
+            account_id,
+            first,
+            contacts,
+        )
+        await connection.execute(
+            "insert into contact_emails (account_id, contact_id, field, address_id)"
+            " select $1, $2 + n, f, $2 + case when f = 2 and n % 20 = 1 then 2 * n - 1"
+            "        else 2 * n + f - 1 end"
+            " from generate_series(0, $3::int - 1) n, generate_series(1, 2) f",
+            account_id,
+            first,
+            contacts,
+        )
+        await connection.execute(
+            "select setval(pg_get_serial_sequence('contacts', 'id'), $1),"
+            " setval(pg_get_serial_sequence('email_addresses', 'id'), $1)",
+            first + 2 * contacts,
+        )
+    await pool.execute("analyze contacts, email_addresses, contact_emails")

@@ -153,11 +153,11 @@ class _Reader(NamedTuple):
             beside.update(
                 await chunks.beside_opt_out(
                     self.connection,
-                    self.job.account_id,
-                    self.job.id,
-                    shared,
-                    OWN_RIGHT,
-                    self.limit,
+                    account_id=self.job.account_id,
+                    job_id=self.job.id,
+                    address_ids=shared,
+                    own_right_statuses=OWN_RIGHT,
+                    shared_address_limit=self.limit,
                 )
             )
         return frozenset(beside)
