@@ -73,12 +73,13 @@ async def write_ledger(pool, contacts):
                    case when rejected then 'rejected' else 'applied' end::result_outcome,
                    case when rejected and n = 19 then 'internal_error'
                         when rejected then 'bounced' end,
-                   'non_marketable', case when not rejected then 'admin'::email_status end,
-                   'direct', null
+                   'non_marketable'::email_status, case when not rejected then 'admin'::email_status end,
+                   'direct'::result_cause, null::bigint
             from unnest($1::bigint[]) j (id), generate_series(1, 2 * $2::int) n,
                  lateral (select j.id = $1[2] and (n + 1) / 2 % 10 = 0 as rejected) as r
             union all
-            select $1[2], 1, (n + 1) / 2, 2, n + 1, 'applied', null, 'non_marketable', 'admin',
+            select $1[2], 1, (n + 1) / 2, 2, n + 1, 'applied', null, 'non_marketable',
+                   'admin',
                    'propagated', n
             from generate_series(13, 2 * $2::int, 14) n
             """,
