@@ -7,6 +7,7 @@ state. So the answer is exact, and costs at most the time of one chunk.
 
 import asyncpg
 
+from actions.registry import all_actions
 from db import jobs
 from runtime import events, logs
 from runtime.settings import Settings
@@ -53,7 +54,8 @@ async def resume(
     """
     state = await _change(pool, account_id, job_id, JobState.RUNNING)
     job = await _job(pool, account_id, job_id)
-    await announce_job(settings, job_id=job_id, action=job.action)
+    action = all_actions().get(job.action)
+    await announce_job(settings, job_id=job_id, urgent=action is not None and action.urgent)
     return state
 
 

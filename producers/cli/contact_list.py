@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -57,11 +58,9 @@ def opened_text(source: str, option: str) -> Iterator[IO[str]]:
     out as replacement characters, for the reader to refuse where they stand.
     """
     try:
-        if source == STDIN:
-            yield sys.stdin
-        else:
-            with Path(source).open(encoding="utf-8-sig", errors="replace") as file:
-                yield file
+        binary = sys.stdin.buffer if source == STDIN else Path(source).open("rb")
+        with TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as text:
+            yield text
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise WrongInput(f"{option} {source}: {reason}. Nothing was stored.") from None

@@ -1,0 +1,331 @@
+"""The commands against a real Postgres and a real Redis: answers, exit statuses, JSON and CSV."""
+
+import asyncio
+import csv
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from db.pool import connect_options
+from producers.cli import app
+from producers.cli import waiting as cli_waiting
+
+ROWS = 3_000
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, settings, tmp_path):
+    """The commands find the test's own database and queue where a user's would: in the environment."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
+    monkeypatch.chdir(tmp_path)
+
+
+def sluice(*arguments, stdin=None, status=0):
+    """What the command wrote; fails when it exits with another status."""
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def answer(*arguments, stdin=None):
+    return json.loads(sluice(*arguments, "--json", stdin=stdin).stdout)
+
+
+@pytest.fixture
+def sql(database_url):
+    """Runs a statement and gives its rows."""
+
+    def run(statement, *arguments):
+        async def execute():
+            connection = await asyncpg.connect(**connect_options(database_url, pgbouncer=False))
+            try:
+                return await connection.fetch(statement, *arguments)
+            finally:
+                await connection.close()
+
+        return asyncio.run(execute())
+
+    return run
+
+
+@pytest.fixture
+def people(sql):
+    """Two contacts who share an address, in the default account."""
+    account = sql("select id from accounts")[0][0]
+    for contact, name in ((1, "Ann"), (2, "Bob")):
+        sql("insert into contacts (account_id, id, given_name) values ($1, $2, $3)", account, contact, name)
+    for number, text, status in (
+        (1, "Ann@x.example", "non_marketable"),
+        (2, "both@x.example", "manual"),
+    ):
+        sql(
+            "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+            " values ($1, $2, $3, lower($3), $4, 1)",
+            account,
+            number,
+            text,
+            status,
+        )
+    for contact, field, number in ((1, 1, 1), (1, 2, 2), (2, 1, 2)):
+        sql("insert into contact_emails values ($1, $2, $3, $4)", account, contact, field, number)
+    return account
+
+
+def finish(sql, job, *, rows=ROWS):
+    """Do as workers do: a chunk with its results, and the end of the job."""
+    sql(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, rejected,"
+        " reasons) values ($1, 1, '{}', $2::int, 'done', $2::int - 1, 1, '{\"rejected:bounced\": 1}')",
+        job,
+        rows,
+    )
+    sql(
+        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,"
+        " from_status, to_status) select $1, 1, n, 1, n,"
+        " (case when n = 1 then 'rejected' else 'applied' end)::result_outcome,"
+        " case when n = 1 then 'bounced' end, 'non_marketable',"
+        " case when n > 1 then 'admin'::email_status end from generate_series(1, $2::int) n",
+        job,
+        rows,
+    )
+    sql(
+        "update jobs set state = 'completed', selected = $2::int, applied = $2::int - 1, rejected = 1,"
+        " planned_at = now(), started_at = now(), finished_at = now() where id = $1",
+        job,
+        rows,
+    )
+
+
+def test_a_submitted_job_is_shown_listed_and_controlled():
+    """From submission to cancelling, each command answers with the job's state."""
+    job = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")["job"]
+    again = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")
+    assert again == {"job": job, "created": False}
+    assert "used before" in sluice("submit", "opt-out", "--all", "--key", "k", status=2).stderr
+    shown = answer("job", str(job))
+    assert (shown["state"], shown["params"]["note"], shown["selection"]) == (
+        "planning",
+        "spring",
+        {"all": True},
+    )
+    assert [listed["id"] for listed in answer("jobs")] == [job]
+    assert answer("jobs", "--before", str(job)) == []
+    for command, state in (("pause", "paused"), ("resume", "planning"), ("cancel", "cancelled")):
+        assert answer(command, str(job)) == {"job": job, "state": state}
+        assert f"Job {job} is {state}" in sluice(command, str(job)).stdout
+    assert "is cancelled and cannot be paused" in sluice("pause", str(job), status=2).stderr
+    assert "no job 999" in sluice("job", "999", status=2).stderr
+
+
+def test_contacts_and_evidence_come_from_files_or_standard_input(tmp_path, sql):
+    """A list may be piped in; the evidence is kept with the job as it was given."""
+    evidence = {
+        "source": "customer_relationship",
+        "description": "They bought from the shop and agreed at the till.",
+        "collected_from": "2020-01-01",
+        "collected_until": "2020-12-31",
+        "attested_by": "the shop's manager",
+    }
+    (tmp_path / "evidence.json").write_text(json.dumps(evidence))
+    job = answer(
+        *("submit", "opt-in", "--contacts", "-", "--evidence", "evidence.json"),
+        *("--field", "email1", "--field", "email2", "--requested-by", "Eve"),
+        stdin="\ufeff3,1\n2\n3\n",
+    )["job"]
+    shown = answer("job", str(job))
+    assert (shown["evidence"], shown["fields"], shown["requested_by"]) == (
+        evidence,
+        ["email1", "email2"],
+        "Eve",
+    )
+    rows = sql("select contact_ids from job_contacts where job_id = $1", job)
+    assert [list(row[0]) for row in rows] == [[1, 2, 3]]
+    assert "customer_relationship" in sluice("job", str(job)).stdout
+
+
+def test_an_opt_in_without_evidence_is_asked_for_it(sql):
+    """The questions come out, in JSON as fields and prompts, and nothing is stored."""
+    assert "attested_by" in sluice("submit", "opt-in", "--all", status=2).stderr
+    error = json.loads(sluice("submit", "opt-in", "--all", "--json", status=2).stderr)["error"]
+    assert {prompt["field"] for prompt in error["prompts"]} >= {"source", "attested_by"}
+    assert sql("select count(*) from jobs")[0][0] == 0
+
+
+def test_results_come_as_table_csv_and_json_lines(sql):
+    """All formats have the same rows; the table stops early and says so."""
+    job = str(answer("submit", "opt-out", "--all")["job"])
+    assert "There are none" in sluice("results", job).stdout
+    finish(sql, int(job))
+    lines = [json.loads(line) for line in sluice("results", job, "--json").stdout.splitlines()]
+    rows = list(csv.DictReader(io.StringIO(sluice("results", job, "--format", "csv").stdout)))
+    assert len(lines) == len(rows) == ROWS
+    assert [str(line["contact_id"]) for line in lines] == [row["contact_id"] for row in rows]
+    assert set(rows[0]) <= set(lines[0])
+    assert (rows[0]["outcome"], rows[0]["reason"], rows[0]["field"]) == (
+        "rejected",
+        "bounced",
+        "email1",
+    )
+    table = sluice("results", job)
+    assert "bounced" in table.stdout
+    assert "The first 50" in table.stderr
+    rejected = sluice("results", job, "--outcome", "rejected", "--json").stdout
+    assert [json.loads(line)["contact_id"] for line in rejected.splitlines()] == [1]
+    assert sluice("results", job, "--reason", "odd", "--json").stdout == ""
+    assert len(sluice("results", job, "--format", "csv", "--limit", "5").stdout.splitlines()) == 6
+    shown = sluice("job", job).stdout
+    assert "soft-bounced too often" in shown
+    assert f"all {ROWS:,} selected pairs" in shown
+
+
+def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
+    """The contacts of chunks that were not worked can be had, one id a line."""
+    job = answer("submit", "opt-out", "--all")["job"]
+    listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
+    assert "not selected yet" in sluice(*listing).stderr
+    sql(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs) values"
+        " ($1, 1, '{4,5}', 2), ($1, 2, '{6}', 1)",
+        job,
+    )
+    sql("update jobs set state = 'running', selected = 3, planned_at = now() where id = $1", job)
+    sluice("cancel", str(job))
+    assert sluice(*listing).stdout.split() == ["contact_id", "4", "5", "6"]
+    assert "did not" not in sluice("job", str(job)).stderr
+    assert "unprocessed" in sluice("job", str(job)).stdout
+
+
+def test_rows_that_an_import_refused_are_listed(sql, people):
+    """Line, reason and detail of each refused row, and how many in the job's own account."""
+    job = sql(
+        "insert into jobs (account_id, action, state, fields, selection, requested_by,"
+        " request_hash, correlation_id, selected, planned_at, finished_at) values ($1, 'import',"
+        " 'completed', '{1,2,3}', '{}', 'Eve', '', '', 0, now(), now()) returning id",
+        people,
+    )[0][0]
+    sql("insert into import_rejections values ($1, 2, 'no_address', 'no address at all')", job)
+    listed = sluice("results", str(job), "--outcome", "refused-rows", "--json").stdout
+    assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
+    assert answer("job", str(job))["refused_rows"] == {"no_address": 1}
+    assert "1 rows of the file were refused" in sluice("job", str(job)).stdout
+
+
+def test_an_address_tells_its_whole_story(sql, people):
+    """Status and why, who holds it, and each job's decision; upper case makes no difference."""
+    job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job"]
+    sql(
+        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,"
+        " from_status) values ($1, 1, 2, 1, 2, 'unchanged', 'already_opted_out', 'manual')",
+        job,
+    )
+    shown = sluice("address", "BOTH@x.example").stdout
+    for part in ("both@x.example  manual", "2 contacts", "Bob", "already_opted_out", "Eve"):
+        assert part in shown
+    story = answer("address", "both@x.example")
+    assert story["status"] == "manual"
+    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [(1, "email2"), (2, "email1")]
+    assert [c["job_id"] for c in story["history"]] == [job]
+    assert "does not know" in sluice("address", "new@x.example", status=2).stderr
+    assert "no account" in sluice("address", "a@x.example", "--account", "b", status=2).stderr
+
+
+def test_accounts_are_listed_and_added():
+    """A new account can be used at once; a name that is taken or not plain is refused."""
+    assert answer("accounts", "create", "shop-1")["name"] == "shop-1"
+    assert [account["name"] for account in answer("accounts")] == ["default", "shop-1"]
+    assert answer("submit", "opt-out", "--all", "--account", "shop-1")["created"]
+    assert "already" in sluice("accounts", "create", "shop-1", status=2).stderr
+    for name in ("Shop", "a b", "x" * 64, ""):
+        assert "cannot be the name" in sluice("accounts", "create", name, status=2).stderr
+
+
+@pytest.mark.parametrize(("state", "status"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
+def test_waiting_ends_with_the_job(sql, monkeypatch, state, status):
+    """--wait and --watch return when the job has ended; the exit status tells how."""
+    monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
+
+    def end_the_job():
+        deadline = time.monotonic() + 30
+        while not (found := sql("select id from jobs where state = 'planning'")):
+            assert time.monotonic() < deadline
+        if state == "completed":
+            finish(sql, found[0][0], rows=2)
+        else:
+            sql("update jobs set state = $2::job_state, finished_at = now() where id = $1", found[0][0], state)
+
+    worker = threading.Thread(target=end_the_job)
+    worker.start()
+    waited = sluice("submit", "opt-out", "--all", "--wait", "--json", status=status)
+    worker.join()
+    story = json.loads(waited.stdout)
+    assert story["state"] == state
+    watched = sluice("job", str(story["id"]), "--watch", "--json", status=status)
+    assert json.loads(watched.stdout) == story
+
+
+def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
+    """After a while of waiting in vain the person learns that no worker runs."""
+    monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(cli_waiting, "QUIET_SECONDS", 0.1)
+    job = answer("submit", "opt-out", "--all")["job"]
+    told = threading.Event()
+    note = cli_waiting.ProgressBar.note
+
+    def note_and_end(bar, text):
+        note(bar, text)
+        told.set()
+
+    monkeypatch.setattr(cli_waiting.ProgressBar, "note", note_and_end)
+
+    def cancel_when_told():
+        assert told.wait(30)
+        sql("update jobs set state = 'cancelled', finished_at = now() where id = $1", job)
+
+    other = threading.Thread(target=cancel_when_told)
+    other.start()
+    watched = sluice("job", str(job), "--watch", status=1)
+    other.join()
+    assert "start one with `sluice up`" in watched.stderr
+
+
+def test_an_empty_selection_is_said():
+    """A job that selected nothing is no mystery."""
+    job = answer("submit", "opt-out", "--contacts", "-", stdin="")["job"]
+    assert answer("job", str(job))["selection"] == {"contacts": 0}
+
+
+def test_a_database_that_is_not_migrated_is_told_and_migrated(sql):
+    """Commands refuse an empty database with what to do; `sluice migrate` does it, once."""
+    sql("drop schema public cascade")
+    sql("create schema public")
+    assert "sluice migrate" in sluice("jobs", status=1).stderr
+    assert "from revision none to" in sluice("migrate").stdout
+    assert "already" in sluice("migrate").stdout
+    assert answer("jobs") == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(sql):
+    """`sluice results ... | head` ends quietly, whatever is still to come."""
+    job = answer("submit", "opt-out", "--all")["job"]
+    finish(sql, job, rows=20_000)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from producers.cli import main; main()", "results", str(job), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) == 0

@@ -1,0 +1,128 @@
+"""What is refused at the command line's door, before any server is asked."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from actions.registry import all_actions
+from producers.cli import app
+from producers.cli.contact_list import parse_contact_ids
+from schemas.errors import WrongInput
+from schemas.requests import MAX_ID
+
+IDS = st.integers(-MAX_ID - 1, MAX_ID)
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch, tmp_path):
+    """No URL leads anywhere, and the embedded servers would start in an empty folder."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.chdir(tmp_path)
+
+
+def sluice(*arguments, stdin=None):
+    return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["submit", "opt-out"], "name the contacts"),
+        (["submit", "opt-out", "--all", "--field", "email4"], "'email4'"),
+        (["submit", "opt-out", "--status", "gone"], "'gone'"),
+        (["submit", "opt-out", "--contacts", "missing.txt"], "missing.txt: No such file"),
+        (["submit", "opt-out", "--contacts", "."], "directory"),
+        (["submit", "opt-out", "--contacts", "ids.txt"], "Line 3 of the contacts: 'x4'"),
+        (["submit", "opt-in", "--all", "--evidence", "broken.json"], "not JSON"),
+        (["submit", "opt-in", "--all", "--evidence", "list.json"], "no JSON object"),
+        (["submit", "opt-in", "--contacts", "-", "--evidence", "-"], "Only one"),
+        (["submit", "opt-out", "--all", "--key", ""], "idempotency_key"),
+        (["submit", "opt-out", "--import", "x"], "integer"),
+        (["submit", "opt-out", "--all", "--evidence", "e.json"], "No such option"),
+        (["submit", "import"], "No such command"),
+        (["results", "1", "--outcome", "odd"], "odd"),
+        (["results", "1", "--outcome", "unprocessed", "--reason", "bounced"], "--reason"),
+        (["job", "0"], "greater than or equal to 1"),
+        (["job", str(2**63)], str(MAX_ID)),
+        (["address", "no-address"], "not an email address"),
+    ],
+)
+def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
+    """Each mistake is named on standard error, with status 2 and nothing on standard output."""
+    (tmp_path / "ids.txt").write_text("1,2\n3\nx4\n")
+    (tmp_path / "broken.json").write_text('{"source": ')
+    (tmp_path / "list.json").write_text("[]")
+    result = sluice(*arguments)
+    assert result.exit_code == 2, result.output
+    assert says in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+def test_with_json_an_error_is_json(tmp_path):
+    """A program that asked for JSON gets its errors so, on standard error."""
+    result = sluice("submit", "opt-out", "--json")
+    assert result.exit_code == 2
+    error = json.loads(result.stderr)["error"]
+    assert error["type"] == "WrongInput"
+    assert "name the contacts" in error["message"]
+
+
+@pytest.mark.parametrize("url", ["DATABASE_URL", "REDIS_URL"])
+def test_one_url_without_the_other_is_refused(monkeypatch, url):
+    """Half of the settings would mean one server of one's own and an embedded other: refused."""
+    monkeypatch.delenv(url)
+    result = sluice("jobs")
+    assert result.exit_code == 1
+    assert url in result.stderr
+
+
+def test_an_unreachable_postgres_is_said_and_exits_with_1():
+    """The error names the server, and not a password."""
+    result = sluice("jobs")
+    assert result.exit_code == 1
+    assert "Postgres at 127.0.0.1:1 cannot be used" in result.stderr
+
+
+def test_an_unreachable_redis_is_said_before_anything_is_stored():
+    """A command that rings refuses to begin when nobody can hear it."""
+    result = sluice("submit", "opt-out", "--all")
+    assert result.exit_code == 1
+    assert "Redis cannot be used" in result.stderr
+
+
+def test_every_action_over_contacts_has_a_command_with_its_parameters():
+    """The registry is what the commands are made of: parameters and evidence become options."""
+    for action in all_actions().values():
+        if action.brings_contacts:
+            continue
+        result = sluice("submit", action.name.replace("_", "-"), "--help")
+        assert result.exit_code == 0
+        assert ("--evidence" in result.stdout) == action.needs_evidence
+        for name in action.params.model_fields:
+            assert f"--{name.replace('_', '-')}" in result.stdout
+
+
+@given(st.lists(st.lists(IDS, max_size=5), max_size=8), st.sampled_from([",", " , ", ",,"]))
+def test_ids_are_read_however_they_are_laid_out(lines, comma):
+    """One a line or several with commas, blank lines and spaces aside: the same ids in order."""
+    text = [comma.join(map(str, line)) + "\n" for line in lines]
+    assert list(parse_contact_ids(text)) == [number for line in lines for number in line]
+
+
+@given(
+    st.lists(IDS, max_size=5),
+    st.one_of(
+        st.integers(min_value=MAX_ID + 1).map(str),
+        st.integers(max_value=-MAX_ID - 2).map(str),
+        st.sampled_from(["1.5", "1e3", "0x1", "1_000", "١", "1 2", "+", "id", "\x00", "ÿ"]),
+    ),
+)
+def test_whatever_is_no_id_is_refused_with_its_line(ids, wrong):
+    """The first entry that is no bigint in plain digits is told with the number of its line."""
+    lines = [f"{number}\n" for number in ids] + [f"7, {wrong}\n"]
+    with pytest.raises(WrongInput, match=f"^Line {len(lines)} of the contacts"):
+        list(parse_contact_ids(lines))
