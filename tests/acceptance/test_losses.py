@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import asyncpg
@@ -18,7 +18,10 @@ from tests.acceptance.conftest import StartGroup
 from tests.conditions import wait_until_async
 from tests.worlds import fill_many, make_account, statuses_of
 
-CONTACTS = 200_000
+MANY = 200_000
+SOME = 40_000
+
+Twins = Callable[[int], Awaitable[tuple[str, str]]]
 
 
 class Ended(NamedTuple):
@@ -31,11 +34,15 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-async def twin_accounts(pool: asyncpg.Pool) -> AsyncIterator[tuple[str, str]]:
-    """Two accounts with the same 200,000 contacts."""
-    for name in ("undisturbed", "disturbed"):
-        await fill_many(pool, await make_account(pool, name), CONTACTS)
-    yield "undisturbed", "disturbed"
+def make_twins(pool: asyncpg.Pool) -> Twins:
+    """Makes two accounts with the same contacts."""
+
+    async def make(contacts: int) -> tuple[str, str]:
+        for name in ("undisturbed", "disturbed"):
+            await fill_many(pool, await make_account(pool, name), contacts)
+        return "undisturbed", "disturbed"
+
+    return make
 
 
 async def opt_out_everyone(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
@@ -103,7 +110,7 @@ async def disturb(
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
-        return await done_chunks(pool, job_id) > 10
+        return await done_chunks(pool, job_id) > 4
 
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(loss)
@@ -115,13 +122,13 @@ async def disturb(
 async def test_a_killed_worker_changes_nothing_of_the_result(
     pool: asyncpg.Pool,
     settings: Settings,
-    twin_accounts: tuple[str, str],
+    make_twins: Twins,
     start_group: StartGroup,
 ):
     """Promise 4: kill -9 of a worker in mid-job ends in the results of an undisturbed run."""
     first, _second = start_group(), start_group()
     calm, storm = await disturb(
-        pool, settings, twin_accounts, lambda: first.signal_all(signal.SIGKILL)
+        pool, settings, await make_twins(MANY), lambda: first.signal_all(signal.SIGKILL)
     )
     assert storm[:3] == calm[:3]
 
@@ -129,7 +136,7 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
 async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
     pool: asyncpg.Pool,
     settings: Settings,
-    twin_accounts: tuple[str, str],
+    make_twins: Twins,
     start_group: StartGroup,
 ):
     """Promise 4: the platform's replacement takes over from a worker that was killed alone."""
@@ -139,27 +146,27 @@ async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
         group.signal_all(signal.SIGKILL)
         start_group()
 
-    calm, storm = await disturb(pool, settings, twin_accounts, replace)
+    calm, storm = await disturb(pool, settings, await make_twins(SOME), replace)
     assert storm[:3] == calm[:3]
 
 
 async def test_a_wiped_redis_changes_nothing_of_the_result(
     pool: asyncpg.Pool,
     settings: Settings,
-    twin_accounts: tuple[str, str],
+    make_twins: Twins,
     start_group: StartGroup,
 ):
     """Promise 4: all messages lost at once cost seconds and nothing else."""
     start_group(processes=2)
     with redis.Redis.from_url(settings.redis_url or "") as client:
-        calm, storm = await disturb(pool, settings, twin_accounts, client.flushall)
+        calm, storm = await disturb(pool, settings, await make_twins(MANY), client.flushall)
     assert storm[:3] == calm[:3]
 
 
 async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     pool: asyncpg.Pool,
     settings: Settings,
-    twin_accounts: tuple[str, str],
+    make_twins: Twins,
     start_group: StartGroup,
 ):
     """A platform's stop, sent to every process and twice, leaves whole chunks only, and no
@@ -172,13 +179,13 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
         group.wait_gone(deadline_seconds=10)
         assert sum('"worker.stopped"' in line for line in group.lines()) == 2
 
-    undisturbed, disturbed = twin_accounts
+    undisturbed, disturbed = await make_twins(SOME)
     job_id = await opt_out_everyone(pool, settings, undisturbed)
     calm = await ended(pool, undisturbed, job_id, deadline=90)
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
-        return await done_chunks(pool, job_id) > 10
+        return await done_chunks(pool, job_id) > 4
 
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(stop)
