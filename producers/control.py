@@ -7,7 +7,6 @@ state. So the answer is exact, and costs at most the time of one chunk.
 
 import asyncpg
 
-from actions.registry import all_actions
 from db import jobs
 from runtime import events, logs
 from runtime.settings import Settings
@@ -26,6 +25,7 @@ _EVENTS = {
     JobState.RUNNING: events.JOB_RESUMED,
     JobState.CANCELLED: events.JOB_CANCELLED,
 }
+_PARTICIPLES = {wanted: event.name.removeprefix("job.") for wanted, event in _EVENTS.items()}
 _LEADING_TO = {
     wanted: [before for before, after in STATE_CHANGES if after is wanted]
     for wanted in (JobState.PAUSED, JobState.CANCELLED)
@@ -54,8 +54,7 @@ async def resume(
     """
     state = await _change(pool, account_id, job_id, JobState.RUNNING)
     job = await _job(pool, account_id, job_id)
-    action = all_actions().get(job.action)
-    await announce_job(settings, job_id=job_id, urgent=action is not None and action.urgent)
+    await announce_job(settings, job_id=job_id, action=job.action)
     return state
 
 
@@ -111,7 +110,7 @@ async def _already_there(connection: asyncpg.Connection, job_id: int, wanted: Jo
     if job.state is wanted or (wanted is JobState.RUNNING and job.state in _AT_WORK):
         return job.state
     raise StateConflict(
-        f"Job {job_id} is {job.state.value} and cannot be {_EVENTS[wanted].removeprefix('job.')};"
+        f"Job {job_id} is {job.state.value} and cannot be {_PARTICIPLES[wanted]};"
         " nothing was changed."
     )
 

@@ -77,7 +77,7 @@ async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) ->
     if not stored.created:
         return Submitted(stored.job_id, created=False, announced=True)
     _log_submitted(stored.job_id, account_id, checked, request, correlation_id)
-    announced = await announce_job(settings, job_id=stored.job_id, urgent=checked.action.urgent)
+    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
     return Submitted(stored.job_id, created=True, announced=announced)
 
 

@@ -58,8 +58,8 @@ def opened_text(source: str, option: str) -> Iterator[IO[str]]:
     out as replacement characters, for the reader to refuse where they stand.
     """
     try:
-        binary = sys.stdin.buffer if source == STDIN else Path(source).open("rb")
-        with TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as text:
+        file = sys.stdin.buffer if source == STDIN else Path(source).open("rb")  # noqa: SIM115
+        with TextIOWrapper(file, encoding="utf-8-sig", errors="replace") as text:
             yield text
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -7,18 +7,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import redis
-from pydantic import ValidationError
 
 from db.migrate import migrate, require_current
 from db.pool import open_pool
-from runtime.embedded import embedded_servers
-from runtime.redis_client import redis_client
+from runtime import logs
+from runtime.embedded import settings_with_servers
+from runtime.redis_client import redis_client_options
 from runtime.settings import Settings
-from schemas.errors import QueueUnreachable, SettingsError
+from schemas.errors import QueueUnreachable
 
 T = TypeVar("T")
 
 _CONNECTIONS = 2
+_REDIS_SECONDS = 5
 
 
 class Surroundings(NamedTuple):
@@ -34,41 +35,34 @@ def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool =
     `rings` says that the command will ring for workers, so that a wrong REDIS_URL is told before
     anything is stored. Raises DatabaseUnreachable, QueueUnreachable, SchemaMismatch.
     """
-    with settings_with_servers() as (settings, embedded):
+    with surroundings() as settings:
         if rings:
             require_queue(settings)
-        return asyncio.run(_run(work, settings, embedded=embedded))
+        return asyncio.run(_run(work, settings))
 
 
 @contextmanager
-def settings_with_servers() -> Iterator[tuple[Settings, bool]]:
-    """The settings, and whether embedded servers run for them: where no URL is set."""
-    settings = _settings()
-    if settings.database_url or settings.redis_url or settings.dyno:
-        settings.require_urls()
-        yield settings, False
-        return
-    with embedded_servers() as servers:
-        yield settings.model_copy(update=servers._asdict()), True
+def surroundings() -> Iterator[Settings]:
+    """Settings with the URLs of servers, given or embedded; embedded ones are migrated.
 
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = "".join(
-            f"\n  {'.'.join(map(str, mistake['loc'])).upper()}: {mistake['msg']}"
-            for mistake in error.errors(include_url=False, include_input=False)
-        )
-        raise SettingsError(
-            f"The environment has wrong settings; nothing was done:{wrong}"
-        ) from None
+    Logs go to standard error, since standard output is for answers. At a terminal the answer says
+    all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines.
+    """
+    given = Settings()
+    level = {} if given.log_format else {"log_level": "warning"}
+    logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
+    with settings_with_servers(given) as settings:
+        if given.wants_embedded_servers:
+            asyncio.run(migrate(_database_url(settings)))
+        yield settings
 
 
 def require_queue(settings: Settings) -> None:
     """Raise QueueUnreachable unless Redis answers."""
     assert settings.redis_url is not None
-    client = redis_client(settings.redis_url)
+    # A queue may take its time over a blocking read; a person who waits for an answer does not.
+    options = redis_client_options(settings.redis_url) | {"socket_timeout": _REDIS_SECONDS}
+    client = redis.Redis.from_url(settings.redis_url, **options)
     try:
         client.ping()
     except (redis.RedisError, OSError) as error:
@@ -80,20 +74,21 @@ def require_queue(settings: Settings) -> None:
         client.close()
 
 
-async def _run(
-    work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings, *, embedded: bool
-) -> T:
-    url = settings.database_url
-    assert url is not None
-    if embedded:
-        await migrate(url)
+async def _run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings) -> T:
     pool = await open_pool(
-        url, size=_CONNECTIONS, pgbouncer=settings.pgbouncer, application="sluice cli"
+        _database_url(settings),
+        size=_CONNECTIONS,
+        pgbouncer=settings.pgbouncer,
+        application="sluice cli",
     )
     try:
-        if not embedded:
-            async with pool.acquire() as connection:
-                await require_current(connection)
+        async with pool.acquire() as connection:
+            await require_current(connection)
         return await work(Surroundings(pool, settings))
     finally:
         pool.terminate()
+
+
+def _database_url(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url

@@ -3,13 +3,13 @@
 import asyncio
 
 from db.migrate import migrate as migrate_database
-from producers.cli.context import settings_with_servers
+from producers.cli.context import surroundings
 from producers.cli.rendering import say
 
 
 def migrate() -> None:
     """Bring the database to this version of Sluice. Doing it again changes nothing."""
-    with settings_with_servers() as (settings, _):
+    with surroundings() as settings:
         assert settings.database_url is not None
         before, after = asyncio.run(migrate_database(settings.database_url))
     if before == after:

@@ -11,18 +11,17 @@ import time
 
 import asyncpg
 import pytest
-from typer.testing import CliRunner
 
 from db.pool import connect_options
-from producers.cli import app
 from producers.cli import waiting as cli_waiting
+from tests.commands import run_sluice
 
 ROWS = 3_000
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, settings, tmp_path):
-    """The commands find the test's own database and queue where a user's would: in the environment."""
+    """The commands find the test's own database and queue in the environment, as a user's do."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
@@ -31,7 +30,7 @@ def surroundings(monkeypatch, settings, tmp_path):
 
 def sluice(*arguments, stdin=None, status=0):
     """What the command wrote; fails when it exits with another status."""
-    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    result = run_sluice(*arguments, stdin=stdin)
     assert result.exit_code == status, result.output
     return result
 
@@ -62,7 +61,12 @@ def people(sql):
     """Two contacts who share an address, in the default account."""
     account = sql("select id from accounts")[0][0]
     for contact, name in ((1, "Ann"), (2, "Bob")):
-        sql("insert into contacts (account_id, id, given_name) values ($1, $2, $3)", account, contact, name)
+        sql(
+            "insert into contacts (account_id, id, given_name) values ($1, $2, $3)",
+            account,
+            contact,
+            name,
+        )
     for number, text, status in (
         (1, "Ann@x.example", "non_marketable"),
         (2, "both@x.example", "manual"),
@@ -84,7 +88,8 @@ def finish(sql, job, *, rows=ROWS):
     """Do as workers do: a chunk with its results, and the end of the job."""
     sql(
         "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, rejected,"
-        " reasons) values ($1, 1, '{}', $2::int, 'done', $2::int - 1, 1, '{\"rejected:bounced\": 1}')",
+        " reasons) values ($1, 1, '{}', $2::int, 'done', $2::int - 1, 1,"
+        " '{\"rejected:bounced\": 1}')",
         job,
         rows,
     )
@@ -98,8 +103,8 @@ def finish(sql, job, *, rows=ROWS):
         rows,
     )
     sql(
-        "update jobs set state = 'completed', selected = $2::int, applied = $2::int - 1, rejected = 1,"
-        " planned_at = now(), started_at = now(), finished_at = now() where id = $1",
+        "update jobs set state = 'completed', selected = $2::int, applied = $2::int - 1,"
+        " rejected = 1, planned_at = now(), started_at = now(), finished_at = now() where id = $1",
         job,
         rows,
     )
@@ -232,7 +237,10 @@ def test_an_address_tells_its_whole_story(sql, people):
         assert part in shown
     story = answer("address", "both@x.example")
     assert story["status"] == "manual"
-    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [(1, "email2"), (2, "email1")]
+    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [
+        (1, "email2"),
+        (2, "email1"),
+    ]
     assert [c["job_id"] for c in story["history"]] == [job]
     assert "does not know" in sluice("address", "new@x.example", status=2).stderr
     assert "no account" in sluice("address", "a@x.example", "--account", "b", status=2).stderr
@@ -260,7 +268,11 @@ def test_waiting_ends_with_the_job(sql, monkeypatch, state, status):
         if state == "completed":
             finish(sql, found[0][0], rows=2)
         else:
-            sql("update jobs set state = $2::job_state, finished_at = now() where id = $1", found[0][0], state)
+            sql(
+                "update jobs set state = $2::job_state, finished_at = now() where id = $1",
+                found[0][0],
+                state,
+            )
 
     worker = threading.Thread(target=end_the_job)
     worker.start()
@@ -318,7 +330,14 @@ def test_a_reader_that_has_seen_enough_is_no_failure(sql):
     job = answer("submit", "opt-out", "--all")["job"]
     finish(sql, job, rows=20_000)
     process = subprocess.Popen(
-        [sys.executable, "-c", "from producers.cli import main; main()", "results", str(job), "--json"],
+        [
+            sys.executable,
+            "-c",
+            "from producers.cli import main; main()",
+            "results",
+            str(job),
+            "--json",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -73,7 +73,8 @@ async def write_ledger(pool, contacts):
                    case when rejected then 'rejected' else 'applied' end::result_outcome,
                    case when rejected and n = 19 then 'internal_error'
                         when rejected then 'bounced' end,
-                   'non_marketable'::email_status, case when not rejected then 'admin'::email_status end,
+                   'non_marketable'::email_status,
+                   case when not rejected then 'admin'::email_status end,
                    'direct'::result_cause, null::bigint
             from unnest($1::bigint[]) j (id), generate_series(1, 2 * $2::int) n,
                  lateral (select j.id = $1[2] and (n + 1) / 2 % 10 = 0 as rejected) as r
@@ -236,7 +237,9 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         assert now is not None
         await reading.holders_of(connection, account_id=account_id, address_id=now.id, most=5)
         await reading.history_of(connection, account_id=account_id, address_id=now.id, most=5)
-        assert await collected(reading._sql.refused_rows_page(connection, job_id=job, line=9_000, most=100))
+        assert await collected(
+            reading._sql.refused_rows_page(connection, job_id=job, line=9_000, most=100)
+        )
         assert await scans(connection) == before
 
 

@@ -67,9 +67,7 @@ def test_every_status_is_explained(status):
     assert sentences[0].startswith(
         "It may get broadcasts" if status in MARKETABLE else "It gets no broadcasts"
     )
-    assert any("A bulk opt-in" in sentence for sentence in sentences) == (
-        status not in MARKETABLE
-    )
+    assert any("A bulk opt-in" in sentence for sentence in sentences) == (status not in MARKETABLE)
     assert any("reopens" in sentence for sentence in sentences) == (status in OPTED_OUT)
 
 

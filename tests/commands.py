@@ -1,0 +1,29 @@
+"""Running commands in the tests' own process."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from typer.testing import CliRunner, Result
+
+from producers.cli import app
+
+
+def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
+    """What `sluice` with these arguments wrote, and its exit status."""
+    with _logs_as_before():
+        return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+@contextmanager
+def _logs_as_before() -> Iterator[None]:
+    """A command sets up the logs of its process, which here is that of all tests."""
+    config, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        yield
+    finally:
+        structlog.configure(**config)
+        root.handlers = handlers
+        root.setLevel(level)
