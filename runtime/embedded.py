@@ -17,9 +17,10 @@ from typing import IO
 
 from runtime.keeper import stop_servers
 from runtime.server_directory import ServerDirectory, Servers, open_lock, take
+from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
 
-__all__ = ["DEFAULT_DIRECTORY", "Servers", "embedded_servers"]
+__all__ = ["DEFAULT_DIRECTORY", "Servers", "embedded_servers", "settings_with_servers"]
 
 DEFAULT_DIRECTORY = Path(".sluice")
 
@@ -46,6 +47,22 @@ def embedded_servers(
             yield servers
         finally:
             _leave(place, users)
+
+
+@contextmanager
+def settings_with_servers(
+    settings: Settings, directory: Path = DEFAULT_DIRECTORY
+) -> Iterator[Settings]:
+    """The settings with both URLs in them: those given, or those of embedded servers.
+
+    Raises SettingsError where only one is given, or none on a dyno, and ServerStartFailed.
+    """
+    if not settings.wants_embedded_servers:
+        settings.require_urls()
+        yield settings
+        return
+    with embedded_servers(directory) as servers:
+        yield settings.model_copy(update=servers._asdict())
 
 
 @contextmanager

@@ -1,19 +1,27 @@
 """The only reader of the environment."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import SettingsError
 
 
 class Settings(BaseSettings):
-    """Every setting, with its default. `.env.example` has a sentence on each."""
+    """Every setting, with its default. `.env.example` has a sentence on each.
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    Making one reads the environment, in which the names are in upper case and an empty value is
+    no value. Raises SettingsError, which names what is wrong and never quotes a value.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
 
     database_url: str | None = None
     redis_url: str | None = None
-    port: int = 8000
+    port: int = Field(8000, ge=1, le=65_535)
     dyno: str | None = None
     log_format: Literal["json", "logfmt", "console"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -22,13 +30,69 @@ class Settings(BaseSettings):
     chunk_size: int = Field(2500, ge=1, le=20_000)
     shared_address_limit: int = Field(10, ge=1)
     job_lanes: int = Field(8, ge=1, le=256)
-    queue_namespace: str = "sluice"
+    queue_namespace: str = Field("sluice", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
     slice_seconds: float = Field(1.0, gt=0)
     sweep_seconds: float = Field(2.0, gt=0)
     silence_seconds: float = Field(5.0, gt=0)
     measure_seconds: float = Field(10.0, gt=0)
-    pool_size: int | None = None
+    pool_size: int | None = Field(None, ge=1)
     pgbouncer: bool = False
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_explanation(error)) from None
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        return _with_scheme(url, ("postgresql", "postgres"))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str | None) -> str | None:
+        return _with_scheme(url, ("redis", "rediss", "unix"))
+
+    @property
+    def wants_embedded_servers(self) -> bool:
+        """Whether no server is given and this is no dyno, where one would be lost every day."""
+        return not (self.database_url or self.redis_url or self.dyno)
 
     def require_urls(self) -> None:
         """Raise SettingsError unless both URLs are set."""
+        missing = [
+            name
+            for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url))
+            if not url
+        ]
+        if not missing:
+            return
+        if len(missing) == 1:
+            raise SettingsError(
+                f"{missing[0]} is not set, and the other URL is. Nothing was started. Set both to"
+                " use servers of your own, or neither to use embedded ones."
+            )
+        where = "on a dyno (DYNO is set) " if self.dyno else ""
+        raise SettingsError(
+            f"DATABASE_URL and REDIS_URL are not set. Nothing was started. A process {where}needs"
+            " a Postgres and a Redis: attach them, or set both URLs. On your own machine,"
+            " `sluice up` starts embedded servers and hands their URLs on."
+        )
+
+
+def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
+    if url is not None and url.partition("://")[0] not in schemes:
+        raise ValueError(f"it has to begin with {' or '.join(f'{name}://' for name in schemes)}")
+    return url
+
+
+def _explanation(error: ValidationError) -> str:
+    mistakes = "".join(
+        f"\n  {'.'.join(map(str, mistake['loc'])).upper()}: {mistake['msg']}"
+        for mistake in error.errors(include_url=False, include_context=False, include_input=False)
+    )
+    return (
+        f"The environment has wrong settings; nothing was started:{mistakes}"
+        "\nSet them right, or unset them to have the defaults; .env.example explains each."
+    )

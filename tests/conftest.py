@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 import redis
 
@@ -21,6 +22,10 @@ from runtime.embedded import Servers, embedded_servers
 from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
+
+# On a machine that does other things too, a slow example says nothing.
+hypothesis.settings.register_profile("sluice", deadline=None)
+hypothesis.settings.load_profile("sluice")
 
 
 @pytest.fixture(scope="session", autouse=True)

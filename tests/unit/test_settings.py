@@ -1,0 +1,109 @@
+"""Settings are read once, explained in `.env.example`, and refused in words."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.redis_client import redis_client
+from runtime.settings import Settings
+from schemas.errors import SettingsError
+
+EXAMPLE = (Path(__file__).parents[2] / ".env.example").read_text()
+POSTGRES = "postgres://user:hunter2@db.example.org/sluice"
+REDIS = "rediss://:hunter2@redis.example.org:6380"
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
+    """`.env.example` and the code name the same settings, in the same order and with the same
+    defaults, and a comment stands before each.
+    """
+    found = re.findall(r"^# (.+)\n([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
+    defaults = {
+        name.upper(): "" if field.default is None else str(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+    assert {name: value for _, name, value in found} == defaults | {"PGBOUNCER": "false"}
+    assert [name for _, name, _ in found] == list(defaults)
+    assert all(sentence.endswith(".") for sentence, _, _ in found)
+
+
+def test_the_example_can_be_used_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its empty values are no values, and its defaults are valid."""
+    for name, value in re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE):
+        monkeypatch.setenv(name, value)
+    assert Settings() == Settings.model_construct()
+
+
+@pytest.mark.parametrize(
+    ("values", "embedded", "error"),
+    [
+        ({}, True, "DATABASE_URL and REDIS_URL are not set"),
+        ({"dyno": "worker.1"}, False, r"(?s)not set.*DYNO is set"),
+        ({"database_url": POSTGRES}, False, "REDIS_URL is not set, and the other URL is"),
+        ({"redis_url": REDIS}, False, "DATABASE_URL is not set, and the other URL is"),
+        ({"database_url": POSTGRES, "redis_url": REDIS}, False, None),
+        ({"database_url": POSTGRES, "redis_url": REDIS, "dyno": "w.1"}, False, None),
+    ],
+)
+def test_urls_are_both_given_or_both_not(
+    values: dict[str, str],
+    embedded: bool,  # noqa: FBT001 - a column of the table above
+    error: str | None,
+) -> None:
+    """Embedded servers are for a machine where neither URL is set, and never for a dyno."""
+    settings = Settings(**values)
+    assert settings.wants_embedded_servers is embedded
+    if error is None:
+        settings.require_urls()
+        return
+    with pytest.raises(SettingsError, match=error):
+        settings.require_urls()
+
+
+def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which settings are wrong and why, all at once, and quotes no value."""
+    monkeypatch.setenv("CHUNK_SIZE", "hunter2")
+    monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@localhost/x")
+    with pytest.raises(SettingsError) as raised:
+        Settings()
+    message = str(raised.value)
+    assert re.search(r"CHUNK_SIZE: .*integer", message)
+    assert re.search(r"DATABASE_URL: .*postgresql:// or postgres://", message)
+    assert "hunter2" not in message
+    assert raised.value.exit_code == 1
+
+
+@given(value=st.text(min_size=8).filter(lambda text: text.strip() == text))
+def test_no_value_is_ever_quoted(value: str) -> None:
+    """Whatever is wrong with a URL, the message does not repeat it."""
+    for name in ("database_url", "redis_url", "log_format", "chunk_size"):
+        with pytest.raises(SettingsError) as raised:
+            Settings(**{name: f"{value}!"})
+        assert value not in str(raised.value)
+
+
+def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
+    """Hosted Redis signs its own certificates; a client that retried would ring twice."""
+    options: dict[str, Any] = redis_client(REDIS).connection_pool.connection_kwargs
+    assert options["ssl_cert_reqs"] == "none"
+    assert options["retry"].get_retries() == 0
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (30, 5)
+    assert options["socket_keepalive"] is True
+
+
+def test_a_socket_url_is_understood() -> None:
+    """The embedded server's URL, with a path that had to be quoted."""
+    pool = redis_client("unix:///tmp/a%20b/valkey.sock").connection_pool
+    assert pool.connection_kwargs["path"] == "/tmp/a b/valkey.sock"
+    assert pool.connection_class is redis.UnixDomainSocketConnection
