@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from db.queries import load
+from schemas.errors import LinksChanged
 
 _sql = load("arrivals")
 
@@ -20,23 +21,25 @@ async def arrive(
 ) -> frozenset[int]:
     """Make the contacts, addresses and links of a chunk; gives the addresses that are new.
 
-    The known addresses among them are locked afterwards.
+    The known addresses among them are locked afterwards. Raises LinksChanged when another
+    transaction made one of the addresses at the same moment.
     """
     rows = {"job_id": job_id, "contact_ids": contact_ids}
     await _sql.make_contacts(connection, account_id=account_id, **rows)
     repeats = [tuple(row) async for row in _sql.count_repeats(connection, **rows)]
-    new = await _sql.make_addresses(connection, account_id=account_id, status=first_status, **rows)
-    await _sql.count_holders(
+    made = await _sql.make_links(
         connection,
         account_id=account_id,
+        status=first_status,
         counted_keys=[key for key, _ in repeats],
         counted_contacts=[contacts for _, contacts in repeats],
         **rows,
     )
-    await _sql.make_links(connection, account_id=account_id, **rows)
+    if made["unlinked"]:
+        raise LinksChanged("an address of the chunk was made by another transaction meanwhile")
     await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows)
     await _sql.drop_rows(connection, **rows)
-    return frozenset(new)
+    return frozenset(made["new"])
 
 
 async def make_tags(

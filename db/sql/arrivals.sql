@@ -25,66 +25,68 @@ from mine
 where r.job_id = :job_id and r.match_key = mine.match_key and not r.counted
 returning r.match_key, r.contacts;
 
--- name: make_addresses$
--- The addresses that are new to the account, each with its first status.
-with made as (
+-- name: make_links^
+-- The addresses of the chunk and who holds them: known ones are locked in id order, new ones are
+-- made in key order with their first status, and each counts the contacts that come to hold it;
+-- a repeated address is counted by the first chunk for the whole import. `unlinked` is not zero
+-- when another transaction made an address at the same moment; this one is then to begin again.
+with held as materialized (
+    select i.contact_id, a.field, a.address, a.match_key
+    from import_rows i
+    cross join lateral unnest(i.addresses, i.match_keys) with ordinality
+        as a (address, match_key, field)
+    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+      and a.match_key is not null
+), keys as materialized (
+    select distinct on (h.match_key) h.match_key, h.address,
+           coalesce(counted.contacts, case when r.match_key is null then 1 else 0 end) as contacts
+    from held h
+    left join import_repeats r on r.job_id = :job_id and r.match_key = h.match_key
+    left join unnest(:counted_keys::text[], :counted_contacts::int[])
+        as counted (match_key, contacts) on counted.match_key = h.match_key
+    order by h.match_key, h.contact_id
+), known as materialized (
+    select e.id, e.match_key
+    from email_addresses e
+    where e.account_id = :account_id
+      and e.match_key = any((select array_agg(match_key) from keys)::text[])
+    order by e.id
+    for no key update
+), made as (
     insert into email_addresses
         (account_id, address, match_key, status, status_job_id, holders)
-    select distinct on (a.match_key)
-        :account_id, a.address, a.match_key, :status, :job_id, 0
-    from import_rows i
-    cross join lateral unnest(i.addresses, i.match_keys) as a (address, match_key)
-    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
-      and a.match_key is not null
-    order by a.match_key, i.contact_id
+    select :account_id, k.address, k.match_key, :status::email_status, :job_id, k.contacts
+    from keys k
+    where not exists (select from known n where n.match_key = k.match_key)
+    order by k.match_key
     on conflict (account_id, match_key) do nothing
-    returning id
+    returning id, match_key
+), counted as (
+    update email_addresses e
+    set holders = e.holders + k.contacts
+    from known n
+    join keys k on k.match_key = n.match_key
+    where e.account_id = :account_id and e.id = n.id and k.contacts > 0
+), linked as (
+    insert into contact_emails (account_id, contact_id, field, address_id)
+    select :account_id, h.contact_id, h.field, a.id
+    from held h
+    join (select id, match_key from made union all select id, match_key from known) a
+        on a.match_key = h.match_key
+    order by h.contact_id, h.field
+    returning 1
 )
-select coalesce(array_agg(id), '{}') from made;
-
--- name: count_holders!
--- Lock the addresses of the chunk in id order and count the contacts that come to hold them: one
--- each, but for a repeated address, which the first chunk counts for the whole import.
-with held as (
-    select a.match_key, count(*) as contacts
-    from import_rows i
-    cross join lateral unnest(i.match_keys) as a (match_key)
-    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
-      and a.match_key is not null
-    group by a.match_key
-), locked as materialized (
-    select e.id, held.match_key, held.contacts
-    from held
-    join email_addresses e on e.account_id = :account_id and e.match_key = held.match_key
-    order by e.id
-    for no key update of e
-)
-update email_addresses e
-set holders = e.holders + coalesce(counted.contacts, locked.contacts)
-from locked
-left join unnest(:counted_keys::text[], :counted_contacts::int[]) as counted (match_key, contacts)
-    on counted.match_key = locked.match_key
-where e.account_id = :account_id and e.id = locked.id
-  and (counted.match_key is not null or not exists (
-      select from import_repeats r
-      where r.job_id = :job_id and r.match_key = locked.match_key));
-
--- name: make_links!
--- Which contact of the chunk holds which address in which field.
-insert into contact_emails (account_id, contact_id, field, address_id)
-select :account_id, i.contact_id, a.field, e.id
-from import_rows i
-cross join lateral unnest(i.match_keys) with ordinality as a (match_key, field)
-join email_addresses e on e.account_id = :account_id and e.match_key = a.match_key
-where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[]);
+select
+    (select coalesce(array_agg(id), '{}') from made) as new,
+    (select count(*) from held) - (select count(*) from linked) as unlinked;
 
 -- name: make_contact_tags!
 -- The tags of the chunk's contacts: their own and the import's; the plan has made the tags.
 insert into contact_tags (account_id, tag_id, contact_id)
 select distinct :account_id::bigint, t.id, i.contact_id
 from import_rows i
-cross join lateral unnest(array_append(i.tags, :tag::text)) as name
-join tags t on t.account_id = :account_id and t.name = name
+cross join lateral unnest(array_append(i.tags, :tag::text)) as tagged (name)
+join tags t on t.account_id = :account_id and t.name = tagged.name
 where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[]);
 
 -- name: drop_rows!

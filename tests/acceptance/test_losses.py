@@ -170,7 +170,8 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     start_group: StartGroup,
 ):
     """A platform's stop, sent to every process and twice, leaves whole chunks only, and no
-    process; a later fleet goes on to the same end."""
+    process; a later fleet goes on to the same end.
+    """
     group = start_group(processes=2)
 
     def stop() -> None:

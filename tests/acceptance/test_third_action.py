@@ -68,7 +68,8 @@ async def test_one_file_adds_an_action(
     code_with_a_third_action: Path,
 ):
     """The command line offers the new action, a worker runs it, and results, reasons and counts
-    are kept as for any other."""
+    are kept as for any other.
+    """
     account_id = await make_account(pool, "third")
     await fill(
         pool,

@@ -10,11 +10,11 @@ import io
 import asyncpg
 from hypothesis import example as by_hand
 from hypothesis import strategies as st
+from producers.imports import submit_import
 
 from actions.registry import action_named
 from db import progress
 from db.pool import open_pool
-from producers.imports import submit_import
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
@@ -101,11 +101,10 @@ async def submit_job(pool, settings, account, action, what, fields, params) -> i
     return (await submit(pool, settings, request)).job_id
 
 
-async def test_jobs_over_any_list_end_as_the_model_says(
-    database_url: str, settings: Settings
-):
+async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, settings: Settings):
     """Promises 1, 3 and 6, over lists that may have drifted apart: statuses, counts by reason
-    and ledgers equal the model's."""
+    and ledgers equal the model's.
+    """
     async with await open_pool(database_url, size=4) as pool:
 
         async def check(world, present, todo, chunk_size, parallel) -> None:
@@ -135,7 +134,8 @@ async def test_stories_that_begin_with_imports_end_as_the_model_says(
     database_url: str, settings: Settings
 ):
     """Promises 1, 2, 3 and 6, for lists that arrived here: and at rest no address is marketable
-    while one that is opted out in its own right spreads to it."""
+    while one that is opted out in its own right spreads to it.
+    """
     async with await open_pool(database_url, size=4) as pool:
 
         async def check(todo, chunk_size, parallel) -> None:
