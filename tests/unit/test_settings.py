@@ -58,7 +58,7 @@ def test_the_example_can_be_used_as_it_stands(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_urls_are_both_given_or_both_not(
     values: dict[str, str],
-    embedded: bool,  # noqa: FBT001 - a column of the table above
+    embedded: bool,
     error: str | None,
 ) -> None:
     """Embedded servers are for a machine where neither URL is set, and never for a dyno."""
