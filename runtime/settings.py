@@ -1,5 +1,8 @@
 """The only reader of the environment."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -96,3 +99,18 @@ def _explanation(error: ValidationError) -> str:
         f"The environment has wrong settings; nothing was started:{mistakes}"
         "\nSet them right, or unset them to have the defaults; .env.example explains each."
     )
+
+
+def environment_of_processes(settings: Settings, **more: str) -> dict[str, str]:
+    """The environment for processes that are to use the same servers as this one, and `more`.
+
+    This interpreter's programs come first in it, so that `python` means the one at work.
+    """
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return dict(os.environ) | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        **more,
+    }

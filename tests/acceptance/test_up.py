@@ -1,0 +1,133 @@
+"""`sluice up` runs everything, and leaves nothing behind, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from producers.cli.up import without_password
+from tests.conditions import wait_until
+
+UP = [sys.executable, "-c", "from producers.cli.up import up; up()"]
+
+
+class Running:
+    """`sluice up` in a folder of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.lines: list[str] = []
+        Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(self.process.stdout)
+
+    def wait_for_workers(self) -> list[psutil.Process]:
+        """The processes below it, once both workers are ready."""
+        wait_until(
+            lambda: sum("worker.started" in line for line in self.lines) >= 2,
+            deadline_seconds=30,
+            what="two workers start",
+        )
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def left(self) -> list[psutil.Process]:
+        """What still runs in its folder: servers, keeper, workers."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = [*process.cmdline(), process.environ().get("DATABASE_URL", "")]
+            except psutil.Error:
+                continue
+            if any(str(self.folder) in word for word in words):
+                found.append(process)
+        return found
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
+        subprocess.Popen(
+            UP,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        running = Running(process, Path(folder))
+        yield running
+        process.kill()
+        with all_gone(running, within_seconds=20):
+            pass
+
+
+@contextmanager
+def all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
+    yield
+    wait_until(
+        lambda: not running.left(),
+        deadline_seconds=within_seconds,
+        what="every process is gone",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end every process within 10 seconds, with exit status 0."""
+    assert running.wait_for_workers()
+    running.process.send_signal(number)
+    assert running.process.wait(timeout=10) == 0
+    assert running.left() == []
+    assert sum("worker.stopped" in line for line in running.lines) == 2
+
+
+def test_a_process_that_dies_ends_it(running: Running) -> None:
+    """Exit status 1, and what it had started is stopped too."""
+    workers = [p for p in running.wait_for_workers() if p.cmdline()[-2:] == ["-m", "workers"]]
+    min(workers, key=psutil.Process.create_time).kill()
+    assert running.process.wait(timeout=15) == 1
+    assert running.left() == []
+
+
+def test_a_kill_ends_it_all_the_same(running: Running) -> None:
+    """Neither workers nor servers outlive a kill -9 of `sluice up`."""
+    assert running.wait_for_workers()
+    with all_gone(running, within_seconds=15):
+        running.process.kill()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://me:hunter2@db.example.org/x", "postgres://me@db.example.org/x"),
+        ("postgres://me:hun:ter@2@db.example.org/x", "postgres://me@db.example.org/x"),
+        ("redis://:hunter2@localhost:6379", "redis://@localhost:6379"),
+        (
+            "postgresql://h/x?user=me&password=hunter2&a=b",
+            "postgresql://h/x?user=me&password=...&a=b",
+        ),
+        ("unix:///tmp/a/valkey.sock", "unix:///tmp/a/valkey.sock"),
+        ("postgresql://postgres@/postgres?host=/a/b", "postgresql://postgres@/postgres?host=/a/b"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    """What is printed is enough to tell the server, and not to enter it."""
+    assert without_password(url) == shown
