@@ -105,7 +105,7 @@ async def test_one_file_adds_an_action(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    job = json.loads(done.stdout.splitlines()[-1])
+    job = json.loads(done.stdout)
     assert (job["applied"], job["unchanged"], job["rejected"], job["empty"]) == (1, 1, 1, 1)
     rows = await pool.fetch("select reason from results order by contact_id, field")
     assert [row["reason"] for row in rows] == [None, "not_marketable", "already_unengaged"]
