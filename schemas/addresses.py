@@ -34,15 +34,21 @@ class InvalidAddress(ValueError):
     """The text is no email address; the message says why in a sentence for people."""
 
 
-class _Domain(NamedTuple):
-    """What the library says of a domain: its ASCII form, or why it is refused.
+_TOO_LONG = f"An email address has at most {MAX_ADDRESS} characters."
 
-    `room` is how many bytes an ASCII local part may have before the whole is too long.
+
+class _Domain(NamedTuple):
+    """What the library says of a domain: its ASCII form behind an @.
+
+    `room` is how long a plain local part may be before the address is refused with `refusal`.
     """
 
     key: str
     room: int
-    refusal: str | None = None
+    refusal: str
+
+
+_NO_DOMAIN = _Domain("", 0, _TOO_LONG)
 
 
 def identify(text: str) -> Identity:
@@ -56,21 +62,16 @@ def identify(text: str) -> Identity:
     local_part, at, domain = address.partition("@")
     if not (at and len(local_part) <= _MAX_PLAIN_LOCAL_PART and _plain_local_part(local_part)):
         return _identify_by_library(address)
-    known = _domain(domain) if len(domain) <= MAX_ADDRESS else _TOO_LONG
-    if known.refusal is not None:
-        raise InvalidAddress(known.refusal)
-    if len(local_part) > known.room:
-        raise InvalidAddress(_TOO_LONG.refusal)
-    return Identity(address, local_part.lower() + known.key)
-
-
-_TOO_LONG = _Domain("", 0, f"An email address has at most {MAX_ADDRESS} characters.")
+    key, room, refusal = _domain(domain) if len(domain) <= MAX_ADDRESS else _NO_DOMAIN
+    if len(local_part) > room:
+        raise InvalidAddress(refusal)
+    return Identity(address, local_part.lower() + key)
 
 
 def _identify_by_library(address: str) -> Identity:
     # The library's time grows with the length, and its answer to this is known.
     if len(address) > MAX_ADDRESS:
-        raise InvalidAddress(_TOO_LONG.refusal)
+        raise InvalidAddress(_TOO_LONG)
     try:
         valid = _validate(address)
     except EmailNotValidError as error:
@@ -87,7 +88,7 @@ def _domain(domain: str) -> _Domain:
     # The library measures the address as given, with its Unicode and with its ASCII domain.
     forms = (domain, valid.domain, valid.ascii_domain or "")
     longest = max(len(form.encode()) for form in forms)
-    return _Domain(f"@{valid.ascii_domain}", MAX_ADDRESS - 1 - longest)
+    return _Domain(f"@{valid.ascii_domain}", MAX_ADDRESS - 1 - longest, _TOO_LONG)
 
 
 def _validate(address: str) -> ValidatedEmail:

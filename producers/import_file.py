@@ -1,0 +1,313 @@
+"""Reads a contact CSV of any size, row by row: contacts to be staged, and refusals to be kept."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from producers.csv_header import read_header
+from producers.csv_lines import MAX_CELL, MAX_LINE, PhysicalLines, RowTooLong, is_unreadable
+from producers.import_bytes import ImportBytes, require_encoding
+from schemas.addresses import Identity, InvalidAddress, identify
+from schemas.errors import WrongInput
+from schemas.staging import Refusal, RefusalReason, StagedRow
+
+MAX_TAG = 200
+"""Characters that a tag may have: as many as a selection by tag can name."""
+
+_SHOWN = 100
+_MAX_HEADER_LINES = 100
+
+
+@contextmanager
+def open_contacts(
+    file: str | Path | BinaryIO, *, mapping: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> Iterator["ContactFile"]:
+    """A contact CSV, by its path or as an open binary file (which is left open).
+
+    `mapping` tells the meaning of headers that differ from Keap's (see `csv_header.MEANINGS`).
+    Raises WrongInput for a file that cannot be an import as a whole.
+    """
+    if not isinstance(file, str | Path):
+        yield ContactFile(file, mapping=mapping or {}, encoding=encoding)
+        return
+    try:
+        stream = Path(file).open("rb")  # noqa: SIM115  only to open it may fail so; closed below
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise WrongInput(f"{file} cannot be read: {why}. Nothing was stored.") from error
+    with stream:
+        yield ContactFile(stream, mapping=mapping or {}, encoding=encoding)
+
+
+class _Unusable(Exception):  # noqa: N818  a turn in the reading, shown to nobody
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class ContactFile:
+    """A contact CSV being read: its header is understood, its rows are still to come.
+
+    Iterating gives each contact and each refusal in the order of the file, once; lines of nothing
+    but white space are passed over. Each row has to have as many cells as the header; more are
+    fine when they are empty. Memory stays the same whatever the file holds.
+    """
+
+    def __init__(self, stream: BinaryIO, *, mapping: Mapping[str, str], encoding: str) -> None:
+        require_encoding(encoding)
+        self._encoding = encoding
+        self._bytes = ImportBytes(stream)
+        self._lines = PhysicalLines(self._bytes, encoding)
+        self._line = 1
+        self._columns = read_header(self._take_header(), mapping)
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of the file was read so far."""
+        return self._bytes.bytes_read
+
+    def digest(self) -> str:
+        """SHA-256 of the file, once its rows were read to the end."""
+        return self._bytes.digest()
+
+    def drain(self) -> None:
+        """Read the rest of the file for its digest alone."""
+        while self._bytes.read(MAX_LINE):
+            pass
+
+    def __iter__(self) -> Iterator[StagedRow | Refusal]:
+        while True:
+            reader = csv.reader(
+                self._lines.for_rows(), delimiter=self._columns.delimiter, strict=True
+            )
+            try:
+                yield from self._rows(reader)
+            except (csv.Error, RowTooLong, _Unusable) as error:
+                refusal = self._refuse_row(error)
+            else:
+                return
+            yield refusal
+
+    def _take_header(self) -> str:
+        header = ""
+        while (line := self._lines.take()) is not None and self._line <= _MAX_HEADER_LINES:
+            self._line += 1
+            header = (header + line).lstrip()
+            if header and header.count('"') % 2 == 0:
+                break
+        if not header:
+            raise WrongInput("The file is empty; nothing was stored. Its first line names columns.")
+        if is_unreadable(header) == "\x00":
+            raise WrongInput(
+                "The file has NUL bytes in its first line, so it is no CSV; nothing was stored."
+                " Save it as CSV UTF-8 and import that."
+            )
+        if is_unreadable(header):
+            raise WrongInput(
+                f"The file's first line is not text in {self._encoding}; nothing was stored."
+                f" {self._encoding_advice()}"
+            )
+        return header
+
+    def _rows(self, reader: Iterator[list[str]]) -> Iterator[StagedRow | Refusal]:
+        lines = self._lines
+        held = lines.held
+        width = self._columns.width
+        refusals: list[Refusal] = []
+        for cells in reader:
+            if (
+                len(cells) != width
+                or len(held) > 1
+                or len(held[0]) > MAX_CELL
+                or self._line <= lines.suspect_through
+            ) and not _is_blank(held):
+                self._require_usable(cells)
+            row = self._contact(cells, refusals) if cells else None
+            if refusals:
+                yield from refusals
+                refusals.clear()
+            if row:
+                yield row
+            elif not _is_blank(held):
+                yield self._no_address(cells)
+            self._line += len(held)
+            held.clear()
+
+    def _contact(self, cells: list[str], refusals: list[Refusal]) -> StagedRow | None:
+        """The contact of a row; None without a usable address. Refused cells are added."""
+        _, _, given_name, family_name, company, tags, addresses = self._columns
+        identities: list[Identity | None] = [None, None, None]
+        keys = []
+        for field, column in addresses:
+            cell = cells[column]
+            if not cell or cell.isspace():
+                continue
+            try:
+                identity = identify(cell)
+            except InvalidAddress as error:
+                refusals.append(self._invalid(cell, error))
+                continue
+            if identity.match_key in keys:
+                refusals.append(self._repeated(cell, field))
+                continue
+            keys.append(identity.match_key)
+            identities[field] = identity
+        if not keys:
+            return None
+        cells.append("")  # where columns that the file does not have are found
+        tag_names, too_long = _split_tags(cells[tags])
+        if too_long:
+            refusals.append(self._long_tag(too_long))
+        first, second, third = identities
+        return StagedRow(
+            self._line,
+            cells[given_name].strip() or None,
+            cells[family_name].strip() or None,
+            cells[company].strip() or None,
+            tag_names,
+            (first, second, third),
+        )
+
+    def _require_usable(self, cells: list[str]) -> None:
+        """Raise _Unusable unless the row can be read; drops empty cells beyond the header's."""
+        text = "".join(self._lines.held)
+        unreadable = is_unreadable(text)
+        if unreadable == "\x00":
+            raise _Unusable(
+                RefusalReason.NUL_BYTE, f"The row has a NUL byte: {_quoted(text)}. Remove it."
+            )
+        if unreadable:
+            raise _Unusable(
+                RefusalReason.NOT_TEXT,
+                f"The row is not text in {self._encoding}: {_quoted(text)}."
+                f" {self._encoding_advice()}",
+            )
+        if any(len(cell) > MAX_CELL for cell in cells):
+            raise _Unusable(RefusalReason.CELL_TOO_LARGE, _TOO_LARGE)
+        self._require_width(cells, text)
+
+    def _require_width(self, cells: list[str], text: str) -> None:
+        width = self._columns.width
+        if len(cells) < width:
+            raise _Unusable(
+                RefusalReason.TOO_FEW_CELLS,
+                f"The row has {len(cells)} of {width} cells: {_quoted(text)}.",
+            )
+        if extra := next((cell for cell in cells[width:] if cell.strip()), None):
+            raise _Unusable(
+                RefusalReason.TOO_MANY_CELLS,
+                f"The row has {len(cells)} cells where the header has {width}; {_quoted(extra)} is"
+                " one too many. Put a cell that has the delimiter in it in quotation marks.",
+            )
+        del cells[width:]
+
+    def _refuse_row(self, error: csv.Error | RowTooLong | _Unusable) -> Refusal:
+        """Refuse the row in hand and leave it behind."""
+        first = self._line
+        begun = self._lines.held[0]
+        never_closed = self._leave_row()
+        if isinstance(error, _Unusable) and not never_closed:
+            return Refusal(first, error.reason, error.detail)
+        if not never_closed and (isinstance(error, RowTooLong) or "field limit" in str(error)):
+            return Refusal(first, RefusalReason.CELL_TOO_LARGE, _TOO_LARGE)
+        through = f" Lines {first} to {self._line - 1} were left out." if self._line > first + 1 else ""
+        return Refusal(
+            first,
+            RefusalReason.BROKEN_QUOTES,
+            "A quotation mark in the row is not closed, or has text after it:"
+            f" {_quoted(begun)}.{through} Double each quotation mark within a quoted cell.",
+        )
+
+    def _leave_row(self) -> bool:
+        """Go on behind a row that cannot be read; tells whether it had swallowed others.
+
+        One quotation mark too many makes a cell of all the lines up to the next one. So the first
+        line of the row that is a row by itself ends it; and where a cell is still open, lines are
+        passed over up to such a one.
+        """
+        held = self._lines.held
+        end = next((n for n, line in enumerate(held) if n and self._is_row(line)), None)
+        still_open = "".join(held).count('"') % 2 == 1
+        self._lines.put_back(held[end:] if end else ())
+        self._line += end or len(held)
+        held.clear()
+        if still_open and not end:
+            while (line := self._lines.take()) is not None:
+                if self._is_row(line):
+                    self._lines.put_back([line])
+                    break
+                self._line += 1
+        return end is not None
+
+    def _is_row(self, line: str) -> bool:
+        if line.count('"') % 2 or line.isspace():
+            return False
+        try:
+            cells = next(csv.reader([line], delimiter=self._columns.delimiter, strict=True), [])
+        except csv.Error:
+            return False
+        return len(cells) == self._columns.width
+
+    def _no_address(self, cells: Sequence[str]) -> Refusal:
+        row = self._columns.delimiter.join(cells)
+        return Refusal(
+            self._line,
+            RefusalReason.NO_ADDRESS,
+            f"The contact was not imported: no usable email address in {_quoted(row)}.",
+        )
+
+    def _invalid(self, cell: str, error: InvalidAddress) -> Refusal:
+        return Refusal(
+            self._line,
+            RefusalReason.INVALID_ADDRESS,
+            f"{_quoted(cell)} is no email address: {error}",
+        )
+
+    def _repeated(self, cell: str, field: int) -> Refusal:
+        return Refusal(
+            self._line,
+            RefusalReason.REPEATED_IN_ROW,
+            f"{_quoted(cell)} is in the row already; the contact's email{field + 1} stays empty.",
+        )
+
+    def _long_tag(self, tag: str) -> Refusal:
+        return Refusal(
+            self._line,
+            RefusalReason.TAG_TOO_LONG,
+            f"The tag {_quoted(tag)} has {len(tag):,} characters, and may have {MAX_TAG};"
+            " the contact was imported without it.",
+        )
+
+    def _encoding_advice(self) -> str:
+        if self._encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig", "ascii"}:
+            return "If the file comes from Excel, import it with --encoding cp1252."
+        return "Name the encoding in which the file was saved with --encoding."
+
+
+_TOO_LARGE = (
+    f"A cell has more than {MAX_CELL:,} characters, or the row more than {MAX_LINE:,}; no contact's"
+    " has. A quotation mark that is not closed has the same effect."
+)
+
+
+def _is_blank(held: Sequence[str]) -> bool:
+    return len(held) == 1 and held[0].isspace()
+
+
+@lru_cache(maxsize=256)
+def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None]:
+    """The tags of a cell, divided by commas or semicolons, and one that is too long, if any."""
+    tags = dict.fromkeys(tag for part in re.split("[,;]", cell) if (tag := part.strip()))
+    too_long = next((tag for tag in tags if len(tag) > MAX_TAG), None)
+    return tuple(tag for tag in tags if len(tag) <= MAX_TAG), too_long
+
+
+def _quoted(text: str) -> str:
+    """The text's beginning, fit to be stored and shown on one line."""
+    shown = re.sub("[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", " ".join(text[: _SHOWN * 2].split()))
+    return f'"{shown[:_SHOWN]}…"' if len(shown) > _SHOWN else f'"{shown}"'
