@@ -3,6 +3,7 @@
 import io
 
 from producers.imports import submit_import
+
 from producers.submit import submit
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 
