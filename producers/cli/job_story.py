@@ -131,7 +131,10 @@ def _pace(story: JobStory) -> str:
 def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for outcome in _OUTCOMES:
-        rows.append((outcome, getattr(progress, outcome), "", _NOTES.get(outcome, "")))
+        count = getattr(progress, outcome)
+        if outcome == "propagated" and not count:
+            continue
+        rows.append((outcome, count, "", _NOTES.get(outcome, "") if count else ""))
         prefix = f"{outcome}:"
         rows.extend(
             ("", count, key.removeprefix(prefix), REASON_MEANINGS.get(key.removeprefix(prefix), ""))
