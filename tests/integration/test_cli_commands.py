@@ -218,10 +218,10 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
         people,
     )[0][0]
     sql("insert into import_rejections values ($1, 2, 'no_address', 'no address at all')", job)
-    listed = sluice("results", str(job), "--outcome", "refused-rows", "--json").stdout
+    listed = sluice("results", str(job), "--outcome", "refusals", "--json").stdout
     assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
-    assert answer("job", str(job))["refused_rows"] == {"no_address": 1}
-    assert "1 rows of the file were refused" in sluice("job", str(job)).stdout
+    assert answer("job", str(job))["refusals"] == {"no_address": 1}
+    assert "nobody to import" in sluice("job", str(job)).stdout
 
 
 def test_an_address_tells_its_whole_story(sql, people):
