@@ -18,6 +18,7 @@ async def arrive(
     contact_ids: Sequence[int],
     first_status: str,
     tag: str | None,
+    shared_address_limit: int,
 ) -> frozenset[int]:
     """Make the contacts, addresses and links of a chunk; gives the addresses that are new.
 
@@ -31,6 +32,7 @@ async def arrive(
         connection,
         account_id=account_id,
         status=first_status,
+        shared_address_limit=shared_address_limit,
         counted_keys=[key for key, _ in repeats],
         counted_contacts=[contacts for _, contacts in repeats],
         **rows,

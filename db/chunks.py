@@ -34,8 +34,8 @@ class ClaimedChunk(NamedTuple):
     attempts: int
 
 
-class LockedAddresses(NamedTuple):
-    """Addresses under lock, as columns of one order, and when the last lock was had."""
+class AddressColumns(NamedTuple):
+    """Addresses as columns of one order, and when that was true of all of them."""
 
     ids: list[int]
     statuses: list[str]
@@ -106,12 +106,28 @@ async def neighbours(
     return [tuple(row) async for row in rows]
 
 
+async def role_addresses(
+    connection: asyncpg.Connection,
+    account_id: int,
+    address_ids: Sequence[int],
+    shared_address_limit: int,
+) -> AddressColumns:
+    """The role addresses among these, read without a lock."""
+    row = await _sql.role_addresses(
+        connection,
+        account_id=account_id,
+        address_ids=address_ids,
+        shared_address_limit=shared_address_limit,
+    )
+    return AddressColumns(*row)
+
+
 async def lock_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
-) -> LockedAddresses:
+) -> AddressColumns:
     """Lock the addresses, in id order, and read them as they are then."""
     row = await _sql.lock_addresses(connection, account_id=account_id, address_ids=address_ids)
-    return LockedAddresses(*row)
+    return AddressColumns(*row)
 
 
 async def spreading_among(

@@ -74,5 +74,9 @@ class ForbiddenTransition(SluiceError):
     """An action decided what no action may: to make an opted-out address marketable."""
 
 
+class RoleChanges(SluiceError):
+    """A chunk wants to change a role address that it had not locked; do it again, with locks."""
+
+
 class LinksChanged(SluiceError):
     """Contacts were linked to a chunk's address while it waited for its locks; do it again."""

@@ -8,6 +8,7 @@ import redis
 
 from db.migrate import require_current
 from db.pool import open_pool
+from runtime import logs
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import QueueUnreachable, SluiceError
@@ -22,8 +23,9 @@ SHUTDOWN_MS = 4_000
 
 def main() -> int:
     """Run the worker processes until SIGTERM; gives the exit status."""
-    settings = Settings()
     try:
+        settings = Settings()
+        logs.configure(settings)
         asyncio.run(_check(settings))
     except SluiceError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever starts it

@@ -9,7 +9,7 @@ import asyncpg
 from actions.bulk_action import BulkAction
 from actions.chunk_decisions import Address, ChunkFacts, Link
 from db import arrivals, chunks
-from db.chunks import ClaimedChunk, LockedAddresses
+from db.chunks import AddressColumns, ClaimedChunk
 from db.progress import JobToWork
 from schemas.decisions import Decision, Known
 from schemas.errors import LinksChanged
@@ -21,11 +21,16 @@ _OWN_RIGHT = frozenset(OWN_RIGHT)
 
 
 class Gathered(NamedTuple):
-    """The facts, when they were true, and the addresses that the chunk brought in."""
+    """The facts, when they were true, and the addresses that the chunk brought in.
+
+    `unlocked` are the role addresses that were read without a lock; whoever wants to change one
+    has to begin again and lock them.
+    """
 
     facts: ChunkFacts
     decided_at: datetime
     new: frozenset[int]
+    unlocked: frozenset[int]
 
 
 async def gather(
@@ -36,13 +41,14 @@ async def gather(
     params: Any,
     chunk: ClaimedChunk,
     shared_address_limit: int,
+    lock_roles: bool,
 ) -> Gathered:
-    """Lock and read everything that the chunk touches.
+    """Lock and read everything that the chunk touches; role addresses only if `lock_roles`.
 
     Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
     for its locks; the transaction is then to be rolled back and begun again.
     """
-    reader = _Reader(connection, job, action, params, shared_address_limit)
+    reader = _Reader(connection, job, action, params, shared_address_limit, lock_roles)
     return await reader.gather(chunk)
 
 
@@ -52,6 +58,7 @@ class _Reader(NamedTuple):
     action: BulkAction
     params: Any
     limit: int
+    lock_roles: bool
 
     async def gather(self, chunk: ClaimedChunk) -> Gathered:
         new = await self._arrive(chunk)
@@ -65,8 +72,14 @@ class _Reader(NamedTuple):
         if self._reaches_beyond():
             neighbours = await self._neighbours(direct)
             to_lock = to_lock.union(link[2] for around in neighbours.values() for link in around)
-        locked = await chunks.lock_addresses(self.connection, self.job.account_id, sorted(to_lock))
-        addresses = _by_id(locked, new)
+        addresses = await self._roles(to_lock)
+        unlocked = frozenset(addresses).difference(new)
+        locked = await chunks.lock_addresses(
+            self.connection, self.job.account_id, sorted(to_lock.difference(unlocked))
+        )
+        addresses.update(_by_id(locked))
+        for id_ in new:
+            addresses[id_] = (None, *addresses[id_][1:])
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(direct, addresses)
         facts = ChunkFacts(
@@ -80,7 +93,17 @@ class _Reader(NamedTuple):
             neighbours=neighbours,
             decided_before=await self._decided_before(direct, addresses),
         )
-        return Gathered(facts, locked.decided_at, new)
+        return Gathered(facts, locked.decided_at, new, unlocked)
+
+    async def _roles(self, address_ids: set[int]) -> dict[int, Address]:
+        """The role addresses, which are not to be locked."""
+        if self.lock_roles:
+            return {}
+        return _by_id(
+            await chunks.role_addresses(
+                self.connection, self.job.account_id, sorted(address_ids), self.limit
+            )
+        )
 
     async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
         if not self.action.brings_contacts:
@@ -94,6 +117,7 @@ class _Reader(NamedTuple):
             contact_ids=chunk.contact_ids,
             first_status=first,
             tag=self.job.params.get("tag"),
+            shared_address_limit=self.limit,
         )
 
     def _reaches_beyond(self) -> bool:
@@ -233,9 +257,6 @@ def _beside(links: list[Link], spreading: set[int]) -> set[int]:
     }
 
 
-def _by_id(locked: LockedAddresses, new: frozenset[int]) -> dict[int, Address]:
-    columns = zip(locked.statuses, locked.sources, locked.job_ids, locked.holders, strict=True)
-    addresses: dict[int, Any] = dict(zip(locked.ids, columns, strict=True))
-    for id_ in new:
-        addresses[id_] = (None, *addresses[id_][1:])
-    return addresses
+def _by_id(read: AddressColumns) -> dict[int, Any]:
+    columns = zip(read.statuses, read.sources, read.job_ids, read.holders, strict=True)
+    return dict(zip(read.ids, columns, strict=True))

@@ -12,7 +12,7 @@ from actions.chunk_decisions import ChunkDecisions, decide_chunk
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobToWork
-from schemas.errors import LinksChanged, SluiceError
+from schemas.errors import LinksChanged, RoleChanges, SluiceError
 from schemas.outcomes import Cause
 from workers.chunk_facts import Gathered, gather
 from workers.setbacks import ATTEMPTS
@@ -54,16 +54,23 @@ class ChunkRunner(NamedTuple):
         Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
         the connection fails: whether the commit was done is then to be seen in the chunk's row.
         """
+        lock_roles = False
         while True:
             try:
                 async with connection.transaction():
                     await chunks.hold_job(connection, self.job.id)
                     chunk = await chunks.claim(connection, self.job.id)
-                    return await self._run(connection, chunk) if chunk else None
+                    if chunk is None:
+                        return None
+                    return await self._run(connection, chunk, lock_roles=lock_roles)
+            except RoleChanges:
+                lock_roles = True
             except LinksChanged:
                 continue
 
-    async def _run(self, connection: asyncpg.Connection, chunk: ClaimedChunk) -> ChunkDone:
+    async def _run(
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_roles: bool
+    ) -> ChunkDone:
         began = time.perf_counter()
         try:
             if chunk.attempts > ATTEMPTS:
@@ -77,8 +84,11 @@ class ChunkRunner(NamedTuple):
                 params=self.params,
                 chunk=chunk,
                 shared_address_limit=self.shared_address_limit,
+                lock_roles=lock_roles,
             )
             decided = decide_chunk(self.action, self.params, gathered.facts)
+            if not gathered.unlocked.isdisjoint(decided.changes):
+                raise RoleChanges("a role address changes, and was read without a lock")
             counts = count(chunk, len(self.job.fields), decided)
             await self._write(connection, chunk, gathered, decided)
             duration_ms = round((time.perf_counter() - began) * 1000)
@@ -91,7 +101,7 @@ class ChunkRunner(NamedTuple):
                 worker=self.worker,
                 duration_ms=duration_ms,
             )
-        except LinksChanged:
+        except (LinksChanged, RoleChanges):
             raise
         except Exception as error:
             raise ChunkFailed(chunk) from error

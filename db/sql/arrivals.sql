@@ -26,10 +26,11 @@ where r.job_id = :job_id and r.match_key = mine.match_key and not r.counted
 returning r.match_key, r.contacts;
 
 -- name: make_links^
--- The addresses of the chunk and who holds them: known ones are locked in id order, new ones are
--- made in key order with their first status, and each counts the contacts that come to hold it;
--- a repeated address is counted by the first chunk for the whole import. `unlinked` is not zero
--- when another transaction made an address at the same moment; this one is then to begin again.
+-- The addresses of the chunk and who holds them: known ones are locked in id order, but for role
+-- addresses, whose opt-out spreads to nobody who comes to hold them; new ones are made in key
+-- order with their first status, and each counts the contacts that come to hold it; a repeated
+-- address is counted by the first chunk for the whole import. `unlinked` is not zero when another
+-- transaction made an address at the same moment; this one is then to begin again.
 with held as materialized (
     select i.contact_id, a.field, a.address, a.match_key
     from import_rows i
@@ -45,13 +46,22 @@ with held as materialized (
     left join unnest(:counted_keys::text[], :counted_contacts::int[])
         as counted (match_key, contacts) on counted.match_key = h.match_key
     order by h.match_key, h.contact_id
-), known as materialized (
+), locked as materialized (
     select e.id, e.match_key
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
+      and e.holders <= :shared_address_limit
     order by e.id
     for no key update
+), known as materialized (
+    select id, match_key from locked
+    union all
+    select e.id, e.match_key
+    from email_addresses e
+    where e.account_id = :account_id
+      and e.match_key = any((select array_agg(match_key) from keys)::text[])
+      and e.holders > :shared_address_limit
 ), made as (
     insert into email_addresses
         (account_id, address, match_key, status, status_job_id, holders)

@@ -4,6 +4,7 @@ import typer
 
 from producers.cli.accounts import accounts_app
 from producers.cli.address import address
+from producers.cli.demo import demo
 from producers.cli.failing import ErrorsAsText
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.migrating import migrate
@@ -30,6 +31,7 @@ app.command("resume")(resume)
 app.command("cancel")(cancel)
 app.command("address")(address)
 app.add_typer(accounts_app, name="accounts")
+app.command("demo")(demo)
 add_actions()
 
 

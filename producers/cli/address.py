@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any, NamedTuple
 
+import asyncpg
 import typer
-from schemas.addresses import InvalidAddress, identify
 
 from db import reading
 from producers.cli import options
@@ -11,13 +11,16 @@ from producers.cli.context import Surroundings, run
 from producers.cli.explaining import explain, what_happened
 from producers.cli.rendering import as_json, facts, hint, say, table
 from producers.submit import require_account
+from schemas.addresses import InvalidAddress, identify
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import FIELD_NAMES
 
 CONTACTS_SHOWN = 20
 
 
-class _Story(NamedTuple):
+class AddressStory(NamedTuple):
+    """An address as it is, some of its holders, and its history, newest first."""
+
     now: reading.AddressNow
     holders: list[reading.Holder]
     holders_in_all: int
@@ -39,30 +42,38 @@ def address(
     except InvalidAddress as error:
         raise WrongInput(f"That is not an email address: {error}") from None
 
-    async def work(here: Surroundings) -> _Story:
-        async with here.pool.acquire() as connection:
-            account_id = await require_account(connection, account)
-            now = await reading.address_now(connection, account_id=account_id, match_key=match_key)
-            if now is None:
-                raise NotFound(f"The account {account!r} does not know this address.")
-            holders, in_all = await reading.holders_of(
-                connection, account_id=account_id, address_id=now.id, most=CONTACTS_SHOWN
-            )
-            history = await reading.history_of(
-                connection, account_id=account_id, address_id=now.id, most=limit
-            )
-        return _Story(now, holders, in_all, history)
+    async def work(here: Surroundings) -> AddressStory:
+        return await read_address(here.pool, account, match_key, most=limit)
 
     story = run(work)
     if as_json_:
         as_json(_as_dict(story, account))
     else:
-        _show(story, account)
+        show_address(story, account)
     if len(story.history) == limit:
         hint(f"The newest {limit:,} entries of its history; `--limit` shows more.")
 
 
-def _show(story: _Story, account: str) -> None:
+async def read_address(
+    pool: asyncpg.Pool, account: str, match_key: str, *, most: int
+) -> AddressStory:
+    """The story of an address, with its newest `most` chapters; raises NotFound."""
+    async with pool.acquire() as connection:
+        account_id = await require_account(connection, account)
+        now = await reading.address_now(connection, account_id=account_id, match_key=match_key)
+        if now is None:
+            raise NotFound(f"The account {account!r} does not know this address.")
+        holders, in_all = await reading.holders_of(
+            connection, account_id=account_id, address_id=now.id, most=CONTACTS_SHOWN
+        )
+        history = await reading.history_of(
+            connection, account_id=account_id, address_id=now.id, most=most
+        )
+    return AddressStory(now, holders, in_all, history)
+
+
+def show_address(story: AddressStory, account: str) -> None:
+    """The story for people."""
     now = story.now
     say(f"{now.address}  {now.status.value}")
     for sentence in explain(now):
@@ -108,7 +119,7 @@ def _name(holder: reading.Holder) -> str:
     return " ".join(part for part in (holder.given_name, holder.family_name) if part)
 
 
-def _as_dict(story: _Story, account: str) -> dict[str, Any]:
+def _as_dict(story: AddressStory, account: str) -> dict[str, Any]:
     return {
         **story.now._asdict(),
         "account": account,

@@ -38,12 +38,13 @@ def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool =
     with surroundings() as settings:
         if rings:
             require_queue(settings)
-        return asyncio.run(_run(work, settings))
+        return asyncio.run(answer(work, settings))
 
 
 @contextmanager
-def surroundings() -> Iterator[Settings]:
-    """Settings with the URLs of servers, given or embedded; embedded ones are migrated.
+def surroundings(*, migrated: bool = False) -> Iterator[Settings]:
+    """Settings with the URLs of servers, given or embedded; embedded ones are migrated, and with
+    `migrated` those that were given as well.
 
     Logs go to standard error, since standard output is for answers. At a terminal the answer says
     all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines.
@@ -52,7 +53,7 @@ def surroundings() -> Iterator[Settings]:
     level = {} if given.log_format else {"log_level": "warning"}
     logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
     with settings_with_servers(given) as settings:
-        if given.wants_embedded_servers:
+        if migrated or given.wants_embedded_servers:
             asyncio.run(migrate(_database_url(settings)))
         yield settings
 
@@ -74,7 +75,8 @@ def require_queue(settings: Settings) -> None:
         client.close()
 
 
-async def _run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings) -> T:
+async def answer(work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings) -> T:
+    """The answer of `work` on servers that are known; raises as `run` does."""
     pool = await open_pool(
         _database_url(settings),
         size=_CONNECTIONS,

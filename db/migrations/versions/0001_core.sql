@@ -161,6 +161,9 @@ create table email_addresses (
     )
 ) with (fillfactor = 50);
 
+-- Few addresses are shared, and each chunk asks which of its own are.
+create index email_addresses_shared on email_addresses (account_id, id) where holders > 1;
+
 create table contact_emails (
     account_id bigint not null,
     contact_id bigint not null,
