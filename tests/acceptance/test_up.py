@@ -1,5 +1,6 @@
 """`sluice up` runs everything, and leaves nothing behind, however it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from producers.cli.up import without_password
+from runtime.events import unknown_keys
 from tests.conditions import wait_until
 
 UP = [sys.executable, "-c", "from producers.cli.up import up; up()"]
@@ -97,6 +99,9 @@ def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
     assert running.process.wait(timeout=10) == 0
     assert running.left() == []
     assert sum("worker.stopped" in line for line in running.lines) == 2
+    lines = [json.loads(line.partition("| ")[2]) for line in running.lines if "| {" in line]
+    assert lines
+    assert not any(unknown_keys(line["event"], line) for line in lines)
 
 
 def test_a_process_that_dies_ends_it(running: Running) -> None:
