@@ -198,11 +198,9 @@ async def _stage(
         if refusals:
             await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
         cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
-        rows, refused, left_out = (
-            rows + len(staged),
-            refused + len(refusals) - cells,
-            left_out + cells,
-        )
+        rows += len(staged)
+        refused += len(refusals) - cells
+        left_out += cells
         if progress:
             progress(contacts.bytes_read, rows, refused)
     return Staged(rows, refused, left_out)

@@ -1,0 +1,151 @@
+"""The sample list is the same for a seed, of the size asked for, and has every oddity."""
+
+import csv
+import io
+import tracemalloc
+from collections import Counter, defaultdict
+
+import pytest
+
+from producers.import_file import open_contacts
+from producers.sample_list import HEADER, UNSUBSCRIBED, write_sample_list
+from schemas.addresses import InvalidAddress, identify
+from schemas.staging import StagedRow
+
+
+def text(contacts: int, seed: int = 1) -> str:
+    file = io.StringIO(newline="")
+    assert write_sample_list(file, contacts=contacts, seed=seed) == contacts
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def people() -> list[list[str]]:
+    """The cells of ten thousand rows."""
+    header, *rows = csv.reader(io.StringIO(text(10_000), newline=""))
+    assert tuple(header) == HEADER
+    return rows
+
+
+@pytest.fixture(scope="module")
+def staged() -> tuple[list[StagedRow], Counter[str]]:
+    """What the importer makes of ten thousand rows."""
+    with open_contacts(io.BytesIO(text(10_000).encode())) as contacts:
+        found = list(contacts)
+    rows = [item for item in found if isinstance(item, StagedRow)]
+    return rows, Counter(item.reason.value for item in found if not isinstance(item, StagedRow))
+
+
+def holders(rows: list[StagedRow]) -> dict[str, set[int]]:
+    """The lines on which each address stands."""
+    lines = defaultdict(set)
+    for row in rows:
+        for identity in row.identities:
+            if identity:
+                lines[identity.match_key].add(row.line)
+    return lines
+
+
+def test_a_seed_decides_every_byte() -> None:
+    """The demo can be repeated; another seed makes another list."""
+    assert text(500) == text(500)
+    assert text(500) != text(500, seed=2)
+
+
+@pytest.mark.parametrize("contacts", [0, 1, 2_000, 2_001])
+def test_there_are_as_many_rows_as_asked_for(contacts) -> None:
+    """Malformed rows count; the header does not."""
+    assert len(text(contacts).splitlines()) == contacts + 1
+
+
+def test_most_rows_can_be_imported(staged) -> None:
+    """A few are refused, for different reasons, and the rest is staged."""
+    rows, refusals = staged
+    assert 9_900 < len(rows) < 10_000
+    assert set(refusals) == {
+        "no_address",
+        "invalid_address",
+        "repeated_in_row",
+        "too_few_cells",
+        "too_many_cells",
+    }
+
+
+def test_most_have_one_address_many_two_and_a_few_three(staged) -> None:
+    """So that opting out of one field has others to spread to."""
+    rows, _ = staged
+    counts = Counter(sum(map(bool, row.identities)) for row in rows)
+    assert counts[1] > counts[2] > 5 * counts[3] > 100
+    assert counts[1] > 0.55 * len(rows)
+
+
+def test_addresses_are_shared_by_few_some_and_many(staged) -> None:
+    """Families of two to four, offices of two to ten, and agencies of far more than ten."""
+    sizes = {key: len(lines) for key, lines in holders(staged[0]).items()}
+    families = [size for key, size in sizes.items() if key.startswith("family.")]
+    agencies = [size for key, size in sizes.items() if "@agency." in key]
+    offices = [
+        size
+        for key, size in sizes.items()
+        if key.startswith(("info@", "sales@", "office@")) and "@agency." not in key
+    ]
+    assert {2, 3, 4} <= set(families)
+    assert len({size for size in offices if 2 <= size <= 10}) == 9
+    assert min(agencies) > 20
+
+
+def test_people_are_listed_twice_and_in_upper_case(people) -> None:
+    """Duplicates come as they were, and as upper-case twins."""
+    listed = Counter(tuple(row) for row in people if len(row) == len(HEADER) and row[3])
+    assert sum(count > 1 for count in listed.values()) > 50
+    given = {row[3] for row in people if len(row) == len(HEADER)}
+    twins = {address for address in given if address.isupper()}
+    assert len({address.casefold() for address in given} & {a.casefold() for a in twins}) > 50
+
+
+def test_names_and_domains_go_beyond_ascii(people) -> None:
+    """Accents in names, an international domain, plus tags, and quotes in company names."""
+    cells = [cell for row in people for cell in row]
+    assert "Zoë" in cells
+    assert any("@bücherpost.example.net" in cell for cell in cells)
+    assert any("+news" in cell for cell in cells)
+    assert any('"Blue Door"' in cell for cell in cells)
+
+
+def test_some_unsubscribed_at_the_old_provider(staged) -> None:
+    """About three in a hundred, some of them with a second address."""
+    rows, _ = staged
+    out = [row for row in rows if UNSUBSCRIBED in row.tags]
+    assert 0.02 < len(out) / len(rows) < 0.04
+    assert any(row.identities[1] for row in out)
+
+
+def test_no_address_can_reach_anyone(people) -> None:
+    """Every domain is reserved for documentation."""
+    for row in people:
+        for cell in row[3:6]:
+            try:
+                domain = identify(cell).match_key.rpartition("@")[2]
+            except InvalidAddress:
+                continue
+            assert domain.split(".")[-2:] in (
+                ["example", "com"],
+                ["example", "net"],
+                ["example", "org"],
+            )
+
+
+def test_memory_does_not_grow_with_the_list() -> None:
+    """Fifty thousand rows, four megabytes of text and far more of objects, take a few."""
+
+    class Nowhere(io.TextIOBase):
+        def write(self, written: str) -> int:
+            return len(written)
+
+    tracemalloc.start()
+    try:
+        write_sample_list(Nowhere(), contacts=50_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
