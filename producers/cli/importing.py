@@ -1,6 +1,5 @@
 """`sluice import`: contacts arrive from a CSV file."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from producers.cli.contact_list import STDIN
 from producers.cli.context import Surroundings, run
 from producers.cli.job_story import JobStory, read_job
 from producers.cli.jobs import answer_with_job
-from producers.cli.rendering import as_json, hint, say
+from producers.cli.rendering import as_json, counted, hint, say
 from producers.cli.submitting import user_name
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import SubmittedImport, submit_import
@@ -100,7 +99,7 @@ def _size(file: str) -> int | None:
         return None
     try:
         path = Path(file)
-        return os.stat(path).st_size if path.is_file() else None
+        return path.stat().st_size if path.is_file() else None
     except (OSError, ValueError):
         # Why it cannot be read is said by whoever reads it.
         return None
@@ -123,11 +122,11 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _told(submitted: SubmittedImport) -> str:
-    counts = f"{submitted.rows:,} contacts"
+    counts = counted(submitted.rows, "contact")
     if submitted.refused:
-        counts += f", {submitted.refused:,} rows refused"
+        counts += f", {counted(submitted.refused, 'row')} refused"
     if submitted.left_out:
-        counts += f", {submitted.left_out:,} cells left out"
+        counts += f", {counted(submitted.left_out, 'cell')} left out"
     if not submitted.created:
         return f"Job {submitted.job_id} was submitted before with this key: {counts}."
     unheard = "" if submitted.announced else " Redis did not answer; a worker finds it later."
