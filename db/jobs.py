@@ -89,7 +89,8 @@ class Progress:
 
     `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
     frozen. `reasons` counts result rows by `outcome:reason`. `taken` tells that a worker has one
-    of the job's places in the queue in hand.
+    of the job's places in the queue in hand. `last_error` is that of a chunk which failed and will
+    be tried again.
     """
 
     state: JobState
@@ -100,6 +101,7 @@ class Progress:
     chunks_pending: int
     chunks_split: int
     attempts: int
+    last_error: str | None
     done: int
     planned: int
     applied: int

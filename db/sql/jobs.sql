@@ -59,12 +59,15 @@ limit :most;
 -- name: progress^
 -- How far a job is right now, from its chunks: the job's own counts lag by about a second.
 with chunks as materialized (
-    select state, pairs, attempts, applied, unchanged, rejected, empty, propagated, reasons
+    select chunk_no, state, pairs, attempts, error, applied, unchanged, rejected, empty,
+           propagated, reasons
     from job_chunks where job_id = :job_id
 )
 select j.state, j.planned_at, j.selected,
        exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
        s.*,
+       (select c.error from chunks c where c.state = 'pending' and c.error is not null
+        order by c.chunk_no limit 1) as last_error,
        coalesce((select jsonb_object_agg(r.reason, r.rows order by r.reason)
                  from (select e.key as reason, sum(e.value::bigint) as rows
                        from chunks c, jsonb_each_text(c.reasons) e

@@ -6,6 +6,7 @@ from producers.cli.accounts import accounts_app
 from producers.cli.address import address
 from producers.cli.demo import demo
 from producers.cli.failing import ErrorsAsText
+from producers.cli.importing import import_contacts
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.migrating import migrate
 from producers.cli.results import results
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("up")(up)
 app.command("migrate")(migrate)
+app.command("import")(import_contacts)
 app.add_typer(submit_app, name="submit")
 app.command("jobs")(list_jobs)
 app.command("job")(show_job)

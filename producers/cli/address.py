@@ -9,7 +9,7 @@ from db import reading
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.explaining import explain, what_happened
-from producers.cli.rendering import as_json, facts, hint, say, table
+from producers.cli.rendering import as_json, counted, facts, hint, say, table
 from producers.submit import require_account
 from schemas.addresses import InvalidAddress, identify
 from schemas.errors import NotFound, WrongInput
@@ -88,7 +88,7 @@ def show_address(story: AddressStory, account: str) -> None:
             ("spread from", now.propagated_from_address),
         ]
     )
-    say(f"\nHeld by {_times(story.holders_in_all)}:")
+    say(f"\nHeld by {counted(story.holders_in_all, 'contact')}:")
     table(
         ("contact", "field", "name", "company"),
         [(str(h.contact_id), FIELD_NAMES[h.field], _name(h), h.company) for h in story.holders],
@@ -109,10 +109,6 @@ def show_address(story: AddressStory, account: str) -> None:
             for c in story.history
         ],
     )
-
-
-def _times(count: int) -> str:
-    return "1 contact" if count == 1 else f"{count:,} contacts"
 
 
 def _name(holder: reading.Holder) -> str:

@@ -67,6 +67,7 @@ def story_as_dict(story: JobStory) -> dict[str, Any]:
             "split": progress.chunks_split,
         },
         "attempts": progress.attempts,
+        "last_error": progress.last_error,
     }
 
 
@@ -103,6 +104,8 @@ def show_counts(story: JobStory) -> None:
     say(_headline(story))
     if progress.planned:
         table(("outcome", "count", "reason", "because"), _count_rows(progress))
+    if progress.last_error:
+        say(f"\nA part failed and is tried again: {progress.last_error}")
     if story.refusals:
         say("\nRows and cells of the file that were left out:")
         table(("count", "reason", "because"), _refusal_rows(story.refusals))

@@ -9,12 +9,14 @@ from typing import Self
 import asyncpg
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -57,14 +59,13 @@ class _Rate(ProgressColumn):
 class ProgressBar:
     """A bar on standard error with count, rate and time left; silent without a terminal."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, of_bytes: bool = False) -> None:
         console = err()
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            _Count(),
-            _Rate(),
+            *((DownloadColumn(), TransferSpeedColumn()) if of_bytes else (_Count(), _Rate())),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,

@@ -224,6 +224,26 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
     assert "nobody to import" in sluice("job", str(job)).stdout
 
 
+def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
+    """The answer counts contacts and what was left out; the same key gives the same job."""
+    (tmp_path / "list.csv").write_text("Work mail,Name\nann@x.example,Ann\nnonsense,Bob\n")
+    arguments = ("import", "list.csv", "--permission", "--map", "Work mail=email1", "--key", "k")
+    first = answer(*arguments)
+    assert first == {
+        "job": first["job"],
+        "created": True,
+        "contacts": 1,
+        "refused_rows": 1,
+        "left_out_cells": 1,
+    }
+    assert answer(*arguments) == {**first, "created": False}
+    piped = ("import", "-", "--permission", "--map", "Work mail=email1", "--key", "k")
+    assert answer(*piped, stdin=(tmp_path / "list.csv").read_text())["job"] == first["job"]
+    told = sluice(*arguments).stdout
+    assert "before with this key: 1 contact, 1 row refused, 1 cell left out" in told
+    assert "cannot be read" in sluice("import", "none.csv", "--permission", status=2).stderr
+
+
 def test_an_address_tells_its_whole_story(sql, people):
     """Status and why, who holds it, and each job's decision; upper case makes no difference."""
     job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job"]

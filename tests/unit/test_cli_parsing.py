@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from actions.registry import all_actions
 from producers.cli.contact_list import parse_contact_ids
+from producers.cli.importing import parse_mapping
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID
 from tests.commands import run_sluice as sluice
@@ -39,6 +40,7 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--import", "x"], "integer"),
         (["submit", "opt-out", "--all", "--evidence", "e.json"], "No such option"),
         (["submit", "import"], "No such command"),
+        (["import", "list.csv"], "--permission"),
         (["results", "1", "--outcome", "odd"], "odd"),
         (["results", "1", "--outcome", "unprocessed", "--reason", "bounced"], "--reason"),
         (["job", "0"], "greater than or equal to 1"),
@@ -121,3 +123,18 @@ def test_whatever_is_no_id_is_refused_with_its_line(ids, wrong):
     lines = [f"{number}\n" for number in ids] + [f"7, {wrong}\n"]
     with pytest.raises(WrongInput, match=f"^Line {len(lines)} of the contacts"):
         list(parse_contact_ids(lines))
+
+
+@pytest.mark.parametrize("pair", ["Mail", "=email1", "Mail=", "="])
+def test_a_mapping_needs_a_header_and_a_meaning(pair):
+    """Half of a mapping is refused, with how one is written."""
+    result = sluice("import", "list.csv", "--permission", "--map", pair)
+    assert result.exit_code == 2
+    assert "is not HEADER=MEANING" in result.stderr
+
+
+def test_a_header_may_have_equals_signs_and_one_meaning():
+    """The last equals sign separates; a header that is mapped twice is refused."""
+    assert parse_mapping(["a=b=email1", "Mail=email2"]) == {"a=b": "email1", "Mail": "email2"}
+    with pytest.raises(WrongInput, match="twice"):
+        parse_mapping(["Mail=email1", "Mail=email2"])

@@ -1,0 +1,143 @@
+"""`sluice import`: contacts arrive from a CSV file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from producers.cli import options
+from producers.cli.contact_list import STDIN
+from producers.cli.context import Surroundings, run
+from producers.cli.job_story import JobStory, read_job
+from producers.cli.jobs import answer_with_job
+from producers.cli.rendering import as_json, counted, hint, say
+from producers.cli.submitting import user_name
+from producers.cli.waiting import ProgressBar, follow
+from producers.imports import SubmittedImport, submit_import
+from schemas.errors import WrongInput
+
+
+def import_contacts(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.csv", help="The contacts; - reads standard input.")
+    ],
+    *,
+    permission: Annotated[
+        bool,
+        typer.Option(
+            "--permission/--no-permission",
+            help="Whether these contacts agreed to broadcasts. With it new addresses become"
+            " single_opt_in and you are on record for it, without it non_marketable.",
+        ),
+    ],
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag for each contact.")] = None,
+    account: options.Account = "default",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="HEADER=MEANING",
+            help="What a header means that is none of Keap's, as in --map 'Work mail=email2';"
+            " repeatable.",
+        ),
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="The file's encoding.")] = "utf-8",
+    requested_by: options.RequestedBy = None,
+    key: options.Key = None,
+    wait: options.Wait = False,
+    as_json_: options.Json = False,
+) -> None:
+    """Import contacts from a CSV file with a header, as Keap exports them.
+
+    An address that is there keeps its status; nothing reopens an opt-out.
+    """
+    given: dict[str, Any] = {
+        "permission": permission,
+        "tag": tag,
+        "account": account,
+        "mapping": parse_mapping(mapping or ()),
+        "encoding": encoding,
+        "requested_by": requested_by or user_name(),
+        "idempotency_key": key,
+    }
+
+    async def work(here: Surroundings) -> tuple[SubmittedImport, JobStory | None]:
+        submitted = await _upload(here, file, given)
+        if not wait:
+            return submitted, None
+        hint(_told(submitted))
+        await follow(here, submitted.job_id)
+        return submitted, await read_job(here.pool, submitted.job_id)
+
+    submitted, story = run(work, rings=True)
+    if story is not None:
+        answer_with_job(story, ended=True, in_json=as_json_)
+    elif as_json_:
+        as_json(_as_dict(submitted))
+    else:
+        say(_told(submitted))
+        say(f"`sluice job {submitted.job_id} --watch` follows it.")
+
+
+async def _upload(here: Surroundings, file: str, given: dict[str, Any]) -> SubmittedImport:
+    source: str | BinaryIO = sys.stdin.buffer if file == STDIN else file
+    total = _size(file)
+    with ProgressBar(f"Reading {file}", of_bytes=True) as bar:
+
+        def show(done: int, rows: int, refused: int) -> None:
+            del refused
+            bar.show(done, total, f"Reading {file}: {rows:,} contacts")
+
+        return await submit_import(here.pool, here.settings, file=source, progress=show, **given)
+
+
+def _size(file: str) -> int | None:
+    """How many bytes are to come, where that can be known."""
+    if file == STDIN:
+        return None
+    try:
+        path = Path(file)
+        return path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):
+        # Why it cannot be read is said by whoever reads it.
+        return None
+
+
+def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
+    """The meanings of headers from `HEADER=MEANING`; raises WrongInput."""
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        header, equals, meaning = pair.rpartition("=")
+        if not (equals and header and meaning):
+            raise WrongInput(
+                f"--map {pair!r} is not HEADER=MEANING, as in 'Work mail=email2'."
+                " Nothing was stored."
+            )
+        if header in mapping:
+            raise WrongInput(f"--map gives the header {header!r} twice. Nothing was stored.")
+        mapping[header] = meaning
+    return mapping
+
+
+def _told(submitted: SubmittedImport) -> str:
+    counts = counted(submitted.rows, "contact")
+    if submitted.refused:
+        counts += f", {counted(submitted.refused, 'row')} refused"
+    if submitted.left_out:
+        counts += f", {counted(submitted.left_out, 'cell')} left out"
+    if not submitted.created:
+        return f"Job {submitted.job_id} was submitted before with this key: {counts}."
+    unheard = "" if submitted.announced else " Redis did not answer; a worker finds it later."
+    return f"Job {submitted.job_id} is stored: {counts}.{unheard}"
+
+
+def _as_dict(submitted: SubmittedImport) -> dict[str, Any]:
+    return {
+        "job": submitted.job_id,
+        "created": submitted.created,
+        "contacts": submitted.rows,
+        "refused_rows": submitted.refused,
+        "left_out_cells": submitted.left_out,
+    }
