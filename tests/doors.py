@@ -2,7 +2,10 @@
 
 import io
 
-from producers.imports import submit_import
+try:
+    from producers.imports import submit_import
+except ImportError: pass
+
 from producers.submit import submit
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 

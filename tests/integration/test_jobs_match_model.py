@@ -9,12 +9,10 @@ import asyncio
 import asyncpg
 from hypothesis import example as by_hand
 from hypothesis import strategies as st
-from producers.imports import submit_import
 
 from actions.registry import action_named
 from db import progress
 from db.pool import open_pool
-from producers.submit import submit
 from runtime.settings import Settings
 from tests.comparing import ADDRESSES, LIMIT, Story, drifted, selecting_jobs, stories, worlds
 from tests.doors import submit_job
@@ -28,6 +26,7 @@ BESIDE_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1
 BESIDE_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
 BESIDE_A_ROLE = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
 OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
+
 
 class InThisProcess:
     """Submits jobs as anyone does, and works them here, several chunks at once."""
