@@ -28,7 +28,10 @@ class Block(NamedTuple):
     text: str
 
 
-BLOCKS = [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)]
+BLOCKS = [
+    Block(*found)
+    for found in re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+]
 
 
 def is_action(block: Block) -> bool:
@@ -54,8 +57,8 @@ def test_blocks_are_of_known_languages() -> None:
 
 def test_the_make_targets_exist() -> None:
     """Each `make` command that the documents show is a target."""
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    shown = re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, re.M)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    shown = re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, re.MULTILINE)
     assert {first or second for first, second in shown} <= set(targets)
 
 

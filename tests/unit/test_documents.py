@@ -47,7 +47,9 @@ def test_the_edges_are_what_is_decided(name: str) -> None:
 @pytest.mark.parametrize("state", [*JobState, *ChunkState])
 def test_every_state_is_explained(state: str) -> None:
     """Each state of a job and of a chunk stands on the page with what it means."""
-    assert re.search(rf"^(- |\| )(`\w+`(, | and ))*`{state}`", TRANSITIONS.read_text(), re.MULTILINE)
+    assert re.search(
+        rf"^(- |\| )(`\w+`(, | and ))*`{state}`", TRANSITIONS.read_text(), re.MULTILINE
+    )
 
 
 def test_the_runbook_knows_every_event() -> None:
@@ -65,7 +67,9 @@ def test_the_storage_contract_is_complete() -> None:
     for table, body in re.findall(r"create table (\w+) \((.*?)\n\)", schema, re.DOTALL):
         row = re.search(rf"^\| `{table}` \|(.*)$", contract, re.MULTILINE)
         assert row, f"no row for the table {table}"
-        columns = re.findall(r"^    (?!constraint|unique|primary|foreign)(\w+) \S", body, re.MULTILINE)
+        columns = re.findall(
+            r"^    (?!constraint|unique|primary|foreign)(\w+) \S", body, re.MULTILINE
+        )
         missing += [f"{table}.{name}" for name in columns if f"`{name}`" not in row[1]]
     assert missing == []
     for view in re.findall(r"create view (\w+)", schema):
