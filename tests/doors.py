@@ -2,10 +2,7 @@
 
 import io
 
-try:
-    from producers.imports import submit_import
-except ImportError: pass
-
+from producers.imports import submit_import
 from producers.submit import submit
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 

@@ -7,7 +7,6 @@ same with worker processes.
 import asyncio
 
 import asyncpg
-from hypothesis import example as by_hand
 from hypothesis import strategies as st
 
 from actions.registry import action_named
@@ -84,10 +83,10 @@ async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, setti
             st.integers(1, 4),
             st.integers(1, 3),
             max_examples=120,
-            by_hand=(
-                by_hand(BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                by_hand(BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                by_hand(BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
+            and_for=(
+                (BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
             ),
         )
 
