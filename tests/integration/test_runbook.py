@@ -1,0 +1,70 @@
+"""The statements that the runbook hands to operators do what it says of them."""
+
+import re
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from actions.registry import action_named
+from db import progress
+from runtime.settings import Settings
+from tests.doors import submit_job
+from tests.worlds import fill, statuses_of
+from workers.chunk_runner import ChunkRunner
+from workers.planner import plan
+
+RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+STATEMENTS = re.findall(r"^ *```sql\n(.*?)```", RUNBOOK, re.MULTILINE | re.DOTALL)
+LIMIT_RAISED = next(sql for sql in STATEMENTS if "a.holders between 11 and 20" in sql)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+async def test_every_statement_runs(pool: asyncpg.Pool, statement: str) -> None:
+    """Each statement suits the database as it is now."""
+    await pool.fetch(statement)
+
+
+async def test_opting_out_again_spreads_after_the_limit_was_raised(
+    pool: asyncpg.Pool, settings: Settings
+) -> None:
+    """An address that was a role address until then reaches the others of its contacts, no opt-out
+    that had only spread becomes one of its own, and what nobody opted out stays.
+    """
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    assert account_id == 1
+    contacts = {n: {1: "shared@example.com", 2: f"own{n}@example.com"} for n in range(1, 13)}
+    contacts[13] = {1: "other@example.com", 2: "own13@example.com"}
+    contacts[14] = {1: "reached@example.com", 2: "own14@example.com"}
+    statuses = {f"own{n}@example.com": ("single_opt_in", False) for n in range(1, 15)}
+    statuses["shared@example.com"] = ("manual", False)
+    statuses["other@example.com"] = ("single_opt_in", False)
+    statuses["reached@example.com"] = ("admin", True)
+    await fill(pool, account_id, contacts, statuses)
+
+    found = [row["contact_id"] for row in await pool.fetch(LIMIT_RAISED)]
+    job_id = await submit_job(pool, settings, "default", "opt_out", found, [1], {"note": "raised"})
+    await work(pool, job_id, shared_address_limit=20)
+
+    expected = dict(statuses)
+    expected |= {f"own{n}@example.com": ("admin", True) for n in range(1, 13)}
+    assert await statuses_of(pool, account_id) == expected
+
+
+async def work(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
+    """Work the job here, as a worker with this limit would."""
+    rules = action_named("opt_out")
+    async with pool.acquire() as connection:
+        await plan(connection, job_id, chunk_size=5, lanes=1)
+        job = await progress.job_to_work(connection, job_id)
+        assert job is not None
+        runner = ChunkRunner(
+            job=job,
+            action=rules,
+            params=rules.params.model_validate(job.params),
+            shared_address_limit=shared_address_limit,
+            worker="test",
+        )
+        while await runner.run_next(connection):
+            pass
+        assert await progress.complete(connection, job_id) is not None

@@ -1,0 +1,109 @@
+"""The documents say what the code says, and lead where they point."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from actions.registry import all_actions
+from runtime.events import EVENTS
+from runtime.settings import Settings
+from schemas.outcomes import ChunkState, JobState
+from tests.documents import TRANSITIONS, VARIANTS, decisions, filled, places, tables
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+SCHEMA = ROOT / "db" / "migrations" / "versions"
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def test_the_tables_match_the_code() -> None:
+    """`docs/transitions.md` is as `python -m tests.documents` writes it."""
+    page = TRANSITIONS.read_text()
+    assert page == filled(page)
+
+
+def test_every_table_has_its_place() -> None:
+    """No table was dropped from the page, and each stands there once."""
+    assert sorted(places(TRANSITIONS.read_text())) == sorted(tables())
+
+
+def test_every_action_is_described() -> None:
+    """A new action needs its tables; `VARIANTS` in `tests/documents.py` is where it is named."""
+    assert set(VARIANTS) == set(all_actions())
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_the_edges_are_what_is_decided(name: str) -> None:
+    """Each edge of a table is a decision that the action takes."""
+    action = all_actions()[name]
+    taken = set(decisions(action))
+    assert {(edge.outcome, edge.to_status, edge.reason) for edge in action.edges} <= taken
+
+
+@pytest.mark.parametrize("state", [*JobState, *ChunkState])
+def test_every_state_is_explained(state: str) -> None:
+    """Each state of a job and of a chunk stands on the page with what it means."""
+    assert re.search(
+        rf"^(- |\| )(`\w+`(, | and ))*`{state}`", TRANSITIONS.read_text(), re.MULTILINE
+    )
+
+
+def test_the_runbook_knows_every_event() -> None:
+    """An operator who sees a line can look it up."""
+    runbook = (DOCS / "runbook.md").read_text()
+    assert [name for name in EVENTS if f"`{name}`" not in runbook] == []
+
+
+def test_the_storage_contract_is_complete() -> None:
+    """`docs/architecture.md` names every table, view and column that the migrations make."""
+    page = (DOCS / "architecture.md").read_text()
+    contract = page.partition("## Storage contract")[2].partition("\n## ")[0]
+    schema = "".join(path.read_text() for path in sorted(SCHEMA.glob("*.sql")))
+    missing = []
+    for table, body in re.findall(r"create table (\w+) \((.*?)\n\)", schema, re.DOTALL):
+        row = re.search(rf"^\| `{table}` \|(.*)$", contract, re.MULTILINE)
+        assert row, f"no row for the table {table}"
+        columns = re.findall(
+            r"^    (?!constraint|unique|primary|foreign)(\w+) \S", body, re.MULTILINE
+        )
+        missing += [f"{table}.{name}" for name in columns if f"`{name}`" not in row[1]]
+    assert missing == []
+    for view in re.findall(r"create view (\w+)", schema):
+        assert f"`{view}`" in contract
+
+
+def test_every_setting_has_its_sentence() -> None:
+    """`.env.example`, to which the documents point, explains each setting."""
+    example = (ROOT / ".env.example").read_text()
+    for name in Settings.model_fields:
+        assert re.search(rf"^# .+\n{name.upper()}=", example, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link within the project names a file that exists, and a heading that it has."""
+    for target in _LINK.findall(page.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in _anchors(there.read_text()), target
+
+
+def _anchors(text: str) -> set[str]:
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(text))
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_decisions_are_numbered_one_by_one() -> None:
+    """Each decision has its number once, and its page begins with it."""
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+    assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]
+    for page in pages:
+        assert page.read_text().startswith(f"# {page.name[:4]}: ")
