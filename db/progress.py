@@ -38,10 +38,10 @@ class JobTotals(NamedTuple):
 
 
 class TakenLane(NamedTuple):
-    """A lane that this worker has now; `silent_rings` were needed until someone came."""
+    """A lane that this worker has now; so many workers were `lost` while they had it."""
 
     hop: int
-    silent_rings: int
+    lost: int
 
 
 class RungLane(NamedTuple):
@@ -148,12 +148,12 @@ async def unattended_chunks(connection: asyncpg.Connection, job_id: int, most: i
 
 async def ring_silent_lanes(
     connection: asyncpg.Connection, job_id: int, *, most: int, silence_seconds: float
-) -> list[tuple[RungLane, int]]:
-    """The lanes to ring again, each with how often it was rung in vain."""
+) -> list[RungLane]:
+    """The lanes to ring again."""
     rows = _sql.ring_silent_lanes(
         connection, job_id=job_id, most=most, silence_seconds=silence_seconds
     )
-    return [(RungLane(row[0], row[1]), row[2]) async for row in rows]
+    return [RungLane(*row) async for row in rows]
 
 
 async def measure(connection: asyncpg.Connection, urgent_actions: Sequence[str]) -> list[QueueLoad]:

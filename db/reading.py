@@ -58,8 +58,8 @@ class Result(NamedTuple):
         return ResultCursor(self.contact_id, self.field, self.cause.value)
 
 
-class RefusedRow(NamedTuple):
-    """A row of an imported file that became no contact; `line` is where it begins in the file."""
+class Refused(NamedTuple):
+    """A row, or a cell, of an imported file that was left out; `line` is where its row begins."""
 
     line: int
     reason: str
@@ -183,14 +183,14 @@ async def unprocessed_contacts(pool: asyncpg.Pool, job_id: int) -> AsyncIterator
             return
 
 
-async def refused_rows(pool: asyncpg.Pool, job_id: int) -> AsyncIterator[RefusedRow]:
-    """The rows of the import that were refused, in the order of the file."""
+async def refusals(pool: asyncpg.Pool, job_id: int) -> AsyncIterator[Refused]:
+    """What was left out of the import's file, in its order."""
     after = -1
     while True:
         async with pool.acquire() as connection:
             page = [
-                RefusedRow(*row)
-                async for row in _sql.refused_rows_page(
+                Refused(*row)
+                async for row in _sql.refusals_page(
                     connection, job_id=job_id, line=after, most=RESULTS_PER_PAGE
                 )
             ]
@@ -201,10 +201,10 @@ async def refused_rows(pool: asyncpg.Pool, job_id: int) -> AsyncIterator[Refused
         after = page[-1].line
 
 
-async def refused_rows_by_reason(connection: asyncpg.Connection, job_id: int) -> dict[str, int]:
-    """How many rows of the import were refused for each reason, most first."""
-    rows = _sql.refused_rows_by_reason(connection, job_id=job_id)
-    return {row["reason"]: row["rows"] async for row in rows}
+async def refusals_by_reason(connection: asyncpg.Connection, job_id: int) -> dict[str, int]:
+    """How many rows and cells of the import's file were left out, by reason, most first."""
+    rows = _sql.refusals_by_reason(connection, job_id=job_id)
+    return {row["reason"]: row["refused"] async for row in rows}
 
 
 async def address_now(

@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from producers.import_refusals import quoted
 from schemas.errors import WrongInput
 
 DELIMITERS = ",;\t|"
 ADDRESS_MEANINGS = ("email1", "email2", "email3")
-TEXT_MEANINGS = ("given_name", "family_name", "company", "tags")
 IGNORE = "ignore"
-MEANINGS = (*ADDRESS_MEANINGS, *TEXT_MEANINGS, IGNORE)
+MEANINGS = (*ADDRESS_MEANINGS, "given_name", "family_name", "company", "tags", IGNORE)
 
 _SHOWN_HEADERS = 30
 _SHOWN_CHARACTERS = 60
@@ -117,12 +117,12 @@ def _require_known(mapping: Mapping[str, str], headers: Sequence[str]) -> None:
     for header, meaning in mapping.items():
         if meaning not in MEANINGS:
             raise WrongInput(
-                f'"{header}={meaning}" maps to an unknown field; nothing was stored.'
+                f'"{_cut(header)}={_cut(meaning)}" maps to an unknown field; nothing was stored.'
                 f" The fields are {', '.join(MEANINGS)}."
             )
         if _plain(header) not in names:
             raise WrongInput(
-                f'"{header}={meaning}" maps a column that the file does not have; nothing was'
+                f'"{_cut(header)}={meaning}" maps a column that the file does not have; nothing was'
                 f" stored. Its columns are {_shown(headers)}."
             )
 
@@ -136,7 +136,7 @@ def _columns(
             both = _shown([headers[places[meaning]], headers[place]])
             raise WrongInput(
                 f"Two columns mean {meaning}: {both}; nothing was stored. Say which is which,"
-                f' for example --map "{headers[place]}={IGNORE}".'
+                f' for example --map "{_cut(headers[place])}={IGNORE}".'
             )
         places[meaning] = place
     addresses = tuple(
@@ -146,15 +146,27 @@ def _columns(
     )
     if not addresses:
         raise WrongInput(
-            f"The file has no column of email addresses; nothing was stored. Its columns are"
-            f' {_shown(headers)}. Name the right one, for example --map "{headers[0]}=email1".'
+            "The file has no column of email addresses; nothing was stored. Its columns are"
+            f" {_shown(headers)}. Name the right one, for example"
+            f' --map "{_cut(headers[0])}={ADDRESS_MEANINGS[0]}".'
         )
     width = len(headers)
-    texts = (places.get(meaning, width) for meaning in TEXT_MEANINGS)
-    return Columns(delimiter, width, *texts, addresses=addresses)
+    return Columns(
+        delimiter=delimiter,
+        width=width,
+        given_name=places.get("given_name", width),
+        family_name=places.get("family_name", width),
+        company=places.get("company", width),
+        tags=places.get("tags", width),
+        addresses=addresses,
+    )
 
 
 def _shown(headers: Sequence[str]) -> str:
-    shown = ", ".join(f'"{header[:_SHOWN_CHARACTERS]}"' for header in headers[:_SHOWN_HEADERS])
+    shown = ", ".join(f'"{_cut(header)}"' for header in headers[:_SHOWN_HEADERS])
     more = len(headers) - _SHOWN_HEADERS
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _cut(header: str) -> str:
+    return quoted(header[:_SHOWN_CHARACTERS])[1:-1]

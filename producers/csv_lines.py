@@ -23,7 +23,7 @@ class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class RowTooLong(Exception):  # noqa: N818  a turn in the reading, shown to nobody
+class RowTooLong(Exception):
     """The row in hand has grown past `MAX_LINE`."""
 
 
@@ -31,8 +31,9 @@ class PhysicalLines:
     """The lines of a file, each with its ending, as text.
 
     A line ends with LF, CRLF or a lone CR. `held` are the lines of the row in hand: whoever reads
-    rows empties it after each. Bytes that are not text arrive as lone surrogates, and NUL
-    bytes as they are; neither is found behind line `suspect_through`. A line longer than MAX_LINE arrives as a stand-in that is too large for a cell, and is never kept in memory.
+    rows empties it after each. Bytes that are not text arrive as lone surrogates, and NUL bytes as
+    they are; neither is found behind line `suspect_through`. A line longer than MAX_LINE arrives
+    as a stand-in that is too large for a cell, and is never kept in memory.
     """
 
     def __init__(self, source: Source, encoding: str) -> None:
@@ -113,6 +114,6 @@ class PhysicalLines:
 
 
 def is_unreadable(text: str) -> str | None:
-    """The first character that is no text: a NUL, or a surrogate for a byte; None for clean text."""
+    """The first character that is no text: a NUL, or a surrogate for a byte; or None."""
     found = _unreadable(text)
     return found.group() if found else None

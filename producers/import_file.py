@@ -11,20 +11,34 @@ from typing import BinaryIO
 from producers.csv_header import read_header
 from producers.csv_lines import MAX_CELL, MAX_LINE, PhysicalLines, RowTooLong, is_unreadable
 from producers.import_bytes import ImportBytes, require_encoding
+from producers.import_refusals import (
+    MAX_TAG,
+    UnusableRow,
+    broken_quotes,
+    cell_too_large,
+    encoding_advice,
+    invalid_address,
+    no_address,
+    not_text,
+    nul_byte,
+    repeated_in_row,
+    tag_too_long,
+    too_few_cells,
+    too_many_cells,
+)
 from schemas.addresses import Identity, InvalidAddress, identify
 from schemas.errors import WrongInput
 from schemas.staging import Refusal, RefusalReason, StagedRow
 
-MAX_TAG = 200
-"""Characters that a tag may have: as many as a selection by tag can name."""
-
-_SHOWN = 100
 _MAX_HEADER_LINES = 100
 
 
 @contextmanager
 def open_contacts(
-    file: str | Path | BinaryIO, *, mapping: Mapping[str, str] | None = None, encoding: str = "utf-8"
+    file: str | Path | BinaryIO,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
 ) -> Iterator["ContactFile"]:
     """A contact CSV, by its path or as an open binary file (which is left open).
 
@@ -41,13 +55,6 @@ def open_contacts(
         raise WrongInput(f"{file} cannot be read: {why}. Nothing was stored.") from error
     with stream:
         yield ContactFile(stream, mapping=mapping or {}, encoding=encoding)
-
-
-class _Unusable(Exception):  # noqa: N818  a turn in the reading, shown to nobody
-    def __init__(self, reason: RefusalReason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class ContactFile:
@@ -87,7 +94,7 @@ class ContactFile:
             )
             try:
                 yield from self._rows(reader)
-            except (csv.Error, RowTooLong, _Unusable) as error:
+            except (csv.Error, RowTooLong, UnusableRow) as error:
                 refusal = self._refuse_row(error)
             else:
                 return
@@ -97,7 +104,7 @@ class ContactFile:
         header = ""
         while (line := self._lines.take()) is not None and self._line <= _MAX_HEADER_LINES:
             self._line += 1
-            header = (header + line).lstrip()
+            header = "" if (header + line).isspace() else header + line
             if header and header.count('"') % 2 == 0:
                 break
         if not header:
@@ -110,7 +117,7 @@ class ContactFile:
         if is_unreadable(header):
             raise WrongInput(
                 f"The file's first line is not text in {self._encoding}; nothing was stored."
-                f" {self._encoding_advice()}"
+                f" {encoding_advice(self._encoding)}"
             )
         return header
 
@@ -127,14 +134,14 @@ class ContactFile:
                 or self._line <= lines.suspect_through
             ) and not _is_blank(held):
                 self._require_usable(cells)
-            row = self._contact(cells, refusals) if cells else None
+            row = self._contact(cells, refusals) if len(cells) == width else None
             if refusals:
                 yield from refusals
                 refusals.clear()
             if row:
                 yield row
             elif not _is_blank(held):
-                yield self._no_address(cells)
+                yield no_address(self._line, cells)
             self._line += len(held)
             held.clear()
 
@@ -150,10 +157,10 @@ class ContactFile:
             try:
                 identity = identify(cell)
             except InvalidAddress as error:
-                refusals.append(self._invalid(cell, error))
+                refusals.append(invalid_address(self._line, cell, error))
                 continue
             if identity.match_key in keys:
-                refusals.append(self._repeated(cell, field))
+                refusals.append(repeated_in_row(self._line, cell, field))
                 continue
             keys.append(identity.match_key)
             identities[field] = identity
@@ -162,7 +169,7 @@ class ContactFile:
         cells.append("")  # where columns that the file does not have are found
         tag_names, too_long = _split_tags(cells[tags])
         if too_long:
-            refusals.append(self._long_tag(too_long))
+            refusals.append(tag_too_long(self._line, too_long))
         first, second, third = identities
         return StagedRow(
             self._line,
@@ -174,75 +181,58 @@ class ContactFile:
         )
 
     def _require_usable(self, cells: list[str]) -> None:
-        """Raise _Unusable unless the row can be read; drops empty cells beyond the header's."""
-        text = "".join(self._lines.held)
-        unreadable = is_unreadable(text)
-        if unreadable == "\x00":
-            raise _Unusable(
-                RefusalReason.NUL_BYTE, f"The row has a NUL byte: {_quoted(text)}. Remove it."
-            )
-        if unreadable:
-            raise _Unusable(
-                RefusalReason.NOT_TEXT,
-                f"The row is not text in {self._encoding}: {_quoted(text)}."
-                f" {self._encoding_advice()}",
-            )
-        if any(len(cell) > MAX_CELL for cell in cells):
-            raise _Unusable(RefusalReason.CELL_TOO_LARGE, _TOO_LARGE)
-        self._require_width(cells, text)
-
-    def _require_width(self, cells: list[str], text: str) -> None:
+        """Raise UnusableRow unless the row can be read; drops empty cells beyond the header's."""
+        row = "".join(self._lines.held)
         width = self._columns.width
+        unreadable = is_unreadable(row)
+        if unreadable == "\x00":
+            raise nul_byte(row)
+        if unreadable:
+            raise not_text(row, self._encoding)
+        if any(len(cell) > MAX_CELL for cell in cells):
+            raise cell_too_large()
         if len(cells) < width:
-            raise _Unusable(
-                RefusalReason.TOO_FEW_CELLS,
-                f"The row has {len(cells)} of {width} cells: {_quoted(text)}.",
-            )
+            raise too_few_cells(row, len(cells), width)
         if extra := next((cell for cell in cells[width:] if cell.strip()), None):
-            raise _Unusable(
-                RefusalReason.TOO_MANY_CELLS,
-                f"The row has {len(cells)} cells where the header has {width}; {_quoted(extra)} is"
-                " one too many. Put a cell that has the delimiter in it in quotation marks.",
-            )
+            raise too_many_cells(extra, len(cells), width)
         del cells[width:]
 
-    def _refuse_row(self, error: csv.Error | RowTooLong | _Unusable) -> Refusal:
+    def _refuse_row(self, error: csv.Error | RowTooLong | UnusableRow) -> Refusal:
         """Refuse the row in hand and leave it behind."""
         first = self._line
         begun = self._lines.held[0]
-        never_closed = self._leave_row()
-        if isinstance(error, _Unusable) and not never_closed:
-            return Refusal(first, error.reason, error.detail)
-        if not never_closed and (isinstance(error, RowTooLong) or "field limit" in str(error)):
-            return Refusal(first, RefusalReason.CELL_TOO_LARGE, _TOO_LARGE)
-        through = f" Lines {first} to {self._line - 1} were left out." if self._line > first + 1 else ""
-        return Refusal(
-            first,
-            RefusalReason.BROKEN_QUOTES,
-            "A quotation mark in the row is not closed, or has text after it:"
-            f" {_quoted(begun)}.{through} Double each quotation mark within a quoted cell.",
-        )
+        if not isinstance(error, UnusableRow):
+            too_large = isinstance(error, RowTooLong) or "field limit" in str(error)
+            error = cell_too_large() if too_large else broken_quotes(begun)
+        if self._leave_row(open_ended=error.reason in _OPEN_ENDED):
+            error = broken_quotes(begun)
+        last = self._line - 1
+        through = f" Lines {first} to {last} were left out." if last > first else ""
+        return Refusal(first, error.reason, error.detail + through)
 
-    def _leave_row(self) -> bool:
+    def _leave_row(self, *, open_ended: bool) -> bool:
         """Go on behind a row that cannot be read; tells whether it had swallowed others.
 
         One quotation mark too many makes a cell of all the lines up to the next one. So the first
-        line of the row that is a row by itself ends it; and where a cell is still open, lines are
-        passed over up to such a one.
+        line of the row that is a row by itself ends it; and where a cell of an `open_ended` row
+        still is open, lines are passed over up to such a one.
         """
         held = self._lines.held
         end = next((n for n, line in enumerate(held) if n and self._is_row(line)), None)
-        still_open = "".join(held).count('"') % 2 == 1
+        still_open = open_ended and "".join(held).count('"') % 2 == 1
         self._lines.put_back(held[end:] if end else ())
         self._line += end or len(held)
         held.clear()
         if still_open and not end:
-            while (line := self._lines.take()) is not None:
-                if self._is_row(line):
-                    self._lines.put_back([line])
-                    break
-                self._line += 1
+            self._pass_over_lines()
         return end is not None
+
+    def _pass_over_lines(self) -> None:
+        while (line := self._lines.take()) is not None:
+            if self._is_row(line):
+                self._lines.put_back([line])
+                return
+            self._line += 1
 
     def _is_row(self, line: str) -> bool:
         if line.count('"') % 2 or line.isspace():
@@ -253,46 +243,9 @@ class ContactFile:
             return False
         return len(cells) == self._columns.width
 
-    def _no_address(self, cells: Sequence[str]) -> Refusal:
-        row = self._columns.delimiter.join(cells)
-        return Refusal(
-            self._line,
-            RefusalReason.NO_ADDRESS,
-            f"The contact was not imported: no usable email address in {_quoted(row)}.",
-        )
 
-    def _invalid(self, cell: str, error: InvalidAddress) -> Refusal:
-        return Refusal(
-            self._line,
-            RefusalReason.INVALID_ADDRESS,
-            f"{_quoted(cell)} is no email address: {error}",
-        )
-
-    def _repeated(self, cell: str, field: int) -> Refusal:
-        return Refusal(
-            self._line,
-            RefusalReason.REPEATED_IN_ROW,
-            f"{_quoted(cell)} is in the row already; the contact's email{field + 1} stays empty.",
-        )
-
-    def _long_tag(self, tag: str) -> Refusal:
-        return Refusal(
-            self._line,
-            RefusalReason.TAG_TOO_LONG,
-            f"The tag {_quoted(tag)} has {len(tag):,} characters, and may have {MAX_TAG};"
-            " the contact was imported without it.",
-        )
-
-    def _encoding_advice(self) -> str:
-        if self._encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig", "ascii"}:
-            return "If the file comes from Excel, import it with --encoding cp1252."
-        return "Name the encoding in which the file was saved with --encoding."
-
-
-_TOO_LARGE = (
-    f"A cell has more than {MAX_CELL:,} characters, or the row more than {MAX_LINE:,}; no contact's"
-    " has. A quotation mark that is not closed has the same effect."
-)
+_OPEN_ENDED = {RefusalReason.BROKEN_QUOTES, RefusalReason.CELL_TOO_LARGE}
+"""Refusals of rows whose end is not known for sure."""
 
 
 def _is_blank(held: Sequence[str]) -> bool:
@@ -305,9 +258,3 @@ def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None]:
     tags = dict.fromkeys(tag for part in re.split("[,;]", cell) if (tag := part.strip()))
     too_long = next((tag for tag in tags if len(tag) > MAX_TAG), None)
     return tuple(tag for tag in tags if len(tag) <= MAX_TAG), too_long
-
-
-def _quoted(text: str) -> str:
-    """The text's beginning, fit to be stored and shown on one line."""
-    shown = re.sub("[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", " ".join(text[: _SHOWN * 2].split()))
-    return f'"{shown[:_SHOWN]}…"' if len(shown) > _SHOWN else f'"{shown}"'

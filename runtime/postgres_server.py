@@ -75,6 +75,12 @@ def postgres_programs() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
+def _shared_libraries() -> Path:
+    """Where a Linux wheel keeps the libraries of its programs, if it needs any: beside itself."""
+    package = postgres_programs().parent
+    return package.with_name(f"{package.name}.libs")
+
+
 def postgres_process(place: PostgresPlace) -> ServerProcess:
     """The server as a process, running or not."""
     return ServerProcess(
@@ -105,6 +111,7 @@ def start_postgres(place: PostgresPlace, owner: Owner, *, durable: bool) -> None
     if process.running():
         return
     let_run(postgres_programs(), owner)
+    let_run(_shared_libraries(), owner)
     if not place.data.exists():
         _make_data(place.data, owner, durable=durable)
     deadline = time.monotonic() + _OLD_SESSIONS_SECONDS

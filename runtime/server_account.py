@@ -61,8 +61,8 @@ def let_reach(path: Path, owner: Owner) -> None:
 
 
 def let_run(programs: Path, owner: Owner) -> None:
-    """Let the account read and run the files of an installed server, whatever root's umask was."""
-    if os.geteuid() != 0 or owner.uid == 0:
+    """Let the account read and run what was installed at `programs`, whatever root's umask was."""
+    if os.geteuid() != 0 or owner.uid == 0 or not programs.exists():
         return
     let_reach(programs, owner)
     for path in (programs, *programs.rglob("*")):

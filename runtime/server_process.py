@@ -18,6 +18,7 @@ START_SECONDS = 300.0
 """Long, since Postgres may have to replay its log after a power cut."""
 STOP_SECONDS = 60.0
 _LOG_TAIL_LINES = 20
+_LONG_LOG_BYTES = 5_000_000
 
 
 class Owner(NamedTuple):
@@ -77,7 +78,7 @@ class ServerProcess:
         """
         if self._pid_is_anothers():
             self.pid_file.unlink(missing_ok=True)
-        with self.log.open("ab") as log:
+        with self.log.open("wb" if self._log_is_long() else "ab") as log:
             process = subprocess.Popen(  # noqa: S603
                 self.argv,
                 cwd=self.directory,
@@ -108,6 +109,9 @@ class ServerProcess:
             deadline = time.monotonic() + STOP_SECONDS
             while lives(process) and time.monotonic() < deadline:
                 time.sleep(0.01)
+
+    def _log_is_long(self) -> bool:
+        return self.log.exists() and self.log.stat().st_size > _LONG_LOG_BYTES
 
     def _start_failure(self, exit_status: int) -> str:
         try:

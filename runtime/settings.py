@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(2.0, gt=0)
     silence_seconds: float = Field(5.0, gt=0)
     measure_seconds: float = Field(10.0, gt=0)
+    retry_seconds: float = Field(1.0, gt=0)
     pool_size: int | None = Field(None, ge=1)
     pgbouncer: bool = False
 

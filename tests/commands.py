@@ -11,9 +11,12 @@ from producers.cli import app
 
 
 def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
-    """What `sluice` with these arguments wrote, and its exit status."""
+    """What `sluice` wrote, and its exit status; raises what would have shown a traceback."""
     with _logs_as_before():
-        return CliRunner().invoke(app, list(arguments), input=stdin)
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 @contextmanager

@@ -19,15 +19,7 @@ log = logs.get()
 ATTEMPTS = 3
 """How often a chunk is tried before it is split."""
 
-FIRST_DELAY_SECONDS = 1.0
-"""How long a failed chunk waits for its second attempt; each further wait is four times as long."""
-
 MAX_ERROR_TEXT = 2000
-
-
-def delay_before(attempt: int) -> float:
-    """Seconds to wait before the attempt that follows `attempt` failed ones."""
-    return FIRST_DELAY_SECONDS * 4.0 ** (attempt - 1)
 
 
 class Setbacks(NamedTuple):
@@ -36,6 +28,7 @@ class Setbacks(NamedTuple):
     job: JobToWork
     brings_contacts: bool
     worker: str
+    retry_seconds: float
 
     async def take(
         self, connection: asyncpg.Connection, failed: ClaimedChunk, error: BaseException
@@ -63,7 +56,7 @@ class Setbacks(NamedTuple):
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
                     error=text,
-                    delay_seconds=delay_before(attempts),
+                    delay_seconds=self.retry_seconds * 4.0 ** (attempts - 1),
                 )
                 return None
             if len(chunk.contact_ids) > 1:

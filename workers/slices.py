@@ -71,7 +71,7 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
         with logs.bound(correlation_id=job.correlation_id):
             work = _Slice(context, connection, job)
             # Whoever had the lane before may have been killed by what it was working on.
-            more = await work.run(careful=taken.silent_rings > 0)
+            more = await work.run(careful=taken.lost > 0)
             hop_after = await progress.leave_lane(
                 connection, job_id, lane, taken.hop, "rung" if more else "idle"
             )
@@ -146,7 +146,12 @@ class _Slice(NamedTuple):
                 if self.connection.is_closed():
                     raise error from None
                 return True
-            setbacks = Setbacks(self.job, runner.action.brings_contacts, self.context.name)
+            setbacks = Setbacks(
+                self.job,
+                runner.action.brings_contacts,
+                self.context.name,
+                self.context.settings.retry_seconds,
+            )
             refused = await setbacks.take(self.connection, failed.chunk, error)
             if refused:
                 self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0))

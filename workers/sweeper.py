@@ -55,10 +55,9 @@ async def _silent_lanes(
     most = await progress.unattended_chunks(connection, job_id, settings.job_lanes)
     if not most:
         return []
-    rung = await progress.ring_silent_lanes(
+    return await progress.ring_silent_lanes(
         connection, job_id, most=most, silence_seconds=settings.silence_seconds
     )
-    return [lane for lane, _ in rung]
 
 
 async def measure(context: WorkerContext) -> None:

@@ -61,26 +61,22 @@ select :job_id, generate_series(0, least(
     greatest(1, (select count(*) from job_chunks where job_id = :job_id and state = 'pending'))
 ) - 1)
 on conflict (job_id, lane) do update
-set hop = job_lanes.hop + 1, state = 'rung', touched_at = clock_timestamp(), silent_rings = 0
+set hop = job_lanes.hop + 1, state = 'rung', touched_at = clock_timestamp(), silent_rings = 0,
+    lost = 0
 returning lane, hop;
 
 -- name: take_lane^
 -- Come to work on a lane. Nothing when the message is one of an earlier ring.
-update job_lanes l
-set hop = l.hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings = 0,
+update job_lanes
+set hop = hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings = 0,
     worker = :worker
-from (
-    select lane, silent_rings from job_lanes
-    where job_id = :job_id and lane = :lane and hop = :hop
-    for update
-) before
-where l.job_id = :job_id and l.lane = before.lane
-returning l.hop, before.silent_rings;
+where job_id = :job_id and lane = :lane and hop = :hop
+returning hop, lost;
 
 -- name: leave_lane$
 -- Leave a lane, to be rung again (`rung`) or not (`idle`); nothing when someone else has it.
 update job_lanes
-set hop = hop + 1, state = :state, touched_at = clock_timestamp()
+set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop;
 
@@ -135,9 +131,10 @@ end;
 -- which doubles with each ring that nobody answers.
 update job_lanes l
 set hop = l.hop + 1, state = 'rung', touched_at = clock_timestamp(),
-    silent_rings = least(l.silent_rings + 1, 100)
+    silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
+    lost = case when silent.state = 'taken' then least(l.lost + 1, 100) else l.lost end
 from (
-    select lane from job_lanes
+    select lane, state from job_lanes
     where job_id = :job_id
       and touched_at < clock_timestamp() - make_interval(secs => case
           when state = 'idle' then 0.5
@@ -148,7 +145,7 @@ from (
     for update skip locked
 ) silent
 where l.job_id = :job_id and l.lane = silent.lane
-returning l.lane, l.hop, l.silent_rings;
+returning l.lane, l.hop;
 
 -- name: measure
 -- Per queue: what waits, for how long, and how many jobs are at work.

@@ -45,17 +45,17 @@ where job_id = :job_id and state = 'pending' and chunk_no > :chunk_no
 order by chunk_no
 limit :most;
 
--- name: refused_rows_page
--- The rows of an import after :line that were refused; all of one line, or none.
+-- name: refusals_page
+-- What was left out of an import's file after :line; all of one line, or none.
 select line, reason, detail
 from import_rejections
 where job_id = :job_id and line > :line
 order by line
 fetch first :most rows with ties;
 
--- name: refused_rows_by_reason
--- How many rows of an import were refused, and why.
-select reason, count(*) as rows
+-- name: refusals_by_reason
+-- How many rows and cells of an import's file were left out, and why.
+select reason, count(*) as refused
 from import_rejections where job_id = :job_id
 group by reason order by count(*) desc, reason;
 

@@ -9,6 +9,7 @@ from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.migrating import migrate
 from producers.cli.results import results
 from producers.cli.submitting import add_actions, submit_app
+from producers.cli.up import up
 
 app = typer.Typer(
     cls=ErrorsAsText,
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("up")(up)
 app.command("migrate")(migrate)
 app.add_typer(submit_app, name="submit")
 app.command("jobs")(list_jobs)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from db.failures import UNREACHABLE
+from db.failures import NOT_THE_WORKS_FAULT
 from producers.cli.rendering import err, hint, printable
 from schemas.errors import EvidenceMissing, SluiceError
 
@@ -30,11 +30,11 @@ class ErrorsAsText(TyperGroup):
         except SluiceError as error:
             _show(error, in_json=ctx.meta.get(_JSON, False))
             raise typer.Exit(error.exit_code) from None
-        except UNREACHABLE as error:
+        except NOT_THE_WORKS_FAULT as error:
             lost = SluiceError(
-                f"The connection to Postgres was lost ({type(error).__name__}). What was sent"
-                " last may be done or not: see `sluice jobs`, or give the same command with the"
-                " same --key again, which is safe."
+                f"The connection to Postgres was lost ({type(error).__name__}: {error}). What"
+                " was sent last may be done or not: see `sluice jobs`, or give the same command"
+                " with the same --key again, which is safe."
             )
             _show(lost, in_json=ctx.meta.get(_JSON, False))
             raise typer.Exit(lost.exit_code) from error

@@ -11,14 +11,15 @@ from producers.cli.rendering import facts, say, table
 from schemas.errors import NotFound
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
 from schemas.requests import FIELD_NAMES
+from schemas.staging import REFUSAL_MEANINGS
 
 
 class JobStory(NamedTuple):
-    """A job with its exact counts; `refused_rows` counts an import's refused rows by reason."""
+    """A job with its exact counts; `refusals` counts what was left out of an import's file."""
 
     job: jobs.Job
     progress: jobs.Progress
-    refused_rows: dict[str, int]
+    refusals: dict[str, int]
 
 
 async def read_job(pool: asyncpg.Pool, job_id: int) -> JobStory:
@@ -30,7 +31,7 @@ async def read_job(pool: asyncpg.Pool, job_id: int) -> JobStory:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
         refused = {}
         if brings_contacts(job.action):
-            refused = await reading.refused_rows_by_reason(connection, job_id)
+            refused = await reading.refusals_by_reason(connection, job_id)
     return JobStory(job, progress, refused)
 
 
@@ -59,7 +60,7 @@ def story_as_dict(story: JobStory) -> dict[str, Any]:
         "state": progress.state,
         **{outcome: getattr(progress, outcome) for outcome in _OUTCOMES},
         "reasons": progress.reasons,
-        "refused_rows": story.refused_rows,
+        "refusals": story.refusals,
         "chunks": {
             "done": progress.chunks_done,
             "pending": progress.chunks_pending,
@@ -102,17 +103,17 @@ def show_counts(story: JobStory) -> None:
     say(_headline(story))
     if progress.planned:
         table(("outcome", "count", "reason", "because"), _count_rows(progress))
-    if story.refused_rows:
-        say(f"\n{sum(story.refused_rows.values()):,} rows of the file were refused:")
-        table(("reason", "rows"), story.refused_rows.items())
-        say(f"`sluice results {job.id} --outcome refused-rows` lists them.")
+    if story.refusals:
+        say("\nRows and cells of the file that were left out:")
+        table(("count", "reason", "because"), _refusal_rows(story.refusals))
+        say(f"`sluice results {job.id} --outcome refusals` lists them.")
 
 
 def _headline(story: JobStory) -> str:
     progress, job = story.progress, story.job
     what = f"{progress.planned:,} selected pairs of contact and field"
     if not progress.planned:
-        if story.refused_rows:
+        if story.refusals:
             return f"Job {job.id} is {progress.state.value}: no row of the file became a contact."
         return f"Job {job.id} is {progress.state.value}: the selection is empty, nothing to change."
     if progress.state is JobState.COMPLETED:
@@ -131,7 +132,10 @@ def _pace(story: JobStory) -> str:
 def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for outcome in _OUTCOMES:
-        rows.append((outcome, getattr(progress, outcome), "", _NOTES.get(outcome, "")))
+        count = getattr(progress, outcome)
+        if outcome == "propagated" and not count:
+            continue
+        rows.append((outcome, count, "", _NOTES.get(outcome, "") if count else ""))
         prefix = f"{outcome}:"
         rows.extend(
             ("", count, key.removeprefix(prefix), REASON_MEANINGS.get(key.removeprefix(prefix), ""))
@@ -142,6 +146,11 @@ def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
         left = progress.planned - progress.done
         rows.append(("unprocessed", left, "", "the job ended before it came to these"))
     return rows
+
+
+def _refusal_rows(refusals: dict[str, int]) -> list[tuple[object, ...]]:
+    meanings = REASON_MEANINGS | {reason.value: text for reason, text in REFUSAL_MEANINGS.items()}
+    return [(count, reason, meanings.get(reason, "")) for reason, count in refusals.items()]
 
 
 _NOTES = {

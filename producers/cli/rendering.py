@@ -57,9 +57,13 @@ def printable(value: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under headings; numbers to the right, ids as they are."""
-    shown = Table(*columns, box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    for row in rows:
+    """Rows under headings; a column of numbers stands to the right."""
+    cells = [list(row) for row in rows]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(columns):
+        of_numbers = any(isinstance(row[number], int) for row in cells)
+        shown.add_column(heading, justify="right" if of_numbers else "left")
+    for row in cells:
         shown.add_row(*(printable(cell) for cell in row))
     out().print(shown)
 

@@ -27,7 +27,7 @@ class Listed(StrEnum):
     UNCHANGED = "unchanged"
     REJECTED = "rejected"
     UNPROCESSED = "unprocessed"
-    REFUSED_ROWS = "refused-rows"
+    REFUSALS = "refusals"
 
 
 class Format(StrEnum):
@@ -54,7 +54,7 @@ def results(
         typer.Option(
             "--outcome",
             help="Only these; `unprocessed` lists the contacts that the job did not come to,"
-            " `refused-rows` the rows of an import's file that became no contact.",
+            " `refusals` what was left out of an import's file.",
         ),
     ] = None,
     reason: Annotated[
@@ -74,7 +74,7 @@ def results(
     as_json_: options.Json = False,
 ) -> None:
     """List what became of each address of a job, with the reason."""
-    if reason and outcome in {Listed.UNPROCESSED, Listed.REFUSED_ROWS}:
+    if reason and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
         raise WrongInput("--reason narrows results; it cannot go with this --outcome.")
     form = Format.JSON if as_json_ else form
     listing = _listing(outcome, reason)
@@ -93,8 +93,8 @@ def results(
 def _listing(outcome: Listed | None, reason: str | None) -> _Listing:
     if outcome is Listed.UNPROCESSED:
         return _Listing(("contact_id",), _unprocessed)
-    if outcome is Listed.REFUSED_ROWS:
-        return _Listing(reading.RefusedRow._fields, _refused_rows)
+    if outcome is Listed.REFUSALS:
+        return _Listing(reading.Refused._fields, _refusals)
     wanted = Outcome(outcome.value) if outcome else None
 
     async def rows(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
@@ -118,8 +118,8 @@ async def _unprocessed(here: Surroundings, story: JobStory) -> AsyncIterator[Row
         yield {"contact_id": contact_id}
 
 
-async def _refused_rows(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
-    async for row in reading.refused_rows(here.pool, story.job.id):
+async def _refusals(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
+    async for row in reading.refusals(here.pool, story.job.id):
         yield row._asdict()
 
 

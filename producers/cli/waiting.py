@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+import asyncpg
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from db import jobs
+from db.failures import NOT_THE_WORKS_FAULT
 from db.jobs import Moved
 from producers.cli.context import Surroundings
 from producers.cli.rendering import err, hint
@@ -30,29 +31,40 @@ QUIET_SECONDS = 10.0
 """After this long without any progress the person is told what may be the matter."""
 
 
-class _Rate(ProgressColumn):
-    """How fast it goes, in `unit` per second."""
+# The last is what asyncpg raises when a connection ends at an unlucky moment of a query.
+_LOST = (*NOT_THE_WORKS_FAULT, asyncpg.InternalClientError)
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
+OUTAGE_SECONDS = 60.0
+"""For this long an outage of Postgres is waited out; the job itself survives any."""
+
+
+class _Count(ProgressColumn):
+    """How many of how many."""
+
+    def render(self, task: Task) -> Text:
+        total = "?" if task.total is None else f"{task.total:,.0f}"
+        return Text(f"{task.completed:,.0f}/{total}", style="progress.download", no_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {self._unit}/s" if speed else "", style="cyan")
+        return Text(f"{speed:,.0f}/s" if speed else "", style="cyan", no_wrap=True)
 
 
 class ProgressBar:
     """A bar on standard error with count, rate and time left; silent without a terminal."""
 
-    def __init__(self, label: str, unit: str) -> None:
+    def __init__(self, label: str) -> None:
         console = err()
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(unit),
+            BarColumn(bar_width=24),
+            _Count(),
+            _Rate(),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
@@ -132,11 +144,9 @@ async def follow(surroundings: Surroundings, job_id: int) -> JobState:
 
 async def _follow(surroundings: Surroundings, job: jobs.Job) -> JobState:
     quiet = Quiet(job.id, time.monotonic())
-    with ProgressBar(f"Job {job.id} {job.action}", "addresses") as bar:
+    with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
-            async with surroundings.pool.acquire() as connection:
-                moved = await jobs.moved(connection, job.id)
-            assert moved is not None
+            moved = await _moved(surroundings, job.id, bar)
             total = moved.planned if moved.planned_at else None
             bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
             if moved.state in ENDED:
@@ -144,3 +154,23 @@ async def _follow(surroundings: Surroundings, job: jobs.Job) -> JobState:
             if advice := quiet.advice(moved, time.monotonic()):
                 bar.note(advice)
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def _moved(surroundings: Surroundings, job_id: int, bar: ProgressBar) -> Moved:
+    """How far the job is, through an outage of Postgres of up to `OUTAGE_SECONDS`."""
+    began = time.monotonic()
+    told = False
+    while True:
+        try:
+            async with surroundings.pool.acquire() as connection:
+                moved = await jobs.moved(connection, job_id)
+        except _LOST:
+            if time.monotonic() - began > OUTAGE_SECONDS:
+                raise
+            if not told:
+                bar.note("Postgres does not answer; still trying.")
+            told = True
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            assert moved is not None
+            return moved

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -39,7 +40,7 @@ class WorkerGroup:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "WorkerGroup":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """Adding a bulk action is adding one file: one is dropped in, and a real worker runs it."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -87,7 +88,8 @@ async def test_one_file_adds_an_action(
         *("--field", "email1", "--field", "email2", "--account", "third"),
         *("--months", "7", "--wait", "--json"),
     ]
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         command,
         cwd=code_with_a_third_action,
         env={
@@ -103,7 +105,7 @@ async def test_one_file_adds_an_action(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    job = json.loads(done.stdout.splitlines()[-1])
+    job = json.loads(done.stdout)
     assert (job["applied"], job["unchanged"], job["rejected"], job["empty"]) == (1, 1, 1, 1)
     rows = await pool.fetch("select reason from results order by contact_id, field")
     assert [row["reason"] for row in rows] == [None, "not_marketable", "already_unengaged"]

@@ -218,10 +218,10 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
         people,
     )[0][0]
     sql("insert into import_rejections values ($1, 2, 'no_address', 'no address at all')", job)
-    listed = sluice("results", str(job), "--outcome", "refused-rows", "--json").stdout
+    listed = sluice("results", str(job), "--outcome", "refusals", "--json").stdout
     assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
-    assert answer("job", str(job))["refused_rows"] == {"no_address": 1}
-    assert "1 rows of the file were refused" in sluice("job", str(job)).stdout
+    assert answer("job", str(job))["refusals"] == {"no_address": 1}
+    assert "nobody to import" in sluice("job", str(job)).stdout
 
 
 def test_an_address_tells_its_whole_story(sql, people):
@@ -284,19 +284,25 @@ def test_waiting_ends_with_the_job(sql, monkeypatch, state, status):
     assert json.loads(watched.stdout) == story
 
 
+def event_when_called(monkeypatch, method):
+    """An event that is set once the bar's method was called."""
+    called = threading.Event()
+    original = getattr(cli_waiting.ProgressBar, method)
+
+    def call(*arguments):
+        original(*arguments)
+        called.set()
+
+    monkeypatch.setattr(cli_waiting.ProgressBar, method, call)
+    return called
+
+
 def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
     """After a while of waiting in vain the person learns that no worker runs."""
     monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(cli_waiting, "QUIET_SECONDS", 0.1)
     job = answer("submit", "opt-out", "--all")["job"]
-    told = threading.Event()
-    note = cli_waiting.ProgressBar.note
-
-    def note_and_end(bar, text):
-        note(bar, text)
-        told.set()
-
-    monkeypatch.setattr(cli_waiting.ProgressBar, "note", note_and_end)
+    told = event_when_called(monkeypatch, "note")
 
     def cancel_when_told():
         assert told.wait(30)
@@ -348,3 +354,30 @@ def test_a_reader_that_has_seen_enough_is_no_failure(sql):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(30) == 0
+
+
+def test_following_a_job_outlives_a_lost_connection(sql, monkeypatch):
+    """When Postgres ends the watcher's connections, it connects again and sees the job's end."""
+    monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
+    following = event_when_called(monkeypatch, "show")
+    job = answer("submit", "opt-out", "--all")["job"]
+
+    def interrupt_and_cancel():
+        assert following.wait(30)
+        deadline = time.monotonic() + 30
+        lost = 0
+        while lost < 3:
+            assert time.monotonic() < deadline
+            lost += len(
+                sql(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where datname = current_database() and application_name = 'sluice cli'"
+                )
+            )
+        sql("update jobs set state = 'cancelled', finished_at = now() where id = $1", job)
+
+    other = threading.Thread(target=interrupt_and_cancel)
+    other.start()
+    watched = sluice("job", str(job), "--watch", "--json", status=1)
+    other.join()
+    assert json.loads(watched.stdout)["state"] == "cancelled"

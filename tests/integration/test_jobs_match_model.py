@@ -5,20 +5,16 @@ same with worker processes.
 """
 
 import asyncio
-import io
 
 import asyncpg
-from hypothesis import example as by_hand
 from hypothesis import strategies as st
-from producers.imports import submit_import
 
 from actions.registry import action_named
 from db import progress
 from db.pool import open_pool
-from producers.submit import submit
 from runtime.settings import Settings
-from schemas.requests import FIELD_NAMES, JobRequest, Selection
 from tests.comparing import ADDRESSES, LIMIT, Story, drifted, selecting_jobs, stories, worlds
+from tests.doors import submit_job
 from tests.examples import for_all
 from workers.chunk_runner import ChunkRunner
 from workers.planner import plan
@@ -29,14 +25,6 @@ BESIDE_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1
 BESIDE_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
 BESIDE_A_ROLE = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
 OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
-
-EVIDENCE = {
-    "source": "verbal",
-    "description": "asked at the counter, one by one",
-    "collected_from": "2020-01-01",
-    "collected_until": "2020-02-01",
-    "attested_by": "the shop",
-}
 
 
 class InThisProcess:
@@ -74,33 +62,6 @@ class InThisProcess:
                 pass
 
 
-async def submit_job(pool, settings, account, action, what, fields, params) -> int:
-    """Hand a job in at the door that its action has."""
-    if action == "import":
-        done = await submit_import(
-            pool,
-            settings,
-            file=io.BytesIO(what),
-            account=account,
-            permission=params["permission"],
-            tag=None,
-            mapping={},
-            encoding="utf-8",
-            requested_by="test",
-        )
-        return done.job_id
-    request = JobRequest(
-        account=account,
-        action=action,
-        selection=Selection(contacts=tuple(what)),
-        fields=tuple(FIELD_NAMES[n] for n in fields),
-        params=params,
-        evidence=EVIDENCE if action == "opt_in" else None,
-        requested_by="test",
-    )
-    return (await submit(pool, settings, request)).job_id
-
-
 async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, settings: Settings):
     """Promises 1, 3 and 6, over lists that may have drifted apart: statuses, counts by reason
     and ledgers equal the model's.
@@ -122,10 +83,10 @@ async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, setti
             st.integers(1, 4),
             st.integers(1, 3),
             max_examples=120,
-            by_hand=(
-                by_hand(BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                by_hand(BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                by_hand(BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
+            and_for=(
+                (BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
             ),
         )
 

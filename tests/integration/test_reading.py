@@ -160,7 +160,7 @@ async def test_the_contacts_that_were_not_worked_are_listed(pool, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-async def test_refused_rows_come_all_even_where_one_line_has_several(pool, monkeypatch, size):
+async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypatch, size):
     """The end of a page never falls between the refusals of one line."""
     monkeypatch.setattr(reading, "RESULTS_PER_PAGE", size)
     ledger = await write_ledger(pool, 1)
@@ -169,11 +169,11 @@ async def test_refused_rows_come_all_even_where_one_line_has_several(pool, monke
         "insert into import_rejections values ($1, $2, 'invalid_address', $3)",
         [(ledger.job, line, f"detail {n}") for n, line in enumerate(lines)],
     )
-    rows = await collected(reading.refused_rows(pool, ledger.job))
+    rows = await collected(reading.refusals(pool, ledger.job))
     assert [row.line for row in rows] == lines
     assert {row.detail for row in rows} == {f"detail {n}" for n in range(len(lines))}
     async with pool.acquire() as connection:
-        by_reason = await reading.refused_rows_by_reason(connection, ledger.job)
+        by_reason = await reading.refusals_by_reason(connection, ledger.job)
     assert by_reason == {"invalid_address": len(lines)}
 
 
@@ -238,7 +238,7 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         await reading.holders_of(connection, account_id=account_id, address_id=now.id, most=5)
         await reading.history_of(connection, account_id=account_id, address_id=now.id, most=5)
         assert await collected(
-            reading._sql.refused_rows_page(connection, job_id=job, line=9_000, most=100)
+            reading._sql.refusals_page(connection, job_id=job, line=9_000, most=100)
         )
         assert await scans(connection) == before
 

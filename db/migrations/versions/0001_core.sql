@@ -116,7 +116,9 @@ create table job_lanes (
     hop bigint not null default 0,
     state lane_state not null default 'rung',
     touched_at timestamptz not null default clock_timestamp(),
+    -- How often it was rung in vain, and how many workers vanished while they had it.
     silent_rings smallint not null default 0,
+    lost smallint not null default 0,
     worker text,
     primary key (job_id, lane)
 );

@@ -1,0 +1,83 @@
+"""Imports at the door: the rows of a file wait in `import_rows` until workers make contacts."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+from schemas.staging import CELL_REASONS, Refusal, RefusalReason, StagedRow
+
+_sql = load("imports")
+
+_ROW_COLUMNS = (
+    "job_id",
+    "line",
+    "given_name",
+    "family_name",
+    "company",
+    "tags",
+    "addresses",
+    "match_keys",
+)
+
+
+class Staged(NamedTuple):
+    """What a file came to: contacts staged, rows refused, and single cells left out."""
+
+    rows: int
+    refused: int
+    left_out: int
+
+
+async def stage_rows(
+    connection: asyncpg.Connection, *, job_id: int, rows: Iterable[StagedRow]
+) -> None:
+    """Keep rows for the workers, by COPY; each gets the id that its contact will have."""
+    await connection.copy_records_to_table(
+        "import_rows", columns=_ROW_COLUMNS, records=_records(job_id, rows)
+    )
+
+
+def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]]:
+    for line, given_name, family_name, company, tags, identities in rows:
+        first, second, third = identities
+        yield (
+            job_id,
+            line,
+            given_name,
+            family_name,
+            company,
+            tags,
+            (first and first[0], second and second[0], third and third[0]),
+            (first and first[1], second and second[1], third and third[1]),
+        )
+
+
+async def keep_refusals(
+    connection: asyncpg.Connection, *, job_id: int, refusals: Iterable[Refusal]
+) -> None:
+    """Keep what was refused, with its line and reason, for good."""
+    await connection.copy_records_to_table(
+        "import_rejections",
+        columns=("job_id", "line", "reason", "detail"),
+        records=((job_id, line, reason.value, detail) for line, reason, detail in refusals),
+    )
+
+
+async def set_request_hash(
+    connection: asyncpg.Connection, *, job_id: int, request_hash: str
+) -> None:
+    """Complete the job's request, in the transaction that stores it."""
+    await _sql.set_request_hash(connection, job_id=job_id, request_hash=request_hash)
+
+
+async def staged(connection: asyncpg.Connection, job_id: int) -> Staged:
+    """What the file of an import came to when it was submitted."""
+    row = await _sql.staged(
+        connection,
+        job_id=job_id,
+        row_reasons=[reason.value for reason in RefusalReason if reason not in CELL_REASONS],
+        cell_reasons=[reason.value for reason in CELL_REASONS],
+    )
+    return Staged(*row)

@@ -1,0 +1,110 @@
+"""What a person is told of each row, or cell, that an import leaves out."""
+
+import re
+from collections.abc import Sequence
+
+from producers.csv_lines import MAX_CELL, MAX_LINE
+from schemas.staging import Refusal, RefusalReason
+
+MAX_TAG = 200
+"""Characters that a tag may have: as many as a selection by tag can name."""
+
+_SHOWN = 100
+_UTF8 = {"utf-8", "utf8", "utf-8-sig", "ascii"}
+
+
+class UnusableRow(Exception):
+    """The row in hand is refused as a whole; shown to nobody."""
+
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def nul_byte(row: str) -> UnusableRow:
+    return UnusableRow(RefusalReason.NUL_BYTE, f"The row has a NUL byte: {quoted(row)}. Remove it.")
+
+
+def not_text(row: str, encoding: str) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.NOT_TEXT,
+        f"The row is not text in {encoding}: {quoted(row)}. {encoding_advice(encoding)}",
+    )
+
+
+def cell_too_large() -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.CELL_TOO_LARGE,
+        f"A cell has more than {MAX_CELL:,} characters, or the row more than {MAX_LINE:,}. Was a"
+        " quotation mark not closed?",
+    )
+
+
+def too_few_cells(row: str, cells: int, width: int) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.TOO_FEW_CELLS,
+        f"The row has {cells} cells where the header has {width}: {quoted(row)}.",
+    )
+
+
+def too_many_cells(extra: str, cells: int, width: int) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.TOO_MANY_CELLS,
+        f"The row has {cells} cells where the header has {width}; {quoted(extra)} is one too many."
+        " A cell that has the delimiter in it belongs in quotation marks.",
+    )
+
+
+def broken_quotes(row: str) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.BROKEN_QUOTES,
+        f"A quotation mark is not closed, or has text after it: {quoted(row)}. Within a quoted"
+        " cell each one has to be doubled.",
+    )
+
+
+def no_address(line: int, cells: Sequence[str]) -> Refusal:
+    return Refusal(
+        line,
+        RefusalReason.NO_ADDRESS,
+        f"The contact was not imported: no usable email address in {quoted(', '.join(cells))}.",
+    )
+
+
+def invalid_address(line: int, cell: str, why: object) -> Refusal:
+    return Refusal(
+        line, RefusalReason.INVALID_ADDRESS, f"{quoted(cell)} is no email address: {why}"
+    )
+
+
+def repeated_in_row(line: int, cell: str, field: int) -> Refusal:
+    """`field` is the place, from 0, that stays empty."""
+    return Refusal(
+        line,
+        RefusalReason.REPEATED_IN_ROW,
+        f"{quoted(cell)} is in an earlier field of the row; email{field + 1} stays empty.",
+    )
+
+
+def tag_too_long(line: int, tag: str) -> Refusal:
+    return Refusal(
+        line,
+        RefusalReason.TAG_TOO_LONG,
+        f"The tag {quoted(tag)} has {len(tag):,} characters, and may have {MAX_TAG}; the contact"
+        " was imported without it.",
+    )
+
+
+def encoding_advice(encoding: str) -> str:
+    """What to try when a file is not text in `encoding`."""
+    if encoding.lower().replace("_", "-") in _UTF8:
+        return "If the file comes from Excel, import it with --encoding cp1252."
+    return "Name the encoding in which the file was saved with --encoding."
+
+
+def quoted(text: str) -> str:
+    """The text's beginning, fit to be stored and to be shown on one line."""
+    shown = " ".join(text[: _SHOWN * 2].split())
+    cut = f"{shown[:_SHOWN]}…" if len(shown) > _SHOWN else shown
+    return '"' + re.sub("[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", cut) + '"'

@@ -1,0 +1,235 @@
+"""The one way in for contacts: a file becomes an import job, wholly or not at all."""
+
+import asyncio
+import codecs
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, NamedTuple
+
+import asyncpg
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from actions.import_contacts import ImportContacts, ImportParams
+from db import imports, jobs
+from db.imports import Staged
+from producers.import_file import ContactFile, open_contacts
+from producers.import_refusals import MAX_TAG
+from producers.request_hash import request_hash
+from producers.submit import require_account
+from producers.wrong_input import refuse_unstorable, wrong_input
+from runtime import events, logs
+from runtime.settings import Settings
+from schemas.errors import IdempotencyConflict
+from schemas.requests import FIELD_NUMBERS, ShortText
+from schemas.staging import CELL_REASONS, Refusal, StagedRow
+from workers.doorbell import announce_job
+
+log = logs.get()
+
+ROWS_AT_ONCE = 5_000
+"""Rows and refusals that are read, and then stored, at a time."""
+
+_SELECTION = {"import": True}
+
+Progress = Callable[[int, int, int], None]
+"""Told, as the file streams in: bytes read, contacts staged, rows refused."""
+
+
+class SubmittedImport(NamedTuple):
+    """The job that stands for the file.
+
+    Of its rows, `rows` were staged as contacts and `refused` were not; `left_out` single cells
+    were refused besides. `created` is False when an earlier request with the same key made the
+    job. `announced` is False when Redis did not answer; the sweeper will find the job.
+    """
+
+    job_id: int
+    rows: int
+    refused: int
+    left_out: int
+    created: bool
+    announced: bool
+
+
+class _Request(BaseModel):
+    """What is asked for, but for the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    account: ShortText
+    permission: bool
+    tag: (
+        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TAG)]
+        | None
+    )
+    requested_by: ShortText
+    idempotency_key: ShortText | None
+    correlation_id: ShortText | None
+
+    def params(self) -> dict[str, Any]:
+        """What the job keeps: the claim of permission has a claimant."""
+        return ImportParams(
+            permission=self.permission,
+            permission_claimed_by=self.requested_by if self.permission else None,
+            tag=self.tag,
+        ).model_dump(mode="json", exclude_none=True)
+
+
+async def submit_import(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    *,
+    file: str | Path | BinaryIO,
+    permission: bool,
+    requested_by: str,
+    account: str = "default",
+    tag: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+    idempotency_key: str | None = None,
+    correlation_id: str | None = None,
+    progress: Progress | None = None,
+) -> SubmittedImport:
+    """Read a contact CSV into a job, in one transaction, and ring for a worker.
+
+    `permission` is the importer's claim, on record under `requested_by`, that these contacts agreed
+    to broadcasts. `tag` goes to each contact. `mapping` and `encoding` are as in `open_contacts`.
+    The same key with the same file gives the same job. Raises WrongInput (NotFound among them) for
+    what cannot be imported, and IdempotencyConflict when the key stands for another request; in
+    each case, and when anything fails on the way, nothing is stored.
+    """
+    request = _check(
+        account=account,
+        permission=permission,
+        tag=tag,
+        requested_by=requested_by,
+        idempotency_key=idempotency_key,
+        correlation_id=correlation_id or uuid.uuid4().hex,
+    )
+    with open_contacts(file, mapping=mapping, encoding=encoding) as contacts:
+        hash_of = _Hash(request, mapping or {}, encoding, contacts)
+        async with pool.acquire() as connection:
+            account_id = await require_account(connection, request.account)
+            async with connection.transaction():
+                stored = await _insert(connection, account_id, request)
+                if not stored.created:
+                    await _require_same(stored, request, hash_of)
+                    counts = await imports.staged(connection, stored.job_id)
+                    return SubmittedImport(stored.job_id, *counts, created=False, announced=True)
+                counts = await _stage(connection, stored.job_id, contacts, progress)
+                await imports.set_request_hash(
+                    connection, job_id=stored.job_id, request_hash=hash_of()
+                )
+    _log_submitted(stored.job_id, account_id, request)
+    announced = await announce_job(settings, job_id=stored.job_id, action=ImportContacts.name)
+    return SubmittedImport(stored.job_id, *counts, created=True, announced=announced)
+
+
+def _check(**given: Any) -> _Request:
+    refuse_unstorable("The import", given)
+    try:
+        return _Request.model_validate(given)
+    except ValidationError as error:
+        raise wrong_input("The import", error, _Request) from None
+
+
+class _Hash:
+    """The hash of an import's request; it includes the file, so it is known after its end."""
+
+    def __init__(
+        self, request: _Request, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
+    ) -> None:
+        self.contacts = contacts
+        self._request = request
+        self._reading = {"mapping": dict(mapping), "encoding": codecs.lookup(encoding).name}
+
+    def __call__(self) -> str:
+        return request_hash(
+            account=self._request.account,
+            action=ImportContacts.name,
+            selection={**_SELECTION, **self._reading, "file": self.contacts.digest()},
+            contacts=None,
+            fields=list(FIELD_NUMBERS),
+            params=self._request.model_dump(include={"permission", "tag"}),
+            evidence=None,
+        )
+
+
+async def _insert(
+    connection: asyncpg.Connection, account_id: int, request: _Request
+) -> jobs.Stored:
+    """The job, before its rows: they refer to it, and the key makes a second one wait for it."""
+    return await jobs.insert_job(
+        connection,
+        account_id=account_id,
+        action=ImportContacts.name,
+        fields=list(FIELD_NUMBERS.values()),
+        params=request.params(),
+        evidence=None,
+        selection=_SELECTION,
+        requested_by=request.requested_by,
+        idempotency_key=request.idempotency_key,
+        request_hash="",
+        correlation_id=request.correlation_id or "",
+    )
+
+
+async def _require_same(stored: jobs.Stored, request: _Request, hash_of: _Hash) -> None:
+    await asyncio.to_thread(hash_of.contacts.drain)
+    if stored.request_hash != hash_of():
+        raise IdempotencyConflict(
+            f"The key {request.idempotency_key!r} was used before, for job {stored.job_id}, and"
+            " that was for another file or asked for something else. Nothing was stored. Use a new"
+            f" key for a new import; `sluice job {stored.job_id}` shows the earlier one."
+        )
+
+
+async def _stage(
+    connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
+) -> Staged:
+    rows = refused = left_out = 0
+    found = iter(contacts)
+    # In a thread, so that whatever else shares the event loop goes on.
+    while batch := await asyncio.to_thread(_take, found):
+        staged, refusals = batch
+        await imports.stage_rows(connection, job_id=job_id, rows=staged)
+        if refusals:
+            await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
+        cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
+        rows, refused, left_out = (
+            rows + len(staged),
+            refused + len(refusals) - cells,
+            left_out + cells,
+        )
+        if progress:
+            progress(contacts.bytes_read, rows, refused)
+    return Staged(rows, refused, left_out)
+
+
+def _take(
+    found: Iterator[StagedRow | Refusal],
+) -> tuple[list[StagedRow], list[Refusal]] | None:
+    """The next rows and refusals; None at the end of the file."""
+    rows: list[StagedRow] = []
+    refusals: list[Refusal] = []
+    for item in islice(found, ROWS_AT_ONCE):
+        if isinstance(item, StagedRow):
+            rows.append(item)
+        else:
+            refusals.append(item)
+    return (rows, refusals) if rows or refusals else None
+
+
+def _log_submitted(job_id: int, account_id: int, request: _Request) -> None:
+    log.info(
+        events.JOB_SUBMITTED,
+        job=job_id,
+        account=account_id,
+        action=ImportContacts.name,
+        correlation_id=request.correlation_id,
+        fields=list(FIELD_NUMBERS),
+        selected_by=sorted(_SELECTION),
+        contacts_listed=None,
+    )

@@ -1,0 +1,284 @@
+"""A contact file becomes an import job wholly, once, or not at all."""
+
+import asyncio
+import io
+from itertools import pairwise
+
+import pytest
+from structlog.testing import capture_logs
+
+from db import imports, jobs
+from producers import imports as producer
+from producers.imports import submit_import
+from producers.submit import submit
+from producers.wrong_input import parse_request
+from schemas.errors import IdempotencyConflict, NotFound, WrongInput
+from workers.planner import plan
+
+HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
+PEOPLE = (
+    HEADER + 'Zoë,Kovács,"Bright, Water",Zoe@Example.com,zoe@bücher.example.net,,"news, vip"\n'
+    "Bo,,,bo@example.com,BO@example.com,,\n"
+    ",,,nobody,,cy@example.com,\n"
+    "Di,,,nobody,,,\n"
+    "Ed,too few\n"
+    "\n"
+    ",,,fay@example.com,,,news\n"
+)
+
+
+def csv(text: str = PEOPLE) -> io.BytesIO:
+    return io.BytesIO(text.encode())
+
+
+def many(rows: int) -> str:
+    return HEADER + "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(rows))
+
+
+@pytest.fixture
+def import_csv(pool, settings):
+    """Submit an import with defaults that do not matter to the test."""
+
+    async def submitted(file=None, **options):
+        return await submit_import(
+            pool,
+            settings,
+            **{
+                "file": csv() if file is None else file,
+                "permission": True,
+                "requested_by": "mara",
+                **options,
+            },
+        )
+
+    return submitted
+
+
+async def stored(pool):
+    """How many rows there are in the tables that an import writes."""
+    return tuple(
+        await pool.fetchrow(
+            "select (select count(*) from jobs), (select count(*) from import_rows),"
+            " (select count(*) from import_rejections)"
+        )
+    )
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 5_000])
+async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatch, rows_at_once):
+    """Each contact waits with its line, names, tags, addresses and keys, in the file's order."""
+    monkeypatch.setattr(producer, "ROWS_AT_ONCE", rows_at_once)
+    submitted = await import_csv()
+    rows = await pool.fetch(
+        "select line, given_name, family_name, company, tags, addresses, match_keys"
+        " from import_rows where job_id = $1 order by contact_id",
+        submitted.job_id,
+    )
+    assert [tuple(row) for row in rows] == [
+        (
+            2,
+            "Zoë",
+            "Kovács",
+            "Bright, Water",
+            ["news", "vip"],
+            ["Zoe@Example.com", "zoe@bücher.example.net", None],
+            ["zoe@example.com", "zoe@xn--bcher-kva.example.net", None],
+        ),
+        (3, "Bo", None, None, [], ["bo@example.com", None, None], ["bo@example.com", None, None]),
+        (4, None, None, None, [], [None, None, "cy@example.com"], [None, None, "cy@example.com"]),
+        (
+            8,
+            None,
+            None,
+            None,
+            ["news"],
+            ["fay@example.com", None, None],
+            ["fay@example.com", None, None],
+        ),
+    ]
+    assert submitted[1:] == (4, 2, 3, True, True)
+
+
+async def test_refusals_are_kept_with_line_and_reason(pool, import_csv):
+    """What was refused, a row or a cell, can be looked up with the sentence for people."""
+    submitted = await import_csv()
+    kept = await pool.fetch(
+        "select line, reason, detail from import_rejections where job_id = $1"
+        " order by line, reason",
+        submitted.job_id,
+    )
+    assert [(row["line"], row["reason"]) for row in kept] == [
+        (3, "repeated_in_row"),
+        (4, "invalid_address"),
+        (5, "invalid_address"),
+        (5, "no_address"),
+        (6, "too_few_cells"),
+    ]
+    assert kept[4]["detail"] == 'The row has 2 cells where the header has 7: "Ed,too few".'
+
+
+async def test_the_job_says_what_was_asked_and_who_claims_permission(pool, import_csv):
+    """The claim of permission is on record with its claimant; without one nobody claims it."""
+    claimed = await import_csv(tag=" spring ", correlation_id="trace-1")
+    unclaimed = await import_csv(permission=False)
+    async with pool.acquire() as connection:
+        job = await jobs.get_job(connection, claimed.job_id)
+        other = await jobs.get_job(connection, unclaimed.job_id)
+    assert (job.action, job.state, job.fields) == ("import", "planning", (1, 2, 3))
+    assert job.params == {"permission": True, "permission_claimed_by": "mara", "tag": "spring"}
+    assert (job.requested_by, job.correlation_id, job.selection) == (
+        "mara",
+        "trace-1",
+        {"import": True},
+    )
+    assert other.params == {"permission": False}
+    assert len(job.request_hash) == 64
+    assert job.request_hash != other.request_hash
+
+
+async def test_an_import_is_logged_without_its_content(import_csv):
+    """The line names the job and nothing of the file."""
+    with capture_logs() as lines:
+        submitted = await import_csv(correlation_id="trace-1")
+    (line,) = [line for line in lines if line["event"] == "job.submitted"]
+    assert (line["job"], line["action"], line["correlation_id"]) == (
+        submitted.job_id,
+        "import",
+        "trace-1",
+    )
+    assert "example.com" not in str(line)
+
+
+async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypatch):
+    """A disk that fails, or anything else that raises while rows stream in, leaves no trace."""
+    monkeypatch.setattr(producer, "ROWS_AT_ONCE", 100)
+
+    class Failing(io.BytesIO):
+        def read(self, _size=-1):
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read(10_000)
+
+    seen = []
+
+    def give_up(*counts):
+        seen.append(counts)
+        if len(seen) == 3:
+            raise KeyError("enough")
+
+    with pytest.raises(WrongInput, match="Input/output error"):
+        await import_csv(Failing(many(1_000).encode()))
+    with pytest.raises(KeyError):
+        await import_csv(csv(many(1_000)), progress=give_up)
+    assert seen[-1][1] == 300
+    assert await stored(pool) == (0, 0, 0)
+
+
+async def test_progress_is_told_as_the_file_streams_in(import_csv, monkeypatch):
+    """Bytes, contacts and refusals only grow, and end at what was read."""
+    monkeypatch.setattr(producer, "ROWS_AT_ONCE", 2)
+    seen = []
+    submitted = await import_csv(progress=lambda *counts: seen.append(counts))
+    assert len(seen) > 2
+    assert all(before <= after for before, after in pairwise(seen))
+    assert seen[-1] == (len(PEOPLE.encode()), submitted.rows, submitted.refused)
+
+
+async def test_a_file_without_a_usable_row_is_a_job_of_nothing(pool, import_csv):
+    """Its refusals are what there is to tell, so it is stored."""
+    empty = await import_csv(csv(HEADER))
+    refused = await import_csv(csv(HEADER + "Ann,,,nobody,,,\n"))
+    assert (empty.rows, empty.refused, empty.left_out) == (0, 0, 0)
+    assert (refused.rows, refused.refused, refused.left_out) == (0, 1, 1)
+    assert await stored(pool) == (2, 0, 2)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned):
+    """Sending an import again stages nothing and tells the same, also once workers began."""
+    first = await import_csv(idempotency_key="spring")
+    if planned:
+        async with pool.acquire() as connection:
+            assert await plan(connection, first.job_id, chunk_size=2, lanes=1)
+            await connection.execute("delete from import_rows where line < 5")
+    before = await stored(pool)
+    again = await import_csv(idempotency_key="spring", requested_by="someone else")
+    assert again == first._replace(created=False)
+    assert await stored(pool) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": csv(PEOPLE + "Gus,,,gus@example.com,,,\n")},
+        {"permission": False},
+        {"tag": "other"},
+        {"mapping": {"Tags": "ignore"}},
+        {"encoding": "cp1252"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_the_same_key_for_another_import_is_refused(pool, import_csv, change):
+    """A key stands for one request; another one under it stores nothing."""
+    first = await import_csv(idempotency_key="spring")
+    before = await stored(pool)
+    with pytest.raises(IdempotencyConflict, match=f"job {first.job_id}.*Nothing was stored"):
+        await import_csv(idempotency_key="spring", **change)
+    assert await stored(pool) == before
+
+
+async def test_a_key_of_another_action_is_refused(pool, settings, import_csv):
+    """Keys are the account's, whatever the action."""
+    request = {"action": "opt_out", "selection": {"all": True}, "requested_by": "mara"}
+    await submit(pool, settings, parse_request({**request, "idempotency_key": "spring"}))
+    with pytest.raises(IdempotencyConflict):
+        await import_csv(idempotency_key="spring")
+
+
+async def test_two_at_once_with_one_key_are_one_job(pool, import_csv):
+    """The second waits for the first to commit, and finds its job."""
+    text = many(3_000)
+    both = await asyncio.gather(*(import_csv(csv(text), idempotency_key="k") for _ in range(2)))
+    assert sorted(submitted.created for submitted in both) == [False, True]
+    assert len({submitted.job_id for submitted in both}) == 1
+    assert {submitted.rows for submitted in both} == {3_000}
+    assert await stored(pool) == (1, 3_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"account": "nobody"}, NotFound, "There are: default"),
+        ({"file": csv("Name\nAnn\n")}, WrongInput, "no column of email addresses"),
+        ({"file": csv("")}, WrongInput, "empty"),
+        ({"tag": "  "}, WrongInput, "tag"),
+        ({"tag": "t" * 201}, WrongInput, "tag"),
+        ({"tag": "a\x00b"}, WrongInput, "NUL"),
+        ({"requested_by": ""}, WrongInput, "requested_by"),
+        ({"encoding": "klingon"}, WrongInput, "not supported"),
+        ({"file": "/nowhere/people.csv"}, WrongInput, "cannot be read"),
+    ],
+)
+async def test_what_cannot_be_imported_stores_nothing(pool, import_csv, options, error, says):
+    """Each mistake is told in a sentence, and leaves nothing behind."""
+    with pytest.raises(error, match=says):
+        await import_csv(**options)
+    assert await stored(pool) == (0, 0, 0)
+
+
+async def test_without_redis_the_import_is_stored(pool, settings, import_csv):
+    """A bell that cannot be rung loses nothing: the sweeper finds the job."""
+    deaf = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    submitted = await submit_import(pool, deaf, file=csv(), permission=False, requested_by="mara")
+    assert (submitted.created, submitted.announced) == (True, False)
+    assert (await stored(pool))[0] == 1
+
+
+async def test_counts_tell_cells_from_rows(pool, import_csv):
+    """What workers refuse later is not the file's; single cells are no rows."""
+    submitted = await import_csv()
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "insert into import_rejections values ($1, 2, 'internal_error', 'x')", submitted.job_id
+        )
+        assert await imports.staged(connection, submitted.job_id) == (4, 2, 3)

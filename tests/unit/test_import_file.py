@@ -1,0 +1,414 @@
+"""A contact CSV becomes contacts and refusals, and every row is one or the other."""
+
+import csv
+import io
+import tracemalloc
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from producers.csv_lines import BLOCK, MAX_CELL, MAX_LINE
+from producers.import_file import open_contacts
+from schemas.addresses import identify
+from schemas.errors import WrongInput
+from schemas.staging import CELL_REASONS, REFUSAL_MEANINGS, Refusal, RefusalReason, StagedRow
+
+KEAP = ["First Name", "Last Name", "Company", "Email", "Email Address 2", "Email Address 3", "Tags"]
+HEADER = ",".join(KEAP) + "\n"
+
+
+def read(data: bytes | str, **options) -> tuple[list[StagedRow], list[Refusal]]:
+    stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
+    with open_contacts(stream, **options) as contacts:
+        found = list(contacts)
+        assert contacts.bytes_read == len(stream.getvalue())
+    rows = [item for item in found if isinstance(item, StagedRow)]
+    return rows, [item for item in found if isinstance(item, Refusal)]
+
+
+def reasons(refusals: Iterable[Refusal]) -> list[tuple[int, str]]:
+    return [(refusal.line, refusal.reason.value) for refusal in refusals]
+
+
+def addresses(row: StagedRow) -> list[str | None]:
+    return [identity and identity.address for identity in row.identities]
+
+
+# Text a person could have in a cell: quotes, delimiters and line breaks, no space at the ends.
+texts = st.text("abé文\"',;|\t\n\r -", max_size=12).map(str.strip)
+given_addresses = st.one_of(
+    st.just(""), st.sampled_from(["ann@example.com", "Bo+x@EXAMPLE.org", "jörg@bücher.example.net"])
+)
+tag_lists = st.lists(st.text('abé"|\t -', min_size=1).map(str.strip).filter(bool), unique=True)
+contacts = st.tuples(
+    texts,
+    texts,
+    texts,
+    st.tuples(given_addresses, given_addresses, given_addresses).filter(any),
+    tag_lists,
+)
+
+
+@given(
+    st.lists(contacts, max_size=8),
+    st.permutations(KEAP),
+    st.sampled_from(",;\t|"),
+    # The writer of this Python quotes line breaks only when its own ending has them.
+    st.sampled_from(
+        [
+            ("\r\n", csv.QUOTE_MINIMAL),
+            ("\n", csv.QUOTE_ALL),
+            ("\r\n", csv.QUOTE_ALL),
+            ("\r", csv.QUOTE_ALL),
+        ]
+    ),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
+def test_what_was_written_is_read(people, header, delimiter, style, encoding) -> None:
+    """In every dialect, with columns in any order, each contact comes back as it was written."""
+    file = io.StringIO(newline="")
+    ending, quoting = style
+    writer = csv.writer(file, delimiter=delimiter, lineterminator=ending, quoting=quoting)
+    writer.writerow(header)
+    lines = []
+    for given_name, family_name, company, emails, tags in people:
+        lines.append(file.getvalue().replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1)
+        cells = dict(
+            zip(KEAP, [given_name, family_name, company, *emails, ", ".join(tags)], strict=True)
+        )
+        writer.writerow(cells[name] for name in header)
+    rows, refusals = read(file.getvalue().encode(encoding))
+    assert {refusal.reason for refusal in refusals} <= {RefusalReason.REPEATED_IN_ROW}
+    assert [row.line for row in rows] == lines
+    for row, (given_name, family_name, company, emails, tags) in zip(rows, people, strict=True):
+        assert (row.given_name or "", row.family_name or "", row.company or "") == (
+            given_name,
+            family_name,
+            company,
+        )
+        assert row.tags == tuple(tags)
+        expected = [
+            None if not email or email in emails[:field] else identify(email)
+            for field, email in enumerate(emails)
+        ]
+        assert list(row.identities) == expected
+
+
+@given(st.lists(st.text('ab@.,;"\n\r \x00é\ud800', max_size=30), max_size=12))
+@example(['"', "a@b.de,,,,,,", '"'])
+def test_any_text_is_read_to_its_end(lines) -> None:
+    """Whatever follows the header, reading ends, in order, and what it gives can be stored."""
+    data = (HEADER + "\n".join(lines)).encode("utf-8", "surrogatepass")
+    rows, refusals = read(data)
+    numbers = sorted([row.line for row in rows] + [refusal.line for refusal in refusals])
+    assert len({row.line for row in rows}) == len(rows)
+    assert all(1 < number <= len(data.splitlines()) for number in numbers)
+    for refusal in refusals:
+        refusal.detail.encode()
+        assert "\x00" not in refusal.detail
+        assert len(refusal.detail) < 600
+
+
+good_rows = st.sampled_from(
+    [
+        "Ann,Lee,,ann@example.com,,,",
+        '"Bo","","","bo@example.com","","","x, y"',
+        ",,,c@example.com,,,",
+    ]
+)
+bad_rows = st.sampled_from(
+    [
+        ",,,,,,",
+        "Ann,Lee,,,,,news",
+        "Ann,Lee,,nobody,,,",
+        "Ann,Lee,,ann@example.com,ANN@example.com,,",
+        "Ann,Lee",
+        "Ann,Lee,,ann@example.com,,,,extra",
+        '"Ann" Lee,,,ann@example.com,,,',
+        "Ann\x00,Lee,,ann@example.com,,,",
+        f"{'n' * (MAX_CELL + 1)},Lee,,ann@example.com,,,",
+        '12" pipes,Lee,,nobody,,,',
+        '12" pipes',
+    ]
+)
+
+
+@given(st.lists(st.one_of(good_rows, bad_rows), max_size=12))
+def test_every_row_is_imported_or_refused(lines) -> None:
+    """Rows of one line: each is a contact or has one refusal that is not of a cell alone."""
+    rows, refusals = read(HEADER + "".join(f"{line}\n" for line in lines))
+    settled = [row.line for row in rows]
+    settled += [refusal.line for refusal in refusals if refusal.reason not in CELL_REASONS]
+    assert sorted(settled) == list(range(2, len(lines) + 2))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "says"),
+    [
+        ("Ann,Lee,Co,,,,news", "no_address", '"Ann, Lee, Co, , , , news"'),
+        ("Ann,Lee,Co,ann@example.com", "too_few_cells", "4 cells where the header has 7"),
+        ("Ann,Lee,Co,a@example.com,,,,x", "too_many_cells", '"x" is one too many'),
+        ("Ann\x00,Lee,Co,a@example.com,,,", "nul_byte", "NUL"),
+        ('"Ann" Lee,,,a@example.com,,,', "broken_quotes", "doubled"),
+        ("Ann,Lee,Co,a@example.com,,," + "t" * 10_001, "cell_too_large", "10,000"),
+        ("Ann,Lee,Co,a@example.com,,," + "t" * 200_000, "cell_too_large", "10,000"),
+        ('Ann,Lee,Co,a@example.com,,,"' + "t\n" * 5_001 + '"', "cell_too_large", "10,000"),
+        ('Ann,Lee,Co,a@example.com,,,"' + "t\n" * 200_000 + '"', "cell_too_large", "10,000"),
+    ],
+)
+def test_refused_rows(row: str, reason: str, says: str) -> None:
+    """A row that cannot be used is refused with its line and a reason; its neighbours are not."""
+    before, after = "Ann,,,before@example.com,,,\n", "Ann,,,after@example.com,,,\n"
+    rows, refusals = read(f"{HEADER}{before}{row}\n{after}")
+    assert [addresses(row)[0] for row in rows] == ["before@example.com", "after@example.com"]
+    assert reasons(refusals) == [(3, reason)]
+    assert says in refusals[0].detail
+    assert rows[1].line == 4 + row.count("\n")
+
+
+def test_rows_of_another_encoding() -> None:
+    """Latin-1 bytes cost their row, with advice; named, the encoding is read."""
+    data = (HEADER + "José,,,jose@example.com,,,\nAnn,,,ann@example.com,,,\n").encode("latin-1")
+    rows, refusals = read(data)
+    assert [row.line for row in rows] == [3]
+    assert reasons(refusals) == [(2, "not_text")]
+    assert "--encoding cp1252" in refusals[0].detail
+    rows, refusals = read(data, encoding="cp1252")
+    assert ([row.given_name for row in rows], refusals) == (["José", "Ann"], [])
+
+
+def test_an_invalid_cell_does_not_cost_the_contact() -> None:
+    """A contact is imported with the addresses that are valid, and refused without one."""
+    rows, refusals = read(
+        HEADER + "A,,,nobody,ann@example.com,mailto:ann@example.com,\nB,,,nobody,,,\n"
+    )
+    assert [addresses(row) for row in rows] == [[None, "ann@example.com", None]]
+    assert reasons(refusals) == [
+        (2, "invalid_address"),
+        (2, "invalid_address"),
+        (3, "invalid_address"),
+        (3, "no_address"),
+    ]
+    assert '"nobody" is no email address: An email address must have an @-sign.' in (
+        refusals[0].detail
+    )
+
+
+def test_an_address_repeated_in_its_row_counts_once() -> None:
+    """The later field stays empty, whatever the case it was written in."""
+    rows, refusals = read(HEADER + "A,,,ann@example.com,ANN@Example.COM,bo@example.com,\n")
+    assert addresses(rows[0]) == ["ann@example.com", None, "bo@example.com"]
+    assert reasons(refusals) == [(2, "repeated_in_row")]
+    assert "email2 stays empty" in refusals[0].detail
+
+
+def test_a_tag_that_is_too_long_does_not_cost_the_contact() -> None:
+    """Tags are divided by commas or semicolons, taken once each; what cannot be one is left out."""
+    rows, refusals = read(f'{HEADER}A,,,a@example.com,,,"x; y, x,,{"t" * 201}"\n')
+    assert rows[0].tags == ("x", "y")
+    assert reasons(refusals) == [(2, "tag_too_long")]
+
+
+def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
+    """The rows that the open cell would have swallowed are read; the refusal names its line."""
+    good = "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(5_000))
+    rows, refusals = read(f'{HEADER}{good}"Bo,,,bo@example.com,,,\n{good}')
+    assert len(rows) == 10_000
+    assert rows[5_000].line == 5_003
+    assert reasons(refusals) == [(5_002, "broken_quotes")]
+    assert '"Bo,,,bo@example.com' in refusals[0].detail
+
+
+def test_a_quote_that_closes_rows_later_costs_its_row_only() -> None:
+    """Two quotation marks too many, lines apart, do not make one contact of those between."""
+    rows, refusals = read(
+        f'{HEADER}Ann,"Lee,,a@example.com,,,\nBo,,,b@example.com,,,\nCy,,,c@example.com,,,x"\n'
+        "Di,,,d@example.com,,,\n"
+    )
+    assert [row.line for row in rows] == [3, 4, 5]
+    assert reasons(refusals) == [(2, "broken_quotes")]
+
+
+def test_cells_of_several_lines() -> None:
+    """Quoted line breaks belong to their cell; a row's line is the one on which it begins."""
+    rows, refusals = read(
+        f'{HEADER}"Ann\r\nMarie",,"A\rB\nC",a@example.com,,,\r\n\r\n\n   \nBo,,,b@example.com,,,'
+    )
+    assert [(row.line, row.given_name, row.company) for row in rows] == [
+        (2, "Ann\r\nMarie", "A\rB\nC"),
+        (9, "Bo", None),
+    ]
+    assert refusals == []
+
+
+def test_empty_cells_beyond_the_header_are_no_matter() -> None:
+    """A spreadsheet's trailing delimiters cost nothing, in the header and in rows."""
+    rows, refusals = read(
+        "Email,Tags,,\na@example.com,x,,\nb@example.com,y\nc@example.com,z,,,,,\n"
+    )
+    assert [row.tags for row in rows] == [("x",), ("y",), ("z",)]
+    assert refusals == []
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "found"),
+    [
+        ("EMAIL", {}, ["a", None, None]),
+        ("  email 1 ,E-mail 2,EMAIL_ADDRESS_3", {}, ["a", "b", "c"]),
+        ("E-Mail Address 2;Surname;E-Mail", {}, ["c", "a", None]),
+        ('"Email";"Email 2"', {}, ["a", "b", None]),
+        ('"Notes, old";Email', {}, ["b", None, None]),
+        ("Email\tName|Nickname", {}, ["a", None, None]),
+        ("Work,Home", {"mapping": {"home": "email1", " WORK ": "email3"}}, ["b", None, "a"]),
+        ("Email,E-mail", {"mapping": {"Email": "email2"}}, ["b", "a", None]),
+        ("Email,E-mail", {"mapping": {"Email": "ignore"}}, ["b", None, None]),
+    ],
+)
+def test_headers(header: str, options, found) -> None:
+    """Headers are known without case, space and punctuation; a mapping goes before that."""
+    delimiter = next((d for d in "\t;|" if d in header), ",")
+    cells = delimiter.join(
+        f"{letter}@example.com" for letter in "abc"[: header.count(delimiter) + 1]
+    )
+    rows, refusals = read(f"{header}\n{cells}\n", **options)
+    assert refusals == []
+    assert addresses(rows[0]) == [letter and f"{letter}@example.com" for letter in found]
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "says"),
+    [
+        (b"", {}, "empty"),
+        (b"\xef\xbb\xbf", {}, "empty"),
+        (b"\n\r\n  \n", {}, "empty"),
+        (
+            b"Name,Phone\nAnn,1\n",
+            {},
+            '"Name", "Phone". Name the right one, for example --map "Name',
+        ),
+        (b"ann@example.com\nbo@example.com\n", {}, '"ann@example.com"'),
+        (b"Email,Name,name\n", {}, 'two columns of one name, "Name"'),
+        (b"Email,EMAIL \n", {}, "two columns of one name"),
+        (b"Email,E-mail\n", {}, 'Two columns mean email1: "Email", "E-mail"'),
+        (b"Email,Home\n", {"mapping": {"Home": "email1"}}, "Two columns mean email1"),
+        (b"Email\n", {"mapping": {"Work": "email2"}}, 'Its columns are "Email"'),
+        (b"Email\n", {"mapping": {"Email": "phone"}}, "unknown field"),
+        (b"Email\n", {"mapping": {"Email": "ignore"}}, "no column of email addresses"),
+        (b"Email\x00\n", {}, "NUL"),
+        (b"Email,Pr\xe9nom\n", {}, "--encoding cp1252"),
+        (b"Email\n", {"encoding": "utf-16"}, "not supported"),
+        (b"Email\n", {"encoding": "klingon"}, "not supported"),
+        (b"Email\n", {"encoding": "rot13"}, "not supported"),
+        (b"Email\n", {"encoding": "a\x00"}, "not supported"),
+        ("Email\n".encode("utf-16"), {}, "UTF-16"),
+        (b"PK\x03\x04....", {}, "spreadsheet"),
+        (b'Email,"Name\n' * 99, {}, "quotation mark"),
+        (b"Email" * MAX_LINE, {}, "no column of email addresses"),
+    ],
+)
+def test_a_file_that_is_no_import(data: bytes, options, says: str) -> None:
+    """A file that cannot be an import as a whole is refused before its rows, saying what to do."""
+    with pytest.raises(WrongInput, match="othing was stored") as refused:
+        read(data, **options)
+    assert says in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+def test_files_that_cannot_be_read(tmp_path) -> None:
+    """A folder and a file that is not there are named, not a traceback."""
+    for path in (tmp_path, tmp_path / "missing.csv", str(tmp_path / "nul\x00")):
+        with (
+            pytest.raises(WrongInput, match=r"cannot be read: .*Nothing was stored"),
+            open_contacts(path),
+        ):
+            pass
+
+
+def test_a_file_by_its_path(tmp_path) -> None:
+    """A path and an open file give the same, and the same digest."""
+    path = tmp_path / "people.csv"
+    path.write_text(HEADER + "A,,,a@example.com,,,\n")
+    with open_contacts(path) as by_path, open_contacts(io.BytesIO(path.read_bytes())) as by_stream:
+        assert list(by_path) == list(by_stream)
+        assert by_path.digest() == by_stream.digest()
+
+
+def test_a_disk_that_fails_refuses_the_file() -> None:
+    """An error in the middle of the file is told with how far reading came."""
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read(min(size, 80))
+
+    with (
+        pytest.raises(WrongInput, match=r"after 80 bytes: Input/output error\. Nothing was stored"),
+        open_contacts(Failing(HEADER.encode() * 9)) as contacts,
+    ):
+        list(contacts)
+
+
+class Endless(io.RawIOBase):
+    """A header, then the same bytes again and again, with something before and after."""
+
+    def __init__(self, first: bytes, block: bytes, last: bytes) -> None:
+        self._blocks = iter([HEADER.encode() + first, *[block] * 160, last])
+
+    def read(self, _size: int = -1) -> bytes:
+        return next(self._blocks, b"")
+
+
+NEXT = b"Ann,,,ann@example.com,,,\n"
+LINES = (b"x" * 999 + b"\n") * (BLOCK // 1000)
+
+
+@pytest.mark.parametrize(
+    ("first", "block", "last", "imported"),
+    [
+        (b"", b"x" * BLOCK, b"\n" + NEXT, 1),
+        (b"", b"x" * BLOCK, b"\r" + NEXT, 1),
+        (b"", b"x" * BLOCK, b"\r\n" + NEXT, 1),
+        (b"", b"x" * BLOCK, b"", 0),
+        (b"", b"," * BLOCK, b"\n" + NEXT, 1),
+        (b"", b'"' * (BLOCK - 1) + b"x", b"\n" + NEXT, 1),
+        (b'"', b"x" * BLOCK, b'\nx",,,bo@example.com,,,\n' + NEXT, 1),
+        (b'"', LINES, b'",,,bo@example.com,,,\n' + NEXT, 1),
+        (b'"', LINES.replace(b"\n", b'\n","'), b'"\n' + NEXT, 1),
+    ],
+    ids=["lf", "cr", "crlf", "no-end", "commas", "quotes", "open", "lines", "cells-of-lines"],
+)
+def test_a_row_without_end_takes_no_memory(
+    first: bytes, block: bytes, last: bytes, imported: int
+) -> None:
+    """Forty megabytes without the end of a row are one refusal; the next row is read."""
+    tracemalloc.start()
+    try:
+        with open_contacts(Endless(first, block, last)) as contacts:
+            found = list(contacts)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [type(item) for item in found] == [Refusal] + [StagedRow] * imported
+    assert reasons(found[:1]) == [(2, "cell_too_large")]
+    assert peak < 16_000_000
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_blocks_may_end_anywhere(cut: int) -> None:
+    """Where one read ends and the next begins makes no difference, within CRLF or a character."""
+    data = (HEADER.replace("\n", "\r\n") + 'Zoë,"a\r\nb",,a@example.com,,,\r\n' * 3).encode()
+
+    class Dripping(io.BytesIO):
+        def read(self, _size=-1):
+            return super().read(cut)
+
+    with open_contacts(Dripping(data)) as contacts:
+        assert list(contacts) == read(data)[0]
+
+
+def test_each_reason_has_a_meaning() -> None:
+    """Reports can explain every reason there is."""
+    assert set(REFUSAL_MEANINGS) == set(RefusalReason)
