@@ -7,9 +7,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from producers.imports import submit_import
-
 from db.pool import open_pool
+from producers.imports import submit_import
 from runtime import logs
 from runtime.settings import Settings
 

@@ -6,6 +6,7 @@ import asyncpg
 
 from db.queries import load
 from schemas.errors import LinksChanged
+from schemas.staging import CELL_REASONS
 
 _sql = load("arrivals")
 
@@ -62,6 +63,8 @@ async def refuse(
 
 
 async def refused_rows(connection: asyncpg.Connection, job_id: int) -> int:
-    """How many rows of the import were refused."""
-    count: int = await _sql.refused_rows(connection, job_id=job_id)
+    """How many rows of the import were refused, single cells not counted."""
+    count: int = await _sql.refused_rows(
+        connection, job_id=job_id, cell_reasons=sorted(CELL_REASONS)
+    )
     return count

@@ -90,6 +90,14 @@ async def fail(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
     return await _sql.fail_job(connection, job_id=job_id, error=error) is not None
 
 
+async def fail_hopeless(
+    connection: asyncpg.Connection, job_id: int, *, refused: int, error: str
+) -> bool:
+    """End the job as failed if `refused` contacts were refused at last and none was ever done."""
+    row = await _sql.fail_hopeless_job(connection, job_id=job_id, refused=refused, error=error)
+    return row is not None
+
+
 async def open_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> list[RungLane]:
     """Make or wake the job's lanes."""
     return [RungLane(*row) async for row in _sql.open_lanes(connection, job_id=job_id, lanes=lanes)]

@@ -19,6 +19,10 @@ log = logs.get()
 ATTEMPTS = 3
 """How often a chunk is tried before it is split."""
 
+HOPELESS = 100
+"""After so many contacts refused one by one, and nothing done, the job has failed as a whole:
+what is wrong is then not with the contacts."""
+
 MAX_ERROR_TEXT = 2000
 
 

@@ -17,7 +17,7 @@ from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.planner import plan
 from workers.queues import is_urgent
-from workers.setbacks import ATTEMPTS, Setbacks
+from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
 
 log = logs.get()
 
@@ -155,11 +155,21 @@ class _Slice(NamedTuple):
             refused = await setbacks.take(self.connection, failed.chunk, error)
             if refused:
                 self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0))
+                await self._give_up_if_hopeless(error)
             return True
         if done is None:
             return False
         self._log_chunk(done)
         return True
+
+    async def _give_up_if_hopeless(self, error: BaseException) -> None:
+        text = (
+            f"Nothing of this job can be done: {HOPELESS} contacts were tried one by one, and each"
+            f" failed, the last with: {describe(error)}. Nothing was changed. Mend the cause and"
+            " submit the job again."
+        )
+        if await progress.fail_hopeless(self.connection, self.job.id, refused=HOPELESS, error=text):
+            _log_failure(self.job, error)
 
     def _log_chunk(self, done: ChunkDone) -> None:
         counts: ChunkCounts = done.counts
@@ -214,10 +224,14 @@ class _Slice(NamedTuple):
 async def _fail(connection: asyncpg.Connection, job: JobToWork, error: BaseException) -> None:
     text = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
     if await progress.fail(connection, job.id, text):
-        log.error(
-            events.JOB_FAILED,
-            job=job.id,
-            account=job.account_id,
-            action=job.action,
-            error=type(error).__name__,
-        )
+        _log_failure(job, error)
+
+
+def _log_failure(job: JobToWork, error: BaseException) -> None:
+    log.error(
+        events.JOB_FAILED,
+        job=job.id,
+        account=job.account_id,
+        action=job.action,
+        error=type(error).__name__,
+    )

@@ -132,5 +132,6 @@ cross join lateral unnest(i.match_keys) with ordinality as a (match_key, field)
 where i.job_id = :job_id and i.contact_id = :contact_id and a.match_key is not null;
 
 -- name: refused_rows$
--- How many rows of an import were refused.
-select count(*) from import_rejections where job_id = :job_id;
+-- How many rows of an import were refused whole.
+select count(*) from import_rejections
+where job_id = :job_id and reason <> all(:cell_reasons::text[]);

@@ -52,6 +52,21 @@ set state = 'failed', finished_at = clock_timestamp(), error = :error
 where id = :job_id and state in ('planning', 'running')
 returning id;
 
+-- name: fail_hopeless_job^
+-- End a job of which nothing can be done: so many contacts were refused one by one, and no chunk
+-- was ever done.
+update jobs j
+set state = 'failed', finished_at = clock_timestamp(), error = :error, rejected = refused.pairs
+from (
+    select count(*) as contacts, coalesce(sum(rejected), 0) as pairs
+    from job_chunks where job_id = :job_id and state = 'done' and error is not null
+) refused
+where j.id = :job_id and j.state = 'running' and refused.contacts >= :refused::int
+  and not exists (
+      select from job_chunks d where d.job_id = :job_id and d.state = 'done' and d.error is null
+  )
+returning j.id;
+
 -- name: open_lanes
 -- Make the job's lanes, no more than it has chunks, or wake those it has; gives the hop that
 -- counts from now on.

@@ -163,10 +163,10 @@ _NOTES = {
 
 
 def _in_words(given: dict[str, Any]) -> str:
-    return ", ".join(
-        name if value is True else f"{name}: {_value(value)}" for name, value in given.items()
-    )
+    return ", ".join(_pair_in_words(name, value) for name, value in given.items())
 
 
-def _value(value: object) -> str:
-    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _pair_in_words(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name}: {' or '.join(map(str, value)) if isinstance(value, list) else value}"
