@@ -63,6 +63,16 @@ def test_the_make_targets_exist() -> None:
     assert {"demo", "test"} <= named <= set(targets)
 
 
+def test_the_picture_of_the_demo_is_of_this_demo() -> None:
+    """The chapters that the README shows are those of `sluice demo`."""
+    (picture,) = (block.text for block in BLOCKS if block.text.startswith("1. "))
+    shown = re.findall(r"^\d\. .+$", picture, re.MULTILINE)
+    demo = (ROOT / "producers" / "cli" / "demo.py").read_text()
+    assert len(shown) == 5
+    for chapter in shown:
+        assert f'"{chapter}"' in demo
+
+
 async def test_every_example_runs(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path, tmp_path: Path
 ) -> None:
