@@ -108,6 +108,14 @@ async def role_addresses(
     return AddressColumns(*row)
 
 
+async def read_addresses(
+    connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
+) -> AddressColumns:
+    """The addresses as they are, without a lock."""
+    row = await _sql.read_addresses(connection, account_id=account_id, address_ids=address_ids)
+    return AddressColumns(*row)
+
+
 async def lock_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
 ) -> AddressColumns:
@@ -170,11 +178,15 @@ async def change_addresses(
     job_id: int,
     decided_at: datetime,
     changes: Mapping[int, tuple[Any, Any, int | None]],
-) -> None:
+    locked: bool,
+) -> bool:
     """Give the addresses their new status: id to (from_status, to_status, source address).
 
-    Nearly all changes of a chunk are alike, and a list of ids is all that has to be sent for them.
+    Where they are not `locked`, one that somebody has changed since `decided_at` is left alone;
+    then this is False, and the transaction is to be rolled back. Nearly all changes of a chunk
+    are alike, and a list of ids is all that has to be sent for them.
     """
+    changed = 0
     common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
     alike: dict[tuple[Any, Any, int | None], list[int]] = {}
     for id_, change in changes.items():
@@ -182,13 +194,15 @@ async def change_addresses(
     spread: list[tuple[int, Any, Any, int]] = []
     for (from_status, to_status, source), ids in alike.items():
         if source is None:
-            await _sql.change_alike(
+            tag = await _sql.change_alike(
                 connection,
+                if_unchanged=not locked,
                 from_status=from_status,
                 to_status=to_status,
                 address_ids=ids,
                 **common,
             )
+            changed += int(tag.rpartition(" ")[2])
         else:
             spread += [(id_, from_status, to_status, source) for id_ in ids]
     if spread:
@@ -201,6 +215,7 @@ async def change_addresses(
             source_ids=sources,
             **common,
         )
+    return changed + len(spread) == len(changes)
 
 
 async def write_results(

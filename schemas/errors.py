@@ -74,8 +74,8 @@ class ForbiddenTransition(SluiceError):
     """An action decided what no action may: to make an opted-out address marketable."""
 
 
-class RoleChanges(SluiceError):
-    """A chunk wants to change a role address that it had not locked; do it again, with locks."""
+class NotLocked(SluiceError):
+    """A chunk needs a lock that it did not take at first; do it again, with all locks."""
 
 
 class LinksChanged(SluiceError):

@@ -23,8 +23,7 @@ _OWN_RIGHT = frozenset(OWN_RIGHT)
 class Gathered(NamedTuple):
     """The facts, when they were true, and the addresses that the chunk brought in.
 
-    `unlocked` are the role addresses that were read without a lock; whoever wants to change one
-    has to begin again and lock them.
+    `unlocked` are the addresses that were read without a lock.
     """
 
     facts: ChunkFacts
@@ -41,14 +40,19 @@ async def gather(
     params: Any,
     chunk: ClaimedChunk,
     shared_address_limit: int,
-    lock_roles: bool,
+    lock_all: bool,
 ) -> Gathered:
-    """Lock and read everything that the chunk touches; role addresses only if `lock_roles`.
+    """Read everything that the decisions depend on, under locks where they are needed.
+
+    With `lock_all` every address is locked. Otherwise only what a spread may start from or reach
+    is, since nobody may come to hold such an address unseen; role addresses never need it, because
+    whoever comes to hold one is not reached. An action that does not spread needs no locks: that
+    an address is still as it was read is checked when it is changed.
 
     Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
     for its locks; the transaction is then to be rolled back and begun again.
     """
-    reader = _Reader(connection, job, action, params, shared_address_limit, lock_roles)
+    reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
     return await reader.gather(chunk)
 
 
@@ -58,7 +62,7 @@ class _Reader(NamedTuple):
     action: BulkAction
     params: Any
     limit: int
-    lock_roles: bool
+    lock_all: bool
 
     async def gather(self, chunk: ClaimedChunk) -> Gathered:
         new = await self._arrive(chunk)
@@ -67,19 +71,12 @@ class _Reader(NamedTuple):
         )
         selected = frozenset(self.job.fields)
         direct = {link[2] for link in links if link[1] in selected}
-        to_lock = {link[2] for link in links} if self.action.may_spread else direct
+        wanted = {link[2] for link in links} if self.action.may_spread else direct
         neighbours: dict[int, list[Link]] = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours(direct)
-            to_lock = to_lock.union(link[2] for around in neighbours.values() for link in around)
-        addresses = await self._roles(to_lock)
-        unlocked = frozenset(addresses).difference(new)
-        locked = await chunks.lock_addresses(
-            self.connection, self.job.account_id, sorted(to_lock.difference(unlocked))
-        )
-        addresses.update(_by_id(locked))
-        for id_ in new:
-            addresses[id_] = (None, *addresses[id_][1:])
+            wanted = wanted.union(link[2] for around in neighbours.values() for link in around)
+        addresses, unlocked, decided_at = await self._addresses(wanted, new)
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(direct, addresses)
         facts = ChunkFacts(
@@ -93,17 +90,30 @@ class _Reader(NamedTuple):
             neighbours=neighbours,
             decided_before=await self._decided_before(direct, addresses),
         )
-        return Gathered(facts, locked.decided_at, new, unlocked)
+        return Gathered(facts, decided_at, new, unlocked)
 
-    async def _roles(self, address_ids: set[int]) -> dict[int, Address]:
-        """The role addresses, which are not to be locked."""
-        if self.lock_roles:
-            return {}
-        return _by_id(
-            await chunks.role_addresses(
-                self.connection, self.job.account_id, sorted(address_ids), self.limit
+    async def _addresses(
+        self, wanted: set[int], new: frozenset[int]
+    ) -> tuple[dict[int, Address], frozenset[int], datetime]:
+        """The addresses, which of them are not locked, and when all that was true."""
+        account_id = self.job.account_id
+        if not self.action.may_spread and not self.lock_all:
+            read = await chunks.read_addresses(self.connection, account_id, sorted(wanted))
+            return _by_id(read), frozenset(read.ids), read.decided_at
+        addresses: dict[int, Address] = {}
+        if not self.lock_all:
+            roles = await chunks.role_addresses(
+                self.connection, account_id, sorted(wanted), self.limit
             )
+            addresses = _by_id(roles)
+        unlocked = frozenset(addresses).difference(new)
+        locked = await chunks.lock_addresses(
+            self.connection, account_id, sorted(wanted.difference(unlocked))
         )
+        addresses.update(_by_id(locked))
+        for id_ in new:
+            addresses[id_] = (None, *addresses[id_][1:])
+        return addresses, unlocked, locked.decided_at
 
     async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
         if not self.action.brings_contacts:

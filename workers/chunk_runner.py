@@ -12,7 +12,7 @@ from actions.chunk_decisions import ChunkDecisions, decide_chunk
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobToWork
-from schemas.errors import LinksChanged, RoleChanges, SluiceError
+from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
 from workers.chunk_facts import Gathered, gather
 from workers.setbacks import ATTEMPTS
@@ -54,7 +54,7 @@ class ChunkRunner(NamedTuple):
         Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
         the connection fails: whether the commit was done is then to be seen in the chunk's row.
         """
-        lock_roles = False
+        lock_all = False
         while True:
             try:
                 async with connection.transaction():
@@ -62,14 +62,14 @@ class ChunkRunner(NamedTuple):
                     chunk = await chunks.claim(connection, self.job.id)
                     if chunk is None:
                         return None
-                    return await self._run(connection, chunk, lock_roles=lock_roles)
-            except RoleChanges:
-                lock_roles = True
+                    return await self._run(connection, chunk, lock_all=lock_all)
+            except NotLocked:
+                lock_all = True
             except LinksChanged:
                 continue
 
     async def _run(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_roles: bool
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
     ) -> ChunkDone:
         began = time.perf_counter()
         try:
@@ -84,11 +84,9 @@ class ChunkRunner(NamedTuple):
                 params=self.params,
                 chunk=chunk,
                 shared_address_limit=self.shared_address_limit,
-                lock_roles=lock_roles,
+                lock_all=lock_all,
             )
             decided = decide_chunk(self.action, self.params, gathered.facts)
-            if not gathered.unlocked.isdisjoint(decided.changes):
-                raise RoleChanges("a role address changes, and was read without a lock")
             counts = count(chunk, len(self.job.fields), decided)
             await self._write(connection, chunk, gathered, decided)
             duration_ms = round((time.perf_counter() - began) * 1000)
@@ -101,7 +99,7 @@ class ChunkRunner(NamedTuple):
                 worker=self.worker,
                 duration_ms=duration_ms,
             )
-        except (LinksChanged, RoleChanges):
+        except (LinksChanged, NotLocked):
             raise
         except Exception as error:
             raise ChunkFailed(chunk) from error
@@ -114,7 +112,10 @@ class ChunkRunner(NamedTuple):
         gathered: Gathered,
         decided: ChunkDecisions,
     ) -> None:
-        await chunks.change_addresses(
+        unlocked = not gathered.unlocked.isdisjoint(decided.changes)
+        if unlocked and self.action.may_spread:
+            raise NotLocked("a role address changes, and was read without a lock")
+        as_read = await chunks.change_addresses(
             connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
@@ -125,7 +126,10 @@ class ChunkRunner(NamedTuple):
                 # A new address was stored with its first status.
                 if id_ not in gathered.new or change.propagated_from is not None
             },
+            locked=not unlocked,
         )
+        if not as_read:
+            raise NotLocked("an address was changed by someone else since it was read")
         await chunks.write_results(
             connection,
             job_id=self.job.id,

@@ -72,6 +72,18 @@ where account_id = :account_id
   and holders > 1
   and holders > :shared_address_limit;
 
+-- name: read_addresses^
+-- The addresses as they are, without a lock; whoever changes one checks that it is still so.
+select
+    coalesce(array_agg(id), '{}') as ids,
+    coalesce(array_agg(status), '{}') as statuses,
+    coalesce(array_agg(propagated_from), '{}') as sources,
+    coalesce(array_agg(status_job_id), '{}') as job_ids,
+    coalesce(array_agg(holders), '{}') as holders,
+    clock_timestamp() as decided_at
+from email_addresses
+where account_id = :account_id and id = any(:address_ids::bigint[]);
+
 -- name: lock_addresses^
 -- Lock the addresses in id order, the one order that all transactions use, and tell what they
 -- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
@@ -125,14 +137,18 @@ where address_id = any(:address_ids::bigint[]) and job_id = :job_id and cause = 
 order by address_id, (outcome = 'applied') desc;
 
 -- name: change_alike!
--- Give addresses that all come from one status another one, in their own right.
+-- Give addresses that all come from one status another one, in their own right; with `if_unchanged`
+-- only those that nobody has changed since they were read.
 update email_addresses
 set status = :to_status,
     previous_status = :from_status,
     propagated_from = null,
     status_job_id = :job_id,
     status_changed_at = :decided_at
-where account_id = :account_id and id = any(:address_ids::bigint[]);
+where account_id = :account_id
+  and id = any(:address_ids::bigint[])
+  and (not :if_unchanged::boolean
+       or (status = :from_status and status_changed_at < :decided_at));
 
 -- name: change_each!
 -- Give each address a status of its own, and say from which address it spread.
