@@ -13,7 +13,15 @@ from actions.bulk_action import BulkAction, Spread
 from schemas.decisions import Decision, Known
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
-from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT_RANK, OWN_RIGHT_RANK, Status, rank_of
+from schemas.statuses import (
+    FACTS,
+    MARKETABLE,
+    OPTED_OUT,
+    OPTED_OUT_RANK,
+    OWN_RIGHT_RANK,
+    Status,
+    rank_of,
+)
 
 Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """What the locks show of an address: status (None for one that the chunk brings in), the address
@@ -71,6 +79,15 @@ class ChunkDecisions:
 
 
 _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
+
+
+_SPREAD_RANKS = {
+    status: facts.spread_rank for status, facts in FACTS.items() if facts.spread_rank is not None
+}
+_RANKS = {(status, False): facts.rank for status, facts in FACTS.items()} | {
+    (status, True): rank for status, rank in _SPREAD_RANKS.items()
+}
+"""How strongly an address is suppressed, by its status and whether that came by spreading."""
 
 
 def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
@@ -185,6 +202,9 @@ def _spread(
     The strongest goes first, so that an address is reached once; one hop only, since what is
     reached is not opted out in its own right.
     """
+    within_reach = _within_reach(action, params, facts, decided)
+    if not within_reach:
+        return
     contacts_of = _contacts_by_source(facts, direct, decided)
     by_strength: dict[Status, list[int]] = {}
     for source_id in contacts_of:
@@ -195,13 +215,38 @@ def _spread(
         if (spread := action.spread(status, params)) is not None
     ]
     spreads.sort(key=lambda pair: -rank_of(pair[0].to_status, spread=True))
-    links_of = _links_by_contact(facts)
+    links_of = _links_by_contact(facts, within_reach)
     for spread, sources in spreads:
         for source_id in sorted(sources):
             targets = _targets(spread, source_id, facts, contacts_of[source_id], links_of)
             for target in targets:
-                if target[2] != source_id:
+                if target[2] != source_id and target[2] in within_reach:
                     _reach(target, source_id, spread.to_status, facts, decided)
+
+
+def _within_reach(
+    action: BulkAction, params: Any, facts: ChunkFacts, decided: ChunkDecisions
+) -> set[int]:
+    """The addresses that some spread of the action could change, as they are now.
+
+    There are none where all that stands beside the selected addresses is selected too, and so is
+    opted out in its own right. Suppression only climbs, so none come to be during the spread.
+    """
+    spreads = (action.spread(status, params) for status in OPTED_OUT)
+    strongest = max((_SPREAD_RANKS[each.to_status] for each in spreads if each), default=-1)
+    lower = {key for key, rank in _RANKS.items() if rank < strongest}
+    changes = decided.changes
+    reach = {
+        id_
+        for id_, (status, source, _, _) in facts.addresses.items()
+        if id_ not in changes and (status, source is not None) in lower
+    }
+    reach.update(
+        id_
+        for id_, (_, to_status, source) in changes.items()
+        if (to_status, source is not None) in lower
+    )
+    return reach
 
 
 def _contacts_by_source(
@@ -226,10 +271,11 @@ def _contacts_by_source(
     return contacts_of
 
 
-def _links_by_contact(facts: ChunkFacts) -> dict[int, list[Link]]:
+def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, list[Link]]:
     links_of: dict[int, list[Link]] = {}
     for link in facts.links:
-        links_of.setdefault(link[0], []).append(link)
+        if link[2] in address_ids:
+            links_of.setdefault(link[0], []).append(link)
     return links_of
 
 
@@ -256,7 +302,7 @@ def _targets(
         return ()
     if not is_role and spread.beyond_chunk and holders > 1:
         return facts.neighbours.get(source_id, ())
-    return (link for contact_id in contacts for link in links_of[contact_id])
+    return (link for contact_id in contacts for link in links_of.get(contact_id, ()))
 
 
 def _reach(
@@ -264,7 +310,7 @@ def _reach(
 ) -> None:
     contact_id, field_no, address_id = target
     status, came_by_spreading = _present(address_id, facts, decided)
-    if rank_of(to_status, spread=True) <= rank_of(Status(status), spread=came_by_spreading):
+    if _SPREAD_RANKS[to_status] <= _RANKS[status, came_by_spreading]:
         return
     decided.changes[address_id] = Change(status, to_status, source_id)
     decided.rows.append(

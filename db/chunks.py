@@ -7,23 +7,9 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from db.result_rows import RESULT_COLUMNS, packed
 
 _sql = load("chunks")
-
-RESULT_COLUMNS = (
-    "job_id",
-    "chunk_no",
-    "decided_at",
-    "contact_id",
-    "field",
-    "address_id",
-    "outcome",
-    "reason",
-    "from_status",
-    "to_status",
-    "cause",
-    "source_address_id",
-)
 
 
 class ClaimedChunk(NamedTuple):
@@ -227,9 +213,11 @@ async def write_results(
 ) -> None:
     """Append result rows (the columns from `contact_id` on) by COPY."""
     if rows:
-        common = (job_id, chunk_no, decided_at)
-        await connection.copy_records_to_table(
-            "results", records=map(common.__add__, rows), columns=RESULT_COLUMNS
+        await connection.copy_to_table(
+            "results",
+            source=packed(job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, rows=rows),
+            columns=RESULT_COLUMNS,
+            format="binary",
         )
 
 
