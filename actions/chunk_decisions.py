@@ -15,7 +15,6 @@ from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import (
     FACTS,
-    MARKETABLE,
     OPTED_OUT,
     OPTED_OUT_RANK,
     OWN_RIGHT_RANK,
@@ -179,13 +178,14 @@ def _ask(action: BulkAction, params: Any, known: Known) -> Decision:
     decision = action.decide(known, params)
     if (
         known.status is not None
-        and decision.to_status in MARKETABLE
+        and decision.to_status is not None
+        and decision.to_status not in OPTED_OUT
         and rank_of(Status(known.status), spread=known.spread) >= OPTED_OUT_RANK
     ):
         raise ForbiddenTransition(
-            f"The action {action.name} would make an address marketable that is {known.status};"
-            " no bulk action may reopen an opt-out. Nothing of this chunk was changed."
-            " Mend the action's decide()."
+            f"The action {action.name} would make an address {decision.to_status} that is"
+            f" {known.status}; no bulk action may reopen an opt-out. Nothing of this chunk was"
+            " changed. Mend the action's decide()."
         )
     return decision
 
@@ -203,9 +203,32 @@ def _spread(
     reached is not opted out in its own right.
     """
     within_reach = _within_reach(action, params, facts, decided)
-    if not within_reach:
-        return
-    contacts_of = _contacts_by_source(facts, direct, decided)
+    if within_reach:
+        contacts_of = _contacts_by_source(facts, direct, decided)
+        _spread_from(contacts_of, within_reach, action, params, facts, decided)
+
+
+def spread_after_all(
+    action: BulkAction, params: Any, facts: ChunkFacts, contacts_of: Mapping[int, Sequence[int]]
+) -> ChunkDecisions:
+    """Let the opt-outs of some addresses reach the other addresses of the given contacts.
+
+    For the end of an import, when an address turns out to be no role address.
+    """
+    decided = ChunkDecisions()
+    within_reach = _within_reach(action, params, facts, decided)
+    _spread_from(contacts_of, within_reach, action, params, facts, decided)
+    return decided
+
+
+def _spread_from(  # noqa: PLR0917
+    contacts_of: Mapping[int, Sequence[int]],
+    within_reach: set[int],
+    action: BulkAction,
+    params: Any,
+    facts: ChunkFacts,
+    decided: ChunkDecisions,
+) -> None:
     by_strength: dict[Status, list[int]] = {}
     for source_id in contacts_of:
         by_strength.setdefault(_present(source_id, facts, decided)[0], []).append(source_id)

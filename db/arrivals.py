@@ -28,14 +28,11 @@ async def arrive(
     """
     rows = {"job_id": job_id, "contact_ids": contact_ids}
     await _sql.make_contacts(connection, account_id=account_id, **rows)
-    repeats = [tuple(row) async for row in _sql.count_repeats(connection, **rows)]
     made = await _sql.make_links(
         connection,
         account_id=account_id,
         status=first_status,
         shared_address_limit=shared_address_limit,
-        counted_keys=[key for key, _ in repeats],
-        counted_contacts=[contacts for _, contacts in repeats],
         **rows,
     )
     if made["unlinked"]:
@@ -43,6 +40,47 @@ async def arrive(
     await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows)
     await _sql.drop_rows(connection, **rows)
     return frozenset(made["new"])
+
+
+async def holders_by_the_end(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
+) -> dict[int, int]:
+    """How many contacts will hold the addresses when the whole import is done."""
+    rows = _sql.holders_by_the_end(
+        connection, account_id=account_id, job_id=job_id, address_ids=address_ids
+    )
+    return {row[0]: row[1] async for row in rows}
+
+
+async def count_role_holders(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
+) -> None:
+    """Count who holds the role addresses that the import brought."""
+    await _sql.count_role_holders(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        shared_address_limit=shared_address_limit,
+    )
+
+
+async def links_beside_spared(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    own_right_statuses: Sequence[str],
+    shared_address_limit: int,
+) -> list[tuple[int, int, int, int]]:
+    """(contact, field, address, source): whom an opt-out has to reach after all."""
+    rows = _sql.links_beside_spared(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        own_right_statuses=own_right_statuses,
+        shared_address_limit=shared_address_limit,
+    )
+    return [tuple(row) async for row in rows]
 
 
 async def make_tags(

@@ -47,15 +47,21 @@ async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
     await _sql.hold_job(connection, job_id=job_id)
 
 
+async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
+    """Wait for the chunks at work, and let none start until the transaction ends."""
+    await _sql.keep_chunks_out(connection, job_id=job_id)
+
+
 async def claim(connection: asyncpg.Connection, job_id: int) -> ClaimedChunk | None:
     """The next free chunk of a running job, held until the transaction ends."""
     row = await _sql.claim_chunk(connection, job_id=job_id)
     return ClaimedChunk(*row) if row else None
 
 
-async def count_attempt(connection: asyncpg.Connection, job_id: int) -> None:
-    """Count an attempt at the next free chunk before it is made."""
-    await _sql.count_attempt(connection, job_id=job_id)
+async def count_attempt(connection: asyncpg.Connection, job_id: int) -> int | None:
+    """Count an attempt at the next free chunk before it is made; gives the chunk's number."""
+    chunk_no: int | None = await _sql.count_attempt(connection, job_id=job_id)
+    return chunk_no
 
 
 async def links_of_contacts(
@@ -273,6 +279,13 @@ async def finish(
         error=error,
         **counts._asdict(),
     )
+
+
+async def add_done(
+    connection: asyncpg.Connection, job_id: int, chunk_no: int, *, propagated: int
+) -> None:
+    """A chunk for what was propagated beside the planned ones."""
+    await _sql.add_done_chunk(connection, job_id=job_id, chunk_no=chunk_no, propagated=propagated)
 
 
 async def lock_failed(

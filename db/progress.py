@@ -76,6 +76,11 @@ async def refresh_counts(connection: asyncpg.Connection, job_id: int) -> None:
     await _sql.refresh_counts(connection, job_id=job_id)
 
 
+async def pending(connection: asyncpg.Connection, job_id: int) -> bool:
+    """Whether the job cannot be completed yet, or not at all."""
+    return bool(await _sql.pending(connection, job_id=job_id))
+
+
 async def complete(connection: asyncpg.Connection, job_id: int) -> JobTotals | None:
     """End the job if nothing is left to do.
 
@@ -98,9 +103,14 @@ async def fail_hopeless(
     return row is not None
 
 
-async def open_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> list[RungLane]:
-    """Make or wake the job's lanes."""
-    return [RungLane(*row) async for row in _sql.open_lanes(connection, job_id=job_id, lanes=lanes)]
+async def make_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> None:
+    """Make the job's lanes, at most `lanes`, at rest."""
+    await _sql.make_lanes(connection, job_id=job_id, lanes=lanes)
+
+
+async def wake_lanes(connection: asyncpg.Connection, job_id: int) -> list[RungLane]:
+    """The lanes that rested, to be rung now."""
+    return [RungLane(*row) async for row in _sql.wake_lanes(connection, job_id=job_id)]
 
 
 async def take_lane(

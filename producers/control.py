@@ -11,8 +11,9 @@ from db import jobs
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import NotFound, SluiceError, StateConflict
-from schemas.outcomes import STATE_CHANGES, JobState
+from schemas.outcomes import ENDED, STATE_CHANGES, JobState
 from workers.doorbell import announce_job
+from workers.settling import settle
 
 log = logs.get()
 
@@ -41,8 +42,7 @@ async def pause(
     Raises NotFound, StateConflict for a job that has ended, and SluiceError when a chunk is still
     at work after `LOCK_WAIT_SECONDS`.
     """
-    del settings
-    return await _change(pool, account_id, job_id, JobState.PAUSED)
+    return await _change(pool, settings, account_id, job_id, JobState.PAUSED)
 
 
 async def resume(
@@ -52,7 +52,7 @@ async def resume(
 
     A job that is at work already is left so. Raises as `pause` does.
     """
-    state = await _change(pool, account_id, job_id, JobState.RUNNING)
+    state = await _change(pool, settings, account_id, job_id, JobState.RUNNING)
     job = await _job(pool, account_id, job_id)
     await announce_job(settings, job_id=job_id, action=job.action)
     return state
@@ -65,17 +65,23 @@ async def cancel(
 
     Cancelling a cancelled job changes nothing. Raises as `pause` does.
     """
-    del settings
-    return await _change(pool, account_id, job_id, JobState.CANCELLED)
+    return await _change(pool, settings, account_id, job_id, JobState.CANCELLED)
 
 
 async def _change(
-    pool: asyncpg.Pool, account_id: int | None, job_id: int, wanted: JobState
+    pool: asyncpg.Pool,
+    settings: Settings,
+    account_id: int | None,
+    job_id: int,
+    wanted: JobState,
 ) -> JobState:
     job = await _job(pool, account_id, job_id)
     try:
         async with pool.acquire() as connection, connection.transaction():
             await jobs.lock_out_chunks(connection, job_id, wait_seconds=LOCK_WAIT_SECONDS)
+            if wanted is JobState.CANCELLED and job.state not in ENDED:
+                limit = settings.shared_address_limit
+                await settle(connection, job, shared_address_limit=limit)
             changed = await _set_state(connection, job_id, wanted)
             state = changed or await _already_there(connection, job_id, wanted)
     except asyncpg.LockNotAvailableError:

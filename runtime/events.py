@@ -52,7 +52,7 @@ _JOB = {
     "action": "the bulk action's name",
 }
 _WORKER = {"worker": "which process: its dyno or host, and its process id"}
-_CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 0 on"}
+_CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 1 on"}
 _ERROR = {"error": "the kind of error"}
 
 JOB_SUBMITTED = _event(
@@ -109,7 +109,8 @@ JOB_COMPLETED = _event(
 )
 JOB_FAILED = _event(
     "job.failed",
-    "A job ended because its selection could not be frozen or its counts did not add up.",
+    "A job ended because its selection could not be frozen, nothing of it could be done, or its"
+    " counts did not add up.",
     **_JOB,
     **_ERROR,
 )
@@ -129,7 +130,7 @@ CHUNK_PROCESSED = _event(
     "chunk.processed",
     "A chunk was committed: the canonical line of the work.",
     **_JOB,
-    chunk="the chunk's number within the job, from 0 on",
+    chunk="the chunk's number within the job, from 1 on",
     **_COUNTS,
     rejected="how many pairs were refused, by reason",
     duration_ms="how long its transaction took, in milliseconds",

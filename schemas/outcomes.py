@@ -82,7 +82,8 @@ STATE_CHANGES: dict[tuple[JobState, JobState], str] = {
     (JobState.RUNNING, JobState.PAUSED): "someone paused it",
     (JobState.RUNNING, JobState.COMPLETED): "no chunk was left and the counts added up",
     (JobState.RUNNING, JobState.CANCELLED): "someone cancelled it",
-    (JobState.RUNNING, JobState.FAILED): "no chunk was left and the counts did not add up",
+    (JobState.RUNNING, JobState.FAILED): "nothing of it could be done, contact by contact, or no"
+    " chunk was left and the counts did not add up",
     (JobState.PAUSED, JobState.RUNNING): "someone resumed it",
     (JobState.PAUSED, JobState.PLANNING): "someone resumed it before its selection was frozen",
     (JobState.PAUSED, JobState.CANCELLED): "someone cancelled it",

@@ -98,6 +98,7 @@ class Story:
         assert await counts_of(self.pool, job_id) == expected
         assert after == self.model.statuses
         assert all(RANK[after[address][0]] >= 5 for address in was_out)
+        assert await self._miscounted() == []
         await self._check_ledger(job_id, before, after)
 
     async def _import(self, rows, *, permission) -> tuple[int, Counter]:
@@ -128,6 +129,15 @@ class Story:
                 address,
                 status,
             )
+
+    async def _miscounted(self) -> list[asyncpg.Record]:
+        """Addresses whose count of holders is not that of the contacts who hold them."""
+        return await self.pool.fetch(
+            "select a.match_key, a.holders from email_addresses a where a.account_id = $1 and"
+            " a.holders <> (select count(distinct e.contact_id) from contact_emails e"
+            " where e.address_id = a.id)",
+            self.account_id,
+        )
 
     async def _check_ledger(self, job_id: int, before, after) -> None:
         """Promise 6: applied rows lead unbroken from what each address was to what it is."""

@@ -79,6 +79,8 @@ class _Reader(NamedTuple):
         addresses, unlocked, decided_at = await self._addresses(wanted, new)
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(direct, addresses)
+        if self.action.brings_contacts:
+            addresses |= await self._as_by_the_end(direct, addresses)
         facts = ChunkFacts(
             job_id=self.job.id,
             fields=selected,
@@ -99,18 +101,18 @@ class _Reader(NamedTuple):
         account_id = self.job.account_id
         if not self.action.may_spread and not self.lock_all:
             read = await chunks.read_addresses(self.connection, account_id, sorted(wanted))
-            return _by_id(read), frozenset(read.ids), read.decided_at
+            return by_id(read), frozenset(read.ids), read.decided_at
         addresses: dict[int, Address] = {}
         if not self.lock_all:
             roles = await chunks.role_addresses(
                 self.connection, account_id, sorted(wanted), self.limit
             )
-            addresses = _by_id(roles)
+            addresses = by_id(roles)
         unlocked = frozenset(addresses).difference(new)
         locked = await chunks.lock_addresses(
             self.connection, account_id, sorted(wanted.difference(unlocked))
         )
-        addresses.update(_by_id(locked))
+        addresses.update(by_id(locked))
         for id_ in new:
             addresses[id_] = (None, *addresses[id_][1:])
         return addresses, unlocked, locked.decided_at
@@ -157,6 +159,28 @@ class _Reader(NamedTuple):
             if any(link[2] not in addresses for link in around):
                 raise LinksChanged("contacts were linked to an address of the chunk meanwhile")
         return neighbours
+
+    async def _as_by_the_end(
+        self, direct: set[int], addresses: dict[int, Address]
+    ) -> dict[int, Address]:
+        """The opted-out addresses with the holders they will have when the import is done, so that
+        it does not matter which of its chunks come first.
+        """
+        opted_out = [
+            id_ for id_ in direct if addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None
+        ]
+        if not opted_out:
+            return {}
+        by_the_end = await arrivals.holders_by_the_end(
+            self.connection,
+            account_id=self.job.account_id,
+            job_id=self.job.id,
+            address_ids=opted_out,
+        )
+        return {
+            id_: (*addresses[id_][:3], max(addresses[id_][3], holders))
+            for id_, holders in by_the_end.items()
+        }
 
     async def _missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
         without_address = set(chunk.contact_ids).difference(link[0] for link in links)
@@ -267,6 +291,7 @@ def _beside(links: list[Link], spreading: set[int]) -> set[int]:
     }
 
 
-def _by_id(read: AddressColumns) -> dict[int, Any]:
+def by_id(read: AddressColumns) -> dict[int, Any]:
+    """Addresses as the decisions want them."""
     columns = zip(read.statuses, read.sources, read.job_ids, read.holders, strict=True)
     return dict(zip(read.ids, columns, strict=True))

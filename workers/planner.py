@@ -26,7 +26,7 @@ async def plan(
             frozen = await planning.close(connection, job.id)
             if frozen is None:
                 raise _CancelledMeanwhile
-            await progress.open_lanes(connection, job.id, lanes)
+            await progress.make_lanes(connection, job.id, lanes)
     except _CancelledMeanwhile:
         return None
     log.info(

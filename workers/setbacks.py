@@ -35,16 +35,24 @@ class Setbacks(NamedTuple):
     retry_seconds: float
 
     async def take(
-        self, connection: asyncpg.Connection, failed: ClaimedChunk, error: BaseException
+        self,
+        connection: asyncpg.Connection,
+        failed: ClaimedChunk,
+        error: BaseException,
+        *,
+        counted: bool,
     ) -> ChunkCounts | None:
-        """Postpone, split or refuse; gives the counts when a contact was refused at last."""
+        """Postpone, split or refuse; gives the counts when a contact was refused at last.
+
+        `counted` says that the attempt was counted before it was made.
+        """
         text = describe(error)
         async with connection.transaction():
             await chunks.hold_job(connection, self.job.id)
             chunk = await chunks.lock_failed(connection, self.job.id, failed.chunk_no)
             if chunk is None:
                 return None
-            attempts = max(failed.attempts + 1, chunk.attempts)
+            attempts = max(failed.attempts + (not counted), chunk.attempts)
             log.warning(
                 events.CHUNK_FAILED,
                 job=self.job.id,

@@ -18,6 +18,7 @@ from workers.context import WorkerContext
 from workers.planner import plan
 from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
+from workers.settling import settle_and_complete
 
 log = logs.get()
 
@@ -32,11 +33,11 @@ async def start(context: WorkerContext, job_id: int) -> None:
         job = await progress.job_to_work(connection, job_id)
         if job is None or not _understood(job) or not await _plan(context, connection, job):
             return
-        lanes = await progress.open_lanes(connection, job_id, context.settings.job_lanes)
-    first, *others = lanes
-    for lane in others:
+        lanes = await progress.wake_lanes(connection, job_id)
+    for lane in lanes[1:]:
         await context.doorbell.ring_lane(job_id, lane.lane, lane.hop, urgent=is_urgent(job.action))
-    await advance(context, job_id, first.lane, first.hop)
+    for lane in lanes[:1]:
+        await advance(context, job_id, lane.lane, lane.hop)
 
 
 async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: JobToWork) -> bool:
@@ -109,9 +110,10 @@ class _Slice(NamedTuple):
         ends = time.monotonic() + self.context.settings.slice_seconds
         more = True
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
+            counted = None
             if careful:
-                await chunks.count_attempt(self.connection, self.job.id)
-            more = await self._work(runner)
+                counted = await chunks.count_attempt(self.connection, self.job.id)
+            more = await self._work(runner, counted)
         if more:
             await progress.refresh_counts(self.connection, self.job.id)
         else:
@@ -128,8 +130,8 @@ class _Slice(NamedTuple):
             worker=self.context.name,
         )
 
-    async def _work(self, runner: ChunkRunner) -> bool:
-        """Work one chunk; whether there was one."""
+    async def _work(self, runner: ChunkRunner, counted: int | None) -> bool:
+        """Work one chunk; whether there was one. The attempt at chunk `counted` is counted."""
         try:
             done = await runner.run_next(self.connection)
         except ChunkFailed as failed:
@@ -152,14 +154,19 @@ class _Slice(NamedTuple):
                 self.context.name,
                 self.context.settings.retry_seconds,
             )
-            refused = await setbacks.take(self.connection, failed.chunk, error)
+            refused = await setbacks.take(
+                self.connection,
+                failed.chunk,
+                error,
+                counted=failed.chunk.chunk_no == counted,
+            )
             if refused:
-                self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0))
+                self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0), ATTEMPTS)
                 await self._give_up_if_hopeless(error)
             return True
         if done is None:
             return False
-        self._log_chunk(done)
+        self._log_chunk(done, done.attempts + (done.chunk_no != counted))
         return True
 
     async def _give_up_if_hopeless(self, error: BaseException) -> None:
@@ -168,10 +175,15 @@ class _Slice(NamedTuple):
             f" failed, the last with: {describe(error)}. Nothing was changed. Mend the cause and"
             " submit the job again."
         )
-        if await progress.fail_hopeless(self.connection, self.job.id, refused=HOPELESS, error=text):
+        async with self.connection.transaction():
+            await chunks.keep_chunks_out(self.connection, self.job.id)
+            failed = await progress.fail_hopeless(
+                self.connection, self.job.id, refused=HOPELESS, error=text
+            )
+        if failed:
             _log_failure(self.job, error)
 
-    def _log_chunk(self, done: ChunkDone) -> None:
+    def _log_chunk(self, done: ChunkDone, attempt: int) -> None:
         counts: ChunkCounts = done.counts
         log.info(
             events.CHUNK_PROCESSED,
@@ -189,14 +201,18 @@ class _Slice(NamedTuple):
             empty=counts.empty,
             propagated=counts.propagated,
             duration_ms=done.duration_ms,
-            attempt=done.attempts + 1,
+            attempt=attempt,
             worker=self.context.name,
         )
 
     async def _complete(self) -> None:
         """End the job if this was the last of it."""
         try:
-            totals = await progress.complete(self.connection, self.job.id)
+            totals = await settle_and_complete(
+                self.connection,
+                self.job,
+                shared_address_limit=self.context.settings.shared_address_limit,
+            )
         except NOT_THE_WORKS_FAULT:
             raise
         except Exception as error:  # noqa: BLE001 - the database refused the counts

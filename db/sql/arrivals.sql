@@ -1,6 +1,5 @@
 -- How the uploaded rows of an import chunk become contacts, in the order in which it happens.
--- Locks are taken in three orders, one after the other, so that chunks cannot deadlock: repeats
--- by key, new addresses by key, known addresses by id.
+-- Known addresses are locked by id before new ones are made by key, so that chunks cannot deadlock.
 
 -- name: make_contacts!
 -- The contacts of the chunk.
@@ -9,28 +8,14 @@ select :account_id, contact_id, given_name, family_name, company, job_id
 from import_rows
 where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
 
--- name: count_repeats
--- The addresses that the whole import brings on several contacts and that no chunk has counted.
-with mine as (
-    select r.match_key
-    from import_repeats r
-    where r.job_id = :job_id and not r.counted and r.match_key in (
-        select unnest(i.match_keys) from import_rows i
-        where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[]))
-    order by r.match_key
-    for update
-)
-update import_repeats r set counted = true
-from mine
-where r.job_id = :job_id and r.match_key = mine.match_key and not r.counted
-returning r.match_key, r.contacts;
-
 -- name: make_links^
--- The addresses of the chunk and who holds them: known ones are locked in id order, but for role
--- addresses, whose opt-out spreads to nobody who comes to hold them; new ones are made in key
--- order with their first status, and each counts the contacts that come to hold it; a repeated
--- address is counted by the first chunk for the whole import. `unlinked` is not zero when another
--- transaction made an address at the same moment; this one is then to begin again.
+-- The addresses of the chunk and who holds them: known ones are locked in id order, new ones are
+-- made in key order with their first status, and each counts the contacts that come to hold it.
+-- Role addresses are not locked, and where the import repeats them not counted, so that chunks do
+-- not wait for each other: their opt-out spreads to nobody who comes to hold them, and the end of
+-- the import counts them.
+-- `unlinked` is not zero when another transaction made an address at the same moment; this one is
+-- then to begin again.
 with held as materialized (
     select i.contact_id, a.field, a.address, a.match_key
     from import_rows i
@@ -39,13 +24,9 @@ with held as materialized (
     where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
       and a.match_key is not null
 ), keys as materialized (
-    select distinct on (h.match_key) h.match_key, h.address,
-           coalesce(counted.contacts, case when r.match_key is null then 1 else 0 end) as contacts
-    from held h
-    left join import_repeats r on r.job_id = :job_id and r.match_key = h.match_key
-    left join unnest(:counted_keys::text[], :counted_contacts::int[])
-        as counted (match_key, contacts) on counted.match_key = h.match_key
-    order by h.match_key, h.contact_id
+    select match_key, (array_agg(address order by contact_id))[1] as address, count(*) as contacts
+    from held
+    group by match_key
 ), locked as materialized (
     select e.id, e.match_key
     from email_addresses e
@@ -55,9 +36,9 @@ with held as materialized (
     order by e.id
     for no key update
 ), known as materialized (
-    select id, match_key from locked
+    select id, match_key, false as role from locked
     union all
-    select e.id, e.match_key
+    select e.id, e.match_key, true
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
@@ -76,7 +57,10 @@ with held as materialized (
     set holders = e.holders + k.contacts
     from known n
     join keys k on k.match_key = n.match_key
-    where e.account_id = :account_id and e.id = n.id and k.contacts > 0
+    where e.account_id = :account_id and e.id = n.id
+      and (not n.role or not exists (
+          select from import_repeats r
+          where r.job_id = :job_id and r.match_key = n.match_key))
 ), linked as (
     insert into contact_emails (account_id, contact_id, field, address_id)
     select :account_id, h.contact_id, h.field, a.id
@@ -89,6 +73,52 @@ with held as materialized (
 select
     (select coalesce(array_agg(id), '{}') from made) as new,
     (select count(*) from held) - (select count(*) from linked) as unlinked;
+
+-- name: holders_by_the_end
+-- How many contacts will hold each address when the import is done: those outside it, and all
+-- that it brings. Of the addresses that it brings once, nothing.
+select e.id, (e.holders - mine.contacts + r.contacts)::int as holders
+from email_addresses e
+join import_repeats r on r.job_id = :job_id and r.match_key = e.match_key
+cross join lateral (
+    select count(*) as contacts
+    from contact_emails l
+    join contacts c on c.account_id = l.account_id and c.id = l.contact_id
+    where l.account_id = e.account_id and l.address_id = e.id and c.import_job_id = :job_id
+) mine
+where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
+
+-- name: count_role_holders!
+-- At the end of an import: the contacts that hold the role addresses it brought.
+update email_addresses e
+set holders = held.contacts
+from import_repeats r
+cross join lateral (
+    select a.id, a.account_id, count(*) as contacts
+    from email_addresses a
+    join contact_emails l on l.account_id = a.account_id and l.address_id = a.id
+    where a.account_id = :account_id and a.match_key = r.match_key
+      and a.holders > :shared_address_limit
+    group by a.account_id, a.id
+) held
+where r.job_id = :job_id and e.account_id = held.account_id and e.id = held.id
+  and e.holders <> held.contacts;
+
+-- name: links_beside_spared
+-- At the end of an import: the contacts that it brought beside an address which is opted out in its
+-- own right and was taken for a role address because of rows that did not become contacts.
+select own.contact_id, own.field, own.address_id, e.id as source_id
+from import_repeats r
+join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
+join contact_emails l on l.account_id = e.account_id and l.address_id = e.id
+join contacts c on c.account_id = l.account_id and c.id = l.contact_id
+join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
+where r.job_id = :job_id and c.import_job_id = :job_id
+  and e.status = any(:own_right_statuses::email_status[])
+  and e.propagated_from is null
+  and e.holders <= :shared_address_limit
+  and e.holders + r.contacts > :shared_address_limit
+order by own.contact_id, own.field;
 
 -- name: make_contact_tags!
 -- The tags of the chunk's contacts: their own and the import's; the plan has made the tags.

@@ -4,6 +4,10 @@
 -- Wait for, and then keep out, whoever pauses or cancels the job: their lock is the exclusive one.
 select pg_advisory_xact_lock_shared(7741, hashint8(:job_id));
 
+-- name: keep_chunks_out$
+-- Wait until no chunk of the job is being worked, and let none start before the transaction ends.
+select pg_advisory_xact_lock(7741, hashint8(:job_id));
+
 -- name: claim_chunk^
 -- The next chunk that nobody works on, if the job is running. The row lock is the lease.
 select c.chunk_no, c.contact_ids, c.attempts
@@ -16,7 +20,7 @@ order by c.chunk_no
 limit 1
 for update of c skip locked;
 
--- name: count_attempt^
+-- name: count_attempt$
 -- Count an attempt before it is made, so that one which kills its process is counted too.
 update job_chunks
 set attempts = attempts + 1
@@ -28,7 +32,7 @@ where job_id = :job_id and chunk_no = (
     limit 1
     for update skip locked
 )
-returning chunk_no, attempts;
+returning chunk_no;
 
 -- name: links_of_contacts^
 -- Which addresses the contacts hold, in all fields, as three arrays of one order.
@@ -182,6 +186,13 @@ set state = 'done',
     duration_ms = :duration_ms,
     finished_at = clock_timestamp()
 where job_id = :job_id and chunk_no = :chunk_no;
+
+-- name: add_done_chunk!
+-- A chunk without contacts, for what was done besides them; it counts what was propagated.
+insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, propagated, finished_at)
+values (:job_id, :chunk_no, '{}', 0, 'done', :propagated, clock_timestamp())
+on conflict (job_id, chunk_no) do update
+set propagated = job_chunks.propagated + excluded.propagated;
 
 -- name: lock_chunk^
 -- Hold a chunk that failed, if it is still pending and nobody works on it.

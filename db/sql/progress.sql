@@ -25,6 +25,11 @@ from (
 ) c
 where j.id = :job_id and j.state in ('running', 'paused');
 
+-- name: pending$
+-- Whether a running job has chunks left, or is not running at all.
+select not exists (select from jobs where id = :job_id and state = 'running')
+    or exists (select from job_chunks where job_id = :job_id and state = 'pending');
+
 -- name: complete_job^
 -- End the job when no chunk is left. The database refuses this unless the counts add up.
 update jobs j
@@ -67,17 +72,20 @@ where j.id = :job_id and j.state = 'running' and refused.contacts >= :refused::i
   )
 returning j.id;
 
--- name: open_lanes
--- Make the job's lanes, no more than it has chunks, or wake those it has; gives the hop that
--- counts from now on.
-insert into job_lanes (job_id, lane)
+-- name: make_lanes!
+-- The job's lanes, no more than it has chunks, at rest.
+insert into job_lanes (job_id, lane, state)
 select :job_id, generate_series(0, least(
     :lanes::int,
     greatest(1, (select count(*) from job_chunks where job_id = :job_id and state = 'pending'))
-) - 1)
-on conflict (job_id, lane) do update
-set hop = job_lanes.hop + 1, state = 'rung', touched_at = clock_timestamp(), silent_rings = 0,
-    lost = 0
+) - 1), 'idle'
+on conflict (job_id, lane) do nothing;
+
+-- name: wake_lanes
+-- The lanes at rest, to be rung, with the hop that counts.
+update job_lanes
+set state = 'rung', touched_at = clock_timestamp(), silent_rings = 0, lost = 0
+where job_id = :job_id and state = 'idle'
 returning lane, hop;
 
 -- name: take_lane^
@@ -109,17 +117,15 @@ where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
 returning true;
 
 -- name: silent_plans
--- Jobs that wait to be planned and of which nothing was heard for a while; the wait doubles.
-insert into job_lanes (job_id, lane)
-select j.id, 0 from jobs j
+-- Jobs that wait to be planned and of which nothing was heard for a while; the wait doubles once.
+insert into job_lanes (job_id, lane, state)
+select j.id, 0, 'idle' from jobs j
 where j.state = 'planning'
   and j.created_at < clock_timestamp() - make_interval(secs => :silence_seconds)
 on conflict (job_id, lane) do update
-set touched_at = clock_timestamp(),
-    silent_rings = least(job_lanes.silent_rings + 1, 100),
-    hop = job_lanes.hop + 1
+set touched_at = clock_timestamp(), silent_rings = least(job_lanes.silent_rings + 1, 100)
 where job_lanes.touched_at
-    < clock_timestamp() - make_interval(secs => :silence_seconds * 2 ^ least(job_lanes.silent_rings, 6))
+    < clock_timestamp() - make_interval(secs => :silence_seconds * 2 ^ least(job_lanes.silent_rings, 1))
 returning job_id, (select action from jobs where id = job_id) as action;
 
 -- name: running_jobs
@@ -143,9 +149,10 @@ end;
 
 -- name: ring_silent_lanes
 -- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
--- which doubles with each ring that nobody answers.
+-- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
+-- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
 update job_lanes l
-set hop = l.hop + 1, state = 'rung', touched_at = clock_timestamp(),
+set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
     silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
     lost = case when silent.state = 'taken' then least(l.lost + 1, 100) else l.lost end
 from (
@@ -153,7 +160,7 @@ from (
     where job_id = :job_id
       and touched_at < clock_timestamp() - make_interval(secs => case
           when state = 'idle' then 0.5
-          else :silence_seconds * 2 ^ least(silent_rings, 6)
+          else :silence_seconds * 2 ^ least(silent_rings, 1)
       end)
     order by lane
     limit :most

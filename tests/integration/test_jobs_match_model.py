@@ -18,6 +18,7 @@ from tests.doors import submit_job
 from tests.examples import for_all
 from workers.chunk_runner import ChunkRunner
 from workers.planner import plan
+from workers.settling import settle_and_complete
 
 # Lists that drifted apart before they came here: the second address is opted out, the first not.
 DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
@@ -53,7 +54,8 @@ class InThisProcess:
         )
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:
-            assert await progress.complete(connection, job_id) is not None
+            ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
+            assert ended is not None
         return job_id
 
     async def _lane(self, runner: ChunkRunner) -> None:

@@ -84,13 +84,16 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert raised.value.exit_code == 1
 
 
-@given(value=st.text(min_size=8).filter(lambda text: text.strip() == text))
+@given(value=st.text())
 def test_no_value_is_ever_quoted(value: str) -> None:
-    """Whatever is wrong with a URL, the message does not repeat it."""
+    """Whatever is wrong with a value, the message is the one for any other wrong value."""
     for name in ("database_url", "redis_url", "log_format", "chunk_size"):
-        with pytest.raises(SettingsError) as raised:
-            Settings(**{name: f"{value}!"})
-        assert value not in str(raised.value)
+        messages = set()
+        for wrong in (f"x{value}!", "something else"):
+            with pytest.raises(SettingsError) as raised:
+                Settings(**{name: wrong})
+            messages.add(str(raised.value))
+        assert len(messages) == 1
 
 
 def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:

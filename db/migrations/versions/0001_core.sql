@@ -145,7 +145,7 @@ create table email_addresses (
     propagated_from bigint,
     status_job_id bigint,
     status_changed_at timestamptz not null default clock_timestamp(),
-    -- How many contacts hold the address, those still to arrive by a running import included.
+    -- How many contacts hold the address; of a role address, while an import runs, more than so many.
     holders int not null default 0,
     primary key (account_id, id),
     unique (account_id, match_key),
@@ -208,12 +208,12 @@ create table import_rows (
     primary key (job_id, contact_id)
 );
 
--- Addresses that one import brings on several contacts; `counted` once they are in `holders`.
+-- Addresses that one import brings on several contacts: whether one is a role address must not
+-- depend on which of its rows are worked first.
 create table import_repeats (
     job_id bigint not null,
     match_key text not null,
     contacts int not null,
-    counted boolean not null default false,
     primary key (job_id, match_key)
 );
 
