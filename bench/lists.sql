@@ -12,8 +12,8 @@ select :account_id, :first::bigint + n from generate_series(0, :contacts::int - 
 
 -- name: make_addresses!
 -- Two addresses for each contact, without evidence of permission, next to each other.
-insert into email_addresses (account_id, id, address, match_key, status, holders)
-select :account_id, :first::bigint + n, address, address, 'non_marketable', 1
+insert into email_addresses (account_id, id, address, match_key, status, status_job_id, holders)
+select :account_id, :first::bigint + n, address, address, 'non_marketable', 0, 1
 from generate_series(0, 2 * :contacts::int - 1) n,
      lateral (select left(md5(n::text), 12) || '.' || n || '@example.com' as address) made;
 
