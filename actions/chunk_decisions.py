@@ -213,10 +213,15 @@ def spread_after_all(
 ) -> ChunkDecisions:
     """Let the opt-outs of some addresses reach the other addresses of the given contacts.
 
-    For the end of an import, when an address turns out to be no role address.
+    For the end of an import, when an address turns out to be no role address. What another opt-out
+    has reached before stays as it is: it has its one propagated row in this job.
     """
     decided = ChunkDecisions()
-    within_reach = _within_reach(action, params, facts, decided)
+    within_reach = {
+        id_
+        for id_ in _within_reach(action, params, facts, decided)
+        if facts.addresses[id_][0] not in OPTED_OUT
+    }
     _spread_from(contacts_of, within_reach, action, params, facts, decided)
     return decided
 

@@ -102,7 +102,7 @@ cross join lateral (
     group by a.account_id, a.id
 ) held
 where r.job_id = :job_id and e.account_id = held.account_id and e.id = held.id
-  and e.holders <> held.contacts;
+  and e.holders < held.contacts;
 
 -- name: links_beside_spared
 -- At the end of an import: the contacts that it brought beside an address which is opted out in its
