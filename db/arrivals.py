@@ -10,6 +10,8 @@ from schemas.staging import CELL_REASONS
 
 _sql = load("arrivals")
 
+_ONE_ADDRESS_A_KEY = "email_addresses_account_id_match_key_key"
+
 
 async def arrive(
     connection: asyncpg.Connection,
@@ -28,18 +30,23 @@ async def arrive(
     """
     rows = {"job_id": job_id, "contact_ids": contact_ids}
     await _sql.make_contacts(connection, account_id=account_id, **rows)
-    made = await _sql.make_links(
-        connection,
-        account_id=account_id,
-        status=first_status,
-        shared_address_limit=shared_address_limit,
-        **rows,
-    )
-    if made["unlinked"]:
-        raise LinksChanged("an address of the chunk was made by another transaction meanwhile")
+    try:
+        new = await _sql.make_links(
+            connection,
+            account_id=account_id,
+            status=first_status,
+            shared_address_limit=shared_address_limit,
+            **rows,
+        )
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != _ONE_ADDRESS_A_KEY:
+            raise
+        raise LinksChanged(
+            "an address of the chunk was made by another transaction meanwhile"
+        ) from error
     await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows)
     await _sql.drop_rows(connection, **rows)
-    return frozenset(made["new"])
+    return frozenset(new)
 
 
 async def holders_by_the_end(

@@ -8,14 +8,15 @@ select :account_id, contact_id, given_name, family_name, company, job_id
 from import_rows
 where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
 
--- name: make_links^
+-- name: make_links$
 -- The addresses of the chunk and who holds them: known ones are locked in id order, new ones are
 -- made in key order with their first status, and each counts the contacts that come to hold it.
 -- Role addresses are not locked, and where the import repeats them not counted, so that chunks do
 -- not wait for each other: their opt-out spreads to nobody who comes to hold them, and the end of
 -- the import counts them.
--- `unlinked` is not zero when another transaction made an address at the same moment; this one is
--- then to begin again.
+-- Gives the new addresses. A unique violation when another transaction made one of them, or made
+-- one a role address, at the same moment; this one is then to begin again. (`on conflict do nothing`
+-- would cost a second look at the index, and a second record in the log, for each new address.)
 with held as materialized (
     select i.contact_id, a.field, a.address, a.match_key
     from import_rows i
@@ -27,22 +28,23 @@ with held as materialized (
     select match_key, (array_agg(address order by contact_id))[1] as address, count(*) as contacts
     from held
     group by match_key
-), locked as materialized (
-    select e.id, e.match_key
+), found as materialized (
+    select e.id, e.match_key, e.holders > :shared_address_limit as role
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
+), locked as materialized (
+    select e.id
+    from email_addresses e
+    where e.account_id = :account_id
+      and e.id = any((select array_agg(id) from found where not role)::bigint[])
       and e.holders <= :shared_address_limit
     order by e.id
     for no key update
 ), known as materialized (
-    select id, match_key, false as role from locked
-    union all
-    select e.id, e.match_key, true
-    from email_addresses e
-    where e.account_id = :account_id
-      and e.match_key = any((select array_agg(match_key) from keys)::text[])
-      and e.holders > :shared_address_limit
+    select f.id, f.match_key, f.role
+    from found f
+    where f.role or f.id in (select id from locked)
 ), made as (
     insert into email_addresses
         (account_id, address, match_key, status, status_job_id, holders)
@@ -50,7 +52,6 @@ with held as materialized (
     from keys k
     where not exists (select from known n where n.match_key = k.match_key)
     order by k.match_key
-    on conflict (account_id, match_key) do nothing
     returning id, match_key
 ), counted as (
     update email_addresses e
@@ -68,11 +69,8 @@ with held as materialized (
     join (select id, match_key from made union all select id, match_key from known) a
         on a.match_key = h.match_key
     order by h.contact_id, h.field
-    returning 1
 )
-select
-    (select coalesce(array_agg(id), '{}') from made) as new,
-    (select count(*) from held) - (select count(*) from linked) as unlinked;
+select coalesce(array_agg(id), '{}') from made;
 
 -- name: holders_by_the_end
 -- How many contacts will hold each address when the import is done: those outside it, and all
