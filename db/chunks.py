@@ -192,36 +192,36 @@ async def change_addresses(
     then this is False, and the transaction is to be rolled back. Nearly all changes of a chunk
     are alike, and a list of ids is all that has to be sent for them.
     """
-    changed = 0
-    common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
-    alike: dict[tuple[Any, Any, int | None], list[int]] = {}
-    for id_, change in changes.items():
-        alike.setdefault(change, []).append(id_)
-    spread: list[tuple[int, Any, Any, int]] = []
-    for (from_status, to_status, source), ids in alike.items():
+    own: dict[tuple[Any, Any], list[int]] = {}
+    spread: dict[tuple[Any, Any], dict[int, int]] = {}
+    for id_, (from_status, to_status, source) in changes.items():
         if source is None:
-            tag = await _sql.change_alike(
-                connection,
-                if_unchanged=not locked,
-                from_status=from_status,
-                to_status=to_status,
-                address_ids=ids,
-                **common,
-            )
-            changed += int(tag.rpartition(" ")[2])
+            own.setdefault((from_status, to_status), []).append(id_)
         else:
-            spread += [(id_, from_status, to_status, source) for id_ in ids]
-    if spread:
-        ids_, from_statuses, to_statuses, sources = zip(*spread, strict=True)
-        await _sql.change_each(
+            spread.setdefault((from_status, to_status), {})[id_] = source
+    common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
+    changed = 0
+    for (from_status, to_status), ids in own.items():
+        tag = await _sql.change_alike(
             connection,
-            address_ids=ids_,
-            from_statuses=from_statuses,
-            to_statuses=to_statuses,
-            source_ids=sources,
+            if_unchanged=not locked,
+            from_status=from_status,
+            to_status=to_status,
+            address_ids=ids,
             **common,
         )
-    return changed + len(spread) == len(changes)
+        changed += int(tag.rpartition(" ")[2])
+    for (from_status, to_status), sources in spread.items():
+        await _sql.change_spread(
+            connection,
+            from_status=from_status,
+            to_status=to_status,
+            address_ids=list(sources),
+            source_ids=list(sources.values()),
+            **common,
+        )
+        changed += len(sources)
+    return changed == len(changes)
 
 
 async def write_results(

@@ -154,20 +154,15 @@ where account_id = :account_id
   and (not :if_unchanged::boolean
        or (status = :from_status and status_changed_at < :decided_at));
 
--- name: change_each!
--- Give each address a status of its own, and say from which address it spread.
+-- name: change_spread!
+-- Give addresses that all come from one status another one, each spread from an address of its own.
 update email_addresses a
-set status = c.to_status,
-    previous_status = c.from_status,
+set status = :to_status,
+    previous_status = :from_status,
     propagated_from = c.source_id,
     status_job_id = :job_id,
     status_changed_at = :decided_at
-from unnest(
-    :address_ids::bigint[],
-    :from_statuses::email_status[],
-    :to_statuses::email_status[],
-    :source_ids::bigint[]
-) as c (id, from_status, to_status, source_id)
+from unnest(:address_ids::bigint[], :source_ids::bigint[]) as c (id, source_id)
 where a.account_id = :account_id and a.id = any(:address_ids::bigint[]) and a.id = c.id;
 
 -- name: finish_chunk!
