@@ -10,19 +10,30 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import psutil
+
 from runtime.server_account import let_run, own
 from runtime.server_process import SERVER_ENVIRONMENT, Owner, ServerProcess, run_as
 from schemas.errors import ServerStartFailed
 
 _USER = "postgres"
 
+
+def _shared_buffers() -> str:
+    """An eighth of the memory, since the machine is shared with the workers; 2 GB are plenty."""
+    mebibytes = psutil.virtual_memory().total // 2**20
+    return f"{min(2048, max(128, mebibytes // 8))}MB"
+
+
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "100",
-    # For a small machine that is shared with the workers.
-    "shared_buffers": "512MB",
+    # Against 512 MB, 2 GB saved 6 % of an opt-in chunk over a million addresses.
+    "shared_buffers": _shared_buffers(),
     "effective_cache_size": "1GB",
+    # Statements here are many and short; compiling one costs more than it can save.
+    "jit": "off",
     "random_page_cost": "1.1",
     # Bulk jobs write a lot of log; checkpoints forced by its size would write whole pages again.
     "max_wal_size": "4GB",
