@@ -29,8 +29,7 @@ NOT_THE_WORKS_FAULT: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.OutOfMemoryError,
     asyncpg.DiskFullError,
 )
-"""Failures that say nothing about the chunk: it is tried again without counting an attempt."""
+"""Failures that say nothing about the chunk: it is tried again without counting an attempt. A
+statement that takes too long or too much memory is not among them: a smaller chunk may do."""

@@ -13,6 +13,15 @@ from schemas.errors import DatabaseUnreachable
 
 CONNECT_SECONDS = 5.0
 
+_SIGNS_OF_LIFE = {
+    # Where the host of a worker vanishes without a word, Postgres gives up its transaction, and so
+    # its chunk, after about a minute, and not after the two hours that are usual.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "60000",
+}
+
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
 
 
@@ -45,7 +54,7 @@ async def make_pool(
     """A pool of at most `size` connections, each made when it is first needed."""
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
-        options["server_settings"] = {"application_name": application}
+        options["server_settings"] = {"application_name": application, **_SIGNS_OF_LIFE}
     return await asyncpg.create_pool(
         min_size=0,
         max_size=size,

@@ -1,5 +1,6 @@
 """Refusing a malformed request in words that say what to mend, before anything is stored."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -42,6 +43,9 @@ def _sentence(mistake: Any, model: type[BaseModel]) -> str:
         known = ", ".join(model.model_fields) if len(mistake["loc"]) == 1 else ""
         return f"there is no such field; there are: {known}" if known else "there is no such field"
     sentence: str = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "literal_error":
+        # Names of enums as people write them, not as Python does.
+        sentence = re.sub(r"<[^:]*: ('[^']*')>", r"\1", sentence)
     value = mistake["input"]
     if mistake["type"] != "missing" and isinstance(value, str | int | float):
         sentence += f" (given: {shortened(repr(value))})"

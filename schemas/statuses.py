@@ -98,8 +98,3 @@ def rank_of(status: Status, *, spread: bool) -> int:
     if facts.spread_rank is None:
         raise ValueError(f"{status.value} never spreads from one address to another")
     return facts.spread_rank
-
-
-def opted_out_in_own_right(status: Status, *, spread: bool) -> bool:
-    """Whether the address itself was opted out, rather than another one of the same person."""
-    return not spread and FACTS[status].rank >= OWN_RIGHT_RANK

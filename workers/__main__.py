@@ -64,7 +64,7 @@ async def _check(settings: Settings) -> None:
     finally:
         await pool.close()
     try:
-        redis_client(settings.redis_url).ping()
+        redis_client(settings.redis_url, waits_for_messages=False).ping()
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
             f"Redis cannot be used: {type(error).__name__}. Nothing was started."

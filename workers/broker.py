@@ -18,7 +18,18 @@ an old ring, which counts for nothing; this only keeps Redis tidy."""
 def make_broker(settings: Settings, middleware: list[dramatiq.Middleware]) -> RedisBroker:
     """A broker with a Redis client of its own, whose time-outs suit blocking reads."""
     assert settings.redis_url is not None
-    client: redis.Redis = redis_client(settings.redis_url)
+    return _broker(settings, redis_client(settings.redis_url), middleware)
+
+
+def make_client_broker(settings: Settings) -> RedisBroker:
+    """A broker that sends and never receives, and does not wait long for an answer."""
+    assert settings.redis_url is not None
+    return _broker(settings, redis_client(settings.redis_url, waits_for_messages=False), [])
+
+
+def _broker(
+    settings: Settings, client: redis.Redis, middleware: list[dramatiq.Middleware]
+) -> RedisBroker:
     return RedisBroker(  # type: ignore[no-untyped-call]
         client=client,
         middleware=middleware,
@@ -26,8 +37,3 @@ def make_broker(settings: Settings, middleware: list[dramatiq.Middleware]) -> Re
         heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         maintenance_chance=MAINTENANCE_CHANCE,
     )
-
-
-def make_client_broker(settings: Settings) -> RedisBroker:
-    """A broker that sends and never receives."""
-    return make_broker(settings, [])

@@ -167,7 +167,12 @@ class _Reader(NamedTuple):
         it does not matter which of its chunks come first.
         """
         opted_out = [
-            id_ for id_ in direct if addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None
+            id_
+            for id_ in direct
+            if addresses[id_][0] in _OWN_RIGHT
+            and addresses[id_][1] is None
+            # A role address stays one, and to count its holders would take long.
+            and addresses[id_][3] <= self.limit
         ]
         if not opted_out:
             return {}

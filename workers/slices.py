@@ -63,11 +63,11 @@ async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: Job
 async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
     """Work a slice of the job, unless the message was one of an earlier ring."""
     async with context.pool.acquire() as connection:
-        taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
-        if taken is None:
-            return
         job = await progress.job_to_work(connection, job_id)
         if job is None or not _understood(job):
+            return
+        taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
+        if taken is None:
             return
         with logs.bound(correlation_id=job.correlation_id):
             work = _Slice(context, connection, job)
