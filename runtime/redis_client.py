@@ -27,6 +27,13 @@ def redis_client_options(url: str) -> dict[str, Any]:
     return options
 
 
-def redis_client(url: str) -> redis.Redis:
+ANSWER_SECONDS = 5
+"""How long someone who rings, and does not wait for messages, waits for an answer."""
+
+
+def redis_client(url: str, *, waits_for_messages: bool = True) -> redis.Redis:
     """A client for the server at `url`; it connects when it is first used."""
-    return redis.Redis.from_url(url, **redis_client_options(url))
+    options = redis_client_options(url)
+    if not waits_for_messages:
+        options["socket_timeout"] = ANSWER_SECONDS
+    return redis.Redis.from_url(url, **options)

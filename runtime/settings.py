@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -88,6 +89,14 @@ class Settings(BaseSettings):
 def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
     if url is not None and url.partition("://")[0] not in schemes:
         raise ValueError(f"it has to begin with {' or '.join(f'{name}://' for name in schemes)}")
+    try:
+        # Several hosts have several ports, which are no number to this.
+        _ = url is not None and "," not in url and urlsplit(url).port
+    except ValueError:
+        raise ValueError(
+            "it cannot be read as a URL; in a password, characters such as / # ? @ and : have to be"
+            " percent-encoded"
+        ) from None
     return url
 
 
