@@ -95,12 +95,9 @@ async def fail(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
     return await _sql.fail_job(connection, job_id=job_id, error=error) is not None
 
 
-async def fail_hopeless(
-    connection: asyncpg.Connection, job_id: int, *, refused: int, error: str
-) -> bool:
-    """End the job as failed if `refused` contacts were refused at last and none was ever done."""
-    row = await _sql.fail_hopeless_job(connection, job_id=job_id, refused=refused, error=error)
-    return row is not None
+async def hopeless(connection: asyncpg.Connection, job_id: int, *, refused: int) -> bool:
+    """Whether `refused` contacts were refused at last and none was ever done."""
+    return bool(await _sql.hopeless(connection, job_id=job_id, refused=refused))
 
 
 async def make_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> None:

@@ -12,6 +12,7 @@ from db import arrivals, chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobToWork
 from runtime import events, logs
+from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
 
 log = logs.get()
@@ -142,5 +143,5 @@ class Setbacks(NamedTuple):
 
 def describe(error: BaseException) -> str:
     """The error as kept with the chunk, for the person who has to find its cause."""
-    text = f"{type(error).__name__}: {error}".replace("\x00", "\\0")
-    return text[:MAX_ERROR_TEXT]
+    said = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
+    return said.replace("\x00", "\\0")[:MAX_ERROR_TEXT]

@@ -33,6 +33,16 @@ async def settle_and_complete(
         return await progress.complete(connection, job.id)
 
 
+async def settle_and_fail(
+    connection: asyncpg.Connection, job: JobToWork, error: str, *, shared_address_limit: int
+) -> bool:
+    """End a job that cannot be done, with what was done of it; whether it had not ended before."""
+    async with connection.transaction():
+        await chunks.keep_chunks_out(connection, job.id)
+        await settle(connection, job, shared_address_limit=shared_address_limit)
+        return await progress.fail(connection, job.id, error)
+
+
 async def settle(
     connection: asyncpg.Connection, job: JobToWork | Job, *, shared_address_limit: int
 ) -> None:

@@ -11,14 +11,13 @@ from db.chunks import ChunkCounts
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork
 from runtime import events, logs
-from schemas.errors import SluiceError
 from schemas.outcomes import JobState
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.planner import plan
 from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
-from workers.settling import settle_and_complete
+from workers.settling import settle_and_complete, settle_and_fail
 
 log = logs.get()
 
@@ -54,7 +53,7 @@ async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: Job
             except NOT_THE_WORKS_FAULT:
                 raise
             except Exception as error:
-                await _fail(connection, job, error)
+                await _fail(context, connection, job, error, describe(error))
                 raise
             return planned is not None and planned.state == JobState.RUNNING
         return job.state == JobState.RUNNING
@@ -177,11 +176,8 @@ class _Slice(NamedTuple):
         )
         async with self.connection.transaction():
             await chunks.keep_chunks_out(self.connection, self.job.id)
-            failed = await progress.fail_hopeless(
-                self.connection, self.job.id, refused=HOPELESS, error=text
-            )
-        if failed:
-            _log_failure(self.job, error)
+            if await progress.hopeless(self.connection, self.job.id, refused=HOPELESS):
+                await _fail(self.context, self.connection, self.job, error, text)
 
     def _log_chunk(self, done: ChunkDone, attempt: int) -> None:
         counts: ChunkCounts = done.counts
@@ -216,7 +212,7 @@ class _Slice(NamedTuple):
         except NOT_THE_WORKS_FAULT:
             raise
         except Exception as error:  # noqa: BLE001 - the database refused the counts
-            await _fail(self.connection, self.job, error)
+            await _fail(self.context, self.connection, self.job, error, describe(error))
             return
         if totals is None:
             return
@@ -237,13 +233,18 @@ class _Slice(NamedTuple):
             )
 
 
-async def _fail(connection: asyncpg.Connection, job: JobToWork, error: BaseException) -> None:
-    text = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
-    if await progress.fail(connection, job.id, text):
-        _log_failure(job, error)
-
-
-def _log_failure(job: JobToWork, error: BaseException) -> None:
+async def _fail(
+    context: WorkerContext,
+    connection: asyncpg.Connection,
+    job: JobToWork,
+    error: BaseException,
+    text: str,
+) -> None:
+    """End the job as failed. What of an import arrived before is settled, if that can be done."""
+    limit = context.settings.shared_address_limit
+    failed = await settle_and_fail(connection, job, text, shared_address_limit=limit)
+    if not failed:
+        return
     log.error(
         events.JOB_FAILED,
         job=job.id,

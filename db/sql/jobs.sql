@@ -122,11 +122,6 @@ update jobs j
 set state = 'cancelled', finished_at = clock_timestamp(),
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected,
     empty = c.empty, propagated = c.propagated
-from (
-    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
-           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
-           coalesce(sum(propagated), 0) as propagated
-    from job_chunks where job_id = :job_id and state = 'done'
-) c
+from job_sums(:job_id) c
 where j.id = :job_id and j.state = any (:present::job_state[])
 returning j.state;

@@ -17,12 +17,7 @@ returning true;
 update jobs j
 set applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
     propagated = c.propagated
-from (
-    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
-           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
-           coalesce(sum(propagated), 0) as propagated
-    from job_chunks where job_id = :job_id and state = 'done'
-) c
+from job_sums(:job_id) c
 where j.id = :job_id and j.state in ('running', 'paused');
 
 -- name: pending$
@@ -36,12 +31,7 @@ update jobs j
 set state = 'completed', finished_at = clock_timestamp(),
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
     propagated = c.propagated
-from (
-    select coalesce(sum(applied), 0) as applied, coalesce(sum(unchanged), 0) as unchanged,
-           coalesce(sum(rejected), 0) as rejected, coalesce(sum(empty), 0) as empty,
-           coalesce(sum(propagated), 0) as propagated
-    from job_chunks where job_id = :job_id and state = 'done'
-) c
+from job_sums(:job_id) c
 where j.id = :job_id
   and j.state = 'running'
   and not exists (
@@ -52,25 +42,20 @@ returning j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
 
 -- name: fail_job^
 -- End the job because it cannot be done; what was done stays.
-update jobs
-set state = 'failed', finished_at = clock_timestamp(), error = :error
-where id = :job_id and state in ('planning', 'running')
-returning id;
-
--- name: fail_hopeless_job^
--- End a job of which nothing can be done: so many contacts were refused one by one, and no chunk
--- was ever done.
 update jobs j
-set state = 'failed', finished_at = clock_timestamp(), error = :error, rejected = refused.pairs
-from (
-    select count(*) as contacts, coalesce(sum(rejected), 0) as pairs
-    from job_chunks where job_id = :job_id and state = 'done' and error is not null
-) refused
-where j.id = :job_id and j.state = 'running' and refused.contacts >= :refused::int
-  and not exists (
-      select from job_chunks d where d.job_id = :job_id and d.state = 'done' and d.error is null
-  )
+set state = 'failed', finished_at = clock_timestamp(), error = :error,
+    applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
+    propagated = c.propagated
+from job_sums(:job_id) c
+where j.id = :job_id and j.state in ('planning', 'running')
 returning j.id;
+
+-- name: hopeless$
+-- Whether nothing of a running job can be done: so many contacts were refused one by one, and no
+-- chunk was ever done.
+select count(*) filter (where error is not null) >= :refused::int
+   and count(*) filter (where error is null) = 0
+from job_chunks where job_id = :job_id and state = 'done';
 
 -- name: make_lanes!
 -- The job's lanes, no more than it has chunks, at rest.
