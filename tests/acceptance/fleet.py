@@ -1,6 +1,7 @@
 """Worker processes, started as the Procfile starts them and ended in every way there is."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,16 @@ from runtime.settings import Settings
 from tests.conditions import wait_until
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("schemas", "actions", "db", "runtime", "workers", "producers")
+
+
+def code_with(action: str, text: str, folder: Path) -> Path:
+    """A copy of the code in `folder`, with a file more: the action of that name."""
+    code = folder / "code"
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (code / "actions" / f"{action}.py").write_text(text)
+    return code
 
 
 class WorkerGroup:
