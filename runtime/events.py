@@ -173,6 +173,14 @@ WORKER_FAILED = _event(
     **_ERROR,
     task="the periodic task that raised; absent for a message",
 )
+WORKER_STUCK = _event(
+    "worker.stuck",
+    "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"
+    " pending again.",
+    **_WORKER,
+    seconds="for how long the loop had not turned",
+    stack="where in the code the loop was, the innermost place first",
+)
 SWEEP_RANG = _event(
     "sweep.rang",
     "The sweeper rang again for a job that had work and showed no progress.",

@@ -11,6 +11,7 @@ from actions.bulk_action import BulkAction
 from actions.chunk_decisions import ChunkDecisions, decide_chunk
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk
+from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork
 from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
@@ -28,11 +29,15 @@ class ChunkDone(NamedTuple):
 
 
 class ChunkFailed(SluiceError):
-    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error."""
+    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error.
 
-    def __init__(self, chunk: ClaimedChunk) -> None:
+    `at_fault` tells whether that says something about the chunk.
+    """
+
+    def __init__(self, chunk: ClaimedChunk, *, at_fault: bool) -> None:
         super().__init__(f"chunk {chunk.chunk_no} failed and was rolled back")
         self.chunk = chunk
+        self.at_fault = at_fault
 
 
 class WorkersLost(SluiceError):
@@ -48,8 +53,10 @@ class ChunkRunner(NamedTuple):
     shared_address_limit: int
     worker: str
 
-    async def run_next(self, connection: asyncpg.Connection) -> ChunkDone | None:
-        """Work the next free chunk; None when there is none for now.
+    async def run_next(
+        self, connection: asyncpg.Connection, *, only: int | None = None
+    ) -> ChunkDone | None:
+        """Work the next free chunk, or `only` the one of that number; None when it is not free.
 
         Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
         the connection fails: whether the commit was done is then to be seen in the chunk's row.
@@ -59,7 +66,7 @@ class ChunkRunner(NamedTuple):
             try:
                 async with connection.transaction():
                     await chunks.hold_job(connection, self.job.id)
-                    chunk = await chunks.claim(connection, self.job.id)
+                    chunk = await chunks.claim(connection, self.job.id, only=only)
                     if chunk is None:
                         return None
                     return await self._run(connection, chunk, lock_all=lock_all)
@@ -86,7 +93,7 @@ class ChunkRunner(NamedTuple):
                 shared_address_limit=self.shared_address_limit,
                 lock_all=lock_all,
             )
-            decided = decide_chunk(self.action, self.params, gathered.facts)
+            decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
             await self._write(connection, chunk, gathered, decided)
             duration_ms = round((time.perf_counter() - began) * 1000)
@@ -99,11 +106,19 @@ class ChunkRunner(NamedTuple):
                 worker=self.worker,
                 duration_ms=duration_ms,
             )
-        except (LinksChanged, NotLocked):
+        except (LinksChanged, NotLocked, ChunkFailed):
             raise
         except Exception as error:
-            raise ChunkFailed(chunk) from error
+            at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
+            raise ChunkFailed(chunk, at_fault=at_fault) from error
         return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+
+    def _decide(self, chunk: ClaimedChunk, gathered: Gathered) -> ChunkDecisions:
+        """Rules talk to nobody, so whatever one raises is about what it was asked."""
+        try:
+            return decide_chunk(self.action, self.params, gathered.facts)
+        except Exception as error:
+            raise ChunkFailed(chunk, at_fault=True) from error
 
     async def _write(
         self,
