@@ -147,7 +147,8 @@ CHUNK_FAILED = _event(
 )
 CHUNK_INTERRUPTED = _event(
     "chunk.interrupted",
-    "The work on a chunk was rolled back through no fault of its own; the attempt does not count.",
+    "The work on a chunk was rolled back through no fault of its own, or its commit was not"
+    " confirmed; the attempt does not count.",
     **_CHUNK,
     **_ERROR,
     **_WORKER,

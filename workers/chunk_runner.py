@@ -58,11 +58,13 @@ class ChunkRunner(NamedTuple):
     ) -> ChunkDone | None:
         """Work the next free chunk, or `only` the one of that number; None when it is not free.
 
-        Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
-        the connection fails: whether the commit was done is then to be seen in the chunk's row.
+        Raises ChunkFailed when something went wrong with a chunk; where the connection broke
+        during the commit, whether it was done is then to be seen in the chunk's row. What the
+        driver raises before there is a chunk comes as it is.
         """
         lock_all = False
         while True:
+            chunk = None
             try:
                 async with connection.transaction():
                     await chunks.hold_job(connection, self.job.id)
@@ -74,6 +76,11 @@ class ChunkRunner(NamedTuple):
                 lock_all = True
             except LinksChanged:
                 continue
+            except NOT_THE_WORKS_FAULT as error:
+                # From the commit, or from a rollback on a connection that broke.
+                if chunk is None:
+                    raise
+                raise ChunkFailed(chunk, at_fault=False) from error
 
     async def _run(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
