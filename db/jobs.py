@@ -67,11 +67,13 @@ class Stored(NamedTuple):
     """The job that now stands for a request; `created` is False when an earlier one does.
 
     `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
+    `state` is what the job was in when it was looked at.
     """
 
     job_id: int
     request_hash: str
     created: bool
+    state: JobState
 
 
 class Moved(NamedTuple):
@@ -178,9 +180,17 @@ async def insert_job(
         correlation_id=correlation_id,
     )
     if created is not None:
-        return Stored(created, request_hash, created=True)
+        return Stored(created, request_hash, created=True, state=JobState.PLANNING)
+    assert idempotency_key is not None
+    return await job_of_key(connection, account_id, idempotency_key)
+
+
+async def job_of_key(
+    connection: asyncpg.Connection, account_id: int, idempotency_key: str
+) -> Stored:
+    """The account's job with this idempotency key, which has to be there."""
     row = await _sql.job_of_key(connection, account_id=account_id, idempotency_key=idempotency_key)
-    return Stored(row["id"], row["request_hash"], created=False)
+    return Stored(row["id"], row["request_hash"], created=False, state=JobState(row["state"]))
 
 
 async def insert_job_contacts(

@@ -69,6 +69,14 @@ OPT_OUT_RECEIVED = _event(
     **_JOB,
     kind="manual, list_unsubscribe, feedback or spam",
 )
+OPT_OUT_DEFERRED = _event(
+    "opt_out.deferred",
+    "An opt-out could not be applied while the caller waited; its job is stored, and workers do it"
+    " before all bulk work.",
+    job="the job's id",
+    action="the bulk action's name",
+    error="what kept it from being applied at once",
+)
 JOB_PLANNED = _event(
     "job.planned",
     "A job's selection was frozen into chunks.",

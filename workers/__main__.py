@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import socket
 import sys
 import time
 
@@ -17,6 +16,7 @@ from runtime import logs
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
+from workers.context import process_name
 from workers.outages import Outages
 
 IDLE_POLL_MS = 50
@@ -70,7 +70,7 @@ async def _check(settings: Settings) -> None:
     DatabaseUnreachable, SchemaMismatch, QueueUnreachable.
     """
     settings.require_urls()
-    outages = Outages(f"{settings.dyno or socket.gethostname()}.{os.getpid()}")
+    outages = Outages(process_name(settings))
     ends = time.monotonic() + settings.patience_seconds
     for check, outage in ((_check_database, outages.database), (_check_queue, outages.queue)):
         while True:

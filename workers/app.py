@@ -1,8 +1,6 @@
 """The composition root of a worker process: `dramatiq workers.app` finds `broker` here."""
 
 import gc
-import os
-import socket
 
 import dramatiq
 
@@ -10,7 +8,7 @@ from runtime import logs
 from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import make_broker, make_client_broker
-from workers.context import WorkerContext
+from workers.context import WorkerContext, process_name
 from workers.doorbell import Doorbell
 from workers.middleware.database import Database
 from workers.middleware.event_loop import EventLoop
@@ -22,7 +20,7 @@ from workers.outages import Outages, is_about_an_outage
 settings = Settings()
 logs.configure(settings)
 
-_name = f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
+_name = process_name(settings)
 outages = Outages(_name)
 logs.leave_out(is_about_an_outage)
 context = WorkerContext(settings, Doorbell(make_client_broker(settings), outages.queue), _name)

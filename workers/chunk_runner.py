@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -44,6 +46,18 @@ class WorkersLost(SluiceError):
     """The chunk seems to end the processes that work on it."""
 
 
+@contextmanager
+def _failing(chunk: ClaimedChunk) -> Iterator[None]:
+    """Whatever is raised, but for what asks to begin again, is a failure of the chunk."""
+    try:
+        yield
+    except (LinksChanged, NotLocked, ChunkFailed):
+        raise
+    except Exception as error:
+        at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
+        raise ChunkFailed(chunk, at_fault=at_fault) from error
+
+
 class ChunkRunner(NamedTuple):
     """Works chunks of one job."""
 
@@ -71,7 +85,9 @@ class ChunkRunner(NamedTuple):
                     chunk = await chunks.claim(connection, self.job.id, only=only)
                     if chunk is None:
                         return None
-                    return await self._run(connection, chunk, lock_all=lock_all)
+                    done = await self.work(connection, chunk, lock_all=lock_all)
+                    await self._finish(connection, chunk, done)
+                    return done
             except NotLocked:
                 lock_all = True
             except LinksChanged:
@@ -82,11 +98,16 @@ class ChunkRunner(NamedTuple):
                     raise
                 raise ChunkFailed(chunk, at_fault=False) from error
 
-    async def _run(
+    async def work(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
     ) -> ChunkDone:
+        """Decide and write the chunk, which the transaction holds; noting it as done is left.
+
+        Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
+        again, after NotLocked with `lock_all`; otherwise ChunkFailed.
+        """
         began = time.perf_counter()
-        try:
+        with _failing(chunk):
             if chunk.attempts > ATTEMPTS:
                 raise WorkersLost(
                     f"{chunk.attempts} workers were lost while they worked on this chunk"
@@ -103,22 +124,22 @@ class ChunkRunner(NamedTuple):
             decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
             await self._write(connection, chunk, gathered, decided)
-            duration_ms = round((time.perf_counter() - began) * 1000)
+        duration_ms = round((time.perf_counter() - began) * 1000)
+        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+
+    async def _finish(
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkDone
+    ) -> None:
+        with _failing(chunk):
             await chunks.finish(
                 connection,
                 job_id=self.job.id,
-                chunk_no=chunk.chunk_no,
-                counts=counts,
-                attempts=chunk.attempts,
+                chunk_no=done.chunk_no,
+                counts=done.counts,
+                attempts=done.attempts,
                 worker=self.worker,
-                duration_ms=duration_ms,
+                duration_ms=done.duration_ms,
             )
-        except (LinksChanged, NotLocked, ChunkFailed):
-            raise
-        except Exception as error:
-            at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
-            raise ChunkFailed(chunk, at_fault=at_fault) from error
-        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
 
     def _decide(self, chunk: ClaimedChunk, gathered: Gathered) -> ChunkDecisions:
         """Rules talk to nobody, so whatever one raises is about what it was asked."""

@@ -9,11 +9,11 @@ import asyncpg
 
 from actions.registry import action_named, all_actions
 from db import arrivals, chunks, progress
-from db.chunks import ChunkCounts
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork, RungLane
 from runtime import events, logs
 from schemas.outcomes import JobState
+from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.giving_back import LeftLane, give_back
@@ -215,26 +215,7 @@ class _Slice:
                 await _fail(self.context, self.connection, self.job, error, text)
 
     def _log_chunk(self, done: ChunkDone, attempt: int) -> None:
-        counts: ChunkCounts = done.counts
-        log.info(
-            events.CHUNK_PROCESSED,
-            job=self.job.id,
-            account=self.job.account_id,
-            action=self.job.action,
-            chunk=done.chunk_no,
-            applied=counts.applied,
-            unchanged=counts.unchanged,
-            rejected={
-                key.partition(":")[2]: rows
-                for key, rows in counts.reasons.items()
-                if key.startswith("rejected:")
-            },
-            empty=counts.empty,
-            propagated=counts.propagated,
-            duration_ms=done.duration_ms,
-            attempt=attempt,
-            worker=self.context.name,
-        )
+        log_processed(self.job, done, attempt=attempt, worker=self.context.name)
 
     async def _complete(self) -> None:
         """End the job if this was the last of it."""

@@ -30,8 +30,8 @@ on conflict (account_id, idempotency_key) do nothing
 returning id;
 
 -- name: job_of_key^
--- The job that used the idempotency key, and what was asked for with it.
-select id, request_hash from jobs
+-- The job that used the idempotency key, what was asked for with it, and its state.
+select id, request_hash, state from jobs
 where account_id = :account_id and idempotency_key = :idempotency_key;
 
 -- name: get_job^
