@@ -11,6 +11,7 @@ import asyncpg
 from db.chunks import ChunkCounts
 from db.progress import JobTotals, JobToWork
 from db.queries import load
+from db.time_limits import IDLE_MS
 
 _sql = load("at_once")
 
@@ -45,10 +46,11 @@ async def store_running(
         idempotency_key=idempotency_key,
         request_hash=request_hash,
         correlation_id=correlation_id,
+        idle_ms=str(IDLE_MS),
     )
     if row is None:
         return None
-    job_id, account_id, now = row
+    job_id, account_id, now, _ = row
     return JobToWork(
         job_id, account_id, action, "running", list(fields), params, correlation_id, now, now
     )

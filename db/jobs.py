@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from db.queries import load
+from db.time_limits import IDLE_MS
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
@@ -252,15 +253,23 @@ async def moved(connection: asyncpg.Connection, job_id: int) -> Moved | None:
     return Moved(JobState(row["state"]), *row[1:]) if row else None
 
 
-async def lock_out_chunks(
-    connection: asyncpg.Connection, job_id: int, *, wait_seconds: float
-) -> None:
-    """In a transaction: wait until no chunk of the job is being worked, and let none start.
+async def limit_lock_wait(connection: asyncpg.Connection, *, seconds: float) -> None:
+    """Let no statement of the transaction wait longer for a lock.
 
-    Raises asyncpg.LockNotAvailableError when a chunk is still at work after `wait_seconds`.
+    One that would raises asyncpg.LockNotAvailableError.
     """
-    await _sql.limit_lock_wait(connection, milliseconds=f"{wait_seconds * 1000:.0f}")
-    await _sql.lock_out_chunks(connection, job_id=job_id)
+    await _sql.limit_lock_wait(
+        connection, milliseconds=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS)
+    )
+
+
+async def interrupt_chunks(connection: asyncpg.Connection, job_id: int) -> int:
+    """End the connections that work chunks of the job; gives how many there were.
+
+    Their workers take it for a broken connection and begin again. Raises
+    asyncpg.InsufficientPrivilegeError where they belong to another role.
+    """
+    return len([row async for row in _sql.interrupt_chunks(connection, job_id=job_id)])
 
 
 async def set_state(

@@ -155,7 +155,8 @@ CHUNK_FAILED = _event(
 )
 CHUNK_INTERRUPTED = _event(
     "chunk.interrupted",
-    "The work on a chunk was rolled back through no fault of its own; the attempt does not count.",
+    "The work on a chunk was rolled back through no fault of its own, or its commit was not"
+    " confirmed; the attempt does not count.",
     **_CHUNK,
     **_ERROR,
     **_WORKER,
@@ -180,6 +181,14 @@ WORKER_FAILED = _event(
     **_WORKER,
     **_ERROR,
     task="the periodic task that raised; absent for a message",
+)
+WORKER_STUCK = _event(
+    "worker.stuck",
+    "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"
+    " pending again.",
+    **_WORKER,
+    seconds="for how long the loop had not turned",
+    stack="where in the code the loop was, the innermost place first",
 )
 SWEEP_RANG = _event(
     "sweep.rang",

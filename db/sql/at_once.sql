@@ -2,7 +2,8 @@
 
 -- name: store_running^
 -- Store a job that runs already; no row when there is no such account, or the account has a job
--- with the same idempotency key. Of two at once with one key the second waits for the first.
+-- with the same idempotency key. Of two at once with one key the second waits for the first. The
+-- transaction may then not last for ever, whatever becomes of the client.
 insert into jobs (account_id, action, state, fields, params, selection, requested_by,
                   idempotency_key, request_hash, correlation_id, selected,
                   created_at, planned_at, started_at)
@@ -13,7 +14,8 @@ from accounts a
 cross join (select clock_timestamp() as at) now
 where a.name = :account
 on conflict (account_id, idempotency_key) do nothing
-returning id, account_id, planned_at;
+returning id, account_id, planned_at,
+    set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: complete^
 -- Note the only chunk as done and end the job. The database refuses counts that do not add up.

@@ -88,17 +88,30 @@ set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop;
 
+-- name: give_back_lane$
+-- Leave a lane by another connection than the one that broke, to be rung again; nothing when someone
+-- else has it by now. Its worker lives, so that it does not count as lost.
+update job_lanes
+set hop = hop + 1, state = 'rung', touched_at = clock_timestamp()
+where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
+returning hop;
+
 -- name: try_sweep$
 -- Whether it is this process's turn to sweep: one at a time, and not more often than needed.
+-- A process that is stopped in the middle of it is not waited for for long.
 update sweeps set swept_at = clock_timestamp()
 where swept_at < clock_timestamp() - make_interval(secs => :every_seconds)
   and pg_try_advisory_xact_lock(7743, 0)
-returning true;
+returning set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 
 -- name: try_measure$
--- Whether it is this process's turn to measure.
+-- Whether it is this process's turn to measure. Who sweeps meanwhile is not waited for.
 update sweeps set measured_at = clock_timestamp()
-where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
+where one in (
+    select one from sweeps
+    where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
+    for update skip locked
+)
 returning true;
 
 -- name: silent_plans
