@@ -50,7 +50,7 @@ class Acknowledged(NamedTuple):
     """The job that stands for the request.
 
     `created` is False when an earlier request with the same key made it. `applied` tells that the
-    job is completed, and committed; where it is False, workers will do it, before all bulk work.
+    job is completed, and committed; where it is False, workers will begin with it before all other work.
     """
 
     job_id: int
