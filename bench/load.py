@@ -15,7 +15,7 @@ from rich.table import Table
 from bench import lists, report
 from bench.fairness import alike, beside_jobs, small_job
 from bench.machine import describe
-from bench.measuring import Stand
+from bench.measuring import Costs, Stand
 from bench.places import Place, fresh_settings, place_to_measure
 from bench.terminal import INTERRUPTED, ended_by_sigterm, wide_console
 from bench.unsubscribing import Recipients, draw_recipients, sql
@@ -108,15 +108,21 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
                 )
                 console.print("opt-outs while nothing else is done")
                 figures: dict[str, Any] = {"contacts": options.contacts}
-                figures["idle"] = await recipients.opt_out(
-                    rate=options.rate, seconds=options.seconds
-                )
+                costs = Costs(stand)
+                async with costs.measured():
+                    figures["idle"] = await recipients.opt_out(
+                        rate=options.rate, seconds=options.seconds
+                    )
+                figures["idle"] |= _others(costs)
                 await lists.settle(pool)
                 console.print("opt-outs while jobs over the list run")
                 others = recipients._replace(contacts=drawn[each : 2 * each])
-                figures["beside"], figures["jobs_begun"] = await beside_jobs(
-                    stand, account, others.opt_out(rate=options.rate, seconds=options.seconds)
-                )
+                costs = Costs(stand)
+                async with costs.measured():
+                    figures["beside"], figures["jobs_begun"] = await beside_jobs(
+                        stand, account, others.opt_out(rate=options.rate, seconds=options.seconds)
+                    )
+                figures["beside"] |= _others(costs)
                 console.print("small jobs while jobs over the list run")
                 small = drawn[2 * each : 2 * each + 2 * _SMALL]
                 figures["small"], _ = await beside_jobs(
@@ -137,6 +143,10 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
         "embedded_servers": place.embedded,
         "figures": figures,
     }
+
+
+def _others(costs: Costs) -> dict[str, float]:
+    return {"others_percent": costs.figures(addresses=1)["others_percent"]}
 
 
 async def _small_jobs(stand: Stand, account: str, contacts: Sequence[int]) -> dict[str, Any]:
@@ -169,6 +179,7 @@ def _tables(taken: dict[str, Any]) -> list[Table]:
         ("lost", "lost", ""),
         ("acknowledged_too_early", "acknowledged before it was committed", ""),
         ("looked_at", "  of so many looked at", ""),
+        ("others_percent", "processor time that other programs took", " %"),
     ):
         cells = (f"{figures[phase][name]:,}{unit}" for phase in ("idle", "beside"))
         latency.add_row(what, *cells)

@@ -301,10 +301,10 @@ async def test_a_deadlock_is_no_reason_to_give_up(
     assert ids["ann@example.com"] < ids["family@example.com"]
     lock = "select from email_addresses where id = $1 for update"
     async with pool.acquire() as other:
-        # So that it is the opt-out that notices the deadlock first, and is ended.
-        await other.execute("set deadlock_timeout = '60s'")
         transaction = other.transaction()
         await transaction.start()
+        # So that it is the opt-out that notices the deadlock first, and is ended.
+        await other.execute("set local deadlock_timeout = '60s'")
         await other.fetch(lock, ids["family@example.com"])
         waiting = asyncio.create_task(opt_out_now(pool, settings, opt_out()))
 
