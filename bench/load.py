@@ -1,7 +1,6 @@
 """`python -m bench.load`: recipients opt out while large jobs run, and jobs beside other jobs."""
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -10,26 +9,18 @@ from typing import Any
 
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from bench import lists, report
-from bench.fairness import alike, beside_jobs, small_job
+from bench import load_report, report
+from bench.load_course import LoadCourse, contacts_needed
 from bench.machine import describe
-from bench.measuring import Costs, Stand
+from bench.measuring import Stand
 from bench.places import Place, fresh_settings, place_to_measure
 from bench.terminal import INTERRUPTED, ended_by_sigterm, wide_console
-from bench.unsubscribing import Recipients, draw_recipients, sql
 from bench.workers_group import running_workers
 from db.pool import open_pool
-from producers.accounts import create_account
 from runtime import logs
 from schemas.errors import SluiceError
 
-_ACCOUNTS = 10
-_WARM_SECONDS = 1.0
-"""How long opt-outs arrive unmeasured at first, while connections are made and get to know their
-statements: a service does that once in its life."""
-_SMALL = 100
 _OTHERS = 3
 """Connections for everything but the opt-outs."""
 
@@ -44,11 +35,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="write a file of results")
     parser.add_argument("--json", action="store_true", help="print the JSON and nothing else")
     options = parser.parse_args(arguments)
-    if min(options.rate, options.seconds, options.connections) <= 0:
-        parser.error("--rate, --seconds and --connections have to be more than 0")
-    wanted = options.rate * (2 * options.seconds + _WARM_SECONDS) + 2 * _SMALL
-    if options.contacts < wanted:
-        parser.error("--contacts has to be enough for everyone to opt out once, idle and beside")
+    if min(options.rate * options.seconds, options.connections) < 1:
+        parser.error("--rate, --seconds and --connections have to come to one opt-out or more")
+    if options.contacts < (needed := contacts_needed(rate=options.rate, seconds=options.seconds)):
+        parser.error(f"--contacts has to be {needed:,} or more, so that nobody opts out twice")
     return options
 
 
@@ -70,11 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(taken, indent=2, ensure_ascii=False))
     else:
-        for table in _tables(taken):
+        for table in (load_report.latency(taken), load_report.fairness(taken)):
             wide_console().print(table)
-    wrong = ("lost", "acknowledged_too_early")
-    phases = (taken["figures"]["idle"], taken["figures"]["beside"])
-    return int(any(phase[name] for phase in phases for name in wrong))
+    return 1 if load_report.violations(taken) else 0
 
 
 async def _measure(place: Place, options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -89,52 +77,15 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
                 await open_pool(url, size=options.connections) as doors,
             ):
                 machine = await describe(pool, place.servers.redis_url)
-                stand = Stand(pool, settings, workers, place.embedded)
-                account = "large"
-                account_id = await create_account(pool, account)
-                console.print(f"making a list of {options.contacts:,} contacts")
-                await lists.fill(pool, account_id, options.contacts)
-                await lists.settle(pool)
-                async with pool.acquire() as connection:
-                    first = await sql.first_contact(connection, account_id=account_id)
-                each = round(options.rate * options.seconds)
-                warm = round(options.rate * _WARM_SECONDS)
-                drawn = draw_recipients(
-                    first, options.contacts, 2 * each + 2 * _SMALL + warm, seed=options.seed
-                )
-                recipients = Recipients(doors, pool, settings, account, account_id, drawn[:each])
-                await recipients._replace(contacts=drawn[-warm:]).opt_out(
-                    rate=options.rate, seconds=_WARM_SECONDS
-                )
-                console.print("opt-outs while nothing else is done")
-                figures: dict[str, Any] = {"contacts": options.contacts}
-                costs = Costs(stand)
-                async with costs.measured():
-                    figures["idle"] = await recipients.opt_out(
-                        rate=options.rate, seconds=options.seconds
-                    )
-                figures["idle"] |= _others(costs)
-                await lists.settle(pool)
-                console.print("opt-outs while jobs over the list run")
-                others = recipients._replace(contacts=drawn[each : 2 * each])
-                costs = Costs(stand)
-                async with costs.measured():
-                    figures["beside"], figures["jobs_begun"] = await beside_jobs(
-                        stand, account, others.opt_out(rate=options.rate, seconds=options.seconds)
-                    )
-                figures["beside"] |= _others(costs)
-                console.print("small jobs while jobs over the list run")
-                small = drawn[2 * each : 2 * each + 2 * _SMALL]
-                figures["small"], _ = await beside_jobs(
-                    stand, account, _small_jobs(stand, account, small)
-                )
-                console.print(f"a large job in each of {_ACCOUNTS} accounts")
-                names = [f"large-{n}" for n in range(_ACCOUNTS)]
-                for name in names:
-                    other = await create_account(pool, name)
-                    await lists.fill(pool, other, max(1, options.contacts // _ACCOUNTS))
-                await lists.settle(pool)
-                figures["alike"] = await alike(stand, names)
+                figures = await LoadCourse(
+                    stand=Stand(pool, settings, workers, place.embedded),
+                    doors=doors,
+                    say=lambda text: console.print(text, highlight=False),
+                    contacts=options.contacts,
+                    rate=options.rate,
+                    seconds=options.seconds,
+                    seed=options.seed,
+                ).run()
     return {
         "taken_at": taken_at.isoformat(timespec="seconds"),
         "options": vars(options),
@@ -143,61 +94,6 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
         "embedded_servers": place.embedded,
         "figures": figures,
     }
-
-
-def _others(costs: Costs) -> dict[str, float]:
-    return {"others_percent": costs.figures(addresses=1)["others_percent"]}
-
-
-async def _small_jobs(stand: Stand, account: str, contacts: Sequence[int]) -> dict[str, Any]:
-    half = len(contacts) // 2
-    opt_in, opt_out = await asyncio.gather(
-        small_job(stand, account, "opt_in", contacts[:half]),
-        small_job(stand, account, "opt_out", contacts[half:]),
-    )
-    return {"opt_in": opt_in, "opt_out": opt_out}
-
-
-def _tables(taken: dict[str, Any]) -> list[Table]:
-    figures, options = taken["figures"], taken["options"]
-    latency = Table(
-        title=f"opt-outs of single recipients at {options['rate']:g} a second for"
-        f" {options['seconds']:g} s, {options['connections']} connections",
-        title_justify="left",
-    )
-    latency.add_column("what")
-    latency.add_column("idle", justify="right")
-    latency.add_column(f"beside jobs of {figures['contacts']:,} contacts", justify="right")
-    for name, what, unit in (
-        ("opt_outs", "acknowledged", ""),
-        ("rate_achieved", "a second", ""),
-        ("ms_median", "from arrival to answer, median", " ms"),
-        ("ms_p99", "  99th percentile", " ms"),
-        ("ms_worst", "  worst", " ms"),
-        ("ms_sent_late_worst", "sent after its time, at worst", " ms"),
-        ("deferred", "left to the workers", ""),
-        ("lost", "lost", ""),
-        ("acknowledged_too_early", "acknowledged before it was committed", ""),
-        ("looked_at", "  of so many looked at", ""),
-        ("others_percent", "processor time that other programs took", " %"),
-    ):
-        cells = (f"{figures[phase][name]:,}{unit}" for phase in ("idle", "beside"))
-        latency.add_row(what, *cells)
-    fairness = Table(title="jobs beside other jobs", title_justify="left")
-    fairness.add_column("what")
-    fairness.add_column("measured", justify="right")
-    for action, job in figures["small"].items():
-        fairness.add_row(
-            f"{action} of {job['contacts']} contacts beside a job of {figures['contacts']:,}",
-            f"started after {job['started_s']:.2f} s, done after {job['done_s']:.2f} s",
-        )
-    ten = figures["alike"]
-    fairness.add_row(
-        f"{ten['jobs']} accounts, a job of {figures['contacts'] // _ACCOUNTS:,} contacts each",
-        f"when one is half done, the last has done {ten['share_least']:.0%} (most:"
-        f" {ten['share_most']:.0%}); the last started after {ten['last_started_s']:.2f} s",
-    )
-    return [latency, fairness]
 
 
 if __name__ == "__main__":

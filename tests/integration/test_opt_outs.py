@@ -319,6 +319,26 @@ async def test_a_deadlock_is_no_reason_to_give_up(
     assert await pool.fetchval("select count(*) from jobs") == 1
 
 
+async def test_what_is_in_the_way_for_too_long_leaves_it_to_the_workers(
+    pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
+):
+    """After a bounded number of tries the job is stored as any other, and nothing else with it."""
+    database = await pool.fetchval("select current_database()")
+    await pool.execute(f"alter database {database} set lock_timeout = '20ms'")
+    async with (
+        await open_pool(database_url, size=1) as impatient,
+        pool.acquire() as other,
+        other.transaction(),
+    ):
+        await other.execute("select from email_addresses for update")
+        with capture_logs() as lines:
+            answer = await opt_out_now(impatient, settings, opt_out())
+        assert (answer.created, answer.applied) == (True, False)
+    assert lines[-1]["event"] == "opt_out.deferred"
+    assert lines[-1]["error"] == "LockNotAvailableError"
+    assert await left_behind(pool) == (1, 1, 0, 0, 0)
+
+
 async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Settings):
     """Promise 2: whichever comes to an address first, and whoever else's address it spreads to,
     none that an acknowledged opt-out covers is marketable at any later moment.
