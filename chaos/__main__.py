@@ -115,7 +115,7 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
         work = outcome.work
         console.print(
             f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
-            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again because"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
             f" their answer was lost, of which {work['answered_twice']} had been stored;"
             f" {work['groups_ended']} ends of worker groups."
         )

@@ -62,7 +62,10 @@ async def check_database(observer: Observer, records: Records) -> tuple[list[str
 
 async def _unended(observer: Observer) -> list[Violation]:
     return [
-        Violation(ENDED, f"job {row['id']} {row['action']} is {row['state']}, {row['pending']} chunks left")
+        Violation(
+            ENDED,
+            f"job {row['id']} {row['action']} is {row['state']}, {row['pending']} chunks left",
+        )
         for row in await observer.rows("unended_jobs")
     ]
 
@@ -105,7 +108,9 @@ async def _failures(observer: Observer, records: Records) -> list[Violation]:
             for row in failed
         ),
         *(
-            Violation(ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}")
+            Violation(
+                ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}"
+            )
             for row in errors
         ),
     ]

@@ -32,7 +32,8 @@ class Violation(NamedTuple):
 class Records:
     """What the harness knows without asking the database.
 
-    `faulty` are the contacts that a fault lets end as internal errors; no other may. `resubmitted` counts requests that were sent again because the answer was lost, and
+    `faulty` are the contacts that a fault lets end as internal errors; no other may.
+    `resubmitted` counts requests that were sent again because the answer was lost, and
     `answered_twice` those of them that had been stored the first time.
     """
 

@@ -56,8 +56,8 @@ def fault_table(outcome: Outcome) -> Table:
     table = Table(
         title="Faults",
         title_justify="left",
-        caption="Seconds from the end of the cause, or of another fault's cause that ended later, until"
-        " a new job of one contact was done and every job at work had moved.",
+        caption="Seconds from the end of the cause, or of another fault's cause that ended later,"
+        " until a new job of one contact was done and every job at work had moved.",
         caption_justify="left",
     )
     table.add_column("fault")

@@ -132,7 +132,10 @@ async def _prepare(
     jobs = []
     for account, size in sizes.items():
         await create_account(observer.pool, account)
-        halves = (ContactList(account, 0, 0, size // 2), ContactList(account, 0, size // 2, size // 2))
+        halves = (
+            ContactList(account, 0, 0, size // 2),
+            ContactList(account, 0, size // 2, size // 2),
+        )
         for number, contacts in enumerate(halves):
             jobs.append(await producers.bring(contacts, permission=number == 1, tag=None))
 
@@ -210,9 +213,7 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     return await cast.stage.fleet.stop()
 
 
-async def _outcome(
-    plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path
-) -> Outcome:
+async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
     observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
     if plan.falsify and records.opt_outs:
         await observer.value("falsify", address_id=records.opt_outs[0].address_id)
