@@ -19,12 +19,14 @@ class Recovery(NamedTuple):
     """A fault that was made good, or was not where `seconds` is None.
 
     `seconds` counts from the end of its cause, or of the last other one that ended before it was
-    made good; `after_own` always from its own.
+    made good; `after_own` always from its own. `standing` tells what stood still for so long that
+    it was looked at more closely.
     """
 
     kind: Kind
     seconds: float | None
     after_own: float
+    standing: list[str]
 
 
 class Recoveries:
@@ -50,14 +52,24 @@ class Recoveries:
                 requested_by=CANARY,
             )
         )
+        standing: list[str] = []
         while not await self._good(noted, canary):
+            if not standing and time.monotonic() > ended + GOAL_SECONDS:
+                standing = await self._standing([canary, *(job.job_id for job in noted)])
             if time.monotonic() > ended + _GIVE_UP_SECONDS:
-                self.made.append(Recovery(kind, None, time.monotonic() - ended))
+                self.made.append(Recovery(kind, None, time.monotonic() - ended, standing))
                 return
             await asyncio.sleep(_LOOK_SECONDS)
         now = time.monotonic()
         last_end = max(end for end in self._ends if end <= now)
-        self.made.append(Recovery(kind, now - last_end, now - ended))
+        self.made.append(Recovery(kind, now - last_end, now - ended, standing))
+
+    async def _standing(self, jobs: list[int]) -> list[str]:
+        return [
+            f"job {row['id']} {row['action']} is {row['state']}, {row['pending']} chunks left,"
+            f" {row['lanes']}"
+            for row in await self._observer.rows("standstill", jobs=jobs)
+        ]
 
     async def _good(self, noted: list[AtWork], canary: int) -> bool:
         if noted:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ ACTS: dict[Kind, Act] = {
 
 _NAMESPACE = "storm"
 _CONNECTIONS = 12
+_THREADS = 64
 _CANARIES = 200
 _PREPARED_SECONDS = 300.0
 SETTLE_SECONDS = 180.0
@@ -78,6 +80,8 @@ class _Cast(NamedTuple):
 async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show) -> Outcome:
     """Prepare, rage, settle and check. All processes but the servers have ended afterwards."""
     know_storm_actions()
+    # Producers wait in threads for a Redis that does not answer; faults have to end in time.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     await migrate(servers.database_url)
     with RedisProxy(servers.redis_socket) as proxy:
         settings = Settings(

@@ -37,6 +37,18 @@ select j.id, j.state::text,
 from jobs j
 where j.id = any(:jobs::bigint[]);
 
+-- name: standstill
+-- What is known of jobs that do not move.
+select j.id, j.action, j.state::text,
+       (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'pending') as pending,
+       (select string_agg(format('lane %s %s for %s s, %s silent rings, %s lost', l.lane, l.state,
+                                 round(extract(epoch from clock_timestamp() - l.touched_at)),
+                                 l.silent_rings, l.lost), '; ' order by l.lane)
+        from job_lanes l where l.job_id = j.id) as lanes
+from jobs j
+where j.id = any(:jobs::bigint[])
+order by j.id;
+
 -- name: state_of$
 -- The state of a job.
 select state::text from jobs where id = :job_id;

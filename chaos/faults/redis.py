@@ -36,11 +36,11 @@ async def kill(stage: Stage, fault: Fault) -> str:
 
 async def stall(stage: Stage, fault: Fault) -> str:
     """Requests arrive and replies do not: fetched messages and answers to enqueues are lost."""
-    await asyncio.to_thread(stage.proxy.stall)
+    stage.proxy.stall()
     try:
         await asyncio.sleep(fault.lasts)
     finally:
-        await asyncio.to_thread(stage.proxy.unstall)
+        stage.proxy.unstall()
     return f"lost the replies of {fault.lasts:.0f} s"
 
 
