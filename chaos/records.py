@@ -22,10 +22,11 @@ class AcknowledgedOptOut(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """Something that must not be, in words without addresses."""
+    """Something that must not be, in words without addresses, and how often it was found."""
 
     check: str
     what: str
+    times: int = 1
 
 
 @dataclass(slots=True)

@@ -48,46 +48,49 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 class _WorkersBroker(RedisBroker):
+    """dramatiq's own, for which Redis being away is nothing unexpected.
+
+    dramatiq takes a time-out for a fault of its own and writes a traceback. Here whatever keeps
+    Redis from answering is an outage: a broken connection, after which a new consumer is made.
+    """
+
     outage: Outage
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _Consumer
 
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        send = super()._dispatch(command)  # type: ignore[no-untyped-call]
+
+        def ask(*arguments: Any) -> Any:
+            try:
+                answer = send(*arguments)
+            except (redis.RedisError, OSError) as error:
+                self.outage.fails(error)
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+            self.outage.answers()
+            return answer
+
+        return ask
+
 
 class _Consumer(_RedisConsumer):
-    """dramatiq's own, for which Redis being away is nothing unexpected.
+    """What it has to tell Redis of a message is told once, if Redis listens.
 
-    dramatiq takes a time-out for a fault of its own and writes a traceback, waits with a thread
-    until Redis has taken an acknowledgement, and ends a worker in the middle of its shutdown when
-    messages cannot be handed back. Here all of it is an outage. What Redis still has then is an
-    old ring, which counts for nothing when it is delivered again, so none of it is tried again.
+    dramatiq waits with a thread until Redis has taken an acknowledgement, and a worker that cannot
+    hand its messages back ends in the middle of its shutdown. Whatever Redis still has then is an
+    old ring, which counts for nothing when it is delivered again.
     """
 
-    def __next__(self) -> Any:
-        return self._asked(super().__next__)
-
     def ack(self, message: Any) -> None:
-        self._told(super().ack, message)
+        with suppress(ConnectionClosed):
+            super().ack(message)  # type: ignore[no-untyped-call]
 
     def nack(self, message: Any) -> None:
-        self._told(super().nack, message)
+        with suppress(ConnectionClosed):
+            super().nack(message)  # type: ignore[no-untyped-call]
 
     def requeue(self, messages: Any) -> None:
-        self._told(super().requeue, messages)
-
-    def _asked(self, command: Callable[..., Any], *arguments: Any) -> Any:
-        """What Redis says; raises ConnectionClosed, after which dramatiq makes a new consumer."""
-        outage: Outage = self.broker.outage
-        try:
-            answer = command(*arguments)
-        except (ConnectionClosed, redis.RedisError, OSError) as error:
-            outage.fails(error.args[0] if isinstance(error, ConnectionClosed) else error)
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-        outage.answers()
-        return answer
-
-    def _told(self, command: Callable[..., Any], *arguments: Any) -> None:
-        """Tell Redis, if it listens."""
         with suppress(ConnectionClosed):
-            self._asked(command, *arguments)
+            super().requeue(messages)  # type: ignore[no-untyped-call]

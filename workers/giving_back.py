@@ -25,7 +25,7 @@ GIVE_BACK_SECONDS = 60.0
 """How long it is tried. Afterwards, or when the worker is to stop, the sweeper finds the lane."""
 
 _FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 1.0
 
 
 class LeftLane(NamedTuple):

@@ -149,6 +149,7 @@ end;
 -- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
 -- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
 -- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
+-- While Postgres was away nobody could say anything: silence counts from its start on.
 update job_lanes l
 set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
     silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
@@ -156,7 +157,8 @@ set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state 
 from (
     select lane, state from job_lanes
     where job_id = :job_id
-      and touched_at < clock_timestamp() - make_interval(secs => case
+      and greatest(touched_at, pg_postmaster_start_time()) < clock_timestamp()
+          - make_interval(secs => case
           when state = 'idle' then 0.5
           else :silence_seconds * 2 ^ least(silent_rings, 1)
       end)

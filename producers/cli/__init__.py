@@ -12,6 +12,7 @@ from producers.cli.migrating import migrate
 from producers.cli.results import results
 from producers.cli.submitting import add_actions, submit_app
 from producers.cli.up import up
+from producers.cli.verifying import verify
 
 app = typer.Typer(
     cls=ErrorsAsText,
@@ -32,6 +33,7 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("cancel")(cancel)
 app.command("address")(address)
+app.command("verify")(verify)
 app.add_typer(accounts_app, name="accounts")
 app.command("demo")(demo)
 add_actions()

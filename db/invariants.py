@@ -1,0 +1,129 @@
+"""What must be true of the data, whatever was killed, wiped or delivered twice.
+
+Each invariant is a query of `sql/invariants.sql` that gives the rows which break it. They only
+read and take no locks, so `sluice verify` may run them against a production database.
+"""
+
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, OWN_RIGHT_RANK, Status
+
+_sql = load("invariants")
+
+EXAMPLES = 5
+"""So many of the violating rows are given."""
+
+_SORT_MEMORY = "64MB"
+
+
+class Invariant(NamedTuple):
+    """A claim on all data. `name` is that of its query. Where it is `at_rest_only`, jobs that are
+    under way break it without any fault; every other one holds at each moment.
+    """
+
+    name: str
+    claim: str
+    at_rest_only: bool = False
+
+
+class Example(NamedTuple):
+    """One row that breaks an invariant. `detail` has ids, statuses and times, and no address."""
+
+    account_id: int | None
+    job_id: int | None
+    contact_id: int | None
+    address_id: int | None
+    detail: str
+
+
+class Found(NamedTuple):
+    """How many rows break an invariant, and the first of them."""
+
+    violations: int
+    examples: tuple[Example, ...]
+
+
+INVARIANTS = (
+    Invariant("every_job_has_ended", "every job has ended, or is paused", at_rest_only=True),
+    Invariant("every_pair_is_accounted_for", "the pairs of a job's chunks are those it selected"),
+    Invariant("job_counts_are_those_of_its_chunks", "an ended job counts what its chunks do"),
+    Invariant("chunk_counts_are_those_of_its_rows", "a done chunk counts the results it has"),
+    Invariant("no_chunk_is_half_done", "only done chunks have results"),
+    Invariant("one_result_for_each_pair", "no job decided a pair twice"),
+    Invariant(
+        "every_selected_address_has_a_result", "every selected address of a done chunk has a result"
+    ),
+    Invariant(
+        "every_ledger_is_unbroken",
+        "each change of an address begins where the last one ended, up to its present status",
+    ),
+    Invariant("no_opt_out_was_reopened", "no change led out of an opt-out"),
+    Invariant(
+        "no_opt_out_was_lost",
+        "every address that was opted out is so still, at least as strongly",
+    ),
+    Invariant(
+        "no_address_is_marketable_beside_an_opt_out",
+        "no address is marketable while one that is opted out spreads to it",
+    ),
+    Invariant("every_address_counts_its_holders", "an address counts the contacts that hold it"),
+    Invariant(
+        "decided_only_while_running",
+        "nothing was decided after a pause, a cancel or an end had answered",
+    ),
+)
+"""All of them, in the order in which they are checked."""
+
+_LADDER = [(status, False, facts.rank) for status, facts in FACTS.items()] + [
+    (status, True, facts.spread_rank)
+    for status, facts in FACTS.items()
+    if facts.spread_rank is not None
+]
+_OWN_RIGHT = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
+
+
+async def check(
+    connection: asyncpg.Connection,
+    invariant: Invariant,
+    *,
+    shared_address_limit: int,
+    account_id: int | None = None,
+    most: int = EXAMPLES,
+) -> Found:
+    """What breaks the invariant at this moment, in one account or in all; at most `most` examples.
+
+    `shared_address_limit` is that of the workers. Outside of a transaction; it makes its own.
+    """
+    query = getattr(_sql, invariant.name)
+    async with connection.transaction(readonly=True):
+        # Millions of results are grouped; with the usual memory most of that would go through disk.
+        await _sql.give_memory(connection, memory=_SORT_MEMORY)
+        rows = [
+            row
+            async for row in query(
+                connection,
+                account_id=account_id,
+                most=most,
+                shared_address_limit=shared_address_limit,
+                **_vocabulary(),
+            )
+        ]
+    examples = tuple(Example(*(row[name] for name in Example._fields)) for row in rows)
+    return Found(rows[0]["violations"] if rows else 0, examples)
+
+
+def _vocabulary() -> dict[str, Any]:
+    """The statuses by what they mean, so that no query repeats the ladder."""
+    statuses: tuple[Status, ...]
+    statuses, spread, ranks = zip(*_LADDER, strict=True)
+    return {
+        "marketable": list(MARKETABLE),
+        "opted_out": list(OPTED_OUT),
+        "own_right": _OWN_RIGHT,
+        "statuses": list(statuses),
+        "spread": list(spread),
+        "ranks": list(ranks),
+    }

@@ -1,0 +1,441 @@
+-- What must be true of the data, each as a query that gives the rows which break it. They only read,
+-- and go over each large table once, so they suit a production database as well.
+--
+-- Each row tells account, job, contact and address where they apply, a text of ids, statuses and
+-- times (never an address or a name), and how many rows there are in all. :account_id narrows to one
+-- account, null means all; :most is how many rows to give.
+--
+-- Each is one statement, so it sees one moment. All but the first hold at every moment: a chunk
+-- commits wholly or not at all. What a running or paused import leaves to its end is named where it
+-- matters: role addresses that its file repeats (import_repeats).
+
+-- name: give_memory!
+-- Let the transaction use so much memory for each sort and hash.
+select set_config('work_mem', :memory, true);
+
+-- name: every_job_has_ended
+-- Jobs that wait for their plan or run. At rest there are none; a paused job rests.
+select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('%s since %s', j.state,
+              (select max(s.entered_at) from job_states s where s.job_id = j.id)) as detail,
+       count(*) over () as violations
+from jobs j
+where j.state in ('planning', 'running')
+  and (:account_id::bigint is null or j.account_id = :account_id)
+order by j.id
+limit :most;
+
+-- name: every_pair_is_accounted_for
+-- Jobs whose chunks do not hold exactly the pairs that were selected, or which completed although
+-- some are missing. Halves of a split chunk stand for it; what is pending was not reached. Ids that
+-- were listed, with no other condition, are all selected. A job without a plan has no chunks.
+with planned as (
+    select c.job_id,
+           coalesce(sum(c.pairs) filter (where c.state <> 'split'), 0) as pairs,
+           count(*) filter (where c.state = 'pending') as pending,
+           count(*) filter (
+               where c.chunk_no > 0
+                 and c.pairs <> cardinality(c.contact_ids) * cardinality(j.fields)
+           ) as of_wrong_size,
+           count(*) filter (
+               where c.state = 'done'
+                 and c.pairs <> c.applied + c.unchanged + c.rejected + c.empty
+           ) as not_adding_up
+    from job_chunks c
+    join jobs j on j.id = c.job_id
+    where :account_id::bigint is null or j.account_id = :account_id
+    group by c.job_id
+), listed as (
+    select l.job_id, sum(cardinality(l.contact_ids)) as contacts
+    from job_contacts l
+    group by l.job_id
+), compared as (
+    select j.account_id, j.id as job_id, concat_ws('; ',
+        case when j.planned_at is null and (j.selected is not null or p.job_id is not null) then
+            'chunks or a total without a plan' end,
+        case when j.planned_at is not null and j.selected is distinct from coalesce(p.pairs, 0) then
+            format('%s pairs selected, %s in chunks', coalesce(j.selected::text, 'no'),
+                   coalesce(p.pairs, 0)) end,
+        case when p.of_wrong_size > 0 then
+            format('%s chunks have not their contacts times fields as pairs', p.of_wrong_size) end,
+        case when p.not_adding_up > 0 then
+            format('%s done chunks do not add up', p.not_adding_up) end,
+        case when j.planned_at is not null and j.selection - 'contacts' = '{}'
+              and j.selection ? 'contacts'
+              and j.selected is distinct from coalesce(l.contacts, 0) * cardinality(j.fields) then
+            format('%s contacts listed, %s pairs selected', coalesce(l.contacts, 0),
+                   coalesce(j.selected::text, 'no')) end,
+        case when j.state = 'completed' and p.pending > 0 then
+            format('completed with %s chunks pending', p.pending) end,
+        case when j.state = 'completed'
+              and j.selected is distinct from j.applied + j.unchanged + j.rejected + j.empty then
+            format('completed with %s pairs of %s', j.applied + j.unchanged + j.rejected + j.empty,
+                   coalesce(j.selected::text, 'no')) end
+    ) as detail
+    from jobs j
+    left join planned p on p.job_id = j.id
+    left join listed l on l.job_id = j.id
+    where :account_id::bigint is null or j.account_id = :account_id
+)
+select account_id, job_id, null::bigint as contact_id, null::bigint as address_id, detail,
+       count(*) over () as violations
+from compared
+where detail <> ''
+order by job_id
+limit :most;
+
+-- name: job_counts_are_those_of_its_chunks
+-- Ended jobs whose counts are not the sums of their done chunks. Those of other jobs lag.
+select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('the job says %s applied, %s unchanged, %s rejected, %s empty, %s propagated;'
+              ' its chunks %s, %s, %s, %s, %s',
+              j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
+              c.applied, c.unchanged, c.rejected, c.empty, c.propagated) as detail,
+       count(*) over () as violations
+from jobs j
+cross join lateral job_sums(j.id) c
+where j.state in ('completed', 'cancelled', 'failed')
+  and (:account_id::bigint is null or j.account_id = :account_id)
+  and (j.applied, j.unchanged, j.rejected, j.empty, j.propagated)
+      is distinct from (c.applied, c.unchanged, c.rejected, c.empty, c.propagated)
+order by j.id
+limit :most;
+
+-- name: chunk_counts_are_those_of_its_rows
+-- Done chunks that count other results than there are, in all or by reason. Empty pairs have no row.
+with tallied as (
+    select r.job_id, r.chunk_no, r.outcome, r.cause, r.reason, count(*) as rows
+    from results r
+    where :account_id::bigint is null
+       or r.job_id in (select id from jobs where account_id = :account_id)
+    group by r.job_id, r.chunk_no, r.outcome, r.cause, r.reason
+), counted as (
+    select t.job_id, t.chunk_no,
+           sum(t.rows) filter (where t.cause = 'direct' and t.outcome = 'applied') as applied,
+           sum(t.rows) filter (where t.cause = 'direct' and t.outcome = 'unchanged') as unchanged,
+           sum(t.rows) filter (where t.cause = 'direct' and t.outcome = 'rejected') as rejected,
+           sum(t.rows) filter (where t.cause = 'propagated') as propagated,
+           jsonb_object_agg(t.outcome::text || ':' || t.reason, t.rows)
+               filter (where t.cause = 'direct' and t.reason is not null) as reasons
+    from tallied t
+    group by t.job_id, t.chunk_no
+), compared as (
+    select j.account_id, c.job_id, c.chunk_no,
+           concat_ws(', ', c.applied, c.unchanged, c.rejected, c.propagated,
+                     (select coalesce(jsonb_object_agg(e.key, e.value), '{}')
+                      from jsonb_each(c.reasons) e where e.value <> '0')) as said,
+           concat_ws(', ', coalesce(r.applied, 0), coalesce(r.unchanged, 0),
+                     coalesce(r.rejected, 0), coalesce(r.propagated, 0),
+                     coalesce(r.reasons, '{}')) as found
+    from job_chunks c
+    join jobs j on j.id = c.job_id
+    left join counted r on r.job_id = c.job_id and r.chunk_no = c.chunk_no
+    where c.state = 'done' and (:account_id::bigint is null or j.account_id = :account_id)
+)
+select account_id, job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('chunk %s says applied, unchanged, rejected, propagated, reasons = %s; its rows %s',
+              chunk_no, said, found) as detail,
+       count(*) over () as violations
+from compared
+where said <> found
+order by job_id, chunk_no
+limit :most;
+
+-- name: no_chunk_is_half_done
+-- Results of chunks that are not done or do not exist, and uploaded rows that became contacts and
+-- still wait to become some.
+with half_done as (
+    select r.job_id, null::bigint as contact_id,
+           format('%s results of chunk %s, which is %s', r.rows, r.chunk_no,
+                  coalesce(c.state::text, 'not there')) as detail
+    from (
+        select job_id, chunk_no, count(*) as rows from results group by job_id, chunk_no
+    ) r
+    left join job_chunks c on c.job_id = r.job_id and c.chunk_no = r.chunk_no
+    where c.state is distinct from 'done'
+    union all
+    select i.job_id, i.contact_id, format('line %s of the file waits, its contact is there', i.line)
+    from import_rows i
+    join contacts c on c.import_job_id = i.job_id and c.id = i.contact_id
+)
+select j.account_id, h.job_id, h.contact_id, null::bigint as address_id, h.detail,
+       count(*) over () as violations
+from half_done h
+left join jobs j on j.id = h.job_id
+where :account_id::bigint is null or j.account_id = :account_id
+order by h.job_id, h.contact_id, h.detail
+limit :most;
+
+-- name: one_result_for_each_pair
+-- Pairs that a job decided twice, or reached twice by spreading.
+with repeated as (
+    select r.job_id, r.contact_id, r.field, r.cause, min(r.address_id) as address_id,
+           count(*) as rows
+    from results r
+    group by r.job_id, r.contact_id, r.field, r.cause
+    having count(*) > 1
+)
+select j.account_id, r.job_id, r.contact_id, r.address_id,
+       format('%s %s results for email%s', r.rows, r.cause, r.field) as detail,
+       count(*) over () as violations
+from repeated r
+left join jobs j on j.id = r.job_id
+where :account_id::bigint is null or j.account_id = :account_id
+order by r.job_id, r.contact_id, r.field
+limit :most;
+
+-- name: every_selected_address_has_a_result
+-- Of the contacts of done chunks: addresses in a selected field without a direct result, since what
+-- counts as empty must be; and contacts that are not there, with no result that says so. (A contact
+-- that could not be done, and was not there, has no result: its chunk has the error.)
+with worked as (
+    select j.account_id, c.job_id, j.fields, c.error is not null as refused,
+           unnest(c.contact_ids) as contact_id
+    from job_chunks c
+    join jobs j on j.id = c.job_id
+    where c.state = 'done' and (:account_id::bigint is null or j.account_id = :account_id)
+), missing as (
+    select w.account_id, w.job_id, w.contact_id, e.address_id,
+           format('no result for email%s', e.field) as detail
+    from worked w
+    join contact_emails e
+        on e.account_id = w.account_id and e.contact_id = w.contact_id and e.field = any(w.fields)
+    where not exists (
+        select from results r
+        where r.job_id = w.job_id and r.contact_id = e.contact_id and r.field = e.field
+          and r.cause = 'direct')
+    union all
+    select w.account_id, w.job_id, w.contact_id, null, 'neither a contact nor a result'
+    from worked w
+    where not w.refused
+      and not exists (
+          select from contacts c where c.account_id = w.account_id and c.id = w.contact_id)
+      and not exists (
+          select from results r
+          where r.job_id = w.job_id and r.contact_id = w.contact_id and r.cause = 'direct')
+)
+select account_id, job_id, contact_id, address_id, detail, count(*) over () as violations
+from missing
+order by job_id, contact_id, detail
+limit :most;
+
+-- name: every_ledger_is_unbroken
+-- Applied results that do not begin where the one before ended; addresses that are not what their
+-- last applied result made them, or say that a job set them and no result tells so; and results that
+-- speak of another one in their job which is not there. The first may begin anywhere: contacts come
+-- by other ways too. Within a chunk what was selected comes before what was reached by spreading.
+with applied as (
+    select j.account_id, r.address_id, r.job_id, r.contact_id, r.from_status, r.to_status,
+           r.source_address_id,
+           lag(r.to_status) over ledger as status_before,
+           lag(r.job_id) over ledger as job_before,
+           lead(r.job_id) over ledger is null as last
+    from results r
+    join jobs j on j.id = r.job_id
+    where r.outcome = 'applied'
+      and (:account_id::bigint is null or j.account_id = :account_id)
+    window ledger as (
+        partition by j.account_id, r.address_id
+        order by r.decided_at, r.job_id, r.cause, r.contact_id, r.field)
+), known as (
+    select account_id, id, status, previous_status, status_job_id, propagated_from
+    from email_addresses
+    where :account_id::bigint is null or account_id = :account_id
+), broken as (
+    select coalesce(l.account_id, a.account_id) as account_id,
+           coalesce(l.job_id, a.status_job_id) as job_id, l.contact_id,
+           coalesce(l.address_id, a.id) as address_id,
+           concat_ws('; ',
+               case when l.job_before is not null
+                     and l.status_before is distinct from l.from_status then
+                   format('begins at %s, job %s had ended at %s', coalesce(l.from_status::text, 'new'),
+                          l.job_before, l.status_before) end,
+               case when l.job_id is null then
+                   format('job %s is said to have set it to %s', a.status_job_id, a.status) end,
+               case when l.last and a.id is null then 'the account has no such address' end,
+               case when l.last and a.status <> l.to_status then
+                   format('is %s, was last made %s', a.status, l.to_status) end,
+               case when l.last and a.id is not null
+                     and (a.previous_status, a.status_job_id, a.propagated_from)
+                         is distinct from (l.from_status, l.job_id, l.source_address_id) then
+                   format('came from %s by job %s, spread from %s; the last result says %s, %s, %s',
+                          coalesce(a.previous_status::text, 'new'),
+                          coalesce(a.status_job_id::text, 'none'),
+                          coalesce(a.propagated_from::text, 'none'),
+                          coalesce(l.from_status::text, 'new'), l.job_id,
+                          coalesce(l.source_address_id::text, 'none')) end
+           ) as detail
+    from (
+        select * from applied where last or status_before is distinct from from_status
+    ) l
+    full join known a on a.account_id = l.account_id and a.id = l.address_id
+    where l.job_id is not null or a.status_job_id is not null
+    union all
+    select j.account_id, r.job_id, r.contact_id, r.address_id,
+           'its job is said to have changed the address already, and did not'
+    from results r
+    join jobs j on j.id = r.job_id
+    where r.reason = 'same_address_in_job'
+      and (:account_id::bigint is null or j.account_id = :account_id)
+      and not exists (
+          select from results first
+          where first.job_id = r.job_id and first.address_id = r.address_id
+            and first.outcome = 'applied' and first.cause = 'direct')
+)
+select account_id, job_id, contact_id, address_id, detail, count(*) over () as violations
+from broken
+where detail <> ''
+order by account_id, address_id, job_id, detail
+limit :most;
+
+-- name: no_opt_out_was_reopened
+-- Applied results that lead from an opted-out status, whether it was its own or had spread, to one
+-- that is not; and marketable addresses that were opted out just before.
+with reopened as (
+    select j.account_id, r.job_id, r.contact_id, r.address_id, r.from_status, r.to_status
+    from results r
+    join jobs j on j.id = r.job_id
+    where r.outcome = 'applied'
+      and r.from_status = any(:opted_out::email_status[])
+      and r.to_status <> all(:opted_out::email_status[])
+    union all
+    select a.account_id, a.status_job_id, null, a.id, a.previous_status, a.status
+    from email_addresses a
+    where a.status = any(:marketable::email_status[])
+      and a.previous_status = any(:opted_out::email_status[])
+)
+select account_id, job_id, contact_id, address_id, format('%s → %s', from_status, to_status) as detail,
+       count(*) over () as violations
+from reopened
+where :account_id::bigint is null or account_id = :account_id
+order by account_id, address_id, job_id, contact_id
+limit :most;
+
+-- name: no_opt_out_was_lost
+-- Results that opted an address out, or found it opted out, more strongly than it is now:
+-- suppression only climbs. An opt-out that spread counts less than one in its own right, so this
+-- also tells where one of its own became one that spread.
+with ladder as (
+    select l.status, l.spread, l.rank
+    from unnest(:statuses::email_status[], :spread::boolean[], :ranks::int[])
+        as l (status, spread, rank)
+), acknowledged as (
+    select j.account_id, r.job_id, r.contact_id, r.address_id,
+           coalesce(r.to_status, r.from_status) as status, r.cause = 'propagated' as spread
+    from results r
+    join jobs j on j.id = r.job_id
+    where ((r.outcome = 'applied' and r.to_status = any(:opted_out::email_status[]))
+           or (r.outcome = 'unchanged' and r.reason = 'already_opted_out'))
+      and (:account_id::bigint is null or j.account_id = :account_id)
+)
+select k.account_id, k.job_id, k.contact_id, k.address_id,
+       format('%s %s, is %s %s now', case when k.spread then 'reached by' else 'opted out as' end,
+              k.status, coalesce(a.status::text, 'not there'),
+              case when a.propagated_from is not null then 'by spreading' else 'in its own right' end
+       ) as detail,
+       count(*) over () as violations
+from acknowledged k
+left join ladder was on was.status = k.status and was.spread = k.spread
+left join email_addresses a on a.account_id = k.account_id and a.id = k.address_id
+left join ladder now on now.status = a.status and now.spread = (a.propagated_from is not null)
+where now.rank is null or was.rank is null or now.rank < was.rank
+order by k.account_id, k.address_id, k.job_id, k.contact_id
+limit :most;
+
+-- name: no_address_is_marketable_beside_an_opt_out
+-- Marketable addresses on a contact that also holds one which is opted out in its own right and is
+-- no role address. Not those that an import which has not ended repeats: whether they are role
+-- addresses is settled at its end.
+with spreading as (
+    select y.account_id, y.id, y.status
+    from email_addresses y
+    where y.status = any(:own_right::email_status[])
+      and y.propagated_from is null
+      and y.holders <= :shared_address_limit
+      and (:account_id::bigint is null or y.account_id = :account_id)
+      and not exists (
+          select from import_repeats i
+          join jobs j on j.id = i.job_id
+          where j.account_id = y.account_id and i.match_key = y.match_key
+            and j.state in ('planning', 'running', 'paused'))
+), beside as (
+    select distinct y.account_id, x.status_job_id as job_id, h.contact_id, x.id as address_id,
+           format('%s, beside address %s, which is %s', x.status, y.id, y.status) as detail
+    from spreading y
+    join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
+    join contact_emails o
+        on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
+    join email_addresses x on x.account_id = o.account_id and x.id = o.address_id
+    where x.status = any(:marketable::email_status[])
+)
+select account_id, job_id, contact_id, address_id, detail, count(*) over () as violations
+from beside
+order by account_id, address_id, contact_id, detail
+limit :most;
+
+-- name: every_address_counts_its_holders
+-- Addresses whose count of holders is not that of the contacts that hold them. Of a role address
+-- that an import which has not ended repeats, the count only has to be over the limit and not over
+-- the truth.
+with held as (
+    select e.account_id, e.address_id, count(distinct e.contact_id) as contacts
+    from contact_emails e
+    where :account_id::bigint is null or e.account_id = :account_id
+    group by e.account_id, e.address_id
+)
+select a.account_id, null::bigint as job_id, null::bigint as contact_id, a.id as address_id,
+       format('says %s, held by %s', a.holders, coalesce(h.contacts, 0)) as detail,
+       count(*) over () as violations
+from email_addresses a
+left join held h on h.account_id = a.account_id and h.address_id = a.id
+where a.holders <> coalesce(h.contacts, 0)
+  and (:account_id::bigint is null or a.account_id = :account_id)
+  and not (a.holders > :shared_address_limit and a.holders < h.contacts and exists (
+      select from import_repeats i
+      join jobs j on j.id = i.job_id
+      where j.account_id = a.account_id and i.match_key = a.match_key
+        and j.state in ('planning', 'running', 'paused')))
+order by a.account_id, a.id
+limit :most;
+
+-- name: decided_only_while_running
+-- Chunks of which something was decided, or which were done, while their job was not running: before
+-- its plan, after a pause had answered, or after it had ended. The end of a paused import (chunk 0)
+-- is settled when it is cancelled. Also jobs whose state is not the last that was noted, since this
+-- rests on it.
+with standing as (
+    select s.job_id, s.state, s.entered_at,
+           lead(s.state) over course as next_state,
+           coalesce(lead(s.entered_at) over course, 'infinity') as left_at
+    from job_states s
+    window course as (partition by s.job_id order by s.entered_at)
+), decided as (
+    select w.job_id, w.chunk_no, min(w.first) as first, max(w.last) as last
+    from (
+        select job_id, chunk_no, min(decided_at) as first, max(decided_at) as last
+        from results group by job_id, chunk_no
+        union all
+        select job_id, chunk_no, finished_at, finished_at from job_chunks where state = 'done'
+    ) w
+    group by w.job_id, w.chunk_no
+), untimely as (
+    select d.job_id, d.chunk_no,
+           format('chunk %s was decided between %s and %s, the job was %s from %s on',
+                  d.chunk_no, d.first, d.last, s.state, s.entered_at) as detail
+    from decided d
+    join standing s on s.job_id = d.job_id
+    where s.state <> 'running' and d.last > s.entered_at and d.first < s.left_at
+      and not (d.chunk_no = 0 and s.state = 'paused' and s.next_state is not distinct from 'cancelled')
+    union all
+    select j.id, 0, format('is %s, last noted as %s', j.state, coalesce(s.state::text, 'nothing'))
+    from jobs j
+    left join standing s on s.job_id = j.id and s.left_at = 'infinity'
+    where s.state is distinct from j.state
+)
+select j.account_id, u.job_id, null::bigint as contact_id, null::bigint as address_id, u.detail,
+       count(*) over () as violations
+from untimely u
+join jobs j on j.id = u.job_id
+where :account_id::bigint is null or j.account_id = :account_id
+order by u.job_id, u.chunk_no, u.detail
+limit :most;

@@ -1,0 +1,243 @@
+"""What `sluice verify` checks holds after real work, and each break of it is seen by its check."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+from hypothesis import strategies as st
+
+from db import invariants
+from db.invariants import INVARIANTS, Found, check
+from db.pool import open_pool
+from runtime.embedded import Servers
+from runtime.settings import Settings
+from tests.breaks import BREAKS, Break
+from tests.commands import run_sluice
+from tests.comparing import LIMIT, stories
+from tests.conftest import NewDatabase
+from tests.examples import for_all
+from tests.worked_world import Works, make_worked_world
+from tests.worlds import fill, make_account
+
+GONE = ("manual", False)
+
+
+class World(NamedTuple):
+    """A database in which one account was worked, and the default account was not."""
+
+    url: str
+    pool: asyncpg.Pool
+    account_id: int
+    other_account_id: int
+
+
+@pytest.fixture(scope="module")
+async def world(new_database: NewDatabase) -> AsyncIterator[World]:
+    """Made once: no test leaves a change in it."""
+    async with new_database() as url, await open_pool(url, size=3) as pool:
+        account_id = await make_worked_world(pool, Settings(database_url=url), "proof")
+        other = await pool.fetchval("select id from accounts where name = 'default'")
+        yield World(url, pool, account_id, other)
+
+
+async def check_all(
+    connection: asyncpg.Connection, account_id: int | None = None
+) -> dict[str, Found]:
+    """What breaks each invariant that is broken."""
+    found = {
+        each.name: await check(connection, each, shared_address_limit=LIMIT, account_id=account_id)
+        for each in INVARIANTS
+    }
+    return {name: each for name, each in found.items() if each.violations}
+
+
+async def test_real_work_breaks_nothing(world: World) -> None:
+    """After pauses, cancels, failures, splits and refusals every invariant holds."""
+    states = {row["state"] for row in await world.pool.fetch("select state from jobs")}
+    assert states == {"completed", "cancelled", "failed", "paused"}
+    assert await world.pool.fetchval("select count(*) from job_chunks where state = 'split'")
+    async with world.pool.acquire() as connection:
+        assert await check_all(connection) == {}
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda b: f"{b.invariant}: {b.what}")
+async def test_each_break_is_seen_by_its_check(world: World, broken: Break) -> None:
+    """The check that is meant finds it, no other does that need not, and not in another account."""
+    async with world.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute("set local session_replication_role = replica")
+            await connection.execute(broken.sql)
+            found = await check_all(connection)
+            of_account = await check_all(connection, world.account_id)
+            of_another = await check_all(connection, world.other_account_id)
+        finally:
+            await transaction.rollback()
+    assert set(found) == {broken.invariant, *broken.also}
+    assert found == of_account
+    assert of_another == {}
+    assert "@" not in str(found)
+
+
+def test_every_invariant_has_a_break() -> None:
+    """A check that nothing was ever seen to trip proves nothing."""
+    assert {broken.invariant for broken in BREAKS} == {each.name for each in INVARIANTS}
+
+
+def test_every_query_is_checked_and_described() -> None:
+    """Each query of the file stands in the list under its name, and says what it finds."""
+    queries = {name for name in invariants._sql.available_queries if not name.endswith("_cursor")}
+    assert queries == {each.name for each in INVARIANTS} | {"give_memory"}
+    assert all(getattr(invariants._sql, name).__doc__ for name in queries)
+
+
+async def test_work_under_way_breaks_only_what_needs_rest(
+    pool: asyncpg.Pool, settings: Settings
+) -> None:
+    """While an import and an opt-out are under way, every invariant holds but those of rest."""
+    account_id = await make_account(pool, "busy")
+    here = Works(pool, settings, "busy")
+    await fill(pool, account_id, {1_000_000: {1: "far@example.com"}}, {"far@example.com": GONE})
+    rows = [[f"under{n}@example.com", "far@example.com", "info@example.com"] for n in range(6)]
+    arriving = await here.submit("import", rows, permission=True)
+    await here.work(arriving, chunks=1, chunk_size=2)
+    leaving = await here.submit("opt_out", await here.contacts_of(arriving), [1, 3])
+    for job_id in (leaving, arriving, arriving):
+        await here.work(job_id, chunks=1)
+        async with pool.acquire() as connection:
+            found = await check_all(connection)
+        assert set(found) == {each.name for each in INVARIANTS if each.at_rest_only}
+
+
+async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) -> None:
+    """Whatever imports, opt-ins and opt-outs follow each other, and whichever of them are paused
+    or cancelled in the middle: every invariant holds after each, and once the paused are done.
+    """
+    numbers = count(1)
+
+    async def tell(todo, ends, chunk_size) -> None:
+        account = f"told-{next(numbers)}"
+        account_id = await make_account(pool, account)
+        here = Works(pool, settings, account)
+        contacts, paused = [], []
+        for (action, what, fields, how), (chunks, end) in zip(todo, ends, strict=False):
+            if action == "import":
+                rows = [[held.get(n, "") for n in (1, 2, 3)] for held in what]
+                job_id = await here.submit("import", rows, permission=how)
+            else:
+                ids = [contacts[n] if n < len(contacts) else 999_999_000 + n for n in what]
+                kind = {"kind": how} if how else {}
+                job_id = await here.submit(action, ids, fields, **kind)
+            await here.work(job_id, chunks=chunks, chunk_size=chunk_size)
+            if chunks is not None:
+                await (here.pause if end == "pause" else here.cancel)(job_id)
+                paused += [job_id] * (end == "pause")
+            contacts += await here.contacts_of(job_id)
+            async with pool.acquire() as connection:
+                assert await check_all(connection, account_id) == {}
+        for job_id in paused:
+            await here.resume(job_id)
+            await here.work(job_id)
+        async with pool.acquire() as connection:
+            assert await check_all(connection, account_id) == {}
+
+    without_events = stories.map(lambda steps: [step for step in steps if step[0] != "event"])
+    whole = st.just((None, None))
+    in_part = st.tuples(st.integers(0, 3), st.sampled_from(["pause", "cancel"]))
+    ends = st.lists(whole | in_part, min_size=7, max_size=7)
+    await for_all(tell, without_events, ends, st.integers(1, 4), max_examples=25)
+
+
+def test_the_command_says_that_nothing_is_violated(world: World, as_a_user_of) -> None:
+    """A sound database: a line for each check, and exit status 0."""
+    as_a_user_of(world.url)
+    result = run_sluice("verify")
+    assert result.exit_code == 0, result.output
+    assert "Nothing is violated." in result.stdout
+    for each in INVARIANTS:
+        assert each.name in result.stdout
+        assert each.claim in result.stdout
+    answer = json.loads(run_sluice("verify", "--json", "--account", "proof").stdout)
+    assert answer["violations"] == 0
+    assert [each["name"] for each in answer["checks"]] == [each.name for each in INVARIANTS]
+
+
+def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> None:
+    """A broken database: exit status 1, the counts, the first examples, and no address."""
+    as_a_user_of(database_url)
+    asyncio.run(_break_holders(database_url))
+    result = run_sluice("verify")
+    assert result.exit_code == 1
+    assert re.search(r"every_address_counts_its_holders .* 6 ", result.stdout)
+    assert "every_address_counts_its_holders, the first 5 of 6:" in result.stdout
+    assert result.stdout.count("says 7, held by 0") == 5
+    assert re.search(r"every_job_has_ended:\n.*\n.*planning since", result.stdout)
+    assert "7 violations. The runbook says what each would mean." in result.stdout
+
+    in_json = run_sluice("verify", "--json")
+    assert in_json.exit_code == 1
+    answer = json.loads(in_json.stdout)
+    checks = {each["name"]: each for each in answer["checks"]}
+    assert answer["violations"] == 7
+    assert checks["every_address_counts_its_holders"]["violations"] == 6
+    assert (
+        checks["every_address_counts_its_holders"]["examples"][0]["detail"] == "says 7, held by 0"
+    )
+    assert checks["every_job_has_ended"]["examples"][0]["job_id"] == 1
+
+    elsewhere = run_sluice("verify", "--account", "sound", "--json")
+    assert (elsewhere.exit_code, json.loads(elsewhere.stdout)["violations"]) == (0, 0)
+    assert "@" not in result.output + in_json.output
+
+
+def test_the_command_lets_jobs_be_that_are_under_way(database_url: str, as_a_user_of) -> None:
+    """With `--under-way` a job that waits or runs is no violation: its check is left out."""
+    as_a_user_of(database_url)
+    asyncio.run(_submit_a_job(database_url))
+    assert run_sluice("verify").exit_code == 1
+    result = run_sluice("verify", "--under-way")
+    assert result.exit_code == 0, result.output
+    assert "every_job_has_ended" not in result.stdout
+
+
+def test_an_account_that_is_not_there_is_said(database_url: str, as_a_user_of) -> None:
+    """A mistyped account is no proof of anything."""
+    as_a_user_of(database_url)
+    assert run_sluice("verify", "--account", "nobody").exit_code == 2
+
+
+@pytest.fixture
+def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: Servers, tmp_path: Path):
+    """The command finds a database in the environment, and takes the tests' limit."""
+
+    def use(url: str) -> None:
+        monkeypatch.setenv("DATABASE_URL", url)
+        monkeypatch.setenv("REDIS_URL", servers.redis_url)
+        monkeypatch.setenv("SHARED_ADDRESS_LIMIT", str(LIMIT))
+        monkeypatch.chdir(tmp_path)
+
+    return use
+
+
+async def _break_holders(url: str) -> None:
+    await _submit_a_job(url)
+    async with await open_pool(url, size=1) as pool:
+        account_id = await pool.fetchval("select id from accounts where name = 'default'")
+        await pool.executemany(
+            "insert into email_addresses (account_id, address, match_key, status, holders)"
+            " values ($1, $2, $2, 'single_opt_in', 7)",
+            [(account_id, f"secret{n}@example.com") for n in range(6)],
+        )
+        await make_account(pool, "sound")
+
+
+async def _submit_a_job(url: str) -> None:
+    async with await open_pool(url, size=1) as pool:
+        await Works(pool, Settings(database_url=url), "default").submit("opt_in", [], [1])
