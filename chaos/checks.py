@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from chaos.contact_lists import LIMIT
-from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG
+from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
 from chaos.observer import Observer
 from chaos.records import Records, Violation
 from chaos.recovery import GOAL_SECONDS, Recovery
@@ -33,6 +33,7 @@ OWN = (
     NOT_FAILED,
     NO_ADDRESS,
     NOT_LONG,
+    TOLD_ONCE,
     RECOVERED,
 )
 """The storm's own checks, beside the invariants of the service."""

@@ -60,11 +60,10 @@ Show = Callable[[str, float, float], None]
 
 
 class Plan(NamedTuple):
-    """What storm is wanted. `falsify` breaks the data before the checks, which have to see it."""
+    """What storm is wanted."""
 
     seed: int
     seconds: float
-    falsify: bool = False
 
 
 class _Cast(NamedTuple):
@@ -219,8 +218,6 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
 
 async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
     observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
-    if plan.falsify and records.opt_outs:
-        await observer.value("falsify", address_id=records.opt_outs[0].address_id)
     names, found = await checks.check_database(observer, records)
     found += [
         *records.seen,

@@ -135,9 +135,3 @@ from jobs j where j.state not in ('completed', 'cancelled', 'failed') order by j
 select count(*) as jobs, coalesce(sum(applied + unchanged + rejected), 0)::bigint as addresses,
        coalesce(sum(applied), 0)::bigint as applied, coalesce(sum(propagated), 0)::bigint as propagated
 from jobs;
-
--- name: falsify$
--- Make one opted-out address marketable behind the service's back, to show that this is seen.
-update email_addresses set status = 'confirmed', previous_status = null, propagated_from = null
-where id = :address_id
-returning id;

@@ -46,7 +46,7 @@ def test_a_stall_loses_the_replies_and_not_the_requests(proxy: RedisProxy, setti
 
 
 def test_a_connection_that_was_stalled_is_cut(proxy: RedisProxy):
-    """A client that waits for a lost reply is told at the end of the stall that it will not come."""
+    """A client that waits for a lost reply is told at the end of the stall."""
     with redis.Redis.from_url(proxy.url, socket_timeout=30, retry=None) as client:
         connection = client.connection_pool.get_connection()
         proxy.stall()
