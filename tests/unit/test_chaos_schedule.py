@@ -1,7 +1,9 @@
 """The storm of `make chaos` is the same for the same seed, and has every kind of fault in it."""
 
+import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from chaos.schedule import LANES, Kind, faults_of
 from chaos.traffic_plan import traffic_of
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "chaos.md"
 SEEDS = st.integers(min_value=0, max_value=2**31)
 SECONDS = st.integers(min_value=5, max_value=600)
 
@@ -68,3 +71,9 @@ def test_a_short_storm_has_as_many_kinds_as_fit(seed: int, seconds: int):
 def test_every_kind_stands_in_one_lane():
     """A kind without a lane would never come."""
     assert sorted(kind for lane in LANES for kind in lane) == sorted(Kind)
+
+
+def test_every_kind_is_documented():
+    """`docs/chaos.md` says of each kind what is done."""
+    documented = re.findall(r"^\|[^|]+\| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(Kind)
