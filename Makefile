@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 CONTACTS ?=
+SECONDS ?=
+SEED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types fmt bench lock clean
+.PHONY: help setup demo up test lint types fmt bench chaos lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +41,9 @@ types: setup ## check types
 fmt: setup ## put the code in its standard format
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
+	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## measure speed and memory (CONTACTS=100000 for less)
 	@$(BIN)/python -m bench $(COUNT)

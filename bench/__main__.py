@@ -3,12 +3,9 @@
 import argparse
 import asyncio
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +17,7 @@ from bench.machine import describe
 from bench.measuring import Stand
 from bench.places import Place, fresh_settings, place_to_measure
 from bench.workers_group import running_workers
+from chaos.interruption import ended_by_sigterm
 from db.pool import open_pool
 from runtime import logs
 from schemas.errors import SluiceError
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     console = Console(stderr=True)
     try:
-        with _ended_by_sigterm(), place_to_measure() as place:
+        with ended_by_sigterm(), place_to_measure() as place:
             taken = asyncio.run(_measure(place, options, console))
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
@@ -125,20 +123,6 @@ def _title(taken: dict[str, Any]) -> str:
         f" {settings['worker_processes']} worker processes of {settings['worker_threads']} threads;"
         f" {machine['cores']} cores ({machine['cpu']}); Postgres {machine['postgres']}"
     )
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, with everything cleaned up."""
-
-    def end(_signum: int, _frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
     parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
-    # For the test that shows that the checks can fail.
-    parser.add_argument("--falsify", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.seconds < _LEAST_SECONDS:
         parser.error(f"--seconds has to be {_LEAST_SECONDS} or more")
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ended_by_sigterm(), _folder() as folder:
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
-                plan = Plan(options.seed, options.seconds, options.falsify)
+                plan = Plan(options.seed, options.seconds)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))
             _keep(folder, options.keep, outcome, console)
     except KeyboardInterrupt:
@@ -115,7 +113,7 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
         work = outcome.work
         console.print(
             f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
-            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again because"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
             f" their answer was lost, of which {work['answered_twice']} had been stored;"
             f" {work['groups_ended']} ends of worker groups."
         )

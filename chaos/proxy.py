@@ -13,7 +13,7 @@ _BYTES = 65_536
 
 
 class RedisProxy:
-    """Listens on a port of its own, in a thread of its own, so that nothing the storm does slows it.
+    """Listens on a port of its own, in a thread of its own, so that the storm does not slow it.
 
     While `stall` holds, requests reach Valkey and no reply comes back; `unstall` cuts every
     connection that was stalled. Where Valkey is away, a client's connection is closed at once.

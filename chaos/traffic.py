@@ -1,6 +1,7 @@
-"""The storm's traffic at work: the planned requests, made at their times until the storm is over."""
+"""The storm's traffic at work: the planned requests, made at their times."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from chaos.traffic_plan import (
     PlannedOptOut,
     Traffic,
 )
+from chaos.waiting import within
 from schemas.requests import Selection
 
 ANSWERED = "every producer gets its answer"
@@ -26,7 +28,6 @@ MOST_UNFINISHED = 8
 """So many bulk jobs may be under way; a producer waits with the next until there are fewer."""
 
 _MOST_AT_ONCE = 30
-_LOOK_SECONDS = 0.2
 
 
 class TrafficAtWork:
@@ -72,8 +73,10 @@ class TrafficAtWork:
                 self._producers.records.seen.append(Violation(ANSWERED, text))
 
     async def _until_there_is_room(self) -> None:
-        while len(await self._unfinished()) >= MOST_UNFINISHED:
-            await asyncio.sleep(_LOOK_SECONDS)
+        async def is_room() -> bool:
+            return len(await self._unfinished()) < MOST_UNFINISHED
+
+        await within(math.inf, is_room)
 
     async def _unfinished(self) -> list[int]:
         return [row["id"] for row in await self._observer.rows("unfinished", requested_by=BULK)]

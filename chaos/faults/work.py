@@ -127,13 +127,14 @@ def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
         token.unlink(missing_ok=True)
 
 
-async def _all_taken(folder: Path) -> bool:
+def _all_taken(folder: Path) -> bool:
     return not list(folder.glob("token.*"))
 
 
-async def _none_blocked(folder: Path) -> bool:
+def _none_blocked(folder: Path) -> bool:
     """Whether each that was blocked goes on, or has ended."""
     return all(
-        (folder / f"unblocked{note.suffix}").exists() or not Path(f"/proc/{note.suffix[1:]}").exists()
+        (folder / f"unblocked{note.suffix}").exists()
+        or not Path(f"/proc/{note.suffix[1:]}").exists()
         for note in folder.glob("blocked.*")
     )
