@@ -9,9 +9,11 @@
 -- commits wholly or not at all. What a running or paused import leaves to its end is named where it
 -- matters: role addresses that its file repeats (import_repeats).
 
--- name: give_memory!
--- Let the transaction use so much memory for each sort and hash.
-select set_config('work_mem', :memory, true);
+-- name: plan_for_all_rows!
+-- Let the transaction use so much memory for each sort and hash, and join large tables by going over
+-- them once: how many contacts a chunk lists is not known to the planner, which then takes them for
+-- few and looks up each of millions.
+select set_config('work_mem', :memory, true), set_config('enable_nestloop', 'off', true);
 
 -- name: every_job_has_ended
 -- Jobs that wait for their plan or run. At rest there are none; a paused job rests.
