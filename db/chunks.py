@@ -8,6 +8,7 @@ import asyncpg
 
 from db.queries import load
 from db.result_rows import RESULT_COLUMNS, packed
+from db.time_limits import IDLE_MS, STATEMENT_MS
 
 _sql = load("chunks")
 
@@ -43,8 +44,13 @@ class ChunkCounts(NamedTuple):
 
 
 async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
-    """Keep pause and cancel waiting until the transaction ends, so that their answer is exact."""
-    await _sql.hold_job(connection, job_id=job_id)
+    """Keep pause and cancel waiting until the transaction ends, so that their answer is exact.
+
+    From then on the transaction has the time limits of `db.time_limits`.
+    """
+    await _sql.hold_job(
+        connection, job_id=job_id, idle_ms=str(IDLE_MS), statement_ms=str(STATEMENT_MS)
+    )
 
 
 async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
@@ -52,9 +58,14 @@ async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
     await _sql.keep_chunks_out(connection, job_id=job_id)
 
 
-async def claim(connection: asyncpg.Connection, job_id: int) -> ClaimedChunk | None:
-    """The next free chunk of a running job, held until the transaction ends."""
-    row = await _sql.claim_chunk(connection, job_id=job_id)
+async def claim(
+    connection: asyncpg.Connection, job_id: int, *, only: int | None = None
+) -> ClaimedChunk | None:
+    """The next free chunk of a running job, held until the transaction ends.
+
+    With `only` it is that chunk or none.
+    """
+    row = await _sql.claim_chunk(connection, job_id=job_id, only=only)
     return ClaimedChunk(*row) if row else None
 
 
@@ -62,6 +73,11 @@ async def count_attempt(connection: asyncpg.Connection, job_id: int) -> int | No
     """Count an attempt at the next free chunk before it is made; gives the chunk's number."""
     chunk_no: int | None = await _sql.count_attempt(connection, job_id=job_id)
     return chunk_no
+
+
+async def uncount_attempt(connection: asyncpg.Connection, job_id: int, chunk_no: int) -> None:
+    """Take back an attempt that was counted and says nothing about the chunk."""
+    await _sql.uncount_attempt(connection, job_id=job_id, chunk_no=chunk_no)
 
 
 async def links_of_contacts(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from db.queries import load
+from db.time_limits import IDLE_MS
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
@@ -66,11 +67,13 @@ class Stored(NamedTuple):
     """The job that now stands for a request; `created` is False when an earlier one does.
 
     `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
+    `state` is what the job was in when it was looked at.
     """
 
     job_id: int
     request_hash: str
     created: bool
+    state: JobState
 
 
 class Moved(NamedTuple):
@@ -177,9 +180,17 @@ async def insert_job(
         correlation_id=correlation_id,
     )
     if created is not None:
-        return Stored(created, request_hash, created=True)
+        return Stored(created, request_hash, created=True, state=JobState.PLANNING)
+    assert idempotency_key is not None
+    return await job_of_key(connection, account_id, idempotency_key)
+
+
+async def job_of_key(
+    connection: asyncpg.Connection, account_id: int, idempotency_key: str
+) -> Stored:
+    """The account's job with this idempotency key, which has to be there."""
     row = await _sql.job_of_key(connection, account_id=account_id, idempotency_key=idempotency_key)
-    return Stored(row["id"], row["request_hash"], created=False)
+    return Stored(row["id"], row["request_hash"], created=False, state=JobState(row["state"]))
 
 
 async def insert_job_contacts(
@@ -242,15 +253,23 @@ async def moved(connection: asyncpg.Connection, job_id: int) -> Moved | None:
     return Moved(JobState(row["state"]), *row[1:]) if row else None
 
 
-async def lock_out_chunks(
-    connection: asyncpg.Connection, job_id: int, *, wait_seconds: float
-) -> None:
-    """In a transaction: wait until no chunk of the job is being worked, and let none start.
+async def limit_lock_wait(connection: asyncpg.Connection, *, seconds: float) -> None:
+    """Let no statement of the transaction wait longer for a lock.
 
-    Raises asyncpg.LockNotAvailableError when a chunk is still at work after `wait_seconds`.
+    One that would raises asyncpg.LockNotAvailableError.
     """
-    await _sql.limit_lock_wait(connection, milliseconds=f"{wait_seconds * 1000:.0f}")
-    await _sql.lock_out_chunks(connection, job_id=job_id)
+    await _sql.limit_lock_wait(
+        connection, milliseconds=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS)
+    )
+
+
+async def interrupt_chunks(connection: asyncpg.Connection, job_id: int) -> int:
+    """End the connections that work chunks of the job; gives how many there were.
+
+    Their workers take it for a broken connection and begin again. Raises
+    asyncpg.InsufficientPrivilegeError where they belong to another role.
+    """
+    return len([row async for row in _sql.interrupt_chunks(connection, job_id=job_id)])
 
 
 async def set_state(

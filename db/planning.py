@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from db.time_limits import IDLE_MS
 
 _sql = load("planning")
 
@@ -33,7 +34,7 @@ class Plan(NamedTuple):
 
 async def take(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
     """The job, if it waits for its plan and nobody else is planning it."""
-    if not await _sql.try_plan(connection, job_id=job_id):
+    if not await _sql.try_plan(connection, job_id=job_id, idle_ms=str(IDLE_MS)):
         return None
     row = await _sql.job_to_plan(connection, job_id=job_id)
     return JobToPlan(*row) if row else None

@@ -9,18 +9,35 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from db.failures import UNREACHABLE
+from runtime.vanished_peers import (
+    IDLE_SECONDS,
+    INTERVAL_SECONDS,
+    QUESTIONS,
+    UNANSWERED_SECONDS,
+    notice_soon,
+)
 from schemas.errors import DatabaseUnreachable
 
 CONNECT_SECONDS = 5.0
 
-_SIGNS_OF_LIFE = {
-    # Where the host of a worker vanishes without a word, Postgres gives up its transaction, and so
-    # its chunk, after about a minute, and not after the two hours that are usual.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-    "idle_in_transaction_session_timeout": "60000",
-}
+WORK_IDLE_SECONDS = 10
+"""How long a worker may leave a transaction idle; between two statements of a chunk pass
+milliseconds. It also ends the transaction of a worker that lives and does nothing any more."""
+
+DOOR_IDLE_SECONDS = 60
+"""The same for those who submit and ask: an import reads its file in mid-transaction."""
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
+    """A connection that notices when its server has vanished; asyncpg's own waits for ever."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
+        super().__init__(protocol, transport, *rest)
+        # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
+        notice_soon(transport.get_extra_info("socket"))
+
 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
 
@@ -32,6 +49,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     """Arguments for asyncpg. Behind PgBouncer no statement outlives its transaction."""
     options: dict[str, Any] = {
+        "connection_class": Connection,
         "dsn": url.replace("postgres://", "postgresql://", 1),
         "timeout": CONNECT_SECONDS,
         "command_timeout": None,
@@ -48,13 +66,36 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     return options
 
 
+def _session_settings(application: str, idle_seconds: int) -> dict[str, str]:
+    """What Postgres is to know of the session. Where a worker's host vanishes without a word, it
+    gives up the transaction, and so the chunk, after 11 seconds and not after two hours.
+    """
+    return {
+        "application_name": application,
+        "tcp_keepalives_idle": str(IDLE_SECONDS),
+        "tcp_keepalives_interval": str(INTERVAL_SECONDS),
+        "tcp_keepalives_count": str(QUESTIONS),
+        "tcp_user_timeout": str(UNANSWERED_SECONDS * 1000),
+        "idle_in_transaction_session_timeout": str(idle_seconds * 1000),
+    }
+
+
 async def make_pool(
-    url: str, *, size: int, pgbouncer: bool = False, application: str = "sluice"
+    url: str,
+    *,
+    size: int,
+    pgbouncer: bool = False,
+    application: str = "sluice",
+    idle_seconds: int = WORK_IDLE_SECONDS,
 ) -> asyncpg.Pool:
-    """A pool of at most `size` connections, each made when it is first needed."""
+    """A pool of at most `size` connections, each made when it is first needed.
+
+    A transaction that is left idle for `idle_seconds` is ended by Postgres. PgBouncer would refuse
+    such settings of a session; behind it they are its own and the server's business.
+    """
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
-        options["server_settings"] = {"application_name": application, **_SIGNS_OF_LIFE}
+        options["server_settings"] = _session_settings(application, idle_seconds)
     return await asyncpg.create_pool(
         min_size=0,
         max_size=size,
@@ -73,7 +114,13 @@ async def open_pool(
 
     Raises DatabaseUnreachable when none can be had within a few seconds.
     """
-    pool = await make_pool(url, size=size, pgbouncer=pgbouncer, application=application)
+    pool = await make_pool(
+        url,
+        size=size,
+        pgbouncer=pgbouncer,
+        application=application,
+        idle_seconds=DOOR_IDLE_SECONDS,
+    )
     try:
         async with asyncio.timeout(CONNECT_SECONDS * 2), pool.acquire():
             return pool

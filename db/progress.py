@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 
 from db.queries import load
+from db.time_limits import IDLE_MS
 
 _sql = load("progress")
 
@@ -132,9 +133,17 @@ async def leave_lane(
     return hop_after
 
 
+async def give_back_lane(
+    connection: asyncpg.Connection, job_id: int, lane: int, hop: int
+) -> int | None:
+    """Leave a lane after its connection broke; the hop to ring it with, or None as above."""
+    hop_after: int | None = await _sql.give_back_lane(connection, job_id=job_id, lane=lane, hop=hop)
+    return hop_after
+
+
 async def try_sweep(connection: asyncpg.Connection, every_seconds: float) -> bool:
     """Whether it is this process's turn to sweep."""
-    return bool(await _sql.try_sweep(connection, every_seconds=every_seconds))
+    return bool(await _sql.try_sweep(connection, every_seconds=every_seconds, idle_ms=str(IDLE_MS)))
 
 
 async def try_measure(connection: asyncpg.Connection, every_seconds: float) -> bool:

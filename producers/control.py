@@ -5,9 +5,12 @@ exclusive one waits for the chunks at work and keeps others from starting; they 
 state. So the answer is exact, and costs at most the time of one chunk.
 """
 
+import time
+from contextlib import suppress
+
 import asyncpg
 
-from db import jobs
+from db import chunks, jobs
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import NotFound, SluiceError, StateConflict
@@ -17,8 +20,12 @@ from workers.settling import settle
 
 log = logs.get()
 
+CHUNK_SECONDS = 1.0
+"""How long the chunks at work are waited for, which take a fraction of it. Then they are ended:
+they are rolled back, and done again where the job goes on."""
+
 LOCK_WAIT_SECONDS = 10.0
-"""How long to wait for the chunks at work; each takes a fraction of a second."""
+"""How long it is tried altogether."""
 
 _AT_WORK = (JobState.PLANNING, JobState.RUNNING)
 _EVENTS = {
@@ -76,19 +83,17 @@ async def _change(
     wanted: JobState,
 ) -> JobState:
     job = await _job(pool, account_id, job_id)
-    try:
-        async with pool.acquire() as connection, connection.transaction():
-            await jobs.lock_out_chunks(connection, job_id, wait_seconds=LOCK_WAIT_SECONDS)
-            if wanted is JobState.CANCELLED and job.state not in ENDED:
-                limit = settings.shared_address_limit
-                await settle(connection, job, shared_address_limit=limit)
-            changed = await _set_state(connection, job_id, wanted)
-            state = changed or await _already_there(connection, job_id, wanted)
-    except asyncpg.LockNotAvailableError:
-        raise SluiceError(
-            f"Job {job_id} was not changed: a part of it is still being worked after"
-            f" {LOCK_WAIT_SECONDS:.0f} seconds. Try again in a moment."
-        ) from None
+    gives_up = time.monotonic() + LOCK_WAIT_SECONDS
+    async with pool.acquire() as connection:
+        while True:
+            try:
+                state, changed = await _try_to_change(connection, settings, job_id, wanted)
+                break
+            except asyncpg.LockNotAvailableError:
+                if time.monotonic() > gives_up:
+                    raise _still_at_work(job_id) from None
+                with suppress(asyncpg.InsufficientPrivilegeError):
+                    await jobs.interrupt_chunks(connection, job_id)
     if changed:
         log.info(
             _EVENTS[wanted],
@@ -99,6 +104,32 @@ async def _change(
             correlation_id=job.correlation_id,
         )
     return state
+
+
+async def _try_to_change(
+    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: JobState
+) -> tuple[JobState, bool]:
+    """The job's state now, and whether it was changed.
+
+    Raises asyncpg.LockNotAvailableError when its chunks are at work for longer than a moment.
+    """
+    async with connection.transaction():
+        await jobs.limit_lock_wait(connection, seconds=CHUNK_SECONDS)
+        await chunks.keep_chunks_out(connection, job_id)
+        job = await jobs.get_job(connection, job_id)
+        assert job is not None
+        if wanted is JobState.CANCELLED and job.state not in ENDED:
+            limit = settings.shared_address_limit
+            await settle(connection, job, shared_address_limit=limit)
+        changed = await _set_state(connection, job_id, wanted)
+        return changed or await _already_there(connection, job_id, wanted), changed is not None
+
+
+def _still_at_work(job_id: int) -> SluiceError:
+    return SluiceError(
+        f"Job {job_id} was not changed: a part of it is still being worked after"
+        f" {LOCK_WAIT_SECONDS:.0f} seconds. Try again in a moment."
+    )
 
 
 async def _set_state(

@@ -43,8 +43,11 @@ class Submitted(NamedTuple):
     announced: bool
 
 
-class _Checked(NamedTuple):
-    """A request after all that can be checked without the database."""
+class Checked(NamedTuple):
+    """A request after all that can be checked without the database.
+
+    `contacts` are the distinct ids that it lists, in order; None where it lists none.
+    """
 
     action: BulkAction
     params: dict[str, Any]
@@ -62,23 +65,28 @@ async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) ->
     IdempotencyConflict when its key stands for another request; in each case nothing is stored.
     When the connection is lost on the way, submitting again with the same key is safe.
     """
-    checked = _check(request)
+    checked = check(request)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
         await _require_selectable(connection, account_id, request)
         stored = await _store(connection, account_id, request, checked, correlation_id)
+    require_same_request(stored, request, checked)
+    if not stored.created:
+        return Submitted(stored.job_id, created=False, announced=True)
+    log_submitted(stored.job_id, account_id, checked, request, correlation_id)
+    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
+    return Submitted(stored.job_id, created=True, announced=announced)
+
+
+def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Checked) -> None:
+    """Raise IdempotencyConflict when the job that has the request's key was asked for otherwise."""
     if stored.request_hash != checked.request_hash:
         raise IdempotencyConflict(
             f"The key {request.idempotency_key!r} was used before, for job {stored.job_id}, and"
             " that asked for something else. Nothing was stored. Use a new key for a new request;"
             f" `sluice job {stored.job_id}` shows the earlier one."
         )
-    if not stored.created:
-        return Submitted(stored.job_id, created=False, announced=True)
-    _log_submitted(stored.job_id, account_id, checked, request, correlation_id)
-    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
-    return Submitted(stored.job_id, created=True, announced=announced)
 
 
 async def require_account(connection: asyncpg.Connection, name: str) -> int:
@@ -93,7 +101,8 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
     )
 
 
-def _check(request: JobRequest) -> _Checked:
+def check(request: JobRequest) -> Checked:
+    """Check all of the request that the database need not be asked about; raises WrongInput."""
     refuse_unstorable("The request", request.model_dump(exclude={"selection": {"contacts"}}))
     action = _selecting_action(request.action)
     params = _params(action, request.params)
@@ -101,7 +110,7 @@ def _check(request: JobRequest) -> _Checked:
     contacts = request.selection.contacts
     distinct = None if contacts is None else sorted(set(contacts))
     selection = _summary(request.selection, distinct)
-    return _Checked(
+    return Checked(
         action,
         params,
         evidence,
@@ -199,7 +208,7 @@ async def _store(
     connection: asyncpg.Connection,
     account_id: int,
     request: JobRequest,
-    checked: _Checked,
+    checked: Checked,
     correlation_id: str,
 ) -> jobs.Stored:
     async with connection.transaction():
@@ -221,8 +230,8 @@ async def _store(
     return stored
 
 
-def _log_submitted(
-    job_id: int, account_id: int, checked: _Checked, request: JobRequest, correlation_id: str
+def log_submitted(
+    job_id: int, account_id: int, checked: Checked, request: JobRequest, correlation_id: str
 ) -> None:
     facts = {
         "job": job_id,

@@ -69,6 +69,14 @@ OPT_OUT_RECEIVED = _event(
     **_JOB,
     kind="manual, list_unsubscribe, feedback or spam",
 )
+OPT_OUT_DEFERRED = _event(
+    "opt_out.deferred",
+    "An opt-out could not be applied while the caller waited; its job is stored, and workers do it"
+    " before all bulk work.",
+    job="the job's id",
+    action="the bulk action's name",
+    error="what kept it from being applied at once",
+)
 JOB_PLANNED = _event(
     "job.planned",
     "A job's selection was frozen into chunks.",
@@ -147,7 +155,8 @@ CHUNK_FAILED = _event(
 )
 CHUNK_INTERRUPTED = _event(
     "chunk.interrupted",
-    "The work on a chunk was rolled back through no fault of its own; the attempt does not count.",
+    "The work on a chunk was rolled back through no fault of its own, or its commit was not"
+    " confirmed; the attempt does not count.",
     **_CHUNK,
     **_ERROR,
     **_WORKER,
@@ -172,6 +181,14 @@ WORKER_FAILED = _event(
     **_WORKER,
     **_ERROR,
     task="the periodic task that raised; absent for a message",
+)
+WORKER_STUCK = _event(
+    "worker.stuck",
+    "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"
+    " pending again.",
+    **_WORKER,
+    seconds="for how long the loop had not turned",
+    stack="where in the code the loop was, the innermost place first",
 )
 SWEEP_RANG = _event(
     "sweep.rang",

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import traceback
-from types import TracebackType
+from collections.abc import Callable
+from types import FrameType, TracebackType
 from typing import Any, ClassVar, Literal
 
 import structlog
@@ -101,6 +102,12 @@ def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT) -> None:
     root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
 
 
+def leave_out(unwanted: Callable[[logging.LogRecord], bool]) -> None:
+    """Do not write those lines of libraries that are `unwanted`. Call it after `configure`."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: not unwanted(record))
+
+
 def _renderer(settings: Settings, descriptor: int) -> Renderer:
     terminal = os.isatty(descriptor)
     chosen = settings.log_format or ("console" if terminal else "json")
@@ -173,8 +180,16 @@ def describe_exception(exception: BaseException) -> str:
     return "; from ".join(told)
 
 
+def describe_stack(frame: FrameType) -> str:
+    """Where a thread is: the innermost places of its stack, without the text of the lines."""
+    return _places_of(traceback.extract_stack(frame)[-_FRAMES:]).removeprefix(", ")
+
+
 def _places(trace: TracebackType | None) -> str:
-    frames = traceback.extract_tb(trace)[-_FRAMES:]
+    return _places_of(traceback.extract_tb(trace)[-_FRAMES:])
+
+
+def _places_of(frames: list[traceback.FrameSummary]) -> str:
     return "".join(
         f", at {'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} in {frame.name}"
         for frame in reversed(frames)

@@ -7,6 +7,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from runtime.vanished_peers import tcp_options
+
 
 def redis_client_options(url: str) -> dict[str, Any]:
     """Arguments for `redis.Redis.from_url` and its asyncio twin's.
@@ -20,7 +22,13 @@ def redis_client_options(url: str) -> dict[str, Any]:
     }
     scheme = urlsplit(url).scheme
     if scheme != "unix":
-        options |= {"socket_connect_timeout": 5, "socket_keepalive": True}
+        # By redis-py's own figures a server that vanished is noticed after 45 seconds, and a read
+        # that waits for messages gives up after 30.
+        options |= {
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "socket_keepalive_options": tcp_options(),
+        }
     if scheme == "rediss":
         # Encrypted, not verified: hosted Redis presents certificates it has signed itself.
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}

@@ -20,6 +20,10 @@ STOP_SECONDS = 60.0
 _LOG_TAIL_LINES = 20
 _LONG_LOG_BYTES = 5_000_000
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""What this process has started. A server lives on until it is stopped, by whomever; Python would
+warn of one that nobody holds."""
+
 
 class Owner(NamedTuple):
     """The system account that servers run as. Postgres refuses to run as root."""
@@ -90,6 +94,7 @@ class ServerProcess:
                 umask=0o077,
                 **run_as(owner),
             )
+        _STARTED.append(process)
         deadline = time.monotonic() + START_SECONDS
         while not (self.running() and self.ready()):
             if process.poll() is not None or time.monotonic() > deadline:

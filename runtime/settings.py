@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     silence_seconds: float = Field(5.0, gt=0)
     measure_seconds: float = Field(10.0, gt=0)
     retry_seconds: float = Field(1.0, gt=0)
+    watchdog_seconds: float = Field(60.0, gt=0)
+    patience_seconds: float = Field(120.0, ge=0)
     pool_size: int | None = Field(None, ge=1)
     pgbouncer: bool = False
 

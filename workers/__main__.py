@@ -2,20 +2,30 @@
 
 import asyncio
 import os
+import random
 import sys
+import time
 
+import asyncpg
 import redis
 
+from db.failures import UNREACHABLE
 from db.migrate import require_current
-from db.pool import open_pool
+from db.pool import open_pool, unreachable_text
 from runtime import logs
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from schemas.errors import QueueUnreachable, SluiceError
+from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
+from workers.context import process_name
+from workers.outages import Outages
 
 IDLE_POLL_MS = 50
 """How long an idle consumer may wait between two looks at Redis; dramatiq's 1,000 made half of
 all messages wait for 188 ms or more, 50 costs some fifty commands a second and process."""
+
+RESTART_MS = 1_000
+"""How long a consumer waits after Redis failed before it tries again; dramatiq's 3,000 would be a
+third of what an outage may cost after its end."""
 
 SHUTDOWN_MS = 4_000
 """How long dramatiq waits for the threads, twice; a chunk takes a tenth of that."""
@@ -34,6 +44,7 @@ def main() -> int:
     # hoards what others could do.
     os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + 2)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_POLL_MS)  # noqa: SIM112
+    os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
     from dramatiq import cli  # noqa: PLC0415 - only after the above
 
     arguments = cli.make_argument_parser().parse_args(  # type: ignore[no-untyped-call]
@@ -53,23 +64,60 @@ def main() -> int:
 
 
 async def _check(settings: Settings) -> None:
-    """Fail now, with a sentence, rather than boot processes that fail every message."""
+    """Fail now, with a sentence, rather than boot processes that fail every message.
+
+    A server that is away may come back: it is waited for, for `PATIENCE_SECONDS`. Raises
+    DatabaseUnreachable, SchemaMismatch, QueueUnreachable.
+    """
     settings.require_urls()
+    outages = Outages(process_name(settings))
+    ends = time.monotonic() + settings.patience_seconds
+    for check, outage in ((_check_database, outages.database), (_check_queue, outages.queue)):
+        while True:
+            try:
+                await check(settings)
+                break
+            except (DatabaseUnreachable, QueueUnreachable) as error:
+                cause = error.__cause__ or error
+                if isinstance(cause, _WRONG) or time.monotonic() > ends:
+                    raise
+                outage.fails(cause)
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+        outage.answers()
+
+
+_WRONG = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    redis.AuthenticationError,
+)
+"""What is wrong with a URL does not pass."""
+
+
+async def _check_database(settings: Settings) -> None:
     assert settings.database_url is not None
-    assert settings.redis_url is not None
     pool = await open_pool(settings.database_url, size=1, pgbouncer=settings.pgbouncer)
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
+    except UNREACHABLE as error:
+        raise DatabaseUnreachable(unreachable_text(settings.database_url, error)) from error
     finally:
-        await pool.close()
+        pool.terminate()
+
+
+async def _check_queue(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    client = redis_client(settings.redis_url, waits_for_messages=False)
     try:
-        redis_client(settings.redis_url, waits_for_messages=False).ping()
+        await asyncio.to_thread(client.ping)
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
             f"Redis cannot be used: {type(error).__name__}. Nothing was started."
             " Check REDIS_URL and that the server runs, then try again."
         ) from error
+    finally:
+        client.close()
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
     """Declare every actor on the broker."""
 
     async def start(job_id: int) -> None:
-        await _guarded(outages, context.name, lambda: slices.start(context, job_id))
+        await _guarded(outages, context, lambda: slices.start(context, job_id))
 
     async def advance(job_id: int, lane: int, hop: int) -> None:
-        await _guarded(outages, context.name, lambda: slices.advance(context, job_id, lane, hop))
+        await _guarded(outages, context, lambda: slices.advance(context, job_id, lane, hop))
 
     for function, name, queue in (
         (start, START, STARTS),
@@ -45,12 +45,16 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         )
 
 
-async def _guarded(outages: Outages, worker: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _guarded(
+    outages: Outages, context: WorkerContext, work: Callable[[], Awaitable[None]]
+) -> None:
     """A message is never tried again by the queue: the sweeper rings when something is left."""
     try:
         await work()
-        outages.database_answers()
-    except NOT_THE_WORKS_FAULT as error:
-        outages.database_fails(error)
+        outages.database.answers()
+    except NOT_THE_WORKS_FAULT:
+        await outages.connection_fails(context.pool)
     except Exception as error:
-        log.error(events.WORKER_FAILED, worker=worker, error=type(error).__name__, exc_info=error)
+        log.error(
+            events.WORKER_FAILED, worker=context.name, error=type(error).__name__, exc_info=error
+        )

@@ -1,8 +1,6 @@
 """The composition root of a worker process: `dramatiq workers.app` finds `broker` here."""
 
 import gc
-import os
-import socket
 
 import dramatiq
 
@@ -10,31 +8,36 @@ from runtime import logs
 from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import make_broker, make_client_broker
-from workers.context import WorkerContext
+from workers.context import WorkerContext, process_name
 from workers.doorbell import Doorbell
 from workers.middleware.database import Database
 from workers.middleware.event_loop import EventLoop
 from workers.middleware.housekeeping import Housekeeping
 from workers.middleware.shutdown import Shutdown
-from workers.outages import Outages
+from workers.middleware.watchdog import Watchdog
+from workers.outages import Outages, is_about_an_outage
 
 settings = Settings()
 logs.configure(settings)
 
-_name = f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
-context = WorkerContext(settings, Doorbell(make_client_broker(settings)), _name)
+_name = process_name(settings)
 outages = Outages(_name)
+logs.leave_out(is_about_an_outage)
+context = WorkerContext(settings, Doorbell(make_client_broker(settings), outages.queue), _name)
 
-# The order matters: `before_*` hooks run down this list, `after_*` hooks run up. The pool needs
-# the loop and closes before it stops; the periodic tasks need the pool.
+# The order matters: `before_*` hooks run down this list, `after_*` hooks run up. The watchdog
+# watches the loop until it stops; the pool needs the loop and closes before it stops; the periodic
+# tasks need the pool.
 broker = make_broker(
     settings,
     [
         EventLoop(),
+        Watchdog(context),
         Database(context),
         Housekeeping(context, outages),
         Shutdown(context),
     ],
+    outages.queue,
 )
 declare_actors(broker, context, outages)
 dramatiq.set_broker(broker)

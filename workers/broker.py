@@ -1,11 +1,17 @@
 """The Redis broker, for workers and for those who only ring."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
 import dramatiq
 import redis
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
 
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
+from workers.outages import Outage
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After this long without a sign of life, another worker takes a process's messages back."""
@@ -15,25 +21,76 @@ MAINTENANCE_CHANCE = 100_000
 an old ring, which counts for nothing; this only keeps Redis tidy."""
 
 
-def make_broker(settings: Settings, middleware: list[dramatiq.Middleware]) -> RedisBroker:
-    """A broker with a Redis client of its own, whose time-outs suit blocking reads."""
+def make_broker(
+    settings: Settings, middleware: list[dramatiq.Middleware], outage: Outage
+) -> RedisBroker:
+    """A worker's broker, with a Redis client of its own; what it meets is told to `outage`."""
     assert settings.redis_url is not None
-    return _broker(settings, redis_client(settings.redis_url), middleware)
+    client = redis_client(settings.redis_url)
+    broker = _WorkersBroker(client=client, middleware=middleware, **_options(settings))  # type: ignore[no-untyped-call]
+    broker.outage = outage
+    return broker
 
 
 def make_client_broker(settings: Settings) -> RedisBroker:
     """A broker that sends and never receives, and does not wait long for an answer."""
     assert settings.redis_url is not None
-    return _broker(settings, redis_client(settings.redis_url, waits_for_messages=False), [])
+    client = redis_client(settings.redis_url, waits_for_messages=False)
+    return RedisBroker(client=client, middleware=[], **_options(settings))  # type: ignore[no-untyped-call]
 
 
-def _broker(
-    settings: Settings, client: redis.Redis, middleware: list[dramatiq.Middleware]
-) -> RedisBroker:
-    return RedisBroker(  # type: ignore[no-untyped-call]
-        client=client,
-        middleware=middleware,
-        namespace=settings.queue_namespace,
-        heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
-        maintenance_chance=MAINTENANCE_CHANCE,
-    )
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "namespace": settings.queue_namespace,
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT_MS,
+        "maintenance_chance": MAINTENANCE_CHANCE,
+    }
+
+
+class _WorkersBroker(RedisBroker):
+    """dramatiq's own, for which Redis being away is nothing unexpected.
+
+    dramatiq takes a time-out for a fault of its own and writes a traceback. Here whatever keeps
+    Redis from answering is an outage: a broken connection, after which a new consumer is made.
+    """
+
+    outage: Outage
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        return _Consumer
+
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        send = super()._dispatch(command)  # type: ignore[no-untyped-call]
+
+        def ask(*arguments: Any) -> Any:
+            try:
+                answer = send(*arguments)
+            except (redis.RedisError, OSError) as error:
+                self.outage.fails(error)
+                raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+            self.outage.answers()
+            return answer
+
+        return ask
+
+
+class _Consumer(_RedisConsumer):
+    """What it has to tell Redis of a message is told once, if Redis listens.
+
+    dramatiq waits with a thread until Redis has taken an acknowledgement, and a worker that cannot
+    hand its messages back ends in the middle of its shutdown. Whatever Redis still has then is an
+    old ring, which counts for nothing when it is delivered again.
+    """
+
+    def ack(self, message: Any) -> None:
+        with suppress(ConnectionClosed):
+            super().ack(message)  # type: ignore[no-untyped-call]
+
+    def nack(self, message: Any) -> None:
+        with suppress(ConnectionClosed):
+            super().nack(message)  # type: ignore[no-untyped-call]
+
+    def requeue(self, messages: Any) -> None:
+        with suppress(ConnectionClosed):
+            super().requeue(messages)  # type: ignore[no-untyped-call]

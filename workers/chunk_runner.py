@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ from actions.bulk_action import BulkAction
 from actions.chunk_decisions import ChunkDecisions, decide_chunk
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk
+from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork
 from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
@@ -28,15 +31,31 @@ class ChunkDone(NamedTuple):
 
 
 class ChunkFailed(SluiceError):
-    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error."""
+    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error.
 
-    def __init__(self, chunk: ClaimedChunk) -> None:
+    `at_fault` tells whether that says something about the chunk.
+    """
+
+    def __init__(self, chunk: ClaimedChunk, *, at_fault: bool) -> None:
         super().__init__(f"chunk {chunk.chunk_no} failed and was rolled back")
         self.chunk = chunk
+        self.at_fault = at_fault
 
 
 class WorkersLost(SluiceError):
     """The chunk seems to end the processes that work on it."""
+
+
+@contextmanager
+def _failing(chunk: ClaimedChunk) -> Iterator[None]:
+    """Whatever is raised, but for what asks to begin again, is a failure of the chunk."""
+    try:
+        yield
+    except (LinksChanged, NotLocked, ChunkFailed):
+        raise
+    except Exception as error:
+        at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
+        raise ChunkFailed(chunk, at_fault=at_fault) from error
 
 
 class ChunkRunner(NamedTuple):
@@ -48,31 +67,47 @@ class ChunkRunner(NamedTuple):
     shared_address_limit: int
     worker: str
 
-    async def run_next(self, connection: asyncpg.Connection) -> ChunkDone | None:
-        """Work the next free chunk; None when there is none for now.
+    async def run_next(
+        self, connection: asyncpg.Connection, *, only: int | None = None
+    ) -> ChunkDone | None:
+        """Work the next free chunk, or `only` the one of that number; None when it is not free.
 
-        Raises ChunkFailed when the chunk is at fault or may be, and what the driver raises when
-        the connection fails: whether the commit was done is then to be seen in the chunk's row.
+        Raises ChunkFailed when something went wrong with a chunk; where the connection broke
+        during the commit, whether it was done is then to be seen in the chunk's row. What the
+        driver raises before there is a chunk comes as it is.
         """
         lock_all = False
         while True:
+            chunk = None
             try:
                 async with connection.transaction():
                     await chunks.hold_job(connection, self.job.id)
-                    chunk = await chunks.claim(connection, self.job.id)
+                    chunk = await chunks.claim(connection, self.job.id, only=only)
                     if chunk is None:
                         return None
-                    return await self._run(connection, chunk, lock_all=lock_all)
+                    done = await self.work(connection, chunk, lock_all=lock_all)
+                    await self._finish(connection, chunk, done)
+                    return done
             except NotLocked:
                 lock_all = True
             except LinksChanged:
                 continue
+            except NOT_THE_WORKS_FAULT as error:
+                # From the commit, or from a rollback on a connection that broke.
+                if chunk is None:
+                    raise
+                raise ChunkFailed(chunk, at_fault=False) from error
 
-    async def _run(
+    async def work(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
     ) -> ChunkDone:
+        """Decide and write the chunk, which the transaction holds; noting it as done is left.
+
+        Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
+        again, after NotLocked with `lock_all`; otherwise ChunkFailed.
+        """
         began = time.perf_counter()
-        try:
+        with _failing(chunk):
             if chunk.attempts > ATTEMPTS:
                 raise WorkersLost(
                     f"{chunk.attempts} workers were lost while they worked on this chunk"
@@ -86,24 +121,32 @@ class ChunkRunner(NamedTuple):
                 shared_address_limit=self.shared_address_limit,
                 lock_all=lock_all,
             )
-            decided = decide_chunk(self.action, self.params, gathered.facts)
+            decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
             await self._write(connection, chunk, gathered, decided)
-            duration_ms = round((time.perf_counter() - began) * 1000)
+        duration_ms = round((time.perf_counter() - began) * 1000)
+        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+
+    async def _finish(
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkDone
+    ) -> None:
+        with _failing(chunk):
             await chunks.finish(
                 connection,
                 job_id=self.job.id,
-                chunk_no=chunk.chunk_no,
-                counts=counts,
-                attempts=chunk.attempts,
+                chunk_no=done.chunk_no,
+                counts=done.counts,
+                attempts=done.attempts,
                 worker=self.worker,
-                duration_ms=duration_ms,
+                duration_ms=done.duration_ms,
             )
-        except (LinksChanged, NotLocked):
-            raise
+
+    def _decide(self, chunk: ClaimedChunk, gathered: Gathered) -> ChunkDecisions:
+        """Rules talk to nobody, so whatever one raises is about what it was asked."""
+        try:
+            return decide_chunk(self.action, self.params, gathered.facts)
         except Exception as error:
-            raise ChunkFailed(chunk) from error
-        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+            raise ChunkFailed(chunk, at_fault=True) from error
 
     async def _write(
         self,

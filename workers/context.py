@@ -1,5 +1,7 @@
 """What a worker process has at hand while it runs. Opened by middleware, used by actors."""
 
+import os
+import socket
 import threading
 from dataclasses import dataclass, field
 
@@ -7,6 +9,11 @@ import asyncpg
 
 from runtime.settings import Settings
 from workers.doorbell import Doorbell
+
+
+def process_name(settings: Settings) -> str:
+    """How this process is called in logs and in `job_chunks.worker`: dyno or host, and its id."""
+    return f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
 
 
 @dataclass(slots=True)

@@ -1,14 +1,16 @@
 """Ringing for a worker. Postgres decides what there is to do; a lost ring costs seconds."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import redis
 from dramatiq import Broker, Message
 
-from runtime import events, logs
+from db.progress import RungLane
 from runtime.settings import Settings
 from workers.broker import make_client_broker
+from workers.outages import Outage, queue_outage
 from workers.queues import (
     ADVANCE,
     ADVANCE_URGENT,
@@ -20,15 +22,13 @@ from workers.queues import (
     is_urgent,
 )
 
-log = logs.get()
-
 
 class Doorbell:
     """Sends the messages that bring workers to a job."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, outage: Outage) -> None:
         self._broker = broker
-        self._reachable = True
+        self._outage = outage
 
     async def ring_start(self, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
@@ -36,13 +36,21 @@ class Doorbell:
             OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (job_id,)
         )
 
-    async def ring_lane(self, job_id: int, lane: int, hop: int, *, urgent: bool) -> bool:
-        """Have a lane of the job worked; False when the queue does not answer."""
-        return await self._send(
-            OPT_OUTS if urgent else BULK,
-            ADVANCE_URGENT if urgent else ADVANCE,
-            (job_id, lane, hop),
-        )
+    async def ring_lanes(self, job_id: int, lanes: Iterable[RungLane], *, urgent: bool) -> bool:
+        """Have lanes of the job worked; False when the queue does not answer.
+
+        After the first ring that fails none is tried: each would wait as long for an answer, and
+        the sweeper rings again for all of them.
+        """
+        for lane in lanes:
+            sent = await self._send(
+                OPT_OUTS if urgent else BULK,
+                ADVANCE_URGENT if urgent else ADVANCE,
+                (job_id, lane.lane, lane.hop),
+            )
+            if not sent:
+                return False
+        return True
 
     async def _send(self, queue: str, actor: str, args: tuple[Any, ...]) -> bool:
         message: Message[Any] = Message(
@@ -51,14 +59,9 @@ class Doorbell:
         try:
             await asyncio.to_thread(self._broker.enqueue, message)
         except (redis.RedisError, OSError) as error:
-            # Once per outage and not per ring: the sweeper rings again every few seconds.
-            if self._reachable:
-                log.warning(events.QUEUE_UNREACHABLE, error=type(error).__name__)
-            self._reachable = False
+            self._outage.fails(error)
             return False
-        if not self._reachable:
-            log.info(events.QUEUE_RECOVERED)
-        self._reachable = True
+        self._outage.answers()
         return True
 
 
@@ -69,7 +72,7 @@ async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
     """
     broker = make_client_broker(settings)
     try:
-        return await Doorbell(broker).ring_start(job_id, urgent=is_urgent(action))
+        return await Doorbell(broker, queue_outage()).ring_start(job_id, urgent=is_urgent(action))
     finally:
         broker.close()
         broker.client.close()

@@ -1,30 +1,81 @@
-"""Saying once that Postgres went away, and once that it came back."""
+"""Saying once that a server went away, and once that it came back: one line per outage and process,
+not one per attempt, of which an outage of a minute has thousands.
+"""
 
+import asyncio
+import logging
+import threading
+
+import asyncpg
+from dramatiq.errors import BrokerConnectionError
+
+from db.failures import NOT_THE_WORKS_FAULT
 from runtime import events, logs
+from runtime.events import Event
 
 log = logs.get()
 
+PROBE_SECONDS = 5.0
+
+
+class Outage:
+    """What this process knows about one server; any thread may tell it."""
+
+    def __init__(self, away: Event, back: Event, **keys: str) -> None:
+        self._away, self._back, self._keys = away, back, keys
+        self._lock = threading.Lock()
+        self._down = False
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the server was away when it was last tried."""
+        return self._down
+
+    def fails(self, error: BaseException) -> None:
+        """The server did not answer."""
+        if self._becomes(down=True):
+            log.warning(self._away, error=type(error).__name__, **self._keys)
+
+    def answers(self) -> None:
+        """The server answers."""
+        if self._down and self._becomes(down=False):
+            log.info(self._back, **self._keys)
+
+    def _becomes(self, *, down: bool) -> bool:
+        with self._lock:
+            changed, self._down = self._down is not down, down
+        return changed
+
+
+def queue_outage(**keys: str) -> Outage:
+    """What is known about Redis."""
+    return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED, **keys)
+
 
 class Outages:
-    """What this process knows about Postgres; one line per outage, not one per attempt."""
+    """What this worker process knows about its two servers."""
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
-        self._down = False
+        self.database = Outage(
+            events.DATABASE_UNREACHABLE, events.DATABASE_RECOVERED, worker=worker
+        )
+        self.queue = queue_outage(worker=worker)
 
-    def database_fails(self, error: BaseException) -> None:
-        """Postgres did not do what it was asked, through no fault of the work."""
-        if not self._down:
-            log.warning(
-                events.DATABASE_UNREACHABLE, error=type(error).__name__, worker=self._worker
-            )
-        self._down = True
+    async def connection_fails(self, pool: asyncpg.Pool) -> None:
+        """A connection broke, or a statement failed through no fault of the work.
 
-    def database_answers(self) -> None:
-        """Postgres answers."""
-        if self._down:
-            log.info(events.DATABASE_RECOVERED, worker=self._worker)
-        self._down = False
+        Whether Postgres itself is away shows a connection that is tried now: one that was ended is
+        no outage, and several that end one after the other are not several.
+        """
+        try:
+            # To give a connection back to the pool takes an answer of the server.
+            async with asyncio.timeout(PROBE_SECONDS), pool.acquire():
+                pass
+        except NOT_THE_WORKS_FAULT as error:
+            self.database.fails(error)
+        else:
+            self.database.answers()
 
     def task_fails(self, task: str, error: BaseException) -> None:
         """A periodic task raised what it never should."""
@@ -35,3 +86,11 @@ class Outages:
             error=type(error).__name__,
             exc_info=error,
         )
+
+
+def is_about_an_outage(record: logging.LogRecord) -> bool:
+    """Whether a library's line tells of an attempt to reach Redis that failed: dramatiq writes one
+    for each, and `Outage` has told of all of them.
+    """
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return any(isinstance(argument, BrokerConnectionError) for argument in arguments)

@@ -1,25 +1,31 @@
 """A time slice of work on one lane of a job: chunk after chunk for about a second."""
 
+import asyncio
+import random
 import time
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import asyncpg
 
 from actions.registry import action_named, all_actions
 from db import arrivals, chunks, progress
-from db.chunks import ChunkCounts
 from db.failures import NOT_THE_WORKS_FAULT
-from db.progress import JobToWork
+from db.progress import JobToWork, RungLane
 from runtime import events, logs
 from schemas.outcomes import JobState
+from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
+from workers.giving_back import LeftLane, give_back
 from workers.planner import plan
 from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
 from workers.settling import settle_and_complete, settle_and_fail
 
 log = logs.get()
+
+INTERRUPTED_SECONDS = 0.1
+"""How long, on average, a slice rests after a chunk was rolled back through no fault of its own."""
 
 
 async def start(context: WorkerContext, job_id: int) -> None:
@@ -33,8 +39,7 @@ async def start(context: WorkerContext, job_id: int) -> None:
         if job is None or not _understood(job) or not await _plan(context, connection, job):
             return
         lanes = await progress.wake_lanes(connection, job_id)
-    for lane in lanes[1:]:
-        await context.doorbell.ring_lane(job_id, lane.lane, lane.hop, urgent=is_urgent(job.action))
+    await context.doorbell.ring_lanes(job_id, lanes[1:], urgent=is_urgent(job.action))
     for lane in lanes[:1]:
         await advance(context, job_id, lane.lane, lane.hop)
 
@@ -61,22 +66,29 @@ async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: Job
 
 async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
     """Work a slice of the job, unless the message was one of an earlier ring."""
-    async with context.pool.acquire() as connection:
-        job = await progress.job_to_work(connection, job_id)
-        if job is None or not _understood(job):
-            return
-        taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
-        if taken is None:
-            return
-        with logs.bound(correlation_id=job.correlation_id):
-            work = _Slice(context, connection, job)
-            # Whoever had the lane before may have been killed by what it was working on.
-            more = await work.run(careful=taken.lost > 0)
-            hop_after = await progress.leave_lane(
-                connection, job_id, lane, taken.hop, "rung" if more else "idle"
-            )
+    left: _Slice | None = None
+    try:
+        async with context.pool.acquire() as connection:
+            job = await progress.job_to_work(connection, job_id)
+            if job is None or not _understood(job):
+                return
+            taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
+            if taken is None:
+                return
+            left = _Slice(context, connection, job, lane, taken.hop)
+            with logs.bound(correlation_id=job.correlation_id):
+                # Whoever had the lane before may have been killed by what it was working on.
+                more = await left.run(careful=taken.lost > 0)
+                hop_after = await progress.leave_lane(
+                    connection, job_id, lane, taken.hop, "rung" if more else "idle"
+                )
+    except NOT_THE_WORKS_FAULT:
+        if left is not None:
+            await give_back(context, left.as_left())
+        raise
     if more and hop_after is not None:
-        await context.doorbell.ring_lane(job_id, lane, hop_after, urgent=is_urgent(job.action))
+        rung = [RungLane(lane, hop_after)]
+        await context.doorbell.ring_lanes(job_id, rung, urgent=is_urgent(job.action))
 
 
 def _understood(job: JobToWork) -> bool:
@@ -89,10 +101,22 @@ def _understood(job: JobToWork) -> bool:
     return False
 
 
-class _Slice(NamedTuple):
+@dataclass(slots=True)
+class _Slice:
+    """`hop` is the one at which the lane was taken; `counted` is the chunk of which an attempt was
+    counted and has not come to its end.
+    """
+
     context: WorkerContext
     connection: asyncpg.Connection
     job: JobToWork
+    lane: int
+    hop: int
+    counted: int | None = None
+
+    def as_left(self) -> LeftLane:
+        """What there is to give back when the connection broke."""
+        return LeftLane(self.job.id, self.job.action, self.lane, self.hop, self.counted)
 
     async def run(self, *, careful: bool) -> bool:
         """Work until the time is over; whether there is more to do."""
@@ -109,10 +133,10 @@ class _Slice(NamedTuple):
         ends = time.monotonic() + self.context.settings.slice_seconds
         more = True
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
-            counted = None
             if careful:
-                counted = await chunks.count_attempt(self.connection, self.job.id)
-            more = await self._work(runner, counted)
+                self.counted = await chunks.count_attempt(self.connection, self.job.id)
+            more = await self._work(runner)
+            self.counted = None
         if more:
             await progress.refresh_counts(self.connection, self.job.id)
         else:
@@ -129,44 +153,55 @@ class _Slice(NamedTuple):
             worker=self.context.name,
         )
 
-    async def _work(self, runner: ChunkRunner, counted: int | None) -> bool:
-        """Work one chunk; whether there was one. The attempt at chunk `counted` is counted."""
+    async def _work(self, runner: ChunkRunner) -> bool:
+        """Work one chunk, that whose attempt is counted if there is one; whether there was any."""
         try:
-            done = await runner.run_next(self.connection)
+            done = await runner.run_next(self.connection, only=self.counted)
         except ChunkFailed as failed:
-            error = failed.__cause__
-            assert error is not None
-            if isinstance(error, NOT_THE_WORKS_FAULT):
-                log.warning(
-                    events.CHUNK_INTERRUPTED,
-                    job=self.job.id,
-                    chunk=failed.chunk.chunk_no,
-                    error=type(error).__name__,
-                    worker=self.context.name,
-                )
-                if self.connection.is_closed():
-                    raise error from None
-                return True
-            setbacks = Setbacks(
-                self.job,
-                runner.action.brings_contacts,
-                self.context.name,
-                self.context.settings.retry_seconds,
-            )
-            refused = await setbacks.take(
-                self.connection,
-                failed.chunk,
-                error,
-                counted=failed.chunk.chunk_no == counted,
-            )
-            if refused:
-                self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0), ATTEMPTS)
-                await self._give_up_if_hopeless(error)
+            await self._failed(failed)
             return True
-        if done is None:
+        if done is not None:
+            self._log_chunk(done, done.attempts + (self.counted is None))
+            return True
+        if self.counted is None:
             return False
-        self._log_chunk(done, done.attempts + (done.chunk_no != counted))
+        # Somebody else was faster.
+        await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
         return True
+
+    async def _failed(self, failed: ChunkFailed) -> None:
+        error = failed.__cause__
+        assert error is not None
+        if not failed.at_fault:
+            await self._interrupted(failed.chunk.chunk_no, error)
+            return
+        setbacks = Setbacks(
+            self.job,
+            action_named(self.job.action).brings_contacts,
+            self.context.name,
+            self.context.settings.retry_seconds,
+        )
+        counted = self.counted is not None
+        refused = await setbacks.take(self.connection, failed.chunk, error, counted=counted)
+        if refused:
+            self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0), ATTEMPTS)
+            await self._give_up_if_hopeless(error)
+
+    async def _interrupted(self, chunk_no: int, error: BaseException) -> None:
+        """The chunk was rolled back through no fault of its own; raises if the connection broke."""
+        log.warning(
+            events.CHUNK_INTERRUPTED,
+            job=self.job.id,
+            chunk=chunk_no,
+            error=type(error).__name__,
+            worker=self.context.name,
+        )
+        if self.connection.is_closed():
+            raise error from None
+        if self.counted is not None:
+            await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
+        # Whoever it met is to be gone, and a full disk is not to be written to in a loop.
+        await asyncio.sleep(INTERRUPTED_SECONDS * random.uniform(0.5, 1.5))
 
     async def _give_up_if_hopeless(self, error: BaseException) -> None:
         text = (
@@ -180,26 +215,7 @@ class _Slice(NamedTuple):
                 await _fail(self.context, self.connection, self.job, error, text)
 
     def _log_chunk(self, done: ChunkDone, attempt: int) -> None:
-        counts: ChunkCounts = done.counts
-        log.info(
-            events.CHUNK_PROCESSED,
-            job=self.job.id,
-            account=self.job.account_id,
-            action=self.job.action,
-            chunk=done.chunk_no,
-            applied=counts.applied,
-            unchanged=counts.unchanged,
-            rejected={
-                key.partition(":")[2]: rows
-                for key, rows in counts.reasons.items()
-                if key.startswith("rejected:")
-            },
-            empty=counts.empty,
-            propagated=counts.propagated,
-            duration_ms=done.duration_ms,
-            attempt=attempt,
-            worker=self.context.name,
-        )
+        log_processed(self.job, done, attempt=attempt, worker=self.context.name)
 
     async def _complete(self) -> None:
         """End the job if this was the last of it."""

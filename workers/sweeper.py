@@ -3,6 +3,8 @@
 Any worker process may do it, one at a time. It never depends on Redis having kept anything.
 """
 
+from typing import NamedTuple
+
 import asyncpg
 
 from actions.registry import all_actions
@@ -15,35 +17,51 @@ from workers.queues import is_urgent
 log = logs.get()
 
 
+class _SilentJob(NamedTuple):
+    """A job that has chunks which nobody works on, and the lanes to ring for it."""
+
+    id: int
+    action: str
+    correlation_id: str
+    lanes: list[RungLane]
+
+
 async def sweep(context: WorkerContext) -> None:
     """Ring for every job that has work and shows no sign of progress."""
     settings = context.settings
     async with context.pool.acquire() as connection:
         plans: list[tuple[int, str]] = []
-        lanes: list[tuple[int, str, RungLane, str]] = []
+        lanes: list[_SilentJob] = []
         async with connection.transaction():
             if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
                 return
             plans = await progress.silent_plans(connection, settings.silence_seconds)
             for job_id, action, correlation_id in await progress.running_jobs(connection):
-                lanes += [
-                    (job_id, action, lane, correlation_id)
-                    for lane in await _silent_lanes(context, connection, job_id)
-                ]
+                if rung := await _silent_lanes(context, connection, job_id):
+                    lanes.append(_SilentJob(job_id, action, correlation_id, rung))
+    if await _ring_plans(context, plans):
+        await _ring_lanes(context, lanes)
+
+
+async def _ring_plans(context: WorkerContext, plans: list[tuple[int, str]]) -> bool:
+    """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
     for job_id, action in plans:
-        await context.doorbell.ring_start(job_id, urgent=is_urgent(action))
+        if not await context.doorbell.ring_start(job_id, urgent=is_urgent(action)):
+            return False
         log.info(events.SWEEP_RANG, job=job_id, action=action, why="waits for its plan", lanes=1)
-    for job_id, action, lane, _ in lanes:
-        await context.doorbell.ring_lane(job_id, lane.lane, lane.hop, urgent=is_urgent(action))
-    for job_id, action, correlation_id in dict.fromkeys(
-        (job_id, action, correlation_id) for job_id, action, _, correlation_id in lanes
-    ):
+    return True
+
+
+async def _ring_lanes(context: WorkerContext, silent: list[_SilentJob]) -> None:
+    for job_id, action, correlation_id, lanes in silent:
+        if not await context.doorbell.ring_lanes(job_id, lanes, urgent=is_urgent(action)):
+            return
         log.info(
             events.SWEEP_RANG,
             job=job_id,
             action=action,
             why="has chunks that nobody works on",
-            lanes=sum(1 for other, *_ in lanes if other == job_id),
+            lanes=len(lanes),
             correlation_id=correlation_id,
         )
 

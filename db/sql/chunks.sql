@@ -2,19 +2,24 @@
 
 -- name: hold_job$
 -- Wait for, and then keep out, whoever pauses or cancels the job: their lock is the exclusive one.
-select pg_advisory_xact_lock_shared(7741, hashint8(:job_id));
+-- The transaction may then not last for ever, whatever becomes of the client.
+select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
+    set_config('idle_in_transaction_session_timeout', :idle_ms, true),
+    set_config('statement_timeout', :statement_ms, true);
 
 -- name: keep_chunks_out$
 -- Wait until no chunk of the job is being worked, and let none start before the transaction ends.
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
 -- name: claim_chunk^
--- The next chunk that nobody works on, if the job is running. The row lock is the lease.
+-- The next chunk that nobody works on, or only the one of that number, if the job is running. The
+-- row lock is the lease.
 select c.chunk_no, c.contact_ids, c.attempts
 from job_chunks c
 where c.job_id = :job_id
   and c.state = 'pending'
   and c.runnable_at <= clock_timestamp()
+  and (:only::int is null or c.chunk_no = :only)
   and exists (select from jobs j where j.id = :job_id and j.state = 'running')
 order by c.chunk_no
 limit 1
@@ -28,11 +33,19 @@ where job_id = :job_id and chunk_no = (
     select c.chunk_no
     from job_chunks c
     where c.job_id = :job_id and c.state = 'pending' and c.runnable_at <= clock_timestamp()
+      and exists (select from jobs j where j.id = :job_id and j.state = 'running')
     order by c.chunk_no
     limit 1
     for update skip locked
 )
 returning chunk_no;
+
+-- name: uncount_attempt!
+-- Take back an attempt that was counted beforehand and not made, or ended through no fault of the
+-- chunk's.
+update job_chunks
+set attempts = attempts - 1
+where job_id = :job_id and chunk_no = :chunk_no and state = 'pending' and attempts > 0;
 
 -- name: links_of_contacts^
 -- Which addresses the contacts hold, in all fields, as three arrays of one order.

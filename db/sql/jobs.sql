@@ -30,8 +30,8 @@ on conflict (account_id, idempotency_key) do nothing
 returning id;
 
 -- name: job_of_key^
--- The job that used the idempotency key, and what was asked for with it.
-select id, request_hash from jobs
+-- The job that used the idempotency key, what was asked for with it, and its state.
+select id, request_hash, state from jobs
 where account_id = :account_id and idempotency_key = :idempotency_key;
 
 -- name: get_job^
@@ -100,12 +100,19 @@ where j.id = :job_id
 group by j.id;
 
 -- name: limit_lock_wait!
--- Let the transaction wait at most :milliseconds for any lock.
-select set_config('lock_timeout', :milliseconds, true);
+-- Let the transaction wait at most :milliseconds for any lock, and not last for ever itself.
+select set_config('lock_timeout', :milliseconds, true),
+       set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
--- name: lock_out_chunks!
--- Wait until no chunk of the job is being worked, and keep any from starting in the meantime.
-select pg_advisory_xact_lock(7741, hashint8(:job_id));
+-- name: interrupt_chunks
+-- End the connections that work a chunk of the job, whose transactions are rolled back by that:
+-- what a stopped or cut off worker has begun is not waited for.
+select pid, pg_terminate_backend(pid) as ended
+from pg_locks
+where locktype = 'advisory' and granted and mode = 'ShareLock'
+  and database = (select oid from pg_database where datname = current_database())
+  and classid = 7741 and objid = (hashint8(:job_id)::bigint & 4294967295)::oid and objsubid = 2
+  and pid <> pg_backend_pid();
 
 -- name: set_state$
 -- Pause or resume; no row when the job is not in one of the states :present. A job whose

@@ -1,8 +1,10 @@
 -- Freezing a job's selection into chunks.
 
 -- name: try_plan$
--- Whether this transaction may plan the job: one at a time.
-select pg_try_advisory_xact_lock(7742, hashint8(:job_id));
+-- Whether this transaction may plan the job: one at a time. A client that is stopped in the middle of
+-- it is not waited for for long.
+select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
+   and set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 
 -- name: job_to_plan^
 -- The job, if it waits for its plan.

@@ -88,17 +88,30 @@ set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop;
 
+-- name: give_back_lane$
+-- Leave a lane by another connection than the one that broke, to be rung again; nothing when someone
+-- else has it by now. Its worker lives, so that it does not count as lost.
+update job_lanes
+set hop = hop + 1, state = 'rung', touched_at = clock_timestamp()
+where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
+returning hop;
+
 -- name: try_sweep$
 -- Whether it is this process's turn to sweep: one at a time, and not more often than needed.
+-- A process that is stopped in the middle of it is not waited for for long.
 update sweeps set swept_at = clock_timestamp()
 where swept_at < clock_timestamp() - make_interval(secs => :every_seconds)
   and pg_try_advisory_xact_lock(7743, 0)
-returning true;
+returning set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 
 -- name: try_measure$
--- Whether it is this process's turn to measure.
+-- Whether it is this process's turn to measure. Who sweeps meanwhile is not waited for.
 update sweeps set measured_at = clock_timestamp()
-where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
+where one in (
+    select one from sweeps
+    where measured_at < clock_timestamp() - make_interval(secs => :every_seconds)
+    for update skip locked
+)
 returning true;
 
 -- name: silent_plans
@@ -136,6 +149,7 @@ end;
 -- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
 -- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
 -- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
+-- While Postgres was away nobody could say anything: silence counts from its start on.
 update job_lanes l
 set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
     silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
@@ -143,7 +157,8 @@ set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state 
 from (
     select lane, state from job_lanes
     where job_id = :job_id
-      and touched_at < clock_timestamp() - make_interval(secs => case
+      and greatest(touched_at, pg_postmaster_start_time()) < clock_timestamp()
+          - make_interval(secs => case
           when state = 'idle' then 0.5
           else :silence_seconds * 2 ^ least(silent_rings, 1)
       end)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,15 +18,24 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerGroup:
-    """One dyno: `python -m workers` in a process group of its own, its log in a file."""
+    """One dyno: `python -m workers` in a process group of its own, its log in a file.
+
+    `prefix` is a command that runs the rest of its line elsewhere, on another host for instance.
+    """
 
     def __init__(
-        self, settings: Settings, log: Path, *, code: Path = ROOT, **environment: str
+        self,
+        settings: Settings,
+        log: Path,
+        *,
+        code: Path = ROOT,
+        prefix: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers"],
+                [*prefix, sys.executable, "-m", "workers"],
                 cwd=code,
                 env={
                     "PATH": os.environ["PATH"],
@@ -33,6 +43,7 @@ class WorkerGroup:
                     "DATABASE_URL": settings.database_url or "",
                     "REDIS_URL": settings.redis_url or "",
                     "QUEUE_NAMESPACE": settings.queue_namespace,
+                    "PGBOUNCER": str(settings.pgbouncer),
                     **environment,
                 },
                 stdout=output,

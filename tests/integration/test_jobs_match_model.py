@@ -4,21 +4,13 @@ The chunks run in this process, on a real Postgres, several at once; `tests/acce
 same with worker processes.
 """
 
-import asyncio
-
-import asyncpg
 from hypothesis import strategies as st
 
-from actions.registry import action_named
-from db import progress
 from db.pool import open_pool
 from runtime.settings import Settings
-from tests.comparing import ADDRESSES, LIMIT, Story, drifted, selecting_jobs, stories, worlds
-from tests.doors import submit_job
+from tests.comparing import ADDRESSES, Story, drifted, selecting_jobs, stories, worlds
 from tests.examples import for_all
-from workers.chunk_runner import ChunkRunner
-from workers.planner import plan
-from workers.settling import settle_and_complete
+from tests.in_this_process import InThisProcess
 
 # Lists that drifted apart before they came here: the second address is opted out, the first not.
 DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
@@ -26,42 +18,6 @@ BESIDE_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1
 BESIDE_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
 BESIDE_A_ROLE = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
 OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
-
-
-class InThisProcess:
-    """Submits jobs as anyone does, and works them here, several chunks at once."""
-
-    def __init__(
-        self, pool: asyncpg.Pool, settings: Settings, *, chunk_size: int, parallel: int
-    ) -> None:
-        self.pool = pool
-        self.settings = settings
-        self.chunk_size = chunk_size
-        self.parallel = parallel
-
-    async def __call__(self, account, action, what, fields, params) -> int:
-        job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
-        async with self.pool.acquire() as connection:
-            await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
-            job = await progress.job_to_work(connection, job_id)
-        rules = action_named(job.action)
-        runner = ChunkRunner(
-            job=job,
-            action=rules,
-            params=rules.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
-        await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
-        async with self.pool.acquire() as connection:
-            ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
-            assert ended is not None
-        return job_id
-
-    async def _lane(self, runner: ChunkRunner) -> None:
-        async with self.pool.acquire() as connection:
-            while await runner.run_next(connection):
-                pass
 
 
 async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, settings: Settings):

@@ -50,8 +50,8 @@ class Housekeeping(Middleware):
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
             try:
                 await task(self._context)
-                self._outages.database_answers()
-            except NOT_THE_WORKS_FAULT as error:
-                self._outages.database_fails(error)
+                self._outages.database.answers()
+            except NOT_THE_WORKS_FAULT:
+                await self._outages.connection_fails(self._context.pool)
             except Exception as error:  # noqa: BLE001 - the next round may go better
                 self._outages.task_fails(task.__name__, error)

@@ -1,0 +1,126 @@
+"""`python -m chaos`: a storm of faults over the real service, and what must hold afterwards."""
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from chaos.interruption import ended_by_sigterm
+from chaos.report import Outcome, check_table, fault_table
+from chaos.servers import storm_servers
+from chaos.storm import Plan, Show, run_storm
+from runtime import logs
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+
+_INTERRUPTED = 130
+_TABLE_WIDTH = 130
+_LEAST_SECONDS = 5
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm rages")
+    parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
+    parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
+    # For the test that shows that the checks can fail.
+    parser.add_argument("--falsify", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.seconds < _LEAST_SECONDS:
+        parser.error(f"--seconds has to be {_LEAST_SECONDS} or more")
+    if options.keep is not None and options.keep.exists():
+        parser.error(f"--keep needs a folder that does not exist yet, and {options.keep} does")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the storm; gives the exit status: 1 where anything was violated."""
+    options = _options(arguments)
+    console = Console(stderr=True)
+    # Of what the producers in this process log, warnings about outages would fill the terminal.
+    logs.configure(Settings().model_copy(update={"log_level": "error"}))
+    try:
+        with ended_by_sigterm(), _folder() as folder:
+            with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
+                plan = Plan(options.seed, options.seconds, options.falsify)
+                outcome = asyncio.run(run_storm(plan, servers, folder, show))
+            _keep(folder, options.keep, outcome, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
+        return _INTERRUPTED
+    except SluiceError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return error.exit_code
+    _print(outcome, as_json=options.json)
+    return outcome.exit_status()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sluice-chaos-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        # The servers' own account has to get through to its files.
+        folder.chmod(0o711)
+        yield folder
+
+
+@contextmanager
+def _bar(console: Console, options: argparse.Namespace) -> Iterator[Show]:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=options.json or not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("starting servers", total=None)
+
+        def show(what: str, done: float, of: float) -> None:
+            progress.update(task, description=what, completed=done, total=of or None)
+
+        yield show
+
+
+def _keep(folder: Path, wanted: Path | None, outcome: Outcome, console: Console) -> None:
+    """Keep the logs where they were asked for, or, after a violation, in a folder of their own."""
+    if wanted is None and not outcome.violations:
+        return
+    kept = wanted or Path(tempfile.mkdtemp(prefix="sluice-chaos-logs-"))
+    shutil.copytree(folder / "logs", kept, dirs_exist_ok=True)
+    for server in ("postgres", "valkey"):
+        shutil.copy(folder / "servers" / f"{server}.log", kept)
+    (kept / "outcome.json").write_text(json.dumps(outcome.as_json(), indent=2) + "\n")
+    console.print(f"The logs are kept in {kept}", soft_wrap=True)
+
+
+def _print(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(outcome.as_json(), indent=2))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_TABLE_WIDTH)
+        console.print(fault_table(outcome))
+        console.print(check_table(outcome))
+        work = outcome.work
+        console.print(
+            f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again because"
+            f" their answer was lost, of which {work['answered_twice']} had been stored;"
+            f" {work['groups_ended']} ends of worker groups."
+        )
+    print(outcome.last_line())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The storm's own action: changes nothing, and over one status it stumbles in the way it is told.
+
+What it does beside deciding is left in a folder, one file for each thing, where the storm sees it.
+"""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+from actions.bulk_action import BulkAction, Params
+from schemas.decisions import Decision, Known, leave
+from schemas.statuses import Status
+
+BLOCKED_SECONDS = 12.0
+"""Longer than the watchdog of the storm's workers allows."""
+
+_STEP_SECONDS = 0.05
+
+
+class How(StrEnum):
+    """The ways to stumble."""
+
+    RAISE = "raise"
+    BLOCK = "block"
+    KILL = "kill"
+
+
+class StumbleParams(Params):
+    """`over` is the status that it stumbles over, `tokens` the folder of files that allow it to.
+
+    It raises always; it blocks the event loop, or kills its process, once for each token.
+    """
+
+    over: Status
+    how: How
+    tokens: str
+
+
+class Stumble(BulkAction):
+    """Leaves every address as it is, unless it stumbles."""
+
+    name = "stumble"
+    summary = "Change nothing, and stumble over one status."
+    params = StumbleParams
+
+    def decide(self, known: Known, params: StumbleParams) -> Decision:
+        """Stumbles over `params.over`."""
+        if known.status == params.over:
+            if params.how is How.RAISE:
+                raise ValueError("the storm's action raises over this status, name@example.com")
+            _stumble(params.how, Path(params.tokens))
+        return leave("stumbled_not")
+
+
+def _stumble(how: How, tokens: Path) -> None:
+    if not _took_one(tokens):
+        return
+    if how is How.KILL:
+        (tokens / f"killed.{os.getpid()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (tokens / f"blocked.{os.getpid()}").touch()
+    ends = time.monotonic() + BLOCKED_SECONDS
+    while time.monotonic() < ends:
+        time.sleep(_STEP_SECONDS)
+    (tokens / f"unblocked.{os.getpid()}").touch()
+
+
+def _took_one(tokens: Path) -> bool:
+    for token in tokens.glob("token.*"):
+        with suppress(FileNotFoundError):
+            token.unlink()
+            return True
+    return False

@@ -1,0 +1,98 @@
+"""The tables of faults and checks, and the line that sums them up."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from chaos.checks import Checked
+from chaos.recovery import Recovery
+from chaos.schedule import Fault, Kind
+
+
+class Outcome(NamedTuple):
+    """All that came of a storm. `done` tells of each fault what it did, in its own words."""
+
+    seed: int
+    seconds: float
+    done: list[tuple[Fault, str]]
+    recoveries: list[Recovery]
+    checks: list[Checked]
+    work: dict[str, int]
+
+    @property
+    def violations(self) -> int:
+        """How often anything was not as it has to be."""
+        return sum(check.violations for check in self.checks)
+
+    def last_line(self) -> str:
+        """What a program, or a person in a hurry, reads."""
+        return (
+            f"chaos: seed={self.seed} faults={len(self.done)} jobs={self.work['jobs']}"
+            f" addresses={self.work['addresses']} violations={self.violations}"
+        )
+
+    def exit_status(self) -> int:
+        """1 where anything was violated."""
+        return 1 if self.violations else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a program."""
+        return {
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "faults": [fault._asdict() | {"did": did} for fault, did in self.done],
+            "recoveries": [recovery._asdict() for recovery in self.recoveries],
+            "checks": [check._asdict() for check in self.checks],
+            "work": self.work,
+            "violations": self.violations,
+        }
+
+
+def fault_table(outcome: Outcome) -> Table:
+    """Each kind of fault: how often, what it did, how long it took to be made good."""
+    table = Table(
+        title="Faults",
+        title_justify="left",
+        caption="Seconds from the end of the cause, or of another fault's cause that ended later, until"
+        " a new job of one contact was done and every job at work had moved.",
+        caption_justify="left",
+    )
+    table.add_column("fault")
+    for heading in ("times", "median s", "worst s", "worst s after its own end"):
+        table.add_column(heading, justify="right")
+    table.add_column("the last one")
+    did: dict[Kind, list[str]] = defaultdict(list)
+    for fault, words in outcome.done:
+        did[fault.kind].append(words)
+    for kind in Kind:
+        if did[kind]:
+            table.add_row(
+                kind, str(len(did[kind])), *_times(outcome.recoveries, kind), did[kind][-1]
+            )
+    return table
+
+
+def _times(recoveries: Sequence[Recovery], kind: Kind) -> tuple[str, str, str]:
+    of_kind = [recovery for recovery in recoveries if recovery.kind is kind]
+    if any(recovery.seconds is None for recovery in of_kind):
+        return "", "never", ""
+    seconds = [recovery.seconds for recovery in of_kind if recovery.seconds is not None]
+    if not seconds:
+        return "", "", ""
+    own = max(recovery.after_own for recovery in of_kind)
+    return f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}", f"{own:.1f}"
+
+
+def check_table(outcome: Outcome) -> Table:
+    """Each check, how often it was violated, and the first times."""
+    table = Table(title="Checks", title_justify="left")
+    table.add_column("what has to hold")
+    table.add_column("violations", justify="right")
+    table.add_column("examples", overflow="fold")
+    for check in outcome.checks:
+        shown = f"[red]{check.violations}[/]" if check.violations else "[green]0[/]"
+        table.add_row(check.name, shown, "\n".join(check.examples).replace("[", "\\["))
+    return table

@@ -1,0 +1,105 @@
+"""The faults of a storm and their times, drawn from a seed: the same seed gives the same storm."""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from random import Random
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """What is done to the service; `docs/chaos.md` has a paragraph on each."""
+
+    WORKER_KILLED = "worker_killed"
+    GROUP_KILLED = "group_killed"
+    GROUP_TERMINATED = "group_terminated"
+    WORKER_STOPPED = "worker_stopped"
+    REDIS_WIPED = "redis_wiped"
+    REDIS_KILLED = "redis_killed"
+    REDIS_STALLED = "redis_stalled"
+    DOORBELLS_TRIPLED = "doorbells_tripled"
+    POSTGRES_RESTARTED = "postgres_restarted"
+    CONNECTIONS_TERMINATED = "connections_terminated"
+    DECISION_RAISES = "decision_raises"
+    WRITE_FAILS = "write_fails"
+    LOOP_BLOCKED = "loop_blocked"
+    WORKER_POISONED = "worker_poisoned"
+
+
+class Fault(NamedTuple):
+    """One fault: it begins `at` so many seconds from the start, and its cause `lasts` so long.
+
+    `draw`, from 0 to less than 1, chooses its victim among those that are there at that moment.
+    """
+
+    at: float
+    kind: Kind
+    lasts: float
+    draw: float
+
+
+STOPPED_SECONDS = 17.0
+"""Longer than any heartbeat: dramatiq takes a worker for lost after 15."""
+
+STALLED_SECONDS = 8.0
+
+_LASTS: dict[Kind, tuple[float, float]] = {
+    Kind.WORKER_STOPPED: (STOPPED_SECONDS, STOPPED_SECONDS),
+    Kind.REDIS_KILLED: (0.0, 5.0),
+    Kind.REDIS_STALLED: (STALLED_SECONDS, STALLED_SECONDS),
+    Kind.DOORBELLS_TRIPLED: (5.0, 5.0),
+    Kind.POSTGRES_RESTARTED: (0.0, 5.0),
+    Kind.WRITE_FAILS: (3.0, 5.0),
+    Kind.LOOP_BLOCKED: (7.0, 7.0),
+    Kind.WORKER_POISONED: (12.0, 12.0),
+}
+"""The shortest and the longest time of each kind whose cause lasts at all, in seconds."""
+
+LANES: tuple[tuple[Kind, ...], ...] = (
+    (Kind.WORKER_KILLED, Kind.GROUP_TERMINATED, Kind.GROUP_KILLED),
+    (Kind.WORKER_STOPPED,),
+    (Kind.REDIS_WIPED, Kind.REDIS_KILLED, Kind.REDIS_STALLED),
+    (Kind.POSTGRES_RESTARTED, Kind.CONNECTIONS_TERMINATED),
+    (Kind.DOORBELLS_TRIPLED, Kind.DECISION_RAISES, Kind.WRITE_FAILS),
+    (Kind.LOOP_BLOCKED, Kind.WORKER_POISONED),
+)
+"""Faults of one lane never overlap: they befall the same thing. Those of different lanes do."""
+
+_FIRST_AT = 2.0
+_LEAST_GAP = 1.0
+_CALM = 15.0
+"""So many seconds before the end the last cause has ended; a short storm has less."""
+
+_SECONDS_PER_FAULT = 40.0
+"""Of each kind there is one fault in so many seconds: three in two minutes."""
+
+
+def faults_of(seed: int, seconds: float) -> list[Fault]:
+    """The storm's faults in the order of their times.
+
+    Of each kind there are as many as there should be in so many seconds, or, in a storm too short
+    for that, as many as fit; each kind comes in turn, so that as many kinds as can be are there.
+    """
+    draw = Random(f"faults {seed} {seconds}")
+    ends = seconds - min(_CALM, seconds / 4)
+    faults = [fault for lane in LANES for fault in _lane(draw, lane, _FIRST_AT, ends, seconds)]
+    return sorted(faults)
+
+
+def _lane(
+    draw: Random, kinds: Sequence[Kind], begins: float, ends: float, seconds: float
+) -> Iterator[Fault]:
+    wanted = max(1, -int(-seconds // _SECONDS_PER_FAULT))
+    lasting: list[tuple[Kind, float]] = []
+    free = ends - begins
+    for _ in range(wanted):
+        for kind in draw.sample(kinds, len(kinds)):
+            lasts = round(draw.uniform(*_LASTS.get(kind, (0.0, 0.0))), 2)
+            if free >= lasts + _LEAST_GAP:
+                free -= lasts + _LEAST_GAP
+                lasting.append((kind, lasts))
+    spent = 0.0
+    for place, (kind, lasts) in enumerate(lasting):
+        # What time is left over lies between them, by chance within each one's share of it.
+        waited = (place + draw.random()) * free / len(lasting)
+        yield Fault(round(begins + waited + spent, 2), kind, lasts, draw.random())
+        spent += lasts + _LEAST_GAP

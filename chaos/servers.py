@@ -1,0 +1,84 @@
+"""The storm's own Postgres and Valkey, with nobody but the storm to keep them running.
+
+Elsewhere a keeper starts again at once what died. Here the storm decides how long a server is away.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from runtime.keeper import stop_servers
+from runtime.postgres_server import postgres_process, postgres_url, start_postgres
+from runtime.server_account import let_reach, own, owner_of_servers
+from runtime.server_directory import ServerDirectory
+from runtime.server_process import ServerProcess, lives
+from runtime.valkey_server import start_valkey, valkey_process, valkey_url
+
+_GONE_SECONDS = 30.0
+
+
+class StormServers:
+    """Both servers in one folder. Postgres writes through to disk: a commit that was acknowledged
+    has to outlive an immediate restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._directory = ServerDirectory(folder.absolute().resolve())
+        self._owner = owner_of_servers(self._directory.root / "postgres")
+        self._sockets = self._directory.sockets()
+        own(self._sockets, self._owner)
+        let_reach(self._sockets, self._owner)
+        self.database_url = postgres_url(self._sockets)
+        self.redis_url = valkey_url(self._sockets)
+        self.redis_socket = self._sockets / "valkey.sock"
+
+    def start_postgres(self) -> None:
+        """Start Postgres, and wait until it has recovered and takes connections."""
+        place = self._directory.postgres(self._sockets)
+        let_reach(place.data, self._owner)
+        start_postgres(place, self._owner, durable=True)
+
+    def start_redis(self) -> None:
+        """Start Valkey, empty."""
+        start_valkey(self._directory.valkey(self._sockets), self._owner)
+
+    def crash_postgres(self) -> None:
+        """Stop Postgres in immediate mode: no session ends, no checkpoint is made."""
+        place = self._directory.postgres(self._sockets)
+        _end(postgres_process(place), signal.SIGQUIT)
+
+    def kill_redis(self) -> None:
+        """Kill Valkey; all that was in it is lost."""
+        _end(valkey_process(self._directory.valkey(self._sockets)), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop both."""
+        stop_servers(self._directory)
+
+
+@contextmanager
+def storm_servers(folder: Path) -> Iterator[StormServers]:
+    """Both servers, running; they have stopped when the context ends, however it ends."""
+    servers = StormServers(folder)
+    try:
+        servers.start_redis()
+        servers.start_postgres()
+        yield servers
+    finally:
+        servers.stop()
+
+
+def _end(server: ServerProcess, number: signal.Signals) -> None:
+    process = server.running()
+    if process is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+    deadline = time.monotonic() + _GONE_SECONDS
+    while lives(process) and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -1,0 +1,243 @@
+"""A storm from its beginning to the last check."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chaos import checks
+from chaos.code_copy import copy_code, know_storm_actions
+from chaos.contact_lists import LIMIT, ContactList
+from chaos.faults import Act, Stage, postgres, processes, redis, work
+from chaos.fleet import READY_SECONDS, Fleet
+from chaos.log_checks import read_ends, read_logs
+from chaos.observer import APPLICATION, Observer
+from chaos.people import People, Person, people_of
+from chaos.producers import Producers
+from chaos.proxy import RedisProxy
+from chaos.records import Records, Violation
+from chaos.recovery import Recoveries
+from chaos.report import Outcome
+from chaos.schedule import LANES, Fault, Kind, faults_of
+from chaos.servers import StormServers
+from chaos.traffic import TrafficAtWork
+from chaos.traffic_plan import ACCOUNTS, traffic_of
+from chaos.waiting import within
+from db.migrate import migrate
+from db.pool import open_pool
+from producers.accounts import create_account
+from runtime.settings import Settings
+
+ACTS: dict[Kind, Act] = {
+    Kind.WORKER_KILLED: processes.kill_worker,
+    Kind.GROUP_KILLED: processes.kill_group,
+    Kind.GROUP_TERMINATED: processes.terminate_group,
+    Kind.WORKER_STOPPED: processes.stop_worker,
+    Kind.REDIS_WIPED: redis.wipe,
+    Kind.REDIS_KILLED: redis.kill,
+    Kind.REDIS_STALLED: redis.stall,
+    Kind.DOORBELLS_TRIPLED: redis.triple_doorbells,
+    Kind.POSTGRES_RESTARTED: postgres.restart,
+    Kind.CONNECTIONS_TERMINATED: postgres.terminate_connections,
+    Kind.DECISION_RAISES: work.raise_in_decision,
+    Kind.WRITE_FAILS: work.refuse_writes,
+    Kind.LOOP_BLOCKED: work.block_loop,
+    Kind.WORKER_POISONED: work.poison_worker,
+}
+
+_NAMESPACE = "storm"
+_CONNECTIONS = 12
+_CANARIES = 200
+_PREPARED_SECONDS = 300.0
+SETTLE_SECONDS = 180.0
+
+Show = Callable[[str, float, float], None]
+"""Told what is being done, how far it is, and how far it goes."""
+
+
+class Plan(NamedTuple):
+    """What storm is wanted. `falsify` breaks the data before the checks, which have to see it."""
+
+    seed: int
+    seconds: float
+    falsify: bool = False
+
+
+class _Cast(NamedTuple):
+    """All who take part."""
+
+    settings: Settings
+    stage: Stage
+    records: Records
+    recoveries: Recoveries
+    people: dict[str, People]
+
+
+async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show) -> Outcome:
+    """Prepare, rage, settle and check. All processes but the servers have ended afterwards."""
+    know_storm_actions()
+    await migrate(servers.database_url)
+    with RedisProxy(servers.redis_socket) as proxy:
+        settings = Settings(
+            database_url=servers.database_url,
+            redis_url=proxy.url,
+            queue_namespace=_NAMESPACE,
+            shared_address_limit=LIMIT,
+        )
+        async with (
+            await open_pool(
+                servers.database_url, size=_CONNECTIONS, application=APPLICATION
+            ) as seeing,
+            await open_pool(servers.database_url, size=_CONNECTIONS, application="storm") as asking,
+            _fleet(settings, folder) as fleet,
+        ):
+            observer, records = Observer(seeing), Records()
+            producers = Producers(asking, settings, records)
+            people = await _prepare(plan, observer, producers, fleet, show)
+            stage = Stage(
+                servers, proxy, fleet, observer, producers,
+                _groups(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
+            )  # fmt: skip
+            recoveries = Recoveries(observer, producers, people["canary"])
+            cast = _Cast(settings, stage, records, recoveries, people)
+            done = await _rage(plan, cast, show)
+            records.seen += await _settle(cast, show)
+            return await _outcome(plan, cast, done, folder)
+
+
+@asynccontextmanager
+async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
+    """Worker groups on a copy of the code; none of them is left afterwards."""
+    for name in ("logs", "tokens"):
+        (folder / name).mkdir()
+    code = copy_code(folder / "code")
+    fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
+    try:
+        yield fleet
+    finally:
+        fleet.kill()
+
+
+async def _prepare(
+    plan: Plan, observer: Observer, producers: Producers, fleet: Fleet, show: Show
+) -> dict[str, People]:
+    """Accounts full of contacts, which the fleet has imported; gives the contacts."""
+    await observer.value("make_refusals")
+    fleet.start()
+    sizes = dict.fromkeys(ACCOUNTS, int(min(12_000, max(1_500, 100 * plan.seconds))))
+    kinds = sum(fault.kind in _WORK for fault in faults_of(plan.seed, plan.seconds))
+    sizes |= {work.ACCOUNT: max(1, kinds) * work.GROUP, "canary": _CANARIES}
+    jobs = []
+    for account, size in sizes.items():
+        await create_account(observer.pool, account)
+        halves = (ContactList(account, 0, 0, size // 2), ContactList(account, 0, size // 2, size // 2))
+        for number, contacts in enumerate(halves):
+            jobs.append(await producers.bring(contacts, permission=number == 1, tag=None))
+
+    async def imported() -> bool:
+        left = len(await observer.rows("unended_jobs"))
+        show("importing contacts", len(jobs) - left, len(jobs))
+        return not left and await fleet.ready()
+
+    if not await within(READY_SECONDS + _PREPARED_SECONDS, imported):
+        raise RuntimeError("the contacts of the storm were not imported in time")
+    return {account: await people_of(observer, account) for account in sizes}
+
+
+_WORK = (Kind.DECISION_RAISES, Kind.WRITE_FAILS, Kind.LOOP_BLOCKED, Kind.WORKER_POISONED)
+
+
+def _groups(people: People) -> Iterator[list[Person]]:
+    for first in range(0, len(people.everyone), work.GROUP):
+        yield people.everyone[first : first + work.GROUP]
+
+
+async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
+    """Faults and traffic at their times; afterwards nothing is asked any more."""
+    began = asyncio.get_running_loop().time()
+    faults = faults_of(plan.seed, plan.seconds)
+    done: list[tuple[Fault, str]] = []
+    lanes: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+    async with asyncio.TaskGroup() as group:
+        for fault in faults:
+            lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
+            group.create_task(_befall(cast, fault, began, lanes[lane], done))
+        traffic = TrafficAtWork(
+            traffic_of(plan.seed, plan.seconds),
+            cast.stage.producers,
+            cast.stage.observer,
+            cast.people,
+        )
+        group.create_task(traffic.run(began))
+        ends = began + plan.seconds
+        while (now := asyncio.get_running_loop().time()) < ends:
+            show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
+            await asyncio.sleep(0.2)
+        show("waiting for the last answers", plan.seconds, plan.seconds)
+    return done
+
+
+async def _befall(
+    cast: _Cast, fault: Fault, began: float, lane: asyncio.Lock, done: list[tuple[Fault, str]]
+) -> None:
+    await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+    try:
+        async with lane:
+            did = await ACTS[fault.kind](cast.stage, fault)
+        done.append((fault, did))
+        await cast.recoveries.watch(fault.kind, fault.draw)
+    except Exception as error:  # noqa: BLE001 - the storm goes on; that it could not be is shown
+        text = f"{fault.kind}: {type(error).__name__}: {str(error)[:200]}"
+        cast.records.seen.append(Violation(checks.DONE, text))
+
+
+async def _settle(cast: _Cast, show: Show) -> list[Violation]:
+    """Wait until every job has ended, then end the fleet; gives what was wrong with that."""
+    producers, observer = cast.stage.producers, cast.stage.observer
+    for row in await observer.rows("paused"):
+        await producers.resume(row["id"])
+
+    async def ended() -> bool:
+        left = len(await observer.rows("unended_jobs"))
+        show(f"settling: {left} jobs have not ended", 0, 0)
+        return not left
+
+    # Jobs that have not ended then are found by their check.
+    await within(SETTLE_SECONDS, ended)
+    show("ending the workers", 0, 0)
+    return await cast.stage.fleet.stop()
+
+
+async def _outcome(
+    plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path
+) -> Outcome:
+    observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
+    if plan.falsify and records.opt_outs:
+        await observer.value("falsify", address_id=records.opt_outs[0].address_id)
+    names, found = await checks.check_database(observer, records)
+    found += [
+        *records.seen,
+        *fleet.seen,
+        *read_ends(fleet.ended),
+        *read_logs(folder / "logs"),
+        *checks.late(cast.recoveries.made),
+    ]
+    totals: Any = await observer.value("work_done")
+    return Outcome(
+        seed=plan.seed,
+        seconds=plan.seconds,
+        done=done,
+        recoveries=cast.recoveries.made,
+        checks=checks.tally(names, found),
+        work=dict(totals)
+        | {
+            "opt_outs": len(records.opt_outs),
+            "resubmitted": records.resubmitted,
+            "answered_twice": records.answered_twice,
+            "paused": records.paused,
+            "cancelled": records.cancelled,
+            "groups_ended": len(fleet.ended),
+        },
+    )

@@ -1,0 +1,128 @@
+"""What producers ask of the service during a storm, and when, drawn from the seed as well."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+ACCOUNTS = ("amber", "birch")
+FIELD_CHOICES = (
+    ("email1",),
+    ("email1", "email2"),
+    ("email1", "email2", "email3"),
+    ("email2", "email3"),
+    ("email3",),
+)
+SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
+_SIZES = (1, 1, 5, 50, 300, 1500)
+_FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
+_RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
+
+
+class PlannedJob(NamedTuple):
+    """A bulk job. `by` is how it selects: contacts, tag, status or all; `size` is how many contacts
+    it lists; `at_once` is done to it as soon as it is acknowledged: pause, cancel or nothing.
+    """
+
+    at: float
+    account: str
+    action: str
+    fields: tuple[str, ...]
+    by: str
+    size: int
+    at_once: str
+    draw: float
+
+
+class PlannedControl(NamedTuple):
+    """Pause a job that is at work, and after `pause` seconds resume or cancel it; or cancel it."""
+
+    at: float
+    what: str
+    pause: float
+    then: str
+    draw: float
+
+
+class PlannedImport(NamedTuple):
+    """A list of new people and of some that the account has already."""
+
+    at: float
+    account: str
+    contacts: int
+    permission: bool
+    draw: float
+
+
+class PlannedOptOut(NamedTuple):
+    """A recipient's own opt-out of one address."""
+
+    at: float
+    account: str
+    kind: str
+    draw: float
+
+
+class Traffic(NamedTuple):
+    """All of it, each in the order of time."""
+
+    jobs: list[PlannedJob]
+    controls: list[PlannedControl]
+    imports: list[PlannedImport]
+    opt_outs: list[PlannedOptOut]
+
+
+def traffic_of(seed: int, seconds: float) -> Traffic:
+    """The storm's traffic; the same seed gives the same."""
+    draw = Random(f"traffic {seed} {seconds}")
+    return Traffic(
+        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=1.0)],
+        controls=[_control(draw, at) for at in _times(draw, seconds, every=4.0)],
+        imports=[_import(draw, at) for at in _times(draw, seconds, every=12.0)],
+        opt_outs=[_opt_out(draw, at) for at in _times(draw, seconds, every=0.3)],
+    )
+
+
+def _times(draw: Random, seconds: float, *, every: float) -> Iterator[float]:
+    """Moments with `every` seconds between them on the average."""
+    at = draw.uniform(0, every)
+    while at < seconds:
+        yield round(at, 3)
+        at += draw.uniform(0.2, 1.8) * every
+
+
+def _job(draw: Random, at: float, seconds: float) -> PlannedJob:
+    by = draw.choice(("contacts", "contacts", "contacts", "tag", "status", "all"))
+    action = draw.choice(("opt_in", "opt_in", "opt_out", "mark"))
+    if action != "opt_in" and at < seconds / 2:
+        # Early, large suppressions would leave nothing for the others to change.
+        by = "contacts"
+    return PlannedJob(
+        at,
+        draw.choice(ACCOUNTS),
+        action,
+        draw.choice(FIELD_CHOICES),
+        by,
+        draw.choice(_SIZES),
+        draw.choice(_FIRST_CONTROLS),
+        draw.random(),
+    )
+
+
+def _control(draw: Random, at: float) -> PlannedControl:
+    return PlannedControl(
+        at,
+        draw.choice(("pause", "pause", "cancel")),
+        round(draw.uniform(0.2, 4.0), 2),
+        draw.choice(("resume", "resume", "cancel")),
+        draw.random(),
+    )
+
+
+def _import(draw: Random, at: float) -> PlannedImport:
+    return PlannedImport(
+        at, draw.choice(ACCOUNTS), draw.randint(100, 1500), draw.random() < 0.5, draw.random()
+    )
+
+
+def _opt_out(draw: Random, at: float) -> PlannedOptOut:
+    return PlannedOptOut(at, draw.choice(ACCOUNTS), draw.choice(_RECIPIENT_KINDS), draw.random())

@@ -1,0 +1,36 @@
+-- Jobs of one chunk that are stored, worked and ended in a single transaction.
+
+-- name: store_running^
+-- Store a job that runs already; no row when there is no such account, or the account has a job
+-- with the same idempotency key. Of two at once with one key the second waits for the first. The
+-- transaction may then not last for ever, whatever becomes of the client.
+insert into jobs (account_id, action, state, fields, params, selection, requested_by,
+                  idempotency_key, request_hash, correlation_id, selected,
+                  created_at, planned_at, started_at)
+select a.id, :action::text, 'running', :fields::smallint[], :params::jsonb, :selection::jsonb,
+       :requested_by::text, :idempotency_key::text, :request_hash::text, :correlation_id::text,
+       :selected::bigint, now.at, now.at, now.at
+from accounts a
+cross join (select clock_timestamp() as at) now
+where a.name = :account
+on conflict (account_id, idempotency_key) do nothing
+returning id, account_id, planned_at,
+    set_config('idle_in_transaction_session_timeout', :idle_ms, true);
+
+-- name: complete^
+-- Note the only chunk as done and end the job. The database refuses counts that do not add up.
+with chunk as (
+    insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, unchanged,
+                            rejected, empty, propagated, reasons, worker, duration_ms, finished_at)
+    select id, :chunk_no::int, :contact_ids::bigint[], selected, 'done', :applied::int,
+           :unchanged::int, :rejected::int, :empty::int, :propagated::int, :reasons::jsonb,
+           :worker::text, :duration_ms::int, clock_timestamp()
+    from jobs
+    where id = :job_id
+)
+update jobs
+set state = 'completed', finished_at = clock_timestamp(), applied = :applied,
+    unchanged = :unchanged, rejected = :rejected, empty = :empty, propagated = :propagated
+where id = :job_id
+returning selected, applied, unchanged, rejected, empty, propagated,
+          extract(epoch from finished_at - created_at)::float8 as seconds;

@@ -1,0 +1,14 @@
+"""How long Postgres lets a transaction of Sluice's be, each in milliseconds.
+
+They are set for the transaction at hand, so that they hold behind a pooler as well, and so that no
+other user of the database has them.
+"""
+
+IDLE_MS = 10_000
+"""A transaction whose client says nothing for so long is rolled back: the client is stopped or cut
+off, and what it has locked is waited for by others. Between two statements of a chunk pass tens of
+milliseconds."""
+
+STATEMENT_MS = 30_000
+"""The longest statement of a chunk; also ends a COPY whose client was stopped in the middle, which
+counts as no idle transaction. A chunk that needs more is tried again, and then in halves."""

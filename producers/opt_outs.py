@@ -1,0 +1,239 @@
+"""The way in for a recipient's own opt-out: applied, and committed, before it is answered.
+
+A bulk job is stored first and worked later. For one person who clicks "unsubscribe" there is
+nothing to plan and nothing to share, so the job is stored, worked and completed in one
+transaction, by the rules and locks that workers use.
+"""
+
+import uuid
+from typing import NamedTuple
+
+import asyncpg
+
+from db import at_once, jobs
+from db.chunks import ClaimedChunk
+from db.failures import NOT_THE_WORKS_FAULT
+from db.progress import JobTotals, JobToWork
+from producers.submit import (
+    Checked,
+    check,
+    log_submitted,
+    require_account,
+    require_same_request,
+    submit,
+)
+from runtime import events, logs
+from runtime.settings import Settings
+from schemas.errors import LinksChanged, NotLocked, WrongInput
+from schemas.outcomes import JobState
+from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
+from workers.chunk_line import log_processed
+from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
+from workers.context import process_name
+
+log = logs.get()
+
+TRIES = 10
+"""How often the transaction is begun before the job is left to the workers."""
+
+_ONLY_CHUNK = 1
+
+_PASSING: tuple[type[BaseException], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+"""What another transaction did to this one, so that it may go well the next time."""
+
+
+class Acknowledged(NamedTuple):
+    """The job that stands for the request.
+
+    `created` is False when an earlier request with the same key made it. `applied` tells that the
+    job is completed, and committed; where it is False, workers will do it, before all bulk work.
+    """
+
+    job_id: int
+    created: bool
+    applied: bool
+
+
+class _Applied(NamedTuple):
+    job: JobToWork
+    done: ChunkDone
+    totals: JobTotals
+
+
+class _CannotNow(Exception):
+    """The opt-out cannot be applied at once; `__cause__` is the error. Nothing of it is stored."""
+
+
+async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Acknowledged:
+    """Apply an opt-out of a few listed contacts, and answer when it is committed.
+
+    The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
+    contacts named by their ids. When the work itself fails, the job is stored for the workers, as
+    `submit` does it: an opt-out is never lost.
+
+    Raises WrongInput (NotFound among them) when the request cannot be carried out, and
+    IdempotencyConflict when its key stands for another request; nothing is stored then. When the
+    connection is lost on the way (`db.failures.UNREACHABLE` among others), all of it is stored or
+    nothing, and the same key is safe.
+    """
+    checked = check(request)
+    _require_short_list(settings, request, checked)
+    correlation_id = request.correlation_id or uuid.uuid4().hex
+    try:
+        async with pool.acquire() as connection:
+            attempt = _Attempt(connection, settings, request, checked, correlation_id)
+            applied = await attempt.until_it_goes_through()
+            if applied is None:
+                return await _earlier(connection, request, checked)
+    except _CannotNow as failed:
+        # Out here, since the pool may have no second connection to give.
+        submitted = await submit(
+            pool, settings, request.model_copy(update={"correlation_id": correlation_id})
+        )
+        with logs.bound(correlation_id=correlation_id):
+            log.warning(
+                events.OPT_OUT_DEFERRED,
+                job=submitted.job_id,
+                action=request.action,
+                error=type(failed.__cause__).__name__,
+            )
+        return Acknowledged(submitted.job_id, submitted.created, applied=False)
+    _log(applied, request, checked, worker=attempt.worker)
+    return Acknowledged(applied.job.id, created=True, applied=True)
+
+
+def _require_short_list(settings: Settings, request: JobRequest, checked: Checked) -> None:
+    action = checked.action
+    if not (action.urgent and action.may_spread):
+        raise WrongInput(
+            f"The action {action.name!r} is no opt-out and cannot be applied at once; nothing was"
+            " stored. Submit it as a bulk job."
+        )
+    if checked.contacts is None or request.selection != Selection(
+        contacts=request.selection.contacts
+    ):
+        raise WrongInput(
+            "An opt-out that is applied at once names its contacts by their ids and by nothing"
+            " else; nothing was stored. For any other selection submit a bulk job."
+        )
+    if len(checked.contacts) > settings.chunk_size:
+        raise WrongInput(
+            f"An opt-out that is applied at once takes at most {settings.chunk_size} contacts"
+            f" (CHUNK_SIZE), and {len(checked.contacts)} were named; nothing was stored. Submit it"
+            " as a bulk job."
+        )
+
+
+class _Attempt(NamedTuple):
+    """The one transaction, on a connection of its own."""
+
+    connection: asyncpg.Connection
+    settings: Settings
+    request: JobRequest
+    checked: Checked
+    correlation_id: str
+
+    @property
+    def worker(self) -> str:
+        return process_name(self.settings)
+
+    async def until_it_goes_through(self) -> _Applied | None:
+        """Begin again while others are in the way; None when no job could be stored.
+
+        Raises _CannotNow when the work fails, or others are in the way for too long.
+        """
+        lock_all = False
+        in_the_way: BaseException | None = None
+        for _ in range(TRIES):
+            try:
+                async with self.connection.transaction():
+                    return await self._apply(lock_all=lock_all)
+            except NotLocked as error:
+                lock_all, in_the_way = True, error
+            except LinksChanged as error:
+                in_the_way = error
+            except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
+                in_the_way = _passing_or_raise(raised)
+        raise _CannotNow from in_the_way
+
+    async def _apply(self, *, lock_all: bool) -> _Applied | None:
+        request, checked = self.request, self.checked
+        contacts = checked.contacts or []
+        job = await at_once.store_running(
+            self.connection,
+            account=request.account,
+            action=checked.action.name,
+            fields=[FIELD_NUMBERS[name] for name in request.fields],
+            params=checked.params,
+            selection=checked.selection,
+            selected=len(contacts) * len(request.fields),
+            requested_by=request.requested_by,
+            idempotency_key=request.idempotency_key,
+            request_hash=checked.request_hash,
+            correlation_id=self.correlation_id,
+        )
+        if job is None:
+            return None
+        runner = ChunkRunner(
+            job=job,
+            action=checked.action,
+            params=checked.action.params.model_validate(checked.params),
+            shared_address_limit=self.settings.shared_address_limit,
+            worker=self.worker,
+        )
+        chunk = ClaimedChunk(_ONLY_CHUNK, contacts, attempts=0)
+        done = await runner.work(self.connection, chunk, lock_all=lock_all)
+        totals = await at_once.complete(
+            self.connection,
+            job_id=job.id,
+            chunk_no=done.chunk_no,
+            contact_ids=contacts,
+            counts=done.counts,
+            worker=runner.worker,
+            duration_ms=done.duration_ms,
+        )
+        return _Applied(job, done, totals)
+
+
+def _passing_or_raise(raised: Exception) -> BaseException:
+    """What kept the transaction from going through, if it may go well the next time.
+
+    Raises _CannotNow where the work is at fault, and otherwise what the driver has raised.
+    """
+    error: BaseException = raised
+    if isinstance(raised, ChunkFailed) and raised.__cause__ is not None:
+        error = raised.__cause__
+    if isinstance(error, _PASSING):
+        return error
+    if isinstance(error, NOT_THE_WORKS_FAULT):
+        raise error from None
+    raise _CannotNow from error
+
+
+async def _earlier(
+    connection: asyncpg.Connection, request: JobRequest, checked: Checked
+) -> Acknowledged:
+    """The job that an earlier request with the same key made; raises NotFound without account."""
+    account_id = await require_account(connection, request.account)
+    assert request.idempotency_key is not None
+    stored = await jobs.job_of_key(connection, account_id, request.idempotency_key)
+    require_same_request(stored, request, checked)
+    return Acknowledged(stored.job_id, created=False, applied=stored.state == JobState.COMPLETED)
+
+
+def _log(applied: _Applied, request: JobRequest, checked: Checked, *, worker: str) -> None:
+    job = applied.job
+    log_submitted(job.id, job.account_id, checked, request, job.correlation_id)
+    with logs.bound(correlation_id=job.correlation_id):
+        log_processed(job, applied.done, attempt=1, worker=worker)
+        log.info(
+            events.JOB_COMPLETED,
+            job=job.id,
+            account=job.account_id,
+            action=job.action,
+            **applied.totals._asdict(),
+        )

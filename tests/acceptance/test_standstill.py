@@ -1,0 +1,264 @@
+"""Workers that stand still and connections that break: nobody waits long, no chunk is blamed."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from producers.control import cancel, pause, resume
+from producers.submit import submit
+from runtime.settings import Settings
+from schemas.errors import StateConflict
+from schemas.requests import JobRequest, Selection
+from tests.acceptance.conftest import StartGroup
+from tests.acceptance.fleet import ROOT, WorkerGroup
+from tests.conditions import wait_until, wait_until_async
+from tests.worlds import fill, make_account, statuses_of
+
+ROOMS = ["schemas", "actions", "db", "runtime", "workers", "producers"]
+STANDS_STILL = '''
+"""An action whose rule blocks the process that asks it, as long as a file is there."""
+
+import time
+from pathlib import Path
+
+from actions.bulk_action import BulkAction, Params
+from schemas.decisions import Decision, Known, leave
+
+
+class StandStill(BulkAction):
+    name = "stand_still"
+    summary = "Stand still."
+    params = Params
+
+    def decide(self, known: Known, params: Params) -> Decision:
+        while Path("blocked").exists():
+            time.sleep(0.01)
+        return leave("looked_at")
+'''
+
+
+async def submit_all(pool: asyncpg.Pool, settings: Settings, account: str, action: str) -> int:
+    request = JobRequest(
+        account=account,
+        action=action,
+        selection=Selection(all=True),
+        fields=("email1",),
+        requested_by="test",
+    )
+    return (await submit(pool, settings, request)).job_id
+
+
+async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
+    account_id = await make_account(pool, account)
+    addresses = [f"a{n}@example.com" for n in range(contacts)]
+    await fill(
+        pool,
+        account_id,
+        {1000 + n: {1: address} for n, address in enumerate(addresses)},
+        dict.fromkeys(addresses, ("non_marketable", False)),
+    )
+    return account_id
+
+
+async def wait_for_state(pool: asyncpg.Pool, job_id: int, state: str) -> None:
+    async def there() -> bool:
+        return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
+
+    await wait_until_async(there, deadline_seconds=60, what=f"job {job_id} is {state}")
+
+
+@asynccontextmanager
+async def an_address_locked(pool: asyncpg.Pool, account_id: int) -> AsyncIterator[None]:
+    """Somebody else holds an address, so that whoever works its chunk waits in the middle of it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "select from email_addresses where account_id = $1 order by id limit 1 for update",
+            account_id,
+        )
+        yield
+
+
+async def backends_waiting(pool: asyncpg.Pool) -> list[int]:
+    """The backends that wait for a lock on a row."""
+    rows = await pool.fetch(
+        "select pid from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock' and pid <> pg_backend_pid()"
+    )
+    return [row["pid"] for row in rows]
+
+
+async def wait_until_stopped_in_a_chunk(pool: asyncpg.Pool) -> None:
+    async def idle() -> bool:
+        return await pool.fetchval(
+            "select exists (select from pg_stat_activity where datname = current_database()"
+            " and state = 'idle in transaction' and pid <> pg_backend_pid())"
+        )
+
+    await wait_until_async(idle, deadline_seconds=30, what="a stopped worker is in a chunk")
+
+
+def signal_workers(group: WorkerGroup, number: signal.Signals) -> list[psutil.Process]:
+    workers = group.workers()
+    for process in workers:
+        process.send_signal(number)
+    return workers
+
+
+@pytest.mark.parametrize("command", [pause, cancel])
+async def test_a_stopped_worker_keeps_nobody_waiting(
+    command, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """Pause and cancel answer although a worker stands still in the middle of a chunk, its chunk
+    is rolled back, and nothing of it is done when the worker goes on.
+    """
+    account_id = await make_contacts(pool, "stopped", 20)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_all(pool, settings, "stopped", "opt_out")
+        await wait_until_async(
+            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+        )
+        signal_workers(group, signal.SIGSTOP)
+    await wait_until_stopped_in_a_chunk(pool)
+    # Far less than the ten seconds after which Postgres itself would have ended the transaction.
+    await asyncio.wait_for(command(pool, settings, None, job_id), 8)
+    assert await pool.fetchval("select count(*) from results") == 0
+    signal_workers(group, signal.SIGCONT)
+    wait_until(
+        lambda: any('"chunk.interrupted"' in line for line in group.lines()),
+        deadline_seconds=30,
+        what="the worker noticed",
+    )
+    assert await pool.fetchval("select count(*) from results") == 0
+    if command is pause:
+        await resume(pool, settings, None, job_id)
+        await wait_for_state(pool, job_id, "completed")
+        assert await pool.fetchval("select count(*) from results") == 20
+    else:
+        with pytest.raises(StateConflict):
+            await resume(pool, settings, None, job_id)
+        assert set(await statuses_of(pool, account_id)) != set()
+        assert await pool.fetchval("select applied from jobs where id = $1", job_id) == 0
+
+
+async def test_what_a_stopped_worker_has_locked_is_free_again_before_it_goes_on(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """The chunk of a worker that stands still is done by another one, and the stopped one finds
+    nothing left to do when it goes on.
+    """
+    account_id = await make_contacts(pool, "stopped", 20)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_all(pool, settings, "stopped", "opt_out")
+        await wait_until_async(
+            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+        )
+        signal_workers(group, signal.SIGSTOP)
+    start_group()
+    await wait_for_state(pool, job_id, "completed")
+    signal_workers(group, signal.SIGCONT)
+    await wait_for_state(pool, await submit_all(pool, settings, "stopped", "opt_out"), "completed")
+    assert await pool.fetchval("select count(*) from results where outcome = 'applied'") == 20
+
+
+async def test_connections_that_break_are_no_fault_of_the_chunk(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """However often the connection is ended under the same chunk of one contact, by a worker that
+    lives, no attempt is counted, the lane is not lost, and the contact is done at last.
+    """
+    account_id = await make_contacts(pool, "broken", 1)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_all(pool, settings, "broken", "opt_out")
+        for _ in range(6):
+            (waiting,) = await wait_until_async(
+                lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+            )
+            await pool.execute("select pg_terminate_backend($1)", waiting)
+            await wait_until_async(
+                lambda waiting=waiting: _is_gone(pool, waiting),
+                deadline_seconds=30,
+                what="it was ended",
+            )
+        lost = await pool.fetchval("select max(lost) from job_lanes where job_id = $1", job_id)
+    await wait_for_state(pool, job_id, "completed")
+    assert lost == 0
+    assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
+    assert await statuses_of(pool, account_id) == {"a0@example.com": ("admin", False)}
+    lines = group.lines()
+    assert sum('"chunk.interrupted"' in line for line in lines) == 6
+    # Postgres was never away.
+    assert not any('"database.unreachable"' in line for line in lines)
+
+
+async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
+    return await pool.fetchval(
+        "select not exists (select from pg_stat_activity where pid = $1)", pid
+    )
+
+
+@pytest.fixture
+def code_that_stands_still(tmp_path: Path) -> Path:
+    """A copy of the code with an action that blocks."""
+    code = tmp_path / "code"
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (code / "actions" / "stand_still.py").write_text(STANDS_STILL)
+    return code
+
+
+async def test_a_blocked_event_loop_ends_its_process_and_says_where(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    start_group: StartGroup,
+    code_that_stands_still: Path,
+):
+    """The watchdog ends a worker whose loop is blocked, with the place in the log, and whoever is
+    started in its place does the chunk.
+    """
+    await make_contacts(pool, "blocked", 3)
+    flag = code_that_stands_still / "blocked"
+    flag.touch()
+    group = start_group(code=code_that_stands_still, WATCHDOG_SECONDS="1")
+    await pool.execute(
+        "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
+        " correlation_id) select id, 'stand_still', '{1}', '{\"all\": true}', 'test', '', 'c'"
+        " from accounts where name = 'blocked'"
+    )
+    await asyncio.to_thread(group.wait_gone, deadline_seconds=60)
+    (line,) = [line for line in group.lines() if '"worker.stuck"' in line]
+    assert "actions/stand_still.py" in line
+    assert "in decide" in line
+    flag.unlink()
+    await asyncio.to_thread(start_group, code=code_that_stands_still)
+    job_id = await pool.fetchval("select max(id) from jobs")
+    await wait_for_state(pool, job_id, "completed")
+    assert await pool.fetchval("select unchanged from jobs where id = $1", job_id) == 3
+
+
+async def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """A stop of several times WATCHDOG_SECONDS, after which the loop turns, ends nobody."""
+    await make_contacts(pool, "frozen", 3)
+    group = start_group(WATCHDOG_SECONDS="0.5")
+    began = asyncio.get_running_loop().time()
+    signal_workers(group, signal.SIGSTOP)
+    await wait_until_async(
+        lambda: asyncio.get_running_loop().time() > began + 2,
+        deadline_seconds=30,
+        what="two seconds passed",
+    )
+    signal_workers(group, signal.SIGCONT)
+    await wait_for_state(pool, await submit_all(pool, settings, "frozen", "opt_out"), "completed")
+    assert not any('"worker.stuck"' in line for line in group.lines())
+    assert group.process.poll() is None

@@ -1,0 +1,54 @@
+"""Jobs submitted as anyone does, and worked in the tests' own process on a real Postgres."""
+
+import asyncio
+
+import asyncpg
+
+from actions.registry import action_named
+from db import progress
+from runtime.settings import Settings
+from tests.comparing import LIMIT
+from tests.doors import submit_job
+from workers.chunk_runner import ChunkRunner
+from workers.planner import plan
+from workers.settling import settle_and_complete
+
+
+class InThisProcess:
+    """Works each job when it is handed in, several chunks at once, and gives the job's id."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, *, chunk_size: int, parallel: int
+    ) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.chunk_size = chunk_size
+        self.parallel = parallel
+
+    async def __call__(self, account, action, what, fields, params) -> int:
+        job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
+        await self.work(job_id)
+        return job_id
+
+    async def work(self, job_id: int) -> None:
+        """Plan the job and work it to its end."""
+        async with self.pool.acquire() as connection:
+            await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
+            job = await progress.job_to_work(connection, job_id)
+        rules = action_named(job.action)
+        runner = ChunkRunner(
+            job=job,
+            action=rules,
+            params=rules.params.model_validate(job.params),
+            shared_address_limit=LIMIT,
+            worker="test",
+        )
+        await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
+        async with self.pool.acquire() as connection:
+            ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
+            assert ended is not None
+
+    async def _lane(self, runner: ChunkRunner) -> None:
+        async with self.pool.acquire() as connection:
+            while await runner.run_next(connection):
+                pass

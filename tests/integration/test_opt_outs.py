@@ -1,0 +1,365 @@
+"""A recipient's own opt-out is applied when it is answered, as a bulk job would have applied it."""
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from db.failures import NOT_THE_WORKS_FAULT
+from db.pool import open_pool
+from producers.opt_outs import Acknowledged, opt_out_now
+from producers.submit import submit
+from producers.wrong_input import parse_request
+from runtime.settings import Settings
+from schemas.errors import IdempotencyConflict, NotFound, WrongInput
+from schemas.requests import FIELD_NAMES, JobRequest
+from tests.comparing import LIMIT, Story, counts_of, drifted, selecting_jobs, stories, worlds
+from tests.conditions import wait_until_async
+from tests.doors import EVIDENCE
+from tests.examples import for_all
+from tests.in_this_process import InThisProcess
+from tests.worlds import fill, make_account, statuses_of
+
+MARKETABLE = ("single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable")
+
+
+def opt_out(contacts=(1,), **changes) -> JobRequest:
+    return parse_request(
+        {
+            "action": "opt_out",
+            "account": "shop",
+            "selection": {"contacts": contacts},
+            "params": {"kind": "manual"},
+            "requested_by": "preference centre",
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+async def shop(pool: asyncpg.Pool) -> int:
+    """An account with a couple who share an address, and a stranger."""
+    account_id = await make_account(pool, "shop")
+    await fill(
+        pool,
+        account_id,
+        {
+            1: {1: "ann@example.com", 2: "family@example.com"},
+            2: {1: "bob@example.com", 2: "family@example.com"},
+            3: {1: "eve@example.com"},
+        },
+        dict.fromkeys(
+            ("ann@example.com", "bob@example.com", "family@example.com"), ("single_opt_in", False)
+        )
+        | {"eve@example.com": ("non_marketable", False)},
+    )
+    return account_id
+
+
+async def left_behind(pool: asyncpg.Pool) -> tuple[int, ...]:
+    """How many rows there are of all that an opt-out writes."""
+    return tuple(
+        await pool.fetchrow(
+            "select (select count(*) from jobs), (select count(*) from job_states),"
+            " (select count(*) from job_chunks), (select count(*) from results),"
+            " (select count(*) from email_addresses where status = 'manual')"
+        )
+    )
+
+
+NOTHING = (0, 0, 0, 0, 0)
+
+
+class AtTheDoor:
+    """Opt-outs by this door, all other jobs as anyone submits them."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, parallel: int) -> None:
+        self.others = InThisProcess(pool, settings, chunk_size=2, parallel=parallel)
+        self.pool = pool
+        self.settings = settings.model_copy(update={"shared_address_limit": LIMIT})
+
+    async def __call__(self, account, action, what, fields, params) -> int:
+        if action != "opt_out":
+            return await self.others(account, action, what, fields, params)
+        request = opt_out(
+            what, account=account, fields=[FIELD_NAMES[n] for n in fields], params=params
+        )
+        answer = await opt_out_now(self.pool, self.settings, request)
+        assert (answer.created, answer.applied) == (True, True)
+        return answer.job_id
+
+
+async def test_stories_with_this_door_end_as_the_model_says(database_url: str, settings: Settings):
+    """Promises 1, 2, 3 and 6: statuses, counts by reason and ledgers equal the model's, over lists
+    that arrived here and over lists that had drifted apart.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check_story(todo, parallel) -> None:
+            story = Story(pool, AtTheDoor(pool, settings, parallel))
+            await story.begin()
+            for step in todo:
+                await story.tell(*step)
+                assert not story.model.at_rest_violations()
+
+        async def check_drifted(world, present, todo) -> None:
+            story = Story(pool, AtTheDoor(pool, settings, 1))
+            await story.begin(world, present)
+            for step in todo:
+                await story.tell(*step)
+
+        await for_all(check_story, stories, st.integers(1, 3), max_examples=60)
+        await for_all(check_drifted, worlds, drifted, selecting_jobs, max_examples=60)
+
+
+async def test_acknowledged_means_committed(
+    pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
+):
+    """Promise 2: at the answer another connection sees the address and whom it spread to opted
+    out, each with its result, and the job completed with its counts and states.
+    """
+    answer = await opt_out_now(pool, settings, opt_out(fields=["email1", "email3"]))
+    other = await asyncpg.connect(database_url)
+    try:
+        statuses = await statuses_of(other, shop)
+        job = await other.fetchrow("select * from jobs where id = $1", answer.job_id)
+        chunk = await other.fetchrow("select * from job_chunks where job_id = $1", answer.job_id)
+        states = await other.fetch("select state from job_states order by entered_at")
+        rows = await other.fetch("select * from results order by cause")
+    finally:
+        await other.close()
+    assert answer == (answer.job_id, True, True)
+    assert statuses == {
+        "ann@example.com": ("manual", False),
+        "family@example.com": ("manual", True),
+        "bob@example.com": ("single_opt_in", False),
+        "eve@example.com": ("non_marketable", False),
+    }
+    assert await counts_of(pool, answer.job_id) == {("applied", None): 1, ("empty", None): 1}
+    assert (job["state"], job["selected"], job["propagated"]) == ("completed", 2, 1)
+    assert json.loads(job["selection"]) == {"contacts": 1}
+    assert job["created_at"] <= job["planned_at"] <= job["started_at"] <= job["finished_at"]
+    assert (chunk["state"], chunk["contact_ids"], chunk["pairs"]) == ("done", [1], 2)
+    assert [state["state"] for state in states] == ["running", "completed"]
+    assert [(row["cause"], row["from_status"], row["to_status"]) for row in rows] == [
+        ("direct", "single_opt_in", "manual"),
+        ("propagated", "single_opt_in", "manual"),
+    ]
+    assert {row["chunk_no"] for row in rows} == {chunk["chunk_no"]}
+
+
+async def test_the_same_key_gives_the_same_job(pool: asyncpg.Pool, settings: Settings, shop: int):
+    """A repeated request changes nothing, however it first came, and says whether it is done."""
+    first = await opt_out_now(pool, settings, opt_out(idempotency_key="click"))
+    before = await left_behind(pool)
+    assert await opt_out_now(pool, settings, opt_out(idempotency_key="click")) == Acknowledged(
+        first.job_id, created=False, applied=True
+    )
+    assert await left_behind(pool) == before
+    with pytest.raises(IdempotencyConflict, match=f"'click'.*job {first.job_id}"):
+        await opt_out_now(pool, settings, opt_out([2], idempotency_key="click"))
+    waiting = await submit(pool, settings, opt_out([3], idempotency_key="bulk"))
+    assert await opt_out_now(pool, settings, opt_out([3], idempotency_key="bulk")) == Acknowledged(
+        waiting.job_id, created=False, applied=False
+    )
+
+
+async def test_at_once_with_one_key_makes_one_job(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """Of concurrent requests with one key one does it, and each answer says that it is done."""
+    answers = await asyncio.gather(
+        *(opt_out_now(pool, settings, opt_out(idempotency_key="click")) for _ in range(5))
+    )
+    assert len({answer.job_id for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+    assert all(answer.applied for answer in answers)
+    assert (await left_behind(pool))[:3] == (1, 2, 1)
+
+
+async def test_many_at_once_over_the_same_people(pool: asyncpg.Pool, settings: Settings, shop: int):
+    """Opt-outs of people who share addresses wait for each other, and each is applied."""
+    answers = await asyncio.gather(
+        *(opt_out_now(pool, settings, opt_out([1 + n % 3], fields=["email1"])) for n in range(30))
+    )
+    assert all(answer.created and answer.applied for answer in answers)
+    assert {status for status, _ in (await statuses_of(pool, shop)).values()} == {"manual"}
+
+
+async def test_a_foreign_contact_is_not_found(pool: asyncpg.Pool, settings: Settings, shop: int):
+    """A contact of another account is refused as one that does not exist, and stays as it is."""
+    await make_account(pool, "other")
+    answer = await opt_out_now(pool, settings, opt_out([1, 404], account="other"))
+    assert await counts_of(pool, answer.job_id) == {("rejected", "contact_not_found"): 2}
+    assert {status for status, _ in (await statuses_of(pool, shop)).values()} == {
+        "single_opt_in",
+        "non_marketable",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"action": "opt_in", "params": {}, "evidence": EVIDENCE}, WrongInput, "is no opt-out"),
+        ({"selection": {"all": True}}, WrongInput, "by their ids"),
+        ({"selection": {"contacts": [1], "tag": "vip"}}, WrongInput, "nothing else"),
+        ({"selection": {"contacts": [1, 2, 3]}}, WrongInput, r"at most 2 contacts.*3 were named"),
+        ({"account": "nobody"}, NotFound, "There are: default, shop"),
+        ({"account": "nobody", "idempotency_key": "k"}, NotFound, "There are: default, shop"),
+        ({"params": {"kind": "bounce"}}, WrongInput, "list_unsubscribe"),
+    ],
+)
+async def test_a_wrong_request_is_refused_and_nothing_stored(
+    pool: asyncpg.Pool, settings: Settings, shop: int, changes, error, says
+):
+    """What cannot be applied at once is refused with a sentence, and no row is left behind."""
+    few = settings.model_copy(update={"chunk_size": 2})
+    with pytest.raises(error, match=f"(?s){says}"):
+        await opt_out_now(pool, few, opt_out(**changes))
+    assert await left_behind(pool) == NOTHING
+
+
+async def test_the_lines_in_the_log(pool: asyncpg.Pool, settings: Settings, shop: int):
+    """It is told as any job is, once it is committed: submitted, received, worked, completed."""
+    with capture_logs() as lines:
+        answer = await opt_out_now(pool, settings, opt_out(correlation_id="c-1"))
+    assert [line["event"] for line in lines] == [
+        "job.submitted",
+        "opt_out.received",
+        "chunk.processed",
+        "job.completed",
+    ]
+    assert {line["job"] for line in lines} == {answer.job_id}
+    assert "example.com" not in str(lines)
+
+
+async def test_an_opt_out_that_fails_is_kept_for_the_workers(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """When a write fails the job is stored as any other, the answer says that it is not applied
+    yet, and it is done once the cause is gone; the same key does not store it twice.
+    """
+    await pool.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'this one never works'; end $$"
+    )
+    await pool.execute(
+        "create trigger poison before update on email_addresses for each row"
+        " when (new.match_key = 'family@example.com') execute function refuse()"
+    )
+    request = opt_out(idempotency_key="click", correlation_id="c-1")
+    with capture_logs() as lines:
+        first = await opt_out_now(pool, settings, request)
+    again = await opt_out_now(pool, settings, request)
+    assert first == (first.job_id, True, False)
+    assert again == (first.job_id, False, False)
+    assert await left_behind(pool) == (1, 1, 0, 0, 0)
+    assert [line["event"] for line in lines] == [
+        "job.submitted",
+        "opt_out.received",
+        "opt_out.deferred",
+    ]
+    assert lines[-1]["error"] == "RaiseError"
+    await pool.execute("drop trigger poison on email_addresses")
+    await InThisProcess(pool, settings, chunk_size=10, parallel=1).work(first.job_id)
+    assert await opt_out_now(pool, settings, request) == (first.job_id, False, True)
+    assert (await statuses_of(pool, shop))["family@example.com"] == ("manual", True)
+
+
+async def test_a_lost_connection_leaves_nothing_and_the_key_works_afterwards(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """Cut off while it waits for a lock it raises, has stored nothing, and can be sent again."""
+    request = opt_out(idempotency_key="click")
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("select from email_addresses for update")
+        waiting = asyncio.create_task(opt_out_now(pool, settings, request))
+
+        async def cut_off() -> bool:
+            return await other.fetchval(
+                "select bool_or(pg_terminate_backend(pid)) from pg_locks where not granted"
+                " and pg_backend_pid() = any(pg_blocking_pids(pid))"
+            )
+
+        await wait_until_async(cut_off, deadline_seconds=20, what="it waits for the lock")
+        with pytest.raises(NOT_THE_WORKS_FAULT):
+            await waiting
+        assert await left_behind(pool) == NOTHING
+    answer = await opt_out_now(pool, settings, request)
+    assert (answer.created, answer.applied) == (True, True)
+    assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", False)
+
+
+async def test_a_deadlock_is_no_reason_to_give_up(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """Whichever of two transactions Postgres ends, the opt-out is applied when it is answered."""
+    ids = dict(await pool.fetch("select match_key, id from email_addresses order by id"))
+    assert ids["ann@example.com"] < ids["family@example.com"]
+    lock = "select from email_addresses where id = $1 for update"
+    async with pool.acquire() as other:
+        # So that it is the opt-out that notices the deadlock first, and is ended.
+        await other.execute("set deadlock_timeout = '60s'")
+        transaction = other.transaction()
+        await transaction.start()
+        await other.fetch(lock, ids["family@example.com"])
+        waiting = asyncio.create_task(opt_out_now(pool, settings, opt_out()))
+
+        async def in_the_way() -> bool:
+            return await pool.fetchval("select exists (select from pg_locks where not granted)")
+
+        await wait_until_async(in_the_way, deadline_seconds=20, what="it waits for the lock")
+        await other.fetch(lock, ids["ann@example.com"])
+        await transaction.rollback()
+    answer = await asyncio.wait_for(waiting, 20)
+    assert (answer.created, answer.applied) == (True, True)
+    assert await pool.fetchval("select count(*) from jobs") == 1
+
+
+async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Settings):
+    """Promise 2: whichever comes to an address first, and whoever else's address it spreads to,
+    none that an acknowledged opt-out covers is marketable at any later moment.
+    """
+    account_id = await make_account(pool, "shop")
+    people = range(1, 61)
+    await fill(
+        pool,
+        account_id,
+        {n: {1: f"a{n}@example.com", 2: f"b{n // 2}@example.com"} for n in people},
+        dict.fromkeys(
+            [*(f"a{n}@example.com" for n in people), *(f"b{n}@example.com" for n in range(31))],
+            ("non_marketable", False),
+        ),
+    )
+    opt_in = parse_request(
+        {
+            "action": "opt_in",
+            "account": "shop",
+            "selection": {"all": True},
+            "fields": ["email1", "email2"],
+            "evidence": EVIDENCE,
+            "requested_by": "test",
+        }
+    )
+    job_id = (await submit(pool, settings, opt_in)).job_id
+    covered: set[str] = set()
+
+    async def unsubscribe(contact: int) -> None:
+        answer = await opt_out_now(pool, settings, opt_out([contact]))
+        assert answer.applied
+        covered.update((f"a{contact}@example.com", f"b{contact // 2}@example.com"))
+        statuses = await statuses_of(pool, account_id)
+        assert {statuses[address][0] for address in covered} == {"manual"}
+
+    async def unsubscribe_all() -> None:
+        for contact in people[::3]:
+            await unsubscribe(contact)
+
+    running = InThisProcess(pool, settings, chunk_size=2, parallel=2)
+    await asyncio.gather(running.work(job_id), unsubscribe_all())
+    statuses = await statuses_of(pool, account_id)
+    assert {statuses[address][0] for address in covered} == {"manual"}
+    assert any(status in MARKETABLE for status, _ in statuses.values())

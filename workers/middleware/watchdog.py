@@ -1,0 +1,72 @@
+"""Ending a process whose event loop is blocked."""
+
+import asyncio
+import os
+import sys
+import threading
+from typing import Any
+
+from dramatiq.asyncio import get_event_loop_thread
+from dramatiq.middleware import Middleware
+
+from runtime import events, logs
+from workers.context import WorkerContext
+
+log = logs.get()
+
+EXIT_STATUS = 70
+"""EX_SOFTWARE: nothing that anybody asked for."""
+
+_TICK_SECONDS = 0.25
+
+
+class Watchdog(Middleware):
+    """Ends the process when its event loop does not turn for `WATCHDOG_SECONDS`.
+
+    One call that blocks stalls everything of the process, while its threads go on telling Redis
+    that it lives. Its connections end with it, so that its chunks are free again; the platform
+    starts it anew. Time is counted in ticks of the watchdog's own: a process that was stopped as a
+    whole, or whose machine was, comes back with one tick counted and not with hours.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._over = threading.Event()
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Begin to watch."""
+        del broker, worker
+        thread = get_event_loop_thread()
+        assert thread is not None
+        threading.Thread(
+            target=self._watch, args=(thread.loop, thread.ident), name="watchdog", daemon=True
+        ).start()
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """The loop is about to stop."""
+        del broker, worker
+        self._over.set()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> None:
+        seconds = self._context.settings.watchdog_seconds
+        while not self._over.is_set():
+            turned = threading.Event()
+            loop.call_soon_threadsafe(turned.set)
+            ticks = 0
+            while not turned.wait(_TICK_SECONDS):
+                ticks += 1
+                if self._over.is_set():
+                    return
+                if ticks * _TICK_SECONDS >= seconds:
+                    self._end(loop_thread, ticks * _TICK_SECONDS)
+            self._over.wait(_TICK_SECONDS)
+
+    def _end(self, loop_thread: int, seconds: float) -> None:
+        frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - there is no other way
+        log.error(
+            events.WORKER_STUCK,
+            worker=self._context.name,
+            seconds=seconds,
+            stack=logs.describe_stack(frame) if frame else None,
+        )
+        os._exit(EXIT_STATUS)
