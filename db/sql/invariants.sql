@@ -30,7 +30,8 @@ limit :most;
 -- name: every_pair_is_accounted_for
 -- Jobs whose chunks do not hold exactly the pairs that were selected, or which completed although
 -- some are missing. Halves of a split chunk stand for it; what is pending was not reached. Ids that
--- were listed, with no other condition, are all selected. A job without a plan has no chunks.
+-- were asked for, with no other condition, are all selected, and listed where workers have to read
+-- them. A job without a plan has no chunks.
 with planned as (
     select c.job_id,
            coalesce(sum(c.pairs) filter (where c.state <> 'split'), 0) as pairs,
@@ -63,10 +64,14 @@ with planned as (
         case when p.not_adding_up > 0 then
             format('%s done chunks do not add up', p.not_adding_up) end,
         case when j.planned_at is not null and j.selection - 'contacts' = '{}'
-              and j.selection ? 'contacts'
-              and j.selected is distinct from coalesce(l.contacts, 0) * cardinality(j.fields) then
-            format('%s contacts listed, %s pairs selected', coalesce(l.contacts, 0),
+              and j.selection ? 'contacts' and j.selected
+              is distinct from (j.selection ->> 'contacts')::bigint * cardinality(j.fields) then
+            format('%s contacts asked for, %s pairs selected', j.selection ->> 'contacts',
                    coalesce(j.selected::text, 'no')) end,
+        case when l.contacts is distinct from (j.selection ->> 'contacts')::bigint
+              and l.job_id is not null then
+            format('%s contacts asked for, %s listed', coalesce(j.selection ->> 'contacts', 'no'),
+                   l.contacts) end,
         case when j.state = 'completed' and p.pending > 0 then
             format('completed with %s chunks pending', p.pending) end,
         case when j.state = 'completed'
