@@ -200,6 +200,39 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
     assert not any('"database.unreachable"' in line for line in lines)
 
 
+async def test_a_full_disk_wears_no_chunk_down(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """While nothing can be written no attempt is counted, and the job goes on afterwards. The lane
+    rests meanwhile, so that the log is not filled as well.
+    """
+    account_id = await make_contacts(pool, "full", 5)
+    await pool.execute(
+        "create function no_room() returns trigger language plpgsql as"
+        " $$ begin raise exception 'no space left' using errcode = 'disk_full'; end $$"
+    )
+    await pool.execute(
+        "create trigger full_disk before insert on results for each statement"
+        " execute function no_room()"
+    )
+    group = start_group()
+    job_id = await submit_all(pool, settings, "full", "opt_out")
+
+    def interrupted() -> int:
+        return sum('"chunk.interrupted"' in line for line in group.lines())
+
+    def rung_again() -> bool:
+        return any('"sweep.rang"' in line for line in group.lines())
+
+    await wait_until_async(
+        lambda: rung_again() and interrupted() > 3, deadline_seconds=60, what="it was tried again"
+    )
+    await pool.execute("drop trigger full_disk on results")
+    await wait_for_state(pool, job_id, "completed")
+    assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
+    assert set((await statuses_of(pool, account_id)).values()) == {("admin", False)}
+
+
 async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
     return await pool.fetchval(
         "select not exists (select from pg_stat_activity where pid = $1)", pid
