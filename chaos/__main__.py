@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.interruption import ended_by_sigterm
+from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table
+from chaos.schedule import Plan
 from chaos.servers import storm_servers
-from chaos.storm import Plan, Show, run_storm
+from chaos.storm import run_storm
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from chaos.observer import AtWork, Observer
 from chaos.people import People
+from chaos.preparing import CANARIES
 from chaos.producers import CANARY, Bulk, Producers
 from chaos.schedule import Kind
 from schemas.requests import Selection
@@ -47,7 +48,7 @@ class Recoveries:
         noted = await self._observer.at_work()
         canary = await self._producers.submit(
             Bulk(
-                "canary",
+                CANARIES,
                 "opt_in",
                 Selection(contacts=(self._canaries.one(draw).contact_id,)),
                 requested_by=CANARY,

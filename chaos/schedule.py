@@ -6,6 +6,13 @@ from random import Random
 from typing import NamedTuple
 
 
+class Plan(NamedTuple):
+    """What storm is wanted."""
+
+    seed: int
+    seconds: float
+
+
 class Kind(StrEnum):
     """What is done to the service; `docs/chaos.md` has a paragraph on each."""
 

@@ -22,6 +22,7 @@ from chaos.traffic_plan import (
 from chaos.waiting import within
 from schemas.requests import Selection
 
+IN_FORCE = "an opt-out that is said to be applied is in force"
 ANSWERED = "every producer gets its answer"
 
 MOST_UNFINISHED = 8
@@ -121,7 +122,11 @@ class TrafficAtWork:
         person = self._people[planned.account].one(planned.draw)
         fields = sorted(person.addresses)
         field = fields[int(planned.draw * 1e6) % len(fields)]
-        await self._producers.opt_out(planned.account, person, field, planned.kind)
+        applied = await self._producers.opt_out(planned.account, person, field, planned.kind)
+        address = person.addresses[field]
+        if applied and not await self._observer.value("is_opted_out", address_id=address):
+            text = f"address {address} was not opted out when that was answered"
+            self._producers.records.seen.append(Violation(IN_FORCE, text))
 
     async def _control(self, planned: PlannedControl) -> None:
         unfinished = await self._unfinished()
