@@ -102,10 +102,7 @@ async def test_a_socket_in_the_file_system_is_left_alone(database_url: str) -> N
         assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 
-@pytest.mark.parametrize("waits_for_messages", [True, False])
-async def test_every_connection_to_redis_is_watched(
-    settings: Settings, waits_for_messages: bool
-) -> None:
+async def test_every_connection_to_redis_is_watched(settings: Settings) -> None:
     """That of the consumer, and that of who rings."""
     path = urlsplit(settings.redis_url).path
     if not path.endswith(".sock"):
@@ -113,7 +110,7 @@ async def test_every_connection_to_redis_is_watched(
 
     def options(port: int) -> dict:
         url = f"redis://127.0.0.1:{port}"
-        with redis_client(url, waits_for_messages=waits_for_messages) as client:
+        with redis_client(url) as client:
             connection = client.connection_pool.get_connection()
             found = {option: connection._sock.getsockopt(*option) for option in WATCHED}
             client.connection_pool.release(connection)
