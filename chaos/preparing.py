@@ -8,7 +8,7 @@ from chaos.fleet import READY_SECONDS, Fleet
 from chaos.observer import Observer
 from chaos.people import People, Person, people_of
 from chaos.producers import Producers
-from chaos.schedule import Kind, Plan, faults_of
+from chaos.schedule import Kind, Plan, faults_of_plan
 from chaos.traffic_plan import ACCOUNTS
 from chaos.waiting import within
 from producers.accounts import create_account
@@ -34,7 +34,7 @@ async def prepare(
     await observer.value("make_refusals")
     fleet.start()
     sizes = dict.fromkeys(ACCOUNTS, int(min(_MOST, max(_FEWEST, _PER_SECOND * plan.seconds))))
-    kinds = sum(fault.kind in _WORK for fault in faults_of(*plan))
+    kinds = sum(fault.kind in _WORK for fault in faults_of_plan(plan))
     sizes |= {work.ACCOUNT: max(1, kinds) * work.GROUP, CANARIES: _CANARIES}
     jobs = []
     for account, size in sizes.items():

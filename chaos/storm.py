@@ -1,10 +1,9 @@
 """A storm from its beginning to the last check."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from chaos.proxy import RedisProxy
 from chaos.records import Records, Violation
 from chaos.recovery import Recoveries
 from chaos.report import Outcome
-from chaos.schedule import LANES, Fault, Plan, faults_of
+from chaos.schedule import LANES, Fault, Plan, faults_of_plan
 from chaos.servers import StormServers
 from chaos.traffic import TrafficAtWork
 from chaos.traffic_plan import traffic_of
@@ -31,6 +30,10 @@ from chaos.waiting import within
 from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
+
+_FREE = nullcontext()
+_LONGEST_SECONDS = 1_800.0
+"""So long there is traffic where the faults take the time that they need."""
 
 _NAMESPACE = "storm"
 _CONNECTIONS = 12
@@ -96,34 +99,58 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
 
 
 async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
-    """Faults and traffic at their times; afterwards nothing is asked any more."""
+    """Faults and traffic; afterwards nothing is asked any more."""
     began = asyncio.get_running_loop().time()
-    faults = faults_of(*plan)
+    faults = faults_of_plan(plan)
     done: list[tuple[Fault, str]] = []
-    lanes: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+    traffic = TrafficAtWork(
+        traffic_of(plan.seed, _LONGEST_SECONDS if plan.apart else plan.seconds),
+        cast.stage.producers,
+        cast.stage.observer,
+        cast.people,
+    )
     async with asyncio.TaskGroup() as group:
-        for fault in faults:
-            lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
-            group.create_task(_befall(cast, fault, began, lanes[lane], done))
-        traffic = TrafficAtWork(
-            traffic_of(*plan),
-            cast.stage.producers,
-            cast.stage.observer,
-            cast.people,
-        )
         group.create_task(traffic.run(began))
-        ends = began + plan.seconds
-        while (now := asyncio.get_running_loop().time()) < ends:
-            show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
-            await asyncio.sleep(0.2)
-        show("waiting for the last answers", plan.seconds, plan.seconds)
+        if plan.apart:
+            for fault in faults:
+                show(f"{len(done)} of {len(faults)} faults: {fault.kind}", len(done), len(faults))
+                await _befall(cast, fault, done)
+        else:
+            _at_their_times(group, cast, faults, began, done)
+            ends = began + plan.seconds
+            while (now := asyncio.get_running_loop().time()) < ends:
+                show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
+                await asyncio.sleep(0.2)
+        traffic.stop()
+        show("waiting for the last answers", 0, 0)
     return done
 
 
-async def _befall(
-    cast: _Cast, fault: Fault, began: float, lane: asyncio.Lock, done: list[tuple[Fault, str]]
+def _at_their_times(
+    group: asyncio.TaskGroup,
+    cast: _Cast,
+    faults: Sequence[Fault],
+    began: float,
+    done: list[tuple[Fault, str]],
 ) -> None:
-    await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+    """Each fault at its time, and not while another one of its lane lasts longer than planned."""
+    lanes = [asyncio.Lock() for _ in LANES]
+
+    async def befall(fault: Fault) -> None:
+        await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+        lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
+        await _befall(cast, fault, done, lanes[lane])
+
+    for fault in faults:
+        group.create_task(befall(fault))
+
+
+async def _befall(
+    cast: _Cast,
+    fault: Fault,
+    done: list[tuple[Fault, str]],
+    lane: AbstractAsyncContextManager[Any] = _FREE,
+) -> None:
     try:
         async with lane:
             did = await ACTS[fault.kind](cast.stage, fault)
