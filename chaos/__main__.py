@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.interruption import ended_by_sigterm
+from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table
+from chaos.schedule import Plan
 from chaos.servers import storm_servers
-from chaos.storm import Plan, Show, run_storm
+from chaos.storm import run_storm
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
@@ -30,6 +32,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm rages")
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="one fault of each kind, each when the one before was made good",
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
     options = parser.parse_args(arguments)
@@ -49,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ended_by_sigterm(), _folder() as folder:
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
-                plan = Plan(options.seed, options.seconds)
+                plan = Plan(options.seed, options.seconds, options.apart)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))
             _keep(folder, options.keep, outcome, console)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ON
 from chaos.observer import Observer
 from chaos.records import Records, Violation
 from chaos.recovery import GOAL_SECONDS, Recovery
-from chaos.traffic import ANSWERED
+from chaos.traffic import ANSWERED, IN_FORCE
 from db.invariants import INVARIANTS, Example, Invariant, check
 
 KEPT_JOBS = "every acknowledged job is there once, with its key"
@@ -26,6 +26,7 @@ OWN = (
     "a paused job changes nothing",
     "a cancelled job changes nothing",
     ANSWERED,
+    IN_FORCE,
     DONE,
     "no process outlives its group",
     "the fleet ends when it is asked to",

@@ -59,9 +59,8 @@ class Producers:
     async def submit(self, wanted: Bulk) -> int:
         """Have a job done; gives its id."""
         request = self._request(wanted)
-        job_id = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
-        self._keep(job_id, wanted.account, request.idempotency_key)
-        return job_id
+        answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
+        return self._keep(answer.job_id, wanted.account, request.idempotency_key)
 
     async def bring(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
         """Import a list; gives the job's id."""
@@ -79,12 +78,11 @@ class Producers:
                 idempotency_key=key,
             )
 
-        job_id = await self._acknowledged(ask)
-        self._keep(job_id, contacts.account, key)
-        return job_id
+        answer = await self._acknowledged(ask)
+        return self._keep(answer.job_id, contacts.account, key)
 
-    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> None:
-        """A recipient's own opt-out of one address; kept as acknowledged once it is."""
+    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> bool:
+        """A recipient's own opt-out of one address; whether it was said to be in force already."""
         request = self._request(
             Bulk(
                 account=account,
@@ -95,11 +93,13 @@ class Producers:
                 requested_by=RECIPIENT,
             )
         )
-        job_id = await self._acknowledged(lambda: opt_out_now(self._pool, self._settings, request))
-        self._keep(job_id, account, request.idempotency_key)
+        answer = await self._acknowledged(lambda: opt_out_now(self._pool, self._settings, request))
+        self._keep(answer.job_id, account, request.idempotency_key)
         self.records.opt_outs.append(
-            AcknowledgedOptOut(job_id, person.contact_id, field, person.addresses[field])
+            AcknowledgedOptOut(answer.job_id, person.contact_id, field, person.addresses[field])
         )
+        applied: bool = answer.applied
+        return applied
 
     async def pause(self, job_id: int) -> bool:
         """Whether the job was paused; one that has ended is not."""
@@ -121,13 +121,12 @@ class Producers:
             return None
         return state
 
-    async def _acknowledged(self, ask: Callable[[], Awaitable[Any]]) -> int:
+    async def _acknowledged(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         answer, lost = await persistently(ask)
         if lost:
             self.records.resubmitted += 1
             self.records.answered_twice += not answer.created
-        job_id: int = answer.job_id
-        return job_id
+        return answer
 
     def _request(self, wanted: Bulk) -> JobRequest:
         return JobRequest(
@@ -139,6 +138,7 @@ class Producers:
     def _key(self, what: str) -> str:
         return f"storm {what} {next(self._numbers)}"
 
-    def _keep(self, job_id: int, account: str, key: str | None) -> None:
+    def _keep(self, job_id: int, account: str, key: str | None) -> int:
         assert key is not None
         self.records.jobs.append(AcknowledgedJob(job_id, account, key))
+        return job_id

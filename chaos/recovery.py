@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 from chaos.observer import AtWork, Observer
 from chaos.people import People
+from chaos.preparing import CANARIES
 from chaos.producers import CANARY, Bulk, Producers
 from chaos.schedule import Kind
 from schemas.requests import Selection
 
 GOAL_SECONDS = 15.0
+_SET_BACK_NOBODY = (Kind.DOORBELLS_TRIPLED, Kind.DECISION_RAISES, Kind.WRITE_FAILS)
+"""What should cost other jobs no time, so that no other fault's clock starts again for it."""
+
 _GIVE_UP_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
 
@@ -43,11 +47,12 @@ class Recoveries:
     async def watch(self, kind: Kind, draw: float) -> None:
         """Note what is at work now, and wait until a new small job is done and each has moved."""
         ended = time.monotonic()
-        self._ends.append(ended)
+        if kind not in _SET_BACK_NOBODY:
+            self._ends.append(ended)
         noted = await self._observer.at_work()
         canary = await self._producers.submit(
             Bulk(
-                "canary",
+                CANARIES,
                 "opt_in",
                 Selection(contacts=(self._canaries.one(draw).contact_id,)),
                 requested_by=CANARY,
@@ -67,7 +72,7 @@ class Recoveries:
             if new_job is None and await self._completed(canary):
                 new_job = time.monotonic() - ended
         now = time.monotonic()
-        last_end = max(end for end in self._ends if end <= now)
+        last_end = max([ended, *(end for end in self._ends if end <= now)])
         self.made.append(Recovery(kind, now - last_end, now - ended, new_job, standing))
 
     async def _still(self, noted: list[AtWork]) -> list[AtWork]:

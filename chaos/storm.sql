@@ -53,6 +53,11 @@ order by j.id;
 -- The state of a job.
 select state::text from jobs where id = :job_id;
 
+-- name: is_opted_out$
+-- Whether an address is opted out.
+select status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
+from email_addresses where id = :address_id;
+
 -- name: result_rows$
 -- How many rows of results a job has.
 select count(*) from results where job_id = :job_id;

@@ -22,6 +22,7 @@ from chaos.traffic_plan import (
 from chaos.waiting import within
 from schemas.requests import Selection
 
+IN_FORCE = "an opt-out that is said to be applied is in force"
 ANSWERED = "every producer gets its answer"
 
 MOST_UNFINISHED = 8
@@ -42,9 +43,14 @@ class TrafficAtWork:
         self._people = people
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self._in_hand: set[int] = set()
+        self._over = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for nothing new."""
+        self._over.set()
 
     async def run(self, began: float) -> None:
-        """Until the last planned moment; what was asked by then has been answered."""
+        """Until it is stopped; what was asked by then has been answered."""
         async with asyncio.TaskGroup() as group:
             for planned, ask in (
                 (self._plan.jobs, self._job),
@@ -59,10 +65,18 @@ class TrafficAtWork:
     ) -> None:
         async with asyncio.TaskGroup() as group:
             for one in planned:
-                await asyncio.sleep(began + one.at - asyncio.get_running_loop().time())
+                if await self._over_before(began + one.at):
+                    return
                 if ask in (self._job, self._import):
                     await self._until_there_is_room()
                 group.create_task(self._within_room(ask, one))
+
+    async def _over_before(self, moment: float) -> bool:
+        try:
+            async with asyncio.timeout_at(moment):
+                return await self._over.wait()
+        except TimeoutError:
+            return False
 
     async def _within_room(self, ask: Callable[[Any], Awaitable[None]], one: Any) -> None:
         async with self._room:
@@ -74,7 +88,7 @@ class TrafficAtWork:
 
     async def _until_there_is_room(self) -> None:
         async def is_room() -> bool:
-            return len(await self._unfinished()) < MOST_UNFINISHED
+            return self._over.is_set() or len(await self._unfinished()) < MOST_UNFINISHED
 
         await within(math.inf, is_room)
 
@@ -121,7 +135,11 @@ class TrafficAtWork:
         person = self._people[planned.account].one(planned.draw)
         fields = sorted(person.addresses)
         field = fields[int(planned.draw * 1e6) % len(fields)]
-        await self._producers.opt_out(planned.account, person, field, planned.kind)
+        applied = await self._producers.opt_out(planned.account, person, field, planned.kind)
+        address = person.addresses[field]
+        if applied and not await self._observer.value("is_opted_out", address_id=address):
+            text = f"address {address} was not opted out when that was answered"
+            self._producers.records.seen.append(Violation(IN_FORCE, text))
 
     async def _control(self, planned: PlannedControl) -> None:
         unfinished = await self._unfinished()

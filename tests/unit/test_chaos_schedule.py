@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.schedule import LANES, Kind, faults_of
+from chaos.schedule import LANES, Kind, Plan, faults_of, faults_of_plan
 from chaos.traffic_plan import traffic_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "chaos.md"
@@ -66,6 +66,13 @@ def test_a_short_storm_has_as_many_kinds_as_fit(seed: int, seconds: int):
     kinds = Counter(fault.kind for fault in faults_of(seed, seconds))
     assert set(kinds.values()) == {1}
     assert kinds.keys() & set(LANES[0])
+
+
+@given(SEEDS)
+def test_apart_there_is_one_fault_of_each_kind(seed: int):
+    """However short the storm was to be: what is measured is each fault by itself."""
+    kinds = Counter(fault.kind for fault in faults_of_plan(Plan(seed, 5, apart=True)))
+    assert kinds == dict.fromkeys(Kind, 1)
 
 
 def test_every_kind_stands_in_one_lane():
