@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types fmt bench chaos lock clean
+.PHONY: help setup demo up test lint types fmt bench load chaos lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ chaos: setup ## rage against the service with faults, then check it (SECONDS=120
 
 bench: setup ## measure speed and memory (CONTACTS=100000 for less)
 	@$(BIN)/python -m bench $(COUNT)
+
+load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)
+	@$(BIN)/python -m bench.load $(COUNT) $(if $(SECONDS),--seconds $(SECONDS))
 
 lock: setup ## write the lock files anew from pyproject.toml, with the newest versions it allows
 	$(COMPILE) --output-file requirements.lock pyproject.toml

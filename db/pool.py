@@ -42,6 +42,12 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
 
 
+async def _leave_session(_connection: asyncpg.Connection) -> None:
+    """Nothing to do when a connection comes back: Sluice leaves nothing in a session, neither
+    settings nor locks, and the driver's own cleaning would cost a round trip each time.
+    """
+
+
 async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("jsonb", **type_codecs)
 
@@ -100,6 +106,7 @@ async def make_pool(
         min_size=0,
         max_size=size,
         init=_prepare,
+        reset=_leave_session,
         # A lifetime would close connections in long idle phases only to open them again; the
         # platform restarts every dyno daily anyway.
         max_inactive_connection_lifetime=0,

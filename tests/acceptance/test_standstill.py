@@ -1,7 +1,6 @@
 """Workers that stand still and connections that break: nobody waits long, no chunk is blamed."""
 
 import asyncio
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +16,10 @@ from runtime.settings import Settings
 from schemas.errors import StateConflict
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT, WorkerGroup
+from tests.acceptance.fleet import WorkerGroup, code_with
 from tests.conditions import wait_until, wait_until_async
 from tests.worlds import fill, make_account, statuses_of
 
-ROOMS = ["schemas", "actions", "db", "runtime", "workers", "producers"]
 STANDS_STILL = '''
 """An action whose rule blocks the process that asks it, as long as a file is there."""
 
@@ -242,11 +240,7 @@ async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
 @pytest.fixture
 def code_that_stands_still(tmp_path: Path) -> Path:
     """A copy of the code with an action that blocks."""
-    code = tmp_path / "code"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (code / "actions" / "stand_still.py").write_text(STANDS_STILL)
-    return code
+    return code_with("stand_still", STANDS_STILL, tmp_path)
 
 
 async def test_a_blocked_event_loop_ends_its_process_and_says_where(
