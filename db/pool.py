@@ -29,7 +29,7 @@ DOOR_IDLE_SECONDS = 60
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection that notices when its server has vanished; asyncpg's own waits for ever."""
+    """A connection that notices when its server has vanished; asyncpg's own may wait for ever."""
 
     __slots__ = ()
 
@@ -37,6 +37,28 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
         super().__init__(protocol, transport, *rest)
         # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
         notice_soon(transport.get_extra_info("socket"))
+
+    async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
+        """As asyncpg's, but it ends when the connection is lost while the network is slower than
+        the rows: asyncpg waits then until it may write again, which nobody says any more.
+        """
+        protocol = self._protocol
+
+        def wake(_: asyncpg.Connection) -> None:
+            protocol.resume_writing()
+
+        self.add_termination_listener(wake)
+        try:
+            return await super().copy_records_to_table(*arguments, **named)
+        except (RuntimeError, AttributeError) as error:
+            # What uvloop, and asyncpg, raise when they are to write on a connection that is gone.
+            if self.is_closed():
+                raise asyncpg.ConnectionDoesNotExistError(
+                    "connection was closed in the middle of a COPY"
+                ) from error
+            raise
+        finally:
+            self.remove_termination_listener(wake)
 
 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
