@@ -23,6 +23,15 @@ from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pgbouncer",
+        action="store_true",
+        help="let the acceptance tests reach Postgres through a PgBouncer in transaction mode",
+    )
+
+
 # On a machine that does other things too, a slow example says nothing.
 hypothesis.settings.register_profile("sluice", deadline=None)
 hypothesis.settings.load_profile("sluice")

@@ -16,6 +16,8 @@ from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE, submit_job
 from tests.worlds import fill, fill_many, make_account, statuses_of
 
+pytestmark = pytest.mark.pgbouncer
+
 HASTY = {"SWEEP_SECONDS": "0.2", "SILENCE_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
 
 
