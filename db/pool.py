@@ -164,7 +164,9 @@ def unreachable_text(url: str, error: BaseException) -> str:
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
     reason = str(error) or type(error).__name__
-    return (
-        f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done."
-        " Check DATABASE_URL and that the server runs, then try again."
-    )
+    # What a PgBouncer says of settings that a Postgres takes.
+    if "unsupported startup parameter" in reason:
+        advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."
+    else:
+        advice = "Check DATABASE_URL and that the server runs, then try again."
+    return f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done. {advice}"

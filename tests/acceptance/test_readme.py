@@ -51,8 +51,8 @@ def test_blocks_are_of_known_languages() -> None:
 
 def test_the_make_targets_exist() -> None:
     """Each `make` command that the documents show is a target."""
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    shown = re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    shown = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE)
     named = {first or second for first, second in shown}
     assert {"demo", "test"} <= named <= set(targets)
 
@@ -106,6 +106,7 @@ def run(block: Block, folder: Path, code: Path, settings: Settings) -> str:
             "DATABASE_URL": settings.database_url or "",
             "REDIS_URL": settings.redis_url or "",
             "QUEUE_NAMESPACE": settings.queue_namespace,
+            "PGBOUNCER": str(settings.pgbouncer),
         },
         capture_output=True,
         text=True,

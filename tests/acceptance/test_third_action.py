@@ -91,6 +91,7 @@ async def test_one_file_adds_an_action(
             "DATABASE_URL": settings.database_url,
             "REDIS_URL": settings.redis_url,
             "QUEUE_NAMESPACE": settings.queue_namespace,
+            "PGBOUNCER": str(settings.pgbouncer),
         },
         capture_output=True,
         text=True,
