@@ -64,6 +64,35 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
 
 
+class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
+    """A pool that serves those who wait for a connection in the order in which they came.
+
+    With asyncpg's own, whoever comes at the moment when a connection is given back overtakes all
+    who wait for one, so that under load some wait for many seconds and the others hardly at all.
+    """
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, *arguments: Any, max_size: int, **options: Any) -> None:
+        super().__init__(*arguments, max_size=max_size, **options)
+        self._turns = asyncio.Semaphore(max_size)
+
+    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
+        await self._turns.acquire()
+        try:
+            return await super()._acquire(timeout)
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def release(self, connection: Any, **options: Any) -> None:
+        """Give the connection back, and with it the turn."""
+        try:
+            await super().release(connection, **options)
+        finally:
+            self._turns.release()
+
+
 async def _leave_session(_connection: asyncpg.Connection) -> None:
     """Nothing to do when a connection comes back: Sluice leaves nothing in a session, neither
     settings nor locks, and the driver's own cleaning would cost a round trip each time.
@@ -124,7 +153,7 @@ async def make_pool(
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
         options["server_settings"] = _session_settings(application, idle_seconds)
-    return await asyncpg.create_pool(
+    return await Pool(
         min_size=0,
         max_size=size,
         init=_prepare,
@@ -132,6 +161,9 @@ async def make_pool(
         # A lifetime would close connections in long idle phases only to open them again; the
         # platform restarts every dyno daily anyway.
         max_inactive_connection_lifetime=0,
+        max_queries=50_000,
+        loop=None,
+        record_class=asyncpg.Record,
         **options,
     )
 
