@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from db.failures import UNREACHABLE
+from db.time_limits import IDLE_MS
 from runtime.vanished_peers import (
     IDLE_SECONDS,
     INTERVAL_SECONDS,
@@ -20,9 +21,9 @@ from schemas.errors import DatabaseUnreachable
 
 CONNECT_SECONDS = 5.0
 
-WORK_IDLE_SECONDS = 10
-"""How long a worker may leave a transaction idle; between two statements of a chunk pass
-milliseconds. It also ends the transaction of a worker that lives and does nothing any more."""
+WORK_IDLE_SECONDS = IDLE_MS // 1000
+"""How long a worker may leave a transaction idle, where no PgBouncer refuses settings of a session:
+a net under the transactions that set it themselves."""
 
 DOOR_IDLE_SECONDS = 60
 """The same for those who submit and ask: an import reads its file in mid-transaction."""
