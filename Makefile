@@ -11,13 +11,15 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 INSTALLED := $(VENV)/.installed
 
+THROUGH_PGBOUNCER := tests/acceptance --pgbouncer -m pgbouncer
+
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types fmt bench chaos lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench load chaos lock clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## make .venv with everything of the lock file (the other targets do it too)
 
@@ -29,6 +31,10 @@ up: setup ## run servers and workers here until Ctrl-C
 
 test: lint types ## check style, types and import direction, then run all tests
 	$(BIN)/pytest
+	$(BIN)/pytest $(THROUGH_PGBOUNCER)
+
+test-pgbouncer: setup ## run the tests that lean most on Postgres through a PgBouncer
+	$(BIN)/pytest $(THROUGH_PGBOUNCER)
 
 lint: setup ## check style, format and import direction
 	$(BIN)/ruff check .
@@ -47,6 +53,9 @@ chaos: setup ## rage against the service with faults, then check it (SECONDS=120
 
 bench: setup ## measure speed and memory (CONTACTS=100000 for less)
 	@$(BIN)/python -m bench $(COUNT)
+
+load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)
+	@$(BIN)/python -m bench.load $(COUNT) $(if $(SECONDS),--seconds $(SECONDS))
 
 lock: setup ## write the lock files anew from pyproject.toml, with the newest versions it allows
 	$(COMPILE) --output-file requirements.lock pyproject.toml

@@ -54,7 +54,7 @@ class BulkAction(ABC):
     needs_evidence: ClassVar[bool] = False
     """Whether a job needs evidence of permission (`schemas.evidence`)."""
     urgent: ClassVar[bool] = False
-    """Whether its jobs are served before all others."""
+    """Whether its jobs begin before all others, and have a queue of their own."""
     refused_beside_opt_out: ClassVar[bool] = False
     """Whether `decide` wants `Known.beside_opt_out`, which costs a look at the siblings."""
     may_spread: ClassVar[bool] = False

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, on real servers and real worker processes: `make bench`."""
+"""Measurements on real servers and real worker processes: `make bench`, `make load`."""

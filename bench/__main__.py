@@ -9,22 +9,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import report
 from bench.course import Course
 from bench.machine import describe
 from bench.measuring import Stand
 from bench.places import Place, fresh_settings, place_to_measure
+from bench.terminal import bar, wide_console
 from bench.workers_group import running_workers
-from chaos.interruption import ended_by_sigterm
+from chaos.interruption import INTERRUPTED, ended_by_sigterm
 from db.pool import open_pool
 from runtime import logs
 from schemas.errors import SluiceError
 
 _CONNECTIONS = 3
-_INTERRUPTED = 130
-_TABLE_WIDTH = 130
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             taken = asyncio.run(_measure(place, options, console))
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
         return error.exit_code
@@ -64,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(taken, indent=2, ensure_ascii=False))
     else:
-        _wide_console().print(report.table(made, _title(taken)))
+        wide_console().print(report.table(made, _title(taken)))
     return 0
 
 
@@ -75,7 +73,7 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
         assert settings.database_url is not None
         with (
             running_workers(settings, place.folder / "workers.log") as workers,
-            _bar(console, hidden=options.json) as progress,
+            bar(console, hidden=options.json) as progress,
         ):
             async with await open_pool(settings.database_url, size=_CONNECTIONS) as pool:
                 machine = await describe(pool, place.servers.redis_url)
@@ -96,24 +94,6 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
         "embedded_servers": place.embedded,
         "figures": figures,
     }
-
-
-def _bar(console: Console, *, hidden: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=hidden or not console.is_terminal,
-    )
-
-
-def _wide_console() -> Console:
-    """Where the output is no terminal, a table may be as wide as it needs to be."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_TABLE_WIDTH)
 
 
 def _title(taken: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ class Task(NamedTuple):
 
 async def measure_job(stand: Stand, task: Task, show: Show) -> dict[str, Any]:
     """Submit the job, wait until it completed, and give its figures."""
-    costs = _Costs(stand)
+    costs = Costs(stand)
     async with costs.measured():
         submitted = await submit(stand.pool, stand.settings, task.request())
         await completed(stand.pool, submitted.job_id, show)
@@ -78,7 +78,7 @@ async def measure_import(
     stand: Stand, account: str, file: str, show: Show
 ) -> tuple[dict[str, Any], int]:
     """Import the file by a process of its own; gives the figures and the job's id."""
-    costs = _Costs(stand)
+    costs = Costs(stand)
     async with costs.measured():
         began = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
@@ -179,7 +179,7 @@ async def _figures(pool: asyncpg.Pool, job_id: int) -> dict[str, Any]:
     }
 
 
-class _Costs:
+class Costs:
     """What workers, server and machine spent in a `measured` block."""
 
     def __init__(self, stand: Stand) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos.interruption import ended_by_sigterm
+from chaos.interruption import INTERRUPTED, ended_by_sigterm
 from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table
 from chaos.schedule import Plan
@@ -23,7 +23,6 @@ from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
-_INTERRUPTED = 130
 _TABLE_WIDTH = 130
 _LEAST_SECONDS = 5
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _keep(folder, options.keep, outcome, console)
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
         return error.exit_code

@@ -21,7 +21,7 @@ PROCESSES = (2, 1, 1)
 _ENVIRONMENT = {
     "WORKER_THREADS": "2",
     # Small, so that a job has many chunks and a fault meets some of them half done.
-    "CHUNK_SIZE": "200",
+    "CHUNK_SIZE": "500",
     "JOB_LANES": "3",
     "SLICE_SECONDS": "0.3",
     "RETRY_SECONDS": "0.3",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from chaos import checks
 from chaos.acts import ACTS
-from chaos.code_copy import copy_code, know_storm_actions
+from chaos.code_copy import copy_code_for_storm, know_storm_actions
 from chaos.contact_lists import LIMIT
 from chaos.faults import Stage, work
 from chaos.fleet import Fleet
@@ -90,7 +90,7 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
     """Worker groups on a copy of the code; none of them is left afterwards."""
     for name in ("logs", "tokens"):
         (folder / name).mkdir()
-    code = copy_code(folder / "code")
+    code = copy_code_for_storm(folder / "code")
     fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
     try:
         yield fleet

@@ -25,7 +25,7 @@ from schemas.requests import Selection
 IN_FORCE = "an opt-out that is said to be applied is in force"
 ANSWERED = "every producer gets its answer"
 
-MOST_UNFINISHED = 8
+MOST_UNFINISHED = 12
 """So many bulk jobs may be under way; a producer waits with the next until there are fewer."""
 
 _MOST_AT_ONCE = 30

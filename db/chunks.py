@@ -11,6 +11,10 @@ from db.result_rows import RESULT_COLUMNS, packed
 from db.time_limits import IDLE_MS, STATEMENT_MS
 
 _sql = load("chunks")
+_results = load("results")
+
+FEW_ROWS = 20
+"""Up to so many result rows are inserted and not copied, which takes a round trip less."""
 
 
 class ClaimedChunk(NamedTuple):
@@ -240,6 +244,19 @@ async def change_addresses(
     return changed == len(changes)
 
 
+_ROW_PARAMETERS = (
+    "contact_ids",
+    "fields",
+    "address_ids",
+    "outcomes",
+    "reasons",
+    "from_statuses",
+    "to_statuses",
+    "causes",
+    "source_ids",
+)
+
+
 async def write_results(
     connection: asyncpg.Connection,
     *,
@@ -248,8 +265,16 @@ async def write_results(
     decided_at: datetime,
     rows: Sequence[tuple[Any, ...]],
 ) -> None:
-    """Append result rows (the columns from `contact_id` on) by COPY."""
-    if rows:
+    """Append result rows (the columns from `contact_id` on): by COPY, where they are many."""
+    if 0 < len(rows) <= FEW_ROWS:
+        await _results.append_few(
+            connection,
+            job_id=job_id,
+            chunk_no=chunk_no,
+            decided_at=decided_at,
+            **dict(zip(_ROW_PARAMETERS, zip(*rows, strict=True), strict=True)),
+        )
+    elif rows:
         await connection.copy_to_table(
             "results",
             source=packed(job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, rows=rows),

@@ -29,7 +29,7 @@ DOOR_IDLE_SECONDS = 60
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection that notices when its server has vanished; asyncpg's own waits for ever."""
+    """A connection that notices when its server has vanished; asyncpg's own may wait for ever."""
 
     __slots__ = ()
 
@@ -38,8 +38,65 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
         # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
         notice_soon(transport.get_extra_info("socket"))
 
+    async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
+        """As asyncpg's, but it ends when the connection is lost while the network is slower than
+        the rows: asyncpg waits then until it may write again, which nobody says any more.
+        """
+        protocol = self._protocol
+
+        def wake(_: asyncpg.Connection) -> None:
+            protocol.resume_writing()
+
+        self.add_termination_listener(wake)
+        try:
+            return await super().copy_records_to_table(*arguments, **named)
+        except (RuntimeError, AttributeError) as error:
+            # What uvloop, and asyncpg, raise when they are to write on a connection that is gone.
+            if self.is_closed():
+                raise asyncpg.ConnectionDoesNotExistError(
+                    "connection was closed in the middle of a COPY"
+                ) from error
+            raise
+        finally:
+            self.remove_termination_listener(wake)
+
 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
+
+
+class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
+    """A pool that serves those who wait for a connection in the order in which they came.
+
+    With asyncpg's own, whoever comes at the moment when a connection is given back overtakes all
+    who wait for one, so that under load some wait for many seconds and the others hardly at all.
+    """
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, *arguments: Any, max_size: int, **options: Any) -> None:
+        super().__init__(*arguments, max_size=max_size, **options)
+        self._turns = asyncio.Semaphore(max_size)
+
+    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
+        await self._turns.acquire()
+        try:
+            return await super()._acquire(timeout)
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def release(self, connection: Any, **options: Any) -> None:
+        """Give the connection back, and with it the turn."""
+        try:
+            await super().release(connection, **options)
+        finally:
+            self._turns.release()
+
+
+async def _leave_session(_connection: asyncpg.Connection) -> None:
+    """Nothing to do when a connection comes back: Sluice leaves nothing in a session, neither
+    settings nor locks, and the driver's own cleaning would cost a round trip each time.
+    """
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
@@ -96,13 +153,17 @@ async def make_pool(
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
         options["server_settings"] = _session_settings(application, idle_seconds)
-    return await asyncpg.create_pool(
+    return await Pool(
         min_size=0,
         max_size=size,
         init=_prepare,
+        reset=_leave_session,
         # A lifetime would close connections in long idle phases only to open them again; the
         # platform restarts every dyno daily anyway.
         max_inactive_connection_lifetime=0,
+        max_queries=50_000,
+        loop=None,
+        record_class=asyncpg.Record,
         **options,
     )
 
@@ -135,7 +196,9 @@ def unreachable_text(url: str, error: BaseException) -> str:
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
     reason = str(error) or type(error).__name__
-    return (
-        f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done."
-        " Check DATABASE_URL and that the server runs, then try again."
-    )
+    # What a PgBouncer says of settings that a Postgres takes.
+    if "unsupported startup parameter" in reason:
+        advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."
+    else:
+        advice = "Check DATABASE_URL and that the server runs, then try again."
+    return f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done. {advice}"

@@ -24,7 +24,7 @@ from producers.submit import (
 )
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.errors import LinksChanged, NotLocked, WrongInput
+from schemas.errors import LinksChanged, WrongInput
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
 from workers.chunk_line import log_processed
@@ -50,7 +50,8 @@ class Acknowledged(NamedTuple):
     """The job that stands for the request.
 
     `created` is False when an earlier request with the same key made it. `applied` tells that the
-    job is completed, and committed; where it is False, workers will do it, before all bulk work.
+    job is completed, and committed; where it is False, workers will begin with it before all
+    other work.
     """
 
     job_id: int
@@ -146,21 +147,18 @@ class _Attempt(NamedTuple):
 
         Raises _CannotNow when the work fails, or others are in the way for too long.
         """
-        lock_all = False
         in_the_way: BaseException | None = None
         for _ in range(TRIES):
             try:
                 async with self.connection.transaction():
-                    return await self._apply(lock_all=lock_all)
-            except NotLocked as error:
-                lock_all, in_the_way = True, error
+                    return await self._apply()
             except LinksChanged as error:
                 in_the_way = error
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
                 in_the_way = _passing_or_raise(raised)
         raise _CannotNow from in_the_way
 
-    async def _apply(self, *, lock_all: bool) -> _Applied | None:
+    async def _apply(self) -> _Applied | None:
         request, checked = self.request, self.checked
         contacts = checked.contacts or []
         job = await at_once.store_running(
@@ -186,7 +184,8 @@ class _Attempt(NamedTuple):
             worker=self.worker,
         )
         chunk = ClaimedChunk(_ONLY_CHUNK, contacts, attempts=0)
-        done = await runner.work(self.connection, chunk, lock_all=lock_all)
+        # Of so few contacts the role addresses can be locked as well: that saves asking for them.
+        done = await runner.work(self.connection, chunk, lock_all=True)
         totals = await at_once.complete(
             self.connection,
             job_id=job.id,

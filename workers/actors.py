@@ -22,7 +22,9 @@ from workers.queues import (
 log = logs.get()
 
 # What one process has fetched is served in this order; between processes the queues are apart.
-_PRIORITY = {OPT_OUTS: 0, STARTS: 10, BULK: 20}
+# Every job has its first slice before any has another one, opt-outs first of all. From then on
+# opt-outs and other work take turns: one large opt-out must not keep everybody else waiting.
+_PRIORITY = {START_URGENT: 0, START: 10, ADVANCE_URGENT: 20, ADVANCE: 20}
 
 
 def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Outages) -> None:
@@ -40,7 +42,7 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         (advance, ADVANCE, BULK),
         (advance, ADVANCE_URGENT, OPT_OUTS),
     ):
-        dramatiq.actor(actor_name=name, queue_name=queue, priority=_PRIORITY[queue], broker=broker)(
+        dramatiq.actor(actor_name=name, queue_name=queue, priority=_PRIORITY[name], broker=broker)(
             function
         )
 

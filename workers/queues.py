@@ -15,6 +15,6 @@ ADVANCE_URGENT = "advance_urgent"
 
 
 def is_urgent(action: str) -> bool:
-    """Whether jobs of the action are served before all others; an unknown action is not."""
+    """Whether jobs of the action begin before all others; an unknown action is not."""
     known = all_actions().get(action)
     return known is not None and known.urgent

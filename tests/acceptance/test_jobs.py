@@ -1,6 +1,4 @@
-"""Jobs on real workers: stopped and resumed, forgotten by the queue, and with contacts that
-cannot be done.
-"""
+"""Jobs on real workers: stopped and resumed, forgotten by the queue, and many at once."""
 
 import asyncio
 
@@ -8,36 +6,13 @@ import asyncpg
 import pytest
 
 from producers.control import cancel, pause, resume
-from producers.submit import submit
 from runtime.settings import Settings
-from schemas.requests import JobRequest, Selection
+from tests.acceptance.asking import HASTY, submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
 from tests.conditions import wait_until_async
-from tests.doors import EVIDENCE, submit_job
-from tests.worlds import fill, fill_many, make_account, statuses_of
+from tests.worlds import fill_many, make_account
 
-HASTY = {"SWEEP_SECONDS": "0.2", "SILENCE_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
-
-
-async def submit_all(
-    pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
-) -> int:
-    request = JobRequest(
-        account=account,
-        action=action,
-        selection=Selection(all=True),
-        fields=fields or ("email1", "email2"),
-        evidence=EVIDENCE if action == "opt_in" else None,
-        requested_by="test",
-    )
-    return (await submit(pool, settings, request)).job_id
-
-
-async def wait_for(pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60) -> None:
-    async def there() -> bool:
-        return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
-
-    await wait_until_async(there, deadline_seconds=deadline, what=f"job {job_id} is {state}")
+pytestmark = pytest.mark.pgbouncer
 
 
 async def rows_of(pool: asyncpg.Pool, job_id: int) -> int:
@@ -115,57 +90,3 @@ async def test_each_of_forty_jobs_at_once_is_done_once(
         " (select from contact_emails e where e.address_id = a.id)"
     )
     assert marketable == 0
-
-
-@pytest.mark.parametrize("action", ["opt_out", "import"])
-async def test_a_contact_that_cannot_be_done_is_refused_and_the_rest_is_done(
-    action: str, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
-):
-    """A write that fails in Postgres ends as an internal error with its text, for that contact
-    alone; the chunk around it is split until it stands apart.
-    """
-    account_id = await make_account(pool, "poisoned")
-    await pool.execute(
-        "create function refuse() returns trigger language plpgsql as"
-        " $$ begin raise exception 'this one never works'; end $$"
-    )
-    await pool.execute(
-        "create trigger poison before insert or update on email_addresses for each row"
-        " when (new.match_key = 'a5@example.com' and new.status <> 'non_marketable')"
-        " execute function refuse()"
-    )
-    start_group(CHUNK_SIZE="8", **HASTY)
-    if action == "opt_out":
-        await fill(
-            pool,
-            account_id,
-            {n: {1: f"a{n}@example.com"} for n in range(10, 20)} | {5: {1: "a5@example.com"}},
-            {f"a{n}@example.com": ("non_marketable", False) for n in (5, *range(10, 20))},
-        )
-        job_id = await submit_all(pool, settings, "poisoned", "opt_out", "email1")
-        params = None
-    else:
-        rows = "".join(f"a{n}@example.com\n" for n in (*range(10, 20), 5))
-        params = {"permission": True}
-        job_id = await submit_job(
-            pool, settings, "poisoned", "import", f"Email\n{rows}".encode(), None, params
-        )
-    await wait_for(pool, job_id, "completed")
-    job = await pool.fetchrow("select * from jobs where id = $1", job_id)
-    assert (job["applied"], job["rejected"]) == (10, 1)
-    refused = await pool.fetch("select * from rejections where job_id = $1", job_id)
-    assert [row["reason"] for row in refused] == ["internal_error"]
-    assert "this one never works" in refused[0]["error"]
-    statuses = await statuses_of(pool, account_id)
-    if action == "import":
-        assert "a5@example.com" not in statuses
-        line = await pool.fetchrow("select line, reason from import_rejections")
-        assert tuple(line) == (12, "internal_error")
-    else:
-        assert statuses["a5@example.com"] == ("non_marketable", False)
-        attempts = await pool.fetchval(
-            "select attempts from job_chunks where job_id = $1 and error is not null"
-            " and state = 'done'",
-            job_id,
-        )
-        assert attempts == 3

@@ -301,10 +301,10 @@ async def test_a_deadlock_is_no_reason_to_give_up(
     assert ids["ann@example.com"] < ids["family@example.com"]
     lock = "select from email_addresses where id = $1 for update"
     async with pool.acquire() as other:
-        # So that it is the opt-out that notices the deadlock first, and is ended.
-        await other.execute("set deadlock_timeout = '60s'")
         transaction = other.transaction()
         await transaction.start()
+        # So that it is the opt-out that notices the deadlock first, and is ended.
+        await other.execute("set local deadlock_timeout = '60s'")
         await other.fetch(lock, ids["family@example.com"])
         waiting = asyncio.create_task(opt_out_now(pool, settings, opt_out()))
 
@@ -317,6 +317,26 @@ async def test_a_deadlock_is_no_reason_to_give_up(
     answer = await asyncio.wait_for(waiting, 20)
     assert (answer.created, answer.applied) == (True, True)
     assert await pool.fetchval("select count(*) from jobs") == 1
+
+
+async def test_what_is_in_the_way_for_too_long_leaves_it_to_the_workers(
+    pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
+):
+    """After a bounded number of tries the job is stored as any other, and nothing else with it."""
+    database = await pool.fetchval("select current_database()")
+    await pool.execute(f"alter database {database} set lock_timeout = '20ms'")
+    async with (
+        await open_pool(database_url, size=1) as impatient,
+        pool.acquire() as other,
+        other.transaction(),
+    ):
+        await other.execute("select from email_addresses for update")
+        with capture_logs() as lines:
+            answer = await opt_out_now(impatient, settings, opt_out())
+        assert (answer.created, answer.applied) == (True, False)
+    assert lines[-1]["event"] == "opt_out.deferred"
+    assert lines[-1]["error"] == "LockNotAvailableError"
+    assert await left_behind(pool) == (1, 1, 0, 0, 0)
 
 
 async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Settings):

@@ -1,0 +1,149 @@
+"""No job stands in another's way: small ones beside a large one, large ones beside each other."""
+
+import asyncio
+import random
+
+import asyncpg
+
+from producers.control import cancel
+from producers.submit import submit
+from runtime.settings import Settings
+from schemas.requests import JobRequest, Selection
+from tests.acceptance.asking import submit_all, wait_for
+from tests.acceptance.conftest import StartGroup
+from tests.conditions import wait_until_async
+from tests.doors import EVIDENCE
+from tests.model import RANK, SPREAD_RANK, Model
+from tests.worlds import fill, fill_many, make_account, statuses_of
+
+LARGE = 200_000
+ACCOUNTS = 10
+EACH = 6_000
+
+
+async def submit_listed(
+    pool: asyncpg.Pool, settings: Settings, account: str, action: str, contacts: list[int]
+) -> int:
+    request = JobRequest(
+        account=account,
+        action=action,
+        selection=Selection(contacts=tuple(contacts)),
+        fields=("email1", "email2"),
+        evidence=EVIDENCE if action == "opt_in" else None,
+        requested_by="test",
+    )
+    return (await submit(pool, settings, request)).job_id
+
+
+async def shares_done(pool: asyncpg.Pool, job_ids: list[int]) -> dict[int, float]:
+    """Which share of its pairs each of the planned jobs has done."""
+    rows = await pool.fetch(
+        "select j.id, coalesce(sum(c.pairs) filter (where c.state = 'done'), 0)::float8"
+        " / j.selected as share"
+        " from jobs j join job_chunks c on c.job_id = j.id"
+        " where j.id = any($1::bigint[]) group by j.id",
+        job_ids,
+    )
+    return {row["id"]: row["share"] for row in rows}
+
+
+async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
+    async def some() -> bool:
+        return (await shares_done(pool, [job_id])).get(job_id, 0) > 0
+
+    await wait_until_async(some, deadline_seconds=60, what="the large job is under way")
+
+
+async def test_small_jobs_do_not_wait_for_a_large_one(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """Of jobs that are submitted while a large one is under way, one of 100 contacts and an
+    opt-out of one complete long before it, also when the large one is an opt-out itself.
+    """
+    account_id = await make_account(pool, "crowded")
+    await fill_many(pool, account_id, LARGE)
+    some = await pool.fetch("select id from contacts order by id desc limit 101")
+    one, *hundred = [row["id"] for row in some]
+    start_group(processes=2, CHUNK_SIZE="200")
+    for action in ("opt_in", "opt_out"):
+        large = await submit_all(pool, settings, "crowded", action)
+        await under_way(pool, large)
+        small = (
+            await submit_listed(pool, settings, "crowded", "opt_in", hundred),
+            await submit_listed(pool, settings, "crowded", "opt_out", [one]),
+        )
+        for job in small:
+            await wait_for(pool, job, "completed")
+        assert (await shares_done(pool, [large]))[large] < 0.9
+        await cancel(pool, settings, None, large)
+
+
+async def test_large_jobs_of_ten_accounts_progress_alike(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """When the first of ten equal jobs, submitted one after the other, is half done, each of the
+    others has done at least a fifth as much; and all of them complete.
+    """
+    names = [f"customer-{n}" for n in range(ACCOUNTS)]
+    for name in names:
+        await fill_many(pool, await make_account(pool, name), EACH)
+    # Jobs take turns lane by lane, so that each may be ahead by as many slices as it has lanes.
+    # Slices of a few chunks make a job many times as long as that.
+    start_group(processes=2, CHUNK_SIZE="25", SLICE_SECONDS="0.02")
+    jobs = [await submit_all(pool, settings, name, "opt_in") for name in names]
+    shares: dict[int, float] = {}
+
+    async def one_is_half_done() -> bool:
+        shares.update(await shares_done(pool, jobs))
+        return max(shares.values(), default=0) >= 0.5
+
+    await wait_until_async(one_is_half_done, deadline_seconds=90, what="one of them is half done")
+    first = max(shares.values())
+    assert all(shares.get(job, 0) >= first / 5 for job in jobs), shares
+    for job in jobs:
+        await wait_for(pool, job, "completed", deadline=90)
+
+
+def tangled(draw: random.Random, contacts: int) -> tuple[dict, dict]:
+    """Contacts who share addresses in all ways, and statuses of all kinds."""
+    addresses = [f"a{n}@example.com" for n in range(contacts * 2)]
+    world = {
+        n: {field: draw.choice(addresses) for field in draw.sample((1, 2, 3), draw.randint(1, 3))}
+        for n in range(1, contacts + 1)
+    }
+    kinds = [(name, False) for name in RANK] + [(name, True) for name in SPREAD_RANK]
+    kinds += [("non_marketable", False)] * len(kinds)
+    return world, {address: draw.choice(kinds) for address in addresses}
+
+
+async def test_an_opt_in_and_an_opt_out_of_the_same_contacts_at_once(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """Two jobs over the same tangled list, in many small chunks and several lanes, complete, and
+    leave every address as one after the other does, whichever came first.
+    """
+    start_group(processes=2, CHUNK_SIZE="5", JOB_LANES="4", SHARED_ADDRESS_LIMIT="4")
+    for round_no in range(5):
+        world, statuses = tangled(random.Random(round_no), 150)
+        # Ids are the database's own for all accounts, so that rounds do not meet.
+        world = {round_no * 1000 + n: links for n, links in world.items()}
+        account = f"tangled-{round_no}"
+        account_id = await make_account(pool, account)
+        await fill(pool, account_id, world, statuses)
+        ends = []
+        for order in (("opt_in", "opt_out"), ("opt_out", "opt_in")):
+            model = Model(4, world, dict(statuses))
+            for action in order:
+                if action == "opt_in":
+                    model.opt_in(list(world), [1, 2])
+                else:
+                    model.opt_out(list(world)[::2], [1, 2], "admin")
+            ends.append(model.statuses)
+        assert ends[0] == ends[1]
+        jobs = await asyncio.gather(
+            submit_all(pool, settings, account, "opt_in", "email1", "email2"),
+            submit_listed(pool, settings, account, "opt_out", list(world)[::2]),
+        )
+        for job in jobs:
+            await wait_for(pool, job, "completed")
+        assert await statuses_of(pool, account_id) == ends[0]
