@@ -40,7 +40,8 @@ def _told_again(log: Path) -> Iterator[Violation]:
     told: dict[tuple[str, str], datetime] = {}
     again: Counter[tuple[str, str]] = Counter()
     for line in log.read_bytes().split(b"\n"):
-        if any(event in line for event in _OUTAGES):
+        # The last line of a process that was killed ends anywhere.
+        if line.endswith(b"}") and any(event in line for event in _OUTAGES):
             facts = json.loads(line)
             key, at = (facts["event"], facts["worker"]), datetime.fromisoformat(facts["timestamp"])
             before = told.get(key)

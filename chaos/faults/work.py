@@ -62,9 +62,7 @@ async def block_loop(stage: Stage, fault: Fault) -> str:
     people = await _some_marked(stage)
     with _tokens(stage.tokens, fault, 1) as folder:
         await _stumble(stage, people, "block", folder)
-        taken = await within(fault.lasts, lambda: _all_taken(folder))
-    if not taken:
-        return "nobody came to be blocked"
+        await _come_to_be_hit(folder)
     await within(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
     return "a loop blocked"
 
@@ -74,6 +72,7 @@ async def poison_worker(stage: Stage, fault: Fault) -> str:
     people = await _some_marked(stage)
     with _tokens(stage.tokens, fault, 2) as folder:
         await _stumble(stage, people, "kill", folder)
+        await _come_to_be_hit(folder)
         await within(fault.lasts, lambda: _all_taken(folder))
     killed = len(list(folder.glob("killed.*")))
     return f"killed {killed} workers by their own work"
@@ -125,6 +124,16 @@ def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
     yield folder
     for token in folder.glob("token.*"):
         token.unlink(missing_ok=True)
+
+
+async def _come_to_be_hit(folder: Path) -> None:
+    """Wait for the first worker; other faults may keep all of them away for a while."""
+
+    def is_hit() -> bool:
+        return bool(list(folder.glob("killed.*")) or list(folder.glob("blocked.*")))
+
+    if not await within(_PREPARED_SECONDS, is_hit):
+        raise RuntimeError("no worker came to the job that was to hit it")
 
 
 def _all_taken(folder: Path) -> bool:
