@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONTACTS ?=
 SECONDS ?=
+SEED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,13 +11,15 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 INSTALLED := $(VENV)/.installed
 
+THROUGH_PGBOUNCER := tests/acceptance --pgbouncer -m pgbouncer
+
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types fmt bench load lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench load chaos lock clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## make .venv with everything of the lock file (the other targets do it too)
 
@@ -28,6 +31,10 @@ up: setup ## run servers and workers here until Ctrl-C
 
 test: lint types ## check style, types and import direction, then run all tests
 	$(BIN)/pytest
+	$(BIN)/pytest $(THROUGH_PGBOUNCER)
+
+test-pgbouncer: setup ## run the tests that lean most on Postgres through a PgBouncer
+	$(BIN)/pytest $(THROUGH_PGBOUNCER)
 
 lint: setup ## check style, format and import direction
 	$(BIN)/ruff check .
@@ -40,6 +47,9 @@ types: setup ## check types
 fmt: setup ## put the code in its standard format
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
+	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## measure speed and memory (CONTACTS=100000 for less)
 	@$(BIN)/python -m bench $(COUNT)

@@ -15,8 +15,9 @@ from bench.course import Course
 from bench.machine import describe
 from bench.measuring import Stand
 from bench.places import Place, fresh_settings, place_to_measure
-from bench.terminal import INTERRUPTED, bar, ended_by_sigterm, wide_console
+from bench.terminal import bar, wide_console
 from bench.workers_group import running_workers
+from chaos.interruption import INTERRUPTED, ended_by_sigterm
 from db.pool import open_pool
 from runtime import logs
 from schemas.errors import SluiceError

@@ -13,15 +13,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos.interruption import ended_by_sigterm
+from chaos.interruption import INTERRUPTED, ended_by_sigterm
+from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table
+from chaos.schedule import Plan
 from chaos.servers import storm_servers
-from chaos.storm import Plan, Show, run_storm
+from chaos.storm import run_storm
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
-_INTERRUPTED = 130
 _TABLE_WIDTH = 130
 _LEAST_SECONDS = 5
 
@@ -30,10 +31,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm rages")
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="one fault of each kind, each when the one before was made good",
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
-    # For the test that shows that the checks can fail.
-    parser.add_argument("--falsify", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.seconds < _LEAST_SECONDS:
         parser.error(f"--seconds has to be {_LEAST_SECONDS} or more")
@@ -51,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ended_by_sigterm(), _folder() as folder:
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
-                plan = Plan(options.seed, options.seconds, options.falsify)
+                plan = Plan(options.seed, options.seconds, options.apart)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))
             _keep(folder, options.keep, outcome, console)
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
         return error.exit_code
@@ -115,7 +119,7 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
         work = outcome.work
         console.print(
             f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
-            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again because"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
             f" their answer was lost, of which {work['answered_twice']} had been stored;"
             f" {work['groups_ended']} ends of worker groups."
         )

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from chaos.invariants import check_invariants
-from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG
+from chaos.contact_lists import LIMIT
+from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
 from chaos.observer import Observer
 from chaos.records import Records, Violation
 from chaos.recovery import GOAL_SECONDS, Recovery
-from chaos.traffic import ANSWERED
+from chaos.traffic import ANSWERED, IN_FORCE
+from db.invariants import INVARIANTS, Example, Invariant, check
 
-ENDED = "every job has ended"
 KEPT_JOBS = "every acknowledged job is there once, with its key"
 KEPT_OPT_OUTS = "every acknowledged opt-out is in force and in the ledger"
 NO_FAILED_JOB = "no job failed"
@@ -19,7 +19,6 @@ ONLY_FAULTY = "only the faulty contacts ended as internal errors"
 RECOVERED = f"every fault was made good within {GOAL_SECONDS:.0f} seconds"
 
 OWN = (
-    ENDED,
     KEPT_JOBS,
     KEPT_OPT_OUTS,
     NO_FAILED_JOB,
@@ -27,6 +26,7 @@ OWN = (
     "a paused job changes nothing",
     "a cancelled job changes nothing",
     ANSWERED,
+    IN_FORCE,
     DONE,
     "no process outlives its group",
     "the fleet ends when it is asked to",
@@ -34,6 +34,7 @@ OWN = (
     NOT_FAILED,
     NO_ADDRESS,
     NOT_LONG,
+    TOLD_ONCE,
     RECOVERED,
 )
 """The storm's own checks, beside the invariants of the service."""
@@ -50,21 +51,30 @@ class Checked(NamedTuple):
 async def check_database(observer: Observer, records: Records) -> tuple[list[str], list[Violation]]:
     """The names of the service's invariants, and everything that the database shows to be wrong."""
     found = [
-        *await _unended(observer),
         *await _lost_jobs(observer, records),
         *await _lost_opt_outs(observer, records),
         *await _failures(observer, records),
     ]
+    for invariant in INVARIANTS:
+        found += await _broken(observer, invariant)
+    return [invariant.claim for invariant in INVARIANTS], found
+
+
+async def _broken(observer: Observer, invariant: Invariant) -> list[Violation]:
+    """What `sluice verify` would find."""
     async with observer.pool.acquire() as connection:
-        names, broken = await check_invariants(connection)
-    return names, found + broken
+        result = await check(connection, invariant, shared_address_limit=LIMIT)
+    violations = [Violation(invariant.claim, _in_words(example)) for example in result.examples]
+    more = result.violations - len(violations)
+    return violations + ([Violation(invariant.claim, f"{more} more", more)] if more else [])
 
 
-async def _unended(observer: Observer) -> list[Violation]:
-    return [
-        Violation(ENDED, f"job {row['id']} {row['action']} is {row['state']}, {row['pending']} chunks left")
-        for row in await observer.rows("unended_jobs")
-    ]
+def _in_words(example: Example) -> str:
+    ids = example._asdict()
+    detail = ids.pop("detail")
+    return ", ".join(
+        [*(f"{name} {value}" for name, value in ids.items() if value is not None), detail]
+    )
 
 
 async def _lost_jobs(observer: Observer, records: Records) -> list[Violation]:
@@ -105,7 +115,9 @@ async def _failures(observer: Observer, records: Records) -> list[Violation]:
             for row in failed
         ),
         *(
-            Violation(ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}")
+            Violation(
+                ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}"
+            )
             for row in errors
         ),
     ]
@@ -128,6 +140,7 @@ def tally(names: Sequence[str], found: Sequence[Violation], *, most: int = 5) ->
     """Every check with what was found of it; also of a check that nobody had named."""
     checked = []
     for name in dict.fromkeys([*names, *OWN, *(violation.check for violation in found)]):
-        examples = [violation.what for violation in found if violation.check == name]
-        checked.append(Checked(name, len(examples), examples[:most]))
+        of_it = [violation for violation in found if violation.check == name]
+        times = sum(violation.times for violation in of_it)
+        checked.append(Checked(name, times, [violation.what for violation in of_it[:most]]))
     return checked

@@ -1,4 +1,4 @@
-"""A copy of the code with the storm's own actions in it, for its workers to run."""
+"""A copy of the code with further actions in it, for workers to run."""
 
 import shutil
 from pathlib import Path
@@ -12,13 +12,18 @@ ROOMS = ("schemas", "actions", "db", "runtime", "workers", "producers")
 _STORM_ACTIONS = Path(__file__).with_name("actions")
 
 
-def copy_code(folder: Path) -> Path:
-    """Copy the rooms into a folder and add the storm's actions, each of which is one file."""
+def copy_code(folder: Path, *actions: Path) -> Path:
+    """Copy the rooms into a folder, and add actions, each of which is one file."""
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in _STORM_ACTIONS.glob("*.py"):
+    for file in actions:
         shutil.copy(file, folder / "actions" / file.name)
     return folder
+
+
+def copy_code_for_storm(folder: Path) -> Path:
+    """The copy that the storm's workers run, with its own actions."""
+    return copy_code(folder, *_STORM_ACTIONS.glob("*.py"))
 
 
 def know_storm_actions() -> None:

@@ -21,7 +21,7 @@ PROCESSES = (2, 1, 1)
 _ENVIRONMENT = {
     "WORKER_THREADS": "2",
     # Small, so that a job has many chunks and a fault meets some of them half done.
-    "CHUNK_SIZE": "200",
+    "CHUNK_SIZE": "500",
     "JOB_LANES": "3",
     "SLICE_SECONDS": "0.3",
     "RETRY_SECONDS": "0.3",
@@ -92,21 +92,20 @@ class Fleet:
             for dyno in self._dynos
         )
 
-    def worker(self, draw: float) -> psutil.Process | None:
-        """A living worker process by chance; none where all are gone at this moment."""
-        found = [
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes that have started and are at work."""
+        return [
             process
             for dyno in self._dynos
             if dyno.group is not None
             for process in dyno.group.workers()
-            if process.status() != psutil.STATUS_STOPPED
+            if process.pid in dyno.group.worker_ids() and _runs(process)
         ]
-        return found[int(draw * len(found))] if found else None
 
     def end_worker(self, process: psutil.Process) -> None:
         """Kill one worker process; its group may end in consequence."""
         for dyno in self._dynos:
-            if dyno.group and process.pid in {member.pid for member in dyno.group.workers()}:
+            if dyno.group and process.pid in dyno.group.worker_ids():
                 dyno.by_storm = True
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -190,3 +189,10 @@ class Fleet:
             text = f"processes of {group.log.name} lived on after their master had ended"
             self.seen.append(Violation("no process outlives its group", text))
             group.kill()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False

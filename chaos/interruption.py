@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:

@@ -1,7 +1,9 @@
 """What must not stand in the workers' logs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from chaos.fleet import Ended
@@ -9,16 +11,21 @@ from chaos.records import Violation
 
 _LONGEST_BYTES = 8192
 _SHOWN = 300
+_OUTAGES = (b'"queue.unreachable"', b'"database.unreachable"')
+_AGAIN_SECONDS = 1.0
+"""What a process tells so soon after it has told the same is no other outage."""
 
 NO_ADDRESS = "no log line has an address"
 NOT_LONG = "no log line is longer than 8 KB"
 NOT_FAILED = "no worker met an error that it did not expect"
+TOLD_ONCE = "an outage is told once by each process, and not again and again"
 NOT_GONE = "no worker group ends because a server was away"
 
 
 def read_logs(logs: Path) -> Iterator[Violation]:
     """Go through every line of every group."""
     for log in sorted(logs.glob("group-*.log")):
+        yield from _told_again(log)
         for number, line in enumerate(log.read_bytes().split(b"\n"), start=1):
             where = f"{log.name}:{number}"
             if b"@" in line:
@@ -27,6 +34,22 @@ def read_logs(logs: Path) -> Iterator[Violation]:
                 yield Violation(NOT_LONG, f"{where} has {len(line)} bytes")
             if b'"worker.failed"' in line or line.startswith(b"Traceback"):
                 yield Violation(NOT_FAILED, f"{where} {_shortened(line)}")
+
+
+def _told_again(log: Path) -> Iterator[Violation]:
+    told: dict[tuple[str, str], datetime] = {}
+    again: Counter[tuple[str, str]] = Counter()
+    for line in log.read_bytes().split(b"\n"):
+        # The last line of a process that was killed ends anywhere.
+        if line.endswith(b"}") and any(event in line for event in _OUTAGES):
+            facts = json.loads(line)
+            key, at = (facts["event"], facts["worker"]), datetime.fromisoformat(facts["timestamp"])
+            before = told.get(key)
+            if before is not None and (at - before).total_seconds() < _AGAIN_SECONDS:
+                again[key] += 1
+            told[key] = at
+    for (event, worker), times in again.items():
+        yield Violation(TOLD_ONCE, f"{log.name}: {event} of {worker}", times)
 
 
 def _shortened(line: bytes) -> str:

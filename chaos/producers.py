@@ -1,8 +1,8 @@
 """The storm's producers. Each asks again, with the same key, when its answer was lost."""
 
-import functools
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -13,9 +13,10 @@ from chaos.people import Person
 from chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records
 from producers import control
 from producers.imports import submit_import
+from producers.opt_outs import opt_out_now
 from producers.submit import submit
 from runtime.settings import Settings
-from schemas.errors import SluiceError
+from schemas.errors import StateConflict
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 
@@ -42,7 +43,7 @@ class Bulk(NamedTuple):
     action: str
     selection: Selection
     fields: tuple[str, ...] = ("email1",)
-    params: dict[str, Any] = {}
+    params: Mapping[str, Any] = MappingProxyType({})
     requested_by: str = BULK
 
 
@@ -58,9 +59,8 @@ class Producers:
     async def submit(self, wanted: Bulk) -> int:
         """Have a job done; gives its id."""
         request = self._request(wanted)
-        job_id = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
-        self._keep(job_id, wanted.account, request.idempotency_key)
-        return job_id
+        answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
+        return self._keep(answer.job_id, wanted.account, request.idempotency_key)
 
     async def bring(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
         """Import a list; gives the job's id."""
@@ -78,12 +78,11 @@ class Producers:
                 idempotency_key=key,
             )
 
-        job_id = await self._acknowledged(ask)
-        self._keep(job_id, contacts.account, key)
-        return job_id
+        answer = await self._acknowledged(ask)
+        return self._keep(answer.job_id, contacts.account, key)
 
-    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> None:
-        """A recipient's own opt-out of one address; kept as acknowledged once it is."""
+    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> bool:
+        """A recipient's own opt-out of one address; whether it was said to be in force already."""
         request = self._request(
             Bulk(
                 account=account,
@@ -94,13 +93,13 @@ class Producers:
                 requested_by=RECIPIENT,
             )
         )
-        job_id = await self._acknowledged(
-            functools.partial(_hand_in, self._pool, self._settings, request)
-        )
-        self._keep(job_id, account, request.idempotency_key)
+        answer = await self._acknowledged(lambda: opt_out_now(self._pool, self._settings, request))
+        self._keep(answer.job_id, account, request.idempotency_key)
         self.records.opt_outs.append(
-            AcknowledgedOptOut(job_id, person.contact_id, field, person.addresses[field])
+            AcknowledgedOptOut(answer.job_id, person.contact_id, field, person.addresses[field])
         )
+        applied: bool = answer.applied
+        return applied
 
     async def pause(self, job_id: int) -> bool:
         """Whether the job was paused; one that has ended is not."""
@@ -115,24 +114,23 @@ class Producers:
         return await self._control(control.cancel, job_id) is JobState.CANCELLED
 
     async def _control(self, change: Callable[..., Awaitable[JobState]], job_id: int) -> Any:
-        """The state that was answered, or None where the service refused with a sentence."""
+        """The state that was answered, or None for a job that had ended."""
         try:
             state, _ = await persistently(lambda: change(self._pool, self._settings, None, job_id))
-        except SluiceError:
+        except StateConflict:
             return None
         return state
 
-    async def _acknowledged(self, ask: Callable[[], Awaitable[Any]]) -> int:
+    async def _acknowledged(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         answer, lost = await persistently(ask)
         if lost:
             self.records.resubmitted += 1
             self.records.answered_twice += not answer.created
-        job_id: int = answer.job_id
-        return job_id
+        return answer
 
     def _request(self, wanted: Bulk) -> JobRequest:
         return JobRequest(
-            **wanted._asdict(),
+            **wanted._asdict() | {"params": dict(wanted.params)},
             evidence=EVIDENCE if wanted.action == "opt_in" else None,
             idempotency_key=self._key(wanted.action),
         )
@@ -140,12 +138,7 @@ class Producers:
     def _key(self, what: str) -> str:
         return f"storm {what} {next(self._numbers)}"
 
-    def _keep(self, job_id: int, account: str, key: str | None) -> None:
+    def _keep(self, job_id: int, account: str, key: str | None) -> int:
         assert key is not None
         self.records.jobs.append(AcknowledgedJob(job_id, account, key))
-
-
-async def _hand_in(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Any:
-    """The door for one recipient's opt-out. Answers once it is stored."""
-    return await submit(pool, settings, request)
-
+        return job_id

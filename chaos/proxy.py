@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 _BYTES = 65_536
+_CLOSE_SECONDS = 5.0
 
 
 class RedisProxy:
-    """Listens on a port of its own, in a thread of its own, so that nothing the storm does slows it.
+    """Listens on a port of its own, in a thread of its own, so that the storm does not slow it.
 
     While `stall` holds, requests reach Valkey and no reply comes back; `unstall` cuts every
     connection that was stalled. Where Valkey is away, a client's connection is closed at once.
@@ -63,10 +64,10 @@ class RedisProxy:
         assert self._server is not None
         self._server.close()
         self._cut()
+        # Cut connections end by themselves; tasks that were cancelled would be told of as errors.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
 
     async def _set_stalled(self, stalled: bool) -> None:  # noqa: FBT001 - one of two states
         self._stalled = stalled

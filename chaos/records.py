@@ -22,17 +22,19 @@ class AcknowledgedOptOut(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """Something that must not be, in words without addresses."""
+    """Something that must not be, in words without addresses, and how often it was found."""
 
     check: str
     what: str
+    times: int = 1
 
 
 @dataclass(slots=True)
 class Records:
     """What the harness knows without asking the database.
 
-    `faulty` are the contacts that a fault lets end as internal errors; no other may. `resubmitted` counts requests that were sent again because the answer was lost, and
+    `faulty` are the contacts that a fault lets end as internal errors; no other may.
+    `resubmitted` counts requests that were sent again because the answer was lost, and
     `answered_twice` those of them that had been stored the first time.
     """
 

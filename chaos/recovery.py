@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 from chaos.observer import AtWork, Observer
 from chaos.people import People
+from chaos.preparing import CANARIES
 from chaos.producers import CANARY, Bulk, Producers
 from chaos.schedule import Kind
 from schemas.requests import Selection
 
 GOAL_SECONDS = 15.0
+_SET_BACK_NOBODY = (Kind.DOORBELLS_TRIPLED, Kind.DECISION_RAISES, Kind.WRITE_FAILS)
+"""What should cost other jobs no time, so that no other fault's clock starts again for it."""
+
 _GIVE_UP_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
 
@@ -19,12 +23,15 @@ class Recovery(NamedTuple):
     """A fault that was made good, or was not where `seconds` is None.
 
     `seconds` counts from the end of its cause, or of the last other one that ended before it was
-    made good; `after_own` always from its own.
+    made good; `after_own` always from its own, and so does `new_job`, which is when a new job of
+    one contact was done. `standing` tells what stood still for so long that it was looked at.
     """
 
     kind: Kind
     seconds: float | None
     after_own: float
+    new_job: float | None
+    standing: list[str]
 
 
 class Recoveries:
@@ -40,28 +47,44 @@ class Recoveries:
     async def watch(self, kind: Kind, draw: float) -> None:
         """Note what is at work now, and wait until a new small job is done and each has moved."""
         ended = time.monotonic()
-        self._ends.append(ended)
+        if kind not in _SET_BACK_NOBODY:
+            self._ends.append(ended)
         noted = await self._observer.at_work()
         canary = await self._producers.submit(
             Bulk(
-                "canary",
+                CANARIES,
                 "opt_in",
                 Selection(contacts=(self._canaries.one(draw).contact_id,)),
                 requested_by=CANARY,
             )
         )
-        while not await self._good(noted, canary):
-            if time.monotonic() > ended + _GIVE_UP_SECONDS:
-                self.made.append(Recovery(kind, None, time.monotonic() - ended))
+        new_job: float | None = None
+        standing: list[str] = []
+        while noted or new_job is None:
+            passed = time.monotonic() - ended
+            if passed > _GIVE_UP_SECONDS:
+                self.made.append(Recovery(kind, None, passed, new_job, standing))
                 return
+            if not standing and passed > GOAL_SECONDS:
+                standing = await self._standing([job.job_id for job in noted])
             await asyncio.sleep(_LOOK_SECONDS)
+            noted = await self._still(noted)
+            if new_job is None and await self._completed(canary):
+                new_job = time.monotonic() - ended
         now = time.monotonic()
-        last_end = max(end for end in self._ends if end <= now)
-        self.made.append(Recovery(kind, now - last_end, now - ended))
+        last_end = max([ended, *(end for end in self._ends if end <= now)])
+        self.made.append(Recovery(kind, now - last_end, now - ended, new_job, standing))
 
-    async def _good(self, noted: list[AtWork], canary: int) -> bool:
-        if noted:
-            moved = await self._observer.moved(noted)
-            noted[:] = [job for job in noted if job.job_id not in moved]
-        state = await self._observer.value("state_of", job_id=canary)
-        return not noted and state == "completed"
+    async def _still(self, noted: list[AtWork]) -> list[AtWork]:
+        moved = await self._observer.moved(noted) if noted else set()
+        return [job for job in noted if job.job_id not in moved]
+
+    async def _completed(self, job_id: int) -> bool:
+        return bool(await self._observer.value("state_of", job_id=job_id) == "completed")
+
+    async def _standing(self, jobs: list[int]) -> list[str]:
+        return [
+            f"job {row['id']} {row['action']} is {row['state']}, {row['pending']} chunks left,"
+            f" {row['lanes']}"
+            for row in await self._observer.rows("standstill", jobs=jobs)
+        ]

@@ -56,12 +56,13 @@ def fault_table(outcome: Outcome) -> Table:
     table = Table(
         title="Faults",
         title_justify="left",
-        caption="Seconds from the end of the cause, or of another fault's cause that ended later, until"
-        " a new job of one contact was done and every job at work had moved.",
+        caption="Seconds from the end of a cause until a new job of one contact was done; and until"
+        " that was so and every job at work had moved, counted from the last end of any cause"
+        " before that, or from its own.",
         caption_justify="left",
     )
     table.add_column("fault")
-    for heading in ("times", "median s", "worst s", "worst s after its own end"):
+    for heading in ("times", "new job: median", "worst", "all moved: median", "worst", "own"):
         table.add_column(heading, justify="right")
     table.add_column("the last one")
     did: dict[Kind, list[str]] = defaultdict(list)
@@ -75,15 +76,22 @@ def fault_table(outcome: Outcome) -> Table:
     return table
 
 
-def _times(recoveries: Sequence[Recovery], kind: Kind) -> tuple[str, str, str]:
+def _times(recoveries: Sequence[Recovery], kind: Kind) -> tuple[str, ...]:
     of_kind = [recovery for recovery in recoveries if recovery.kind is kind]
-    if any(recovery.seconds is None for recovery in of_kind):
-        return "", "never", ""
-    seconds = [recovery.seconds for recovery in of_kind if recovery.seconds is not None]
-    if not seconds:
-        return "", "", ""
-    own = max(recovery.after_own for recovery in of_kind)
-    return f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}", f"{own:.1f}"
+    own = max((recovery.after_own for recovery in of_kind), default=None)
+    return (
+        *_median_and_worst([recovery.new_job for recovery in of_kind]),
+        *_median_and_worst([recovery.seconds for recovery in of_kind]),
+        "" if own is None else f"{own:.1f}",
+    )
+
+
+def _median_and_worst(seconds: Sequence[float | None]) -> tuple[str, str]:
+    known = [value for value in seconds if value is not None]
+    if not known:
+        return "", "never" if seconds else ""
+    worst = f"{max(known):.1f}" if len(known) == len(seconds) else "never"
+    return f"{statistics.median(known):.1f}", worst
 
 
 def check_table(outcome: Outcome) -> Table:

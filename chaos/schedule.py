@@ -6,6 +6,16 @@ from random import Random
 from typing import NamedTuple
 
 
+class Plan(NamedTuple):
+    """What storm is wanted: of so many seconds, or, `apart`, with one fault of each kind after the
+    other, each begun when the one before was made good, however long that takes.
+    """
+
+    seed: int
+    seconds: float
+    apart: bool = False
+
+
 class Kind(StrEnum):
     """What is done to the service; `docs/chaos.md` has a paragraph on each."""
 
@@ -69,6 +79,9 @@ _LEAST_GAP = 1.0
 _CALM = 15.0
 """So many seconds before the end the last cause has ended; a short storm has less."""
 
+_ALL_KINDS_SECONDS = 120.0
+"""So long a storm has every kind in it."""
+
 _SECONDS_PER_FAULT = 40.0
 """Of each kind there is one fault in so many seconds: three in two minutes."""
 
@@ -83,6 +96,16 @@ def faults_of(seed: int, seconds: float) -> list[Fault]:
     ends = seconds - min(_CALM, seconds / 4)
     faults = [fault for lane in LANES for fault in _lane(draw, lane, _FIRST_AT, ends, seconds)]
     return sorted(faults)
+
+
+def faults_of_plan(plan: Plan) -> list[Fault]:
+    """The storm's faults; apart, the first of each kind."""
+    if not plan.apart:
+        return faults_of(plan.seed, plan.seconds)
+    first: dict[Kind, Fault] = {}
+    for fault in faults_of(plan.seed, _ALL_KINDS_SECONDS):
+        first.setdefault(fault.kind, fault)
+    return list(first.values())
 
 
 def _lane(

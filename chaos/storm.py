@@ -1,68 +1,44 @@
 """A storm from its beginning to the last check."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaos import checks
-from chaos.code_copy import copy_code, know_storm_actions
-from chaos.contact_lists import LIMIT, ContactList
-from chaos.faults import Act, Stage, postgres, processes, redis, work
-from chaos.fleet import READY_SECONDS, Fleet
+from chaos.acts import ACTS
+from chaos.code_copy import copy_code_for_storm, know_storm_actions
+from chaos.contact_lists import LIMIT
+from chaos.faults import Stage, work
+from chaos.fleet import Fleet
 from chaos.log_checks import read_ends, read_logs
 from chaos.observer import APPLICATION, Observer
-from chaos.people import People, Person, people_of
+from chaos.people import People
+from chaos.preparing import CANARIES, Show, groups_of, prepare
 from chaos.producers import Producers
 from chaos.proxy import RedisProxy
 from chaos.records import Records, Violation
 from chaos.recovery import Recoveries
 from chaos.report import Outcome
-from chaos.schedule import LANES, Fault, Kind, faults_of
+from chaos.schedule import LANES, Fault, Plan, faults_of_plan
 from chaos.servers import StormServers
 from chaos.traffic import TrafficAtWork
-from chaos.traffic_plan import ACCOUNTS, traffic_of
+from chaos.traffic_plan import traffic_of
 from chaos.waiting import within
 from db.migrate import migrate
 from db.pool import open_pool
-from producers.accounts import create_account
 from runtime.settings import Settings
 
-ACTS: dict[Kind, Act] = {
-    Kind.WORKER_KILLED: processes.kill_worker,
-    Kind.GROUP_KILLED: processes.kill_group,
-    Kind.GROUP_TERMINATED: processes.terminate_group,
-    Kind.WORKER_STOPPED: processes.stop_worker,
-    Kind.REDIS_WIPED: redis.wipe,
-    Kind.REDIS_KILLED: redis.kill,
-    Kind.REDIS_STALLED: redis.stall,
-    Kind.DOORBELLS_TRIPLED: redis.triple_doorbells,
-    Kind.POSTGRES_RESTARTED: postgres.restart,
-    Kind.CONNECTIONS_TERMINATED: postgres.terminate_connections,
-    Kind.DECISION_RAISES: work.raise_in_decision,
-    Kind.WRITE_FAILS: work.refuse_writes,
-    Kind.LOOP_BLOCKED: work.block_loop,
-    Kind.WORKER_POISONED: work.poison_worker,
-}
+_FREE = nullcontext()
+_LONGEST_SECONDS = 1_800.0
+"""So long there is traffic where the faults take the time that they need."""
 
 _NAMESPACE = "storm"
 _CONNECTIONS = 12
-_CANARIES = 200
-_PREPARED_SECONDS = 300.0
+_THREADS = 64
 SETTLE_SECONDS = 180.0
-
-Show = Callable[[str, float, float], None]
-"""Told what is being done, how far it is, and how far it goes."""
-
-
-class Plan(NamedTuple):
-    """What storm is wanted. `falsify` breaks the data before the checks, which have to see it."""
-
-    seed: int
-    seconds: float
-    falsify: bool = False
 
 
 class _Cast(NamedTuple):
@@ -78,6 +54,8 @@ class _Cast(NamedTuple):
 async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show) -> Outcome:
     """Prepare, rage, settle and check. All processes but the servers have ended afterwards."""
     know_storm_actions()
+    # Producers wait in threads for a Redis that does not answer; faults have to end in time.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     await migrate(servers.database_url)
     with RedisProxy(servers.redis_socket) as proxy:
         settings = Settings(
@@ -95,12 +73,12 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
         ):
             observer, records = Observer(seeing), Records()
             producers = Producers(asking, settings, records)
-            people = await _prepare(plan, observer, producers, fleet, show)
+            people = await prepare(plan, observer, producers, fleet, show)
             stage = Stage(
                 servers, proxy, fleet, observer, producers,
-                _groups(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
+                groups_of(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
             )  # fmt: skip
-            recoveries = Recoveries(observer, producers, people["canary"])
+            recoveries = Recoveries(observer, producers, people[CANARIES])
             cast = _Cast(settings, stage, records, recoveries, people)
             done = await _rage(plan, cast, show)
             records.seen += await _settle(cast, show)
@@ -112,7 +90,7 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
     """Worker groups on a copy of the code; none of them is left afterwards."""
     for name in ("logs", "tokens"):
         (folder / name).mkdir()
-    code = copy_code(folder / "code")
+    code = copy_code_for_storm(folder / "code")
     fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
     try:
         yield fleet
@@ -120,69 +98,59 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
         fleet.kill()
 
 
-async def _prepare(
-    plan: Plan, observer: Observer, producers: Producers, fleet: Fleet, show: Show
-) -> dict[str, People]:
-    """Accounts full of contacts, which the fleet has imported; gives the contacts."""
-    await observer.value("make_refusals")
-    fleet.start()
-    sizes = dict.fromkeys(ACCOUNTS, int(min(12_000, max(1_500, 100 * plan.seconds))))
-    kinds = sum(fault.kind in _WORK for fault in faults_of(plan.seed, plan.seconds))
-    sizes |= {work.ACCOUNT: max(1, kinds) * work.GROUP, "canary": _CANARIES}
-    jobs = []
-    for account, size in sizes.items():
-        await create_account(observer.pool, account)
-        halves = (ContactList(account, 0, 0, size // 2), ContactList(account, 0, size // 2, size // 2))
-        for number, contacts in enumerate(halves):
-            jobs.append(await producers.bring(contacts, permission=number == 1, tag=None))
-
-    async def imported() -> bool:
-        left = len(await observer.rows("unended_jobs"))
-        show("importing contacts", len(jobs) - left, len(jobs))
-        return not left and await fleet.ready()
-
-    if not await within(READY_SECONDS + _PREPARED_SECONDS, imported):
-        raise RuntimeError("the contacts of the storm were not imported in time")
-    return {account: await people_of(observer, account) for account in sizes}
-
-
-_WORK = (Kind.DECISION_RAISES, Kind.WRITE_FAILS, Kind.LOOP_BLOCKED, Kind.WORKER_POISONED)
-
-
-def _groups(people: People) -> Iterator[list[Person]]:
-    for first in range(0, len(people.everyone), work.GROUP):
-        yield people.everyone[first : first + work.GROUP]
-
-
 async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
-    """Faults and traffic at their times; afterwards nothing is asked any more."""
+    """Faults and traffic; afterwards nothing is asked any more."""
     began = asyncio.get_running_loop().time()
-    faults = faults_of(plan.seed, plan.seconds)
+    faults = faults_of_plan(plan)
     done: list[tuple[Fault, str]] = []
-    lanes: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+    traffic = TrafficAtWork(
+        traffic_of(plan.seed, _LONGEST_SECONDS if plan.apart else plan.seconds),
+        cast.stage.producers,
+        cast.stage.observer,
+        cast.people,
+    )
     async with asyncio.TaskGroup() as group:
-        for fault in faults:
-            lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
-            group.create_task(_befall(cast, fault, began, lanes[lane], done))
-        traffic = TrafficAtWork(
-            traffic_of(plan.seed, plan.seconds),
-            cast.stage.producers,
-            cast.stage.observer,
-            cast.people,
-        )
         group.create_task(traffic.run(began))
-        ends = began + plan.seconds
-        while (now := asyncio.get_running_loop().time()) < ends:
-            show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
-            await asyncio.sleep(0.2)
-        show("waiting for the last answers", plan.seconds, plan.seconds)
+        if plan.apart:
+            for fault in faults:
+                show(f"{len(done)} of {len(faults)} faults: {fault.kind}", len(done), len(faults))
+                await _befall(cast, fault, done)
+        else:
+            _at_their_times(group, cast, faults, began, done)
+            ends = began + plan.seconds
+            while (now := asyncio.get_running_loop().time()) < ends:
+                show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
+                await asyncio.sleep(0.2)
+        traffic.stop()
+        show("waiting for the last answers", 0, 0)
     return done
 
 
-async def _befall(
-    cast: _Cast, fault: Fault, began: float, lane: asyncio.Lock, done: list[tuple[Fault, str]]
+def _at_their_times(
+    group: asyncio.TaskGroup,
+    cast: _Cast,
+    faults: Sequence[Fault],
+    began: float,
+    done: list[tuple[Fault, str]],
 ) -> None:
-    await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+    """Each fault at its time, and not while another one of its lane lasts longer than planned."""
+    lanes = [asyncio.Lock() for _ in LANES]
+
+    async def befall(fault: Fault) -> None:
+        await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
+        lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
+        await _befall(cast, fault, done, lanes[lane])
+
+    for fault in faults:
+        group.create_task(befall(fault))
+
+
+async def _befall(
+    cast: _Cast,
+    fault: Fault,
+    done: list[tuple[Fault, str]],
+    lane: AbstractAsyncContextManager[Any] = _FREE,
+) -> None:
     try:
         async with lane:
             did = await ACTS[fault.kind](cast.stage, fault)
@@ -210,12 +178,8 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     return await cast.stage.fleet.stop()
 
 
-async def _outcome(
-    plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path
-) -> Outcome:
+async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
     observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
-    if plan.falsify and records.opt_outs:
-        await observer.value("falsify", address_id=records.opt_outs[0].address_id)
     names, found = await checks.check_database(observer, records)
     found += [
         *records.seen,

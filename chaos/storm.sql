@@ -37,9 +37,26 @@ select j.id, j.state::text,
 from jobs j
 where j.id = any(:jobs::bigint[]);
 
+-- name: standstill
+-- What is known of jobs that do not move.
+select j.id, j.action, j.state::text,
+       (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'pending') as pending,
+       (select string_agg(format('lane %s %s for %s s, %s silent rings, %s lost', l.lane, l.state,
+                                 round(extract(epoch from clock_timestamp() - l.touched_at)),
+                                 l.silent_rings, l.lost), '; ' order by l.lane)
+        from job_lanes l where l.job_id = j.id) as lanes
+from jobs j
+where j.id = any(:jobs::bigint[])
+order by j.id;
+
 -- name: state_of$
 -- The state of a job.
 select state::text from jobs where id = :job_id;
+
+-- name: is_opted_out$
+-- Whether an address is opted out.
+select status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
+from email_addresses where id = :address_id;
 
 -- name: result_rows$
 -- How many rows of results a job has.
@@ -123,9 +140,3 @@ from jobs j where j.state not in ('completed', 'cancelled', 'failed') order by j
 select count(*) as jobs, coalesce(sum(applied + unchanged + rejected), 0)::bigint as addresses,
        coalesce(sum(applied), 0)::bigint as applied, coalesce(sum(propagated), 0)::bigint as propagated
 from jobs;
-
--- name: falsify$
--- Make one opted-out address marketable behind the service's back, to show that this is seen.
-update email_addresses set status = 'confirmed', previous_status = null, propagated_from = null
-where id = :address_id
-returning id;

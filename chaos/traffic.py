@@ -1,6 +1,7 @@
-"""The storm's traffic at work: the planned requests, made at their times until the storm is over."""
+"""The storm's traffic at work: the planned requests, made at their times."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,15 +19,16 @@ from chaos.traffic_plan import (
     PlannedOptOut,
     Traffic,
 )
+from chaos.waiting import within
 from schemas.requests import Selection
 
+IN_FORCE = "an opt-out that is said to be applied is in force"
 ANSWERED = "every producer gets its answer"
 
-MOST_UNFINISHED = 8
+MOST_UNFINISHED = 12
 """So many bulk jobs may be under way; a producer waits with the next until there are fewer."""
 
 _MOST_AT_ONCE = 30
-_LOOK_SECONDS = 0.2
 
 
 class TrafficAtWork:
@@ -41,9 +43,14 @@ class TrafficAtWork:
         self._people = people
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self._in_hand: set[int] = set()
+        self._over = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for nothing new."""
+        self._over.set()
 
     async def run(self, began: float) -> None:
-        """Until the last planned moment; what was asked by then has been answered."""
+        """Until it is stopped; what was asked by then has been answered."""
         async with asyncio.TaskGroup() as group:
             for planned, ask in (
                 (self._plan.jobs, self._job),
@@ -58,10 +65,18 @@ class TrafficAtWork:
     ) -> None:
         async with asyncio.TaskGroup() as group:
             for one in planned:
-                await asyncio.sleep(began + one.at - asyncio.get_running_loop().time())
+                if await self._over_before(began + one.at):
+                    return
                 if ask in (self._job, self._import):
                     await self._until_there_is_room()
                 group.create_task(self._within_room(ask, one))
+
+    async def _over_before(self, moment: float) -> bool:
+        try:
+            async with asyncio.timeout_at(moment):
+                return await self._over.wait()
+        except TimeoutError:
+            return False
 
     async def _within_room(self, ask: Callable[[Any], Awaitable[None]], one: Any) -> None:
         async with self._room:
@@ -72,8 +87,10 @@ class TrafficAtWork:
                 self._producers.records.seen.append(Violation(ANSWERED, text))
 
     async def _until_there_is_room(self) -> None:
-        while len(await self._unfinished()) >= MOST_UNFINISHED:
-            await asyncio.sleep(_LOOK_SECONDS)
+        async def is_room() -> bool:
+            return self._over.is_set() or len(await self._unfinished()) < MOST_UNFINISHED
+
+        await within(math.inf, is_room)
 
     async def _unfinished(self) -> list[int]:
         return [row["id"] for row in await self._observer.rows("unfinished", requested_by=BULK)]
@@ -118,7 +135,11 @@ class TrafficAtWork:
         person = self._people[planned.account].one(planned.draw)
         fields = sorted(person.addresses)
         field = fields[int(planned.draw * 1e6) % len(fields)]
-        await self._producers.opt_out(planned.account, person, field, planned.kind)
+        applied = await self._producers.opt_out(planned.account, person, field, planned.kind)
+        address = person.addresses[field]
+        if applied and not await self._observer.value("is_opted_out", address_id=address):
+            text = f"address {address} was not opted out when that was answered"
+            self._producers.records.seen.append(Violation(IN_FORCE, text))
 
     async def _control(self, planned: PlannedControl) -> None:
         unfinished = await self._unfinished()

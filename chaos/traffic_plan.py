@@ -13,7 +13,7 @@ FIELD_CHOICES = (
     ("email3",),
 )
 SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
-_SIZES = (1, 1, 5, 50, 300, 1500)
+_SIZES = (1, 5, 50, 1_500, 4_000, 8_000)
 _FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
 _RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
 
@@ -75,7 +75,7 @@ def traffic_of(seed: int, seconds: float) -> Traffic:
     """The storm's traffic; the same seed gives the same."""
     draw = Random(f"traffic {seed} {seconds}")
     return Traffic(
-        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=1.0)],
+        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=0.25)],
         controls=[_control(draw, at) for at in _times(draw, seconds, every=4.0)],
         imports=[_import(draw, at) for at in _times(draw, seconds, every=12.0)],
         opt_outs=[_opt_out(draw, at) for at in _times(draw, seconds, every=0.3)],

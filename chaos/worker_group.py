@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,15 +29,22 @@ class WorkerGroup:
     """One dyno: `python -m workers` in a process group of its own, its log in a file.
 
     The processes see of the environment what they need, and what is given as `environment`.
+    `prefix` is a command that runs the rest of its line elsewhere, on another host for instance.
     """
 
     def __init__(
-        self, settings: Settings, log: Path, *, code: Path = ROOT, **environment: str
+        self,
+        settings: Settings,
+        log: Path,
+        *,
+        code: Path = ROOT,
+        prefix: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers"],
+                [*prefix, sys.executable, "-m", "workers"],
                 cwd=code,
                 env={
                     "PATH": os.environ["PATH"],
@@ -45,6 +52,7 @@ class WorkerGroup:
                     "DATABASE_URL": settings.database_url or "",
                     "REDIS_URL": settings.redis_url or "",
                     "QUEUE_NAMESPACE": settings.queue_namespace,
+                    "PGBOUNCER": str(settings.pgbouncer),
                     **environment,
                 },
                 stdin=subprocess.DEVNULL,

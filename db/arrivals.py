@@ -63,12 +63,13 @@ async def count_role_holders(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
 ) -> None:
     """Count who holds the role addresses that the import brought."""
-    await _sql.count_role_holders(
-        connection,
-        account_id=account_id,
-        job_id=job_id,
-        shared_address_limit=shared_address_limit,
-    )
+    of_import = {
+        "account_id": account_id,
+        "job_id": job_id,
+        "shared_address_limit": shared_address_limit,
+    }
+    await _sql.lock_role_addresses(connection, **of_import)
+    await _sql.count_role_holders(connection, **of_import)
 
 
 async def links_beside_spared(

@@ -332,7 +332,9 @@ async def add_done(
 async def lock_failed(
     connection: asyncpg.Connection, job_id: int, chunk_no: int
 ) -> ClaimedChunk | None:
-    """Hold a chunk that failed; None when someone else holds or has done it meanwhile."""
+    """Hold a chunk that failed; None when someone else holds or has done it meanwhile, or its job
+    does not run any more.
+    """
     row = await _sql.lock_chunk(connection, job_id=job_id, chunk_no=chunk_no)
     return ClaimedChunk(chunk_no, *row) if row else None
 

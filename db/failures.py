@@ -1,4 +1,8 @@
-"""The one table of what is, and what is not, the fault of the work being done."""
+"""The one table of what is, and what is not, the fault of the work being done.
+
+What PgBouncer itself refuses (`server conn crashed?`, `query_wait_timeout`, `no more connections
+allowed`) is a protocol violation by its code, 08P01, and to asyncpg that is a connection error.
+"""
 
 import asyncpg
 

@@ -100,7 +100,7 @@ async def check(
     query = getattr(_sql, invariant.name)
     async with connection.transaction(readonly=True):
         # Millions of results are grouped; with the usual memory most of that would go through disk.
-        await _sql.give_memory(connection, memory=_SORT_MEMORY)
+        await _sql.plan_for_all_rows(connection, memory=_SORT_MEMORY)
         rows = [
             row
             async for row in query(

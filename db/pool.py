@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from db.failures import UNREACHABLE
+from db.time_limits import IDLE_MS
 from runtime.vanished_peers import (
     IDLE_SECONDS,
     INTERVAL_SECONDS,
@@ -20,16 +21,16 @@ from schemas.errors import DatabaseUnreachable
 
 CONNECT_SECONDS = 5.0
 
-WORK_IDLE_SECONDS = 10
-"""How long a worker may leave a transaction idle; between two statements of a chunk pass
-milliseconds. It also ends the transaction of a worker that lives and does nothing any more."""
+WORK_IDLE_SECONDS = IDLE_MS // 1000
+"""How long a worker may leave a transaction idle, where no PgBouncer refuses settings of a session:
+a net under the transactions that set it themselves."""
 
 DOOR_IDLE_SECONDS = 60
 """The same for those who submit and ask: an import reads its file in mid-transaction."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection that notices when its server has vanished; asyncpg's own waits for ever."""
+    """A connection that notices when its server has vanished; asyncpg's own may wait for ever."""
 
     __slots__ = ()
 
@@ -37,6 +38,28 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
         super().__init__(protocol, transport, *rest)
         # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
         notice_soon(transport.get_extra_info("socket"))
+
+    async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
+        """As asyncpg's, but it ends when the connection is lost while the network is slower than
+        the rows: asyncpg waits then until it may write again, which nobody says any more.
+        """
+        protocol = self._protocol
+
+        def wake(_: asyncpg.Connection) -> None:
+            protocol.resume_writing()
+
+        self.add_termination_listener(wake)
+        try:
+            return await super().copy_records_to_table(*arguments, **named)
+        except (RuntimeError, AttributeError) as error:
+            # What uvloop, and asyncpg, raise when they are to write on a connection that is gone.
+            if self.is_closed():
+                raise asyncpg.ConnectionDoesNotExistError(
+                    "connection was closed in the middle of a COPY"
+                ) from error
+            raise
+        finally:
+            self.remove_termination_listener(wake)
 
 
 type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
@@ -174,7 +197,9 @@ def unreachable_text(url: str, error: BaseException) -> str:
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
     reason = str(error) or type(error).__name__
-    return (
-        f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done."
-        " Check DATABASE_URL and that the server runs, then try again."
-    )
+    # What a PgBouncer says of settings that a Postgres takes.
+    if "unsupported startup parameter" in reason:
+        advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."
+    else:
+        advice = "Check DATABASE_URL and that the server runs, then try again."
+    return f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done. {advice}"

@@ -61,6 +61,11 @@ class QueueLoad(NamedTuple):
     running_jobs: int
 
 
+async def require_answer(connection: asyncpg.Connection) -> None:
+    """Raise what the driver raises unless Postgres answers."""
+    await _sql.answer(connection)
+
+
 async def job_to_work(connection: asyncpg.Connection, job_id: int) -> JobToWork | None:
     """The job, or None."""
     row = await _sql.job_to_work(connection, job_id=job_id)

@@ -183,6 +183,24 @@ async def unprocessed_contacts(pool: asyncpg.Pool, job_id: int) -> AsyncIterator
             return
 
 
+async def unprocessed_lines(pool: asyncpg.Pool, job_id: int) -> AsyncIterator[int]:
+    """The lines at which those rows of an import's file begin that became no contact."""
+    after = -1
+    while True:
+        async with pool.acquire() as connection:
+            page = [
+                row
+                async for row in _sql.unprocessed_lines_page(
+                    connection, job_id=job_id, contact_id=after, most=RESULTS_PER_PAGE
+                )
+            ]
+        for line, contact_id in page:
+            after = contact_id
+            yield line
+        if len(page) < RESULTS_PER_PAGE:
+            return
+
+
 async def refusals(pool: asyncpg.Pool, job_id: int) -> AsyncIterator[Refused]:
     """What was left out of the import's file, in its order."""
     after = -1

@@ -89,7 +89,7 @@ async def _change(
             try:
                 state, changed = await _try_to_change(connection, settings, job_id, wanted)
                 break
-            except asyncpg.LockNotAvailableError:
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 if time.monotonic() > gives_up:
                     raise _still_at_work(job_id) from None
                 with suppress(asyncpg.InsufficientPrivilegeError):

@@ -9,23 +9,26 @@ from redis.retry import Retry
 
 from runtime.vanished_peers import tcp_options
 
+ANSWER_SECONDS = 5
+"""How long an answer is waited for. Nothing here asks Redis to wait for messages, so that one which
+takes longer was lost; a worker that waited for it would find no work meanwhile."""
+
 
 def redis_client_options(url: str) -> dict[str, Any]:
     """Arguments for `redis.Redis.from_url` and its asyncio twin's.
 
     A lost reply to an enqueue may mean that it was stored, so a client that tries again by itself
-    would ring twice; and the default of 5 seconds is what dramatiq's own polls may take.
+    would ring twice.
     """
     options: dict[str, Any] = {
-        "socket_timeout": 30,
+        "socket_timeout": ANSWER_SECONDS,
         "retry": Retry(NoBackoff(), 0),
     }
     scheme = urlsplit(url).scheme
     if scheme != "unix":
-        # By redis-py's own figures a server that vanished is noticed after 45 seconds, and a read
-        # that waits for messages gives up after 30.
+        # By redis-py's own figures a server that vanished is noticed after 45 seconds.
         options |= {
-            "socket_connect_timeout": 5,
+            "socket_connect_timeout": ANSWER_SECONDS,
             "socket_keepalive": True,
             "socket_keepalive_options": tcp_options(),
         }
@@ -35,13 +38,6 @@ def redis_client_options(url: str) -> dict[str, Any]:
     return options
 
 
-ANSWER_SECONDS = 5
-"""How long someone who rings, and does not wait for messages, waits for an answer."""
-
-
-def redis_client(url: str, *, waits_for_messages: bool = True) -> redis.Redis:
+def redis_client(url: str) -> redis.Redis:
     """A client for the server at `url`; it connects when it is first used."""
-    options = redis_client_options(url)
-    if not waits_for_messages:
-        options["socket_timeout"] = ANSWER_SECONDS
-    return redis.Redis.from_url(url, **options)
+    return redis.Redis.from_url(url, **redis_client_options(url))

@@ -18,6 +18,7 @@ class Break(NamedTuple):
 
 OPT_IN = "(select min(id) from jobs where action = 'opt_in' and state = 'completed')"
 OPT_OUT = "(select min(id) from jobs where action = 'opt_out' and state = 'completed')"
+AT_ONCE = "(select id from jobs where requested_by = 'recipient')"
 CANCELLED = "(select id from jobs where action = 'opt_out' and state = 'cancelled')"
 FAILED = "(select id from jobs where state = 'failed')"
 IMPORT = "(select min(id) from jobs where action = 'import')"
@@ -117,7 +118,12 @@ BREAKS = (
     ),
     Break(
         "every_pair_is_accounted_for",
-        "a listed contact is in no chunk",
+        "a contact that was asked for is in no chunk",
+        f"update jobs set selection = '{{\"contacts\": 3}}' where id = {AT_ONCE}",
+    ),
+    Break(
+        "every_pair_is_accounted_for",
+        "a contact was listed that nobody asked for",
         f"update job_contacts set contact_ids = contact_ids || 1::bigint where job_id = {OPT_OUT}",
     ),
     *(

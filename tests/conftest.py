@@ -28,6 +28,15 @@ from schemas.errors import ServerStartFailed
 NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pgbouncer",
+        action="store_true",
+        help="let the acceptance tests reach Postgres through a PgBouncer in transaction mode",
+    )
+
+
 # On a machine that does other things too, a slow example says nothing.
 hypothesis.settings.register_profile("sluice", deadline=None)
 hypothesis.settings.load_profile("sluice")

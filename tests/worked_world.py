@@ -12,7 +12,9 @@ from actions.registry import action_named
 from db import progress
 from db.progress import JobToWork
 from producers import control
+from producers.opt_outs import opt_out_now
 from runtime.settings import Settings
+from schemas.requests import JobRequest, Selection
 from tests.comparing import LIMIT
 from tests.doors import submit_job
 from tests.worlds import fill, make_account
@@ -86,6 +88,18 @@ class Works:
         job_id = await self.submit(action, what, fields, **params)
         await self.work(job_id)
         return job_id
+
+    async def opt_out_now(self, contacts: list[int], field: str) -> None:
+        """A recipient's own opt-out, applied when it is answered."""
+        request = JobRequest(
+            account=self.account,
+            action="opt_out",
+            selection=Selection(contacts=tuple(contacts)),
+            fields=(field,),
+            params={"kind": "manual"},
+            requested_by="recipient",
+        )
+        assert (await opt_out_now(self.pool, self.settings, request)).applied
 
     async def fail(self, job_id: int) -> None:
         """End the job as one that cannot be done."""
@@ -166,6 +180,7 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
     await here.do("opt_out", [fay, ann], [1, 2], kind="spam")
     await here.do("opt_out", [ann, fay, 999_999_999], [1, 3], kind="manual")
 
+    await here.opt_out_now([staff[2], 999_999_999], "email1")
     resumed = await here.submit("opt_out", [bob, cid, poison, eve, staff[4], old], [1])
     await here.work(resumed, chunks=1)
     await here.pause(resumed)

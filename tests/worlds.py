@@ -85,7 +85,7 @@ async def fill_many(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
             "insert into email_addresses (account_id, id, address, match_key, status, holders)"
             " select $1, $2 + n, 'u' || n || '@example.com', 'u' || n || '@example.com',"
             "        (enum_range(null::email_status))[case when n % 3 = 0 then 1 + n / 3 % 17"
-            "         else 5 end], case when n % 40 = 1 then 2 else 1 end"
+            "         else 5 end], case n % 40 when 1 then 2 when 3 then 0 else 1 end"
             " from generate_series(0, 2 * $3::int - 1) n",
             account_id,
             first,

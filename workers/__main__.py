@@ -108,7 +108,7 @@ async def _check_database(settings: Settings) -> None:
 
 async def _check_queue(settings: Settings) -> None:
     assert settings.redis_url is not None
-    client = redis_client(settings.redis_url, waits_for_messages=False)
+    client = redis_client(settings.redis_url)
     try:
         await asyncio.to_thread(client.ping)
     except (redis.RedisError, OSError) as error:

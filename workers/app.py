@@ -23,7 +23,9 @@ logs.configure(settings)
 _name = process_name(settings)
 outages = Outages(_name)
 logs.leave_out(is_about_an_outage)
-context = WorkerContext(settings, Doorbell(make_client_broker(settings), outages.queue), _name)
+assert settings.redis_url is not None
+_ringing = make_client_broker(settings.redis_url, settings.queue_namespace)
+context = WorkerContext(settings, Doorbell(_ringing, outages.queue), _name)
 
 # The order matters: `before_*` hooks run down this list, `after_*` hooks run up. The watchdog
 # watches the loop until it stops; the pool needs the loop and closes before it stops; the periodic

@@ -26,22 +26,21 @@ def make_broker(
 ) -> RedisBroker:
     """A worker's broker, with a Redis client of its own; what it meets is told to `outage`."""
     assert settings.redis_url is not None
-    client = redis_client(settings.redis_url)
-    broker = _WorkersBroker(client=client, middleware=middleware, **_options(settings))  # type: ignore[no-untyped-call]
+    options = _options(settings.redis_url, settings.queue_namespace)
+    broker = _WorkersBroker(middleware=middleware, **options)  # type: ignore[no-untyped-call]
     broker.outage = outage
     return broker
 
 
-def make_client_broker(settings: Settings) -> RedisBroker:
-    """A broker that sends and never receives, and does not wait long for an answer."""
-    assert settings.redis_url is not None
-    client = redis_client(settings.redis_url, waits_for_messages=False)
-    return RedisBroker(client=client, middleware=[], **_options(settings))  # type: ignore[no-untyped-call]
+def make_client_broker(redis_url: str, namespace: str) -> RedisBroker:
+    """A broker that sends and never receives."""
+    return RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
 
 
-def _options(settings: Settings) -> dict[str, Any]:
+def _options(redis_url: str, namespace: str) -> dict[str, Any]:
     return {
-        "namespace": settings.queue_namespace,
+        "client": redis_client(redis_url),
+        "namespace": namespace,
         "heartbeat_timeout": HEARTBEAT_TIMEOUT_MS,
         "maintenance_chance": MAINTENANCE_CHANCE,
     }

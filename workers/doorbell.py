@@ -1,7 +1,10 @@
 """Ringing for a worker. Postgres decides what there is to do; a lost ring costs seconds."""
 
 import asyncio
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -22,13 +25,25 @@ from workers.queues import (
     is_urgent,
 )
 
+RINGERS = 4
+"""So many rings may wait for Redis at the same time."""
+
+QUIET_SECONDS = 1.0
+"""For so long after a ring that failed none is tried. Each would wait for seconds, and with it
+whoever submits a job; when Redis is back, the sweeper rings for all that was not rung for."""
+
 
 class Doorbell:
-    """Sends the messages that bring workers to a job."""
+    """Sends the messages that bring workers to a job.
+
+    It has threads of its own, so that Redis, when it says nothing, blocks nobody else's.
+    """
 
     def __init__(self, broker: Broker, outage: Outage) -> None:
         self._broker = broker
         self._outage = outage
+        self._ringers = ThreadPoolExecutor(RINGERS, thread_name_prefix="doorbell")
+        self._quiet_until = 0.0
 
     async def ring_start(self, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
@@ -56,10 +71,17 @@ class Doorbell:
         message: Message[Any] = Message(
             queue_name=queue, actor_name=actor, args=args, kwargs={}, options={}
         )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._ringers, self._ring, message)
+
+    def _ring(self, message: Message[Any]) -> bool:
+        if time.monotonic() < self._quiet_until:
+            return False
         try:
-            await asyncio.to_thread(self._broker.enqueue, message)
+            self._broker.enqueue(message)
         except (redis.RedisError, OSError) as error:
             self._outage.fails(error)
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False
         self._outage.answers()
         return True
@@ -70,9 +92,12 @@ async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
 
     False when Redis did not answer; the job is safe, and the sweeper finds it within seconds.
     """
-    broker = make_client_broker(settings)
-    try:
-        return await Doorbell(broker, queue_outage()).ring_start(job_id, urgent=is_urgent(action))
-    finally:
-        broker.close()
-        broker.client.close()
+    assert settings.redis_url is not None
+    doorbell = _doorbell(settings.redis_url, settings.queue_namespace)
+    return await doorbell.ring_start(job_id, urgent=is_urgent(action))
+
+
+@lru_cache(maxsize=8)
+def _doorbell(redis_url: str, namespace: str) -> Doorbell:
+    """The process's own for a Redis: its connections, and what it knows of an outage, are kept."""
+    return Doorbell(make_client_broker(redis_url, namespace), queue_outage())

@@ -9,6 +9,7 @@ import threading
 import asyncpg
 from dramatiq.errors import BrokerConnectionError
 
+from db import progress
 from db.failures import NOT_THE_WORKS_FAULT
 from runtime import events, logs
 from runtime.events import Event
@@ -69,9 +70,8 @@ class Outages:
         no outage, and several that end one after the other are not several.
         """
         try:
-            # To give a connection back to the pool takes an answer of the server.
-            async with asyncio.timeout(PROBE_SECONDS), pool.acquire():
-                pass
+            async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
+                await progress.require_answer(connection)
         except NOT_THE_WORKS_FAULT as error:
             self.database.fails(error)
         else:

@@ -27,6 +27,10 @@ log = logs.get()
 INTERRUPTED_SECONDS = 0.1
 """How long, on average, a slice rests after a chunk was rolled back through no fault of its own."""
 
+INTERRUPTIONS = 3
+"""After so many in one slice it ends, and the lane rests until the sweeper comes: what is in the
+way, a full disk for instance, is not gone in a moment."""
+
 
 async def start(context: WorkerContext, job_id: int) -> None:
     """Plan the job if need be, wake its lanes, and work a first slice at once.
@@ -104,7 +108,8 @@ def _understood(job: JobToWork) -> bool:
 @dataclass(slots=True)
 class _Slice:
     """`hop` is the one at which the lane was taken; `counted` is the chunk of which an attempt was
-    counted and has not come to its end.
+    counted and has not come to its end; `interruptions` is how often a chunk was rolled back
+    through no fault of its own.
     """
 
     context: WorkerContext
@@ -113,6 +118,7 @@ class _Slice:
     lane: int
     hop: int
     counted: int | None = None
+    interruptions: int = 0
 
     def as_left(self) -> LeftLane:
         """What there is to give back when the connection broke."""
@@ -133,6 +139,8 @@ class _Slice:
         ends = time.monotonic() + self.context.settings.slice_seconds
         more = True
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
+            if self.interruptions == INTERRUPTIONS:
+                return False
             if careful:
                 self.counted = await chunks.count_attempt(self.connection, self.job.id)
             more = await self._work(runner)
@@ -200,7 +208,8 @@ class _Slice:
             raise error from None
         if self.counted is not None:
             await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
-        # Whoever it met is to be gone, and a full disk is not to be written to in a loop.
+        self.interruptions += 1
+        # Whoever it met is to be gone.
         await asyncio.sleep(INTERRUPTED_SECONDS * random.uniform(0.5, 1.5))
 
     async def _give_up_if_hopeless(self, error: BaseException) -> None:

@@ -8,13 +8,14 @@ import psutil
 
 from chaos.faults import Stage
 from chaos.schedule import Fault
+from chaos.waiting import within
+
+_COMES_SECONDS = 60.0
 
 
 async def kill_worker(stage: Stage, fault: Fault) -> str:
     """`kill -9` of one worker process. Its master ends the group; the platform starts it again."""
-    worker = stage.fleet.worker(fault.draw)
-    if worker is None:
-        return "no worker was there"
+    worker = await _some_worker(stage, fault)
     stage.fleet.end_worker(worker)
     return f"killed worker {worker.pid}"
 
@@ -32,9 +33,7 @@ async def terminate_group(stage: Stage, fault: Fault) -> str:
 
 async def stop_worker(stage: Stage, fault: Fault) -> str:
     """SIGSTOP for longer than any heartbeat, then SIGCONT: it goes on in the middle of its work."""
-    worker = stage.fleet.worker(fault.draw)
-    if worker is None:
-        return "no worker was there"
+    worker = await _some_worker(stage, fault)
     with suppress(psutil.NoSuchProcess):
         worker.suspend()
     try:
@@ -43,3 +42,16 @@ async def stop_worker(stage: Stage, fault: Fault) -> str:
         with suppress(psutil.NoSuchProcess):
             worker.resume()
     return f"stopped worker {worker.pid} for {fault.lasts:.0f} s"
+
+
+async def _some_worker(stage: Stage, fault: Fault) -> psutil.Process:
+    """A worker that has started; where all are just gone, the next that comes."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        found.extend(stage.fleet.workers())
+        return bool(found)
+
+    if not await within(_COMES_SECONDS, is_there):
+        raise RuntimeError("no worker process started for a long time")
+    return found[int(fault.draw * len(found))]

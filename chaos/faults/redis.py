@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import redis.asyncio
 from dramatiq import Message
@@ -35,11 +36,11 @@ async def kill(stage: Stage, fault: Fault) -> str:
 
 async def stall(stage: Stage, fault: Fault) -> str:
     """Requests arrive and replies do not: fetched messages and answers to enqueues are lost."""
-    await asyncio.to_thread(stage.proxy.stall)
+    stage.proxy.stall()
     try:
         await asyncio.sleep(fault.lasts)
     finally:
-        await asyncio.to_thread(stage.proxy.unstall)
+        stage.proxy.unstall()
     return f"lost the replies of {fault.lasts:.0f} s"
 
 
@@ -61,7 +62,7 @@ async def triple_doorbells(stage: Stage, fault: Fault) -> str:
 
 async def _triple(client: redis.asyncio.Redis, queue: str, seen: set[bytes]) -> int:
     """As dramatiq's own `enqueue` does it: the data in a hash, the id in a list."""
-    found: dict[bytes, bytes] = await client.hgetall(f"{queue}.msgs")  # type: ignore[misc]
+    found: dict[Any, Any] = await client.hgetall(f"{queue}.msgs")
     added = 0
     for message_id, data in found.items():
         if message_id in seen:

@@ -62,9 +62,7 @@ async def block_loop(stage: Stage, fault: Fault) -> str:
     people = await _some_marked(stage)
     with _tokens(stage.tokens, fault, 1) as folder:
         await _stumble(stage, people, "block", folder)
-        taken = await within(fault.lasts, lambda: _all_taken(folder))
-    if not taken:
-        return "nobody came to be blocked"
+        await _come_to_be_hit(folder)
     await within(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
     return "a loop blocked"
 
@@ -74,6 +72,7 @@ async def poison_worker(stage: Stage, fault: Fault) -> str:
     people = await _some_marked(stage)
     with _tokens(stage.tokens, fault, 2) as folder:
         await _stumble(stage, people, "kill", folder)
+        await _come_to_be_hit(folder)
         await within(fault.lasts, lambda: _all_taken(folder))
     killed = len(list(folder.glob("killed.*")))
     return f"killed {killed} workers by their own work"
@@ -127,13 +126,24 @@ def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
         token.unlink(missing_ok=True)
 
 
-async def _all_taken(folder: Path) -> bool:
+async def _come_to_be_hit(folder: Path) -> None:
+    """Wait for the first worker; other faults may keep all of them away for a while."""
+
+    def is_hit() -> bool:
+        return bool(list(folder.glob("killed.*")) or list(folder.glob("blocked.*")))
+
+    if not await within(_PREPARED_SECONDS, is_hit):
+        raise RuntimeError("no worker came to the job that was to hit it")
+
+
+def _all_taken(folder: Path) -> bool:
     return not list(folder.glob("token.*"))
 
 
-async def _none_blocked(folder: Path) -> bool:
+def _none_blocked(folder: Path) -> bool:
     """Whether each that was blocked goes on, or has ended."""
     return all(
-        (folder / f"unblocked{note.suffix}").exists() or not Path(f"/proc/{note.suffix[1:]}").exists()
+        (folder / f"unblocked{note.suffix}").exists()
+        or not Path(f"/proc/{note.suffix[1:]}").exists()
         for note in folder.glob("blocked.*")
     )

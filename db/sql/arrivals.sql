@@ -86,8 +86,19 @@ cross join lateral (
 ) mine
 where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 
+-- name: lock_role_addresses!
+-- At the end of an import: hold the role addresses it brought, so that a chunk of another import
+-- which links one and counts that has committed before they are counted, or does so afterwards.
+select e.id
+from import_repeats r
+join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
+where r.job_id = :job_id and e.holders > :shared_address_limit
+order by e.id
+for no key update of e;
+
 -- name: count_role_holders!
--- At the end of an import: the contacts that hold the role addresses it brought.
+-- The contacts that hold the role addresses, which are held by now. A statement of its own, so that
+-- it sees what was committed while those locks were waited for.
 update email_addresses e
 set holders = held.contacts
 from import_repeats r

@@ -203,11 +203,13 @@ on conflict (job_id, chunk_no) do update
 set propagated = job_chunks.propagated + excluded.propagated;
 
 -- name: lock_chunk^
--- Hold a chunk that failed, if it is still pending and nobody works on it.
-select contact_ids, attempts
-from job_chunks
-where job_id = :job_id and chunk_no = :chunk_no and state = 'pending'
-for update skip locked;
+-- Hold a chunk that failed, if it is still pending, nobody works on it, and its job still runs: once
+-- a pause or cancel has answered, no contact may be refused either.
+select c.contact_ids, c.attempts
+from job_chunks c
+where c.job_id = :job_id and c.chunk_no = :chunk_no and c.state = 'pending'
+  and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+for update of c skip locked;
 
 -- name: postpone_chunk!
 -- Count the attempt and try again after a while.

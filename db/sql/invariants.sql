@@ -9,9 +9,11 @@
 -- commits wholly or not at all. What a running or paused import leaves to its end is named where it
 -- matters: role addresses that its file repeats (import_repeats).
 
--- name: give_memory!
--- Let the transaction use so much memory for each sort and hash.
-select set_config('work_mem', :memory, true);
+-- name: plan_for_all_rows!
+-- Let the transaction use so much memory for each sort and hash, and join large tables by going over
+-- them once: how many contacts a chunk lists is not known to the planner, which then takes them for
+-- few and looks up each of millions.
+select set_config('work_mem', :memory, true), set_config('enable_nestloop', 'off', true);
 
 -- name: every_job_has_ended
 -- Jobs that wait for their plan or run. At rest there are none; a paused job rests.
@@ -28,7 +30,8 @@ limit :most;
 -- name: every_pair_is_accounted_for
 -- Jobs whose chunks do not hold exactly the pairs that were selected, or which completed although
 -- some are missing. Halves of a split chunk stand for it; what is pending was not reached. Ids that
--- were listed, with no other condition, are all selected. A job without a plan has no chunks.
+-- were asked for, with no other condition, are all selected, and listed where workers have to read
+-- them. A job without a plan has no chunks.
 with planned as (
     select c.job_id,
            coalesce(sum(c.pairs) filter (where c.state <> 'split'), 0) as pairs,
@@ -61,10 +64,14 @@ with planned as (
         case when p.not_adding_up > 0 then
             format('%s done chunks do not add up', p.not_adding_up) end,
         case when j.planned_at is not null and j.selection - 'contacts' = '{}'
-              and j.selection ? 'contacts'
-              and j.selected is distinct from coalesce(l.contacts, 0) * cardinality(j.fields) then
-            format('%s contacts listed, %s pairs selected', coalesce(l.contacts, 0),
+              and j.selection ? 'contacts' and j.selected
+              is distinct from (j.selection ->> 'contacts')::bigint * cardinality(j.fields) then
+            format('%s contacts asked for, %s pairs selected', j.selection ->> 'contacts',
                    coalesce(j.selected::text, 'no')) end,
+        case when l.contacts is distinct from (j.selection ->> 'contacts')::bigint
+              and l.job_id is not null then
+            format('%s contacts asked for, %s listed', coalesce(j.selection ->> 'contacts', 'no'),
+                   l.contacts) end,
         case when j.state = 'completed' and p.pending > 0 then
             format('completed with %s chunks pending', p.pending) end,
         case when j.state = 'completed'

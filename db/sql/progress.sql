@@ -1,5 +1,9 @@
 -- A job's life between its plan and its end, and the lanes by which workers come to it.
 
+-- name: answer$
+-- Whether Postgres answers.
+select true;
+
 -- name: job_to_work^
 -- What a worker needs to know of a job.
 select id, account_id, action, state, fields, params, correlation_id, planned_at, started_at

@@ -45,6 +45,15 @@ where job_id = :job_id and state = 'pending' and chunk_no > :chunk_no
 order by chunk_no
 limit :most;
 
+-- name: unprocessed_lines_page
+-- The rows of an import's file after the contact :contact_id that became no contact, in the file's
+-- order, which is that of the ids drawn for them.
+select line, contact_id
+from import_rows
+where job_id = :job_id and contact_id > :contact_id
+order by contact_id
+limit :most;
+
 -- name: refusals_page
 -- What was left out of an import's file after :line; all of one line, or none.
 select line, reason, detail

@@ -12,14 +12,13 @@ from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import logs
 from runtime.embedded import settings_with_servers
-from runtime.redis_client import redis_client_options
+from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import QueueUnreachable
 
 T = TypeVar("T")
 
 _CONNECTIONS = 2
-_REDIS_SECONDS = 5
 
 
 class Surroundings(NamedTuple):
@@ -61,9 +60,7 @@ def surroundings(*, migrated: bool = False) -> Iterator[Settings]:
 def require_queue(settings: Settings) -> None:
     """Raise QueueUnreachable unless Redis answers."""
     assert settings.redis_url is not None
-    # A queue may take its time over a blocking read; a person who waits for an answer does not.
-    options = redis_client_options(settings.redis_url) | {"socket_timeout": _REDIS_SECONDS}
-    client = redis.Redis.from_url(settings.redis_url, **options)
+    client = redis_client(settings.redis_url)
     try:
         client.ping()
     except (redis.RedisError, OSError) as error:

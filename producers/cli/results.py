@@ -11,7 +11,7 @@ import typer
 from db import reading
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, read_job
+from producers.cli.job_story import JobStory, brings_contacts, read_job
 from producers.cli.rendering import hint, json_line, say, table
 from schemas.errors import WrongInput
 from schemas.outcomes import Outcome
@@ -53,8 +53,8 @@ def results(
         Listed | None,
         typer.Option(
             "--outcome",
-            help="Only these; `unprocessed` lists the contacts that the job did not come to,"
-            " `refusals` what was left out of an import's file.",
+            help="Only these; `unprocessed` lists the contacts that the job did not come to (of an"
+            " import the lines of its file), `refusals` what was left out of an import's file.",
         ),
     ] = None,
     reason: Annotated[
@@ -77,20 +77,24 @@ def results(
     if reason and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
         raise WrongInput("--reason narrows results; it cannot go with this --outcome.")
     form = Format.JSON if as_json_ else form
-    listing = _listing(outcome, reason)
     most = limit or (ROWS_ON_SCREEN if form is Format.TABLE else None)
 
     async def work(here: Surroundings) -> None:
         story = await read_job(here.pool, job_id)
-        if outcome is Listed.UNPROCESSED and story.job.planned_at is None:
+        of_import = brings_contacts(story.job.action)
+        if outcome is Listed.UNPROCESSED and story.job.planned_at is None and not of_import:
             hint("Its contacts were not selected yet, so there is no list of them.")
+        listing = _listing(outcome, reason, of_import=of_import)
         rows = _first(listing.rows(here, story), most)
         await _WRITERS[form](listing.columns, rows, most)
 
     run(work)
 
 
-def _listing(outcome: Listed | None, reason: str | None) -> _Listing:
+def _listing(outcome: Listed | None, reason: str | None, *, of_import: bool) -> _Listing:
+    if outcome is Listed.UNPROCESSED and of_import:
+        # The ids that were drawn for them are of no contacts.
+        return _Listing(("line",), _unprocessed_lines)
     if outcome is Listed.UNPROCESSED:
         return _Listing(("contact_id",), _unprocessed)
     if outcome is Listed.REFUSALS:
@@ -116,6 +120,11 @@ _RESULT_COLUMNS = (
 async def _unprocessed(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
     async for contact_id in reading.unprocessed_contacts(here.pool, story.job.id):
         yield {"contact_id": contact_id}
+
+
+async def _unprocessed_lines(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
+    async for line in reading.unprocessed_lines(here.pool, story.job.id):
+        yield {"line": line}
 
 
 async def _refusals(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:

@@ -11,6 +11,8 @@ from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
 from tests.commands import run_sluice
 
+pytestmark = pytest.mark.pgbouncer
+
 CONTACTS = """First Name,Last Name,Email,Email Address 2,Tags
 Ann,Ames,ann@x.example,ann.ames@y.example,"vip,shop"
 Bob,Boll,BOB@x.example,,shop
@@ -47,6 +49,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
+    monkeypatch.setenv("PGBOUNCER", str(settings.pgbouncer))
     (tmp_path / "list.csv").write_text(CONTACTS)
     (tmp_path / "evidence.json").write_text(json.dumps(EVIDENCE))
     start_group(processes=1)

@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from producers.control import cancel, pause, resume
 from runtime.settings import Settings
@@ -10,6 +11,8 @@ from tests.acceptance.asking import HASTY, submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
 from tests.conditions import wait_until_async
 from tests.worlds import fill_many, make_account
+
+pytestmark = pytest.mark.pgbouncer
 
 
 async def rows_of(pool: asyncpg.Pool, job_id: int) -> int:

@@ -133,6 +133,7 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
     assert storm[:3] == calm[:3]
 
 
+@pytest.mark.pgbouncer
 async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -163,6 +164,7 @@ async def test_a_wiped_redis_changes_nothing_of_the_result(
     assert storm[:3] == calm[:3]
 
 
+@pytest.mark.pgbouncer
 async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     pool: asyncpg.Pool,
     settings: Settings,

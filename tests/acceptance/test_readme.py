@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT
+from tests.acceptance.fleet import ROOT, code_with
 
 README = (ROOT / "README.md").read_text()
-ROOMS = ["schemas", "actions", "db", "runtime", "workers", "producers"]
 ACTION = "actions/mark_unengaged.py"
 
 
@@ -41,12 +39,8 @@ def is_action(block: Block) -> bool:
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
     """A copy of the code, with the README's action in the file that it names."""
-    code = tmp_path / "code"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
     (action,) = filter(is_action, BLOCKS)
-    (code / ACTION).write_text(action.text)
-    return code
+    return code_with(Path(ACTION).stem, action.text, tmp_path)
 
 
 def test_blocks_are_of_known_languages() -> None:
@@ -57,8 +51,8 @@ def test_blocks_are_of_known_languages() -> None:
 
 def test_the_make_targets_exist() -> None:
     """Each `make` command that the documents show is a target."""
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    shown = re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    shown = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE)
     named = {first or second for first, second in shown}
     assert {"demo", "test"} <= named <= set(targets)
 
@@ -112,6 +106,7 @@ def run(block: Block, folder: Path, code: Path, settings: Settings) -> str:
             "DATABASE_URL": settings.database_url or "",
             "REDIS_URL": settings.redis_url or "",
             "QUEUE_NAMESPACE": settings.queue_namespace,
+            "PGBOUNCER": str(settings.pgbouncer),
         },
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 """Workers that stand still and connections that break: nobody waits long, no chunk is blamed."""
 
 import asyncio
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +16,10 @@ from runtime.settings import Settings
 from schemas.errors import StateConflict
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT, WorkerGroup
+from tests.acceptance.fleet import WorkerGroup, code_with
 from tests.conditions import wait_until, wait_until_async
 from tests.worlds import fill, make_account, statuses_of
 
-ROOMS = ["schemas", "actions", "db", "runtime", "workers", "producers"]
 STANDS_STILL = '''
 """An action whose rule blocks the process that asks it, as long as a file is there."""
 
@@ -200,6 +198,39 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
     assert not any('"database.unreachable"' in line for line in lines)
 
 
+async def test_a_full_disk_wears_no_chunk_down(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """While nothing can be written no attempt is counted, and the job goes on afterwards. The lane
+    rests meanwhile, so that the log is not filled as well.
+    """
+    account_id = await make_contacts(pool, "full", 5)
+    await pool.execute(
+        "create function no_room() returns trigger language plpgsql as"
+        " $$ begin raise exception 'no space left' using errcode = 'disk_full'; end $$"
+    )
+    await pool.execute(
+        "create trigger full_disk before insert on results for each statement"
+        " execute function no_room()"
+    )
+    group = start_group()
+    job_id = await submit_all(pool, settings, "full", "opt_out")
+
+    def interrupted() -> int:
+        return sum('"chunk.interrupted"' in line for line in group.lines())
+
+    def rung_again() -> bool:
+        return any('"sweep.rang"' in line for line in group.lines())
+
+    await wait_until_async(
+        lambda: rung_again() and interrupted() > 3, deadline_seconds=60, what="it was tried again"
+    )
+    await pool.execute("drop trigger full_disk on results")
+    await wait_for_state(pool, job_id, "completed")
+    assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
+    assert set((await statuses_of(pool, account_id)).values()) == {("admin", False)}
+
+
 async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
     return await pool.fetchval(
         "select not exists (select from pg_stat_activity where pid = $1)", pid
@@ -209,11 +240,7 @@ async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
 @pytest.fixture
 def code_that_stands_still(tmp_path: Path) -> Path:
     """A copy of the code with an action that blocks."""
-    code = tmp_path / "code"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (code / "actions" / "stand_still.py").write_text(STANDS_STILL)
-    return code
+    return code_with("stand_still", STANDS_STILL, tmp_path)
 
 
 async def test_a_blocked_event_loop_ends_its_process_and_says_where(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,8 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT
+from tests.acceptance.fleet import code_with
 from tests.worlds import fill, make_account, statuses_of
-
-ROOMS = ["schemas", "actions", "db", "runtime", "workers", "producers"]
 
 MARK_UNENGAGED = '''
 """Mark addresses that nobody engaged with."""
@@ -55,11 +52,7 @@ class MarkUnengaged(BulkAction):
 @pytest.fixture
 def code_with_a_third_action(tmp_path: Path) -> Path:
     """A copy of the code with one file more."""
-    code = tmp_path / "code"
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
-    (code / "actions" / "mark_unengaged.py").write_text(MARK_UNENGAGED)
-    return code
+    return code_with("mark_unengaged", MARK_UNENGAGED, tmp_path)
 
 
 async def test_one_file_adds_an_action(
@@ -98,6 +91,7 @@ async def test_one_file_adds_an_action(
             "DATABASE_URL": settings.database_url,
             "REDIS_URL": settings.redis_url,
             "QUEUE_NAMESPACE": settings.queue_namespace,
+            "PGBOUNCER": str(settings.pgbouncer),
         },
         capture_output=True,
         text=True,

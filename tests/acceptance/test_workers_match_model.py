@@ -33,7 +33,7 @@ class OnWorkers:
 
 @pytest.mark.parametrize("chunk_size", [1, 3])
 async def test_workers_do_as_the_model_says(
-    chunk_size: int, database_url: str, settings: Settings, start_group: StartGroup
+    chunk_size: int, settings: Settings, start_group: StartGroup
 ):
     """Promises 1, 2, 3 and 6 on real workers, whatever the lists, jobs, fields and order."""
     start_group(
@@ -42,7 +42,8 @@ async def test_workers_do_as_the_model_says(
         SHARED_ADDRESS_LIMIT=str(LIMIT),
         JOB_LANES="3",
     )
-    async with await open_pool(database_url, size=3) as pool:
+    url = settings.database_url or ""
+    async with await open_pool(url, size=3, pgbouncer=settings.pgbouncer) as pool:
         run = OnWorkers(pool, settings)
 
         async def check_story(todo) -> None:

@@ -209,6 +209,15 @@ def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
     assert "unprocessed" in sluice("job", str(job)).stdout
 
 
+def test_what_a_cancelled_import_did_not_come_to_is_listed(sql, tmp_path):
+    """The lines of the file whose rows became no contact: the ids drawn for them are of none."""
+    (tmp_path / "list.csv").write_text("Email\na@example.com\nnot an address\nb@example.com\n")
+    job = answer("import", str(tmp_path / "list.csv"), "--no-permission")["job"]
+    sluice("cancel", str(job))
+    listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
+    assert sluice(*listing).stdout.split() == ["line", "2", "4"]
+
+
 def test_rows_that_an_import_refused_are_listed(sql, people):
     """Line, reason and detail of each refused row, and how many in the job's own account."""
     job = sql(

@@ -1,5 +1,7 @@
 """Imports that end before all their rows became contacts."""
 
+import asyncio
+
 import asyncpg
 
 from actions.registry import action_named
@@ -7,12 +9,16 @@ from db import progress
 from producers.control import cancel
 from runtime.settings import Settings
 from tests.comparing import LIMIT
+from tests.conditions import wait_until_async
 from tests.doors import submit_job
+from tests.worked_world import Works
 from tests.worlds import fill, make_account, statuses_of
 from workers.chunk_runner import ChunkRunner
 from workers.planner import plan
+from workers.settling import settle_and_complete
 
 GONE = "gone@example.com"
+ROLE = "info@example.com"
 
 
 async def test_a_cancelled_import_leaves_no_opt_out_unspread(
@@ -52,3 +58,48 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     assert (last["from_status"], last["to_status"]) == ("single_opt_in", "manual")
     holders = await pool.fetchval("select holders from email_addresses where match_key = $1", GONE)
     assert holders == 2
+
+
+async def test_an_import_that_ends_counts_what_another_is_linking(
+    pool: asyncpg.Pool, settings: Settings
+):
+    """Both bring a role address; one ends while a chunk of the other is about to commit a link."""
+    account_id = await make_account(pool, "at-once")
+    here = Works(pool, settings, "at-once")
+    await here.do("import", [[f"a{n}@example.com", ROLE] for n in range(3)], permission=False)
+    ending = await here.submit(
+        "import", [[f"b{n}@example.com", ROLE] for n in range(3)], permission=False
+    )
+    await here.work(ending, chunks=9)
+    other = await here.submit("import", [["c@example.com", ROLE]], permission=False)
+    await here.work(other, chunks=0)
+    async with pool.acquire() as linking, pool.acquire() as settling:
+        job = await progress.job_to_work(linking, other)
+        last = await progress.job_to_work(linking, ending)
+        action = action_named("import")
+        runner = ChunkRunner(
+            job=job,
+            action=action,
+            params=action.params.model_validate(job.params),
+            shared_address_limit=LIMIT,
+            worker="test",
+        )
+        async with linking.transaction():
+            assert await runner.run_next(linking)
+            end = asyncio.create_task(
+                settle_and_complete(settling, last, shared_address_limit=LIMIT)
+            )
+            await wait_until_async(
+                lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
+                deadline_seconds=10,
+                what="the end of the import waits for the chunk",
+            )
+        assert await end is not None
+    await here.work(other)
+    row = await pool.fetchrow(
+        "select holders, (select count(*) from contact_emails e where e.address_id = a.id)"
+        " from email_addresses a where account_id = $1 and match_key = $2",
+        account_id,
+        ROLE,
+    )
+    assert tuple(row) == (7, 7)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from actions.registry import all_actions
+from db.invariants import INVARIANTS
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.outcomes import ChunkState, JobState
@@ -56,6 +57,12 @@ def test_the_runbook_knows_every_event() -> None:
     """An operator who sees a line can look it up."""
     runbook = (DOCS / "runbook.md").read_text()
     assert [name for name in EVENTS if f"`{name}`" not in runbook] == []
+
+
+def test_the_runbook_knows_every_check() -> None:
+    """An operator who sees a violation can look up what it means."""
+    runbook = (DOCS / "runbook.md").read_text()
+    assert [each.name for each in INVARIANTS if f"| `{each.name}` |" not in runbook] == []
 
 
 def test_the_storage_contract_is_complete() -> None:

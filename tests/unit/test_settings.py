@@ -101,7 +101,7 @@ def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
     options: dict[str, Any] = redis_client(REDIS).connection_pool.connection_kwargs
     assert options["ssl_cert_reqs"] == "none"
     assert options["retry"].get_retries() == 0
-    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (30, 5)
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
     assert options["socket_keepalive"] is True
 
 

@@ -1,0 +1,45 @@
+"""A short storm of faults leaves nothing lost and nothing done twice."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.acceptance.fleet import ROOT
+
+LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) violations=0")
+
+
+@pytest.mark.timeout(400)
+def test_a_short_storm_violates_nothing():
+    """Promises 2 to 5: half a minute of faults of nearly every kind, and every check holds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", "--seconds", "30", "--seed", "7"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=380,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
+    assert told, done.stdout
+    faults, jobs, addresses = map(int, told.groups())
+    assert faults >= 10
+    assert jobs > faults
+    assert addresses > jobs
+
+
+@pytest.mark.parametrize("wrong", [["--seconds", "1"], ["--seed", "x"], ["--unknown"]])
+def test_wrong_arguments_are_refused_before_anything_starts(wrong: list[str]):
+    """Exit status 2, and a sentence that says which argument it was."""
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", *wrong],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert wrong[0] in done.stderr

@@ -1,0 +1,189 @@
+"""Servers that go away and come back: workers wait for them, say so once, and go on."""
+
+import asyncio
+import json
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chaos.servers import StormServers, storm_servers
+from db.migrate import migrate
+from db.pool import open_pool
+from producers.submit import submit
+from runtime.settings import Settings
+from schemas.requests import JobRequest, Selection
+from tests.acceptance.conftest import StartGroup
+from tests.acceptance.fleet import WorkerGroup
+from tests.conditions import wait_until, wait_until_async
+from tests.worlds import fill_many, make_account
+
+AWAY_SECONDS = 4.0
+"""Long enough for many attempts of each process. That a minute makes no difference is for the
+chaos run and the code to show: nothing counts the attempts."""
+
+OUTAGES = ("queue.unreachable", "queue.recovered", "database.unreachable", "database.recovered")
+
+
+@pytest.fixture(scope="module")
+def own_servers() -> Iterator[StormServers]:
+    """Servers that this module may take down."""
+    # pytest's own folders are closed to the servers' account, again and again.
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
+        storm_servers(Path(folder) / "servers") as servers,
+    ):
+        asyncio.run(migrate(servers.database_url))
+        yield servers
+
+
+@pytest.fixture
+def settings(own_servers: StormServers) -> Iterator[Settings]:
+    """Settings that lead to them; whatever a test took down is up again afterwards."""
+    yield Settings(database_url=own_servers.database_url, redis_url=own_servers.redis_url)
+    own_servers.start_redis()
+    own_servers.start_postgres()
+
+
+@pytest.fixture
+async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on the servers of this module."""
+    async with await open_pool(settings.database_url or "", size=3) as pool:
+        yield pool
+
+
+async def job_over_all(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
+    request = JobRequest(
+        account=account,
+        action="opt_out",
+        selection=Selection(all=True),
+        fields=("email1",),
+        requested_by="test",
+    )
+    return (await submit(pool, settings, request)).job_id
+
+
+async def wait_for_end(pool: asyncpg.Pool, job_id: int) -> None:
+    async def completed() -> bool:
+        return await pool.fetchval("select state = 'completed' from jobs where id = $1", job_id)
+
+    await wait_until_async(completed, deadline_seconds=60, what=f"job {job_id} is completed")
+
+
+def told(group: WorkerGroup, *, of: str | None = None) -> Counter:
+    """How often each worker process told of an outage, or of its end."""
+    lines = [json.loads(line) for line in group.lines() if line.startswith("{")]
+    return Counter(
+        (line["worker"], line["event"])
+        for line in lines
+        if line["event"] in OUTAGES and (of is None or line["event"].startswith(of))
+    )
+
+
+def wait_until_all_tell(group: WorkerGroup, event: str, *, processes: int) -> None:
+    wait_until(
+        lambda: sum(name == event for _, name in told(group)) == processes,
+        deadline_seconds=60,
+        what=f"each process wrote {event}",
+    )
+
+
+async def pass_time(seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    await wait_until_async(
+        lambda: time.monotonic() > ends, deadline_seconds=seconds + 30, what="time passed"
+    )
+
+
+async def test_redis_may_go_away_and_come_back(
+    pool: asyncpg.Pool, settings: Settings, own_servers: StormServers, start_group: StartGroup
+):
+    """Each process tells once that Redis is away and once that it is back, however often it tried;
+    none ends, and a job that was submitted meanwhile is done.
+    """
+    await fill_many(pool, await make_account(pool, "redis"), 500)
+    group = start_group(processes=2)
+    own_servers.kill_redis()
+    await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
+    job_id = await job_over_all(pool, settings, "redis")
+    await pass_time(AWAY_SECONDS)
+    own_servers.start_redis()
+    await wait_for_end(pool, job_id)
+    await asyncio.to_thread(wait_until_all_tell, group, "queue.recovered", processes=2)
+    assert set(told(group).values()) == {1}
+    assert len(told(group, of="queue")) == 4
+    assert not any("library.logged" in line for line in group.lines())
+    assert group.process.poll() is None
+
+
+async def test_postgres_may_go_away_and_come_back(
+    pool: asyncpg.Pool, settings: Settings, own_servers: StormServers, start_group: StartGroup
+):
+    """Each process tells once that Postgres is away and once that it is back; none ends, and the
+    job that was under way is done.
+    """
+    await fill_many(pool, await make_account(pool, "postgres"), 30_000)
+    group = start_group(processes=2, CHUNK_SIZE="100")
+    job_id = await job_over_all(pool, settings, "postgres")
+
+    async def under_way() -> bool:
+        return await pool.fetchval("select exists (select from results where job_id = $1)", job_id)
+
+    await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
+    own_servers.crash_postgres()
+    await asyncio.to_thread(wait_until_all_tell, group, "database.unreachable", processes=2)
+    await pass_time(AWAY_SECONDS)
+    own_servers.start_postgres()
+    await wait_for_end(pool, job_id)
+    await asyncio.to_thread(wait_until_all_tell, group, "database.recovered", processes=2)
+    assert set(told(group).values()) == {1}
+    assert len(told(group, of="database")) == 4
+    assert group.process.poll() is None
+    # Nothing of it was held against a chunk.
+    assert not any('"chunk.failed"' in line for line in group.lines())
+
+
+def test_a_worker_that_starts_without_servers_waits_for_them(
+    settings: Settings, own_servers: StormServers, tmp_path: Path
+):
+    """It tells of both outages, once each, and is ready when both servers are back."""
+    own_servers.kill_redis()
+    own_servers.crash_postgres()
+    with WorkerGroup(settings, tmp_path / "waiting.log", WORKER_PROCESSES="1") as group:
+        wait_until(lambda: told(group), deadline_seconds=30, what="it tells that it waits")
+        own_servers.start_postgres()
+        wait_until(
+            lambda: len(told(group)) == 3, deadline_seconds=30, what="it waits for Redis next"
+        )
+        own_servers.start_redis()
+        group.ready(processes=1)
+        assert sorted(event for _, event in told(group).elements()) == sorted(OUTAGES)
+
+
+def test_a_worker_does_not_wait_for_ever(
+    settings: Settings, own_servers: StormServers, tmp_path: Path
+):
+    """After PATIENCE_SECONDS it ends with exit status 1 and a sentence."""
+    own_servers.kill_redis()
+    with WorkerGroup(settings, tmp_path / "waiting.log", PATIENCE_SECONDS="0.5") as group:
+        assert group.process.wait(30) == 1
+        assert "Redis cannot be used" in group.log.read_text()
+        assert "Traceback" not in group.log.read_text()
+
+
+async def test_workers_end_as_asked_while_redis_is_away(
+    settings: Settings, own_servers: StormServers, start_group: StartGroup
+):
+    """SIGTERM in the middle of an outage ends every process in time and without a traceback."""
+    group = start_group(processes=2)
+    own_servers.kill_redis()
+    await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
+    group.signal_all(signal.SIGTERM)
+    await asyncio.to_thread(group.wait_gone, deadline_seconds=20)
+    assert sum('"worker.stopped"' in line for line in group.lines()) == 2
+    assert "Traceback" not in group.log.read_text()

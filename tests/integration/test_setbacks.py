@@ -1,0 +1,49 @@
+"""What becomes of a chunk that failed."""
+
+import asyncpg
+import pytest
+
+from actions.registry import action_named
+from db import progress
+from runtime.settings import Settings
+from tests.comparing import LIMIT
+from tests.worked_world import REFUSED_BY_POSTGRES, Works
+from tests.worlds import make_account
+from workers.chunk_runner import ChunkFailed, ChunkRunner
+from workers.setbacks import ATTEMPTS, Setbacks
+
+
+@pytest.mark.parametrize("stop", [Works.pause, Works.cancel])
+async def test_nothing_is_refused_after_the_job_was_stopped(
+    pool: asyncpg.Pool, settings: Settings, stop
+) -> None:
+    """Promise 5: a contact fails for the last time, the job is paused or cancelled before that is
+    dealt with, and then the contact is not refused any more.
+    """
+    await pool.execute(REFUSED_BY_POSTGRES)
+    await make_account(pool, "stopped")
+    here = Works(pool, settings, "stopped")
+    arrived = await here.do("import", [["poison@example.com"]], permission=False)
+    job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
+    await here.work(job_id, chunks=ATTEMPTS - 1)
+    async with pool.acquire() as connection:
+        job = await progress.job_to_work(connection, job_id)
+        assert job is not None
+        action = action_named("opt_in")
+        runner = ChunkRunner(
+            job=job,
+            action=action,
+            params=action.params.model_validate(job.params),
+            shared_address_limit=LIMIT,
+            worker="test",
+        )
+        with pytest.raises(ChunkFailed) as failed:
+            await runner.run_next(connection)
+        await stop(here, job_id)
+        refused = await Setbacks(job, False, "test", 0.0).take(
+            connection, failed.value.chunk, failed.value, counted=False
+        )
+    assert refused is None
+    assert await pool.fetchval("select count(*) from results where job_id = $1", job_id) == 0
+    chunk = await pool.fetchrow("select state, attempts from job_chunks where job_id = $1", job_id)
+    assert tuple(chunk) == ("pending", ATTEMPTS - 1)

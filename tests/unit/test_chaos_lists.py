@@ -1,0 +1,40 @@
+"""The storm's contact lists have what makes consent hard."""
+
+import csv
+import io
+from collections import Counter
+
+from chaos.contact_lists import LIMIT, ContactList
+
+
+def addresses(contacts: ContactList) -> list[str]:
+    rows = csv.DictReader(io.TextIOWrapper(contacts.csv(), encoding="utf-8"))
+    names = ("Email", "Email Address 2", "Email Address 3")
+    return [row[name].lower() for row in rows for name in names if row[name]]
+
+
+def test_the_same_list_is_the_same_file():
+    """A request that is sent again carries the same bytes, by which it is known."""
+    contacts = ContactList("amber", 3, 100, 50)
+    assert contacts.csv().getvalue() == contacts.csv().getvalue()
+
+
+def test_addresses_are_shared_below_at_and_above_the_limit():
+    """Families, desks that are still one person's by exactly the limit, and offices beyond it."""
+    holders = Counter(addresses(ContactList("amber", 0, 0, 900)))
+    kinds = {
+        name: {count for address, count in holders.items() if address.startswith(name)}
+        for name in ("person", "family", "desk", "info")
+    }
+    assert kinds["person"] == {1}
+    assert 1 < max(kinds["family"]) < LIMIT
+    assert kinds["desk"] == {LIMIT}
+    assert min(kinds["info"]) > LIMIT
+
+
+def test_a_later_list_brings_the_same_people_again():
+    """First addresses are those that are known already; second ones are new."""
+    first = set(addresses(ContactList("amber", 0, 0, 300)))
+    later = set(addresses(ContactList("amber", 1, 100, 300)))
+    assert first & later
+    assert later - first

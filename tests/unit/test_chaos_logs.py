@@ -1,0 +1,86 @@
+"""The storm reads the workers' logs, and finds what must not stand in them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chaos.checks import late
+from chaos.fleet import Ended
+from chaos.log_checks import (
+    NO_ADDRESS,
+    NOT_FAILED,
+    NOT_GONE,
+    NOT_LONG,
+    TOLD_ONCE,
+    read_ends,
+    read_logs,
+)
+from chaos.recovery import GOAL_SECONDS, Recovery
+from chaos.schedule import Kind
+
+FINE = '{"level": "info", "event": "worker.started", "worker": "worker.1.17"}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "check"),
+    [
+        ('{"event": "chunk.failed", "error": "for ada@example.com"}\n', NO_ADDRESS),
+        (f'{{"event": "job.planned", "job": "{"9" * 9000}"}}\n', NOT_LONG),
+        ('{"event": "worker.failed", "error": "KeyError"}\n', NOT_FAILED),
+        ("Traceback (most recent call last):\n", NOT_FAILED),
+    ],
+)
+def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
+    """An address, a line too long, an error that nobody expected: each with its file and line."""
+    (tmp_path / "group-1.001.log").write_text(FINE + line + FINE)
+    found = list(read_logs(tmp_path))
+    assert [violation.check for violation in found] == [check]
+    assert found[0].what.startswith("group-1.001.log:2")
+
+
+def test_good_lines_are_none_of_them(tmp_path: Path):
+    """What a worker usually writes is no violation."""
+    (tmp_path / "group-1.001.log").write_text(FINE * 3)
+    assert list(read_logs(tmp_path)) == []
+
+
+def test_an_outage_that_is_told_again_is_found(tmp_path: Path):
+    """The same process tells the same twice in a second; another process, or much later, may."""
+    lines = [
+        json.dumps({"event": event, "worker": worker, "timestamp": f"2026-01-01T00:00:{second}Z"})
+        for event, worker, second in (
+            ("queue.unreachable", "worker.1.17", "01.0"),
+            ("queue.unreachable", "worker.1.18", "01.1"),
+            ("database.unreachable", "worker.1.17", "01.2"),
+            ("queue.unreachable", "worker.1.17", "01.3"),
+            ("queue.unreachable", "worker.1.17", "09.0"),
+        )
+    ]
+    (tmp_path / "group-1.001.log").write_text("\n".join(lines))
+    [found] = read_logs(tmp_path)
+    assert (found.check, found.times) == (TOLD_ONCE, 1)
+
+
+def test_a_group_that_ends_by_itself_is_found():
+    """One that had worked and ended undisturbed; not one that was ended, or that never started."""
+    log = Path("group-1.001.log")
+    ended = [
+        Ended(log, 1, by_storm=False, worker_ids=(17,)),
+        Ended(log, -9, by_storm=True, worker_ids=(18,)),
+        Ended(log, 1, by_storm=False, worker_ids=()),
+    ]
+    assert [violation.check for violation in read_ends(ended)] == [NOT_GONE]
+
+
+def test_a_late_recovery_is_found():
+    """What took longer than the goal, or never came; and nothing else."""
+    recoveries = [
+        Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, []),
+        Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, ["job 7"]),
+        Recovery(Kind.REDIS_STALLED, None, 120.0, None, ["job 8"]),
+    ]
+    assert [violation.what.partition(":")[0] for violation in late(recoveries)] == [
+        Kind.REDIS_KILLED,
+        Kind.REDIS_STALLED,
+    ]
