@@ -45,6 +45,11 @@ class Doorbell:
         self._ringers = ThreadPoolExecutor(RINGERS, thread_name_prefix="doorbell")
         self._quiet_until = 0.0
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
+        return self._outage.lasts
+
     async def ring_start(self, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
         return await self._send(

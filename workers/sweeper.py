@@ -27,8 +27,14 @@ class _SilentJob(NamedTuple):
 
 
 async def sweep(context: WorkerContext) -> None:
-    """Ring for every job that has work and shows no sign of progress."""
+    """Ring for every job that has work and shows no sign of progress.
+
+    Not while Redis is away: what counts as rung then would wait for longer once it is back. The
+    consumers, which try again every second, notice that it is.
+    """
     settings = context.settings
+    if context.doorbell.is_silent:
+        return
     async with context.pool.acquire() as connection:
         plans: list[tuple[int, str]] = []
         lanes: list[_SilentJob] = []
