@@ -80,6 +80,8 @@ class ServerProcess:
 
         Raises ServerStartFailed with the end of its log when it does not, and leaves none behind.
         """
+        # What has ended is to be gone, and not to look as if somebody else had its process id.
+        _STARTED[:] = [process for process in _STARTED if process.poll() is None]
         if self._pid_is_anothers():
             self.pid_file.unlink(missing_ok=True)
         with self.log.open("wb" if self._log_is_long() else "ab") as log:
