@@ -359,8 +359,12 @@ async def postpone(
     )
 
 
-async def split(connection: asyncpg.Connection, job_id: int, chunk_no: int, error: str) -> None:
+async def split(
+    connection: asyncpg.Connection, *, job_id: int, chunk_no: int, attempts: int, error: str
+) -> None:
     """Replace the chunk by its two halves, each with no attempt made yet."""
     # Halves are numbered after the last chunk; two splits at once must not draw one number.
     await _sql.lock_numbering(connection, job_id=job_id)
-    await _sql.split_chunk(connection, job_id=job_id, chunk_no=chunk_no, error=error)
+    await _sql.split_chunk(
+        connection, job_id=job_id, chunk_no=chunk_no, attempts=attempts, error=error
+    )

@@ -111,9 +111,12 @@ async def make_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) ->
     await _sql.make_lanes(connection, job_id=job_id, lanes=lanes)
 
 
-async def wake_lanes(connection: asyncpg.Connection, job_id: int) -> list[RungLane]:
-    """The lanes that rested, to be rung now."""
-    return [RungLane(*row) async for row in _sql.wake_lanes(connection, job_id=job_id)]
+async def wake_lane(connection: asyncpg.Connection, job_id: int, *, chunks: int) -> RungLane | None:
+    """A lane that rested, to be rung now; None where there is none, or fewer chunks than `chunks`
+    are pending.
+    """
+    row = await _sql.wake_lane(connection, job_id=job_id, chunks=chunks)
+    return RungLane(*row) if row else None
 
 
 async def take_lane(

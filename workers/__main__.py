@@ -74,6 +74,7 @@ async def _check(settings: Settings) -> None:
     ends = time.monotonic() + settings.patience_seconds
     for check, outage in ((_check_database, outages.database), (_check_queue, outages.queue)):
         while True:
+            asked_at = time.monotonic()
             try:
                 await check(settings)
                 break
@@ -83,7 +84,7 @@ async def _check(settings: Settings) -> None:
                     raise
                 outage.fails(cause)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
-        outage.answers()
+        outage.answers(asked_at)
 
 
 _WRONG = (

@@ -1,5 +1,6 @@
 """The actors: thin, each a message's way to the coroutine that does the work."""
 
+import time
 from collections.abc import Awaitable, Callable
 
 import dramatiq
@@ -51,9 +52,10 @@ async def _guarded(
     outages: Outages, context: WorkerContext, work: Callable[[], Awaitable[None]]
 ) -> None:
     """A message is never tried again by the queue: the sweeper rings when something is left."""
+    asked_at = time.monotonic()
     try:
         await work()
-        outages.database.answers()
+        outages.database.answers(asked_at)
     except NOT_THE_WORKS_FAULT:
         await outages.connection_fails(context.pool)
     except Exception as error:

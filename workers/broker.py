@@ -1,5 +1,6 @@
 """The Redis broker, for workers and for those who only ring."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -63,12 +64,13 @@ class _WorkersBroker(RedisBroker):
         send = super()._dispatch(command)  # type: ignore[no-untyped-call]
 
         def ask(*arguments: Any) -> Any:
+            asked_at = time.monotonic()
             try:
                 answer = send(*arguments)
             except (redis.RedisError, OSError) as error:
                 self.outage.fails(error)
                 raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-            self.outage.answers()
+            self.outage.answers(asked_at)
             return answer
 
         return ask

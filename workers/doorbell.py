@@ -80,7 +80,8 @@ class Doorbell:
         return await loop.run_in_executor(self._ringers, self._ring, message)
 
     def _ring(self, message: Message[Any]) -> bool:
-        if time.monotonic() < self._quiet_until:
+        asked_at = time.monotonic()
+        if asked_at < self._quiet_until:
             return False
         try:
             self._broker.enqueue(message)
@@ -88,7 +89,7 @@ class Doorbell:
             self._outage.fails(error)
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False
-        self._outage.answers()
+        self._outage.answers(asked_at)
         return True
 
 

@@ -5,6 +5,7 @@ not one per attempt, of which an outage of a minute has thousands.
 import asyncio
 import logging
 import threading
+import time
 
 import asyncpg
 from dramatiq.errors import BrokerConnectionError
@@ -26,6 +27,7 @@ class Outage:
         self._away, self._back, self._keys = away, back, keys
         self._lock = threading.Lock()
         self._down = False
+        self._failed_at = 0.0
 
     @property
     def lasts(self) -> bool:
@@ -34,18 +36,24 @@ class Outage:
 
     def fails(self, error: BaseException) -> None:
         """The server did not answer."""
-        if self._becomes(down=True):
+        with self._lock:
+            begins, self._down = not self._down, True
+            self._failed_at = time.monotonic()
+        if begins:
             log.warning(self._away, error=type(error).__name__, **self._keys)
 
-    def answers(self) -> None:
-        """The server answers."""
-        if self._down and self._becomes(down=False):
-            log.info(self._back, **self._keys)
+    def answers(self, asked_at: float) -> None:
+        """The server answers what it was asked at that time, by the monotonic clock.
 
-    def _becomes(self, *, down: bool) -> bool:
+        What it was asked before it failed somebody else says nothing: such answers come in late.
+        """
+        if not self._down:
+            return
         with self._lock:
-            changed, self._down = self._down is not down, down
-        return changed
+            if not self._down or asked_at <= self._failed_at:
+                return
+            self._down = False
+        log.info(self._back, **self._keys)
 
 
 def queue_outage(**keys: str) -> Outage:
@@ -69,13 +77,14 @@ class Outages:
         Whether Postgres itself is away shows a connection that is tried now: one that was ended is
         no outage, and several that end one after the other are not several.
         """
+        asked_at = time.monotonic()
         try:
             async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
                 await progress.require_answer(connection)
         except NOT_THE_WORKS_FAULT as error:
             self.database.fails(error)
         else:
-            self.database.answers()
+            self.database.answers(asked_at)
 
     def task_fails(self, task: str, error: BaseException) -> None:
         """A periodic task raised what it never should."""

@@ -73,7 +73,13 @@ class Setbacks(NamedTuple):
                 )
                 return None
             if len(chunk.contact_ids) > 1:
-                await chunks.split(connection, self.job.id, chunk.chunk_no, text)
+                await chunks.split(
+                    connection,
+                    job_id=self.job.id,
+                    chunk_no=chunk.chunk_no,
+                    attempts=attempts,
+                    error=text,
+                )
                 log.warning(
                     events.CHUNK_SPLIT,
                     job=self.job.id,

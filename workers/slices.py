@@ -42,9 +42,8 @@ async def start(context: WorkerContext, job_id: int) -> None:
         job = await progress.job_to_work(connection, job_id)
         if job is None or not _understood(job) or not await _plan(context, connection, job):
             return
-        lanes = await progress.wake_lanes(connection, job_id)
-    await context.doorbell.ring_lanes(job_id, lanes[1:], urgent=is_urgent(job.action))
-    for lane in lanes[:1]:
+        lane = await progress.wake_lane(connection, job_id, chunks=0)
+    if lane is not None:
         await advance(context, job_id, lane.lane, lane.hop)
 
 
@@ -80,6 +79,7 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
             if taken is None:
                 return
             left = _Slice(context, connection, job, lane, taken.hop)
+            await _wake_another(context, connection, job)
             with logs.bound(correlation_id=job.correlation_id):
                 # Whoever had the lane before may have been killed by what it was working on.
                 more = await left.run(careful=taken.lost > 0)
@@ -93,6 +93,19 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
     if more and hop_after is not None:
         rung = [RungLane(lane, hop_after)]
         await context.doorbell.ring_lanes(job_id, rung, urgent=is_urgent(job.action))
+
+
+async def _wake_another(
+    context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
+) -> None:
+    """Ring one lane more for whoever is free, if there is a chunk for it besides the next one.
+
+    One at a time, and not all of a job's at once: so jobs that begin at the same time take turns
+    from the first round on, and a job that has the fleet for itself has all of it in a moment.
+    """
+    lane = await progress.wake_lane(connection, job.id, chunks=2)
+    if lane is not None:
+        await context.doorbell.ring_lanes(job.id, [lane], urgent=is_urgent(job.action))
 
 
 def _understood(job: JobToWork) -> bool:

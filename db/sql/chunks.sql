@@ -229,7 +229,7 @@ with numbered as (
     select coalesce(max(chunk_no), 0) as last from job_chunks where job_id = :job_id
 ), whole as (
     update job_chunks
-    set state = 'split', error = :error, finished_at = clock_timestamp()
+    set state = 'split', attempts = :attempts, error = :error, finished_at = clock_timestamp()
     where job_id = :job_id and chunk_no = :chunk_no
     returning contact_ids, pairs / cardinality(contact_ids) as fields
 )

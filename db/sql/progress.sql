@@ -70,11 +70,22 @@ select :job_id, generate_series(0, least(
 ) - 1), 'idle'
 on conflict (job_id, lane) do nothing;
 
--- name: wake_lanes
--- The lanes at rest, to be rung, with the hop that counts.
+-- name: wake_lane^
+-- One lane at rest, to be rung, with the hop that counts; none where it would find nothing to do: the
+-- job has fewer than :chunks pending chunks.
 update job_lanes
 set state = 'rung', touched_at = clock_timestamp(), silent_rings = 0, lost = 0
-where job_id = :job_id and state = 'idle'
+where job_id = :job_id and lane = (
+    select lane from job_lanes
+    where job_id = :job_id and state = 'idle'
+    order by lane
+    limit 1
+    for update skip locked
+) and (
+    select count(*) from (
+        select from job_chunks where job_id = :job_id and state = 'pending' limit :chunks
+    ) pending
+) >= :chunks::int
 returning lane, hop;
 
 -- name: take_lane^
@@ -153,7 +164,8 @@ end;
 -- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
 -- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
 -- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
--- While Postgres was away nobody could say anything: silence counts from its start on.
+-- While Postgres was away nobody could say anything: silence counts from its start on. Of those at
+-- rest one is rung: whoever takes it wakes the next.
 update job_lanes l
 set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
     silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
@@ -161,6 +173,8 @@ set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state 
 from (
     select lane, state from job_lanes
     where job_id = :job_id
+      and (state <> 'idle' or lane = (
+          select min(lane) from job_lanes where job_id = :job_id and state = 'idle'))
       and greatest(touched_at, pg_postmaster_start_time()) < clock_timestamp()
           - make_interval(secs => case
           when state = 'idle' then 0.5

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -48,9 +49,10 @@ class Housekeeping(Middleware):
         while True:
             # Not all processes at once.
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
+            asked_at = time.monotonic()
             try:
                 await task(self._context)
-                self._outages.database.answers()
+                self._outages.database.answers(asked_at)
             except NOT_THE_WORKS_FAULT:
                 await self._outages.connection_fails(self._context.pool)
             except Exception as error:  # noqa: BLE001 - the next round may go better

@@ -1,0 +1,56 @@
+"""Outages are told once, whatever many threads see of them at the same time."""
+
+import threading
+import time
+
+from structlog.testing import capture_logs
+
+from workers.outages import queue_outage
+
+
+def told(lines: list) -> list[str]:
+    return [line["event"] for line in lines]
+
+
+def test_an_outage_is_told_once_and_its_end_once():
+    """However often it was tried meanwhile."""
+    outage = queue_outage(worker="w")
+    with capture_logs() as lines:
+        for _ in range(50):
+            outage.fails(OSError())
+        assert outage.lasts
+        for _ in range(50):
+            outage.answers(time.monotonic())
+        assert not outage.lasts
+    assert told(lines) == ["queue.unreachable", "queue.recovered"]
+
+
+def test_a_late_answer_ends_no_outage():
+    """What was asked before the server failed is answered by the server as it was."""
+    outage = queue_outage(worker="w")
+    asked_before = time.monotonic()
+    with capture_logs() as lines:
+        outage.fails(OSError())
+        outage.answers(asked_before)
+        outage.fails(OSError())
+    assert outage.lasts
+    assert told(lines) == ["queue.unreachable"]
+
+
+def test_threads_that_fail_together_tell_of_one_outage():
+    """The first one tells, whichever that is."""
+    outage = queue_outage(worker="w")
+    together = threading.Barrier(8)
+
+    def fail() -> None:
+        together.wait()
+        for _ in range(100):
+            outage.fails(OSError())
+
+    threads = [threading.Thread(target=fail) for _ in range(8)]
+    with capture_logs() as lines:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert told(lines) == ["queue.unreachable"]
