@@ -11,6 +11,8 @@ from producers.wrong_input import parse_request
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
 from tests.conditions import wait_until_async
+from tests.worlds import fill_many, make_account
+from workers.planner import plan
 
 COMMANDS = {
     control.pause: JobState.PAUSED,
@@ -139,3 +141,38 @@ async def test_a_job_of_another_account_is_not_there(pool, settings, job_id):
     with pytest.raises(NotFound):
         await control.pause(pool, settings, None, 2**70)
     assert await control.pause(pool, settings, account_id, job_id) is JobState.PAUSED
+
+
+@pytest.mark.parametrize("command", [control.pause, control.cancel])
+async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, command):
+    """Pause and cancel do not wait for the planner, and what it then commits is a plan that rests,
+    or nothing.
+    """
+    await fill_many(pool, await make_account(pool, "large"), 50)
+    request = parse_request(
+        {"action": "opt_out", "selection": {"all": True}, "account": "large", "requested_by": "t"}
+    )
+    job_id = (await submit(pool, settings, request)).job_id
+    async with pool.acquire() as blocking, pool.acquire() as planning:
+        async with blocking.transaction():
+            await blocking.execute("lock table contacts in access exclusive mode")
+            planner = asyncio.create_task(plan(planning, job_id, chunk_size=10, lanes=2))
+            await wait_until_async(
+                lambda: pool.fetchval(
+                    "select exists (select from pg_locks where not granted"
+                    " and database = (select oid from pg_database"
+                    "                 where datname = current_database()))"
+                ),
+                deadline_seconds=30,
+                what="the planner is at work",
+            )
+            answered = await asyncio.wait_for(command(pool, settings, None, job_id), 10)
+            assert not planner.done()
+        await planner
+    assert await state_of(pool, job_id) == answered == COMMANDS[command]
+    chunks = await pool.fetchval("select count(*) from job_chunks where job_id = $1", job_id)
+    if command is control.cancel:
+        assert chunks == 0
+    else:
+        assert chunks == 5
+        assert await control.resume(pool, settings, None, job_id) is JobState.RUNNING

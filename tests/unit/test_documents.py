@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from actions.registry import all_actions
+from chaos.schedule import Kind
 from db.invariants import INVARIANTS
 from runtime.events import EVENTS
 from runtime.settings import Settings
@@ -51,6 +52,16 @@ def test_every_state_is_explained(state: str) -> None:
     assert re.search(
         rf"^(- |\| )(`\w+`(, | and ))*`{state}`", TRANSITIONS.read_text(), re.MULTILINE
     )
+
+
+def test_the_runbook_says_what_each_fault_looks_like() -> None:
+    """Each fault of the storm stands in its table, with what the logs show; each event is real."""
+    runbook = (DOCS / "runbook.md").read_text()
+    table = runbook.partition("At a glance")[2].partition("### ")[0]
+    assert [kind for kind in Kind if f"`{kind}`" not in table] == []
+    shown = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table))
+    assert shown <= set(EVENTS)
+    assert len(shown) > 5
 
 
 def test_the_runbook_knows_every_event() -> None:
