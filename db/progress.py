@@ -111,12 +111,14 @@ async def make_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) ->
     await _sql.make_lanes(connection, job_id=job_id, lanes=lanes)
 
 
-async def wake_lane(connection: asyncpg.Connection, job_id: int, *, chunks: int) -> RungLane | None:
-    """A lane that rested, to be rung now; None where there is none, or fewer chunks than `chunks`
-    are pending.
+async def wake_lanes(
+    connection: asyncpg.Connection, job_id: int, *, fewest: int, most: int
+) -> list[RungLane]:
+    """Lanes that rested, to be rung now: at most `most`, and beyond `fewest` only as many as would
+    find a chunk besides the one for who asks.
     """
-    row = await _sql.wake_lane(connection, job_id=job_id, chunks=chunks)
-    return RungLane(*row) if row else None
+    rows = _sql.wake_lanes(connection, job_id=job_id, fewest=fewest, most=most)
+    return [RungLane(*row) async for row in rows]
 
 
 async def take_lane(

@@ -18,6 +18,7 @@ from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
 from workers.context import process_name
 from workers.outages import Outages
+from workers.queues import SPARE_MESSAGES
 
 IDLE_POLL_MS = 50
 """How long an idle consumer may wait between two looks at Redis; dramatiq's 1,000 made half of
@@ -40,9 +41,8 @@ def main() -> int:
     except SluiceError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever starts it
         return error.exit_code
-    # dramatiq reads these when it is imported. A few messages more than threads, or one process
-    # hoards what others could do.
-    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + 2)  # noqa: SIM112
+    # dramatiq reads these when it is imported.
+    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + SPARE_MESSAGES)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_POLL_MS)  # noqa: SIM112
     os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
     from dramatiq import cli  # noqa: PLC0415 - only after the above
@@ -82,7 +82,7 @@ async def _check(settings: Settings) -> None:
                 cause = error.__cause__ or error
                 if isinstance(cause, _WRONG) or time.monotonic() > ends:
                     raise
-                outage.fails(cause)
+                outage.fails(cause, asked_at)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
         outage.answers(asked_at)
 

@@ -30,12 +30,20 @@ def make_broker(
     options = _options(settings.redis_url, settings.queue_namespace)
     broker = _WorkersBroker(middleware=middleware, **options)  # type: ignore[no-untyped-call]
     broker.outage = outage
+    outage.when_back(lambda: forget_idle_connections(broker))
     return broker
 
 
 def make_client_broker(redis_url: str, namespace: str) -> RedisBroker:
     """A broker that sends and never receives."""
     return RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
+
+
+def forget_idle_connections(broker: RedisBroker) -> None:
+    """Make new connections to a Redis that was away: one that is left over from before may be dead
+    without knowing it, and would fail whoever uses it next.
+    """
+    broker.client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _options(redis_url: str, namespace: str) -> dict[str, Any]:
@@ -68,7 +76,7 @@ class _WorkersBroker(RedisBroker):
             try:
                 answer = send(*arguments)
             except (redis.RedisError, OSError) as error:
-                self.outage.fails(error)
+                self.outage.fails(error, asked_at)
                 raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
             self.outage.answers(asked_at)
             return answer

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import redis
-from dramatiq import Broker, Message
+from dramatiq import Message
+from dramatiq.brokers.redis import RedisBroker
 
 from db.progress import RungLane
 from runtime.settings import Settings
-from workers.broker import make_client_broker
+from workers.broker import forget_idle_connections, make_client_broker
 from workers.outages import Outage, queue_outage
 from workers.queues import (
     ADVANCE,
@@ -39,11 +40,12 @@ class Doorbell:
     It has threads of its own, so that Redis, when it says nothing, blocks nobody else's.
     """
 
-    def __init__(self, broker: Broker, outage: Outage) -> None:
+    def __init__(self, broker: RedisBroker, outage: Outage) -> None:
         self._broker = broker
         self._outage = outage
         self._ringers = ThreadPoolExecutor(RINGERS, thread_name_prefix="doorbell")
         self._quiet_until = 0.0
+        outage.when_back(lambda: forget_idle_connections(broker))
 
     @property
     def is_silent(self) -> bool:
@@ -86,7 +88,7 @@ class Doorbell:
         try:
             self._broker.enqueue(message)
         except (redis.RedisError, OSError) as error:
-            self._outage.fails(error)
+            self._outage.fails(error, asked_at)
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             return False
         self._outage.answers(asked_at)

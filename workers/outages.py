@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import asyncpg
 from dramatiq.errors import BrokerConnectionError
@@ -27,23 +28,33 @@ class Outage:
         self._away, self._back, self._keys = away, back, keys
         self._lock = threading.Lock()
         self._down = False
-        self._failed_at = 0.0
+        self._failed_at = self._back_at = 0.0
+        self._when_back: list[Callable[[], None]] = []
+
+    def when_back(self, act: Callable[[], None]) -> None:
+        """Have this done each time the server is back, before anybody is told."""
+        self._when_back.append(act)
 
     @property
     def lasts(self) -> bool:
         """Whether the server was away when it was last tried."""
         return self._down
 
-    def fails(self, error: BaseException) -> None:
-        """The server did not answer."""
+    def fails(self, error: BaseException, asked_at: float) -> None:
+        """The server did not answer what it was asked at that time, by the monotonic clock.
+
+        What it was asked before it was back says nothing of how it is now: time-outs come in late.
+        """
         with self._lock:
+            if asked_at <= self._back_at:
+                return
             begins, self._down = not self._down, True
             self._failed_at = time.monotonic()
         if begins:
             log.warning(self._away, error=type(error).__name__, **self._keys)
 
     def answers(self, asked_at: float) -> None:
-        """The server answers what it was asked at that time, by the monotonic clock.
+        """The server answers what it was asked at that time.
 
         What it was asked before it failed somebody else says nothing: such answers come in late.
         """
@@ -53,6 +64,9 @@ class Outage:
             if not self._down or asked_at <= self._failed_at:
                 return
             self._down = False
+            self._back_at = time.monotonic()
+        for act in self._when_back:
+            act()
         log.info(self._back, **self._keys)
 
 
@@ -82,7 +96,7 @@ class Outages:
             async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
                 await progress.require_answer(connection)
         except NOT_THE_WORKS_FAULT as error:
-            self.database.fails(error)
+            self.database.fails(error, asked_at)
         else:
             self.database.answers(asked_at)
 

@@ -8,6 +8,10 @@ OPT_OUTS = "opt_outs"
 STARTS = "starts"
 BULK = "bulk"
 
+SPARE_MESSAGES = 2
+"""So many messages more than it has threads a process fetches from a queue. With many it would
+hoard what others could do, with none it would wait for Redis after each."""
+
 START = "start"
 START_URGENT = "start_urgent"
 ADVANCE = "advance"

@@ -1,6 +1,7 @@
 """A time slice of work on one lane of a job: chunk after chunk for about a second."""
 
 import asyncio
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.giving_back import LeftLane, give_back
 from workers.planner import plan
-from workers.queues import is_urgent
+from workers.queues import SPARE_MESSAGES, is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
 from workers.settling import settle_and_complete, settle_and_fail
 
@@ -42,8 +43,8 @@ async def start(context: WorkerContext, job_id: int) -> None:
         job = await progress.job_to_work(connection, job_id)
         if job is None or not _understood(job) or not await _plan(context, connection, job):
             return
-        lane = await progress.wake_lane(connection, job_id, chunks=0)
-    if lane is not None:
+        lanes = await progress.wake_lanes(connection, job_id, fewest=1, most=1)
+    for lane in lanes:
         await advance(context, job_id, lane.lane, lane.hop)
 
 
@@ -79,7 +80,7 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
             if taken is None:
                 return
             left = _Slice(context, connection, job, lane, taken.hop)
-            await _wake_another(context, connection, job)
+            await _wake_others(context, connection, job)
             with logs.bound(correlation_id=job.correlation_id):
                 # Whoever had the lane before may have been killed by what it was working on.
                 more = await left.run(careful=taken.lost > 0)
@@ -95,17 +96,18 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
         await context.doorbell.ring_lanes(job_id, rung, urgent=is_urgent(job.action))
 
 
-async def _wake_another(
+async def _wake_others(
     context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
 ) -> None:
-    """Ring one lane more for whoever is free, if there is a chunk for it besides the next one.
+    """Ring some lanes more for whoever is free, if there are chunks for them besides the next one.
 
-    One at a time, and not all of a job's at once: so jobs that begin at the same time take turns
-    from the first round on, and a job that has the fleet for itself has all of it in a moment.
+    Not all of a job's at once: so jobs that begin at the same time take turns from the first round
+    on, and a job that has the fleet for itself has all of it in a moment. As many as a process that
+    fetches all it may, and works what it can, cannot keep from the others.
     """
-    lane = await progress.wake_lane(connection, job.id, chunks=2)
-    if lane is not None:
-        await context.doorbell.ring_lanes(job.id, [lane], urgent=is_urgent(job.action))
+    most = 1 + math.ceil(SPARE_MESSAGES / context.settings.worker_threads)
+    lanes = await progress.wake_lanes(connection, job.id, fewest=0, most=most)
+    await context.doorbell.ring_lanes(job.id, lanes, urgent=is_urgent(job.action))
 
 
 def _understood(job: JobToWork) -> bool:

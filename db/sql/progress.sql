@@ -70,22 +70,22 @@ select :job_id, generate_series(0, least(
 ) - 1), 'idle'
 on conflict (job_id, lane) do nothing;
 
--- name: wake_lane^
--- One lane at rest, to be rung, with the hop that counts; none where it would find nothing to do: the
--- job has fewer than :chunks pending chunks.
+-- name: wake_lanes
+-- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than would find a chunk
+-- besides the one for who asks, and :fewest in any case.
 update job_lanes
 set state = 'rung', touched_at = clock_timestamp(), silent_rings = 0, lost = 0
-where job_id = :job_id and lane = (
+where job_id = :job_id and lane in (
     select lane from job_lanes
     where job_id = :job_id and state = 'idle'
     order by lane
-    limit 1
+    limit greatest(:fewest::int, least(:most::int, (
+        select count(*) from (
+            select from job_chunks where job_id = :job_id and state = 'pending' limit :most + 1
+        ) pending
+    ) - 1))
     for update skip locked
-) and (
-    select count(*) from (
-        select from job_chunks where job_id = :job_id and state = 'pending' limit :chunks
-    ) pending
-) >= :chunks::int
+)
 returning lane, hop;
 
 -- name: take_lane^

@@ -17,7 +17,7 @@ def test_an_outage_is_told_once_and_its_end_once():
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
         for _ in range(50):
-            outage.fails(OSError())
+            outage.fails(OSError(), time.monotonic())
         assert outage.lasts
         for _ in range(50):
             outage.answers(time.monotonic())
@@ -30,11 +30,23 @@ def test_a_late_answer_ends_no_outage():
     outage = queue_outage(worker="w")
     asked_before = time.monotonic()
     with capture_logs() as lines:
-        outage.fails(OSError())
+        outage.fails(OSError(), time.monotonic())
         outage.answers(asked_before)
-        outage.fails(OSError())
+        outage.fails(OSError(), time.monotonic())
     assert outage.lasts
     assert told(lines) == ["queue.unreachable"]
+
+
+def test_a_late_failure_begins_no_outage():
+    """What timed out because it was asked while the server was away tells of that outage only."""
+    outage = queue_outage(worker="w")
+    with capture_logs() as lines:
+        outage.fails(OSError(), time.monotonic())
+        asked_meanwhile = time.monotonic()
+        outage.answers(time.monotonic())
+        outage.fails(TimeoutError(), asked_meanwhile)
+    assert not outage.lasts
+    assert told(lines) == ["queue.unreachable", "queue.recovered"]
 
 
 def test_threads_that_fail_together_tell_of_one_outage():
@@ -45,7 +57,7 @@ def test_threads_that_fail_together_tell_of_one_outage():
     def fail() -> None:
         together.wait()
         for _ in range(100):
-            outage.fails(OSError())
+            outage.fails(OSError(), time.monotonic())
 
     threads = [threading.Thread(target=fail) for _ in range(8)]
     with capture_logs() as lines:
