@@ -141,6 +141,14 @@ async def works_again(pool: asyncpg.Pool, settings: Settings, staff: OnHost) -> 
     await wait_until_async(has_a_part, deadline_seconds=60, what=f"{staff.dyno} works again")
 
 
+def said_once(staff: OnHost, server: str) -> None:
+    """Wait until the host has said that the server is back; that, and that it was away, once."""
+    wait_until(
+        lambda: staff.said(f"{server}.recovered"), deadline_seconds=30, what=f"{server} is back"
+    )
+    assert staff.said(f"{server}.unreachable") == staff.said(f"{server}.recovered") == 1
+
+
 def no_connection_is_left(cable: Cable) -> None:
     """Wait until the host has given up each connection that it had over the cable."""
     wait_until(
@@ -200,8 +208,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     await fill_many(pool, await make_account(pool, "again"), 2_000)
     calm = await undisturbed(pool, settings)
 
-    job_id = await submit_over_all(pool, settings, "disturbed", "opt_out", "email1")
-    held = await lose_postgres_in_mid_chunk(pool, job_id, cut_off)
+    job_id, held = await lose_postgres_in_mid_chunk(pool, settings, cut_off)
 
     async def done_by_the_other() -> bool:
         return held <= await chunks_done_by(pool, job_id, other.dyno)
@@ -211,7 +218,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     no_connection_is_left(cut_off.host.to_postgres)
     cut_off.host.to_postgres.plug()
     await works_again(pool, settings, cut_off)
-    assert cut_off.said("database.unreachable") == cut_off.said("database.recovered") == 1
+    said_once(cut_off, "database")
 
     job_id = await submit_over_all(pool, settings, "disturbed", "opt_out", "email2")
     await under_way(pool, job_id)
@@ -220,7 +227,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     no_connection_is_left(cut_off.host.to_redis)
     cut_off.host.to_redis.plug()
     await works_again(pool, settings, cut_off)
-    assert cut_off.said("queue.unreachable") == cut_off.said("queue.recovered") == 1
+    said_once(cut_off, "queue")
 
     third = await run(pool, settings, "disturbed", "opt_in", "email1", "email2")
     assert [end[:3] for end in (first, second, third)] == [end[:3] for end in calm]
@@ -255,32 +262,36 @@ async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
     await wait_until_async(some_chunks, deadline_seconds=30, what="the job is under way")
 
 
-async def lose_postgres_in_mid_chunk(pool: asyncpg.Pool, job_id: int, staff: OnHost) -> set[int]:
-    """Pull the host's cable while transactions of its own hold chunks; gives which.
+async def lose_postgres_in_mid_chunk(
+    pool: asyncpg.Pool, settings: Settings, staff: OnHost
+) -> tuple[int, set[int]]:
+    """Submit a job, and pull the host's cable while transactions of its own hold chunks; gives the
+    job, and which chunks.
 
-    Its chunks are held up at their last statement until the cable is pulled. Then Postgres answers,
-    into the void.
+    All chunks are held up at their last statement until the cable is pulled, those of the other
+    host too, which would otherwise have done the job before. Then Postgres answers, to the one
+    that was cut off into the void.
     """
     async with pool.acquire() as gate:
-        # Of a job that is planned, and not yet at its end.
-        await under_way(pool, job_id)
         await gate.execute(f"select pg_advisory_lock({GATE}, n) from generate_series(1, 200) n")
         await gate.execute(
             "create function wait_at_gate() returns trigger language plpgsql as $$ begin"
             f" perform pg_advisory_xact_lock_shared({GATE}, new.chunk_no); return new; end $$"
         )
         await gate.execute(
-            "create trigger gate before update of state on job_chunks for each row when"
-            f" (starts_with(current_setting('application_name'), '{staff.dyno}.'))"
+            "create trigger gate before update of state on job_chunks for each row"
             " execute function wait_at_gate()"
         )
+        job_id = await submit_over_all(pool, settings, "disturbed", "opt_out", "email1")
 
         async def held_up() -> set[int]:
             rows = await gate.fetch(
                 "select l.objid::int as chunk_no from pg_locks l"
                 " join pg_stat_activity a using (pid)"
-                " where l.classid = $1 and not l.granted and a.xact_start is not null",
+                " where l.classid = $1 and not l.granted and a.xact_start is not null"
+                " and starts_with(a.application_name, $2 || '.')",
                 GATE,
+                staff.dyno,
             )
             return {row["chunk_no"] for row in rows}
 
@@ -288,4 +299,4 @@ async def lose_postgres_in_mid_chunk(pool: asyncpg.Pool, job_id: int, staff: OnH
         staff.host.to_postgres.pull()
         await gate.execute("select pg_advisory_unlock_all()")
     assert not held & await chunks_done_by(pool, job_id, staff.dyno)
-    return held
+    return job_id, held
