@@ -141,6 +141,13 @@ async def works_again(pool: asyncpg.Pool, settings: Settings, staff: OnHost) -> 
     await wait_until_async(has_a_part, deadline_seconds=60, what=f"{staff.dyno} works again")
 
 
+def has_noticed(staff: OnHost, server: str) -> None:
+    """Wait until the host has said that the server is away, by a new connection that failed."""
+    wait_until(
+        lambda: staff.said(f"{server}.unreachable"), deadline_seconds=45, what=f"{server} is away"
+    )
+
+
 def said_once(staff: OnHost, server: str) -> None:
     """Wait until the host has said that the server is back; that, and that it was away, once."""
     wait_until(
@@ -216,6 +223,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     await wait_until_async(done_by_the_other, deadline_seconds=20, what="the other has done it")
     first = await ended(pool, "disturbed", job_id, deadline=30)
     no_connection_is_left(cut_off.host.to_postgres)
+    has_noticed(cut_off, "database")
     cut_off.host.to_postgres.plug()
     await works_again(pool, settings, cut_off)
     said_once(cut_off, "database")
@@ -225,6 +233,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     cut_off.host.to_redis.pull()
     second = await ended(pool, "disturbed", job_id, deadline=60)
     no_connection_is_left(cut_off.host.to_redis)
+    has_noticed(cut_off, "queue")
     cut_off.host.to_redis.plug()
     await works_again(pool, settings, cut_off)
     said_once(cut_off, "queue")
