@@ -15,9 +15,8 @@ import pytest
 from chaos.servers import StormServers, storm_servers
 from db.migrate import migrate
 from db.pool import open_pool
-from producers.submit import submit
 from runtime.settings import Settings
-from schemas.requests import JobRequest, Selection
+from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import WorkerGroup
 from tests.conditions import wait_until, wait_until_async
@@ -57,24 +56,6 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
-async def job_over_all(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
-    request = JobRequest(
-        account=account,
-        action="opt_out",
-        selection=Selection(all=True),
-        fields=("email1",),
-        requested_by="test",
-    )
-    return (await submit(pool, settings, request)).job_id
-
-
-async def wait_for_end(pool: asyncpg.Pool, job_id: int) -> None:
-    async def completed() -> bool:
-        return await pool.fetchval("select state = 'completed' from jobs where id = $1", job_id)
-
-    await wait_until_async(completed, deadline_seconds=60, what=f"job {job_id} is completed")
-
-
 def told(group: WorkerGroup, *, of: str | None = None) -> Counter:
     """How often each worker process told of an outage, or of its end."""
     lines = [json.loads(line) for line in group.lines() if line.startswith("{")]
@@ -110,10 +91,10 @@ async def test_redis_may_go_away_and_come_back(
     group = start_group(processes=2)
     own_servers.kill_redis()
     await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
-    job_id = await job_over_all(pool, settings, "redis")
+    job_id = await submit_all(pool, settings, "redis", "opt_out", "email1")
     await pass_time(AWAY_SECONDS)
     own_servers.start_redis()
-    await wait_for_end(pool, job_id)
+    await wait_for(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_tell, group, "queue.recovered", processes=2)
     assert set(told(group).values()) == {1}
     assert len(told(group, of="queue")) == 4
@@ -129,7 +110,7 @@ async def test_postgres_may_go_away_and_come_back(
     """
     await fill_many(pool, await make_account(pool, "postgres"), 30_000)
     group = start_group(processes=2, CHUNK_SIZE="100")
-    job_id = await job_over_all(pool, settings, "postgres")
+    job_id = await submit_all(pool, settings, "postgres", "opt_out", "email1")
 
     async def under_way() -> bool:
         return await pool.fetchval("select exists (select from results where job_id = $1)", job_id)
@@ -139,7 +120,7 @@ async def test_postgres_may_go_away_and_come_back(
     await asyncio.to_thread(wait_until_all_tell, group, "database.unreachable", processes=2)
     await pass_time(AWAY_SECONDS)
     own_servers.start_postgres()
-    await wait_for_end(pool, job_id)
+    await wait_for(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_tell, group, "database.recovered", processes=2)
     assert set(told(group).values()) == {1}
     assert len(told(group, of="database")) == 4

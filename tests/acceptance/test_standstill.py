@@ -11,10 +11,9 @@ import psutil
 import pytest
 
 from producers.control import cancel, pause, resume
-from producers.submit import submit
 from runtime.settings import Settings
 from schemas.errors import StateConflict
-from schemas.requests import JobRequest, Selection
+from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import WorkerGroup, code_with
 from tests.conditions import wait_until, wait_until_async
@@ -42,17 +41,6 @@ class StandStill(BulkAction):
 '''
 
 
-async def submit_all(pool: asyncpg.Pool, settings: Settings, account: str, action: str) -> int:
-    request = JobRequest(
-        account=account,
-        action=action,
-        selection=Selection(all=True),
-        fields=("email1",),
-        requested_by="test",
-    )
-    return (await submit(pool, settings, request)).job_id
-
-
 async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
     account_id = await make_account(pool, account)
     addresses = [f"a{n}@example.com" for n in range(contacts)]
@@ -63,13 +51,6 @@ async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
         dict.fromkeys(addresses, ("non_marketable", False)),
     )
     return account_id
-
-
-async def wait_for_state(pool: asyncpg.Pool, job_id: int, state: str) -> None:
-    async def there() -> bool:
-        return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
-
-    await wait_until_async(there, deadline_seconds=60, what=f"job {job_id} is {state}")
 
 
 @asynccontextmanager
@@ -119,7 +100,7 @@ async def test_a_stopped_worker_keeps_nobody_waiting(
     account_id = await make_contacts(pool, "stopped", 20)
     group = start_group()
     async with an_address_locked(pool, account_id):
-        job_id = await submit_all(pool, settings, "stopped", "opt_out")
+        job_id = await submit_all(pool, settings, "stopped", "opt_out", "email1")
         await wait_until_async(
             lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
         )
@@ -137,7 +118,7 @@ async def test_a_stopped_worker_keeps_nobody_waiting(
     assert await pool.fetchval("select count(*) from results") == 0
     if command is pause:
         await resume(pool, settings, None, job_id)
-        await wait_for_state(pool, job_id, "completed")
+        await wait_for(pool, job_id, "completed")
         assert await pool.fetchval("select count(*) from results") == 20
     else:
         with pytest.raises(StateConflict):
@@ -155,15 +136,17 @@ async def test_what_a_stopped_worker_has_locked_is_free_again_before_it_goes_on(
     account_id = await make_contacts(pool, "stopped", 20)
     group = start_group()
     async with an_address_locked(pool, account_id):
-        job_id = await submit_all(pool, settings, "stopped", "opt_out")
+        job_id = await submit_all(pool, settings, "stopped", "opt_out", "email1")
         await wait_until_async(
             lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
         )
         signal_workers(group, signal.SIGSTOP)
     start_group()
-    await wait_for_state(pool, job_id, "completed")
+    await wait_for(pool, job_id, "completed")
     signal_workers(group, signal.SIGCONT)
-    await wait_for_state(pool, await submit_all(pool, settings, "stopped", "opt_out"), "completed")
+    await wait_for(
+        pool, await submit_all(pool, settings, "stopped", "opt_out", "email1"), "completed"
+    )
     assert await pool.fetchval("select count(*) from results where outcome = 'applied'") == 20
 
 
@@ -176,7 +159,7 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
     account_id = await make_contacts(pool, "broken", 1)
     group = start_group()
     async with an_address_locked(pool, account_id):
-        job_id = await submit_all(pool, settings, "broken", "opt_out")
+        job_id = await submit_all(pool, settings, "broken", "opt_out", "email1")
         for _ in range(6):
             (waiting,) = await wait_until_async(
                 lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
@@ -188,7 +171,7 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
                 what="it was ended",
             )
         lost = await pool.fetchval("select max(lost) from job_lanes where job_id = $1", job_id)
-    await wait_for_state(pool, job_id, "completed")
+    await wait_for(pool, job_id, "completed")
     assert lost == 0
     assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
     assert await statuses_of(pool, account_id) == {"a0@example.com": ("admin", False)}
@@ -214,7 +197,7 @@ async def test_a_full_disk_wears_no_chunk_down(
         " execute function no_room()"
     )
     group = start_group()
-    job_id = await submit_all(pool, settings, "full", "opt_out")
+    job_id = await submit_all(pool, settings, "full", "opt_out", "email1")
 
     def interrupted() -> int:
         return sum('"chunk.interrupted"' in line for line in group.lines())
@@ -226,7 +209,7 @@ async def test_a_full_disk_wears_no_chunk_down(
         lambda: rung_again() and interrupted() > 3, deadline_seconds=60, what="it was tried again"
     )
     await pool.execute("drop trigger full_disk on results")
-    await wait_for_state(pool, job_id, "completed")
+    await wait_for(pool, job_id, "completed")
     assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
     assert set((await statuses_of(pool, account_id)).values()) == {("admin", False)}
 
@@ -268,7 +251,7 @@ async def test_a_blocked_event_loop_ends_its_process_and_says_where(
     flag.unlink()
     await asyncio.to_thread(start_group, code=code_that_stands_still)
     job_id = await pool.fetchval("select max(id) from jobs")
-    await wait_for_state(pool, job_id, "completed")
+    await wait_for(pool, job_id, "completed")
     assert await pool.fetchval("select unchanged from jobs where id = $1", job_id) == 3
 
 
@@ -286,6 +269,8 @@ async def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(
         what="two seconds passed",
     )
     signal_workers(group, signal.SIGCONT)
-    await wait_for_state(pool, await submit_all(pool, settings, "frozen", "opt_out"), "completed")
+    await wait_for(
+        pool, await submit_all(pool, settings, "frozen", "opt_out", "email1"), "completed"
+    )
     assert not any('"worker.stuck"' in line for line in group.lines())
     assert group.process.poll() is None
