@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -39,8 +40,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
     options = parser.parse_args(arguments)
-    if options.seconds < _LEAST_SECONDS:
-        parser.error(f"--seconds has to be {_LEAST_SECONDS} or more")
+    if not _LEAST_SECONDS <= options.seconds < math.inf:
+        parser.error(f"--seconds has to be a number, {_LEAST_SECONDS} or more")
     if options.keep is not None and options.keep.exists():
         parser.error(f"--keep needs a folder that does not exist yet, and {options.keep} does")
     return options

@@ -8,7 +8,7 @@ import asyncpg
 
 from db.queries import load
 from db.result_rows import RESULT_COLUMNS, packed
-from db.time_limits import IDLE_MS, STATEMENT_MS
+from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS
 
 _sql = load("chunks")
 _results = load("results")
@@ -53,7 +53,11 @@ async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
     From then on the transaction has the time limits of `db.time_limits`.
     """
     await _sql.hold_job(
-        connection, job_id=job_id, idle_ms=str(IDLE_MS), statement_ms=str(STATEMENT_MS)
+        connection,
+        job_id=job_id,
+        idle_ms=str(IDLE_MS),
+        lock_ms=str(LOCK_MS),
+        statement_ms=str(STATEMENT_MS),
     )
 
 

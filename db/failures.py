@@ -18,6 +18,14 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
 )
 """What connecting to Postgres raises when it cannot be used."""
 
+IN_THE_WAY: tuple[type[BaseException], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DiskFullError,
+)
+"""Of those that are not the work's fault, those after which the connection is as good as before."""
+
 NOT_THE_WORKS_FAULT: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
@@ -30,10 +38,7 @@ NOT_THE_WORKS_FAULT: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DiskFullError,
+    *IN_THE_WAY,
 )
 """Failures that say nothing about the chunk: it is tried again without counting an attempt. A
 statement that takes too long or too much memory is not among them: a smaller chunk may do."""

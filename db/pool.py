@@ -72,26 +72,32 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
     who wait for one, so that under load some wait for many seconds and the others hardly at all.
     """
 
-    __slots__ = ("_turns",)
+    __slots__ = ("_lent", "_turns")
 
     def __init__(self, *arguments: Any, max_size: int, **options: Any) -> None:
         super().__init__(*arguments, max_size=max_size, **options)
         self._turns = asyncio.Semaphore(max_size)
+        self._lent: set[Any] = set()
 
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
         await self._turns.acquire()
         try:
-            return await super()._acquire(timeout)
+            connection = await super()._acquire(timeout)
         except BaseException:
             self._turns.release()
             raise
+        self._lent.add(connection)
+        return connection
 
     async def release(self, connection: Any, **options: Any) -> None:
-        """Give the connection back, and with it the turn."""
+        """Give the connection back, and with it the turn; a second time it changes nothing."""
+        lent = connection in self._lent
+        self._lent.discard(connection)
         try:
             await super().release(connection, **options)
         finally:
-            self._turns.release()
+            if lent:
+                self._turns.release()
 
 
 async def _leave_session(_connection: asyncpg.Connection) -> None:

@@ -9,6 +9,10 @@ IDLE_MS = 10_000
 off, and what it has locked is waited for by others. Between two statements of a chunk pass tens of
 milliseconds."""
 
+LOCK_MS = 20_000
+"""The longest wait of a chunk for a lock. Whoever holds it, an open console for instance, is not
+the chunk's fault: it is begun again, and no attempt is counted."""
+
 STATEMENT_MS = 30_000
 """The longest statement of a chunk; also ends a COPY whose client was stopped in the middle, which
 counts as no idle transaction. A chunk that needs more is tried again, and then in halves."""

@@ -50,8 +50,8 @@ class Acknowledged(NamedTuple):
     """The job that stands for the request.
 
     `created` is False when an earlier request with the same key made it. `applied` tells that the
-    job is completed, and committed; where it is False, workers will begin with it before all
-    other work.
+    job is completed, and committed (an id of no contact is rejected in its results); where it is
+    False, workers will begin with it before all other work.
     """
 
     job_id: int
@@ -120,6 +120,11 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
         raise WrongInput(
             "An opt-out that is applied at once names its contacts by their ids and by nothing"
             " else; nothing was stored. For any other selection submit a bulk job."
+        )
+    if not checked.contacts:
+        raise WrongInput(
+            "An opt-out that is applied at once names at least one contact; nothing was stored."
+            " Give the id of the contact who opted out."
         )
     if len(checked.contacts) > settings.chunk_size:
         raise WrongInput(

@@ -182,6 +182,13 @@ WORKER_FAILED = _event(
     **_ERROR,
     task="the periodic task that raised; absent for a message",
 )
+WORKER_INTERRUPTED = _event(
+    "worker.interrupted",
+    "Something besides a chunk, such as planning or the sweeper's round, was rolled back because of"
+    " a deadlock, a lock or a full disk; it is done again.",
+    **_WORKER,
+    **_ERROR,
+)
 WORKER_STUCK = _event(
     "worker.stuck",
     "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"

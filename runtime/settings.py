@@ -20,7 +20,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
     )
 
     database_url: str | None = None

@@ -56,8 +56,8 @@ async def _guarded(
     try:
         await work()
         outages.database.answers(asked_at)
-    except NOT_THE_WORKS_FAULT:
-        await outages.connection_fails(context.pool)
+    except NOT_THE_WORKS_FAULT as error:
+        await outages.work_fails(context.pool, error)
     except Exception as error:
         log.error(
             events.WORKER_FAILED, worker=context.name, error=type(error).__name__, exc_info=error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from runtime.settings import Settings
+from workers.chunk_door import ChunkDoor
 from workers.doorbell import Doorbell
 
 
@@ -24,6 +25,7 @@ class WorkerContext:
     doorbell: Doorbell
     name: str
     stopping: threading.Event = field(default_factory=threading.Event)
+    door: ChunkDoor = field(default_factory=ChunkDoor)
     _pool: asyncpg.Pool | None = None
 
     @property

@@ -12,7 +12,7 @@ import asyncpg
 from dramatiq.errors import BrokerConnectionError
 
 from db import progress
-from db.failures import NOT_THE_WORKS_FAULT
+from db.failures import IN_THE_WAY, NOT_THE_WORKS_FAULT
 from runtime import events, logs
 from runtime.events import Event
 
@@ -85,18 +85,22 @@ class Outages:
         )
         self.queue = queue_outage(worker=worker)
 
-    async def connection_fails(self, pool: asyncpg.Pool) -> None:
-        """A connection broke, or a statement failed through no fault of the work.
+    async def work_fails(self, pool: asyncpg.Pool, error: BaseException) -> None:
+        """Something failed through no fault of its own: the connection broke, or something was in
+        the way.
 
         Whether Postgres itself is away shows a connection that is tried now: one that was ended is
         no outage, and several that end one after the other are not several.
         """
+        if isinstance(error, IN_THE_WAY):
+            log.warning(events.WORKER_INTERRUPTED, worker=self._worker, error=type(error).__name__)
+            return
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(PROBE_SECONDS), pool.acquire() as connection:
                 await progress.require_answer(connection)
-        except NOT_THE_WORKS_FAULT as error:
-            self.database.fails(error, asked_at)
+        except NOT_THE_WORKS_FAULT as refused:
+            self.database.fails(refused, asked_at)
         else:
             self.database.answers(asked_at)
 

@@ -13,6 +13,7 @@ from actions.registry import all_actions
 from db import arrivals, chunks, progress
 from db.jobs import Job
 from db.progress import JobTotals, JobToWork
+from schemas.outcomes import JobState
 from workers.chunk_facts import OWN_RIGHT, by_id
 
 SETTLING_CHUNK = 0
@@ -29,8 +30,18 @@ async def settle_and_complete(
     async with connection.transaction():
         if await progress.pending(connection, job.id):
             return None
+        if _brings_contacts(job):
+            # Settling changes addresses, and a pause may have answered meanwhile.
+            await chunks.keep_chunks_out(connection, job.id)
+            if await progress.pending(connection, job.id):
+                return None
         await settle(connection, job, shared_address_limit=shared_address_limit)
         return await progress.complete(connection, job.id)
+
+
+def _brings_contacts(job: JobToWork | Job) -> bool:
+    action = all_actions().get(job.action)
+    return action is not None and action.brings_contacts
 
 
 async def settle_and_fail(
@@ -39,6 +50,9 @@ async def settle_and_fail(
     """End a job that cannot be done, with what was done of it; whether it had not ended before."""
     async with connection.transaction():
         await chunks.keep_chunks_out(connection, job.id)
+        now = await progress.job_to_work(connection, job.id)
+        if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
+            return False
         await settle(connection, job, shared_address_limit=shared_address_limit)
         return await progress.fail(connection, job.id, error)
 
@@ -50,9 +64,9 @@ async def settle(
 
     Part of the transaction that ends the job; keeps its chunks out. Nothing for other actions.
     """
-    action = all_actions().get(job.action)
-    if action is None or not action.brings_contacts:
+    if not _brings_contacts(job):
         return
+    action = all_actions()[job.action]
     await chunks.keep_chunks_out(connection, job.id)
     await arrivals.count_role_holders(
         connection,

@@ -156,10 +156,7 @@ class _Slice:
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
             if self.interruptions == INTERRUPTIONS:
                 return False
-            if careful:
-                self.counted = await chunks.count_attempt(self.connection, self.job.id)
-            more = await self._work(runner)
-            self.counted = None
+            more = await (self._work_alone(runner) if careful else self._work_beside(runner))
         if more:
             await progress.refresh_counts(self.connection, self.job.id)
         else:
@@ -175,6 +172,20 @@ class _Slice:
             shared_address_limit=self.context.settings.shared_address_limit,
             worker=self.context.name,
         )
+
+    async def _work_beside(self, runner: ChunkRunner) -> bool:
+        async with self.context.door.among_others():
+            return await self._work(runner)
+
+    async def _work_alone(self, runner: ChunkRunner) -> bool:
+        """Count the attempt before it is made, in a process that works on nothing else: what it
+        may be lost with is then to be counted.
+        """
+        async with self.context.door.alone():
+            self.counted = await chunks.count_attempt(self.connection, self.job.id)
+            more = await self._work(runner)
+            self.counted = None
+            return more
 
     async def _work(self, runner: ChunkRunner) -> bool:
         """Work one chunk, that whose attempt is counted if there is one; whether there was any."""

@@ -5,6 +5,7 @@
 -- The transaction may then not last for ever, whatever becomes of the client.
 select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
+    set_config('lock_timeout', :lock_ms, true),
     set_config('statement_timeout', :statement_ms, true);
 
 -- name: keep_chunks_out$

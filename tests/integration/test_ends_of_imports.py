@@ -3,9 +3,11 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from actions.registry import action_named
 from db import progress
+from db.chunks import hold_job
 from producers.control import cancel
 from runtime.settings import Settings
 from tests.comparing import LIMIT
@@ -15,7 +17,7 @@ from tests.worked_world import Works
 from tests.worlds import fill, make_account, statuses_of
 from workers.chunk_runner import ChunkRunner
 from workers.planner import plan
-from workers.settling import settle_and_complete
+from workers.settling import settle_and_complete, settle_and_fail
 
 GONE = "gone@example.com"
 ROLE = "info@example.com"
@@ -58,6 +60,46 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     assert (last["from_status"], last["to_status"]) == ("single_opt_in", "manual")
     holders = await pool.fetchval("select holders from email_addresses where match_key = $1", GONE)
     assert holders == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
+    pool: asyncpg.Pool, settings: Settings, fails: bool
+):
+    """Promise 5: the end of an import, or its failure, that waits for the job's lock while somebody
+    pauses it changes no address afterwards.
+    """
+    account_id = await make_account(pool, "paused-late")
+    await fill(pool, account_id, {1_000_000: {1: GONE}}, {GONE: ("manual", False)})
+    here = Works(pool, settings, "paused-late")
+    rows = [[f"a{n}@example.com", GONE] for n in range(5)]
+    job_id = await here.submit("import", rows, permission=True)
+    async with pool.acquire() as holding, pool.acquire() as ending:
+        await plan(holding, job_id, chunk_size=1, lanes=1)
+        job = await progress.job_to_work(holding, job_id)
+        await here.work(job_id, chunks=1)
+        # What is left to do would be to settle: four rows became no contacts.
+        await pool.execute(
+            "update job_chunks set state = 'split' where job_id = $1 and state = 'pending'", job_id
+        )
+        before = await statuses_of(pool, account_id)
+        assert before["a0@example.com"] == ("single_opt_in", False)
+        async with holding.transaction():
+            await hold_job(holding, job_id)
+            end = asyncio.create_task(
+                settle_and_fail(ending, job, "it broke", shared_address_limit=LIMIT)
+                if fails
+                else settle_and_complete(ending, job, shared_address_limit=LIMIT)
+            )
+            await wait_until_async(
+                lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
+                deadline_seconds=10,
+                what="the end waits for the lock",
+            )
+            await pool.execute("update jobs set state = 'paused' where id = $1", job_id)
+        assert not await end
+    assert await statuses_of(pool, account_id) == before
+    assert await pool.fetchval("select state from jobs where id = $1", job_id) == "paused"
 
 
 async def test_an_import_that_ends_counts_what_another_is_linking(

@@ -82,7 +82,7 @@ class AtTheDoor:
         self.settings = settings.model_copy(update={"shared_address_limit": LIMIT})
 
     async def __call__(self, account, action, what, fields, params) -> int:
-        if action != "opt_out":
+        if action != "opt_out" or not what:
             return await self.others(account, action, what, fields, params)
         request = opt_out(
             what, account=account, fields=[FIELD_NAMES[n] for n in fields], params=params

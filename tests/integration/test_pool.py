@@ -26,6 +26,15 @@ async def test_nobody_overtakes_those_who_wait_for_a_connection(database_url: st
     assert served == came == list(range(500))
 
 
+async def test_a_connection_given_back_twice_is_one_turn(database_url: str):
+    """Whoever gives back what he has given back lets nobody in before his turn."""
+    async with await open_pool(database_url, size=1) as pool:
+        connection = await pool.acquire()
+        await pool.release(connection)
+        await pool.release(connection)
+        assert pool._turns._value == 1
+
+
 async def test_a_turn_is_given_back_whatever_happens(database_url: str):
     """A connection that breaks, and a wait that is given up, cost no later caller its turn."""
     async with await open_pool(database_url, size=1) as pool:

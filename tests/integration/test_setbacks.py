@@ -4,7 +4,8 @@ import asyncpg
 import pytest
 
 from actions.registry import action_named
-from db import progress
+from db import chunks, progress
+from db.time_limits import LOCK_MS, STATEMENT_MS
 from runtime.settings import Settings
 from tests.comparing import LIMIT
 from tests.worked_world import REFUSED_BY_POSTGRES, Works
@@ -47,3 +48,38 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
     assert await pool.fetchval("select count(*) from results where job_id = $1", job_id) == 0
     chunk = await pool.fetchrow("select state, attempts from job_chunks where job_id = $1", job_id)
     assert tuple(chunk) == ("pending", ATTEMPTS - 1)
+
+
+async def test_a_lock_that_somebody_holds_is_no_fault_of_the_chunk(
+    pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opt-out waits for an address that an open console has locked, and is done afterwards: the
+    wait ends before the statement's own limit does, which would count as an attempt.
+    """
+    assert LOCK_MS < STATEMENT_MS
+    monkeypatch.setattr(chunks, "LOCK_MS", 200)
+    await make_account(pool, "locked")
+    here = Works(pool, settings, "locked")
+    arrived = await here.do("import", [["held@example.com"]], permission=False)
+    job_id = await here.submit("opt_out", await here.contacts_of(arrived), [1])
+    await here.work(job_id, chunks=0)
+    async with pool.acquire() as console, pool.acquire() as connection:
+        job = await progress.job_to_work(connection, job_id)
+        assert job is not None
+        action = action_named("opt_out")
+        runner = ChunkRunner(
+            job=job,
+            action=action,
+            params=action.params.model_validate(job.params),
+            shared_address_limit=LIMIT,
+            worker="test",
+        )
+        async with console.transaction():
+            await console.execute("select from email_addresses for update")
+            with pytest.raises(ChunkFailed) as failed:
+                await runner.run_next(connection)
+        assert not failed.value.at_fault
+        assert isinstance(failed.value.__cause__, asyncpg.LockNotAvailableError)
+        done = await runner.run_next(connection)
+    assert done is not None
+    assert done.counts.applied == 1

@@ -3,9 +3,12 @@
 import threading
 import time
 
+import asyncpg
+import pytest
 from structlog.testing import capture_logs
 
-from workers.outages import queue_outage
+from db.failures import IN_THE_WAY
+from workers.outages import Outages, queue_outage
 
 
 def told(lines: list) -> list[str]:
@@ -66,3 +69,15 @@ def test_threads_that_fail_together_tell_of_one_outage():
         for thread in threads:
             thread.join()
     assert told(lines) == ["queue.unreachable"]
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+async def test_what_was_in_the_way_is_told_and_is_no_outage(kind: type[Exception]):
+    """A full disk, or a lock that somebody holds, is a line each time, and nobody is asked whether
+    Postgres is there: it has answered.
+    """
+    nobody = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
+    with capture_logs() as lines:
+        await Outages("w").work_fails(nobody, kind("it was in the way"))
+    assert told(lines) == ["worker.interrupted"]
+    assert lines[0]["error"] == kind.__name__

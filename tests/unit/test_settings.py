@@ -84,6 +84,15 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert raised.value.exit_code == 1
 
 
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_seconds_are_numbers(value: str) -> None:
+    """No setting lets anybody wait for ever, or for nobody knows how long."""
+    for name, field in Settings.model_fields.items():
+        if field.annotation is float:
+            with pytest.raises(SettingsError, match=name.upper()):
+                Settings(**{name: value})
+
+
 @given(value=st.text())
 def test_no_value_is_ever_quoted(value: str) -> None:
     """Whatever is wrong with a value, the message is the one for any other wrong value."""

@@ -53,7 +53,7 @@ class Housekeeping(Middleware):
             try:
                 await task(self._context)
                 self._outages.database.answers(asked_at)
-            except NOT_THE_WORKS_FAULT:
-                await self._outages.connection_fails(self._context.pool)
+            except NOT_THE_WORKS_FAULT as error:
+                await self._outages.work_fails(self._context.pool, error)
             except Exception as error:  # noqa: BLE001 - the next round may go better
                 self._outages.task_fails(task.__name__, error)

@@ -17,6 +17,9 @@ log = logs.get()
 EXIT_STATUS = 70
 """EX_SOFTWARE: nothing that anybody asked for."""
 
+LAST_WORD_SECONDS = 5.0
+"""How long the line that says so may take."""
+
 _TICK_SECONDS = 0.25
 
 
@@ -62,6 +65,8 @@ class Watchdog(Middleware):
             self._over.wait(_TICK_SECONDS)
 
     def _end(self, loop_thread: int, seconds: float) -> None:
+        # Writing the line may block as well, on a pipe that nobody reads.
+        threading.Timer(LAST_WORD_SECONDS, os._exit, (EXIT_STATUS,)).start()
         frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - there is no other way
         log.error(
             events.WORKER_STUCK,
