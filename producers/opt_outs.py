@@ -181,12 +181,8 @@ class _Attempt(NamedTuple):
         )
         if job is None:
             return None
-        runner = ChunkRunner(
-            job=job,
-            action=checked.action,
-            params=checked.action.params.model_validate(checked.params),
-            shared_address_limit=self.settings.shared_address_limit,
-            worker=self.worker,
+        runner = ChunkRunner.of(
+            job, shared_address_limit=self.settings.shared_address_limit, worker=self.worker
         )
         chunk = ClaimedChunk(_ONLY_CHUNK, contacts, attempts=0)
         # Of so few contacts the role addresses can be locked as well: that saves asking for them.

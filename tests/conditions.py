@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
+import asyncpg
+
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.02
@@ -34,3 +36,12 @@ async def wait_until_async(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {deadline_seconds} s: {what}")
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
+    """Until there is a lock that somebody wants and somebody else has."""
+    await wait_until_async(
+        lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
+        deadline_seconds=20,
+        what=what,
+    )

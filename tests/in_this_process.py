@@ -4,7 +4,6 @@ import asyncio
 
 import asyncpg
 
-from actions.registry import action_named
 from db import progress
 from runtime.settings import Settings
 from tests.comparing import LIMIT
@@ -35,14 +34,7 @@ class InThisProcess:
         async with self.pool.acquire() as connection:
             await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
             job = await progress.job_to_work(connection, job_id)
-        rules = action_named(job.action)
-        runner = ChunkRunner(
-            job=job,
-            action=rules,
-            params=rules.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:
             ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)

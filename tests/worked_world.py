@@ -64,13 +64,7 @@ class Works:
             await plan(connection, job_id, chunk_size=chunk_size, lanes=1)
             job = await self._job(connection, job_id)
             rules = action_named(job.action)
-            runner = ChunkRunner(
-                job=job,
-                action=rules,
-                params=rules.params.model_validate(job.params),
-                shared_address_limit=LIMIT,
-                worker="test",
-            )
+            runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
             setbacks = Setbacks(job, rules.brings_contacts, "test", 0.0)
             for _ in range(chunks) if chunks is not None else count():
                 try:

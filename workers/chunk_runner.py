@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import asyncpg
 
 from actions.bulk_action import BulkAction
 from actions.chunk_decisions import ChunkDecisions, decide_chunk
+from actions.registry import action_named
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
@@ -66,6 +67,18 @@ class ChunkRunner(NamedTuple):
     params: Any
     shared_address_limit: int
     worker: str
+
+    @classmethod
+    def of(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
+        """The runner for a job whose action this version knows."""
+        action = action_named(job.action)
+        return cls(
+            job=job,
+            action=action,
+            params=action.params.model_validate(job.params),
+            shared_address_limit=shared_address_limit,
+            worker=worker,
+        )
 
     async def run_next(
         self, connection: asyncpg.Connection, *, only: int | None = None

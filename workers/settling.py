@@ -62,18 +62,23 @@ async def settle(
 ) -> None:
     """Count the role addresses that an import brought, and let no opt-out have missed anyone.
 
-    Part of the transaction that ends the job; keeps its chunks out. Nothing for other actions.
+    Part of the transaction that ends the job and keeps its chunks out. Nothing for other actions.
     """
     if not _brings_contacts(job):
         return
-    action = all_actions()[job.action]
-    await chunks.keep_chunks_out(connection, job.id)
     await arrivals.count_role_holders(
         connection,
         account_id=job.account_id,
         job_id=job.id,
         shared_address_limit=shared_address_limit,
     )
+    await _reach_those_missed(connection, job, shared_address_limit)
+
+
+async def _reach_those_missed(
+    connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+) -> None:
+    """Let opt-outs of addresses that are no role addresses after all spread to whom they spared."""
     beside = await arrivals.links_beside_spared(
         connection,
         account_id=job.account_id,
@@ -92,6 +97,7 @@ async def settle(
     locked = await chunks.lock_addresses(
         connection, job.account_id, sorted({link[2] for link in links})
     )
+    action = all_actions()[job.action]
     decided = spread_after_all(
         action,
         action.params.model_validate(job.params),

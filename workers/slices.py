@@ -164,11 +164,8 @@ class _Slice:
         return more
 
     def _runner(self) -> ChunkRunner:
-        action = action_named(self.job.action)
-        return ChunkRunner(
-            job=self.job,
-            action=action,
-            params=action.params.model_validate(self.job.params),
+        return ChunkRunner.of(
+            self.job,
             shared_address_limit=self.context.settings.shared_address_limit,
             worker=self.context.name,
         )

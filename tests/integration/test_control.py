@@ -10,7 +10,7 @@ from producers.submit import submit
 from producers.wrong_input import parse_request
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
-from tests.conditions import wait_until_async
+from tests.conditions import wait_until_someone_waits
 from tests.worlds import fill_many, make_account
 from workers.planner import plan
 
@@ -107,16 +107,10 @@ async def test_the_answer_waits_for_the_chunk_at_work(pool, settings, job_id, co
         async with worker.transaction():
             await work_a_chunk(worker, job_id)
             answer = asyncio.create_task(command(pool, settings, None, job_id))
-            await wait_until_async(
-                lambda: _someone_waits(pool), deadline_seconds=10, what="the command waits"
-            )
+            await wait_until_someone_waits(pool, what="the command waits")
             assert not answer.done()
             assert await state_of(pool, job_id) == JobState.RUNNING
         assert await answer is COMMANDS[command]
-
-
-async def _someone_waits(pool):
-    return await pool.fetchval("select exists (select from pg_locks where not granted)")
 
 
 async def test_a_chunk_that_takes_too_long_is_said_and_nothing_changes(
@@ -157,15 +151,7 @@ async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, co
         async with blocking.transaction():
             await blocking.execute("lock table contacts in access exclusive mode")
             planner = asyncio.create_task(plan(planning, job_id, chunk_size=10, lanes=2))
-            await wait_until_async(
-                lambda: pool.fetchval(
-                    "select exists (select from pg_locks where not granted"
-                    " and database = (select oid from pg_database"
-                    "                 where datname = current_database()))"
-                ),
-                deadline_seconds=30,
-                what="the planner is at work",
-            )
+            await wait_until_someone_waits(pool, what="the planner is at work")
             answered = await asyncio.wait_for(command(pool, settings, None, job_id), 10)
             assert not planner.done()
         await planner

@@ -5,13 +5,12 @@ import asyncio
 import asyncpg
 import pytest
 
-from actions.registry import action_named
 from db import progress
 from db.chunks import hold_job
 from producers.control import cancel
 from runtime.settings import Settings
 from tests.comparing import LIMIT
-from tests.conditions import wait_until_async
+from tests.conditions import wait_until_someone_waits
 from tests.doors import submit_job
 from tests.worked_world import Works
 from tests.worlds import fill, make_account, statuses_of
@@ -39,14 +38,7 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     async with pool.acquire() as connection:
         await plan(connection, job_id, chunk_size=1, lanes=1)
         job = await progress.job_to_work(connection, job_id)
-        action = action_named("import")
-        runner = ChunkRunner(
-            job=job,
-            action=action,
-            params=action.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
         await runner.run_next(connection)
     assert (await statuses_of(pool, account_id))["a0@example.com"] == ("single_opt_in", False)
     await cancel(pool, limits, None, job_id)
@@ -91,11 +83,7 @@ async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
                 if fails
                 else settle_and_complete(ending, job, shared_address_limit=LIMIT)
             )
-            await wait_until_async(
-                lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
-                deadline_seconds=10,
-                what="the end waits for the lock",
-            )
+            await wait_until_someone_waits(pool, what="the end waits for the lock")
             await pool.execute("update jobs set state = 'paused' where id = $1", job_id)
         assert not await end
     assert await statuses_of(pool, account_id) == before
@@ -118,24 +106,13 @@ async def test_an_import_that_ends_counts_what_another_is_linking(
     async with pool.acquire() as linking, pool.acquire() as settling:
         job = await progress.job_to_work(linking, other)
         last = await progress.job_to_work(linking, ending)
-        action = action_named("import")
-        runner = ChunkRunner(
-            job=job,
-            action=action,
-            params=action.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
         async with linking.transaction():
             assert await runner.run_next(linking)
             end = asyncio.create_task(
                 settle_and_complete(settling, last, shared_address_limit=LIMIT)
             )
-            await wait_until_async(
-                lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
-                deadline_seconds=10,
-                what="the end of the import waits for the chunk",
-            )
+            await wait_until_someone_waits(pool, what="the end of the import waits for the chunk")
         assert await end is not None
     await here.work(other)
     row = await pool.fetchrow(

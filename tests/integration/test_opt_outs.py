@@ -17,7 +17,7 @@ from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, NotFound, WrongInput
 from schemas.requests import FIELD_NAMES, JobRequest
 from tests.comparing import LIMIT, Story, counts_of, drifted, selecting_jobs, stories, worlds
-from tests.conditions import wait_until_async
+from tests.conditions import wait_until_async, wait_until_someone_waits
 from tests.doors import EVIDENCE
 from tests.examples import for_all
 from tests.in_this_process import InThisProcess
@@ -307,11 +307,7 @@ async def test_a_deadlock_is_no_reason_to_give_up(
         await other.execute("set local deadlock_timeout = '60s'")
         await other.fetch(lock, ids["family@example.com"])
         waiting = asyncio.create_task(opt_out_now(pool, settings, opt_out()))
-
-        async def in_the_way() -> bool:
-            return await pool.fetchval("select exists (select from pg_locks where not granted)")
-
-        await wait_until_async(in_the_way, deadline_seconds=20, what="it waits for the lock")
+        await wait_until_someone_waits(pool, what="it waits for the lock")
         await other.fetch(lock, ids["ann@example.com"])
         await transaction.rollback()
     answer = await asyncio.wait_for(waiting, 20)

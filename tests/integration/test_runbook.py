@@ -6,7 +6,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from actions.registry import action_named
 from db import progress
 from runtime.settings import Settings
 from tests.doors import submit_job
@@ -53,18 +52,11 @@ async def test_opting_out_again_spreads_after_the_limit_was_raised(
 
 async def work(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
     """Work the job here, as a worker with this limit would."""
-    rules = action_named("opt_out")
     async with pool.acquire() as connection:
         await plan(connection, job_id, chunk_size=5, lanes=1)
         job = await progress.job_to_work(connection, job_id)
         assert job is not None
-        runner = ChunkRunner(
-            job=job,
-            action=rules,
-            params=rules.params.model_validate(job.params),
-            shared_address_limit=shared_address_limit,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=shared_address_limit, worker="test")
         while await runner.run_next(connection):
             pass
         assert await progress.complete(connection, job_id) is not None

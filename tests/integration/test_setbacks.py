@@ -3,7 +3,6 @@
 import asyncpg
 import pytest
 
-from actions.registry import action_named
 from db import chunks, progress
 from db.time_limits import LOCK_MS, STATEMENT_MS
 from runtime.settings import Settings
@@ -30,14 +29,7 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
     async with pool.acquire() as connection:
         job = await progress.job_to_work(connection, job_id)
         assert job is not None
-        action = action_named("opt_in")
-        runner = ChunkRunner(
-            job=job,
-            action=action,
-            params=action.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
         with pytest.raises(ChunkFailed) as failed:
             await runner.run_next(connection)
         await stop(here, job_id)
@@ -66,14 +58,7 @@ async def test_a_lock_that_somebody_holds_is_no_fault_of_the_chunk(
     async with pool.acquire() as console, pool.acquire() as connection:
         job = await progress.job_to_work(connection, job_id)
         assert job is not None
-        action = action_named("opt_out")
-        runner = ChunkRunner(
-            job=job,
-            action=action,
-            params=action.params.model_validate(job.params),
-            shared_address_limit=LIMIT,
-            worker="test",
-        )
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
         async with console.transaction():
             await console.execute("select from email_addresses for update")
             with pytest.raises(ChunkFailed) as failed:
