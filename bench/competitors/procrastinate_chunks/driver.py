@@ -63,7 +63,7 @@ async def _run(job: Job, chunk_size: int) -> int:
 
 
 async def _send(job: Job, chunk_size: int) -> list[int]:
-    """Defer the chunks, many by one statement, while the ids are read; gives procrastinate's ids."""
+    """Defer the chunks, many by one statement, while contacts are read; gives the jobs' ids."""
     deferred: list[int] = []
     waiting: list[dict[str, Any]] = []
     chunk_no = 0
