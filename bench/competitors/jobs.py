@@ -1,0 +1,54 @@
+"""The jobs that the harness asks a driver for, and the conversation in which it does."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+STALLED_SECONDS = 120.0
+"""A driver gives up when no chunk has been done for so long: a worker is gone, or hangs."""
+
+
+class Job(NamedTuple):
+    """One bulk action over all contacts of an account."""
+
+    action: str
+    account_id: int
+    job_id: int
+    fields: list[int]
+
+
+class ChunkFailed(Exception):
+    """A chunk could not be done."""
+
+
+class Stalled(Exception):
+    """The workers have stopped doing chunks."""
+
+
+def serve(run: Callable[[Job, int], int]) -> int:
+    """Do the jobs that come in on standard input until its end; gives the exit status.
+
+    `run` takes the job and how many contacts a chunk has, and gives the number of chunks when all
+    are committed.
+    """
+    _say({"ready": True})
+    for line in sys.stdin:
+        try:
+            _say(_timed(run, json.loads(line)))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the harness has to hear of it
+            _say({"error": f"{type(error).__name__}: {error}"})
+            return 1
+    return 0
+
+
+def _timed(run: Callable[[Job, int], int], request: dict[str, Any]) -> dict[str, Any]:
+    chunk_size = request.pop("chunk_size")
+    began = time.perf_counter()
+    chunks = run(Job(**request), chunk_size)
+    return {"seconds": time.perf_counter() - began, "chunks": chunks}
+
+
+def _say(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)

@@ -1,0 +1,28 @@
+"""A worker process: `python -m bench.competitors.procrastinate_chunks.worker`, once per process."""
+
+import asyncio
+
+from bench.competitors.procrastinate_chunks.app import CONCURRENCY, QUEUE, app, pool
+
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+async def main() -> None:
+    """Work on the queue until a signal ends it; the driver makes the queue's tables."""
+    async with app.open_async(), pool:
+        await _until_prepared()
+        # Jobs are noticed at once; the short interval is for those that are tried again.
+        await app.run_worker_async(
+            queues=[QUEUE], concurrency=CONCURRENCY, fetch_job_polling_interval=1.0
+        )
+
+
+async def _until_prepared() -> None:
+    while True:
+        if await app.check_connection_async():
+            return
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,75 @@
+"""What an opt-in and an opt-out make of an address, for the competitors that decide in Python.
+
+Stated once more and on its own, since competitors share no code with Sluice; the words are those
+of docs/transitions.md.
+"""
+
+from typing import NamedTuple
+
+SHARED_ADDRESS_LIMIT = 10
+"""An address that more contacts hold is a role address."""
+
+MARKETABLE = frozenset({"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"})
+OPTED_OUT = frozenset({"admin", "manual", "list_unsubscribe", "feedback", "spam"})
+REFUSALS = {
+    "unengaged_non_marketable": "unengaged",
+    "lockdown": "locked_down",
+    "bounce": "bounced",
+    "hard_bounce": "hard_bounced",
+    "invalid": "invalid_address",
+    "deactivated": "deactivated_mailbox",
+    "system": "system_suppressed",
+    "admin": "opted_out_by_account",
+    "manual": "opted_out_by_recipient",
+    "list_unsubscribe": "opted_out_by_recipient",
+    "feedback": "complained",
+    "spam": "complained",
+}
+"""Why an opt-in leaves an address that is not marketable."""
+
+STATUSES = ("non_marketable", *sorted(MARKETABLE), *REFUSALS)
+
+
+class Decision(NamedTuple):
+    """What becomes of one address; `to_status` is set exactly when `outcome` is applied."""
+
+    outcome: str
+    to_status: str | None = None
+    reason: str | None = None
+
+
+SAME_ADDRESS = Decision("unchanged", reason="same_address_in_job")
+"""The job has changed the address already."""
+
+
+def opt_in(status: str, *, beside_opt_out: bool) -> Decision:
+    """Permission, for addresses that lack it and stand beside no opt-out that spreads to them."""
+    if status in MARKETABLE:
+        return Decision("unchanged", reason="already_marketable")
+    if status in REFUSALS:
+        return Decision("rejected", reason=REFUSALS[status])
+    if beside_opt_out:
+        return Decision("rejected", reason="sibling_opted_out")
+    return Decision("applied", to_status="single_opt_in")
+
+
+def opt_out(status: str, propagated_from: int | None) -> Decision:
+    """An opt-out by a user of the account, for all that is not opted out in its own right."""
+    if in_own_right(status, propagated_from):
+        return Decision("unchanged", reason="already_opted_out")
+    return Decision("applied", to_status="admin")
+
+
+def in_own_right(status: str, propagated_from: int | None) -> bool:
+    """Whether the address itself was opted out; only then does its opt-out spread."""
+    return status in OPTED_OUT and propagated_from is None
+
+
+def is_role(holders: int) -> bool:
+    """Whether the address stands for many people: its opt-out is not that of each of them."""
+    return holders > SHARED_ADDRESS_LIMIT
+
+
+def changed_by(job_id: int, status_job_id: int | None, propagated_from: int | None) -> bool:
+    """Whether this job has decided on the address and changed it, in this chunk or another."""
+    return status_job_id == job_id and propagated_from is None

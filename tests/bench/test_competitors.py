@@ -1,0 +1,119 @@
+"""The competitors of the benchmark do the work that Sluice does, whatever the lists.
+
+They have an environment of their own, which only the benchmark needs.
+"""
+
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+from hypothesis import strategies as st
+
+from bench.competitors.commands import COMPETITORS
+from runtime.settings import Settings
+from tests.bench.competing import LIMIT, PYTHON, Driver, crowds, running, world_with
+from tests.comparing import ADDRESSES, any_status, fields, links
+from tests.examples import for_all
+from tests.model import Model
+from tests.worlds import fill, make_account, statuses_of
+
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench")
+
+worlds = st.builds(world_with, st.lists(links, min_size=1, max_size=9), crowds)
+present = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
+jobs = st.lists(st.tuples(st.sampled_from(["opt_in", "opt_out"]), fields), min_size=1, max_size=3)
+
+DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
+# An address on two contacts, on one of them beside an opted-out one.
+SHARED = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
+# The fourth contact is reached although nothing of it is selected.
+BEYOND = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {2: ADDRESSES[0], 3: ADDRESSES[4]}]
+CROWDED = world_with([{2: ADDRESSES[0], 3: ADDRESSES[2]}], (11, 1))
+BOTH = [("opt_in", [1, 2]), ("opt_out", [1])]
+
+_numbers = count(1)
+
+
+@pytest.mark.parametrize("name", sorted(COMPETITORS))
+async def test_competitors_do_as_the_model_says(
+    name: str, pool: asyncpg.Pool, settings: Settings, tmp_path: Path
+):
+    """Statuses, counts by reason, and ledgers are the model's, with several chunks at once."""
+    async with running(name, settings, tmp_path) as driver:
+
+        async def check(world, statuses, todo) -> None:
+            number = next(_numbers)
+            account_id = await make_account(pool, f"competed-{number}")
+            model = _model(world, statuses, base=1_000_000 * number)
+            await fill(pool, account_id, model.contacts, model.statuses)
+            for action, chosen in todo:
+                await _compare(pool, driver, model, account_id, action, chosen)
+
+        await for_all(
+            check,
+            *(worlds, present, jobs),
+            max_examples=60,
+            and_for=[(world, DRIFTED, BOTH) for world in (SHARED, BEYOND, CROWDED)],
+        )
+
+
+def _model(world, statuses, base: int) -> Model:
+    own = {a for held in world for a in held.values()}.difference(ADDRESSES)
+    return Model(
+        LIMIT,
+        {base + n: dict(held) for n, held in enumerate(world)},
+        dict(zip(ADDRESSES, statuses, strict=True))
+        | dict.fromkeys(sorted(own), ("non_marketable", False)),
+    )
+
+
+async def _compare(
+    pool: asyncpg.Pool, driver: Driver, model: Model, account_id: int, action: str, chosen
+) -> None:
+    before = await statuses_of(pool, account_id)
+    job_id = next(_numbers)
+    await driver.job(action, account_id, job_id, chosen)
+    ids = sorted(model.contacts)
+    expected = (
+        model.opt_in(ids, chosen) if action == "opt_in" else model.opt_out(ids, chosen, "admin")
+    )
+    expected.pop(("empty", None), None)
+    assert await _counts(pool, job_id) == expected
+    after = await statuses_of(pool, account_id)
+    assert after == model.statuses
+    await _check_ledger(pool, job_id, before, after)
+
+
+async def _counts(pool: asyncpg.Pool, job_id: int) -> Counter:
+    rows = await pool.fetch(
+        "select outcome, reason, count(*) as rows from results"
+        " where job_id = $1 and cause = 'direct' group by 1, 2",
+        job_id,
+    )
+    return Counter({(row["outcome"], row["reason"]): row["rows"] for row in rows})
+
+
+async def _check_ledger(pool: asyncpg.Pool, job_id: int, before, after) -> None:
+    """Applied rows lead unbroken from what each address was to what it is, and the address says
+    from what it last changed, and by which job.
+    """
+    rows = await pool.fetch(
+        "select a.match_key, r.from_status, r.to_status, r.source_address_id, a.status,"
+        " a.previous_status, a.status_job_id, a.propagated_from"
+        " from results r join email_addresses a on a.id = r.address_id"
+        " where r.job_id = $1 and r.outcome = 'applied' order by r.decided_at, r.cause",
+        job_id,
+    )
+    present = {address: status for address, (status, _) in before.items()}
+    last = {}
+    for row in rows:
+        assert row["from_status"] == present[row["match_key"]], dict(row)
+        present[row["match_key"]] = row["to_status"]
+        last[row["match_key"]] = row
+    assert present == {address: status for address, (status, _) in after.items()}
+    for row in last.values():
+        assert row["status_job_id"] == job_id
+        assert row["previous_status"] == row["from_status"]
+        assert row["propagated_from"] == row["source_address_id"]
