@@ -190,16 +190,16 @@ where account_id = :account_id
 -- name: change_each!
 -- Give addresses a status each, with the address from which it spread, if it did, where they are
 -- still of the version that was read. One statement for all of them, which takes its locks by id.
--- What a status is said to come from may be one that the same chunk decided on before.
+-- What a status is said to come from may be one that the same chunk decided on before. There are
+-- few kinds of changes, so that each address says only which is its own.
 update email_addresses a
-set status = c.to_status,
-    previous_status = c.from_status,
+set status = (:to_statuses::email_status[])[c.kind],
+    previous_status = (:from_statuses::email_status[])[c.kind],
     propagated_from = c.source_id,
     status_job_id = :job_id,
     status_changed_at = :decided_at
-from unnest(:address_ids::bigint[], :from_statuses::email_status[], :to_statuses::email_status[],
-            :source_ids::bigint[], :versions::xid[])
-    as c (id, from_status, to_status, source_id, version)
+from unnest(:address_ids::bigint[], :kinds::smallint[], :source_ids::bigint[], :versions::xid[])
+    as c (id, kind, source_id, version)
 where a.account_id = :account_id
   and a.id = any(:address_ids::bigint[])
   and a.id = c.id
