@@ -152,20 +152,25 @@ select
 from locked;
 
 -- name: beside_opt_out$
--- Which of the addresses stand, on any contact, beside one whose opt-out spreads. Contacts that
--- the job itself brings in do not count.
-select coalesce(array_agg(distinct x.address_id), '{}')
-from contact_emails x
-join contact_emails s
-    on s.account_id = x.account_id and s.contact_id = x.contact_id and s.address_id <> x.address_id
-join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
-join contacts c on c.account_id = x.account_id and c.id = x.contact_id
-where x.account_id = :account_id
-  and x.address_id = any(:address_ids::bigint[])
-  and y.status = any(:own_right_statuses::email_status[])
-  and y.propagated_from is null
-  and y.holders <= :shared_address_limit
-  and c.import_job_id is distinct from :job_id;
+-- Which of the addresses, each given once, stand on any contact beside one whose opt-out spreads.
+-- Contacts that the job itself brings in do not count. The first that is found is enough: a role
+-- address is on thousands of contacts, and asked about by chunk after chunk.
+select coalesce(array_agg(x.id), '{}')
+from unnest(:address_ids::bigint[]) as x (id)
+cross join lateral (
+    select from contact_emails h
+    join contact_emails s
+        on s.account_id = h.account_id and s.contact_id = h.contact_id and s.address_id <> x.id
+    join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
+    where h.account_id = :account_id and h.address_id = x.id
+      and y.status = any(:own_right_statuses::email_status[])
+      and y.propagated_from is null
+      and y.holders <= :shared_address_limit
+      -- A value, which is asked for last and so for few, and not a join.
+      and (select c.import_job_id from contacts c
+           where c.account_id = y.account_id and c.id = s.contact_id) is distinct from :job_id
+    limit 1
+) found;
 
 -- name: decided_before
 -- The direct decisions that this job has taken on the addresses.
