@@ -155,6 +155,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "idle_ms": "1000",
         "import_job": None,
         "job_id": IMPORT if of_import else OPT_OUT,
+        "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
         "line": 20_000,
