@@ -75,13 +75,20 @@ async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
 
 
 async def claim(
-    connection: asyncpg.Connection, job_id: int, *, only: int | None = None
+    connection: asyncpg.Connection, job_id: int, *, share: float
 ) -> ClaimedChunk | None:
-    """The next free chunk of a running job, held until the transaction ends.
-
-    With `only` it is that chunk or none.
+    """The next free chunk of a running job, held until the transaction ends: from that share of
+    its chunks on (0 to 1), or from the beginning when none is left there.
     """
-    row = await _sql.claim_chunk(connection, job_id=job_id, only=only)
+    row = await _sql.claim_chunk(connection, job_id=job_id, share=share)
+    return ClaimedChunk(*row) if row else None
+
+
+async def claim_this(
+    connection: asyncpg.Connection, job_id: int, chunk_no: int
+) -> ClaimedChunk | None:
+    """The chunk, held until the transaction ends, if it is free and its job is running."""
+    row = await _sql.claim_this_chunk(connection, job_id=job_id, chunk_no=chunk_no)
     return ClaimedChunk(*row) if row else None
 
 

@@ -80,9 +80,10 @@ class ChunkRunner(NamedTuple):
         )
 
     async def run_next(
-        self, connection: asyncpg.Connection, *, only: int | None = None
+        self, connection: asyncpg.Connection, *, only: int | None = None, share: float = 0.0
     ) -> ChunkDone | None:
         """Work the next free chunk, or `only` the one of that number; None when it is not free.
+        What is next begins at a share of the job's chunks, between 0 and 1.
 
         Raises ChunkFailed when something went wrong with a chunk; where the connection broke
         during the commit, whether it was done is then to be seen in the chunk's row. What the
@@ -94,7 +95,10 @@ class ChunkRunner(NamedTuple):
             try:
                 async with connection.transaction():
                     await chunks.hold_job(connection, self.job.id)
-                    chunk = await chunks.claim(connection, self.job.id, only=only)
+                    if only is None:
+                        chunk = await chunks.claim(connection, self.job.id, share=share)
+                    else:
+                        chunk = await chunks.claim_this(connection, self.job.id, only)
                     if chunk is None:
                         return None
                     done = await self.work(connection, chunk, lock_all=lock_all)

@@ -187,7 +187,11 @@ class _Slice:
     async def _work(self, runner: ChunkRunner) -> bool:
         """Work one chunk, that whose attempt is counted if there is one; whether there was any."""
         try:
-            done = await runner.run_next(self.connection, only=self.counted)
+            done = await runner.run_next(
+                self.connection,
+                only=self.counted,
+                share=self.lane / self.context.settings.job_lanes % 1,
+            )
         except ChunkFailed as failed:
             await self._failed(failed)
             return True

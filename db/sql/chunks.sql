@@ -13,17 +13,46 @@ select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
 -- name: claim_chunk^
--- The next chunk that nobody works on, or only the one of that number, if the job is running. The
--- row lock is the lease.
+-- The next chunk that nobody works on, if the job is running. The row lock is the lease. The search
+-- begins at a `share` of the job's chunks and comes to those before it at last: contacts that came
+-- together hold the same addresses, and who begins elsewhere is not in their way.
+with bounds as materialized (
+    select floor(max(chunk_no) * :share::float8) as first from job_chunks where job_id = :job_id
+), ahead as materialized (
+    select c.chunk_no, c.contact_ids, c.attempts
+    from job_chunks c
+    where c.job_id = :job_id
+      and c.chunk_no > (select first from bounds)::int
+      and c.state = 'pending'
+      and c.runnable_at <= clock_timestamp()
+      and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+    order by c.chunk_no
+    limit 1
+    for update of c skip locked
+), behind as materialized (
+    select c.chunk_no, c.contact_ids, c.attempts
+    from job_chunks c
+    where not exists (select from ahead)
+      and c.job_id = :job_id
+      and c.chunk_no <= (select first from bounds)::int
+      and c.state = 'pending'
+      and c.runnable_at <= clock_timestamp()
+      and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+    order by c.chunk_no
+    limit 1
+    for update of c skip locked
+)
+select * from ahead union all select * from behind;
+
+-- name: claim_this_chunk^
+-- The chunk of that number, if nobody works on it and the job is running.
 select c.chunk_no, c.contact_ids, c.attempts
 from job_chunks c
 where c.job_id = :job_id
+  and c.chunk_no = :chunk_no
   and c.state = 'pending'
   and c.runnable_at <= clock_timestamp()
-  and (:only::int is null or c.chunk_no = :only)
   and exists (select from jobs j where j.id = :job_id and j.state = 'running')
-order by c.chunk_no
-limit 1
 for update of c skip locked;
 
 -- name: count_attempt$

@@ -119,7 +119,8 @@ async def test_attempts_survive_kills(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
     """Kill -9 of all workers between attempts takes none back: the count of each chunk only grows,
-    and ends at three at most.
+    and ends at three at most; at four where a kill came between the counting of an attempt and its
+    end, since nobody can tell then that it was not the chunk which ended its worker.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
@@ -148,8 +149,8 @@ async def test_attempts_survive_kills(
         group = await asyncio.to_thread(start_group, code=code, **slowly)
     await wait_for(pool, job_id, "completed")
     await more_than(0)
-    assert max(seen.values()) == 3
-    assert sum(seen.values()) <= 3 * len(seen)
+    assert 3 <= max(seen.values()) <= 4
+    assert sum(seen.values()) <= 3 * len(seen) + kills + 1
     await only_the_poisoned_one_is_refused(
         pool, account_id, job_id, error="RuntimeError: it trips over this one"
     )

@@ -42,8 +42,8 @@ HOT = {
     ),
     "at_once": "store_running complete",
     "chunks": (
-        "hold_job keep_chunks_out claim_chunk count_attempt uncount_attempt links_of_contacts"
-        " read_chunk existing_contacts neighbours role_addresses read_addresses lock_addresses"
+        "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
+        " links_of_contacts read_chunk existing_contacts neighbours role_addresses read_addresses lock_addresses"
         " beside_opt_out decided_before change_alike change_each finish_chunk add_done_chunk"
         " lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
@@ -98,7 +98,7 @@ ORDER_OF_PAGE = {
 """The index that has the rows of each page in its order."""
 
 SPECIAL = {
-    "claim_chunk": [{}, {"only": 60}],
+    "claim_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
     "results_page": [
         {**cursor, "outcome": outcome, "reason": reason}
@@ -165,7 +165,6 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "milliseconds": "1000",
         "most": 100,
         "name": "account7",
-        "only": None,
         "outcome": None,
         "outcomes": ["applied"] * addresses,
         "own_right_statuses": ["admin", "manual"],
@@ -181,6 +180,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "row_reasons": ["no_address"],
         "selected": 1,
         "selection": {},
+        "share": 0.5,
         "shared_address_limit": 10,
         "silence_seconds": 5.0,
         "source_ids": [None] * addresses,
