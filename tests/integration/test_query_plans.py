@@ -44,8 +44,8 @@ HOT = {
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
         " links_of_contacts read_chunk existing_contacts neighbours role_addresses read_addresses"
-        " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk add_done_chunk"
-        " lock_chunk postpone_chunk lock_numbering split_chunk"
+        " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
+        " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
     "imports": "set_request_hash staged",
     "jobs": (
