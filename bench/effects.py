@@ -50,12 +50,8 @@ def require_same(first: Effect, other: Effect) -> None:
         if first.counts.get(name, 0) != other.counts.get(name, 0)
     ]
     if differing:
-        raise EffectsDiffer(
-            "\n".join(
-                [
-                    f"{first.of} and {other.of} did not do the same work, so they cannot be"
-                    " compared; no figures were kept:",
-                    *differing[:_SHOWN],
-                ]
-            )
+        said = (
+            f"{first.of} and {other.of} did not do the same work, so they cannot be compared;"
+            " no figures were kept:"
         )
+        raise EffectsDiffer("\n".join([said, *differing[:_SHOWN]]))

@@ -1,4 +1,4 @@
-"""Imports, each into an empty database."""
+"""Imports, each into a database with nothing in it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ _SEED = 20_240_501
 
 
 async def imports(
-    templates: Templates, fleet: Contender, folder: Path, *, rows: int, times: int
+    templates: Templates,
+    fleet: Contender,
+    folder: Path,
+    *,
+    rows: int,
+    times: int,
 ) -> dict[str, Any]:
     """The figures of each import of a file of so many rows, with two addresses in each."""
     file = folder / "contacts.csv"

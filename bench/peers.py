@@ -83,9 +83,12 @@ async def answer(driver: asyncio.subprocess.Process, log: Path, *, wanted: str) 
     line = await driver.stdout.readline()
     said: dict[str, Any] = json.loads(line) if line else {"error": "it ended"}
     if wanted not in said:
-        end = log.read_text(errors="replace")[-_LOG_END:]
-        raise PeerFailed(f"{log.stem}: {said.get('error', said)}\n{end}")
+        raise PeerFailed(f"{log.stem}: {said.get('error', said)}\n{_end_of(log)}")
     return said
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LOG_END:]
 
 
 def _environment(settings: Settings, processes: int) -> dict[str, str]:

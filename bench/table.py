@@ -270,6 +270,8 @@ def _waits(here: Figures, titles: dict[str, str]) -> list[Line]:
                 f"{locks['held_ms_seen']:,.0f} to {locks['held_ms_at_most']:,.0f} ms;"
                 f" a probe {locks['probe_ms_longest']:,.0f} ms"
             )
+            if seen.get("tries", 1) > 1:
+                shown += f"; begun {seen['tries']} times because of deadlocks"
             if "chunk_ms_longest" in seen:
                 shown += f"; a chunk {seen['chunk_ms_longest']:,} ms"
             made.append(_plain(f"lock {each['contender']} {job}", "  longest time locked", shown))
