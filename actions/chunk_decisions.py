@@ -30,19 +30,14 @@ next ones: a chunk has thousands of each."""
 Link: TypeAlias = tuple[int, int, int]
 """A contact holds an address in a field: contact id, field (1 to 3), address id."""
 
-Row: TypeAlias = tuple[
-    int, int, int | None, Outcome, str | None, Status | None, Status | None, Cause, int | None
-]
-"""One result row: contact id, field, address id, outcome, reason, from status, to status, cause,
-source address id; the order in which they are written."""
+Ending: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
+"""How a selected address ended: outcome, reason, from status, to status, cause."""
 
+Row: TypeAlias = tuple[int, int, int | None, int | None]
+"""One result row, apart from its ending: contact id, field, address id, source address id."""
 
-class Change(NamedTuple):
-    """An address gets a status; `propagated_from` is the address whose opt-out spread to it."""
-
-    from_status: Status | None
-    to_status: Status
-    propagated_from: int | None
+Change: TypeAlias = tuple[Status | None, Status, int | None]
+"""An address gets a status: from status, to status, and the address whose opt-out spread to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +66,12 @@ class ChunkFacts:
 
 @dataclass(slots=True)
 class ChunkDecisions:
-    """The rows to write, and the last change of each address that changes."""
+    """The rows to write, by their ending, and the last change of each address that changes.
 
-    rows: list[Row] = field(default_factory=list)
+    A chunk has thousands of rows and a dozen endings; none is left without a row.
+    """
+
+    rows: dict[Ending, list[Row]] = field(default_factory=dict)
     changes: dict[int, Change] = field(default_factory=dict)
 
 
@@ -83,10 +81,6 @@ _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
 _SPREAD_RANKS = {
     status: facts.spread_rank for status, facts in FACTS.items() if facts.spread_rank is not None
 }
-_RANKS = {(status, False): facts.rank for status, facts in FACTS.items()} | {
-    (status, True): rank for status, rank in _SPREAD_RANKS.items()
-}
-"""How strongly an address is suppressed, by its status and whether that came by spreading."""
 
 
 def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
@@ -96,26 +90,32 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     own `decide` raises.
     """
     decided = ChunkDecisions()
-    direct = [link for link in facts.links if link[1] in facts.fields]
+    selected = facts.fields
+    direct = [link for link in facts.links if link[1] in selected]
     _decide_direct(action, params, facts, direct, decided)
     if action.may_spread:
         _spread(action, params, facts, direct, decided)
-    decided.rows += [
-        (
-            contact_id,
-            field_no,
-            None,
-            Outcome.REJECTED,
-            Reason.CONTACT_NOT_FOUND,
-            None,
-            None,
-            Cause.DIRECT,
-            None,
+    if facts.missing:
+        fields = sorted(facts.fields)
+        decided.rows.setdefault(_NOT_FOUND, []).extend(
+            (contact_id, field_no, None, None)
+            for contact_id in facts.missing
+            for field_no in fields
         )
-        for contact_id in facts.missing
-        for field_no in sorted(facts.fields)
-    ]
     return decided
+
+
+_NOT_FOUND: Ending = (Outcome.REJECTED, Reason.CONTACT_NOT_FOUND, None, None, Cause.DIRECT)
+
+
+class _Kind(NamedTuple):
+    """What all addresses of which the same is known have in common: the decision, the change that
+    it makes, and the rows that end so.
+    """
+
+    decision: Decision
+    change: Change | None
+    rows: list[Row]
 
 
 def _decide_direct(
@@ -126,42 +126,52 @@ def _decide_direct(
     decided: ChunkDecisions,
 ) -> None:
     first: dict[int, Decision] = {}
-    remembered: dict[tuple[Status | None, bool, bool], Decision] = {}
+    kinds: dict[tuple[Status | None, bool, bool], _Kind] = {}
     addresses, beside, job_id = facts.addresses, facts.beside_opt_out, facts.job_id
-    changes, add = decided.changes, decided.rows.append
-    direct_cause, applied = Cause.DIRECT, Outcome.APPLIED
+    changes = decided.changes
     for contact_id, field_no, address_id in direct:
         status, source, status_job_id, _ = addresses[address_id]
-        decision = first.get(address_id)
-        if decision is not None:
-            if decision[0] is applied:
-                status, decision = decision[1], _SAME_ADDRESS
-        else:
-            if status_job_id == job_id and status is not None:
-                decision = _decided_by_this_job(address_id, source, facts)
-            if decision is None:
-                key = (status, source is not None, address_id in beside)
-                decision = remembered.get(key)
-                if decision is None:
-                    decision = remembered[key] = _ask(action, params, Known(*key))
-            first[address_id] = decision
-            if decision[0] is applied:
-                assert decision[1] is not None
-                changes[address_id] = Change(status, decision[1], None)
-        outcome, to_status, reason = decision
-        add(
-            (
-                contact_id,
-                field_no,
-                address_id,
-                outcome,
-                reason,
-                status,
-                to_status,
-                direct_cause,
-                None,
-            )
-        )
+        if address_id in first or (status_job_id == job_id and status is not None):
+            decision = _decided_before(address_id, first, facts)
+            if decision is not None:
+                if decision is _SAME_ADDRESS and address_id in changes:
+                    status = changes[address_id][1]
+                first[address_id] = decision
+                ending = (decision[0], decision[2], status, decision[1], Cause.DIRECT)
+                rows = decided.rows.setdefault(ending, [])
+                rows.append((contact_id, field_no, address_id, None))
+                continue
+        key = (status, source is not None, address_id in beside)
+        kind = kinds.get(key)
+        if kind is None:
+            kind = kinds[key] = _kind(_ask(action, params, Known(*key)), status, decided)
+        decision, change, rows = kind
+        first[address_id] = decision
+        if change is not None:
+            changes[address_id] = change
+        rows.append((contact_id, field_no, address_id, None))
+
+
+def _kind(decision: Decision, status: Status | None, decided: ChunkDecisions) -> _Kind:
+    outcome, to_status, reason = decision
+    change = None
+    if outcome is Outcome.APPLIED:
+        assert to_status is not None
+        change = (status, to_status, None)
+    ending = (outcome, reason, status, to_status, Cause.DIRECT)
+    return _Kind(decision, change, decided.rows.setdefault(ending, []))
+
+
+def _decided_before(
+    address_id: int, first: Mapping[int, Decision], facts: ChunkFacts
+) -> Decision | None:
+    """What this job's decision on the address means for its further rows, if there was one: in this
+    chunk, or in an earlier one.
+    """
+    decision = first.get(address_id)
+    if decision is None:
+        return _decided_by_this_job(address_id, facts.addresses[address_id][1], facts)
+    return _SAME_ADDRESS if decision.outcome is Outcome.APPLIED else decision
 
 
 def _decided_by_this_job(address_id: int, source: int | None, facts: ChunkFacts) -> Decision | None:
@@ -236,7 +246,7 @@ def _spread_from(  # noqa: PLR0917
 ) -> None:
     by_strength: dict[Status, list[int]] = {}
     for source_id in contacts_of:
-        by_strength.setdefault(_present(source_id, facts, decided)[0], []).append(source_id)
+        by_strength.setdefault(_present(source_id, facts, decided), []).append(source_id)
     spreads = [
         (spread, sources)
         for status, sources in by_strength.items()
@@ -245,11 +255,34 @@ def _spread_from(  # noqa: PLR0917
     spreads.sort(key=lambda pair: -rank_of(pair[0].to_status, spread=True))
     links_of = _links_by_contact(facts, within_reach)
     for spread, sources in spreads:
-        for source_id in sorted(sources):
-            targets = _targets(spread, source_id, facts, contacts_of[source_id], links_of)
-            for target in targets:
-                if target[2] != source_id and target[2] in within_reach:
-                    _reach(target, source_id, spread.to_status, facts, decided)
+        targets = (
+            (source_id, link)
+            for source_id in sorted(sources)
+            for link in _targets(spread, source_id, facts, contacts_of[source_id], links_of)
+            if link[2] in within_reach and link[2] != source_id
+        )
+        _reach(targets, spread.to_status, facts, decided)
+
+
+class _Lower(NamedTuple):
+    """The statuses below some spread: those in an address's own right, and those that spread to
+    it.
+    """
+
+    own: frozenset[Status]
+    spread: frozenset[Status]
+
+
+def _lower_than(rank: int) -> _Lower:
+    own = (status for status, facts in FACTS.items() if facts.rank < rank)
+    spread = (status for status, spread_rank in _SPREAD_RANKS.items() if spread_rank < rank)
+    return _Lower(frozenset(own), frozenset(spread))
+
+
+_LOWER = {status: _lower_than(rank) for status, rank in _SPREAD_RANKS.items()}
+"""What each status climbs over when it spreads."""
+
+_IN_OWN_RIGHT = frozenset(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 
 
 def _within_reach(
@@ -261,18 +294,20 @@ def _within_reach(
     opted out in its own right. Suppression only climbs, so none come to be during the spread.
     """
     spreads = (action.spread(status, params) for status in OPTED_OUT)
-    strongest = max((_SPREAD_RANKS[each.to_status] for each in spreads if each), default=-1)
-    lower = {key for key, rank in _RANKS.items() if rank < strongest}
+    to_statuses = {spread.to_status for spread in spreads if spread}
+    if not to_statuses:
+        return set()
+    own, spread = _LOWER[max(to_statuses, key=_SPREAD_RANKS.__getitem__)]
     changes = decided.changes
     reach = {
         id_
         for id_, (status, source, _, _) in facts.addresses.items()
-        if id_ not in changes and (status, source is not None) in lower
+        if status in (own if source is None else spread) and id_ not in changes
     }
     reach.update(
         id_
         for id_, (_, to_status, source) in changes.items()
-        if (to_status, source is not None) in lower
+        if to_status in (own if source is None else spread)
     )
     return reach
 
@@ -282,19 +317,15 @@ def _contacts_by_source(
 ) -> dict[int, list[int]]:
     """The selected addresses that are opted out in their own right now, and through whom."""
     contacts_of: dict[int, list[int]] = {}
-    in_own_right: dict[tuple[Status, bool], bool] = {}
+    addresses, changes = facts.addresses, decided.changes
     for contact_id, _, address_id in direct:
         known = contacts_of.get(address_id)
         if known is not None:
             known.append(contact_id)
             continue
-        present = _present(address_id, facts, decided)
-        answer = in_own_right.get(present)
-        if answer is None:
-            status, came_by_spreading = present
-            answer = not came_by_spreading and FACTS[Status(status)].rank >= OWN_RIGHT_RANK
-            in_own_right[present] = answer
-        if answer:
+        change = changes.get(address_id)
+        status, source = addresses[address_id][:2] if change is None else change[1:]
+        if source is None and status in _IN_OWN_RIGHT:
             contacts_of[address_id] = [contact_id]
     return contacts_of
 
@@ -307,14 +338,12 @@ def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, lis
     return links_of
 
 
-def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> tuple[Status, bool]:
-    """The status that an address has by now, and whether it came by spreading."""
+def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
+    """The status that an address has by now."""
     change = decided.changes.get(address_id)
-    if change is not None:
-        return change.to_status, change.propagated_from is not None
-    status, source, _, _ = facts.addresses[address_id]
+    status = facts.addresses[address_id][0] if change is None else change[1]
     assert status is not None
-    return status, source is not None
+    return status
 
 
 def _targets(
@@ -323,34 +352,38 @@ def _targets(
     facts: ChunkFacts,
     contacts: Sequence[int],
     links_of: Mapping[int, Sequence[Link]],
-) -> Iterable[Link]:
+) -> Sequence[Link]:
+    """The links of those whom the opt-out of the source reaches."""
     holders = facts.addresses[source_id][3]
-    is_role = holders > facts.shared_address_limit
-    if is_role and not spread.role_reaches_selected:
-        return ()
-    if not is_role and spread.beyond_chunk and holders > 1:
+    if holders > facts.shared_address_limit:
+        if not spread.role_reaches_selected:
+            return ()
+    elif spread.beyond_chunk and holders > 1:
         return facts.neighbours.get(source_id, ())
-    return (link for contact_id in contacts for link in links_of.get(contact_id, ()))
+    if len(contacts) == 1:
+        return links_of.get(contacts[0], ())
+    return [link for contact_id in contacts for link in links_of.get(contact_id, ())]
 
 
 def _reach(
-    target: Link, source_id: int, to_status: Status, facts: ChunkFacts, decided: ChunkDecisions
+    targets: Iterable[tuple[int, Link]],
+    to_status: Status,
+    facts: ChunkFacts,
+    decided: ChunkDecisions,
 ) -> None:
-    contact_id, field_no, address_id = target
-    status, came_by_spreading = _present(address_id, facts, decided)
-    if _SPREAD_RANKS[to_status] <= _RANKS[status, came_by_spreading]:
-        return
-    decided.changes[address_id] = Change(status, to_status, source_id)
-    decided.rows.append(
-        (
-            contact_id,
-            field_no,
-            address_id,
-            Outcome.APPLIED,
-            None,
-            status,
-            to_status,
-            Cause.PROPAGATED,
-            source_id,
-        )
-    )
+    """Give the addresses of the links, each with the source of the spread, the status to which it
+    climbs; the first that reaches an address has the credit.
+    """
+    own, spread = _LOWER[to_status]
+    addresses, changes = facts.addresses, decided.changes
+    rows: dict[Status | None, list[Row]] = {}
+    for source_id, (contact_id, field_no, address_id) in targets:
+        change = changes.get(address_id)
+        status, source = addresses[address_id][:2] if change is None else change[1:]
+        if status not in (own if source is None else spread):
+            continue
+        changes[address_id] = (status, to_status, source_id)
+        rows.setdefault(status, []).append((contact_id, field_no, address_id, source_id))
+    for status, reached in rows.items():
+        ending = (Outcome.APPLIED, None, status, to_status, Cause.PROPAGATED)
+        decided.rows.setdefault(ending, []).extend(reached)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
 from db.queries import load
-from db.result_rows import RESULT_COLUMNS, packed
+from db.result_rows import RESULT_COLUMNS, Ending, Pair, packed
 from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS
 
 _sql = load("chunks")
@@ -26,14 +26,22 @@ class ClaimedChunk(NamedTuple):
 
 
 class AddressColumns(NamedTuple):
-    """Addresses as columns of one order, and when that was true of all of them."""
+    """Addresses as columns of one order, and when that was true of all of them.
+
+    A row's version is another one after each change of the row.
+    """
 
     ids: list[int]
     statuses: list[str]
     sources: list[int | None]
     job_ids: list[int | None]
     holders: list[int]
+    versions: list[int]
     decided_at: datetime
+
+
+Link: TypeAlias = tuple[int, int, int]
+"""(contact, field, address)."""
 
 
 class ChunkCounts(NamedTuple):
@@ -90,10 +98,20 @@ async def uncount_attempt(connection: asyncpg.Connection, job_id: int, chunk_no:
 
 async def links_of_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
-) -> list[tuple[int, int, int]]:
-    """(contact, field, address) of the contacts, in order of contact and field."""
+) -> list[Link]:
+    """The links of the contacts, in order of contact and field."""
     row = await _sql.links_of_contacts(connection, account_id=account_id, contact_ids=contact_ids)
     return list(zip(*row, strict=True))
+
+
+async def read_chunk(
+    connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
+) -> tuple[list[Link], AddressColumns]:
+    """The links of the contacts, in order of contact and field, and the addresses that they lead
+    to, without a lock and as one moment showed them.
+    """
+    row = await _sql.read_chunk(connection, account_id=account_id, contact_ids=contact_ids)
+    return list(zip(*row[:3], strict=True)), AddressColumns(*row[3:])
 
 
 async def existing_contacts(
@@ -154,24 +172,6 @@ async def lock_addresses(
     return AddressColumns(*row)
 
 
-async def spreading_among(
-    connection: asyncpg.Connection,
-    account_id: int,
-    address_ids: Sequence[int],
-    own_right_statuses: Sequence[str],
-    shared_address_limit: int,
-) -> list[int]:
-    """Those of the addresses whose own opt-out spreads."""
-    found: list[int] = await _sql.spreading_among(
-        connection,
-        account_id=account_id,
-        address_ids=address_ids,
-        own_right_statuses=own_right_statuses,
-        shared_address_limit=shared_address_limit,
-    )
-    return found
-
-
 async def beside_opt_out(
     connection: asyncpg.Connection,
     *,
@@ -208,44 +208,39 @@ async def change_addresses(
     job_id: int,
     decided_at: datetime,
     changes: Mapping[int, tuple[Any, Any, int | None]],
-    locked: bool,
+    versions: Mapping[int, int],
 ) -> bool:
     """Give the addresses their new status: id to (from_status, to_status, source address).
 
-    Where they are not `locked`, one that somebody has changed since `decided_at` is left alone;
-    then this is False, and the transaction is to be rolled back. Nearly all changes of a chunk
-    are alike, and a list of ids is all that has to be sent for them.
+    One that is not of its version any more is left alone; then this is False, and the transaction
+    is to be rolled back. Where all changes are alike, as nearly always, a list of ids is all that
+    has to be sent; `versions` of addresses that are not locked then come from one statement.
     """
-    own: dict[tuple[Any, Any], list[int]] = {}
-    spread: dict[tuple[Any, Any], dict[int, int]] = {}
-    for id_, (from_status, to_status, source) in changes.items():
-        if source is None:
-            own.setdefault((from_status, to_status), []).append(id_)
-        else:
-            spread.setdefault((from_status, to_status), {})[id_] = source
+    if not changes:
+        return True
     common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
-    changed = 0
-    for (from_status, to_status), ids in own.items():
+    ids = sorted(changes)
+    ends = {change[1:] for change in changes.values()}
+    if len(ends) == 1 and (end := ends.pop())[1] is None:
         tag = await _sql.change_alike(
             connection,
-            if_unchanged=not locked,
-            from_status=from_status,
-            to_status=to_status,
+            to_status=end[0],
             address_ids=ids,
+            versions=list({versions[id_] for id_ in ids}),
             **common,
         )
-        changed += int(tag.rpartition(" ")[2])
-    for (from_status, to_status), sources in spread.items():
-        await _sql.change_spread(
+    else:
+        from_statuses, to_statuses, source_ids = zip(*(changes[id_] for id_ in ids), strict=True)
+        tag = await _sql.change_each(
             connection,
-            from_status=from_status,
-            to_status=to_status,
-            address_ids=list(sources),
-            source_ids=list(sources.values()),
+            address_ids=ids,
+            from_statuses=from_statuses,
+            to_statuses=to_statuses,
+            source_ids=source_ids,
+            versions=[versions[id_] for id_ in ids],
             **common,
         )
-        changed += len(sources)
-    return changed == len(changes)
+    return int(tag.rpartition(" ")[2]) == len(ids)
 
 
 _ROW_PARAMETERS = (
@@ -267,18 +262,20 @@ async def write_results(
     job_id: int,
     chunk_no: int,
     decided_at: datetime,
-    rows: Sequence[tuple[Any, ...]],
+    rows: Mapping[Ending, Sequence[Pair]],
 ) -> None:
-    """Append result rows (the columns from `contact_id` on): by COPY, where they are many."""
-    if 0 < len(rows) <= FEW_ROWS:
+    """Append result rows: by COPY, where they are many."""
+    count = sum(map(len, rows.values()))
+    if 0 < count <= FEW_ROWS:
+        few = [(*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs]
         await _results.append_few(
             connection,
             job_id=job_id,
             chunk_no=chunk_no,
             decided_at=decided_at,
-            **dict(zip(_ROW_PARAMETERS, zip(*rows, strict=True), strict=True)),
+            **dict(zip(_ROW_PARAMETERS, zip(*few, strict=True), strict=True)),
         )
-    elif rows:
+    elif count:
         await connection.copy_to_table(
             "results",
             source=packed(job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, rows=rows),

@@ -1,14 +1,14 @@
 """Result rows in the binary format of COPY.
 
 The driver encodes rows of any table value by value, which was the largest part of what a chunk
-costs in Python. Here most of a row is known beforehand: all rows of a chunk begin alike, and what
-was decided, at their end, repeats.
+costs in Python. Here most of a row is known beforehand: all rows of a chunk begin alike, and those
+of which the same was decided end alike.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 RESULT_COLUMNS = (
     "job_id",
@@ -25,6 +25,12 @@ RESULT_COLUMNS = (
     "source_address_id",
 )
 
+Ending: TypeAlias = tuple[Any, Any, Any, Any, Any]
+"""What many rows have in common: outcome, reason, from status, to status, cause; texts or None."""
+
+Pair: TypeAlias = tuple[int, int, int | None, int | None]
+"""What a row has of its own: contact, field, address, source address."""
+
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -33,35 +39,40 @@ _MICROSECOND = timedelta(microseconds=1)
 # Each value comes after its length in bytes; NULL is a length of -1 and no value.
 _NULL = struct.pack(">i", -1)
 _BEGIN = struct.Struct(">hiqiiiq").pack
-_ADDRESS = struct.Struct(">iqihiq").pack
-_NO_ADDRESS = struct.Struct(">iqihi").pack
-_ID = struct.Struct(">iq").pack
 
 
 def packed(
-    *, job_id: int, chunk_no: int, decided_at: datetime, rows: Iterable[Sequence[Any]]
+    *,
+    job_id: int,
+    chunk_no: int,
+    decided_at: datetime,
+    rows: Mapping[Ending, Sequence[Pair]],
 ) -> memoryview:
-    """The rows (the columns from `contact_id` on) as COPY takes them.
+    """The rows as COPY takes them.
 
     Raises struct.error for a number that its column has no room for.
     """
     microseconds = (decided_at - _EPOCH) // _MICROSECOND
     begin = _BEGIN(len(RESULT_COLUMNS), 8, job_id, 4, chunk_no, 8, microseconds)
-    ends: dict[tuple[str | None, ...], bytes] = {}
     parts = [_HEADER]
-    add = parts.append
-    for contact, field, address, outcome, reason, before, after, cause, source in rows:
-        decided = (outcome, reason, before, after, cause)
-        end = ends.get(decided)
-        if end is None:
-            end = ends[decided] = b"".join(map(_text, decided))
-        if address is None:
-            middle = _NO_ADDRESS(8, contact, 2, field, -1)
-        else:
-            middle = _ADDRESS(8, contact, 2, field, 8, address)
-        add(begin + middle + end + (_NULL if source is None else _ID(8, source)))
-    add(_TRAILER)
+    for ending, pairs in rows.items():
+        parts += _packed_alike(begin, b"".join(map(_text, ending)), pairs)
+    parts.append(_TRAILER)
     return memoryview(b"".join(parts))
+
+
+def _packed_alike(begin: bytes, end: bytes, pairs: Sequence[Pair]) -> Iterator[bytes]:
+    """Rows that begin and end alike, each by a single call."""
+    plain = struct.Struct(f">{len(begin)}siqihiq{len(end)}si").pack
+    spread = struct.Struct(f">{len(begin)}siqihiq{len(end)}siq").pack
+    empty = struct.Struct(f">{len(begin)}siqihi{len(end)}si").pack
+    for contact, field, address, source in pairs:
+        if address is None:
+            yield empty(begin, 8, contact, 2, field, -1, end, -1)
+        elif source is None:
+            yield plain(begin, 8, contact, 2, field, 8, address, end, -1)
+        else:
+            yield spread(begin, 8, contact, 2, field, 8, address, end, 8, source)
 
 
 def _text(value: str | None) -> bytes:

@@ -24,7 +24,7 @@ from producers.submit import (
 )
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.errors import LinksChanged, WrongInput
+from schemas.errors import LinksChanged, NotLocked, WrongInput
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
 from workers.chunk_line import log_processed
@@ -156,14 +156,16 @@ class _Attempt(NamedTuple):
         for _ in range(TRIES):
             try:
                 async with self.connection.transaction():
-                    return await self._apply()
-            except LinksChanged as error:
+                    # Nearly always nobody else is there, and each lock not waited for and each
+                    # statement not sent is time that the recipient does not wait.
+                    return await self._apply(lock_all=in_the_way is not None)
+            except (NotLocked, LinksChanged) as error:
                 in_the_way = error
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
                 in_the_way = _passing_or_raise(raised)
         raise _CannotNow from in_the_way
 
-    async def _apply(self) -> _Applied | None:
+    async def _apply(self, *, lock_all: bool) -> _Applied | None:
         request, checked = self.request, self.checked
         contacts = checked.contacts or []
         job = await at_once.store_running(
@@ -185,8 +187,7 @@ class _Attempt(NamedTuple):
             job, shared_address_limit=self.settings.shared_address_limit, worker=self.worker
         )
         chunk = ClaimedChunk(_ONLY_CHUNK, contacts, attempts=0)
-        # Of so few contacts the role addresses can be locked as well: that saves asking for them.
-        done = await runner.work(self.connection, chunk, lock_all=True)
+        done = await runner.work(self.connection, chunk, lock_all=lock_all)
         totals = await at_once.complete(
             self.connection,
             job_id=job.id,

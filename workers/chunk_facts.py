@@ -1,6 +1,6 @@
 """Reading what the decisions of a chunk depend on, under the locks that keep it true."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,13 +23,13 @@ _OWN_RIGHT = frozenset(OWN_RIGHT)
 class Gathered(NamedTuple):
     """The facts, when they were true, and the addresses that the chunk brought in.
 
-    `unlocked` are the addresses that were read without a lock.
+    `versions` tell whether an address is still as it was read.
     """
 
     facts: ChunkFacts
     decided_at: datetime
     new: frozenset[int]
-    unlocked: frozenset[int]
+    versions: Mapping[int, int]
 
 
 async def gather(
@@ -42,18 +42,28 @@ async def gather(
     shared_address_limit: int,
     lock_all: bool,
 ) -> Gathered:
-    """Read everything that the decisions depend on, under locks where they are needed.
+    """Read everything that the decisions depend on.
 
-    With `lock_all` every address is locked. Otherwise only what a spread may start from or reach
-    is, since nobody may come to hold such an address unseen; role addresses never need it, because
-    whoever comes to hold one is not reached. An action that does not spread needs no locks: that
-    an address is still as it was read is checked when it is changed.
+    With `lock_all` every address is locked first, in the order of ids. Otherwise an import locks
+    what a spread may start from or reach, since nobody may come to hold such an address unseen,
+    but for role addresses, whose spread whoever comes to hold one is not reached by; and all other
+    actions lock nothing: that an address is still as it was read is checked when it is changed.
 
     Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
     for its locks; the transaction is then to be rolled back and begun again.
     """
     reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
     return await reader.gather(chunk)
+
+
+class _Read(NamedTuple):
+    """The links of a chunk, their addresses, and whom shared ones among these stand beside."""
+
+    links: list[Link]
+    addresses: dict[int, Address]
+    versions: dict[int, int]
+    neighbours: dict[int, list[Link]]
+    decided_at: datetime
 
 
 class _Reader(NamedTuple):
@@ -66,19 +76,13 @@ class _Reader(NamedTuple):
 
     async def gather(self, chunk: ClaimedChunk) -> Gathered:
         new = await self._arrive(chunk)
-        links = await chunks.links_of_contacts(
-            self.connection, self.job.account_id, chunk.contact_ids
-        )
+        under_locks = self.lock_all or self.action.brings_contacts
+        read = await (self._lock if under_locks else self._look)(chunk)
+        links, addresses = read.links, read.addresses
+        for id_ in new:
+            addresses[id_] = (None, *addresses[id_][1:])
         selected = frozenset(self.job.fields)
         direct = {link[2] for link in links if link[1] in selected}
-        wanted = {link[2] for link in links} if self.action.may_spread else direct
-        neighbours: dict[int, list[Link]] = {}
-        if self._reaches_beyond():
-            neighbours = await self._neighbours(direct)
-            wanted = wanted.union(link[2] for around in neighbours.values() for link in around)
-        addresses, unlocked, decided_at = await self._addresses(wanted, new)
-        if self._reaches_beyond():
-            neighbours = await self._neighbours_again(direct, addresses)
         if self.action.brings_contacts:
             addresses |= await self._as_by_the_end(direct, addresses)
         facts = ChunkFacts(
@@ -89,33 +93,63 @@ class _Reader(NamedTuple):
             addresses=addresses,
             missing=await self._missing(chunk, links),
             beside_opt_out=await self._beside_opt_out(links, direct, addresses),
-            neighbours=neighbours,
+            neighbours=read.neighbours,
             decided_before=await self._decided_before(direct, addresses),
         )
-        return Gathered(facts, decided_at, new, unlocked)
+        return Gathered(facts, read.decided_at, new, read.versions)
 
-    async def _addresses(
-        self, wanted: set[int], new: frozenset[int]
-    ) -> tuple[dict[int, Address], frozenset[int], datetime]:
-        """The addresses, which of them are not locked, and when all that was true."""
+    async def _look(self, chunk: ClaimedChunk) -> _Read:
+        """Everything without a lock. Who comes to hold an address changes it too (`holders`), so
+        that a neighbour who was not there yet is noticed when the address is changed.
+        """
         account_id = self.job.account_id
-        if not self.action.may_spread and not self.lock_all:
-            read = await chunks.read_addresses(self.connection, account_id, sorted(wanted))
-            return by_id(read), frozenset(read.ids), read.decided_at
+        links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
+        addresses, versions, decided_at = by_id(read), versions_of(read), read.decided_at
+        neighbours: dict[int, list[Link]] = {}
+        if self._reaches_beyond():
+            neighbours = await self._neighbours(self._shared(links, addresses))
+            further = {link[2] for around in neighbours.values() for link in around}
+            further.difference_update(addresses)
+            if further:
+                read = await chunks.read_addresses(self.connection, account_id, sorted(further))
+                addresses |= by_id(read)
+                versions |= versions_of(read)
+                decided_at = read.decided_at
+        return _Read(links, addresses, versions, neighbours, decided_at)
+
+    async def _lock(self, chunk: ClaimedChunk) -> _Read:
+        """Everything under locks, but for the role addresses where not all are locked."""
+        account_id = self.job.account_id
+        links = await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
+        wanted = {link[2] for link in links}
+        if self._reaches_beyond():
+            neighbours = await self._neighbours(
+                {link[2] for link in links if link[1] in self.job.fields}
+            )
+            wanted |= {link[2] for around in neighbours.values() for link in around}
         addresses: dict[int, Address] = {}
+        versions: dict[int, int] = {}
         if not self.lock_all:
             roles = await chunks.role_addresses(
                 self.connection, account_id, sorted(wanted), self.limit
             )
-            addresses = by_id(roles)
-        unlocked = frozenset(addresses).difference(new)
+            addresses, versions = by_id(roles), versions_of(roles)
         locked = await chunks.lock_addresses(
-            self.connection, account_id, sorted(wanted.difference(unlocked))
+            self.connection, account_id, sorted(wanted.difference(addresses))
         )
-        addresses.update(by_id(locked))
-        for id_ in new:
-            addresses[id_] = (None, *addresses[id_][1:])
-        return addresses, unlocked, locked.decided_at
+        addresses |= by_id(locked)
+        versions |= versions_of(locked)
+        neighbours = {}
+        if self._reaches_beyond():
+            neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
+        return _Read(links, addresses, versions, neighbours, locked.decided_at)
+
+    def _shared(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
+        """The selected addresses that several contacts hold, and that are no role addresses."""
+        fields, limit = self.job.fields, self.limit
+        return {
+            link[2] for link in links if 1 < addresses[link[2]][3] <= limit and link[1] in fields
+        }
 
     async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
         if not self.action.brings_contacts:
@@ -138,8 +172,10 @@ class _Reader(NamedTuple):
         spreads = (self.action.spread(status, self.params) for status in OWN_RIGHT)
         return any(spread is not None and spread.beyond_chunk for spread in spreads)
 
-    async def _neighbours(self, address_ids: Iterable[int]) -> dict[int, list[Link]]:
+    async def _neighbours(self, address_ids: set[int]) -> dict[int, list[Link]]:
         around: dict[int, list[Link]] = {}
+        if not address_ids:
+            return around
         rows = await chunks.neighbours(
             self.connection, self.job.account_id, sorted(address_ids), self.limit
         )
@@ -148,12 +184,9 @@ class _Reader(NamedTuple):
         return around
 
     async def _neighbours_again(
-        self, direct: set[int], addresses: dict[int, Address]
+        self, shared: set[int], addresses: dict[int, Address]
     ) -> dict[int, list[Link]]:
         """The neighbours as they are now that nobody can link to the locked addresses any more."""
-        shared = [id_ for id_ in direct if 1 < addresses[id_][3] <= self.limit]
-        if not shared:
-            return {}
         neighbours = await self._neighbours(shared)
         for around in neighbours.values():
             if any(link[2] not in addresses for link in around):
@@ -208,7 +241,7 @@ class _Reader(NamedTuple):
             return frozenset()
         beside: set[int] = set()
         if not self.action.brings_contacts:
-            spreading = await self._spreading(links, addresses)
+            spreading = self._spreading(addresses)
             if spreading:
                 beside = _beside(links, spreading)
         shared = self._that_mind([id_ for id_ in direct if addresses[id_][3] > 1], addresses)
@@ -240,27 +273,14 @@ class _Reader(NamedTuple):
                 found.append(id_)
         return found
 
-    async def _spreading(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
+    def _spreading(self, addresses: dict[int, Address]) -> set[int]:
         """The addresses of the chunk's contacts whose own opt-out spreads."""
-        spreading = {
+        limit = self.limit
+        return {
             id_
             for id_, (status, source, _, holders) in addresses.items()
-            if status in _OWN_RIGHT and source is None and holders <= self.limit
+            if status in _OWN_RIGHT and source is None and holders <= limit
         }
-        if len(addresses) < len(links):
-            not_read = {link[2] for link in links}.difference(addresses)
-            spreading.update(
-                await chunks.spreading_among(
-                    self.connection,
-                    self.job.account_id,
-                    sorted(not_read),
-                    OWN_RIGHT,
-                    self.limit,
-                )
-                if not_read
-                else ()
-            )
-        return spreading
 
     async def _decided_before(
         self, direct: set[int], addresses: dict[int, Address]
@@ -300,3 +320,8 @@ def by_id(read: AddressColumns) -> dict[int, Any]:
     """Addresses as the decisions want them."""
     columns = zip(read.statuses, read.sources, read.job_ids, read.holders, strict=True)
     return dict(zip(read.ids, columns, strict=True))
+
+
+def versions_of(read: AddressColumns) -> dict[int, int]:
+    """The addresses' versions by their ids."""
+    return dict(zip(read.ids, read.versions, strict=True))

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
 import asyncpg
@@ -136,7 +135,7 @@ class ChunkRunner(NamedTuple):
             )
             decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
-            await self._write(connection, chunk, gathered, decided)
+            await self._write(connection, chunk, gathered, decided, lock_all=lock_all)
         duration_ms = round((time.perf_counter() - began) * 1000)
         return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
 
@@ -167,10 +166,24 @@ class ChunkRunner(NamedTuple):
         chunk: ClaimedChunk,
         gathered: Gathered,
         decided: ChunkDecisions,
+        *,
+        lock_all: bool,
     ) -> None:
-        unlocked = not gathered.unlocked.isdisjoint(decided.changes)
-        if unlocked and self.action.may_spread:
-            raise NotLocked("a role address changes, and was read without a lock")
+        """The results first: an address is locked from its change on, and the fewer moments the
+        better.
+        """
+        try:
+            await chunks.write_results(
+                connection,
+                job_id=self.job.id,
+                chunk_no=chunk.chunk_no,
+                decided_at=gathered.decided_at,
+                rows=decided.rows,
+            )
+        except asyncpg.UniqueViolationError as error:
+            if lock_all:
+                raise
+            raise NotLocked("an address was reached by another chunk since it was read") from error
         as_read = await chunks.change_addresses(
             connection,
             account_id=self.job.account_id,
@@ -180,37 +193,26 @@ class ChunkRunner(NamedTuple):
                 id_: change
                 for id_, change in decided.changes.items()
                 # A new address was stored with its first status.
-                if id_ not in gathered.new or change.propagated_from is not None
+                if id_ not in gathered.new or change[2] is not None
             },
-            locked=not unlocked,
+            versions=gathered.versions,
         )
         if not as_read:
             raise NotLocked("an address was changed by someone else since it was read")
-        await chunks.write_results(
-            connection,
-            job_id=self.job.id,
-            chunk_no=chunk.chunk_no,
-            decided_at=gathered.decided_at,
-            rows=decided.rows,
-        )
-
-
-_ENDED = itemgetter(3, 4, 7)
 
 
 def count(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
     """The chunk's counts. Pairs without a row are empty: the contact has no address there."""
-    ended = Counter(map(_ENDED, decided.rows))
     by_outcome: Counter[str] = Counter()
-    reasons = {}
+    reasons: Counter[str] = Counter()
     propagated = 0
-    for (outcome, reason, cause), rows in ended.items():
+    for (outcome, reason, _, _, cause), rows in decided.rows.items():
         if cause is Cause.PROPAGATED:
-            propagated += rows
+            propagated += len(rows)
             continue
-        by_outcome[outcome] += rows
+        by_outcome[outcome] += len(rows)
         if reason is not None:
-            reasons[f"{outcome}:{reason}"] = rows
+            reasons[f"{outcome}:{reason}"] += len(rows)
     return ChunkCounts(
         applied=by_outcome["applied"],
         unchanged=by_outcome["unchanged"],

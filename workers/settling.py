@@ -14,7 +14,7 @@ from db import arrivals, chunks, progress
 from db.jobs import Job
 from db.progress import JobTotals, JobToWork
 from schemas.outcomes import JobState
-from workers.chunk_facts import OWN_RIGHT, by_id
+from workers.chunk_facts import OWN_RIGHT, by_id, versions_of
 
 SETTLING_CHUNK = 0
 """The number of the chunk that stands for this; those of the plan begin at 1."""
@@ -116,7 +116,7 @@ async def _reach_those_missed(
         job_id=job.id,
         decided_at=locked.decided_at,
         changes=decided.changes,
-        locked=True,
+        versions=versions_of(locked),
     )
     await chunks.write_results(
         connection,
@@ -125,4 +125,5 @@ async def _reach_those_missed(
         decided_at=locked.decided_at,
         rows=decided.rows,
     )
-    await chunks.add_done(connection, job.id, SETTLING_CHUNK, propagated=len(decided.rows))
+    propagated = sum(map(len, decided.rows.values()))
+    await chunks.add_done(connection, job.id, SETTLING_CHUNK, propagated=propagated)

@@ -57,6 +57,33 @@ select
 from contact_emails
 where account_id = :account_id and contact_id = any(:contact_ids::bigint[]);
 
+-- name: read_chunk^
+-- Which addresses the contacts hold, in all fields, and what those addresses are, without a lock:
+-- arrays of one order for each of the two. All of it as one moment showed it.
+with links as materialized (
+    select contact_id, field, address_id
+    from contact_emails
+    where account_id = :account_id and contact_id = any(:contact_ids::bigint[])
+), held as (
+    select
+        coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
+        coalesce(array_agg(field order by contact_id, field), '{}') as fields,
+        coalesce(array_agg(address_id order by contact_id, field), '{}') as address_ids
+    from links
+), addresses as (
+    select
+        coalesce(array_agg(id), '{}') as ids,
+        coalesce(array_agg(status), '{}') as statuses,
+        coalesce(array_agg(propagated_from), '{}') as sources,
+        coalesce(array_agg(status_job_id), '{}') as job_ids,
+        coalesce(array_agg(holders), '{}') as holders,
+        coalesce(array_agg(xmin), '{}') as versions
+    from email_addresses
+    -- An array, and not a join: that would turn to reading whole accounts where chunks are large.
+    where account_id = :account_id and id = any(array(select address_id from links))
+)
+select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
+
 -- name: existing_contacts$
 -- Which of the ids are contacts of the account.
 select coalesce(array_agg(id), '{}')
@@ -83,6 +110,7 @@ select
     coalesce(array_agg(propagated_from), '{}') as sources,
     coalesce(array_agg(status_job_id), '{}') as job_ids,
     coalesce(array_agg(holders), '{}') as holders,
+    coalesce(array_agg(xmin), '{}') as versions,
     clock_timestamp() as decided_at
 from email_addresses
 where account_id = :account_id
@@ -91,13 +119,14 @@ where account_id = :account_id
   and holders > :shared_address_limit;
 
 -- name: read_addresses^
--- The addresses as they are, without a lock; whoever changes one checks that it is still so.
+-- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
 select
     coalesce(array_agg(id), '{}') as ids,
     coalesce(array_agg(status), '{}') as statuses,
     coalesce(array_agg(propagated_from), '{}') as sources,
     coalesce(array_agg(status_job_id), '{}') as job_ids,
     coalesce(array_agg(holders), '{}') as holders,
+    coalesce(array_agg(xmin), '{}') as versions,
     clock_timestamp() as decided_at
 from email_addresses
 where account_id = :account_id and id = any(:address_ids::bigint[]);
@@ -106,7 +135,7 @@ where account_id = :account_id and id = any(:address_ids::bigint[]);
 -- Lock the addresses in id order, the one order that all transactions use, and tell what they
 -- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
 with locked as materialized (
-    select id, status, propagated_from, status_job_id, holders
+    select id, status, propagated_from, status_job_id, holders, xmin
     from email_addresses
     where account_id = :account_id and id = any(:address_ids::bigint[])
     order by id
@@ -118,18 +147,9 @@ select
     coalesce(array_agg(propagated_from), '{}') as sources,
     coalesce(array_agg(status_job_id), '{}') as job_ids,
     coalesce(array_agg(holders), '{}') as holders,
+    coalesce(array_agg(xmin), '{}') as versions,
     clock_timestamp() as decided_at
 from locked;
-
--- name: spreading_among$
--- Which of the addresses are opted out in their own right and are no role addresses.
-select coalesce(array_agg(id), '{}')
-from email_addresses
-where account_id = :account_id
-  and id = any(:address_ids::bigint[])
-  and status = any(:own_right_statuses::email_status[])
-  and propagated_from is null
-  and holders <= :shared_address_limit;
 
 -- name: beside_opt_out$
 -- Which of the addresses stand, on any contact, beside one whose opt-out spreads. Contacts that
@@ -155,29 +175,35 @@ where address_id = any(:address_ids::bigint[]) and job_id = :job_id and cause = 
 order by address_id, (outcome = 'applied') desc;
 
 -- name: change_alike!
--- Give addresses that all come from one status another one, in their own right; with `if_unchanged`
--- only those that nobody has changed since they were read.
+-- Give addresses one status, in their own right, where they are still of a version that was read:
+-- `xmin` is another one after every change. A lock leaves it as it is.
 update email_addresses
 set status = :to_status,
-    previous_status = :from_status,
+    previous_status = status,
     propagated_from = null,
     status_job_id = :job_id,
     status_changed_at = :decided_at
 where account_id = :account_id
   and id = any(:address_ids::bigint[])
-  and (not :if_unchanged::boolean
-       or (status = :from_status and status_changed_at < :decided_at));
+  and xmin = any(:versions::xid[]);
 
--- name: change_spread!
--- Give addresses that all come from one status another one, each spread from an address of its own.
+-- name: change_each!
+-- Give addresses a status each, with the address from which it spread, if it did, where they are
+-- still of the version that was read. One statement for all of them, which takes its locks by id.
+-- What a status is said to come from may be one that the same chunk decided on before.
 update email_addresses a
-set status = :to_status,
-    previous_status = :from_status,
+set status = c.to_status,
+    previous_status = c.from_status,
     propagated_from = c.source_id,
     status_job_id = :job_id,
     status_changed_at = :decided_at
-from unnest(:address_ids::bigint[], :source_ids::bigint[]) as c (id, source_id)
-where a.account_id = :account_id and a.id = any(:address_ids::bigint[]) and a.id = c.id;
+from unnest(:address_ids::bigint[], :from_statuses::email_status[], :to_statuses::email_status[],
+            :source_ids::bigint[], :versions::xid[])
+    as c (id, from_status, to_status, source_id, version)
+where a.account_id = :account_id
+  and a.id = any(:address_ids::bigint[])
+  and a.id = c.id
+  and a.xmin = c.version;
 
 -- name: finish_chunk!
 -- Mark the chunk done, with its exact counts.

@@ -15,15 +15,16 @@ LARGE = 2**63 - 1
 async def test_packed_rows_read_back_as_they_were(pool: asyncpg.Pool) -> None:
     """Each column, each NULL and the largest numbers come back unchanged, microseconds too."""
     decided_at = datetime(2024, 2, 29, 23, 59, 59, 123457, tzinfo=UTC)
+    direct, spread = Cause.DIRECT, Cause.PROPAGATED
     changed = (Outcome.APPLIED, None, Status.NON_MARKETABLE, Status.ADMIN)
     kept = (Outcome.UNCHANGED, Reason.ALREADY_OPTED_OUT, Status.SPAM, None)
     missing = (Outcome.REJECTED, "a_word_of_its_own", None, None)
-    rows = [
-        (-LARGE - 1, 1, 7, *changed, Cause.DIRECT, None),
-        (2, 2, LARGE, *changed, Cause.PROPAGATED, LARGE),
-        (3, 3, 9, *kept, Cause.DIRECT, None),
-        (LARGE, 1, None, *missing, Cause.DIRECT, None),
-    ]
+    rows = {
+        (*changed, direct): [(-LARGE - 1, 1, 7, None), *((n, 1, n, None) for n in range(3, 25))],
+        (*changed, spread): [(0, 2, LARGE, LARGE)],
+        (*kept, direct): [(1, 3, 9, None)],
+        (*missing, direct): [(LARGE, 1, None, None)],
+    }
     async with pool.acquire() as connection:
         await chunks.write_results(
             connection, job_id=LARGE, chunk_no=2**31 - 1, decided_at=decided_at, rows=rows
@@ -31,4 +32,8 @@ async def test_packed_rows_read_back_as_they_were(pool: asyncpg.Pool) -> None:
         stored = await connection.fetch(
             f"select {', '.join(RESULT_COLUMNS)} from results order by contact_id"
         )
-    assert [tuple(row) for row in stored] == [(LARGE, 2**31 - 1, decided_at, *row) for row in rows]
+    assert [tuple(row) for row in stored] == sorted(
+        (LARGE, 2**31 - 1, decided_at, *pair[:3], *ending, pair[3])
+        for ending, pairs in rows.items()
+        for pair in pairs
+    )

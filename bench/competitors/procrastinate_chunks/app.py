@@ -12,8 +12,8 @@ from bench.competitors.procrastinate_chunks import chunk
 
 QUEUE = place().namespace
 CONCURRENCY = 2
-"""How many chunks one worker process has under way: Postgres works on one while the other is begun
-or ended."""
+"""How many chunks one worker process has under way, so that Postgres has one to work on while
+another is fetched or noted. With two cores, one, two and three did the same within the noise."""
 
 app = App(connector=PsycopgConnector(conninfo=place().database_url))
 pool = AsyncConnectionPool(
