@@ -137,7 +137,9 @@ def _keep(taken: dict[str, Any], console: Console) -> None:
     """The file of results, the page made of it, and its plots."""
     path = results_files.keep(taken, "bench")
     write_page(taken, PAGE)
-    subprocess.run([PYTHON, "-m", "bench.plots", path, PLOTS], cwd=ROOT, check=True)
+    large = results_files.newest_large_file()
+    files = [path, PLOTS, *([large] if large else [])]
+    subprocess.run([PYTHON, "-m", "bench.plots", *files], cwd=ROOT, check=True)
     console.print(f"kept in {path.relative_to(ROOT)}, shown in {PAGE.relative_to(ROOT)}")
 
 

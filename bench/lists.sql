@@ -28,12 +28,11 @@ from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f;
 -- class decides. One in a hundred shares email2 with the next one, and email2 of one in 20,000 is a
 -- role address, held by up to 20 others. An opt-out has spread to 30 of 1000 addresses.
 insert into email_addresses (account_id, id, address, match_key, status, previous_status,
-                             propagated_from, status_job_id, holders)
+                             propagated_from, holders)
 select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
        made.status::email_status,
        case when made.spread then 'non_marketable'::email_status end,
        case when made.spread then :first::bigint + 2 * n end,
-       0,
        case when f = 2 and n % 20000 = 0
             then 1 + least(20, greatest(0, (:contacts::int - n - 500 + 999) / 1000))
             when f = 2 and n % 100 = 98 and n + 1 < :contacts::int then 2

@@ -40,3 +40,7 @@ where l.locktype = 'relation' and l.relation = 'email_addresses'::regclass and l
 select from email_addresses
 where account_id = :account_id and id = :address_id
 for no key update;
+
+-- name: count_results$
+-- All results there are.
+select count(*) from results;

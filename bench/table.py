@@ -28,7 +28,7 @@ def lines(
 ) -> list[Line]:
     """All lines: those with a goal first. `large` is what a file of `make bench-large` says."""
     here = Figures(figures)
-    return [*_goals(here), *large_goals(large), *_rates(here, titles), *_others(here, titles)]
+    return [*_goals(here), *large_goals(large), *rates(figures, titles), *_others(here, titles)]
 
 
 def _goals(here: Figures) -> list[Line]:
@@ -154,7 +154,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
         ("rejections", "page of rejections"),
         ("history", "history of an address"),
     ):
-        made.append(_page(name, words, pages, since))
+        made.append(_page(name, words, pages.get(name), since))
     return [line if line.measured != NOT_MEASURED else _not_yet(line) for line in made]
 
 
@@ -172,9 +172,8 @@ def _large_ratio(there: Figures) -> float | None:
     return large.median / small.median if large and small else None
 
 
-def _page(name: str, words: str, pages: dict[str, Any], since: str) -> Line:
-    page = pages.get(name)
-    on = f" among {pages['result_rows']:,} results" if page else " among 20,000,000 results"
+def _page(name: str, words: str, page: dict[str, Any] | None, since: str) -> Line:
+    on = f" among {page['result_rows']:,} results" if page else " among 20,000,000 results"
     line = _judged(
         f"page_{name}",
         f"{words}{on}, the slowest of {page['pages']}" if page else f"{words}{on}",
@@ -206,7 +205,9 @@ def _judged(
     return Line(key, what, goal, shown(value), at_least <= value <= at_most and value < below)
 
 
-def _rates(here: Figures, titles: dict[str, str]) -> list[Line]:
+def rates(figures: dict[str, Any], titles: dict[str, str]) -> list[Line]:
+    """The rates of everyone, with their ranges."""
+    here = Figures(figures)
     made = []
     for group, contacts, keys in here.groups():
         for job, words in (("opt_in", "opt-in"), ("opt_out", "opt-out, spreading")):
@@ -289,9 +290,11 @@ def _wait(opt_outs: dict[str, Any] | None) -> str | None:
 
 
 def _bytes(here: Figures, titles: dict[str, str]) -> list[Line]:
-    """Of the first group that each contender is in: bytes hardly depend on the size."""
+    """Of the first group that each contender is in: bytes hardly depend on the size, and not on
+    the number of processes.
+    """
     made = []
-    seen: set[str] = set()
+    seen = {"sluice_1", "sluice_4"}
     for group, _, keys in here.groups():
         for key in [key for key in keys if key not in seen]:
             seen.add(key)
