@@ -22,7 +22,6 @@ from bench.terminal import bar
 from db.invariants import INVARIANTS, check
 from producers.accounts import create_account
 from runtime.embedded import Servers
-from tests.worlds import make_account
 
 TINY = Sizes(
     large=300,
@@ -147,7 +146,6 @@ async def test_what_is_made_is_dropped(
 async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int) -> None:
     """Whatever the size, a list is one that the service could have made."""
     account_id = await create_account(pool, "mixed")
-    await lists.fill_mixed(pool, await make_account(pool, "before"), 7)
     await lists.fill_mixed(pool, account_id, contacts)
     await pool.execute("analyze")
     async with pool.acquire() as connection:
