@@ -220,24 +220,27 @@ async def change_addresses(
         return True
     common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
     ids = sorted(changes)
-    ends = {change[1:] for change in changes.values()}
-    if len(ends) == 1 and (end := ends.pop())[1] is None:
+    ordered = [changes[id_] for id_ in ids]
+    sources = [change[2] for change in ordered]
+    if len({change[1] for change in ordered}) == 1 and not any(sources):
         tag = await _sql.change_alike(
             connection,
-            to_status=end[0],
+            to_status=ordered[0][1],
             address_ids=ids,
             versions=list({versions[id_] for id_ in ids}),
             **common,
         )
     else:
-        from_statuses, to_statuses, source_ids = zip(*(changes[id_] for id_ in ids), strict=True)
+        number = {kind: n for n, kind in enumerate({change[:2] for change in ordered}, start=1)}
+        from_statuses, to_statuses = zip(*number, strict=True)
         tag = await _sql.change_each(
             connection,
             address_ids=ids,
+            kinds=[number[change[:2]] for change in ordered],
+            source_ids=sources,
+            versions=[versions[id_] for id_ in ids],
             from_statuses=from_statuses,
             to_statuses=to_statuses,
-            source_ids=source_ids,
-            versions=[versions[id_] for id_ in ids],
             **common,
         )
     return int(tag.rpartition(" ")[2]) == len(ids)

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker_processes: int = Field(2, ge=1, le=64)
     worker_threads: int = Field(2, ge=1, le=64)
+    chunks_at_once: int = Field(1, ge=1, le=64)
     chunk_size: int = Field(2500, ge=1, le=20_000)
     shared_address_limit: int = Field(10, ge=1)
     job_lanes: int = Field(8, ge=1, le=256)

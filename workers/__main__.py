@@ -16,13 +16,11 @@ from runtime import logs
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
-from workers.context import process_name
-from workers.outages import Outages
 from workers.queues import SPARE_MESSAGES
 
-IDLE_POLL_MS = 50
-"""How long an idle consumer may wait between two looks at Redis; dramatiq's 1,000 made half of
-all messages wait for 188 ms or more, 50 costs some fifty commands a second and process."""
+IDLE_THREAD_MS = 200
+"""How often an idle thread looks whether it is to end; consumers wait to be woken instead
+(`workers.wake_ups`). dramatiq's 1,000 made a SIGTERM take a second longer."""
 
 RESTART_MS = 1_000
 """How long a consumer waits after Redis failed before it tries again; dramatiq's 3,000 would be a
@@ -37,14 +35,11 @@ def main() -> int:
     try:
         settings = Settings()
         logs.configure(settings)
+        _tell_dramatiq(settings)
         asyncio.run(_check(settings))
     except SluiceError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever starts it
         return error.exit_code
-    # dramatiq reads these when it is imported.
-    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + SPARE_MESSAGES)  # noqa: SIM112
-    os.environ["dramatiq_worker_timeout"] = str(IDLE_POLL_MS)  # noqa: SIM112
-    os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
     from dramatiq import cli  # noqa: PLC0415 - only after the above
 
     arguments = cli.make_argument_parser().parse_args(  # type: ignore[no-untyped-call]
@@ -63,12 +58,24 @@ def main() -> int:
     return status
 
 
+def _tell_dramatiq(settings: Settings) -> None:
+    """What it reads when it is imported; nothing that imports it may be imported before."""
+    assert "dramatiq" not in sys.modules
+    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + SPARE_MESSAGES)  # noqa: SIM112
+    os.environ["dramatiq_worker_timeout"] = str(IDLE_THREAD_MS)  # noqa: SIM112
+    os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
+
+
 async def _check(settings: Settings) -> None:
     """Fail now, with a sentence, rather than boot processes that fail every message.
 
     A server that is away may come back: it is waited for, for `PATIENCE_SECONDS`. Raises
     DatabaseUnreachable, SchemaMismatch, QueueUnreachable.
     """
+    # Both import dramatiq.
+    from workers.context import process_name  # noqa: PLC0415 - only after `_tell_dramatiq`
+    from workers.outages import Outages  # noqa: PLC0415 - only after `_tell_dramatiq`
+
     settings.require_urls()
     outages = Outages(process_name(settings))
     ends = time.monotonic() + settings.patience_seconds

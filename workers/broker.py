@@ -13,6 +13,7 @@ from dramatiq.errors import ConnectionClosed
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from workers.outages import Outage
+from workers.wake_ups import WakeUps, announce
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After this long without a sign of life, another worker takes a process's messages back."""
@@ -23,20 +24,28 @@ an old ring, which counts for nothing; this only keeps Redis tidy."""
 
 
 def make_broker(
-    settings: Settings, middleware: list[dramatiq.Middleware], outage: Outage
+    settings: Settings,
+    middleware: list[dramatiq.Middleware],
+    outage: Outage,
+    wake_ups: WakeUps,
 ) -> RedisBroker:
-    """A worker's broker, with a Redis client of its own; what it meets is told to `outage`."""
+    """A worker's broker, with a Redis client of its own; what it meets is told to `outage`, and its
+    consumers wait for `wake_ups`.
+    """
     assert settings.redis_url is not None
     options = _options(settings.redis_url, settings.queue_namespace)
     broker = _WorkersBroker(middleware=middleware, **options)  # type: ignore[no-untyped-call]
-    broker.outage = outage
+    broker.outage, broker.wake_ups = outage, wake_ups
+    announce(broker)
     outage.when_back(lambda: forget_idle_connections(broker))
     return broker
 
 
 def make_client_broker(redis_url: str, namespace: str) -> RedisBroker:
     """A broker that sends and never receives."""
-    return RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
+    broker = RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
+    announce(broker)
+    return broker
 
 
 def forget_idle_connections(broker: RedisBroker) -> None:
@@ -63,10 +72,17 @@ class _WorkersBroker(RedisBroker):
     """
 
     outage: Outage
+    wake_ups: WakeUps
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _Consumer
+
+    def get_declared_delay_queues(self) -> set[str]:
+        """None, so that nobody consumes them: Sluice sends no message that is to wait, and looking
+        for some was half of all looks.
+        """
+        return set()
 
     def _dispatch(self, command: str) -> Callable[..., Any]:
         send = super()._dispatch(command)  # type: ignore[no-untyped-call]
@@ -85,21 +101,42 @@ class _WorkersBroker(RedisBroker):
 
 
 class _Consumer(_RedisConsumer):
-    """What it has to tell Redis of a message is told once, if Redis listens.
+    """Waits to be woken when there is nothing to do, and tells Redis what it has to tell of a
+    message once, if Redis listens.
 
     dramatiq waits with a thread until Redis has taken an acknowledgement, and a worker that cannot
     hand its messages back ends in the middle of its shutdown. Whatever Redis still has then is an
     old ring, which counts for nothing when it is delivered again.
     """
 
+    def __init__(self, broker: _WorkersBroker, queue: str, prefetch: int, timeout: int) -> None:
+        del timeout
+        # dramatiq's own sleep, which nothing ends, is left out.
+        super().__init__(broker, queue, prefetch, 0)  # type: ignore[no-untyped-call]
+        self._wake_ups = broker.wake_ups
+        self._bell = broker.wake_ups.bell(queue)
+
+    def __next__(self) -> Any:
+        self._bell.clear()
+        message = super().__next__()  # type: ignore[no-untyped-call]
+        if message is None:
+            self._wake_ups.wait(self._bell)
+        return message
+
     def ack(self, message: Any) -> None:
         with suppress(ConnectionClosed):
             super().ack(message)  # type: ignore[no-untyped-call]
+        self._has_room()
 
     def nack(self, message: Any) -> None:
         with suppress(ConnectionClosed):
             super().nack(message)  # type: ignore[no-untyped-call]
+        self._has_room()
 
     def requeue(self, messages: Any) -> None:
         with suppress(ConnectionClosed):
             super().requeue(messages)  # type: ignore[no-untyped-call]
+
+    def _has_room(self) -> None:
+        """With as many messages as it may have at a time, it had stopped fetching."""
+        self._bell.set()

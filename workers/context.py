@@ -25,8 +25,11 @@ class WorkerContext:
     doorbell: Doorbell
     name: str
     stopping: threading.Event = field(default_factory=threading.Event)
-    door: ChunkDoor = field(default_factory=ChunkDoor)
+    door: ChunkDoor = field(init=False)
     _pool: asyncpg.Pool | None = None
+
+    def __post_init__(self) -> None:
+        self.door = ChunkDoor(self.settings.chunks_at_once)
 
     @property
     def pool(self) -> asyncpg.Pool:

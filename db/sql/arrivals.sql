@@ -59,9 +59,10 @@ with held as materialized (
     from known n
     join keys k on k.match_key = n.match_key
     where e.account_id = :account_id and e.id = n.id
-      and (not n.role or not exists (
-          select from import_repeats r
-          where r.job_id = :job_id and r.match_key = n.match_key))
+      -- A value, and not `not exists`: for that, all repeats of the import may be read into memory.
+      and (not n.role or (
+          select r.contacts from import_repeats r
+          where r.job_id = :job_id and r.match_key = n.match_key) is null)
 ), linked as (
     insert into contact_emails (account_id, contact_id, field, address_id)
     select :account_id, h.contact_id, h.field, a.id
@@ -75,14 +76,21 @@ select coalesce(array_agg(id), '{}') from made;
 -- name: holders_by_the_end
 -- How many contacts will hold each address when the import is done: those outside it, and all
 -- that it brings. Of the addresses that it brings once, nothing.
+-- Each address is looked up by itself, and its contacts by their ids: what an import that runs has
+-- brought so far the planner's statistics do not know, and it would take all of it for one row. (The
+-- limit changes nothing, since there is one row at most, and `is not distinct from` keeps the index
+-- of an import's contacts out.)
 select e.id, (e.holders - mine.contacts + r.contacts)::int as holders
 from email_addresses e
-join import_repeats r on r.job_id = :job_id and r.match_key = e.match_key
+cross join lateral (
+    select contacts from import_repeats where job_id = :job_id and match_key = e.match_key limit 1
+) r
 cross join lateral (
     select count(*) as contacts
     from contact_emails l
     join contacts c on c.account_id = l.account_id and c.id = l.contact_id
-    where l.account_id = e.account_id and l.address_id = e.id and c.import_job_id = :job_id
+    where l.account_id = e.account_id and l.address_id = e.id
+      and c.import_job_id is not distinct from :job_id
 ) mine
 where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 
@@ -115,18 +123,24 @@ where r.job_id = :job_id and e.account_id = held.account_id and e.id = held.id
 
 -- name: links_beside_spared
 -- At the end of an import: the contacts that it brought beside an address which is opted out in its
--- own right and was taken for a role address because of rows that did not become contacts.
-select own.contact_id, own.field, own.address_id, e.id as source_id
-from import_repeats r
-join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
-join contact_emails l on l.account_id = e.account_id and l.address_id = e.id
+-- own right and was taken for a role address because of rows that did not become contacts. These
+-- addresses are few, and found first; `is not distinct from` keeps from going over the import instead.
+with spared as materialized (
+    select e.id
+    from import_repeats r
+    join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
+    where r.job_id = :job_id
+      and e.status = any(:own_right_statuses::email_status[])
+      and e.propagated_from is null
+      and e.holders <= :shared_address_limit
+      and e.holders + r.contacts > :shared_address_limit
+)
+select own.contact_id, own.field, own.address_id, s.id as source_id
+from spared s
+join contact_emails l on l.account_id = :account_id and l.address_id = s.id
 join contacts c on c.account_id = l.account_id and c.id = l.contact_id
 join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
-where r.job_id = :job_id and c.import_job_id = :job_id
-  and e.status = any(:own_right_statuses::email_status[])
-  and e.propagated_from is null
-  and e.holders <= :shared_address_limit
-  and e.holders + r.contacts > :shared_address_limit
+where c.import_job_id is not distinct from :job_id
 order by own.contact_id, own.field;
 
 -- name: make_contact_tags!

@@ -152,20 +152,25 @@ select
 from locked;
 
 -- name: beside_opt_out$
--- Which of the addresses stand, on any contact, beside one whose opt-out spreads. Contacts that
--- the job itself brings in do not count.
-select coalesce(array_agg(distinct x.address_id), '{}')
-from contact_emails x
-join contact_emails s
-    on s.account_id = x.account_id and s.contact_id = x.contact_id and s.address_id <> x.address_id
-join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
-join contacts c on c.account_id = x.account_id and c.id = x.contact_id
-where x.account_id = :account_id
-  and x.address_id = any(:address_ids::bigint[])
-  and y.status = any(:own_right_statuses::email_status[])
-  and y.propagated_from is null
-  and y.holders <= :shared_address_limit
-  and c.import_job_id is distinct from :job_id;
+-- Which of the addresses, each given once, stand on any contact beside one whose opt-out spreads.
+-- Contacts that the job itself brings in do not count. The first that is found is enough: a role
+-- address is on thousands of contacts, and asked about by chunk after chunk.
+select coalesce(array_agg(x.id), '{}')
+from unnest(:address_ids::bigint[]) as x (id)
+cross join lateral (
+    select from contact_emails h
+    join contact_emails s
+        on s.account_id = h.account_id and s.contact_id = h.contact_id and s.address_id <> x.id
+    join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
+    where h.account_id = :account_id and h.address_id = x.id
+      and y.status = any(:own_right_statuses::email_status[])
+      and y.propagated_from is null
+      and y.holders <= :shared_address_limit
+      -- A value, which is asked for last and so for few, and not a join.
+      and (select c.import_job_id from contacts c
+           where c.account_id = y.account_id and c.id = s.contact_id) is distinct from :job_id
+    limit 1
+) found;
 
 -- name: decided_before
 -- The direct decisions that this job has taken on the addresses.
@@ -190,16 +195,16 @@ where account_id = :account_id
 -- name: change_each!
 -- Give addresses a status each, with the address from which it spread, if it did, where they are
 -- still of the version that was read. One statement for all of them, which takes its locks by id.
--- What a status is said to come from may be one that the same chunk decided on before.
+-- What a status is said to come from may be one that the same chunk decided on before. There are
+-- few kinds of changes, so that each address says only which is its own.
 update email_addresses a
-set status = c.to_status,
-    previous_status = c.from_status,
+set status = (:to_statuses::email_status[])[c.kind],
+    previous_status = (:from_statuses::email_status[])[c.kind],
     propagated_from = c.source_id,
     status_job_id = :job_id,
     status_changed_at = :decided_at
-from unnest(:address_ids::bigint[], :from_statuses::email_status[], :to_statuses::email_status[],
-            :source_ids::bigint[], :versions::xid[])
-    as c (id, from_status, to_status, source_id, version)
+from unnest(:address_ids::bigint[], :kinds::smallint[], :source_ids::bigint[], :versions::xid[])
+    as c (id, kind, source_id, version)
 where a.account_id = :account_id
   and a.id = any(:address_ids::bigint[])
   and a.id = c.id

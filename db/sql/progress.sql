@@ -188,10 +188,11 @@ where l.job_id = :job_id and l.lane = silent.lane
 returning l.lane, l.hop;
 
 -- name: measure
--- Per queue: what waits, for how long, and how many jobs are at work.
+-- Per queue: what waits, for how long, and how many jobs are at work. A column is counted and not the
+-- row, for which the ids of every chunk would be fetched.
 select
     q.queue,
-    count(c.*) as pending_chunks,
+    count(c.job_id) as pending_chunks,
     coalesce(extract(epoch from clock_timestamp() - min(c.runnable_at)
         filter (where c.runnable_at <= clock_timestamp())), 0)::float8 as oldest_seconds,
     count(distinct j.id) as running_jobs

@@ -78,21 +78,38 @@ from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
 -- name: contacts_of_address
--- The first contacts that hold the address.
-select e.contact_id, e.field, c.given_name, c.family_name, c.company
-from contact_emails e
-join contacts c on c.account_id = e.account_id and c.id = e.contact_id
-where e.account_id = :account_id and e.address_id = :address_id
-order by e.contact_id, e.field
-limit :most;
+-- The first contacts that hold the address. All that hold it are found before they are put in order:
+-- to go over the account in that order, until enough of them were met, can take the whole account.
+with holders as materialized (
+    select contact_id, field from contact_emails
+    where account_id = :account_id and address_id = :address_id
+), first as materialized (
+    select contact_id, field from holders order by contact_id, field limit :most
+)
+select f.contact_id, f.field, c.given_name, c.family_name, c.company
+from first f
+cross join lateral (
+    select given_name, family_name, company from contacts
+    where account_id = :account_id and id = f.contact_id
+    limit 1
+) c
+order by f.contact_id, f.field;
 
 -- name: count_contacts_of_address$
 -- How many (contact, field) pairs hold the address.
 select count(*) from contact_emails where account_id = :account_id and address_id = :address_id;
 
 -- name: history_of_address
--- What jobs decided about the address, newest first, with who asked and on what evidence.
-select r.job_id, j.action, j.requested_by, j.evidence ->> 'source' as evidence_source,
+-- What jobs decided about the address, newest first, with who asked and on what evidence. Only of
+-- those results that are given the job is looked up, each by its id.
+with newest as materialized (
+    select *
+    from results
+    where address_id = :address_id
+    order by decided_at desc, job_id desc, (outcome = 'applied') desc, contact_id, field
+    limit :most
+)
+select r.job_id, j.action, j.requested_by, j.evidence_source,
        r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
        r.decided_at, r.source_address_id,
        (select a.address from email_addresses a
@@ -100,8 +117,10 @@ select r.job_id, j.action, j.requested_by, j.evidence ->> 'source' as evidence_s
        case when r.reason = 'internal_error' then
            (select c.error from job_chunks c
             where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
-from results r
-join jobs j on j.id = r.job_id
-where r.address_id = :address_id
-order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.contact_id, r.field
-limit :most;
+from newest r
+cross join lateral (
+    select action, requested_by, evidence ->> 'source' as evidence_source
+    from jobs where id = r.job_id
+    limit 1
+) j
+order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.contact_id, r.field;

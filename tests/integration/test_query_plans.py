@@ -1,0 +1,395 @@
+"""No hot statement ever reads a whole large table, whichever plan Postgres takes for it.
+
+A hot statement is run by a chunk, a worker, the sweeper, a submitter or a reader. It finds its rows
+by an index whose condition names more than the account, and more than the job where a job may be
+large. A session may plan a prepared statement for the values at hand or once for all; both plans
+are looked at, for a whole chunk and for one contact, for the first page and for a later one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db import arrivals, chunks, queries
+from db.pool import open_pool
+from schemas.requests import MAX_ID
+from tests import plans
+from tests.conftest import NewDatabase
+from tests.large_database import (
+    ACCOUNT,
+    CHUNK,
+    CONTACTS_OF_LARGEST,
+    FIRST_ROW,
+    IMPORT,
+    NO_RESULTS_YET,
+    OPT_OUT,
+    ROLE_ADDRESS,
+    fill,
+)
+from tests.plans import Index, Plan
+
+HOT = {
+    "arrivals": (
+        "make_contacts make_links holders_by_the_end make_contact_tags drop_rows refuse_row"
+        " fields_of_row make_tags lock_role_addresses count_role_holders links_beside_spared"
+        " refused_rows"
+    ),
+    "at_once": "store_running complete",
+    "chunks": (
+        "hold_job keep_chunks_out claim_chunk count_attempt uncount_attempt links_of_contacts"
+        " read_chunk existing_contacts neighbours role_addresses read_addresses lock_addresses"
+        " beside_opt_out decided_before change_alike change_each finish_chunk add_done_chunk"
+        " lock_chunk postpone_chunk lock_numbering split_chunk"
+    ),
+    "imports": "set_request_hash staged",
+    "jobs": (
+        "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
+        " list_jobs list_jobs_of_account progress pairs_done limit_lock_wait interrupt_chunks"
+        " set_state cancel"
+    ),
+    "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
+    "progress": (
+        "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
+        " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
+        " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
+    ),
+    "reading": (
+        "results_page rejected_page unprocessed_page unprocessed_lines_page refusals_page"
+        " refusals_by_reason address contacts_of_address count_contacts_of_address"
+        " history_of_address"
+    ),
+    "results": "append_few",
+}
+"""The guarded statements of each file in `db/sql`."""
+
+EXEMPT = {"planning.freeze_selection": "selects a whole account; a list of ids is guarded below"}
+
+EXEMPT_FILES = {"invariants": "`sluice verify` proves something of all rows, and so reads them"}
+
+WHOLE_IMPORT = {
+    "make_tags": "once for an import, over all its rows",
+    "freeze_import": "once for an import, over all its rows",
+    "note_repeats": "once for an import, over all its rows",
+    "lock_role_addresses": "at an import's end, over the addresses that it repeats",
+    "count_role_holders": "at an import's end, over the addresses that it repeats",
+    "links_beside_spared": "at an import's end, over the addresses that it repeats",
+    "refused_rows": "counts what was left out of a file",
+    "refusals_by_reason": "counts what was left out of a file",
+    "staged": "counts the rows of a file that is submitted again",
+}
+"""Hot statements that may go through all that one import has, by index."""
+
+FIRST_PAGE = {"contact_id": -MAX_ID - 1, "field": 0, "chunk_no": -1, "line": -1}
+LATER_PAGE = {"contact_id": CONTACTS_OF_LARGEST // 2, "field": 2, "chunk_no": 60, "line": 20_000}
+
+ORDER_OF_PAGE = {
+    "results_page": "results_of_job",
+    "rejected_page": "results_rejected",
+    "unprocessed_page": "job_chunks_pending",
+    "unprocessed_lines_page": "import_rows_pkey",
+    "refusals_page": "import_rejections_by_line",
+}
+"""The index that has the rows of each page in its order."""
+
+SPECIAL = {
+    "claim_chunk": [{}, {"only": 60}],
+    "get_job": [{}, {"account_id": None}],
+    "results_page": [
+        {**cursor, "outcome": outcome, "reason": reason}
+        for cursor in (FIRST_PAGE, LATER_PAGE)
+        for outcome, reason in ((None, None), ("applied", None), ("unchanged", "no_change"))
+    ],
+    "rejected_page": [
+        {**cursor, "reason": reason}
+        for cursor in (FIRST_PAGE, LATER_PAGE)
+        for reason in (None, "bounced")
+    ],
+    "contacts_of_address": [{}, {"address_id": 77}],
+    "history_of_address": [{}, {"address_id": 77}],
+    "freeze_import": [{"fields": 2}],
+}
+"""Arguments of their own, where a statement is asked in more than one way."""
+
+
+def arguments(subject: str, size: int) -> dict[str, Any]:
+    """Something for every parameter of the subject's statements; lists are of `size` contacts."""
+    of_import = subject in {"arrivals", "imports"}
+    addresses = 2 * size
+    return {
+        "account": "default",
+        "account_id": ACCOUNT,
+        "action": "opt_out",
+        "address_id": ROLE_ADDRESS,
+        "address_ids": list(range(1, addresses + 1)),
+        "applied": 1,
+        "attempts": 1,
+        "before": 2_900,
+        "causes": ["direct"] * addresses,
+        "cause": "direct",
+        "cell_reasons": ["invalid_address"],
+        "chunk_no": 60,
+        "chunk_size": CHUNK,
+        "contact_id": 7,
+        "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
+        "correlation_id": "",
+        "decided_at": datetime(2024, 1, 1, tzinfo=UTC),
+        "delay_seconds": 5.0,
+        "detail": "it broke",
+        "duration_ms": 1,
+        "empty": 0,
+        "error": "it broke",
+        "every_seconds": 5.0,
+        "evidence": {},
+        "fewest": 1,
+        "field": 1,
+        "fields": [1, 2],
+        "from_statuses": ["confirmed"] * addresses,
+        "hop": 1,
+        "idempotency_key": "key7",
+        "idle_ms": "1000",
+        "import_job": None,
+        "job_id": IMPORT if of_import else OPT_OUT,
+        "kinds": [1] * addresses,
+        "lane": 1,
+        "lanes": 8,
+        "line": 20_000,
+        "listed": True,
+        "lock_ms": "1000",
+        "match_key": "1000007.1@host.example",
+        "milliseconds": "1000",
+        "most": 100,
+        "name": "account7",
+        "only": None,
+        "outcome": None,
+        "outcomes": ["applied"] * addresses,
+        "own_right_statuses": ["admin", "manual"],
+        "params": {},
+        "present": ["running", "paused"],
+        "propagated": 0,
+        "reason": None,
+        "reasons": [None] * addresses if subject == "results" else {},
+        "refused": 100,
+        "rejected": 0,
+        "request_hash": "",
+        "requested_by": "somebody",
+        "row_reasons": ["no_address"],
+        "selected": 1,
+        "selection": {},
+        "shared_address_limit": 10,
+        "silence_seconds": 5.0,
+        "source_ids": [None] * addresses,
+        "state": "idle",
+        "statement_ms": "1000",
+        "status": "non_marketable",
+        "statuses": None,
+        "tag": None,
+        "to_status": "admin",
+        "to_statuses": ["admin"] * addresses,
+        "unchanged": 0,
+        "urgent_actions": ["opt_out"],
+        "versions": [1_000] * addresses,
+        "wanted": "running",
+        "worker": "worker",
+    }
+
+
+@pytest.fixture(scope="module")
+async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a large database; what a test changes in it, it rolls back.
+
+    Reading here and there costs what the embedded servers take it for. At Postgres's own 4, which
+    is for disks that seek, tables of this size are worth reading whole.
+    """
+    async with (
+        new_database() as url,
+        await open_pool(url, size=1) as pool,
+        pool.acquire() as connection,
+    ):
+        await fill(connection)
+        await connection.execute("set random_page_cost = 1.1")
+        yield connection
+
+
+@pytest.fixture(scope="module")
+async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
+    return await plans.indexes(connection)
+
+
+def hot() -> list[tuple[str, str]]:
+    return [(subject, name) for subject, names in HOT.items() for name in names.split()]
+
+
+async def all_plans(
+    connection: asyncpg.Connection, subject: str, name: str, *special: dict[str, Any]
+) -> list[Plan]:
+    """The plan for whatever arguments, and those for a chunk and for one contact."""
+    statement = plans.statement(subject, name)
+    ways = special or SPECIAL.get(name, ({},))
+    return [
+        await plans.generic_plan(connection, statement),
+        *[
+            await plans.custom_plan(connection, statement, arguments(subject, size) | way)
+            for size, way in product((1, CHUNK), ways)
+        ],
+    ]
+
+
+def test_each_statement_is_hot_or_exempt():
+    """A new statement has to be guarded here, or to have a reason why it need not be."""
+    folder = Path(queries.__file__).parent / "sql"
+    subjects = {path.stem for path in folder.glob("*.sql")} - EXEMPT_FILES.keys()
+    stated = {
+        f"{subject}.{name}" for subject in subjects for name in plans.statement_names(subject)
+    }
+    classified = [f"{subject}.{name}" for subject, name in hot()] + list(EXEMPT)
+    assert sorted(stated) == sorted(classified)
+    assert WHOLE_IMPORT.keys() | SPECIAL.keys() <= {name for _, name in hot()}
+
+
+@pytest.mark.parametrize(("subject", "name"), hot())
+async def test_a_hot_statement_reads_only_what_it_needs(connection, indexes, subject, name):
+    """No plan of it reads a whole table, account or large job, in CTEs and sub-queries neither."""
+    for plan in await all_plans(connection, subject, name):
+        assert not plans.reads_too_much(plan, indexes, whole_job=name in WHOLE_IMPORT)
+
+
+async def test_a_listed_selection_reads_only_the_list(connection, indexes):
+    """A job over listed contacts is planned without a look at the others of the account. Which
+    branch of the statement is taken is known where it is planned for values, as it is: for
+    whatever values it would seem as dear as a whole account.
+    """
+    statement = plans.statement("planning", "freeze_selection")
+    for way in ({}, {"statuses": ["admin"]}):
+        plan = await plans.custom_plan(connection, statement, arguments("planning", 1) | way)
+        assert not plans.reads_too_much(plan, indexes, whole_job=False)
+
+
+@pytest.mark.parametrize("name", ORDER_OF_PAGE)
+@pytest.mark.parametrize("job_id", [OPT_OUT, NO_RESULTS_YET, IMPORT])
+async def test_a_page_is_read_in_its_order(connection, name, job_id):
+    """The first page and a later one are fed by an index that has the rows in the page's order, so
+    that a page of millions costs what it gives, whether or not the planner knows of the job.
+    """
+    assert not await out_of_order(connection, name, job_id)
+
+
+@pytest.mark.parametrize("name", ORDER_OF_PAGE)
+async def test_a_page_out_of_order_is_noticed(connection, name):
+    """The check above can fail: without its index, a page is objected to."""
+    async with rolled_back(connection):
+        await without_index(connection, ORDER_OF_PAGE[name])
+        assert await out_of_order(connection, name, OPT_OUT)
+
+
+async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -> list[Any]:
+    """Those plans of a page's beginning and of its middle that take other ways than its index."""
+    ways = [{**cursor, "job_id": job_id} for cursor in (FIRST_PAGE, LATER_PAGE)]
+    found = []
+    for plan in await all_plans(connection, "reading", name, *ways):
+        fed_by = plans.below_the_limit(plan)
+        by = [node["Index Name"] for node in fed_by if "Index Name" in node]
+        sorts = [node for node in fed_by if "Sort" in node["Node Type"]]
+        if sorts or by != [ORDER_OF_PAGE[name]]:
+            found.append(fed_by)
+    return found
+
+
+@asynccontextmanager
+async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction of which nothing stays."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def without_index(connection: asyncpg.Connection, index: str) -> None:
+    """Drop the index, with the constraint that it may belong to."""
+    table = await connection.fetchval(
+        "select conrelid::regclass::text from pg_constraint"
+        " where conindid = $1::regclass and contype in ('p', 'u')",
+        index,
+    )
+    await connection.execute(
+        f"alter table {table} drop constraint {index}" if table else f"drop index {index}"
+    )
+
+
+async def test_a_history_looks_up_only_what_it_gives(connection):
+    """The results of one address, thousands of them for a role address, are found by its index and
+    put in order; jobs, sources and errors are looked up for those alone that are given.
+    """
+    for plan in await all_plans(connection, "reading", "history_of_address"):
+        tables = {n["Relation Name"] for n in plans.below_the_limit(plan) if "Relation Name" in n}
+        assert tables == {"results"}
+
+
+@pytest.mark.parametrize(
+    ("index", "subject", "name"),
+    [
+        ("results_of_address", "reading", "history_of_address"),
+        ("results_of_job", "reading", "results_page"),
+        ("contact_emails_of_address", "chunks", "neighbours"),
+        ("contact_emails_of_address", "reading", "contacts_of_address"),
+        ("jobs_unfinished", "progress", "running_jobs"),
+    ],
+)
+async def test_a_missing_index_is_noticed(connection, indexes, index, subject, name):
+    """The check of hot statements can fail: without its index, each plan is objected to."""
+    async with rolled_back(connection):
+        await without_index(connection, index)
+        for plan in await all_plans(connection, subject, name):
+            assert plans.reads_too_much(plan, indexes, whole_job=False)
+
+
+async def test_triggers_read_only_what_they_need(connection):
+    """What plans do not show: neither the triggers nor the foreign keys of what a chunk writes
+    read a whole table. Reading one would be noticed.
+    """
+    async with rolled_back(connection):
+        before = await whole_reads(connection)
+        await write_as_chunks_do(connection)
+        assert await whole_reads(connection) == before
+        await connection.execute("select count(family_name) from contacts")
+        assert await whole_reads(connection) == before | {"contacts": before["contacts"] + 1}
+
+
+async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
+    """Let rows of an import arrive, and let an opt-out spread."""
+    of_import = arguments("arrivals", CHUNK)
+    new = await arrivals.arrive(
+        connection,
+        account_id=ACCOUNT,
+        job_id=IMPORT,
+        contact_ids=of_import["contact_ids"],
+        first_status="non_marketable",
+        tag="tag7",
+        shared_address_limit=10,
+    )
+    assert len(new) == 2 * CHUNK
+    read = await chunks.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
+    assert await chunks.change_addresses(
+        connection,
+        account_id=ACCOUNT,
+        job_id=OPT_OUT,
+        decided_at=read.decided_at,
+        changes={
+            id_: (status, "admin", None if id_ % 2 else id_ - 1)
+            for id_, status in zip(read.ids, read.statuses, strict=True)
+        },
+        versions=dict(zip(read.ids, read.versions, strict=True)),
+    )
+
+
+async def whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
+    """How often this transaction has read each table from end to end."""
+    rows = await connection.fetch("select relname, seq_scan from pg_stat_xact_user_tables")
+    return {row["relname"]: row["seq_scan"] for row in rows if row["relname"] not in plans.SMALL}

@@ -1,0 +1,152 @@
+"""Plans of named statements, as Postgres makes them, and what is wrong with them."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+
+from db.queries import load
+
+Plan: TypeAlias = dict[str, Any]
+"""A node of a plan in the JSON that EXPLAIN gives, with the nodes below it in `Plans`."""
+
+SMALL = frozenset({"accounts", "sweeps", "pg_database"})
+"""Tables that stay so small that reading all of them is the cheapest way."""
+
+FEW_IN_AN_ACCOUNT = frozenset({"tags"})
+"""Tables of which an account has so few rows that all of them may be read."""
+
+SHORT = frozenset({"jobs_unfinished"})
+"""Indexes over the few rows that are looked for, to be read from end to end."""
+
+OF_ONE_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts"})
+"""Tables with at most some thousand rows for each job, all of which may be read."""
+
+_INDEX_SCANS = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan"})
+
+
+class Statement(NamedTuple):
+    """A named statement as the driver gets it."""
+
+    sql: str
+    parameters: tuple[str, ...]
+
+
+class Index(NamedTuple):
+    table: str
+    columns: tuple[str, ...]
+
+
+def statement(subject: str, name: str) -> Statement:
+    """The statement `name` of `db/sql/<subject>.sql`."""
+    query = getattr(load(subject), name)
+    parameters = tuple(p for p in inspect.signature(query).parameters if p != "self")
+    return Statement(query.sql.strip().removesuffix(";"), parameters)
+
+
+def statement_names(subject: str) -> set[str]:
+    """All statements of `db/sql/<subject>.sql`; what reads by a cursor is the same statement."""
+    return {name for name in load(subject).available_queries if not name.endswith("_cursor")}
+
+
+async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
+    """The indexes of the database by name, with their columns in order."""
+    rows = await connection.fetch(
+        "select i.indexrelid::regclass::text as name, i.indrelid::regclass::text as on_table,"
+        " array_agg(a.attname::text order by a.attnum) as columns"
+        " from pg_index i join pg_attribute a on a.attrelid = i.indexrelid"
+        " where i.indrelid::regclass::text not like 'pg_%' group by i.indexrelid, i.indrelid"
+    )
+    return {row["name"]: Index(row["on_table"], tuple(row["columns"])) for row in rows}
+
+
+async def custom_plan(
+    connection: asyncpg.Connection, statement: Statement, arguments: Mapping[str, Any]
+) -> Plan:
+    """The plan for these arguments. EXPLAIN with bound parameters always plans for their values."""
+    values = [arguments[name] for name in statement.parameters]
+    return _plan(await connection.fetchval(f"explain (format json) {statement.sql}", *values))
+
+
+async def generic_plan(connection: asyncpg.Connection, statement: Statement) -> Plan:
+    """The plan for whatever arguments, which a session may keep for a prepared statement."""
+    nulls = f"({', '.join(['null'] * len(statement.parameters))})" if statement.parameters else ""
+    async with connection.transaction():
+        await connection.execute("set local plan_cache_mode = force_generic_plan")
+        await connection.execute(f"prepare looked_at as {statement.sql}")
+        try:
+            return _plan(
+                await connection.fetchval(f"explain (format json) execute looked_at{nulls}")
+            )
+        finally:
+            await connection.execute("deallocate looked_at")
+
+
+def _plan(explained: str) -> Plan:
+    plan: Plan = json.loads(explained)[0]["Plan"]
+    return plan
+
+
+def nodes(plan: Plan) -> Iterator[Plan]:
+    """All nodes of the plan; those of CTEs and sub-queries are among them."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def reads_too_much(plan: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> list[str]:
+    """Which nodes read a whole table, or all that an account has in one, and so on.
+
+    With `whole_job` a statement may read all rows of one job, by an index.
+    """
+    found = (_objection(node, indexes, whole_job=whole_job) for node in nodes(plan))
+    return [objection for objection in found if objection]
+
+
+def _objection(node: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> str | None:
+    kind = node["Node Type"]
+    if kind in {"Seq Scan", "Sample Scan"} and node["Relation Name"] not in SMALL:
+        return f"{kind} on {node['Relation Name']}"
+    if kind not in _INDEX_SCANS or node["Index Name"] in SHORT:
+        return None
+    index = indexes[node["Index Name"]]
+    condition = node.get("Index Cond", "")
+    missing = [
+        column
+        for column in _must_be_named(index, whole_job=whole_job)
+        # Columns of other tables come with the name of theirs.
+        if not re.search(rf"(?<![.\w]){column}(?![.\w])", condition)
+    ]
+    if index.table in SMALL or not missing:
+        return None
+    return f"{kind} by {node['Index Name']} over any {', '.join(missing)}: {condition or 'all'}"
+
+
+def _must_be_named(index: Index, *, whole_job: bool) -> tuple[str, ...]:
+    """The columns that a condition on the index has to name: an account or job is not enough."""
+    enough = {
+        "account_id": index.table in FEW_IN_AN_ACCOUNT,
+        "job_id": whole_job or index.table in OF_ONE_JOB,
+    }
+    return index.columns[: 1 if enough.get(index.columns[0]) else 2]
+
+
+def below_the_limit(plan: Plan) -> list[Plan]:
+    """What the outermost limit of a page is fed by, but for sub-queries of single rows."""
+    limit = next(node for node in nodes(plan) if node["Node Type"] == "Limit")
+    return [
+        node
+        for below in limit["Plans"]
+        if below["Parent Relationship"] == "Outer"
+        for node in _spine(below)
+    ]
+
+
+def _spine(plan: Plan) -> Iterator[Plan]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        if below["Parent Relationship"] not in {"SubPlan", "InitPlan"}:
+            yield from _spine(below)
