@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONTACTS ?=
+ROUNDS ?=
 SECONDS ?=
 SEED ?=
 
@@ -10,13 +11,17 @@ BIN := $(VENV)/bin
 # Newer than the lock file when its packages are installed, and than pyproject.toml when Sluice is.
 LOCKED := $(VENV)/.locked
 INSTALLED := $(VENV)/.installed
+# What the benchmark compares Sluice with needs other versions of some packages, and its own place.
+BENCH_VENV := .venv-bench
+BENCH_LOCK := bench/competitors/requirements.lock
+COMPETITORS := $(BENCH_VENV)/.locked
 
 THROUGH_PGBOUNCER := tests/acceptance --pgbouncer -m pgbouncer
 
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-pgbouncer lint types fmt bench load chaos lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large load chaos lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,8 +56,11 @@ fmt: setup ## put the code in its standard format
 chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
 	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## measure speed and memory (CONTACTS=100000 for less)
-	@$(BIN)/python -m bench $(COUNT)
+bench: setup $(COMPETITORS) ## compare Sluice with what else one would use: 15 minutes (CONTACTS=10000 for a look)
+	@$(BIN)/python -m bench $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-large: setup ## measure what lists of ten million contacts show: an hour, and 40 GB
+	@$(BIN)/python -m bench.large $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)
 	@$(BIN)/python -m bench.load $(COUNT) $(if $(SECONDS),--seconds $(SECONDS))
@@ -60,9 +68,10 @@ load: setup ## measure single opt-outs beside large jobs, and jobs beside each o
 lock: setup ## write the lock files anew from pyproject.toml, with the newest versions it allows
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --output-file $(BENCH_LOCK) bench/competitors/requirements.in
 
-clean: ## remove .venv and caches; the embedded servers' data in .sluice stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+clean: ## remove .venv, .venv-bench and caches; the embedded servers' data in .sluice stays
+	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes, and no address that packages come from: that is each machine's own business.
@@ -83,4 +92,11 @@ $(LOCKED): requirements-dev.lock
 $(INSTALLED): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
 		--no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(COMPETITORS): $(BENCH_LOCK)
+	@echo "Setting up $(BENCH_VENV), which takes about half a minute" >&2
+	@$(PYTHON) -m venv --clear $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement $(BENCH_LOCK)
 	@touch $@

@@ -20,9 +20,14 @@ class Answered(NamedTuple):
 
 
 async def open_loop(
-    send: Callable[[int, Callable[[], Answered]], Awaitable[T]], *, rate: float, seconds: float
+    send: Callable[[int, Callable[[], Answered]], Awaitable[T]],
+    *,
+    rate: float,
+    seconds: float,
+    over: Callable[[], bool] = lambda: False,
 ) -> tuple[list[T], float]:
-    """Send requests 0, 1, 2, ... at an even rate; gives what came of each, and the time it took.
+    """Send requests 0, 1, 2, ... at an even rate, for so long or until it is over; gives what came
+    of each when the last one is answered, and the time that took.
 
     `send` gets the request's number and a stopwatch to be read when the answer is there.
     """
@@ -34,6 +39,8 @@ async def open_loop(
             wait = due - time.perf_counter()
             # Sleeping for nothing still lets the others go on.
             await asyncio.sleep(max(0.0, wait))
+            if over():
+                break
             sent = time.perf_counter() - due
 
             def stopwatch(due: float = due, sent: float = sent) -> Answered:

@@ -1,106 +1,161 @@
-"""The course of the measurements, one after the other, and what each is done on."""
+"""The course of `make bench`: what is measured, in which parts, with how much of everything."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from rich.progress import Progress
-
-from bench import lists
-from bench.contact_csv import write_contacts
-from bench.measuring import (
-    Show,
-    Stand,
-    Task,
-    first_contacts,
-    measure_import,
-    measure_job,
-    measure_small_jobs,
+from bench.contenders import (
+    CELERY_BULK,
+    CELERY_OBJECTS,
+    ONE_STATEMENT,
+    PROCRASTINATE,
+    Contender,
+    Peer,
+    Sluice,
 )
-from producers.accounts import create_account
+from bench.idle import at_rest
+from bench.importing import imports
+from bench.latency import beside
+from bench.progress import Steps
+from bench.rounds import Rounds
+from bench.templates import Templates
 
-BOTH = ("email1", "email2")
+EVERYONE: tuple[Contender, ...] = (
+    ONE_STATEMENT,
+    Sluice(1),
+    Sluice(2),
+    Sluice(4),
+    PROCRASTINATE,
+    CELERY_BULK,
+    CELERY_OBJECTS,
+)
+BY_KEY = {contender.key: contender for contender in EVERYONE}
+TITLES = {contender.key: contender.title for contender in EVERYONE}
+
+_FAST = ("one_statement", "sluice_1", "sluice_2")
+"""Who can be measured on the large list in the time there is."""
+
+_BESIDE = ("one_statement", "sluice_2", "procrastinate_chunks", "celery_bulk")
+"""Beside whose jobs recipients opt out."""
+
+
+class Sizes(NamedTuple):
+    """How much to measure: contacts of the three lists, rounds, and what else is counted."""
+
+    large: int = 1_000_000
+    middle: int = 100_000
+    objects: int = 5_000
+    rounds: int = 5
+    import_rows: int = 100_000
+    imports: int = 3
+    small_jobs: int = 40
+    idle_seconds: float = 10.0
+
+    @classmethod
+    def quick(cls, contacts: int) -> "Sizes":
+        """A quick look with lists of at most so many contacts."""
+        return cls(
+            large=contacts,
+            middle=min(contacts, cls().middle),
+            objects=max(1, min(contacts // 10, cls().objects)),
+            rounds=1,
+            import_rows=contacts,
+            imports=1,
+            small_jobs=10,
+            idle_seconds=3.0,
+        )
 
 
 class Course(NamedTuple):
-    """Which measurements to take, with how many contacts, how often."""
+    """What is measured with whom; figures are given as they come, nothing is left out of them."""
 
-    stand: Stand
+    templates: Templates
+    steps: Steps
     folder: Path
-    progress: Progress
-    contacts: int
-    repeat: int
-    seed: int
-    with_import: bool
+    sizes: Sizes
+    only: Sequence[str]
 
     async def run(self) -> dict[str, Any]:
-        """Take all measurements; rounds of the three jobs alternate, each on a list of its own."""
-        figures: dict[str, Any] = {
-            "contacts": self.contacts,
-            "opt_in": [],
-            "opt_out": [],
-            "opt_out_spread": [],
+        """All parts, one after the other."""
+        with self.steps.part("making the lists"):
+            for contacts in sorted({self.sizes.objects, self.sizes.middle, self.sizes.large}):
+                await self.templates.of(contacts)
+        return {
+            "rounds": [
+                await self._rounds(name, keys, contacts) for name, keys, contacts in self._groups()
+            ],
+            "idle": await self._idle(),
+            "beside": await self._beside(),
+            "import": await self._imports(),
         }
-        account, account_id = "", 0
-        if self.with_import:
-            account, account_id, figures["import"] = await self._import()
-        for round_no in range(1, self.repeat + 1):
-            if round_no > 1 or not self.with_import:
-                account, account_id = await self._filled(f"both-{round_no}", round_no)
-            figures["opt_in"].append(await self._job(Task(account, "opt_in", BOTH), round_no))
-            figures["opt_out"].append(await self._job(Task(account, "opt_out", BOTH), round_no))
-            other, _ = await self._filled(f"spread-{round_no}", round_no)
-            figures["opt_out_spread"].append(
-                await self._job(Task(other, "opt_out", ("email1",)), round_no)
+
+    def _groups(self) -> list[tuple[str, Sequence[str], int]]:
+        """Name, contenders and contacts of each group of rounds."""
+        sizes = self.sizes
+        many = tuple(key for key in BY_KEY if key != CELERY_OBJECTS.key)
+        groups: list[tuple[str, Sequence[str], int]] = [("middle", many, sizes.middle)]
+        if sizes.large > sizes.middle:
+            groups.insert(0, ("large", _FAST, sizes.large))
+        groups.append(("objects", (CELERY_OBJECTS.key,), sizes.objects))
+        chosen = ((name, self._chosen(keys), contacts) for name, keys, contacts in groups)
+        return [group for group in chosen if group[1]]
+
+    def _chosen(self, keys: Sequence[str]) -> list[str]:
+        return [key for key in keys if key in self.only]
+
+    async def _rounds(self, name: str, keys: Sequence[str], contacts: int) -> dict[str, Any]:
+        with self.steps.part(f"{contacts:,} contacts, {len(keys)} of those compared"):
+            runs = await Rounds(
+                self.templates,
+                self.steps,
+                self.folder,
+                [BY_KEY[key] for key in keys],
+                contacts,
+                self.sizes.rounds,
+            ).run()
+        return {"group": name, "contacts": contacts, "runs": runs}
+
+    async def _idle(self) -> dict[str, Any] | None:
+        fleet = BY_KEY["sluice_2"]
+        if fleet.key not in self.only:
+            return None
+        with self.steps.part("at rest: single opt-outs, small jobs, Redis"):
+            template = await self.templates.of(self.sizes.large)
+            async with self.templates.copy(template) as copy:
+                return await at_rest(
+                    copy,
+                    fleet,
+                    self.folder,
+                    seconds=self.sizes.idle_seconds,
+                    small_jobs=self.sizes.small_jobs,
+                )
+
+    async def _beside(self) -> list[dict[str, Any]]:
+        """The slow ones have a smaller list: their jobs last as long with it."""
+        made = []
+        with self.steps.part("single opt-outs while jobs run"):
+            for contender in map(BY_KEY.__getitem__, self._chosen(_BESIDE)):
+                slow = isinstance(contender, Peer)
+                contacts = self.sizes.middle if slow else self.sizes.large
+                template = await self.templates.of(contacts)
+                with self.steps.step(f"opt-outs beside {contender.title}"):
+                    async with self.templates.copy(template) as copy:
+                        made.append(await beside(copy, contender, self.folder))
+        return made
+
+    async def _imports(self) -> dict[str, Any] | None:
+        fleet = BY_KEY["sluice_2"]
+        if fleet.key not in self.only:
+            return None
+        with self.steps.part(f"imports of {self.sizes.import_rows:,} rows"):
+            return await imports(
+                self.templates,
+                fleet,
+                self.folder,
+                rows=self.sizes.import_rows,
+                times=self.sizes.imports,
             )
-        figures["one_contact"] = await self._small_jobs(account, account_id)
-        return figures
-
-    async def _import(self) -> tuple[str, int, dict[str, Any]]:
-        account = "imported"
-        account_id = await create_account(self.stand.pool, account)
-        file = self.folder / "contacts.csv"
-        with self._step("writing the CSV"):
-            size = write_contacts(file, self.contacts, seed=self.seed)
-        await lists.settle(self.stand.pool)
-        with self._step("import") as step:
-            figures, _ = await measure_import(self.stand, account, str(file), step.show)
-        file.unlink()
-        return account, account_id, figures | {"file_mb": round(size / 1e6, 1)}
-
-    async def _filled(self, account: str, round_no: int) -> tuple[str, int]:
-        account_id = await create_account(self.stand.pool, account)
-        with self._step(f"round {round_no}: making a list"):
-            await lists.fill(self.stand.pool, account_id, self.contacts)
-        return account, account_id
-
-    async def _job(self, task: Task, round_no: int) -> dict[str, Any]:
-        await lists.settle(self.stand.pool)
-        with self._step(f"round {round_no}: {task.action} of {', '.join(task.fields)}") as step:
-            return await measure_job(self.stand, task, step.show)
-
-    async def _small_jobs(self, account: str, account_id: int) -> dict[str, Any]:
-        await lists.settle(self.stand.pool)
-        with self._step("jobs of one contact"):
-            contacts = await first_contacts(self.stand.pool, account_id)
-            return await measure_small_jobs(self.stand, account, contacts)
-
-    def _step(self, label: str) -> "_Step":
-        return _Step(self.progress, label)
 
 
-class _Step:
-    """A line of the progress display, there while something is done."""
-
-    def __init__(self, progress: Progress, label: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(label, total=None)
-        self.show: Show = self._show
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.remove_task(self._task)
-
-    def _show(self, done: int, planned: int) -> None:
-        self._progress.update(self._task, completed=done, total=planned or None)
+NEEDS_PEERS = {PROCRASTINATE.key, CELERY_BULK.key, CELERY_OBJECTS.key}
+"""Whose processes run in the environment of the competitors."""

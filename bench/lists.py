@@ -23,6 +23,21 @@ async def fill(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
             pass
 
 
+async def fill_mixed(pool: asyncpg.Pool, account_id: int, contacts: int) -> int:
+    """Give the account contacts as a list has them that has been mailed for years: statuses of all
+    classes, shared addresses, role addresses, opt-outs that have spread. Gives the first one's id.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        first: int = await sql.next_ids(connection)
+        row = {"account_id": account_id, "first": first, "contacts": contacts}
+        await sql.make_contacts(connection, **row)
+        await sql.make_mixed_addresses(connection, **row)
+        await sql.make_mixed_links(connection, **row)
+        async for _ in sql.move_sequences(connection, last=first + 2 * contacts):
+            pass
+    return first
+
+
 async def settle(pool: asyncpg.Pool) -> None:
     """Bring the database to rest, so that a measurement pays for its own work only.
 

@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from bench import load_report, report
+from bench import load_report, results_files
 from bench.load_course import LoadCourse, contacts_needed
 from bench.machine import describe
 from bench.measuring import Stand
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(str(error), markup=False, highlight=False)
         return error.exit_code
     if options.keep:
-        console.print(f"kept in {report.keep(taken, 'load')}", soft_wrap=True)
+        console.print(f"kept in {results_files.keep(taken, 'load')}", soft_wrap=True)
     if options.json:
         print(json.dumps(taken, indent=2, ensure_ascii=False))
     else:

@@ -28,6 +28,14 @@ where not exists (
         where e.account_id = :account_id and e.contact_id = k.contact_id
           and a.status not in ('manual', 'admin'));
 
+-- name: still_marketable$
+-- How many of the contacts have an address that can be mailed.
+select count(distinct e.contact_id)
+from contact_emails e
+join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
+where e.account_id = :account_id and e.contact_id = any(:contact_ids::bigint[])
+  and a.status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable');
+
 -- name: job_times^
 -- Seconds from a job's submission to its start and its end; null for what has not come yet.
 select extract(epoch from started_at - created_at)::float8 as started,

@@ -20,7 +20,6 @@ from schemas.requests import JobRequest, Selection
 
 _POLL_SECONDS = 0.2
 _SMALL_POLL_SECONDS = 0.002
-_SMALL_JOBS = 20
 _PAUSE_SECONDS = 0.2
 
 EVIDENCE = {
@@ -64,14 +63,11 @@ class Task(NamedTuple):
         )
 
 
-async def measure_job(stand: Stand, task: Task, show: Show) -> dict[str, Any]:
-    """Submit the job, wait until it completed, and give its figures."""
-    costs = Costs(stand)
-    async with costs.measured():
-        submitted = await submit(stand.pool, stand.settings, task.request())
-        await completed(stand.pool, submitted.job_id, show)
-    figures = await _figures(stand.pool, submitted.job_id)
-    return figures | costs.figures(figures["selected"] - figures["empty"])
+async def submit_and_wait(stand: Stand, task: Task, show: Show) -> int:
+    """Submit the job and wait until it has completed; gives its id."""
+    submitted = await submit(stand.pool, stand.settings, task.request())
+    await completed(stand.pool, submitted.job_id, show)
+    return submitted.job_id
 
 
 async def measure_import(
@@ -102,7 +98,7 @@ async def measure_import(
         job_id = int(output.split()[-1])
         await completed(stand.pool, job_id, show)
         ended = time.perf_counter()
-    figures = await _figures(stand.pool, job_id)
+    figures = await job_figures(stand.pool, job_id)
     figures |= costs.figures(figures["selected"] - figures["empty"])
     figures |= {
         # The job's row is as old as the transaction that stages the file.
@@ -133,16 +129,17 @@ async def measure_small_jobs(stand: Stand, account: str, contacts: Sequence[int]
         milliseconds.append((time.perf_counter() - began) * 1000)
     return {
         "jobs": len(milliseconds),
+        "ms": [round(value, 1) for value in milliseconds],
         "ms_median": round(statistics.median(milliseconds), 1),
         "ms_shortest": round(min(milliseconds), 1),
         "ms_longest": round(max(milliseconds), 1),
     }
 
 
-async def first_contacts(pool: asyncpg.Pool, account_id: int) -> list[int]:
+async def first_contacts(pool: asyncpg.Pool, account_id: int, most: int) -> list[int]:
     """Contacts for the small jobs."""
     async with pool.acquire() as connection:
-        rows = sql.first_contacts(connection, account_id=account_id, most=_SMALL_JOBS)
+        rows = sql.first_contacts(connection, account_id=account_id, most=most)
         return [row["id"] async for row in rows]
 
 
@@ -166,7 +163,8 @@ async def completed(
         await asyncio.sleep(poll_seconds)
 
 
-async def _figures(pool: asyncpg.Pool, job_id: int) -> dict[str, Any]:
+async def job_figures(pool: asyncpg.Pool, job_id: int) -> dict[str, Any]:
+    """What a completed job says of itself; durations in seconds, of chunks in milliseconds."""
     async with pool.acquire() as connection:
         row = await sql.job_figures(connection, job_id=job_id)
     figures = {"job": job_id} | dict(row)

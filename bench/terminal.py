@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-_TABLE_WIDTH = 130
+_TABLE_WIDTH = 170
 
 
 def bar(console: Console, *, hidden: bool) -> Progress:

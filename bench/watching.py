@@ -85,3 +85,19 @@ def machine_busy_seconds() -> float:
     """The processor time that all processes of the machine have used so far."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system)
+
+
+def cpu_seconds_of_trees(roots: Iterable[int]) -> float:
+    """The processor time that these processes and all their descendants have used so far, with
+    that of children which have ended and were waited for.
+    """
+    total = 0.0
+    for root in roots:
+        with suppress(psutil.Error):
+            process = psutil.Process(root)
+            for member in (process, *process.children(recursive=True)):
+                with suppress(psutil.Error):
+                    times = member.cpu_times()
+                    total += times.user + times.system
+                    total += times.children_user + times.children_system
+    return total

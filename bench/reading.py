@@ -1,0 +1,107 @@
+"""Pages of results among very many: how long Postgres takes for them, and by which plan."""
+
+import json
+import random
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+
+from bench.effects import sql
+from db.queries import load
+from db.reading import FIRST_RESULT
+
+_PAGES = 20
+ROWS = 100
+"""Of a page."""
+
+FEW_ROWS = 1_000
+"""A table of fewer rows, as that of the jobs may be, is read as a whole with good reason."""
+
+_SEED = 31
+_reading: Any = load("reading")
+
+
+class _Explaining:
+    """Stands for a connection: what is asked through it is explained and not answered."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self.plan: dict[str, Any] = {}
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        explained = await self._connection.fetchval(
+            f"explain (analyze, format json) {statement}", *arguments
+        )
+        self.plan = json.loads(explained)[0]
+        return []
+
+
+async def pages(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, first: int, contacts: int
+) -> dict[str, Any]:
+    """Milliseconds of pages from all over the job's results, its rejections, and of the histories
+    of addresses, each planned and run on its own.
+    """
+    rows = await sql.count_results(connection)
+    draw = random.Random(_SEED)
+    job = {"account_id": account_id, "job_id": job_id, "reason": None, "most": ROWS}
+
+    def places() -> Iterator[int]:
+        return (first + draw.randrange(contacts) for _ in range(_PAGES))
+
+    start = FIRST_RESULT._asdict()
+    asked = {
+        "results": [
+            ("results_page", job | start | {"contact_id": place, "outcome": None})
+            for place in places()
+        ],
+        "rejections": [
+            ("rejected_page", job | {"contact_id": place, "field": 0}) for place in places()
+        ],
+        "history": [
+            (
+                "history_of_address",
+                {"account_id": account_id, "address_id": first + 2 * (place - first), "most": ROWS},
+            )
+            for place in places()
+        ],
+    }
+    return {
+        name: {"result_rows": rows} | await _explained(connection, questions)
+        for name, questions in asked.items()
+    }
+
+
+async def _explained(
+    connection: asyncpg.Connection, questions: list[tuple[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    milliseconds: list[float] = []
+    scanned: dict[str, int] = {}
+    for name, values in questions:
+        explaining = _Explaining(connection)
+        async for _ in getattr(_reading, name)(explaining, **values):
+            pass
+        plan = explaining.plan
+        milliseconds.append(round(plan["Planning Time"] + plan["Execution Time"], 3))
+        for table, rows in scans(plan["Plan"]):
+            scanned[table] = max(scanned.get(table, 0), rows)
+    return {
+        "pages": len(milliseconds),
+        "rows": ROWS,
+        "ms": milliseconds,
+        "ms_median": statistics.median(milliseconds),
+        "ms_longest": max(milliseconds),
+        "scanned": scanned,
+        "sequential_scan": any(rows > FEW_ROWS for rows in scanned.values()),
+    }
+
+
+def scans(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The tables that the plan went through from start to end, and how many rows it saw there."""
+    if plan["Node Type"] == "Seq Scan" and plan["Actual Loops"]:
+        seen = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+        yield plan["Relation Name"], round(seen * plan["Actual Loops"])
+    for part in plan.get("Plans", ()):
+        yield from scans(part)
