@@ -54,25 +54,30 @@ def packed(
     """
     microseconds = (decided_at - _EPOCH) // _MICROSECOND
     begin = _BEGIN(len(RESULT_COLUMNS), 8, job_id, 4, chunk_no, 8, microseconds)
-    parts = [_HEADER]
+    made: list[tuple[int, int, bytes]] = []
     for ending, pairs in rows.items():
-        parts += _packed_alike(begin, b"".join(map(_text, ending)), pairs)
-    parts.append(_TRAILER)
-    return memoryview(b"".join(parts))
+        made += _packed_alike(begin, b"".join(map(_text, ending)), pairs)
+    # In the order of the index by which they are read: out of order they would split its pages in
+    # the middle, and leave them half empty.
+    made.sort()
+    return memoryview(b"".join([_HEADER, *(row for _, _, row in made), _TRAILER]))
 
 
-def _packed_alike(begin: bytes, end: bytes, pairs: Sequence[Pair]) -> Iterator[bytes]:
-    """Rows that begin and end alike, each by a single call."""
+def _packed_alike(
+    begin: bytes, end: bytes, pairs: Sequence[Pair]
+) -> Iterator[tuple[int, int, bytes]]:
+    """(contact, field, row) of rows that begin and end alike, each row packed by a single call."""
     plain = struct.Struct(f">{len(begin)}siqihiq{len(end)}si").pack
     spread = struct.Struct(f">{len(begin)}siqihiq{len(end)}siq").pack
     empty = struct.Struct(f">{len(begin)}siqihi{len(end)}si").pack
     for contact, field, address, source in pairs:
         if address is None:
-            yield empty(begin, 8, contact, 2, field, -1, end, -1)
+            row = empty(begin, 8, contact, 2, field, -1, end, -1)
         elif source is None:
-            yield plain(begin, 8, contact, 2, field, 8, address, end, -1)
+            row = plain(begin, 8, contact, 2, field, 8, address, end, -1)
         else:
-            yield spread(begin, 8, contact, 2, field, 8, address, end, 8, source)
+            row = spread(begin, 8, contact, 2, field, 8, address, end, 8, source)
+        yield contact, field, row
 
 
 def _text(value: str | None) -> bytes:
