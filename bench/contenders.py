@@ -79,7 +79,12 @@ def opt_out(copy: Copy) -> Work:
 
 
 async def warm_up(running: Running, copy: Copy) -> None:
-    """Both jobs over contacts of another account: connections are made, and code is loaded."""
+    """Both jobs over contacts of another account: connections are made, and code is loaded.
+
+    Who has no workers has its connection already.
+    """
+    if not running.workers:
+        return
     for number, work in enumerate((opt_in(copy), opt_out(copy))):
         account_id = copy.template.warm_account_id
         await running.job(
@@ -149,7 +154,7 @@ class Sluice(NamedTuple):
     @asynccontextmanager
     async def on(self, copy: Copy, folder: Path) -> AsyncIterator[Running]:
         settings = copy.settings.model_copy(update={"worker_processes": self.processes})
-        with running_workers(settings, folder / "sluice.log") as workers:
+        with running_workers(settings, folder / "sluice.log", in_order=False) as workers:
             yield _Fleet(Stand(copy.pool, settings, workers, embedded=True))
 
 

@@ -17,7 +17,7 @@ from bench.idle import at_rest
 from bench.importing import imports
 from bench.latency import beside
 from bench.progress import Steps
-from bench.rounds import Rounds
+from bench.rounds import BOTH, OPT_IN, Jobs, Rounds
 from bench.templates import Templates
 
 EVERYONE: tuple[Contender, ...] = (
@@ -40,11 +40,12 @@ _BESIDE = ("one_statement", "sluice_2", "procrastinate_chunks", "celery_bulk")
 
 
 class Sizes(NamedTuple):
-    """How much to measure: contacts of the three lists, rounds, and what else is counted."""
+    """How much to measure: contacts of the four lists, rounds, and what else is counted."""
 
     large: int = 1_000_000
     middle: int = 100_000
-    objects: int = 5_000
+    bulk: int = 30_000
+    objects: int = 2_000
     rounds: int = 5
     import_rows: int = 100_000
     imports: int = 3
@@ -57,6 +58,7 @@ class Sizes(NamedTuple):
         return cls(
             large=contacts,
             middle=min(contacts, cls().middle),
+            bulk=min(contacts, cls().bulk),
             objects=max(1, min(contacts // 10, cls().objects)),
             rounds=1,
             import_rows=contacts,
@@ -64,6 +66,15 @@ class Sizes(NamedTuple):
             small_jobs=10,
             idle_seconds=3.0,
         )
+
+
+class Group(NamedTuple):
+    """Contenders that take turns on lists of one size."""
+
+    name: str
+    keys: Sequence[str]
+    contacts: int
+    jobs: Jobs
 
 
 class Course(NamedTuple):
@@ -78,42 +89,49 @@ class Course(NamedTuple):
     async def run(self) -> dict[str, Any]:
         """All parts, one after the other."""
         with self.steps.part("making the lists"):
-            for contacts in sorted({self.sizes.objects, self.sizes.middle, self.sizes.large}):
+            sizes = self.sizes
+            for contacts in sorted({sizes.objects, sizes.bulk, sizes.middle, sizes.large}):
                 await self.templates.of(contacts)
         return {
-            "rounds": [
-                await self._rounds(name, keys, contacts) for name, keys, contacts in self._groups()
-            ],
+            "rounds": [await self._rounds(group) for group in self._groups()],
             "idle": await self._idle(),
             "beside": await self._beside(),
             "import": await self._imports(),
         }
 
-    def _groups(self) -> list[tuple[str, Sequence[str], int]]:
-        """Name, contenders and contacts of each group of rounds."""
+    def _groups(self) -> list[Group]:
+        """Who is measured with whom, on which list, with which jobs.
+
+        Celery is so slow that it has lists of its own; on the large one there is time for opt-ins.
+        """
         sizes = self.sizes
-        many = tuple(key for key in BY_KEY if key != CELERY_OBJECTS.key)
-        groups: list[tuple[str, Sequence[str], int]] = [("middle", many, sizes.middle)]
+        celery = (CELERY_BULK.key, CELERY_OBJECTS.key)
+        many = [key for key in BY_KEY if key not in celery]
+        groups = [
+            Group("middle", self._chosen(many), sizes.middle, BOTH),
+            Group("bulk", self._chosen(celery[:1]), sizes.bulk, BOTH),
+            Group("objects", self._chosen(celery[1:]), sizes.objects, BOTH),
+        ]
         if sizes.large > sizes.middle:
-            groups.insert(0, ("large", _FAST, sizes.large))
-        groups.append(("objects", (CELERY_OBJECTS.key,), sizes.objects))
-        chosen = ((name, self._chosen(keys), contacts) for name, keys, contacts in groups)
-        return [group for group in chosen if group[1]]
+            groups.insert(0, Group("large", self._chosen(_FAST), sizes.large, OPT_IN))
+        return [group for group in groups if group.keys]
 
     def _chosen(self, keys: Sequence[str]) -> list[str]:
         return [key for key in keys if key in self.only]
 
-    async def _rounds(self, name: str, keys: Sequence[str], contacts: int) -> dict[str, Any]:
-        with self.steps.part(f"{contacts:,} contacts, {len(keys)} of those compared"):
+    async def _rounds(self, group: Group) -> dict[str, Any]:
+        named = ", ".join(TITLES[key] for key in group.keys)
+        with self.steps.part(f"{group.contacts:,} contacts: {named}"):
             runs = await Rounds(
                 self.templates,
                 self.steps,
                 self.folder,
-                [BY_KEY[key] for key in keys],
-                contacts,
+                [BY_KEY[key] for key in group.keys],
+                group.contacts,
                 self.sizes.rounds,
+                group.jobs,
             ).run()
-        return {"group": name, "contacts": contacts, "runs": runs}
+        return {"group": group.name, "contacts": group.contacts, "runs": runs}
 
     async def _idle(self) -> dict[str, Any] | None:
         fleet = BY_KEY["sluice_2"]
@@ -131,17 +149,21 @@ class Course(NamedTuple):
                 )
 
     async def _beside(self) -> list[dict[str, Any]]:
-        """The slow ones have a smaller list: their jobs last as long with it."""
         made = []
         with self.steps.part("single opt-outs while jobs run"):
             for contender in map(BY_KEY.__getitem__, self._chosen(_BESIDE)):
-                slow = isinstance(contender, Peer)
-                contacts = self.sizes.middle if slow else self.sizes.large
+                contacts = self._list_beside(contender)
                 template = await self.templates.of(contacts)
                 with self.steps.step(f"opt-outs beside {contender.title}"):
                     async with self.templates.copy(template) as copy:
                         made.append(await beside(copy, contender, self.folder))
         return made
+
+    def _list_beside(self, contender: Contender) -> int:
+        """The slow ones have a smaller list: their jobs last as long with it."""
+        if contender.key == CELERY_BULK.key:
+            return self.sizes.bulk
+        return self.sizes.middle if isinstance(contender, Peer) else self.sizes.large
 
     async def _imports(self) -> dict[str, Any] | None:
         fleet = BY_KEY["sluice_2"]

@@ -33,18 +33,20 @@ class Figures:
 
     def rate(self, group: str, contender: str, job: str = "opt_in") -> Rate | None:
         """The contender's rate in this group of rounds."""
-        found = self._medians.get(group, {}).get(contender)
+        found = self._medians.get(group, {}).get(contender, {}).get(job)
         if found is None:
             return None
-        return Rate(group, self._groups[group]["contacts"], **found[job])
+        return Rate(group, self._groups[group]["contacts"], **found)
 
     def largest(self, contender: str, *others: str, job: str = "opt_in") -> list[Rate]:
         """The rates of all of them on the largest list that all of them were measured on."""
         found: list[tuple[int, list[Rate]]] = []
         for name, contacts, keys in self.groups():
             if {contender, *others} <= set(keys):
-                rates = (self.rate(name, key, job) for key in (contender, *others))
-                found.append((contacts, [rate for rate in rates if rate is not None]))
+                rates = [self.rate(name, key, job) for key in (contender, *others)]
+                measured = [rate for rate in rates if rate is not None]
+                if len(measured) == len(rates):
+                    found.append((contacts, measured))
         return max(found, default=(0, []))[1]
 
     def ratio(self, contender: str, other: str, job: str = "opt_in") -> tuple[float, int] | None:
@@ -56,7 +58,7 @@ class Figures:
         """Median and range of a figure that each run has of this job."""
         values = []
         for run in self._groups.get(group, {}).get("runs", []):
-            if run["contender"] == contender:
+            if run["contender"] == contender and job in run:
                 value: Any = run[job]
                 for name in path:
                     value = value[name]
@@ -99,5 +101,6 @@ class Figures:
             for group in self._groups.values()
             for run in group["runs"]
             for job in ("opt_in", "opt_out")
+            if job in run
         ]
         return spread(values) if values else None

@@ -12,7 +12,7 @@ import asyncpg
 from bench.arrivals import Answered, open_loop
 from bench.contenders import Contender, no_show, warm_up
 from bench.locks import LOOKING_ON, watched_locks
-from bench.rounds import JOBS
+from bench.rounds import BOTH
 from bench.templates import LIST, WARM, Copy, checkpoint, warm_contacts
 from bench.unsubscribing import draw_recipients, sql
 from db.pool import open_pool
@@ -89,7 +89,7 @@ class Recipients(NamedTuple):
 async def recipients_of(copy: Copy) -> AsyncIterator[Recipients]:
     """Recipients all over the copy's list, with connections that have been used before."""
     template = copy.template
-    most = min(template.contacts, round(RATE * LONGEST_SECONDS) * len(JOBS))
+    most = min(template.contacts, round(RATE * LONGEST_SECONDS) * len(BOTH))
     drawn = draw_recipients(template.first, template.contacts, most, seed=_SEED)
     async with await open_pool(copy.url, size=CONNECTIONS, application=LOOKING_ON) as doors:
         recipients = Recipients(copy, doors, drawn)
@@ -105,7 +105,7 @@ async def beside(copy: Copy, contender: Contender, folder: Path) -> dict[str, An
     figures: dict[str, Any] = {"contender": contender.key, "contacts": copy.template.contacts}
     async with contender.on(copy, folder) as running, recipients_of(copy) as recipients:
         await warm_up(running, copy)
-        for name, work_on in JOBS:
+        for name, work_on in BOTH:
             await checkpoint(copy.pool)
             async with watched_locks(copy) as locks:
                 job = asyncio.create_task(running.job(work_on(copy), no_show))

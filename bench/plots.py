@@ -52,11 +52,12 @@ def rates(taken: dict[str, Any]) -> Any:
         figsize=(8, 1.1 * len(groups) + 0.5 * sum(heights)),
         height_ratios=heights,
         squeeze=False,
+        sharex=True,
         layout="constrained",
     )
     for axis, (group, contacts, keys) in zip(axes[:, 0], groups, strict=True):
         _bars(axis, here, group, keys)
-        axis.set_title(f"{contacts:,} contacts", loc="left")
+        axis.set_title(f"list of {contacts:,} contacts", loc="left")
         axis.set_yticks(range(len(keys)), [titles[key] for key in keys])
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)

@@ -52,5 +52,6 @@ def medians(groups: Sequence[dict[str, Any]]) -> dict[str, Any]:
             by_contender[key] = {
                 job: spread([run[job]["addresses_per_second"] for run in runs])
                 for job in ("opt_in", "opt_out")
+                if all(job in run for run in runs)
             }
     return made

@@ -14,8 +14,11 @@ from bench.progress import Steps
 from bench.templates import Copy, Template, Templates, checkpoint
 from bench.watching import Watch
 
-JOBS: tuple[tuple[str, Callable[[Copy], Work]], ...] = (("opt_in", opt_in), ("opt_out", opt_out))
-"""What is done on each copy, one after the other."""
+Jobs = tuple[tuple[str, Callable[[Copy], Work]], ...]
+"""What is done on each copy, one after the other: names, and what makes the work."""
+
+OPT_IN: Jobs = (("opt_in", opt_in),)
+BOTH: Jobs = (*OPT_IN, ("opt_out", opt_out))
 
 Run = dict[str, Any]
 """One contender in one round: `contender`, `round`, `workers`, and the figures of each job."""
@@ -30,6 +33,7 @@ class Rounds(NamedTuple):
     contenders: Sequence[Contender]
     contacts: int
     rounds: int
+    jobs: Jobs = BOTH
 
     async def run(self) -> list[Run]:
         """Everyone's figures. Raises EffectsDiffer where one did other work than the first.
@@ -58,7 +62,7 @@ class Rounds(NamedTuple):
                 async with contender.on(copy, self.folder) as running:
                     await warm_up(running, copy)
                     with Watch(running.workers) as watch:
-                        for name, work_on in JOBS:
+                        for name, work_on in self.jobs:
                             run[name] = await measured(copy, running, work_on(copy), show)
                             jobs.append((name, run[name]["job"]))
                     run["workers"] = [peak.as_mb() for peak in watch.peaks.values()]

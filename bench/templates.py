@@ -123,7 +123,7 @@ class Templates:
 
 def warm_contacts(contacts: int) -> int:
     """How many contacts of another account are worked on before a list of so many."""
-    return min(10_000, max(1, contacts // 10))
+    return min(5_000, max(1, contacts // 10))
 
 
 async def checkpoint(pool: asyncpg.Pool) -> None:

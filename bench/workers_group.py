@@ -12,10 +12,11 @@ _STOP_SECONDS = 15.0
 
 
 @contextmanager
-def running_workers(settings: Settings, log: Path) -> Iterator[list[int]]:
+def running_workers(settings: Settings, log: Path, *, in_order: bool = True) -> Iterator[list[int]]:
     """A group of worker processes with these settings; gives their process ids, the master's not.
 
-    All of the group have ended when the context has, however it ends.
+    All of the group have ended when the context has, however it ends; not `in_order`, where what
+    they leave behind is dropped anyway.
     """
     environment = environment_of_processes(
         settings,
@@ -27,6 +28,8 @@ def running_workers(settings: Settings, log: Path) -> Iterator[list[int]]:
     )
     with WorkerGroup(settings, log, code=ROOT, **environment) as group:
         yield group.ready(processes=settings.worker_processes).worker_ids()
+        if not in_order:
+            return
         with suppress(ProcessLookupError, TimeoutError):
             group.signal_all(signal.SIGTERM)
             group.wait_gone(deadline_seconds=_STOP_SECONDS)

@@ -26,6 +26,7 @@ from runtime.embedded import Servers
 TINY = Sizes(
     large=300,
     middle=300,
+    bulk=300,
     objects=30,
     rounds=1,
     import_rows=50,
