@@ -6,7 +6,7 @@ beforehand says something about its chunk only if no other chunk can have been w
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 
@@ -23,24 +23,14 @@ class ChunkDoor:
         self._room = asyncio.Semaphore(most)
 
     @asynccontextmanager
-    async def among_others(self) -> AsyncIterator[Callable[[], None]]:
-        """Work a chunk beside at most `most` - 1 others, and beside none that is to be alone. Gives
-        what lets the next one in before the context ends: while a commit waits for the disk.
-        """
+    async def among_others(self) -> AsyncIterator[None]:
+        """Work a chunk beside at most `most` - 1 others, and beside none that is to be alone."""
         async with self._turn:
             await self._room.acquire()
-        left = False
-
-        def leave() -> None:
-            nonlocal left
-            if not left:
-                left = True
-                self._room.release()
-
         try:
-            yield leave
+            yield
         finally:
-            leave()
+            self._room.release()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

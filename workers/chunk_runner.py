@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -80,12 +80,7 @@ class ChunkRunner(NamedTuple):
         )
 
     async def run_next(
-        self,
-        connection: asyncpg.Connection,
-        *,
-        only: int | None = None,
-        share: float = 0.0,
-        before_commit: Callable[[], None] | None = None,
+        self, connection: asyncpg.Connection, *, only: int | None = None, share: float = 0.0
     ) -> ChunkDone | None:
         """Work the next free chunk, or `only` the one of that number; None when it is not free.
         What is next begins at a share of the job's chunks, between 0 and 1.
@@ -108,8 +103,6 @@ class ChunkRunner(NamedTuple):
                         return None
                     done = await self.work(connection, chunk, lock_all=lock_all)
                     await self._finish(connection, chunk, done)
-                    if before_commit is not None:
-                        before_commit()
                     return done
             except NotLocked:
                 lock_all = True

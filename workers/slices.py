@@ -4,7 +4,6 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncpg
@@ -172,8 +171,8 @@ class _Slice:
         )
 
     async def _work_beside(self, runner: ChunkRunner) -> bool:
-        async with self.context.door.among_others() as leave:
-            return await self._work(runner, leave)
+        async with self.context.door.among_others():
+            return await self._work(runner)
 
     async def _work_alone(self, runner: ChunkRunner) -> bool:
         """Count the attempt before it is made, in a process that works on nothing else: what it
@@ -185,16 +184,13 @@ class _Slice:
             self.counted = None
             return more
 
-    async def _work(
-        self, runner: ChunkRunner, before_commit: Callable[[], None] | None = None
-    ) -> bool:
+    async def _work(self, runner: ChunkRunner) -> bool:
         """Work one chunk, that whose attempt is counted if there is one; whether there was any."""
         try:
             done = await runner.run_next(
                 self.connection,
                 only=self.counted,
                 share=self.lane / self.context.settings.job_lanes % 1,
-                before_commit=before_commit,
             )
         except ChunkFailed as failed:
             await self._failed(failed)
