@@ -8,9 +8,11 @@ OPT_OUTS = "opt_outs"
 STARTS = "starts"
 BULK = "bulk"
 
-SPARE_MESSAGES = 2
-"""So many messages more than it has threads a process fetches from a queue. With many it would
-hoard what others could do, with none it would wait for Redis after each."""
+SPARE_MESSAGES = 0
+"""So many messages more than it has threads a process fetches from a queue. A message is worth a
+slice of work: to fetch the next one takes a thousandth of it, and what is fetched beforehand is
+hoarded, for a second or more, while other processes have nothing to do.
+"""
 
 START = "start"
 START_URGENT = "start_urgent"

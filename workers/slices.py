@@ -105,7 +105,7 @@ async def _wake_others(
     on, and a job that has the fleet for itself has all of it in a moment. As many as a process that
     fetches all it may, and works what it can, cannot keep from the others.
     """
-    most = 1 + math.ceil(SPARE_MESSAGES / context.settings.worker_threads)
+    most = 1 + math.ceil((SPARE_MESSAGES + 1) / context.settings.worker_threads)
     lanes = await progress.wake_lanes(connection, job.id, fewest=0, most=most)
     await context.doorbell.ring_lanes(job.id, lanes, urgent=is_urgent(job.action))
 

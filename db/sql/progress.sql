@@ -72,10 +72,9 @@ on conflict (job_id, lane) do nothing;
 
 -- name: wake_lanes
 -- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than would find a chunk
--- besides the one for who asks, and :fewest in any case.
-update job_lanes
-set state = 'rung', touched_at = clock_timestamp(), silent_rings = 0, lost = 0
-where job_id = :job_id and lane in (
+-- besides the one for who asks, and :fewest in any case. They are chosen once and for all: a plan that
+-- asked again for each lane would choose others each time, and in the end all of them.
+with resting as materialized (
     select lane from job_lanes
     where job_id = :job_id and state = 'idle'
     order by lane
@@ -86,7 +85,11 @@ where job_id = :job_id and lane in (
     ) - 1))
     for update skip locked
 )
-returning lane, hop;
+update job_lanes l
+set state = 'rung', touched_at = clock_timestamp(), silent_rings = 0, lost = 0
+from resting
+where l.job_id = :job_id and l.lane = resting.lane
+returning l.lane, l.hop;
 
 -- name: take_lane^
 -- Come to work on a lane. Nothing when the message is one of an earlier ring.
@@ -166,11 +169,7 @@ end;
 -- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
 -- While Postgres was away nobody could say anything: silence counts from its start on. Of those at
 -- rest one is rung: whoever takes it wakes the next.
-update job_lanes l
-set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
-    silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
-    lost = case when silent.state = 'taken' then least(l.lost + 1, 100) else l.lost end
-from (
+with silent as materialized (
     select lane, state from job_lanes
     where job_id = :job_id
       and (state <> 'idle' or lane = (
@@ -183,7 +182,12 @@ from (
     order by lane
     limit :most
     for update skip locked
-) silent
+)
+update job_lanes l
+set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
+    silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
+    lost = case when silent.state = 'taken' then least(l.lost + 1, 100) else l.lost end
+from silent
 where l.job_id = :job_id and l.lane = silent.lane
 returning l.lane, l.hop;
 

@@ -1,0 +1,82 @@
+"""Lanes are woken a few at a time, by whatever plan Postgres finds them."""
+
+import asyncpg
+import pytest
+
+from db import progress
+from producers.submit import submit
+from producers.wrong_input import parse_request
+from runtime.settings import Settings
+from tests.worlds import fill_many, make_account
+from workers.planner import plan
+
+LANES = 8
+
+PLANS = {
+    "nested loops": ("enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_sort"),
+    "nested loops over nothing kept": (
+        "enable_hashjoin",
+        "enable_mergejoin",
+        "enable_hashagg",
+        "enable_sort",
+        "enable_material",
+    ),
+    "hash joins": ("enable_nestloop", "enable_mergejoin"),
+    "merge joins": ("enable_nestloop", "enable_hashjoin"),
+    "sequential scans": ("enable_indexscan", "enable_bitmapscan", "enable_hashjoin"),
+}
+
+
+@pytest.fixture
+async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
+    """A job of many chunks whose lanes are all at rest."""
+    account_id = await make_account(pool, "lanes")
+    await fill_many(pool, account_id, 40)
+    request = parse_request(
+        {
+            "account": "lanes",
+            "action": "opt_out",
+            "selection": {"all": True},
+            "requested_by": "tester",
+        }
+    )
+    submitted = await submit(pool, settings, request)
+    async with pool.acquire() as connection:
+        await plan(connection, submitted.job_id, chunk_size=1, lanes=LANES)
+        await connection.execute("analyze job_lanes, job_chunks")
+    return submitted.job_id
+
+
+@pytest.mark.parametrize("without", PLANS.values(), ids=PLANS)
+async def test_no_more_lanes_are_woken_than_were_asked_for(
+    pool: asyncpg.Pool, job_id: int, without: tuple[str, ...]
+) -> None:
+    """Whatever plan it is done by, two lanes are woken when two are asked for, others the next
+    time, until none is at rest: who woke all at once would work them one after the other.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        for setting in without:
+            await connection.execute(f"set local {setting} = off")
+        woken = [
+            {lane.lane for lane in await progress.wake_lanes(connection, job_id, fewest=0, most=2)}
+            for _ in range(LANES // 2 + 1)
+        ]
+    assert [len(lanes) for lanes in woken] == [2] * (LANES // 2) + [0]
+    assert set().union(*woken) == set(range(LANES))
+
+
+@pytest.mark.parametrize("without", PLANS.values(), ids=PLANS)
+async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
+    pool: asyncpg.Pool, job_id: int, without: tuple[str, ...]
+) -> None:
+    """The same for the sweeper: three of those that were rung in vain, and no fourth."""
+    await pool.execute(
+        "update job_lanes set state = 'rung', touched_at = now() - interval '1 hour'"
+        " where job_id = $1",
+        job_id,
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        for setting in without:
+            await connection.execute(f"set local {setting} = off")
+        rung = await progress.ring_silent_lanes(connection, job_id, most=3, silence_seconds=0.0)
+    assert len(rung) == 3
