@@ -147,22 +147,6 @@ async def neighbours(
     return [tuple(row) async for row in rows]
 
 
-async def role_addresses(
-    connection: asyncpg.Connection,
-    account_id: int,
-    address_ids: Sequence[int],
-    shared_address_limit: int,
-) -> AddressColumns:
-    """The role addresses among these, read without a lock."""
-    row = await _sql.role_addresses(
-        connection,
-        account_id=account_id,
-        address_ids=address_ids,
-        shared_address_limit=shared_address_limit,
-    )
-    return AddressColumns(*row)
-
-
 async def read_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
 ) -> AddressColumns:
@@ -172,10 +156,21 @@ async def read_addresses(
 
 
 async def lock_addresses(
-    connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
+    connection: asyncpg.Connection,
+    account_id: int,
+    address_ids: Sequence[int],
+    *,
+    shared_address_limit: int | None = None,
 ) -> AddressColumns:
-    """Lock the addresses, in id order, and read them as they are then."""
-    row = await _sql.lock_addresses(connection, account_id=account_id, address_ids=address_ids)
+    """Lock the addresses, in id order, and read them as they are then: all of them, or those that
+    no more contacts hold than the limit.
+    """
+    row = await _sql.lock_addresses(
+        connection,
+        account_id=account_id,
+        address_ids=address_ids,
+        shared_address_limit=shared_address_limit,
+    )
     return AddressColumns(*row)
 
 
@@ -221,7 +216,9 @@ async def change_addresses(
 
     One that is not of its version any more is left alone; then this is False, and the transaction
     is to be rolled back. Where all changes are alike, as nearly always, a list of ids is all that
-    has to be sent; `versions` of addresses that are not locked then come from one statement.
+    has to be sent for them, and the few versions there are: of addresses that are not locked they
+    have to come from one statement, after all locks, so that none of them is that of a later
+    change to another address.
     """
     if not changes:
         return True

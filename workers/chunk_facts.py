@@ -127,22 +127,23 @@ class _Reader(NamedTuple):
                 {link[2] for link in links if link[1] in self.job.fields}
             )
             wanted |= {link[2] for around in neighbours.values() for link in around}
-        addresses: dict[int, Address] = {}
-        versions: dict[int, int] = {}
-        if not self.lock_all:
-            roles = await chunks.role_addresses(
-                self.connection, account_id, sorted(wanted), self.limit
-            )
-            addresses, versions = by_id(roles), versions_of(roles)
-        locked = await chunks.lock_addresses(
-            self.connection, account_id, sorted(wanted.difference(addresses))
+        read = await chunks.lock_addresses(
+            self.connection,
+            account_id,
+            sorted(wanted),
+            shared_address_limit=None if self.lock_all else self.limit,
         )
-        addresses |= by_id(locked)
-        versions |= versions_of(locked)
+        addresses, versions = by_id(read), versions_of(read)
+        roles = wanted.difference(addresses)
+        if roles:
+            # After the locks: no version that is known by now is then one of a later change.
+            read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
+            addresses |= by_id(read)
+            versions |= versions_of(read)
         neighbours = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
-        return _Read(links, addresses, versions, neighbours, locked.decided_at)
+        return _Read(links, addresses, versions, neighbours, read.decided_at)
 
     def _shared(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
         """The selected addresses that several contacts hold, and that are no role addresses."""

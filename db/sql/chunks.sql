@@ -130,23 +130,6 @@ where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
   and y.holders between 2 and :shared_address_limit;
 
--- name: role_addresses^
--- The role addresses among these, as they are, without a lock: they stand in chunk after chunk,
--- nearly always with nothing left to change, and parallel chunks must not wait for each other.
-select
-    coalesce(array_agg(id), '{}') as ids,
-    coalesce(array_agg(status), '{}') as statuses,
-    coalesce(array_agg(propagated_from), '{}') as sources,
-    coalesce(array_agg(status_job_id), '{}') as job_ids,
-    coalesce(array_agg(holders), '{}') as holders,
-    coalesce(array_agg(xmin), '{}') as versions,
-    clock_timestamp() as decided_at
-from email_addresses
-where account_id = :account_id
-  and id = any(:address_ids::bigint[])
-  and holders > 1
-  and holders > :shared_address_limit;
-
 -- name: read_addresses^
 -- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
 select
@@ -163,10 +146,14 @@ where account_id = :account_id and id = any(:address_ids::bigint[]);
 -- name: lock_addresses^
 -- Lock the addresses in id order, the one order that all transactions use, and tell what they
 -- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
+-- With a limit, role addresses are left out: they stand in chunk after chunk, nearly always with
+-- nothing left to change, and parallel chunks must not wait for each other.
 with locked as materialized (
     select id, status, propagated_from, status_job_id, holders, xmin
     from email_addresses
-    where account_id = :account_id and id = any(:address_ids::bigint[])
+    where account_id = :account_id
+      and id = any(:address_ids::bigint[])
+      and (:shared_address_limit::int is null or holders <= :shared_address_limit)
     order by id
     for no key update
 )
