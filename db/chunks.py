@@ -1,7 +1,8 @@
-"""One chunk's transaction: claim it, read what is known under locks, write what was decided."""
+"""One chunk's transaction: claim it, read what is known, write what was decided."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
@@ -123,12 +124,10 @@ async def read_chunk(
 
 async def existing_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
-) -> list[int]:
-    """Those of the ids that are contacts of the account."""
-    found: list[int] = await _sql.existing_contacts(
-        connection, account_id=account_id, contact_ids=contact_ids
-    )
-    return found
+) -> tuple[list[int], list[int]]:
+    """Those of the ids that are contacts of the account, and those of them that hold an address."""
+    row = await _sql.existing_contacts(connection, account_id=account_id, contact_ids=contact_ids)
+    return row["ids"], row["holding"]
 
 
 async def neighbours(
@@ -274,7 +273,10 @@ async def write_results(
     """Append result rows: by COPY, where they are many."""
     count = sum(map(len, rows.values()))
     if 0 < count <= FEW_ROWS:
-        few = [(*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs]
+        few = sorted(
+            ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
+            key=itemgetter(0, 1),
+        )
         await _results.append_few(
             connection,
             job_id=job_id,

@@ -1,4 +1,4 @@
-"""Reading what the decisions of a chunk depend on, under the locks that keep it true."""
+"""Reading what the decisions of a chunk depend on."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -49,8 +49,8 @@ async def gather(
     but for role addresses, whose spread whoever comes to hold one is not reached by; and all other
     actions lock nothing: that an address is still as it was read is checked when it is changed.
 
-    Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
-    for its locks; the transaction is then to be rolled back and begun again.
+    Raises LinksChanged when contacts were made, or linked to a shared address of the chunk, in the
+    meantime; the transaction is then to be rolled back and begun again.
     """
     reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
     return await reader.gather(chunk)
@@ -225,9 +225,11 @@ class _Reader(NamedTuple):
         without_address = set(chunk.contact_ids).difference(link[0] for link in links)
         if not without_address or self.action.brings_contacts:
             return []
-        existing = await chunks.existing_contacts(
+        existing, holding = await chunks.existing_contacts(
             self.connection, self.job.account_id, sorted(without_address)
         )
+        if holding:
+            raise LinksChanged("contacts of the chunk were made since their links were read")
         return sorted(without_address.difference(existing))
 
     async def _beside_opt_out(

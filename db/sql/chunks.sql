@@ -113,11 +113,14 @@ with links as materialized (
 )
 select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
 
--- name: existing_contacts$
--- Which of the ids are contacts of the account.
-select coalesce(array_agg(id), '{}')
-from contacts
-where account_id = :account_id and id = any(:contact_ids::bigint[]);
+-- name: existing_contacts^
+-- Which of the ids are contacts of the account, and which of those hold an address.
+select coalesce(array_agg(c.id), '{}') as ids,
+       coalesce(array_agg(c.id) filter (where exists (
+           select from contact_emails e where e.account_id = c.account_id and e.contact_id = c.id
+       )), '{}') as holding
+from contacts c
+where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
 
 -- name: neighbours
 -- For shared addresses that are no role addresses: the other addresses of all who hold them.
