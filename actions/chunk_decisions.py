@@ -1,7 +1,7 @@
 """What becomes of every address of a chunk: the action's decisions, and how opt-outs spread.
 
-Pure: from facts that were read under the chunk's locks to rows and changes to be written. This
-is the hot loop; decisions are remembered per set of facts, so that the action is asked a handful
+Pure: from the facts that were read for a chunk to rows and changes to be written. This is the
+hot loop; decisions are remembered per set of facts, so that the action is asked a handful
 of times per chunk and not once per address.
 """
 
@@ -23,7 +23,7 @@ from schemas.statuses import (
 )
 
 Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
-"""What the locks show of an address: status (None for one that the chunk brings in), the address
+"""What is read of an address: status (None for one that the chunk brings in), the address
 that it spread from, the job that set it, and how many contacts hold it. A plain tuple, like the
 next ones: a chunk has thousands of each."""
 

@@ -1,7 +1,8 @@
-"""One chunk's transaction: claim it, read what is known under locks, write what was decided."""
+"""One chunk's transaction: claim it, read what is known, write what was decided."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
@@ -123,12 +124,10 @@ async def read_chunk(
 
 async def existing_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
-) -> list[int]:
-    """Those of the ids that are contacts of the account."""
-    found: list[int] = await _sql.existing_contacts(
-        connection, account_id=account_id, contact_ids=contact_ids
-    )
-    return found
+) -> tuple[list[int], list[int]]:
+    """Those of the ids that are contacts of the account, and those of them that hold an address."""
+    row = await _sql.existing_contacts(connection, account_id=account_id, contact_ids=contact_ids)
+    return row["ids"], row["holding"]
 
 
 async def neighbours(
@@ -147,22 +146,6 @@ async def neighbours(
     return [tuple(row) async for row in rows]
 
 
-async def role_addresses(
-    connection: asyncpg.Connection,
-    account_id: int,
-    address_ids: Sequence[int],
-    shared_address_limit: int,
-) -> AddressColumns:
-    """The role addresses among these, read without a lock."""
-    row = await _sql.role_addresses(
-        connection,
-        account_id=account_id,
-        address_ids=address_ids,
-        shared_address_limit=shared_address_limit,
-    )
-    return AddressColumns(*row)
-
-
 async def read_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
 ) -> AddressColumns:
@@ -172,10 +155,21 @@ async def read_addresses(
 
 
 async def lock_addresses(
-    connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
+    connection: asyncpg.Connection,
+    account_id: int,
+    address_ids: Sequence[int],
+    *,
+    shared_address_limit: int | None = None,
 ) -> AddressColumns:
-    """Lock the addresses, in id order, and read them as they are then."""
-    row = await _sql.lock_addresses(connection, account_id=account_id, address_ids=address_ids)
+    """Lock the addresses, in id order, and read them as they are then: all of them, or those that
+    no more contacts hold than the limit.
+    """
+    row = await _sql.lock_addresses(
+        connection,
+        account_id=account_id,
+        address_ids=address_ids,
+        shared_address_limit=shared_address_limit,
+    )
     return AddressColumns(*row)
 
 
@@ -221,7 +215,9 @@ async def change_addresses(
 
     One that is not of its version any more is left alone; then this is False, and the transaction
     is to be rolled back. Where all changes are alike, as nearly always, a list of ids is all that
-    has to be sent; `versions` of addresses that are not locked then come from one statement.
+    has to be sent for them, and the few versions there are: of addresses that are not locked they
+    have to come from one statement, after all locks, so that none of them is that of a later
+    change to another address.
     """
     if not changes:
         return True
@@ -277,7 +273,10 @@ async def write_results(
     """Append result rows: by COPY, where they are many."""
     count = sum(map(len, rows.values()))
     if 0 < count <= FEW_ROWS:
-        few = [(*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs]
+        few = sorted(
+            ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
+            key=itemgetter(0, 1),
+        )
         await _results.append_few(
             connection,
             job_id=job_id,

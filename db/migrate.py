@@ -1,5 +1,8 @@
 """Bringing a database to this version of Sluice, and telling when it is at another."""
 
+import asyncio
+import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +10,20 @@ import asyncpg
 
 from db.failures import UNREACHABLE
 from db.pool import connect_options, unreachable_text
-from schemas.errors import DatabaseUnreachable, SchemaMismatch
+from schemas.errors import DatabaseUnreachable, MigrationInTheWay, SchemaMismatch
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+
+LOCK_SECONDS = 3
+"""For so long a migration waits for a table. Whoever comes after it waits as well meanwhile."""
+
+PATIENCE_SECONDS = 120.0
+"""For so long it is tried again: workers and services go on while a database is migrated."""
+
+_IN_THE_WAY = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 def known_revisions() -> list[str]:
@@ -29,8 +40,9 @@ def head() -> str:
 async def migrate(url: str) -> tuple[str | None, str]:
     """Bring the database to `head`; gives the revision before and after.
 
-    Two at once are safe: the second waits and finds nothing to do. Raises DatabaseUnreachable,
-    and SchemaMismatch for a database that a newer Sluice has migrated.
+    Two at once are safe: the second waits and finds nothing to do. Where somebody uses a table for
+    too long it gives way and begins again. Raises DatabaseUnreachable, SchemaMismatch for a
+    database that a newer Sluice has migrated, and MigrationInTheWay.
     """
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
@@ -40,7 +52,7 @@ async def migrate(url: str) -> tuple[str | None, str]:
             await connection.close()
         _require_known(before)
         if before != head():
-            await _upgrade(url)
+            await _upgrade_between_others(url)
     except UNREACHABLE as error:
         raise DatabaseUnreachable(unreachable_text(url, error)) from error
     return before, head()
@@ -73,6 +85,21 @@ def _require_known(revision: str | None) -> None:
         )
 
 
+async def _upgrade_between_others(url: str) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await _upgrade(url)
+        except _IN_THE_WAY as error:
+            if time.monotonic() > ends:
+                raise MigrationInTheWay(
+                    f"The database could not be migrated within {PATIENCE_SECONDS:.0f} seconds:"
+                    " somebody uses its tables for too long. Nothing of it was changed. End long"
+                    " reports and dumps, or wait for them, and run `sluice migrate` again."
+                ) from error
+        await asyncio.sleep(random.uniform(0.5, 1.5))
+
+
 async def _upgrade(url: str) -> None:
     # Only who migrates needs these; they would cost every other command a third of a second, and
     # every worker 20 MB.
@@ -88,6 +115,7 @@ async def _upgrade(url: str) -> None:
             await connection.exec_driver_sql(
                 "select pg_advisory_xact_lock(hashtext('sluice migration'))"
             )
+            await connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             await connection.run_sync(_run_alembic)
     finally:
         await engine.dispose()

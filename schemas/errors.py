@@ -66,6 +66,10 @@ class SchemaMismatch(SluiceError):
     """The database was migrated by a newer version, or not yet by this one."""
 
 
+class MigrationInTheWay(SluiceError):
+    """Tables that a migration changes were used by others for too long."""
+
+
 class ServerStartFailed(SluiceError):
     """An embedded server did not start."""
 

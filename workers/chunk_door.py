@@ -7,7 +7,12 @@ beforehand says something about its chunk only if no other chunk can have been w
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+
+PATIENCE_SECONDS = 0.5
+"""For so long a chunk waits until there is room, which is some chunks' time. Whoever is inside for
+longer waits for somebody else, and the work of other jobs is not to wait with it.
+"""
 
 
 class ChunkDoor:
@@ -18,25 +23,43 @@ class ChunkDoor:
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._turn = asyncio.Lock()
         self._room = asyncio.Semaphore(most)
+        self._turn = asyncio.Lock()
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     @asynccontextmanager
     async def among_others(self) -> AsyncIterator[None]:
-        """Work a chunk beside at most `most` - 1 others, and beside none that is to be alone."""
-        async with self._turn:
-            await self._room.acquire()
+        """Work a chunk beside at most `most` - 1 others, but for those that do not get on with it,
+        and beside none that is to be alone.
+        """
+        has_room = await self._room_in_time()
         try:
-            yield
+            async with self._turn:
+                self._inside += 1
+                self._empty.clear()
+            try:
+                yield
+            finally:
+                self._inside -= 1
+                if not self._inside:
+                    self._empty.set()
         finally:
-            self._room.release()
+            if has_room:
+                self._room.release()
+
+    async def _room_in_time(self) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._room.acquire()
+        except TimeoutError:
+            return False
+        return True
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Work a chunk after those at work have ended, and before any other begins."""
-        async with AsyncExitStack() as taken:
-            async with self._turn:
-                for _ in range(self._most):
-                    await taken.enter_async_context(self._room)
+        async with self._turn:
+            await self._empty.wait()
             yield

@@ -1,4 +1,4 @@
-"""Reading what the decisions of a chunk depend on, under the locks that keep it true."""
+"""Reading what the decisions of a chunk depend on."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -49,8 +49,8 @@ async def gather(
     but for role addresses, whose spread whoever comes to hold one is not reached by; and all other
     actions lock nothing: that an address is still as it was read is checked when it is changed.
 
-    Raises LinksChanged when contacts were linked to a shared address of the chunk while it waited
-    for its locks; the transaction is then to be rolled back and begun again.
+    Raises LinksChanged when contacts were made, or linked to a shared address of the chunk, in the
+    meantime; the transaction is then to be rolled back and begun again.
     """
     reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
     return await reader.gather(chunk)
@@ -127,22 +127,23 @@ class _Reader(NamedTuple):
                 {link[2] for link in links if link[1] in self.job.fields}
             )
             wanted |= {link[2] for around in neighbours.values() for link in around}
-        addresses: dict[int, Address] = {}
-        versions: dict[int, int] = {}
-        if not self.lock_all:
-            roles = await chunks.role_addresses(
-                self.connection, account_id, sorted(wanted), self.limit
-            )
-            addresses, versions = by_id(roles), versions_of(roles)
-        locked = await chunks.lock_addresses(
-            self.connection, account_id, sorted(wanted.difference(addresses))
+        read = await chunks.lock_addresses(
+            self.connection,
+            account_id,
+            sorted(wanted),
+            shared_address_limit=None if self.lock_all else self.limit,
         )
-        addresses |= by_id(locked)
-        versions |= versions_of(locked)
+        addresses, versions = by_id(read), versions_of(read)
+        roles = wanted.difference(addresses)
+        if roles:
+            # After the locks: no version that is known by now is then one of a later change.
+            read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
+            addresses |= by_id(read)
+            versions |= versions_of(read)
         neighbours = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
-        return _Read(links, addresses, versions, neighbours, locked.decided_at)
+        return _Read(links, addresses, versions, neighbours, read.decided_at)
 
     def _shared(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
         """The selected addresses that several contacts hold, and that are no role addresses."""
@@ -224,9 +225,11 @@ class _Reader(NamedTuple):
         without_address = set(chunk.contact_ids).difference(link[0] for link in links)
         if not without_address or self.action.brings_contacts:
             return []
-        existing = await chunks.existing_contacts(
+        existing, holding = await chunks.existing_contacts(
             self.connection, self.job.account_id, sorted(without_address)
         )
+        if holding:
+            raise LinksChanged("contacts of the chunk were made since their links were read")
         return sorted(without_address.difference(existing))
 
     async def _beside_opt_out(

@@ -1,4 +1,4 @@
-"""One chunk, one transaction: claim, lock, decide, write, done. Or nothing of it."""
+"""One chunk, one transaction: claim, read, decide, write, done. Or nothing of it."""
 
 import time
 from collections import Counter
@@ -139,7 +139,7 @@ class ChunkRunner(NamedTuple):
             )
             decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
-            await self._write(connection, chunk, gathered, decided, lock_all=lock_all)
+            await self._write(connection, chunk, gathered, decided)
         duration_ms = round((time.perf_counter() - began) * 1000)
         return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
 
@@ -170,24 +170,37 @@ class ChunkRunner(NamedTuple):
         chunk: ClaimedChunk,
         gathered: Gathered,
         decided: ChunkDecisions,
-        *,
-        lock_all: bool,
     ) -> None:
-        """The results first: an address is locked from its change on, and the fewer moments the
-        better.
+        """An address is locked from its change on, and the fewer moments the better: results first.
+
+        Not where something was reached by a spread: another chunk may reach the same, and only the
+        lock that the change takes keeps it from writing the same result meanwhile.
         """
-        try:
-            await chunks.write_results(
-                connection,
-                job_id=self.job.id,
-                chunk_no=chunk.chunk_no,
-                decided_at=gathered.decided_at,
-                rows=decided.rows,
-            )
-        except asyncpg.UniqueViolationError as error:
-            if lock_all:
-                raise
-            raise NotLocked("an address was reached by another chunk since it was read") from error
+        if any(ending[4] is Cause.PROPAGATED for ending in decided.rows):
+            await self._change(connection, gathered, decided)
+            await self._note(connection, chunk, gathered, decided)
+        else:
+            await self._note(connection, chunk, gathered, decided)
+            await self._change(connection, gathered, decided)
+
+    async def _note(
+        self,
+        connection: asyncpg.Connection,
+        chunk: ClaimedChunk,
+        gathered: Gathered,
+        decided: ChunkDecisions,
+    ) -> None:
+        await chunks.write_results(
+            connection,
+            job_id=self.job.id,
+            chunk_no=chunk.chunk_no,
+            decided_at=gathered.decided_at,
+            rows=decided.rows,
+        )
+
+    async def _change(
+        self, connection: asyncpg.Connection, gathered: Gathered, decided: ChunkDecisions
+    ) -> None:
         as_read = await chunks.change_addresses(
             connection,
             account_id=self.job.account_id,

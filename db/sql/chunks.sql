@@ -113,11 +113,14 @@ with links as materialized (
 )
 select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
 
--- name: existing_contacts$
--- Which of the ids are contacts of the account.
-select coalesce(array_agg(id), '{}')
-from contacts
-where account_id = :account_id and id = any(:contact_ids::bigint[]);
+-- name: existing_contacts^
+-- Which of the ids are contacts of the account, and which of those hold an address.
+select coalesce(array_agg(c.id), '{}') as ids,
+       coalesce(array_agg(c.id) filter (where exists (
+           select from contact_emails e where e.account_id = c.account_id and e.contact_id = c.id
+       )), '{}') as holding
+from contacts c
+where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
 
 -- name: neighbours
 -- For shared addresses that are no role addresses: the other addresses of all who hold them.
@@ -129,23 +132,6 @@ join contact_emails o
 where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
   and y.holders between 2 and :shared_address_limit;
-
--- name: role_addresses^
--- The role addresses among these, as they are, without a lock: they stand in chunk after chunk,
--- nearly always with nothing left to change, and parallel chunks must not wait for each other.
-select
-    coalesce(array_agg(id), '{}') as ids,
-    coalesce(array_agg(status), '{}') as statuses,
-    coalesce(array_agg(propagated_from), '{}') as sources,
-    coalesce(array_agg(status_job_id), '{}') as job_ids,
-    coalesce(array_agg(holders), '{}') as holders,
-    coalesce(array_agg(xmin), '{}') as versions,
-    clock_timestamp() as decided_at
-from email_addresses
-where account_id = :account_id
-  and id = any(:address_ids::bigint[])
-  and holders > 1
-  and holders > :shared_address_limit;
 
 -- name: read_addresses^
 -- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
@@ -163,10 +149,14 @@ where account_id = :account_id and id = any(:address_ids::bigint[]);
 -- name: lock_addresses^
 -- Lock the addresses in id order, the one order that all transactions use, and tell what they
 -- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
+-- With a limit, role addresses are left out: they stand in chunk after chunk, nearly always with
+-- nothing left to change, and parallel chunks must not wait for each other.
 with locked as materialized (
     select id, status, propagated_from, status_job_id, holders, xmin
     from email_addresses
-    where account_id = :account_id and id = any(:address_ids::bigint[])
+    where account_id = :account_id
+      and id = any(:address_ids::bigint[])
+      and (:shared_address_limit::int is null or holders <= :shared_address_limit)
     order by id
     for no key update
 )

@@ -43,7 +43,7 @@ HOT = {
     "at_once": "store_running complete",
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
-        " links_of_contacts read_chunk existing_contacts neighbours role_addresses read_addresses"
+        " links_of_contacts read_chunk existing_contacts neighbours read_addresses"
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),

@@ -1,0 +1,188 @@
+"""Somebody comes between the reading of a chunk and its writing (decision 0011)."""
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+
+from db import progress
+from runtime.settings import Settings
+from tests.doors import submit_job
+from tests.worlds import fill, make_account, statuses_of
+from workers import chunk_runner
+from workers.chunk_runner import ChunkDone, ChunkRunner
+from workers.planner import plan
+
+LIMIT = 10
+HERS, OURS, HIS = "hers@example.com", "ours@example.com", "his@example.com"
+FAMILY = {1: {1: HERS, 2: OURS}, 2: {1: HIS, 2: OURS}}
+
+OTHER_JOB = "status_job_id = 99, status_changed_at = clock_timestamp()"
+CHANGES = {
+    "its own opt-out": f"update email_addresses set status = 'manual', {OTHER_JOB}"
+    " where address = $1",
+    "a spread to it": f"update email_addresses set status = 'admin', {OTHER_JOB}, propagated_from ="
+    " (select id from email_addresses where address <> $1 limit 1) where address = $1",
+    "a contact more": "update email_addresses set holders = holders + 1 where address = $1",
+}
+
+
+@pytest.fixture
+async def account_id(pool: asyncpg.Pool) -> int:
+    account_id = await make_account(pool, "between")
+    await fill(
+        pool, account_id, FAMILY, dict.fromkeys((HERS, OURS, HIS), ("non_marketable", False))
+    )
+    return account_id
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
+    """Have something done after each reading of a chunk; gives whether each was under locks."""
+    gather = chunk_runner.gather
+
+    def after_reading(do) -> list[bool]:
+        seen: list[bool] = []
+
+        async def gather_and_do(*arguments, lock_all: bool, **named):
+            gathered = await gather(*arguments, lock_all=lock_all, **named)
+            seen.append(lock_all)
+            await do(len(seen), named["chunk"])
+            return gathered
+
+        monkeypatch.setattr(chunk_runner, "gather", gather_and_do)
+        return seen
+
+    return after_reading
+
+
+async def planned(
+    pool: asyncpg.Pool, settings: Settings, action: str, contacts: list[int], *, chunk_size: int
+) -> ChunkRunner:
+    params = {"kind": "admin"} if action == "opt_out" else {}
+    job_id = await submit_job(pool, settings, "between", action, contacts, [1], params)
+    async with pool.acquire() as connection:
+        await plan(connection, job_id, chunk_size=chunk_size, lanes=1)
+        job = await progress.job_to_work(connection, job_id)
+    assert job is not None
+    return ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
+
+
+async def one_chunk(pool: asyncpg.Pool, runner: ChunkRunner) -> ChunkDone | None:
+    async with pool.acquire() as connection:
+        return await runner.run_next(connection)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("action", ["opt_in", "opt_out"])
+async def test_a_change_between_reading_and_writing_begins_the_chunk_again(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, reads, action: str, change: str
+) -> None:
+    """Promise 2: an address that somebody changes, or comes to hold, after a chunk has read it is
+    read again, under a lock, and decided as it is then; nothing is written twice.
+    """
+    runner = await planned(pool, settings, action, [1], chunk_size=10)
+
+    async def meanwhile(times_read: int, _chunk) -> None:
+        if times_read == 1:
+            await pool.execute(change, HERS)
+
+    under_locks = reads(meanwhile)
+    done = await one_chunk(pool, runner)
+    assert done is not None
+    assert under_locks == [False, True]
+    rows = await pool.fetch("select from_status from results where cause = 'direct'")
+    assert len(rows) == 1
+    assert await pool.fetchval(
+        "select count(*) = 0 from results r join email_addresses a on a.id = r.address_id"
+        " where r.outcome = 'applied' and a.status is distinct from r.to_status"
+    )
+    status, spread = (await statuses_of(pool, account_id))[HERS]
+    if action == "opt_out":
+        assert status in {"admin", "manual"}
+        assert not spread
+    elif "holders" in change:
+        assert status == "single_opt_in"
+    else:
+        assert status in {"admin", "manual"}
+
+
+async def test_a_lock_alone_does_not_begin_a_chunk_again(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, reads
+) -> None:
+    """Who has locked an address meanwhile and left it as it is makes nobody begin again."""
+    runner = await planned(pool, settings, "opt_in", [1], chunk_size=10)
+
+    async def meanwhile(_times_read: int, _chunk) -> None:
+        await pool.execute("select from email_addresses for update")
+
+    under_locks = reads(meanwhile)
+    assert await one_chunk(pool, runner) is not None
+    assert under_locks == [False]
+
+
+@pytest.mark.parametrize("first_is_locked", [False, True])
+async def test_two_chunks_that_reach_one_address_do_not_deadlock(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, reads, first_is_locked: bool
+) -> None:
+    """His and her opt-out, in two chunks at the same time, both reach the address they share: one
+    of them has the credit, the other begins again if need be, and Postgres has to end neither.
+    """
+    runner = await planned(pool, settings, "opt_out", [1, 2], chunk_size=1)
+    both_have_read = asyncio.Barrier(2)
+
+    async def meanwhile(times_read: int, chunk) -> None:
+        if times_read == 1 and first_is_locked:
+            # So that it begins again, under locks, beside one that has none.
+            await pool.execute(CHANGES["a contact more"], (HERS, HIS)[chunk.chunk_no - 1])
+        elif times_read <= 2 + first_is_locked and not both_have_read.broken:
+            try:
+                async with asyncio.timeout(0.5):
+                    await both_have_read.wait()
+            except (TimeoutError, asyncio.BrokenBarrierError):
+                await both_have_read.abort()
+
+    reads(meanwhile)
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    before = await pool.fetchval(deadlocks)
+    done = await asyncio.gather(one_chunk(pool, runner), one_chunk(pool, runner))
+    assert None not in done
+    assert sum(chunk.counts.propagated for chunk in done if chunk) == 1
+    assert await statuses_of(pool, account_id) == {
+        HERS: ("admin", False),
+        HIS: ("admin", False),
+        OURS: ("admin", True),
+    }
+    await pool.execute("select pg_stat_force_next_flush()")
+    assert await pool.fetchval(deadlocks) == before
+
+
+async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_addresses(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listed id becomes a contact between two statements of a chunk: the chunk begins again, and
+    its address is opted out.
+    """
+    runner = await planned(pool, settings, "opt_out", [1, 3], chunk_size=10)
+    read_chunk = chunk_runner.chunks.read_chunk
+    made = False
+
+    async def read_then_make(*arguments):
+        nonlocal made
+        read = await read_chunk(*arguments)
+        if not made:
+            made = True
+            await fill(
+                pool,
+                account_id,
+                {3: {1: "new@example.com"}},
+                {"new@example.com": ("non_marketable", False)},
+            )
+        return read
+
+    monkeypatch.setattr(chunk_runner.chunks, "read_chunk", read_then_make)
+    done = await one_chunk(pool, runner)
+    assert done is not None
+    assert done.counts.applied == 2
+    assert done.counts.empty == 0

@@ -1,0 +1,83 @@
+"""What refers to a contact or an address refers to one of the same account (decision 0015)."""
+
+import asyncpg
+import pytest
+
+from tests.worlds import fill, make_account
+
+ADDRESS = "select id from email_addresses where address = '{}'"
+MINE, SPREAD, THEIRS = (
+    ADDRESS.format(f"{name}@example.com") for name in ("mine", "spread", "theirs")
+)
+MY_ACCOUNT = "select id from accounts where name = 'mine'"
+
+REFUSED = {
+    "a link to another account's address": f"insert into contact_emails values"
+    f" (({MY_ACCOUNT}), 1, 3, ({THEIRS}))",
+    "a link of another account's contact": f"insert into contact_emails values"
+    f" (({MY_ACCOUNT}), 7, 3, ({MINE}))",
+    "a link that moves to another account's address": f"update contact_emails set address_id ="
+    f" ({THEIRS}) where contact_id = 1 and field = 1",
+    "a source of another account": f"update email_addresses set propagated_from = ({THEIRS})"
+    f" where id = ({SPREAD})",
+    "a new address with a source of another account": f"insert into email_addresses"
+    f" (account_id, address, match_key, status, propagated_from)"
+    f" values (({MY_ACCOUNT}), 'x', 'x', 'admin', ({THEIRS}))",
+    "the removal of a contact that holds an address": "delete from contacts where id = 1",
+    "the removal of an address that is held": f"delete from email_addresses where id = ({MINE})",
+    "another id for a contact that holds an address": "update contacts set id = 99 where id = 1",
+    "another id for a source": f"update email_addresses set id = 99999 where id = ({MINE})",
+    "the removal of all addresses": "truncate email_addresses",
+    "the removal of all contacts": "truncate contacts, contact_tags",
+}
+
+
+@pytest.fixture
+async def two_accounts(pool: asyncpg.Pool) -> None:
+    mine = await make_account(pool, "mine")
+    theirs = await make_account(pool, "theirs")
+    await fill(
+        pool,
+        mine,
+        {1: {1: "mine@example.com", 2: "spread@example.com"}},
+        {"mine@example.com": ("admin", False), "spread@example.com": ("admin", True)},
+    )
+    await fill(
+        pool, theirs, {7: {1: "theirs@example.com"}}, {"theirs@example.com": ("admin", False)}
+    )
+
+
+@pytest.mark.usefixtures("two_accounts")
+@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
+async def test_the_database_refuses_what_foreign_keys_would(
+    pool: asyncpg.Pool, statement: str
+) -> None:
+    """Whoever writes it, and by whatever statement: nothing of it is done, and the error is that
+    of a foreign key.
+    """
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await pool.execute(statement)
+
+
+@pytest.mark.usefixtures("two_accounts")
+async def test_copied_links_are_refused_as_well(pool: asyncpg.Pool) -> None:
+    """A COPY of links of which one leads to another account is refused as a whole."""
+    mine = await pool.fetchval(MY_ACCOUNT)
+    rows = [(mine, 1, 3, await pool.fetchval(MINE)), (mine, 1, 2, await pool.fetchval(THEIRS))]
+    async with pool.acquire() as connection:
+        await connection.execute("delete from contact_emails where contact_id = 1 and field = 2")
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.copy_records_to_table("contact_emails", records=rows)
+    assert await pool.fetchval("select count(*) from contact_emails where contact_id = 1") == 1
+
+
+@pytest.mark.usefixtures("two_accounts")
+async def test_what_nobody_refers_to_may_go(pool: asyncpg.Pool) -> None:
+    """Links, then what was linked, the reached before its source."""
+    for statement in (
+        "delete from contact_emails where contact_id = 1",
+        "delete from contacts where id = 1",
+        f"delete from email_addresses where id = ({SPREAD})",
+        f"delete from email_addresses where id = ({MINE})",
+    ):
+        assert await pool.execute(statement) == "DELETE 1"
