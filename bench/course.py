@@ -35,6 +35,8 @@ TITLES = {contender.key: contender.title for contender in EVERYONE}
 _FAST = ("one_statement", "sluice_1", "sluice_2")
 """Who can be measured on the large list in the time there is."""
 
+_BESIDE_CELERY = "sluice_2"
+
 _BESIDE = ("one_statement", "sluice_2", "procrastinate_chunks", "celery_bulk")
 """Beside whose jobs recipients opt out."""
 
@@ -102,19 +104,20 @@ class Course(NamedTuple):
     def _groups(self) -> list[Group]:
         """Who is measured with whom, on which list, with which jobs.
 
-        Celery is so slow that it has lists of its own; on the large one there is time for opt-ins.
+        Celery is so slow that it has lists of its own, with Sluice beside it to see that both do
+        the same; on the large one there is time for opt-ins.
         """
         sizes = self.sizes
         celery = (CELERY_BULK.key, CELERY_OBJECTS.key)
         many = [key for key in BY_KEY if key not in celery]
         groups = [
             Group("middle", self._chosen(many), sizes.middle, BOTH),
-            Group("bulk", self._chosen(celery[:1]), sizes.bulk, BOTH),
-            Group("objects", self._chosen(celery[1:]), sizes.objects, BOTH),
+            Group("bulk", self._chosen((_BESIDE_CELERY, celery[0])), sizes.bulk, BOTH),
+            Group("objects", self._chosen((_BESIDE_CELERY, celery[1])), sizes.objects, BOTH),
         ]
         if sizes.large > sizes.middle:
             groups.insert(0, Group("large", self._chosen(_FAST), sizes.large, OPT_IN))
-        return [group for group in groups if group.keys]
+        return [group for group in groups if set(group.keys) - {_BESIDE_CELERY}]
 
     def _chosen(self, keys: Sequence[str]) -> list[str]:
         return [key for key in keys if key in self.only]

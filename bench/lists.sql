@@ -25,8 +25,9 @@ from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f;
 
 -- name: make_mixed_addresses!
 -- Two addresses for each contact, as in a list that has been mailed for years; the n-th contact's
--- class decides. One in a hundred shares email2 with the next one, and email2 of one in 20,000 is a
--- role address, held by up to 20 others. An opt-out has spread to 30 of 1000 addresses.
+-- class decides. One in a hundred shares email2 with the next one, one in a hundred with one half a list
+-- away, one in two hundred shares email1 with the next one, and email2 of one in 20,000 is a role
+-- address, held by up to 20 others. An opt-out has spread to 30 of 1000 addresses.
 insert into email_addresses (account_id, id, address, match_key, status, previous_status,
                              propagated_from, holders)
 select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
@@ -36,11 +37,14 @@ select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
        case when f = 2 and n % 20000 = 0
             then 1 + least(20, greatest(0, (:contacts::int - n - 500 + 999) / 1000))
             when f = 2 and n % 100 = 98 and n + 1 < :contacts::int then 2
+            when f = 2 and n % 100 = 49 and n < half and n + half < :contacts::int then 2
+            when f = 1 and n % 200 = 120 and n + 1 < :contacts::int then 2
             else 1 end
 from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f,
+     lateral (select 100 * (:contacts::int / 200) as half) list,
      lateral (
          -- Those who share an address are in class 0, so that the sharing is all that is special.
-         select case when n % 100 in (98, 99) or n % 1000 in (500, 0) then 0
+         select case when n % 100 in (49, 98, 99) or n % 200 in (120, 121) or n % 1000 in (500, 0) then 0
                      else (n * 7919::bigint) % 1000 end as class
      ) drawn,
      lateral (
@@ -59,16 +63,22 @@ from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f,
                      when class < 990 then case f when 1 then 'admin' else 'non_marketable' end
                      else case f when 1 then 'feedback' else 'spam' end end as status
      ) made
-where not (f = 2 and (n % 100 = 99 or n % 1000 = 500));
+where not (f = 2 and (n % 100 = 99 or n % 1000 = 500 or (n % 100 = 49 and half <= n and n < 2 * half)))
+  and not (f = 1 and n % 200 = 121);
 
 -- name: make_mixed_links!
--- The contacts' email1 and email2, where some have that of the contact before or a role address.
+-- The contacts' email1 and email2, where some have that of the contact before, of one half a list
+-- before, or a role address.
 insert into contact_emails (account_id, contact_id, field, address_id)
 select :account_id, :first::bigint + n, f,
        :first::bigint + case when f = 2 and n % 100 = 99 then 2 * (n - 1) + 1
+                             when f = 1 and n % 200 = 121 then 2 * (n - 1)
+                             when f = 2 and n % 100 = 49 and half <= n and n < 2 * half
+                             then 2 * (n - half) + 1
                              when f = 2 and n % 1000 = 500 then 2 * (n - n % 20000) + 1
                              else 2 * n + f - 1 end
-from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f;
+from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f,
+     lateral (select 100 * (:contacts::int / 200) as half) list;
 
 -- name: move_sequences
 -- Let what is made later get ids above these.

@@ -19,6 +19,7 @@ from runtime.settings import Settings, environment_of_processes
 from schemas.requests import JobRequest, Selection
 
 _POLL_SECONDS = 0.2
+_JOB_POLL_SECONDS = 0.03
 _SMALL_POLL_SECONDS = 0.002
 _PAUSE_SECONDS = 0.2
 
@@ -64,9 +65,9 @@ class Task(NamedTuple):
 
 
 async def submit_and_wait(stand: Stand, task: Task, show: Show) -> int:
-    """Submit the job and wait until it has completed; gives its id."""
+    """Submit the job and wait until it is seen to have completed; gives its id."""
     submitted = await submit(stand.pool, stand.settings, task.request())
-    await completed(stand.pool, submitted.job_id, show)
+    await completed(stand.pool, submitted.job_id, show, poll_seconds=_JOB_POLL_SECONDS)
     return submitted.job_id
 
 

@@ -80,7 +80,12 @@ def _opt_outs(here: Figures) -> Line:
     idle, beside = here.idle("opt_outs"), here.beside("sluice_2")
     value = None
     shown = ""
-    if idle and beside and idle["opt_outs"]:
+    if (
+        idle
+        and beside
+        and idle["opt_outs"]
+        and any(beside[job]["opt_outs"]["opt_outs"] for job in ("opt_in", "opt_out"))
+    ):
         worst = max((beside[job]["opt_outs"] for job in ("opt_in", "opt_out")), key=_p99)
         value = _p99(worst) / idle["ms_p99"]
         shown = f" ({_p99(worst):.0f} ms against {idle['ms_p99']:.0f} ms)"
