@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import results_files, table
 from bench.course import BY_KEY, NEEDS_PEERS, TITLES, Course, Sizes
 from bench.effects import EffectsDiffer
+from bench.line import Line
 from bench.machine import describe
 from bench.page import PAGE, PLOTS, write_page
 from bench.peers import PYTHON, PeerFailed, require_installed
@@ -78,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(taken, indent=2, ensure_ascii=False))
     else:
-        wide_console().print(
-            table.drawn([table.Line(**row) for row in taken["table"]], title(taken))
-        )
+        wide_console().print(table.drawn([Line(**row) for row in taken["table"]], title(taken)))
     if is_whole(options):
         _keep(taken, console)
     return 0

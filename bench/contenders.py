@@ -169,16 +169,20 @@ class _Fleet:
 
 
 class Peer(NamedTuple):
-    """A competitor with processes of its own, by its name in `competitors/commands.py`."""
+    """A competitor with processes of its own, by its name in `competitors/commands.py`; its chunks
+    have as many contacts as Sluice's, or `chunk_size`.
+    """
 
     key: str
     title: str
     processes: int = 2
+    chunk_size: int | None = None
 
     @asynccontextmanager
     async def on(self, copy: Copy, folder: Path) -> AsyncIterator[Running]:
         async with running_peer(self.key, self.processes, copy.settings, folder) as peer:
-            yield _Driven(peer.workers, peer.ask, copy.settings.chunk_size)
+            chunk_size = self.chunk_size or copy.settings.chunk_size
+            yield _Driven(peer.workers, peer.ask, chunk_size)
 
 
 class _Driven:
@@ -203,5 +207,7 @@ class _Driven:
 
 ONE_STATEMENT = OneStatement()
 CELERY_BULK = Peer("celery_bulk", "Celery + SQLAlchemy, bulk, 2 processes")
-CELERY_OBJECTS = Peer("celery_objects", "Celery + SQLAlchemy, objects, 2 processes")
+CELERY_OBJECTS = Peer("celery_objects", "Celery + SQLAlchemy, objects, 2 processes", chunk_size=100)
+"""A transaction has one contact, whatever the chunk; with short tasks a short list keeps both
+processes busy."""
 PROCRASTINATE = Peer("procrastinate_chunks", "procrastinate + SQL, 2 processes")

@@ -14,6 +14,7 @@ from bench.__main__ import FAILED, described, title
 from bench.contenders import ONE_STATEMENT, Sluice, opt_in, warm_up
 from bench.course import TITLES
 from bench.effects import EffectsDiffer
+from bench.goals import TEN, large_goals
 from bench.places import Place, place_to_measure
 from bench.progress import Steps
 from bench.reading import pages
@@ -30,11 +31,10 @@ _FLEET = Sluice(2)
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.large", description=__doc__)
-    parser.add_argument("--contacts", type=int, default=10_000_000, help="of the large list")
+    parser.add_argument("--contacts", type=int, default=TEN, help="of the large list")
     parser.add_argument("--small", type=int, default=100_000, help="of the list to compare with")
     parser.add_argument("--rounds", type=int, default=1, help="on the large list")
     parser.add_argument("--small-rounds", type=int, default=5, help="on the small list")
-    parser.add_argument("--no-keep", action="store_true", help="write no file of results")
     options = parser.parse_args(arguments)
     if min(options.contacts, options.small, options.rounds, options.small_rounds) < 1:
         parser.error("all numbers have to be 1 or more")
@@ -42,7 +42,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurements; gives the exit status."""
+    """Run the measurements; gives the exit status. Of a smaller list nothing is kept."""
     options = _options(arguments)
     console = Console(stderr=True)
     try:
@@ -57,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EffectsDiffer as error:
         console.print(str(error), markup=False, highlight=False)
         return FAILED
-    made = table.large_goals(taken) + table.rates(taken["figures"], TITLES)
+    made = large_goals(taken) + table.rates(taken["figures"], TITLES)
     wide_console().print(table.drawn(made, title(taken)))
-    if not options.no_keep:
+    # The table of `make bench` shows the newest file, which therefore has to be of the whole.
+    if options.contacts >= TEN:
         console.print(f"kept in {results_files.keep(taken, results_files.LARGE)}", soft_wrap=True)
     return 0
 

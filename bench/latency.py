@@ -25,7 +25,7 @@ RATE = 50.0
 CONNECTIONS = 32
 """Of the service that takes the opt-outs."""
 
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 15.0
 """No opt-outs arrive for longer than this, also where the job lasts longer."""
 
 _SEED = 11

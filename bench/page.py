@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from bench.latency import CONNECTIONS, LONGEST_SECONDS, RATE
-from bench.table import Line
+from bench.line import Line
 from chaos.worker_group import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"

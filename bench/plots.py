@@ -63,21 +63,24 @@ def rates(taken: dict[str, Any]) -> Any:
         axis.grid(axis="x", alpha=0.3)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes[-1, 0].set_xlabel("addresses per second: the median, and the range of all rounds")
-    axes[0, 0].legend()
+    handles, labels = axes[-1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
 
 
 def _bars(axis: Axes, here: Figures, group: str, keys: list[str]) -> None:
     for shift, job in ((-0.2, "opt_in"), (0.2, "opt_out")):
-        found = [here.rate(group, key, job) for key in keys]
-        medians = [rate.median if rate else 0 for rate in found]
+        each = [(place, here.rate(group, key, job)) for place, key in enumerate(keys)]
+        found = [(place, rate) for place, rate in each if rate is not None]
+        if not found:
+            continue
         ranges = [
-            [rate.median - rate.least if rate else 0 for rate in found],
-            [rate.most - rate.median if rate else 0 for rate in found],
+            [rate.median - rate.least for _, rate in found],
+            [rate.most - rate.median for _, rate in found],
         ]
         axis.barh(
-            [place + shift for place in range(len(keys))],
-            medians,
+            [place + shift for place, _ in found],
+            [rate.median for _, rate in found],
             height=0.38,
             xerr=ranges,
             color=_COLOURS[job],
@@ -115,7 +118,7 @@ def latency(taken: dict[str, Any]) -> Any:
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axis.set_xlabel("milliseconds from the opt-out's arrival to its answer")
     axis.grid(axis="x", alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside upper right", ncols=3)
     return figure
 
 
@@ -133,7 +136,7 @@ def sizes(taken: dict[str, Any], large: dict[str, Any] | None) -> Any:
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     for key, title in titles.items():
         found = sorted(points.get(key, {}).items())
-        if not found:
+        if len(found) < 2:
             continue
         medians = [rate[0] for _, rate in found]
         ranges = [

@@ -52,7 +52,7 @@ async def pages(
         return (first + draw.randrange(contacts) for _ in range(_PAGES))
 
     start = FIRST_RESULT._asdict()
-    asked = {
+    asked: dict[str, list[tuple[str, dict[str, Any]]]] = {
         "results": [
             ("results_page", job | start | {"contact_id": place, "outcome": None})
             for place in places()

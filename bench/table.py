@@ -1,26 +1,13 @@
 """The table of goals and figures."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from bench.figures import Figures, Rate
-
-NOT_MEASURED = "not measured"
-NOT_YET = "not measured yet"
-
-
-class Line(NamedTuple):
-    """One line of the table. `ok` is None where there is no goal, or no figure; `key` names the
-    line whatever was measured.
-    """
-
-    key: str
-    what: str
-    goal: str
-    measured: str
-    ok: bool | None
+from bench.goals import goals, large_goals
+from bench.line import NOT_MEASURED, Line
 
 
 def lines(
@@ -28,186 +15,7 @@ def lines(
 ) -> list[Line]:
     """All lines: those with a goal first. `large` is what a file of `make bench-large` says."""
     here = Figures(figures)
-    return [*_goals(here), *large_goals(large), *rates(figures, titles), *_others(here, titles)]
-
-
-def _goals(here: Figures) -> list[Line]:
-    return [
-        _times(here, "two_processes", ("sluice_2", "one_statement"), 1.5),
-        _times(here, "one_process", ("sluice_1", "one_statement"), 0.8),
-        _celery(here, "bulk", "bulk", 5),
-        _celery(here, "objects", "object by object", 50),
-        _opt_outs(here),
-        _lock(here),
-        _small_job(here),
-    ]
-
-
-def _times(here: Figures, key: str, pair: tuple[str, str], goal: float) -> Line:
-    words = {
-        "one_statement": "one SQL statement",
-        "sluice_1": "1 worker process",
-        "sluice_2": "2 worker processes",
-    }
-    found = here.ratio(*pair)
-    on = f", {found[1]:,} contacts" if found else ""
-    return _judged(
-        key,
-        f"opt-in, {words[pair[0]]} against {words[pair[1]]}{on}",
-        f"≥ {goal:g} x",
-        None if found is None else found[0],
-        lambda value: f"{value:.2f} x",
-        at_least=goal,
-    )
-
-
-def _celery(here: Figures, form: str, words: str, goal: int) -> Line:
-    """Against Celery, which is slow, and so has a smaller list: its rate does not depend on it."""
-    slow = here.rate(form, f"celery_{form}") or here.rate("middle", f"celery_{form}")
-    fast = here.rate("middle", "sluice_2")
-    on = f", {fast.contacts:,} contacts against {slow.contacts:,}" if fast and slow else ""
-    return _judged(
-        f"celery_{form}",
-        f"opt-in, 2 worker processes against Celery + SQLAlchemy, {words}{on}",
-        f"≥ {goal} x",
-        fast.median / slow.median if fast and slow else None,
-        lambda value: f"{value:.1f} x",
-        at_least=goal,
-    )
-
-
-def _opt_outs(here: Figures) -> Line:
-    idle, beside = here.idle("opt_outs"), here.beside("sluice_2")
-    value = None
-    shown = ""
-    if (
-        idle
-        and beside
-        and idle["opt_outs"]
-        and any(beside[job]["opt_outs"]["opt_outs"] for job in ("opt_in", "opt_out"))
-    ):
-        worst = max((beside[job]["opt_outs"] for job in ("opt_in", "opt_out")), key=_p99)
-        value = _p99(worst) / idle["ms_p99"]
-        shown = f" ({_p99(worst):.0f} ms against {idle['ms_p99']:.0f} ms)"
-    return _judged(
-        "opt_out_beside",
-        "single opt-out while a job runs, 99th percentile against idle",
-        "≤ 5 x",
-        value,
-        lambda ratio: f"{ratio:.1f} x{shown}",
-        at_most=5,
-    )
-
-
-def _p99(opt_outs: dict[str, Any]) -> float:
-    # A job that ended before the first opt-out arrived has kept nobody waiting.
-    return float(opt_outs.get("ms_p99", 0.0))
-
-
-def _lock(here: Figures) -> Line:
-    beside = here.beside("sluice_2")
-    value = beside and max(beside[job]["locks"]["held_ms_at_most"] for job in ("opt_in", "opt_out"))
-    return _judged(
-        "row_lock",
-        "longest time that rows stay locked, 2 worker processes",
-        "≤ 150 ms",
-        value,
-        lambda ms: f"{ms:.0f} ms",
-        at_most=150,
-    )
-
-
-def _small_job(here: Figures) -> Line:
-    small = here.idle("one_contact")
-    return _judged(
-        "small_job",
-        "job of one contact at rest, submit to completed, median",
-        "≤ 100 ms",
-        small and small["ms_median"],
-        lambda ms: f"{ms:.0f} ms ({small['ms_shortest']:.0f} to {small['ms_longest']:.0f})",
-        at_most=100,
-    )
-
-
-def large_goals(large: dict[str, Any] | None) -> list[Line]:
-    """The goals that `make bench-large` measures, each with the date and commit it is from."""
-    there = Figures(large["figures"]) if large else None
-    since = _since(large) if large else ""
-    ratio = there and _large_ratio(there)
-    memory = there and there.memory("sluice_2")
-    made = [
-        _judged(
-            "large_rate",
-            "rate at 10,000,000 contacts against 100,000, 2 worker processes",
-            "≥ 0.9 x",
-            ratio,
-            lambda value: f"{value:.2f} x{since}",
-            at_least=0.9,
-        ),
-        _judged(
-            "large_memory",
-            "memory of a worker at 10,000,000 contacts, the largest",
-            "< 100 MB",
-            memory and memory[0],
-            lambda mb: f"{mb:.0f} MB{since}",
-            below=100,
-        ),
-    ]
-    pages = (large or {}).get("figures", {}).get("pages") or {}
-    for name, words in (
-        ("results", "page of results"),
-        ("rejections", "page of rejections"),
-        ("history", "history of an address"),
-    ):
-        made.append(_page(name, words, pages.get(name), since))
-    return [line if line.measured != NOT_MEASURED else _not_yet(line) for line in made]
-
-
-def _not_yet(line: Line) -> Line:
-    return line._replace(measured=NOT_YET)
-
-
-def _since(large: dict[str, Any]) -> str:
-    commit = str(large["machine"].get("git_commit") or "no commit")[:9]
-    return f" [{large['taken_at'][:10]}, {commit}]"
-
-
-def _large_ratio(there: Figures) -> float | None:
-    large, small = there.rate("large", "sluice_2"), there.rate("middle", "sluice_2")
-    return large.median / small.median if large and small else None
-
-
-def _page(name: str, words: str, page: dict[str, Any] | None, since: str) -> Line:
-    on = f" among {page['result_rows']:,} results" if page else " among 20,000,000 results"
-    line = _judged(
-        f"page_{name}",
-        f"{words}{on}, the slowest of {page['pages']}" if page else f"{words}{on}",
-        "< 20 ms, no sequential scan",
-        page and page["ms_longest"],
-        lambda ms: (
-            f"{ms:.1f} ms, {'a' if page['sequential_scan'] else 'no'} sequential scan{since}"
-        ),
-        below=20,
-    )
-    if page and page["sequential_scan"]:
-        return line._replace(ok=False)
-    return line
-
-
-def _judged(
-    key: str,
-    what: str,
-    goal: str,
-    value: float | None,
-    shown: Callable[[float], str],
-    *,
-    at_least: float = float("-inf"),
-    at_most: float = float("inf"),
-    below: float = float("inf"),
-) -> Line:
-    if value is None:
-        return Line(key, what, goal, NOT_MEASURED, None)
-    return Line(key, what, goal, shown(value), at_least <= value <= at_most and value < below)
+    return [*goals(here), *large_goals(large), *rates(figures, titles), *_others(here, titles)]
 
 
 def rates(figures: dict[str, Any], titles: dict[str, str]) -> list[Line]:
@@ -252,15 +60,19 @@ def _others(here: Figures, titles: dict[str, str]) -> list[Line]:
             None if commands is None else f"{commands:.1f} a second",
         )
     )
-    others = here.others_percent()
-    made.append(
-        _plain(
-            "others",
-            "processor time that other programs took during a run, median and range",
-            others and f"{others['median']:.0f} % ({others['least']:.0f} to {others['most']:.0f})",
-        )
-    )
+    made.append(_taken_by_others(here))
     return made
+
+
+def _taken_by_others(here: Figures) -> Line:
+    others = here.others_percent()
+    return _plain(
+        "others",
+        "processor time that other programs took during a run, median and range",
+        f"{others['median']:.0f} % ({others['least']:.0f} to {others['most']:.0f})"
+        if others
+        else None,
+    )
 
 
 def _waits(here: Figures, titles: dict[str, str]) -> list[Line]:

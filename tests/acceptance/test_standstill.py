@@ -65,10 +65,11 @@ async def an_address_locked(pool: asyncpg.Pool, account_id: int) -> AsyncIterato
 
 
 async def backends_waiting(pool: asyncpg.Pool) -> list[int]:
-    """The backends that wait for a lock on a row."""
+    """The backends that wait for a lock on an address."""
     rows = await pool.fetch(
         "select pid from pg_stat_activity where datname = current_database()"
-        " and wait_event_type = 'Lock' and pid <> pg_backend_pid()"
+        " and wait_event_type = 'Lock' and query like '%email_addresses%'"
+        " and pid <> pg_backend_pid()"
     )
     return [row["pid"] for row in rows]
 

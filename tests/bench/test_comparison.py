@@ -15,6 +15,7 @@ from bench import latency, lists, results_files, table
 from bench.contenders import ONE_STATEMENT, OneStatement
 from bench.course import TITLES, Course, Sizes
 from bench.effects import EffectsDiffer
+from bench.line import NOT_MEASURED, NOT_YET
 from bench.progress import Steps
 from bench.rounds import Rounds, rotated
 from bench.templates import Copy, Templates, making_templates
@@ -72,9 +73,7 @@ async def test_the_course_has_everything_for_the_table(
     figures = await Course(templates, steps, tmp_path, TINY, only).run()
     made = table.lines(figures, None, TITLES)
     assert [line.key for line in made if line.goal] == WITH_GOALS
-    measured = {
-        line.key for line in made if line.measured not in {table.NOT_MEASURED, table.NOT_YET}
-    }
+    measured = {line.key for line in made if line.measured not in {NOT_MEASURED, NOT_YET}}
     assert {
         *("two_processes", "opt_out_beside", "row_lock", "small_job", "plan", "import", "redis"),
         *("wait idle", "memory sluice_2", "others"),

@@ -81,3 +81,30 @@ async def test_what_nobody_refers_to_may_go(pool: asyncpg.Pool) -> None:
         f"delete from email_addresses where id = ({MINE})",
     ):
         assert await pool.execute(statement) != "DELETE 0"
+
+
+FILL = (
+    "insert into contacts (account_id, id) select $1, n from generate_series($2::int, $3) n",
+    """insert into email_addresses (account_id, id, address, match_key, status)
+       select $1, n, n::text, n::text, 'non_marketable' from generate_series($2::int, $3) n""",
+    "insert into contact_emails select $1, n, 1, n from generate_series($2::int, $3) n",
+)
+
+
+async def test_links_are_looked_up_by_key_after_a_small_beginning(pool: asyncpg.Pool) -> None:
+    """A session that has checked a few links first, when the tables were nearly empty, looks up
+    each end of many later ones once, and does not compare all of them with all others.
+    """
+    many = 3_000
+    account_id = await make_account(pool, "growing")
+    await pool.execute("analyze contacts, email_addresses, contact_emails")
+    async with pool.acquire() as connection:
+        for first, last in ((1, 7), (8, many)):
+            for statement in FILL:
+                await connection.execute(statement, account_id, first, last)
+        await connection.execute("select pg_stat_force_next_flush()")
+        read = await connection.fetchval(
+            "select sum(idx_tup_read) from pg_stat_user_indexes"
+            " where relname in ('contacts', 'email_addresses')"
+        )
+    assert many < read < 4 * many

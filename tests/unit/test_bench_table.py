@@ -7,9 +7,10 @@ import pytest
 
 from bench.course import TITLES
 from bench.figures import Figures
+from bench.line import NOT_MEASURED, NOT_YET
 from bench.page import page
 from bench.reading import scans
-from bench.table import NOT_MEASURED, NOT_YET, lines
+from bench.table import lines
 
 NAMES = ("wal", "results_table", "results_indexes", "addresses_table", "addresses_indexes")
 SIZES = dict.fromkeys(NAMES, 10.0)

@@ -2,19 +2,25 @@
 -- applied at once comes to them, so that the two do not deadlock.
 
 -- A foreign key looks its row up once for each row that is written, and locks it. Where thousands of
--- rows are written by one statement, the same is asked once for all of them. Planned for the index
--- whatever the tables' sizes were when a session asked first: imports begin with empty ones.
+-- rows are written by one statement, the same is asked once for all of them. It is planned each time
+-- (`execute`): an import begins with empty tables, and what is a good way to look into those compares
+-- every row with every other when they have grown.
 create function refuse_unknown_sources() returns trigger
-language plpgsql
-set search_path from current
+language plpgsql set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    unknown boolean;
 begin
-    if exists (
+    if not exists (select from changed where propagated_from is not null) then
+        return null;
+    end if;
+    execute 'select exists (
         select from changed c
         where c.propagated_from is not null and not exists (
             select from email_addresses s
-            where s.account_id = c.account_id and s.id = c.propagated_from)
-    ) then
+            where s.account_id = c.account_id and s.id = c.propagated_from))'
+    into unknown;
+    if unknown then
         raise exception 'an address says that its status spread from one that its account has not'
             using errcode = 'foreign_key_violation', table = 'email_addresses',
                   constraint = 'source_is_of_the_account';
@@ -23,19 +29,22 @@ begin
 end $$;
 
 create function refuse_unknown_ends() returns trigger
-language plpgsql
-set search_path from current
+language plpgsql set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    unknown boolean;
 begin
-    if exists (
+    execute 'select exists (
         select from changed c
         where not exists (
             select from contacts x where x.account_id = c.account_id and x.id = c.contact_id)
     ) or exists (
         select from changed c
         where not exists (
-            select from email_addresses x where x.account_id = c.account_id and x.id = c.address_id)
-    ) then
+            select from email_addresses x
+            where x.account_id = c.account_id and x.id = c.address_id))'
+    into unknown;
+    if unknown then
         raise exception 'a contact is to hold an address, and its account has not both of them'
             using errcode = 'foreign_key_violation', table = 'contact_emails',
                   constraint = 'link_is_within_the_account';
