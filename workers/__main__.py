@@ -16,7 +16,6 @@ from runtime import logs
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
-from workers.queues import SPARE_MESSAGES
 
 IDLE_THREAD_MS = 200
 """How often an idle thread looks whether it is to end; consumers wait to be woken instead
@@ -61,7 +60,9 @@ def main() -> int:
 def _tell_dramatiq(settings: Settings) -> None:
     """What it reads when it is imported; nothing that imports it may be imported before."""
     assert "dramatiq" not in sys.modules
-    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads + SPARE_MESSAGES)  # noqa: SIM112
+    # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what is
+    # fetched beforehand is hoarded while other processes have nothing to do.
+    os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_THREAD_MS)  # noqa: SIM112
     os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
 

@@ -8,12 +8,6 @@ OPT_OUTS = "opt_outs"
 STARTS = "starts"
 BULK = "bulk"
 
-SPARE_MESSAGES = 0
-"""So many messages more than it has threads a process fetches from a queue. A message is worth a
-slice of work: to fetch the next one takes a thousandth of it, and what is fetched beforehand is
-hoarded, for a second or more, while other processes have nothing to do.
-"""
-
 START = "start"
 START_URGENT = "start_urgent"
 ADVANCE = "advance"

@@ -1,7 +1,6 @@
 """A time slice of work on one lane of a job: chunk after chunk for about a second."""
 
 import asyncio
-import math
 import random
 import time
 from dataclasses import dataclass
@@ -19,11 +18,16 @@ from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.giving_back import LeftLane, give_back
 from workers.planner import plan
-from workers.queues import SPARE_MESSAGES, is_urgent
+from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
 from workers.settling import settle_and_complete, settle_and_fail
 
 log = logs.get()
+
+LANES_WOKEN = 2
+"""So many lanes a slice wakes: a process with all its threads at work may fetch as many messages as
+it has threads, and one for each would all be kept from the others.
+"""
 
 INTERRUPTED_SECONDS = 0.1
 """How long, on average, a slice rests after a chunk was rolled back through no fault of its own."""
@@ -102,11 +106,9 @@ async def _wake_others(
     """Ring some lanes more for whoever is free, if there are chunks for them besides the next one.
 
     Not all of a job's at once: so jobs that begin at the same time take turns from the first round
-    on, and a job that has the fleet for itself has all of it in a moment. As many as a process that
-    fetches all it may, and works what it can, cannot keep from the others.
+    on, and a job that has the fleet for itself has all of it in a moment.
     """
-    most = 1 + math.ceil((SPARE_MESSAGES + 1) / context.settings.worker_threads)
-    lanes = await progress.wake_lanes(connection, job.id, fewest=0, most=most)
+    lanes = await progress.wake_lanes(connection, job.id, fewest=0, most=LANES_WOKEN)
     await context.doorbell.ring_lanes(job.id, lanes, urgent=is_urgent(job.action))
 
 
