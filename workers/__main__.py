@@ -60,8 +60,8 @@ def main() -> int:
 def _tell_dramatiq(settings: Settings) -> None:
     """What it reads when it is imported; nothing that imports it may be imported before."""
     assert "dramatiq" not in sys.modules
-    # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what is
-    # fetched beforehand is hoarded while other processes have nothing to do.
+    # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what
+    # is fetched beforehand is hoarded while other processes have nothing to do.
     os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_THREAD_MS)  # noqa: SIM112
     os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
