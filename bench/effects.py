@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import aiosql
 import asyncpg
 
+from schemas.errors import SluiceError
+
 sql: Any = aiosql.from_path(
     Path(__file__).with_name("rounds.sql"), "asyncpg", mandatory_parameters=False
 )
@@ -15,7 +17,7 @@ _SHOWN = 12
 """At most so many differences are shown."""
 
 
-class EffectsDiffer(Exception):
+class EffectsDiffer(SluiceError):
     """Two contenders did not do the same work."""
 
 

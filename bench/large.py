@@ -1,30 +1,25 @@
 """`python -m bench.large`: what only shows itself with lists of ten million contacts."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
 from bench import results_files, table
-from bench.__main__ import FAILED, described, title
+from bench.__main__ import title
 from bench.contenders import ONE_STATEMENT, Sluice, opt_in, warm_up
 from bench.course import TITLES
-from bench.effects import EffectsDiffer
 from bench.goals import TEN, large_goals
-from bench.places import Place, place_to_measure
+from bench.places import Place
 from bench.progress import Steps
 from bench.reading import pages
 from bench.rounds import Rounds, measured
+from bench.sitting import circumstances, measured_or_exit
 from bench.templates import Templates, making_templates
 from bench.terminal import bar, wide_console
-from chaos.interruption import INTERRUPTED, ended_by_sigterm
-from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
 
 _FLEET = Sluice(2)
 
@@ -45,18 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurements; gives the exit status. Of a smaller list nothing is kept."""
     options = _options(arguments)
     console = Console(stderr=True)
-    try:
-        with ended_by_sigterm(), place_to_measure() as place:
-            taken = asyncio.run(_measure(place, options, console))
-    except KeyboardInterrupt:
-        console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
-        return INTERRUPTED
-    except SluiceError as error:
-        console.print(str(error), markup=False, highlight=False)
-        return error.exit_code
-    except EffectsDiffer as error:
-        console.print(str(error), markup=False, highlight=False)
-        return FAILED
+    taken = measured_or_exit(lambda place: _measure(place, options, console), console)
     made = large_goals(taken) + table.rates(taken["figures"], TITLES)
     wide_console().print(table.drawn(made, title(taken)))
     # The table of `make bench` shows the newest file, which therefore has to be of the whole.
@@ -66,20 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _measure(place: Place, options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    taken_at = datetime.now(UTC)
-    settings = Settings()
-    logs.configure(settings.model_copy(update={"log_level": "error"}))
+    taken = await circumstances(place, Settings())
     with bar(console, hidden=False) as progress:
         steps = Steps(progress, console)
         async with making_templates(place.servers, steps.say) as templates:
-            machine = await described(place)
             figures = await _figures(place, options, templates, steps)
-    return {
-        "taken_at": taken_at.isoformat(timespec="seconds"),
+    return taken | {
         "options": vars(options),
-        "machine": machine,
-        "settings": settings.model_dump(exclude={"database_url", "redis_url", "queue_namespace"}),
-        "embedded_servers": place.embedded,
         "titles": TITLES,
         "parts": steps.parts,
         "figures": figures,

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -12,15 +11,13 @@ from rich.console import Console
 
 from bench import load_report, results_files
 from bench.load_course import LoadCourse, contacts_needed
-from bench.machine import describe
 from bench.measuring import Stand
-from bench.places import Place, fresh_settings, place_to_measure
+from bench.places import Place, fresh_settings
+from bench.sitting import circumstances, measured_or_exit
 from bench.terminal import wide_console
 from bench.workers_group import running_workers
-from chaos.interruption import INTERRUPTED, ended_by_sigterm
 from db.pool import open_pool
-from runtime import logs
-from schemas.errors import SluiceError
+from runtime.settings import Settings
 
 _OTHERS = 3
 """Connections for everything but the opt-outs."""
@@ -47,15 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurement; gives the exit status: 1 when an opt-out was lost or came too early."""
     options = _options(arguments)
     console = Console(stderr=True)
-    try:
-        with ended_by_sigterm(), place_to_measure() as place:
-            taken = uvloop.run(_measure(place, options, console))
-    except KeyboardInterrupt:
-        console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
-        return INTERRUPTED
-    except SluiceError as error:
-        console.print(str(error), markup=False, highlight=False)
-        return error.exit_code
+    taken = measured_or_exit(
+        lambda place: _measure(place, options, console), console, run=uvloop.run
+    )
     if options.keep:
         console.print(f"kept in {results_files.keep(taken, 'load')}", soft_wrap=True)
     if options.json:
@@ -67,9 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _measure(place: Place, options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    taken_at = datetime.now(UTC)
+    taken = await circumstances(place, Settings())
     async with fresh_settings(place) as settings:
-        logs.configure(settings.model_copy(update={"log_level": "error"}))
         url = settings.database_url
         assert url is not None
         with running_workers(settings, place.folder / "workers.log") as workers:
@@ -77,7 +67,6 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
                 await open_pool(url, size=_OTHERS) as pool,
                 await open_pool(url, size=options.connections) as doors,
             ):
-                machine = await describe(pool, place.servers.redis_url)
                 figures = await LoadCourse(
                     stand=Stand(pool, settings, workers, place.embedded),
                     doors=doors,
@@ -87,14 +76,7 @@ async def _measure(place: Place, options: argparse.Namespace, console: Console) 
                     seconds=options.seconds,
                     seed=options.seed,
                 ).run()
-    return {
-        "taken_at": taken_at.isoformat(timespec="seconds"),
-        "options": vars(options),
-        "machine": machine,
-        "settings": settings.model_dump(exclude={"database_url", "redis_url", "queue_namespace"}),
-        "embedded_servers": place.embedded,
-        "figures": figures,
-    }
+    return taken | {"options": vars(options), "figures": figures}
 
 
 if __name__ == "__main__":

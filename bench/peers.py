@@ -14,7 +14,7 @@ import psutil
 from bench.competitors.commands import COMPETITORS
 from chaos.worker_group import ROOT
 from runtime.settings import Settings
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, SluiceError
 
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 
@@ -24,7 +24,7 @@ _LOG_END = 2_000
 """So many characters of the processes' log are shown where something went wrong."""
 
 
-class PeerFailed(Exception):
+class PeerFailed(SluiceError):
     """A competitor did not do what it was asked for; says so with the end of its log."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.chunk_decisions import Address, ChunkFacts, Link
+from actions.chunk import Address, ChunkFacts, Link
 from db import arrivals, chunks
 from db.chunks import AddressColumns, ClaimedChunk
 from db.progress import JobToWork

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.chunk_decisions import ChunkDecisions, decide_chunk
+from actions.chunk import ChunkDecisions
+from actions.chunk_decisions import decide_chunk
 from actions.registry import action_named
 from db import chunks
 from db.chunks import ChunkCounts, ClaimedChunk

@@ -8,8 +8,9 @@ those who arrived beside it.
 
 import asyncpg
 
-from actions.chunk_decisions import ChunkFacts, Link, spread_after_all
+from actions.chunk import ChunkFacts, Link
 from actions.registry import all_actions
+from actions.spreading import spread_after_all
 from db import arrivals, chunks, progress
 from db.jobs import Job
 from db.progress import JobTotals, JobToWork

@@ -1,0 +1,61 @@
+"""What is known of the addresses of a chunk, and what was decided on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from schemas.decisions import Decision
+from schemas.outcomes import Cause, Outcome
+from schemas.statuses import Status
+
+Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
+"""What is read of an address: status (None for one that the chunk brings in), the address
+that it spread from, the job that set it, and how many contacts hold it. A plain tuple, like the
+next ones: a chunk has thousands of each."""
+
+Link: TypeAlias = tuple[int, int, int]
+"""A contact holds an address in a field: contact id, field (1 to 3), address id."""
+
+Ending: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
+"""How a selected address ended: outcome, reason, from status, to status, cause."""
+
+Row: TypeAlias = tuple[int, int, int | None, int | None]
+"""One result row, apart from its ending: contact id, field, address id, source address id."""
+
+Change: TypeAlias = tuple[Status | None, Status, int | None]
+"""An address gets a status: from status, to status, and the address whose opt-out spread to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFacts:
+    """All that the decisions of a chunk depend on.
+
+    `links` are the links of the chunk's contacts that matter: those of the selected fields, and
+    for an action that may spread those of all fields, in order of (contact, field). `missing`
+    are the ids that the account has no contact for. `beside_opt_out` are the addresses that an
+    opt-out in its own right spreads to. `neighbours` gives, for a shared address that is no role
+    address, the links of every contact that holds it to their other addresses. `decided_before`
+    gives the direct decision that this job took on an address in an earlier chunk, for addresses
+    that its own spreading changed since.
+    """
+
+    job_id: int
+    fields: frozenset[int]
+    shared_address_limit: int
+    links: Sequence[Link]
+    addresses: Mapping[int, Address]
+    missing: Sequence[int] = ()
+    beside_opt_out: frozenset[int] = frozenset()
+    neighbours: Mapping[int, Sequence[Link]] = field(default_factory=dict)
+    decided_before: Mapping[int, Decision] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ChunkDecisions:
+    """The rows to write, by their ending, and the last change of each address that changes.
+
+    A chunk has thousands of rows and a dozen endings; none is left without a row.
+    """
+
+    rows: dict[Ending, list[Row]] = field(default_factory=dict)
+    changes: dict[int, Change] = field(default_factory=dict)

@@ -1,0 +1,52 @@
+"""One run of a benchmark: where it takes place, under what circumstances, and how it may end."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from bench.machine import describe
+from bench.places import Place, place_to_measure
+from chaos.interruption import INTERRUPTED, ended_by_sigterm
+from db.pool import open_pool
+from runtime import logs
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+
+
+def measured_or_exit(
+    measure: Callable[[Place], Coroutine[Any, Any, dict[str, Any]]],
+    console: Console,
+    run: Callable[[Coroutine[Any, Any, dict[str, Any]]], dict[str, Any]] = asyncio.run,
+) -> dict[str, Any]:
+    """What was measured, in a place that is gone afterwards.
+
+    Where nothing was, the console says why, and the program exits with the status that tells so.
+    """
+    try:
+        with ended_by_sigterm(), place_to_measure() as place:
+            return run(measure(place))
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
+        sys.exit(INTERRUPTED)
+    except SluiceError as error:
+        console.print(str(error), markup=False, highlight=False)
+        sys.exit(error.exit_code)
+
+
+async def circumstances(place: Place, settings: Settings) -> dict[str, Any]:
+    """When, on what machine, and with which settings the figures are taken. From now on only
+    errors are logged, as warnings about what a contender does would stand between the figures.
+    """
+    logs.configure(settings.model_copy(update={"log_level": "error"}))
+    async with await open_pool(place.servers.database_url, size=1) as pool:
+        machine = await describe(pool, place.servers.redis_url)
+    return {
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine,
+        "settings": settings.model_dump(exclude={"database_url", "redis_url", "queue_namespace"}),
+        "embedded_servers": place.embedded,
+    }
