@@ -109,7 +109,7 @@ def _small_job(here: Figures) -> Line:
 def large_goals(large: dict[str, Any] | None) -> list[Line]:
     """The goals that `make bench-large` measures, each with the date and commit it is from."""
     there = Figures(large["figures"]) if large else None
-    since = _since(large) if large else ""
+    when = since(large) if large else ""
     ratio = _large_ratio(there) if there else None
     size = next((n for name, n, _ in there.groups() if name == "large"), TEN) if there else TEN
     memory = there.memory("sluice_2") if there else None
@@ -119,7 +119,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
             f"rate at {size:,} contacts against 100,000, 2 worker processes",
             "≥ 0.9 x",
             ratio,
-            lambda value: f"{value:.2f} x{since}",
+            lambda value: f"{value:.2f} x{when}",
             at_least=0.9,
         ),
         _judged(
@@ -127,7 +127,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
             f"memory of a worker at {size:,} contacts, the largest",
             "< 100 MB",
             memory[0] if memory else None,
-            lambda mb: f"{mb:.0f} MB{since}",
+            lambda mb: f"{mb:.0f} MB{when}",
             below=100,
         ),
     ]
@@ -137,7 +137,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
         ("rejections", "page of rejections"),
         ("history", "history of an address"),
     ):
-        made.append(_page(name, words, pages.get(name), since))
+        made.append(_page(name, words, pages.get(name), when))
     return [line if line.measured != NOT_MEASURED else _not_yet(line) for line in made]
 
 
@@ -145,7 +145,8 @@ def _not_yet(line: Line) -> Line:
     return line._replace(measured=NOT_YET)
 
 
-def _since(large: dict[str, Any]) -> str:
+def since(large: dict[str, Any]) -> str:
+    """What is put after a figure of `make bench-large`: the day and the commit it is from."""
     commit = str(large["machine"].get("git_commit") or "no commit")[:9]
     return f" [{large['taken_at'][:10]}, {commit}]"
 
@@ -155,7 +156,7 @@ def _large_ratio(there: Figures) -> float | None:
     return large.median / small.median if large and small else None
 
 
-def _page(name: str, words: str, page: dict[str, Any] | None, since: str) -> Line:
+def _page(name: str, words: str, page: dict[str, Any] | None, when: str) -> Line:
     key, goal = f"page_{name}", "< 20 ms, no sequential scan"
     if page is None:
         return Line(key, f"{words} among 20,000,000 results", goal, NOT_MEASURED, None)
@@ -164,7 +165,7 @@ def _page(name: str, words: str, page: dict[str, Any] | None, since: str) -> Lin
         key,
         f"{words} among {page['result_rows']:,} results, the slowest of {page['pages']}",
         goal,
-        f"{page['ms_longest']:.1f} ms, {scan}{since}",
+        f"{page['ms_longest']:.1f} ms, {scan}{when}",
         page["ms_longest"] < 20 and not page["sequential_scan"],
     )
 

@@ -28,10 +28,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.large", description=__doc__)
     parser.add_argument("--contacts", type=int, default=TEN, help="of the large list")
     parser.add_argument("--small", type=int, default=100_000, help="of the list to compare with")
+    parser.add_argument("--between", type=int, default=1_000_000, help="of a list between them")
     parser.add_argument("--rounds", type=int, default=1, help="on the large list")
-    parser.add_argument("--small-rounds", type=int, default=5, help="on the small list")
+    parser.add_argument("--more-rounds", type=int, default=5, help="on each of the other lists")
     options = parser.parse_args(arguments)
-    if min(options.contacts, options.small, options.rounds, options.small_rounds) < 1:
+    numbers = (options.contacts, options.small, options.between)
+    if min(*numbers, options.rounds, options.more_rounds) < 1:
         parser.error("all numbers have to be 1 or more")
     return options
 
@@ -75,7 +77,8 @@ async def _figures(
 
     return {
         "rounds": [
-            await rounds("middle", options.small, options.small_rounds),
+            await rounds("middle", options.small, options.more_rounds),
+            await rounds("million", min(options.between, options.contacts), options.more_rounds),
             await rounds("large", options.contacts, options.rounds),
         ],
         "pages": await _pages(place, options.contacts, templates, steps),

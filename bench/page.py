@@ -133,9 +133,9 @@ def _repeat(taken: dict[str, Any]) -> str:
     parts = [(name, f"{seconds:,.0f} s") for name, seconds in taken["parts"].items()]
     return "\n".join(
         [
-            "    make bench                   everything on this page but the lists of 10,000,000",
+            "    make bench                   everything here but what has a day and a commit",
             "    make bench CONTACTS=10000    a quick look, of which nothing is kept",
-            "    make bench-large             lists of 10,000,000 contacts; takes long, and 40 GB",
+            "    make bench-large             1,000,000 and 10,000,000 contacts; an hour, 40 GB",
             "",
             f"`make bench` took {minutes:.0f} minutes here:",
             "",

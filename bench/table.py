@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.figures import Figures, Rate
-from bench.goals import goals, large_goals
+from bench.goals import goals, large_goals, since
 from bench.line import NOT_MEASURED, Line
 
 
@@ -15,7 +15,13 @@ def lines(
 ) -> list[Line]:
     """All lines: those with a goal first. `large` is what a file of `make bench-large` says."""
     here = Figures(figures)
-    return [*goals(here), *large_goals(large), *rates(figures, titles), *_others(here, titles)]
+    measured = rates(figures, titles)
+    return [
+        *goals(here),
+        *large_goals(large),
+        *_rates_of_both(measured, large, titles),
+        *_others(here, titles),
+    ]
 
 
 def rates(figures: dict[str, Any], titles: dict[str, str]) -> list[Line]:
@@ -28,8 +34,24 @@ def rates(figures: dict[str, Any], titles: dict[str, str]) -> list[Line]:
                 rate = here.rate(group, key, job)
                 what = f"{words}, {contacts:,} contacts: {titles[key]}"
                 if rate is not None:
-                    made.append(_plain(f"rate {group} {job} {key}", what, shown_rate(rate)))
+                    made.append(_plain(f"rate {contacts} {job} {key}", what, shown_rate(rate)))
     return made
+
+
+def _rates_of_both(
+    measured: list[Line], large: dict[str, Any] | None, titles: dict[str, str]
+) -> list[Line]:
+    """What was measured now, after what was not and stands in the file of `make bench-large`."""
+    if large is None:
+        return measured
+    known = {line.key for line in measured}
+    there = [
+        line._replace(measured=line.measured + since(large))
+        for line in rates(large["figures"], titles)
+        if line.key not in known
+    ]
+    # The largest list first.
+    return sorted([*there, *measured], key=lambda line: -int(line.key.split()[1]))
 
 
 def shown_rate(rate: Rate) -> str:
