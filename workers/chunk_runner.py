@@ -19,6 +19,7 @@ from db.progress import JobToWork
 from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
 from workers.chunk_facts import Gathered, gather
+from workers.contested import Rows, apart
 from workers.setbacks import ATTEMPTS
 
 
@@ -174,29 +175,27 @@ class ChunkRunner(NamedTuple):
     ) -> None:
         """An address is locked from its change on, and the fewer moments the better: results first.
 
-        Not where something was reached by a spread: another chunk may reach the same, and only the
-        lock that the change takes keeps it from writing the same result meanwhile.
+        Not those that another chunk may write too: only the lock that the change takes keeps it
+        from writing the same one meanwhile.
         """
-        if any(ending[4] is Cause.PROPAGATED for ending in decided.rows):
-            await self._change(connection, gathered, decided)
-            await self._note(connection, chunk, gathered, decided)
-        else:
-            await self._note(connection, chunk, gathered, decided)
-            await self._change(connection, gathered, decided)
+        rows = apart(decided.rows, gathered.facts, chunk.contact_ids)
+        await self._note(connection, chunk, gathered, rows.own)
+        await self._change(connection, gathered, decided)
+        await self._note(connection, chunk, gathered, rows.contested)
 
     async def _note(
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
         gathered: Gathered,
-        decided: ChunkDecisions,
+        rows: Rows,
     ) -> None:
         await chunks.write_results(
             connection,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
             decided_at=gathered.decided_at,
-            rows=decided.rows,
+            rows=rows,
         )
 
     async def _change(
