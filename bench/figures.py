@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from bench.results_files import medians, spread
+from bench.waits import together
 
 
 class Rate(NamedTuple):
@@ -80,10 +81,22 @@ class Figures:
             return None
         return max(each["rss_mb"] for each in runs), max(each["uss_mb"] for each in runs)
 
-    def beside(self, contender: str) -> dict[str, Any] | None:
-        """What recipients met while this one's jobs ran."""
-        found: Iterable[dict[str, Any]] = self.raw.get("beside") or []
-        return next((each for each in found if each["contender"] == contender), None)
+    def ran_beside(self) -> list[tuple[str, int]]:
+        """Beside whose jobs recipients have opted out, and the contacts of the list."""
+        passes: Iterable[dict[str, Any]] = self.raw.get("beside") or []
+        return list({each["contender"]: each["contacts"] for each in passes}.items())
+
+    def beside(self, contender: str, job: str) -> list[dict[str, Any]]:
+        """What was seen while this one's job ran, in each pass."""
+        passes: Iterable[dict[str, Any]] = self.raw.get("beside") or []
+        return [each[job] for each in passes if each["contender"] == contender]
+
+    def waits_beside(self, contender: str, job: str) -> dict[str, Any] | None:
+        """How long recipients waited meanwhile; None where none opted out, since the job was over
+        before the first of them arrived.
+        """
+        made = together([each["opt_outs"] for each in self.beside(contender, job)])
+        return made if made["opt_outs"] else None
 
     def idle(self, *path: str) -> Any:
         """A figure of the system at rest."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.figures import Figures
 from bench.line import NOT_MEASURED, NOT_YET, Line
+from bench.results_files import spread
 
 TEN = 10_000_000
 """The contacts of the list that `make bench-large` has."""
@@ -56,14 +57,14 @@ def _celery(here: Figures, form: str, words: str, goal: int) -> Line:
 
 
 def _opt_outs(here: Figures) -> Line:
-    idle, beside = here.idle("opt_outs"), here.beside("sluice_2")
+    idle = here.idle("opt_outs")
+    each = [here.waits_beside("sluice_2", job) for job in ("opt_in", "opt_out")]
+    p99 = max((waits["ms_p99"] for waits in each if waits), default=None)
     value = None
     shown = ""
-    waits = [beside[job]["opt_outs"] for job in ("opt_in", "opt_out")] if beside else []
-    if idle and idle["opt_outs"] and any(each["opt_outs"] for each in waits):
-        worst = max(waits, key=_p99)
-        value = _p99(worst) / idle["ms_p99"]
-        shown = f" ({_p99(worst):.0f} ms against {idle['ms_p99']:.0f} ms)"
+    if idle and idle["opt_outs"] and p99 is not None:
+        value = p99 / idle["ms_p99"]
+        shown = f" ({p99:.0f} ms against {idle['ms_p99']:.0f} ms)"
     return _judged(
         "opt_out_beside",
         "single opt-out while a job runs, 99th percentile against idle",
@@ -74,22 +75,17 @@ def _opt_outs(here: Figures) -> Line:
     )
 
 
-def _p99(opt_outs: dict[str, Any]) -> float:
-    # A job that ended before the first opt-out arrived has kept nobody waiting.
-    return float(opt_outs.get("ms_p99", 0.0))
-
-
 def _lock(here: Figures) -> Line:
-    beside = here.beside("sluice_2")
-    value = None
-    if beside:
-        value = max(beside[job]["locks"]["held_ms_at_most"] for job in ("opt_in", "opt_out"))
+    """The longest of each pass, and of these the median, as of everything that is repeated."""
+    passes = zip(here.beside("sluice_2", "opt_in"), here.beside("sluice_2", "opt_out"), strict=True)
+    longest = [max(seen["locks"]["held_ms_at_most"] for seen in jobs) for jobs in passes]
+    of = spread(longest) if longest else None
     return _judged(
         "row_lock",
         "longest time that rows stay locked, 2 worker processes",
         "≤ 150 ms",
-        value,
-        lambda ms: f"{ms:.0f} ms",
+        of["median"] if of else None,
+        lambda ms: f"{ms:.0f} ms" + (f" ({of['least']:.0f} to {of['most']:.0f})" if of else ""),
         at_most=150,
     )
 

@@ -1,7 +1,6 @@
 """How long recipients wait who opt out one by one, and how long rows stay locked meanwhile."""
 
 import asyncio
-import statistics
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from bench.locks import LOOKING_ON, watched_locks
 from bench.rounds import BOTH
 from bench.templates import LIST, WARM, Copy, checkpoint, warm_contacts
 from bench.unsubscribing import draw_recipients, sql
+from bench.waits import summed_up
 from db.pool import open_pool
 from producers.opt_outs import opt_out_now
 from schemas.requests import JobRequest, Selection
@@ -124,14 +124,7 @@ async def beside(copy: Copy, contender: Contender, folder: Path) -> dict[str, An
 
 def waits(times: Sequence[Answered]) -> dict[str, Any]:
     """Milliseconds from arrival to answer; all of them, and what they come to."""
-    each = sorted(round(time.answered * 1000, 1) for time in times)
-    if not each:
-        return {"opt_outs": 0, "ms": []}
-    return {
-        "opt_outs": len(each),
-        "ms_median": round(statistics.median(each), 1),
-        "ms_p99": each[min(len(each) - 1, int(len(each) * 0.99))],
-        "ms_worst": each[-1],
-        "ms_sent_late_worst": round(max(time.sent for time in times) * 1000, 1),
-        "ms": each,
+    late = max((time.sent for time in times), default=0.0)
+    return summed_up([round(time.answered * 1000, 1) for time in times]) | {
+        "ms_sent_late_worst": round(late * 1000, 1)
     }

@@ -100,6 +100,7 @@ def _method(taken: dict[str, Any]) -> str:
             threads=settings["worker_threads"],
             chunk=f"{settings['chunk_size']:,}",
             rounds=options["rounds"],
+            passes=options["passes"],
             bulk=f"{options['bulk']:,}",
             objects=f"{options['objects']:,}",
             rate=f"{RATE:g}",

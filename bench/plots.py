@@ -93,9 +93,9 @@ def latency(taken: dict[str, Any]) -> Any:
     """Median, 99th percentile and worst of single opt-outs, at rest and during each job."""
     here, titles = Figures(taken["figures"]), taken["titles"]
     rows = [("at rest", here.idle("opt_outs"))]
-    for each in here.raw.get("beside") or []:
+    for key, _ in here.ran_beside():
         rows += [
-            (f"{titles[each['contender']]}\n{_WORDS[job]}", each[job]["opt_outs"])
+            (f"{titles[key]}\n{_WORDS[job]}", here.waits_beside(key, job))
             for job in ("opt_in", "opt_out")
         ]
     shown = [(label, waits) for label, waits in rows if waits and waits["opt_outs"]]

@@ -99,23 +99,28 @@ def _taken_by_others(here: Figures) -> Line:
 
 def _waits(here: Figures, titles: dict[str, str]) -> list[Line]:
     made = [_plain("wait idle", "single opt-out at rest", _wait(here.idle("opt_outs")))]
-    for each in here.raw.get("beside") or []:
-        title, contacts = titles[each["contender"]], each["contacts"]
+    for key, contacts in here.ran_beside():
         for job, words in (("opt_in", "opt-in"), ("opt_out", "opt-out")):
-            seen = each[job]
-            what = f"single opt-out during an {words} of {contacts:,} contacts: {title}"
-            made.append(_plain(f"wait {each['contender']} {job}", what, _wait(seen["opt_outs"])))
-            locks = seen["locks"]
-            shown = (
-                f"{locks['held_ms_seen']:,.0f} to {locks['held_ms_at_most']:,.0f} ms;"
-                f" a probe {locks['probe_ms_longest']:,.0f} ms"
-            )
-            if seen.get("tries", 1) > 1:
-                shown += f"; begun {seen['tries']} times because of deadlocks"
-            if "chunk_ms_longest" in seen:
-                shown += f"; a chunk {seen['chunk_ms_longest']:,} ms"
-            made.append(_plain(f"lock {each['contender']} {job}", "  longest time locked", shown))
+            what = f"single opt-out during an {words} of {contacts:,} contacts: {titles[key]}"
+            made.append(_plain(f"wait {key} {job}", what, _wait(here.waits_beside(key, job))))
+            locked = _locked(here.beside(key, job))
+            made.append(_plain(f"lock {key} {job}", "  longest time locked", locked))
     return made
+
+
+def _locked(passes: Sequence[dict[str, Any]]) -> str:
+    """The longest of all passes."""
+    longest = max((seen["locks"] for seen in passes), key=lambda locks: locks["held_ms_at_most"])
+    probe = max(seen["locks"]["probe_ms_longest"] for seen in passes)
+    shown = (
+        f"{longest['held_ms_seen']:,.0f} to {longest['held_ms_at_most']:,.0f} ms;"
+        f" a probe {probe:,.0f} ms"
+    )
+    tries = max(seen.get("tries", 1) for seen in passes)
+    if tries > 1:
+        shown += f"; begun {tries} times because of deadlocks"
+    chunks = [seen["chunk_ms_longest"] for seen in passes if "chunk_ms_longest" in seen]
+    return shown + (f"; a chunk {max(chunks):,} ms" if chunks else "")
 
 
 def _wait(opt_outs: dict[str, Any] | None) -> str | None:

@@ -30,6 +30,7 @@ TINY = Sizes(
     bulk=300,
     objects=30,
     rounds=1,
+    passes=2,
     import_rows=50,
     imports=1,
     small_jobs=2,
@@ -78,7 +79,7 @@ async def test_the_course_has_everything_for_the_table(
         *("two_processes", "opt_out_beside", "row_lock", "small_job", "plan", "import", "redis"),
         *("wait idle", "memory sluice_2", "others"),
         *(f"bytes {key} {job}" for key in only for job in ("opt_in", "opt_out")),
-        *(f"rate middle {job} {key}" for key in only for job in ("opt_in", "opt_out")),
+        *(f"rate 300 {job} {key}" for key in only for job in ("opt_in", "opt_out")),
         *(f"lock {key} {job}" for key in only for job in ("opt_in", "opt_out")),
     } <= measured
     assert all(
@@ -86,6 +87,7 @@ async def test_the_course_has_everything_for_the_table(
         for each in figures["beside"]
         for job in ("opt_in", "opt_out")
     )
+    assert [each["contender"] for each in figures["beside"]] == [*only, "sluice_2"]
     assert set(results_files.medians(figures["rounds"])["middle"]) == set(only)
 
 

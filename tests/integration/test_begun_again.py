@@ -123,28 +123,39 @@ async def test_a_lock_alone_does_not_begin_a_chunk_again(
     assert under_locks == [False]
 
 
+BOTH = ("one@example.com", "two@example.com")
+REACHED_TWICE = {
+    "on a contact of neither": {
+        11: {1: BOTH[0]},
+        12: {1: BOTH[1]},
+        13: {1: THIRD, 2: BOTH[0], 3: BOTH[1]},
+    },
+    "on a contact of one": {11: {1: BOTH[0], 2: BOTH[1], 3: THIRD}, 12: {1: BOTH[1]}},
+}
+
+
+@pytest.mark.parametrize("contacts", REACHED_TWICE.values(), ids=REACHED_TWICE)
 @pytest.mark.parametrize("first_is_locked", [False, True])
 async def test_two_chunks_that_reach_one_address_do_not_deadlock(
-    pool: asyncpg.Pool, settings: Settings, account_id: int, reads, first_is_locked: bool
+    pool: asyncpg.Pool,
+    settings: Settings,
+    account_id: int,
+    reads,
+    contacts: dict[int, dict[int, str]],
+    first_is_locked: bool,
 ) -> None:
-    """Two opt-outs in two chunks at the same time reach the same address of a third contact, who
-    holds both: one of them has the credit, the other begins again if need be, and Postgres has to
-    end neither.
+    """Two opt-outs in two chunks at the same time reach the same address, of a third contact who
+    holds both, or of one of the two: one of them has the credit, the other begins again if need be,
+    and Postgres has to end neither.
     """
-    both = ("one@example.com", "two@example.com")
-    await fill(
-        pool,
-        account_id,
-        {11: {1: both[0]}, 12: {1: both[1]}, 13: {1: THIRD, 2: both[0], 3: both[1]}},
-        dict.fromkeys((*both, THIRD), ("non_marketable", False)),
-    )
+    await fill(pool, account_id, contacts, dict.fromkeys((*BOTH, THIRD), ("non_marketable", False)))
     runner = await planned(pool, settings, "opt_out", [11, 12], chunk_size=1)
     both_have_read = asyncio.Barrier(2)
 
     async def meanwhile(times_read: int, chunk) -> None:
         if times_read == 1 and first_is_locked:
             # So that it begins again, under locks, beside one that has none.
-            await pool.execute(CHANGES["a contact more"], both[chunk.chunk_no - 1])
+            await pool.execute(CHANGES["a contact more"], BOTH[chunk.chunk_no - 1])
         elif times_read <= 2 + first_is_locked and not both_have_read.broken:
             try:
                 async with asyncio.timeout(0.5):
@@ -158,11 +169,16 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
     done = await asyncio.gather(one_chunk(pool, runner), one_chunk(pool, runner))
     assert None not in done
     now = await statuses_of(pool, account_id)
-    assert [now[address] for address in (*both, THIRD)] == [
+    assert [now[address] for address in (*BOTH, THIRD)] == [
         ("admin", False),
         ("admin", False),
         ("admin", True),
     ]
+    reached = "select count(*) from results where cause = 'propagated' and address_id ="
+    assert (
+        await pool.fetchval(f"{reached} (select id from email_addresses where address = $1)", THIRD)
+        == 1
+    )
     await pool.execute("select pg_stat_force_next_flush()")
     assert await pool.fetchval(deadlocks) == before
 

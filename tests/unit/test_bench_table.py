@@ -11,6 +11,7 @@ from bench.line import NOT_MEASURED, NOT_YET
 from bench.page import page
 from bench.reading import scans
 from bench.table import lines
+from bench.waits import summed_up
 
 NAMES = ("wal", "results_table", "results_indexes", "addresses_table", "addresses_indexes")
 SIZES = dict.fromkeys(NAMES, 10.0)
@@ -41,13 +42,17 @@ def group(name: str, contacts: int, rates: dict[str, list[int]]) -> dict[str, An
 
 
 def waits(p99: float) -> dict[str, Any]:
-    return {"opt_outs": 9, "ms_median": 4.0, "ms_p99": p99, "ms_worst": 99.0, "deferred": 0}
+    """All but the shortest and the longest last as long as that."""
+    return summed_up([4.0, *[p99] * 99, 99.0]) | {"deferred": 0}
 
 
 def beside(contender: str, held: float) -> dict[str, Any]:
-    locks = {"held_ms_seen": held - 9, "held_ms_at_most": held, "probe_ms_longest": 5.0}
-    seen = {"opt_outs": waits(40.0), "locks": locks, "tries": 1}
-    return {"contender": contender, "contacts": 1_000_000, "opt_in": seen, "opt_out": seen}
+    def seen(held: float) -> dict[str, Any]:
+        locks = {"held_ms_seen": held - 9, "held_ms_at_most": held, "probe_ms_longest": 5.0}
+        return {"opt_outs": waits(40.0), "locks": locks, "tries": 1}
+
+    jobs = {"opt_in": seen(held - 1), "opt_out": seen(held)}
+    return {"contender": contender, "contacts": 1_000_000} | jobs
 
 
 FIGURES: dict[str, Any] = {
@@ -70,7 +75,10 @@ FIGURES: dict[str, Any] = {
         "redis": {"commands_per_second": 50.0},
         "one_contact": {"ms_median": 20.0, "ms_shortest": 10.0, "ms_longest": 30.0},
     },
-    "beside": [beside("one_statement", 20_000.0), beside("sluice_2", 150.0)],
+    "beside": [
+        beside("one_statement", 20_000.0),
+        *(beside("sluice_2", held) for held in (150.0, 70.0, 900.0)),
+    ],
     "import": {"rows": 1000, "runs": [{"rows_per_second": n} for n in (1, 3, 2)]},
 }
 LARGE: dict[str, Any] = {
@@ -105,7 +113,7 @@ def test_goals_are_judged_by_medians() -> None:
         "celery_bulk": ("7.5 x", True),
         "celery_objects": ("75.0 x", True),
         "opt_out_beside": ("4.0 x (40 ms against 10 ms)", True),
-        "row_lock": ("150 ms", True),
+        "row_lock": ("150 ms (70 to 900)", True),
         "small_job": ("20 ms (10 to 30)", True),
         "large_rate": ("0.88 x", False),
         "large_memory": ("60 MB", True),
@@ -180,7 +188,7 @@ def test_a_scan_that_was_never_begun_does_not_count(loops: int, found: list[Any]
 def _taken() -> dict[str, Any]:
     return {
         "taken_at": "2024-05-06T07:08:09+00:00",
-        "options": {"rounds": 5, "bulk": 30_000, "objects": 2_000},
+        "options": {"rounds": 5, "passes": 3, "bulk": 30_000, "objects": 2_000},
         "machine": {
             "cpu": "a processor",
             "cores": 2,
