@@ -58,7 +58,7 @@ class BulkAction(ABC):
     refused_beside_opt_out: ClassVar[bool] = False
     """Whether `decide` wants `Known.beside_opt_out`, which costs a look at the siblings."""
     may_spread: ClassVar[bool] = False
-    """Whether `spread` can give anything; the other addresses of each contact are locked too."""
+    """Whether `spread` can give anything; the other addresses of each contact are read too."""
     brings_contacts: ClassVar[bool] = False
     """Whether the job creates its contacts from rows that were uploaded with it."""
     edges: ClassVar[tuple[Edge, ...]] = ()

@@ -174,8 +174,8 @@ def _targets(
     if holders > facts.shared_address_limit:
         if not spread.role_reaches_selected:
             return ()
-    elif spread.beyond_chunk and holders > 1:
-        return facts.neighbours.get(source_id, ())
+    elif spread.beyond_chunk and source_id in facts.neighbours:
+        return facts.neighbours[source_id]
     if len(contacts) == 1:
         return links_of.get(contacts[0], ())
     return [link for contact_id in contacts for link in links_of.get(contact_id, ())]

@@ -51,14 +51,14 @@ class Sizes(NamedTuple):
 
     large: int = 1_000_000
     middle: int = 100_000
-    bulk: int = 20_000
+    bulk: int = 10_000
     objects: int = 1_000
     rounds: int = 5
     passes: int = 3
     import_rows: int = 100_000
     imports: int = 3
     small_jobs: int = 40
-    idle_seconds: float = 10.0
+    idle_seconds: float = 8.0
 
     @classmethod
     def quick(cls, contacts: int) -> "Sizes":
@@ -115,16 +115,15 @@ class Course(NamedTuple):
         the same; on the large one there is time for opt-ins.
         """
         sizes = self.sizes
-        celery = (CELERY_BULK.key, CELERY_OBJECTS.key)
-        many = [key for key in BY_KEY if key not in celery]
-        groups = [
-            Group("middle", self._chosen(many), sizes.middle, BOTH),
-            Group("bulk", self._chosen((_BESIDE_CELERY, celery[0])), sizes.bulk, BOTH),
-            Group("objects", self._chosen((_BESIDE_CELERY, celery[1])), sizes.objects, BOTH),
-        ]
+        celery = {"bulk": CELERY_BULK.key, "objects": CELERY_OBJECTS.key}
+        many = [key for key in BY_KEY if key not in celery.values()]
+        groups = [Group("middle", self._chosen(many), sizes.middle, BOTH)]
         if sizes.large > sizes.middle:
             groups.insert(0, Group("large", self._chosen(_FAST), sizes.large, OPT_IN))
-        return [group for group in groups if set(group.keys) - {_BESIDE_CELERY}]
+        for (name, key), contacts in zip(celery.items(), (sizes.bulk, sizes.objects), strict=True):
+            if key in self.only:
+                groups.append(Group(name, self._chosen((_BESIDE_CELERY, key)), contacts, BOTH))
+        return [group for group in groups if group.keys]
 
     def _chosen(self, keys: Sequence[str]) -> list[str]:
         return [key for key in keys if key in self.only]

@@ -7,7 +7,7 @@ from typing import Any
 import redis.asyncio
 
 from bench.contenders import Contender, warm_up
-from bench.latency import recipients_of
+from bench.latency import recipients_of, require_kept
 from bench.measuring import Stand, first_contacts, measure_small_jobs
 from bench.templates import LIST, Copy
 
@@ -20,6 +20,7 @@ async def at_rest(
         await warm_up(running, copy)
         async with recipients_of(copy) as recipients:
             opt_outs = await recipients.opt_out(seconds=seconds, over=lambda: False)
+            require_kept(opt_outs)
         stand = Stand(copy.pool, copy.settings, running.workers, embedded=True)
         contacts = await first_contacts(copy.pool, copy.template.account_id, small_jobs)
         return {

@@ -11,7 +11,7 @@ from bench import results_files, table
 from bench.__main__ import title
 from bench.contenders import ONE_STATEMENT, Sluice, opt_in, warm_up
 from bench.course import TITLES
-from bench.goals import TEN, large_goals
+from bench.goals import HUNDRED_THOUSAND, TEN, large_goals
 from bench.places import Place
 from bench.progress import Steps
 from bench.reading import pages
@@ -21,16 +21,23 @@ from bench.templates import Templates, making_templates
 from bench.terminal import bar, wide_console
 from runtime.settings import Settings
 
+MILLION = 1_000_000
+MORE_ROUNDS = 5
+
 _FLEET = Sluice(2)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.large", description=__doc__)
     parser.add_argument("--contacts", type=int, default=TEN, help="of the large list")
-    parser.add_argument("--small", type=int, default=100_000, help="of the list to compare with")
-    parser.add_argument("--between", type=int, default=1_000_000, help="of a list between them")
+    parser.add_argument(
+        "--small", type=int, default=HUNDRED_THOUSAND, help="of the list to compare with"
+    )
+    parser.add_argument("--between", type=int, default=MILLION, help="of a list between them")
     parser.add_argument("--rounds", type=int, default=1, help="on the large list")
-    parser.add_argument("--more-rounds", type=int, default=5, help="on each of the other lists")
+    parser.add_argument(
+        "--more-rounds", type=int, default=MORE_ROUNDS, help="on each of the other lists"
+    )
     options = parser.parse_args(arguments)
     numbers = (options.contacts, options.small, options.between)
     if min(*numbers, options.rounds, options.more_rounds) < 1:
@@ -45,10 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     taken = measured_or_exit(lambda place: _measure(place, options, console), console)
     made = large_goals(taken) + table.rates(taken["figures"], TITLES)
     wide_console().print(table.drawn(made, title(taken)))
-    # The table of `make bench` shows the newest file, which therefore has to be of the whole.
-    if options.contacts >= TEN:
+    if is_whole(options):
         console.print(f"kept in {results_files.keep(taken, results_files.LARGE)}", soft_wrap=True)
     return 0
+
+
+def is_whole(options: argparse.Namespace) -> bool:
+    """Whether all was measured, as often as it has to be: `make bench` shows the newest file."""
+    return bool(
+        options.contacts >= TEN
+        and options.small == HUNDRED_THOUSAND
+        and options.between == MILLION
+        and options.more_rounds >= MORE_ROUNDS
+    )
 
 
 async def _measure(place: Place, options: argparse.Namespace, console: Console) -> dict[str, Any]:

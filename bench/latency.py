@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from bench.arrivals import Answered, open_loop
-from bench.contenders import Contender, no_show, warm_up
+from bench.contenders import Contender, Sluice, no_show, warm_up
 from bench.locks import LOOKING_ON, watched_locks
 from bench.rounds import BOTH
 from bench.templates import LIST, WARM, Copy, checkpoint, warm_contacts
@@ -17,6 +17,7 @@ from bench.unsubscribing import draw_recipients, sql
 from bench.waits import summed_up
 from db.pool import open_pool
 from producers.opt_outs import opt_out_now
+from schemas.errors import SluiceError
 from schemas.requests import JobRequest, Selection
 
 RATE = 50.0
@@ -25,10 +26,14 @@ RATE = 50.0
 CONNECTIONS = 32
 """Of the service that takes the opt-outs."""
 
-LONGEST_SECONDS = 15.0
+LONGEST_SECONDS = 20.0
 """No opt-outs arrive for longer than this, also where the job lasts longer."""
 
 _SEED = 11
+
+
+class OptOutLost(SluiceError):
+    """An opt-out that was acknowledged does not hold."""
 
 
 class Recipients(NamedTuple):
@@ -101,6 +106,7 @@ async def beside(copy: Copy, contender: Contender, folder: Path) -> dict[str, An
     """Recipients' waits, and the longest locks, while the contender does each of the jobs.
 
     Opt-outs arrive until the job has ended; that they are answered after it counts like any wait.
+    Raises OptOutLost where Sluice's own jobs made one undone.
     """
     figures: dict[str, Any] = {"contender": contender.key, "contacts": copy.template.contacts}
     async with contender.on(copy, folder) as running, recipients_of(copy) as recipients:
@@ -114,12 +120,24 @@ async def beside(copy: Copy, contender: Contender, folder: Path) -> dict[str, An
                     done = await job
                 finally:
                     job.cancel()
+            if isinstance(contender, Sluice):
+                require_kept(waited)
             figures[name] = {
                 "seconds": round(done.seconds, 2),
                 "opt_outs": waited,
                 "locks": locks.figures(),
             } | done.more
     return figures
+
+
+def require_kept(opt_outs: dict[str, Any]) -> None:
+    """Raise OptOutLost unless all that were acknowledged still hold."""
+    if opt_outs["lost"]:
+        raise OptOutLost(
+            f"{opt_outs['lost']} recipients have an address that can be mailed although their"
+            " opt-out was acknowledged. No figures were kept. This must never happen: run"
+            " `make chaos`, and look for the job that changed it."
+        )
 
 
 def waits(times: Sequence[Answered]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Locks:
         self._over.set()
 
     def figures(self) -> dict[str, Any]:
-        """Milliseconds; of the transaction that held its lock longest, at least and at most."""
+        """Milliseconds; the longest that a lock was held was at least and at most so long."""
         seen, at_most = self._held
         return {
             "transactions": self._transactions,
@@ -94,7 +94,8 @@ class Locks:
             self._transactions += 1
         for transaction in self._first.keys() - holding:
             absent, first_seen = self._first.pop(transaction)
-            self._held = max(self._held, (max(0.0, before - first_seen), now - absent))
+            seen, at_most = self._held
+            self._held = (max(seen, before - first_seen), max(at_most, now - absent))
 
     async def _probe(self, connection: asyncpg.Connection) -> None:
         template = self._copy.template

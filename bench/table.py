@@ -27,15 +27,17 @@ def lines(
 def rates(figures: dict[str, Any], titles: dict[str, str]) -> list[Line]:
     """The rates of everyone, with their ranges."""
     here = Figures(figures)
-    made = []
+    made: dict[str, Line] = {}
     for group, contacts, keys in here.groups():
         for job, words in (("opt_in", "opt-in"), ("opt_out", "opt-out, spreading")):
             for key in keys:
                 rate = here.rate(group, key, job)
                 what = f"{words}, {contacts:,} contacts: {titles[key]}"
-                if rate is not None:
-                    made.append(_plain(f"rate {contacts} {job} {key}", what, shown_rate(rate)))
-    return made
+                name = f"rate {contacts} {job} {key}"
+                # In a quick look two groups may have lists of one size.
+                if rate is not None and name not in made:
+                    made[name] = _plain(name, what, shown_rate(rate))
+    return list(made.values())
 
 
 def _rates_of_both(

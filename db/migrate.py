@@ -10,15 +10,14 @@ import asyncpg
 
 from db.failures import UNREACHABLE
 from db.pool import connect_options, unreachable_text
+from db.queries import load
 from schemas.errors import DatabaseUnreachable, MigrationInTheWay, SchemaMismatch
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_sql = load("migrating")
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-LOCK_SECONDS = 3
-"""For so long a migration waits for a table. Whoever comes after it waits as well meanwhile."""
 
 PATIENCE_SECONDS = 120.0
 """For so long it is tried again: workers and services go on while a database is migrated."""
@@ -112,10 +111,7 @@ async def _upgrade(url: str) -> None:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            await connection.exec_driver_sql(
-                "select pg_advisory_xact_lock(hashtext('sluice migration'))"
-            )
-            await connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+            await connection.exec_driver_sql(_sql.take_turn.sql)
             await connection.run_sync(_run_alembic)
     finally:
         await engine.dispose()

@@ -83,4 +83,4 @@ class NotLocked(SluiceError):
 
 
 class LinksChanged(SluiceError):
-    """Contacts were linked to a chunk's address while it waited for its locks; do it again."""
+    """Contacts were made or linked while a chunk read them; do it again."""

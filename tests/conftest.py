@@ -98,6 +98,15 @@ def new_database(servers: Servers, template_database: str) -> NewDatabase:
 
 
 @pytest.fixture
+async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
+    """A database in which nothing is."""
+    name = f"sluice_empty_{uuid4().hex[:12]}"
+    await _execute(servers, f"create database {name}")
+    yield _database(servers.database_url, name)
+    await _execute(servers, f"drop database {name} with (force)")
+
+
+@pytest.fixture
 async def database_url(new_database: NewDatabase) -> AsyncIterator[str]:
     """A migrated database that nobody else uses."""
     async with new_database() as url:

@@ -10,9 +10,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 PATIENCE_SECONDS = 0.5
-"""For so long a chunk waits until there is room, which is some chunks' time. Whoever is inside for
-longer waits for somebody else, and the work of other jobs is not to wait with it.
+"""Some chunks' time. Whoever is inside for longer waits for somebody else: it does not count any
+more, so that the work of other jobs does not wait with it.
 """
+
+
+class _Place:
+    """What one of those inside takes up, until it is left for the first time."""
+
+    def __init__(self, room: asyncio.Semaphore) -> None:
+        self._room = room
+        self._left = False
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._room.release()
 
 
 class ChunkDoor:
@@ -34,28 +47,22 @@ class ChunkDoor:
         """Work a chunk beside at most `most` - 1 others, but for those that do not get on with it,
         and beside none that is to be alone.
         """
-        has_room = await self._room_in_time()
+        await self._room.acquire()
+        place = _Place(self._room)
         try:
             async with self._turn:
                 self._inside += 1
                 self._empty.clear()
+            no_more = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, place.leave)
             try:
                 yield
             finally:
+                no_more.cancel()
                 self._inside -= 1
                 if not self._inside:
                     self._empty.set()
         finally:
-            if has_room:
-                self._room.release()
-
-    async def _room_in_time(self) -> bool:
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._room.acquire()
-        except TimeoutError:
-            return False
-        return True
+            place.leave()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

@@ -22,6 +22,9 @@ from workers.chunk_facts import Gathered, gather
 from workers.contested import Rows, apart
 from workers.setbacks import ATTEMPTS
 
+TRIES = 10
+"""So often a chunk is begun in one go where others come between its reading and its writing."""
+
 
 class ChunkDone(NamedTuple):
     """A chunk that was committed."""
@@ -87,12 +90,16 @@ class ChunkRunner(NamedTuple):
         """Work the next free chunk, or `only` the one of that number; None when it is not free.
         What is next begins at a share of the job's chunks, between 0 and 1.
 
-        Raises ChunkFailed when something went wrong with a chunk; where the connection broke
+        What was changed or linked by others in the meantime is read again and decided anew, up to
+        TRIES times. Raises ChunkFailed when something went wrong with a chunk, or others always
+        came between, which says nothing about the chunk; where the connection broke
         during the commit, whether it was done is then to be seen in the chunk's row. What the
         driver raises before there is a chunk comes as it is.
         """
         lock_all = False
+        tries = 0
         while True:
+            tries += 1
             chunk = None
             try:
                 async with connection.transaction():
@@ -106,10 +113,11 @@ class ChunkRunner(NamedTuple):
                     done = await self.work(connection, chunk, lock_all=lock_all)
                     await self._finish(connection, chunk, done)
                     return done
-            except NotLocked:
-                lock_all = True
-            except LinksChanged:
-                continue
+            except (NotLocked, LinksChanged) as error:
+                lock_all = lock_all or isinstance(error, NotLocked)
+                if tries == TRIES:
+                    assert chunk is not None
+                    raise ChunkFailed(chunk, at_fault=False) from error
             except NOT_THE_WORKS_FAULT as error:
                 # From the commit, or from a rollback on a connection that broke.
                 if chunk is None:
@@ -141,7 +149,13 @@ class ChunkRunner(NamedTuple):
             )
             decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
-            await self._write(connection, chunk, gathered, decided)
+            try:
+                await self._write(connection, chunk, gathered, decided)
+            except asyncpg.UniqueViolationError as error:
+                if lock_all:
+                    raise
+                # Through someone who was linked since then, it may have had the same row to write.
+                raise NotLocked("another chunk wrote a result since this one read") from error
         duration_ms = round((time.perf_counter() - began) * 1000)
         return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
 

@@ -25,8 +25,8 @@ from workers.settling import settle_and_complete, settle_and_fail
 log = logs.get()
 
 LANES_WOKEN = 2
-"""So many lanes a slice wakes: a process with all its threads at work may fetch as many messages as
-it has threads, and one for each would all be kept from the others.
+"""So many lanes a slice wakes. A process with all its threads at work may fetch the message of one
+and leave it lying until it has a thread for it; seldom those of both.
 """
 
 INTERRUPTED_SECONDS = 0.1

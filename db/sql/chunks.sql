@@ -213,7 +213,7 @@ where account_id = :account_id
 
 -- name: change_each!
 -- Give addresses a status each, with the address from which it spread, if it did, where they are
--- still of the version that was read. One statement for all of them, which takes its locks by id.
+-- still of the version that was read. One statement for all of them, which comes to them in order of id.
 -- What a status is said to come from may be one that the same chunk decided on before. There are
 -- few kinds of changes, so that each address says only which is its own.
 update email_addresses a

@@ -8,10 +8,11 @@ import pytest
 
 from db import progress
 from runtime.settings import Settings
+from schemas.errors import LinksChanged
 from tests.doors import submit_job
 from tests.worlds import fill, make_account, statuses_of
 from workers import chunk_runner
-from workers.chunk_runner import ChunkDone, ChunkRunner
+from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.planner import plan
 
 LIMIT = 10
@@ -164,8 +165,7 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
                 await both_have_read.abort()
 
     reads(meanwhile)
-    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
-    before = await pool.fetchval(deadlocks)
+    # One that Postgres ends, because of a deadlock, raises.
     done = await asyncio.gather(one_chunk(pool, runner), one_chunk(pool, runner))
     assert None not in done
     now = await statuses_of(pool, account_id)
@@ -179,8 +179,85 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
         await pool.fetchval(f"{reached} (select id from email_addresses where address = $1)", THIRD)
         == 1
     )
-    await pool.execute("select pg_stat_force_next_flush()")
-    assert await pool.fetchval(deadlocks) == before
+
+
+async def test_an_address_that_becomes_a_role_address_meanwhile_still_reaches_its_contact(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2: an opted-out address of ten contacts, which an eleventh comes to hold between two
+    readings of a chunk, reaches at least the other address of the contact that was selected.
+    """
+    await fill(
+        pool,
+        account_id,
+        {21: {1: BOTH[0], 2: THIRD}, **{n: {1: BOTH[0]} for n in range(22, 22 + LIMIT - 1)}},
+        {BOTH[0]: ("manual", False), THIRD: ("non_marketable", False)},
+    )
+    runner = await planned(pool, settings, "opt_out", [21], chunk_size=10)
+    read_chunk = chunk_runner.chunks.read_chunk
+
+    async def read_then_link(*arguments):
+        read = await read_chunk(*arguments)
+        await pool.execute(CHANGES["a contact more"], BOTH[0])
+        return read
+
+    monkeypatch.setattr(chunk_runner.chunks, "read_chunk", read_then_link)
+    assert await one_chunk(pool, runner) is not None
+    assert (await statuses_of(pool, account_id))[THIRD] == ("admin", True)
+
+
+async def test_who_links_contacts_again_and_again_does_not_keep_a_chunk_going_for_ever(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, reads
+) -> None:
+    """A chunk between whose reading and writing somebody always comes is given back after a while,
+    with no attempt counted, and nothing of it is written.
+    """
+    runner = await planned(pool, settings, "opt_in", [1], chunk_size=10)
+
+    async def meanwhile(_times_read: int, _chunk) -> None:
+        raise LinksChanged("somebody was linked")
+
+    seen = reads(meanwhile)
+    with pytest.raises(ChunkFailed) as caught:
+        await one_chunk(pool, runner)
+    assert not caught.value.at_fault
+    assert len(seen) == chunk_runner.TRIES
+    assert await pool.fetchval("select count(*) from results") == 0
+
+
+async def test_a_result_that_another_chunk_has_come_to_write_begins_the_chunk_again(
+    pool: asyncpg.Pool, settings: Settings, account_id: int, reads
+) -> None:
+    """A contact is linked after a chunk has read, and through it another chunk of the job reaches
+    what this one reaches: this one begins again, with no attempt counted, and writes the rest.
+    """
+    await fill(
+        pool,
+        account_id,
+        {41: {1: BOTH[0], 2: THIRD}, 42: {2: "other@example.com"}},
+        dict.fromkeys((BOTH[0], THIRD, "other@example.com"), ("non_marketable", False)),
+    )
+    runner = await planned(pool, settings, "opt_out", [41, 42], chunk_size=1)
+
+    async def meanwhile(times_read: int, chunk) -> None:
+        if times_read == 1:
+            assert chunk.chunk_no == 1
+            await pool.execute(
+                "insert into contact_emails (account_id, contact_id, field, address_id)"
+                " select account_id, 42, 1, id from email_addresses where address = $1",
+                BOTH[0],
+            )
+            await pool.execute(CHANGES["a contact more"], BOTH[0])
+            assert await one_chunk(pool, runner) is not None
+
+    under_locks = reads(meanwhile)
+    assert await one_chunk(pool, runner) is not None
+    assert under_locks == [False, False, True]
+    rows = await pool.fetch(
+        "select r.chunk_no, a.address from results r join email_addresses a on a.id = r.address_id"
+        " where r.cause = 'propagated' order by a.address"
+    )
+    assert [tuple(row) for row in rows] == [(2, "other@example.com"), (2, THIRD)]
 
 
 async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_addresses(

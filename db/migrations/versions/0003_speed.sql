@@ -1,5 +1,9 @@
--- What bulk work pays for without need (decision 0015). Tables in the order in which an opt-out that is
--- applied at once comes to them, so that the two do not deadlock.
+-- What bulk work pays for without need (decision 0015).
+
+-- All tables before anything is done, in the order in which an opt-out that is applied at once comes to
+-- them.
+lock table contact_emails, email_addresses, contacts, results, job_chunks, job_contacts
+    in access exclusive mode;
 
 -- A foreign key looks its row up once for each row that is written, and locks it. Where thousands of
 -- rows are written by one statement, the same is asked once for all of them. It is planned each time
