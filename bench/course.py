@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
     large: int = 1_000_000
     middle: int = 100_000
     bulk: int = 10_000
-    objects: int = 1_000
+    objects: int = 2_000
     rounds: int = 5
     passes: int = 3
     import_rows: int = 100_000
