@@ -59,7 +59,7 @@ chaos: setup ## rage against the service with faults, then check it (SECONDS=120
 bench: setup $(COMPETITORS) ## compare Sluice with what else one would use: 15 minutes (CONTACTS=10000 for a look)
 	@$(BIN)/python -m bench $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench-large: setup ## measure what lists of ten million contacts show: an hour, and 40 GB
+bench-large: setup ## measure what lists of ten million contacts show: 40 minutes, and 40 GB
 	@$(BIN)/python -m bench.large $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)

@@ -36,8 +36,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(BY_KEY):
-        parser.error(f"--only does not know {', '.join(sorted(unknown))}")
-    if min(options.contacts or 1, options.rounds or 1) < 1:
+        named = ", ".join(sorted(map(repr, unknown)))
+        parser.error(f"--only does not know {named}; it knows {', '.join(BY_KEY)}")
+    if any(number is not None and number < 1 for number in (options.contacts, options.rounds)):
         parser.error("--contacts and --rounds have to be 1 or more")
     return options
 
@@ -78,7 +79,9 @@ async def measure(place: Place, options: argparse.Namespace, console: Console) -
         steps = Steps(progress, console)
         async with making_templates(place.servers, steps.say) as templates:
             figures = await Course(templates, steps, place.folder, sizes, options.only).run()
-    made = table.lines(figures, results_files.newest_large(), TITLES)
+    # Of a quick look, what was measured at another time says nothing.
+    large = results_files.newest_large() if is_whole(options) else None
+    made = table.lines(figures, large, TITLES)
     return taken | {
         "options": {"only": options.only} | sizes._asdict(),
         "titles": TITLES,
@@ -102,9 +105,7 @@ def _keep(taken: dict[str, Any], console: Console) -> None:
     """The file of results, the page made of it, and its plots."""
     path = results_files.keep(taken, "bench")
     write_page(taken, PAGE)
-    large = results_files.newest_large_file()
-    files = [path, PLOTS, *([large] if large else [])]
-    subprocess.run([PYTHON, "-m", "bench.plots", *files], cwd=ROOT, check=True)
+    subprocess.run([PYTHON, "-m", "bench.plots", path, PLOTS], cwd=ROOT, check=True)
     console.print(f"kept in {path.relative_to(ROOT)}, shown in {PAGE.relative_to(ROOT)}")
 
 

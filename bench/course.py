@@ -35,8 +35,6 @@ TITLES = {contender.key: contender.title for contender in EVERYONE}
 _FAST = ("one_statement", "sluice_1", "sluice_2")
 """Who can be measured on the large list in the time there is."""
 
-_BESIDE_CELERY = "sluice_2"
-
 _BESIDE = ("one_statement", "sluice_2", "procrastinate_chunks", "celery_bulk")
 """Beside whose jobs recipients opt out."""
 
@@ -112,17 +110,20 @@ class Course(NamedTuple):
         """Who is measured with whom, on which list, with which jobs.
 
         Celery is so slow that it has lists of its own, with Sluice beside it to see that both do
-        the same; on the large one there is time for opt-ins.
+        the same, and the one statement to see what small lists cost; on the large one there is time
+        for opt-ins.
         """
         sizes = self.sizes
-        celery = {"bulk": CELERY_BULK.key, "objects": CELERY_OBJECTS.key}
-        many = [key for key in BY_KEY if key not in celery.values()]
+        many = [key for key in BY_KEY if key not in {CELERY_BULK.key, CELERY_OBJECTS.key}]
         groups = [Group("middle", self._chosen(many), sizes.middle, BOTH)]
         if sizes.large > sizes.middle:
             groups.insert(0, Group("large", self._chosen(_FAST), sizes.large, OPT_IN))
-        for (name, key), contacts in zip(celery.items(), (sizes.bulk, sizes.objects), strict=True):
-            if key in self.only:
-                groups.append(Group(name, self._chosen((_BESIDE_CELERY, key)), contacts, BOTH))
+        for name, keys, contacts in (
+            ("bulk", ("one_statement", "sluice_2", CELERY_BULK.key), sizes.bulk),
+            ("objects", ("sluice_2", CELERY_OBJECTS.key), sizes.objects),
+        ):
+            if keys[-1] in self.only:
+                groups.append(Group(name, self._chosen(keys), contacts, BOTH))
         return [group for group in groups if group.keys]
 
     def _chosen(self, keys: Sequence[str]) -> list[str]:

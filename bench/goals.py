@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from bench.figures import Figures
+from bench.figures import Figures, Rate
 from bench.line import NOT_MEASURED, NOT_YET, Line
 from bench.results_files import spread
 
@@ -90,7 +90,7 @@ def _lock(here: Figures) -> Line:
     passes = zip(here.beside("sluice_2", "opt_in"), here.beside("sluice_2", "opt_out"), strict=True)
     longest = [max(seen["locks"]["held_ms_at_most"] for seen in jobs) for jobs in passes]
     of = spread(longest) if longest else None
-    of_passes = f", the median of {len(longest)} passes" if len(longest) > 1 else ""
+    of_passes = f", median and range of {len(longest)} passes" if len(longest) > 1 else ""
     return _judged(
         "row_lock",
         f"longest time that rows stay locked, 2 worker processes{of_passes}",
@@ -117,17 +117,17 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
     """The goals that `make bench-large` measures, each with the date and commit it is from."""
     there = Figures(large["figures"]) if large else None
     when = since(large) if large else ""
-    ratio = _large_ratio(there) if there else None
+    ratio = _large_ratio(there, "opt_in")
     sizes = {name: contacts for name, contacts, _ in there.groups()} if there else {}
     size, small = sizes.get("large", TEN), sizes.get("middle", HUNDRED_THOUSAND)
     memory = there.memory("sluice_2") if there else None
     made = [
         _judged(
             "large_rate",
-            f"rate at {size:,} contacts against {small:,}, 2 worker processes",
+            f"opt-in rate at {size:,} contacts against {small:,}, 2 worker processes",
             "≥ 0.9 x",
             ratio,
-            lambda value: f"{value:.2f} x{when}",
+            lambda value: f"{value:.2f} x{_rates_of(there)}{when}",
             at_least=0.9,
         ),
         _judged(
@@ -159,9 +159,22 @@ def since(large: dict[str, Any]) -> str:
     return f" [{large['taken_at'][:10]}, {commit}]"
 
 
-def _large_ratio(there: Figures) -> float | None:
-    large, small = there.rate("large", "sluice_2"), there.rate("middle", "sluice_2")
+def _large_ratio(there: Figures | None, job: str) -> float | None:
+    large, small = _large_and_small(there, job)
     return large.median / small.median if large and small else None
+
+
+def _large_and_small(there: Figures | None, job: str) -> list[Rate | None]:
+    groups = ("large", "middle")
+    return [there.rate(group, "sluice_2", job) if there else None for group in groups]
+
+
+def _rates_of(there: Figures | None) -> str:
+    """The two rates of one sitting that are compared, and how opt-outs compare."""
+    large, small = _large_and_small(there, "opt_in")
+    opt_outs = _large_ratio(there, "opt_out")
+    shown = f" ({large.median:,.0f} against {small.median:,.0f}" if large and small else ""
+    return shown + (f"; opt-outs {opt_outs:.2f} x)" if opt_outs else ")")
 
 
 def _page(name: str, words: str, page: dict[str, Any] | None, when: str) -> Line:

@@ -151,7 +151,12 @@ async def completed(
     *,
     poll_seconds: float = _POLL_SECONDS,
 ) -> None:
-    """Return when the job has completed; raises RuntimeError when it ended otherwise."""
+    """Return when the job has completed; raises RuntimeError when it ended otherwise.
+
+    It is looked for every `poll_seconds`, and more often at first, so that what is short is not
+    measured in such steps.
+    """
+    began = time.perf_counter()
     while True:
         async with pool.acquire() as connection:
             state, done, planned = await sql.job_done(connection, job_id=job_id)
@@ -161,7 +166,8 @@ async def completed(
             return
         if state not in {"planning", "running"}:
             raise RuntimeError(f"Job {job_id} is {state}.")
-        await asyncio.sleep(poll_seconds)
+        passed = time.perf_counter() - began
+        await asyncio.sleep(min(poll_seconds, max(_SMALL_POLL_SECONDS, passed / 30)))
 
 
 async def job_figures(pool: asyncpg.Pool, job_id: int) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _repeat(taken: dict[str, Any]) -> str:
         [
             "    make bench                   everything here but what has a day and a commit",
             "    make bench CONTACTS=10000    a quick look, of which nothing is kept",
-            "    make bench-large             1,000,000 and 10,000,000 contacts; an hour, 40 GB",
+            "    make bench-large             1,000,000 and 10,000,000 contacts; 40 minutes, 40 GB",
             "",
             f"`make bench` took {minutes:.0f} minutes here:",
             "",

@@ -52,7 +52,7 @@ async def running_peer(
     """The competitor with so many worker processes; all have ended when the context has."""
     require_installed()
     competitor = COMPETITORS[name]
-    environment = _environment(settings, processes)
+    environment = _environment(settings, processes, folder)
     log_file = folder / f"{name}.log"
     async with AsyncExitStack() as stack:
         log = stack.enter_context(log_file.open("wb"))
@@ -91,7 +91,7 @@ def _end_of(log: Path) -> str:
     return log.read_text(errors="replace")[-_LOG_END:]
 
 
-def _environment(settings: Settings, processes: int) -> dict[str, str]:
+def _environment(settings: Settings, processes: int, folder: Path) -> dict[str, str]:
     """What the processes see; nothing else of this one's environment concerns them."""
     return {
         "PATH": os.environ["PATH"],
@@ -100,6 +100,8 @@ def _environment(settings: Settings, processes: int) -> dict[str, str]:
         "REDIS_URL": settings.redis_url or "",
         "BENCH_NAMESPACE": settings.queue_namespace,
         "BENCH_PROCESSES": str(processes),
+        # What they leave behind there goes with the rest.
+        "TMPDIR": str(folder),
     }
 
 

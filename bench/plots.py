@@ -1,7 +1,8 @@
 """`python -m bench.plots RESULTS.json OUT_FOLDER`: the plots, as SVG.
 
+What RESULTS.json does not have of large lists is taken from the newest file of `make bench-large`.
 This runs in the environment of the competitors, which has matplotlib, and imports nothing of
-Sluice. The same file of results gives the same plots, byte for byte.
+Sluice. The same files of results give the same plots, byte for byte.
 """
 
 import json
@@ -17,6 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from bench.figures import Figures
+from bench.results_files import newest_large
 
 RATES, LATENCY, SIZES = "rates.svg", "latency.svg", "sizes.svg"
 
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Draw all plots; gives the exit status."""
     source, folder = Path(arguments[0]), Path(arguments[1])
     taken = json.loads(source.read_text(encoding="utf-8"))
-    large = json.loads(Path(arguments[2]).read_text(encoding="utf-8")) if arguments[2:] else None
+    large = newest_large()
     folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams.update({"svg.hashsalt": "sluice", "font.size": 9, "axes.axisbelow": True})
     for name, figure in (

@@ -22,18 +22,12 @@ def keep(taken: dict[str, Any], name: str, folder: Path = RESULTS) -> Path:
     return path
 
 
-def newest_large_file(folder: Path = RESULTS) -> Path | None:
-    """The newest file of `make bench-large`; the names begin with the time."""
-    files = sorted(folder.glob(f"*-{LARGE}.json"))
-    return files[-1] if files else None
-
-
 def newest_large(folder: Path = RESULTS) -> dict[str, Any] | None:
-    """What the newest file of `make bench-large` says."""
-    path = newest_large_file(folder)
-    if path is None:
+    """What the newest file of `make bench-large` says; the names begin with the time."""
+    files = sorted(folder.glob(f"*-{LARGE}.json"))
+    if not files:
         return None
-    taken: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    taken: dict[str, Any] = json.loads(files[-1].read_text(encoding="utf-8"))
     return taken
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
+import redis
 from rich.console import Console
 
 from bench.machine import describe
 from bench.places import Place, place_to_measure
-from chaos.interruption import INTERRUPTED, ended_by_sigterm
+from chaos.interruption import INTERRUPTED, ended_by_signals
 from db.pool import open_pool
 from runtime import logs
 from runtime.settings import Settings
@@ -27,7 +29,7 @@ def measured_or_exit(
     Where nothing was, the console says why, and the program exits with the status that tells so.
     """
     try:
-        with ended_by_sigterm(), place_to_measure() as place:
+        with ended_by_signals(), place_to_measure() as place:
             return run(measure(place))
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and no figures were kept.")
@@ -35,6 +37,18 @@ def measured_or_exit(
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
         sys.exit(error.exit_code)
+    except asyncpg.InsufficientPrivilegeError as error:
+        console.print(
+            f"Nothing was measured: {error}. Give the role of DATABASE_URL the right to create"
+            " databases, or unset DATABASE_URL and REDIS_URL: servers start by themselves then."
+        )
+        sys.exit(SluiceError.exit_code)
+    except redis.exceptions.ConnectionError as error:
+        console.print(
+            f"Nothing was measured: the server of REDIS_URL does not answer ({error}). Start it,"
+            " or unset DATABASE_URL and REDIS_URL: servers start by themselves then."
+        )
+        sys.exit(SluiceError.exit_code)
 
 
 async def circumstances(place: Place, settings: Settings) -> dict[str, Any]:

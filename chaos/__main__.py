@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos.interruption import INTERRUPTED, ended_by_sigterm
+from chaos.interruption import INTERRUPTED, ended_by_signals
 from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table
 from chaos.schedule import Plan
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Of what the producers in this process log, warnings about outages would fill the terminal.
     logs.configure(Settings().model_copy(update={"log_level": "error"}))
     try:
-        with ended_by_sigterm(), _folder() as folder:
+        with ended_by_signals(), _folder() as folder:
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
                 plan = Plan(options.seed, options.seconds, options.apart)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))

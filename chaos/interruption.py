@@ -10,14 +10,21 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, with everything cleaned up."""
+def ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run, with everything cleaned up, also where a shell has told it to
+    ignore Ctrl-C. Those that come later change nothing: cleaning up is under way.
+    """
+    ending = False
 
     def end(_signum: int, _frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
+        nonlocal ending
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -42,10 +42,10 @@ def embedded_servers(
     """
     place = ServerDirectory(directory.absolute().resolve())
     with _opened(place) as users:
-        servers = _joined(place, users, durable=durable)
         try:
-            yield servers
+            yield _joined(place, users, durable=durable)
         finally:
+            # Also where somebody pressed Ctrl-C while the servers were starting.
             _leave(place, users)
 
 
@@ -136,14 +136,17 @@ def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
         if not place.keeper_lives():
             stop_servers(place)
             return
-        if published := place.published():
-            with suppress(ProcessLookupError):
-                os.kill(published[1], signal.SIGTERM)
+    told = False
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         with _starting(place):
             if not place.keeper_lives():
                 return
+            # One that is still starting the servers has not said yet who it is.
+            if not told and (published := place.published()):
+                told = True
+                with suppress(ProcessLookupError):
+                    os.kill(published[1], signal.SIGTERM)
         time.sleep(_POLL_SECONDS)
 
 

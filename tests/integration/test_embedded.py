@@ -126,6 +126,26 @@ def test_a_killed_user_counts_as_gone(directory: Path) -> None:
         assert_all_gone(directory, within_seconds=15)
 
 
+@pytest.mark.parametrize("started", ["runtime.keeper", "valkey", "postgres"])
+def test_ctrl_c_while_they_start_leaves_nothing(directory: Path, started: str) -> None:
+    """Whoever is interrupted before the servers are ready ends when all of them have ended."""
+    command = [sys.executable, "-c", _USER, str(directory)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as user:
+        wait_until(
+            lambda: any(
+                started in word for process in processes_of(directory) for word in process.cmdline()
+            ),
+            deadline_seconds=30,
+            what=f"{started} is started",
+        )
+        user.send_signal(signal.SIGINT)
+        user.communicate(timeout=60)
+    assert user.returncode == -signal.SIGINT
+    assert_all_gone(directory)
+
+
 async def test_a_killed_keeper_is_replaced_by_the_next_user(directory: Path) -> None:
     """Servers that lost their keeper are taken in hand by whoever comes next."""
     with in_use(directory):
