@@ -5,6 +5,8 @@ import io
 from producers.imports import submit_import
 from producers.submit import submit
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
+from tests.worlds import fill_many, make_account
+from workers.planner import plan
 
 EVIDENCE = {
     "source": "verbal",
@@ -13,6 +15,18 @@ EVIDENCE = {
     "collected_until": "2020-02-01",
     "attested_by": "the shop",
 }
+
+
+async def planned_opt_out(pool, settings, account, *, contacts, lanes) -> int:
+    """An opt-out of a new account of so many contacts, planned with a chunk for each of them."""
+    await fill_many(pool, await make_account(pool, account), contacts)
+    request = JobRequest(
+        account=account, action="opt_out", selection=Selection(all=True), requested_by="test"
+    )
+    submitted = await submit(pool, settings, request)
+    async with pool.acquire() as connection:
+        await plan(connection, submitted.job_id, chunk_size=1, lanes=lanes)
+    return submitted.job_id
 
 
 async def submit_job(pool, settings, account, action, what, fields, params) -> int:

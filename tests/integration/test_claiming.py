@@ -4,31 +4,15 @@ import asyncpg
 import pytest
 
 from db import chunks
-from producers.submit import submit
-from producers.wrong_input import parse_request
 from runtime.settings import Settings
-from tests.worlds import fill_many, make_account
-from workers.planner import plan
+from tests.doors import planned_opt_out
 
 CHUNKS = 8
 
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
-    account_id = await make_account(pool, "claiming")
-    await fill_many(pool, account_id, CHUNKS)
-    request = parse_request(
-        {
-            "account": "claiming",
-            "action": "opt_out",
-            "selection": {"all": True},
-            "requested_by": "tester",
-        }
-    )
-    submitted = await submit(pool, settings, request)
-    async with pool.acquire() as connection:
-        await plan(connection, submitted.job_id, chunk_size=1, lanes=4)
-    return submitted.job_id
+    return await planned_opt_out(pool, settings, "claiming", contacts=CHUNKS, lanes=4)
 
 
 async def claimed(pool: asyncpg.Pool, job_id: int, share: float) -> int | None:

@@ -4,11 +4,8 @@ import asyncpg
 import pytest
 
 from db import progress
-from producers.submit import submit
-from producers.wrong_input import parse_request
 from runtime.settings import Settings
-from tests.worlds import fill_many, make_account
-from workers.planner import plan
+from tests.doors import planned_opt_out
 
 LANES = 8
 
@@ -30,21 +27,9 @@ PLANS = {
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
     """A job of many chunks whose lanes are all at rest."""
-    account_id = await make_account(pool, "lanes")
-    await fill_many(pool, account_id, 40)
-    request = parse_request(
-        {
-            "account": "lanes",
-            "action": "opt_out",
-            "selection": {"all": True},
-            "requested_by": "tester",
-        }
-    )
-    submitted = await submit(pool, settings, request)
-    async with pool.acquire() as connection:
-        await plan(connection, submitted.job_id, chunk_size=1, lanes=LANES)
-        await connection.execute("analyze job_lanes, job_chunks")
-    return submitted.job_id
+    job_id = await planned_opt_out(pool, settings, "lanes", contacts=40, lanes=LANES)
+    await pool.execute("analyze job_lanes, job_chunks")
+    return job_id
 
 
 @pytest.mark.parametrize("without", PLANS.values(), ids=PLANS)
