@@ -18,6 +18,7 @@ from typing import IO
 from runtime.keeper import stop_servers
 from runtime.server_directory import ServerDirectory, Servers, open_lock, take
 from runtime.settings import Settings
+from runtime.signing_key import kept_signing_key
 from schemas.errors import ServerStartFailed
 
 __all__ = ["DEFAULT_DIRECTORY", "Servers", "embedded_servers", "settings_with_servers"]
@@ -53,7 +54,8 @@ def embedded_servers(
 def settings_with_servers(
     settings: Settings, directory: Path = DEFAULT_DIRECTORY
 ) -> Iterator[Settings]:
-    """The settings with both URLs in them: those given, or those of embedded servers.
+    """The settings with both URLs in them: those given, or those of embedded servers, with a
+    signing key that is kept beside them where none is given.
 
     Raises SettingsError where only one is given, or none on a dyno, and ServerStartFailed.
     """
@@ -62,7 +64,8 @@ def settings_with_servers(
         yield settings
         return
     with embedded_servers(directory) as servers:
-        yield settings.model_copy(update=servers._asdict())
+        key = settings.signing_key or kept_signing_key(directory)
+        yield settings.model_copy(update=servers._asdict() | {"signing_key": key})
 
 
 @contextmanager

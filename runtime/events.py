@@ -168,6 +168,16 @@ CHUNK_SPLIT = _event(
     contacts="how many contacts it had",
     **_WORKER,
 )
+REQUEST_ANSWERED = _event(
+    "request.answered",
+    "A web process has answered a request, or sent the last of a stream.",
+    method="GET or POST",
+    route="the path's pattern, never the path; null where there is none",
+    status="the HTTP status; 0 where the caller had left before",
+    duration_ms="how long it took, in milliseconds",
+    key="the id of the API key; null where none counted",
+    account="the id of the account that the key belongs to",
+)
 WORKER_STARTED = _event(
     "worker.started",
     "A worker process is ready for messages.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     redis_url: str | None = None
     port: int = Field(8000, ge=1, le=65_535)
+    host: str | None = None
+    public_url: str | None = None
+    signing_key: SecretStr | None = Field(None, min_length=32)
     dyno: str | None = None
     log_format: Literal["json", "logfmt", "console"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -49,6 +52,13 @@ class Settings(BaseSettings):
     patience_seconds: float = Field(120.0, ge=0)
     pool_size: int | None = Field(None, ge=1)
     pgbouncer: bool = False
+    web_processes: int = Field(1, ge=1, le=64)
+    web_pool_size: int = Field(5, ge=2)
+    max_body_bytes: int = Field(4_000_000, ge=1_000)
+    max_upload_bytes: int = Field(2_000_000_000, ge=1_000)
+    requests_per_second: float = Field(1_000.0, gt=0)
+    hirefire_token: SecretStr | None = Field(None, min_length=16)
+    private_notices: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -65,6 +75,16 @@ class Settings(BaseSettings):
     @classmethod
     def _is_redis(cls, url: str | None) -> str | None:
         return _with_scheme(url, ("redis", "rediss", "unix"))
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_web(cls, url: str | None) -> str | None:
+        return None if url is None else (_with_scheme(url, ("https", "http")) or "").rstrip("/")
+
+    @property
+    def listens_on(self) -> str:
+        """The interface of a web process: all of a dyno's, else only this machine's own."""
+        return self.host or ("0.0.0.0" if self.dyno else "127.0.0.1")  # noqa: S104 - a dyno's router
 
     @property
     def wants_embedded_servers(self) -> bool:
@@ -91,6 +111,15 @@ class Settings(BaseSettings):
             " a Postgres and a Redis: attach them, or set both URLs. On your own machine,"
             " `sluice up` starts embedded servers and hands their URLs on."
         )
+
+    def require_signing_key(self) -> None:
+        """Raise SettingsError unless there is a key to derive secrets from."""
+        if self.signing_key is None:
+            raise SettingsError(
+                "SIGNING_KEY is not set. Nothing was started. Set it to 32 characters or more that"
+                " nobody can guess (`openssl rand -hex 32` makes them), the same for all processes"
+                " and for good: secrets of hooks and links in sent mail are derived from it."
+            )
 
 
 def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
@@ -119,12 +148,14 @@ def _explanation(error: ValidationError) -> str:
 
 
 def environment_of_processes(settings: Settings, **more: str) -> dict[str, str]:
-    """The environment for processes that are to use the same servers as this one, and `more`.
+    """The environment for processes that are to use this one's servers and key, and `more`.
 
     This interpreter's programs come first in it, so that `python` means the one at work.
     """
     assert settings.database_url is not None
     assert settings.redis_url is not None
+    if settings.signing_key is not None:
+        more = {"SIGNING_KEY": settings.signing_key.get_secret_value(), **more}
     return dict(os.environ) | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "DATABASE_URL": settings.database_url,

@@ -17,6 +17,7 @@ import asyncpg
 import hypothesis
 import pytest
 import redis
+from pydantic import SecretStr
 
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
@@ -125,7 +126,10 @@ def settings(servers: Servers, database_url: str) -> Iterator[Settings]:
     """Settings for the test's own database and for a namespace of its own in Redis."""
     namespace = f"test-{uuid4().hex[:12]}"
     yield Settings(
-        database_url=database_url, redis_url=servers.redis_url, queue_namespace=namespace
+        database_url=database_url,
+        redis_url=servers.redis_url,
+        queue_namespace=namespace,
+        signing_key=SecretStr("a key for tests, and for nothing else"),
     )
     with redis.Redis.from_url(servers.redis_url) as client:
         for key in client.scan_iter(f"{namespace}*", count=1000):

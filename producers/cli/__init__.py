@@ -8,6 +8,7 @@ from producers.cli.demo import demo
 from producers.cli.failing import ErrorsAsText
 from producers.cli.importing import import_contacts
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
+from producers.cli.keys import keys_app
 from producers.cli.migrating import migrate
 from producers.cli.results import results
 from producers.cli.submitting import add_actions, submit_app
@@ -35,6 +36,7 @@ app.command("cancel")(cancel)
 app.command("address")(address)
 app.command("verify")(verify)
 app.add_typer(accounts_app, name="accounts")
+app.add_typer(keys_app, name="keys")
 app.command("demo")(demo)
 add_actions()
 

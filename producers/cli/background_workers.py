@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.05
 
 @contextmanager
 def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """The Procfile's processes, ready, for as long as the context lasts.
+    """The Procfile's workers, ready, for as long as the context lasts.
 
     They end with this process however it ends. Raises SluiceError when they do not start.
     """
@@ -64,7 +64,7 @@ def _run(environment: dict[str, str], log: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     Thread(target=_end_together, daemon=True).start()
-    run_procfile(environment)
+    run_procfile(environment, left_out={"web"})
 
 
 def _end_together() -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -26,14 +26,22 @@ _POLL_SECONDS = 0.2
 _NOT_A_PROCESS = "release"
 
 
-def run_procfile(environment: Mapping[str, str], procfile: Path = PROCFILE) -> bool:
-    """Run every process of the Procfile but `release` until SIGINT, SIGTERM, or one of them ends.
+def run_procfile(
+    environment: Mapping[str, str],
+    procfile: Path = PROCFILE,
+    *,
+    left_out: Collection[str] = (),
+) -> bool:
+    """Run every process of the Procfile until SIGINT, SIGTERM, or one of them ends, but for
+    `release` and those that are left out.
 
     All have ended when this returns: True if they were asked to, False if one ended by itself.
     Also a SIGKILL of this process ends them.
     """
     manager = _Manager()
     for name, command in _processes(procfile).items():
+        if name in left_out:
+            continue
         manager.add_process(name, command, env=dict(environment), cwd=str(procfile.parent))
     manager.loop()
     return manager.was_asked

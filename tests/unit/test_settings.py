@@ -33,7 +33,10 @@ def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
         name.upper(): "" if field.default is None else str(field.default)
         for name, field in Settings.model_fields.items()
     }
-    assert {name: value for _, name, value in found} == defaults | {"PGBOUNCER": "false"}
+    assert {name: value for _, name, value in found} == defaults | {
+        "PGBOUNCER": "false",
+        "PRIVATE_NOTICES": "false",
+    }
     assert [name for _, name, _ in found] == list(defaults)
     assert all(sentence.endswith(".") for sentence, _, _ in found)
 

@@ -1,0 +1,81 @@
+"""`sluice keys`: who may ask over HTTP."""
+
+from typing import Annotated
+
+import typer
+
+from db import keys as stored
+from producers.cli import options
+from producers.cli.context import Surroundings, run
+from producers.cli.rendering import as_json, hint, say, table
+from producers.keys import Scope, create_key, revoke_key
+from producers.submit import require_account
+
+keys_app = typer.Typer(help="API keys for the way in over HTTP.", no_args_is_help=True)
+
+
+@keys_app.command()
+def create(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Who will use it; jobs tell it as who asked.")
+    ],
+    *,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option("--scope", help="What it allows; repeatable. (default: everything)"),
+    ] = None,
+    account: options.Account = "default",
+    as_json_: options.Json = False,
+) -> None:
+    """Make a key. It is shown now and never again: only its digest is kept."""
+    scopes = scope or list(Scope)
+    made = run(lambda here: create_key(here.pool, account=account, name=name, scopes=scopes))
+    if as_json_:
+        as_json({**made._asdict(), "account": account, "scopes": scopes})
+        return
+    say(made.token)
+    hint(f"Key {made.id} of the account {account}. Keep it now: it is not to be had again.")
+
+
+@keys_app.command("list")
+def list_keys(
+    *,
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only the keys of this account.")
+    ] = None,
+    as_json_: options.Json = False,
+) -> None:
+    """List keys, the newest first, those that were revoked among them."""
+
+    async def work(here: Surroundings) -> list[stored.ListedKey]:
+        async with here.pool.acquire() as connection:
+            account_id = await require_account(connection, account) if account else None
+            return await stored.list_keys(connection, account_id)
+
+    found = run(work)
+    if as_json_:
+        as_json([key._asdict() for key in found])
+    elif not found:
+        say("There are no keys. `sluice keys create NAME` makes one.")
+    else:
+        table(
+            ("key", "account", "name", "scopes", "created", "revoked"),
+            [
+                (str(k.id), k.account, k.name, " ".join(k.scopes), k.created_at, k.revoked_at)
+                for k in found
+            ],
+        )
+
+
+@keys_app.command()
+def revoke(
+    key_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The key's number.")],
+    *,
+    as_json_: options.Json = False,
+) -> None:
+    """Let a key count no more, from the next request on."""
+    run(lambda here: revoke_key(here.pool, key_id))
+    if as_json_:
+        as_json({"id": key_id, "revoked": True})
+    else:
+        say(f"Key {key_id} counts no more.")

@@ -1,0 +1,59 @@
+"""Who may ask for what: an API key with each request, as `Authorization: Bearer sluice_...`."""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from producers.http.here import HereDep
+from producers.http.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Problem
+from producers.keys import Caller, Scope, caller_of
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="API key", description="A key that `sluice keys create` made."
+)
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, whose key has to have the scope."""
+
+    async def caller(request: Request, here: HereDep, credentials: _Credentials) -> Caller:
+        found = None
+        if credentials is not None:
+            async with here.pool.acquire() as connection:
+                found = await caller_of(connection, credentials.credentials)
+        if found is None:
+            raise Problem(
+                UNAUTHENTICATED,
+                "The request came without an API key that counts; nothing was done. Send one as"
+                " `Authorization: Bearer sluice_...`. `sluice keys create` makes keys.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        request.state.caller = found
+        seconds = here.rate_limit.wait_seconds(found.key_id)
+        if seconds:
+            raise Problem(
+                TOO_MANY_REQUESTS,
+                f"This key may make {here.settings.requests_per_second:g} requests a second;"
+                " nothing was done. Come again when Retry-After says.",
+                headers={"Retry-After": str(math.ceil(seconds))},
+            )
+        if scope not in found.scopes:
+            raise Problem(
+                SCOPE_MISSING,
+                f"This needs a key with the scope {scope}; nothing was done. The key has:"
+                f" {', '.join(sorted(found.scopes))}.",
+                scope=scope,
+            )
+        return found
+
+    return caller
+
+
+JobsWriter = Annotated[Caller, Depends(caller_with(Scope.JOBS_WRITE))]
+JobsReader = Annotated[Caller, Depends(caller_with(Scope.JOBS_READ))]
+OptOutsWriter = Annotated[Caller, Depends(caller_with(Scope.OPT_OUTS_WRITE))]
+AddressesReader = Annotated[Caller, Depends(caller_with(Scope.ADDRESSES_READ))]

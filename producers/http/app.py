@@ -1,0 +1,55 @@
+"""The composition root of a web process: uvicorn calls `make_app`."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+
+from db.failures import NOT_THE_WORKS_FAULT
+from db.pool import DOOR_IDLE_SECONDS, make_pool
+from producers.http import operation
+from producers.http.failing import on_database_away
+from producers.http.here import Here
+from producers.http.lines import Lines
+from producers.http.problems import on_sluice_error
+from runtime import logs
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+
+ROUTERS = (operation.router,)
+
+
+def make_app(settings: Settings | None = None) -> FastAPI:
+    """The application; without settings it reads the environment and sets up the logs."""
+    if settings is None:
+        settings = Settings()
+        logs.configure(settings)
+    app = FastAPI(title="Sluice", lifespan=_lifespan(settings))
+    app.add_exception_handler(SluiceError, on_sluice_error)
+    for family in NOT_THE_WORKS_FAULT:
+        assert issubclass(family, Exception)
+        app.add_exception_handler(family, on_database_away)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(Lines)
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert settings.database_url is not None
+        pool = await make_pool(
+            settings.database_url,
+            size=settings.web_pool_size,
+            pgbouncer=settings.pgbouncer,
+            application="sluice web",
+            idle_seconds=DOOR_IDLE_SECONDS,
+        )
+        app.state.here = Here(settings, pool)
+        try:
+            yield
+        finally:
+            pool.terminate()
+
+    return lifespan

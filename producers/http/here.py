@@ -1,0 +1,40 @@
+"""What a request's handler works with."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import asyncpg
+from fastapi import Depends, Request
+
+from producers.http.rate_limit import RateLimit
+from runtime.settings import Settings
+
+
+@dataclass(slots=True)
+class Here:
+    """One per web process."""
+
+    settings: Settings
+    pool: asyncpg.Pool
+    rate_limit: RateLimit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rate_limit = RateLimit(self.settings.requests_per_second)
+
+
+def _here(request: Request) -> Here:
+    here: Here = request.app.state.here
+    return here
+
+
+HereDep = Annotated[Here, Depends(_here)]
+"""A handler's parameter: `async def handler(here: HereDep)`."""
+
+
+def correlation_id(request: Request) -> str:
+    """What the caller, or the router, calls this request; made up where nobody does."""
+    found: str = request.state.correlation_id
+    return found
+
+
+CorrelationId = Annotated[str, Depends(correlation_id)]

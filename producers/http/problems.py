@@ -1,0 +1,121 @@
+"""Errors as problem details (RFC 9457): what happened, what was kept, what to do.
+
+`type` never changes its meaning; programs tell problems apart by it, people by `detail`.
+"""
+
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from schemas.errors import (
+    EvidenceMissing,
+    IdempotencyConflict,
+    NotFound,
+    SluiceError,
+    StateConflict,
+    WrongInput,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 2
+"""When to come again where Postgres did not answer."""
+
+
+class Kind(NamedTuple):
+    """A kind of problem: the last part of its type, its status, and its title."""
+
+    slug: str
+    status: HTTPStatus
+    title: str
+
+    @property
+    def type(self) -> str:
+        """The stable name by which programs know it."""
+        return f"urn:sluice:problem:{self.slug}"
+
+
+UNAUTHENTICATED = Kind("unauthenticated", HTTPStatus.UNAUTHORIZED, "No valid API key")
+SCOPE_MISSING = Kind("scope-missing", HTTPStatus.FORBIDDEN, "The API key does not allow this")
+NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is no such thing")
+METHOD_NOT_ALLOWED = Kind(
+    "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "This cannot be done with it"
+)
+MALFORMED = Kind("malformed", HTTPStatus.BAD_REQUEST, "The request cannot be read")
+INVALID = Kind("invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out")
+EVIDENCE_MISSING = Kind(
+    "evidence-missing", HTTPStatus.UNPROCESSABLE_ENTITY, "Evidence of permission is missing"
+)
+KEY_REUSED = Kind(
+    "idempotency-key-reused", HTTPStatus.CONFLICT, "The idempotency key stands for another request"
+)
+STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
+PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
+TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
+UNSUPPORTED = Kind(
+    "unsupported-media-type",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "The body is of a type that is not read",
+)
+TOO_MANY_REQUESTS = Kind("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
+SIGNATURE_WRONG = Kind("signature-wrong", HTTPStatus.UNAUTHORIZED, "The signature does not hold")
+STALE = Kind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
+UNAVAILABLE = Kind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
+INTERNAL = Kind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
+
+
+class Problem(SluiceError):
+    """A request ends with a problem of this kind; `more` are further members of its body."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.headers = headers or {}
+        self.more = more
+
+
+_KINDS: tuple[tuple[type[SluiceError], Kind], ...] = (
+    (EvidenceMissing, EVIDENCE_MISSING),
+    (IdempotencyConflict, KEY_REUSED),
+    (StateConflict, STATE_CONFLICT),
+    (NotFound, NOT_FOUND),
+    (WrongInput, INVALID),
+)
+"""What the errors of the other rooms are here; the first that fits counts."""
+
+
+def problem_of(error: SluiceError) -> Problem:
+    """The problem that an error of any room is; what fits none is a moment's trouble."""
+    if isinstance(error, Problem):
+        return error
+    for family, kind in _KINDS:
+        if isinstance(error, family):
+            more: dict[str, Any] = {}
+            if isinstance(error, EvidenceMissing):
+                more["prompts"] = [prompt._asdict() for prompt in error.prompts]
+            return Problem(kind, str(error), **more)
+    return Problem(UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """The answer of a request that ends with a problem."""
+    kind = problem.kind
+    body = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": int(kind.status),
+        "detail": str(problem),
+        **problem.more,
+    }
+    return JSONResponse(
+        body, status_code=kind.status, headers=problem.headers, media_type=MEDIA_TYPE
+    )
+
+
+async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler for errors that Sluice raises on purpose."""
+    assert isinstance(error, SluiceError)
+    return problem_response(problem_of(error))

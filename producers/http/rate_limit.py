@@ -1,0 +1,26 @@
+"""How many requests a key may make of this process."""
+
+import time
+
+
+class RateLimit:
+    """A bucket of tokens for each key, as large as what a second gives.
+
+    Limits of several web processes add up; what one of them knows it need not ask anybody.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._room = max(1.0, per_second)
+        self._buckets: dict[int, tuple[float, float]] = {}
+
+    def wait_seconds(self, key_id: int) -> float:
+        """Take a token: 0 where there was one, and otherwise how long it takes until there is."""
+        now = time.monotonic()
+        tokens, at = self._buckets.get(key_id, (self._room, now))
+        tokens = min(self._room, tokens + (now - at) * self._per_second)
+        if tokens < 1.0:
+            self._buckets[key_id] = (tokens, now)
+            return (1.0 - tokens) / self._per_second
+        self._buckets[key_id] = (tokens - 1.0, now)
+        return 0.0

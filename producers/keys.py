@@ -1,0 +1,95 @@
+"""API keys: made once, shown once, and known by their digest alone."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from enum import StrEnum
+from typing import NamedTuple
+
+import asyncpg
+
+from db import keys
+from producers.submit import require_account
+from producers.wrong_input import refuse_unstorable
+from schemas.errors import NotFound, WrongInput
+from schemas.requests import MAX_ID
+
+_SECRET_BYTES = 32
+_KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
+_MOST_NAME = 200
+
+
+class Scope(StrEnum):
+    """What a key allows."""
+
+    JOBS_WRITE = "jobs:write"
+    JOBS_READ = "jobs:read"
+    OPT_OUTS_WRITE = "opt_outs:write"
+    ADDRESSES_READ = "addresses:read"
+
+
+class MadeKey(NamedTuple):
+    """A new key; `token` is what its holder sends, and is not to be had again."""
+
+    id: int
+    token: str
+
+
+class Caller(NamedTuple):
+    """Whose key a request came with."""
+
+    key_id: int
+    key_name: str
+    account_id: int
+    account: str
+    scopes: frozenset[str]
+
+
+async def create_key(
+    pool: asyncpg.Pool, *, account: str, name: str, scopes: list[Scope]
+) -> MadeKey:
+    """A new key of an account; raises WrongInput, NotFound among it."""
+    refuse_unstorable("The key's name", name)
+    if not name.strip() or len(name) > _MOST_NAME:
+        raise WrongInput(
+            f"A key needs a name of at most {_MOST_NAME} characters; nothing was made. Say who"
+            " will use it: it is what jobs say of who asked."
+        )
+    if not scopes:
+        raise WrongInput(f"A key needs a scope; nothing was made. There are: {', '.join(Scope)}.")
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    async with pool.acquire() as connection:
+        account_id = await require_account(connection, account)
+        key_id = await keys.insert_key(
+            connection,
+            account_id=account_id,
+            name=name.strip(),
+            digest=_digest(secret),
+            scopes=sorted(set(scopes)),
+        )
+    return MadeKey(key_id, f"sluice_{key_id}_{secret}")
+
+
+async def revoke_key(pool: asyncpg.Pool, key_id: int) -> None:
+    """Let the key count no more, from the next request on; raises NotFound."""
+    async with pool.acquire() as connection:
+        known = 0 < key_id <= MAX_ID and await keys.revoke_key(connection, key_id)
+    if not known:
+        raise NotFound(f"There is no key {key_id}. `sluice keys list` lists the keys there are.")
+
+
+async def caller_of(connection: asyncpg.Connection, token: str) -> Caller | None:
+    """Whose key this is; None where it is none, or was revoked."""
+    parts = _KEY(token)
+    if parts is None or not 0 < (key_id := int(parts[1])) <= MAX_ID:
+        return None
+    known = await keys.key_by_id(connection, key_id)
+    # What was drawn from 256 bits needs no slow digest.
+    if known is None or not hmac.compare_digest(known.digest, _digest(parts[2])):
+        return None
+    return Caller(key_id, known.name, known.account_id, known.account, known.scopes)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

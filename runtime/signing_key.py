@@ -1,0 +1,28 @@
+"""The signing key of a machine that was given none: drawn once, and kept beside its servers."""
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import SecretStr
+
+_FILE = "signing_key"
+
+
+def kept_signing_key(directory: Path) -> SecretStr:
+    """The key in the directory, drawn if there is none yet; of two at once both get the first's."""
+    path = directory / _FILE
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = directory / f"{_FILE}.{os.getpid()}"
+    if not path.exists():
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            # Whole or not at all, and never over one that is there.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return SecretStr(path.read_text())
