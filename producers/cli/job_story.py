@@ -7,6 +7,7 @@ import asyncpg
 
 from actions.registry import all_actions
 from db import jobs, reading
+from producers.cli.forecasting import show_forecast
 from producers.cli.rendering import facts, say, table
 from schemas.errors import NotFound
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
@@ -88,6 +89,7 @@ def show_story(story: JobStory) -> None:
             ("created", job.created_at),
             ("started", job.started_at),
             ("finished", job.finished_at),
+            ("confirmed by", (job.confirmation or {}).get("by") if job.confirmed_at else None),
             ("error", job.error),
         ]
     )
@@ -100,6 +102,9 @@ def show_counts(story: JobStory) -> None:
     job, progress = story.job, story.progress
     if progress.planned_at is None:
         say("Its contacts are not selected yet: a worker does that first.")
+        return
+    if progress.state is JobState.PLANNED:
+        show_forecast(job)
         return
     say(_headline(story))
     if progress.planned:

@@ -161,7 +161,8 @@ async def _write_table(
 
 
 def _cell(column: str, value: object) -> object:
-    return str(value) if column in {"contact_id", "line"} else value
+    is_id = column in {"contact_id", "line"} and value is not None
+    return str(value) if is_id else value
 
 
 async def _write_csv(columns: tuple[str, ...], rows: AsyncIterator[Row], most: int | None) -> None:

@@ -19,6 +19,7 @@ import pytest
 from db import arrivals, chunks, queries
 from db.pool import open_pool
 from schemas.requests import MAX_ID
+from schemas.statuses import Status
 from tests import plans
 from tests.conftest import NewDatabase
 from tests.large_database import (
@@ -48,6 +49,7 @@ HOT = {
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
+    "forecasting": "plan_for_values join_by_hash last_chunk count_slice",
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
@@ -55,7 +57,10 @@ HOT = {
         " set_state cancel"
     ),
     "keys": "key_by_id",
-    "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
+    "planning": (
+        "try_plan job_to_plan freeze_import note_repeats close_plan show_forecast confirm_plan"
+        " ask_to_confirm"
+    ),
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
@@ -71,6 +76,12 @@ HOT = {
 """The guarded statements of each file in `db/sql`."""
 
 EXEMPT = {
+    "forecasting.is_large": "asks the catalog, and goes over the chunks of a plan once",
+    "forecasting.count_shared": "counts a whole selection, once for a plan",
+    "forecasting.count_reached": "counts a whole selection, once for a plan",
+    "forecasting.count_missing": "counts a whole selection, once for a plan",
+    "forecasting.count_listed": "counts a whole list, once for a plan",
+    "forecasting.count_reached_by_list": "counts a whole list, once for a plan",
     "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
     "keys.insert_key": "at the command line, one row",
     "keys.keys": "at the command line; keys are few",
@@ -148,9 +159,11 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "cell_reasons": ["invalid_address"],
         "chunk_no": 60,
         "chunk_size": CHUNK,
+        "confirmation": {},
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
+        "drift": None,
         "decided_at": datetime(2024, 1, 1, tzinfo=UTC),
         "delay_seconds": 5.0,
         "detail": "it broke",
@@ -160,6 +173,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "every_seconds": 5.0,
         "evidence": {},
         "fewest": 1,
+        "first": 1,
+        "forecast": {},
         "field": 1,
         "fields": [1, 2],
         "from_statuses": ["confirmed"] * addresses,
@@ -172,12 +187,15 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
+        "last": 1,
         "line": 20_000,
         "listed": True,
         "lock_ms": "1000",
         "match_key": "1000007.1@host.example",
         "match_keys": keys,
+        "memory": "4MB",
         "milliseconds": "1000",
+        "minding": [0] * 34,
         "most": 100,
         "name": "account7",
         "outcome": None,
@@ -190,7 +208,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "reason": None,
         "reasons": [None] * addresses if subject == "results" else {},
         "refused": 100,
+        "reach": [0] * 34,
         "rejected": 0,
+        "role_sources": [0] * 34,
         "request_hash": "",
         "requested_by": "somebody",
         "row_id": 3 * ROLE_ADDRESS + 25_001,
@@ -201,11 +221,13 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "share": 0.5,
         "shared_address_limit": 10,
         "silence_seconds": 5.0,
+        "sources": [0] * 34,
+        "spreading": [0] * 34,
         "source_ids": [None] * addresses,
         "state": "idle",
         "statement_ms": "1000",
         "status": "non_marketable",
-        "statuses": None,
+        "statuses": list(Status) if subject == "forecasting" else None,
         "tag": None,
         "to_status": "admin",
         "to_statuses": ["admin"] * addresses,
