@@ -17,6 +17,7 @@ def request_hash(
     fields: Sequence[str],
     params: Mapping[str, Any],
     evidence: Mapping[str, Any] | None,
+    completion_url: str | None = None,
 ) -> str:
     """SHA-256 over what is asked for, in hexadecimal.
 
@@ -32,6 +33,9 @@ def request_hash(
         "params": params,
         "evidence": evidence,
     }
+    if completion_url is not None:
+        # Only where there is one, so that the hashes of all other requests stay what they were.
+        asked["completion_url"] = completion_url
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
-from db import jobs
+from db import jobs, notices
+from producers.completion_urls import require_public
 from producers.request_hash import request_hash
 from producers.wrong_input import refuse_unstorable, wrong_input
 from runtime import events, logs
@@ -66,6 +67,7 @@ async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) ->
     When the connection is lost on the way, submitting again with the same key is safe.
     """
     checked = check(request)
+    require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
@@ -124,6 +126,7 @@ def check(request: JobRequest) -> Checked:
             fields=request.fields,
             params=params,
             evidence=evidence,
+            completion_url=request.completion_url,
         ),
     )
 
@@ -227,6 +230,8 @@ async def _store(
         )
         if stored.created and checked.contacts:
             await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
+        if stored.created and request.completion_url:
+            await notices.keep_url(connection, stored.job_id, request.completion_url)
     return stored
 
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from db.failures import NOT_THE_WORKS_FAULT
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import operation
+from producers.http import hooks, operation, opt_outs, unsubscribe
 from producers.http.failing import on_database_away
 from producers.http.here import Here
 from producers.http.lines import Lines
@@ -16,7 +16,7 @@ from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
-ROUTERS = (operation.router,)
+ROUTERS = (operation.router, opt_outs.router, hooks.router, unsubscribe.router)
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
