@@ -15,7 +15,7 @@ from producers.cli.job_story import JobStory, brings_contacts, read_job
 from producers.cli.rendering import hint, json_line, say, table
 from schemas.errors import WrongInput
 from schemas.outcomes import Outcome
-from schemas.requests import FIELD_NAMES
+from schemas.requests import FIELD_NAMES, THE_ADDRESS
 
 ROWS_ON_SCREEN = 50
 
@@ -106,7 +106,12 @@ def _listing(outcome: Listed | None, reason: str | None, *, of_import: bool) -> 
         async for result in reading.all_results(
             here.pool, account_id=job.account_id, job_id=job.id, outcome=wanted, reason=reason
         ):
-            yield {**result._asdict(), "field": FIELD_NAMES[result.field]}
+            of_address = result.field == THE_ADDRESS
+            yield {
+                **result._asdict(),
+                "contact_id": None if of_address else result.contact_id,
+                "field": FIELD_NAMES[result.field],
+            }
 
     return _Listing(_RESULT_COLUMNS, rows)
 
