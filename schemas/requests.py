@@ -25,6 +25,9 @@ FIELD_NAMES: dict[int, str] = {THE_ADDRESS: "address"} | {
     n: name for name, n in FIELD_NUMBERS.items()
 }
 
+ADDRESS_FIELD = 0
+"""The field of a job over listed addresses, which it takes whoever holds them."""
+
 MAX_ID = 2**63 - 1
 ContactId = Annotated[int, Field(strict=True, ge=-MAX_ID - 1, le=MAX_ID)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
@@ -87,7 +90,7 @@ class JobRequest(BaseModel):
     """One bulk action over one selection, as a producer hands it in.
 
     With `plan_first` the job waits, once its selection is frozen and what would happen is counted,
-    until somebody has confirmed that. `completion_url` is told when the job has ended (`workers.notices`).
+    until somebody has confirmed that. `completion_url` is told when the job has ended.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

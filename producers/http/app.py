@@ -4,11 +4,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from db.failures import NOT_THE_WORKS_FAULT
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import hooks, operation, opt_outs, unsubscribe
-from producers.http.failing import on_database_away
+from producers.http import hooks, jobs, operation, opt_outs, unsubscribe
+from producers.http.closing import noticing_the_end
+from producers.http.failing import (
+    on_caller_gone,
+    on_database_away,
+    on_http_error,
+    on_wrong_parameters,
+)
 from producers.http.here import Here
 from producers.http.lines import Lines
 from producers.http.problems import on_sluice_error
@@ -16,7 +25,13 @@ from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
-ROUTERS = (operation.router, opt_outs.router, hooks.router, unsubscribe.router)
+ROUTERS = (
+    operation.router,
+    jobs.router,
+    opt_outs.router,
+    hooks.router,
+    unsubscribe.router,
+)
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
@@ -26,6 +41,9 @@ def make_app(settings: Settings | None = None) -> FastAPI:
         logs.configure(settings)
     app = FastAPI(title="Sluice", lifespan=_lifespan(settings))
     app.add_exception_handler(SluiceError, on_sluice_error)
+    app.add_exception_handler(RequestValidationError, on_wrong_parameters)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(ClientDisconnect, on_caller_gone)
     for family in NOT_THE_WORKS_FAULT:
         assert issubclass(family, Exception)
         app.add_exception_handler(family, on_database_away)
@@ -46,9 +64,11 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             application="sluice web",
             idle_seconds=DOOR_IDLE_SECONDS,
         )
-        app.state.here = Here(settings, pool)
+        here = Here(settings, pool)
+        app.state.here = here
         try:
-            yield
+            with noticing_the_end(here.closing):
+                yield
         finally:
             pool.terminate()
 

@@ -115,6 +115,47 @@ def problem_response(problem: Problem) -> JSONResponse:
     )
 
 
+def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """The problems that an operation can end with, for its OpenAPI description.
+
+    Those that any operation with a key can end with need not be named.
+    """
+    by_status: dict[int, list[Kind]] = {}
+    for kind in dict.fromkeys((*kinds, *_WITH_ANY_KEY)):
+        by_status.setdefault(int(kind.status), []).append(kind)
+    return {status: _answer(found) for status, found in sorted(by_status.items())}
+
+
+def _answer(kinds: list[Kind]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"enum": [kind.type for kind in kinds]},
+            "title": {"type": "string"},
+            "status": {"const": int(kinds[0].status)},
+            "detail": {
+                "type": "string",
+                "description": "What happened, what was kept, and what to do.",
+            },
+            **({"prompts": _PROMPTS} if EVIDENCE_MISSING in kinds else {}),
+        },
+    }
+    description = " or ".join(kind.title for kind in kinds)
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+_WITH_ANY_KEY = (UNAUTHENTICATED, SCOPE_MISSING, TOO_MANY_REQUESTS, UNAVAILABLE)
+_PROMPTS = {
+    "description": "Of missing evidence: which question each of its fields would answer.",
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"field": {"type": "string"}, "prompt": {"type": "string"}},
+    },
+}
+
+
 async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
     """FastAPI's handler for errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
