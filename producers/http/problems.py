@@ -115,13 +115,13 @@ def problem_response(problem: Problem) -> JSONResponse:
     )
 
 
-def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+def answers(*kinds: Kind, with_key: bool = True) -> dict[int | str, dict[str, Any]]:
     """The problems that an operation can end with, for its OpenAPI description.
 
-    Those that any operation with a key can end with need not be named.
+    Those that any operation can end with, with a key or without, need not be named.
     """
     by_status: dict[int, list[Kind]] = {}
-    for kind in dict.fromkeys((*kinds, *_WITH_ANY_KEY)):
+    for kind in dict.fromkeys((*kinds, *(_WITH_ANY_KEY if with_key else (UNAVAILABLE,)))):
         by_status.setdefault(int(kind.status), []).append(kind)
     return {status: _answer(found) for status, found in sorted(by_status.items())}
 
