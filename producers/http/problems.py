@@ -52,6 +52,7 @@ KEY_REUSED = Kind(
 )
 STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
 PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
+TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end")
 TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
 UNSUPPORTED = Kind(
     "unsupported-media-type",
@@ -113,6 +114,53 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(
         body, status_code=kind.status, headers=problem.headers, media_type=MEDIA_TYPE
     )
+
+
+SCHEMA_NAME = "Problem"
+SCHEMA = {
+    "title": SCHEMA_NAME,
+    "description": "Problem details (RFC 9457). Tell problems apart by `type`; `detail` is for people.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "description": "Never changes its meaning."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened, what was kept, what to do."},
+    },
+    "required": ["type", "title", "status", "detail"],
+    "additionalProperties": True,
+}
+"""The schema of every problem; kinds of their own have further members."""
+
+
+def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`: the problems that it may end with, an example of each.
+
+    What any route may answer (no key, too many requests, a wrong parameter and so on) need not be
+    named; `producers.http.document` adds it.
+    """
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({kind.status for kind in kinds}):
+        alike = [kind for kind in kinds if kind.status == status]
+        told[int(status)] = {
+            "description": ", or: ".join(kind.title for kind in alike),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"},
+                    "examples": {kind.slug: {"value": _example(kind)} for kind in alike},
+                }
+            },
+        }
+    return told
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": int(kind.status),
+        "detail": "What happened, what was kept, and what to do.",
+    }
 
 
 async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
