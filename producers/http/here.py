@@ -6,6 +6,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Request
 
+from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit
 from runtime.settings import Settings
 
@@ -17,9 +18,11 @@ class Here:
     settings: Settings
     pool: asyncpg.Pool
     rate_limit: RateLimit = field(init=False)
+    queue_loads: QueueLoads = field(init=False)
 
     def __post_init__(self) -> None:
         self.rate_limit = RateLimit(self.settings.requests_per_second)
+        self.queue_loads = QueueLoads(self.pool)
 
 
 def _here(request: Request) -> Here:

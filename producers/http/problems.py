@@ -3,6 +3,7 @@
 `type` never changes its meaning; programs tell problems apart by it, people by `detail`.
 """
 
+import json
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -101,7 +102,17 @@ def problem_of(error: SluiceError) -> Problem:
     return Problem(UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def problem_response(problem: Problem) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """A problem as it is sent. It may quote what came, and so has half characters replaced."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The body; it is always JSON, whatever is quoted in it."""
+        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
+def problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
     kind = problem.kind
     body = {
@@ -111,15 +122,13 @@ def problem_response(problem: Problem) -> JSONResponse:
         "detail": str(problem),
         **problem.more,
     }
-    return JSONResponse(
-        body, status_code=kind.status, headers=problem.headers, media_type=MEDIA_TYPE
-    )
+    return ProblemResponse(body, status_code=int(kind.status), headers=problem.headers)
 
 
 SCHEMA_NAME = "Problem"
 SCHEMA = {
     "title": SCHEMA_NAME,
-    "description": "Problem details (RFC 9457). Tell problems apart by `type`; `detail` is for people.",
+    "description": "Problem details (RFC 9457). Programs tell problems apart by `type`.",
     "type": "object",
     "properties": {
         "type": {"type": "string", "description": "Never changes its meaning."},
@@ -163,7 +172,7 @@ def _example(kind: Kind) -> dict[str, Any]:
     }
 
 
-async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
+async def on_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
     """FastAPI's handler for errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
     return problem_response(problem_of(error))
