@@ -15,10 +15,11 @@ from db import jobs, reading
 from producers.cli.address import read_address, show_address
 from producers.cli.background_workers import background_workers, logged
 from producers.cli.context import Surroundings, answer, surroundings
-from producers.cli.job_story import JobStory, read_job, show_counts
+from producers.cli.job_story import show_counts
 from producers.cli.rendering import hint, out, say
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import submit_import
+from producers.job_story import JobStory, read_job
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
 from runtime.settings import Settings, environment_of_processes

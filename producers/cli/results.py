@@ -11,8 +11,8 @@ import typer
 from db import reading
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, brings_contacts, read_job
 from producers.cli.rendering import hint, json_line, say, table
+from producers.job_story import JobStory, brings_contacts, read_job
 from schemas.errors import WrongInput
 from schemas.outcomes import Outcome
 from schemas.requests import FIELD_NAMES

@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import Depends, FastAPI
 
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import operation
+from producers.http import jobs, operation
+from producers.http.closing import noticing_the_end
 from producers.http.document import set_up_document
 from producers.http.failing import add_handlers
 from producers.http.headers import Headers
@@ -19,7 +20,7 @@ from producers.http.well_formed import well_formed
 from runtime import logs
 from runtime.settings import Settings
 
-ROUTERS = (operation.router,)
+ROUTERS = (operation.router, jobs.router)
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
@@ -62,9 +63,11 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             application="sluice web",
             idle_seconds=DOOR_IDLE_SECONDS,
         )
-        app.state.here = Here(settings, pool)
+        here = Here(settings, pool)
+        app.state.here = here
         try:
-            yield
+            with noticing_the_end(here.closing):
+                yield
         finally:
             pool.terminate()
 

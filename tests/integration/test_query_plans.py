@@ -50,8 +50,8 @@ HOT = {
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
-        " list_jobs list_jobs_of_account progress pairs_done limit_lock_wait interrupt_chunks"
-        " set_state cancel"
+        " list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress pairs_done"
+        " limit_lock_wait interrupt_chunks set_state cancel"
     ),
     "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
     "progress": (
@@ -103,6 +103,7 @@ ORDER_OF_PAGE = {
 SPECIAL = {
     "claim_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
+    "list_jobs_of_account": [{}, {"in_state": "running"}, {"of_action": "opt_out"}],
     "results_page": [
         {**cursor, "outcome": outcome, "reason": reason}
         for cursor in (FIRST_PAGE, LATER_PAGE)
@@ -157,6 +158,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "idempotency_key": "key7",
         "idle_ms": "1000",
         "import_job": None,
+        "in_state": None,
         "job_id": IMPORT if of_import else OPT_OUT,
         "kinds": [1] * addresses,
         "lane": 1,
@@ -168,12 +170,15 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "milliseconds": "1000",
         "most": 100,
         "name": "account7",
+        "of_action": None,
+        "oldest": 1,
         "outcome": None,
         "outcomes": ["applied"] * addresses,
         "own_right_statuses": ["admin", "manual"],
         "params": {},
         "present": ["running", "paused"],
         "propagated": 0,
+        "recent_seconds": 10.0,
         "reason": None,
         "reasons": [None] * addresses if subject == "results" else {},
         "refused": 100,

@@ -1,0 +1,89 @@
+"""What callers say when they ask for a job."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from producers.keys import Caller
+from schemas.requests import FieldName, JobRequest, Selection, ShortText
+
+MOST_CONTACTS = 100_000
+"""More ids than this come as a file."""
+
+
+class JobBody(BaseModel):
+    """A bulk action over a selection of the account that the key belongs to."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"action": "opt_out", "selection": {"tag": "spring"}, "params": {"note": "moved"}},
+                {
+                    "action": "opt_in",
+                    "selection": {"contacts": [17, 18, 19]},
+                    "fields": ["email1", "email2"],
+                    "evidence": {
+                        "source": "customer_relationship",
+                        "description": "They agreed at the till when they became customers.",
+                        "collected_from": "2024-01-01",
+                        "collected_until": "2024-12-31",
+                        "attested_by": "the shop's manager",
+                    },
+                },
+            ]
+        },
+    )
+
+    action: Annotated[ShortText, Field(description="`opt_in` or `opt_out`.")]
+    selection: Annotated[
+        Selection,
+        Field(
+            description="Which contacts; several conditions narrow. At most"
+            f" {MOST_CONTACTS:,} ids in `contacts`: more of them come as a file."
+        ),
+    ]
+    fields: Annotated[
+        tuple[FieldName, ...], Field(description="Which of their addresses are meant.")
+    ] = ("email1",)
+    params: Annotated[
+        dict[str, Any], Field(description="The action's own, such as an opt-out's `note`.")
+    ] = {}
+    evidence: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Of permission, which an opt-in needs. What is missing is asked for, all of"
+            " it at once, in `prompts` of the answer."
+        ),
+    ] = None
+    requested_by: Annotated[
+        ShortText | None, Field(description="Who asks; the key's name where nobody is named.")
+    ] = None
+
+    @field_validator("selection")
+    @classmethod
+    def _lists_few(cls, selection: Selection) -> Selection:
+        if selection.contacts is not None and len(selection.contacts) > MOST_CONTACTS:
+            raise ValueError(
+                f"at most {MOST_CONTACTS:,} ids in contacts, and there are"
+                f" {len(selection.contacts):,}; send them as a file, in the part `contacts` of"
+                " multipart/form-data"
+            )
+        return selection
+
+    def request(
+        self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
+    ) -> JobRequest:
+        """The request as any producer hands it in; the account is the caller's."""
+        return JobRequest(
+            account=caller.account,
+            action=self.action,
+            selection=self.selection,
+            fields=self.fields,
+            params=self.params,
+            evidence=self.evidence,
+            requested_by=self.requested_by or caller.key_name,
+            idempotency_key=idempotency_key,
+            correlation_id=correlation_id,
+        )

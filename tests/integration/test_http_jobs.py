@@ -1,0 +1,325 @@
+"""Jobs over HTTP: asked for once, shown exactly, controlled, and never another account's."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from db import jobs as db_jobs
+from tests.conditions import wait_until_async
+from tests.doors import EVIDENCE
+from tests.in_this_process import InThisProcess
+from tests.worlds import fill, make_account
+
+OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
+OPT_IN = {"action": "opt_in", "selection": {"all": True}, "fields": ["email1", "email2"]}
+
+
+def problem(answer, status, slug):
+    """The detail of an answer that has to be this problem."""
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    ), answer.text
+    assert answer.json()["type"] == f"urn:sluice:problem:{slug}"
+    return answer.json()["detail"]
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+@pytest.fixture
+def works(pool, settings):
+    """Works jobs as workers do."""
+    return InThisProcess(pool, settings, chunk_size=2, parallel=1)
+
+
+async def two_people(pool):
+    """Two contacts of the default account, one of whom opted out."""
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    await fill(
+        pool,
+        account_id,
+        {1: {1: "ann@x.example", 2: "ann@y.example"}, 2: {1: "bob@x.example"}},
+        {
+            "ann@x.example": ("non_marketable", False),
+            "ann@y.example": ("confirmed", False),
+            "bob@x.example": ("manual", False),
+        },
+    )
+
+
+async def test_a_job_is_stored_and_shown_as_it_was_asked_for(http, key):
+    """The answer is the job, and says where it is found; who asked is the key unless it says who."""
+    answer = await http.post(
+        "/v1/jobs",
+        headers={**key, "Idempotency-Key": "spring", "X-Correlation-Id": "abc"},
+        json={**OPT_IN, "evidence": EVIDENCE, "selection": {"contacts": [3, 1, 3]}},
+    )
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (await http.get(answer.headers["location"], headers=key)).json() == job
+    asked = ("action", "state", "fields", "selection", "evidence", "requested_by")
+    assert [job[name] for name in asked] == [
+        "opt_in",
+        "planning",
+        ["email1", "email2"],
+        {"contacts": 2},
+        EVIDENCE,
+        "a service of default",
+    ]
+    assert (job["idempotency_key"], job["correlation_id"], job["percent"]) == (
+        "spring",
+        "abc",
+        None,
+    )
+    named = {**OPT_OUT, "requested_by": "Eve", "params": {"note": "moved"}}
+    job = (await http.post("/v1/jobs", headers=key, json=named)).json()
+    assert (job["requested_by"], job["params"]["note"]) == ("Eve", "moved")
+
+
+async def test_a_key_stands_for_one_request(http, key):
+    """The same request again is answered with the same job, another one with the same key not."""
+    keyed = {**key, "Idempotency-Key": "k"}
+    first = await http.post("/v1/jobs", headers=keyed, json=OPT_OUT)
+    again = await http.post("/v1/jobs", headers=keyed, json=OPT_OUT)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json()["id"] == first.json()["id"]
+    other = await http.post("/v1/jobs", headers=keyed, json={**OPT_OUT, "fields": ["email2"]})
+    assert "asked for something else" in problem(other, 409, "idempotency-key-reused")
+    for wrong in ("", "x" * 201):
+        refused = await http.post(
+            "/v1/jobs", headers={**key, "Idempotency-Key": wrong}, json=OPT_OUT
+        )
+        assert "idempotency-key" in problem(refused, 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**OPT_OUT, "account": "other"}, "account: there is no such field; there are: action,"),
+        ({**OPT_OUT, "selection": {"all": True, "tags": "x"}}, "selection.tags: there is no such"),
+        ({**OPT_OUT, "params": {"colour": "red"}}, "colour: there is no such field"),
+        ({**OPT_OUT, "selection": {}}, "name the contacts"),
+        ({**OPT_OUT, "selection": {"contacts": ["7"]}}, "selection.contacts.0"),
+        ({**OPT_OUT, "selection": {"contacts": list(range(100_001))}}, "send them as a file"),
+        ({**OPT_OUT, "fields": ["email4"]}, "fields.0"),
+        ({**OPT_OUT, "params": {"note": "a\x00b"}}, "NUL"),
+        ({**OPT_OUT, "action": "import"}, "brings its own contacts"),
+    ],
+)
+async def test_a_wrong_request_is_refused_by_name(http, key, pool, body, said):
+    """Each mistake is named as the caller wrote it, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, json=body)
+    assert said in problem(answer, 422, "invalid")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_all_that_is_missing_of_the_evidence_is_asked_for_at_once(http, key):
+    """The prompts come as members of the problem."""
+    answer = await http.post("/v1/jobs", headers=key, json={**OPT_IN, "evidence": {}})
+    problem(answer, 422, "evidence-missing")
+    assert {prompt["field"] for prompt in answer.json()["prompts"]} == {
+        *("source", "description", "collected_from", "collected_until", "attested_by")
+    }
+
+
+async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
+    """What is no JSON, says that it is something else, or is too large."""
+    in_json = {**key, "Content-Type": "application/json"}
+    for text in ("{", "", "[1, 2", '{"action": "\\ud800"}'):
+        answer = await http.post("/v1/jobs", headers=in_json, content=text)
+        assert "is not JSON" in problem(answer, 400, "malformed")
+    answer = await http.post("/v1/jobs", headers=key, content="{}")
+    assert "Content-Type" in problem(answer, 415, "unsupported-media-type")
+    large = json.dumps({**OPT_OUT, "params": {"note": "x" * settings.max_body_bytes}})
+    answer = await http.post("/v1/jobs", headers=in_json, content=large)
+    assert "bytes" in problem(answer, 413, "too-large")
+
+    async def parts():
+        for start in range(0, len(large), 100_000):
+            yield large[start : start + 100_000].encode()
+
+    problem(await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "too-large")
+
+
+async def test_a_worked_job_tells_what_became_of_it(http, key, pool, works):
+    """Counts by outcome and reason, how much is done, and how fast it went."""
+    await two_people(pool)
+    asked = {**OPT_IN, "evidence": EVIDENCE}
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    await works.work(job)
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    assert (shown["state"], shown["selected"], shown["percent"]) == ("completed", 4, 100.0)
+    assert shown["counts"] == {
+        "applied": 1,
+        "unchanged": 1,
+        "rejected": 1,
+        "empty": 1,
+        "propagated": 0,
+    }
+    assert shown["reasons"] == {
+        "rejected": {"opted_out_by_recipient": 1},
+        "unchanged": {"already_marketable": 1},
+    }
+    assert shown["chunks"] == {"done": 1, "pending": 0, "split": 0}
+    assert shown["seconds_left"] is None
+
+
+async def test_a_running_job_tells_its_pace(http, key, pool):
+    """What was done in the last seconds says how long the rest will take."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    await pool.execute(
+        "update jobs set state = 'running', selected = 400, planned_at = now(),"
+        " started_at = now() - interval '1 hour' where id = $1",
+        job,
+    )
+    await pool.execute(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, applied, state, finished_at)"
+        " values ($1, 1, '{}', 100, 100, 'done', now() - interval '30 minutes'),"
+        " ($1, 2, '{}', 100, 100, 'done', clock_timestamp()), ($1, 3, '{}', 200, 0, 'pending', null)",
+        job,
+    )
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    assert (shown["percent"], shown["rate"], shown["seconds_left"]) == (50.0, 10.0, 20.0)
+
+
+async def test_a_job_is_paused_resumed_and_cancelled(http, key):
+    """Each answers with the job as it is then; what its state does not allow is refused."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    for act, state in (
+        ("pause", "paused"),
+        ("pause", "paused"),
+        ("resume", "planning"),
+        ("cancel", "cancelled"),
+    ):
+        answer = await http.post(f"/v1/jobs/{job}/{act}", headers=key)
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+    answer = await http.post(f"/v1/jobs/{job}/pause", headers=key)
+    assert "cannot be paused" in problem(answer, 409, "state-conflict")
+
+
+async def test_another_accounts_job_is_not_there(http, key, key_of):
+    """Whatever is asked about it, the answer is that of a job which never was."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    stranger = await key_of("other")
+    for method, path in (
+        ("GET", ""),
+        *(("POST", f"/{act}") for act in ("pause", "resume", "cancel")),
+    ):
+        answers = [
+            await http.request(method, f"/v1/jobs/{number}{path}", headers=stranger)
+            for number in (job, 2**63 - 1, 2**70, 0, -1)
+        ]
+        assert {problem(answer, 404, "not-found") for answer in answers} == {
+            f"There is no job {number}. GET /v1/jobs lists the jobs there are."
+            for number in (job, 2**63 - 1, 2**70, 0, -1)
+        }
+    assert (await http.get("/v1/jobs", headers=stranger)).json() == {"jobs": [], "next": None}
+    selected = {"action": "opt_out", "selection": {"import_job": job}}
+    problem(await http.post("/v1/jobs", headers=stranger, json=selected), 404, "not-found")
+    assert (await http.get(f"/v1/jobs/{job}", headers=key)).json()["state"] == "planning"
+
+
+async def test_a_key_does_what_its_scope_allows(http, key_of):
+    """One that reads does not write, and the other way round."""
+    reader = await key_of("default", "jobs:read")
+    writer = await key_of("default", "jobs:write")
+    refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
+    assert "jobs:write" in problem(refused, 403, "scope-missing")
+    job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
+    for path in ("",):
+        problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
+    problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
+
+
+async def many_jobs(pool, account_id, count):
+    """Jobs of two accounts in turn; every third is cancelled, every second is an opt-in."""
+    other = await make_account(pool, "other")
+    await pool.execute(
+        "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
+        " request_hash, correlation_id) select case when n % 2 = 0 then $1 else $2::bigint end,"
+        " case when n % 4 = 0 then 'opt_in' else 'opt_out' end,"
+        " case when n % 3 = 0 then 'cancelled' else 'planning' end::job_state,"
+        " case when n % 3 = 0 then now() end, '{1}', '{}', 'x', '', ''"
+        " from generate_series(1, $3) n",
+        account_id,
+        other,
+        count,
+    )
+
+
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    limit=st.integers(1, 60),
+    looked_at=st.integers(1, 60),
+    state=st.sampled_from([None, "cancelled", "planning", "failed"]),
+    action=st.sampled_from([None, "opt_in", "no_such_action"]),
+)
+async def test_pages_of_jobs_are_all_of_them_once(
+    http, key, pool, monkeypatch, limit, looked_at, state, action
+):
+    """Whatever the size of a page and the filter, each job comes once, the newest first."""
+    monkeypatch.setattr(db_jobs, "JOBS_LOOKED_AT", looked_at)
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    if not await pool.fetchval("select exists (select from jobs)"):
+        await many_jobs(pool, account_id, 80)
+    asked = {"limit": limit, "state": state, "action": action}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    found, pages = [], 0
+    cursor = {}
+    while cursor is not None:
+        page = (await http.get("/v1/jobs", headers=key, params={**asked, **cursor})).json()
+        assert len(page["jobs"]) <= limit
+        found += [job["id"] for job in page["jobs"]]
+        cursor = page["next"] and {"cursor": page["next"]}
+        pages += 1
+    expected = await pool.fetch(
+        "select id from jobs where account_id = $1 and ($2::text is null or state::text = $2)"
+        " and ($3::text is null or action = $3) order by id desc",
+        account_id,
+        state,
+        action,
+    )
+    assert found == [row["id"] for row in expected]
+    assert pages <= 2 + 40 // min(limit, looked_at)
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10", "WzFd" * 40, "WyJhIl0", "WzFlOTldCg", "é"])
+async def test_a_made_up_cursor_is_refused(http, key, cursor):
+    """It is no server error, and no page from the beginning either."""
+    answer = await http.get("/v1/jobs", headers=key, params={"cursor": cursor})
+    problem(answer, 422, "invalid")
+
+
+async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, pool):
+    """The answer comes after the job has ended; the wait that counts is told."""
+    answer = await http.post("/v1/jobs", headers={**key, "Prefer": "wait=0"}, json=OPT_OUT)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=0")
+    job = answer.json()["id"]
+    waiting = asyncio.create_task(
+        http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "respond-async, wait=100"})
+    )
+    await wait_until_async(
+        lambda: pool.fetchval(
+            "select exists (select from pg_stat_activity where query like 'select state from jobs%'"
+            " and datname = current_database())"
+        ),
+        deadline_seconds=20,
+        what="somebody asks for the job's state",
+    )
+    assert not waiting.done()
+    await http.post(f"/v1/jobs/{job}/pause", headers=key)
+    answer = await waiting
+    assert answer.json()["state"] == "paused"
+    assert answer.headers["preference-applied"] == "wait=25"
+    unheard = await http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=soon"})
+    assert "preference-applied" not in unheard.headers
