@@ -105,6 +105,10 @@ select 50 + 50 * (n % 58), 'shared' || n || '@host.example', 2 from generate_ser
 insert into import_rejections (job_id, line, reason, detail)
 select 50 + 50 * (n % 60), n, 'invalid_address', 'no address' from generate_series(1, 30000) n;
 
+insert into job_addresses (job_id, row_id, line, address, match_key)
+select case when n % 2 = 0 then {OPT_OUT} else 1 + n % 2900 end, n, n, key, key
+from generate_series(1, 30000) n, lateral (select 'listed' || n || '@host.example' as key) k;
+
 insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,
                      from_status, to_status, decided_at)
 select j.id, 1 + contact_id / {CHUNK}, contact_id, field, address_id,

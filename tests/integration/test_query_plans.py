@@ -59,9 +59,12 @@ HOT = {
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
+    "lists": (
+        "results_page results_looked_at rejected_page rejected_looked_at unprocessed_page"
+        " unprocessed_lines_page unprocessed_addresses_page refusals_page"
+    ),
     "reading": (
-        "results_page rejected_page unprocessed_page unprocessed_lines_page refusals_page"
-        " refusals_by_reason address contacts_of_address count_contacts_of_address"
+        "refusals_by_reason address contacts_of_address count_contacts_of_address"
         " history_of_address"
     ),
     "results": "append_few",
@@ -88,14 +91,22 @@ WHOLE_IMPORT = {
 }
 """Hot statements that may go through all that one import has, by index."""
 
-FIRST_PAGE = {"contact_id": -MAX_ID - 1, "field": 0, "chunk_no": -1, "line": -1}
-LATER_PAGE = {"contact_id": CONTACTS_OF_LARGEST // 2, "field": 2, "chunk_no": 60, "line": 20_000}
+FIRST_PAGE = {"after_contact": -MAX_ID - 1, "after_field": 0, "after_chunk": -1, "after": -1}
+LATER_PAGE = {
+    "after_contact": CONTACTS_OF_LARGEST // 2,
+    "after_field": 2,
+    "after_chunk": 60,
+    "after": 20_000,
+}
 
 ORDER_OF_PAGE = {
     "results_page": "results_of_job",
     "rejected_page": "results_rejected",
+    "results_looked_at": "results_of_job",
+    "rejected_looked_at": "results_rejected",
     "unprocessed_page": "job_chunks_pending",
     "unprocessed_lines_page": "import_rows_pkey",
+    "unprocessed_addresses_page": "job_addresses_pkey",
     "refusals_page": "import_rejections_by_line",
 }
 """The index that has the rows of each page in its order."""
@@ -129,6 +140,12 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "account": "default",
         "account_id": ACCOUNT,
         "action": "opt_out",
+        "after": 20_000,
+        "after_cause": "direct",
+        "after_chunk": 60,
+        "after_contact": 7,
+        "after_field": 1,
+        "after_place": 1,
         "address_id": ROLE_ADDRESS,
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
@@ -139,6 +156,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "cell_reasons": ["invalid_address"],
         "chunk_no": 60,
         "chunk_size": CHUNK,
+        "chunks": 10,
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
@@ -158,6 +176,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "idempotency_key": "key7",
         "idle_ms": "1000",
         "import_job": None,
+        "in_csv": True,
         "in_state": None,
         "job_id": IMPORT if of_import else OPT_OUT,
         "kinds": [1] * addresses,
@@ -166,6 +185,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "line": 20_000,
         "listed": True,
         "lock_ms": "1000",
+        "looked_at": 5_000,
         "match_key": "1000007.1@host.example",
         "milliseconds": "1000",
         "most": 100,
@@ -299,7 +319,7 @@ async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -
     """Those plans of a page's beginning and of its middle that take other ways than its index."""
     ways = [{**cursor, "job_id": job_id} for cursor in (FIRST_PAGE, LATER_PAGE)]
     found = []
-    for plan in await all_plans(connection, "reading", name, *ways):
+    for plan in await all_plans(connection, "lists", name, *ways):
         fed_by = plans.below_the_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
         sorts = [node for node in fed_by if "Sort" in node["Node Type"]]
@@ -344,7 +364,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "reading", "history_of_address"),
-        ("results_of_job", "reading", "results_page"),
+        ("results_of_job", "lists", "results_page"),
         ("contact_emails_of_address", "chunks", "neighbours"),
         ("contact_emails_of_address", "reading", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),
