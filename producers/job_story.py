@@ -8,7 +8,7 @@ from actions.registry import all_actions
 from db import jobs, lists, reading
 from db.lists import Listing
 from schemas.errors import NotFound
-from schemas.requests import ADDRESS_FIELD
+from schemas.requests import THE_ADDRESS
 
 
 class JobStory(NamedTuple):
@@ -40,7 +40,7 @@ def brings_contacts(action: str) -> bool:
 
 def lists_addresses(job: jobs.Job) -> bool:
     """Whether the job is over addresses themselves, and not over fields of contacts."""
-    return job.fields == (ADDRESS_FIELD,)
+    return job.fields == (THE_ADDRESS,)
 
 
 def unprocessed(job: jobs.Job) -> Listing:

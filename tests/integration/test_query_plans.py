@@ -35,6 +35,7 @@ from tests.large_database import (
 from tests.plans import Index, Plan
 
 HOT = {
+    "address_lists": "listed resolve drop_listed refuse_listed freeze_list",
     "arrivals": (
         "make_contacts make_links holders_by_the_end make_contact_tags drop_rows refuse_row"
         " fields_of_row make_tags lock_role_addresses count_role_holders links_beside_spared"
@@ -53,6 +54,7 @@ HOT = {
         " list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress pairs_done"
         " limit_lock_wait interrupt_chunks set_state cancel"
     ),
+    "keys": "key_by_id",
     "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
@@ -71,7 +73,12 @@ HOT = {
 }
 """The guarded statements of each file in `db/sql`."""
 
-EXEMPT = {"planning.freeze_selection": "selects a whole account; a list of ids is guarded below"}
+EXEMPT = {
+    "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
+    "keys.insert_key": "at the command line, one row",
+    "keys.keys": "at the command line; keys are few",
+    "keys.revoke_key": "at the command line, one row",
+}
 
 EXEMPT_FILES = {
     "invariants": "`sluice verify` proves something of all rows, and so reads them",
@@ -79,6 +86,7 @@ EXEMPT_FILES = {
 }
 
 WHOLE_IMPORT = {
+    "freeze_list": "once for a job, over all the addresses that it lists",
     "make_tags": "once for an import, over all its rows",
     "freeze_import": "once for an import, over all its rows",
     "note_repeats": "once for an import, over all its rows",
@@ -136,6 +144,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""
     of_import = subject in {"arrivals", "imports"}
     addresses = 2 * size
+    keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
         "account": "default",
         "account_id": ACCOUNT,
@@ -147,6 +156,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "after_field": 1,
         "after_place": 1,
         "address_id": ROLE_ADDRESS,
+        "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
         "attempts": 1,
@@ -179,6 +189,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "in_csv": True,
         "in_state": None,
         "job_id": IMPORT if of_import else OPT_OUT,
+        "key_id": 7,
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
@@ -187,6 +198,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "lock_ms": "1000",
         "looked_at": 5_000,
         "match_key": "1000007.1@host.example",
+        "match_keys": keys,
         "milliseconds": "1000",
         "most": 100,
         "name": "account7",
@@ -196,6 +208,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "outcomes": ["applied"] * addresses,
         "own_right_statuses": ["admin", "manual"],
         "params": {},
+        "plan_first": False,
         "present": ["running", "paused"],
         "propagated": 0,
         "recent_seconds": 10.0,
@@ -205,6 +218,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "rejected": 0,
         "request_hash": "",
         "requested_by": "somebody",
+        "row_id": 3 * ROLE_ADDRESS + 25_001,
+        "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
         "selected": 1,
         "selection": {},
