@@ -61,6 +61,9 @@ class BulkAction(ABC):
     """Whether `spread` can give anything; the other addresses of each contact are read too."""
     brings_contacts: ClassVar[bool] = False
     """Whether the job creates its contacts from rows that were uploaded with it."""
+    takes_addresses: ClassVar[bool] = False
+    """Whether a job may list addresses instead of contacts; one that is new to the account is then
+    stored with the status that `decide` gives it, so that it has to give one."""
     edges: ClassVar[tuple[Edge, ...]] = ()
     """The transition table, for the documents and tests; `decide` follows it."""
 

@@ -6,7 +6,7 @@ address has to reach the others is what the script of seed 003 was written for.
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from actions.bulk_action import BulkAction, Edge, Params, Spread
 from schemas.decisions import Decision, Known, apply, leave
@@ -26,6 +26,12 @@ class OptOutParams(Params):
     )
     note: str | None = Field(
         None, max_length=2000, description="why; kept with the job for whoever asks later"
+    )
+    source: str | None = Field(
+        None, min_length=1, max_length=200, description="which system the opt-out came from"
+    )
+    occurred_at: AwareDatetime | None = Field(
+        None, description="when the recipient did it, with a time zone, if that is known"
     )
 
 
@@ -49,7 +55,17 @@ class OptOut(BulkAction):
     params = OptOutParams
     urgent = True
     may_spread = True
-    edges = tuple(_edge(status) for status in Status)
+    takes_addresses = True
+    edges = (
+        Edge(
+            None,
+            Outcome.APPLIED,
+            Status.ADMIN,
+            None,
+            "new to the account; it is kept as suppressed, so that no import makes it marketable",
+        ),
+        *(_edge(status) for status in Status),
+    )
 
     def decide(self, known: Known, params: OptOutParams) -> Decision:
         """Applied where it climbs: over any lower status, and over an opt-out that spread."""

@@ -134,13 +134,18 @@ async def neighbours(
     connection: asyncpg.Connection,
     account_id: int,
     address_ids: Sequence[int],
+    *,
+    fewest: int,
     shared_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
-    """(source, contact, field, address): whom shared addresses stand beside, on any contact."""
+    """(source, contact, field, address): whom addresses that so many contacts hold stand beside, on
+    any contact.
+    """
     rows = _sql.neighbours(
         connection,
         account_id=account_id,
         address_ids=address_ids,
+        fewest=fewest,
         shared_address_limit=shared_address_limit,
     )
     return [tuple(row) async for row in rows]

@@ -170,6 +170,7 @@ async def insert_job(
     idempotency_key: str | None,
     request_hash: str,
     correlation_id: str,
+    plan_first: bool = False,
 ) -> Stored:
     """Store a job in state `planning`, unless the account has one with this idempotency key.
 
@@ -188,6 +189,7 @@ async def insert_job(
         idempotency_key=idempotency_key,
         request_hash=request_hash,
         correlation_id=correlation_id,
+        plan_first=plan_first,
     )
     if created is not None:
         return Stored(created, request_hash, created=True, state=JobState.PLANNING)

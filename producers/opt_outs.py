@@ -6,11 +6,13 @@ transaction, by the rules and locks that workers use.
 """
 
 import uuid
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from db import at_once, jobs
+from db import address_lists, at_once, jobs
+from db.address_lists import Resolved
 from db.chunks import ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobTotals, JobToWork
@@ -26,7 +28,8 @@ from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import LinksChanged, NotLocked, WrongInput
 from schemas.outcomes import JobState
-from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
+from schemas.requests import JobRequest, Selection
+from workers.chunk_facts import first_status
 from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import process_name
@@ -51,12 +54,14 @@ class Acknowledged(NamedTuple):
 
     `created` is False when an earlier request with the same key made it. `applied` tells that the
     job is completed, and committed (an id of no contact is rejected in its results); where it is
-    False, workers will begin with it before all other work.
+    False, workers will begin with it before all other work. `reached` is how many further addresses
+    it spread to; None where an earlier request did it, or it is still to be done.
     """
 
     job_id: int
     created: bool
     applied: bool
+    reached: int | None = None
 
 
 class _Applied(NamedTuple):
@@ -70,10 +75,11 @@ class _CannotNow(Exception):
 
 
 async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Acknowledged:
-    """Apply an opt-out of a few listed contacts, and answer when it is committed.
+    """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
 
     The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
-    contacts named by their ids. When the work itself fails, the job is stored for the workers, as
+    contacts named by their ids, or as many addresses; one that the account does not know is stored
+    as opted out. When the work itself fails, the job is stored for the workers, as
     `submit` does it: an opt-out is never lost.
 
     Raises WrongInput (NotFound among them) when the request cannot be carried out, and
@@ -104,7 +110,9 @@ async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobReques
             )
         return Acknowledged(submitted.job_id, submitted.created, applied=False)
     _log(applied, request, checked, worker=attempt.worker)
-    return Acknowledged(applied.job.id, created=True, applied=True)
+    return Acknowledged(
+        applied.job.id, created=True, applied=True, reached=applied.totals.propagated
+    )
 
 
 def _require_short_list(settings: Settings, request: JobRequest, checked: Checked) -> None:
@@ -114,22 +122,25 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
             f"The action {action.name!r} is no opt-out and cannot be applied at once; nothing was"
             " stored. Submit it as a bulk job."
         )
-    if checked.contacts is None or request.selection != Selection(
-        contacts=request.selection.contacts
-    ):
+    selection = request.selection
+    listed = checked.contacts if checked.addresses is None else checked.addresses
+    by_list = listed is not None and selection == Selection(
+        contacts=selection.contacts, addresses=selection.addresses
+    )
+    if listed is None or not by_list or request.plan_first:
         raise WrongInput(
-            "An opt-out that is applied at once names its contacts by their ids and by nothing"
-            " else; nothing was stored. For any other selection submit a bulk job."
+            "An opt-out that is applied at once names its contacts by their ids, or addresses, and"
+            " nothing else; nothing was stored. For any other selection submit a bulk job."
         )
-    if not checked.contacts:
+    if not listed:
         raise WrongInput(
-            "An opt-out that is applied at once names at least one contact; nothing was stored."
-            " Give the id of the contact who opted out."
+            "An opt-out that is applied at once names at least one contact or address; nothing was"
+            " stored. Give the id or the address of whoever opted out."
         )
-    if len(checked.contacts) > settings.chunk_size:
+    if len(listed) > settings.chunk_size:
         raise WrongInput(
-            f"An opt-out that is applied at once takes at most {settings.chunk_size} contacts"
-            f" (CHUNK_SIZE), and {len(checked.contacts)} were named; nothing was stored. Submit it"
+            f"An opt-out that is applied at once takes at most {settings.chunk_size} contacts or"
+            f" addresses (CHUNK_SIZE), and {len(listed)} were named; nothing was stored. Submit it"
             " as a bulk job."
         )
 
@@ -167,15 +178,16 @@ class _Attempt(NamedTuple):
 
     async def _apply(self, *, lock_all: bool) -> _Applied | None:
         request, checked = self.request, self.checked
-        contacts = checked.contacts or []
+        fields = request.field_numbers
+        listed: Sequence[Any] = checked.addresses or checked.contacts or ()
         job = await at_once.store_running(
             self.connection,
             account=request.account,
             action=checked.action.name,
-            fields=[FIELD_NUMBERS[name] for name in request.fields],
+            fields=fields,
             params=checked.params,
             selection=checked.selection,
-            selected=len(contacts) * len(request.fields),
+            selected=len(listed) * len(fields),
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
@@ -186,18 +198,31 @@ class _Attempt(NamedTuple):
         runner = ChunkRunner.of(
             job, shared_address_limit=self.settings.shared_address_limit, worker=self.worker
         )
-        chunk = ClaimedChunk(_ONLY_CHUNK, contacts, attempts=0)
-        done = await runner.work(self.connection, chunk, lock_all=lock_all)
+        resolved = await self._resolve(runner)
+        rows = resolved.row_ids if resolved else list(listed)
+        chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
+        done = await runner.work(self.connection, chunk, lock_all=lock_all, resolved=resolved)
         totals = await at_once.complete(
             self.connection,
             job_id=job.id,
             chunk_no=done.chunk_no,
-            contact_ids=contacts,
+            contact_ids=rows,
             counts=done.counts,
             worker=runner.worker,
             duration_ms=done.duration_ms,
         )
         return _Applied(job, done, totals)
+
+    async def _resolve(self, runner: ChunkRunner) -> Resolved | None:
+        if self.checked.addresses is None:
+            return None
+        return await address_lists.resolve(
+            self.connection,
+            account_id=runner.job.account_id,
+            job_id=runner.job.id,
+            identities=self.checked.addresses,
+            first_status=first_status(runner.action, runner.params),
+        )
 
 
 def _passing_or_raise(raised: Exception) -> BaseException:

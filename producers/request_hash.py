@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from schemas.addresses import Identity
 
 _IDS_AT_ONCE = 10_000
 
@@ -17,14 +19,18 @@ def request_hash(
     fields: Sequence[str],
     params: Mapping[str, Any],
     evidence: Mapping[str, Any] | None,
+    addresses: Sequence[Identity] | None = None,
+    plan_first: bool = False,
 ) -> str:
     """SHA-256 over what is asked for, in hexadecimal.
 
     Who asks, and under which correlation id, makes no difference. `selection` is the summary that
     is stored with the job, and `contacts` the sorted distinct ids it lists; they are hashed on
-    their own, so that millions of them need no text of that size.
+    their own, so that millions of them need no text of that size; so are `addresses`, which are in
+    order of their keys. What is not asked for leaves no trace, so that what is added here later
+    changes no hash that was stored before.
     """
-    asked = {
+    asked: dict[str, Any] = {
         "account": account,
         "action": action,
         "selection": {**selection, "contacts": _ids_hash(contacts)},
@@ -32,8 +38,19 @@ def request_hash(
         "params": params,
         "evidence": evidence,
     }
+    if addresses is not None:
+        asked["addresses"] = _lines_hash(identity.match_key for identity in addresses)
+    if plan_first:
+        asked["plan_first"] = True
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _lines_hash(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
 
 
 def _ids_hash(contacts: Sequence[int] | None) -> str | None:

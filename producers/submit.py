@@ -5,6 +5,7 @@ before anything is stored; a job and the ids it lists are stored together or not
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -13,15 +14,16 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
-from db import jobs
+from db import address_lists, jobs
 from producers.request_hash import request_hash
-from producers.wrong_input import refuse_unstorable, wrong_input
+from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
+from schemas.addresses import Identity, InvalidAddress, identify
 from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
 from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
-from schemas.requests import FIELD_NUMBERS, JobRequest, Selection
+from schemas.requests import JobRequest, Selection
 from schemas.statuses import RECIPIENT_KINDS
 from workers.doorbell import announce_job
 
@@ -46,7 +48,8 @@ class Submitted(NamedTuple):
 class Checked(NamedTuple):
     """A request after all that can be checked without the database.
 
-    `contacts` are the distinct ids that it lists, in order; None where it lists none.
+    `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct ones, in
+    order of their keys; None where it lists none.
     """
 
     action: BulkAction
@@ -54,6 +57,7 @@ class Checked(NamedTuple):
     evidence: dict[str, Any] | None
     selection: dict[str, Any]
     contacts: list[int] | None
+    addresses: list[Identity] | None
     request_hash: str
 
 
@@ -103,33 +107,46 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
 
 def check(request: JobRequest) -> Checked:
     """Check all of the request that the database need not be asked about; raises WrongInput."""
-    refuse_unstorable("The request", request.model_dump(exclude={"selection": {"contacts"}}))
-    action = _selecting_action(request.action)
+    # An id is no text, and an address that is none is refused by itself.
+    listed = {"selection": {"contacts", "addresses"}}
+    refuse_unstorable("The request", request.model_dump(exclude=listed))
+    action = _selecting_action(request)
     params = _params(action, request.params)
     evidence = _evidence(action, request.evidence)
     contacts = request.selection.contacts
     distinct = None if contacts is None else sorted(set(contacts))
-    selection = _summary(request.selection, distinct)
+    addresses = _identities(request.selection.addresses)
+    selection = _summary(request.selection, distinct, addresses)
     return Checked(
         action,
         params,
         evidence,
         selection,
         distinct,
+        addresses,
         request_hash(
             account=request.account,
             action=action.name,
             selection=selection,
             contacts=distinct,
-            fields=request.fields,
+            fields=request.field_names,
             params=params,
             evidence=evidence,
+            addresses=addresses,
+            plan_first=request.plan_first,
         ),
     )
 
 
-def _selecting_action(name: str) -> BulkAction:
+def _selecting_action(request: JobRequest) -> BulkAction:
+    name = request.action
     action = action_named(name)
+    if request.selection.addresses is not None and not action.takes_addresses:
+        choices = [other.name for other in all_actions().values() if other.takes_addresses]
+        raise WrongInput(
+            f"The action {name!r} takes contacts and no addresses; nothing was stored. Actions that"
+            f" take addresses: {', '.join(choices)}."
+        )
     if action.brings_contacts:
         choices = [other.name for other in all_actions().values() if not other.brings_contacts]
         raise WrongInput(
@@ -158,13 +175,43 @@ def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any
     return evidence.model_dump(mode="json", exclude_none=True)
 
 
-def _summary(selection: Selection, contacts: list[int] | None) -> dict[str, Any]:
+def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
+    """The distinct identities of the addresses, each as it was given first, in order of their keys.
+
+    Raises WrongInput that tells which are no addresses, by their places and not by what they are.
+    """
+    if addresses is None:
+        return None
+    found: dict[str, Identity] = {}
+    wrong: list[str] = []
+    for place, text in enumerate(addresses):
+        try:
+            identity = identify(text)
+        except InvalidAddress as error:
+            wrong.append(f"selection.addresses.{place}: {error}")
+        else:
+            found.setdefault(identity.match_key, identity)
+    if wrong:
+        shown = wrong[:MOST_COMPLAINTS]
+        if len(wrong) > len(shown):
+            shown.append(f"and {len(wrong) - len(shown)} more")
+        lines = "".join(f"\n  {line}" for line in shown)
+        raise WrongInput(f"The request was refused and nothing was stored:{lines}")
+    return [found[key] for key in sorted(found)]
+
+
+def _summary(
+    selection: Selection, contacts: list[int] | None, addresses: list[Identity] | None
+) -> dict[str, Any]:
     """What `jobs.selection` keeps: only the conditions that were given, and how many ids."""
-    summary = selection.model_dump(mode="json", exclude_defaults=True, exclude={"contacts"})
+    listed = {"contacts", "addresses"}
+    summary = selection.model_dump(mode="json", exclude_defaults=True, exclude=listed)
     if "statuses" in summary:
         summary["statuses"] = sorted(set(summary["statuses"]))
     if contacts is not None:
         summary["contacts"] = len(contacts)
+    if addresses is not None:
+        summary["addresses"] = len(addresses)
     return summary
 
 
@@ -216,10 +263,11 @@ async def _store(
             connection,
             account_id=account_id,
             action=checked.action.name,
-            fields=[FIELD_NUMBERS[name] for name in request.fields],
+            fields=request.field_numbers,
             params=checked.params,
             evidence=checked.evidence,
             selection=checked.selection,
+            plan_first=request.plan_first,
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
@@ -227,6 +275,10 @@ async def _store(
         )
         if stored.created and checked.contacts:
             await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
+        if stored.created and checked.addresses:
+            await address_lists.keep_list(
+                connection, job_id=stored.job_id, identities=checked.addresses
+            )
     return stored
 
 
@@ -242,9 +294,10 @@ def log_submitted(
     log.info(
         events.JOB_SUBMITTED,
         **facts,
-        fields=list(request.fields),
+        fields=request.field_names,
         selected_by=sorted(checked.selection),
         contacts_listed=None if checked.contacts is None else len(checked.contacts),
+        addresses_listed=None if checked.addresses is None else len(checked.addresses),
     )
     if checked.params.get("kind") in RECIPIENT_KINDS:
         log.info(events.OPT_OUT_RECEIVED, **facts, kind=checked.params["kind"])

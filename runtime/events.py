@@ -59,9 +59,10 @@ JOB_SUBMITTED = _event(
     "job.submitted",
     "A job was stored; from here on it will be worked, whatever fails.",
     **_JOB,
-    fields="which of email1, email2 and email3 it selects",
-    selected_by="by what its contacts are selected: all, tag, import_job, statuses, contacts",
+    fields="which of email1, email2 and email3 it selects; address where it lists addresses",
+    selected_by="by what it selects: all, tag, import_job, statuses, contacts, addresses",
     contacts_listed="how many contact ids were listed; null where none were",
+    addresses_listed="how many addresses were listed; null where none were",
 )
 OPT_OUT_RECEIVED = _event(
     "opt_out.received",

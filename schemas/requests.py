@@ -8,21 +8,25 @@ from schemas.statuses import Status
 
 FieldName = Literal["email1", "email2", "email3"]
 FIELD_NUMBERS: dict[str, int] = {name: n for n, name in enumerate(get_args(FieldName), start=1)}
-FIELD_NAMES: dict[int, str] = {n: name for name, n in FIELD_NUMBERS.items()}
+THE_ADDRESS = 0
+"""The field of a job that lists addresses: what it selects is the address itself, on no contact."""
 
-ADDRESS_FIELD = 0
-"""The field of a job over listed addresses, which it takes whoever holds them."""
+FIELD_NAMES: dict[int, str] = {THE_ADDRESS: "address"} | {
+    n: name for name, n in FIELD_NUMBERS.items()
+}
 
 MAX_ID = 2**63 - 1
 ContactId = Annotated[int, Field(strict=True, ge=-MAX_ID - 1, le=MAX_ID)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+AddressText = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 class Selection(BaseModel):
     """Which contacts a job takes. Several conditions narrow: a contact has to meet all of them.
 
     `statuses` keeps contacts that hold, in one of the job's fields, an address of one of these
-    statuses. `contacts` may name ids that do not exist; each ends as a rejection.
+    statuses. `contacts` may name ids that do not exist; each ends as a rejection. `addresses` names
+    addresses instead of contacts, those among them that the account does not know.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,11 +36,15 @@ class Selection(BaseModel):
     import_job: int | None = None
     statuses: tuple[Status, ...] = ()
     contacts: tuple[ContactId, ...] | None = None
+    addresses: tuple[AddressText, ...] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "Selection":
         narrowing = (self.tag, self.import_job, self.statuses or None, self.contacts)
-        if not self.all and all(condition is None for condition in narrowing):
+        by_contact = self.all or any(condition is not None for condition in narrowing)
+        if self.addresses is not None and by_contact:
+            raise ValueError("addresses are selected by themselves; give no other condition")
+        if self.addresses is None and not by_contact:
             raise ValueError(
                 "name the contacts: by tag, import, status or a list of ids,"
                 " or say that all are meant"
@@ -45,7 +53,11 @@ class Selection(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """One bulk action over one selection, as a producer hands it in."""
+    """One bulk action over one selection, as a producer hands it in.
+
+    With `plan_first` the job waits, once its selection is frozen and what would happen is counted,
+    until somebody has confirmed that.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +67,7 @@ class JobRequest(BaseModel):
     fields: tuple[FieldName, ...] = ("email1",)
     params: dict[str, Any] = {}
     evidence: dict[str, Any] | None = None
+    plan_first: bool = False
     requested_by: ShortText
     idempotency_key: ShortText | None = None
     correlation_id: ShortText | None = None
@@ -65,3 +78,21 @@ class JobRequest(BaseModel):
         if not fields:
             raise ValueError("name at least one of email1, email2, email3")
         return tuple(sorted(set(fields)))
+
+    @model_validator(mode="after")
+    def _addresses_have_no_fields(self) -> "JobRequest":
+        if self.selection.addresses is not None and "fields" in self.model_fields_set:
+            raise ValueError("a selection of addresses has no fields; leave them out")
+        return self
+
+    @property
+    def field_numbers(self) -> list[int]:
+        """The fields as the job keeps them."""
+        if self.selection.addresses is not None:
+            return [THE_ADDRESS]
+        return [FIELD_NUMBERS[name] for name in self.fields]
+
+    @property
+    def field_names(self) -> list[str]:
+        """The fields as people read them."""
+        return [FIELD_NAMES[number] for number in self.field_numbers]

@@ -9,6 +9,7 @@ from itertools import count
 import asyncpg
 from hypothesis import strategies as st
 
+from schemas.requests import THE_ADDRESS
 from tests.model import RANK, SPREAD_RANK, Model
 from tests.worlds import fill, make_account, statuses_of
 
@@ -28,6 +29,13 @@ fields = st.sets(st.integers(1, 3), min_size=1).map(sorted)
 picks = st.sets(st.integers(0, 8), max_size=8).map(sorted)
 opt_ins = st.tuples(st.just("opt_in"), picks, fields, st.none())
 opt_outs = st.tuples(st.just("opt_out"), picks, fields, st.sampled_from(KINDS))
+address_opt_outs = st.tuples(
+    st.just("opt_out"),
+    st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=5, unique=True),
+    st.just([THE_ADDRESS]),
+    st.sampled_from(KINDS),
+)
+"""Of lists of addresses, those among them that nobody holds yet."""
 distinct_links = links.map(lambda held: {n: a for a, n in {a: n for n, a in held.items()}.items()})
 imports = st.tuples(
     st.just("import"),
@@ -44,11 +52,15 @@ events = st.tuples(
 )
 """Something else changed a status: a bounce, a confirmation, a lack of engagement."""
 
-selecting_jobs = st.lists(st.one_of(opt_ins, opt_outs), min_size=1, max_size=4)
-stories = st.lists(st.one_of(imports, imports, opt_ins, opt_outs, events), min_size=2, max_size=7)
+selecting_jobs = st.lists(st.one_of(opt_ins, opt_outs, address_opt_outs), min_size=1, max_size=4)
+stories = st.lists(
+    st.one_of(imports, imports, opt_ins, opt_outs, address_opt_outs, events),
+    min_size=2,
+    max_size=7,
+)
 
 RunJob = Callable[..., Awaitable[int]]
-"""(account, action, contacts or CSV, fields, params) to the id of the job, which has ended."""
+"""(account, action, contacts, addresses or CSV, fields, params) to the id of the ended job."""
 
 _numbers = count(1)
 
@@ -86,6 +98,9 @@ class Story:
         before = await statuses_of(self.pool, self.account_id)
         if action == "import":
             job_id, expected = await self._import(what, permission=how)
+        elif chosen == [THE_ADDRESS]:
+            job_id = await self.run_job(self.account, action, what, chosen, {"kind": how})
+            expected = self.model.opt_out_addresses(what, how)
         else:
             ids = [self.ids[n] if n < len(self.ids) else 999_999_000 + n for n in what]
             params = {"kind": how} if how else {}

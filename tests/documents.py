@@ -99,7 +99,7 @@ def edges(name: str) -> str:
 def variants(name: str) -> str:
     """What the action decides, by its parameters: `decide` itself is asked."""
     action, by_params = action_named(name), VARIANTS[name]
-    first = [Known(None)] if action.brings_contacts else []
+    first = [Known(None)] if action.brings_contacts or action.takes_addresses else []
     known = first + [Known(status) for status in Status]
     known += [Known(s, spread=True) for s, facts in FACTS.items() if facts.spread_rank is not None]
     if action.refused_beside_opt_out:
@@ -224,7 +224,7 @@ def decisions(action: BulkAction) -> Iterator[Decision]:
         for status, spread, beside in product(Status, (False, True), (False, True))
         if not spread or FACTS[status].spread_rank is not None
     ]
-    if action.brings_contacts:
+    if action.brings_contacts or action.takes_addresses:
         situations.append(Known(None))
     for _, given in VARIANTS[action.name]:
         for known in situations:

@@ -1,10 +1,11 @@
 """Handing jobs in at the doors that people use."""
 
 import io
+from typing import Any
 
 from producers.imports import submit_import
 from producers.submit import submit
-from schemas.requests import FIELD_NAMES, JobRequest, Selection
+from schemas.requests import FIELD_NAMES, THE_ADDRESS, JobRequest, Selection
 from tests.worlds import fill_many, make_account
 from workers.planner import plan
 
@@ -29,6 +30,16 @@ async def planned_opt_out(pool, settings, account, *, contacts, lanes) -> int:
     return submitted.job_id
 
 
+def selected(what, fields) -> dict[str, Any]:
+    """The part of a request that says what it selects: contacts in fields, or addresses."""
+    if fields == [THE_ADDRESS]:
+        return {"selection": Selection(addresses=tuple(what))}
+    return {
+        "selection": Selection(contacts=tuple(what)),
+        "fields": tuple(FIELD_NAMES[n] for n in fields),
+    }
+
+
 async def submit_job(pool, settings, account, action, what, fields, params) -> int:
     """Hand a job in at the door that its action has."""
     if action == "import":
@@ -47,8 +58,7 @@ async def submit_job(pool, settings, account, action, what, fields, params) -> i
     request = JobRequest(
         account=account,
         action=action,
-        selection=Selection(contacts=tuple(what)),
-        fields=tuple(FIELD_NAMES[n] for n in fields),
+        **selected(what, fields),
         params=params,
         evidence=EVIDENCE if action == "opt_in" else None,
         requested_by="test",

@@ -61,6 +61,15 @@ insert into job_contacts (job_id, block_no, contact_ids)
 select id, block_no, array(select generate_series(1, 200))
 from jobs, generate_series(1, 2) block_no;
 
+insert into api_keys (account_id, name, digest, scopes)
+select a.id, 'key' || n, sha256(n::text::bytea), '{{jobs:read}}'
+from accounts a, generate_series(1, 300) n;
+
+insert into job_addresses (job_id, row_id, line, address, match_key)
+select case when n <= 25000 then 2000 + n % 950 else {OPT_OUT} end, 3 * {ROLE_ADDRESS} + n, n,
+       key, key
+from generate_series(1, 50000) n, lateral (select 'listed' || n || '@host.example' as key) k;
+
 insert into contacts (account_id, id, given_name, family_name, company, import_job_id)
 select account_id, contact_id, 'Ann', 'Other', 'A Company', 50 + 50 * (contact_id % 50)
 from places;

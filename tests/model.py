@@ -72,6 +72,23 @@ class Model:
                 self._spread(held, other, to_status)
         return counts
 
+    def opt_out_addresses(self, addresses: list[str], kind: str) -> Counter:
+        """Of a list of addresses: each is opted out by itself, and one nobody holds is kept so."""
+        counts: Counter = Counter()
+        for address in addresses:
+            if address not in self.statuses or RANK[kind] > self._rank(address):
+                self.statuses[address] = (kind, False)
+                counts["applied", None] += 1
+            else:
+                counts["unchanged", "already_opted_out"] += 1
+        to_status = "admin" if kind == "admin" else "manual"
+        for address in addresses:
+            if not self._is_role(address):
+                for contact, links in self.contacts.items():
+                    if address in links.values():
+                        self._spread(address, contact, to_status)
+        return counts
+
     def import_rows(self, rows: dict[int, dict[int, str]], *, permission: bool) -> Counter:
         before = dict(self.contacts)
         self.contacts.update(rows)

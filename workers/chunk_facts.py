@@ -8,12 +8,14 @@ import asyncpg
 
 from actions.bulk_action import BulkAction
 from actions.chunk import Address, ChunkFacts, Link
-from db import arrivals, chunks
+from db import address_lists, arrivals, chunks
+from db.address_lists import Resolved
 from db.chunks import AddressColumns, ClaimedChunk
 from db.progress import JobToWork
 from schemas.decisions import Decision, Known
 from schemas.errors import LinksChanged
 from schemas.outcomes import Outcome
+from schemas.requests import THE_ADDRESS
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
@@ -41,8 +43,10 @@ async def gather(
     chunk: ClaimedChunk,
     shared_address_limit: int,
     lock_all: bool,
+    resolved: Resolved | None = None,
 ) -> Gathered:
-    """Read everything that the decisions depend on.
+    """Read everything that the decisions depend on. `resolved` are the addresses of a list that was
+    never kept.
 
     With `lock_all` every address is locked first, in the order of ids. Otherwise an import locks
     what a spread may start from or reach, since nobody may come to hold such an address unseen,
@@ -53,7 +57,7 @@ async def gather(
     meantime; the transaction is then to be rolled back and begun again.
     """
     reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
-    return await reader.gather(chunk)
+    return await reader.gather(chunk, resolved)
 
 
 class _Read(NamedTuple):
@@ -74,10 +78,29 @@ class _Reader(NamedTuple):
     limit: int
     lock_all: bool
 
-    async def gather(self, chunk: ClaimedChunk) -> Gathered:
-        new = await self._arrive(chunk)
+    @property
+    def lists_addresses(self) -> bool:
+        """Whether the chunk's rows are addresses, and no contacts."""
+        return self.job.fields == [THE_ADDRESS]
+
+    @property
+    def fewest(self) -> int:
+        """How many contacts an address has to be on to lead beyond the row at hand."""
+        return 1 if self.lists_addresses else 2
+
+    async def gather(self, chunk: ClaimedChunk, resolved: Resolved | None) -> Gathered:
+        listed: list[Link] | None = None
+        if self.lists_addresses:
+            resolved = resolved or await self._resolve(chunk)
+            listed = [
+                (row_id, THE_ADDRESS, address_id)
+                for row_id, address_id in zip(resolved.row_ids, resolved.address_ids, strict=True)
+            ]
+            new = resolved.new
+        else:
+            new = await self._arrive(chunk)
         under_locks = self.lock_all or self.action.brings_contacts
-        read = await (self._lock if under_locks else self._look)(chunk)
+        read = await (self._lock if under_locks else self._look)(chunk, listed)
         links, addresses = read.links, read.addresses
         for id_ in new:
             addresses[id_] = (None, *addresses[id_][1:])
@@ -98,12 +121,17 @@ class _Reader(NamedTuple):
         )
         return Gathered(facts, read.decided_at, new, read.versions)
 
-    async def _look(self, chunk: ClaimedChunk) -> _Read:
+    async def _look(self, chunk: ClaimedChunk, listed: list[Link] | None) -> _Read:
         """Everything without a lock. Who comes to hold an address changes it too (`holders`), so
         that a neighbour who was not there yet is noticed when the address is changed.
         """
         account_id = self.job.account_id
-        links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
+        if listed is None:
+            links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
+        else:
+            links = listed
+            ids = [link[2] for link in listed]
+            read = await chunks.read_addresses(self.connection, account_id, ids)
         addresses, versions, decided_at = by_id(read), versions_of(read), read.decided_at
         neighbours: dict[int, list[Link]] = {}
         if self._reaches_beyond():
@@ -117,10 +145,12 @@ class _Reader(NamedTuple):
                 decided_at = read.decided_at
         return _Read(links, addresses, versions, neighbours, decided_at)
 
-    async def _lock(self, chunk: ClaimedChunk) -> _Read:
+    async def _lock(self, chunk: ClaimedChunk, listed: list[Link] | None) -> _Read:
         """Everything under locks, but for the role addresses where not all are locked."""
         account_id = self.job.account_id
-        links = await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
+        links = listed
+        if links is None:
+            links = await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
         wanted = {link[2] for link in links}
         if self._reaches_beyond():
             neighbours = await self._neighbours(
@@ -146,23 +176,35 @@ class _Reader(NamedTuple):
         return _Read(links, addresses, versions, neighbours, read.decided_at)
 
     def _shared(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
-        """The selected addresses that several contacts hold, and that are no role addresses."""
-        fields, limit = self.job.fields, self.limit
+        """The selected addresses that lead beyond the chunk, and that are no role addresses."""
+        fields, fewest, limit = self.job.fields, self.fewest, self.limit
         return {
-            link[2] for link in links if 1 < addresses[link[2]][3] <= limit and link[1] in fields
+            link[2]
+            for link in links
+            if fewest <= addresses[link[2]][3] <= limit and link[1] in fields
         }
+
+    async def _resolve(self, chunk: ClaimedChunk) -> Resolved:
+        return await address_lists.resolve_listed(
+            self.connection,
+            account_id=self.job.account_id,
+            job_id=self.job.id,
+            row_ids=chunk.contact_ids,
+            first_status=self._first_status(),
+        )
+
+    def _first_status(self) -> Status:
+        return first_status(self.action, self.params)
 
     async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
         if not self.action.brings_contacts:
             return frozenset()
-        first = self.action.decide(Known(status=None), self.params).to_status
-        assert first is not None
         return await arrivals.arrive(
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
             contact_ids=chunk.contact_ids,
-            first_status=first,
+            first_status=self._first_status(),
             tag=self.job.params.get("tag"),
             shared_address_limit=self.limit,
         )
@@ -178,7 +220,11 @@ class _Reader(NamedTuple):
         if not address_ids:
             return around
         rows = await chunks.neighbours(
-            self.connection, self.job.account_id, sorted(address_ids), self.limit
+            self.connection,
+            self.job.account_id,
+            sorted(address_ids),
+            fewest=self.fewest,
+            shared_address_limit=self.limit,
         )
         for source, *link in rows:
             around.setdefault(source, []).append((link[0], link[1], link[2]))
@@ -304,6 +350,13 @@ class _Reader(NamedTuple):
                 self.connection, self.job.id, changed
             )
         }
+
+
+def first_status(action: BulkAction, params: Any) -> Status:
+    """The status of an address that a job of the action brings into the account."""
+    first = action.decide(Known(status=None), params).to_status
+    assert first is not None
+    return first
 
 
 def _beside(links: list[Link], spreading: set[int]) -> set[int]:

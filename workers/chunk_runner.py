@@ -13,11 +13,13 @@ from actions.chunk import ChunkDecisions
 from actions.chunk_decisions import decide_chunk
 from actions.registry import action_named
 from db import chunks
+from db.address_lists import Resolved
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork
 from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
+from schemas.requests import THE_ADDRESS
 from workers.chunk_facts import Gathered, gather
 from workers.contested import Rows, apart
 from workers.setbacks import ATTEMPTS
@@ -125,9 +127,15 @@ class ChunkRunner(NamedTuple):
                 raise ChunkFailed(chunk, at_fault=False) from error
 
     async def work(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
+        self,
+        connection: asyncpg.Connection,
+        chunk: ClaimedChunk,
+        *,
+        lock_all: bool,
+        resolved: Resolved | None = None,
     ) -> ChunkDone:
         """Decide and write the chunk, which the transaction holds; noting it as done is left.
+        `resolved` are the addresses of a list that was never kept.
 
         Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
         again, after NotLocked with `lock_all`; otherwise ChunkFailed.
@@ -146,6 +154,7 @@ class ChunkRunner(NamedTuple):
                 chunk=chunk,
                 shared_address_limit=self.shared_address_limit,
                 lock_all=lock_all,
+                resolved=resolved,
             )
             decided = self._decide(chunk, gathered)
             counts = count(chunk, len(self.job.fields), decided)
@@ -192,7 +201,10 @@ class ChunkRunner(NamedTuple):
         Not those that another chunk may write too: only the lock that the change takes keeps it
         from writing the same one meanwhile.
         """
-        rows = apart(decided.rows, gathered.facts, chunk.contact_ids)
+        # Of a list of addresses the rows are no contacts, and each contact that is reached may be
+        # reached from another chunk.
+        contact_ids = () if THE_ADDRESS in gathered.facts.fields else chunk.contact_ids
+        rows = apart(decided.rows, gathered.facts, contact_ids)
         await self._note(connection, chunk, gathered, rows.own)
         await self._change(connection, gathered, decided)
         await self._note(connection, chunk, gathered, rows.contested)

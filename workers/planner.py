@@ -3,9 +3,10 @@
 import asyncpg
 
 from actions.registry import action_named
-from db import arrivals, planning, progress
+from db import address_lists, arrivals, planning, progress
 from db.planning import JobToPlan, Plan
 from runtime import events, logs
+from schemas.requests import THE_ADDRESS
 
 log = logs.get()
 
@@ -49,6 +50,9 @@ class _CancelledMeanwhile(Exception):
 
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
+    if job.fields == [THE_ADDRESS]:
+        await address_lists.freeze_list(connection, job_id=job.id, chunk_size=chunk_size)
+        return
     if not action_named(job.action).brings_contacts:
         await _freeze_selection(connection, job, chunk_size)
         return

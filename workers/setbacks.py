@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import arrivals, chunks
+from db import address_lists, arrivals, chunks
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobToWork
 from runtime import events, logs
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.requests import THE_ADDRESS
 
 log = logs.get()
 
@@ -138,6 +139,11 @@ class Setbacks(NamedTuple):
         self, connection: asyncpg.Connection, contact_id: int, text: str
     ) -> dict[int, int | None]:
         """The selected fields in which the contact has, or would have had, an address."""
+        if self.job.fields == [THE_ADDRESS]:
+            await address_lists.refuse(
+                connection, job_id=self.job.id, row_id=contact_id, detail=text
+            )
+            return {THE_ADDRESS: None}
         if self.brings_contacts:
             fields = await arrivals.refuse(
                 connection, job_id=self.job.id, contact_id=contact_id, detail=text

@@ -123,7 +123,8 @@ from contacts c
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
 
 -- name: neighbours
--- For shared addresses that are no role addresses: the other addresses of all who hold them.
+-- For addresses that :fewest contacts or more hold, and that are no role addresses: the other
+-- addresses of all who hold them.
 select y.id as source_id, o.contact_id, o.field, o.address_id
 from email_addresses y
 join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
@@ -131,7 +132,7 @@ join contact_emails o
     on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
 where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
-  and y.holders between 2 and :shared_address_limit;
+  and y.holders between :fewest and :shared_address_limit;
 
 -- name: read_addresses^
 -- The addresses as they are, without a lock; whoever changes one checks that it is still that version.

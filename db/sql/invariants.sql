@@ -68,6 +68,10 @@ with planned as (
               is distinct from (j.selection ->> 'contacts')::bigint * cardinality(j.fields) then
             format('%s contacts asked for, %s pairs selected', j.selection ->> 'contacts',
                    coalesce(j.selected::text, 'no')) end,
+        case when j.planned_at is not null and j.selection ? 'addresses' and j.selected
+              is distinct from (j.selection ->> 'addresses')::bigint then
+            format('%s addresses asked for, %s selected', j.selection ->> 'addresses',
+                   coalesce(j.selected::text, 'no')) end,
         case when l.contacts is distinct from (j.selection ->> 'contacts')::bigint
               and l.job_id is not null then
             format('%s contacts asked for, %s listed', coalesce(j.selection ->> 'contacts', 'no'),
@@ -164,6 +168,10 @@ with half_done as (
     select i.job_id, i.contact_id, format('line %s of the file waits, its contact is there', i.line)
     from import_rows i
     join contacts c on c.import_job_id = i.job_id and c.id = i.contact_id
+    union all
+    select l.job_id, l.row_id, format('row %s of the list waits, and has a result', l.line)
+    from job_addresses l
+    join results r on r.job_id = l.job_id and r.contact_id = l.row_id and r.field = 0
 )
 select j.account_id, h.job_id, h.contact_id, null::bigint as address_id, h.detail,
        count(*) over () as violations

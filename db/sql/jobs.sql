@@ -23,9 +23,10 @@ select name from tags where account_id = :account_id order by name limit :most;
 -- name: insert_job$
 -- Store a job; no row when the account has one with the same idempotency key.
 insert into jobs (account_id, action, fields, params, evidence, selection, requested_by,
-                  idempotency_key, request_hash, correlation_id)
+                  idempotency_key, request_hash, correlation_id, plan_first)
 values (:account_id, :action, :fields::smallint[], :params::jsonb, :evidence::jsonb,
-        :selection::jsonb, :requested_by, :idempotency_key, :request_hash, :correlation_id)
+        :selection::jsonb, :requested_by, :idempotency_key, :request_hash, :correlation_id,
+        :plan_first)
 on conflict (account_id, idempotency_key) do nothing
 returning id;
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from actions.registry import all_actions
 from db.reading import AddressNow, Chapter
 from schemas.outcomes import REASON_MEANINGS, Cause, Outcome
-from schemas.requests import FIELD_NAMES
+from schemas.requests import FIELD_NAMES, THE_ADDRESS
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
 
 _WOULD = {
@@ -43,14 +43,16 @@ def _what_an_opt_in_would_do(address: AddressNow) -> Iterator[str]:
 
 def what_happened(chapter: Chapter) -> str:
     """One decision about the address in a sentence."""
-    where = f"in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
+    where = f", in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
+    if chapter.field == THE_ADDRESS:
+        where = ""
     if chapter.cause is Cause.PROPAGATED:
-        where = f"spread from {chapter.source_address}, {where}"
+        where = f", spread from {chapter.source_address}{where}"
     if chapter.outcome is Outcome.APPLIED:
         before = chapter.from_status.value if chapter.from_status else "new"
         assert chapter.to_status is not None
-        return f"{before} → {chapter.to_status.value}, {where}"
+        return f"{before} → {chapter.to_status.value}{where}"
     meaning = REASON_MEANINGS.get(chapter.reason or "", "")
     because = f"{chapter.reason}: {meaning}" if meaning else str(chapter.reason)
     error = f" ({chapter.error})" if chapter.error else ""
-    return f"{chapter.outcome.value} ({because}){error}, {where}"
+    return f"{chapter.outcome.value} ({because}){error}{where}"

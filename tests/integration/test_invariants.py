@@ -17,6 +17,7 @@ from db.invariants import INVARIANTS, Found, check
 from db.pool import open_pool
 from runtime.embedded import Servers
 from runtime.settings import Settings
+from schemas.requests import THE_ADDRESS
 from tests.breaks import BREAKS, Break
 from tests.commands import run_sluice
 from tests.comparing import LIMIT, stories
@@ -131,6 +132,8 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
             if action == "import":
                 rows = [[held.get(n, "") for n in (1, 2, 3)] for held in what]
                 job_id = await here.submit("import", rows, permission=how)
+            elif fields == [THE_ADDRESS]:
+                job_id = await here.submit(action, what, fields, kind=how)
             else:
                 ids = [contacts[n] if n < len(contacts) else 999_999_000 + n for n in what]
                 kind = {"kind": how} if how else {}

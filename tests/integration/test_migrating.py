@@ -24,25 +24,25 @@ async def old_database_url(empty_database_url: str, monkeypatch: pytest.MonkeyPa
     return empty_database_url
 
 
-@pytest.mark.parametrize("table", ["email_addresses", "results", "job_contacts"])
 async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
-    old_database_url: str, monkeypatch: pytest.MonkeyPatch, table: str
+    old_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a report reads one table, others go on reading all of them, the migration says that it
-    could not be done, and nothing of it is; when the report has ended it is done.
+    """While a report reads a table that the migration changes, others go on reading all of them,
+    the migration says that it could not be done, and nothing of it is; when the report has ended
+    it is done.
     """
     monkeypatch.setattr(migrating, "PATIENCE_SECONDS", 2.0)
     report = await asyncpg.connect(**connect_options(old_database_url, pgbouncer=False))
     other = await asyncpg.connect(**connect_options(old_database_url, pgbouncer=False))
     try:
         async with asyncio.timeout(60), report.transaction():
-            await report.execute(f"select count(*) from {table}")
+            await report.execute("select count(*) from jobs")
             migration = asyncio.create_task(migrate(old_database_url))
             await wait_until_async(
                 lambda: _waits_for_a_table(report), deadline_seconds=10, what="the migration waits"
             )
             # Behind the migration's own lock, and before it has given up for good.
-            await other.execute("select from email_addresses, results, job_contacts")
+            await other.execute("select from jobs, email_addresses, results")
             with pytest.raises(MigrationInTheWay):
                 await migration
             before = await other.fetchval("select version_num from alembic_version")

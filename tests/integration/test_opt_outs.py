@@ -15,10 +15,10 @@ from producers.submit import submit
 from producers.wrong_input import parse_request
 from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, NotFound, WrongInput
-from schemas.requests import FIELD_NAMES, JobRequest
+from schemas.requests import JobRequest
 from tests.comparing import LIMIT, Story, counts_of, drifted, selecting_jobs, stories, worlds
 from tests.conditions import wait_until_async, wait_until_someone_waits
-from tests.doors import EVIDENCE
+from tests.doors import EVIDENCE, selected
 from tests.examples import for_all
 from tests.in_this_process import InThisProcess
 from tests.worlds import fill, make_account, statuses_of
@@ -84,9 +84,7 @@ class AtTheDoor:
     async def __call__(self, account, action, what, fields, params) -> int:
         if action != "opt_out" or not what:
             return await self.others(account, action, what, fields, params)
-        request = opt_out(
-            what, account=account, fields=[FIELD_NAMES[n] for n in fields], params=params
-        )
+        request = opt_out(account=account, params=params, **selected(what, fields))
         answer = await opt_out_now(self.pool, self.settings, request)
         assert (answer.created, answer.applied) == (True, True)
         return answer.job_id
@@ -131,7 +129,7 @@ async def test_acknowledged_means_committed(
         rows = await other.fetch("select * from results order by cause")
     finally:
         await other.close()
-    assert answer == (answer.job_id, True, True)
+    assert answer == (answer.job_id, True, True, 1)
     assert statuses == {
         "ann@example.com": ("manual", False),
         "family@example.com": ("manual", True),
@@ -254,8 +252,8 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     with capture_logs() as lines:
         first = await opt_out_now(pool, settings, request)
     again = await opt_out_now(pool, settings, request)
-    assert first == (first.job_id, True, False)
-    assert again == (first.job_id, False, False)
+    assert first == (first.job_id, True, False, None)
+    assert again == (first.job_id, False, False, None)
     assert await left_behind(pool) == (1, 1, 0, 0, 0)
     assert [line["event"] for line in lines] == [
         "job.submitted",
@@ -265,7 +263,7 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     assert lines[-1]["error"] == "RaiseError"
     await pool.execute("drop trigger poison on email_addresses")
     await InThisProcess(pool, settings, chunk_size=10, parallel=1).work(first.job_id)
-    assert await opt_out_now(pool, settings, request) == (first.job_id, False, True)
+    assert await opt_out_now(pool, settings, request) == (first.job_id, False, True, None)
     assert (await statuses_of(pool, shop))["family@example.com"] == ("manual", True)
 
 
@@ -379,3 +377,76 @@ async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Se
     statuses = await statuses_of(pool, account_id)
     assert {statuses[address][0] for address in covered} == {"manual"}
     assert any(status in MARKETABLE for status, _ in statuses.values())
+
+
+async def test_an_opt_out_by_address_reaches_the_person(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """The address is opted out however it is written, and with it whoever's address it is; the
+    result is the address's own, on no contact.
+    """
+    answer = await opt_out_now(
+        pool, settings, opt_out(selection={"addresses": ["Family@EXAMPLE.com"]})
+    )
+    assert (answer.created, answer.applied, answer.reached) == (True, True, 2)
+    assert (await statuses_of(pool, shop))["family@example.com"] == ("manual", False)
+    assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", True)
+    direct = await pool.fetchrow(
+        "select field, outcome, to_status from results where job_id = $1 and cause = 'direct'",
+        answer.job_id,
+    )
+    assert dict(direct) == {"field": 0, "outcome": "applied", "to_status": "manual"}
+
+
+async def test_an_unknown_address_is_kept_as_opted_out(pool: asyncpg.Pool, settings: Settings):
+    """An address that no contact holds is stored as suppressed, and an import with permission that
+    brings it later finds it so, and opts out what arrives beside it.
+    """
+    shop = await make_account(pool, "shop")
+    await opt_out_now(pool, settings, opt_out(selection={"addresses": ["new@example.com"]}))
+    work = InThisProcess(pool, settings, chunk_size=2, parallel=1)
+    rows = b"Email,Email Address 2\nNEW@example.com,beside@example.com\n"
+    await work("shop", "import", rows, None, {"permission": True})
+    statuses = await statuses_of(pool, shop)
+    assert statuses["new@example.com"] == ("manual", False)
+    assert statuses["beside@example.com"] == ("manual", True)
+
+
+async def test_a_selection_of_addresses_is_refused_with_reasons(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """What is no address is told by its place; contacts, fields or an opt-in beside addresses are
+    refused; nothing is stored.
+    """
+    before = await left_behind(pool)
+    for changes, told in (
+        ({"selection": {"addresses": ["ann@example.com", "not one"]}}, "selection.addresses.1"),
+        ({"selection": {"addresses": ["ann@example.com"], "contacts": [1]}}, "by themselves"),
+        ({"selection": {"addresses": ["ann@example.com"]}, "fields": ["email1"]}, "no fields"),
+        ({"selection": {"addresses": ["a@example.com"]}, "action": "opt_in"}, "no addresses"),
+        ({"selection": {"addresses": ["a\x00@example.com"]}}, "selection.addresses.0"),
+        ({"selection": {"addresses": []}}, "at least one"),
+    ):
+        with pytest.raises(WrongInput, match=told):
+            await opt_out_now(pool, settings, opt_out(**changes))
+    assert await left_behind(pool) == before
+
+
+async def test_two_at_once_make_one_address(
+    pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
+):
+    """Opt-outs of the same unknown address that come at the same moment are both applied to one."""
+    async with await open_pool(database_url, size=8) as many:
+        answers = await asyncio.gather(
+            *(
+                opt_out_now(many, settings, opt_out(selection={"addresses": ["n@example.com"]}))
+                for _ in range(8)
+            )
+        )
+    assert all(answer.applied for answer in answers)
+    assert len({answer.job_id for answer in answers}) == 8
+    outcomes = await pool.fetch(
+        "select outcome from results r join email_addresses a on a.id = r.address_id"
+        " where a.match_key = 'n@example.com'"
+    )
+    assert sorted(row["outcome"] for row in outcomes) == ["applied"] + ["unchanged"] * 7

@@ -35,6 +35,7 @@ from tests.large_database import (
 from tests.plans import Index, Plan
 
 HOT = {
+    "address_lists": "listed resolve drop_listed refuse_listed freeze_list",
     "arrivals": (
         "make_contacts make_links holders_by_the_end make_contact_tags drop_rows refuse_row"
         " fields_of_row make_tags lock_role_addresses count_role_holders links_beside_spared"
@@ -53,22 +54,31 @@ HOT = {
         " list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress pairs_done"
         " limit_lock_wait interrupt_chunks set_state cancel"
     ),
+    "keys": "key_by_id",
     "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
+    "lists": (
+        "results_page results_looked_at rejected_page rejected_looked_at unprocessed_page"
+        " unprocessed_lines_page unprocessed_addresses_page refusals_page"
+    ),
     "reading": (
-        "results_page rejected_page unprocessed_page unprocessed_lines_page refusals_page"
-        " refusals_by_reason address contacts_of_address count_contacts_of_address"
+        "refusals_by_reason address contacts_of_address count_contacts_of_address"
         " history_of_address"
     ),
     "results": "append_few",
 }
 """The guarded statements of each file in `db/sql`."""
 
-EXEMPT = {"planning.freeze_selection": "selects a whole account; a list of ids is guarded below"}
+EXEMPT = {
+    "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
+    "keys.insert_key": "at the command line, one row",
+    "keys.keys": "at the command line; keys are few",
+    "keys.revoke_key": "at the command line, one row",
+}
 
 EXEMPT_FILES = {
     "invariants": "`sluice verify` proves something of all rows, and so reads them",
@@ -76,6 +86,7 @@ EXEMPT_FILES = {
 }
 
 WHOLE_IMPORT = {
+    "freeze_list": "once for a job, over all the addresses that it lists",
     "make_tags": "once for an import, over all its rows",
     "freeze_import": "once for an import, over all its rows",
     "note_repeats": "once for an import, over all its rows",
@@ -88,14 +99,22 @@ WHOLE_IMPORT = {
 }
 """Hot statements that may go through all that one import has, by index."""
 
-FIRST_PAGE = {"contact_id": -MAX_ID - 1, "field": 0, "chunk_no": -1, "line": -1}
-LATER_PAGE = {"contact_id": CONTACTS_OF_LARGEST // 2, "field": 2, "chunk_no": 60, "line": 20_000}
+FIRST_PAGE = {"after_contact": -MAX_ID - 1, "after_field": 0, "after_chunk": -1, "after": -1}
+LATER_PAGE = {
+    "after_contact": CONTACTS_OF_LARGEST // 2,
+    "after_field": 2,
+    "after_chunk": 60,
+    "after": 20_000,
+}
 
 ORDER_OF_PAGE = {
     "results_page": "results_of_job",
     "rejected_page": "results_rejected",
+    "results_looked_at": "results_of_job",
+    "rejected_looked_at": "results_rejected",
     "unprocessed_page": "job_chunks_pending",
     "unprocessed_lines_page": "import_rows_pkey",
+    "unprocessed_addresses_page": "job_addresses_pkey",
     "refusals_page": "import_rejections_by_line",
 }
 """The index that has the rows of each page in its order."""
@@ -125,11 +144,19 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""
     of_import = subject in {"arrivals", "imports"}
     addresses = 2 * size
+    keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
         "account": "default",
         "account_id": ACCOUNT,
         "action": "opt_out",
+        "after": 20_000,
+        "after_cause": "direct",
+        "after_chunk": 60,
+        "after_contact": 7,
+        "after_field": 1,
+        "after_place": 1,
         "address_id": ROLE_ADDRESS,
+        "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
         "attempts": 1,
@@ -139,6 +166,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "cell_reasons": ["invalid_address"],
         "chunk_no": 60,
         "chunk_size": CHUNK,
+        "chunks": 10,
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
@@ -158,15 +186,19 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "idempotency_key": "key7",
         "idle_ms": "1000",
         "import_job": None,
+        "in_csv": True,
         "in_state": None,
         "job_id": IMPORT if of_import else OPT_OUT,
+        "key_id": 7,
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
         "line": 20_000,
         "listed": True,
         "lock_ms": "1000",
+        "looked_at": 5_000,
         "match_key": "1000007.1@host.example",
+        "match_keys": keys,
         "milliseconds": "1000",
         "most": 100,
         "name": "account7",
@@ -176,6 +208,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "outcomes": ["applied"] * addresses,
         "own_right_statuses": ["admin", "manual"],
         "params": {},
+        "plan_first": False,
         "present": ["running", "paused"],
         "propagated": 0,
         "recent_seconds": 10.0,
@@ -185,6 +218,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "rejected": 0,
         "request_hash": "",
         "requested_by": "somebody",
+        "row_id": 3 * ROLE_ADDRESS + 25_001,
+        "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
         "selected": 1,
         "selection": {},
@@ -299,7 +334,7 @@ async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -
     """Those plans of a page's beginning and of its middle that take other ways than its index."""
     ways = [{**cursor, "job_id": job_id} for cursor in (FIRST_PAGE, LATER_PAGE)]
     found = []
-    for plan in await all_plans(connection, "reading", name, *ways):
+    for plan in await all_plans(connection, "lists", name, *ways):
         fed_by = plans.below_the_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
         sorts = [node for node in fed_by if "Sort" in node["Node Type"]]
@@ -344,7 +379,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "reading", "history_of_address"),
-        ("results_of_job", "reading", "results_page"),
+        ("results_of_job", "lists", "results_page"),
         ("contact_emails_of_address", "chunks", "neighbours"),
         ("contact_emails_of_address", "reading", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),
