@@ -5,9 +5,10 @@ from typing import NamedTuple
 import asyncpg
 
 from actions.registry import all_actions
-from db import jobs, reading
+from db import jobs, lists, reading
+from db.lists import Listing
 from schemas.errors import NotFound
-from schemas.requests import ADDRESS_FIELD
+from schemas.requests import THE_ADDRESS
 
 
 class JobStory(NamedTuple):
@@ -39,4 +40,16 @@ def brings_contacts(action: str) -> bool:
 
 def lists_addresses(job: jobs.Job) -> bool:
     """Whether the job is over addresses themselves, and not over fields of contacts."""
-    return job.fields == (ADDRESS_FIELD,)
+    return job.fields == (THE_ADDRESS,)
+
+
+def unprocessed(job: jobs.Job) -> Listing:
+    """What the job did not come to: contacts, or what it was given in place of them.
+
+    The ids that were drawn for the rows of a file, or for addresses, are of no contacts.
+    """
+    if brings_contacts(job.action):
+        return lists.unprocessed_lines(job.id)
+    if lists_addresses(job):
+        return lists.unprocessed_addresses(job.id)
+    return lists.Unprocessed(job.id)

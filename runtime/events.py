@@ -211,12 +211,20 @@ HOOK_REFUSED = _event(
 REQUEST_ANSWERED = _event(
     "request.answered",
     "A web process has answered a request, or sent the last of a stream.",
-    method="GET or POST",
+    method="GET, POST and so on",
     route="the path's pattern, never the path; null where there is none",
     status="the HTTP status; 0 where the caller had left before",
     duration_ms="how long it took, in milliseconds",
     key="the id of the API key; null where none counted",
     account="the id of the account that the key belongs to",
+)
+REQUEST_FAILED = _event(
+    "request.failed",
+    "A web process raised what it never should; its caller was told of an internal failure and the"
+    " correlation id, or had its stream cut off.",
+    method="GET, POST and so on",
+    route="the path's pattern, never the path; null where there is none",
+    error="the kind of error",
 )
 WORKER_STARTED = _event(
     "worker.started",

@@ -25,9 +25,6 @@ FIELD_NAMES: dict[int, str] = {THE_ADDRESS: "address"} | {
     n: name for name, n in FIELD_NUMBERS.items()
 }
 
-ADDRESS_FIELD = 0
-"""The field of a job over listed addresses, which it takes whoever holds them."""
-
 MAX_ID = 2**63 - 1
 ContactId = Annotated[int, Field(strict=True, ge=-MAX_ID - 1, le=MAX_ID)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]

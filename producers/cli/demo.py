@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from db import jobs, reading
+from db import jobs, lists, reading
+from db.lists import Form
 from producers.cli.address import read_address, show_address
 from producers.cli.background_workers import background_workers, logged
 from producers.cli.context import Surroundings, answer, surroundings
@@ -209,14 +210,10 @@ class _Demo:
         async with here.pool.acquire() as connection:
             account_id = await jobs.account_id(connection, self._account)
             assert account_id is not None
-            refused = await reading.results_page(
-                connection,
-                account_id=account_id,
-                job_id=self._last_job,
-                outcome=Outcome.REJECTED,
-                most=500,
-            )
-            keys = [identify(row.address).match_key for row in refused if row.address]
+            refused = lists.Results(account_id, self._last_job, outcome=Outcome.REJECTED)
+            page = await refused.page(connection, form=Form.JSON, after=refused.first, most=500)
+            addresses = [row["address"] for row in page.objects()]
+            keys = [identify(address).match_key for address in addresses if address]
             for key in keys:
                 now = await reading.address_now(connection, account_id=account_id, match_key=key)
                 if now is not None and now.propagated_from is not None and now.holders == 1:

@@ -3,27 +3,22 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from fastapi import Depends, FastAPI
 
-from db.failures import NOT_THE_WORKS_FAULT
 from db.pool import DOOR_IDLE_SECONDS, make_pool
 from producers.http import hooks, jobs, operation, opt_outs, unsubscribe
 from producers.http.closing import noticing_the_end
-from producers.http.failing import (
-    on_caller_gone,
-    on_database_away,
-    on_http_error,
-    on_wrong_parameters,
-)
+from producers.http.document import set_up_document
+from producers.http.failing import add_handlers
+from producers.http.headers import Headers
 from producers.http.here import Here
+from producers.http.limits import FORM_LIMITS, Limits
 from producers.http.lines import Lines
-from producers.http.problems import on_sluice_error
+from producers.http.time_limit import TimeLimit
+from producers.http.unexpected import Unexpected, is_told_already
+from producers.http.well_formed import well_formed
 from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
 
 ROUTERS = (
     operation.router,
@@ -39,16 +34,26 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = Settings()
         logs.configure(settings)
-    app = FastAPI(title="Sluice", lifespan=_lifespan(settings))
-    app.add_exception_handler(SluiceError, on_sluice_error)
-    app.add_exception_handler(RequestValidationError, on_wrong_parameters)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(ClientDisconnect, on_caller_gone)
-    for family in NOT_THE_WORKS_FAULT:
-        assert issubclass(family, Exception)
-        app.add_exception_handler(family, on_database_away)
+        logs.leave_out(is_told_already)
+    app = FastAPI(
+        lifespan=_lifespan(settings),
+        dependencies=[Depends(well_formed)],
+        # The pages that show the document have scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        # To where it leads would be what the caller's Host header says.
+        redirect_slashes=False,
+        form_limits=FORM_LIMITS,
+    )
+    set_up_document(app)
+    add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    # The last is the outermost: every answer has its line and its headers, whoever gives it.
+    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(TimeLimit)
+    app.add_middleware(Unexpected)
+    app.add_middleware(Headers)
     app.add_middleware(Lines)
     return app
 

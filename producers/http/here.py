@@ -8,6 +8,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Request
 
+from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit
 from runtime.settings import Settings
 
@@ -19,10 +20,12 @@ class Here:
     settings: Settings
     pool: asyncpg.Pool
     rate_limit: RateLimit = field(init=False)
+    queue_loads: QueueLoads = field(init=False)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.rate_limit = RateLimit(self.settings.requests_per_second)
+        self.queue_loads = QueueLoads(self.pool)
 
     async def closes_within(self, seconds: float) -> bool:
         """Wait so long, or until the process is to end; whether it is."""

@@ -8,14 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from db import jobs
 from producers.job_story import JobStory
 from schemas.outcomes import JobState
-from schemas.requests import ADDRESS_FIELD, FIELD_NAMES
+from schemas.requests import FIELD_NAMES
 
 _COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
-
-
-def field_name(number: int) -> str:
-    """How callers know a field: email1 to email3, or `address` in a job over addresses."""
-    return "address" if number == ADDRESS_FIELD else FIELD_NAMES[number]
 
 
 class Counts(BaseModel):
@@ -215,7 +210,7 @@ def _of_row(job: jobs.Job) -> dict[str, Any]:
     named = JobSummary.model_fields.keys() - {"fields", "counts"}
     return {
         **{name: getattr(job, name) for name in named},
-        "fields": [field_name(number) for number in job.fields],
+        "fields": [FIELD_NAMES[number] for number in job.fields],
         "counts": Counts(**{name: getattr(job, name) for name in _COUNTS}),
     }
 

@@ -3,6 +3,7 @@
 `type` never changes its meaning; programs tell problems apart by it, people by `detail`.
 """
 
+import json
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ KEY_REUSED = Kind(
 )
 STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
 PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
+TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end")
 TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
 UNSUPPORTED = Kind(
     "unsupported-media-type",
@@ -100,7 +102,17 @@ def problem_of(error: SluiceError) -> Problem:
     return Problem(UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def problem_response(problem: Problem) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """A problem as it is sent. It may quote what came, and so has half characters replaced."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The body; it is always JSON, whatever is quoted in it."""
+        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
+def problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
     kind = problem.kind
     body = {
@@ -110,53 +122,57 @@ def problem_response(problem: Problem) -> JSONResponse:
         "detail": str(problem),
         **problem.more,
     }
-    return JSONResponse(
-        body, status_code=kind.status, headers=problem.headers, media_type=MEDIA_TYPE
-    )
+    return ProblemResponse(body, status_code=int(kind.status), headers=problem.headers)
 
 
-def answers(*kinds: Kind, with_key: bool = True) -> dict[int | str, dict[str, Any]]:
-    """The problems that an operation can end with, for its OpenAPI description.
-
-    Those that any operation can end with, with a key or without, need not be named.
-    """
-    by_status: dict[int, list[Kind]] = {}
-    for kind in dict.fromkeys((*kinds, *(_WITH_ANY_KEY if with_key else (UNAVAILABLE,)))):
-        by_status.setdefault(int(kind.status), []).append(kind)
-    return {status: _answer(found) for status, found in sorted(by_status.items())}
-
-
-def _answer(kinds: list[Kind]) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["type", "title", "status", "detail"],
-        "properties": {
-            "type": {"enum": [kind.type for kind in kinds]},
-            "title": {"type": "string"},
-            "status": {"const": int(kinds[0].status)},
-            "detail": {
-                "type": "string",
-                "description": "What happened, what was kept, and what to do.",
-            },
-            **({"prompts": _PROMPTS} if EVIDENCE_MISSING in kinds else {}),
-        },
-    }
-    description = " or ".join(kind.title for kind in kinds)
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
-
-
-_WITH_ANY_KEY = (UNAUTHENTICATED, SCOPE_MISSING, TOO_MANY_REQUESTS, UNAVAILABLE)
-_PROMPTS = {
-    "description": "Of missing evidence: which question each of its fields would answer.",
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {"field": {"type": "string"}, "prompt": {"type": "string"}},
+SCHEMA_NAME = "Problem"
+SCHEMA = {
+    "title": SCHEMA_NAME,
+    "description": "Problem details (RFC 9457). Programs tell problems apart by `type`.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "description": "Never changes its meaning."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened, what was kept, what to do."},
     },
+    "required": ["type", "title", "status", "detail"],
+    "additionalProperties": True,
 }
+"""The schema of every problem; kinds of their own have further members."""
 
 
-async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
+def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`: the problems that it may end with, an example of each.
+
+    What any route may answer (no key, too many requests, a wrong parameter and so on) need not be
+    named; `producers.http.document` adds it.
+    """
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({kind.status for kind in kinds}):
+        alike = [kind for kind in kinds if kind.status == status]
+        told[int(status)] = {
+            "description": ", or: ".join(kind.title for kind in alike),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"},
+                    "examples": {kind.slug: {"value": _example(kind)} for kind in alike},
+                }
+            },
+        }
+    return told
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": int(kind.status),
+        "detail": "What happened, what was kept, and what to do.",
+    }
+
+
+async def on_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
     """FastAPI's handler for errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
     return problem_response(problem_of(error))

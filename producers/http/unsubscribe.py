@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
 from producers.http.bodies import media_type
+from producers.http.document import ANY_PARAMETERS
 from producers.http.forms import MEDIA_TYPES, form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import MALFORMED, NOT_FOUND, TOO_LARGE, Problem, answers
@@ -22,7 +23,7 @@ from producers.recipient_acts import request_of
 from runtime.signing import OneClick, one_click_of
 from schemas.statuses import Status
 
-router = APIRouter(tags=["unsubscribing"])
+router = APIRouter(tags=["unsubscribe"])
 
 _KINDS = {
     ("List-Unsubscribe", "One-Click"): Status.LIST_UNSUBSCRIBE,
@@ -37,6 +38,9 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such link.", "content": {"text/html": {}}}
 }
 
+_LINK = {ANY_PARAMETERS: True}
+"""Whoever counts clicks adds parameters to links; they keep nobody from unsubscribing."""
+
 
 @router.head(f"{PATH}/{{token}}", response_class=HTMLResponse, include_in_schema=False)
 @router.get(
@@ -44,7 +48,8 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
     operation_id="show_unsubscribe_page",
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
-    responses=answers(with_key=False) | _NO_SUCH_LINK,
+    responses=_NO_SUCH_LINK,
+    openapi_extra=_LINK,
 )
 async def show(token: str, here: HereDep) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
@@ -60,8 +65,11 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
-    responses=answers(MALFORMED, NOT_FOUND, TOO_LARGE, with_key=False),
-    openapi_extra={"requestBody": form_body({name: {"const": value} for name, value in _KINDS})},
+    responses=answers(MALFORMED, NOT_FOUND, TOO_LARGE),
+    openapi_extra={
+        "requestBody": form_body({name: {"const": value} for name, value in _KINDS}),
+        **_LINK,
+    },
 )
 async def unsubscribe(
     token: str, request: Request, here: HereDep, correlation_id: CorrelationId
@@ -75,7 +83,7 @@ async def unsubscribe(
     linked = None if link is None else await _linked(here, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind = await _kind(request, most=here.settings.max_body_bytes)
+    kind = await _kind(request)
     done = await opt_out_now(
         here.pool,
         here.settings,
@@ -99,8 +107,8 @@ async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
         )
 
 
-async def _kind(request: Request, *, most: int) -> Status:
-    fields = await read_form(request, most=most) if media_type(request) in MEDIA_TYPES else []
+async def _kind(request: Request) -> Status:
+    fields = await read_form(request) if media_type(request) in MEDIA_TYPES else []
     kind = _KINDS.get(fields[0]) if len(fields) == 1 else None
     if kind is None:
         raise Problem(

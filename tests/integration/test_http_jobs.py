@@ -55,7 +55,7 @@ async def two_people(pool):
 
 
 async def test_a_job_is_stored_and_shown_as_it_was_asked_for(http, key):
-    """The answer is the job, and says where it is found; who asked is the key unless it says who."""
+    """The answer is the job and where it is found; the key asks, unless somebody is named."""
     answer = await http.post(
         "/v1/jobs",
         headers={**key, "Idempotency-Key": "spring", "X-Correlation-Id": "abc"},
@@ -183,7 +183,8 @@ async def test_a_running_job_tells_its_pace(http, key, pool):
     await pool.execute(
         "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, applied, state, finished_at)"
         " values ($1, 1, '{}', 100, 100, 'done', now() - interval '30 minutes'),"
-        " ($1, 2, '{}', 100, 100, 'done', clock_timestamp()), ($1, 3, '{}', 200, 0, 'pending', null)",
+        " ($1, 2, '{}', 100, 100, 'done', clock_timestamp()),"
+        " ($1, 3, '{}', 200, 0, 'pending', null)",
         job,
     )
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
