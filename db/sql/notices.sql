@@ -34,20 +34,23 @@ where n.job_id = next.job_id
 returning n.job_id, next.account_id, n.url, n.attempts as attempt;
 
 -- name: note_delivered!
--- Note that the receiver has taken the notice.
-update completion_notices set delivered_at = clock_timestamp(), error = null
+-- Note that the receiver has taken the notice, be it late, after others had given it up.
+update completion_notices
+set delivered_at = clock_timestamp(), abandoned_at = null, error = null
 where job_id = :job_id and delivered_at is null;
 
 -- name: note_failed!
--- Note why the attempt failed, and when to try again; nothing where a later attempt is under way.
+-- Note why the attempt failed, and when to try again; nothing where a later attempt is under way, or
+-- an earlier one was taken after all.
 update completion_notices
 set error = :error, due_at = clock_timestamp() + make_interval(secs => :delay_seconds::float8)
-where job_id = :job_id and attempts = :attempt and delivered_at is null and abandoned_at is null;
+where job_id = :job_id and attempts = :attempt and delivered_at is null;
 
 -- name: note_abandoned!
--- Note that the notice is given up, and why; nothing where a later attempt is under way.
+-- Note that the notice is given up, and why; nothing where a later attempt is under way, or an
+-- earlier one was taken after all.
 update completion_notices set error = :error, abandoned_at = clock_timestamp()
-where job_id = :job_id and attempts = :attempt and delivered_at is null and abandoned_at is null;
+where job_id = :job_id and attempts = :attempt and delivered_at is null;
 
 -- name: notice_of^
 -- How far the telling of a job's end is.
