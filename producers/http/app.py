@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import Depends, FastAPI
 
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import job_events, jobs, operation, results
+from producers.http import addresses, contacts, job_events, jobs, operation, results
 from producers.http.closing import noticing_the_end
 from producers.http.document import set_up_document
 from producers.http.failing import add_handlers
@@ -20,7 +20,14 @@ from producers.http.well_formed import well_formed
 from runtime import logs
 from runtime.settings import Settings
 
-ROUTERS = (operation.router, jobs.router, job_events.router, results.router)
+ROUTERS = (
+    operation.router,
+    jobs.router,
+    job_events.router,
+    results.router,
+    addresses.router,
+    contacts.router,
+)
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
