@@ -31,17 +31,13 @@ def in_form(form, ids):
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=60),
     form=st.sampled_from(["plain", ",", ", ", "ndjson", "id", "quoted", "windows"]),
-    header=st.sampled_from(
-        ["", "contact_id\n", "ID\r\n", '"id"\n', "\ufeff", "\ufeffid\n", "\n\n"]
-    ),
+    header=st.sampled_from(["", "contact_id\n", "ID\r\n", '"id"\n', "\ufeff", "\ufeffid\n"]),
     ending=st.sampled_from(["", "\n", "\n\n", ","]),
     piece=st.integers(1, 200),
 )
-def test_every_form_gives_the_ids_in_their_order(
-    monkeypatch_piece, ids, form, header, ending, piece
-):
+def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header, ending, piece):
     """However the file falls into pieces."""
-    monkeypatch_piece(piece)
+    read_at_once(piece)
     ending = "\n" if form in {"ndjson", "id"} else ending
     assert ids_in((header + in_form(form, ids) + ending).encode()) == ids
 
