@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import jobs as db_jobs
+from producers.http import job_events
 from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE
 from tests.in_this_process import InThisProcess
@@ -84,6 +85,19 @@ async def test_a_job_is_stored_and_shown_as_it_was_asked_for(http, key):
     assert (job["requested_by"], job["params"]["note"]) == ("Eve", "moved")
 
 
+async def test_a_job_may_list_addresses_or_be_planned_first(http, key, pool):
+    """The field of listed addresses is the address itself; what is to be planned first is kept."""
+    listed = {"action": "opt_out", "selection": {"addresses": ["A@x.example", "a@X.example"]}}
+    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()
+    assert (job["fields"], job["selection"]) == (["address"], {"addresses": 1})
+    planned = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "mode": "plan"})
+    assert planned.status_code == 202, planned.text
+    assert await pool.fetch("select id, plan_first from jobs order by id") == [
+        (job["id"], False),
+        (planned.json()["id"], True),
+    ]
+
+
 async def test_a_key_stands_for_one_request(http, key):
     """The same request again is answered with the same job, another one with the same key not."""
     keyed = {**key, "Idempotency-Key": "k"}
@@ -112,6 +126,12 @@ async def test_a_key_stands_for_one_request(http, key):
         ({**OPT_OUT, "fields": ["email4"]}, "fields.0"),
         ({**OPT_OUT, "params": {"note": "a\x00b"}}, "NUL"),
         ({**OPT_OUT, "action": "import"}, "brings its own contacts"),
+        ({**OPT_OUT, "selection": {"addresses": ["x"]}}, "selection.addresses.0"),
+        (
+            {**OPT_OUT, "selection": {"addresses": ["a@x.example"]}, "fields": ["email1"]},
+            "a selection of addresses has no fields",
+        ),
+        ({**OPT_OUT, "mode": "try"}, "mode"),
     ],
 )
 async def test_a_wrong_request_is_refused_by_name(http, key, pool, body, said):
@@ -212,6 +232,11 @@ async def test_another_accounts_job_is_not_there(http, key, key_of):
     stranger = await key_of("other")
     for method, path in (
         ("GET", ""),
+        ("GET", "/events"),
+        ("GET", "/results"),
+        ("GET", "/results?format=csv"),
+        ("GET", "/results?outcome=unprocessed"),
+        ("GET", "/refusals"),
         *(("POST", f"/{act}") for act in ("pause", "resume", "cancel")),
     ):
         answers = [
@@ -235,7 +260,7 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
     assert "jobs:write" in problem(refused, 403, "scope-missing")
     job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
-    for path in ("",):
+    for path in ("", "/events", "/results", "/refusals"):
         problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
     problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
@@ -324,3 +349,126 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
     assert answer.headers["preference-applied"] == "wait=25"
     unheard = await http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=soon"})
     assert "preference-applied" not in unheard.headers
+
+
+def events(text):
+    """Names and data of the events of a stream."""
+    found = []
+    for block in text.removesuffix("\n\n").split("\n\n"):
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def test_a_job_is_followed_to_its_end(http, key, pool, works, monkeypatch):
+    """Each change is told once, as it was; comments keep the line open; after the end nothing."""
+    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(job_events, "QUIET_SECONDS", 0.02)
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    await wait_until_async(
+        lambda: pool.fetchval(
+            "select exists (select from pg_stat_activity where query like 'select j.state, j.pl%'"
+            " and datname = current_database())"
+        ),
+        deadline_seconds=20,
+        what="somebody follows the job",
+    )
+    assert not following.done()
+    await works.work(job)
+    answer = await following
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert ": still there\n\n" in answer.text
+    (first, *_, last) = told = events(answer.text)
+    assert first == (
+        "progress",
+        {"state": "planning", "done": 0, "planned": 0, "percent": None},
+    )
+    assert last == ("ended", {"state": "completed", "done": 2, "planned": 2, "percent": 100.0})
+    assert [name for name, _ in told[:-1]] == ["progress"] * (len(told) - 1)
+    assert len({str(event) for event in told}) == len(told)
+    again = await http.get(f"/v1/jobs/{job}/events", headers=key)
+    assert events(again.text) == [last]
+
+
+async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, key):
+    """A restart waits for nobody: streams end, and who waits has the job as it stands."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    waiting = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=25"}))
+    asked = {following, waiting}
+    done, _ = await asyncio.wait(asked, timeout=0.2)
+    assert not done
+    app.state.here.closing.set()
+    done, _ = await asyncio.wait(asked, timeout=5)
+    assert done == asked
+    assert [name for name, _ in events((await following).text)] == ["progress"]
+    assert (await waiting).json()["state"] == "planning"
+
+
+def form(job, **files):
+    """A job in a form, with lists in files."""
+    parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
+    return {"data": {"job": json.dumps(job)}, "files": parts}
+
+
+LISTED = {"action": "opt_out", "params": {"note": "moved"}}
+
+
+async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
+    """The job is that of the same ids in the body: in blocks, in order, each once, and one hash."""
+    ids = list(range(25_001, 0, -1))
+    keyed = {**key, "Idempotency-Key": "k"}
+    text = "contact_id\n" + "\n".join(map(str, [*ids, 7, 7]))
+    answer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["selection"], job["params"]["note"]) == ({"contacts": 25_001}, "moved")
+    blocks = await pool.fetch("select block_no, contact_ids from job_contacts order by block_no")
+    assert [block["block_no"] for block in blocks] == [0, 1, 2]
+    assert [id_ for block in blocks for id_ in block["contact_ids"]] == sorted(ids)
+    in_body = {**LISTED, "selection": {"contacts": ids}}
+    again = await http.post("/v1/jobs", headers=keyed, json=in_body)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    again = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    fewer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts="1\n2"))
+    problem(fewer, 409, "idempotency-key-reused")
+    assert await pool.fetchval("select count(*) from job_contacts") == 3
+
+
+async def test_a_file_may_be_empty_or_narrowed(http, key, pool, works):
+    """A list of nobody is a job of nobody; what else is in the selection narrows the list."""
+    await two_people(pool)
+    asked = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
+    for content, selected in (("", 0), ('{"id": 1}\n{"id": 2}\n', 1)):
+        answer = await http.post("/v1/jobs", headers=key, **form(asked, contacts=content))
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["id"]
+        await works.work(job)
+        shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+        assert (shown["state"], shown["selected"]) == ("completed", selected)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
+        (form(LISTED, people="1"), 422, "there is no part 'people'"),
+        ({"files": {"contacts": ("c", "1")}}, 422, "a part is missing"),
+        ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is there twice"),
+        ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
+        ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
+        (form({**LISTED, "account": "x"}, contacts="1"), 422, "account: there is no such field"),
+        (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
+        (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
+    ],
+)
+async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said):
+    """The line or the part that is wrong is named, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, **sent)
+    assert answer.status_code == status, answer.text
+    assert said in answer.text
+    assert await pool.fetchval("select count(*) from jobs") == 0
