@@ -1,6 +1,5 @@
 """Events that a sender signs: JSON, one or up to a hundred at a time."""
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -8,7 +7,6 @@ from pydantic import BaseModel, Field, ValidationError
 from db.hooks import Hook
 from producers.recipient_acts import RecipientAct, event_key, request_of
 from producers.wrong_input import refuse_unstorable, wrong_input
-from schemas.errors import WrongInput
 from schemas.requests import JobRequest, ShortText
 
 MOST_EVENTS = 100
@@ -24,15 +22,8 @@ class _Events(BaseModel):
     events: list[HookEvent] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
-def parse_events(body: bytes) -> list[HookEvent]:
-    """The events in the body, an object or a list of them; raises WrongInput."""
-    try:
-        given: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        raise WrongInput(
-            "The body is no JSON; nothing was stored. Send an event, or a list of up to"
-            f" {MOST_EVENTS}."
-        ) from None
+def parse_events(given: Any) -> list[HookEvent]:
+    """The events that were given, one or a list of them; raises WrongInput."""
     refuse_unstorable("The body", given)
     try:
         if isinstance(given, list):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from db.hooks import Hook
 from producers.recipient_acts import Kind, event_key, known_address, request_of
-from producers.wrong_input import refuse_unstorable, wrong_input
+from producers.wrong_input import wrong_input
 from schemas.addresses import identify
 from schemas.errors import WrongInput
 from schemas.requests import JobRequest, ShortText
@@ -23,6 +23,9 @@ _ADDRESS_FIELDS = frozenset(
     {"address"} | {f"{name}{n}" for name in ("email", "emailaddress") for n in ("", 1, 2, 3)}
 )
 """Names of fields with an address in them, in lower case."""
+
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""What stands in a form for bytes that are not UTF-8."""
 
 _CONTACT_FIELDS = frozenset({"id", "contactid"})
 _MOST_CONTACT = 40
@@ -47,7 +50,6 @@ class FormPost(NamedTuple):
 
 def parse_form(fields: Sequence[tuple[str, str]]) -> FormPost:
     """What the form says; raises WrongInput where it has no address, or a kind that is none."""
-    refuse_unstorable("The form", [text for pair in fields for text in pair])
     filled = [(name, text.strip()) for name, text in fields if text.strip()]
     addresses, refused = _addresses(filled)
     by_name = {name.lower(): text for name, text in filled}
@@ -64,7 +66,7 @@ def _addresses(filled: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]
     for name, text in filled:
         if name.lower() in _ADDRESS_FIELDS:
             try:
-                addresses.append(known_address(text))
+                addresses.append(_address_in(text))
             except WrongInput as error:
                 refused.append(name)
                 last = error
@@ -74,6 +76,14 @@ def _addresses(filled: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]
             " further ones of the same person in email2 and email3."
         )
     return addresses, refused
+
+
+def _address_in(text: str) -> str:
+    if _UNREADABLE in text:
+        raise WrongInput(
+            "The form has an address with bytes that are not UTF-8; nothing was stored."
+        )
+    return known_address(text)
 
 
 def request_of_form(hook: Hook, form: FormPost, correlation_id: str) -> JobRequest:

@@ -28,7 +28,7 @@ TAGS = {
     "addresses": "What an address is now, and how it came to that.",
     "suppressions": "Addresses that may not be mailed to.",
     "hooks": "Where senders and mailbox providers post what recipients did.",
-    "unsubscribe": "Links in mail by which recipients opt out themselves.",
+    "unsubscribing": "Links in mail by which recipients opt out themselves.",
     "operation": "What platforms ask: whether the process lives, can serve, and is enough.",
 }
 """Every tag that a router may have."""
@@ -50,11 +50,10 @@ def set_up_document(app: FastAPI) -> None:
 
 
 def query_parameters(request: Request) -> frozenset[str] | None:
-    """The names of those that the request's route documents; None where it is not documented."""
+    """The names of those that the request's route documents; None where it needs no key."""
     path = request.app.openapi()["paths"].get(request.scope["route"].path, {})
-    method = request.method.lower()
-    operation = path.get("get" if method == "head" else method)
-    if operation is None:
+    operation = path.get(request.method.lower(), {})
+    if not operation.get("security"):
         return None
     parameters = operation.get("parameters", ())
     return frozenset(each["name"] for each in parameters if each["in"] == "query")

@@ -1,22 +1,32 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, NoReturn
 
-from fastapi import APIRouter, Request, Response, status
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from db.hooks import Hook, hook_by_id
-from producers.hook_events import HookEvent, parse_events, request_of_event
-from producers.hook_forms import FormPost, parse_form, request_of_form
+from producers.hook_events import MOST_EVENTS, HookEvent, parse_events, request_of_event
+from producers.hook_forms import parse_form, request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
-from producers.http.forms import MEDIA_TYPES, is_form, read_form
+from producers.http.bodies import body_schema, limited
+from producers.http.forms import form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
+    INVALID,
     KEY_REUSED,
+    MALFORMED,
     NOT_FOUND,
     SIGNATURE_WRONG,
+    STALE,
+    TOO_LARGE,
     UNSUPPORTED,
     Problem,
+    answers,
 )
 from producers.http.signed import require_signed
 from producers.opt_outs import Acknowledged, opt_out_now
@@ -24,11 +34,10 @@ from runtime import events, logs
 from runtime.signing import hook_secret
 from schemas.errors import IdempotencyConflict, WrongInput
 from schemas.requests import MAX_ID, JobRequest
+from schemas.statuses import RECIPIENT_KINDS, Status
 
 log = logs.get()
 router = APIRouter(tags=["hooks"])
-
-_STORED: dict[int | str, dict[str, Any]] = {202: {"description": "Stored, and about to be applied"}}
 
 
 class FormTaken(BaseModel):
@@ -57,102 +66,164 @@ class EventsTaken(BaseModel):
     events: list[EventTaken]
 
 
+_FORM: dict[str, Any] = {
+    "requestBody": form_body(
+        {
+            "email": {"type": "string"},
+            "email2": {"type": "string"},
+            "kind": {"enum": RECIPIENT_KINDS, "default": Status.MANUAL},
+            "event_id": {"type": "string"},
+            "contactId": {"type": "string"},
+        }
+    )
+}
+
+
 @router.post(
     "/v1/hooks/form/{token}",
-    responses=_STORED,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {kind: {"schema": {"type": "object"}} for kind in MEDIA_TYPES},
-        }
+    operation_id="post_form",
+    summary="Opt out the addresses of a form",
+    response_description="They are opted out.",
+    responses={
+        202: {"model": FormTaken, "description": "Stored, and about to be applied."},
+        **answers(MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND),
     },
+    openapi_extra=_FORM,
 )
-async def take_form(
-    token: str, request: Request, here: HereDep, correlation_id: CorrelationId, response: Response
+async def post_form(
+    token: str, request: Request, response: Response, here: HereDep, correlation_id: CorrelationId
 ) -> FormTaken:
-    """Opt out the addresses of a form, for senders that can post one and cannot sign.
+    """For senders that can post a form and cannot sign: who has the URL may opt out.
 
-    Addresses are in `email`, `email1` to `email3`, `EmailAddress2` and the like, or `address`;
-    `kind` is manual unless given; with an `event_id`, or else within a day, the same form is one
-    job. Other fields may come along, and are not kept. An address that is none does not keep the
-    others from being opted out.
+    Addresses of one person are in `email`, `email1` to `email3`, `EmailAddress2` and the like, or
+    `address`. `kind` is manual unless given. With an `event_id`, or without one within a day, the
+    same form makes one job. Other fields may come along, and are not kept; of `contactId` or `Id` a
+    note is. A field that holds no address does not keep the others from being opted out.
     """
     hook = await _hook_of_form(here, token)
-    try:
-        if not is_form(request):
-            raise Problem(
-                UNSUPPORTED,
-                f"The body is no form; nothing was stored. Send {' or '.join(MEDIA_TYPES)}.",
-            )
-        form = parse_form(await read_form(request))
-        job_request = request_of_form(hook, form, correlation_id)
-    except (Problem, WrongInput):
-        _note_refused(hook, "malformed", correlation_id)
-        raise
-    done = await _apply(here, hook, job_request, correlation_id)
+    with _noting_malformed(hook, correlation_id):
+        form = parse_form(await read_form(request, most=here.settings.max_body_bytes))
+        opt_out = request_of_form(hook, form, correlation_id)
+    done = await _apply(here, hook, opt_out, correlation_id)
     if done is None:
-        raise _told_otherwise(form)
+        raise Problem(
+            KEY_REUSED,
+            "This event_id stood for something else before; nothing was stored. What is new needs a"
+            " new id.",
+        )
     if not done.applied:
-        response.status_code = status.HTTP_202_ACCEPTED
+        response.status_code = HTTPStatus.ACCEPTED
     return FormTaken(applied=done.applied, created=done.created, refused=form.refused)
 
 
-@router.post(
-    "/v1/hooks/{hook_id:int}/events",
-    responses=_STORED,
-    openapi_extra={
-        "parameters": [
-            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
-            for name in ("Sluice-Timestamp", "Sluice-Signature")
-        ],
-        "requestBody": {
+_EVENT = body_schema(HookEvent)
+_SIGNED_EVENTS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Sluice-Timestamp",
+            "in": "header",
             "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "oneOf": [
-                            HookEvent.model_json_schema(),
-                            {"type": "array", "items": HookEvent.model_json_schema()},
-                        ]
-                    }
+            "description": "When the message was signed, in Unix seconds.",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "Sluice-Signature",
+            "in": "header",
+            "required": True,
+            "description": "`v1=` and the hexadecimal HMAC-SHA256, by the hook's secret, of the"
+            " timestamp, a full stop and the body.",
+            "schema": {"type": "string"},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        _EVENT,
+                        {
+                            "type": "array",
+                            "items": _EVENT,
+                            "minItems": 1,
+                            "maxItems": MOST_EVENTS,
+                        },
+                    ]
                 }
-            },
+            }
         },
     },
-)
-async def take_events(
-    hook_id: int, request: Request, here: HereDep, correlation_id: CorrelationId, response: Response
-) -> EventsTaken:
-    """Apply one event, or a list of up to a hundred, from a sender that signs.
+}
 
-    `Sluice-Signature` is `v1=` and the hexadecimal HMAC-SHA256, by the hook's secret, of
-    `Sluice-Timestamp` (Unix seconds, at most 300 from now), a full stop and the body. All events
-    are looked at before the first is applied. An `event_id` is one event for ever: a message that
-    comes again is answered as the first time and changes nothing.
+
+@router.post(
+    "/v1/hooks/{hook_id}/events",
+    operation_id="post_events",
+    summary="Opt out the addresses of signed events",
+    response_description="They are opted out.",
+    responses={
+        202: {"model": EventsTaken, "description": "Stored; some are about to be applied."},
+        **answers(
+            MALFORMED,
+            TOO_LARGE,
+            INVALID,
+            KEY_REUSED,
+            NOT_FOUND,
+            SIGNATURE_WRONG,
+            STALE,
+        ),
+    },
+    openapi_extra=_SIGNED_EVENTS,
+)
+async def post_events(
+    hook_id: int,
+    request: Request,
+    response: Response,
+    here: HereDep,
+    correlation_id: CorrelationId,
+) -> EventsTaken:
+    """For senders that sign: one event, or a list of up to a hundred.
+
+    The signature is looked at before anything else, over the bytes as they came, and counts for 300
+    seconds. All events are checked before the first is applied. An `event_id` is one event for
+    ever: a message that comes again is answered as the first time, and changes nothing. Where ids
+    stood for something else before, the answer is 409, and all other events are applied.
     """
     hook = await _hook_of_id(here, hook_id)
-    body = await request.body()
+    body = await limited(request, here.settings.max_body_bytes).body()
     try:
         require_signed(request, body, hook_secret(here.settings, hook.id, hook.salt))
     except Problem as problem:
         wrong = problem.kind is SIGNATURE_WRONG
         _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
         raise
-    try:
-        given = parse_events(body)
-        requests = [request_of_event(hook, event, correlation_id) for event in given]
-    except (Problem, WrongInput):
-        _note_refused(hook, "malformed", correlation_id)
-        raise
+    with _noting_malformed(hook, correlation_id):
+        given = parse_events(_json(body))
+        opt_outs = [request_of_event(hook, event, correlation_id) for event in given]
     taken = [
-        _taken(event.event_id, await _apply(here, hook, job_request, correlation_id))
-        for event, job_request in zip(given, requests, strict=True)
+        _taken(event.event_id, await _apply(here, hook, opt_out, correlation_id))
+        for event, opt_out in zip(given, opt_outs, strict=True)
     ]
     if any(event.conflict for event in taken):
-        raise _some_told_otherwise(taken)
+        raise Problem(
+            KEY_REUSED,
+            "Events with `conflict` have an event_id that stood for something else before, and"
+            " nothing of them was stored; all others are. What is new needs a new id.",
+            events=[event.model_dump() for event in taken],
+        )
     if not all(event.applied for event in taken):
-        response.status_code = status.HTTP_202_ACCEPTED
+        response.status_code = HTTPStatus.ACCEPTED
     return EventsTaken(events=taken)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Problem(
+            MALFORMED,
+            f"The body is not JSON; nothing was stored. Send an event, or up to {MOST_EVENTS}.",
+        ) from None
 
 
 async def _hook_of_form(here: Here, token: str) -> Hook:
@@ -205,23 +276,14 @@ def _taken(event_id: str, done: Acknowledged | None) -> EventTaken:
     return EventTaken(event_id=event_id, applied=done.applied, created=done.created)
 
 
-def _told_otherwise(form: FormPost) -> Problem:
-    return Problem(
-        KEY_REUSED,
-        "This event_id stood for something else before; nothing was stored. What is new needs a"
-        " new id.",
-        refused=form.refused,
-    )
-
-
-def _some_told_otherwise(taken: list[EventTaken]) -> Problem:
-    answers: list[dict[str, Any]] = [event.model_dump() for event in taken]
-    return Problem(
-        KEY_REUSED,
-        "Events with `conflict` have an event_id that stood for something else before, and nothing"
-        " of them was stored; all others are. What is new needs a new id.",
-        events=answers,
-    )
+@contextmanager
+def _noting_malformed(hook: Hook, correlation_id: str) -> Iterator[None]:
+    """What is raised inside is told in the log as well: its sender may not look at answers."""
+    try:
+        yield
+    except (Problem, WrongInput):
+        _note_refused(hook, "malformed", correlation_id)
+        raise
 
 
 def _note_refused(hook: Hook, why: str, correlation_id: str | None) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from producers.keys import Caller
+from producers.wrong_input import parse_request
 from schemas.requests import FieldName, JobRequest, Selection, ShortText
 
 MOST_CONTACTS = 100_000
@@ -75,15 +76,20 @@ class JobBody(BaseModel):
     def request(
         self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
     ) -> JobRequest:
-        """The request as any producer hands it in; the account is the caller's."""
-        return JobRequest(
-            account=caller.account,
-            action=self.action,
-            selection=self.selection,
-            fields=self.fields,
-            params=self.params,
-            evidence=self.evidence,
-            requested_by=self.requested_by or caller.key_name,
-            idempotency_key=idempotency_key,
-            correlation_id=correlation_id,
+        """The request as any producer hands it in; the account is the caller's.
+
+        Raises WrongInput for parts that do not go together.
+        """
+        return parse_request(
+            {
+                "account": caller.account,
+                "action": self.action,
+                "selection": self.selection,
+                "fields": self.fields,
+                "params": self.params,
+                "evidence": self.evidence,
+                "requested_by": self.requested_by or caller.key_name,
+                "idempotency_key": idempotency_key,
+                "correlation_id": correlation_id,
+            }
         )

@@ -5,15 +5,17 @@ only looks at links, such as a virus scanner, sends GET or HEAD, and changes not
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
-from producers.http.forms import MEDIA_TYPES, is_form, read_form
+from producers.http.bodies import media_type
+from producers.http.forms import MEDIA_TYPES, form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
-from producers.http.problems import MALFORMED, NOT_FOUND, Problem
+from producers.http.problems import MALFORMED, NOT_FOUND, TOO_LARGE, Problem, answers
 from producers.one_click import PATH
 from producers.opt_outs import opt_out_now
 from producers.recipient_acts import request_of
@@ -31,9 +33,20 @@ _KINDS = {
 _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
 
 
+_NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
+    404: {"description": "There is no such link.", "content": {"text/html": {}}}
+}
+
+
 @router.head(f"{PATH}/{{token}}", response_class=HTMLResponse, include_in_schema=False)
-@router.get(f"{PATH}/{{token}}", response_class=HTMLResponse)
-async def ask(token: str, here: HereDep) -> HTMLResponse:
+@router.get(
+    f"{PATH}/{{token}}",
+    operation_id="show_unsubscribe_page",
+    summary="See the page of an unsubscribe link",
+    response_class=HTMLResponse,
+    responses=_NO_SUCH_LINK,
+)
+async def show(token: str, here: HereDep) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
     link = one_click_of(here.settings, token)
     if link is None or await _linked(here, link) is None:
@@ -43,26 +56,17 @@ async def ask(token: str, here: HereDep) -> HTMLResponse:
 
 @router.post(
     f"{PATH}/{{token}}",
+    operation_id="unsubscribe",
+    summary="Unsubscribe",
     response_class=HTMLResponse,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                kind: {
-                    "schema": {
-                        "type": "object",
-                        "properties": {name: {"const": value} for name, value in _KINDS},
-                    }
-                }
-                for kind in MEDIA_TYPES
-            },
-        }
-    },
+    response_description="The recipient is opted out, and is told so on a page.",
+    responses=answers(MALFORMED, NOT_FOUND, TOO_LARGE),
+    openapi_extra={"requestBody": form_body({name: {"const": value} for name, value in _KINDS})},
 )
 async def unsubscribe(
     token: str, request: Request, here: HereDep, correlation_id: CorrelationId
 ) -> HTMLResponse:
-    """Opt the address out for which the link was made, and the person's other addresses.
+    """Opt out the address that the link was made for, and those it spreads to.
 
     Takes `List-Unsubscribe=One-Click`, as mail clients send it, or `confirm=yes` from the page.
     Neither cookies nor a login are looked at, and nobody is sent elsewhere.
@@ -71,7 +75,7 @@ async def unsubscribe(
     linked = None if link is None else await _linked(here, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind = await _kind(request)
+    kind = await _kind(request, most=here.settings.max_body_bytes)
     done = await opt_out_now(
         here.pool,
         here.settings,
@@ -95,8 +99,8 @@ async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
         )
 
 
-async def _kind(request: Request) -> Status:
-    fields = await read_form(request) if is_form(request) else []
+async def _kind(request: Request, *, most: int) -> Status:
+    fields = await read_form(request, most=most) if media_type(request) in MEDIA_TYPES else []
     kind = _KINDS.get(fields[0]) if len(fields) == 1 else None
     if kind is None:
         raise Problem(
