@@ -80,7 +80,7 @@ class Results:
         *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
         *("cause", "source_address", "decided_at", "error"),
     )
-    first = (-MAX_ID - 1, 0, Cause.DIRECT.value)
+    first = (-MAX_ID - 1, 0, Cause.DIRECT)
 
     account_id: int
     job_id: int
@@ -116,7 +116,7 @@ class Results:
             most=most,
         )
         if rows == most:
-            return Page(lines, rows, tuple(last))
+            return Page(lines, rows, (*last,))
         end = await look(connection, **place) if narrowed else None
         return Page(lines, rows, tuple(end) if end else None)
 

@@ -11,7 +11,7 @@ with found as materialized (
                address_id, source_address_id, chunk_no
         from results
         where job_id = :job_id
-          and (contact_id, field, cause) > (:after_contact, :after_field, :after_cause::result_cause)
+          and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
         order by contact_id, field, cause
         limit :looked_at
     ) r
@@ -65,7 +65,7 @@ from page left join last on true;
 select contact_id, field, cause
 from results
 where job_id = :job_id
-  and (contact_id, field, cause) > (:after_contact, :after_field, :after_cause::result_cause)
+  and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
 order by contact_id, field, cause
 offset :looked_at - 1 limit 1;
 
@@ -78,7 +78,7 @@ with found as materialized (
                address_id, source_address_id, chunk_no
         from results
         where job_id = :job_id and outcome = 'rejected'
-          and (contact_id, field) > (:after_contact, :after_field)
+          and (contact_id, field) > (:after_contact, :after_field::bigint)
         order by contact_id, field
         limit :looked_at
     ) r
@@ -131,24 +131,24 @@ from page left join last on true;
 select contact_id, field, cause
 from results
 where job_id = :job_id and outcome = 'rejected'
-  and (contact_id, field) > (:after_contact, :after_field)
+  and (contact_id, field) > (:after_contact, :after_field::bigint)
 order by contact_id, field
 offset :looked_at - 1 limit 1;
 
 -- name: unprocessed_page^
--- The contacts, after the one at a place in chunk :after_chunk, of chunks that were not worked; they are
+-- The contacts, after the one at a place in a chunk, of chunks that were not worked; they are
 -- taken from a few chunks.
 with chunks as materialized (
     select chunk_no, contact_ids
     from job_chunks
-    where job_id = :job_id and state = 'pending' and chunk_no >= :after_chunk
+    where job_id = :job_id and state = 'pending' and chunk_no >= :after_chunk::bigint
     order by chunk_no
     limit :chunks
 ), found as materialized (
     select c.chunk_no, u.place, u.contact_id
     from chunks c
     cross join lateral unnest(c.contact_ids) with ordinality as u (contact_id, place)
-    where (c.chunk_no, u.place) > (:after_chunk, :after_place)
+    where (c.chunk_no, u.place) > (:after_chunk::bigint, :after_place)
     order by c.chunk_no, u.place
     limit :most
 ), last as (

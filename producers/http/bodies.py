@@ -1,12 +1,11 @@
-"""Reading the body of a request, of bounded size, into a model."""
+"""Reading the body of a request into a model, where a route takes more than one type of it."""
 
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.types import Message
 
-from producers.http.problems import MALFORMED, TOO_LARGE, UNSUPPORTED, Problem
+from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.wrong_input import wrong_input
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -17,32 +16,14 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def limited(request: Request, most: int) -> Request:
-    """The request, whose body raises Problem as soon as it turns out to have more bytes."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
-        raise _too_large(most)
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > most:
-            raise _too_large(most)
-        return message
-
-    return Request(request.scope, receive)
-
-
-async def json_body(request: Request, model: type[Model], *, most: int) -> Model:
+async def json_body(request: Request, model: type[Model]) -> Model:
     """The body as a checked value; raises Problem, and WrongInput with a line for each mistake."""
     if media_type(request) != "application/json":
         raise Problem(
             UNSUPPORTED,
             "The body is read as application/json; nothing was done. Say so in Content-Type.",
         )
-    return parsed(await limited(request, most).body(), model, "The request")
+    return parsed(await request.body(), model, "The request")
 
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
@@ -75,11 +56,3 @@ def body_schema(model: type[BaseModel]) -> dict[str, Any]:
 
     resolved: dict[str, Any] = whole(schema)
     return resolved
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        TOO_LARGE,
-        f"The body has more than {most:,} bytes, and so much is read at most; nothing was done."
-        " Send long lists as a file.",
-    )

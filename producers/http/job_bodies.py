@@ -1,6 +1,6 @@
 """What callers say when they ask for a job."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -8,8 +8,8 @@ from producers.keys import Caller
 from producers.wrong_input import parse_request
 from schemas.requests import FieldName, JobRequest, Selection, ShortText
 
-MOST_CONTACTS = 100_000
-"""More ids than this come as a file."""
+MOST_LISTED = 100_000
+"""More ids, or addresses, than this come as a file."""
 
 
 class JobBody(BaseModel):
@@ -42,7 +42,7 @@ class JobBody(BaseModel):
         Selection,
         Field(
             description="Which contacts; several conditions narrow. At most"
-            f" {MOST_CONTACTS:,} ids in `contacts`: more of them come as a file."
+            f" {MOST_LISTED:,} `contacts` or `addresses`: more of them come as a file."
         ),
     ]
     fields: Annotated[
@@ -58,6 +58,13 @@ class JobBody(BaseModel):
             " it at once, in `prompts` of the answer."
         ),
     ] = None
+    mode: Annotated[
+        Literal["run", "plan"],
+        Field(
+            description="`plan`: only count what would happen. The job then waits until somebody"
+            " has confirmed that."
+        ),
+    ] = "run"
     requested_by: Annotated[
         ShortText | None, Field(description="Who asks; the key's name where nobody is named.")
     ] = None
@@ -65,29 +72,27 @@ class JobBody(BaseModel):
     @field_validator("selection")
     @classmethod
     def _lists_few(cls, selection: Selection) -> Selection:
-        if selection.contacts is not None and len(selection.contacts) > MOST_CONTACTS:
-            raise ValueError(
-                f"at most {MOST_CONTACTS:,} ids in contacts, and there are"
-                f" {len(selection.contacts):,}; send them as a file, in the part `contacts` of"
-                " multipart/form-data"
-            )
+        for name in ("contacts", "addresses"):
+            listed = getattr(selection, name)
+            if listed is not None and len(listed) > MOST_LISTED:
+                raise ValueError(
+                    f"at most {MOST_LISTED:,} {name}, and there are {len(listed):,}; send them as"
+                    f" a file, in the part `{name}` of multipart/form-data"
+                )
         return selection
 
     def request(
         self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
     ) -> JobRequest:
-        """The request as any producer hands it in; the account is the caller's.
-
-        Raises WrongInput for parts that do not go together.
+        """The request as any producer hands it in; the account is the caller's. Raises WrongInput
+        for what does not go together.
         """
+        asked = self.model_fields_set - {"mode", "requested_by"}
         return parse_request(
             {
+                **{name: getattr(self, name) for name in asked},
                 "account": caller.account,
-                "action": self.action,
-                "selection": self.selection,
-                "fields": self.fields,
-                "params": self.params,
-                "evidence": self.evidence,
+                "plan_first": self.mode == "plan",
                 "requested_by": self.requested_by or caller.key_name,
                 "idempotency_key": idempotency_key,
                 "correlation_id": correlation_id,

@@ -85,7 +85,7 @@ async def submit_job(
     Everything is checked first: nothing of a request that is refused is stored. The job is the
     account's that the key belongs to.
     """
-    body = await json_body(request, JobBody, most=here.settings.max_body_bytes)
+    body = await json_body(request, JobBody)
     asked = body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
     submitted = await submit(here.pool, here.settings, asked)
     return await _answer_submitted(here, caller, response, submitted, seconds)
@@ -125,7 +125,7 @@ async def list_jobs(
     """The account's jobs, the newest first."""
     before = MAX_ID
     if cursor is not None:
-        (before,) = place_of(cursor, int)  # type: ignore[assignment]
+        (before,) = place_of(cursor, int)
     async with here.pool.acquire() as connection:
         found, following = await jobs.jobs_page(
             connection,

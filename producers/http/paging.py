@@ -2,11 +2,10 @@
 
 import base64
 import json
+from typing import Any
 
 from producers.http.problems import INVALID, Problem
 from schemas.requests import MAX_ID
-
-MOST_CHARACTERS = 200
 
 
 def cursor_of(*place: int | str) -> str:
@@ -14,17 +13,27 @@ def cursor_of(*place: int | str) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).rstrip(b"=").decode()
 
 
-def place_of(cursor: str, *kinds: type) -> list[int | str]:
-    """The place that the cursor stands for, of parts of these kinds; raises Problem for others."""
+def place_of(cursor: str, *kinds: type) -> tuple[Any, ...]:
+    """The place that the cursor stands for: numbers, and members of enums of text.
+
+    Raises Problem for what no page of this list has given.
+    """
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(place, list):
+            raise _no_cursor()
+        return tuple(_part(part, kind) for part, kind in zip(place, kinds, strict=True))
     except (ValueError, RecursionError):
         raise _no_cursor() from None
-    if not isinstance(place, list) or [type(part) for part in place] != list(kinds):
-        raise _no_cursor()
-    if any(isinstance(part, int) and not -MAX_ID - 1 <= part <= MAX_ID for part in place):
-        raise _no_cursor()
-    return place
+
+
+def _part(part: object, kind: type) -> Any:
+    """Raises ValueError for what is not of the kind."""
+    if kind is not int:
+        return kind(part)
+    if type(part) is not int or not -MAX_ID - 1 <= part <= MAX_ID:
+        raise ValueError
+    return part
 
 
 def _no_cursor() -> Problem:

@@ -84,6 +84,19 @@ async def test_a_job_is_stored_and_shown_as_it_was_asked_for(http, key):
     assert (job["requested_by"], job["params"]["note"]) == ("Eve", "moved")
 
 
+async def test_a_job_may_list_addresses_or_be_planned_first(http, key, pool):
+    """The field of listed addresses is the address itself; what is to be planned first is kept."""
+    listed = {"action": "opt_out", "selection": {"addresses": ["A@x.example", "a@X.example"]}}
+    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()
+    assert (job["fields"], job["selection"]) == (["address"], {"addresses": 1})
+    planned = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "mode": "plan"})
+    assert planned.status_code == 202, planned.text
+    assert await pool.fetch("select id, plan_first from jobs order by id") == [
+        (job["id"], False),
+        (planned.json()["id"], True),
+    ]
+
+
 async def test_a_key_stands_for_one_request(http, key):
     """The same request again is answered with the same job, another one with the same key not."""
     keyed = {**key, "Idempotency-Key": "k"}
@@ -112,6 +125,12 @@ async def test_a_key_stands_for_one_request(http, key):
         ({**OPT_OUT, "fields": ["email4"]}, "fields.0"),
         ({**OPT_OUT, "params": {"note": "a\x00b"}}, "NUL"),
         ({**OPT_OUT, "action": "import"}, "brings its own contacts"),
+        ({**OPT_OUT, "selection": {"addresses": ["x"]}}, "selection.addresses.0"),
+        (
+            {**OPT_OUT, "selection": {"addresses": ["a@x.example"]}, "fields": ["email1"]},
+            "a selection of addresses has no fields",
+        ),
+        ({**OPT_OUT, "mode": "try"}, "mode"),
     ],
 )
 async def test_a_wrong_request_is_refused_by_name(http, key, pool, body, said):
@@ -212,6 +231,10 @@ async def test_another_accounts_job_is_not_there(http, key, key_of):
     stranger = await key_of("other")
     for method, path in (
         ("GET", ""),
+        ("GET", "/results"),
+        ("GET", "/results?format=csv"),
+        ("GET", "/results?outcome=unprocessed"),
+        ("GET", "/refusals"),
         *(("POST", f"/{act}") for act in ("pause", "resume", "cancel")),
     ):
         answers = [
@@ -235,7 +258,7 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
     assert "jobs:write" in problem(refused, 403, "scope-missing")
     job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
-    for path in ("",):
+    for path in ("", "/results", "/refusals"):
         problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
     problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
