@@ -5,14 +5,14 @@ from typing import Any
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from producers.http.bodies import limited, media_type
+from producers.http.bodies import media_type
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 MOST_FIELDS = 200
 
 
-async def read_form(request: Request, *, most: int) -> list[tuple[str, str]]:
+async def read_form(request: Request) -> list[tuple[str, str]]:
     """The fields in their order; one may come more than once. Raises Problem for what is none."""
     if media_type(request) not in MEDIA_TYPES:
         raise Problem(
@@ -21,7 +21,7 @@ async def read_form(request: Request, *, most: int) -> list[tuple[str, str]]:
         )
     try:
         # Within an application, Starlette raises for a malformed form what it answers 400 to.
-        async with limited(request, most).form(max_files=0, max_fields=MOST_FIELDS) as form:
+        async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
             return [(name, str(value)) for name, value in form.multi_items()]
     except HTTPException:
         raise Problem(

@@ -13,7 +13,7 @@ from db.hooks import Hook, hook_by_id
 from producers.hook_events import MOST_EVENTS, HookEvent, parse_events, request_of_event
 from producers.hook_forms import parse_form, request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
-from producers.http.bodies import body_schema, limited
+from producers.http.bodies import body_schema
 from producers.http.forms import form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
@@ -102,7 +102,7 @@ async def post_form(
     """
     hook = await _hook_of_form(here, token)
     with _noting_malformed(hook, correlation_id):
-        form = parse_form(await read_form(request, most=here.settings.max_body_bytes))
+        form = parse_form(await read_form(request))
         opt_out = request_of_form(hook, form, correlation_id)
     done = await _apply(here, hook, opt_out, correlation_id)
     if done is None:
@@ -190,7 +190,7 @@ async def post_events(
     stood for something else before, the answer is 409, and all other events are applied.
     """
     hook = await _hook_of_id(here, hook_id)
-    body = await limited(request, here.settings.max_body_bytes).body()
+    body = await request.body()
     try:
         require_signed(request, body, hook_secret(here.settings, hook.id, hook.salt))
     except Problem as problem:

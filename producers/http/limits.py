@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from fastapi import params
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
@@ -59,18 +58,14 @@ class Limits:
 
 
 def takes_files(scope: Scope) -> bool:
-    """Whether the request is a form for a route that documents one, or a body of a type that only
-    files have and that the route documents.
-    """
-    route: Any = scope.get("route")
+    """Whether the body is of a type that the route documents as a file, or as a form with files."""
+    extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if sent == b"multipart/form-data":
-        field = getattr(route, "body_field", None)
-        if field is not None and isinstance(field.field_info, params.Form):
-            return True
-    extra = getattr(route, "openapi_extra", None) or {}
-    documented = extra.get("requestBody", {}).get("content", {})
-    return sent != b"application/json" and sent.decode("latin-1") in documented
+    documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
+    schema = documented.get("schema", {})
+    return any(
+        each.get("format") == "binary" for each in (schema, *schema.get("properties", {}).values())
+    )
 
 
 def _declared(scope: Scope) -> int | None:

@@ -89,7 +89,7 @@ async def opt_out(
     Once this has answered, with 200 or with 202, no bulk opt-in makes any of them marketable. The
     same `event_id` of the same `source` is one event: told with another body it is refused (409).
     """
-    given = await json_body(request, OptOutGiven, most=here.settings.max_body_bytes)
+    given = await json_body(request, OptOutGiven)
     done = await opt_out_now(
         here.pool,
         here.settings,

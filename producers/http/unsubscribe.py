@@ -75,7 +75,7 @@ async def unsubscribe(
     linked = None if link is None else await _linked(here, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind = await _kind(request, most=here.settings.max_body_bytes)
+    kind = await _kind(request)
     done = await opt_out_now(
         here.pool,
         here.settings,
@@ -99,8 +99,8 @@ async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
         )
 
 
-async def _kind(request: Request, *, most: int) -> Status:
-    fields = await read_form(request, most=most) if media_type(request) in MEDIA_TYPES else []
+async def _kind(request: Request) -> Status:
+    fields = await read_form(request) if media_type(request) in MEDIA_TYPES else []
     kind = _KINDS.get(fields[0]) if len(fields) == 1 else None
     if kind is None:
         raise Problem(

@@ -31,7 +31,7 @@ instance."""
 CONFIG = """
 [parameters]
 # Nobody works here, so that whoever waits for a job waits in vain.
-"header.Prefer" = "wait=0"
+"header.prefer" = "wait=0"
 
 [[operations]]
 include-path = "/v1/hooks/form/{{token}}"
