@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import Depends, FastAPI
 
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import hooks, jobs, operation, opt_outs, results, unsubscribe
+from producers.http import hooks, job_events, jobs, operation, opt_outs, results, unsubscribe
 from producers.http.closing import noticing_the_end
 from producers.http.document import set_up_document
 from producers.http.failing import add_handlers
@@ -23,6 +23,7 @@ from runtime.settings import Settings
 ROUTERS = (
     operation.router,
     jobs.router,
+    job_events.router,
     results.router,
     opt_outs.router,
     hooks.router,

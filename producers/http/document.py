@@ -72,17 +72,22 @@ def _document(app: FastAPI) -> dict[str, Any]:
     # FastAPI's own shape of a mistake is never sent.
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    used = set()
+    used: set[str] = set()
+    slugs: set[str] = set()
     for path in made["paths"].values():
         for operation in path.values():
-            _complete(operation)
+            slugs |= _complete(operation)
             used.update(operation.get("tags", ()))
+    examples = problems.examples()
+    made["components"]["examples"] = {slug: examples[slug] for slug in sorted(slugs)}
     made["tags"] = [tag for tag in made["tags"] if tag["name"] in used]
     return made
 
 
-def _complete(operation: dict[str, Any]) -> None:
-    """Add the problems that the operation may end with whatever it does."""
+def _complete(operation: dict[str, Any]) -> set[str]:
+    """Add the problems that the operation may end with whatever it does; gives the names of all
+    that it may end with.
+    """
     kinds = [*_OF_ALL]
     if operation.get("security"):
         kinds += _WITH_KEY
@@ -99,7 +104,10 @@ def _complete(operation: dict[str, Any]) -> None:
         of_all = general["content"][problems.MEDIA_TYPE]
         media.setdefault("schema", of_all["schema"])
         media["examples"] = of_all["examples"] | media.get("examples", {})
+    slugs: set[str] = set()
     for response in responses.values():
         headers = response.setdefault("headers", {})
         headers["X-Correlation-Id"] = {"schema": {"type": "string"}}
+        slugs.update(response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ()))
     operation["responses"] = dict(sorted(responses.items()))
+    return slugs

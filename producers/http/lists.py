@@ -7,14 +7,13 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Response
-from fastapi.responses import StreamingResponse
-from starlette.types import Send
 
 from db import lists
 from db.lists import Form, Listing
 from producers.http.here import Here
 from producers.http.paging import cursor_of, place_of
 from producers.http.problems import INVALID, Problem
+from producers.http.streaming import Stream
 
 _DEFAULT_LIMIT = 1_000
 _MOST_LIMIT = 5_000
@@ -102,7 +101,7 @@ async def answer_list(
             f"limit and cursor go with pages, and {asked.form} comes whole; nothing was read."
             " Leave them out, or ask for application/json.",
         )
-    return _Stream(
+    return Stream(
         _whole(here, listing, asked.form),
         media_type=MEDIA_TYPES[asked.form],
         headers={"Content-Disposition": f'attachment; filename="{name}.{asked.form}"'},
@@ -133,13 +132,3 @@ async def _whole(here: Here, listing: Listing, form: Format) -> AsyncGenerator[s
     async with aclosing(lists.pages(here.pool, listing, form=in_lines)) as pages:
         async for page in pages:
             yield page.lines
-
-
-class _Stream(StreamingResponse):
-    """One that closes what it sends when the caller leaves, so that no connection stays taken."""
-
-    body_iterator: AsyncGenerator[str, None]
-
-    async def stream_response(self, send: Send) -> None:
-        async with aclosing(self.body_iterator):
-            await super().stream_response(send)

@@ -156,19 +156,28 @@ def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"},
-                    "examples": {kind.slug: {"value": _example(kind)} for kind in alike},
+                    "examples": {
+                        kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in alike
+                    },
                 }
             },
         }
     return told
 
 
-def _example(kind: Kind) -> dict[str, Any]:
+def examples() -> dict[str, Any]:
+    """An example of each kind, by the name that `answers` refers to it by."""
     return {
-        "type": kind.type,
-        "title": kind.title,
-        "status": int(kind.status),
-        "detail": "What happened, what was kept, and what to do.",
+        kind.slug: {
+            "value": {
+                "type": kind.type,
+                "title": kind.title,
+                "status": int(kind.status),
+                "detail": "What happened, what was kept, and what to do.",
+            }
+        }
+        for kind in globals().values()
+        if isinstance(kind, Kind)
     }
 
 

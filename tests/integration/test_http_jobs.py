@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import jobs as db_jobs
+from producers.http import job_events
 from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE
 from tests.in_this_process import InThisProcess
@@ -231,6 +232,7 @@ async def test_another_accounts_job_is_not_there(http, key, key_of):
     stranger = await key_of("other")
     for method, path in (
         ("GET", ""),
+        ("GET", "/events"),
         ("GET", "/results"),
         ("GET", "/results?format=csv"),
         ("GET", "/results?outcome=unprocessed"),
@@ -258,7 +260,7 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
     assert "jobs:write" in problem(refused, 403, "scope-missing")
     job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
-    for path in ("", "/results", "/refusals"):
+    for path in ("", "/events", "/results", "/refusals"):
         problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
     problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
@@ -347,3 +349,60 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
     assert answer.headers["preference-applied"] == "wait=25"
     unheard = await http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=soon"})
     assert "preference-applied" not in unheard.headers
+
+
+def events(text):
+    """Names and data of the events of a stream."""
+    found = []
+    for block in text.removesuffix("\n\n").split("\n\n"):
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def test_a_job_is_followed_to_its_end(http, key, pool, works, monkeypatch):
+    """Each change is told once, as it was; comments keep the line open; after the end nothing."""
+    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(job_events, "QUIET_SECONDS", 0.02)
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    await wait_until_async(
+        lambda: pool.fetchval(
+            "select exists (select from pg_stat_activity where query like 'select j.state, j.pl%'"
+            " and datname = current_database())"
+        ),
+        deadline_seconds=20,
+        what="somebody follows the job",
+    )
+    assert not following.done()
+    await works.work(job)
+    answer = await following
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert ": still there\n\n" in answer.text
+    (first, *_, last) = told = events(answer.text)
+    assert first == (
+        "progress",
+        {"state": "planning", "done": 0, "planned": 0, "percent": None},
+    )
+    assert last == ("ended", {"state": "completed", "done": 2, "planned": 2, "percent": 100.0})
+    assert [name for name, _ in told[:-1]] == ["progress"] * (len(told) - 1)
+    assert len({str(event) for event in told}) == len(told)
+    again = await http.get(f"/v1/jobs/{job}/events", headers=key)
+    assert events(again.text) == [last]
+
+
+async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, key):
+    """A restart waits for nobody: streams end, and who waits has the job as it stands."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    waiting = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=25"}))
+    asked = {following, waiting}
+    done, _ = await asyncio.wait(asked, timeout=0.2)
+    assert not done
+    app.state.here.closing.set()
+    done, _ = await asyncio.wait(asked, timeout=5)
+    assert done == asked
+    assert [name for name, _ in events((await following).text)] == ["progress"]
+    assert (await waiting).json()["state"] == "planning"

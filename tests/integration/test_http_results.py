@@ -93,7 +93,8 @@ async def test_every_form_has_the_same_rows(
     ]
     expected = await pool.fetch(
         "select r.contact_id, a.address from results r"
-        " join email_addresses a on a.id = r.address_id where job_id = $1 and ($2::text is null or outcome::text = $2)"
+        " join email_addresses a on a.id = r.address_id where job_id = $1"
+        " and ($2::text is null or outcome::text = $2)"
         " and ($3::text is null or reason = $3) and ($4::text is null or cause::text = $4)"
         " order by contact_id",
         job,
