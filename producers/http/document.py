@@ -1,6 +1,8 @@
 """The OpenAPI document: what the routes say of themselves, and what is true of all of them."""
 
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -62,7 +64,7 @@ def query_parameters(request: Request) -> frozenset[str] | None:
 def _document(app: FastAPI) -> dict[str, Any]:
     made = get_openapi(
         title="Sluice",
-        version=version("sluice"),
+        version=_version(),
         description=DESCRIPTION,
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         routes=app.routes,
@@ -82,6 +84,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
     made["components"]["examples"] = {slug: examples[slug] for slug in sorted(slugs)}
     made["tags"] = [tag for tag in made["tags"] if tag["name"] in used]
     return made
+
+
+def _version() -> str:
+    """The package's; on a dyno it is run from its folder and not installed."""
+    try:
+        return version("sluice")
+    except PackageNotFoundError:
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        found: str = tomllib.loads(project.read_text())["project"]["version"]
+        return found
 
 
 def _complete(operation: dict[str, Any]) -> set[str]:

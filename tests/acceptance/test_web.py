@@ -193,6 +193,22 @@ def test_postgres_may_be_restarted(
         assert not any(event["level"] == "error" for event in web.events())
 
 
+def test_jobs_are_taken_while_redis_is_away(
+    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+):
+    """A job is stored, and will be found by the sweeper; the answer is as always."""
+    headers = key_of(fragile)
+    servers_of_its_own.kill_redis()
+    with (
+        WebGroup(fragile, tmp_path / "web.log") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        body = {"action": "opt_out", "selection": {"all": True}}
+        answer = client.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.json()["state"]) == (202, "planning")
+        assert client.get("/readyz").status_code == 200
+
+
 async def test_a_postgres_that_hangs_is_not_waited_for(
     fragile: Settings, servers_of_its_own: StormServers, monkeypatch: pytest.MonkeyPatch
 ):

@@ -48,6 +48,7 @@ HOT = {
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
+    "contacts": "tag_id find shown",
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
@@ -75,6 +76,9 @@ HOT = {
 
 EXEMPT = {
     "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
+    "contacts.count_addresses": "counts a whole account, and only where that is asked for",
+    "contacts.count_addresses_of_tag": "counts all with a tag, and only where that is asked for",
+    "contacts.count_addresses_of_import": "counts a whole import, and only where that is asked for",
     "keys.insert_key": "at the command line, one row",
     "keys.keys": "at the command line; keys are few",
     "keys.revoke_key": "at the command line, one row",
@@ -135,6 +139,17 @@ SPECIAL = {
     ],
     "contacts_of_address": [{}, {"address_id": 77}],
     "history_of_address": [{}, {"address_id": 77}],
+    "find": [
+        {"after": after, **sought}
+        for after in (-MAX_ID - 1, CONTACTS_OF_LARGEST // 2)
+        for sought in (
+            {},
+            {"narrowed": False, "statuses": None, "unengaged_before": None},
+            {"tag_id": 7},
+            {"import_job": IMPORT - 50},
+            {"import_job": IMPORT - 50, "tag_id": 7},
+        )
+    ],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
@@ -202,6 +217,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "milliseconds": "1000",
         "most": 100,
         "name": "account7",
+        "narrowed": True,
         "of_action": None,
         "oldest": 1,
         "outcome": None,
@@ -230,11 +246,14 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "state": "idle",
         "statement_ms": "1000",
         "status": "non_marketable",
-        "statuses": None,
+        "statuses": ["bounce", "admin"] if subject == "contacts" else None,
         "tag": None,
+        "tag_id": None,
         "to_status": "admin",
         "to_statuses": ["admin"] * addresses,
         "unchanged": 0,
+        "unengaged": ["unengaged_marketable"],
+        "unengaged_before": datetime(2024, 1, 1, tzinfo=UTC),
         "urgent_actions": ["opt_out"],
         "versions": [1_000] * addresses,
         "wanted": "running",

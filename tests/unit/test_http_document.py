@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from producers.http import document as http_document
 from producers.http.app import make_app
 from producers.http.document import TAGS
 from producers.http.problems import MEDIA_TYPE, SCHEMA_NAME
@@ -69,6 +70,16 @@ def test_it_says_what_it_is_of(made) -> None:
     assert (made["info"]["title"], made["info"]["version"]) == ("Sluice", version("sluice"))
     assert made["info"]["description"]
     assert "servers" not in made
+
+
+def test_where_it_is_not_installed_its_version_is_the_same(monkeypatch) -> None:
+    """A platform installs what it depends on, and runs it from its folder."""
+
+    def version_of(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(http_document, "version", version_of)
+    assert document()["info"]["version"] == version("sluice")
 
 
 def test_every_operation_is_named_and_described(made) -> None:
