@@ -17,7 +17,13 @@ from producers.http.here import HereDep
 from producers.http.problems import Kind
 from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
+from schemas.errors import (
+    DatabaseUnreachable,
+    QueueUnreachable,
+    ServerStartFailed,
+    SettingsError,
+    SluiceError,
+)
 
 SECRET = "anna@example.org, of whom nobody may read in a log"
 
@@ -260,6 +266,15 @@ def test_types_of_problems_are_told_apart() -> None:
     kinds = [kind for kind in vars(problems).values() if isinstance(kind, Kind)]
     assert len({kind.type for kind in kinds}) == len(kinds)
     assert all(400 <= kind.status < 600 for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "family", [DatabaseUnreachable, QueueUnreachable, ServerStartFailed, SettingsError]
+)
+def test_servers_and_settings_are_not_named_to_callers(family) -> None:
+    """Their errors are for who runs the service."""
+    told = problems.problem_of(family("Postgres at db.internal:5432 cannot be used"))
+    assert (told.kind, "db.internal" in str(told)) == (problems.UNAVAILABLE, False)
 
 
 def test_every_error_of_sluice_is_some_problem() -> None:
