@@ -35,9 +35,9 @@ ROUTERS = (
     jobs.router,
     job_events.router,
     results.router,
+    opt_outs.router,
     addresses.router,
     contacts.router,
-    opt_outs.router,
     hooks.router,
     unsubscribe.router,
 )

@@ -6,7 +6,6 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from producers.http.bodies import media_type
-from producers.http.limits import WITHOUT_FILES
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -34,5 +33,5 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
 
 def form_body(properties: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI description of a form's body."""
-    media = {"schema": {"type": "object", "properties": properties}, WITHOUT_FILES: True}
-    return {"required": True, "content": dict.fromkeys(MEDIA_TYPES, media)}
+    schema = {"schema": {"type": "object", "properties": properties}}
+    return {"required": True, "content": dict.fromkeys(MEDIA_TYPES, schema)}

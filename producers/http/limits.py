@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from fastapi import params
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
@@ -14,10 +13,6 @@ PART_SECONDS = 30.0
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
-
-
-WITHOUT_FILES = "x-without-files"
-"""In what a route documents of a form: it takes fields alone."""
 
 
 class Limits:
@@ -63,19 +58,14 @@ class Limits:
 
 
 def takes_files(scope: Scope) -> bool:
-    """Whether the request is a form for a route that documents one, or a body of a type that only
-    files have and that the route documents.
-    """
-    route: Any = scope.get("route")
+    """Whether the body is of a type that the route documents as a file, or as a form with files."""
+    extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if sent == b"multipart/form-data":
-        field = getattr(route, "body_field", None)
-        if field is not None and isinstance(field.field_info, params.Form):
-            return True
-    extra = getattr(route, "openapi_extra", None) or {}
-    documented = extra.get("requestBody", {}).get("content", {})
-    media = documented.get(sent.decode("latin-1"))
-    return sent != b"application/json" and media is not None and not media.get(WITHOUT_FILES)
+    documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
+    schema = documented.get("schema", {})
+    return any(
+        each.get("format") == "binary" for each in (schema, *schema.get("properties", {}).values())
+    )
 
 
 def _declared(scope: Scope) -> int | None:

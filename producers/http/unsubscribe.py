@@ -13,7 +13,6 @@ from fastapi.responses import HTMLResponse
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
 from producers.http.bodies import media_type
-from producers.http.document import ANY_PARAMETERS
 from producers.http.forms import MEDIA_TYPES, form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import MALFORMED, NOT_FOUND, TOO_LARGE, Problem, answers
@@ -23,7 +22,7 @@ from producers.recipient_acts import request_of
 from runtime.signing import OneClick, one_click_of
 from schemas.statuses import Status
 
-router = APIRouter(tags=["unsubscribe"])
+router = APIRouter(tags=["unsubscribing"])
 
 _KINDS = {
     ("List-Unsubscribe", "One-Click"): Status.LIST_UNSUBSCRIBE,
@@ -38,9 +37,6 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such link.", "content": {"text/html": {}}}
 }
 
-_LINK = {ANY_PARAMETERS: True}
-"""Whoever counts clicks adds parameters to links; they keep nobody from unsubscribing."""
-
 
 @router.head(f"{PATH}/{{token}}", response_class=HTMLResponse, include_in_schema=False)
 @router.get(
@@ -49,7 +45,6 @@ _LINK = {ANY_PARAMETERS: True}
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
     responses=_NO_SUCH_LINK,
-    openapi_extra=_LINK,
 )
 async def show(token: str, here: HereDep) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
@@ -66,10 +61,7 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
     responses=answers(MALFORMED, NOT_FOUND, TOO_LARGE),
-    openapi_extra={
-        "requestBody": form_body({name: {"const": value} for name, value in _KINDS}),
-        **_LINK,
-    },
+    openapi_extra={"requestBody": form_body({name: {"const": value} for name, value in _KINDS})},
 )
 async def unsubscribe(
     token: str, request: Request, here: HereDep, correlation_id: CorrelationId

@@ -88,7 +88,9 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
 
 
 def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
-    """One that has not sent its body and one that waits for the end of a job end with it."""
+    """One that has not sent its body, one that waits for the end of a job and a stream of its
+    events end with it; the stream's line is written at its end.
+    """
     headers = key_of(settings)
     with WebGroup(settings, tmp_path / "web.log") as web:
         with web.serving().client(headers=headers) as client:
@@ -97,7 +99,11 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
         with (
             closing(socket.create_connection(("127.0.0.1", web.port))) as slow,
             ThreadPoolExecutor(1) as other,
+            web.client(headers=headers) as client,
+            client.stream("GET", f"/v1/jobs/{job}/events") as stream,
         ):
+            parts = stream.iter_text()
+            assert next(parts).startswith("event: progress")
             slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
             waiting = other.submit(
                 httpx.get,
@@ -106,16 +112,41 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
                 timeout=40,
             )
             wait_until(
-                lambda: len(psutil.Process(web.process.pid).net_connections()) >= 3,
+                lambda: len(psutil.Process(web.process.pid).net_connections()) >= 4,
                 deadline_seconds=10,
-                what="both are connected",
+                what="all are connected",
             )
+            assert not answered(web, "/v1/jobs/{job_id}/events")
             web.signal_all(signal.SIGTERM)
             web.signal_all(signal.SIGTERM)
             web.wait_gone(deadline_seconds=ENDS_SECONDS)
             assert waiting.result().status_code == 200
+            assert list(parts) == []
+        assert answered(web, "/v1/jobs/{job_id}/events") == [200]
         assert not any("Traceback" in line for line in web.lines())
         web.events()
+
+
+def answered(web: WebGroup, route: str) -> list[int]:
+    """The statuses of the lines that the route's requests have by now."""
+    return [event["status"] for event in web.events() if event.get("route") == route]
+
+
+def test_who_leaves_a_stream_has_its_line(settings: Settings, tmp_path: Path):
+    """It is written soon, with what was sent, and is no error; nothing goes on for nobody."""
+    headers = key_of(settings)
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        with web.serving().client(headers=headers) as client:
+            body = {"action": "opt_out", "selection": {"all": True}}
+            job = client.post("/v1/jobs", json=body).json()["id"]
+            with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
+                assert next(stream.iter_text()).startswith("event: progress")
+        wait_until(
+            lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
+            deadline_seconds=10,
+            what="the stream has its line",
+        )
+        assert {event["level"] for event in web.events()} == {"info"}
 
 
 def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):
@@ -160,6 +191,22 @@ def test_postgres_may_be_restarted(
         )
         assert client.get("/v1/jobs").status_code == 200
         assert not any(event["level"] == "error" for event in web.events())
+
+
+def test_jobs_are_taken_while_redis_is_away(
+    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+):
+    """A job is stored, and will be found by the sweeper; the answer is as always."""
+    headers = key_of(fragile)
+    servers_of_its_own.kill_redis()
+    with (
+        WebGroup(fragile, tmp_path / "web.log") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        body = {"action": "opt_out", "selection": {"all": True}}
+        answer = client.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.json()["state"]) == (202, "planning")
+        assert client.get("/readyz").status_code == 200
 
 
 async def test_a_postgres_that_hangs_is_not_waited_for(

@@ -17,7 +17,13 @@ from producers.http.here import HereDep
 from producers.http.problems import Kind
 from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
+from schemas.errors import (
+    DatabaseUnreachable,
+    QueueUnreachable,
+    ServerStartFailed,
+    SettingsError,
+    SluiceError,
+)
 
 SECRET = "anna@example.org, of whom nobody may read in a log"
 
@@ -206,16 +212,19 @@ async def test_bodies_that_the_framework_reads_are_refused_alike(http):
 
 
 async def test_query_parameters_that_there_are_not_are_refused_by_name(http, key_of):
-    """On every route alike; the answer says which there are."""
+    """By every route that needs a key; the answer says which there are. Links in mail and probes
+    have some added to them that mean nothing.
+    """
     headers = await key_of()
-    for path, there in (("/healthz?verbose=1", "none"), ("/v1/jobs?Limit=1", "cursor")):
+    for path, there in (("/v1/jobs/7?verbose=1", "none"), ("/v1/jobs?Limit=1", "cursor")):
         answer = await http.get(path, headers=headers)
         told = problem(answer)
         assert answer.status_code == 422
         assert there in told["detail"]
         assert len(told["mistakes"]) == 1
     many = "&".join(f"{'x' * 300}{n}=1" for n in range(100))
-    assert len((await http.get(f"/healthz?{many}")).text) < 1_000
+    assert len((await http.get(f"/v1/jobs?{many}", headers=headers)).text) < 1_000
+    assert (await http.get("/healthz?verbose=1")).status_code == 200
     nul = await http.get("/v1/jobs?action=a%00b", headers=headers)
     assert (nul.status_code, problem(nul)["type"]) == (400, "urn:sluice:problem:malformed")
 
@@ -257,6 +266,15 @@ def test_types_of_problems_are_told_apart() -> None:
     kinds = [kind for kind in vars(problems).values() if isinstance(kind, Kind)]
     assert len({kind.type for kind in kinds}) == len(kinds)
     assert all(400 <= kind.status < 600 for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "family", [DatabaseUnreachable, QueueUnreachable, ServerStartFailed, SettingsError]
+)
+def test_servers_and_settings_are_not_named_to_callers(family) -> None:
+    """Their errors are for who runs the service."""
+    told = problems.problem_of(family("Postgres at db.internal:5432 cannot be used"))
+    assert (told.kind, "db.internal" in str(told)) == (problems.UNAVAILABLE, False)
 
 
 def test_every_error_of_sluice_is_some_problem() -> None:
