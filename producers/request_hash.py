@@ -21,6 +21,7 @@ def request_hash(
     evidence: Mapping[str, Any] | None,
     addresses: Sequence[Identity] | None = None,
     plan_first: bool = False,
+    completion_url: str | None = None,
 ) -> str:
     """SHA-256 over what is asked for, in hexadecimal.
 
@@ -42,6 +43,8 @@ def request_hash(
         asked["addresses"] = _lines_hash(identity.match_key for identity in addresses)
     if plan_first:
         asked["plan_first"] = True
+    if completion_url is not None:
+        asked["completion_url"] = completion_url
     canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

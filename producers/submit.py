@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
-from db import address_lists, jobs
+from db import address_lists, jobs, notices
+from producers.completion_urls import require_public
 from producers.contact_uploads import ContactUpload, Listed
 from producers.request_hash import request_hash
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, wrong_input
@@ -79,6 +80,7 @@ async def submit(
     When the connection is lost on the way, submitting again with the same key is safe.
     """
     checked = check(request)
+    require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
@@ -153,6 +155,7 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
             evidence=evidence,
             addresses=addresses,
             plan_first=request.plan_first,
+            completion_url=request.completion_url,
         ),
     )
 
@@ -298,6 +301,8 @@ async def _store(
             await address_lists.keep_list(
                 connection, job_id=stored.job_id, identities=checked.addresses
             )
+        if stored.created and request.completion_url:
+            await notices.keep_url(connection, stored.job_id, request.completion_url)
     return stored
 
 

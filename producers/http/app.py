@@ -6,7 +6,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import Depends, FastAPI
 
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import addresses, contacts, job_events, jobs, operation, results
+from producers.http import (
+    addresses,
+    contacts,
+    hooks,
+    job_events,
+    jobs,
+    operation,
+    opt_outs,
+    results,
+    unsubscribe,
+)
 from producers.http.closing import noticing_the_end
 from producers.http.document import set_up_document
 from producers.http.failing import add_handlers
@@ -25,8 +35,11 @@ ROUTERS = (
     jobs.router,
     job_events.router,
     results.router,
+    opt_outs.router,
     addresses.router,
     contacts.router,
+    hooks.router,
+    unsubscribe.router,
 )
 
 

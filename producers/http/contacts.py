@@ -1,11 +1,12 @@
 """Finding contacts by the statuses of their addresses: whom a bulk action would be about."""
 
+import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Self
 
 import asyncpg
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from actions.registry import action_named
 from db import contacts, jobs
@@ -19,6 +20,16 @@ from schemas.requests import FIELD_NAMES, MAX_ID
 from schemas.statuses import Status
 
 router = APIRouter(tags=["addresses"])
+
+
+def _written_as_a_day(text: str) -> str:
+    """A number would be taken for seconds, which nobody means by it."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("give a day as YYYY-MM-DD")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 
 
 class Held(BaseModel):
@@ -117,7 +128,7 @@ async def find_contacts(
         int | None, Query(alias="import", description="Contacts whom this import brought.")
     ] = None,
     engaged_before: Annotated[
-        date | None,
+        Day | None,
         Query(
             description="Contacts with an address whose owner is known to have engaged before this"
             " day (UTC) for the last time. Sluice keeps no engagement: it is known only of an"

@@ -1,6 +1,8 @@
 """The OpenAPI document: what the routes say of themselves, and what is true of all of them."""
 
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -28,7 +30,7 @@ TAGS = {
     "addresses": "What an address is now, and how it came to that.",
     "suppressions": "Addresses that may not be mailed to.",
     "hooks": "Where senders and mailbox providers post what recipients did.",
-    "unsubscribe": "Links in mail by which recipients opt out themselves.",
+    "unsubscribing": "Links in mail by which recipients opt out themselves.",
     "operation": "What platforms ask: whether the process lives, can serve, and is enough.",
 }
 """Every tag that a router may have."""
@@ -50,11 +52,10 @@ def set_up_document(app: FastAPI) -> None:
 
 
 def query_parameters(request: Request) -> frozenset[str] | None:
-    """The names of those that the request's route documents; None where it is not documented."""
+    """The names of those that the request's route documents; None where it needs no key."""
     path = request.app.openapi()["paths"].get(request.scope["route"].path, {})
-    method = request.method.lower()
-    operation = path.get("get" if method == "head" else method)
-    if operation is None:
+    operation = path.get(request.method.lower(), {})
+    if not operation.get("security"):
         return None
     parameters = operation.get("parameters", ())
     return frozenset(each["name"] for each in parameters if each["in"] == "query")
@@ -63,7 +64,7 @@ def query_parameters(request: Request) -> frozenset[str] | None:
 def _document(app: FastAPI) -> dict[str, Any]:
     made = get_openapi(
         title="Sluice",
-        version=version("sluice"),
+        version=_version(),
         description=DESCRIPTION,
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         routes=app.routes,
@@ -73,17 +74,32 @@ def _document(app: FastAPI) -> dict[str, Any]:
     # FastAPI's own shape of a mistake is never sent.
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    used = set()
+    used: set[str] = set()
+    slugs: set[str] = set()
     for path in made["paths"].values():
         for operation in path.values():
-            _complete(operation)
+            slugs |= _complete(operation)
             used.update(operation.get("tags", ()))
+    examples = problems.examples()
+    made["components"]["examples"] = {slug: examples[slug] for slug in sorted(slugs)}
     made["tags"] = [tag for tag in made["tags"] if tag["name"] in used]
     return made
 
 
-def _complete(operation: dict[str, Any]) -> None:
-    """Add the problems that the operation may end with whatever it does."""
+def _version() -> str:
+    """The package's; on a dyno it is run from its folder and not installed."""
+    try:
+        return version("sluice")
+    except PackageNotFoundError:
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        found: str = tomllib.loads(project.read_text())["project"]["version"]
+        return found
+
+
+def _complete(operation: dict[str, Any]) -> set[str]:
+    """Add the problems that the operation may end with whatever it does; gives the names of all
+    that it may end with.
+    """
     kinds = [*_OF_ALL]
     if operation.get("security"):
         kinds += _WITH_KEY
@@ -100,7 +116,10 @@ def _complete(operation: dict[str, Any]) -> None:
         of_all = general["content"][problems.MEDIA_TYPE]
         media.setdefault("schema", of_all["schema"])
         media["examples"] = of_all["examples"] | media.get("examples", {})
+    slugs: set[str] = set()
     for response in responses.values():
         headers = response.setdefault("headers", {})
         headers["X-Correlation-Id"] = {"schema": {"type": "string"}}
+        slugs.update(response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ()))
     operation["responses"] = dict(sorted(responses.items()))
+    return slugs

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from fastapi import params
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
@@ -12,16 +11,15 @@ from runtime.settings import Settings
 PART_SECONDS = 30.0
 """How long the next part of a body may take to come."""
 
-_CLOSING = {"Connection": "close"}
-"""The connection ends with the answer, since what is left of the body is not read."""
-
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
 
 
 class Limits:
-    """ASGI middleware. What reads a body that is too large or too slow has a Problem raised, and
-    the rest of the body is left unread.
+    """ASGI middleware. What reads a body that is too large or too slow has a Problem raised.
+
+    Where an answer is given before the end of a body that may be large, the connection is closed
+    with it, so that the rest is not read.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -34,42 +32,51 @@ class Limits:
             await self._app(scope, receive, send)
             return
         size = 0
+        declared = _declared(scope)
+        ended = declared == 0
 
         async def receiving() -> Message:
-            nonlocal size
+            nonlocal size, ended
             # Only now is it known which route it is for.
             most = self._most_upload if takes_files(scope) else self._most_body
-            if size == 0 and _declared(scope) > most:
+            if size == 0 and declared is not None and declared > most:
                 raise _too_large(most)
-            message = await _in_time(receive)
+            message = await receive() if ended else await _in_time(receive)
             size += len(message.get("body", b""))
             if size > most:
                 raise _too_large(most)
+            ended = ended or not message.get("more_body", False)
             return message
 
-        await self._app(scope, receiving, send)
+        async def sending(message: Message) -> None:
+            may_be_large = declared is None or declared > self._most_body
+            if message["type"] == "http.response.start" and not ended and may_be_large:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receiving, sending)
 
 
 def takes_files(scope: Scope) -> bool:
-    """Whether the request is a form for a route that documents one, or a body of a type that only
-    files have and that the route documents.
-    """
-    route: Any = scope.get("route")
+    """Whether the body is of a type that the route documents as a file, or as a form with files."""
+    extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if sent == b"multipart/form-data":
-        field = getattr(route, "body_field", None)
-        if field is not None and isinstance(field.field_info, params.Form):
-            return True
-    extra = getattr(route, "openapi_extra", None) or {}
-    documented = extra.get("requestBody", {}).get("content", {})
-    return sent != b"application/json" and sent.decode("latin-1") in documented
+    documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
+    schema = documented.get("schema", {})
+    return any(
+        each.get("format") == "binary" for each in (schema, *schema.get("properties", {}).values())
+    )
 
 
-def _declared(scope: Scope) -> int:
-    """The size that the request says its body has, in bytes; the server has checked that it is a
-    number.
+def _declared(scope: Scope) -> int | None:
+    """The size of the body in bytes, as the request has it; None where that shows only at its end.
+
+    The server has refused what is no number.
     """
-    return int(dict(scope["headers"]).get(b"content-length", b"0"))
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    return int(headers.get(b"content-length", b"0"))
 
 
 async def _in_time(receive: Receive) -> Message:
@@ -81,7 +88,8 @@ async def _in_time(receive: Receive) -> Message:
             TOO_SLOW,
             f"The body stopped coming for {PART_SECONDS:.0f} seconds; nothing was stored. Send it"
             " again.",
-            headers=_CLOSING,
+            # What is left of it would be taken for the next request.
+            headers={"Connection": "close"},
         ) from None
 
 
@@ -91,5 +99,4 @@ def _too_large(most: int) -> Problem:
         f"The body is larger than the {most:,} bytes that are read; nothing was stored. Send less"
         " at a time, or let the service be set up for more (MAX_BODY_BYTES, and for files"
         " MAX_UPLOAD_BYTES).",
-        headers=_CLOSING,
     )

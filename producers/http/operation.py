@@ -51,20 +51,20 @@ class Scale(BaseModel):
     suggested_workers: int
 
 
-@router.get("/healthz")
+@router.get("/healthz", operation_id="healthz", summary="Tell whether the process lives")
 async def healthz() -> Health:
     """Whether the process answers."""
     return Health(status="ok")
 
 
-@router.get("/readyz")
+@router.get("/readyz", operation_id="readyz", summary="Tell whether requests can be served")
 async def readyz(here: HereDep) -> Health:
     """Whether requests can be served: Postgres answers, and is at this version's revision."""
     await within(READY_SECONDS, _require_ready(here))
     return Health(status="ready")
 
 
-@router.get("/scale")
+@router.get("/scale", operation_id="scale", summary="Tell how many workers the work takes")
 async def scale(here: HereDep) -> Scale:
     """What waits for workers, and how many there should be. The figures are a second old at most,
     so that asking often costs nothing.

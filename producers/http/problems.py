@@ -11,9 +11,13 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from schemas.errors import (
+    DatabaseUnreachable,
     EvidenceMissing,
     IdempotencyConflict,
     NotFound,
+    QueueUnreachable,
+    ServerStartFailed,
+    SettingsError,
     SluiceError,
     StateConflict,
     WrongInput,
@@ -89,6 +93,10 @@ _KINDS: tuple[tuple[type[SluiceError], Kind], ...] = (
 """What the errors of the other rooms are here; the first that fits counts."""
 
 
+_FOR_OPERATORS = (DatabaseUnreachable, QueueUnreachable, ServerStartFailed, SettingsError)
+"""Errors whose text names servers and settings, and so is none of a caller's business."""
+
+
 def problem_of(error: SluiceError) -> Problem:
     """The problem that an error of any room is; what fits none is a moment's trouble."""
     if isinstance(error, Problem):
@@ -99,7 +107,10 @@ def problem_of(error: SluiceError) -> Problem:
             if isinstance(error, EvidenceMissing):
                 more["prompts"] = [prompt._asdict() for prompt in error.prompts]
             return Problem(kind, str(error), **more)
-    return Problem(UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+    text = str(error)
+    if isinstance(error, _FOR_OPERATORS):
+        text = "Something that Sluice needs does not answer, or is not set up. Nothing was done."
+    return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 class ProblemResponse(JSONResponse):
@@ -156,19 +167,28 @@ def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"},
-                    "examples": {kind.slug: {"value": _example(kind)} for kind in alike},
+                    "examples": {
+                        kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in alike
+                    },
                 }
             },
         }
     return told
 
 
-def _example(kind: Kind) -> dict[str, Any]:
+def examples() -> dict[str, Any]:
+    """An example of each kind, by the name that `answers` refers to it by."""
     return {
-        "type": kind.type,
-        "title": kind.title,
-        "status": int(kind.status),
-        "detail": "What happened, what was kept, and what to do.",
+        kind.slug: {
+            "value": {
+                "type": kind.type,
+                "title": kind.title,
+                "status": int(kind.status),
+                "detail": "What happened, what was kept, and what to do.",
+            }
+        }
+        for kind in globals().values()
+        if isinstance(kind, Kind)
     }
 
 

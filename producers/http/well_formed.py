@@ -18,6 +18,9 @@ DEEPEST = 32
 async def well_formed(request: Request) -> None:
     """A dependency of all routes: raises Problem for query parameters that the route does not
     document, and for what can be sent but neither stored nor sent back.
+
+    Links in mail have parameters added to them on their way, and so do platforms' probes: where
+    no key is needed, they are passed over.
     """
     known = query_parameters(request)
     if known is not None and (unknown := sorted(set(request.query_params) - known)):
