@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from db import jobs
 from producers import control
 from producers.http.access import JobsReader, JobsWriter
-from producers.http.bodies import body_schema, json_body
+from producers.http.bodies import body_schema, json_body, media_type
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
+from producers.http.job_uploads import FORM, form_schema, uploaded_job
 from producers.http.paging import cursor_of, place_of
 from producers.http.problems import (
     EVIDENCE_MISSING,
@@ -31,7 +32,7 @@ from producers.keys import Caller
 from producers.submit import Submitted, submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
-from schemas.requests import MAX_ID
+from schemas.requests import MAX_ID, JobRequest
 
 router = APIRouter(tags=["jobs"])
 
@@ -51,7 +52,10 @@ IdempotencyKey = Annotated[
 _SUBMIT: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": body_schema(JobBody)}},
+        "content": {
+            "application/json": {"schema": body_schema(JobBody)},
+            FORM: {"schema": form_schema()},
+        },
     }
 }
 
@@ -82,12 +86,22 @@ async def submit_job(
 ) -> JobAnswer:
     """Store a bulk action over a selection of contacts, for workers to do.
 
+    A list of contacts that is too long for the body comes as a file beside it, in a form; several
+    conditions narrow such a list too.
+
     Everything is checked first: nothing of a request that is refused is stored. The job is the
     account's that the key belongs to.
     """
-    body = await json_body(request, JobBody)
-    asked = body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
-    submitted = await submit(here.pool, here.settings, asked)
+
+    def asked(body: JobBody) -> JobRequest:
+        return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
+
+    if media_type(request) == FORM:
+        async with uploaded_job(request) as (body, upload):
+            submitted = await submit(here.pool, here.settings, asked(body), upload=upload)
+    else:
+        body = await json_body(request, JobBody)
+        submitted = await submit(here.pool, here.settings, asked(body))
     return await _answer_submitted(here, caller, response, submitted, seconds)
 
 

@@ -406,3 +406,69 @@ async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, k
     assert done == asked
     assert [name for name, _ in events((await following).text)] == ["progress"]
     assert (await waiting).json()["state"] == "planning"
+
+
+def form(job, **files):
+    """A job in a form, with lists in files."""
+    parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
+    return {"data": {"job": json.dumps(job)}, "files": parts}
+
+
+LISTED = {"action": "opt_out", "params": {"note": "moved"}}
+
+
+async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
+    """The job is that of the same ids in the body: in blocks, in order, each once, and one hash."""
+    ids = list(range(25_001, 0, -1))
+    keyed = {**key, "Idempotency-Key": "k"}
+    text = "contact_id\n" + "\n".join(map(str, [*ids, 7, 7]))
+    answer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["selection"], job["params"]["note"]) == ({"contacts": 25_001}, "moved")
+    blocks = await pool.fetch("select block_no, contact_ids from job_contacts order by block_no")
+    assert [block["block_no"] for block in blocks] == [0, 1, 2]
+    assert [id_ for block in blocks for id_ in block["contact_ids"]] == sorted(ids)
+    in_body = {**LISTED, "selection": {"contacts": ids}}
+    again = await http.post("/v1/jobs", headers=keyed, json=in_body)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    again = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    fewer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts="1\n2"))
+    problem(fewer, 409, "idempotency-key-reused")
+    assert await pool.fetchval("select count(*) from job_contacts") == 3
+
+
+async def test_a_file_may_be_empty_or_narrowed(http, key, pool, works):
+    """A list of nobody is a job of nobody; what else is in the selection narrows the list."""
+    await two_people(pool)
+    asked = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
+    for content, selected in (("", 0), ('{"id": 1}\n{"id": 2}\n', 1)):
+        answer = await http.post("/v1/jobs", headers=key, **form(asked, contacts=content))
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["id"]
+        await works.work(job)
+        shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+        assert (shown["state"], shown["selected"]) == ("completed", selected)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
+        (form(LISTED, people="1"), 422, "there is no part 'people'"),
+        ({"files": {"contacts": ("c", "1")}}, 422, "a part is missing"),
+        ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is there twice"),
+        ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
+        ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
+        (form({**LISTED, "account": "x"}, contacts="1"), 422, "account: there is no such field"),
+        (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
+        (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
+    ],
+)
+async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said):
+    """The line or the part that is wrong is named, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, **sent)
+    assert answer.status_code == status, answer.text
+    assert said in answer.text
+    assert await pool.fetchval("select count(*) from jobs") == 0
