@@ -163,15 +163,7 @@ _SIGNED_EVENTS: dict[str, Any] = {
     response_description="They are opted out.",
     responses={
         202: {"model": EventsTaken, "description": "Stored; some are about to be applied."},
-        **answers(
-            MALFORMED,
-            TOO_LARGE,
-            INVALID,
-            KEY_REUSED,
-            NOT_FOUND,
-            SIGNATURE_WRONG,
-            STALE,
-        ),
+        **answers(MALFORMED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND, SIGNATURE_WRONG, STALE),
     },
     openapi_extra=_SIGNED_EVENTS,
 )

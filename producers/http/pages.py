@@ -81,5 +81,5 @@ def no_such_link() -> HTMLResponse:
 
 def _page(status: HTTPStatus, title: str, content: str) -> HTMLResponse:
     return HTMLResponse(
-        _PAGE.format(title=title, content=content), status_code=status, headers=HEADERS
+        _PAGE.format(title=title, content=content), status_code=int(status), headers=HEADERS
     )

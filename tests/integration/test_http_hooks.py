@@ -304,6 +304,7 @@ async def test_a_signature_that_does_not_hold_is_refused(http, pool, settings, h
             good | {"Sluice-Timestamp": str(int(stamp) + 1)},
             good | {"Sluice-Timestamp": "now"},
             good | {"Sluice-Timestamp": ""},
+            {"Sluice-Timestamp": "now", "Sluice-Signature": signature(hook.secret, "now", body)},
             signed(others.secret, body),
             signed(hook.secret, body + b" "),
         ):
@@ -312,7 +313,7 @@ async def test_a_signature_that_does_not_hold_is_refused(http, pool, settings, h
         answer = await http.post(hook.events_path, content=b"{", headers=good)
         problem(answer, 401, "signature-wrong")
     assert set(refusals(logs)) == {(hook.id, "signature_wrong")}
-    assert len(refusals(logs)) == 14
+    assert len(refusals(logs)) == 15
     assert await all_there_is(pool) == before
 
 
@@ -339,6 +340,14 @@ async def test_signatures_hold_over_the_very_bytes(http, pool, hook, accounts):
 
     await for_all(refused, st.integers(0, len(body) - 1), st.integers(0, 255), max_examples=30)
     assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_each_hook_numbers_its_own_events(http, pool, settings, hook, accounts):
+    """Two senders of one account do not know of each other's ids, though they bear one name."""
+    second = await create_hook(pool, settings, account="default", source="keap")
+    for mine, address in ((hook, ANN), (second, BOB)):
+        (told,) = (await post_events(http, mine, event(address=address))).json()["events"]
+        assert (told["created"], told["conflict"]) == (True, False)
 
 
 async def test_one_accounts_hook_cannot_touch_another(http, pool, hook, others, accounts):

@@ -320,20 +320,47 @@ async def test_what_a_killed_worker_had_in_hand_comes_again(pool, settings, noti
     assert [p.headers["sluice-delivery"] for p in there.posted] == [f"{job_id}-1", f"{job_id}-2"]
 
 
-async def test_a_late_failure_does_not_undo_a_success(pool, settings, notices):
-    """A process that was stopped, and others have delivered meanwhile, changes nothing more."""
-    async with receiver(OK) as there:
-        job_id = await ended_job(pool, settings, there.url)
-        async with pool.acquire() as connection:
-            late = await stored.claim(connection, busy=[], lease_seconds=0)
-        assert late is not None
-        await until(notices, pool, job_id, lambda n: n.delivered_at)
-        async with pool.acquire() as connection:
-            await stored.note_failed(connection, late, error="late", delay_seconds=0)
-            await stored.note_abandoned(connection, late, error="late")
+async def test_a_claimer_does_not_wait_for_another(pool, settings):
+    """What one is about to claim the next one passes over."""
+    job_ids = [await ended_job(pool, settings, "https://shop.example/") for _ in range(2)]
+    async with pool.acquire() as first, pool.acquire() as second, first.transaction():
+        claimed = [
+            await asyncio.wait_for(stored.claim(connection, busy=[], lease_seconds=30), 10)
+            for connection in (first, second, second)
+        ]
+    assert [notice and notice.job_id for notice in claimed] == [*job_ids, None]
+
+
+@pytest.mark.parametrize("taken_by", [0, 1])
+async def test_a_notice_that_was_taken_stays_so(pool, settings, taken_by):
+    """Whether by the attempt of a process that was stopped for a while, or by the one after it:
+    what the other says then changes nothing.
+    """
+    job_id = await ended_job(pool, settings, "https://shop.example/")
+    async with pool.acquire() as connection:
+        attempts = [await stored.claim(connection, busy=[], lease_seconds=0) for _ in range(2)]
+        await stored.note_delivered(connection, attempts[taken_by])
+        for attempt in attempts:
+            await stored.note_failed(connection, attempt, error="late", delay_seconds=0)
+            await stored.note_abandoned(connection, attempt, error="late")
+        assert await stored.claim(connection, busy=[], lease_seconds=0) is None
     now = await notice_of(pool, job_id)
-    assert (now.error, now.abandoned_at) == (None, None)
-    assert there.url not in repr(late)
+    assert (now.attempts, now.error, now.abandoned_at) == (2, None, None)
+    assert "shop.example" not in repr(attempts)
+
+
+async def test_an_earlier_failure_does_not_count_against_a_later_attempt(pool, settings):
+    """And a notice that was taken late is taken, though others had given it up."""
+    job_id = await ended_job(pool, settings, "https://shop.example/")
+    async with pool.acquire() as connection:
+        first, second = [await stored.claim(connection, busy=[], lease_seconds=0) for _ in range(2)]
+        await stored.note_abandoned(connection, first, error="late")
+        assert (await notice_of(pool, job_id)).abandoned_at is None
+        await stored.note_abandoned(connection, second, error="gone")
+        assert (await notice_of(pool, job_id)).abandoned_at
+        await stored.note_delivered(connection, first)
+    now = await notice_of(pool, job_id)
+    assert (now.error, now.abandoned_at, now.delivered_at is None) == (None, None, False)
 
 
 async def test_without_a_signing_key_none_is_delivered(pool, settings):

@@ -49,6 +49,7 @@ HOT = {
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
     "contacts": "tag_id find shown",
+    "hooks": "insert_hook hook_by_id",
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
@@ -56,6 +57,8 @@ HOT = {
         " limit_lock_wait interrupt_chunks set_state cancel"
     ),
     "keys": "key_by_id",
+    "links": "linked_address",
+    "notices": "keep_url any_due claim note_delivered note_failed note_abandoned notice_of",
     "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
@@ -79,6 +82,8 @@ EXEMPT = {
     "contacts.count_addresses": "counts a whole account, and only where that is asked for",
     "contacts.count_addresses_of_tag": "counts all with a tag, and only where that is asked for",
     "contacts.count_addresses_of_import": "counts a whole import, and only where that is asked for",
+    "hooks.hooks": "at the command line; hooks are few",
+    "hooks.revoke_hook": "at the command line, one row",
     "keys.insert_key": "at the command line, one row",
     "keys.keys": "at the command line; keys are few",
     "keys.revoke_key": "at the command line, one row",
@@ -176,7 +181,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
         "attempts": 1,
+        "attempt": 1,
         "before": 2_900,
+        "busy": [2, 3],
         "causes": ["direct"] * addresses,
         "cause": "direct",
         "cell_reasons": ["invalid_address"],
@@ -198,6 +205,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "field": 1,
         "fields": [1, 2],
         "from_statuses": ["confirmed"] * addresses,
+        "hook_id": 7,
         "hop": 1,
         "idempotency_key": "key7",
         "idle_ms": "1000",
@@ -209,6 +217,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
+        "lease_seconds": 30.0,
         "line": 20_000,
         "listed": True,
         "lock_ms": "1000",
@@ -238,11 +247,13 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "row_id": 3 * ROLE_ADDRESS + 25_001,
         "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
+        "salt": bytes(16),
         "selected": 1,
         "selection": {},
         "share": 0.5,
         "shared_address_limit": 10,
         "silence_seconds": 5.0,
+        "source": "keap",
         "source_ids": [None] * addresses,
         "state": "idle",
         "statement_ms": "1000",
@@ -256,6 +267,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "unengaged": ["unengaged_marketable"],
         "unengaged_before": datetime(2024, 1, 1, tzinfo=UTC),
         "urgent_actions": ["opt_out"],
+        "url": "https://shop.example/ended",
         "versions": [1_000] * addresses,
         "wanted": "running",
         "worker": "worker",
