@@ -79,7 +79,7 @@ def _decide_direct(
         key = (status, source is not None, address_id in beside)
         kind = kinds.get(key)
         if kind is None:
-            kind = kinds[key] = _kind(_ask(action, params, Known(*key)), status, decided)
+            kind = kinds[key] = _kind(ask(action, params, Known(*key)), status, decided)
         decision, change, rows = kind
         first[address_id] = decision
         if change is not None:
@@ -119,7 +119,8 @@ def _decided_by_this_job(address_id: int, source: int | None, facts: ChunkFacts)
     return earlier
 
 
-def _ask(action: BulkAction, params: Any, known: Known) -> Decision:
+def ask(action: BulkAction, params: Any, known: Known) -> Decision:
+    """The action's decision; raises ForbiddenTransition when it would reopen an opt-out."""
     decision = action.decide(known, params)
     if (
         known.status is not None

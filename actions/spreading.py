@@ -98,6 +98,15 @@ def _lower_than(rank: int) -> _Lower:
 _LOWER = {status: _lower_than(rank) for status, rank in _SPREAD_RANKS.items()}
 """What each status climbs over when it spreads."""
 
+
+def climbs_over(to_status: Status, status: Status, *, spread: bool) -> bool:
+    """Whether an opt-out that spreads as `to_status` changes an address of this status, which may
+    have spread to it as well.
+    """
+    own, by_spreading = _LOWER[to_status]
+    return status in (by_spreading if spread else own)
+
+
 _IN_OWN_RIGHT = frozenset(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 
 

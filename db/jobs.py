@@ -56,8 +56,10 @@ class Job:
     empty: int
     propagated: int
     error: str | None
+    plan_first: bool
     forecast: dict[str, Any] | None
     confirmation: dict[str, Any] | None
+    confirmed_at: datetime | None
     created_at: datetime
     planned_at: datetime | None
     started_at: datetime | None

@@ -1,6 +1,7 @@
 """Freezing a job's selection into chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -12,7 +13,11 @@ _sql = load("planning")
 
 
 class JobToPlan(NamedTuple):
-    """A job that waits for its plan."""
+    """A job that waits for its plan, or was planned first and waits to be counted.
+
+    `planned_at` and `selected` are None where its selection is not frozen; `confirmation` is what
+    somebody has said yes to.
+    """
 
     id: int
     account_id: int
@@ -22,6 +27,10 @@ class JobToPlan(NamedTuple):
     params: dict[str, Any]
     selection: dict[str, Any]
     correlation_id: str
+    planned_at: datetime | None
+    selected: int | None
+    plan_first: bool
+    confirmation: dict[str, Any] | None
 
 
 class Plan(NamedTuple):
@@ -76,3 +85,46 @@ async def close(connection: asyncpg.Connection, job_id: int) -> Plan | None:
     """Let the plan stand; None when the job was cancelled meanwhile."""
     row = await _sql.close_plan(connection, job_id=job_id)
     return Plan(*row) if row else None
+
+
+async def show_forecast(
+    connection: asyncpg.Connection,
+    job_id: int,
+    forecast: Mapping[str, Any],
+    *,
+    drift: Mapping[str, int] | None = None,
+) -> bool:
+    """Let a job that was planned first wait for somebody to confirm its forecast, from which what
+    was confirmed before may differ by a drift. False when it was paused or cancelled meanwhile.
+    """
+    shown = await _sql.show_forecast(connection, job_id=job_id, forecast=forecast, drift=drift)
+    return shown is not None
+
+
+async def confirm_plan(
+    connection: asyncpg.Connection, job_id: int, forecast: Mapping[str, Any]
+) -> bool:
+    """Let a job run whose forecast was confirmed; False as above."""
+    return await _sql.confirm_plan(connection, job_id=job_id, forecast=forecast) is not None
+
+
+class Asked(NamedTuple):
+    """A planned job that somebody has said yes to."""
+
+    id: int
+    action: str
+    correlation_id: str
+
+
+async def ask_to_confirm(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    confirmation: Mapping[str, Any],
+) -> Asked | None:
+    """Have a planned job counted once more, and run if it is as confirmed; None if it waits not."""
+    row = await _sql.ask_to_confirm(
+        connection, account_id=account_id, job_id=job_id, confirmation=confirmation
+    )
+    return Asked(*row) if row else None

@@ -85,6 +85,32 @@ JOB_PLANNED = _event(
     selected="how many (contact, field) pairs it has",
     chunks="how many chunks they were laid in",
 )
+_FORECAST = {
+    "applied": "how many pairs the job would change",
+    "unchanged": "how many it would find as they are to be",
+    "rejected": "how many it would refuse",
+    "empty": "how many contacts have no address in the field",
+    "further": "how many further addresses its opt-outs would reach",
+}
+PLAN_COUNTED = _event(
+    "plan.counted",
+    "What a job that is planned first would do was counted; it waits for somebody to confirm that.",
+    **_JOB,
+    **_FORECAST,
+)
+PLAN_CONFIRMED = _event(
+    "plan.confirmed",
+    "Somebody has confirmed what a planned job would do, and that still holds; it runs.",
+    **_JOB,
+    **_FORECAST,
+)
+PLAN_DRIFTED = _event(
+    "plan.drifted",
+    "Somebody has confirmed what a planned job would do, and that does not hold any more; it waits"
+    " for them to look again.",
+    **_JOB,
+    **_FORECAST,
+)
 JOB_STARTED = _event("job.started", "A job's first chunk was about to be worked.", **_JOB)
 JOB_PAUSED = _event(
     "job.paused",

@@ -65,6 +65,7 @@ class JobState(StrEnum):
     """Where a job stands. `STATE_CHANGES` lists what may follow."""
 
     PLANNING = "planning"
+    PLANNED = "planned"
     RUNNING = "running"
     PAUSED = "paused"
     COMPLETED = "completed"
@@ -75,10 +76,15 @@ class JobState(StrEnum):
 ENDED = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED})
 
 STATE_CHANGES: dict[tuple[JobState, JobState], str] = {
-    (JobState.PLANNING, JobState.RUNNING): "the selection was frozen into chunks",
+    (JobState.PLANNING, JobState.RUNNING): "the selection was frozen into chunks, and confirmed"
+    " where it was planned first",
     (JobState.PLANNING, JobState.PAUSED): "someone paused it before its selection was frozen",
     (JobState.PLANNING, JobState.CANCELLED): "someone cancelled it before its selection was frozen",
     (JobState.PLANNING, JobState.FAILED): "its selection could not be frozen",
+    (JobState.PLANNING, JobState.PLANNED): "it is planned first, and what it would do was counted",
+    (JobState.PLANNED, JobState.PLANNING): "someone confirmed what it would do, which is counted"
+    " once more before it runs",
+    (JobState.PLANNED, JobState.CANCELLED): "someone cancelled it instead of confirming it",
     (JobState.RUNNING, JobState.PAUSED): "someone paused it",
     (JobState.RUNNING, JobState.COMPLETED): "no chunk was left and the counts added up",
     (JobState.RUNNING, JobState.CANCELLED): "someone cancelled it",

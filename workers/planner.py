@@ -1,12 +1,21 @@
-"""Freezing a job's selection into chunks, so that its total is known and nothing joins later."""
+"""Freezing a job's selection into chunks, so that its total is known and nothing joins later.
+
+A job that is planned first is counted then, and waits for somebody to confirm what it would do; on
+a yes it is counted once more, and runs if the counts are still those.
+"""
+
+from typing import Any
 
 import asyncpg
 
+from actions.forecast import COUNTS, drift
 from actions.registry import action_named
 from db import address_lists, arrivals, planning, progress
 from db.planning import JobToPlan, Plan
 from runtime import events, logs
+from schemas.outcomes import JobState
 from schemas.requests import THE_ADDRESS
+from workers.forecaster import forecast_of
 
 log = logs.get()
 
@@ -25,7 +34,7 @@ async def plan(
     try:
         async with connection.transaction():
             job = await planning.take(connection, job_id)
-            if job is None:
+            if job is None or job.planned_at is not None:
                 return None
             await _freeze(connection, job, chunk_size)
             frozen = await planning.close(connection, job.id)
@@ -47,6 +56,60 @@ async def plan(
 
 class _CancelledMeanwhile(Exception):
     """The job was cancelled while it was being planned: no chunk of it may stay."""
+
+
+async def count_planned(
+    connection: asyncpg.Connection,
+    pool: asyncpg.Pool,
+    job_id: int,
+    *,
+    chunk_size: int,
+    shared_address_limit: int,
+) -> JobState | None:
+    """Count what a frozen job that is planned first would do, with the pool's help; gives the state
+    that it is in then: `planned`, or `running` where it is what somebody has confirmed.
+
+    None when there is nothing to count, or someone else is at it. Counting changes nothing, so that
+    whoever comes after one who was lost begins again.
+    """
+    async with connection.transaction():
+        job = await planning.take(connection, job_id)
+        if job is None or job.planned_at is None:
+            return None
+        counts = await forecast_of(
+            connection,
+            pool,
+            job,
+            chunk_size=chunk_size,
+            shared_address_limit=shared_address_limit,
+        )
+        return await _decide(connection, job, counts)
+
+
+async def _decide(
+    connection: asyncpg.Connection, job: JobToPlan, counts: dict[str, Any]
+) -> JobState | None:
+    facts = {"job": job.id, "account": job.account_id, "action": job.action}
+    seen = job.confirmation
+    if seen is None or "drift" in seen:
+        if not await planning.show_forecast(connection, job.id, counts):
+            return None
+        log.info(events.PLAN_COUNTED, **facts, **_counts(counts))
+        return JobState.PLANNED
+    differences = drift(seen["expected"], counts)
+    if any(abs(by) > seen["tolerance"] for by in differences.values()):
+        if not await planning.show_forecast(connection, job.id, counts, drift=differences):
+            return None
+        log.warning(events.PLAN_DRIFTED, **facts, **_counts(counts))
+        return JobState.PLANNED
+    if not await planning.confirm_plan(connection, job.id, counts):
+        return None
+    log.info(events.PLAN_CONFIRMED, **facts, **_counts(counts))
+    return JobState.RUNNING
+
+
+def _counts(counts: dict[str, Any]) -> dict[str, int]:
+    return {name: counts[name] for name in COUNTS}
 
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:

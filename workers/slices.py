@@ -17,7 +17,7 @@ from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import WorkerContext
 from workers.giving_back import LeftLane, give_back
-from workers.planner import plan
+from workers.planner import count_planned, plan
 from workers.queues import is_urgent
 from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
 from workers.settling import settle_and_complete, settle_and_fail
@@ -57,19 +57,30 @@ async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: Job
     with logs.bound(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:
             try:
-                planned = await plan(
-                    connection,
-                    job.id,
-                    chunk_size=context.settings.chunk_size,
-                    lanes=context.settings.job_lanes,
-                )
+                return await _plan_now(context, connection, job.id)
             except NOT_THE_WORKS_FAULT:
                 raise
             except Exception as error:
                 await _fail(context, connection, job, error, describe(error))
                 raise
-            return planned is not None and planned.state == JobState.RUNNING
         return job.state == JobState.RUNNING
+
+
+async def _plan_now(context: WorkerContext, connection: asyncpg.Connection, job_id: int) -> bool:
+    settings = context.settings
+    planned = await plan(
+        connection, job_id, chunk_size=settings.chunk_size, lanes=settings.job_lanes
+    )
+    if planned is not None and planned.state == JobState.RUNNING:
+        return True
+    counted = await count_planned(
+        connection,
+        context.pool,
+        job_id,
+        chunk_size=settings.chunk_size,
+        shared_address_limit=settings.shared_address_limit,
+    )
+    return counted is JobState.RUNNING
 
 
 async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:

@@ -133,9 +133,10 @@ where locktype = 'advisory' and granted and mode = 'ShareLock'
 
 -- name: set_state$
 -- Pause or resume; no row when the job is not in one of the states :present. A job whose
--- selection was not frozen yet is resumed to `planning`.
+-- selection was not frozen yet, or that was not confirmed yet, is resumed to `planning`.
 update jobs
-set state = case when :wanted::job_state = 'running' and planned_at is null
+set state = case when :wanted::job_state = 'running'
+                  and (planned_at is null or (plan_first and confirmed_at is null))
                  then 'planning' else :wanted::job_state end
 where id = :job_id and state = any (:present::job_state[])
 returning state;

@@ -7,10 +7,12 @@ select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
    and set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 
 -- name: job_to_plan^
--- The job, if it waits for its plan.
-select id, account_id, action, state, fields, params, selection, correlation_id
+-- The job, if it waits for its plan, or for its count where it was planned first.
+select id, account_id, action, state, fields, params, selection, correlation_id, planned_at,
+       selected, plan_first, confirmation
 from jobs
-where id = :job_id and state = 'planning' and planned_at is null;
+where id = :job_id and state = 'planning'
+  and (planned_at is null or (plan_first and confirmed_at is null));
 
 -- name: freeze_import!
 -- The chunks of an import: the contacts that its uploaded rows will become.
@@ -83,11 +85,36 @@ cross join lateral (
 ) as cut;
 
 -- name: close_plan^
--- The plan stands: the total is known, and the job runs unless it was paused meanwhile.
+-- The plan stands: the total is known, and the job runs unless it was paused meanwhile, or is to wait
+-- until somebody has seen what it would do.
 update jobs
 set planned_at = clock_timestamp(),
     selected = (select coalesce(sum(pairs), 0) from job_chunks where job_id = :job_id),
-    state = case when state = 'planning' then 'running'::job_state else state end
+    state = case when state = 'planning' and not plan_first then 'running'::job_state else state end
 where id = :job_id and state in ('planning', 'paused')
 returning state, selected,
     (select count(*) from job_chunks where job_id = :job_id) as chunks;
+
+-- name: show_forecast$
+-- What a job that was planned first would do is counted: it waits for somebody to confirm that. Where
+-- somebody had, and the counts have drifted since, by how much is kept with what was confirmed.
+update jobs
+set state = 'planned', forecast = :forecast::jsonb,
+    confirmation = case when :drift::jsonb is null then confirmation
+                        else confirmation || jsonb_build_object('drift', :drift::jsonb) end
+where id = :job_id and state = 'planning' and plan_first and planned_at is not null
+returning state;
+
+-- name: confirm_plan$
+-- What the job would do now is what was confirmed: it runs.
+update jobs
+set state = 'running', forecast = :forecast::jsonb, confirmed_at = clock_timestamp()
+where id = :job_id and state = 'planning' and plan_first and planned_at is not null
+returning state;
+
+-- name: ask_to_confirm^
+-- Somebody has seen what a planned job would do and says yes: it is counted once more, and then runs.
+update jobs
+set state = 'planning', confirmation = :confirmation::jsonb
+where id = :job_id and account_id = :account_id and state = 'planned'
+returning id, action, correlation_id;

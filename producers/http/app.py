@@ -76,6 +76,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert settings.database_url is not None
+        # Each request is looked at by it: a fault in it is to show now.
+        app.openapi()
         pool = await make_pool(
             settings.database_url,
             size=settings.web_pool_size,

@@ -1,12 +1,13 @@
 """Every failure over HTTP is a problem, tells nothing that it should not, and has one line."""
 
 import json
+from typing import Annotated
 
 import asyncpg
 import httpx
 import pytest
 import structlog
-from fastapi import FastAPI
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -54,14 +55,18 @@ def app(settings: Settings) -> FastAPI:
     async def postgres() -> None:
         raise asyncpg.ConnectionDoesNotExistError(SECRET)
 
+    @app.post("/fails/slow")
     @app.get("/fails/slow")
-    async def slow(here: HereDep) -> None:
+    async def slow(here: HereDep, request: Request) -> None:
+        await request.body()
         async with here.pool.acquire() as connection:
             await connection.execute("select pg_sleep(60)")
 
     @app.post("/asked/{number}")
-    async def asked(number: int, body: Asked, most: int = 1) -> dict[str, int]:
-        return {"count": number + body.count + most}
+    async def asked(
+        number: int, body: Asked, most: int = 1, secret: Annotated[int, Header()] = 0
+    ) -> dict[str, int]:
+        return {"count": number + body.count + most + secret}
 
     return app
 
@@ -150,8 +155,8 @@ async def test_a_postgres_that_is_away_is_a_moment_s_trouble(http, lines):
 async def test_an_answer_is_not_waited_for_without_end(http, monkeypatch, lines):
     """503 after the limit; the connection is free again for the next."""
     monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 0.1)
-    for _ in range(8):
-        assert (await http.get("/fails/slow")).status_code == 503
+    for method, body in (("GET", None), ("POST", b"x")) * 4:
+        assert (await http.request(method, "/fails/slow", content=body)).status_code == 503
     monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 20)
     assert (await http.get("/readyz")).status_code == 200
     assert {line["level"] for line in lines()} == {"info"}
@@ -169,12 +174,23 @@ async def test_paths_and_methods_that_there_are_not(http):
 
 
 async def test_each_mistake_is_told_with_its_place(http):
-    """All at once, in `mistakes` for programs and in `detail` for people; long values shortened."""
-    answer = await http.post("/asked/x?most=y", json={"count": "z" * 500, "nme": 1})
+    """All at once, in `mistakes` for programs and in `detail` for people; long values shortened,
+    and those of headers and paths, where secrets are, not repeated.
+    """
+    answer = await http.post(
+        "/asked/hidden1?most=y", json={"count": "z" * 500, "nme": 1}, headers={"secret": "hidden2"}
+    )
     told = problem(answer)
     assert (answer.status_code, told["type"]) == (422, "urn:sluice:problem:invalid")
     wrong = {mistake["where"]: mistake["message"] for mistake in told["mistakes"]}
-    assert wrong.keys() == {"path.number", "query.most", "body.count", "body.nme"}
+    assert wrong.keys() == {
+        "path.number",
+        "query.most",
+        "header.secret",
+        "body.count",
+        "body.nme",
+    }
+    assert "hidden" not in answer.text
     assert "'y'" in wrong["query.most"]
     assert "there is no such field" in wrong["body.nme"]
     assert "zzz" in wrong["body.count"]

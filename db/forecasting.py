@@ -1,0 +1,101 @@
+"""Counting what a planned job would come to, without changing anything."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.queries import load
+from schemas.requests import THE_ADDRESS
+from schemas.statuses import Status
+
+_sql = load("forecasting")
+
+_MEMORY = "64MB"
+
+
+class Counted(NamedTuple):
+    """So many selected pairs that are alike: `code` as in `forecasting.sql`, or None for an address
+    that the account does not know.
+    """
+
+    field: int
+    code: int | None
+    beside: bool
+    first: bool
+    rows: int
+
+
+class CountedJob(NamedTuple):
+    """The job whose selection is counted, with what the rules say of each code."""
+
+    id: int
+    account_id: int
+    fields: Sequence[int]
+    shared_address_limit: int
+    rules: Mapping[str, Sequence[int]]
+
+    def arguments(self) -> dict[str, Any]:
+        """What every statement may ask for."""
+        return {
+            "job_id": self.id,
+            "account_id": self.account_id,
+            "fields": self.fields,
+            "shared_address_limit": self.shared_address_limit,
+            "statuses": list(Status),
+            **self.rules,
+        }
+
+
+async def last_chunk(connection: asyncpg.Connection, job_id: int) -> int:
+    """The number of the last chunk of the job's plan; 0 where there is none."""
+    number: int = await _sql.last_chunk(connection, job_id=job_id)
+    return number
+
+
+async def count_slice(
+    connection: asyncpg.Connection, job: CountedJob, *, first: int, last: int
+) -> tuple[list[Counted], int]:
+    """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and how
+    many further ones of those would be reached.
+    """
+    further = 0
+    counted = []
+    async with connection.transaction():
+        await _sql.join_by_hash(connection, memory=_MEMORY)
+        rows = _sql.count_slice(connection, **job.arguments(), first=first, last=last)
+        async for row in rows:
+            if row["field"] is None:
+                further = row["rows"]
+            else:
+                counted.append(Counted(*row))
+    return counted, further
+
+
+async def count_shared(
+    connection: asyncpg.Connection, job: CountedJob
+) -> tuple[list[Counted], int]:
+    """The same for the addresses that several contacts hold, and for whom those stand beside."""
+    async with connection.transaction():
+        await _sql.join_as_fits(connection, job_id=job.id, memory=_MEMORY)
+        counted = [Counted(*row) async for row in _sql.count_shared(connection, **job.arguments())]
+        further = 0
+        if any(job.rules["sources"]):
+            further = await _sql.count_reached(connection, **job.arguments())
+    return counted, further
+
+
+async def count_missing(connection: asyncpg.Connection, job: CountedJob) -> int:
+    """How many of the listed ids are of no contact."""
+    missing: int = await _sql.count_missing(connection, **job.arguments())
+    return missing
+
+
+async def count_list(connection: asyncpg.Connection, job: CountedJob) -> tuple[list[Counted], int]:
+    """Of a list of addresses: the addresses, and how many further ones would be reached."""
+    counted = [
+        Counted(THE_ADDRESS, row["code"], beside=False, first=True, rows=row["rows"])
+        async for row in _sql.count_listed(connection, **job.arguments())
+    ]
+    further: int = await _sql.count_reached_by_list(connection, **job.arguments())
+    return counted, further

@@ -1,0 +1,112 @@
+"""Counting what a planned job would do, as exactly as if it had been done, and changing nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from actions.forecast import Kind, forecast, rules_of
+from actions.registry import action_named
+from db import forecasting
+from db.forecasting import Counted, CountedJob
+from db.planning import JobToPlan
+from schemas.requests import THE_ADDRESS
+
+CONTACTS_AT_ONCE = 10_000
+"""So many contacts, about, are counted by one statement; more would take no less time for each."""
+
+_WAIT_SECONDS = 0.2
+"""How long a second connection is waited for, which halves the time where one is to be had."""
+
+
+async def forecast_of(
+    connection: asyncpg.Connection,
+    pool: asyncpg.Pool,
+    job: JobToPlan,
+    *,
+    chunk_size: int,
+    shared_address_limit: int,
+) -> dict[str, Any]:
+    """What the job would do now, as in `actions.forecast.forecast`, and when that was asked.
+
+    Its chunks are there, for the pool's other connections too. Statements are run one after the
+    other, so that what others change meanwhile may be counted in part. Raises whatever the
+    action's own rules raise.
+    """
+    action = action_named(job.action)
+    params = action.params.model_validate(job.params)
+    counted_at = datetime.now(UTC)
+    counted_job = CountedJob(
+        job.id,
+        job.account_id,
+        job.fields,
+        shared_address_limit,
+        rules_of(action, params)._asdict(),
+    )
+    assert job.selected is not None
+    missing = 0
+    if job.fields == [THE_ADDRESS]:
+        kinds, further = await forecasting.count_list(connection, counted_job)
+    else:
+        kinds, further = await _count_contacts(connection, pool, counted_job, chunk_size)
+        if "contacts" in job.selection:
+            missing = await forecasting.count_missing(connection, counted_job)
+    counts = forecast(
+        action,
+        params,
+        fields=job.fields,
+        contacts=job.selected // len(job.fields),
+        missing=missing,
+        kinds=(Kind(*kind) for kind in kinds),
+        further=further,
+    )
+    return {**counts, "counted_at": counted_at.isoformat()}
+
+
+async def _count_contacts(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, job: CountedJob, chunk_size: int
+) -> tuple[list[Counted], int]:
+    kinds: list[Counted] = []
+    further = 0
+
+    async def count(lane: asyncpg.Connection) -> None:
+        nonlocal further
+        for first, last in slices:
+            counted, reached = await forecasting.count_slice(lane, job, first=first, last=last)
+            kinds.extend(counted)
+            further += reached
+
+    last_chunk = await forecasting.last_chunk(connection, job.id)
+    slices = _slices(last_chunk, max(1, CONTACTS_AT_ONCE // chunk_size))
+    async with _another(pool, last_chunk * chunk_size) as other:
+        await asyncio.gather(*(count(lane) for lane in (connection, other) if lane is not None))
+    counted, reached = await forecasting.count_shared(connection, job)
+    return kinds + counted, further + reached
+
+
+def _slices(last_chunk: int, step: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of so many chunks each."""
+    for first in range(1, last_chunk + 1, step):
+        yield first, first + step - 1
+
+
+@asynccontextmanager
+async def _another(pool: asyncpg.Pool, contacts: int) -> AsyncIterator[asyncpg.Connection | None]:
+    """A second connection, if there are contacts for two and one is free: who plans beside another
+    one who plans must not wait for it, since that one may wait as well.
+    """
+    connection = None
+    if contacts > CONTACTS_AT_ONCE:
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                connection = await pool.acquire()
+        except TimeoutError:
+            connection = None
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            await pool.release(connection)
