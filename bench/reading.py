@@ -3,14 +3,17 @@
 import json
 import random
 import statistics
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from bench.effects import sql
-from db.queries import load
-from db.reading import FIRST_RESULT
+from db import lists
+from db.reading import history_of
+from schemas.outcomes import Outcome
 
 _PAGES = 20
 ROWS = 100
@@ -20,7 +23,8 @@ FEW_ROWS = 1_000
 """A table of fewer rows, as that of the jobs may be, is read as a whole with good reason."""
 
 _SEED = 31
-_reading: Any = load("reading")
+_Question: TypeAlias = Callable[[Any], Awaitable[object]]
+"""What is asked through a connection."""
 
 
 class _Explaining:
@@ -37,6 +41,10 @@ class _Explaining:
         self.plan = json.loads(explained)[0]
         return []
 
+    async def fetchrow(self, statement: str, *arguments: Any) -> tuple[Any, ...]:
+        await self.fetch(statement, *arguments)
+        return "", 0
+
 
 async def pages(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, first: int, contacts: int
@@ -46,24 +54,25 @@ async def pages(
     """
     rows = await sql.count_results(connection)
     draw = random.Random(_SEED)
-    job = {"account_id": account_id, "job_id": job_id, "reason": None, "most": ROWS}
+    results = lists.Results(account_id, job_id)
+    rejected = replace(results, outcome=Outcome.REJECTED)
 
     def places() -> Iterator[int]:
         return (first + draw.randrange(contacts) for _ in range(_PAGES))
 
-    start = FIRST_RESULT._asdict()
-    asked: dict[str, list[tuple[str, dict[str, Any]]]] = {
-        "results": [
-            ("results_page", job | start | {"contact_id": place, "outcome": None})
-            for place in places()
-        ],
-        "rejections": [
-            ("rejected_page", job | {"contact_id": place, "field": 0}) for place in places()
-        ],
+    def page(listing: lists.Results, place: int) -> _Question:
+        after = (place, *listing.first[1:])
+        return partial(listing.page, form=lists.Form.CSV, after=after, most=ROWS)
+
+    asked: dict[str, list[_Question]] = {
+        "results": [page(results, place) for place in places()],
+        "rejections": [page(rejected, place) for place in places()],
         "history": [
-            (
-                "history_of_address",
-                {"account_id": account_id, "address_id": first + 2 * (place - first), "most": ROWS},
+            partial(
+                history_of,
+                account_id=account_id,
+                address_id=first + 2 * (place - first),
+                most=ROWS,
             )
             for place in places()
         ],
@@ -74,15 +83,12 @@ async def pages(
     }
 
 
-async def _explained(
-    connection: asyncpg.Connection, questions: list[tuple[str, dict[str, Any]]]
-) -> dict[str, Any]:
+async def _explained(connection: asyncpg.Connection, questions: list[_Question]) -> dict[str, Any]:
     milliseconds: list[float] = []
     scanned: dict[str, int] = {}
-    for name, values in questions:
+    for question in questions:
         explaining = _Explaining(connection)
-        async for _ in getattr(_reading, name)(explaining, **values):
-            pass
+        await question(explaining)
         plan = explaining.plan
         milliseconds.append(round(plan["Planning Time"] + plan["Execution Time"], 3))
         for table, rows in scans(plan["Plan"]):

@@ -17,6 +17,12 @@ _sql = load("jobs")
 CONTACTS_PER_BLOCK = 10_000
 """Listed contact ids are stored in blocks of this many."""
 
+RECENT_SECONDS = 10.0
+"""The pace of a job is what it did in so many seconds: since its start it may have been paused."""
+
+JOBS_LOOKED_AT = 10_000
+"""So many jobs are looked through for those that were asked for, and no more at a time."""
+
 
 class Account(NamedTuple):
     """One customer of the service."""
@@ -97,12 +103,13 @@ class Progress:
     `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
     frozen. `reasons` counts result rows by `outcome:reason`. `taken` tells that a worker has one
     of the job's places in the queue in hand. `last_error` is that of a chunk which failed and will
-    be tried again.
+    be tried again. `done_recently` are the pairs of the `RECENT_SECONDS` before the moment `at`.
     """
 
     state: JobState
     planned_at: datetime | None
     selected: int | None
+    at: datetime
     taken: bool
     chunks_done: int
     chunks_pending: int
@@ -111,6 +118,7 @@ class Progress:
     last_error: str | None
     done: int
     planned: int
+    done_recently: int
     applied: int
     unchanged: int
     rejected: int
@@ -236,16 +244,47 @@ async def list_jobs(
     """Up to `most` jobs with ids under `before`, newest first; of one account if it is given."""
     if account_id is None:
         rows = _sql.list_jobs(connection, before=before, most=most)
-    else:
-        rows = _sql.list_jobs_of_account(
-            connection, account_id=account_id, before=before, most=most
+        return [Job.from_row(row) async for row in rows]
+    found, _ = await jobs_page(connection, account_id=account_id, before=before, most=most)
+    return found
+
+
+async def jobs_page(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    before: int = MAX_ID,
+    most: int,
+    state: JobState | None = None,
+    action: str | None = None,
+) -> tuple[list[Job], int | None]:
+    """Up to `most` of the account's jobs with ids under `before`, newest first, and before which
+    job the next page begins; None where there are no more.
+
+    Where jobs of a state or action are asked for, `JOBS_LOOKED_AT` jobs are looked through at most:
+    a page may then have few jobs, or none, and yet not be the last.
+    """
+    oldest = None
+    if state is not None or action is not None:
+        oldest = await _sql.oldest_to_look_at(
+            connection, account_id=account_id, before=before, most=JOBS_LOOKED_AT
         )
-    return [Job.from_row(row) async for row in rows]
+    rows = _sql.list_jobs_of_account(
+        connection,
+        account_id=account_id,
+        before=before,
+        oldest=oldest or 0,
+        in_state=state.value if state else None,
+        of_action=action,
+        most=most,
+    )
+    found = [Job.from_row(row) async for row in rows]
+    return found, found[-1].id if len(found) == most else oldest
 
 
 async def progress(connection: asyncpg.Connection, job_id: int) -> Progress | None:
     """The exact counts of the job at this moment, or None when there is no such job."""
-    row = await _sql.progress(connection, job_id=job_id)
+    row = await _sql.progress(connection, job_id=job_id, recent_seconds=RECENT_SECONDS)
     if row is None:
         return None
     values = dict(row)
@@ -257,6 +296,12 @@ async def moved(connection: asyncpg.Connection, job_id: int) -> Moved | None:
     """How far the job is, cheap enough to ask several times a second."""
     row = await _sql.pairs_done(connection, job_id=job_id)
     return Moved(JobState(row["state"]), *row[1:]) if row else None
+
+
+async def state_of(connection: asyncpg.Connection, job_id: int) -> JobState | None:
+    """Where the job stands; None when there is none. The cheapest question about a job."""
+    state: str | None = await _sql.state_of_job(connection, job_id=job_id)
+    return JobState(state) if state else None
 
 
 async def limit_lock_wait(connection: asyncpg.Connection, *, seconds: float) -> None:

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
-from db import address_lists, jobs
+from db import address_lists, jobs, notices
+from producers.completion_urls import require_public
+from producers.contact_uploads import ContactUpload, Listed
 from producers.request_hash import request_hash
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, wrong_input
 from runtime import events, logs
@@ -61,8 +63,16 @@ class Checked(NamedTuple):
     request_hash: str
 
 
-async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Submitted:
+async def submit(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    request: JobRequest,
+    *,
+    upload: ContactUpload | None = None,
+) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
+
+    With an `upload` the contacts are those of a file, and `request` lists none of its own.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -70,11 +80,17 @@ async def submit(pool: asyncpg.Pool, settings: Settings, request: JobRequest) ->
     When the connection is lost on the way, submitting again with the same key is safe.
     """
     checked = check(request)
+    require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
         await _require_selectable(connection, account_id, request)
-        stored = await _store(connection, account_id, request, checked, correlation_id)
+        if upload is None:
+            stored = await _store(connection, account_id, request, checked, correlation_id)
+        else:
+            stored, checked = await _store_uploaded(
+                connection, account_id, request, upload, correlation_id
+            )
     require_same_request(stored, request, checked)
     if not stored.created:
         return Submitted(stored.job_id, created=False, announced=True)
@@ -105,8 +121,11 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
     )
 
 
-def check(request: JobRequest) -> Checked:
-    """Check all of the request that the database need not be asked about; raises WrongInput."""
+def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
+    """Check all of the request that the database need not be asked about; raises WrongInput.
+
+    `uploaded` are the contacts of a file, once that was read.
+    """
     # An id is no text, and an address that is none is refused by itself.
     listed = {"selection": {"contacts", "addresses"}}
     refuse_unstorable("The request", request.model_dump(exclude=listed))
@@ -117,6 +136,8 @@ def check(request: JobRequest) -> Checked:
     distinct = None if contacts is None else sorted(set(contacts))
     addresses = _identities(request.selection.addresses)
     selection = _summary(request.selection, distinct, addresses)
+    if uploaded is not None:
+        selection["contacts"] = uploaded.number
     return Checked(
         action,
         params,
@@ -128,12 +149,13 @@ def check(request: JobRequest) -> Checked:
             account=request.account,
             action=action.name,
             selection=selection,
-            contacts=distinct,
+            contacts=distinct if uploaded is None else uploaded.ids_hash,
             fields=request.field_names,
             params=params,
             evidence=evidence,
             addresses=addresses,
             plan_first=request.plan_first,
+            completion_url=request.completion_url,
         ),
     )
 
@@ -279,7 +301,24 @@ async def _store(
             await address_lists.keep_list(
                 connection, job_id=stored.job_id, identities=checked.addresses
             )
+        if stored.created and request.completion_url:
+            await notices.keep_url(connection, stored.job_id, request.completion_url)
     return stored
+
+
+async def _store_uploaded(
+    connection: asyncpg.Connection,
+    account_id: int,
+    request: JobRequest,
+    upload: ContactUpload,
+    correlation_id: str,
+) -> tuple[jobs.Stored, Checked]:
+    async with connection.transaction():
+        checked = check(request, await upload.stage(connection))
+        stored = await _store(connection, account_id, request, checked, correlation_id)
+        if stored.created:
+            await upload.keep(connection, stored.job_id)
+    return stored, checked
 
 
 def log_submitted(
@@ -296,7 +335,7 @@ def log_submitted(
         **facts,
         fields=request.field_names,
         selected_by=sorted(checked.selection),
-        contacts_listed=None if checked.contacts is None else len(checked.contacts),
+        contacts_listed=checked.selection.get("contacts"),
         addresses_listed=None if checked.addresses is None else len(checked.addresses),
     )
     if checked.params.get("kind") in RECIPIENT_KINDS:

@@ -35,21 +35,22 @@ def wrong_input(what: str, error: ValidationError, model: type[BaseModel]) -> Wr
 def _complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in mistake["loc"])
-        yield f"{where or 'all'}: {_sentence(mistake, model)}"
+        yield f"{where or 'all'}: {sentence(mistake, model)}"
 
 
-def _sentence(mistake: Any, model: type[BaseModel]) -> str:
+def sentence(mistake: Any, model: type[BaseModel] | None = None, *, quoting: bool = True) -> str:
+    """What is wrong, for people; with `quoting` a wrong value is repeated to them, shortened."""
     if mistake["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) if len(mistake["loc"]) == 1 else ""
+        known = ", ".join(model.model_fields) if model and len(mistake["loc"]) == 1 else ""
         return f"there is no such field; there are: {known}" if known else "there is no such field"
-    sentence: str = mistake["msg"].removeprefix("Value error, ")
+    told: str = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "literal_error":
         # Names of enums as people write them, not as Python does.
-        sentence = re.sub(r"<[^:]*: ('[^']*')>", r"\1", sentence)
+        told = re.sub(r"<[^:]*: ('[^']*')>", r"\1", told)
     value = mistake["input"]
-    if mistake["type"] != "missing" and isinstance(value, str | int | float):
-        sentence += f" (given: {shortened(repr(value))})"
-    return sentence
+    if quoting and mistake["type"] != "missing" and isinstance(value, str | int | float):
+        told += f" (given: {shortened(repr(value))})"
+    return told
 
 
 def shortened(text: str) -> str:
@@ -60,7 +61,7 @@ def shortened(text: str) -> str:
 def refuse_unstorable(what: str, value: Any) -> None:
     """Raise WrongInput for text, at any depth of `value`, that Postgres cannot keep."""
     if isinstance(value, str):
-        if "\x00" in value or not _is_unicode(value):
+        if not storable(value):
             raise WrongInput(
                 f"{what} was refused and nothing was stored: it contains a NUL character or bytes"
                 " that are not UTF-8. Remove them and try again."
@@ -74,9 +75,9 @@ def refuse_unstorable(what: str, value: Any) -> None:
             refuse_unstorable(what, item)
 
 
-def _is_unicode(text: str) -> bool:
+def storable(text: str) -> bool:
+    """Whether Postgres can keep the text: all of it characters, and none of them NUL."""
     try:
-        text.encode()
+        return b"\x00" not in text.encode()
     except UnicodeEncodeError:
         return False
-    return True

@@ -195,15 +195,62 @@ CHUNK_SPLIT = _event(
     contacts="how many contacts it had",
     **_WORKER,
 )
+_NOTICE = {
+    "job": "the job's id",
+    "account": "the id of the account that the job belongs to",
+    "attempt": "which attempt this was, from 1 on",
+    "status": "the HTTP status of the receiver's answer; null where there was none",
+}
+NOTICE_DELIVERED = _event(
+    "notice.delivered",
+    "The receiver of a completion notice took it. After a kill it may come again.",
+    **_NOTICE,
+    duration_ms="how long the receiver took, in milliseconds",
+)
+NOTICE_FAILED = _event(
+    "notice.failed",
+    "A completion notice was not taken, and will be tried again.",
+    **_NOTICE,
+    error="the kind of error; null where the receiver answered",
+    again_in_seconds="how long after this the next attempt is",
+)
+NOTICE_ABANDONED = _event(
+    "notice.abandoned",
+    "A completion notice was given up: it was tried too often, or its receiver said 410 (gone).",
+    **_NOTICE,
+    error="the kind of error; null where the receiver answered",
+)
+NOTICE_WITHHELD = _event(
+    "notice.withheld",
+    "A completion notice was due, and this worker has no SIGNING_KEY to sign it with; it waits."
+    " Written once per process.",
+    **_WORKER,
+)
+HOOK_REFUSED = _event(
+    "hook.refused",
+    "What was posted to a hook did not count, and nothing was stored of it.",
+    hook="the hook's id",
+    account="the id of the account that the hook belongs to",
+    why="revoked, token_wrong, signature_wrong, timestamp_stale, malformed, or key_reused (an id"
+    " came again with something else)",
+)
 REQUEST_ANSWERED = _event(
     "request.answered",
     "A web process has answered a request, or sent the last of a stream.",
-    method="GET or POST",
+    method="GET, POST and so on",
     route="the path's pattern, never the path; null where there is none",
     status="the HTTP status; 0 where the caller had left before",
     duration_ms="how long it took, in milliseconds",
     key="the id of the API key; null where none counted",
     account="the id of the account that the key belongs to",
+)
+REQUEST_FAILED = _event(
+    "request.failed",
+    "A web process raised what it never should; its caller was told of an internal failure and the"
+    " correlation id, or had its stream cut off.",
+    method="GET, POST and so on",
+    route="the path's pattern, never the path; null where there is none",
+    error="the kind of error",
 )
 WORKER_STARTED = _event(
     "worker.started",

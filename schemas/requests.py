@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from schemas.statuses import Status
 
@@ -19,6 +29,27 @@ MAX_ID = 2**63 - 1
 ContactId = Annotated[int, Field(strict=True, ge=-MAX_ID - 1, le=MAX_ID)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 AddressText = Annotated[str, Field(min_length=1, max_length=1_000)]
+
+MAX_URL = 2000
+_URL = TypeAdapter(HttpUrl)
+
+
+def _url_to_post_to(text: str) -> str:
+    """The URL in its one form: a host's name in ASCII, an IPv4 address with its four numbers."""
+    try:
+        url = _URL.validate_python(text)
+    except ValidationError:
+        raise ValueError("give a full http or https address") from None
+    if url.username is not None or url.password is not None:
+        raise ValueError("leave user and password out of it: each notice is signed")
+    if url.fragment is not None:
+        raise ValueError("leave out the part from # on, which is never sent")
+    if len(str(url)) > MAX_URL:
+        raise ValueError(f"it has more than {MAX_URL} characters when it is written in ASCII")
+    return str(url)
+
+
+PostUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_url_to_post_to)]
 
 
 class Selection(BaseModel):
@@ -56,7 +87,7 @@ class JobRequest(BaseModel):
     """One bulk action over one selection, as a producer hands it in.
 
     With `plan_first` the job waits, once its selection is frozen and what would happen is counted,
-    until somebody has confirmed that.
+    until somebody has confirmed that. `completion_url` is told when the job has ended.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +102,7 @@ class JobRequest(BaseModel):
     requested_by: ShortText
     idempotency_key: ShortText | None = None
     correlation_id: ShortText | None = None
+    completion_url: PostUrl | None = None
 
     @field_validator("fields")
     @classmethod

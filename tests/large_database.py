@@ -70,6 +70,15 @@ select case when n <= 25000 then 2000 + n % 950 else {OPT_OUT} end, 3 * {ROLE_AD
        key, key
 from generate_series(1, 50000) n, lateral (select 'listed' || n || '@host.example' as key) k;
 
+insert into completion_notices (job_id, url, due_at, delivered_at)
+select id, 'https://shop.example/ended', coalesce(finished_at, 'infinity'),
+       case when id <= 2950 then finished_at end
+from jobs;
+
+insert into hooks (account_id, source, salt)
+select id, 'sender' || n, decode(repeat('00', 16), 'hex')
+from accounts, generate_series(1, 100) n;
+
 insert into contacts (account_id, id, given_name, family_name, company, import_job_id)
 select account_id, contact_id, 'Ann', 'Other', 'A Company', 50 + 50 * (contact_id % 50)
 from places;

@@ -50,21 +50,35 @@ order by j.id desc
 limit :most;
 
 -- name: list_jobs_of_account
--- The newest jobs of one account before the job :before.
+-- The newest jobs of one account before the job :before and from :oldest on, in one state or of one
+-- action where those are given.
 select j.*, a.name as account
 from jobs j join accounts a on a.id = j.account_id
-where j.account_id = :account_id and j.id < :before
+where j.account_id = :account_id and j.id < :before and j.id >= :oldest
+  and (:in_state::job_state is null or j.state = :in_state)
+  and (:of_action::text is null or j.action = :of_action)
 order by j.id desc
 limit :most;
+
+-- name: oldest_to_look_at$
+-- The last of the :most jobs of one account that come before the job :before.
+select id from jobs
+where account_id = :account_id and id < :before
+order by id desc
+offset :most - 1 limit 1;
+
+-- name: state_of_job$
+-- Where one job stands.
+select state from jobs where id = :job_id;
 
 -- name: progress^
 -- How far a job is right now, from its chunks: the job's own counts lag by about a second.
 with chunks as materialized (
     select chunk_no, state, pairs, attempts, error, applied, unchanged, rejected, empty,
-           propagated, reasons
+           propagated, reasons, finished_at
     from job_chunks where job_id = :job_id
 )
-select j.state, j.planned_at, j.selected,
+select j.state, j.planned_at, j.selected, clock_timestamp() as at,
        exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
        s.*,
        (select c.error from chunks c where c.state = 'pending' and c.error is not null
@@ -81,6 +95,8 @@ cross join (
            coalesce(sum(attempts), 0) as attempts,
            coalesce(sum(pairs) filter (where state = 'done'), 0) as done,
            coalesce(sum(pairs) filter (where state <> 'split'), 0) as planned,
+           coalesce(sum(pairs) filter (where state = 'done' and finished_at
+               > clock_timestamp() - make_interval(secs => :recent_seconds)), 0) as done_recently,
            coalesce(sum(applied) filter (where state = 'done'), 0) as applied,
            coalesce(sum(unchanged) filter (where state = 'done'), 0) as unchanged,
            coalesce(sum(rejected) filter (where state = 'done'), 0) as rejected,

@@ -7,6 +7,7 @@ from producers.cli.address import address
 from producers.cli.applying import apply
 from producers.cli.demo import demo
 from producers.cli.failing import ErrorsAsText
+from producers.cli.hooks import hooks_app
 from producers.cli.importing import import_contacts
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
@@ -40,6 +41,7 @@ app.command("address")(address)
 app.command("verify")(verify)
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="keys")
+app.add_typer(hooks_app, name="hooks")
 app.command("demo")(demo)
 add_actions()
 

@@ -9,13 +9,17 @@ from producers.accounts import create_account
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, say, table
+from producers.submit import require_account
+from runtime.signing import notice_secret
 
-accounts_app = typer.Typer(help="List accounts, or add one.", invoke_without_command=True)
+accounts_app = typer.Typer(
+    help="List accounts, add one, or show its secret.", invoke_without_command=True
+)
 
 
 @accounts_app.callback()
 def list_accounts(ctx: typer.Context, *, as_json_: options.Json = False) -> None:
-    """List accounts, or add one."""
+    """List accounts, add one, or show its secret."""
     if ctx.invoked_subcommand is not None:
         return
 
@@ -40,3 +44,21 @@ def create(
         as_json({"id": account_id, "name": name})
     else:
         say(f"The account {name} is there; `--account {name}` works on its contacts.")
+
+
+@accounts_app.command()
+def secret(
+    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+) -> None:
+    """Show the secret with which completion notices of the account are signed."""
+
+    async def work(here: Surroundings) -> str:
+        async with here.pool.acquire() as connection:
+            account_id = await require_account(connection, name)
+        return notice_secret(here.settings, account_id)
+
+    found = run(work)
+    if as_json_:
+        as_json({"name": name, "secret": found})
+    else:
+        say(found)

@@ -1,30 +1,20 @@
 """`sluice address`: the whole story of one address."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import asyncpg
 import typer
 
 from db import reading
+from producers.address_story import AddressStory, read_story
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.explaining import explain, what_happened
 from producers.cli.rendering import as_json, counted, facts, hint, say, table
+from producers.explaining import explain, what_happened
 from producers.submit import require_account
 from schemas.addresses import InvalidAddress, identify
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import FIELD_NAMES
-
-CONTACTS_SHOWN = 20
-
-
-class AddressStory(NamedTuple):
-    """An address as it is, some of its holders, and its history, newest first."""
-
-    now: reading.AddressNow
-    holders: list[reading.Holder]
-    holders_in_all: int
-    history: list[reading.Chapter]
 
 
 def address(
@@ -60,16 +50,10 @@ async def read_address(
     """The story of an address, with its newest `most` chapters; raises NotFound."""
     async with pool.acquire() as connection:
         account_id = await require_account(connection, account)
-        now = await reading.address_now(connection, account_id=account_id, match_key=match_key)
-        if now is None:
-            raise NotFound(f"The account {account!r} does not know this address.")
-        holders, in_all = await reading.holders_of(
-            connection, account_id=account_id, address_id=now.id, most=CONTACTS_SHOWN
-        )
-        history = await reading.history_of(
-            connection, account_id=account_id, address_id=now.id, most=most
-        )
-    return AddressStory(now, holders, in_all, history)
+        story = await read_story(connection, account_id=account_id, match_key=match_key, most=most)
+    if story is None:
+        raise NotFound(f"The account {account!r} does not know this address.")
+    return story
 
 
 def show_address(story: AddressStory, account: str) -> None:

@@ -7,10 +7,10 @@ import typer
 from db import jobs
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, read_job
 from producers.cli.jobs import answer_with_job
 from producers.cli.submitting import user_name
 from producers.cli.waiting import follow
+from producers.job_story import JobStory, read_job
 from producers.plans import NEEDED, apply_plan
 from schemas.errors import NotFound, StateConflict
 from schemas.outcomes import JobState

@@ -1,6 +1,5 @@
 """Reading a list: contact ids, one a line or separated by commas, or addresses, one a line."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,13 +7,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
-from producers.wrong_input import shortened
+from producers.contact_ids import contact_id
 from schemas.errors import WrongInput
-from schemas.requests import MAX_ID
 
 STDIN = "-"
-
-_is_number = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
 
 
 def read_contact_ids(source: str) -> tuple[int, ...]:
@@ -32,28 +28,13 @@ def parse_contact_ids(lines: Iterable[str]) -> Iterator[int]:
         for entry in line.split(","):
             text = entry.strip()
             if text:
-                yield _contact_id(text, line_no)
+                yield contact_id(text, line_no)
 
 
 def read_addresses(source: str) -> tuple[str, ...]:
     """The addresses in the file `source`, or on standard input for `-`; blank lines aside."""
     with opened_text(source, "--addresses") as lines:
         return tuple(text for line in lines if (text := line.strip()))
-
-
-def _contact_id(text: str, line_no: int) -> int:
-    if not _is_number(text):
-        raise WrongInput(
-            f"Line {line_no} of the contacts: {shortened(text)!r} is not a contact id. Nothing was"
-            " stored. Give whole numbers, one a line or separated by commas."
-        )
-    number = int(text)
-    if not -MAX_ID - 1 <= number <= MAX_ID:
-        raise WrongInput(
-            f"Line {line_no} of the contacts: {text} is too large for a contact id."
-            " Nothing was stored."
-        )
-    return number
 
 
 @contextmanager

@@ -11,14 +11,16 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from db import jobs, reading
+from db import jobs, lists, reading
+from db.lists import Form
 from producers.cli.address import read_address, show_address
 from producers.cli.background_workers import background_workers, logged
 from producers.cli.context import Surroundings, answer, surroundings
-from producers.cli.job_story import JobStory, read_job, show_counts
+from producers.cli.job_story import show_counts
 from producers.cli.rendering import hint, out, say
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import submit_import
+from producers.job_story import JobStory, read_job
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
 from runtime.settings import Settings, environment_of_processes
@@ -208,14 +210,10 @@ class _Demo:
         async with here.pool.acquire() as connection:
             account_id = await jobs.account_id(connection, self._account)
             assert account_id is not None
-            refused = await reading.results_page(
-                connection,
-                account_id=account_id,
-                job_id=self._last_job,
-                outcome=Outcome.REJECTED,
-                most=500,
-            )
-            keys = [identify(row.address).match_key for row in refused if row.address]
+            refused = lists.Results(account_id, self._last_job, outcome=Outcome.REJECTED)
+            page = await refused.page(connection, form=Form.JSON, after=refused.first, most=500)
+            addresses = [row["address"] for row in page.objects()]
+            keys = [identify(address).match_key for address in addresses if address]
             for key in keys:
                 now = await reading.address_now(connection, account_id=account_id, match_key=key)
                 if now is not None and now.propagated_from is not None and now.holders == 1:

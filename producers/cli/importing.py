@@ -10,12 +10,12 @@ import typer
 from producers.cli import options
 from producers.cli.contact_list import STDIN
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, read_job
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, counted, hint, say
 from producers.cli.submitting import user_name
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import SubmittedImport, submit_import
+from producers.job_story import JobStory, read_job
 from schemas.errors import WrongInput
 
 

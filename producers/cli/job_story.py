@@ -1,46 +1,15 @@
 """A job as people and programs see it: what was asked, where it stands, what became of it."""
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
-import asyncpg
-
-from actions.registry import all_actions
-from db import jobs, reading
+from db import jobs
 from producers.cli.forecasting import show_forecast
 from producers.cli.rendering import facts, say, table
-from schemas.errors import NotFound
+from producers.job_story import JobStory
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
 from schemas.requests import FIELD_NAMES
 from schemas.staging import REFUSAL_MEANINGS
-
-
-class JobStory(NamedTuple):
-    """A job with its exact counts; `refusals` counts what was left out of an import's file."""
-
-    job: jobs.Job
-    progress: jobs.Progress
-    refusals: dict[str, int]
-
-
-async def read_job(pool: asyncpg.Pool, job_id: int) -> JobStory:
-    """The job as it stands; raises NotFound."""
-    async with pool.acquire() as connection:
-        job = await jobs.get_job(connection, job_id)
-        progress = await jobs.progress(connection, job_id)
-        if job is None or progress is None:
-            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        refused = {}
-        if brings_contacts(job.action):
-            refused = await reading.refusals_by_reason(connection, job_id)
-    return JobStory(job, progress, refused)
-
-
-def brings_contacts(action: str) -> bool:
-    """Whether jobs of the action are imports."""
-    known = all_actions().get(action)
-    return known is not None and known.brings_contacts
-
 
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
 

@@ -8,15 +8,10 @@ from db import jobs
 from producers import control
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import (
-    JobStory,
-    job_as_dict,
-    read_job,
-    show_story,
-    story_as_dict,
-)
+from producers.cli.job_story import job_as_dict, show_story, story_as_dict
 from producers.cli.rendering import as_json, say, table
 from producers.cli.waiting import follow
+from producers.job_story import JobStory, read_job
 from producers.submit import require_account
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID

@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -85,11 +84,6 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 def as_json(value: object) -> None:
     """One JSON document."""
     sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
-
-
-def json_line(value: Mapping[str, Any]) -> str:
-    """One line of JSON."""
-    return json.dumps(value, default=_plain, ensure_ascii=False) + "\n"
 
 
 def _plain(value: object) -> object:

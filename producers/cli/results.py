@@ -1,21 +1,26 @@
 """`sluice results`: what became of each address of a job, as long as that list may be."""
 
-import csv
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
-from db import reading
+from db import lists
+from db.lists import Form, Listing
 from producers.cli import options
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, brings_contacts, read_job
-from producers.cli.rendering import hint, json_line, say, table
+from producers.cli.rendering import hint, say, table
+from producers.job_story import (
+    JobStory,
+    brings_contacts,
+    lists_addresses,
+    read_job,
+    unprocessed,
+)
 from schemas.errors import WrongInput
 from schemas.outcomes import Outcome
-from schemas.requests import FIELD_NAMES, THE_ADDRESS
 
 ROWS_ON_SCREEN = 50
 
@@ -36,14 +41,6 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
-
-
-Row = Mapping[str, Any]
-
-
-class _Listing(NamedTuple):
-    columns: tuple[str, ...]
-    rows: Callable[[Surroundings, JobStory], AsyncIterator[Row]]
 
 
 def results(
@@ -81,107 +78,59 @@ def results(
 
     async def work(here: Surroundings) -> None:
         story = await read_job(here.pool, job_id)
-        of_import = brings_contacts(story.job.action)
-        if outcome is Listed.UNPROCESSED and story.job.planned_at is None and not of_import:
+        if outcome is Listed.UNPROCESSED and _is_to_be_selected(story):
             hint("Its contacts were not selected yet, so there is no list of them.")
-        listing = _listing(outcome, reason, of_import=of_import)
-        rows = _first(listing.rows(here, story), most)
-        await _WRITERS[form](listing.columns, rows, most)
+        await _WRITERS[form](here, _listing(story, outcome, reason), most)
 
     run(work)
 
 
-def _listing(outcome: Listed | None, reason: str | None, *, of_import: bool) -> _Listing:
-    if outcome is Listed.UNPROCESSED and of_import:
-        # The ids that were drawn for them are of no contacts.
-        return _Listing(("line",), _unprocessed_lines)
+def _is_to_be_selected(story: JobStory) -> bool:
+    brings_its_own = brings_contacts(story.job.action) or lists_addresses(story.job)
+    return story.job.planned_at is None and not brings_its_own
+
+
+def _listing(story: JobStory, outcome: Listed | None, reason: str | None) -> Listing:
+    job = story.job
     if outcome is Listed.UNPROCESSED:
-        return _Listing(("contact_id",), _unprocessed)
+        return unprocessed(job)
     if outcome is Listed.REFUSALS:
-        return _Listing(reading.Refused._fields, _refusals)
+        return lists.refusals(job.id)
     wanted = Outcome(outcome.value) if outcome else None
-
-    async def rows(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
-        job = story.job
-        async for result in reading.all_results(
-            here.pool, account_id=job.account_id, job_id=job.id, outcome=wanted, reason=reason
-        ):
-            of_address = result.field == THE_ADDRESS
-            yield {
-                **result._asdict(),
-                "contact_id": None if of_address else result.contact_id,
-                "field": FIELD_NAMES[result.field],
-            }
-
-    return _Listing(_RESULT_COLUMNS, rows)
+    return lists.Results(job.account_id, job.id, outcome=wanted, reason=reason)
 
 
-_RESULT_COLUMNS = (
-    *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
-    *("cause", "source_address", "decided_at", "error"),
-)
-
-
-async def _unprocessed(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
-    async for contact_id in reading.unprocessed_contacts(here.pool, story.job.id):
-        yield {"contact_id": contact_id}
-
-
-async def _unprocessed_lines(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
-    async for line in reading.unprocessed_lines(here.pool, story.job.id):
-        yield {"line": line}
-
-
-async def _refusals(here: Surroundings, story: JobStory) -> AsyncIterator[Row]:
-    async for row in reading.refusals(here.pool, story.job.id):
-        yield row._asdict()
-
-
-async def _first(rows: AsyncIterator[Row], most: int | None) -> AsyncIterator[Row]:
-    count = 0
-    async for row in rows:
-        yield row
-        count += 1
-        if count == most:
-            return
-
-
-async def _write_table(
-    columns: tuple[str, ...], rows: AsyncIterator[Row], most: int | None
-) -> None:
-    found = [row async for row in rows]
+async def _write_table(here: Surroundings, listing: Listing, most: int | None) -> None:
+    found: list[dict[str, Any]] = []
+    async for page in lists.pages(here.pool, listing, form=Form.JSON, most=most):
+        found += page.objects()
     if not found:
         say("There are none.")
         return
     # An error's text and the moment of each row are for files; ids are no quantities.
-    shown = [column for column in columns if column not in {"decided_at", "error"}]
+    shown = [column for column in listing.columns if column not in {"decided_at", "error"}]
     table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
-    if len(found) == most:
+    if most is not None and len(found) >= most:
         hint(f"The first {most:,}. `--format csv` gives all of them, `--limit` more here.")
 
 
 def _cell(column: str, value: object) -> object:
-    is_id = column in {"contact_id", "line"} and value is not None
-    return str(value) if is_id else value
+    return str(value) if column in {"contact_id", "line"} and value is not None else value
 
 
-async def _write_csv(columns: tuple[str, ...], rows: AsyncIterator[Row], most: int | None) -> None:
-    del most
-    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    async for row in rows:
-        writer.writerow(
-            {
-                column: value.isoformat() if column == "decided_at" else value
-                for column, value in row.items()
-            }
-        )
+async def _write_csv(here: Surroundings, listing: Listing, most: int | None) -> None:
+    sys.stdout.write(",".join(listing.columns) + "\n")
+    await _write_lines(here, listing, most, Form.CSV)
 
 
-async def _write_json(columns: tuple[str, ...], rows: AsyncIterator[Row], most: int | None) -> None:
-    del columns, most
-    async for row in rows:
-        sys.stdout.write(json_line(row))
+async def _write_json(here: Surroundings, listing: Listing, most: int | None) -> None:
+    await _write_lines(here, listing, most, Form.JSON)
+
+
+async def _write_lines(here: Surroundings, listing: Listing, most: int | None, form: Form) -> None:
+    async with aclosing(lists.pages(here.pool, listing, form=form, most=most)) as pages:
+        async for page in pages:
+            sys.stdout.write(page.lines)
 
 
 _WRITERS = {Format.TABLE: _write_table, Format.CSV: _write_csv, Format.JSON: _write_json}

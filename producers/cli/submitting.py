@@ -19,10 +19,10 @@ from actions.registry import all_actions
 from producers.cli import options
 from producers.cli.contact_list import STDIN, opened_text, read_addresses, read_contact_ids
 from producers.cli.context import Surroundings, run
-from producers.cli.job_story import JobStory, read_job
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, hint, say
 from producers.cli.waiting import follow
+from producers.job_story import JobStory, read_job
 from producers.submit import Submitted, submit
 from producers.wrong_input import parse_request
 from schemas.errors import WrongInput

@@ -1,44 +1,78 @@
 """`python -m producers.http`: a web process, as the Procfile starts it."""
 
+import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
+from schemas.errors import SettingsError, SluiceError
 
 SHUTDOWN_SECONDS = 5
 """How long requests that are under way may take to end after SIGTERM."""
 
 
+WAITING_CONNECTIONS = 2048
+"""How many connections the system keeps until they are taken up."""
+
+
 def main() -> int:
-    """Serve until told to end; 1 with a sentence where the settings do not suffice."""
+    """Serve until told to end; 1 with a sentence where it cannot begin."""
     try:
         settings = Settings()
         settings.require_urls()
         settings.require_signing_key()
+        listening = _listen(settings)
     except SluiceError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     logs.configure(settings)
-    uvicorn.run(
+    config = _config(settings)
+    with listening, suppress(KeyboardInterrupt):
+        if settings.web_processes > 1:
+            Multiprocess(config, sockets=[listening]).run()
+            return 0
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+        return 0 if server.started else 1
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The socket for all of the processes; raises SettingsError where it cannot be had."""
+    host, port = settings.listens_on, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        raise SettingsError(
+            f"Port {port} of {host} cannot be listened on: {error.strerror}. Nothing was started."
+            " End whatever else uses it, or set PORT (and HOST) to what is free here."
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         "producers.http.app:make_app",
         factory=True,
-        host=settings.listens_on,
-        port=settings.port,
         workers=settings.web_processes,
         loop="uvloop",
         http="httptools",
+        ws="none",
         # Its lines tell paths, which have addresses and tokens in them.
         access_log=False,
         log_config=None,
         server_header=False,
         # A router stands in front of a dyno; what it says of a client matters to nobody here.
         proxy_headers=False,
+        backlog=WAITING_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,20 +3,44 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from db.failures import NOT_THE_WORKS_FAULT
 from db.pool import DOOR_IDLE_SECONDS, make_pool
-from producers.http import operation
-from producers.http.failing import on_database_away
+from producers.http import (
+    addresses,
+    contacts,
+    hooks,
+    job_events,
+    jobs,
+    operation,
+    opt_outs,
+    results,
+    unsubscribe,
+)
+from producers.http.closing import noticing_the_end
+from producers.http.document import set_up_document
+from producers.http.failing import add_handlers
+from producers.http.headers import Headers
 from producers.http.here import Here
+from producers.http.limits import FORM_LIMITS, Limits
 from producers.http.lines import Lines
-from producers.http.problems import on_sluice_error
+from producers.http.time_limit import TimeLimit
+from producers.http.unexpected import Unexpected, is_told_already
+from producers.http.well_formed import well_formed
 from runtime import logs
 from runtime.settings import Settings
-from schemas.errors import SluiceError
 
-ROUTERS = (operation.router,)
+ROUTERS = (
+    operation.router,
+    jobs.router,
+    job_events.router,
+    results.router,
+    opt_outs.router,
+    addresses.router,
+    contacts.router,
+    hooks.router,
+    unsubscribe.router,
+)
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
@@ -24,13 +48,26 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = Settings()
         logs.configure(settings)
-    app = FastAPI(title="Sluice", lifespan=_lifespan(settings))
-    app.add_exception_handler(SluiceError, on_sluice_error)
-    for family in NOT_THE_WORKS_FAULT:
-        assert issubclass(family, Exception)
-        app.add_exception_handler(family, on_database_away)
+        logs.leave_out(is_told_already)
+    app = FastAPI(
+        lifespan=_lifespan(settings),
+        dependencies=[Depends(well_formed)],
+        # The pages that show the document have scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        # To where it leads would be what the caller's Host header says.
+        redirect_slashes=False,
+        form_limits=FORM_LIMITS,
+    )
+    set_up_document(app)
+    add_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    # The last is the outermost: every answer has its line and its headers, whoever gives it.
+    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(TimeLimit)
+    app.add_middleware(Unexpected)
+    app.add_middleware(Headers)
     app.add_middleware(Lines)
     return app
 
@@ -39,6 +76,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert settings.database_url is not None
+        # Each request is looked at by it: a fault in it is to show now.
+        app.openapi()
         pool = await make_pool(
             settings.database_url,
             size=settings.web_pool_size,
@@ -46,9 +85,11 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             application="sluice web",
             idle_seconds=DOOR_IDLE_SECONDS,
         )
-        app.state.here = Here(settings, pool)
+        here = Here(settings, pool)
+        app.state.here = here
         try:
-            yield
+            with noticing_the_end(here.closing):
+                yield
         finally:
             pool.terminate()
 

@@ -1,18 +1,174 @@
-"""What a caller is told when Postgres does not answer."""
+"""What a caller is told when a request cannot be read, or Postgres does not answer."""
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from http import HTTPStatus
+from typing import Any
 
-from producers.http.problems import RETRY_SECONDS, UNAVAILABLE, Problem, problem_response
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from db.failures import IN_THE_WAY, NOT_THE_WORKS_FAULT, UNREACHABLE
+from producers.http import problems
+from producers.http.problems import (
+    RETRY_SECONDS,
+    Kind,
+    Problem,
+    ProblemResponse,
+    on_sluice_error,
+    problem_of,
+    problem_response,
+)
+from producers.wrong_input import MOST_COMPLAINTS, sentence, shortened
+from schemas.errors import SluiceError
+
+_QUOTED = ("body", "query")
+"""Where a wrong value may be repeated to who gave it: never a header or a path, which have keys and
+tokens in them."""
 
 
-async def on_database_away(_request: Request, _error: Exception) -> JSONResponse:
-    """FastAPI's handler for what the driver raises when the connection cannot be had or broke."""
+def add_handlers(app: FastAPI) -> None:
+    """Let every failure that is foreseen be answered by a problem."""
+    app.add_exception_handler(SluiceError, on_sluice_error)
+    app.add_exception_handler(RequestValidationError, on_wrong_request)
+    app.add_exception_handler(HTTPException, on_http_exception)  # type: ignore[arg-type]
+    for family in (*NOT_THE_WORKS_FAULT, *UNREACHABLE):
+        assert issubclass(family, Exception)
+        app.add_exception_handler(family, on_database_away)
+    app.add_exception_handler(ClientDisconnect, on_caller_gone)  # type: ignore[arg-type]
+
+
+async def on_database_away(_request: Request, error: Exception) -> ProblemResponse:
+    """For what the driver raises when the connection cannot be had or broke, or others were in the
+    way for too long.
+    """
+    why = (
+        "Somebody else has what this needs."
+        if isinstance(error, IN_THE_WAY)
+        else "Postgres does not answer."
+    )
+    return problem_response(unavailable(why))
+
+
+def unavailable(why: str) -> Problem:
+    """That it is a moment's trouble, and what can be done."""
+    return Problem(
+        problems.UNAVAILABLE,
+        f"{why} What was asked is done wholly or not at all; with the same Idempotency-Key it is"
+        " safe to ask again.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+async def on_caller_gone(_request: Request, _error: Exception) -> None:
+    """Nobody is there to be told anything."""
+
+
+async def on_wrong_request(request: Request, error: Exception) -> ProblemResponse:
+    """For what FastAPI says of a request that does not fit its route."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        return problem_response(_unreadable(f"it is no JSON ({found[0]['ctx']['error']})"))
+    if _is_of_another_type(request, error):
+        return problem_response(_unsupported())
+    mistakes = [_mistake(mistake) for mistake in found[:MOST_COMPLAINTS]]
+    more = len(found) - len(mistakes)
+    lines = [f"{mistake['where']}: {mistake['message']}" for mistake in mistakes]
+    told = "".join(f"\n  {line}" for line in lines) + (f"\n  and {more} more" if more else "")
     return problem_response(
         Problem(
-            UNAVAILABLE,
-            "Postgres does not answer. What was asked is done wholly or not at all; with the same"
-            " Idempotency-Key it is safe to ask again.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
+            problems.INVALID,
+            f"The request was refused and nothing was done:{told}",
+            mistakes=mistakes,
         )
     )
+
+
+def _is_of_another_type(request: Request, error: RequestValidationError) -> bool:
+    """Whether FastAPI has left the body as it was, since it is not of the type that is read."""
+    if isinstance(error.body, FormData):
+        sent = request.headers.get("content-type", "")
+        return not sent.startswith(("multipart/form-data", "application/x-www-form-urlencoded"))
+    return isinstance(error.body, bytes)
+
+
+def _mistake(mistake: Any) -> dict[str, str]:
+    where = ".".join(shortened(str(part)) for part in mistake["loc"])
+    return {"where": where, "message": sentence(mistake, quoting=mistake["loc"][0] in _QUOTED)}
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response | None:
+    """For what Starlette raises: paths and methods that there are not, bodies that are malformed.
+
+    FastAPI makes it of what was raised while it read the body, too.
+    """
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ClientDisconnect):
+        return None
+    return problem_response(_problem_of(request, error))
+
+
+def _problem_of(request: Request, error: HTTPException) -> Problem:
+    if isinstance(error.__cause__, SluiceError):
+        return problem_of(error.__cause__)
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return nothing_here()
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return _not_allowed(request)
+        case HTTPStatus.BAD_REQUEST:
+            return _unreadable(_why_unreadable(error))
+        case _:
+            return _as_it_is(error)
+
+
+def nothing_here() -> Problem:
+    """That there is no such path."""
+    return Problem(
+        problems.NOT_FOUND,
+        "There is nothing at this path; nothing was done. /openapi.json tells what there is.",
+    )
+
+
+def _not_allowed(request: Request) -> Problem:
+    path = request.scope["route"].path
+    # Several routes may share a path, and Starlette names the methods of one.
+    routes = (route for route in iter_route_contexts(request.app.routes) if route.path == path)
+    allow = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    return Problem(
+        problems.METHOD_NOT_ALLOWED,
+        f"This path does not take {shortened(request.method)}; nothing was done. It takes:"
+        f" {allow}.",
+        headers={"Allow": allow},
+    )
+
+
+def _unreadable(why: str) -> Problem:
+    return Problem(
+        problems.MALFORMED, f"The body cannot be read; nothing was stored: {why}. Send it whole."
+    )
+
+
+def _why_unreadable(error: HTTPException) -> str:
+    if isinstance(error.__cause__, RecursionError):
+        return "its lists and objects are nested too deep"
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error.detail).rstrip(".")
+
+
+def _unsupported() -> Problem:
+    return Problem(
+        problems.UNSUPPORTED,
+        "The body is of a type that is not read here; nothing was stored. Name its type in"
+        " Content-Type, and send one that /openapi.json has for this path.",
+    )
+
+
+def _as_it_is(error: HTTPException) -> Problem:
+    status = HTTPStatus(error.status_code)
+    kind = Kind(status.phrase.lower().replace(" ", "-"), status, status.phrase)
+    return Problem(kind, str(error.detail), headers=dict(error.headers or {}))

@@ -1,25 +1,37 @@
 """What a request's handler works with."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import asyncpg
 from fastapi import Depends, Request
 
+from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit
 from runtime.settings import Settings
 
 
 @dataclass(slots=True)
 class Here:
-    """One per web process."""
+    """One per web process. `closing` is set as soon as the process is to end."""
 
     settings: Settings
     pool: asyncpg.Pool
     rate_limit: RateLimit = field(init=False)
+    queue_loads: QueueLoads = field(init=False)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.rate_limit = RateLimit(self.settings.requests_per_second)
+        self.queue_loads = QueueLoads(self.pool)
+
+    async def closes_within(self, seconds: float) -> bool:
+        """Wait so long, or until the process is to end; whether it is."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.closing.wait(), seconds)
+        return self.closing.is_set()
 
 
 def _here(request: Request) -> Here:

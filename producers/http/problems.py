@@ -3,6 +3,7 @@
 `type` never changes its meaning; programs tell problems apart by it, people by `detail`.
 """
 
+import json
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -10,9 +11,13 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from schemas.errors import (
+    DatabaseUnreachable,
     EvidenceMissing,
     IdempotencyConflict,
     NotFound,
+    QueueUnreachable,
+    ServerStartFailed,
+    SettingsError,
     SluiceError,
     StateConflict,
     WrongInput,
@@ -52,6 +57,7 @@ KEY_REUSED = Kind(
 )
 STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
 PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
+TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end")
 TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
 UNSUPPORTED = Kind(
     "unsupported-media-type",
@@ -87,6 +93,10 @@ _KINDS: tuple[tuple[type[SluiceError], Kind], ...] = (
 """What the errors of the other rooms are here; the first that fits counts."""
 
 
+_FOR_OPERATORS = (DatabaseUnreachable, QueueUnreachable, ServerStartFailed, SettingsError)
+"""Errors whose text names servers and settings, and so is none of a caller's business."""
+
+
 def problem_of(error: SluiceError) -> Problem:
     """The problem that an error of any room is; what fits none is a moment's trouble."""
     if isinstance(error, Problem):
@@ -97,10 +107,23 @@ def problem_of(error: SluiceError) -> Problem:
             if isinstance(error, EvidenceMissing):
                 more["prompts"] = [prompt._asdict() for prompt in error.prompts]
             return Problem(kind, str(error), **more)
-    return Problem(UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+    text = str(error)
+    if isinstance(error, _FOR_OPERATORS):
+        text = "Something that Sluice needs does not answer, or is not set up. Nothing was done."
+    return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def problem_response(problem: Problem) -> JSONResponse:
+class ProblemResponse(JSONResponse):
+    """A problem as it is sent. It may quote what came, and so has half characters replaced."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The body; it is always JSON, whatever is quoted in it."""
+        return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
+def problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
     kind = problem.kind
     body = {
@@ -110,12 +133,66 @@ def problem_response(problem: Problem) -> JSONResponse:
         "detail": str(problem),
         **problem.more,
     }
-    return JSONResponse(
-        body, status_code=kind.status, headers=problem.headers, media_type=MEDIA_TYPE
-    )
+    return ProblemResponse(body, status_code=int(kind.status), headers=problem.headers)
 
 
-async def on_sluice_error(_request: Request, error: Exception) -> JSONResponse:
+SCHEMA_NAME = "Problem"
+SCHEMA = {
+    "title": SCHEMA_NAME,
+    "description": "Problem details (RFC 9457). Programs tell problems apart by `type`.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "description": "Never changes its meaning."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened, what was kept, what to do."},
+    },
+    "required": ["type", "title", "status", "detail"],
+    "additionalProperties": True,
+}
+"""The schema of every problem; kinds of their own have further members."""
+
+
+def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`: the problems that it may end with, an example of each.
+
+    What any route may answer (no key, too many requests, a wrong parameter and so on) need not be
+    named; `producers.http.document` adds it.
+    """
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({kind.status for kind in kinds}):
+        alike = [kind for kind in kinds if kind.status == status]
+        told[int(status)] = {
+            "description": ", or: ".join(kind.title for kind in alike),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"},
+                    "examples": {
+                        kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in alike
+                    },
+                }
+            },
+        }
+    return told
+
+
+def examples() -> dict[str, Any]:
+    """An example of each kind, by the name that `answers` refers to it by."""
+    return {
+        kind.slug: {
+            "value": {
+                "type": kind.type,
+                "title": kind.title,
+                "status": int(kind.status),
+                "detail": "What happened, what was kept, and what to do.",
+            }
+        }
+        for kind in globals().values()
+        if isinstance(kind, Kind)
+    }
+
+
+async def on_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
     """FastAPI's handler for errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
     return problem_response(problem_of(error))

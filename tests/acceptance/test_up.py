@@ -3,19 +3,24 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import psutil
 import pytest
 
-from producers.cli.up import without_password
+from producers.cli.up import free_port, without_password
 from runtime.events import unknown_keys
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+from tests.acceptance.web import unused_port
 from tests.conditions import wait_until
 
 UP = [sys.executable, "-c", "from producers.cli.up import up; up()"]
@@ -58,11 +63,10 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
-    }
+    unwanted = ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    # One that nobody else takes between the look for a free one and the start of the web process.
+    environment["PORT"] = str(unused_port())
     with (
         tempfile.TemporaryDirectory(prefix="sluice-") as folder,
         subprocess.Popen(
@@ -102,6 +106,31 @@ def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
     lines = [json.loads(line.partition("| ")[2]) for line in running.lines if "| {" in line]
     assert lines
     assert not any(unknown_keys(line["event"], line) for line in lines)
+
+
+def test_the_way_in_over_http_is_shown_and_answers(running: Running) -> None:
+    """At the URL that is shown, by the time that the workers are there or soon after."""
+    assert running.wait_for_workers()
+    shown = next(line.split()[1] for line in running.lines if line.startswith("HTTP "))
+
+    def ready() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{shown}/readyz").status_code == 200
+        return False
+
+    wait_until(ready, deadline_seconds=30, what="the web process is ready")
+
+
+def test_a_port_that_is_taken_is_left_alone() -> None:
+    """Where nobody asked for it another one is taken, and where somebody did, it is told."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        unasked = Settings().model_copy(update={"port": port})
+        unasked.model_fields_set.discard("port")
+        assert free_port(unasked) not in {port, 0}
+        with pytest.raises(SluiceError, match=str(port)):
+            free_port(Settings(port=port))
+    assert free_port(Settings(port=port)) == port
 
 
 def test_a_process_that_dies_ends_it(running: Running) -> None:

@@ -50,25 +50,32 @@ HOT = {
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
     "forecasting": "plan_for_values join_by_hash last_chunk count_slice",
+    "contacts": "tag_id find shown",
+    "hooks": "insert_hook hook_by_id",
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
-        " list_jobs list_jobs_of_account progress pairs_done limit_lock_wait interrupt_chunks"
-        " set_state cancel"
+        " list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress pairs_done"
+        " limit_lock_wait interrupt_chunks set_state cancel"
     ),
     "keys": "key_by_id",
     "planning": (
         "try_plan job_to_plan freeze_import note_repeats close_plan show_forecast confirm_plan"
         " ask_to_confirm"
     ),
+    "links": "linked_address",
+    "notices": "keep_url any_due claim note_delivered note_failed note_abandoned notice_of",
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
+    "lists": (
+        "results_page results_looked_at rejected_page rejected_looked_at unprocessed_page"
+        " unprocessed_lines_page unprocessed_addresses_page refusals_page"
+    ),
     "reading": (
-        "results_page rejected_page unprocessed_page unprocessed_lines_page refusals_page"
-        " refusals_by_reason address contacts_of_address count_contacts_of_address"
+        "refusals_by_reason address contacts_of_address count_contacts_of_address"
         " history_of_address"
     ),
     "results": "append_few",
@@ -83,6 +90,11 @@ EXEMPT = {
     "forecasting.count_listed": "counts a whole list, once for a plan",
     "forecasting.count_reached_by_list": "counts a whole list, once for a plan",
     "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
+    "contacts.count_addresses": "counts a whole account, and only where that is asked for",
+    "contacts.count_addresses_of_tag": "counts all with a tag, and only where that is asked for",
+    "contacts.count_addresses_of_import": "counts a whole import, and only where that is asked for",
+    "hooks.hooks": "at the command line; hooks are few",
+    "hooks.revoke_hook": "at the command line, one row",
     "keys.insert_key": "at the command line, one row",
     "keys.keys": "at the command line; keys are few",
     "keys.revoke_key": "at the command line, one row",
@@ -91,6 +103,7 @@ EXEMPT = {
 EXEMPT_FILES = {
     "invariants": "`sluice verify` proves something of all rows, and so reads them",
     "migrating": "reads no table",
+    "uploads": "reads only what its own transaction has staged",
 }
 
 WHOLE_IMPORT = {
@@ -107,14 +120,22 @@ WHOLE_IMPORT = {
 }
 """Hot statements that may go through all that one import has, by index."""
 
-FIRST_PAGE = {"contact_id": -MAX_ID - 1, "field": 0, "chunk_no": -1, "line": -1}
-LATER_PAGE = {"contact_id": CONTACTS_OF_LARGEST // 2, "field": 2, "chunk_no": 60, "line": 20_000}
+FIRST_PAGE = {"after_contact": -MAX_ID - 1, "after_field": 0, "after_chunk": -1, "after": -1}
+LATER_PAGE = {
+    "after_contact": CONTACTS_OF_LARGEST // 2,
+    "after_field": 2,
+    "after_chunk": 60,
+    "after": 20_000,
+}
 
 ORDER_OF_PAGE = {
     "results_page": "results_of_job",
     "rejected_page": "results_rejected",
+    "results_looked_at": "results_of_job",
+    "rejected_looked_at": "results_rejected",
     "unprocessed_page": "job_chunks_pending",
     "unprocessed_lines_page": "import_rows_pkey",
+    "unprocessed_addresses_page": "job_addresses_pkey",
     "refusals_page": "import_rejections_by_line",
 }
 """The index that has the rows of each page in its order."""
@@ -122,6 +143,7 @@ ORDER_OF_PAGE = {
 SPECIAL = {
     "claim_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
+    "list_jobs_of_account": [{}, {"in_state": "running"}, {"of_action": "opt_out"}],
     "results_page": [
         {**cursor, "outcome": outcome, "reason": reason}
         for cursor in (FIRST_PAGE, LATER_PAGE)
@@ -134,9 +156,23 @@ SPECIAL = {
     ],
     "contacts_of_address": [{}, {"address_id": 77}],
     "history_of_address": [{}, {"address_id": 77}],
+    "find": [
+        {"after": after, **sought}
+        for after in (-MAX_ID - 1, CONTACTS_OF_LARGEST // 2)
+        for sought in (
+            {},
+            {"narrowed": False, "statuses": None, "unengaged_before": None},
+            {"tag_id": 7},
+            {"import_job": IMPORT - 50},
+            {"import_job": IMPORT - 50, "tag_id": 7},
+        )
+    ],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
+
+
+STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
 
 
 def arguments(subject: str, size: int) -> dict[str, Any]:
@@ -148,18 +184,27 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "account": "default",
         "account_id": ACCOUNT,
         "action": "opt_out",
+        "after": 20_000,
+        "after_cause": "direct",
+        "after_chunk": 60,
+        "after_contact": 7,
+        "after_field": 1,
+        "after_place": 1,
         "address_id": ROLE_ADDRESS,
         "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
         "attempts": 1,
+        "attempt": 1,
         "before": 2_900,
+        "busy": [2, 3],
         "causes": ["direct"] * addresses,
         "cause": "direct",
         "cell_reasons": ["invalid_address"],
         "chunk_no": 60,
         "chunk_size": CHUNK,
         "confirmation": {},
+        "chunks": 10,
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
@@ -178,19 +223,24 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "field": 1,
         "fields": [1, 2],
         "from_statuses": ["confirmed"] * addresses,
+        "hook_id": 7,
         "hop": 1,
         "idempotency_key": "key7",
         "idle_ms": "1000",
         "import_job": None,
+        "in_csv": True,
+        "in_state": None,
         "job_id": IMPORT if of_import else OPT_OUT,
         "key_id": 7,
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
         "last": 1,
+        "lease_seconds": 30.0,
         "line": 20_000,
         "listed": True,
         "lock_ms": "1000",
+        "looked_at": 5_000,
         "match_key": "1000007.1@host.example",
         "match_keys": keys,
         "memory": "4MB",
@@ -198,6 +248,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "minding": [0] * 34,
         "most": 100,
         "name": "account7",
+        "narrowed": True,
+        "of_action": None,
+        "oldest": 1,
         "outcome": None,
         "outcomes": ["applied"] * addresses,
         "own_right_statuses": ["admin", "manual"],
@@ -205,6 +258,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "plan_first": False,
         "present": ["running", "paused"],
         "propagated": 0,
+        "recent_seconds": 10.0,
         "reason": None,
         "reasons": [None] * addresses if subject == "results" else {},
         "refused": 100,
@@ -216,6 +270,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "row_id": 3 * ROLE_ADDRESS + 25_001,
         "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
+        "salt": bytes(16),
         "selected": 1,
         "selection": {},
         "share": 0.5,
@@ -223,16 +278,21 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "silence_seconds": 5.0,
         "sources": [0] * 34,
         "spreading": [0] * 34,
+        "source": "keap",
         "source_ids": [None] * addresses,
         "state": "idle",
         "statement_ms": "1000",
         "status": "non_marketable",
-        "statuses": list(Status) if subject == "forecasting" else None,
+        "statuses": STATUSES.get(subject),
         "tag": None,
+        "tag_id": None,
         "to_status": "admin",
         "to_statuses": ["admin"] * addresses,
         "unchanged": 0,
+        "unengaged": ["unengaged_marketable"],
+        "unengaged_before": datetime(2024, 1, 1, tzinfo=UTC),
         "urgent_actions": ["opt_out"],
+        "url": "https://shop.example/ended",
         "versions": [1_000] * addresses,
         "wanted": "running",
         "worker": "worker",
@@ -331,7 +391,7 @@ async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -
     """Those plans of a page's beginning and of its middle that take other ways than its index."""
     ways = [{**cursor, "job_id": job_id} for cursor in (FIRST_PAGE, LATER_PAGE)]
     found = []
-    for plan in await all_plans(connection, "reading", name, *ways):
+    for plan in await all_plans(connection, "lists", name, *ways):
         fed_by = plans.below_the_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
         sorts = [node for node in fed_by if "Sort" in node["Node Type"]]
@@ -376,7 +436,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "reading", "history_of_address"),
-        ("results_of_job", "reading", "results_page"),
+        ("results_of_job", "lists", "results_page"),
         ("contact_emails_of_address", "chunks", "neighbours"),
         ("contact_emails_of_address", "reading", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),

@@ -1,6 +1,9 @@
 """Reading results and histories: complete, in order, and by index however many there are."""
 
-import itertools
+import csv
+import io
+from contextlib import aclosing
+from datetime import datetime
 from typing import NamedTuple
 
 import pytest
@@ -8,9 +11,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from db import reading
+from db import lists, reading
+from db.lists import Form
 from schemas.outcomes import Cause, Outcome
-from schemas.statuses import Status
+from tests.conditions import wait_until_async
 
 MANY = 25_000
 
@@ -90,8 +94,13 @@ async def write_ledger(pool, contacts):
     return Ledger(account_id, *ids)
 
 
-async def collected(rows):
-    return [row async for row in rows]
+async def collected(pool, listing, *, form=Form.JSON, most=None):
+    """The rows of all pages, in JSON as objects and in CSV as lists."""
+    async with aclosing(lists.pages(pool, listing, form=form, most=most)) as pages:
+        if form is Form.JSON:
+            return [row async for page in pages for row in page.objects()]
+        text = "".join([page.lines async for page in pages])
+        return list(csv.reader(io.StringIO(text, newline="")))
 
 
 @hypothesis_settings(
@@ -99,82 +108,160 @@ async def collected(rows):
 )
 @given(
     size=st.integers(1, 130),
+    looked_at=st.integers(1, 130),
     most=st.none() | st.integers(1, 300),
     outcome=st.none() | st.sampled_from(Outcome),
     reason=st.none() | st.sampled_from(["bounced", "internal_error", "no_such_reason"]),
+    cause=st.none() | st.sampled_from(Cause),
 )
-async def test_pages_together_are_the_whole(pool, monkeypatch, size, most, outcome, reason):
+async def test_pages_together_are_the_whole(
+    pool, monkeypatch, size, looked_at, most, outcome, reason, cause
+):
     """Whatever the size of a page, the rows are those asked for, each once and in order."""
     account_id = await pool.fetchval("select id from accounts")
     job = await pool.fetchval("select max(id) from jobs")
     if job is None:
         account_id, _, job = await write_ledger(pool, 60)
-    monkeypatch.setattr(reading, "RESULTS_PER_PAGE", size)
-    rows = await collected(
-        reading.all_results(
-            pool, account_id=account_id, job_id=job, outcome=outcome, reason=reason, most=most
-        )
-    )
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
+    monkeypatch.setattr(lists, "ROWS_LOOKED_AT", looked_at)
+    listing = lists.Results(account_id, job, outcome=outcome, reason=reason, cause=cause)
+    rows = await collected(pool, listing, most=most)
     expected = await pool.fetch(
-        "select contact_id, field, cause from results where job_id = $1"
+        "select contact_id, 'email' || field, cause from results where job_id = $1"
         " and ($2::result_outcome is null or outcome = $2) and ($3::text is null or reason = $3)"
-        " order by 1, 2, 3 limit $4",
+        " and ($4::result_cause is null or cause = $4) order by contact_id, field, cause limit $5",
         job,
         outcome,
         reason,
+        cause,
         most,
     )
-    assert [tuple(row.cursor) for row in rows] == [tuple(row) for row in expected]
+    keys = [(row["contact_id"], row["field"], row["cause"]) for row in rows]
+    assert keys == [tuple(row) for row in expected]
 
 
 async def test_a_result_tells_its_addresses_and_its_error(pool):
     """A row has the address as it was given, the source of a spread, and Sluice's own error."""
     ledger = await write_ledger(pool, 20)
-    rows = await collected(
-        reading.all_results(pool, account_id=ledger.account_id, job_id=ledger.job)
+    rows = await collected(pool, lists.Results(ledger.account_id, ledger.job))
+    by_key = {(row["contact_id"], row["field"], row["cause"]): row for row in rows}
+    propagated = by_key[7, "email2", "propagated"]
+    assert (propagated["address"], propagated["source_address"]) == (
+        "A14@x.example",
+        "A13@x.example",
     )
-    by_key = {(row.contact_id, row.field, row.cause): row for row in rows}
-    propagated = by_key[7, 2, Cause.PROPAGATED]
-    assert (propagated.address, propagated.source_address) == ("A14@x.example", "A13@x.example")
-    assert propagated.to_status is Status.ADMIN
-    failed = by_key[10, 1, Cause.DIRECT]
-    assert (failed.outcome, failed.reason, failed.error) == (
-        Outcome.REJECTED,
+    assert propagated["to_status"] == "admin"
+    failed = by_key[10, "email1", "direct"]
+    assert (failed["outcome"], failed["reason"], failed["error"]) == (
+        "rejected",
         "internal_error",
         "it broke",
     )
-    assert by_key[10, 2, Cause.DIRECT].error is None
+    assert by_key[10, "email2", "direct"]["error"] is None
 
 
-async def test_the_contacts_that_were_not_worked_are_listed(pool, monkeypatch):
+async def test_csv_says_what_json_says_whatever_is_in_an_address(pool):
+    """Quotation marks, commas and line breaks come through; what is not there is an empty cell."""
+    ledger = await write_ledger(pool, 20)
+    odd = ['"a,b"@x.example', '"say ""hi"""@x.example', "ünï@x.example", '"a\u2028b\x85"@x.example']
+    for number, address in enumerate(odd, start=13):
+        await pool.execute("update email_addresses set address = $2 where id = $1", number, address)
+    await pool.execute(
+        "update job_chunks set error = e'one,\\n\"two\"\\r\\nthree' where chunk_no = 1"
+    )
+    listing = lists.Results(ledger.account_id, ledger.job)
+    in_json = await collected(pool, listing)
+    assert set(odd) <= {row["address"] for row in in_json}
+    assert 'one,\n"two"\r\nthree' in {row["error"] for row in in_json}
+    assert await collected(pool, listing, form=Form.CSV) == [
+        ["" if row[name] is None else str(row[name]) for name in listing.columns] for row in in_json
+    ]
+    moments = {row["decided_at"] for row in in_json}
+    assert {datetime.fromisoformat(moment) for moment in moments} == {
+        row["decided_at"]
+        for row in await pool.fetch("select decided_at from results where job_id = $1", ledger.job)
+    }
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
     """Every contact of a pending chunk is listed once, and none of a done or split one."""
-    monkeypatch.setattr(reading, "CHUNKS_PER_PAGE", 4)
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
+    monkeypatch.setattr(lists, "CHUNKS_PER_PAGE", 4)
     ledger = await write_ledger(pool, 1)
     await pool.execute(
         "update job_chunks set state = 'split' where chunk_no = 3;"
         " update job_chunks set state = 'done', applied = 4 where chunk_no = 5"
     )
-    contacts = await collected(reading.unprocessed_contacts(pool, ledger.job))
-    expected = [(10 * n, 10 * n + 1) for n in range(1, 26) if n not in {3, 5}]
-    assert contacts == list(itertools.chain.from_iterable(expected))
+    expected = [id_ for n in range(1, 26) if n not in {3, 5} for id_ in (10 * n, 10 * n + 1)]
+    listing = lists.Unprocessed(ledger.job)
+    rows = await collected(pool, listing)
+    assert rows == [{"contact_id": id_} for id_ in expected]
+    in_csv = await collected(pool, listing, form=Form.CSV)
+    assert in_csv == [[str(id_)] for id_ in expected]
+
+
+@pytest.mark.parametrize("form", Form)
+async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch, form):
+    """They come as they were given, and in their order."""
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 2)
+    ledger = await write_ledger(pool, 1)
+    listed = ["Z@x.example", '"a,b"@x.example', "m@x.example"]
+    await pool.executemany(
+        "insert into job_addresses (job_id, line, address, match_key) values ($1, $2, $3, $3)",
+        [(ledger.job, line, address) for line, address in enumerate(listed)],
+    )
+    rows = await collected(pool, lists.unprocessed_addresses(ledger.job), form=form)
+    assert rows == [{"address": a} if form is Form.JSON else [a] for a in listed]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypatch, size):
     """The end of a page never falls between the refusals of one line."""
-    monkeypatch.setattr(reading, "RESULTS_PER_PAGE", size)
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
     ledger = await write_ledger(pool, 1)
     lines = [2, 2, 2, 3, 5, 5, 9]
     await pool.executemany(
         "insert into import_rejections values ($1, $2, 'invalid_address', $3)",
-        [(ledger.job, line, f"detail {n}") for n, line in enumerate(lines)],
+        [(ledger.job, line, f"detail, {n}") for n, line in enumerate(lines)],
     )
-    rows = await collected(reading.refusals(pool, ledger.job))
-    assert [row.line for row in rows] == lines
-    assert {row.detail for row in rows} == {f"detail {n}" for n in range(len(lines))}
+    rows = await collected(pool, lists.refusals(ledger.job))
+    assert [row["line"] for row in rows] == lines
+    assert {row["detail"] for row in rows} == {f"detail, {n}" for n in range(len(lines))}
+    assert await collected(pool, lists.refusals(ledger.job), form=Form.CSV) == [
+        [str(row["line"]), row["reason"], row["detail"]] for row in rows
+    ]
     async with pool.acquire() as connection:
         by_reason = await reading.refusals_by_reason(connection, ledger.job)
     assert by_reason == {"invalid_address": len(lines)}
+
+
+async def test_one_page_is_fetched_ahead_and_none_is_left_behind(pool, monkeypatch):
+    """Who stops reading leaves neither a connection taken nor a page that nobody wants."""
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 5)
+    ledger = await write_ledger(pool, 60)
+    listing = _Counting(lists.Results(ledger.account_id, ledger.job))
+    async with aclosing(lists.pages(pool, listing, form=Form.JSON, most=None)) as pages:
+        async for _ in pages:
+            await wait_until_async(
+                lambda: listing.asked == 2 and pool.get_idle_size() == pool.get_size(),
+                deadline_seconds=20,
+                what="the page ahead was fetched",
+            )
+            break
+    assert pool.get_idle_size() == pool.get_size()
+    assert listing.asked == 2
+
+
+class _Counting:
+    """A list that counts how often it is asked."""
+
+    def __init__(self, listing):
+        self.listing, self.first, self.asked = listing, listing.first, 0
+
+    async def page(self, connection, *, form, after, most):
+        self.asked += 1
+        return await self.listing.page(connection, form=form, after=after, most=most)
 
 
 async def test_a_history_has_every_decision_the_newest_first(pool):
@@ -223,13 +310,9 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         before = await scans(connection)
         for outcome in (None, *Outcome):
             for contact_id in (0, MANY // 2):
-                await reading.results_page(
-                    connection,
-                    account_id=account_id,
-                    job_id=job,
-                    outcome=outcome,
-                    after=reading.ResultCursor(contact_id, 1, "direct"),
-                    most=1_000,
+                listing = lists.Results(account_id, job, outcome=outcome)
+                await listing.page(
+                    connection, form=Form.CSV, after=(contact_id, 1, "direct"), most=1_000
                 )
         now = await reading.address_now(
             connection, account_id=account_id, match_key="a14@x.example"
@@ -237,9 +320,8 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         assert now is not None
         await reading.holders_of(connection, account_id=account_id, address_id=now.id, most=5)
         await reading.history_of(connection, account_id=account_id, address_id=now.id, most=5)
-        assert await collected(
-            reading._sql.refusals_page(connection, job_id=job, line=9_000, most=100)
-        )
+        refused = lists.refusals(job)
+        assert (await refused.page(connection, form=Form.CSV, after=(9_000,), most=100)).rows
         assert await scans(connection) == before
 
 

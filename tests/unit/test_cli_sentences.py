@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from db.jobs import Moved
 from db.reading import AddressNow, Chapter
-from producers.cli.explaining import explain, what_happened
 from producers.cli.rendering import printable
 from producers.cli.waiting import QUIET_SECONDS, Quiet
+from producers.explaining import explain, what_happened
 from schemas.outcomes import Cause, JobState, Outcome, Reason
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 

@@ -1,4 +1,4 @@
-"""The sweeper and the measurements, beside the messages."""
+"""The sweeper, the measurements and the notices, beside the messages."""
 
 import asyncio
 import random
@@ -11,6 +11,7 @@ from dramatiq.middleware import Middleware
 
 from db.failures import NOT_THE_WORKS_FAULT
 from workers.context import WorkerContext
+from workers.notices import LOOK_SECONDS, Notices
 from workers.outages import Outages
 from workers.sweeper import measure, sweep
 
@@ -21,6 +22,7 @@ class Housekeeping(Middleware):
     def __init__(self, context: WorkerContext, outages: Outages) -> None:
         self._context = context
         self._outages = outages
+        self._notices = Notices(context, outages)
         self._tasks: list[Any] = []
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
@@ -34,6 +36,7 @@ class Housekeeping(Middleware):
             for seconds, task in (
                 (settings.sweep_seconds, sweep),
                 (settings.measure_seconds, measure),
+                (LOOK_SECONDS, self._notices.deliver_notices),
             )
         ]
 
@@ -42,6 +45,9 @@ class Housekeeping(Middleware):
         del broker, worker
         for task in self._tasks:
             task.cancel()
+        thread = get_event_loop_thread()
+        assert thread is not None
+        thread.loop.call_soon_threadsafe(self._notices.stop)
 
     async def _every(
         self, seconds: float, task: Callable[[WorkerContext], Awaitable[None]]

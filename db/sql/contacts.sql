@@ -1,0 +1,108 @@
+-- Finding contacts by what their addresses are.
+
+-- name: tag_id$
+-- The id of the tag called :tag.
+select id from tags where account_id = :account_id and name = :tag;
+
+-- name: find^
+-- The first :most contacts after :after that were brought by the import and have the tag, where those
+-- are given, and, if :narrowed, hold an address of one of the statuses that was known to be without
+-- engagement before a moment. Of those with the tag, or of the import, or of the account, no more than
+-- :looked_at are looked at; so many were, up to that one.
+with candidates as materialized (
+    (
+        select contact_id as id from contact_tags
+        where :tag_id::bigint is not null
+          and account_id = :account_id and tag_id = :tag_id and contact_id > :after
+        order by contact_id
+        limit :looked_at
+    )
+    union all
+    (
+        select id from contacts
+        where :tag_id::bigint is null and :import_job::bigint is not null
+          and import_job_id = :import_job and id > :after and account_id = :account_id
+        order by import_job_id, id
+        limit :looked_at
+    )
+    union all
+    (
+        select id from contacts
+        where :tag_id::bigint is null and :import_job::bigint is null
+          and account_id = :account_id and id > :after
+        order by account_id, id
+        limit :looked_at
+    )
+), found as materialized (
+    select c.id
+    from (select id from candidates order by id) c
+    cross join lateral (
+        select true as meets where not :narrowed::boolean
+        union all
+        (
+            select true
+            from contact_emails e
+            join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
+            where :narrowed::boolean
+              and e.account_id = :account_id and e.contact_id = c.id
+              and (:statuses::email_status[] is null or a.status = any(:statuses::email_status[]))
+              and (:unengaged_before::timestamptz is null
+                   or a.status_changed_at < :unengaged_before
+                   and a.status = any(:unengaged::email_status[]))
+            limit 1
+        )
+    ) address
+    where :tag_id::bigint is null or :import_job::bigint is null
+       or :import_job = (select x.import_job_id from contacts x
+                         where x.account_id = :account_id and x.id = c.id)
+    order by c.id
+    limit :most
+)
+select array(select id from found order by id) as ids,
+       (select count(*) from candidates) as looked_at,
+       (select max(id) from candidates) as last;
+
+-- name: shown
+-- Contacts with what they hold, in order of their ids.
+select c.id, c.given_name, c.family_name, c.company, held.emails
+from contacts c
+cross join lateral (
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'field', e.field, 'address', a.address, 'status', a.status) order by e.field), '[]') as emails
+    from contact_emails e
+    join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
+    where e.account_id = c.account_id and e.contact_id = c.id
+) held
+where c.account_id = :account_id and c.id = any(:contact_ids::bigint[])
+order by c.id;
+
+-- name: count_addresses
+-- How many addresses of each status contacts of the account hold.
+select status, count(*) as addresses
+from email_addresses
+where account_id = :account_id and holders > 0
+group by status
+order by status;
+
+-- name: count_addresses_of_tag
+-- The same of the contacts with a tag, and of those whom an import brought if that is given.
+select a.status, count(distinct a.id) as addresses
+from contact_tags t
+join contact_emails e on e.account_id = t.account_id and e.contact_id = t.contact_id
+join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
+where t.account_id = :account_id and t.tag_id = :tag_id
+  and (:import_job::bigint is null or :import_job = (
+      select x.import_job_id from contacts x
+      where x.account_id = t.account_id and x.id = t.contact_id))
+group by a.status
+order by a.status;
+
+-- name: count_addresses_of_import
+-- The same of the contacts whom an import brought.
+select a.status, count(distinct a.id) as addresses
+from contacts c
+join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id
+join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
+where c.account_id = :account_id and c.import_job_id = :import_job
+group by a.status
+order by a.status;

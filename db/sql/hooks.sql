@@ -1,0 +1,25 @@
+-- Hooks: where senders post what recipients did. What they sign with is derived and never stored.
+
+-- name: insert_hook$
+-- Keep a hook of an account; gives its id.
+insert into hooks (account_id, source, salt) values (:account_id, :source, :salt)
+returning id;
+
+-- name: hook_by_id^
+-- A hook, and whose it is; one that was revoked too.
+select h.id, h.account_id, a.name as account, h.source, h.salt, h.revoked_at is not null as revoked
+from hooks h join accounts a on a.id = h.account_id
+where h.id = :hook_id;
+
+-- name: hooks
+-- The hooks of one account, or of all, newest first, those that were revoked among them.
+select h.id, a.name as account, h.source, h.created_at, h.revoked_at
+from hooks h join accounts a on a.id = h.account_id
+where :account_id::bigint is null or h.account_id = :account_id
+order by h.id desc;
+
+-- name: revoke_hook$
+-- Let a hook take no more; nothing where there is none. The first moment of it stays.
+update hooks set revoked_at = coalesce(revoked_at, clock_timestamp())
+where id = :hook_id
+returning id;

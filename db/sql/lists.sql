@@ -1,0 +1,217 @@
+-- What became of a job, as lists of any length: Postgres writes the lines of a page as they are sent, in
+-- CSV or as JSON objects. Pages go by key and not by offset, so that the last page of millions costs as
+-- much as the first. Where a list is filtered, no more than :looked_at rows are looked at for a page.
+
+-- name: results_page^
+-- The results of a job after (contact, field, cause), whatever their outcome.
+with found as materialized (
+    select r.*
+    from (
+        select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+               address_id, source_address_id, chunk_no
+        from results
+        where job_id = :job_id
+          and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
+        order by contact_id, field, cause
+        limit :looked_at
+    ) r
+    where (:reason::text is null or r.reason = :reason)
+      and (:cause::result_cause is null or r.cause = :cause)
+      and (:outcome::result_outcome is null or r.outcome = :outcome)
+    order by r.contact_id, r.field, r.cause
+    limit :most
+), last as (
+    select contact_id, field, cause from found
+    order by contact_id desc, field desc, cause desc
+    limit 1
+), page as (
+    select count(*) as rows, coalesce(string_agg(
+        case when :in_csv::boolean then concat(
+            s.contact_id, ',', s.field, ',',
+            case when s.address ~ '[",\r\n]' then '"' || replace(s.address, '"', '""') || '"'
+                 else s.address end, ',',
+            s.outcome, ',', s.reason, ',', s.from_status, ',', s.to_status, ',', s.cause, ',',
+            case when s.source_address ~ '[",\r\n]' then '"' || replace(s.source_address, '"', '""') || '"'
+                 else s.source_address end, ',',
+            s.decided_at, ',',
+            case when s.error ~ '[",\r\n]' then '"' || replace(s.error, '"', '""') || '"'
+                 else s.error end,
+            e'\n')
+        else concat(row_to_json(s), e'\n') end,
+        '' order by f.contact_id, f.field, f.cause), '') as lines
+    from found f
+    cross join lateral (
+        select case when f.field > 0 then f.contact_id end as contact_id,
+               -- Of a job over addresses, the field is the address itself, and its row is no contact.
+               case f.field when 0 then 'address' else 'email' || f.field end as field,
+               (select a.address from email_addresses a
+                where a.account_id = :account_id and a.id = f.address_id) as address,
+               f.outcome, f.reason, f.from_status, f.to_status, f.cause,
+               (select a.address from email_addresses a
+                where a.account_id = :account_id and a.id = f.source_address_id) as source_address,
+               to_char(f.decided_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+                   as decided_at,
+               case when f.reason = 'internal_error' then
+                   (select c.error from job_chunks c
+                    where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
+               f.address_id, f.source_address_id
+    ) s
+)
+select page.lines, page.rows, last.contact_id, last.field, last.cause
+from page left join last on true;
+
+-- name: results_looked_at^
+-- The last of the results that were looked at for a page.
+select contact_id, field, cause
+from results
+where job_id = :job_id
+  and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
+order by contact_id, field, cause
+offset :looked_at - 1 limit 1;
+
+-- name: rejected_page^
+-- The rejected results of a job after (contact, field); the literal lets a partial index serve.
+with found as materialized (
+    select r.*
+    from (
+        select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+               address_id, source_address_id, chunk_no
+        from results
+        where job_id = :job_id and outcome = 'rejected'
+          and (contact_id, field) > (:after_contact, :after_field::bigint)
+        order by contact_id, field
+        limit :looked_at
+    ) r
+    where (:reason::text is null or r.reason = :reason)
+      and (:cause::result_cause is null or r.cause = :cause)
+    order by r.contact_id, r.field
+    limit :most
+), last as (
+    select contact_id, field, cause from found
+    order by contact_id desc, field desc, cause desc
+    limit 1
+), page as (
+    select count(*) as rows, coalesce(string_agg(
+        case when :in_csv::boolean then concat(
+            s.contact_id, ',', s.field, ',',
+            case when s.address ~ '[",\r\n]' then '"' || replace(s.address, '"', '""') || '"'
+                 else s.address end, ',',
+            s.outcome, ',', s.reason, ',', s.from_status, ',', s.to_status, ',', s.cause, ',',
+            case when s.source_address ~ '[",\r\n]' then '"' || replace(s.source_address, '"', '""') || '"'
+                 else s.source_address end, ',',
+            s.decided_at, ',',
+            case when s.error ~ '[",\r\n]' then '"' || replace(s.error, '"', '""') || '"'
+                 else s.error end,
+            e'\n')
+        else concat(row_to_json(s), e'\n') end,
+        '' order by f.contact_id, f.field, f.cause), '') as lines
+    from found f
+    cross join lateral (
+        select case when f.field > 0 then f.contact_id end as contact_id,
+               -- Of a job over addresses, the field is the address itself, and its row is no contact.
+               case f.field when 0 then 'address' else 'email' || f.field end as field,
+               (select a.address from email_addresses a
+                where a.account_id = :account_id and a.id = f.address_id) as address,
+               f.outcome, f.reason, f.from_status, f.to_status, f.cause,
+               (select a.address from email_addresses a
+                where a.account_id = :account_id and a.id = f.source_address_id) as source_address,
+               to_char(f.decided_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+                   as decided_at,
+               case when f.reason = 'internal_error' then
+                   (select c.error from job_chunks c
+                    where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
+               f.address_id, f.source_address_id
+    ) s
+)
+select page.lines, page.rows, last.contact_id, last.field, last.cause
+from page left join last on true;
+
+-- name: rejected_looked_at^
+-- The last of the rejected results that were looked at for a page.
+select contact_id, field, cause
+from results
+where job_id = :job_id and outcome = 'rejected'
+  and (contact_id, field) > (:after_contact, :after_field::bigint)
+order by contact_id, field
+offset :looked_at - 1 limit 1;
+
+-- name: unprocessed_page^
+-- The contacts, after the one at a place in a chunk, of chunks that were not worked; they are
+-- taken from a few chunks.
+with chunks as materialized (
+    select chunk_no, contact_ids
+    from job_chunks
+    where job_id = :job_id and state = 'pending' and chunk_no >= :after_chunk::bigint
+    order by chunk_no
+    limit :chunks
+), found as materialized (
+    select c.chunk_no, u.place, u.contact_id
+    from chunks c
+    cross join lateral unnest(c.contact_ids) with ordinality as u (contact_id, place)
+    where (c.chunk_no, u.place) > (:after_chunk::bigint, :after_place)
+    order by c.chunk_no, u.place
+    limit :most
+), last as (
+    select chunk_no, place from found order by chunk_no desc, place desc limit 1
+), page as (
+    select count(*) as rows, coalesce(string_agg(
+        case when :in_csv::boolean then concat(contact_id, e'\n')
+        else concat('{"contact_id":', contact_id, '}', e'\n') end,
+        '' order by chunk_no, place), '') as lines
+    from found
+)
+select page.lines, page.rows, last.chunk_no, last.place,
+       (select max(chunk_no) from chunks) as last_chunk, (select count(*) from chunks) as chunks
+from page left join last on true;
+
+-- name: unprocessed_lines_page^
+-- The rows of an import's file after the contact :after that became no contact, in the file's
+-- order, which is that of the ids drawn for them.
+with found as materialized (
+    select line, contact_id
+    from import_rows
+    where job_id = :job_id and contact_id > :after
+    order by contact_id
+    limit :most
+)
+select count(*) as rows, max(contact_id) as last, coalesce(string_agg(
+    case when :in_csv::boolean then concat(line, e'\n') else concat('{"line":', line, '}', e'\n') end,
+    '' order by contact_id), '') as lines
+from found;
+
+-- name: unprocessed_addresses_page^
+-- The listed addresses after the row :after that the job did not come to.
+with found as materialized (
+    select address, row_id
+    from job_addresses
+    where job_id = :job_id and row_id > :after
+    order by row_id
+    limit :most
+)
+select count(*) as rows, max(row_id) as last, coalesce(string_agg(
+    case when :in_csv::boolean then concat(
+        case when address ~ '[",\r\n]' then '"' || replace(address, '"', '""') || '"'
+             else address end,
+        e'\n')
+    else concat('{"address":', to_json(address), '}', e'\n') end,
+    '' order by row_id), '') as lines
+from found;
+
+-- name: refusals_page^
+-- What was left out of the file that a job came with, after the line :after; all of one line, or none.
+with found as materialized (
+    select line, reason, detail
+    from import_rejections
+    where job_id = :job_id and line > :after
+    order by line
+    fetch first :most rows with ties
+)
+select count(*) as rows, max(line) as last, coalesce(string_agg(
+    case when :in_csv::boolean then concat(
+        line, ',', reason, ',',
+        case when detail ~ '[",\r\n]' then '"' || replace(detail, '"', '""') || '"'
+             else detail end,
+        e'\n')
+    else concat(row_to_json(found), e'\n') end,
+    '' order by line, reason, detail), '') as lines
+from found;

@@ -1,0 +1,85 @@
+"""`sluice hooks`: where senders without an API key post what recipients did."""
+
+from typing import Annotated
+
+import typer
+
+from db import hooks as stored
+from producers.cli import options
+from producers.cli.context import Surroundings, run
+from producers.cli.rendering import as_json, facts, hint, say, table
+from producers.hooks import create_hook, revoke_hook
+from producers.submit import require_account
+
+hooks_app = typer.Typer(
+    help="Hooks: where other systems post opt-outs, without an API key.", no_args_is_help=True
+)
+
+
+@hooks_app.command()
+def create(
+    *,
+    source: Annotated[
+        str, typer.Option("--source", help="Which system will post, in one word: keap, for one.")
+    ],
+    account: options.Account = "default",
+    as_json_: options.Json = False,
+) -> None:
+    """Make a hook. Its paths and its secret are shown now and never again."""
+    made = run(lambda here: create_hook(here.pool, here.settings, account=account, source=source))
+    if as_json_:
+        as_json({**made._asdict(), "account": account, "source": source})
+        return
+    facts(
+        (
+            ("hook", str(made.id)),
+            ("form", made.form_path),
+            ("events", made.events_path),
+            ("secret", made.secret),
+        )
+    )
+    hint(
+        f"Put the address of your Sluice before a path. Whoever knows the form's can opt out"
+        f" addresses of the account {account}; JSON for the other is signed with the secret."
+    )
+
+
+@hooks_app.command("list")
+def list_hooks(
+    *,
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only the hooks of this account.")
+    ] = None,
+    as_json_: options.Json = False,
+) -> None:
+    """List hooks, the newest first, those that were revoked among them."""
+
+    async def work(here: Surroundings) -> list[stored.ListedHook]:
+        async with here.pool.acquire() as connection:
+            account_id = await require_account(connection, account) if account else None
+            return await stored.list_hooks(connection, account_id)
+
+    found = run(work)
+    if as_json_:
+        as_json([hook._asdict() for hook in found])
+    elif not found:
+        say("There are no hooks. `sluice hooks create --source NAME` makes one.")
+    else:
+        table(
+            ("hook", "account", "source", "created", "revoked"),
+            [(str(h.id), h.account, h.source, h.created_at, h.revoked_at) for h in found],
+        )
+
+
+@hooks_app.command()
+def revoke(
+    hook_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The hook's number.")],
+    *,
+    as_json_: options.Json = False,
+) -> None:
+    """Let a hook take no more, from the next request on."""
+    run(lambda here: revoke_hook(here.pool, hook_id))
+    if as_json_:
+        as_json({"id": hook_id, "revoked": True})
+    else:
+        say(f"Hook {hook_id} takes no more.")

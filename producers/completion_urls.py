@@ -1,0 +1,23 @@
+"""Refusing a URL for completion notices that cannot be one, while somebody is there to be told."""
+
+from urllib.parse import urlsplit
+
+from runtime.public_addresses import is_public, literal_address
+from runtime.settings import Settings
+from schemas.errors import WrongInput
+
+
+def require_public(settings: Settings, url: str | None) -> None:
+    """Raise WrongInput where the URL's host is an address that is not public.
+
+    What a name leads to shows only when a notice is delivered, and is looked at then.
+    """
+    if url is None or settings.private_notices:
+        return
+    address = literal_address(urlsplit(url).hostname or "")
+    if address is not None and not is_public(address):
+        raise WrongInput(
+            "completion_url: its host is an address that cannot be reached from the public"
+            " internet, and notices go nowhere else; nothing was stored. Give the URL of a public"
+            " host, or set PRIVATE_NOTICES=true on a machine of your own."
+        )

@@ -1,0 +1,58 @@
+"""Reading the body of a request into a model, where a route takes more than one type of it."""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
+from producers.wrong_input import wrong_input
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def media_type(request: Request) -> str:
+    """What the body is said to be, without its parameters; empty where nothing is said."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def json_body(request: Request, model: type[Model]) -> Model:
+    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake."""
+    if media_type(request) != "application/json":
+        raise Problem(
+            UNSUPPORTED,
+            "The body is read as application/json; nothing was done. Say so in Content-Type.",
+        )
+    return parsed(await request.body(), model, "The request")
+
+
+def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
+    """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        if first["type"] == "json_invalid":
+            raise Problem(
+                MALFORMED,
+                f"{what} is not JSON: {first['ctx']['error']}. Nothing was stored.",
+            ) from None
+        raise wrong_input(what, error, model) from None
+
+
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's JSON schema in one piece, for an operation that reads its body itself."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def whole(part: Any) -> Any:
+        if isinstance(part, list):
+            return [whole(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        reference = part.get("$ref", "").removeprefix("#/$defs/")
+        rest = {name: whole(value) for name, value in part.items() if name != "$ref"}
+        return {**whole(definitions[reference]), **rest} if reference else rest
+
+    resolved: dict[str, Any] = whole(schema)
+    return resolved

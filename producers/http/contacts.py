@@ -1,0 +1,194 @@
+"""Finding contacts by the statuses of their addresses: whom a bulk action would be about."""
+
+import re
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any, Self
+
+import asyncpg
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from actions.registry import action_named
+from db import contacts, jobs
+from db.contacts import Sought
+from producers.http.access import AddressesReader
+from producers.http.here import HereDep
+from producers.http.paging import cursor_of, place_of
+from producers.http.problems import INVALID, NOT_FOUND, answers
+from schemas.errors import NotFound
+from schemas.requests import FIELD_NAMES, MAX_ID
+from schemas.statuses import Status
+
+router = APIRouter(tags=["addresses"])
+
+
+def _written_as_a_day(text: str) -> str:
+    """A number would be taken for seconds, which nobody means by it."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("give a day as YYYY-MM-DD")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_written_as_a_day)]
+
+
+class Held(BaseModel):
+    """An address that a contact holds."""
+
+    field: str
+    address: str
+    status: Status
+
+
+class Contact(BaseModel):
+    """A contact, and all that it holds."""
+
+    id: int
+    given_name: str | None
+    family_name: str | None
+    company: str | None
+    emails: list[Held]
+
+    @classmethod
+    def of(cls, contact: contacts.Contact) -> Self:
+        emails: list[dict[str, Any]] = [
+            {**held, "field": FIELD_NAMES[held["field"]]} for held in contact.emails
+        ]
+        return cls(**contact._asdict() | {"emails": emails})
+
+
+class ContactPage(BaseModel):
+    """A page of contacts, in order of their ids."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "contacts": [
+                        {
+                            "id": 17,
+                            "given_name": "Ann",
+                            "family_name": "Other",
+                            "company": None,
+                            "emails": [
+                                {
+                                    "field": "email1",
+                                    "address": "ann@example.com",
+                                    "status": "non_marketable",
+                                }
+                            ],
+                        }
+                    ],
+                    "counts": {"confirmed": 1200, "non_marketable": 300},
+                    "next": "WzE3XQ",
+                }
+            ]
+        }
+    )
+
+    contacts: list[Contact]
+    counts: Annotated[
+        dict[Status, int] | None,
+        Field(
+            description="How many addresses of each status are held by contacts with the tag and of"
+            " the import that were asked for, or by any contact of the account: whatever `status`"
+            " and `engaged_before` say, so that the whole is seen beside the part. Null unless"
+            " `counts` was asked for, and after the first page."
+        ),
+    ]
+    next: Annotated[
+        str | None,
+        Field(
+            description="The cursor of the next page, null after the last."
+            f" {contacts.CONTACTS_LOOKED_AT:,} contacts are looked through for a page: it may be"
+            " empty and not be the last."
+        ),
+    ]
+
+
+@router.get(
+    "/v1/contacts",
+    operation_id="find_contacts",
+    summary="Find contacts by what their addresses are",
+    response_description="A page of contacts.",
+    responses=answers(INVALID, NOT_FOUND),
+)
+async def find_contacts(
+    *,
+    here: HereDep,
+    caller: AddressesReader,
+    status: Annotated[
+        list[Status] | None,
+        Query(description="Contacts with an address of this status; repeatable."),
+    ] = None,
+    tag: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Contacts with this tag.")
+    ] = None,
+    import_job: Annotated[
+        int | None, Query(alias="import", description="Contacts whom this import brought.")
+    ] = None,
+    engaged_before: Annotated[
+        Day | None,
+        Query(
+            description="Contacts with an address whose owner is known to have engaged before this"
+            " day (UTC) for the last time. Sluice keeps no engagement: it is known only of an"
+            " address that became `unengaged_marketable` or `unengaged_non_marketable` before that"
+            " day, and still is that. Of any other nothing is known, so it is not found; nobody"
+            " counts as disengaged because no mail was sent."
+        ),
+    ] = None,
+    counts: Annotated[
+        bool,
+        Query(
+            description="Count addresses by status as well, on the first page. Without tag and"
+            " import that goes through all of the account's."
+        ),
+    ] = False,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many contacts, at most.")] = 100,
+) -> ContactPage:
+    """The contacts that meet all conditions, with all their addresses.
+
+    `status` and `engaged_before` have to be met by one and the same address of a contact.
+    """
+    after = -MAX_ID - 1
+    if cursor is not None:
+        (after,) = place_of(cursor, int)
+    async with here.pool.acquire() as connection:
+        sought = Sought(
+            caller.account_id,
+            await _tag_id(connection, caller.account_id, tag),
+            await _import(connection, caller.account_id, import_job),
+            status or (),
+            datetime.combine(engaged_before, time(), UTC) if engaged_before else None,
+        )
+        found, following = await contacts.contacts_page(connection, sought, after=after, most=limit)
+        wanted = counts and cursor is None
+        counted = await contacts.count_addresses(connection, sought) if wanted else None
+    return ContactPage(
+        contacts=[Contact.of(contact) for contact in found],
+        counts=counted,
+        next=None if following is None else cursor_of(following),
+    )
+
+
+async def _tag_id(connection: asyncpg.Connection, account_id: int, tag: str | None) -> int | None:
+    if tag is None:
+        return None
+    found = await contacts.tag_id(connection, account_id, tag)
+    if found is None:
+        raise NotFound("The account has no tag of this name; nothing was read.")
+    return found
+
+
+async def _import(
+    connection: asyncpg.Connection, account_id: int, job_id: int | None
+) -> int | None:
+    if job_id is None:
+        return None
+    job = await jobs.get_job(connection, job_id, account_id=account_id)
+    if job is None or not action_named(job.action).brings_contacts:
+        raise NotFound(f"The account has no import {job_id}. GET /v1/jobs lists its jobs.")
+    return job_id

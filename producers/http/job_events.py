@@ -1,0 +1,89 @@
+"""Following a job as it goes, by server-sent events."""
+
+import json
+import time
+from collections.abc import AsyncGenerator
+
+from fastapi import APIRouter, Response
+
+from db import jobs
+from db.jobs import Moved
+from producers.http.access import JobsReader
+from producers.http.here import Here, HereDep
+from producers.http.job_answers import percent
+from producers.http.jobs import JobId, require_job
+from producers.http.problems import INVALID, NOT_FOUND, answers
+from producers.http.streaming import Stream
+from schemas.outcomes import ENDED
+
+router = APIRouter(tags=["jobs"])
+
+LOOK_SECONDS = 0.5
+QUIET_SECONDS = 15.0
+"""After so long without news a comment is sent, so that nobody between takes the line for dead."""
+
+_EXAMPLE = """\
+event: progress
+data: {"state": "running", "done": 5000, "planned": 10000, "percent": 50.0}
+
+event: ended
+data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
+
+"""
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    operation_id="follow_job",
+    summary="Follow a job",
+    response_class=Response,
+    response_description="Events, from how far the job is now until it has ended.",
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}
+        },
+        **answers(INVALID, NOT_FOUND),
+    },
+)
+async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Response:
+    """Tell how far the job is, each time that changes: `event: progress`.
+
+    `done` and `planned` count pairs of a contact and a field. After `event: ended` the stream ends.
+    It may end before, when the service is restarted: then ask again.
+    """
+    await require_job(here, caller, job_id)
+    return Stream(
+        _events(here, job_id),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _events(here: Here, job_id: int) -> AsyncGenerator[str, None]:
+    told: Moved | None = None
+    told_at = time.monotonic()
+    while True:
+        async with here.pool.acquire() as connection:
+            moved = await jobs.moved(connection, job_id)
+        assert moved is not None
+        # Whether a worker has it in hand at the moment is no news to anybody.
+        moved = moved._replace(taken=False)
+        if moved != told:
+            told, told_at = moved, time.monotonic()
+            yield _event(moved)
+        elif time.monotonic() - told_at > QUIET_SECONDS:
+            told_at = time.monotonic()
+            yield ": still there\n\n"
+        if moved.state in ENDED or await here.closes_within(LOOK_SECONDS):
+            return
+
+
+def _event(moved: Moved) -> str:
+    facts = {
+        "state": moved.state,
+        "done": moved.done,
+        "planned": moved.planned,
+        "percent": percent(moved),
+    }
+    name = "ended" if moved.state in ENDED else "progress"
+    return f"event: {name}\ndata: {json.dumps(facts)}\n\n"

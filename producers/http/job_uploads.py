@@ -1,0 +1,110 @@
+"""Jobs over lists that come as a file: `multipart/form-data`, with the job in a part of its own."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, NamedTuple
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from producers.contact_uploads import ContactUpload
+from producers.http.bodies import body_schema
+from producers.http.job_bodies import JobBody
+from producers.http.problems import INVALID, MALFORMED, Problem
+from producers.wrong_input import shortened, wrong_input
+
+FORM = "multipart/form-data"
+_JOB = "job"
+
+LISTS = {"contacts": ContactUpload}
+"""The parts that may have a list in place of one in the job's selection."""
+
+
+class UploadedJob(NamedTuple):
+    """A job, and the list that came with it."""
+
+    body: JobBody
+    upload: ContactUpload
+
+
+def form_schema() -> dict[str, Any]:
+    """The form, for the OpenAPI document."""
+    return {
+        "type": "object",
+        "required": [_JOB, "contacts"],
+        "properties": {
+            _JOB: body_schema(JobBody)
+            | {"description": "As it is sent by itself, with no `contacts` in its selection."},
+            "contacts": {
+                "type": "string",
+                "format": "binary",
+                "description": "Ids of contacts, as many as there are: one a line or separated by"
+                " commas, under a header `contact_id` or `id` if you like; or NDJSON, each line a"
+                " number or an object with the id as `contact_id` or `id`.",
+            },
+        },
+    }
+
+
+@asynccontextmanager
+async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
+    """The job of a form and its list, which is in a file on disk until the context ends.
+
+    Raises Problem, and WrongInput with a line for each mistake.
+    """
+    async with request.form() as form:
+        parts = _parts(form)
+        (name,) = parts.keys() - {_JOB}
+        body = _body(await _text(parts[_JOB]), name)
+        yield UploadedJob(body, LISTS[name](_file(parts[name])))
+
+
+def _parts(form: FormData) -> Mapping[str, UploadFile | str]:
+    names = [name for name, _ in form.multi_items()]
+    unknown = sorted(set(names) - {_JOB, *LISTS})
+    if unknown:
+        raise _wrong(f"there is no part {shortened(repr(unknown[0]))}")
+    if len(names) != len(set(names)):
+        raise _wrong("a part is there twice")
+    if _JOB not in names or len(names) != len({_JOB, "list"}):
+        raise _wrong("a part is missing")
+    return dict(form.multi_items())
+
+
+def _wrong(what: str) -> Problem:
+    return Problem(
+        INVALID,
+        f"The form was refused and nothing was stored: {what}. It has the part `{_JOB}`, in JSON,"
+        f" and a list in a file as the part {' or '.join(f'`{name}`' for name in LISTS)}.",
+    )
+
+
+async def _text(part: UploadFile | str) -> str | bytes:
+    return part if isinstance(part, str) else await part.read()
+
+
+def _file(part: UploadFile | str) -> BinaryIO:
+    return io.BytesIO(part.encode()) if isinstance(part, str) else part.file
+
+
+def _body(text: str | bytes, name: str) -> JobBody:
+    """The job as one that lists nothing itself; what it lists is in the part `name`."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Problem(
+            MALFORMED, f"The part `{_JOB}` is not JSON: {error}. Nothing was stored."
+        ) from None
+    if isinstance(given, dict):
+        selection = given.setdefault("selection", {})
+        if isinstance(selection, dict):
+            if name in selection:
+                raise _wrong(f"its selection lists {name} as well")
+            selection[name] = []
+    try:
+        return JobBody.model_validate(given)
+    except ValidationError as error:
+        raise wrong_input(f"The part `{_JOB}`", error, JobBody) from None

@@ -1,0 +1,243 @@
+"""Asking for jobs, and following them."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from db import jobs
+from producers import control
+from producers.http.access import JobsReader, JobsWriter
+from producers.http.bodies import body_schema, json_body, media_type
+from producers.http.here import CorrelationId, Here, HereDep
+from producers.http.job_answers import JobAnswer, JobPage, JobSummary
+from producers.http.job_bodies import JobBody
+from producers.http.job_uploads import FORM, form_schema, uploaded_job
+from producers.http.paging import cursor_of, place_of
+from producers.http.problems import (
+    EVIDENCE_MISSING,
+    INVALID,
+    KEY_REUSED,
+    MALFORMED,
+    NOT_FOUND,
+    STATE_CONFLICT,
+    TOO_LARGE,
+    UNSUPPORTED,
+    answers,
+)
+from producers.http.waiting import PreferredWait, wait_for_rest
+from producers.job_story import read_job
+from producers.keys import Caller
+from producers.submit import Submitted, submit
+from schemas.errors import NotFound
+from schemas.outcomes import JobState
+from schemas.requests import MAX_ID, JobRequest
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[int, Path(description="The job's number.", examples=[7])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        description="Of the caller's making. A second request with the same key makes no second"
+        " job; one that asks for something else is refused. With it, it is safe to send a request"
+        " again when no answer came.",
+        examples=["spring-1"],
+    ),
+]
+
+_SUBMIT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": body_schema(JobBody)},
+            FORM: {"schema": form_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/jobs",
+    operation_id="submit_job",
+    summary="Ask for a job",
+    status_code=HTTPStatus.ACCEPTED,
+    response_description="The job is stored; workers do it.",
+    responses={
+        200: {"model": JobAnswer, "description": "An earlier request with this key made the job."},
+        **answers(
+            MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, EVIDENCE_MISSING, KEY_REUSED, NOT_FOUND
+        ),
+    },
+    openapi_extra=_SUBMIT,
+)
+async def submit_job(
+    *,
+    request: Request,
+    response: Response,
+    here: HereDep,
+    caller: JobsWriter,
+    correlation_id: CorrelationId,
+    seconds: PreferredWait,
+    idempotency_key: IdempotencyKey = None,
+) -> JobAnswer:
+    """Store a bulk action over a selection of contacts, for workers to do.
+
+    A list of contacts that is too long for the body comes as a file beside it, in a form; several
+    conditions narrow such a list too.
+
+    Everything is checked first: nothing of a request that is refused is stored. The job is the
+    account's that the key belongs to.
+    """
+
+    def asked(body: JobBody) -> JobRequest:
+        return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
+
+    if media_type(request) == FORM:
+        async with uploaded_job(request) as (body, upload):
+            submitted = await submit(here.pool, here.settings, asked(body), upload=upload)
+    else:
+        body = await json_body(request, JobBody)
+        submitted = await submit(here.pool, here.settings, asked(body))
+    return await _answer_submitted(here, caller, response, submitted, seconds)
+
+
+async def _answer_submitted(
+    here: Here, caller: Caller, response: Response, submitted: Submitted, seconds: int
+) -> JobAnswer:
+    await wait_for_rest(here, submitted.job_id, seconds)
+    if not submitted.created:
+        response.status_code = HTTPStatus.OK
+    response.headers["Location"] = f"/v1/jobs/{submitted.job_id}"
+    return await job_answer(here, caller, submitted.job_id)
+
+
+@router.get(
+    "/v1/jobs",
+    operation_id="list_jobs",
+    summary="List jobs",
+    response_description="A page of the account's jobs.",
+    responses=answers(INVALID),
+)
+async def list_jobs(
+    *,
+    here: HereDep,
+    caller: JobsReader,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many, at most.")] = 100,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next` of the page before.")
+    ] = None,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    action: Annotated[
+        str | None,
+        Query(max_length=41, pattern="^[a-z][a-z0-9_]*$", description="Only jobs of this action."),
+    ] = None,
+) -> JobPage:
+    """The account's jobs, the newest first."""
+    before = MAX_ID
+    if cursor is not None:
+        (before,) = place_of(cursor, int)
+    async with here.pool.acquire() as connection:
+        found, following = await jobs.jobs_page(
+            connection,
+            account_id=caller.account_id,
+            before=before,
+            most=limit,
+            state=state,
+            action=action,
+        )
+    return JobPage(
+        jobs=[JobSummary.of_row(job) for job in found],
+        next=None if following is None else cursor_of(following),
+    )
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    operation_id="get_job",
+    summary="Show a job",
+    response_description="The job as it stands.",
+    responses=answers(INVALID, NOT_FOUND),
+)
+async def get_job(
+    job_id: JobId, here: HereDep, caller: JobsReader, seconds: PreferredWait
+) -> JobAnswer:
+    """What was asked for, where the job stands, and what became of the addresses."""
+    if seconds:
+        await require_job(here, caller, job_id)
+        await wait_for_rest(here, job_id, seconds)
+    return await job_answer(here, caller, job_id)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/pause",
+    operation_id="pause_job",
+    summary="Pause a job",
+    response_description="The job, of which not one more address changes.",
+    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+)
+async def pause_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+    """Stop the job where it is. Once this has answered, it changes not one more address.
+
+    To pause a paused job changes nothing; a job that has ended cannot be paused.
+    """
+    return await _control(here, caller, job_id, control.pause)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/resume",
+    operation_id="resume_job",
+    summary="Resume a job",
+    response_description="The job, which goes on.",
+    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+)
+async def resume_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+    """Let a paused job go on where it stopped; one that is at work is left so."""
+    return await _control(here, caller, job_id, control.resume)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    response_description="The job, which has ended.",
+    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+)
+async def cancel_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+    """End the job. What it has changed stays changed; once this has answered, nothing more is.
+
+    To cancel a cancelled job changes nothing.
+    """
+    return await _control(here, caller, job_id, control.cancel)
+
+
+async def _control(
+    here: Here, caller: Caller, job_id: int, change: Callable[..., Awaitable[JobState]]
+) -> JobAnswer:
+    await require_job(here, caller, job_id)
+    await change(here.pool, here.settings, caller.account_id, job_id)
+    return await job_answer(here, caller, job_id)
+
+
+async def require_job(here: Here, caller: Caller, job_id: int) -> jobs.Job:
+    """The caller's job; raises NotFound for another account's as if it were not there."""
+    async with here.pool.acquire() as connection:
+        job = await jobs.get_job(connection, job_id, account_id=caller.account_id)
+    if job is None:
+        raise _no_job(job_id)
+    return job
+
+
+async def job_answer(here: Here, caller: Caller, job_id: int) -> JobAnswer:
+    """The caller's job as it stands; raises as `require_job` does."""
+    try:
+        return JobAnswer.of(await read_job(here.pool, job_id, account_id=caller.account_id))
+    except NotFound:
+        raise _no_job(job_id) from None
+
+
+def _no_job(job_id: int) -> NotFound:
+    return NotFound(f"There is no job {job_id}. GET /v1/jobs lists the jobs there are.")

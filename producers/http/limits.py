@@ -1,0 +1,102 @@
+"""How large the body of a request may be, and how long its next part is waited for."""
+
+import asyncio
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
+from runtime.settings import Settings
+
+PART_SECONDS = 30.0
+"""How long the next part of a body may take to come."""
+
+FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
+"""Of a form: how many fields and files it may have, and how many bytes a field."""
+
+
+class Limits:
+    """ASGI middleware. What reads a body that is too large or too slow has a Problem raised.
+
+    Where an answer is given before the end of a body that may be large, the connection is closed
+    with it, so that the rest is not read.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._most_body = settings.max_body_bytes
+        self._most_upload = settings.max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        size = 0
+        declared = _declared(scope)
+        ended = declared == 0
+
+        async def receiving() -> Message:
+            nonlocal size, ended
+            # Only now is it known which route it is for.
+            most = self._most_upload if takes_files(scope) else self._most_body
+            if size == 0 and declared is not None and declared > most:
+                raise _too_large(most)
+            message = await receive() if ended else await _in_time(receive)
+            size += len(message.get("body", b""))
+            if size > most:
+                raise _too_large(most)
+            ended = ended or not message.get("more_body", False)
+            return message
+
+        async def sending(message: Message) -> None:
+            may_be_large = declared is None or declared > self._most_body
+            if message["type"] == "http.response.start" and not ended and may_be_large:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receiving, sending)
+
+
+def takes_files(scope: Scope) -> bool:
+    """Whether the body is of a type that the route documents as a file, or as a form with files."""
+    extra = getattr(scope.get("route"), "openapi_extra", None) or {}
+    sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
+    documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
+    schema = documented.get("schema", {})
+    return any(
+        each.get("format") == "binary" for each in (schema, *schema.get("properties", {}).values())
+    )
+
+
+def _declared(scope: Scope) -> int | None:
+    """The size of the body in bytes, as the request has it; None where that shows only at its end.
+
+    The server has refused what is no number.
+    """
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    return int(headers.get(b"content-length", b"0"))
+
+
+async def _in_time(receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            return await receive()
+    except TimeoutError:
+        raise Problem(
+            TOO_SLOW,
+            f"The body stopped coming for {PART_SECONDS:.0f} seconds; nothing was stored. Send it"
+            " again.",
+            # What is left of it would be taken for the next request.
+            headers={"Connection": "close"},
+        ) from None
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(
+        TOO_LARGE,
+        f"The body is larger than the {most:,} bytes that are read; nothing was stored. Send less"
+        " at a time, or let the service be set up for more (MAX_BODY_BYTES, and for files"
+        " MAX_UPLOAD_BYTES).",
+    )

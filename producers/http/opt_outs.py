@@ -1,0 +1,123 @@
+"""One recipient's opt-out from a service that has a key: applied before it is answered."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from db import jobs, reading
+from producers.http.access import OptOutsWriter
+from producers.http.bodies import body_schema, json_body
+from producers.http.here import CorrelationId, HereDep
+from producers.http.problems import (
+    INVALID,
+    KEY_REUSED,
+    MALFORMED,
+    TOO_LARGE,
+    UNSUPPORTED,
+    answers,
+)
+from producers.opt_outs import opt_out_now
+from producers.recipient_acts import RecipientAct, SourceName, event_key, request_of
+from schemas.addresses import identify
+from schemas.requests import ShortText
+from schemas.statuses import Status
+
+router = APIRouter(tags=["opt-outs"])
+
+
+class OptOutGiven(RecipientAct):
+    """One recipient's opt-out, as a service of the account's hands it in."""
+
+    source: SourceName = Field(
+        description="Where it happened, in one word.", examples=["preference-centre"]
+    )
+    event_id: ShortText | None = Field(
+        None,
+        description="Your own id of what happened. With it, telling it again changes nothing.",
+        examples=["unsubscribe-4711"],
+    )
+
+
+class OptOutDone(BaseModel):
+    """What became of it."""
+
+    job: int = Field(description="The job that stands for it.")
+    applied: bool = Field(
+        description="False where it is stored, and workers begin with it before all other work."
+    )
+    created: bool = Field(description="False where an earlier request told of this event.")
+    status: Status | None = Field(
+        description="What the address is now: it may have been opted out more strongly before."
+    )
+    reached: int | None = Field(
+        description="How many further addresses of the same people it spread to; null until it is"
+        " applied."
+    )
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": body_schema(OptOutGiven)}},
+    }
+}
+
+
+@router.post(
+    "/v1/opt-outs",
+    operation_id="opt_out",
+    summary="Opt an address out",
+    response_description="It is applied, and where it spreads to as well.",
+    responses={
+        202: {"model": OptOutDone, "description": "It is stored, and about to be applied."},
+        **answers(MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, KEY_REUSED),
+    },
+    openapi_extra=_BODY,
+)
+async def opt_out(
+    *,
+    request: Request,
+    response: Response,
+    here: HereDep,
+    caller: OptOutsWriter,
+    correlation_id: CorrelationId,
+) -> OptOutDone:
+    """Opt one recipient's address out, known to the account or not, and those it spreads to.
+
+    Once this has answered, with 200 or with 202, no bulk opt-in makes any of them marketable. The
+    same `event_id` of the same `source` is one event: told with another body it is refused (409).
+    """
+    given = await json_body(request, OptOutGiven)
+    done = await opt_out_now(
+        here.pool,
+        here.settings,
+        request_of(
+            account=caller.account,
+            addresses=[given.address],
+            kind=given.kind,
+            source=given.source,
+            key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
+            requested_by=caller.key_name,
+            correlation_id=correlation_id,
+            occurred_at=given.occurred_at,
+            note=given.note,
+        ),
+    )
+    async with here.pool.acquire() as connection:
+        job = await jobs.get_job(connection, done.job_id)
+        address = await reading.address_now(
+            connection,
+            account_id=caller.account_id,
+            match_key=identify(given.address).match_key,
+        )
+    if not done.applied:
+        response.status_code = HTTPStatus.ACCEPTED
+    return OptOutDone(
+        job=done.job_id,
+        applied=done.applied,
+        created=done.created,
+        status=address.status if address else None,
+        reached=job.propagated if job and done.applied else None,
+    )

@@ -1,0 +1,85 @@
+"""The few pages that a recipient sees in a browser: no script, no cookie, nothing from outside."""
+
+from http import HTTPStatus
+
+from fastapi.responses import HTMLResponse
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self';"
+        " frame-ancestors 'none'; base-uri 'none'"
+    ),
+    # The path is what allows to unsubscribe, and goes to nobody else.
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ max-width: 34rem; margin: 3rem auto; padding: 0 1rem; font: 1.125rem/1.5 sans-serif;
+  color: #1a1a1a; background: #fff }}
+button {{ padding: .6rem 1.2rem; font: inherit; color: #fff; background: #1a4fa0; border: 0;
+  border-radius: .3rem }}
+button:focus-visible {{ outline: 3px solid #1a1a1a; outline-offset: 2px }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{content}
+</main>
+</body>
+</html>
+"""
+
+_QUESTION = """<p>With this button you get no more mail of this kind at your address, nor at other
+addresses of yours that the sender knows.</p>
+<form method="post">
+<input type="hidden" name="confirm" value="yes">
+<button type="submit">Unsubscribe</button>
+</form>"""
+
+
+def question() -> HTMLResponse:
+    """Asks whether to unsubscribe; the answer is posted to the same URL."""
+    return _page(HTTPStatus.OK, "Unsubscribe?", _QUESTION)
+
+
+def unsubscribed() -> HTMLResponse:
+    """It is done."""
+    return _page(
+        HTTPStatus.OK, "You are unsubscribed", "<p>There is nothing more for you to do.</p>"
+    )
+
+
+def stored() -> HTMLResponse:
+    """It is stored, and about to be done."""
+    return _page(
+        HTTPStatus.OK,
+        "You are about to be unsubscribed",
+        "<p>Your wish is stored, and takes effect in a moment. There is nothing more for you to"
+        " do.</p>",
+    )
+
+
+def no_such_link() -> HTMLResponse:
+    """The link is none of ours, or was cut off on its way."""
+    return _page(
+        HTTPStatus.NOT_FOUND,
+        "This link does not work",
+        "<p>It may have been cut off. Follow it from the mail itself, or answer the mail and ask to"
+        " be taken off the list.</p>",
+    )
+
+
+def _page(status: HTTPStatus, title: str, content: str) -> HTMLResponse:
+    return HTMLResponse(
+        _PAGE.format(title=title, content=content), status_code=int(status), headers=HEADERS
+    )

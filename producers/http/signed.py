@@ -1,0 +1,33 @@
+"""Messages that prove who sent them, by a signature over the very bytes of the body."""
+
+import re
+import time
+
+from fastapi import Request
+
+from producers.http.problems import SIGNATURE_WRONG, STALE, Problem
+from runtime.signing import same, signature
+
+MOST_SECONDS_OFF = 300
+"""How far the clock of a sender may be from ours, either way, and how late a message may come."""
+
+_seconds = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
+
+
+def require_signed(request: Request, body: bytes, secret: str) -> None:
+    """Raise Problem unless the message is signed with the secret, and not long ago."""
+    timestamp = request.headers.get("sluice-timestamp", "")
+    given = request.headers.get("sluice-signature", "")
+    if not (_seconds(timestamp) and same(given, signature(secret, timestamp, body))):
+        raise Problem(
+            SIGNATURE_WRONG,
+            "The message is not signed with the hook's secret; nothing was stored. Send"
+            " Sluice-Timestamp with Unix seconds, and Sluice-Signature with v1= and the hexadecimal"
+            " HMAC-SHA256, by the secret, of the timestamp, a full stop and the body's bytes.",
+        )
+    if abs(time.time() - int(timestamp)) > MOST_SECONDS_OFF:
+        raise Problem(
+            STALE,
+            f"The message was signed more than {MOST_SECONDS_OFF} seconds from now by our clock;"
+            " nothing was stored. Sign it anew, and set the sender's clock.",
+        )

@@ -1,0 +1,83 @@
+"""What no route takes, looked for in one place before any of them begins."""
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+
+from fastapi import Request
+
+from producers.http.document import query_parameters
+from producers.http.problems import INVALID, MALFORMED, Problem
+from producers.wrong_input import shortened, storable
+from schemas.requests import MAX_ID
+
+DEEPEST = 32
+"""How many levels of lists and objects a body may have."""
+
+
+async def well_formed(request: Request) -> None:
+    """A dependency of all routes: raises Problem for query parameters that the route does not
+    document, and for what can be sent but neither stored nor sent back.
+
+    Links in mail have parameters added to them on their way, and so do platforms' probes: where
+    no key is needed, they are passed over.
+    """
+    known = query_parameters(request)
+    if known is not None and (unknown := sorted(set(request.query_params) - known)):
+        raise _unknown(unknown, known)
+    texts = [
+        request.scope["path"],
+        *(part for pair in request.query_params.items() for part in pair),
+    ]
+    # What FastAPI has read of a body of JSON; there is none where a route reads the body itself.
+    body = getattr(request, "_json", None)
+    if why := next((why for text in texts for why in _odd_text(text)), None) or why_odd(body):
+        raise Problem(MALFORMED, f"The request was refused and nothing was stored: it has {why}.")
+
+
+def _unknown(unknown: list[str], known: frozenset[str]) -> Problem:
+    there_are = f"There are: {', '.join(sorted(known))}." if known else "There are none here."
+    named = ", ".join(shortened(repr(name)) for name in unknown[:3])
+    return Problem(
+        INVALID,
+        f"The request was refused and nothing was done: there is no query parameter {named}."
+        f" {there_are}",
+        mistakes=[
+            {"where": f"query.{shortened(name)}", "message": "there is no such parameter"}
+            for name in unknown[:3]
+        ],
+    )
+
+
+def why_odd(value: Any) -> str | None:
+    """What a value of JSON has that is not taken; None where all is well."""
+    level = [value]
+    for _ in range(DEEPEST):
+        deeper: list[Any] = []
+        for item in level:
+            if why := next(_odd(item), None):
+                return why
+            if isinstance(item, dict):
+                deeper += item
+                deeper += item.values()
+            elif isinstance(item, list):
+                deeper += item
+        if not deeper:
+            return None
+        level = deeper
+    return f"more than {DEEPEST} levels of lists and objects in each other"
+
+
+def _odd(item: Any) -> Iterator[str]:
+    if isinstance(item, str):
+        yield from _odd_text(item)
+    elif isinstance(item, int):
+        if not -MAX_ID <= item <= MAX_ID:
+            yield "a whole number of more than 64 bits"
+    elif isinstance(item, float) and not isfinite(item):
+        yield "a number that is none (NaN), or is endless"
+
+
+def _odd_text(text: str) -> Iterator[str]:
+    if not storable(text):
+        yield "a NUL character, or half of a character (a surrogate), in a text"

@@ -1,0 +1,55 @@
+"""A job with all that is known of it, for whoever shows it."""
+
+from typing import NamedTuple
+
+import asyncpg
+
+from actions.registry import all_actions
+from db import jobs, lists, reading
+from db.lists import Listing
+from schemas.errors import NotFound
+from schemas.requests import THE_ADDRESS
+
+
+class JobStory(NamedTuple):
+    """A job with its exact counts; `refusals` counts what was left out of the file it came with."""
+
+    job: jobs.Job
+    progress: jobs.Progress
+    refusals: dict[str, int]
+
+
+async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobStory:
+    """The job as it stands, in any account unless one is given; raises NotFound."""
+    async with pool.acquire() as connection:
+        job = await jobs.get_job(connection, job_id, account_id=account_id)
+        progress = await jobs.progress(connection, job_id) if job else None
+        if job is None or progress is None:
+            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+        refused = {}
+        if brings_contacts(job.action) or lists_addresses(job):
+            refused = await reading.refusals_by_reason(connection, job_id)
+    return JobStory(job, progress, refused)
+
+
+def brings_contacts(action: str) -> bool:
+    """Whether jobs of the action are imports."""
+    known = all_actions().get(action)
+    return known is not None and known.brings_contacts
+
+
+def lists_addresses(job: jobs.Job) -> bool:
+    """Whether the job is over addresses themselves, and not over fields of contacts."""
+    return job.fields == (THE_ADDRESS,)
+
+
+def unprocessed(job: jobs.Job) -> Listing:
+    """What the job did not come to: contacts, or what it was given in place of them.
+
+    The ids that were drawn for the rows of a file, or for addresses, are of no contacts.
+    """
+    if brings_contacts(job.action):
+        return lists.unprocessed_lines(job.id)
+    if lists_addresses(job):
+        return lists.unprocessed_addresses(job.id)
+    return lists.Unprocessed(job.id)

@@ -1,0 +1,24 @@
+"""Links by which a recipient unsubscribes, for the header and the foot of a mail (RFC 8058).
+
+```
+List-Unsubscribe: <https://sluice.example/v1/unsubscribe/1.77.Gk...>
+List-Unsubscribe-Post: List-Unsubscribe=One-Click
+```
+"""
+
+from runtime.settings import Settings
+from runtime.signing import one_click_token
+
+PATH = "/v1/unsubscribe"
+
+
+def one_click_url(
+    settings: Settings, request_base_url: str, account_id: int, address_id: int
+) -> str:
+    """The link of an address: signed, and without the address in it.
+
+    It begins with PUBLIC_URL, and without that as the caller has asked. Raises SettingsError
+    where there is no SIGNING_KEY.
+    """
+    base = settings.public_url or request_base_url.rstrip("/")
+    return f"{base}{PATH}/{one_click_token(settings, account_id, address_id)}"

@@ -1,0 +1,31 @@
+"""What an address may be sent, by its status."""
+
+from enum import StrEnum
+
+from schemas.statuses import FACTS, MARKETABLE, Status
+
+_SUPPRESSED_RANK = 2
+"""From this rank on nothing is to be sent: mail cannot arrive, or somebody said no."""
+
+
+class MayReceive(StrEnum):
+    """The most that may be sent."""
+
+    BROADCASTS = "broadcasts"
+    ONE_TO_ONE = "one_to_one"
+    NOTHING = "nothing"
+
+
+def may_receive(status: Status) -> MayReceive:
+    """What an address of this status may be sent.
+
+    Broadcasts go to marketable addresses only. Where nothing but permission or engagement is
+    missing, or mail bounced for a while, people may still be written to one by one: those are the
+    statuses that suppress least ("can receive individual one-to-one emails, but they cannot
+    receive broadcast emails", seed 004). From a hard bounce on no mail arrives, or none is wanted.
+    """
+    if status in MARKETABLE:
+        return MayReceive.BROADCASTS
+    if FACTS[status].rank < _SUPPRESSED_RANK:
+        return MayReceive.ONE_TO_ONE
+    return MayReceive.NOTHING

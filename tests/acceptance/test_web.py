@@ -1,0 +1,259 @@
+"""The web process as the Procfile starts it: how it begins, serves, loses its servers and ends."""
+
+import asyncio
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from chaos.servers import StormServers, storm_servers
+from db.migrate import migrate
+from db.pool import open_pool
+from producers.http import operation, time_limit
+from producers.http.app import make_app
+from producers.keys import Scope, create_key
+from runtime.events import EVENTS, unknown_keys
+from runtime.settings import Settings
+from tests.acceptance.web import WebGroup
+from tests.conditions import wait_until, wait_until_async
+
+ENDS_SECONDS = 9
+"""More than requests under way are given, and less than `sluice up` gives a process."""
+
+
+@pytest.fixture(scope="module")
+def servers_of_its_own() -> Iterator[StormServers]:
+    """Servers that these tests may stop."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
+        storm_servers(Path(folder) / "servers") as servers,
+    ):
+        asyncio.run(migrate(servers.database_url))
+        yield servers
+
+
+@pytest.fixture
+def fragile(servers_of_its_own: StormServers) -> Iterator[Settings]:
+    """Settings that lead to them; whatever a test took down is up again afterwards."""
+    yield Settings(
+        database_url=servers_of_its_own.database_url,
+        redis_url=servers_of_its_own.redis_url,
+        signing_key=SecretStr("a key for tests, and for nothing else"),
+    )
+    servers_of_its_own.start_redis()
+    servers_of_its_own.start_postgres()
+
+
+def key_of(settings: Settings) -> dict[str, str]:
+    """The header of a request by a key that may do everything."""
+
+    async def make() -> str:
+        async with await open_pool(settings.database_url or "", size=1) as pool:
+            made = await create_key(pool, account="default", name="test", scopes=list(Scope))
+            return made.token
+
+    return {"Authorization": f"Bearer {asyncio.run(make())}"}
+
+
+def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, tmp_path: Path):
+    """Both answer at the port; SIGTERM, twice and to the group, ends all of them in seconds; the
+    log has nothing but declared events.
+    """
+    for processes in (1, 2):
+        log = tmp_path / f"web-{processes}.log"
+        with WebGroup(settings, log, WEB_PROCESSES=str(processes)) as web:
+            with web.serving().client() as client:
+                assert client.get("/readyz").json() == {"status": "ready"}
+                assert client.get("/nothing?like=this").status_code == 404
+            # A master has a tracker of what its processes share, beside them.
+            assert len(web.members()) >= processes
+            web.signal_all(signal.SIGTERM)
+            web.signal_all(signal.SIGTERM)
+            web.wait_gone(deadline_seconds=ENDS_SECONDS)
+            events = web.events()
+        assert {event["event"] for event in events} == {"request.answered"}
+        for event in events:
+            assert event["event"] in EVENTS
+            assert not unknown_keys(event["event"], event)
+        assert "like" not in log.read_text()
+
+
+def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
+    """One that has not sent its body, one that waits for the end of a job and a stream of its
+    events end with it; the stream's line is written at its end.
+    """
+    headers = key_of(settings)
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        with web.serving().client(headers=headers) as client:
+            body = {"action": "opt_out", "selection": {"all": True}}
+            job = client.post("/v1/jobs", json=body).json()["id"]
+        with (
+            closing(socket.create_connection(("127.0.0.1", web.port))) as slow,
+            ThreadPoolExecutor(1) as other,
+            web.client(headers=headers) as client,
+            client.stream("GET", f"/v1/jobs/{job}/events") as stream,
+        ):
+            parts = stream.iter_text()
+            assert next(parts).startswith("event: progress")
+            slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            waiting = other.submit(
+                httpx.get,
+                f"{web.url}/v1/jobs/{job}",
+                headers={**headers, "Prefer": "wait=25"},
+                timeout=40,
+            )
+            wait_until(
+                lambda: len(psutil.Process(web.process.pid).net_connections()) >= 4,
+                deadline_seconds=10,
+                what="all are connected",
+            )
+            assert not answered(web, "/v1/jobs/{job_id}/events")
+            web.signal_all(signal.SIGTERM)
+            web.signal_all(signal.SIGTERM)
+            web.wait_gone(deadline_seconds=ENDS_SECONDS)
+            assert waiting.result().status_code == 200
+            assert list(parts) == []
+        assert answered(web, "/v1/jobs/{job_id}/events") == [200]
+        assert not any("Traceback" in line for line in web.lines())
+        web.events()
+
+
+def answered(web: WebGroup, route: str) -> list[int]:
+    """The statuses of the lines that the route's requests have by now."""
+    return [event["status"] for event in web.events() if event.get("route") == route]
+
+
+def test_who_leaves_a_stream_has_its_line(settings: Settings, tmp_path: Path):
+    """It is written soon, with what was sent, and is no error; nothing goes on for nobody."""
+    headers = key_of(settings)
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        with web.serving().client(headers=headers) as client:
+            body = {"action": "opt_out", "selection": {"all": True}}
+            job = client.post("/v1/jobs", json=body).json()["id"]
+            with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
+                assert next(stream.iter_text()).startswith("event: progress")
+        wait_until(
+            lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
+            deadline_seconds=10,
+            what="the stream has its line",
+        )
+        assert {event["level"] for event in web.events()} == {"info"}
+
+
+def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):
+    """A port that is taken, and a signing key that is missing: exit status 1 and no traceback."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        with WebGroup(settings, tmp_path / "taken.log", PORT=port) as web:
+            assert web.process.wait(20) == 1
+            assert web.lines()[0].startswith(f"Port {port} of 127.0.0.1 cannot be listened on")
+            assert len(web.lines()) == 1
+    with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEY="") as web:
+        assert web.process.wait(20) == 1
+        assert web.lines()[0].startswith("SIGNING_KEY is not set")
+        assert len(web.lines()) == 1
+
+
+def test_postgres_may_be_restarted(
+    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+):
+    """Meanwhile whoever asks is told in seconds to come again; then the same process answers."""
+    headers = key_of(fragile)
+    with (
+        WebGroup(fragile, tmp_path / "web.log") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        assert client.get("/v1/jobs").status_code == 200
+        servers_of_its_own.crash_postgres()
+        for path in ("/v1/jobs", "/readyz", "/scale"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()["type"]) == (
+                503,
+                "urn:sluice:problem:unavailable",
+            )
+            assert int(answer.headers["Retry-After"]) > 0
+            assert answer.elapsed.total_seconds() < 10
+        assert client.get("/healthz").status_code == 200
+        servers_of_its_own.start_postgres()
+        wait_until(
+            lambda: client.get("/readyz").status_code == 200,
+            deadline_seconds=20,
+            what="it is ready again",
+        )
+        assert client.get("/v1/jobs").status_code == 200
+        assert not any(event["level"] == "error" for event in web.events())
+
+
+def test_jobs_are_taken_while_redis_is_away(
+    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+):
+    """A job is stored, and will be found by the sweeper; the answer is as always."""
+    headers = key_of(fragile)
+    servers_of_its_own.kill_redis()
+    with (
+        WebGroup(fragile, tmp_path / "web.log") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        body = {"action": "opt_out", "selection": {"all": True}}
+        answer = client.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.json()["state"]) == (202, "planning")
+        assert client.get("/readyz").status_code == 200
+
+
+async def test_a_postgres_that_hangs_is_not_waited_for(
+    fragile: Settings, servers_of_its_own: StormServers, monkeypatch: pytest.MonkeyPatch
+):
+    """While its processes are stopped everything is answered 503 in time, however many ask; when
+    they go on, so does this process.
+    """
+    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(operation, "READY_SECONDS", 0.5)
+    app = make_app(fragile)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        made = await create_key(
+            app.state.here.pool, account="default", name="test", scopes=list(Scope)
+        )
+        client.headers["Authorization"] = f"Bearer {made.token}"
+
+        async def statuses_of_many() -> set[int]:
+            asked = await asyncio.gather(
+                *(client.get(path) for path in ("/v1/jobs", "/readyz") * 6)
+            )
+            return {answer.status_code for answer in asked}
+
+        assert await statuses_of_many() == {200}
+        postgres = await processes_of_postgres(app.state.here.pool)
+        for process in postgres:
+            process.suspend()
+        try:
+            async with asyncio.timeout(10):
+                assert await statuses_of_many() == {503}
+                assert (await client.get("/healthz")).status_code == 200
+        finally:
+            for process in postgres:
+                process.resume()
+
+        async def ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await wait_until_async(ready, deadline_seconds=20, what="it is ready again")
+        assert await statuses_of_many() == {200}
+
+
+async def processes_of_postgres(pool: asyncpg.Pool) -> list[psutil.Process]:
+    """The server's own process first, then those of its sessions and the others."""
+    server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
+    assert server is not None
+    return [server, *server.children(recursive=True)]

@@ -1,0 +1,54 @@
+"""What tests of the way in over HTTP share: the application on their own database, and keys."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from producers.http.app import make_app
+from producers.keys import Scope, create_key
+from runtime.settings import Settings
+from tests.worlds import make_account
+
+KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
+"""`await key_of("default", "jobs:read")`: the headers of a request by a key of that account.
+
+Without scopes the key has all of them. An account that is not there yet is made.
+"""
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application at work; `app.state.here` is what its handlers have."""
+    app = make_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application. It has each answer whole: streams are not seen on their way."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://sluice.test") as client:
+        yield client
+
+
+@pytest.fixture
+def key_of(pool: asyncpg.Pool) -> KeyOf:
+    """Makes keys, and accounts for them."""
+
+    async def key_of(account: str = "default", *scopes: str) -> dict[str, str]:
+        if not await pool.fetchval("select exists (select from accounts where name = $1)", account):
+            await make_account(pool, account)
+        made = await create_key(
+            pool,
+            account=account,
+            name=f"a service of {account}",
+            scopes=[Scope(scope) for scope in scopes] or list(Scope),
+        )
+        return {"Authorization": f"Bearer {made.token}"}
+
+    return key_of

@@ -1,0 +1,283 @@
+"""Addresses and contacts over HTTP: what each may receive and why, and who holds what."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from db import contacts
+from schemas.receiving import MayReceive, may_receive
+from schemas.statuses import FACTS, Status
+from tests.doors import EVIDENCE
+from tests.in_this_process import InThisProcess
+from tests.integration.test_http_jobs import problem
+from tests.worlds import fill
+
+STATUSES = [status.value for status in Status]
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+async def account(pool, name="default"):
+    return await pool.fetchval("select id from accounts where name = $1", name)
+
+
+async def test_an_address_tells_its_whole_story(http, key, pool, settings):
+    """Its status and since when, whom it belongs to, and each decision with who asked for it."""
+    account_id = await account(pool)
+    held = {1: {1: "Ann@x.example", 2: "ann@y.example"}, 2: {3: "Ann@x.example"}}
+    statuses = {"Ann@x.example": ("confirmed", False), "ann@y.example": ("confirmed", False)}
+    await fill(pool, account_id, held, statuses)
+    await pool.execute("update email_addresses set match_key = lower(match_key)")
+    asked = {
+        "action": "opt_out",
+        "selection": {"contacts": [1]},
+        "params": {"kind": "manual"},
+        "requested_by": "Eve",
+    }
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    await InThisProcess(pool, settings, chunk_size=5, parallel=1).work(job)
+    answer = await http.get("/v1/addresses/ANN%40x.example", headers=key)
+    story = answer.json()
+    told = ("address", "status", "marketable", "may_receive", "previous_status", "by_job")
+    assert [story[name] for name in told] == [
+        *("Ann@x.example", "manual", False, "nothing", "confirmed", job)
+    ]
+    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [
+        (1, "email1"),
+        (2, "email3"),
+    ]
+    assert story["contacts_in_all"] == 2
+    (chapter,) = story["history"]
+    assert (chapter["job_id"], chapter["requested_by"], chapter["to_status"]) == (
+        job,
+        "Eve",
+        "manual",
+    )
+    assert story["since"] == chapter["decided_at"]
+    assert story["explanation"][0] == "It gets no broadcasts: recipient used the opt-out link."
+    spread = (await http.get("/v1/addresses/ann@y.example", headers=key)).json()
+    assert (spread["status"], spread["spread_from"]) == ("manual", "Ann@x.example")
+    assert spread["history"][0]["source_address"] == "Ann@x.example"
+    short = await http.get("/v1/addresses/ann@x.example", headers=key, params={"limit": 1})
+    assert len(short.json()["history"]) == 1
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, settings, status):
+    """For an address alone, one beside an opt-out, and one that an opt-out spread to."""
+    account_id = await account(pool)
+    spreads = FACTS[Status(status)].spread_rank is not None
+    world = {
+        "alone@x.example": (status, False),
+        "beside@x.example": (status, False),
+        "opted-out@x.example": ("list_unsubscribe", False),
+        "spread@x.example": (status, spreads),
+    }
+    held = {
+        1: {1: "alone@x.example"},
+        2: {1: "beside@x.example", 2: "opted-out@x.example"},
+        3: {1: "spread@x.example"},
+    }
+    await fill(pool, account_id, held, world)
+    said = {}
+    for address in world:
+        story = (await http.get(f"/v1/addresses/{address}", headers=key)).json()
+        can = story["can_opt_in"]
+        assert can["rule"]["because"]
+        assert can["allowed"] is (can["outcome"] == "applied")
+        assert story["marketable"] is (story["may_receive"] == "broadcasts")
+        said[address] = (can["outcome"], can["rule"]["reason"])
+    asked = {
+        "action": "opt_in",
+        "selection": {"all": True},
+        "evidence": EVIDENCE,
+        "fields": ["email1", "email2"],
+    }
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    await InThisProcess(pool, settings, chunk_size=5, parallel=1).work(job)
+    results = (await http.get(f"/v1/jobs/{job}/results", headers=key)).json()["results"]
+    assert said == {row["address"]: (row["outcome"], row["reason"]) for row in results}
+
+
+def test_what_may_be_received_is_said_of_each_status():
+    """Nothing where somebody said no or mail cannot arrive; broadcasts only with permission."""
+    by_kind = {kind: {s.value for s in Status if may_receive(s) is kind} for kind in MayReceive}
+    assert by_kind == {
+        "broadcasts": {"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"},
+        "one_to_one": {"non_marketable", "unengaged_non_marketable", "lockdown", "bounce"},
+        "nothing": {
+            *("hard_bounce", "invalid", "deactivated", "system"),
+            *("admin", "manual", "list_unsubscribe", "feedback", "spam"),
+        },
+    }
+
+
+async def test_an_address_that_is_not_there_is_not_found(http, key, key_of, pool):
+    """Unknown here, known only to another account, or no address at all."""
+    other = await key_of("other")
+    await fill(
+        pool,
+        await account(pool, "other"),
+        {1: {1: "a/b@x.example"}},
+        {"a/b@x.example": ("spam", False)},
+    )
+    assert (await http.get("/v1/addresses/a%2Fb@x.example", headers=other)).status_code == 200
+    theirs = await http.get("/v1/addresses/a%2Fb@x.example", headers=key)
+    nobodys = await http.get("/v1/addresses/nobody@x.example", headers=key)
+    assert problem(theirs, 404, "not-found") == problem(nobodys, 404, "not-found")
+    wrong = await http.get("/v1/addresses/not an address", headers=key)
+    assert "not an email address" in problem(wrong, 422, "invalid")
+    reader = await key_of("default", "jobs:read")
+    problem(await http.get("/v1/addresses/a@x.example", headers=reader), 403, "scope-missing")
+    problem(await http.get("/v1/contacts", headers=reader), 403, "scope-missing")
+
+
+async def fill_contacts(pool, key_of, count):
+    """Contacts of the default account with two addresses each, some with a tag, some imported, and
+    as many of another account; gives the import.
+    """
+    await key_of("other")
+    account_id, other = await account(pool), await account(pool, "other")
+    import_job = await pool.fetchval(
+        "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
+        " request_hash, correlation_id, selected, planned_at) values ($1, 'import', 'completed',"
+        " now(), '{1,2,3}', '{}', 'x', '', '', 0, now()) returning id",
+        account_id,
+    )
+    for number, owner in enumerate((account_id, other)):
+        await pool.execute(
+            "insert into contacts (account_id, id, given_name, import_job_id)"
+            " select $1, $2::int + n, 'Ann', case when n % 2 = 0 then $3::bigint end"
+            " from generate_series(1, $4::int) n",
+            owner,
+            number * 1000,
+            import_job,
+            count,
+        )
+        await pool.execute(
+            "insert into email_addresses (account_id, id, address, match_key, status, holders,"
+            " status_changed_at) select $1, 2 * $2::int + n, key, key,"
+            " (enum_range(null::email_status))[1 + n % 17], 1, '2024-01-01'::timestamptz"
+            " + make_interval(days => n) from generate_series(1, 2 * $3::int) n,"
+            " lateral (select n || '@x.example' as key) k",
+            owner,
+            number * 1000,
+            count,
+        )
+        await pool.execute(
+            "insert into contact_emails select $1, $2::int + (n + 1) / 2, 2 - n % 2,"
+            " 2 * $2::int + n from generate_series(1, 2 * $3::int) n",
+            owner,
+            number * 1000,
+            count,
+        )
+        await pool.execute(
+            "insert into tags (account_id, id, name) values ($1, 5, 'spring')", owner
+        )
+        await pool.execute(
+            "insert into contact_tags select $1, 5, $2::int + n from generate_series(1, $3::int) n"
+            " where n % 3 = 0",
+            owner,
+            number * 1000,
+            count,
+        )
+    return import_job
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    limit=st.integers(1, 70),
+    looked_at=st.integers(1, 70),
+    statuses=st.lists(st.sampled_from(STATUSES), max_size=3),
+    tag=st.booleans(),
+    imported=st.booleans(),
+    day=st.none() | st.integers(1, 130),
+)
+async def test_contacts_are_found_each_once(
+    http, key, key_of, pool, monkeypatch, limit, looked_at, statuses, tag, imported, day
+):
+    """Whatever is asked for and however the pages fall, those who meet all of it and no others."""
+    monkeypatch.setattr(contacts, "CONTACTS_LOOKED_AT", looked_at)
+    import_job = await pool.fetchval("select max(id) from jobs")
+    if import_job is None:
+        import_job = await fill_contacts(pool, key_of, 60)
+    moment = None if day is None else datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    asked = {
+        **({"status": statuses} if statuses else {}),
+        **({"tag": "spring"} if tag else {}),
+        **({"import": import_job} if imported else {}),
+        **({"engaged_before": moment.date().isoformat()} if moment else {}),
+        "limit": limit,
+    }
+    found, cursor = [], {}
+    while cursor is not None:
+        page = (await http.get("/v1/contacts", headers=key, params={**asked, **cursor})).json()
+        found += page["contacts"]
+        cursor = page["next"] and {"cursor": page["next"]}
+    expected = await pool.fetch(
+        "select c.id from contacts c where account_id = $1"
+        " and ($2::bool is false or c.id in (select contact_id from contact_tags))"
+        " and ($3::bool is false or import_job_id is not null)"
+        " and (($4::text[] = '{}' and $5::timestamptz is null) or exists ("
+        "   select from contact_emails e join email_addresses a on a.id = e.address_id"
+        "   where e.contact_id = c.id and ($4 = '{}' or a.status::text = any($4))"
+        "   and ($5 is null or a.status::text like 'unengaged%' and a.status_changed_at < $5)))"
+        " order by c.id",
+        await account(pool),
+        tag,
+        imported,
+        statuses,
+        moment,
+    )
+    assert [contact["id"] for contact in found] == [row["id"] for row in expected]
+    for contact in found:
+        assert [held["field"] for held in contact["emails"]] == ["email1", "email2"]
+        assert contact["emails"][0]["address"] == f"{2 * contact['id'] - 1}@x.example"
+
+
+@pytest.mark.parametrize("narrowed", [{}, {"tag": "spring"}, {"import": 0}])
+async def test_addresses_are_counted_by_status(http, key, key_of, pool, narrowed):
+    """Those of all contacts with the tag and of the import, on the first page, if asked for."""
+    import_job = await fill_contacts(pool, key_of, 60)
+    asked = {**narrowed, **({"import": import_job} if "import" in narrowed else {}), "limit": 1}
+    page = (await http.get("/v1/contacts", headers=key, params={**asked, "counts": True})).json()
+    expected = await pool.fetch(
+        "select a.status, count(*) from contacts c join contact_emails e on e.contact_id = c.id"
+        " join email_addresses a on a.id = e.address_id where c.account_id = $1"
+        " and ($2::bool is false or c.id in (select contact_id from contact_tags))"
+        " and ($3::bool is false or import_job_id is not null) group by 1",
+        await account(pool),
+        "tag" in narrowed,
+        "import" in narrowed,
+    )
+    assert page["counts"] == {row["status"]: row["count"] for row in expected}
+    assert (await http.get("/v1/contacts", headers=key, params=asked)).json()["counts"] is None
+    later = {**asked, "counts": True, "cursor": page["next"]}
+    assert (await http.get("/v1/contacts", headers=key, params=later)).json()["counts"] is None
+
+
+async def test_what_the_account_has_not_is_not_found(http, key, key_of, pool):
+    """A tag, or an import, that is not there or another account's; a job that is no import."""
+    import_job = await fill_contacts(pool, key_of, 3)
+    other = await key_of("other")
+    job = await http.post(
+        "/v1/jobs", headers=key, json={"action": "opt_out", "selection": {"all": True}}
+    )
+    for headers, asked in (
+        (key, {"tag": "autumn"}),
+        (other, {"import": import_job}),
+        (key, {"import": job.json()["id"]}),
+        (key, {"import": 2**63}),
+    ):
+        answer = await http.get("/v1/contacts", headers=headers, params=asked)
+        problem(answer, 404, "not-found")
+    for wrong in ({"status": "happy"}, {"engaged_before": "soon"}, {"limit": 0}):
+        problem(await http.get("/v1/contacts", headers=key, params=wrong), 422, "invalid")

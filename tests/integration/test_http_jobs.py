@@ -1,0 +1,474 @@
+"""Jobs over HTTP: asked for once, shown exactly, controlled, and never another account's."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from db import jobs as db_jobs
+from producers.http import job_events
+from tests.conditions import wait_until_async
+from tests.doors import EVIDENCE
+from tests.in_this_process import InThisProcess
+from tests.worlds import fill, make_account
+
+OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
+OPT_IN = {"action": "opt_in", "selection": {"all": True}, "fields": ["email1", "email2"]}
+
+
+def problem(answer, status, slug):
+    """The detail of an answer that has to be this problem."""
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    ), answer.text
+    assert answer.json()["type"] == f"urn:sluice:problem:{slug}"
+    return answer.json()["detail"]
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+@pytest.fixture
+def works(pool, settings):
+    """Works jobs as workers do."""
+    return InThisProcess(pool, settings, chunk_size=2, parallel=1)
+
+
+async def two_people(pool):
+    """Two contacts of the default account, one of whom opted out."""
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    await fill(
+        pool,
+        account_id,
+        {1: {1: "ann@x.example", 2: "ann@y.example"}, 2: {1: "bob@x.example"}},
+        {
+            "ann@x.example": ("non_marketable", False),
+            "ann@y.example": ("confirmed", False),
+            "bob@x.example": ("manual", False),
+        },
+    )
+
+
+async def test_a_job_is_stored_and_shown_as_it_was_asked_for(http, key):
+    """The answer is the job and where it is found; the key asks, unless somebody is named."""
+    answer = await http.post(
+        "/v1/jobs",
+        headers={**key, "Idempotency-Key": "spring", "X-Correlation-Id": "abc"},
+        json={**OPT_IN, "evidence": EVIDENCE, "selection": {"contacts": [3, 1, 3]}},
+    )
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (await http.get(answer.headers["location"], headers=key)).json() == job
+    asked = ("action", "state", "fields", "selection", "evidence", "requested_by")
+    assert [job[name] for name in asked] == [
+        "opt_in",
+        "planning",
+        ["email1", "email2"],
+        {"contacts": 2},
+        EVIDENCE,
+        "a service of default",
+    ]
+    assert (job["idempotency_key"], job["correlation_id"], job["percent"]) == (
+        "spring",
+        "abc",
+        None,
+    )
+    named = {**OPT_OUT, "requested_by": "Eve", "params": {"note": "moved"}}
+    job = (await http.post("/v1/jobs", headers=key, json=named)).json()
+    assert (job["requested_by"], job["params"]["note"]) == ("Eve", "moved")
+
+
+async def test_a_job_may_list_addresses_or_be_planned_first(http, key, pool):
+    """The field of listed addresses is the address itself; what is to be planned first is kept."""
+    listed = {"action": "opt_out", "selection": {"addresses": ["A@x.example", "a@X.example"]}}
+    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()
+    assert (job["fields"], job["selection"]) == (["address"], {"addresses": 1})
+    planned = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "mode": "plan"})
+    assert planned.status_code == 202, planned.text
+    assert await pool.fetch("select id, plan_first from jobs order by id") == [
+        (job["id"], False),
+        (planned.json()["id"], True),
+    ]
+
+
+async def test_a_key_stands_for_one_request(http, key):
+    """The same request again is answered with the same job, another one with the same key not."""
+    keyed = {**key, "Idempotency-Key": "k"}
+    first = await http.post("/v1/jobs", headers=keyed, json=OPT_OUT)
+    again = await http.post("/v1/jobs", headers=keyed, json=OPT_OUT)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json()["id"] == first.json()["id"]
+    other = await http.post("/v1/jobs", headers=keyed, json={**OPT_OUT, "fields": ["email2"]})
+    assert "asked for something else" in problem(other, 409, "idempotency-key-reused")
+    for wrong in ("", "x" * 201):
+        refused = await http.post(
+            "/v1/jobs", headers={**key, "Idempotency-Key": wrong}, json=OPT_OUT
+        )
+        assert "idempotency-key" in problem(refused, 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({**OPT_OUT, "account": "other"}, "account: there is no such field; there are: action,"),
+        ({**OPT_OUT, "selection": {"all": True, "tags": "x"}}, "selection.tags: there is no such"),
+        ({**OPT_OUT, "params": {"colour": "red"}}, "colour: there is no such field"),
+        ({**OPT_OUT, "selection": {}}, "name the contacts"),
+        ({**OPT_OUT, "selection": {"contacts": ["7"]}}, "selection.contacts.0"),
+        ({**OPT_OUT, "selection": {"contacts": list(range(100_001))}}, "send them as a file"),
+        ({**OPT_OUT, "fields": ["email4"]}, "fields.0"),
+        ({**OPT_OUT, "params": {"note": "a\x00b"}}, "NUL"),
+        ({**OPT_OUT, "action": "import"}, "brings its own contacts"),
+        ({**OPT_OUT, "selection": {"addresses": ["x"]}}, "selection.addresses.0"),
+        (
+            {**OPT_OUT, "selection": {"addresses": ["a@x.example"]}, "fields": ["email1"]},
+            "a selection of addresses has no fields",
+        ),
+        ({**OPT_OUT, "mode": "try"}, "mode"),
+    ],
+)
+async def test_a_wrong_request_is_refused_by_name(http, key, pool, body, said):
+    """Each mistake is named as the caller wrote it, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, json=body)
+    assert said in problem(answer, 422, "invalid")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_all_that_is_missing_of_the_evidence_is_asked_for_at_once(http, key):
+    """The prompts come as members of the problem."""
+    answer = await http.post("/v1/jobs", headers=key, json={**OPT_IN, "evidence": {}})
+    problem(answer, 422, "evidence-missing")
+    assert {prompt["field"] for prompt in answer.json()["prompts"]} == {
+        *("source", "description", "collected_from", "collected_until", "attested_by")
+    }
+
+
+async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
+    """What is no JSON, says that it is something else, or is too large."""
+    in_json = {**key, "Content-Type": "application/json"}
+    for text in ("{", "", "[1, 2", '{"action": "\\ud800"}'):
+        answer = await http.post("/v1/jobs", headers=in_json, content=text)
+        assert "is not JSON" in problem(answer, 400, "malformed")
+    answer = await http.post("/v1/jobs", headers=key, content="{}")
+    assert "Content-Type" in problem(answer, 415, "unsupported-media-type")
+    large = json.dumps({**OPT_OUT, "params": {"note": "x" * settings.max_body_bytes}})
+    answer = await http.post("/v1/jobs", headers=in_json, content=large)
+    assert "bytes" in problem(answer, 413, "too-large")
+
+    async def parts():
+        for start in range(0, len(large), 100_000):
+            yield large[start : start + 100_000].encode()
+
+    problem(await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "too-large")
+
+
+async def test_a_worked_job_tells_what_became_of_it(http, key, pool, works):
+    """Counts by outcome and reason, how much is done, and how fast it went."""
+    await two_people(pool)
+    asked = {**OPT_IN, "evidence": EVIDENCE}
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    await works.work(job)
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    assert (shown["state"], shown["selected"], shown["percent"]) == ("completed", 4, 100.0)
+    assert shown["counts"] == {
+        "applied": 1,
+        "unchanged": 1,
+        "rejected": 1,
+        "empty": 1,
+        "propagated": 0,
+    }
+    assert shown["reasons"] == {
+        "rejected": {"opted_out_by_recipient": 1},
+        "unchanged": {"already_marketable": 1},
+    }
+    assert shown["chunks"] == {"done": 1, "pending": 0, "split": 0}
+    assert shown["seconds_left"] is None
+
+
+async def test_a_running_job_tells_its_pace(http, key, pool):
+    """What was done in the last seconds says how long the rest will take."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    await pool.execute(
+        "update jobs set state = 'running', selected = 400, planned_at = now(),"
+        " started_at = now() - interval '1 hour' where id = $1",
+        job,
+    )
+    await pool.execute(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, applied, state, finished_at)"
+        " values ($1, 1, '{}', 100, 100, 'done', now() - interval '30 minutes'),"
+        " ($1, 2, '{}', 100, 100, 'done', clock_timestamp()),"
+        " ($1, 3, '{}', 200, 0, 'pending', null)",
+        job,
+    )
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    assert (shown["percent"], shown["rate"], shown["seconds_left"]) == (50.0, 10.0, 20.0)
+
+
+async def test_a_job_is_paused_resumed_and_cancelled(http, key):
+    """Each answers with the job as it is then; what its state does not allow is refused."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    for act, state in (
+        ("pause", "paused"),
+        ("pause", "paused"),
+        ("resume", "planning"),
+        ("cancel", "cancelled"),
+    ):
+        answer = await http.post(f"/v1/jobs/{job}/{act}", headers=key)
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+    answer = await http.post(f"/v1/jobs/{job}/pause", headers=key)
+    assert "cannot be paused" in problem(answer, 409, "state-conflict")
+
+
+async def test_another_accounts_job_is_not_there(http, key, key_of):
+    """Whatever is asked about it, the answer is that of a job which never was."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    stranger = await key_of("other")
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/events"),
+        ("GET", "/results"),
+        ("GET", "/results?format=csv"),
+        ("GET", "/results?outcome=unprocessed"),
+        ("GET", "/refusals"),
+        *(("POST", f"/{act}") for act in ("pause", "resume", "cancel")),
+    ):
+        answers = [
+            await http.request(method, f"/v1/jobs/{number}{path}", headers=stranger)
+            for number in (job, 2**63 - 1, 2**70, 0, -1)
+        ]
+        assert {problem(answer, 404, "not-found") for answer in answers} == {
+            f"There is no job {number}. GET /v1/jobs lists the jobs there are."
+            for number in (job, 2**63 - 1, 2**70, 0, -1)
+        }
+    assert (await http.get("/v1/jobs", headers=stranger)).json() == {"jobs": [], "next": None}
+    selected = {"action": "opt_out", "selection": {"import_job": job}}
+    problem(await http.post("/v1/jobs", headers=stranger, json=selected), 404, "not-found")
+    assert (await http.get(f"/v1/jobs/{job}", headers=key)).json()["state"] == "planning"
+
+
+async def test_a_key_does_what_its_scope_allows(http, key_of):
+    """One that reads does not write, and the other way round."""
+    reader = await key_of("default", "jobs:read")
+    writer = await key_of("default", "jobs:write")
+    refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
+    assert "jobs:write" in problem(refused, 403, "scope-missing")
+    job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
+    for path in ("", "/events", "/results", "/refusals"):
+        problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
+    problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
+
+
+async def many_jobs(pool, account_id, count):
+    """Jobs of two accounts in turn; every third is cancelled, every second is an opt-in."""
+    other = await make_account(pool, "other")
+    await pool.execute(
+        "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
+        " request_hash, correlation_id) select case when n % 2 = 0 then $1 else $2::bigint end,"
+        " case when n % 4 = 0 then 'opt_in' else 'opt_out' end,"
+        " case when n % 3 = 0 then 'cancelled' else 'planning' end::job_state,"
+        " case when n % 3 = 0 then now() end, '{1}', '{}', 'x', '', ''"
+        " from generate_series(1, $3) n",
+        account_id,
+        other,
+        count,
+    )
+
+
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    limit=st.integers(1, 60),
+    looked_at=st.integers(1, 60),
+    state=st.sampled_from([None, "cancelled", "planning", "failed"]),
+    action=st.sampled_from([None, "opt_in", "no_such_action"]),
+)
+async def test_pages_of_jobs_are_all_of_them_once(
+    http, key, pool, monkeypatch, limit, looked_at, state, action
+):
+    """Whatever the size of a page and the filter, each job comes once, the newest first."""
+    monkeypatch.setattr(db_jobs, "JOBS_LOOKED_AT", looked_at)
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    if not await pool.fetchval("select exists (select from jobs)"):
+        await many_jobs(pool, account_id, 80)
+    asked = {"limit": limit, "state": state, "action": action}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    found, pages = [], 0
+    cursor = {}
+    while cursor is not None:
+        page = (await http.get("/v1/jobs", headers=key, params={**asked, **cursor})).json()
+        assert len(page["jobs"]) <= limit
+        found += [job["id"] for job in page["jobs"]]
+        cursor = page["next"] and {"cursor": page["next"]}
+        pages += 1
+    expected = await pool.fetch(
+        "select id from jobs where account_id = $1 and ($2::text is null or state::text = $2)"
+        " and ($3::text is null or action = $3) order by id desc",
+        account_id,
+        state,
+        action,
+    )
+    assert found == [row["id"] for row in expected]
+    assert pages <= 2 + 40 // min(limit, looked_at)
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10", "WzFd" * 40, "WyJhIl0", "WzFlOTldCg", "é"])
+async def test_a_made_up_cursor_is_refused(http, key, cursor):
+    """It is no server error, and no page from the beginning either."""
+    answer = await http.get("/v1/jobs", headers=key, params={"cursor": cursor})
+    problem(answer, 422, "invalid")
+
+
+async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, pool):
+    """The answer comes after the job has ended; the wait that counts is told."""
+    answer = await http.post("/v1/jobs", headers={**key, "Prefer": "wait=0"}, json=OPT_OUT)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=0")
+    job = answer.json()["id"]
+    waiting = asyncio.create_task(
+        http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "respond-async, wait=100"})
+    )
+    await wait_until_async(
+        lambda: pool.fetchval(
+            "select exists (select from pg_stat_activity where query like 'select state from jobs%'"
+            " and datname = current_database())"
+        ),
+        deadline_seconds=20,
+        what="somebody asks for the job's state",
+    )
+    assert not waiting.done()
+    await http.post(f"/v1/jobs/{job}/pause", headers=key)
+    answer = await waiting
+    assert answer.json()["state"] == "paused"
+    assert answer.headers["preference-applied"] == "wait=25"
+    unheard = await http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=soon"})
+    assert "preference-applied" not in unheard.headers
+
+
+def events(text):
+    """Names and data of the events of a stream."""
+    found = []
+    for block in text.removesuffix("\n\n").split("\n\n"):
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def test_a_job_is_followed_to_its_end(http, key, pool, works, monkeypatch):
+    """Each change is told once, as it was; comments keep the line open; after the end nothing."""
+    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(job_events, "QUIET_SECONDS", 0.02)
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    await wait_until_async(
+        lambda: pool.fetchval(
+            "select exists (select from pg_stat_activity where query like 'select j.state, j.pl%'"
+            " and datname = current_database())"
+        ),
+        deadline_seconds=20,
+        what="somebody follows the job",
+    )
+    assert not following.done()
+    await works.work(job)
+    answer = await following
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert ": still there\n\n" in answer.text
+    (first, *_, last) = told = events(answer.text)
+    assert first == (
+        "progress",
+        {"state": "planning", "done": 0, "planned": 0, "percent": None},
+    )
+    assert last == ("ended", {"state": "completed", "done": 2, "planned": 2, "percent": 100.0})
+    assert [name for name, _ in told[:-1]] == ["progress"] * (len(told) - 1)
+    assert len({str(event) for event in told}) == len(told)
+    again = await http.get(f"/v1/jobs/{job}/events", headers=key)
+    assert events(again.text) == [last]
+
+
+async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, key):
+    """A restart waits for nobody: streams end, and who waits has the job as it stands."""
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+    waiting = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=25"}))
+    asked = {following, waiting}
+    done, _ = await asyncio.wait(asked, timeout=0.2)
+    assert not done
+    app.state.here.closing.set()
+    done, _ = await asyncio.wait(asked, timeout=5)
+    assert done == asked
+    assert [name for name, _ in events((await following).text)] == ["progress"]
+    assert (await waiting).json()["state"] == "planning"
+
+
+def form(job, **files):
+    """A job in a form, with lists in files."""
+    parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
+    return {"data": {"job": json.dumps(job)}, "files": parts}
+
+
+LISTED = {"action": "opt_out", "params": {"note": "moved"}}
+
+
+async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
+    """The job is that of the same ids in the body: in blocks, in order, each once, and one hash."""
+    ids = list(range(25_001, 0, -1))
+    keyed = {**key, "Idempotency-Key": "k"}
+    text = "contact_id\n" + "\n".join(map(str, [*ids, 7, 7]))
+    answer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["selection"], job["params"]["note"]) == ({"contacts": 25_001}, "moved")
+    blocks = await pool.fetch("select block_no, contact_ids from job_contacts order by block_no")
+    assert [block["block_no"] for block in blocks] == [0, 1, 2]
+    assert [id_ for block in blocks for id_ in block["contact_ids"]] == sorted(ids)
+    in_body = {**LISTED, "selection": {"contacts": ids}}
+    again = await http.post("/v1/jobs", headers=keyed, json=in_body)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    again = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    fewer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts="1\n2"))
+    problem(fewer, 409, "idempotency-key-reused")
+    assert await pool.fetchval("select count(*) from job_contacts") == 3
+
+
+async def test_a_file_may_be_empty_or_narrowed(http, key, pool, works):
+    """A list of nobody is a job of nobody; what else is in the selection narrows the list."""
+    await two_people(pool)
+    asked = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
+    for content, selected in (("", 0), ('{"id": 1}\n{"id": 2}\n', 1)):
+        answer = await http.post("/v1/jobs", headers=key, **form(asked, contacts=content))
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["id"]
+        await works.work(job)
+        shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+        assert (shown["state"], shown["selected"]) == ("completed", selected)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
+        (form(LISTED, people="1"), 422, "there is no part 'people'"),
+        ({"files": {"contacts": ("c", "1")}}, 422, "a part is missing"),
+        ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is there twice"),
+        ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
+        ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
+        (form({**LISTED, "account": "x"}, contacts="1"), 422, "account: there is no such field"),
+        (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
+        (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
+    ],
+)
+async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said):
+    """The line or the part that is wrong is named, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, **sent)
+    assert answer.status_code == status, answer.text
+    assert said in answer.text
+    assert await pool.fetchval("select count(*) from jobs") == 0

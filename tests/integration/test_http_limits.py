@@ -1,0 +1,202 @@
+"""Bodies that are too large, too slow or not to be read, and what is read of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from producers.http import limits, time_limit
+from runtime.settings import Settings
+
+MOST = 5_000
+PART = b"x" * 1_000
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings by which bodies are soon too large."""
+    return settings.model_copy(update={"max_body_bytes": MOST})
+
+
+class Parts:
+    """A body that comes in parts of a thousand bytes, and counts how many were taken."""
+
+    def __init__(self, parts: int) -> None:
+        self.taken = 0
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self._parts):
+            self.taken += 1
+            yield PART
+
+
+def is_problem(answer: httpx.Response, status: int, slug: str) -> bool:
+    """Whether it is the problem of that name."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    return (answer.status_code, told["status"], told["type"]) == (
+        status,
+        status,
+        f"urn:sluice:problem:{slug}",
+    )
+
+
+async def ask_in_parts(app: FastAPI, headers: dict[str, str], parts: Parts, **more: str):
+    """Send a body to `/v1/jobs` of which the server takes no more than it asks for."""
+    sent: list[dict] = []
+    coming = aiter(parts)
+
+    async def receive() -> dict:
+        body = await anext(coming, None)
+        return {"type": "http.request", "body": body or b"", "more_body": body is not None}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    given = {"content-type": "application/json", **headers, **more}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/jobs",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+async def test_a_body_is_read_up_to_the_limit_and_no_further(app, key_of):
+    """However much comes, no more is taken than shows that it is too much; the connection ends."""
+    parts = Parts(100_000)
+    status, headers = await ask_in_parts(
+        app, await key_of(), parts, **{"transfer-encoding": "chunked"}
+    )
+    assert status == 413
+    assert headers[b"connection"] == b"close"
+    assert parts.taken <= MOST // len(PART) + 1
+
+
+async def test_nothing_is_read_of_a_body_that_says_that_it_is_too_large(app, key_of):
+    """Its declared length is enough; whoever has no key is refused without reading as well."""
+    for key, expected in ((await key_of(), 413), ({}, 401)):
+        parts = Parts(100_000)
+        status, headers = await ask_in_parts(app, key, parts, **{"content-length": "100000000"})
+        assert (status, parts.taken) == (expected, 0)
+        assert headers[b"connection"] == b"close"
+
+
+async def test_a_body_of_the_limit_is_read(http, key_of):
+    """It is looked at, and found to be no JSON; one byte more is not."""
+    headers = await key_of() | {"Content-Type": "application/json"}
+    full = await http.post("/v1/jobs", content=b"x" * MOST, headers=headers)
+    assert is_problem(full, 400, "malformed")
+    more = await http.post("/v1/jobs", content=b"x" * (MOST + 1), headers=headers)
+    assert is_problem(more, 413, "too-large")
+    assert f"{MOST:,}" in more.json()["detail"]
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypatch):
+    """After the time that its next part has, the answer is 408, and the connection ends."""
+    monkeypatch.setattr(limits, "PART_SECONDS", 0.05)
+
+    class Stalling(Parts):
+        async def __aiter__(self):
+            yield PART
+            await asyncio.Event().wait()
+
+    status, headers = await ask_in_parts(
+        app, await key_of(), Stalling(1), **{"content-length": "3000"}
+    )
+    assert (status, headers[b"connection"]) == (408, b"close")
+
+
+async def test_slow_parts_are_waited_for_however_many(app, key_of, monkeypatch):
+    """Neither the time for a part nor that for an answer counts while parts go on coming."""
+    monkeypatch.setattr(limits, "PART_SECONDS", 0.5)
+    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 0.2)
+
+    class Slow(Parts):
+        async def __aiter__(self):
+            for _ in range(4):
+                # Longer in all than an answer may take, shorter each than a part may.
+                await asyncio.sleep(0.1)
+                yield PART
+
+    status, _ = await ask_in_parts(app, await key_of(), Slow(4), **{"content-length": "4000"})
+    assert status == 400
+
+
+NO_REQUESTS = (
+    (b"", 400, "malformed"),
+    (b"{", 400, "malformed"),
+    (b"null", 422, "invalid"),
+    (b"[1]", 422, "invalid"),
+    (b'"text"', 422, "invalid"),
+    (b'{"action": "\xff\xfe"}', 400, "malformed"),
+    (b"\x00", 400, "malformed"),
+    (b"[" * 4_000, 400, "malformed"),
+    (b"[" * 2_400 + b"]" * 2_400, 400, "malformed"),
+    (b'{"a":' * 800 + b"1" + b"}" * 800, 400, "malformed"),
+)
+
+NOT_TO_BE_KEPT = (
+    '"params": {"note": "a\\u0000b"}',
+    '"params": {"note": "\\ud800"}',
+    '"params": {"note": NaN}',
+    '"params": {"note": -Infinity}',
+    '"params": {"note": 1e999}',
+    f'"params": {{"note": 1{"0" * 400}}}',
+    f'"params": {{"note": {"[" * 150}{"]" * 150}}}',
+    '"params": {"\\u0000": 1}',
+    '"params": {"\\ud800": 1}',
+    '"evidence": {"description": "\\u0000"}',
+    '"idempotency_key": "unknown here"',
+    f'"selection": {{"contacts": [1{"0" * 400}]}}',
+    f'"selection": {{"contacts": [{2**63}]}}',
+    f'"selection": {{"import_job": {2**70}}}',
+    f'"selection": {{"import_job": -{2**70}}}',
+    '"selection": {"tag": "\\u0000"}',
+    '"selection": {"tag": "\\ud83d"}',
+    '"requested_by": "\\u0000"',
+    '"\\ud800": 1',
+)
+
+OTHER_TYPES = ("text/plain", "application/xml", "application/jsonp", "x", "")
+
+
+async def test_a_body_that_is_no_request_is_refused(http, key_of, pool):
+    """Whatever comes as JSON, the answer is a problem of the caller's, and nothing is stored."""
+    headers = await key_of() | {"Content-Type": "application/json"}
+    for body, status, slug in NO_REQUESTS:
+        answer = await http.post("/v1/jobs", content=body, headers=headers)
+        assert is_problem(answer, status, slug), (body, answer.text)
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_values_that_cannot_be_kept_are_refused(http, key_of, pool):
+    """Among the rest of a good request each is a mistake of the caller's, told as a problem."""
+    headers = await key_of() | {"Content-Type": "application/json"}
+    for part in NOT_TO_BE_KEPT:
+        body = f'{{"action": "opt_out", "selection": {{"all": true}}, {part}}}'
+        answer = await http.post("/v1/jobs", content=body.encode(), headers=headers)
+        assert answer.status_code in {400, 404, 422}, (part, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_of_a_key_that_comes_twice_the_last_counts(http, key_of):
+    """As JSON has it nearly everywhere; it is no mistake."""
+    headers = await key_of() | {"Content-Type": "application/json"}
+    body = '{"action": "none", "action": "opt_out", "selection": {"all": true}}'
+    assert (await http.post("/v1/jobs", content=body, headers=headers)).status_code == 202
+
+
+async def test_a_body_of_another_type_is_refused(http, key_of):
+    """415, whatever is in it."""
+    key = await key_of()
+    for kind in OTHER_TYPES:
+        answer = await http.post("/v1/jobs", content=b"{}", headers=key | {"Content-Type": kind})
+        assert is_problem(answer, 415, "unsupported-media-type"), kind

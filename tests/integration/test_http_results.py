@@ -1,0 +1,244 @@
+"""Results over HTTP: the same rows in every form, and nothing left behind by who leaves."""
+
+import asyncio
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from db import lists
+from producers.http.paging import cursor_of
+from tests.conditions import wait_until_async
+from tests.doors import EVIDENCE
+from tests.in_this_process import InThisProcess
+from tests.integration.test_http_jobs import problem
+from tests.worlds import fill
+
+ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@x.example"]
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+@pytest.fixture
+async def job(pool, http, key, settings):
+    """An opt-in of thirty contacts, some of whom opted out, with addresses of every kind."""
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    addresses = [ODD[n] if n < len(ODD) else f"a{n}@x.example" for n in range(30)]
+    statuses = ("non_marketable", "manual", "confirmed")
+    await fill(
+        pool,
+        account_id,
+        {n + 1: {1: address} for n, address in enumerate(addresses)},
+        {address: (statuses[n % 3], False) for n, address in enumerate(addresses)},
+    )
+    asked = {"action": "opt_in", "selection": {"all": True}, "evidence": EVIDENCE}
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    await InThisProcess(pool, settings, chunk_size=7, parallel=1).work(job)
+    return job
+
+
+async def paged(http, key, path, member, **asked):
+    """All rows of a list, page by page."""
+    rows, cursor = [], {}
+    while cursor is not None:
+        answer = await http.get(path, headers=key, params={**asked, **cursor})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        rows += page[member]
+        cursor = page["next"] and {"cursor": page["next"]}
+    return rows
+
+
+def as_cells(rows, columns):
+    return [["" if row[name] is None else str(row[name]) for name in columns] for row in rows]
+
+
+@hypothesis_settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    limit=st.integers(1, 40),
+    page=st.integers(1, 40),
+    looked_at=st.integers(1, 40),
+    asked=st.fixed_dictionaries(
+        {},
+        optional={
+            "outcome": st.sampled_from(["applied", "unchanged", "rejected"]),
+            "reason": st.sampled_from(["opted_out_by_recipient", "no_such_reason"]),
+            "cause": st.sampled_from(["direct", "propagated"]),
+        },
+    ),
+)
+async def test_every_form_has_the_same_rows(
+    pool, http, key, job, monkeypatch, limit, page, looked_at, asked
+):
+    """Pages, CSV and NDJSON have the rows that were asked for, each once, in the same order."""
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", page)
+    monkeypatch.setattr(lists, "ROWS_LOOKED_AT", looked_at)
+    path = f"/v1/jobs/{job}/results"
+    rows = await paged(http, key, path, "results", limit=limit, **asked)
+    ndjson = await http.get(path, headers=key, params={**asked, "format": "ndjson"})
+    assert [json.loads(line) for line in ndjson.text.split("\n") if line] == rows
+    in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=asked)
+    assert list(csv.reader(io.StringIO(in_csv.text, newline=""))) == [
+        list(lists.Results.columns),
+        *as_cells(rows, lists.Results.columns),
+    ]
+    expected = await pool.fetch(
+        "select r.contact_id, a.address from results r"
+        " join email_addresses a on a.id = r.address_id where job_id = $1"
+        " and ($2::text is null or outcome::text = $2)"
+        " and ($3::text is null or reason = $3) and ($4::text is null or cause::text = $4)"
+        " order by contact_id",
+        job,
+        *(asked.get(name) for name in ("outcome", "reason", "cause")),
+    )
+    assert [(row["contact_id"], row["address"]) for row in rows] == [tuple(r) for r in expected]
+
+
+async def test_what_was_not_processed_is_listed(http, key, pool):
+    """Of contacts their ids, of listed addresses these; they have no reason or cause."""
+    asked = {"action": "opt_out", "selection": {"contacts": [3, 5, 4]}}
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    path = f"/v1/jobs/{job}/results"
+    await pool.execute(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs) values"
+        " ($1, 1, '{3,4}', 2), ($1, 2, '{5}', 1)",
+        job,
+    )
+    unprocessed = {"outcome": "unprocessed"}
+    rows = await paged(http, key, path, "results", limit=1, **unprocessed)
+    assert rows == [{"contact_id": id_} for id_ in (3, 4, 5)]
+    in_csv = await http.get(path, headers=key, params={**unprocessed, "format": "csv"})
+    assert in_csv.text.split() == ["contact_id", "3", "4", "5"]
+    refused = await http.get(path, headers=key, params={**unprocessed, "reason": "bounced"})
+    assert "neither a reason nor a cause" in problem(refused, 422, "invalid")
+    listed = {"action": "opt_out", "selection": {"addresses": ODD}}
+    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
+    rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=1, **unprocessed)
+    assert {row["address"] for row in rows} == set(ODD)
+
+
+async def test_results_of_listed_addresses_name_no_contact(http, key, pool, settings):
+    """Their field is the address, and the id of their row is nobody's business."""
+    listed = {"action": "opt_out", "selection": {"addresses": ODD}}
+    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
+    await InThisProcess(pool, settings, chunk_size=3, parallel=1).work(job)
+    rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=3)
+    assert {(r["contact_id"], r["field"], r["outcome"], r["address"]) for r in rows} == {
+        (None, "address", "applied", address) for address in ODD
+    }
+    in_csv = await http.get(f"/v1/jobs/{job}/results?format=csv", headers=key)
+    (_, *cells) = csv.reader(io.StringIO(in_csv.text, newline=""))
+    assert {(row[0], row[2]) for row in cells} == {("", address) for address in ODD}
+
+
+async def test_refusals_are_listed(http, key, pool):
+    """What was left out of a file comes with its line, in pages that part no line."""
+    job = (
+        await http.post(
+            "/v1/jobs", headers=key, json={"action": "opt_out", "selection": {"all": True}}
+        )
+    ).json()["id"]
+    refused = [(2, "no_address", 'it says "x", not more'), (2, "tag_too_long", "b"), (7, "x", "c")]
+    await pool.executemany(
+        "insert into import_rejections values ($1, $2, $3, $4)", [(job, *row) for row in refused]
+    )
+    path = f"/v1/jobs/{job}/refusals"
+    rows = await paged(http, key, path, "refusals", limit=1)
+    assert [(row["line"], row["reason"], row["detail"]) for row in rows] == refused
+    in_csv = await http.get(path, headers=key, params={"format": "csv"})
+    assert in_csv.headers["content-disposition"] == (
+        f'attachment; filename="job-{job}-refusals.csv"'
+    )
+    assert list(csv.reader(io.StringIO(in_csv.text, newline="")))[1:] == [
+        [str(line), *rest] for line, *rest in refused
+    ]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("text/csv", "text/csv; charset=utf-8"),
+        ("application/json;q=0.1, text/csv;q=0.5, application/x-ndjson", "application/x-ndjson"),
+        ("text/html, text/csv;q=0", "application/json"),
+        ("text/csv;q=much", "application/json"),
+    ],
+)
+async def test_accept_says_in_which_form(http, key, job, accept, media_type):
+    """The form that the caller likes best; pages of JSON where none is named."""
+    answer = await http.get(f"/v1/jobs/{job}/results", headers={**key, "Accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+
+
+async def test_what_goes_with_pages_only_is_refused(http, key, job):
+    """A stream is whole: a limit that was not heard would cut nothing, and nobody would know."""
+    for asked in ({"limit": 5}, {"cursor": "x"}):
+        answer = await http.get(
+            f"/v1/jobs/{job}/results", headers=key, params={**asked, "format": "csv"}
+        )
+        assert "comes whole" in problem(answer, 422, "invalid")
+
+
+@pytest.mark.parametrize(
+    "place", [[1], [1, 2], [1, 2, "no_cause"], [2**64, 0, "direct"], ["1", 0, "direct"], [1, 0, 1]]
+)
+async def test_a_made_up_place_is_refused(http, key, job, place):
+    """Whatever somebody writes into a cursor, it is no server error."""
+    answer = await http.get(
+        f"/v1/jobs/{job}/results", headers=key, params={"cursor": cursor_of(*place)}
+    )
+    problem(answer, 422, "invalid")
+    far = cursor_of(2**63 - 1, 2**40, "propagated")
+    answer = await http.get(f"/v1/jobs/{job}/results", headers=key, params={"cursor": far})
+    assert answer.json() == {"results": [], "next": None}
+
+
+async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
+    app, key, job, monkeypatch
+):
+    """The stream ends, its page ahead is given up, and no connection stays taken."""
+    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 1)
+    reading, left = asyncio.Event(), asyncio.Event()
+    sent = []
+
+    async def receive():
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+        if len(sent) == 3:
+            reading.set()
+            # As a server does it whose caller reads nothing any more.
+            await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "GET",
+        "path": f"/v1/jobs/{job}/results",
+        "query_string": b"format=csv",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in key.items()],
+    }
+    pool = app.state.here.pool
+    answering = asyncio.create_task(app(scope, receive, send))
+    await asyncio.wait_for(reading.wait(), 20)
+    assert not answering.done()
+    left.set()
+    await asyncio.wait_for(answering, 20)
+    assert [message["status"] for message in sent[:1]] == [200]
+    await wait_until_async(
+        lambda: pool.get_idle_size() == pool.get_size(),
+        deadline_seconds=20,
+        what="every connection is given back",
+    )
+    assert len(pool._lent) == 0

@@ -1,0 +1,178 @@
+"""API keys: made once, kept as digests, and counting for what they allow until they are revoked."""
+
+import hashlib
+import json
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from producers.http.rate_limit import RateLimit
+from producers.keys import Scope, caller_of, create_key, revoke_key
+from schemas.errors import NotFound, WrongInput
+from tests.commands import run_sluice
+from tests.worlds import make_account
+
+
+@pytest.fixture
+def surroundings(monkeypatch, settings, tmp_path):
+    """The commands find the test's own database and queue in the environment, as a user's do."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.chdir(tmp_path)
+
+
+async def made(pool, *scopes: Scope, account: str = "default"):
+    return await create_key(pool, account=account, name="a service", scopes=list(scopes or Scope))
+
+
+async def test_only_a_digest_is_kept(pool):
+    """What its holder has is nowhere in the database."""
+    key = await made(pool)
+    secret = key.token[-43:]
+    row = await pool.fetchrow("select * from api_keys where id = $1", key.id)
+    assert row["digest"] == hashlib.sha256(secret.encode()).digest()
+    assert secret not in str(dict(row))
+
+
+async def test_a_key_counts_as_its_account_s(pool):
+    """Whose it is and what it allows; no other secret or number gives it."""
+    await make_account(pool, "shop")
+    key, other = await made(pool, Scope.JOBS_READ, account="shop"), await made(pool)
+    async with pool.acquire() as connection:
+        caller = await caller_of(connection, key.token)
+        assert (caller.key_id, caller.account, caller.scopes) == (key.id, "shop", {"jobs:read"})
+        secret = key.token[-43:]
+        for wrong in (
+            key.token[:-1],
+            key.token + "x",
+            key.token.upper(),
+            f"sluice_{other.id}_{secret}",
+            f"sluice_{2**63}_{secret}",
+            f"sluice_0_{secret}",
+            f" {key.token}",
+            f"{key.token}\n",
+        ):
+            assert await caller_of(connection, wrong) is None
+
+
+async def test_names_and_scopes_are_checked(pool):
+    """A key needs a name, a scope and an account that there is; nothing is kept of others."""
+    for name in ("", "  ", "x" * 201, "a\x00b", "\ud800"):
+        with pytest.raises(WrongInput):
+            await create_key(pool, account="default", name=name, scopes=[Scope.JOBS_READ])
+    with pytest.raises(WrongInput, match="scope"):
+        await create_key(pool, account="default", name="x", scopes=[])
+    with pytest.raises(NotFound):
+        await create_key(pool, account="none", name="x", scopes=[Scope.JOBS_READ])
+    assert await pool.fetchval("select count(*) from api_keys") == 0
+
+
+async def test_a_revoked_key_counts_no_more_from_the_next_request_on(http, key_of, pool):
+    """The first moment of its revocation stays; a number of no key is told."""
+    headers = await key_of()
+    assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
+    key_id = await pool.fetchval("select max(id) from api_keys")
+    await revoke_key(pool, key_id)
+    assert (await http.get("/v1/jobs", headers=headers)).status_code == 401
+    first = await pool.fetchval("select revoked_at from api_keys")
+    await revoke_key(pool, key_id)
+    assert await pool.fetchval("select revoked_at from api_keys") == first
+    for unknown in (key_id + 1, 0, -1, 2**63):
+        with pytest.raises(NotFound):
+            await revoke_key(pool, unknown)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sluice_1_", "Bearer sluice_1_" + "x" * 43],
+)
+async def test_without_a_key_that_counts_nothing_is_done(http, header):
+    """401, and how to do it right; all who fail are told the same."""
+    headers = {} if header is None else {"Authorization": header}
+    answer = await http.post("/v1/jobs", json={"action": "opt_out"}, headers=headers)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.json() == (await http.get("/v1/jobs")).json()
+
+
+header_bytes = st.binary(max_size=80).filter(lambda text: not {10, 13, 0} & set(text))
+
+
+@given(token=st.one_of(header_bytes, st.from_regex(rb"sluice_[0-9]{1,25}_.{40,45}")))
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_malformed_tokens_of_any_bytes_are_no_keys(http, token):
+    """None of them raises, or is taken for another's."""
+    answer = await http.get("/v1/jobs", headers=[(b"authorization", b"Bearer " + token)])
+    assert answer.status_code == 401
+
+
+async def test_a_key_does_what_its_scopes_say(http, key_of):
+    """403 for the rest, with what is missing and what there is."""
+    reader, writer = await key_of("default", "jobs:read"), await key_of("default", "jobs:write")
+    body = {"action": "opt_out", "selection": {"all": True}}
+    assert (await http.get("/v1/jobs", headers=reader)).status_code == 200
+    assert (await http.post("/v1/jobs", json=body, headers=writer)).status_code == 202
+    for answer, scope in (
+        (await http.post("/v1/jobs", json=body, headers=reader), "jobs:write"),
+        (await http.get("/v1/jobs", headers=writer), "jobs:read"),
+    ):
+        told = answer.json()
+        assert (answer.status_code, told["type"], told["scope"]) == (
+            403,
+            "urn:sluice:problem:scope-missing",
+            scope,
+        )
+
+
+async def test_another_account_s_jobs_are_as_if_not_there(http, key_of):
+    """The answers for them are, to the letter, those for jobs that nobody has."""
+    shop, other = await key_of("shop"), await key_of("other")
+    body = {"action": "opt_out", "selection": {"all": True}}
+    job = (await http.post("/v1/jobs", json=body, headers=shop)).json()["id"]
+    for method, action in (("GET", ""), ("POST", "/pause"), ("POST", "/cancel")):
+        answer = await http.request(method, f"/v1/jobs/{job}{action}", headers=other)
+        nobody = await http.request(method, f"/v1/jobs/{job + 1}{action}", headers=other)
+        assert answer.status_code == nobody.status_code == 404
+        assert answer.text == nobody.text.replace(str(job + 1), str(job))
+        assert "shop" not in answer.text
+    assert (await http.get("/v1/jobs", headers=other)).json()["jobs"] == []
+    assert (await http.get(f"/v1/jobs/{job}", headers=shop)).json()["state"] == "planning"
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_again(app, http, key_of):
+    """429 with whole seconds; another key is not touched by it."""
+    app.state.here.rate_limit = RateLimit(0.01)
+    first, second = await key_of(), await key_of()
+    assert (await http.get("/v1/jobs", headers=first)).status_code == 200
+    answer = await http.get("/v1/jobs", headers=first)
+    assert (answer.status_code, answer.json()["type"]) == (
+        429,
+        "urn:sluice:problem:too-many-requests",
+    )
+    assert 90 < int(answer.headers["Retry-After"]) <= 100
+    assert (await http.get("/v1/jobs", headers=second)).status_code == 200
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_keys_are_made_listed_and_revoked_by_command():
+    """The token is shown once, and never by the list; where nothing is said, it may do all."""
+    shown = run_sluice("keys", "create", "the shop", "--scope", "jobs:read")
+    token = shown.stdout.strip()
+    assert token.startswith("sluice_1_")
+    everything = json.loads(run_sluice("keys", "create", "all", "--json").stdout)
+    assert sorted(everything["scopes"]) == sorted(Scope)
+    listed = run_sluice("keys", "list", "--json").stdout
+    assert [(key["id"], key["name"]) for key in json.loads(listed)] == [(2, "all"), (1, "the shop")]
+    for secret in (token, token[-43:], everything["token"]):
+        assert secret not in listed + run_sluice("keys", "list").stdout
+    assert run_sluice("keys", "revoke", "1").exit_code == 0
+    assert json.loads(run_sluice("keys", "list", "--json").stdout)[1]["revoked_at"]
+    for wrong in (
+        ("keys", "revoke", "3"),
+        ("keys", "create", "x", "--account", "none"),
+        ("keys", "create", "x", "--scope", "everything"),
+        ("keys", "list", "--account", "none"),
+    ):
+        refused = run_sluice(*wrong)
+        assert (refused.exit_code, refused.stdout) == (2, "")

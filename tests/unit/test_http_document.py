@@ -1,0 +1,143 @@
+"""The OpenAPI document is whole, and stands in `docs/openapi.json` as the code has it."""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from producers.http import document as http_document
+from producers.http.app import make_app
+from producers.http.document import TAGS
+from producers.http.problems import MEDIA_TYPE, SCHEMA_NAME
+from runtime.settings import Settings
+
+STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
+WITHOUT_KEY = {"operation", "hooks", "unsubscribing"}
+"""Tags of what platforms, senders and recipients ask for."""
+
+
+def document() -> dict[str, Any]:
+    """What /openapi.json answers; for this no server is needed."""
+    settings = Settings(
+        database_url="postgresql://nowhere/none",
+        redis_url="redis://nowhere",
+        signing_key=SecretStr("a key for tests, and for nothing else"),
+    )
+    made: dict[str, Any] = make_app(settings).openapi()
+    return made
+
+
+def as_stored(made: dict[str, Any]) -> str:
+    """The file's text. `python -m tests.unit.test_http_document` writes it."""
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return document()
+
+
+def operations(made: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each by the name it is spoken of."""
+    for path, methods in made["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def references(part: Any) -> Iterator[str]:
+    """Whatever the document refers to."""
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def test_the_stored_document_is_the_code_s(made) -> None:
+    """A change of what callers can rely on shows in a change of the file."""
+    assert STORED.read_text() == as_stored(made)
+
+
+def test_it_says_what_it_is_of(made) -> None:
+    """Its version is the package's; where it is served is not its business."""
+    assert (made["info"]["title"], made["info"]["version"]) == ("Sluice", version("sluice"))
+    assert made["info"]["description"]
+    assert "servers" not in made
+
+
+def test_where_it_is_not_installed_its_version_is_the_same(monkeypatch) -> None:
+    """A platform installs what it depends on, and runs it from its folder."""
+
+    def version_of(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(http_document, "version", version_of)
+    assert document()["info"]["version"] == version("sluice")
+
+
+def test_every_operation_is_named_and_described(made) -> None:
+    """By a name of its own that programs can be written with, and a tag that is explained."""
+    names = [operation["operationId"] for _, operation in operations(made)]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z][a-z_]*", name)] == []
+    for name, operation in operations(made):
+        assert operation.get("summary"), name
+        assert operation.get("description"), name
+        assert set(operation["tags"]) <= set(TAGS), name
+    assert {tag["name"] for tag in made["tags"]} == {
+        tag for _, operation in operations(made) for tag in operation["tags"]
+    }
+
+
+def test_what_needs_a_key_says_so(made) -> None:
+    """Everything but what is for those who have none."""
+    (scheme,) = made["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for name, operation in operations(made):
+        needs_key = not WITHOUT_KEY & set(operation["tags"])
+        assert bool(operation.get("security")) == needs_key, name
+        assert ("401" in operation["responses"]) >= needs_key, name
+
+
+def test_every_failure_is_documented_as_a_problem(made) -> None:
+    """But for the page that a recipient sees, whose link does not work."""
+    for name, operation in operations(made):
+        failures = {
+            status: answer
+            for status, answer in operation["responses"].items()
+            if int(status) >= 400
+        }
+        assert {"500", "503"} <= failures.keys(), name
+        for status, answer in failures.items():
+            content = dict(answer["content"])
+            if (name, status) == ("get /v1/unsubscribe/{token}", "404"):
+                assert "text/html" in content
+                continue
+            problem = content.pop(MEDIA_TYPE)
+            assert content == {}, (name, status)
+            assert problem["schema"] == {"$ref": f"#/components/schemas/{SCHEMA_NAME}"}
+            for slug, reference in problem["examples"].items():
+                assert reference == {"$ref": f"#/components/examples/{slug}"}
+                example = made["components"]["examples"][slug]["value"]
+                assert str(example["status"]) == status
+
+
+def test_whatever_it_refers_to_is_there(made) -> None:
+    """And nothing is described that no answer has."""
+    named = {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "examples")
+        for name in made["components"][kind]
+    }
+    assert set(references(made)) == named
+
+
+if __name__ == "__main__":
+    STORED.write_text(as_stored(document()))

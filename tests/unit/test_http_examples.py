@@ -1,0 +1,21 @@
+"""What the OpenAPI document shows as examples is what a caller could send, or be sent."""
+
+import pytest
+
+from producers.http.addresses import AddressAnswer
+from producers.http.contacts import ContactPage
+from producers.http.job_answers import JobAnswer
+from producers.http.job_bodies import JobBody
+from producers.http.results import RefusalPage, ResultPage
+
+
+@pytest.mark.parametrize(
+    "model", [JobBody, JobAnswer, ResultPage, RefusalPage, AddressAnswer, ContactPage]
+)
+def test_examples_are_valid_and_whole(model):
+    """Each can be read by its model, and shows every field that an answer has."""
+    for example in model.model_json_schema()["examples"]:
+        read = model.model_validate(example)
+        if model is not JobBody:
+            assert read.model_dump(mode="json", exclude_unset=True).keys() == example.keys()
+            assert example.keys() == model.model_fields.keys()
