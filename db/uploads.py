@@ -6,8 +6,11 @@ import asyncpg
 
 from db.jobs import CONTACTS_PER_BLOCK
 from db.queries import load
+from schemas.addresses import Identity
 
 _sql = load("uploads")
+
+_KEYS_AT_ONCE = 10_000
 
 
 async def begin(connection: asyncpg.Connection) -> None:
@@ -39,3 +42,43 @@ async def blocks(connection: asyncpg.Connection) -> AsyncIterator[list[int]]:
 async def keep(connection: asyncpg.Connection, job_id: int) -> None:
     """Store them as what the job's submitter listed."""
     await _sql.keep(connection, job_id=job_id)
+
+
+async def begin_addresses(connection: asyncpg.Connection) -> None:
+    """Make room for the addresses of one request; it is gone when the transaction ends."""
+    await _sql.make_listed_addresses(connection)
+
+
+async def add_addresses(
+    connection: asyncpg.Connection, rows: Sequence[tuple[int, Identity]]
+) -> None:
+    """Keep some of them as they come, with their lines, by COPY."""
+    await connection.copy_records_to_table(
+        "listed_addresses",
+        columns=("line", "address", "match_key"),
+        records=((line, *identity) for line, identity in rows),
+    )
+
+
+async def put_addresses_in_order(connection: asyncpg.Connection) -> int:
+    """Let each be there once and all be in order; gives how many there are."""
+    await _sql.put_addresses_in_order(connection)
+    count: int = await _sql.count_addresses(connection)
+    return count
+
+
+async def match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
+    """The keys of all of them in order, some thousands at a time."""
+    async with _sql.match_keys_cursor(connection) as cursor:
+        block = []
+        async for row in cursor:
+            block.append(row["match_key"])
+            if len(block) == _KEYS_AT_ONCE:
+                yield block
+                block = []
+        yield block
+
+
+async def keep_addresses(connection: asyncpg.Connection, job_id: int) -> None:
+    """Store them as what the job's submitter listed."""
+    await _sql.keep_addresses(connection, job_id=job_id)

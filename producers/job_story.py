@@ -5,18 +5,21 @@ from typing import NamedTuple
 import asyncpg
 
 from actions.registry import all_actions
-from db import jobs, lists, reading
+from db import jobs, lists, notices, reading
 from db.lists import Listing
 from schemas.errors import NotFound
 from schemas.requests import THE_ADDRESS
 
 
 class JobStory(NamedTuple):
-    """A job with its exact counts; `refusals` counts what was left out of the file it came with."""
+    """A job with its exact counts; `refusals` counts what was left out of the file it came with,
+    and `notice` is how far the telling of its end is, where somebody asked to be told.
+    """
 
     job: jobs.Job
     progress: jobs.Progress
     refusals: dict[str, int]
+    notice: notices.Notice | None
 
 
 async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobStory:
@@ -29,7 +32,8 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
         refused = {}
         if brings_contacts(job.action) or lists_addresses(job):
             refused = await reading.refusals_by_reason(connection, job_id)
-    return JobStory(job, progress, refused)
+        notice = await notices.notice_of(connection, job_id)
+    return JobStory(job, progress, refused, notice)
 
 
 def brings_contacts(action: str) -> bool:

@@ -127,10 +127,12 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
     by_list = listed is not None and selection == Selection(
         contacts=selection.contacts, addresses=selection.addresses
     )
-    if listed is None or not by_list or request.plan_first:
+    later = request.plan_first or request.completion_url is not None
+    if listed is None or not by_list or later:
         raise WrongInput(
             "An opt-out that is applied at once names its contacts by their ids, or addresses, and"
-            " nothing else; nothing was stored. For any other selection submit a bulk job."
+            " nothing else, neither a plan nor a completion_url; nothing was stored. For anything"
+            " else submit a bulk job."
         )
     if not listed:
         raise WrongInput(

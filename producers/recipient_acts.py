@@ -97,6 +97,20 @@ def known_address(text: str) -> str:
         ) from None
 
 
+_KEYS_OF_ACTS = ("opt-out ", "hook ", "one-click ")
+
+
+def refuse_key_of_an_act(key: str | None) -> None:
+    """Raise WrongInput for an idempotency key that could be a recipient's act's: whoever used it up
+    for a job of another kind would keep that act from being done.
+    """
+    if key is not None and key.startswith(_KEYS_OF_ACTS):
+        raise WrongInput(
+            "Keys that begin like this one are those of recipients' acts; nothing was stored. Give"
+            f" the job another key, which does not begin with {', '.join(_KEYS_OF_ACTS)}."
+        )
+
+
 def event_key(*words: str | int, event_id: str) -> str:
     """The idempotency key of an event: the words and its id, or a digest of an id too long."""
     key = " ".join([*map(str, words), event_id])

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.addresses import Identity
-
-_IDS_AT_ONCE = 10_000
+_AT_ONCE = 10_000
 
 
 def request_hash(
@@ -15,32 +13,32 @@ def request_hash(
     account: str,
     action: str,
     selection: Mapping[str, Any],
-    contacts: "Sequence[int] | IdsHash | None",
+    contacts: "Sequence[int] | ListHash | None",
     fields: Sequence[str],
     params: Mapping[str, Any],
     evidence: Mapping[str, Any] | None,
-    addresses: Sequence[Identity] | None = None,
+    addresses: "Sequence[str] | ListHash | None" = None,
     plan_first: bool = False,
     completion_url: str | None = None,
 ) -> str:
     """SHA-256 over what is asked for, in hexadecimal.
 
     Who asks, and under which correlation id, makes no difference. `selection` is the summary that
-    is stored with the job, and `contacts` the sorted distinct ids it lists, or the hash of them
-    where they came in a file; they are hashed on their own, so that millions of them need no text
-    of that size; so are `addresses`, which are in order of their keys. What is not asked for leaves
-    no trace, so that what is added here later changes no hash that was stored before.
+    is stored with the job, `contacts` the sorted distinct ids it lists, and `addresses` the sorted
+    distinct keys of addresses, or the hash of either where it came in a file: they are hashed on
+    their own, so that millions of them need no text of that size. What is not asked for leaves no
+    trace, so that what is added here later changes no hash that was stored before.
     """
     asked: dict[str, Any] = {
         "account": account,
         "action": action,
-        "selection": {**selection, "contacts": _ids_hash(contacts)},
+        "selection": {**selection, "contacts": _list_hash(contacts)},
         "fields": list(fields),
         "params": params,
         "evidence": evidence,
     }
     if addresses is not None:
-        asked["addresses"] = _lines_hash(identity.match_key for identity in addresses)
+        asked["addresses"] = _list_hash(addresses)
     if plan_first:
         asked["plan_first"] = True
     if completion_url is not None:
@@ -49,34 +47,27 @@ def request_hash(
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _lines_hash(lines: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest()
-
-
-class IdsHash:
-    """The hash of sorted distinct ids that come in blocks."""
+class ListHash:
+    """The hash of sorted distinct ids, or keys, that come in blocks."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def add(self, block: Sequence[int]) -> None:
-        """The ids that come next."""
-        self._digest.update("".join(f"{contact_id}\n" for contact_id in block).encode())
+    def add(self, block: Sequence[int] | Sequence[str]) -> None:
+        """Those that come next."""
+        self._digest.update("".join(f"{listed}\n" for listed in block).encode())
 
     def hexdigest(self) -> str:
         """What stands for all that came."""
         return self._digest.hexdigest()
 
 
-def _ids_hash(contacts: Sequence[int] | IdsHash | None) -> str | None:
-    if contacts is None:
+def _list_hash(listed: Sequence[int] | Sequence[str] | ListHash | None) -> str | None:
+    if listed is None:
         return None
-    if isinstance(contacts, IdsHash):
-        return contacts.hexdigest()
-    ids_hash = IdsHash()
-    for start in range(0, len(contacts), _IDS_AT_ONCE):
-        ids_hash.add(contacts[start : start + _IDS_AT_ONCE])
-    return ids_hash.hexdigest()
+    if isinstance(listed, ListHash):
+        return listed.hexdigest()
+    list_hash = ListHash()
+    for start in range(0, len(listed), _AT_ONCE):
+        list_hash.add(listed[start : start + _AT_ONCE])
+    return list_hash.hexdigest()

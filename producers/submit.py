@@ -16,8 +16,8 @@ from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
 from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
-from producers.contact_uploads import ContactUpload, Listed
-from producers.request_hash import request_hash
+from producers.request_hash import ListHash, request_hash
+from producers.uploads import Listed, Upload
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
@@ -68,11 +68,12 @@ async def submit(
     settings: Settings,
     request: JobRequest,
     *,
-    upload: ContactUpload | None = None,
+    upload: Upload | None = None,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
 
-    With an `upload` the contacts are those of a file, and `request` lists none of its own.
+    With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
+    list in their place.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -124,7 +125,7 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
 def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     """Check all of the request that the database need not be asked about; raises WrongInput.
 
-    `uploaded` are the contacts of a file, once that was read.
+    `uploaded` is the list of a file, once that was read.
     """
     # An id is no text, and an address that is none is refused by itself.
     listed = {"selection": {"contacts", "addresses"}}
@@ -136,8 +137,13 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     distinct = None if contacts is None else sorted(set(contacts))
     addresses = _identities(request.selection.addresses)
     selection = _summary(request.selection, distinct, addresses)
+    hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
+        "contacts": distinct,
+        "addresses": None if addresses is None else [each.match_key for each in addresses],
+    }
     if uploaded is not None:
-        selection["contacts"] = uploaded.number
+        selection[uploaded.name] = uploaded.number
+        hashed[uploaded.name] = uploaded.list_hash
     return Checked(
         action,
         params,
@@ -149,13 +155,12 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
             account=request.account,
             action=action.name,
             selection=selection,
-            contacts=distinct if uploaded is None else uploaded.ids_hash,
             fields=request.field_names,
             params=params,
             evidence=evidence,
-            addresses=addresses,
             plan_first=request.plan_first,
             completion_url=request.completion_url,
+            **hashed,  # type: ignore[arg-type]
         ),
     )
 
@@ -310,7 +315,7 @@ async def _store_uploaded(
     connection: asyncpg.Connection,
     account_id: int,
     request: JobRequest,
-    upload: ContactUpload,
+    upload: Upload,
     correlation_id: str,
 ) -> tuple[jobs.Stored, Checked]:
     async with connection.transaction():
@@ -336,7 +341,7 @@ def log_submitted(
         fields=request.field_names,
         selected_by=sorted(checked.selection),
         contacts_listed=checked.selection.get("contacts"),
-        addresses_listed=None if checked.addresses is None else len(checked.addresses),
+        addresses_listed=checked.selection.get("addresses"),
     )
     if checked.params.get("kind") in RECIPIENT_KINDS:
         log.info(events.OPT_OUT_RECEIVED, **facts, kind=checked.params["kind"])

@@ -32,3 +32,28 @@ select contact_ids from listed_blocks order by block_no;
 -- Let the blocks be what the job lists.
 insert into job_contacts (job_id, block_no, contact_ids)
 select :job_id, block_no, contact_ids from listed_blocks;
+
+-- name: make_listed_addresses#
+-- Where addresses of a list are kept as they come.
+create temporary table listed_addresses (line bigint not null, address text not null,
+                                         match_key text not null) on commit drop;
+
+-- name: put_addresses_in_order#
+-- The same, each identity once, as it was given first.
+create temporary table distinct_addresses on commit drop as
+select distinct on (match_key) line, address, match_key
+from listed_addresses
+order by match_key, line;
+
+-- name: count_addresses$
+-- How many there are.
+select count(*) from distinct_addresses;
+
+-- name: match_keys
+-- Their keys in order.
+select match_key from distinct_addresses order by match_key collate "C";
+
+-- name: keep_addresses!
+-- Let them be what the job lists, in the order in which they were given.
+insert into job_addresses (job_id, line, address, match_key)
+select :job_id, line, address, match_key from distinct_addresses order by line;

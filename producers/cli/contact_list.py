@@ -1,11 +1,11 @@
-"""Reading a list: contact ids, one a line or separated by commas, or addresses, one a line."""
+"""Reading a list of contact ids: one a line, or separated by commas."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from producers.contact_ids import contact_id
 from schemas.errors import WrongInput
@@ -31,12 +31,6 @@ def parse_contact_ids(lines: Iterable[str]) -> Iterator[int]:
                 yield contact_id(text, line_no)
 
 
-def read_addresses(source: str) -> tuple[str, ...]:
-    """The addresses in the file `source`, or on standard input for `-`; blank lines aside."""
-    with opened_text(source, "--addresses") as lines:
-        return tuple(text for line in lines if (text := line.strip()))
-
-
 @contextmanager
 def opened_text(source: str, option: str) -> Iterator[IO[str]]:
     """The file `source`, or standard input for `-`, as text without a byte order mark.
@@ -51,3 +45,14 @@ def opened_text(source: str, option: str) -> Iterator[IO[str]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise WrongInput(f"{option} {source}: {reason}. Nothing was stored.") from None
+
+
+@contextmanager
+def opened_bytes(source: str, option: str) -> Iterator[BinaryIO]:
+    """The file `source`, or standard input for `-`; raises WrongInput, naming the option."""
+    try:
+        file = sys.stdin.buffer if source == STDIN else Path(source).open("rb")  # noqa: SIM115
+        with file:
+            yield file
+    except OSError as error:
+        raise WrongInput(f"{option} {source}: {error.strerror}. Nothing was stored.") from None

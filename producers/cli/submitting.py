@@ -17,13 +17,14 @@ from pydantic.fields import FieldInfo
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions
 from producers.cli import options
-from producers.cli.contact_list import STDIN, opened_text, read_addresses, read_contact_ids
+from producers.cli.contact_list import STDIN, opened_bytes, opened_text, read_contact_ids
 from producers.cli.context import Surroundings, run
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, hint, say
 from producers.cli.waiting import follow
 from producers.job_story import JobStory, read_job
 from producers.submit import Submitted, submit
+from producers.uploads import AddressUpload
 from producers.wrong_input import parse_request
 from schemas.errors import WrongInput
 from schemas.requests import JobRequest
@@ -63,7 +64,8 @@ _ADDRESSES = Annotated[
     typer.Option(
         "--addresses",
         metavar="FILE",
-        help="These email addresses, on whatever contact, one a line; - reads standard input.",
+        help="These email addresses, on whatever contact: one a line, or CSV with a column email;"
+        " - reads standard input.",
     ),
 ]
 _ALL = Annotated[bool, typer.Option("--all", help="All contacts of the account.")]
@@ -165,7 +167,7 @@ def _plan(action: BulkAction, given: dict[str, Any]) -> None:
     request = _request(action, given, plan_first=True)
 
     async def work(here: Surroundings) -> JobStory:
-        submitted = await submit(here.pool, here.settings, request)
+        submitted = await _hand_in(here, request, given)
         _tell(submitted, hint)
         await follow(here, submitted.job_id)
         return await read_job(here.pool, submitted.job_id)
@@ -178,7 +180,7 @@ def _submit(action: BulkAction, given: dict[str, Any]) -> None:
     wait, in_json = given["wait"], given["as_json_"]
 
     async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
-        submitted = await submit(here.pool, here.settings, request)
+        submitted = await _hand_in(here, request, given)
         if not wait:
             return submitted, None
         _tell(submitted, hint)
@@ -193,6 +195,13 @@ def _submit(action: BulkAction, given: dict[str, Any]) -> None:
     else:
         _tell(submitted, say)
         say(f"`sluice job {submitted.job_id} --watch` follows it.")
+
+
+async def _hand_in(here: Surroundings, request: JobRequest, given: dict[str, Any]) -> Submitted:
+    if given.get("addresses") is None:
+        return await submit(here.pool, here.settings, request)
+    with opened_bytes(given["addresses"], "--addresses") as file:
+        return await submit(here.pool, here.settings, request, upload=AddressUpload(file))
 
 
 def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
@@ -219,7 +228,7 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
         selection["contacts"] = read_contact_ids(given["contacts"])
     fields: dict[str, Any] = {"fields": given["field"] or ["email1"]}
     if given.get("addresses") is not None:
-        selection["addresses"] = read_addresses(given["addresses"])
+        selection["addresses"] = ()
         fields = {"fields": given["field"]} if given["field"] else {}
     return parse_request(
         {

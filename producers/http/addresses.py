@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import reading
@@ -12,6 +12,7 @@ from producers.explaining import explain
 from producers.http.access import AddressesReader
 from producers.http.here import HereDep
 from producers.http.problems import INVALID, NOT_FOUND, answers
+from producers.one_click import one_click_url
 from schemas.addresses import InvalidAddress, identify
 from schemas.errors import NotFound, WrongInput
 from schemas.outcomes import Cause, Outcome
@@ -145,6 +146,7 @@ class AddressAnswer(BaseModel):
                             "because": "an opt-out by its owner is never reopened in bulk",
                         },
                     },
+                    "one_click_url": "https://sluice.example/v1/unsubscribe/1.77.Gk3c9w",
                 }
             ]
         }
@@ -174,9 +176,16 @@ class AddressAnswer(BaseModel):
     history: Annotated[list[Chapter], Field(description="What jobs decided, the newest first.")]
     explanation: Annotated[list[str], Field(description="Sentences for people.")]
     can_opt_in: CanOptIn | None
+    one_click_url: Annotated[
+        str,
+        Field(
+            description="The link of this address for List-Unsubscribe (RFC 8058) and the foot of a"
+            " mail. Whoever has it can opt the address out."
+        ),
+    ]
 
     @classmethod
-    def of(cls, story: AddressStory, opt_in: OptInNow | None) -> Self:
+    def of(cls, story: AddressStory, opt_in: OptInNow | None, one_click: str) -> Self:
         now = story.now
         kind = may_receive(now.status)
         return cls(
@@ -193,6 +202,7 @@ class AddressAnswer(BaseModel):
             history=[Chapter.of(chapter) for chapter in story.history],
             explanation=list(explain(now)),
             can_opt_in=opt_in and CanOptIn.of(opt_in),
+            one_click_url=one_click,
         )
 
 
@@ -212,6 +222,7 @@ async def get_address(
             examples=["ann@example.com"],
         ),
     ],
+    request: Request,
     here: HereDep,
     caller: AddressesReader,
     limit: Annotated[
@@ -235,4 +246,5 @@ async def get_address(
             account_id=caller.account_id,
             shared_address_limit=here.settings.shared_address_limit,
         )
-    return AddressAnswer.of(story, opt_in)
+    link = one_click_url(here.settings, str(request.base_url), caller.account_id, story.now.id)
+    return AddressAnswer.of(story, opt_in, link)

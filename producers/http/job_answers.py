@@ -75,6 +75,15 @@ class Chunks(BaseModel):
     split: Annotated[int, Field(description="Replaced by two halves after failing too often.")]
 
 
+class Completion(BaseModel):
+    """How far the telling of the job's end is."""
+
+    attempts: int
+    delivered_at: datetime | None
+    abandoned_at: Annotated[datetime | None, Field(description="Given up, after many attempts.")]
+    error: Annotated[str | None, Field(description="Why the last attempt failed.")]
+
+
 class JobAnswer(JobSummary):
     """A job with its exact counts at this moment."""
 
@@ -124,6 +133,7 @@ class JobAnswer(JobSummary):
                     "chunks": {"done": 2, "pending": 2, "split": 0},
                     "attempts": 2,
                     "last_error": None,
+                    "completion": None,
                 }
             ]
         }
@@ -156,6 +166,9 @@ class JobAnswer(JobSummary):
     last_error: Annotated[
         str | None, Field(description="Of a chunk that failed and will be tried again.")
     ]
+    completion: Annotated[
+        Completion | None, Field(description="Null where the job has no `completion_url`.")
+    ]
 
     @classmethod
     def of(cls, story: JobStory) -> Self:
@@ -182,6 +195,7 @@ class JobAnswer(JobSummary):
             ),
             attempts=progress.attempts,
             last_error=progress.last_error,
+            completion=story.notice and Completion(**story.notice._asdict()),
         )
 
 

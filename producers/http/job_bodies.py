@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from producers.keys import Caller
 from producers.wrong_input import parse_request
-from schemas.requests import FieldName, JobRequest, Selection, ShortText
+from schemas.requests import FieldName, JobRequest, PostUrl, Selection, ShortText
 
 MOST_LISTED = 100_000
 """More ids, or addresses, than this come as a file."""
@@ -65,6 +65,13 @@ class JobBody(BaseModel):
             " has confirmed that."
         ),
     ] = "run"
+    completion_url: Annotated[
+        PostUrl | None,
+        Field(
+            description="Told how the job ended, by a signed POST that comes once or more.",
+            examples=["https://shop.example/sluice"],
+        ),
+    ] = None
     requested_by: Annotated[
         ShortText | None, Field(description="Who asks; the key's name where nobody is named.")
     ] = None

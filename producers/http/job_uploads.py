@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, NamedTuple
 
@@ -10,16 +10,18 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from producers.contact_uploads import ContactUpload
 from producers.http.bodies import body_schema
 from producers.http.job_bodies import JobBody
 from producers.http.problems import INVALID, MALFORMED, Problem
+from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
 
 FORM = "multipart/form-data"
 _JOB = "job"
 
-LISTS = {"contacts": ContactUpload}
+LISTS: dict[str, Callable[[BinaryIO], Upload]] = {
+    each.name: each for each in (ContactUpload, AddressUpload)
+}
 """The parts that may have a list in place of one in the job's selection."""
 
 
@@ -27,23 +29,31 @@ class UploadedJob(NamedTuple):
     """A job, and the list that came with it."""
 
     body: JobBody
-    upload: ContactUpload
+    upload: Upload
 
 
 def form_schema() -> dict[str, Any]:
     """The form, for the OpenAPI document."""
     return {
         "type": "object",
-        "required": [_JOB, "contacts"],
+        "required": [_JOB],
         "properties": {
             _JOB: body_schema(JobBody)
-            | {"description": "As it is sent by itself, with no `contacts` in its selection."},
+            | {"description": "As it is sent by itself, without the list in its selection."},
             "contacts": {
                 "type": "string",
                 "format": "binary",
                 "description": "Ids of contacts, as many as there are: one a line or separated by"
                 " commas, under a header `contact_id` or `id` if you like; or NDJSON, each line a"
                 " number or an object with the id as `contact_id` or `id`.",
+            },
+            "addresses": {
+                "type": "string",
+                "format": "binary",
+                "description": "In place of contacts: email addresses, as many as there are, one a"
+                " line; or CSV with a column `email` or `address`; or NDJSON, each line an object"
+                " with one of these. What is no address is left out, and listed by the job's"
+                " refusals.",
             },
         },
     }

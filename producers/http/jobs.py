@@ -29,6 +29,7 @@ from producers.http.problems import (
 from producers.http.waiting import COUNT_SECONDS, PreferredWait, wait_for_rest
 from producers.job_story import read_job
 from producers.keys import Caller
+from producers.recipient_acts import refuse_key_of_an_act
 from producers.submit import Submitted, submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
@@ -96,6 +97,7 @@ async def submit_job(
     Everything is checked first: nothing of a request that is refused is stored. The job is the
     account's that the key belongs to.
     """
+    refuse_key_of_an_act(idempotency_key)
 
     def asked(body: JobBody) -> JobRequest:
         return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)

@@ -1,0 +1,110 @@
+"""Lists that a request brings in a file, of any length, in place of one within it.
+
+A file is read in a thread, a piece at a time, and Postgres puts the list in order: memory is
+bounded whatever its length.
+"""
+
+import asyncio
+from typing import BinaryIO, ClassVar, NamedTuple, Protocol
+
+import asyncpg
+
+from db import imports, uploads
+from producers.contact_ids import blocks_of_ids
+from producers.listed_addresses import blocks_of_addresses
+from producers.request_hash import ListHash
+from schemas.errors import WrongInput
+from schemas.staging import Refusal
+
+
+class Listed(NamedTuple):
+    """How many distinct ids, or addresses, a list has, and their hash; `name` is that of the list
+    in a selection.
+    """
+
+    name: str
+    number: int
+    list_hash: ListHash
+
+
+class Upload(Protocol):
+    """A file for one request."""
+
+    async def stage(self, connection: asyncpg.Connection) -> Listed:
+        """Bring the list into the transaction, in order and each once; raises WrongInput."""
+        ...
+
+    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+        """Let it be what the job lists, in the same transaction."""
+        ...
+
+
+class ContactUpload:
+    """A file of contact ids; one that is none refuses the whole of it."""
+
+    name: ClassVar = "contacts"
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    async def stage(self, connection: asyncpg.Connection) -> Listed:
+        """See `Upload`."""
+        await uploads.begin(connection)
+        blocks = blocks_of_ids(self._file)
+        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            await uploads.add(connection, block)
+        number = await uploads.put_in_order(connection)
+        list_hash = ListHash()
+        async for ordered in uploads.blocks(connection):
+            list_hash.add(ordered)
+        return Listed(self.name, number, list_hash)
+
+    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+        """See `Upload`."""
+        await uploads.keep(connection, job_id)
+
+
+class AddressUpload:
+    """A file of addresses; what is none in it is left out, and kept with its line and reason."""
+
+    name: ClassVar = "addresses"
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._refusals: list[Refusal] = []
+
+    async def stage(self, connection: asyncpg.Connection) -> Listed:
+        """See `Upload`; raises WrongInput for a file without any address as well."""
+        await uploads.begin_addresses(connection)
+        blocks = blocks_of_addresses(self._file)
+        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            await uploads.add_addresses(connection, block.rows)
+            self._refuse(block.refusals)
+        number = await uploads.put_addresses_in_order(connection)
+        if not number:
+            raise WrongInput(
+                "The file lists no email address; nothing was stored. Give one address a line, or"
+                " CSV with a column `email` or `address`."
+            )
+        list_hash = ListHash()
+        async for match_keys in uploads.match_keys(connection):
+            list_hash.add(match_keys)
+        return Listed(self.name, number, list_hash)
+
+    def _refuse(self, refusals: list[Refusal]) -> None:
+        self._refusals += refusals
+        if len(self._refusals) > MOST_REFUSED:
+            raise WrongInput(
+                f"More than {MOST_REFUSED:,} lines of the file are no addresses, so it is hardly a"
+                " list of addresses; nothing was stored. The first of them:"
+                f" line {self._refusals[0].line}: {self._refusals[0].detail}"
+            )
+
+    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+        """See `Upload`."""
+        await uploads.keep_addresses(connection, job_id)
+        await imports.keep_refusals(connection, job_id=job_id, refusals=self._refusals)
+
+
+MOST_REFUSED = 100_000
+"""More lines than this are not kept as refused."""

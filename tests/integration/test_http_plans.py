@@ -1,0 +1,235 @@
+"""Plans and lists of addresses over HTTP: seen before anything changes, and done as seen."""
+
+import asyncio
+import io
+
+import pytest
+
+from producers.listed_addresses import blocks_of_addresses
+from producers.uploads import AddressUpload
+from schemas.errors import WrongInput
+from tests.in_this_process import InThisProcess
+from tests.integration.test_http_jobs import problem, two_people
+from tests.worlds import statuses_of
+from workers.planner import count_planned, plan
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+@pytest.fixture
+async def planner(pool):
+    """A worker that only plans and counts; gone at the end of the test."""
+
+    async def work():
+        while True:
+            waiting = await pool.fetch("select id from jobs where state = 'planning'")
+            for (job_id,) in waiting:
+                async with pool.acquire() as connection:
+                    await plan(connection, job_id, chunk_size=2, lanes=1)
+                    await count_planned(
+                        connection, pool, job_id, chunk_size=2, shared_address_limit=10
+                    )
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(work())
+    yield
+    task.cancel()
+
+
+async def default_account(pool) -> int:
+    return await pool.fetchval("select id from accounts where name = 'default'")
+
+
+OPT_OUT = {"action": "opt_out", "selection": {"all": True}, "mode": "plan"}
+SEEN = {"applied": 1, "unchanged": 1, "rejected": 0, "further": 1}
+
+
+async def test_a_plan_is_answered_with_what_would_happen(http, key, pool, planner):
+    """The answer has the exact counts by field and reason, the job waits, and nothing changed;
+    with those counts it is applied, and runs.
+    """
+    await two_people(pool)
+    account_id = await default_account(pool)
+    before = await statuses_of(pool, account_id)
+    answer = await http.post("/v1/jobs", headers=key, json=OPT_OUT)
+    job = answer.json()
+    assert (answer.status_code, job["state"]) == (202, "planned"), answer.text
+    forecast = job["forecast"]
+    assert {name: forecast[name] for name in SEEN} == SEEN
+    assert forecast["fields"]["email1"]["reasons"] == {"unchanged:already_opted_out": 1}
+    assert await statuses_of(pool, account_id) == before
+    applied = await http.post(
+        f"/v1/jobs/{job['id']}/apply", headers=key, json={"expected": SEEN, "confirmed_by": "Dana"}
+    )
+    assert (applied.status_code, applied.json()["state"]) == (202, "running"), applied.text
+    assert applied.json()["confirmation"]["by"] == "Dana"
+
+
+async def test_a_drifted_plan_is_told_with_the_present_counts(http, key, pool, planner):
+    """When the counts have changed the answer is the problem `plan-drifted`, with by how much and
+    what they are now; nothing changed, and within a tolerance the job is applied.
+    """
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()
+    await pool.execute(
+        "update email_addresses set status = 'admin', previous_status = status"
+        " where match_key = 'ann@x.example'"
+    )
+    apply = f"/v1/jobs/{job['id']}/apply"
+    answer = await http.post(apply, headers=key, json={"expected": SEEN})
+    assert "applied by -1" in problem(answer, 409, "plan-drifted")
+    assert answer.json()["drift"] == {"applied": -1, "unchanged": 1}
+    assert answer.json()["forecast"]["applied"] == 0
+    shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
+    assert shown["state"] == "planned"
+    answer = await http.post(apply, headers=key, json={"expected": SEEN, "tolerance": 1})
+    assert answer.json()["state"] == "running"
+
+
+async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool):
+    """A job that was not planned, another account's, unknown counts and a key without the scope."""
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()
+    apply = f"/v1/jobs/{job['id']}/apply"
+    yes = {"expected": SEEN}
+    other = await key_of("other")
+    problem(await http.post(apply, headers=other, json=yes), 404, "not-found")
+    reader = await key_of("default", "jobs:read")
+    problem(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
+    wrong = {"expected": {**SEEN, "sorts": 1}}
+    assert "sorts" in str((await http.post(apply, headers=key, json=wrong)).json())
+    plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": []}}
+    job = (await http.post("/v1/jobs", headers=key, json=plain)).json()
+    apply = f"/v1/jobs/{job['id']}/apply"
+    problem(await http.post(apply, headers=key, json=yes), 409, "state-conflict")
+
+
+async def test_without_a_worker_the_plan_is_still_to_come(http, key, pool):
+    """Where nobody counts, the answer is the job in the state `planning`, as soon as was asked."""
+    answer = await http.post("/v1/jobs", headers=key | {"Prefer": "wait=0"}, json=OPT_OUT)
+    assert (answer.status_code, answer.json()["state"]) == (202, "planning")
+    assert answer.json()["forecast"] is None
+
+
+LIST = b"""email,when
+Ann@X.example,2024-01-01
+"new@x.example","2024-01-02"
+no address,2024-01-03
+ann@x.example,2024-01-04
+"""
+
+
+async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
+    """Each address once, however it is written, in the order of the file; what is none is left out
+    and listed; unknown ones are kept as opted out; the same file with the same key is the same job.
+    """
+    await two_people(pool)
+    form = {
+        "files": {"addresses": ("list.csv", LIST, "text/csv")},
+        "data": {"job": '{"action": "opt_out", "params": {"source": "old system"}}'},
+        "headers": key | {"Idempotency-Key": "suppressions"},
+    }
+    answer = await http.post("/v1/jobs", **form)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["fields"], job["selection"]) == (["address"], {"addresses": 2})
+    assert job["refusals"] == {"invalid_address": 1}
+    assert (await http.post("/v1/jobs", **form)).json()["id"] == job["id"]
+    await InThisProcess(pool, settings, chunk_size=2, parallel=1).work(job["id"])
+    listed = (await http.get(f"/v1/jobs/{job['id']}/results", headers=key)).json()["results"]
+    direct = [row for row in listed if row["cause"] == "direct"]
+    assert [(row["contact_id"], row["field"]) for row in direct] == [(None, "address")] * 2
+    assert {row["address"] for row in direct} == {"ann@x.example", "new@x.example"}
+    refused = (await http.get(f"/v1/jobs/{job['id']}/refusals", headers=key)).json()["refusals"]
+    assert [(row["line"], row["reason"]) for row in refused] == [(4, "invalid_address")]
+    statuses = await statuses_of(pool, await default_account(pool))
+    assert statuses["new@x.example"] == ("admin", False)
+    assert statuses["ann@y.example"] == ("admin", True)
+    inline = {
+        "action": "opt_out",
+        "params": {"source": "old system"},
+        "selection": {"addresses": ["new@x.example", "ANN@x.example"]},
+    }
+    same = await http.post("/v1/jobs", headers=form["headers"], json=inline)
+    assert (same.status_code, same.json()["id"]) == (200, job["id"])
+
+
+async def test_a_file_that_lists_no_address_is_refused(http, key, pool):
+    """Files without addresses, with another header, or for an action that takes none."""
+    for content, action, told in (
+        (b"", "opt_out", "no email address"),
+        (b"nothing\n", "opt_out", "names no column"),
+        (b"a@x.example\n", "opt_in", "takes contacts and no addresses"),
+        (b"x" * 70_000, "opt_out", "longer than any"),
+    ):
+        answer = await http.post(
+            "/v1/jobs",
+            headers=key,
+            data={"job": f'{{"action": "{action}"}}'},
+            files={"addresses": content},
+        )
+        assert answer.status_code == 422, answer.text
+        assert told in answer.json()["detail"], answer.json()
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_a_key_of_a_recipients_act_is_no_jobs(http, key):
+    """A job cannot use up the key of a recipient's act, which would then not be done."""
+    for used in ("one-click 1 manual 2026-01-01", "opt-out shop e1", "hook 1 e1"):
+        answer = await http.post(
+            "/v1/jobs", headers=key | {"Idempotency-Key": used}, json=OPT_OUT | {"mode": "run"}
+        )
+        assert "recipients' acts" in problem(answer, 422, "invalid")
+
+
+async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, settings):
+    """`completion` of a job tells how far the telling is; a URL that is none is refused."""
+    await two_people(pool)
+    asked = OPT_OUT | {"mode": "run", "completion_url": "https://shop.example/done?token=1"}
+    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()
+    assert job["completion"]["attempts"] == 0
+    assert "token" not in str(job)
+    for url in ("ftp://shop.example/", "https://127.0.0.1/", "shop", "https://u:p@shop.example/"):
+        answer = await http.post("/v1/jobs", headers=key, json=asked | {"completion_url": url})
+        assert "completion_url" in problem(answer, 422, "invalid")
+
+
+def lines_of(content: bytes):
+    """(line, match key) of the addresses, and the lines that were refused."""
+    rows, refused = [], []
+    for block in blocks_of_addresses(io.BytesIO(content)):
+        rows += [(line, identity.match_key) for line, identity in block.rows]
+        refused += [refusal.line for refusal in block.refusals]
+    return rows, refused
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "refused"),
+    [
+        (b"a@x.example\r\n\r\nb@x.example", [(1, "a@x.example"), (3, "b@x.example")], []),
+        (b"\xef\xbb\xbfa@x.example\n", [(1, "a@x.example")], []),
+        (b"Name;Email\nAnn;A@x.example\n", [(2, "a@x.example")], []),
+        (b'"a@x.example"\n"b@x.example"\n', [(1, "a@x.example"), (2, "b@x.example")], []),
+        (
+            b'{"address": "a@x.example"}\n{"email": "b@x.example"}\n{"x": 1}\n{]\n',
+            [(1, "a@x.example"), (2, "b@x.example")],
+            [3, 4],
+        ),
+        (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
+        (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
+    ],
+)
+def test_lists_are_read_as_people_have_them(content, rows, refused):
+    """Plain lines, CSV with a column of addresses, objects; what is none is told by its line."""
+    assert lines_of(content) == (rows, refused)
+
+
+async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
+    """A file of which hardly a line is an address is none, and is not kept as refusals."""
+    monkeypatch.setattr("producers.uploads.MOST_REFUSED", 2)
+    async with pool.acquire() as connection, connection.transaction():
+        with pytest.raises(WrongInput, match="hardly a list"):
+            await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(connection)
