@@ -65,11 +65,11 @@ def examples_of(blocks: list[Block]) -> Iterator[Example]:
 
 def run(
     examples: list[Example],
-    *,
     folder: Path,
-    code: Path = ROOT,
+    *,
     settings: Settings,
     here: Mapping[str, str],
+    code: Path = ROOT,
 ) -> list[str]:
     """What each of them writes, all of them run in one shell; fails where one does not succeed.
 
@@ -146,7 +146,7 @@ def differs(shown: Any, given: Any, where: str = "it") -> str | None:
             shown, given = shown[:-1], given[: len(shown) - 1]
         if len(shown) != len(given):
             return f"the length of {where}"
-        found = (differs(*pair, f"{where}[{n}]") for n, pair in enumerate(zip(shown, given)))
+        found = (differs(*pair, f"{where}[{n}]") for n, pair in enumerate(zip(shown, given, strict=True)))
         return next(filter(None, found), None)
     return None if shown == given and type(shown) is type(given) else where
 
