@@ -19,6 +19,9 @@ from runtime.settings import Settings
 from tests.acceptance.fleet import ROOT
 
 PAGE_SECONDS = 120
+WEB_URL = "http://127.0.0.1:8000"
+"""Where the pages have the web process."""
+
 _RUN = ("sh", "python")
 _SHOWN = ("json", "text")
 _ANY = "..."
@@ -146,7 +149,9 @@ def differs(shown: Any, given: Any, where: str = "it") -> str | None:
             shown, given = shown[:-1], given[: len(shown) - 1]
         if len(shown) != len(given):
             return f"the length of {where}"
-        found = (differs(*pair, f"{where}[{n}]") for n, pair in enumerate(zip(shown, given, strict=True)))
+        found = (
+            differs(*pair, f"{where}[{n}]") for n, pair in enumerate(zip(shown, given, strict=True))
+        )
         return next(filter(None, found), None)
     return None if shown == given and type(shown) is type(given) else where
 

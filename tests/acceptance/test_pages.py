@@ -8,7 +8,7 @@ import pytest
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.pages import blocks_of, check, differs, examples_of, run
+from tests.acceptance.pages import WEB_URL, blocks_of, check, differs, examples_of, run
 from tests.acceptance.web import WebGroup, unused_port
 
 PAGES = ("http", "hooks", "python")
@@ -29,7 +29,7 @@ async def test_every_example_runs_and_answers_as_shown(
     folder = tmp_path / "anywhere"
     folder.mkdir()
     with WebGroup(settings, tmp_path / "web.log", **doors) as web:
-        here = {"http://127.0.0.1:8000": web.serving().url, "9000": str(unused_port())}
+        here = {WEB_URL: web.serving().url, "9000": str(unused_port())}
         outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
     for example, output in zip(examples, outputs, strict=True):
         check(example, output)
