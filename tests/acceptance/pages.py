@@ -79,8 +79,8 @@ def run(
     `here` has what is another thing here than on the page: the port of the web process, for one.
     """
     script = f"\nprintf '{_BETWEEN}'\n".join(_in_shell(each.block) for each in examples)
-    for written, meant in here.items():
-        script = script.replace(written, meant)
+    for on_the_page, meant in here.items():
+        script = script.replace(on_the_page, meant)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         stdin=subprocess.DEVNULL,
@@ -149,9 +149,8 @@ def differs(shown: Any, given: Any, where: str = "it") -> str | None:
             shown, given = shown[:-1], given[: len(shown) - 1]
         if len(shown) != len(given):
             return f"the length of {where}"
-        found = (
-            differs(*pair, f"{where}[{n}]") for n, pair in enumerate(zip(shown, given, strict=True))
-        )
+        pairs = enumerate(zip(shown, given, strict=True))
+        found = (differs(*pair, f"{where}[{n}]") for n, pair in pairs)
         return next(filter(None, found), None)
     return None if shown == given and type(shown) is type(given) else where
 
