@@ -7,7 +7,6 @@ job. Receivers may be slow, and so no connection to Postgres and no transaction 
 """
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
@@ -15,13 +14,13 @@ from typing import Any
 
 import httpcore
 
-from db import jobs, notices
+from db import notices
 from db.failures import NOT_THE_WORKS_FAULT
 from db.notices import DueNotice
 from runtime import events, logs
-from runtime.signing import notice_secret, signature
 from workers.context import WorkerContext
 from workers.notice_client import ALL_SECONDS, NotPublicError, post
+from workers.notice_message import Message, message_of
 from workers.outages import Outages
 
 log = logs.get()
@@ -112,74 +111,37 @@ class Notices:
 
     async def _deliver(self, notice: DueNotice) -> None:
         """Try it once, and note what came of it."""
-        correlation_id, body = await self._body(notice)
+        async with self._context.pool.acquire() as connection:
+            message = await message_of(connection, self._context.settings, notice)
         began = time.monotonic()
-        status, error = await self._attempt(notice, body)
+        status, error = await self._post(notice, message)
+        took = round((time.monotonic() - began) * 1000, 1)
         facts: dict[str, Any] = {
             "job": notice.job_id,
             "account": notice.account_id,
             "attempt": notice.attempt,
             "status": status,
-            "correlation_id": correlation_id,
+            "correlation_id": message.correlation_id,
         }
         if status is not None and 200 <= status < 300:  # noqa: PLR2004 - the 2xx of HTTP
             async with self._context.pool.acquire() as connection:
                 await notices.note_delivered(connection, notice)
-            took = round((time.monotonic() - began) * 1000, 1)
             log.info(events.NOTICE_DELIVERED, **facts, duration_ms=took)
         else:
             await self._fails(notice, status, error, facts)
 
-    async def _attempt(
-        self, notice: DueNotice, body: bytes
+    async def _post(
+        self, notice: DueNotice, message: Message
     ) -> tuple[int | None, BaseException | None]:
         """The status of the receiver's answer, or what kept it from answering."""
-        settings = self._context.settings
-        timestamp = str(int(time.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "Sluice",
-            "Sluice-Timestamp": timestamp,
-            "Sluice-Signature": signature(
-                notice_secret(settings, notice.account_id), timestamp, body
-            ),
-            "Sluice-Delivery": f"{notice.job_id}-{notice.attempt}",
-        }
+        private = self._context.settings.private_notices
         try:
             status = await post(
-                notice.url, headers=headers, body=body, private=settings.private_notices
+                notice.url, headers=message.headers, body=message.body, private=private
             )
         except Exception as error:  # noqa: BLE001 - a receiver can fail in any way
             return None, error
         return status, None
-
-    async def _body(self, notice: DueNotice) -> tuple[str, bytes]:
-        """The job's correlation id, and what the receiver is told."""
-        async with self._context.pool.acquire() as connection:
-            job = await jobs.get_job(connection, notice.job_id)
-            progress = await jobs.progress(connection, notice.job_id)
-        assert job is not None
-        assert progress is not None
-        assert job.finished_at is not None
-        told = {
-            "event": "job.ended",
-            "job": job.id,
-            "account": job.account,
-            "action": job.action,
-            "state": job.state.value,
-            "counts": {
-                "selected": job.selected,
-                "applied": job.applied,
-                "unchanged": job.unchanged,
-                "rejected": job.rejected,
-                "empty": job.empty,
-                "propagated": job.propagated,
-            },
-            "reasons": progress.reasons,
-            "finished_at": job.finished_at.isoformat(),
-            "correlation_id": job.correlation_id,
-        }
-        return job.correlation_id, json.dumps(told).encode()
 
     async def _fails(
         self,
