@@ -77,11 +77,13 @@ async def count_shared(
 ) -> tuple[list[Counted], int]:
     """The same for the addresses that several contacts hold, and for whom those stand beside."""
     async with connection.transaction():
-        await _sql.join_as_fits(connection, job_id=job.id, memory=_MEMORY)
-        counted = [Counted(*row) async for row in _sql.count_shared(connection, **job.arguments())]
+        await _sql.plan_for_values(connection, memory=_MEMORY)
+        large = await _sql.is_large(connection, job_id=job.id)
+        arguments = {**job.arguments(), "large": large}
+        counted = [Counted(*row) async for row in _sql.count_shared(connection, **arguments)]
         further = 0
         if any(job.rules["sources"]):
-            further = await _sql.count_reached(connection, **job.arguments())
+            further = await _sql.count_reached(connection, **arguments)
     return counted, further
 
 

@@ -1,10 +1,11 @@
 """Counting what a planned job would do, as exactly as if it had been done, and changing nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -20,6 +21,8 @@ CONTACTS_AT_ONCE = 10_000
 
 _WAIT_SECONDS = 0.2
 """How long a second connection is waited for, which halves the time where one is to be had."""
+
+_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[Counted], int]]]
 
 
 async def forecast_of(
@@ -71,26 +74,26 @@ async def _count_contacts(
 ) -> tuple[list[Counted], int]:
     kinds: list[Counted] = []
     further = 0
+    last_chunk = await forecasting.last_chunk(connection, job.id)
+    parts = _parts(job, last_chunk, max(1, CONTACTS_AT_ONCE // chunk_size))
 
     async def count(lane: asyncpg.Connection) -> None:
         nonlocal further
-        for first, last in slices:
-            counted, reached = await forecasting.count_slice(lane, job, first=first, last=last)
+        for part in parts:
+            counted, reached = await part(lane)
             kinds.extend(counted)
             further += reached
 
-    last_chunk = await forecasting.last_chunk(connection, job.id)
-    slices = _slices(last_chunk, max(1, CONTACTS_AT_ONCE // chunk_size))
     async with _another(pool, last_chunk * chunk_size) as other:
         await asyncio.gather(*(count(lane) for lane in (connection, other) if lane is not None))
-    counted, reached = await forecasting.count_shared(connection, job)
-    return kinds + counted, further + reached
+    return kinds, further
 
 
-def _slices(last_chunk: int, step: int) -> Iterator[tuple[int, int]]:
-    """(first, last) of so many chunks each."""
+def _parts(job: CountedJob, last_chunk: int, step: int) -> Iterator[_Part]:
+    """What is to be counted, each by one connection; the largest part first."""
+    yield partial(forecasting.count_shared, job=job)
     for first in range(1, last_chunk + 1, step):
-        yield first, first + step - 1
+        yield partial(forecasting.count_slice, job=job, first=first, last=first + step - 1)
 
 
 @asynccontextmanager

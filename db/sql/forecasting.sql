@@ -9,17 +9,17 @@
 -- Slices are joined by hashing: the planner takes each for a handful, and would compare all with all.
 select set_config('enable_nestloop', 'off', true), set_config('work_mem', :memory, true);
 
--- name: join_as_fits!
--- Where the selection is a good part of all there is, go over tables once, and otherwise look up each.
-select set_config('work_mem', :memory, true),
-       set_config('enable_nestloop', case when s.selected * 20 > t.rows then 'off' else 'on' end, true)
-from (
-    select coalesce(sum(cardinality(contact_ids)), 0) as selected
-    from job_chunks where job_id = :job_id and state = 'pending'
-) s
-cross join (
-    select greatest(reltuples, 0) as rows from pg_class where oid = 'contact_emails'::regclass
-) t;
+-- name: plan_for_values!
+-- Plan each statement for the values at hand: of a small selection the shared addresses are looked up,
+-- and of a large one all are gone over.
+select set_config('enable_nestloop', 'on', true), set_config('work_mem', :memory, true),
+       set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: is_large$
+-- Whether the selection is a good part of all contacts that there are.
+select coalesce(sum(cardinality(contact_ids)), 0) * 20
+       > (select greatest(reltuples, 0) from pg_class where oid = 'contacts'::regclass)
+from job_chunks where job_id = :job_id and state = 'pending';
 
 -- name: last_chunk$
 -- The number of the last chunk of the plan; 0 where there is none.
@@ -55,7 +55,9 @@ with links as materialized (
            count(*) filter (where spreads) over person - spreads::int > 0
                and (:minding::int[])[code] = 1 as beside,
            address_id in (lag(selected) over fields, lag(selected, 2) over fields) is true as again,
-           address_id in (lead(selected) over fields, lead(selected, 2) over fields) is true as later,
+           address_id in (lead(selected) over fields, lead(selected, 2) over fields) is true
+               or address_id in (lag(address_id) over fields, lag(address_id, 2) over fields) is true
+               as elsewhere,
            bit_or(source) over person & (:reach::int[])[code] <> 0 as reached
     from held h
     window person as (partition by contact_id), fields as (partition by contact_id order by field)
@@ -67,34 +69,43 @@ group by field, code, beside, again
 union all
 select null, null, null, null, count(*)
 from seen
-where holders <= 1 and selected is null and reached and not again and not later;
+where holders <= 1 and selected is null and reached and not elsewhere;
 
 -- name: count_shared
 -- Of all contacts of the job: the addresses that several contacts hold, told as in a slice. The contact
 -- with the lowest id has an address first.
 with selected as materialized (
     select unnest(contact_ids) as id from job_chunks where job_id = :job_id and state = 'pending'
+), shared as materialized (
+    select id, holders,
+           2 * array_position(:statuses::email_status[], status) - 1
+               + (propagated_from is not null)::int as code
+    from email_addresses
+    where account_id = :account_id and holders > 1
+      and (:large::boolean or id = any(array(
+          select e.address_id from selected s
+          join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
+), links as materialized (
+    select e.contact_id, e.field, a.id as address_id, a.code, a.holders, s.id is not null as chosen
+    from shared a
+    join contact_emails e on e.account_id = :account_id and e.address_id = a.id
+    left join selected s on s.id = e.contact_id
 ), rows as materialized (
-    select e.contact_id, e.field, a.id as address_id,
-           2 * array_position(:statuses::email_status[], a.status) - 1
-               + (a.propagated_from is not null)::int as code,
-           row_number() over (partition by a.id order by e.contact_id, e.field) = 1 as first
-    from selected s
-    join contact_emails e
-        on e.account_id = :account_id and e.contact_id = s.id and e.field = any(:fields::smallint[])
-    join email_addresses a
-        on a.account_id = :account_id and a.id = e.address_id and a.holders > 1
+    select field, address_id, code,
+           row_number() over (partition by address_id order by contact_id, field) = 1 as first
+    from links
+    where chosen and field = any(:fields::smallint[])
 ), beside as materialized (
     select distinct x.address_id
-    from rows x
-    join contact_emails h on h.account_id = :account_id and h.address_id = x.address_id
+    from rows r
+    join links x on x.address_id = r.address_id
     join contact_emails o
-        on o.account_id = :account_id and o.contact_id = h.contact_id
+        on o.account_id = :account_id and o.contact_id = x.contact_id
         and o.address_id <> x.address_id
     join email_addresses y
         on y.account_id = :account_id and y.id = o.address_id
         and y.holders <= :shared_address_limit
-    where x.first and (:minding::int[])[x.code] = 1
+    where r.first and (:minding::int[])[r.code] = 1
       and (:spreading::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
 )
@@ -107,65 +118,70 @@ group by 1, 2, 3, 4;
 -- several contacts hold, and such as stand beside a shared one of the selection, on whatever contact.
 with selected as materialized (
     select unnest(contact_ids) as id from job_chunks where job_id = :job_id and state = 'pending'
-), known as (
+), shared as materialized (
+    select id, holders,
+           2 * array_position(:statuses::email_status[], status) - 1
+               + (propagated_from is not null)::int as code
+    from email_addresses
+    where account_id = :account_id and holders > 1
+      and (:large::boolean or id = any(array(
+          select e.address_id from selected s
+          join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
+), links as materialized (
+    select e.contact_id, e.field, a.id as address_id, a.code, a.holders, s.id is not null as chosen
+    from shared a
+    join contact_emails e on e.account_id = :account_id and e.address_id = a.id
+    left join selected s on s.id = e.contact_id
+), known as not materialized (
     select id, holders,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
     where account_id = :account_id
 ), chosen as materialized (
-    select distinct a.id, a.code, a.holders
-    from selected s
-    join contact_emails e
-        on e.account_id = :account_id and e.contact_id = s.id and e.field = any(:fields::smallint[])
-    join known a on a.id = e.address_id and a.holders > 1
+    select distinct address_id as id from links where chosen and field = any(:fields::smallint[])
 ), beside_selected as (
-    select x.id, x.code
-    from selected s
-    join contact_emails e
-        on e.account_id = :account_id and e.contact_id = s.id and e.field <> all(:fields::smallint[])
-    join known x on x.id = e.address_id and x.holders > 1
+    select x.address_id as id
+    from links x
     join contact_emails o
-        on o.account_id = :account_id and o.contact_id = s.id and o.field = any(:fields::smallint[])
-        and o.address_id <> x.id
+        on o.account_id = :account_id and o.contact_id = x.contact_id
+        and o.field = any(:fields::smallint[]) and o.address_id <> x.address_id
     join known y on y.id = o.address_id
-    where (:reach::int[])[x.code] & case when y.holders > :shared_address_limit
+    where x.chosen and x.field <> all(:fields::smallint[])
+      and (:reach::int[])[x.code] & case when y.holders > :shared_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
-), beyond as (
-    select x.id, x.holders, h.contact_id
-    from chosen y
-    join contact_emails h on h.account_id = :account_id and h.address_id = y.id
+), beyond as materialized (
+    select x.id, x.code, x.holders, h.contact_id, h.chosen, o.field
+    from links h
     join contact_emails o
-        on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
+        on o.account_id = :account_id and o.contact_id = h.contact_id
+        and o.address_id <> h.address_id
     join known x on x.id = o.address_id
-    where y.holders <= :shared_address_limit
-      and (:reach::int[])[x.code] & (:beyond_sources::int[])[y.code] <> 0
+    where h.holders <= :shared_address_limit
+      and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
+      and h.address_id in (select id from chosen)
 ), counted_by_slices as (
     select b.id
     from beyond b
-    join selected s on s.id = b.contact_id
     join contact_emails o
-        on o.account_id = :account_id and o.contact_id = s.id and o.field = any(:fields::smallint[])
-        and o.address_id <> b.id
+        on o.account_id = :account_id and o.contact_id = b.contact_id
+        and o.field = any(:fields::smallint[]) and o.address_id <> b.id
     join known y on y.id = o.address_id
-    join known x on x.id = b.id
-    where b.holders <= 1
-      and (:reach::int[])[x.code] & case when y.holders > :shared_address_limit
+    where b.holders <= 1 and b.chosen
+      and (:reach::int[])[b.code] & case when y.holders > :shared_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
-), reached as materialized (
+), reached as (
     select id from beside_selected
     union
     select id from beyond
     except
     select id from counted_by_slices
+    except
+    select id from chosen
+    except
+    select id from beyond where chosen and field = any(:fields::smallint[])
 )
-select count(*)
-from reached r
-where not exists (
-    select from contact_emails e
-    join selected s on s.id = e.contact_id
-    where e.account_id = :account_id and e.address_id = r.id and e.field = any(:fields::smallint[])
-);
+select count(*) from reached;
 
 -- name: count_missing$
 -- How many of the selected ids are of no contact; a selection that lists none has none of those.

@@ -4,6 +4,7 @@ import typer
 
 from producers.cli.accounts import accounts_app
 from producers.cli.address import address
+from producers.cli.applying import apply
 from producers.cli.demo import demo
 from producers.cli.failing import ErrorsAsText
 from producers.cli.hooks import hooks_app
@@ -12,7 +13,7 @@ from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
 from producers.cli.migrating import migrate
 from producers.cli.results import results
-from producers.cli.submitting import add_actions, submit_app
+from producers.cli.submitting import add_actions, plan_app, submit_app
 from producers.cli.up import up
 from producers.cli.verifying import verify
 
@@ -28,6 +29,8 @@ app.command("up")(up)
 app.command("migrate")(migrate)
 app.command("import")(import_contacts)
 app.add_typer(submit_app, name="submit")
+app.add_typer(plan_app, name="plan")
+app.command("apply")(apply)
 app.command("jobs")(list_jobs)
 app.command("job")(show_job)
 app.command("results")(results)

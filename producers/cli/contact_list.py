@@ -1,4 +1,4 @@
-"""Reading a list of contact ids: one a line, or separated by commas."""
+"""Reading a list: contact ids, one a line or separated by commas, or addresses, one a line."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -29,6 +29,12 @@ def parse_contact_ids(lines: Iterable[str]) -> Iterator[int]:
             text = entry.strip()
             if text:
                 yield contact_id(text, line_no)
+
+
+def read_addresses(source: str) -> tuple[str, ...]:
+    """The addresses in the file `source`, or on standard input for `-`; blank lines aside."""
+    with opened_text(source, "--addresses") as lines:
+        return tuple(text for line in lines if (text := line.strip()))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from db import jobs
+from producers.cli.forecasting import show_forecast
 from producers.cli.rendering import facts, say, table
 from producers.job_story import JobStory
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
@@ -57,6 +58,7 @@ def show_story(story: JobStory) -> None:
             ("created", job.created_at),
             ("started", job.started_at),
             ("finished", job.finished_at),
+            ("confirmed by", (job.confirmation or {}).get("by") if job.confirmed_at else None),
             ("error", job.error),
         ]
     )
@@ -69,6 +71,9 @@ def show_counts(story: JobStory) -> None:
     job, progress = story.job, story.progress
     if progress.planned_at is None:
         say("Its contacts are not selected yet: a worker does that first.")
+        return
+    if progress.state is JobState.PLANNED:
+        show_forecast(job)
         return
     say(_headline(story))
     if progress.planned:

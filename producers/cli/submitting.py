@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions
 from producers.cli import options
-from producers.cli.contact_list import STDIN, opened_text, read_contact_ids
+from producers.cli.contact_list import STDIN, opened_text, read_addresses, read_contact_ids
 from producers.cli.context import Surroundings, run
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, hint, say
@@ -31,6 +31,10 @@ from schemas.statuses import Status
 
 submit_app = typer.Typer(
     help="Submit a bulk change of consent over contacts that are there.", no_args_is_help=True
+)
+plan_app = typer.Typer(
+    help="Count what a bulk change would do, and change nothing until `sluice apply` says so.",
+    no_args_is_help=True,
 )
 
 _TAG = Annotated[str | None, typer.Option("--tag", help="Contacts with this tag.")]
@@ -52,6 +56,14 @@ _CONTACTS = Annotated[
         "--contacts",
         metavar="FILE",
         help="These contact ids, one a line or separated by commas; - reads standard input.",
+    ),
+]
+_ADDRESSES = Annotated[
+    str | None,
+    typer.Option(
+        "--addresses",
+        metavar="FILE",
+        help="These email addresses, on whatever contact, one a line; - reads standard input.",
     ),
 ]
 _ALL = Annotated[bool, typer.Option("--all", help="All contacts of the account.")]
@@ -83,24 +95,29 @@ _COMMON: tuple[tuple[str, Any, object], ...] = (
     ("account", options.Account, "default"),
     ("requested_by", options.RequestedBy, None),
     ("key", options.Key, None),
-    ("wait", options.Wait, False),
     ("as_json_", options.Json, False),
 )
 _PARAM = "param_"
 
 
 def add_actions() -> None:
-    """Give `sluice submit` a command for each action that there is."""
+    """Give `sluice submit` and `sluice plan` a command for each action that there is."""
     for action in all_actions().values():
         if not action.brings_contacts:
-            submit_app.command(action.name.replace("_", "-"), help=action.summary)(_command(action))
+            name = action.name.replace("_", "-")
+            submit_app.command(name, help=action.summary)(_command(action, plan_first=False))
+            plan_app.command(name, help=action.summary)(_command(action, plan_first=True))
 
 
-def _command(action: BulkAction) -> Callable[..., None]:
+def _command(action: BulkAction, *, plan_first: bool) -> Callable[..., None]:
     def command(**given: Any) -> None:
-        _submit(action, given)
+        (_plan if plan_first else _submit)(action, given)
 
     given = list(_COMMON)
+    if not plan_first:
+        given.append(("wait", options.Wait, False))
+    if action.takes_addresses:
+        given.append(("addresses", _ADDRESSES, None))
     if action.needs_evidence:
         given.append(("evidence", _EVIDENCE, None))
     given += [
@@ -122,6 +139,7 @@ def _command(action: BulkAction) -> Callable[..., None]:
 def _param_option(name: str, field: FieldInfo) -> tuple[Any, object]:
     """The option for a parameter. All but switches and lists come as text; its model checks it."""
     taken = {"tag", "import", "status", "contacts", "all", "field", "account", "requested_by"}
+    taken |= {"addresses"}
     taken |= {"key", "wait", "json", "evidence"}
     flag = f"--{'param-' if name in taken else ''}{name.replace('_', '-')}"
     choices = _choices(field.annotation)
@@ -143,8 +161,20 @@ def _choices(annotation: Any) -> list[str]:
     return [str(choice) for choice in get_args(annotation) if isinstance(choice, str)]
 
 
+def _plan(action: BulkAction, given: dict[str, Any]) -> None:
+    request = _request(action, given, plan_first=True)
+
+    async def work(here: Surroundings) -> JobStory:
+        submitted = await submit(here.pool, here.settings, request)
+        _tell(submitted, hint)
+        await follow(here, submitted.job_id)
+        return await read_job(here.pool, submitted.job_id)
+
+    answer_with_job(run(work, rings=True), ended=False, in_json=given["as_json_"])
+
+
 def _submit(action: BulkAction, given: dict[str, Any]) -> None:
-    request = _request(action, given)
+    request = _request(action, given, plan_first=False)
     wait, in_json = given["wait"], given["as_json_"]
 
     async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
@@ -174,9 +204,10 @@ def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
         hint("Redis did not answer; a worker finds the job once it does.")
 
 
-def _request(action: BulkAction, given: dict[str, Any]) -> JobRequest:
-    if given["contacts"] == STDIN == given.get("evidence"):
-        raise WrongInput("Only one of --contacts and --evidence can be read from standard input.")
+def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> JobRequest:
+    files = [f"--{name}" for name in ("contacts", "addresses", "evidence") if given.get(name)]
+    if [given[name.removeprefix("--")] for name in files].count(STDIN) > 1:
+        raise WrongInput(f"Only one of {', '.join(files)} can be read from standard input.")
     selection: dict[str, Any] = {
         "all": given["all_"],
         "tag": given["tag"],
@@ -186,12 +217,17 @@ def _request(action: BulkAction, given: dict[str, Any]) -> JobRequest:
     evidence = given.get("evidence")
     if given["contacts"] is not None:
         selection["contacts"] = read_contact_ids(given["contacts"])
+    fields: dict[str, Any] = {"fields": given["field"] or ["email1"]}
+    if given.get("addresses") is not None:
+        selection["addresses"] = read_addresses(given["addresses"])
+        fields = {"fields": given["field"]} if given["field"] else {}
     return parse_request(
         {
             "account": given["account"],
             "action": action.name,
             "selection": selection,
-            "fields": given["field"] or ["email1"],
+            "plan_first": plan_first,
+            **fields,
             "params": _params(given),
             "evidence": read_evidence(evidence) if evidence is not None else None,
             "requested_by": given["requested_by"] or user_name(),

@@ -126,14 +126,17 @@ class Quiet:
         return f"Nothing has moved for {QUIET_SECONDS:.0f} seconds; is a worker running?"
 
 
-async def follow(surroundings: Surroundings, job_id: int) -> JobState:
-    """Show the job's progress until it has ended; gives the state it ended in."""
+async def follow(surroundings: Surroundings, job_id: int, *, until_ended: bool = True) -> JobState:
+    """Show the job's progress until it has ended, or waits for a yes; gives the state it is in.
+
+    Where it need not have ended, until it is planned.
+    """
     async with surroundings.pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id)
     if job is None:
         raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
     try:
-        return await _follow(surroundings, job)
+        return await _follow(surroundings, job, until_ended=until_ended)
     except asyncio.CancelledError:
         # Ctrl-C ends the watching and not the job.
         hint(
@@ -143,14 +146,15 @@ async def follow(surroundings: Surroundings, job_id: int) -> JobState:
         raise
 
 
-async def _follow(surroundings: Surroundings, job: jobs.Job) -> JobState:
+async def _follow(surroundings: Surroundings, job: jobs.Job, *, until_ended: bool) -> JobState:
     quiet = Quiet(job.id, time.monotonic())
     with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
             moved = await _moved(surroundings, job.id, bar)
             total = moved.planned if moved.planned_at else None
             bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
-            if moved.state in ENDED:
+            done = ENDED | {JobState.PLANNED}
+            if moved.state in done or (not until_ended and moved.state is not JobState.PLANNING):
                 return moved.state
             if advice := quiet.advice(moved, time.monotonic()):
                 bar.note(advice)

@@ -14,6 +14,7 @@ from producers.http import (
     jobs,
     operation,
     opt_outs,
+    plans,
     results,
     unsubscribe,
 )
@@ -33,6 +34,7 @@ from runtime.settings import Settings
 ROUTERS = (
     operation.router,
     jobs.router,
+    plans.router,
     job_events.router,
     results.router,
     opt_outs.router,

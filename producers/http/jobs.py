@@ -26,7 +26,7 @@ from producers.http.problems import (
     UNSUPPORTED,
     answers,
 )
-from producers.http.waiting import PreferredWait, wait_for_rest
+from producers.http.waiting import COUNT_SECONDS, PreferredWait, wait_for_rest
 from producers.job_story import read_job
 from producers.keys import Caller
 from producers.submit import Submitted, submit
@@ -89,6 +89,10 @@ async def submit_job(
     A list of contacts that is too long for the body comes as a file beside it, in a form; several
     conditions narrow such a list too.
 
+    With `"mode": "plan"` nothing is changed: the selection is frozen, `forecast` tells exactly what
+    the job would do, and the job waits in the state `planned` for `apply_job`. The answer comes
+    when that is counted, or after 20 seconds where `Prefer` does not say otherwise.
+
     Everything is checked first: nothing of a request that is refused is stored. The job is the
     account's that the key belongs to.
     """
@@ -102,6 +106,9 @@ async def submit_job(
     else:
         body = await json_body(request, JobBody)
         submitted = await submit(here.pool, here.settings, asked(body))
+    if seconds is None:
+        # Whoever wants a plan wants to see it.
+        seconds = COUNT_SECONDS if body.mode == "plan" else 0
     return await _answer_submitted(here, caller, response, submitted, seconds)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import Depends, Header, Response
@@ -13,7 +14,10 @@ from schemas.outcomes import JobState
 MOST_SECONDS = 25
 """Routers of platforms give up an answer that has not begun after 30 seconds."""
 
-_AT_WORK = (JobState.PLANNING, JobState.RUNNING)
+COUNT_SECONDS = 20
+"""For so long a plan is waited for where the caller does not say; a million contacts take a few."""
+
+AT_WORK = frozenset({JobState.PLANNING, JobState.RUNNING})
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
 _wait = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])', re.IGNORECASE).search
@@ -29,21 +33,23 @@ def _preferred_seconds(
             examples=["wait=10"],
         ),
     ] = None,
-) -> int:
+) -> int | None:
     found = _wait(prefer or "")
     if found is None:
-        return 0
+        return None
     seconds = min(int(found[1]), MOST_SECONDS)
     response.headers["Preference-Applied"] = f"wait={seconds}"
     return seconds
 
 
-PreferredWait = Annotated[int, Depends(_preferred_seconds)]
-"""A handler's parameter: for how many seconds the caller would wait for the job."""
+PreferredWait = Annotated[int | None, Depends(_preferred_seconds)]
+"""A handler's parameter: for how many seconds the caller would wait for the job, if it says so."""
 
 
-async def wait_for_rest(here: Here, job_id: int, seconds: float) -> None:
-    """Wait until nothing is done about the job, neither planning nor work.
+async def wait_for_rest(
+    here: Here, job_id: int, seconds: float, *, busy: Collection[JobState] = AT_WORK
+) -> None:
+    """Wait until the job is in no `busy` state: neither planned nor worked, where none is named.
 
     For at most so many seconds, and not when the process is to end. Between two looks at it the
     connection is given back.
@@ -52,7 +58,7 @@ async def wait_for_rest(here: Here, job_id: int, seconds: float) -> None:
     pause = _FIRST_PAUSE_SECONDS
     while (left := until - time.monotonic()) > 0:
         async with here.pool.acquire() as connection:
-            if await jobs.state_of(connection, job_id) not in _AT_WORK:
+            if await jobs.state_of(connection, job_id) not in busy:
                 return
         if await here.closes_within(min(pause, left)):
             return

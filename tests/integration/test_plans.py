@@ -22,10 +22,17 @@ from tests.in_this_process import InThisProcess
 from tests.worlds import fill, make_account, statuses_of
 from workers.planner import count_planned, plan
 
+NOT_MARKETABLE = [("non_marketable", False)] * len(ADDRESSES)
 TWICE_ON_ONE_CONTACT = (
     [{1: ADDRESSES[0], 2: ADDRESSES[0], 3: ADDRESSES[1]}],
-    [("non_marketable", False)] * len(ADDRESSES),
+    NOT_MARKETABLE,
     [("opt_in", [0], [1, 2], None), ("opt_out", [0], [2], "manual")],
+    1,
+)
+TWICE_BESIDE_IT = (
+    [{1: ADDRESSES[0], 2: ADDRESSES[1], 3: ADDRESSES[1]}],
+    NOT_MARKETABLE,
+    [("opt_out", [0], [1], "manual")],
     1,
 )
 """What examples seldom come to, made by hand."""
@@ -170,7 +177,7 @@ async def test_a_job_does_what_its_plan_said(
             selecting_jobs,
             st.integers(1, 4),
             max_examples=120,
-            and_for=[TWICE_ON_ONE_CONTACT],
+            and_for=[TWICE_ON_ONE_CONTACT, TWICE_BESIDE_IT],
         )
 
 

@@ -19,6 +19,7 @@ import pytest
 from db import arrivals, chunks, queries
 from db.pool import open_pool
 from schemas.requests import MAX_ID
+from schemas.statuses import Status
 from tests import plans
 from tests.conftest import NewDatabase
 from tests.large_database import (
@@ -48,6 +49,7 @@ HOT = {
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
     ),
+    "forecasting": "plan_for_values join_by_hash last_chunk count_slice",
     "contacts": "tag_id find shown",
     "hooks": "insert_hook hook_by_id",
     "imports": "set_request_hash staged",
@@ -57,9 +59,12 @@ HOT = {
         " limit_lock_wait interrupt_chunks set_state cancel"
     ),
     "keys": "key_by_id",
+    "planning": (
+        "try_plan job_to_plan freeze_import note_repeats close_plan show_forecast confirm_plan"
+        " ask_to_confirm"
+    ),
     "links": "linked_address",
     "notices": "keep_url any_due claim note_delivered note_failed note_abandoned notice_of",
-    "planning": "try_plan job_to_plan freeze_import note_repeats close_plan",
     "progress": (
         "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
@@ -78,6 +83,12 @@ HOT = {
 """The guarded statements of each file in `db/sql`."""
 
 EXEMPT = {
+    "forecasting.is_large": "asks the catalog, and goes over the chunks of a plan once",
+    "forecasting.count_shared": "counts a whole selection, once for a plan",
+    "forecasting.count_reached": "counts a whole selection, once for a plan",
+    "forecasting.count_missing": "counts a whole selection, once for a plan",
+    "forecasting.count_listed": "counts a whole list, once for a plan",
+    "forecasting.count_reached_by_list": "counts a whole list, once for a plan",
     "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
     "contacts.count_addresses": "counts a whole account, and only where that is asked for",
     "contacts.count_addresses_of_tag": "counts all with a tag, and only where that is asked for",
@@ -161,6 +172,9 @@ SPECIAL = {
 """Arguments of their own, where a statement is asked in more than one way."""
 
 
+STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
+
+
 def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""
     of_import = subject in {"arrivals", "imports"}
@@ -189,10 +203,12 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "cell_reasons": ["invalid_address"],
         "chunk_no": 60,
         "chunk_size": CHUNK,
+        "confirmation": {},
         "chunks": 10,
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
+        "drift": None,
         "decided_at": datetime(2024, 1, 1, tzinfo=UTC),
         "delay_seconds": 5.0,
         "detail": "it broke",
@@ -202,6 +218,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "every_seconds": 5.0,
         "evidence": {},
         "fewest": 1,
+        "first": 1,
+        "forecast": {},
         "field": 1,
         "fields": [1, 2],
         "from_statuses": ["confirmed"] * addresses,
@@ -217,6 +235,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
+        "last": 1,
         "lease_seconds": 30.0,
         "line": 20_000,
         "listed": True,
@@ -224,7 +243,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "looked_at": 5_000,
         "match_key": "1000007.1@host.example",
         "match_keys": keys,
+        "memory": "4MB",
         "milliseconds": "1000",
+        "minding": [0] * 34,
         "most": 100,
         "name": "account7",
         "narrowed": True,
@@ -241,7 +262,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "reason": None,
         "reasons": [None] * addresses if subject == "results" else {},
         "refused": 100,
+        "reach": [0] * 34,
         "rejected": 0,
+        "role_sources": [0] * 34,
         "request_hash": "",
         "requested_by": "somebody",
         "row_id": 3 * ROLE_ADDRESS + 25_001,
@@ -253,12 +276,14 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "share": 0.5,
         "shared_address_limit": 10,
         "silence_seconds": 5.0,
+        "sources": [0] * 34,
+        "spreading": [0] * 34,
         "source": "keap",
         "source_ids": [None] * addresses,
         "state": "idle",
         "statement_ms": "1000",
         "status": "non_marketable",
-        "statuses": ["bounce", "admin"] if subject == "contacts" else None,
+        "statuses": STATUSES.get(subject),
         "tag": None,
         "tag_id": None,
         "to_status": "admin",

@@ -1,0 +1,37 @@
+"""What a planned job would do, for people."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from db.jobs import Job
+from producers.cli.rendering import counted, say, table
+from schemas.outcomes import REASON_MEANINGS
+
+_OUTCOMES = ("applied", "unchanged", "rejected", "empty")
+
+
+def show_forecast(job: Job) -> None:
+    """What the job would do, by field, outcome and reason, and how to say yes to it."""
+    forecast = job.forecast
+    assert forecast is not None
+    drift = (job.confirmation or {}).get("drift")
+    if drift:
+        changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())
+        say(f"Since it was confirmed the counts have changed: {changes}. Nothing was done.\n")
+    pairs = counted(forecast["selected"], "selected pair")
+    say(f"Job {job.id} is planned and has changed nothing. With {pairs} it would do this:")
+    table(("field", "outcome", "count", "reason", "because"), _rows(forecast["fields"]))
+    if forecast["further"]:
+        say(f"Further addresses of the same people that it would reach: {forecast['further']:,}.")
+    say(f"`sluice apply {job.id}` runs it, if that still holds; `sluice cancel {job.id}` ends it.")
+
+
+def _rows(fields: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for field, counts in fields.items():
+        for outcome in _OUTCOMES:
+            yield field, outcome, counts[outcome], "", ""
+            prefix = f"{outcome}:"
+            for key, number in counts["reasons"].items():
+                if key.startswith(prefix):
+                    reason = key.removeprefix(prefix)
+                    yield "", "", number, reason, REASON_MEANINGS.get(reason, "")
