@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from producers.hook_events import MOST_EVENTS
 from producers.http import addresses, app, contacts, jobs, lists, problems
 from producers.http.job_bodies import MOST_LISTED
+from producers.http.job_uploads import MOST_JOB_BYTES
 from producers.http.limits import PART_SECONDS
 from producers.http.problems import Kind
 from producers.http.signed import MOST_SECONDS_OFF
@@ -115,6 +116,7 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
     [
         ("a body", f"{Settings.model_fields['max_body_bytes'].default:,} bytes"),
         ("a body with a file", f"{Settings.model_fields['max_upload_bytes'].default:,} bytes"),
+        ("the part `job` of a form", f"{MOST_JOB_BYTES:,} bytes"),
         ("contacts or addresses within a body", f"{MOST_LISTED:,}"),
         ("events in a hook's message", f"{MOST_EVENTS:,}"),
         ("jobs in a page", f"{limit_of(jobs.list_jobs, most=True):,}"),
