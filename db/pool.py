@@ -79,6 +79,11 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
         self._turns = asyncio.Semaphore(max_size)
         self._lent: set[Any] = set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether whoever asks for a connection now gets one without waiting for others."""
+        return not self._turns.locked()
+
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
         await self._turns.acquire()
         try:

@@ -19,9 +19,6 @@ from schemas.requests import THE_ADDRESS
 CONTACTS_AT_ONCE = 10_000
 """So many contacts, about, are counted by one statement; more would take no less time for each."""
 
-_WAIT_SECONDS = 0.2
-"""How long a second connection is waited for, which halves the time where one is to be had."""
-
 _Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[Counted], int]]]
 
 
@@ -115,12 +112,8 @@ async def _another(pool: asyncpg.Pool, contacts: int) -> AsyncIterator[asyncpg.C
     one who plans must not wait for it, since that one may wait as well.
     """
     connection = None
-    if contacts > CONTACTS_AT_ONCE:
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                connection = await pool.acquire()
-        except TimeoutError:
-            connection = None
+    if contacts > CONTACTS_AT_ONCE and pool.has_room:
+        connection = await pool.acquire()
     try:
         yield connection
     finally:
