@@ -1,4 +1,4 @@
-"""Ids that a request lists in a file: staged in tables that are gone with the transaction."""
+"""What a request lists in a file, in tables that are gone with the transaction."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -60,9 +60,9 @@ async def add_addresses(
     )
 
 
-async def put_addresses_in_order(connection: asyncpg.Connection) -> int:
-    """Let each be there once and all be in order; gives how many there are."""
-    await _sql.put_addresses_in_order(connection)
+async def let_each_address_be_once(connection: asyncpg.Connection) -> int:
+    """Let each be there once; gives how many there are."""
+    await _sql.let_each_be_once(connection)
     count: int = await _sql.count_addresses(connection)
     return count
 
@@ -70,13 +70,9 @@ async def put_addresses_in_order(connection: asyncpg.Connection) -> int:
 async def match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
     """The keys of all of them in order, some thousands at a time."""
     async with _sql.match_keys_cursor(connection) as cursor:
-        block = []
-        async for row in cursor:
-            block.append(row["match_key"])
-            if len(block) == _KEYS_AT_ONCE:
-                yield block
-                block = []
-        yield block
+        opened = await cursor
+        while rows := await opened.fetch(_KEYS_AT_ONCE):
+            yield [row["match_key"] for row in rows]
 
 
 async def keep_addresses(connection: asyncpg.Connection, job_id: int) -> None:

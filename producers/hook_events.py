@@ -40,7 +40,7 @@ def request_of_event(hook: Hook, event: HookEvent, correlation_id: str) -> JobRe
         addresses=[event.address],
         kind=event.kind,
         source=hook.source,
-        key=event_key("hook", hook.id, event_id=event.event_id),
+        key=event_key("hook", hook.id, "event", event_id=event.event_id),
         requested_by=f"hook {hook.id} ({hook.source})",
         correlation_id=correlation_id,
         occurred_at=event.occurred_at,

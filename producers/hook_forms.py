@@ -104,7 +104,7 @@ def request_of_form(hook: Hook, form: FormPost, correlation_id: str) -> JobReque
 def _key(hook: Hook, form: FormPost, note: str | None) -> str:
     """With the sender's id the event's own; without one the same form is one job a day."""
     if form.event_id is not None:
-        return event_key("hook", hook.id, event_id=form.event_id)
+        return event_key("hook", hook.id, "form", event_id=form.event_id)
     identities = sorted({identify(address).match_key for address in form.addresses})
     digest = hashlib.sha256("\n".join([*identities, note or ""]).encode()).hexdigest()
-    return f"hook {hook.id} form {digest} {form.kind.value} {datetime.now(UTC).date()}"
+    return f"hook {hook.id} form of a day {digest} {form.kind.value} {datetime.now(UTC).date()}"

@@ -14,7 +14,7 @@ from schemas.addresses import Identity, InvalidAddress, identify
 from schemas.errors import WrongInput
 from schemas.staging import Refusal
 
-ROWS_AT_ONCE = 5_000
+LINES_AT_ONCE = 5_000
 _LONGEST_LINE = 64 * 1024
 _COLUMNS = ("email", "address", "e-mail", "email address", "email_address")
 _NAMES = ("address", "email")
@@ -23,22 +23,29 @@ _DELIMITERS = ",;\t"
 
 
 class Block(NamedTuple):
-    """Some lines of a list: addresses by their lines, and lines that have none."""
+    """Some lines of a list: addresses by their lines, and lines with something else in them."""
 
     rows: list[tuple[int, Identity]]
     refusals: list[Refusal]
 
 
 def blocks_of_addresses(file: BinaryIO) -> Iterator[Block]:
-    """The addresses in the file, in its order; blank lines are passed over.
+    """The addresses in the file, in its order, a few thousand lines at a time; blank lines are
+    passed over.
 
     Raises WrongInput for a header that names no column of addresses, and a line longer than any
     with an address would be.
     """
     block = Block([], [])
-    column, delimiter = 0, ","
+    column, delimiter, begun = 0, ",", False
     for line_no, text in _lines(file):
-        if line_no == 1 and "@" not in text and not text.startswith(("{", '"')):
+        if line_no % LINES_AT_ONCE == 0:
+            yield block
+            block = Block([], [])
+        if not text:
+            continue
+        first, begun = not begun, True
+        if first and "@" not in text and not text.startswith("{"):
             column, delimiter = _header(text)
             continue
         cell = text if text.startswith("{") else _cell(text, column, delimiter)
@@ -47,11 +54,7 @@ def blocks_of_addresses(file: BinaryIO) -> Iterator[Block]:
             block.rows.append((line_no, identify(_address(cell))))
         except InvalidAddress as error:
             block.refusals.append(invalid_address(line_no, cell, error))
-        if len(block.rows) + len(block.refusals) == ROWS_AT_ONCE:
-            yield block
-            block = Block([], [])
-    if block.rows or block.refusals:
-        yield block
+    yield block
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
@@ -65,9 +68,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
             )
         if line_no == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)
-        text = line.decode(errors="surrogateescape").strip()
-        if text:
-            yield line_no, text
+        yield line_no, line.decode(errors="surrogateescape").strip()
 
 
 def _header(text: str) -> tuple[int, str]:

@@ -50,8 +50,8 @@ class Submitted(NamedTuple):
 class Checked(NamedTuple):
     """A request after all that can be checked without the database.
 
-    `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct ones, in
-    order of their keys; None where it lists none.
+    `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct ones, as
+    they were given; None where it lists none.
     """
 
     action: BulkAction
@@ -139,7 +139,7 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     selection = _summary(request.selection, distinct, addresses)
     hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
         "contacts": distinct,
-        "addresses": None if addresses is None else [each.match_key for each in addresses],
+        "addresses": None if addresses is None else sorted(each.match_key for each in addresses),
     }
     if uploaded is not None:
         selection[uploaded.name] = uploaded.number
@@ -203,7 +203,7 @@ def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any
 
 
 def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
-    """The distinct identities of the addresses, each as it was given first, in order of their keys.
+    """The distinct identities of the addresses, each as and where it was given first.
 
     Raises WrongInput that tells which are no addresses, by their places and not by what they are.
     """
@@ -224,7 +224,7 @@ def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
             shown.append(f"and {len(wrong) - len(shown)} more")
         lines = "".join(f"\n  {line}" for line in shown)
         raise WrongInput(f"The request was refused and nothing was stored:{lines}")
-    return [found[key] for key in sorted(found)]
+    return list(found.values())
 
 
 def _summary(

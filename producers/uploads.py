@@ -51,7 +51,14 @@ class ContactUpload:
         """See `Upload`."""
         await uploads.begin(connection)
         blocks = blocks_of_ids(self._file)
+        listed = 0
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            listed += len(block)
+            if listed > MOST_IDS:
+                raise WrongInput(
+                    f"The file lists more than {MOST_IDS:,} contacts; nothing was stored. Give them"
+                    " in several files, or select them by a tag."
+                )
             await uploads.add(connection, block)
         number = await uploads.put_in_order(connection)
         list_hash = ListHash()
@@ -80,7 +87,7 @@ class AddressUpload:
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             await uploads.add_addresses(connection, block.rows)
             self._refuse(block.refusals)
-        number = await uploads.put_addresses_in_order(connection)
+        number = await uploads.let_each_address_be_once(connection)
         if not number:
             raise WrongInput(
                 "The file lists no email address; nothing was stored. Give one address a line, or"
@@ -105,6 +112,9 @@ class AddressUpload:
         await uploads.keep_addresses(connection, job_id)
         await imports.keep_refusals(connection, job_id=job_id, refusals=self._refusals)
 
+
+MOST_IDS = 50_000_000
+"""So many ids of one list Postgres puts in order in an array, of which none has more than 1 GB."""
 
 MOST_REFUSED = 100_000
 """More lines than this are not kept as refused."""

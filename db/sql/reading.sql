@@ -58,7 +58,7 @@ select r.job_id, j.action, j.requested_by, j.evidence_source,
 from newest r
 cross join lateral (
     select action, requested_by, evidence ->> 'source' as evidence_source
-    from jobs where id = r.job_id
+    from jobs where id = r.job_id and account_id = :account_id
     limit 1
 ) j
 order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.contact_id, r.field;

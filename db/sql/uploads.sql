@@ -1,4 +1,4 @@
--- Ids that a request lists in a file, from there to the job's blocks, all within one transaction.
+-- What a request lists in a file, from there to the job's blocks, all within one transaction.
 
 -- name: make_listed#
 -- Where they are kept as they come, a row for each piece of the file.
@@ -38,7 +38,7 @@ select :job_id, block_no, contact_ids from listed_blocks;
 create temporary table listed_addresses (line bigint not null, address text not null,
                                          match_key text not null) on commit drop;
 
--- name: put_addresses_in_order#
+-- name: let_each_be_once#
 -- The same, each identity once, as it was given first.
 create temporary table distinct_addresses on commit drop as
 select distinct on (match_key) line, address, match_key

@@ -31,7 +31,7 @@ def apply(
     wait: options.Wait = False,
     as_json_: options.Json = False,
 ) -> None:
-    """Run a job that `sluice plan` has counted, if its counts are still those that were shown."""
+    """Run a job that was planned, if its counts are still those that `sluice job ID` shows."""
 
     async def work(here: Surroundings) -> JobStory:
         async with here.pool.acquire() as connection:

@@ -218,6 +218,7 @@ def lines_of(content: bytes):
             [(1, "a@x.example"), (2, "b@x.example")],
             [3, 4],
         ),
+        (b"\n" * 20_000 + b"Email\n\na@x.example", [(20_003, "a@x.example")], []),
         (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
         (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
     ],

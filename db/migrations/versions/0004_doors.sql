@@ -2,6 +2,8 @@
 
 lock table jobs in access exclusive mode;
 
+-- What is there meets every one of these, and to look again would lock out everybody meanwhile.
+
 -- A job that was planned first waits in `planned` until somebody has confirmed what it would do. (Where
 -- the type is older than this transaction, the new value cannot be used in it: hence the casts to text.)
 alter type job_state add value 'planned' after 'planning';
@@ -17,17 +19,20 @@ alter table jobs
     add constraint planned_has_a_forecast check (
         state::text <> 'planned'
         or (plan_first and planned_at is not null and forecast is not null)
-    ),
+    ) not valid,
     -- This prevents a job that was to be confirmed from running before it was.
     add constraint plan_is_confirmed check (
         not plan_first or state::text not in ('running', 'completed') or confirmed_at is not null
-    ),
+    ) not valid,
+    -- This prevents a worker that takes listed addresses for contacts from calling them done.
+    add constraint listed_addresses_are_never_empty
+        check (fields <> '{0}' or state <> 'completed' or empty = 0) not valid,
     -- Field 0 stands for the address itself, where a job lists addresses and not contacts.
     drop constraint fields_are_email_fields,
     add constraint fields_are_email_fields check (
         fields = '{0}'
         or (fields <@ '{1,2,3}'::smallint[] and cardinality(fields) between 1 and 3)
-    );
+    ) not valid;
 
 drop trigger request_is_kept on jobs;
 create trigger request_is_kept before update on jobs for each row
@@ -104,3 +109,14 @@ begin
     end if;
     return null;
 end $$;
+
+-- The row of a list is no contact's id.
+create or replace view rejections as
+select r.job_id, case when r.field > 0 then r.contact_id end as contact_id, r.field, r.address_id,
+       a.address, r.reason, r.from_status,
+       r.decided_at, case when r.reason = 'internal_error' then c.error end as error
+from results r
+join jobs j on j.id = r.job_id
+left join email_addresses a on a.account_id = j.account_id and a.id = r.address_id
+left join job_chunks c on c.job_id = r.job_id and c.chunk_no = r.chunk_no
+where r.outcome = 'rejected';
