@@ -16,6 +16,7 @@ from bench.contenders import (
 from bench.idle import at_rest
 from bench.importing import imports
 from bench.latency import beside
+from bench.over_http import Amounts, over_http
 from bench.progress import Steps
 from bench.rounds import BOTH, OPT_IN, Jobs, Rounds
 from bench.templates import Templates
@@ -56,6 +57,8 @@ class Sizes(NamedTuple):
     import_rows: int = 100_000
     imports: int = 3
     small_jobs: int = 40
+    web_opt_outs: int = 2_000
+    listed: int = 100_000
     idle_seconds: float = 8.0
 
     @classmethod
@@ -71,6 +74,8 @@ class Sizes(NamedTuple):
             import_rows=contacts,
             imports=1,
             small_jobs=10,
+            web_opt_outs=300,
+            listed=min(contacts, cls().listed),
             idle_seconds=3.0,
         )
 
@@ -103,6 +108,7 @@ class Course(NamedTuple):
             "rounds": [await self._rounds(group) for group in self._groups()],
             "idle": await self._idle(),
             "beside": await self._beside(),
+            "http": await self._over_http(),
             "import": await self._imports(),
         }
 
@@ -175,6 +181,21 @@ class Course(NamedTuple):
         if contender.key == CELERY_BULK.key:
             return self.sizes.bulk
         return self.sizes.middle if isinstance(contender, Peer) else self.sizes.large
+
+    async def _over_http(self) -> dict[str, Any] | None:
+        fleet = BY_KEY["sluice_2"]
+        if fleet.key not in self.only:
+            return None
+        amounts = Amounts(
+            opt_outs=self.sizes.web_opt_outs,
+            seconds=self.sizes.idle_seconds,
+            listed=self.sizes.listed,
+            times=self.sizes.passes,
+        )
+        with self.steps.part("over HTTP: single opt-outs, plans, jobs, results"):
+            template = await self.templates.of(self.sizes.large)
+            async with self.templates.copy(template) as copy:
+                return await over_http(copy, fleet, self.folder, amounts)
 
     async def _imports(self) -> dict[str, Any] | None:
         fleet = BY_KEY["sluice_2"]

@@ -1,6 +1,6 @@
 """What was measured, asked for by what it means; None is what was not measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bench.results_files import medians, spread
@@ -100,7 +100,14 @@ class Figures:
 
     def idle(self, *path: str) -> Any:
         """A figure of the system at rest."""
-        value: Any = self.raw.get("idle")
+        return self._of_part("idle", path)
+
+    def http(self, *path: str) -> Any:
+        """A figure of what was asked over HTTP."""
+        return self._of_part("http", path)
+
+    def _of_part(self, part: str, path: Sequence[str]) -> Any:
+        value: Any = self.raw.get(part)
         for name in path:
             if value is None:
                 return None

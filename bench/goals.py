@@ -1,10 +1,10 @@
 """The goals, and whether they were reached."""
 
-from collections.abc import Callable
 from typing import Any
 
 from bench.figures import Figures, Rate
-from bench.line import NOT_MEASURED, NOT_YET, Line
+from bench.http_goals import http_goals
+from bench.line import NOT_MEASURED, NOT_YET, Line, judged
 from bench.results_files import spread
 
 TEN = 10_000_000
@@ -23,6 +23,7 @@ def goals(here: Figures) -> list[Line]:
         _opt_outs(here),
         _lock(here),
         _small_job(here),
+        *http_goals(here),
     ]
 
 
@@ -34,7 +35,7 @@ def _times(here: Figures, key: str, pair: tuple[str, str], goal: float) -> Line:
     }
     found = here.ratio(*pair)
     on = f", {found[1]:,} contacts" if found else ""
-    return _judged(
+    return judged(
         key,
         f"opt-in, {words[pair[0]]} against {words[pair[1]]}{on}",
         f"≥ {goal:g} x",
@@ -56,7 +57,7 @@ def _celery(here: Figures, form: str, words: str, goal: int) -> Line:
         on_the_same = here.rate(form, "sluice_2")
         if on_the_same:
             same = f" ({on_the_same.median / slow.median:.1f} x on the same {slow.contacts:,})"
-    return _judged(
+    return judged(
         f"celery_{form}",
         f"opt-in, 2 worker processes against Celery + SQLAlchemy, {words}{on}",
         f"≥ {goal} x",
@@ -75,7 +76,7 @@ def _opt_outs(here: Figures) -> Line:
     if idle and idle["opt_outs"] and p99 is not None:
         value = p99 / idle["ms_p99"]
         shown = f" ({p99:.0f} ms against {idle['ms_p99']:.0f} ms)"
-    return _judged(
+    return judged(
         "opt_out_beside",
         "single opt-out while a job runs, 99th percentile against idle",
         "≤ 5 x",
@@ -91,7 +92,7 @@ def _lock(here: Figures) -> Line:
     longest = [max(seen["locks"]["held_ms_at_most"] for seen in jobs) for jobs in passes]
     of = spread(longest) if longest else None
     of_passes = f", median and range of {len(longest)} passes" if len(longest) > 1 else ""
-    return _judged(
+    return judged(
         "row_lock",
         f"longest time that rows stay locked, 2 worker processes{of_passes}",
         "≤ 150 ms",
@@ -103,7 +104,7 @@ def _lock(here: Figures) -> Line:
 
 def _small_job(here: Figures) -> Line:
     small = here.idle("one_contact")
-    return _judged(
+    return judged(
         "small_job",
         "job of one contact at rest, submit to completed, median",
         "≤ 100 ms",
@@ -122,7 +123,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
     size, small = sizes.get("large", TEN), sizes.get("middle", HUNDRED_THOUSAND)
     memory = there.memory("sluice_2") if there else None
     made = [
-        _judged(
+        judged(
             "large_rate",
             f"opt-in rate at {size:,} contacts against {small:,}, 2 worker processes",
             "≥ 0.9 x",
@@ -130,7 +131,7 @@ def large_goals(large: dict[str, Any] | None) -> list[Line]:
             lambda value: f"{value:.2f} x{_rates_of(there)}{when}",
             at_least=0.9,
         ),
-        _judged(
+        judged(
             "large_memory",
             f"memory of a worker at {size:,} contacts, the largest",
             "< 100 MB",
@@ -189,19 +190,3 @@ def _page(name: str, words: str, page: dict[str, Any] | None, when: str) -> Line
         f"{page['ms_longest']:.1f} ms, {scan}{when}",
         page["ms_longest"] < 20 and not page["sequential_scan"],
     )
-
-
-def _judged(
-    key: str,
-    what: str,
-    goal: str,
-    value: float | None,
-    shown: Callable[[float], str],
-    *,
-    at_least: float = float("-inf"),
-    at_most: float = float("inf"),
-    below: float = float("inf"),
-) -> Line:
-    if value is None:
-        return Line(key, what, goal, NOT_MEASURED, None)
-    return Line(key, what, goal, shown(value), at_least <= value <= at_most and value < below)

@@ -1,5 +1,6 @@
 """A line of the table of goals and figures."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 NOT_MEASURED = "not measured"
@@ -16,3 +17,20 @@ class Line(NamedTuple):
     goal: str
     measured: str
     ok: bool | None
+
+
+def judged(
+    key: str,
+    what: str,
+    goal: str,
+    value: float | None,
+    shown: Callable[[float], str],
+    *,
+    at_least: float = float("-inf"),
+    at_most: float = float("inf"),
+    below: float = float("inf"),
+) -> Line:
+    """A line with a goal: `value` is what was measured, and `shown` writes it; None was not."""
+    if value is None:
+        return Line(key, what, goal, NOT_MEASURED, None)
+    return Line(key, what, goal, shown(value), at_least <= value <= at_most and value < below)

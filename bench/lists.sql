@@ -89,6 +89,16 @@ select setval(pg_get_serial_sequence('contacts', 'id'), :last::bigint),
 -- Contacts of the account, from its first on.
 select id from contacts where account_id = :account_id order by id limit :most;
 
+-- name: first_addresses
+-- The address in field email1 of contacts of the account called so, from its first on.
+select a.address
+from accounts c
+join contact_emails e on e.account_id = c.id and e.field = 1
+join email_addresses a on a.account_id = c.id and a.id = e.address_id
+where c.name = :account
+order by e.contact_id
+limit :most;
+
 -- name: job_done^
 -- The job's state, and its pairs accounted for and planned.
 select j.state::text, coalesce(sum(c.pairs) filter (where c.state = 'done'), 0)::bigint as done,

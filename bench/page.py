@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from bench import over_http
 from bench.latency import CONNECTIONS, LONGEST_SECONDS, RATE
 from bench.line import Line
 from chaos.worker_group import ROOT
@@ -106,6 +107,10 @@ def _method(taken: dict[str, Any]) -> str:
             rate=f"{RATE:g}",
             longest=f"{LONGEST_SECONDS:g}",
             connections=CONNECTIONS,
+            web_opt_outs=f"{options['web_opt_outs']:,}",
+            web_connections=over_http.CONNECTIONS,
+            web_rate=f"{over_http.RATE:g}",
+            listed=f"{options['listed']:,}",
         )
         .strip()
     )

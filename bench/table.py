@@ -7,7 +7,9 @@ from rich.table import Table
 
 from bench.figures import Figures, Rate
 from bench.goals import goals, large_goals, since
+from bench.http_goals import http_lines
 from bench.line import NOT_MEASURED, Line
+from bench.waits import waited
 
 
 def lines(
@@ -85,7 +87,7 @@ def _others(here: Figures, titles: dict[str, str]) -> list[Line]:
         )
     )
     made.append(_taken_by_others(here))
-    return made
+    return made + http_lines(here)
 
 
 def _taken_by_others(here: Figures) -> Line:
@@ -100,11 +102,11 @@ def _taken_by_others(here: Figures) -> Line:
 
 
 def _waits(here: Figures, titles: dict[str, str]) -> list[Line]:
-    made = [_plain("wait idle", "single opt-out at rest", _wait(here.idle("opt_outs")))]
+    made = [_plain("wait idle", "single opt-out at rest", waited(here.idle("opt_outs")))]
     for key, contacts in here.ran_beside():
         for job, words in (("opt_in", "opt-in"), ("opt_out", "opt-out")):
             what = f"single opt-out during an {words} of {contacts:,} contacts: {titles[key]}"
-            made.append(_plain(f"wait {key} {job}", what, _wait(here.waits_beside(key, job))))
+            made.append(_plain(f"wait {key} {job}", what, waited(here.waits_beside(key, job))))
             locked = _locked(here.beside(key, job))
             made.append(_plain(f"lock {key} {job}", "  longest time locked", locked))
     return made
@@ -123,16 +125,6 @@ def _locked(passes: Sequence[dict[str, Any]]) -> str:
         shown += f"; begun {tries} times because of deadlocks"
     chunks = [seen["chunk_ms_longest"] for seen in passes if "chunk_ms_longest" in seen]
     return shown + (f"; a chunk {max(chunks):,} ms" if chunks else "")
-
-
-def _wait(opt_outs: dict[str, Any] | None) -> str | None:
-    if not opt_outs or not opt_outs["opt_outs"]:
-        return None
-    shown = (
-        f"{opt_outs['ms_median']:,.0f} ms, 99 % in {opt_outs['ms_p99']:,.0f} ms,"
-        f" worst {opt_outs['ms_worst']:,.0f} ms (of {opt_outs['opt_outs']:,})"
-    )
-    return shown + (f", {opt_outs['deferred']:,} deferred" if opt_outs["deferred"] else "")
 
 
 def _bytes(here: Figures, titles: dict[str, str]) -> list[Line]:

@@ -23,3 +23,14 @@ def together(passes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The waits of several passes as if they were of one."""
     made = summed_up([ms for each in passes for ms in each["ms"]])
     return made | {"deferred": sum(each["deferred"] for each in passes)}
+
+
+def waited(opt_outs: dict[str, Any] | None) -> str | None:
+    """What waits come to, in words; None where nobody waited."""
+    if not opt_outs or not opt_outs["opt_outs"]:
+        return None
+    shown = (
+        f"{opt_outs['ms_median']:,.0f} ms, 99 % in {opt_outs['ms_p99']:,.0f} ms,"
+        f" worst {opt_outs['ms_worst']:,.0f} ms (of {opt_outs['opt_outs']:,})"
+    )
+    return shown + (f", {opt_outs['deferred']:,} deferred" if opt_outs["deferred"] else "")

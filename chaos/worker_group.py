@@ -91,7 +91,7 @@ class WorkerGroup:
         def started() -> bool:
             return len(self.worker_ids()) >= processes or self.process.poll() is not None
 
-        if not _wait(started, _START_SECONDS) or self.process.poll() is not None:
+        if not wait_for(started, _START_SECONDS) or self.process.poll() is not None:
             raise RuntimeError(f"The workers did not start. Their log:\n{self.log.read_text()}")
         return self
 
@@ -120,7 +120,7 @@ class WorkerGroup:
             self.process.poll()
             return not self.members()
 
-        if not _wait(gone, deadline_seconds):
+        if not wait_for(gone, deadline_seconds):
             raise TimeoutError(f"processes of the group are left after {deadline_seconds} s")
 
     def kill(self) -> None:
@@ -131,7 +131,8 @@ class WorkerGroup:
         self.process.wait()
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether the condition holds within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,10 +1,11 @@
 """Jobs that list addresses and no contacts: how rows of a list find, or become, addresses."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
+from db.chunks import AddressColumns, Neighbour
 from db.queries import load
 from schemas.addresses import Identity
 from schemas.errors import LinksChanged
@@ -15,11 +16,17 @@ _ONE_ADDRESS_A_KEY = "email_addresses_account_id_match_key_key"
 
 
 class Resolved(NamedTuple):
-    """The rows of a list and their addresses, in one order, and which of those are new."""
+    """The rows of a list and their addresses, in one order, and which of those are new.
+
+    `neighbours` are whom the others stand beside, on any contact; of role addresses there are none.
+    `known` is what all of them are, without a lock, but for the new ones.
+    """
 
     row_ids: list[int]
     address_ids: list[int]
     new: frozenset[int]
+    neighbours: list[Neighbour]
+    known: AddressColumns
 
 
 async def keep_list(
@@ -45,14 +52,23 @@ async def resolve_listed(
     job_id: int,
     row_ids: Sequence[int],
     first_status: str,
+    shared_address_limit: int,
 ) -> Resolved:
-    """Find or make the addresses of a chunk's rows, which leave the list by that.
+    """Find or make the addresses of a chunk's rows, which leave the list by that. Neighbours are
+    read of those that no more contacts hold than the limit.
 
     Raises LinksChanged when another transaction made one of them at the same moment.
     """
     ids, addresses, match_keys = await _sql.listed(connection, job_id=job_id, row_ids=row_ids)
     resolved = await _resolve(
-        connection, account_id, job_id, ids, addresses, match_keys, first_status
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        row_ids=ids,
+        addresses=addresses,
+        match_keys=match_keys,
+        status=first_status,
+        shared_address_limit=shared_address_limit,
     )
     await _sql.drop_listed(connection, job_id=job_id, row_ids=row_ids)
     return resolved
@@ -65,39 +81,34 @@ async def resolve(
     job_id: int,
     identities: Sequence[Identity],
     first_status: str,
+    shared_address_limit: int,
 ) -> Resolved:
     """The same for a list that was never kept; a row has the id of its address."""
     addresses, match_keys = zip(*identities, strict=True)
-    rows: list[int | None] = [None] * len(addresses)
-    return await _resolve(connection, account_id, job_id, rows, addresses, match_keys, first_status)
+    return await _resolve(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        row_ids=[None] * len(addresses),
+        addresses=addresses,
+        match_keys=match_keys,
+        status=first_status,
+        shared_address_limit=shared_address_limit,
+    )
 
 
-async def _resolve(  # noqa: PLR0917
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    row_ids: Sequence[int | None],
-    addresses: Sequence[str],
-    match_keys: Sequence[str],
-    first_status: str,
-) -> Resolved:
+async def _resolve(connection: asyncpg.Connection, **arguments: Any) -> Resolved:
     try:
-        row = await _sql.resolve(
-            connection,
-            account_id=account_id,
-            job_id=job_id,
-            row_ids=row_ids,
-            addresses=addresses,
-            match_keys=match_keys,
-            status=first_status,
-        )
+        row = await _sql.resolve(connection, **arguments)
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != _ONE_ADDRESS_A_KEY:
             raise
         raise LinksChanged(
             "an address of the chunk was made by another transaction meanwhile"
         ) from error
-    return Resolved(row["row_ids"], row["address_ids"], frozenset(row["new_ids"]))
+    row_ids, address_ids, new_ids = row[:3]
+    neighbours = list(zip(*row[3:7], strict=True))
+    return Resolved(row_ids, address_ids, frozenset(new_ids), neighbours, AddressColumns(*row[7:]))
 
 
 async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:

@@ -3,15 +3,18 @@
 Nobody else sees such a job before it is done: it is not planned, claimed or rung for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from db.chunks import ChunkCounts
+from db.chunks import ChunkCounts, ClaimedChunk
 from db.progress import JobTotals, JobToWork
 from db.queries import load
+from db.result_rows import Ending, Pair, columns
 from db.time_limits import IDLE_MS
+from schemas.errors import NotLocked
 
 _sql = load("at_once")
 
@@ -59,24 +62,46 @@ async def store_running(
 async def complete(
     connection: asyncpg.Connection,
     *,
-    job_id: int,
-    chunk_no: int,
-    contact_ids: Sequence[int],
+    job: JobToWork,
+    chunk: ClaimedChunk,
+    decided_at: datetime,
+    rows: Mapping[Ending, Sequence[Pair]],
+    changes: Mapping[int, tuple[Any, Any, int | None]],
+    versions: Mapping[int, int],
     counts: ChunkCounts,
     worker: str,
     duration_ms: int,
 ) -> JobTotals:
-    """Note the job's only chunk as done, and end the job with its counts.
+    """Write what was decided, note the job's only chunk as done, and end the job with its counts.
 
-    Raises asyncpg.CheckViolationError when they do not add up.
+    `changes` and `versions` are those of `db.chunks.change_addresses`. Raises NotLocked when an
+    address is not of its version any more, and asyncpg.CheckViolationError when the counts do not
+    add up; the transaction is to be rolled back.
     """
+    ids = sorted(changes)
     row = await _sql.complete(
         connection,
-        job_id=job_id,
-        chunk_no=chunk_no,
-        contact_ids=contact_ids,
+        account_id=job.account_id,
+        job_id=job.id,
+        chunk_no=chunk.chunk_no,
+        rows=chunk.contact_ids,
+        decided_at=decided_at,
+        changed_ids=ids,
+        changed_from=[changes[id_][0] for id_ in ids],
+        changed_to=[changes[id_][1] for id_ in ids],
+        changed_by=[changes[id_][2] for id_ in ids],
+        versions=[versions[id_] for id_ in ids],
         worker=worker,
         duration_ms=duration_ms,
-        **counts._asdict(),
+        applied=counts.applied,
+        unchanged=counts.unchanged,
+        rejected=counts.rejected,
+        empty=counts.empty,
+        propagated=counts.propagated,
+        by_reason=counts.reasons,
+        **columns(rows),
     )
-    return JobTotals(*row)
+    changed, *totals = row
+    if changed != len(ids):
+        raise NotLocked("an address was changed by someone else since it was read")
+    return JobTotals(*totals)

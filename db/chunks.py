@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
 from db.queries import load
-from db.result_rows import RESULT_COLUMNS, Ending, Pair, packed
+from db.result_rows import RESULT_COLUMNS, Ending, Pair, columns, packed
 from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS
 
 _sql = load("chunks")
@@ -43,6 +42,9 @@ class AddressColumns(NamedTuple):
 
 Link: TypeAlias = tuple[int, int, int]
 """(contact, field, address)."""
+
+Neighbour: TypeAlias = tuple[int, int, int, int]
+"""(source, contact, field, address): an address, and one that a contact holds beside it."""
 
 
 class ChunkCounts(NamedTuple):
@@ -137,10 +139,8 @@ async def neighbours(
     *,
     fewest: int,
     shared_address_limit: int,
-) -> list[tuple[int, int, int, int]]:
-    """(source, contact, field, address): whom addresses that so many contacts hold stand beside, on
-    any contact.
-    """
+) -> list[Neighbour]:
+    """Whom addresses that so many contacts hold stand beside, on any contact."""
     rows = _sql.neighbours(
         connection,
         account_id=account_id,
@@ -254,19 +254,6 @@ async def change_addresses(
     return int(tag.rpartition(" ")[2]) == len(ids)
 
 
-_ROW_PARAMETERS = (
-    "contact_ids",
-    "fields",
-    "address_ids",
-    "outcomes",
-    "reasons",
-    "from_statuses",
-    "to_statuses",
-    "causes",
-    "source_ids",
-)
-
-
 async def write_results(
     connection: asyncpg.Connection,
     *,
@@ -278,16 +265,8 @@ async def write_results(
     """Append result rows: by COPY, where they are many."""
     count = sum(map(len, rows.values()))
     if 0 < count <= FEW_ROWS:
-        few = sorted(
-            ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
-            key=itemgetter(0, 1),
-        )
         await _results.append_few(
-            connection,
-            job_id=job_id,
-            chunk_no=chunk_no,
-            decided_at=decided_at,
-            **dict(zip(_ROW_PARAMETERS, zip(*few, strict=True), strict=True)),
+            connection, job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, **columns(rows)
         )
     elif count:
         await connection.copy_to_table(

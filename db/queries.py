@@ -1,13 +1,53 @@
 """The named SQL statements of `sql/*.sql`, loaded once. Each file is one subject."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiosql
+import asyncpg
+from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 _SQL = Path(__file__).parent / "sql"
 
 
+class _OnConnection(AsyncPGAdapter):
+    """Statements are run on the connection that they are given. aiosql's own adapter asks each time
+    whether that is a pool, by listing all it can do, which takes longer than sending a statement.
+    """
+
+    def _ordered(self, query_name: str, parameters: Any) -> Any:
+        return self.maybe_order_params(query_name, parameters)  # type: ignore[no-untyped-call]
+
+    async def select(
+        self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
+    ) -> AsyncIterator[asyncpg.Record]:
+        """The rows, for statements that give any number of them."""
+        for row in await conn.fetch(sql, *self._ordered(query_name, parameters)):
+            yield row
+
+    async def select_one(
+        self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
+    ) -> asyncpg.Record | None:
+        """The one row, or None: `^`."""
+        return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
+
+    async def select_value(
+        self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
+    ) -> Any:
+        """The first value of the one row, or None: `$`."""
+        return await conn.fetchval(sql, *self._ordered(query_name, parameters))
+
+    async def insert_update_delete(
+        self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
+    ) -> Any:
+        """What was done, in Postgres's words: `!`."""
+        return await conn.execute(sql, *self._ordered(query_name, parameters))
+
+
+_ADAPTER: Any = _OnConnection
+
+
 def load(subject: str) -> Any:
     """The statements of `sql/<subject>.sql`, each a coroutine function by its name."""
-    return aiosql.from_path(_SQL / f"{subject}.sql", "asyncpg", mandatory_parameters=False)
+    return aiosql.from_path(_SQL / f"{subject}.sql", _ADAPTER, mandatory_parameters=False)

@@ -1,4 +1,4 @@
-"""Result rows in the binary format of COPY.
+"""Result rows as they are sent: few as arrays, many in the binary format of COPY.
 
 The driver encodes rows of any table value by value, which was the largest part of what a chunk
 costs in Python. Here most of a row is known beforehand: all rows of a chunk begin alike, and those
@@ -8,6 +8,8 @@ of which the same was decided end alike.
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 RESULT_COLUMNS = (
@@ -39,6 +41,28 @@ _MICROSECOND = timedelta(microseconds=1)
 # Each value comes after its length in bytes; NULL is a length of -1 and no value.
 _NULL = struct.pack(">i", -1)
 _BEGIN = struct.Struct(">hiqiiiq").pack
+
+
+_PARAMETERS = (
+    "contact_ids",
+    "fields",
+    "address_ids",
+    "outcomes",
+    "reasons",
+    "from_statuses",
+    "to_statuses",
+    "causes",
+    "source_ids",
+)
+
+
+def columns(rows: Mapping[Ending, Sequence[Pair]]) -> dict[str, Sequence[Any]]:
+    """The rows as arrays, by the names that statements have for them; for a few rows."""
+    few = sorted(
+        ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
+        key=itemgetter(0, 1),
+    )
+    return dict(zip(_PARAMETERS, zip(*few, strict=True) if few else repeat(()), strict=False))
 
 
 def packed(

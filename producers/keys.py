@@ -72,7 +72,7 @@ async def create_key(
 
 
 async def revoke_key(pool: asyncpg.Pool, key_id: int) -> None:
-    """Let the key count no more, from the next request on; raises NotFound."""
+    """Let the key count no more, in web processes a second later at most; raises NotFound."""
     async with pool.acquire() as connection:
         known = 0 < key_id <= MAX_ID and await keys.revoke_key(connection, key_id)
     if not known:

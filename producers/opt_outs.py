@@ -5,6 +5,7 @@ nothing to plan and nothing to share, so the job is stored, worked and completed
 transaction, by the rules and locks that workers use.
 """
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ from runtime.settings import Settings
 from schemas.errors import LinksChanged, NotLocked, WrongInput
 from schemas.outcomes import JobState
 from schemas.requests import JobRequest, Selection
-from workers.chunk_facts import first_status
+from schemas.statuses import Status
+from workers.chunk_facts import first_status, neighbours_up_to
 from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
 from workers.context import process_name
@@ -64,14 +66,33 @@ class Acknowledged(NamedTuple):
     reached: int | None = None
 
 
+class OptedOut(NamedTuple):
+    """What became of the opt-out of a single address.
+
+    `status` is what the address was right after it; None where it was not applied by this request.
+    """
+
+    acknowledged: Acknowledged
+    status: Status | None = None
+
+
 class _Applied(NamedTuple):
+    """A job of this request, and the addresses that it selects as it has left them."""
+
     job: JobToWork
     done: ChunkDone
     totals: JobTotals
+    statuses: list[Status]
 
 
 class _CannotNow(Exception):
     """The opt-out cannot be applied at once; `__cause__` is the error. Nothing of it is stored."""
+
+
+async def opt_out_address(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> OptedOut:
+    """`opt_out_now` for a request that lists one address, which tells the status of that too."""
+    acknowledged, applied = await _opt_out(pool, settings, request)
+    return OptedOut(acknowledged, *(applied.statuses if applied else ()))
 
 
 async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Acknowledged:
@@ -87,6 +108,13 @@ async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobReques
     connection is lost on the way (`db.failures.UNREACHABLE` among others), all of it is stored or
     nothing, and the same key is safe.
     """
+    acknowledged, _ = await _opt_out(pool, settings, request)
+    return acknowledged
+
+
+async def _opt_out(
+    pool: asyncpg.Pool, settings: Settings, request: JobRequest
+) -> tuple[Acknowledged, _Applied | None]:
     checked = check(request)
     _require_short_list(settings, request, checked)
     correlation_id = request.correlation_id or uuid.uuid4().hex
@@ -95,7 +123,7 @@ async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobReques
             attempt = _Attempt(connection, settings, request, checked, correlation_id)
             applied = await attempt.until_it_goes_through()
             if applied is None:
-                return await _earlier(connection, request, checked)
+                return await _earlier(connection, request, checked), None
     except _CannotNow as failed:
         # Out here, since the pool may have no second connection to give.
         submitted = await submit(
@@ -108,11 +136,11 @@ async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobReques
                 action=request.action,
                 error=type(failed.__cause__).__name__,
             )
-        return Acknowledged(submitted.job_id, submitted.created, applied=False)
+        return Acknowledged(submitted.job_id, submitted.created, applied=False), None
     _log(applied, request, checked, worker=attempt.worker)
     return Acknowledged(
         applied.job.id, created=True, applied=True, reached=applied.totals.propagated
-    )
+    ), applied
 
 
 def _require_short_list(settings: Settings, request: JobRequest, checked: Checked) -> None:
@@ -179,6 +207,7 @@ class _Attempt(NamedTuple):
         raise _CannotNow from in_the_way
 
     async def _apply(self, *, lock_all: bool) -> _Applied | None:
+        began = time.perf_counter()
         request, checked = self.request, self.checked
         fields = request.field_numbers
         listed: Sequence[Any] = checked.addresses or checked.contacts or ()
@@ -203,17 +232,26 @@ class _Attempt(NamedTuple):
         resolved = await self._resolve(runner)
         rows = resolved.row_ids if resolved else list(listed)
         chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
-        done = await runner.work(self.connection, chunk, lock_all=lock_all, resolved=resolved)
+        decided = await runner.decide(self.connection, chunk, lock_all=lock_all, resolved=resolved)
+        done = ChunkDone(
+            chunk.chunk_no,
+            decided.counts,
+            chunk.attempts,
+            duration_ms=round((time.perf_counter() - began) * 1000),
+        )
         totals = await at_once.complete(
             self.connection,
-            job_id=job.id,
-            chunk_no=done.chunk_no,
-            contact_ids=rows,
-            counts=done.counts,
+            job=job,
+            chunk=chunk,
+            decided_at=decided.gathered.decided_at,
+            rows=decided.rows,
+            changes=decided.changes,
+            versions=decided.gathered.versions,
+            counts=decided.counts,
             worker=runner.worker,
             duration_ms=done.duration_ms,
         )
-        return _Applied(job, done, totals)
+        return _Applied(job, done, totals, decided.statuses())
 
     async def _resolve(self, runner: ChunkRunner) -> Resolved | None:
         if self.checked.addresses is None:
@@ -224,6 +262,9 @@ class _Attempt(NamedTuple):
             job_id=runner.job.id,
             identities=self.checked.addresses,
             first_status=first_status(runner.action, runner.params),
+            shared_address_limit=neighbours_up_to(
+                runner.action, runner.params, runner.shared_address_limit
+            ),
         )
 
 

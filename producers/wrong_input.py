@@ -66,11 +66,11 @@ def refuse_unstorable(what: str, value: Any) -> None:
                 f"{what} was refused and nothing was stored: it contains a NUL character or bytes"
                 " that are not UTF-8. Remove them and try again."
             )
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, item in value.items():
             refuse_unstorable(what, key)
             refuse_unstorable(f"{what}, {key}", item)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         for item in value:
             refuse_unstorable(what, item)
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from structlog.dev import ConsoleRenderer
@@ -37,7 +38,9 @@ def redacted(text: str) -> str:
     if _AT.search(text):
         text = _QUOTED_LOCAL_PART.sub("", text)
         text = _WORD.sub(lambda word: REDACTED if _AT.search(word[0]) else word[0], text)
-    return _SECRET.sub(rf"\1\2{REDACTED}", text)
+    if "=" in text or ":" in text:
+        text = _SECRET.sub(rf"\1\2{REDACTED}", text)
+    return text
 
 
 def line_of(facts: Facts, render: Renderer) -> bytes:
@@ -58,15 +61,24 @@ def _encoded(line: str) -> bytes:
 
 def _plain(value: Any, limit: int) -> Any:
     """The value as JSON knows it, with every text redacted and at most `limit` characters long."""
-    if value is None or isinstance(value, bool | int):
+    # What there is most of comes first.
+    if isinstance(value, str):
+        return _text(str(value), limit)
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {_text(str(key), limit): _plain(item, limit) for key, item in value.items()}
+        return {_name(str(key), limit): _plain(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, limit) for item in value]
     return _text(str(value), limit)
+
+
+@lru_cache(maxsize=1024)
+def _name(key: str, limit: int) -> str:
+    """A key as it is written; there are few, and each is in line after line."""
+    return _text(key, limit)
 
 
 def _text(text: str, limit: int) -> str:

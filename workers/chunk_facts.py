@@ -1,6 +1,6 @@
 """Reading what the decisions of a chunk depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from actions.bulk_action import BulkAction
 from actions.chunk import Address, ChunkFacts, Link
 from db import address_lists, arrivals, chunks
 from db.address_lists import Resolved
-from db.chunks import AddressColumns, ClaimedChunk
+from db.chunks import AddressColumns, ClaimedChunk, Neighbour
 from db.progress import JobToWork
 from schemas.decisions import Decision, Known
 from schemas.errors import LinksChanged
@@ -99,8 +99,12 @@ class _Reader(NamedTuple):
             new = resolved.new
         else:
             new = await self._arrive(chunk)
-        under_locks = self.lock_all or self.action.brings_contacts
-        read = await (self._lock if under_locks else self._look)(chunk, listed)
+        if self.lock_all or self.action.brings_contacts:
+            read = await self._lock(chunk, listed)
+        elif resolved is not None and listed is not None:
+            read = self._as_resolved(listed, resolved)
+        else:
+            read = await self._look(chunk)
         links, addresses = read.links, read.addresses
         for id_ in new:
             addresses[id_] = (None, *addresses[id_][1:])
@@ -121,17 +125,24 @@ class _Reader(NamedTuple):
         )
         return Gathered(facts, read.decided_at, new, read.versions)
 
-    async def _look(self, chunk: ClaimedChunk, listed: list[Link] | None) -> _Read:
+    def _as_resolved(self, listed: list[Link], resolved: Resolved) -> _Read:
+        """Everything that was read without a lock when the listed addresses were found or made."""
+        known = resolved.known
+        made = (self._first_status(), None, self.job.id, 0)
+        return _Read(
+            listed,
+            by_id(known) | dict.fromkeys(resolved.new, made),
+            versions_of(known),
+            _by_source(resolved.neighbours),
+            known.decided_at,
+        )
+
+    async def _look(self, chunk: ClaimedChunk) -> _Read:
         """Everything without a lock. Who comes to hold an address changes it too (`holders`), so
         that a neighbour who was not there yet is noticed when the address is changed.
         """
         account_id = self.job.account_id
-        if listed is None:
-            links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
-        else:
-            links = listed
-            ids = [link[2] for link in listed]
-            read = await chunks.read_addresses(self.connection, account_id, ids)
+        links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
         addresses, versions, decided_at = by_id(read), versions_of(read), read.decided_at
         neighbours: dict[int, list[Link]] = {}
         if self._reaches_beyond():
@@ -191,6 +202,7 @@ class _Reader(NamedTuple):
             job_id=self.job.id,
             row_ids=chunk.contact_ids,
             first_status=self._first_status(),
+            shared_address_limit=neighbours_up_to(self.action, self.params, self.limit),
         )
 
     def _first_status(self) -> Status:
@@ -210,25 +222,20 @@ class _Reader(NamedTuple):
         )
 
     def _reaches_beyond(self) -> bool:
-        if not self.action.may_spread:
-            return False
-        spreads = (self.action.spread(status, self.params) for status in OWN_RIGHT)
-        return any(spread is not None and spread.beyond_chunk for spread in spreads)
+        return reaches_beyond(self.action, self.params)
 
     async def _neighbours(self, address_ids: set[int]) -> dict[int, list[Link]]:
-        around: dict[int, list[Link]] = {}
         if not address_ids:
-            return around
-        rows = await chunks.neighbours(
-            self.connection,
-            self.job.account_id,
-            sorted(address_ids),
-            fewest=self.fewest,
-            shared_address_limit=self.limit,
+            return {}
+        return _by_source(
+            await chunks.neighbours(
+                self.connection,
+                self.job.account_id,
+                sorted(address_ids),
+                fewest=self.fewest,
+                shared_address_limit=self.limit,
+            )
         )
-        for source, *link in rows:
-            around.setdefault(source, []).append((link[0], link[1], link[2]))
-        return around
 
     async def _neighbours_again(
         self, shared: set[int], addresses: dict[int, Address]
@@ -357,6 +364,26 @@ def first_status(action: BulkAction, params: Any) -> Status:
     first = action.decide(Known(status=None), params).to_status
     assert first is not None
     return first
+
+
+def reaches_beyond(action: BulkAction, params: Any) -> bool:
+    """Whether a job of the action may change addresses of contacts that are not at hand."""
+    if not action.may_spread:
+        return False
+    spreads = (action.spread(status, params) for status in OWN_RIGHT)
+    return any(spread is not None and spread.beyond_chunk for spread in spreads)
+
+
+def neighbours_up_to(action: BulkAction, params: Any, shared_address_limit: int) -> int:
+    """Up to how many contacts may hold an address of a list, for its neighbours to matter."""
+    return shared_address_limit if reaches_beyond(action, params) else 0
+
+
+def _by_source(neighbours: Iterable[Neighbour]) -> dict[int, list[Link]]:
+    around: dict[int, list[Link]] = {}
+    for source, contact, field, address in neighbours:
+        around.setdefault(source, []).append((contact, field, address))
+    return around
 
 
 def _beside(links: list[Link], spreading: set[int]) -> set[int]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.chunk import ChunkDecisions
+from actions.chunk import Change, ChunkDecisions
 from actions.chunk_decisions import decide_chunk
 from actions.registry import action_named
 from db import chunks
@@ -20,6 +20,7 @@ from db.progress import JobToWork
 from schemas.errors import LinksChanged, NotLocked, SluiceError
 from schemas.outcomes import Cause
 from schemas.requests import THE_ADDRESS
+from schemas.statuses import Status
 from workers.chunk_facts import Gathered, gather
 from workers.contested import Rows, apart
 from workers.setbacks import ATTEMPTS
@@ -35,6 +36,35 @@ class ChunkDone(NamedTuple):
     counts: ChunkCounts
     attempts: int
     duration_ms: int
+
+
+class Decided(NamedTuple):
+    """What is known of a chunk, and what was decided on it; nothing of it is written yet."""
+
+    gathered: Gathered
+    decisions: ChunkDecisions
+    counts: ChunkCounts
+
+    @property
+    def rows(self) -> Rows:
+        """The results."""
+        return self.decisions.rows
+
+    @property
+    def changes(self) -> dict[int, Change]:
+        """The changes to be made: a new address was stored with its first status."""
+        return {
+            id_: change
+            for id_, change in self.decisions.changes.items()
+            if id_ not in self.gathered.new or change[2] is not None
+        }
+
+    def statuses(self) -> list[Status]:
+        """What the selected addresses are once it is written, each as often as it is selected."""
+        facts, changes = self.gathered.facts, self.decisions.changes
+        selected = [link[2] for link in facts.links if link[1] in facts.fields]
+        found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
+        return [Status(status) for status in found if status is not None]
 
 
 class ChunkFailed(SluiceError):
@@ -127,20 +157,37 @@ class ChunkRunner(NamedTuple):
                 raise ChunkFailed(chunk, at_fault=False) from error
 
     async def work(
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
+    ) -> ChunkDone:
+        """Decide and write the chunk, which the transaction holds; noting it as done is left.
+
+        Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
+        again, after NotLocked with `lock_all`; otherwise ChunkFailed.
+        """
+        began = time.perf_counter()
+        decided = await self.decide(connection, chunk, lock_all=lock_all)
+        with _failing(chunk):
+            try:
+                await self._write(connection, chunk, decided)
+            except asyncpg.UniqueViolationError as error:
+                if lock_all:
+                    raise
+                # Through someone who was linked since then, it may have had the same row to write.
+                raise NotLocked("another chunk wrote a result since this one read") from error
+        duration_ms = round((time.perf_counter() - began) * 1000)
+        return ChunkDone(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+
+    async def decide(
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
         *,
         lock_all: bool,
         resolved: Resolved | None = None,
-    ) -> ChunkDone:
-        """Decide and write the chunk, which the transaction holds; noting it as done is left.
-        `resolved` are the addresses of a list that was never kept.
-
-        Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
-        again, after NotLocked with `lock_all`; otherwise ChunkFailed.
+    ) -> Decided:
+        """Read what is known of the chunk and decide it; raises as `work` does. `resolved` are the
+        addresses of a list that was never kept.
         """
-        began = time.perf_counter()
         with _failing(chunk):
             if chunk.attempts > ATTEMPTS:
                 raise WorkersLost(
@@ -156,17 +203,8 @@ class ChunkRunner(NamedTuple):
                 lock_all=lock_all,
                 resolved=resolved,
             )
-            decided = self._decide(chunk, gathered)
-            counts = count(chunk, len(self.job.fields), decided)
-            try:
-                await self._write(connection, chunk, gathered, decided)
-            except asyncpg.UniqueViolationError as error:
-                if lock_all:
-                    raise
-                # Through someone who was linked since then, it may have had the same row to write.
-                raise NotLocked("another chunk wrote a result since this one read") from error
-        duration_ms = round((time.perf_counter() - began) * 1000)
-        return ChunkDone(chunk.chunk_no, counts, chunk.attempts, duration_ms)
+            decisions = self._decide(chunk, gathered)
+            return Decided(gathered, decisions, count(chunk, len(self.job.fields), decisions))
 
     async def _finish(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkDone
@@ -190,23 +228,29 @@ class ChunkRunner(NamedTuple):
             raise ChunkFailed(chunk, at_fault=True) from error
 
     async def _write(
-        self,
-        connection: asyncpg.Connection,
-        chunk: ClaimedChunk,
-        gathered: Gathered,
-        decided: ChunkDecisions,
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, decided: Decided
     ) -> None:
         """An address is locked from its change on, and the fewer moments the better: results first.
 
         Not those that another chunk may write too: only the lock that the change takes keeps it
         from writing the same one meanwhile.
         """
+        gathered = decided.gathered
         # Of a list of addresses the rows are no contacts, and each contact that is reached may be
         # reached from another chunk.
         contact_ids = () if THE_ADDRESS in gathered.facts.fields else chunk.contact_ids
         rows = apart(decided.rows, gathered.facts, contact_ids)
         await self._note(connection, chunk, gathered, rows.own)
-        await self._change(connection, gathered, decided)
+        as_read = await chunks.change_addresses(
+            connection,
+            account_id=self.job.account_id,
+            job_id=self.job.id,
+            decided_at=gathered.decided_at,
+            changes=decided.changes,
+            versions=gathered.versions,
+        )
+        if not as_read:
+            raise NotLocked("an address was changed by someone else since it was read")
         await self._note(connection, chunk, gathered, rows.contested)
 
     async def _note(
@@ -223,25 +267,6 @@ class ChunkRunner(NamedTuple):
             decided_at=gathered.decided_at,
             rows=rows,
         )
-
-    async def _change(
-        self, connection: asyncpg.Connection, gathered: Gathered, decided: ChunkDecisions
-    ) -> None:
-        as_read = await chunks.change_addresses(
-            connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
-            decided_at=gathered.decided_at,
-            changes={
-                id_: change
-                for id_, change in decided.changes.items()
-                # A new address was stored with its first status.
-                if id_ not in gathered.new or change[2] is not None
-            },
-            versions=gathered.versions,
-        )
-        if not as_read:
-            raise NotLocked("an address was changed by someone else since it was read")
 
 
 def count(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:

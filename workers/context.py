@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 
 import asyncpg
 
@@ -14,7 +15,12 @@ from workers.doorbell import Doorbell
 
 def process_name(settings: Settings) -> str:
     """How this process is called in logs and in `job_chunks.worker`: dyno or host, and its id."""
-    return f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
+    return f"{settings.dyno or _host()}.{os.getpid()}"
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
 
 
 @dataclass(slots=True)

@@ -31,6 +31,8 @@ select coalesce(max(chunk_no), 0) from job_chunks where job_id = :job_id and sta
 -- there for the first time. The row without a field says how many further ones would be reached: :sources
 -- and :role_sources tell, as bits, from which of the rules' spreads an address is a source, and :reach
 -- which of them reach it.
+-- Contacts are alike that hold addresses of the same codes in the same fields: of each kind one is looked
+-- at, for so many as there are of it. There are a few hundred kinds.
 with links as materialized (
     select contact_id, field, address_id from contact_emails
     where account_id = :account_id and contact_id = any(array(
@@ -42,16 +44,33 @@ with links as materialized (
                + (propagated_from is not null)::int as code
     from email_addresses
     where account_id = :account_id and id = any(array(select address_id from links))
-), held as (
-    select l.contact_id, l.field, l.address_id, k.holders, k.code,
-           case when l.field = any(:fields::smallint[]) then l.address_id end as selected,
-           k.holders <= :shared_address_limit and (:spreading::int[])[k.code] = 1 as spreads,
-           case when l.field <> all(:fields::smallint[]) then 0
-                when k.holders > :shared_address_limit then (:role_sources::int[])[k.code]
-                else (:sources::int[])[k.code] end as source
+), held as materialized (
+    select l.contact_id, l.field, l.address_id, k.holders, k.code
     from links l join known k on k.id = l.address_id
+), persons as (
+    -- What an address is fits into 10 bits: its code, and whether it is shared, and a role address.
+    select contact_id,
+           bit_or((code * 4 + (holders > 1)::int + (holders > :shared_address_limit)::int)::bigint
+                  << (10 * field)) as kinds,
+           max(address_id) filter (where field = 1) as first,
+           max(address_id) filter (where field = 2) as second,
+           max(address_id) filter (where field = 3) as third
+    from held
+    group by contact_id
+), alike as (
+    select min(contact_id) as contact_id, count(*) as persons
+    from persons
+    group by kinds, first = second, first = third, second = third
+), looked_at as (
+    select h.*, a.persons,
+           case when h.field = any(:fields::smallint[]) then h.address_id end as selected,
+           h.holders <= :shared_address_limit and (:spreading::int[])[h.code] = 1 as spreads,
+           case when h.field <> all(:fields::smallint[]) then 0
+                when h.holders > :shared_address_limit then (:role_sources::int[])[h.code]
+                else (:sources::int[])[h.code] end as source
+    from alike a join held h on h.contact_id = a.contact_id
 ), seen as (
-    select h.*,
+    select l.*,
            count(*) filter (where spreads) over person - spreads::int > 0
                and (:minding::int[])[code] = 1 as beside,
            address_id in (lag(selected) over fields, lag(selected, 2) over fields) is true as again,
@@ -59,15 +78,15 @@ with links as materialized (
                or address_id in (lag(address_id) over fields, lag(address_id, 2) over fields) is true
                as elsewhere,
            bit_or(source) over person & (:reach::int[])[code] <> 0 as reached
-    from held h
+    from looked_at l
     window person as (partition by contact_id), fields as (partition by contact_id order by field)
 )
-select field, code, beside, not again as first, count(*) as rows
+select field, code, beside, not again as first, sum(persons)::bigint as rows
 from seen
 where holders <= 1 and selected is not null
 group by field, code, beside, again
 union all
-select null, null, null, null, count(*)
+select null, null, null, null, coalesce(sum(persons), 0)::bigint
 from seen
 where holders <= 1 and selected is null and reached and not elsewhere;
 

@@ -55,6 +55,8 @@ with found as materialized (
                    (select c.error from job_chunks c
                     where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
                f.address_id, f.source_address_id
+        -- Each once, however often a line has it.
+        offset 0
     ) s
 )
 select page.lines, page.rows, last.contact_id, last.field, last.cause
@@ -121,6 +123,8 @@ with found as materialized (
                    (select c.error from job_chunks c
                     where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
                f.address_id, f.source_address_id
+        -- Each once, however often a line has it.
+        offset 0
     ) s
 )
 select page.lines, page.rows, last.contact_id, last.field, last.cause

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from producers.http.here import HereDep
 from producers.http.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Problem
-from producers.keys import Caller, Scope, caller_of
+from producers.keys import Caller, Scope
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="API key", description="A key that `sluice keys create` made."
@@ -23,8 +23,7 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     async def caller(request: Request, here: HereDep, credentials: _Credentials) -> Caller:
         found = None
         if credentials is not None:
-            async with here.pool.acquire() as connection:
-                found = await caller_of(connection, credentials.credentials)
+            found = await here.known_keys.caller_of(credentials.credentials)
         if found is None:
             raise Problem(
                 UNAUTHENTICATED,

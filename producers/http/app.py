@@ -31,13 +31,14 @@ from producers.http.well_formed import well_formed
 from runtime import logs
 from runtime.settings import Settings
 
+# A request is held to one after the other: what is asked most comes first.
 ROUTERS = (
+    opt_outs.router,
     operation.router,
     jobs.router,
     plans.router,
     job_events.router,
     results.router,
-    opt_outs.router,
     addresses.router,
     contacts.router,
     hooks.router,

@@ -8,6 +8,7 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Request
 
+from producers.http.known_keys import KnownKeys
 from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit
 from runtime.settings import Settings
@@ -19,11 +20,13 @@ class Here:
 
     settings: Settings
     pool: asyncpg.Pool
+    known_keys: KnownKeys = field(init=False)
     rate_limit: RateLimit = field(init=False)
     queue_loads: QueueLoads = field(init=False)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.known_keys = KnownKeys(self.pool)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
         self.queue_loads = QueueLoads(self.pool)
 
@@ -34,7 +37,8 @@ class Here:
         return self.closing.is_set()
 
 
-def _here(request: Request) -> Here:
+# A coroutine, though it waits for nothing: what is none FastAPI has a thread run.
+async def _here(request: Request) -> Here:
     here: Here = request.app.state.here
     return here
 
@@ -43,7 +47,7 @@ HereDep = Annotated[Here, Depends(_here)]
 """A handler's parameter: `async def handler(here: HereDep)`."""
 
 
-def correlation_id(request: Request) -> str:
+async def correlation_id(request: Request) -> str:
     """What the caller, or the router, calls this request; made up where nobody does."""
     found: str = request.state.correlation_id
     return found

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from db import jobs, reading
 from producers.http.access import OptOutsWriter
 from producers.http.bodies import body_schema, json_body
-from producers.http.here import CorrelationId, HereDep
+from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
     INVALID,
     KEY_REUSED,
@@ -18,7 +18,8 @@ from producers.http.problems import (
     UNSUPPORTED,
     answers,
 )
-from producers.opt_outs import opt_out_now
+from producers.keys import Caller
+from producers.opt_outs import opt_out_address
 from producers.recipient_acts import RecipientAct, SourceName, event_key, request_of
 from schemas.addresses import identify
 from schemas.requests import ShortText
@@ -90,7 +91,7 @@ async def opt_out(
     same `event_id` of the same `source` is one event: told with another body it is refused (409).
     """
     given = await json_body(request, OptOutGiven)
-    done = await opt_out_now(
+    done, status = await opt_out_address(
         here.pool,
         here.settings,
         request_of(
@@ -105,19 +106,28 @@ async def opt_out(
             note=given.note,
         ),
     )
-    async with here.pool.acquire() as connection:
-        job = await jobs.get_job(connection, done.job_id)
-        address = await reading.address_now(
-            connection,
-            account_id=caller.account_id,
-            match_key=identify(given.address).match_key,
-        )
-    if not done.applied:
-        response.status_code = HTTPStatus.ACCEPTED
-    return OptOutDone(
+    told = OptOutDone(
         job=done.job_id,
         applied=done.applied,
         created=done.created,
-        status=address.status if address else None,
-        reached=job.propagated if job and done.applied else None,
+        status=status,
+        reached=done.reached,
+    )
+    if not done.applied:
+        response.status_code = HTTPStatus.ACCEPTED
+    return told if status else await _as_it_is_now(here, caller, given.address, told)
+
+
+async def _as_it_is_now(here: Here, caller: Caller, address: str, told: OptOutDone) -> OptOutDone:
+    """The answer with what another request has done, or the workers have yet to do."""
+    async with here.pool.acquire() as connection:
+        job = await jobs.get_job(connection, told.job)
+        now = await reading.address_now(
+            connection, account_id=caller.account_id, match_key=identify(address).match_key
+        )
+    return told.model_copy(
+        update={
+            "status": now.status if now else None,
+            "reached": job.propagated if job and told.applied else None,
+        }
     )

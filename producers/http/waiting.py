@@ -23,7 +23,7 @@ _LONGEST_PAUSE_SECONDS = 0.5
 _wait = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])', re.IGNORECASE).search
 
 
-def _preferred_seconds(
+async def _preferred_seconds(
     response: Response,
     prefer: Annotated[
         str | None,

@@ -8,10 +8,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from producers.http.known_keys import KNOWN_SECONDS, KnownKeys
 from producers.http.rate_limit import RateLimit
 from producers.keys import Scope, caller_of, create_key, revoke_key
 from schemas.errors import NotFound, WrongInput
 from tests.commands import run_sluice
+from tests.conditions import wait_until_async
+from tests.unit.test_rate_limit import Clock
 from tests.worlds import make_account
 
 
@@ -69,13 +72,36 @@ async def test_names_and_scopes_are_checked(pool):
     assert await pool.fetchval("select count(*) from api_keys") == 0
 
 
-async def test_a_revoked_key_counts_no_more_from_the_next_request_on(http, key_of, pool):
-    """The first moment of its revocation stays; a number of no key is told."""
+async def test_a_revoked_key_counts_no_more_a_second_later(pool):
+    """A web process knows a key for a second at most; what does not count is asked for each time,
+    so that a new key counts at once.
+    """
+    clock = Clock()
+    known = KnownKeys(pool, clock)
+    key = await made(pool)
+    assert await known.caller_of(key.token[:-1]) is None
+    caller = await known.caller_of(key.token)
+    assert caller is not None
+    await revoke_key(pool, key.id)
+    clock.now += KNOWN_SECONDS - 0.001
+    assert await known.caller_of(key.token) == caller
+    clock.now += 0.001
+    assert await known.caller_of(key.token) is None
+    clock.now -= KNOWN_SECONDS
+    assert await known.caller_of(key.token) is None
+
+
+async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
+    """Within a moment; the first moment of it stays, and a number of no key is told."""
     headers = await key_of()
     assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
     key_id = await pool.fetchval("select max(id) from api_keys")
     await revoke_key(pool, key_id)
-    assert (await http.get("/v1/jobs", headers=headers)).status_code == 401
+
+    async def refused() -> bool:
+        return (await http.get("/v1/jobs", headers=headers)).status_code == 401
+
+    await wait_until_async(refused, deadline_seconds=20, what="the revoked key is refused")
     first = await pool.fetchval("select revoked_at from api_keys")
     await revoke_key(pool, key_id)
     assert await pool.fetchval("select revoked_at from api_keys") == first

@@ -1,0 +1,78 @@
+"""Web processes, started as the Procfile starts them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from chaos.worker_group import ROOT, WorkerGroup, wait_for
+from runtime.settings import Settings
+
+_START_SECONDS = 30.0
+
+
+def unused_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class WebGroup(WorkerGroup):
+    """One `web` dyno: `python -m producers.http` in a process group of its own, log in a file."""
+
+    def __init__(self, settings: Settings, log: Path, **environment: str) -> None:
+        self.log = log
+        self.port = int(environment.get("PORT") or unused_port())
+        assert settings.signing_key is not None
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "producers.http"],
+                cwd=ROOT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(ROOT),
+                    "DATABASE_URL": settings.database_url or "",
+                    "REDIS_URL": settings.redis_url or "",
+                    "QUEUE_NAMESPACE": settings.queue_namespace,
+                    "SIGNING_KEY": settings.signing_key.get_secret_value(),
+                    "PORT": str(self.port),
+                    **environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client of it; `headers` may have a key."""
+        return httpx.Client(base_url=self.url, timeout=40, **options)
+
+    def serving(self) -> Self:
+        """Wait until it answers; raises RuntimeError."""
+        if not wait_for(self._answers, _START_SECONDS):
+            raise RuntimeError(f"The web process does not answer. Its log:\n{self.log.read_text()}")
+        return self
+
+    def _answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"The web process has ended. Its log:\n{self.log.read_text()}")
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/healthz").is_success
+        return False
+
+    def events(self) -> list[dict[str, Any]]:
+        """The lines of its log, each of which has to be JSON."""
+        return [json.loads(line) for line in self.lines()]
