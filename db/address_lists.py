@@ -8,7 +8,7 @@ import asyncpg
 from db.chunks import AddressColumns, Neighbour
 from db.queries import load
 from schemas.addresses import Identity
-from schemas.errors import LinksChanged
+from schemas.errors import LinksChanged, SluiceError
 
 _sql = load("address_lists")
 
@@ -60,6 +60,8 @@ async def resolve_listed(
     Raises LinksChanged when another transaction made one of them at the same moment.
     """
     ids, addresses, match_keys = await _sql.listed(connection, job_id=job_id, row_ids=row_ids)
+    if len(ids) != len(row_ids):
+        raise SluiceError(f"{len(row_ids) - len(ids)} rows of the list of job {job_id} are gone")
     resolved = await _resolve(
         connection,
         account_id=account_id,

@@ -17,6 +17,7 @@ from db.address_lists import Resolved
 from db.chunks import ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobTotals, JobToWork
+from producers.recipient_acts import event_key
 from producers.submit import (
     Checked,
     check,
@@ -42,6 +43,9 @@ TRIES = 10
 """How often the transaction is begun before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
+
+_ENDED_UNDONE = frozenset({JobState.CANCELLED, JobState.FAILED})
+"""How a job that was left to the workers may end without the opt-out."""
 
 _PASSING: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -123,7 +127,9 @@ async def _opt_out(
             attempt = _Attempt(connection, settings, request, checked, correlation_id)
             applied = await attempt.until_it_goes_through()
             if applied is None:
-                return await _earlier(connection, request, checked), None
+                earlier = await _earlier(connection, request, checked)
+                if earlier.state not in _ENDED_UNDONE:
+                    return _acknowledged(earlier), None
     except _CannotNow as failed:
         # Out here, since the pool may have no second connection to give.
         submitted = await submit(
@@ -137,6 +143,11 @@ async def _opt_out(
                 error=type(failed.__cause__).__name__,
             )
         return Acknowledged(submitted.job_id, submitted.created, applied=False), None
+    if applied is None:
+        # Somebody ended the job before it was done, and whoever opted out tells it again.
+        key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
+        again = request.model_copy(update={"idempotency_key": key})
+        return await _opt_out(pool, settings, again)
     _log(applied, request, checked, worker=attempt.worker)
     return Acknowledged(
         applied.job.id, created=True, applied=True, reached=applied.totals.propagated
@@ -285,13 +296,17 @@ def _passing_or_raise(raised: Exception) -> BaseException:
 
 async def _earlier(
     connection: asyncpg.Connection, request: JobRequest, checked: Checked
-) -> Acknowledged:
+) -> jobs.Stored:
     """The job that an earlier request with the same key made; raises NotFound without account."""
     account_id = await require_account(connection, request.account)
     assert request.idempotency_key is not None
     stored = await jobs.job_of_key(connection, account_id, request.idempotency_key)
     require_same_request(stored, request, checked)
-    return Acknowledged(stored.job_id, created=False, applied=stored.state == JobState.COMPLETED)
+    return stored
+
+
+def _acknowledged(earlier: jobs.Stored) -> Acknowledged:
+    return Acknowledged(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
 
 
 def _log(applied: _Applied, request: JobRequest, checked: Checked, *, worker: str) -> None:

@@ -97,7 +97,7 @@ def known_address(text: str) -> str:
         ) from None
 
 
-_KEYS_OF_ACTS = ("opt-out ", "hook ", "one-click ")
+_KEYS_OF_ACTS = ("opt-out ", "hook ", "one-click ", "again ")
 
 
 def refuse_key_of_an_act(key: str | None) -> None:

@@ -72,9 +72,9 @@ from resolved cross join neighbours cross join known;
 delete from job_addresses where job_id = :job_id and row_id = any(:row_ids::bigint[]);
 
 -- name: refuse_listed!
--- Keep a row that could not be done, with its line and the reason.
+-- Keep a row that could not be done, with its line, its address and the reason.
 insert into import_rejections (job_id, line, reason, detail)
-select job_id, line, 'internal_error', :detail
+select job_id, line, 'internal_error', address || ': ' || :detail::text
 from job_addresses
 where job_id = :job_id and row_id = :row_id;
 

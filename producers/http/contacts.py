@@ -165,8 +165,10 @@ async def find_contacts(
             datetime.combine(engaged_before, time(), UTC) if engaged_before else None,
         )
         found, following = await contacts.contacts_page(connection, sought, after=after, most=limit)
-        wanted = counts and cursor is None
-        counted = await contacts.count_addresses(connection, sought) if wanted else None
+    counted = None
+    if counts and cursor is None:
+        async with here.long_turns, here.pool.acquire() as connection:
+            counted = await contacts.count_addresses(connection, sought)
     return ContactPage(
         contacts=[Contact.of(contact) for contact in found],
         counts=counted,

@@ -13,6 +13,9 @@ from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit
 from runtime.settings import Settings
 
+KEPT_FREE = 3
+"""So many connections of a web process are never taken by files and counts."""
+
 
 @dataclass(slots=True)
 class Here:
@@ -23,12 +26,15 @@ class Here:
     known_keys: KnownKeys = field(init=False)
     rate_limit: RateLimit = field(init=False)
     queue_loads: QueueLoads = field(init=False)
+    long_turns: asyncio.Semaphore = field(init=False)
+    """Taken by what holds a connection for seconds, so that some are left for everybody else."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.known_keys = KnownKeys(self.pool)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
         self.queue_loads = QueueLoads(self.pool)
+        self.long_turns = asyncio.Semaphore(max(1, self.settings.web_pool_size - KEPT_FREE))
 
     async def closes_within(self, seconds: float) -> bool:
         """Wait so long, or until the process is to end; whether it is."""

@@ -103,7 +103,7 @@ async def submit_job(
         return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
 
     if media_type(request) == FORM:
-        async with uploaded_job(request) as (body, upload):
+        async with uploaded_job(request) as (body, upload), here.long_turns:
             submitted = await submit(here.pool, here.settings, asked(body), upload=upload)
     else:
         body = await json_body(request, JobBody)

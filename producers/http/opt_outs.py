@@ -87,8 +87,9 @@ async def opt_out(
 ) -> OptOutDone:
     """Opt one recipient's address out, known to the account or not, and those it spreads to.
 
-    Once this has answered, with 200 or with 202, no bulk opt-in makes any of them marketable. The
-    same `event_id` of the same `source` is one event: told with another body it is refused (409).
+    Once this has answered with 200, no bulk job makes any of them marketable. After 202 that is so
+    once the job has completed, which workers begin with before all other work. The same `event_id`
+    of the same `source` is one event: told with another body it is refused (409).
     """
     given = await json_body(request, OptOutGiven)
     done, status = await opt_out_address(

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from db.failures import NOT_THE_WORKS_FAULT
 from db.pool import open_pool
+from producers import control
 from producers.opt_outs import Acknowledged, opt_out_now
 from producers.submit import submit
 from producers.wrong_input import parse_request
@@ -450,3 +451,20 @@ async def test_two_at_once_make_one_address(
         " where a.match_key = 'n@example.com'"
     )
     assert sorted(row["outcome"] for row in outcomes) == ["applied"] + ["unchanged"] * 7
+
+
+async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_told_again(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
+    """Somebody cancelled an opt-out that was left to the workers: told again it is applied, as
+    a job of its own, and told once more it is that job.
+    """
+    request = opt_out(selection={"addresses": ["ann@example.com"]}, idempotency_key="click")
+    waiting = await submit(pool, settings, request)
+    await control.cancel(pool, settings, shop, waiting.job_id)
+    answer = await opt_out_now(pool, settings, request)
+    assert answer.job_id != waiting.job_id
+    assert (answer.created, answer.applied) == (True, True)
+    assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", False)
+    again = await opt_out_now(pool, settings, request)
+    assert (again.job_id, again.created, again.applied) == (answer.job_id, False, True)
