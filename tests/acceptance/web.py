@@ -1,59 +1,20 @@
-"""Web processes, started as the Procfile starts them."""
+"""The web processes of the acceptance tests are those of the storm, with clients of theirs."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Self
 
 import httpx
 
-from runtime.settings import Settings
-from tests.acceptance.fleet import ROOT, WorkerGroup
+from chaos import web_process
+from chaos.web_process import unused_port
 from tests.conditions import wait_until
 
-
-def unused_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+__all__ = ["WebGroup", "unused_port"]
 
 
-class WebGroup(WorkerGroup):
-    """One `web` dyno: `python -m producers.http` in a process group of its own, log in a file."""
-
-    def __init__(self, settings: Settings, log: Path, **environment: str) -> None:
-        self.log = log
-        self.port = int(environment.get("PORT") or unused_port())
-        assert settings.signing_key is not None
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "producers.http"],
-                cwd=ROOT,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(ROOT),
-                    "DATABASE_URL": settings.database_url or "",
-                    "REDIS_URL": settings.redis_url or "",
-                    "QUEUE_NAMESPACE": settings.queue_namespace,
-                    "SIGNING_KEY": settings.signing_key.get_secret_value(),
-                    "PORT": str(self.port),
-                    **environment,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def url(self) -> str:
-        """Where it is asked."""
-        return f"http://127.0.0.1:{self.port}"
+class WebGroup(web_process.WebGroup):
+    """A `web` dyno that a test asks."""
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of it; `headers` may have a key."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chaos.checks import late
-from chaos.fleet import Ended
+from chaos.dyno import Ended
 from chaos.log_checks import (
     NO_ADDRESS,
     NOT_FAILED,
@@ -76,9 +76,9 @@ def test_a_group_that_ends_by_itself_is_found():
 def test_a_late_recovery_is_found():
     """What took longer than the goal, or never came; and nothing else."""
     recoveries = [
-        Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, []),
-        Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, ["job 7"]),
-        Recovery(Kind.REDIS_STALLED, None, 120.0, None, ["job 8"]),
+        Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, 0.1, []),
+        Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, 0.1, ["job 7"]),
+        Recovery(Kind.REDIS_STALLED, None, 120.0, None, 0.1, ["job 8"]),
     ]
     assert [violation.what.partition(":")[0] for violation in late(recoveries)] == [
         Kind.REDIS_KILLED,
