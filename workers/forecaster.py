@@ -1,7 +1,7 @@
 """Counting what a planned job would do, as exactly as if it had been done, and changing nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -85,8 +85,21 @@ async def _count_contacts(
             further += reached
 
     async with _another(pool, last_chunk * chunk_size) as other:
-        await asyncio.gather(*(count(lane) for lane in (connection, other) if lane is not None))
+        await _all_of([count(lane) for lane in (connection, other) if lane is not None])
     return kinds, further
+
+
+async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; where one raises, so does this, once the others have ended too: a connection is
+    given back by whoever uses it no more.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _parts(job: CountedJob, last_chunk: int, step: int) -> Iterator[_Part]:

@@ -33,7 +33,7 @@ def up() -> None:
         _, revision = asyncio.run(migrate(settings.database_url))
         say(f"Postgres  {without_password(settings.database_url)}  (revision {revision})")
         say(f"Redis     {without_password(settings.redis_url)}")
-        say(f"HTTP      http://{settings.listens_on}:{port}  (`sluice keys create` makes a key)")
+        say(f"HTTP      http://{settings.listens_on}:{port}  (`sluice keys create NAME` for a key)")
         if given.wants_embedded_servers:
             say("Commands in this folder use the same servers: try `sluice jobs`.")
         say("Ctrl-C stops everything.")

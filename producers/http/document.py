@@ -23,12 +23,9 @@ that of the request, if it has one.
 
 TAGS = {
     "jobs": "Bulk actions over selections of contacts: submitting, following and controlling them.",
-    "imports": "Files of contacts that are brought in as jobs.",
     "results": "What became of each address of a job.",
-    "plans": "What a job would do, before it does it.",
     "opt-outs": "Opt-outs of single recipients, applied before they are answered.",
     "addresses": "What an address is now, and how it came to that.",
-    "suppressions": "Addresses that may not be mailed to.",
     "hooks": "Where senders and mailbox providers post what recipients did.",
     "unsubscribing": "Links in mail by which recipients opt out themselves.",
     "operation": "What platforms ask: whether the process lives, can serve, and is enough.",

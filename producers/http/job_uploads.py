@@ -12,12 +12,16 @@ from starlette.datastructures import FormData, UploadFile
 
 from producers.http.bodies import body_schema
 from producers.http.job_bodies import JobBody
-from producers.http.problems import INVALID, MALFORMED, Problem
+from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
+from producers.http.well_formed import why_odd
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
 
 FORM = "multipart/form-data"
 _JOB = "job"
+
+MOST_JOB_BYTES = 1_000_000
+"""As much as the part with the job may have, which is read into memory."""
 
 LISTS: dict[str, Callable[[BinaryIO], Upload]] = {
     each.name: each for each in (ContactUpload, AddressUpload)
@@ -65,7 +69,8 @@ async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
 
     Raises Problem, and WrongInput with a line for each mistake.
     """
-    async with request.form() as form:
+    # Both parts may come as files. What is no file is kept in memory.
+    async with request.form(max_files=2, max_fields=2, max_part_size=MOST_JOB_BYTES) as form:
         parts = _parts(form)
         (name,) = parts.keys() - {_JOB}
         body = _body(await _text(parts[_JOB]), name)
@@ -93,7 +98,15 @@ def _wrong(what: str) -> Problem:
 
 
 async def _text(part: UploadFile | str) -> str | bytes:
-    return part if isinstance(part, str) else await part.read()
+    if isinstance(part, str):
+        return part
+    if (part.size or 0) > MOST_JOB_BYTES:
+        raise Problem(
+            TOO_LARGE,
+            f"The part `{_JOB}` has more than {MOST_JOB_BYTES:,} bytes; nothing was stored. What"
+            " is long goes into the list.",
+        )
+    return await part.read()
 
 
 def _file(part: UploadFile | str) -> BinaryIO:
@@ -108,6 +121,8 @@ def _body(text: str | bytes, name: str) -> JobBody:
         raise Problem(
             MALFORMED, f"The part `{_JOB}` is not JSON: {error}. Nothing was stored."
         ) from None
+    if why := why_odd(given):
+        raise Problem(MALFORMED, f"The part `{_JOB}` has {why}; nothing was stored.")
     if isinstance(given, dict):
         selection = given.setdefault("selection", {})
         if isinstance(selection, dict):

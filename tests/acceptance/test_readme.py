@@ -1,12 +1,8 @@
 """What the README shows works as it is written there."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import asyncpg
 import pytest
@@ -14,22 +10,14 @@ import pytest
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import ROOT, code_with
+from tests.acceptance.pages import WEB_URL, Block, blocks_of, check, examples_of, run
+from tests.acceptance.web import WebGroup
 
 README = (ROOT / "README.md").read_text()
 ACTION = "actions/mark_unengaged.py"
 
 
-class Block(NamedTuple):
-    """A fenced block: its language, and what stands in it."""
-
-    language: str
-    text: str
-
-
-BLOCKS = [
-    Block(*found)
-    for found in re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-]
+BLOCKS = blocks_of(ROOT / "README.md")
 
 
 def is_action(block: Block) -> bool:
@@ -45,7 +33,7 @@ def code(tmp_path: Path) -> Path:
 
 def test_blocks_are_of_known_languages() -> None:
     """Each block is run, or is marked as text; the action's file is the one that is named."""
-    assert {block.language for block in BLOCKS} == {"sh", "python", "text"}
+    assert {block.language for block in BLOCKS} == {"sh", "python", "json", "text"}
     assert f"`{ACTION}`" in README
 
 
@@ -70,48 +58,25 @@ def test_the_picture_of_the_demo_is_of_this_demo() -> None:
 async def test_every_example_runs(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path, tmp_path: Path
 ) -> None:
-    """Run one after the other, the shell's and Python's blocks succeed and do what they say."""
+    """Run one after the other, the shell's and Python's blocks succeed, and do and answer what they
+    say.
+    """
     start_group(code=code)
     folder = tmp_path / "anywhere"
     folder.mkdir()
-    output = ""
-    for block in BLOCKS:
-        if block.language != "text" and not is_action(block):
-            output += await asyncio.to_thread(run, block, folder, code, settings)
-    assert "carla.diaz@example.org" in output.lower()
+    examples = [each for each in examples_of(BLOCKS) if not is_action(each.block)]
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        here = {WEB_URL: web.serving().url}
+        outputs = await asyncio.to_thread(
+            run, examples, folder, settings=settings, here=here, code=code
+        )
+    for example, output in zip(examples, outputs, strict=True):
+        check(example, output)
+    assert "carla.diaz@example.org" in "".join(outputs).lower()
     jobs = await pool.fetch("select action, state, applied, propagated from jobs order by id")
     assert [job["action"] for job in jobs] == [
-        *("import", "opt_out", "opt_in", "opt_out", "mark_unengaged")
+        *("import", "opt_out", "opt_in", "opt_out", "opt_out", "mark_unengaged")
     ]
-    assert dict(jobs[1]) == {
-        "action": "opt_out",
-        "state": "completed",
-        "applied": 1,
-        "propagated": 1,
-    }
-    assert jobs[2]["applied"] == 3
-    assert (jobs[4]["state"], jobs[4]["applied"]) == ("completed", 1)
-
-
-def run(block: Block, folder: Path, code: Path, settings: Settings) -> str:
-    """What the block writes."""
-    programs = {"sh": ["bash", "-euo", "pipefail"], "python": [sys.executable]}
-    done = subprocess.run(
-        programs[block.language],
-        input=block.text,
-        cwd=folder,
-        env={
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(code),
-            "DATABASE_URL": settings.database_url or "",
-            "REDIS_URL": settings.redis_url or "",
-            "QUEUE_NAMESPACE": settings.queue_namespace,
-            "PGBOUNCER": str(settings.pgbouncer),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert [job["state"] for job in jobs] == ["completed"] * len(jobs)
+    assert [job["applied"] for job in jobs] == [5, 1, 3, 2, 1, 1]
+    assert [job["propagated"] for job in jobs] == [0, 1, 0, 0, 0, 0]

@@ -132,8 +132,10 @@ def answered(web: WebGroup, route: str) -> list[int]:
     return [event["status"] for event in web.events() if event.get("route") == route]
 
 
-def test_who_leaves_a_stream_has_its_line(settings: Settings, tmp_path: Path):
-    """It is written soon, with what was sent, and is no error; nothing goes on for nobody."""
+def test_who_leaves_has_a_line(settings: Settings, tmp_path: Path):
+    """It is written soon, and is no error: a stream's with what was sent, and 0 for one who left in
+    the middle of a body; nothing goes on for nobody.
+    """
     headers = key_of(settings)
     with WebGroup(settings, tmp_path / "web.log") as web:
         with web.serving().client(headers=headers) as client:
@@ -145,6 +147,17 @@ def test_who_leaves_a_stream_has_its_line(settings: Settings, tmp_path: Path):
             lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
             deadline_seconds=10,
             what="the stream has its line",
+        )
+        lines = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
+        with closing(socket.create_connection(("127.0.0.1", web.port))) as leaving:
+            leaving.sendall(
+                f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{lines}\r\nContent-Length: 9\r\n"
+                "Content-Type: application/json\r\n\r\n{".encode()
+            )
+        wait_until(
+            lambda: answered(web, "/v1/jobs") == [202, 0],
+            deadline_seconds=10,
+            what="who left in the middle has a line",
         )
         assert {event["level"] for event in web.events()} == {"info"}
 

@@ -24,8 +24,12 @@ COMMANDS = {
 @pytest.fixture
 async def job_id(pool, settings):
     """A job that waits to be planned."""
+    return await submitted(pool, settings)
+
+
+async def submitted(pool, settings, **more):
     request = parse_request(
-        {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester"}
+        {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **more}
     )
     return (await submit(pool, settings, request)).job_id
 
@@ -34,6 +38,7 @@ async def bring_to(pool, job_id, state):
     """Put the job in `state` the way workers do."""
     await pool.execute(
         "update jobs set state = $2::job_state, selected = 0, planned_at = now(),"
+        " forecast = case when plan_first then '{}'::jsonb end,"
         " finished_at = case when $2::text = any($3) then now() end where id = $1",
         job_id,
         state.value,
@@ -47,9 +52,10 @@ async def state_of(pool, job_id):
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("present", [s for s in JobState if s is not JobState.PLANNING])
-async def test_only_listed_changes_of_state_happen(pool, settings, job_id, command, present):
+async def test_only_listed_changes_of_state_happen(pool, settings, command, present):
     """A command follows STATE_CHANGES, is content where the job is there, and refuses the rest."""
     wanted = COMMANDS[command]
+    job_id = await submitted(pool, settings, plan_first=present is JobState.PLANNED)
     await bring_to(pool, job_id, present)
     if present is wanted or (present, wanted) in STATE_CHANGES:
         assert await command(pool, settings, None, job_id) is wanted

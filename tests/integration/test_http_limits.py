@@ -15,9 +15,9 @@ PART = b"x" * 1_000
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """Settings by which bodies are soon too large."""
-    return settings.model_copy(update={"max_body_bytes": MOST})
+    return settings.model_copy(update={"max_body_bytes": MOST} | getattr(request, "param", {}))
 
 
 class Parts:
@@ -200,3 +200,35 @@ async def test_a_body_of_another_type_is_refused(http, key_of):
     for kind in OTHER_TYPES:
         answer = await http.post("/v1/jobs", content=b"{}", headers=key | {"Content-Type": kind})
         assert is_problem(answer, 415, "unsupported-media-type"), kind
+
+
+async def test_the_parts_of_a_form_are_bounded(http, key_of, pool):
+    """A part with the job that is too large, too many parts, and values that cannot be kept."""
+    headers = await key_of()
+    job = '{"action": "opt_out", "params": {"note": %s}}'
+    long, deep = f'"{"x" * 2_000_000}"', "[" * 100 + "]" * 100
+    ids = ("contacts", (None, "1\n2"))
+    for parts, statuses in (
+        ([("job", (None, job % long)), ids], {400}),
+        ([("job", ("job.json", job % long)), ids], {413}),
+        ([("job", ("job.json", job % deep)), ids], {400}),
+        ([("job", ("job.json", job % "NaN")), ids], {400}),
+        ([("job", (None, job % '"x"'))] + [("contacts", ("a", "1"))] * 3, {400}),
+        ([("job", (None, job % '"x"'))] + [("contacts", (None, "1"))] * 3, {400}),
+    ):
+        answer = await http.post("/v1/jobs", files=parts, headers=headers)
+        assert answer.status_code in statuses, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+@pytest.mark.parametrize("settings", [{"max_upload_bytes": MOST * 10}], indirect=True)
+async def test_files_have_a_limit_of_their_own(http, key_of, pool):
+    """More than another body may have, where the route takes files in such a form."""
+    headers = await key_of()
+    for count, status in ((MOST, 202), (MOST * 6, 413)):
+        parts = [("job", (None, '{"action": "opt_out"}')), ("contacts", ("ids", "1\n" * count))]
+        answer = await http.post("/v1/jobs", files=parts, headers=headers)
+        assert answer.status_code == status, answer.text
+    nobody = await http.post("/v1/opt-outs", files=parts, headers=headers)
+    assert is_problem(nobody, 415, "unsupported-media-type")

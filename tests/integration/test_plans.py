@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from hypothesis import strategies as st
 
-from db import jobs
+from db import forecasting, jobs
 from db.pool import open_pool
 from producers import control
 from producers.plans import apply_plan
@@ -302,6 +302,32 @@ async def test_the_same_key_without_a_plan_is_another_request(
     assert (await submit(pool, settings, request)).job_id == first.job_id
     with pytest.raises(IdempotencyConflict):
         await submit(pool, settings, request.model_copy(update={"plan_first": False}))
+
+
+async def test_a_count_that_fails_leaves_no_connection_in_use(
+    database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Where one of two connections fails, the other has ended its part before both are given back,
+    and the job is counted by whoever comes next.
+    """
+    monkeypatch.setattr("workers.forecaster.CONTACTS_AT_ONCE", 1)
+    count_slice = forecasting.count_slice
+    calls = []
+
+    async def failing(connection, job, *, first, last):
+        calls.append(first)
+        if len(calls) == 2:
+            raise ConnectionResetError
+        return await count_slice(connection, job, first=first, last=last)
+
+    async with await open_pool(database_url, size=3) as pool:
+        here = Planned(pool, settings, 1)
+        job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})
+        monkeypatch.setattr(forecasting, "count_slice", failing)
+        with pytest.raises(ConnectionResetError):
+            await here.count(job_id)
+        monkeypatch.setattr(forecasting, "count_slice", count_slice)
+        assert await here.count(job_id) is JobState.PLANNED
 
 
 async def test_a_count_needs_no_second_connection(

@@ -1,0 +1,68 @@
+"""What the documents of the way in over HTTP show works as it is written there."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import Settings
+from tests.acceptance.conftest import StartGroup
+from tests.acceptance.fleet import ROOT
+from tests.acceptance.pages import WEB_URL, blocks_of, check, differs, examples_of, run
+from tests.acceptance.web import WebGroup, unused_port
+
+PAGES = ("http", "hooks", "python")
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_every_example_runs_and_answers_as_shown(
+    name: str, settings: Settings, start_group: StartGroup, tmp_path: Path
+) -> None:
+    """One after the other, beside a web process and workers: each succeeds, and what the page shows
+    of its answer holds.
+    """
+    examples = [*examples_of(blocks_of(ROOT / "docs" / f"{name}.md"))]
+    assert examples
+    assert settings.signing_key is not None
+    doors = {"SIGNING_KEY": settings.signing_key.get_secret_value(), "PRIVATE_NOTICES": "true"}
+    start_group(processes=2, **doors)
+    folder = tmp_path / "anywhere"
+    folder.mkdir()
+    with WebGroup(settings, tmp_path / "web.log", **doors) as web:
+        here = {WEB_URL: web.serving().url, "9000": str(unused_port())}
+        outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
+    for example, output in zip(examples, outputs, strict=True):
+        check(example, output)
+
+
+@pytest.mark.parametrize(
+    ("shown", "given"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"b": 1}),
+        ({"a": "..."}, {"b": 1}),
+        ({"a": True}, {"a": 1}),
+        ([1, 2], [1]),
+        ([1], [1, 2]),
+        ([{"a": 1}, "..."], [{"a": 2}]),
+        ([1, "..."], []),
+    ],
+)
+def test_what_is_shown_and_does_not_hold_is_found(shown, given) -> None:
+    """An example that answers something else fails."""
+    assert differs(shown, given) is not None
+
+
+@pytest.mark.parametrize(
+    ("shown", "given"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ({"a": "..."}, {"a": None}),
+        ([{"a": 1}, "..."], [{"a": 1, "b": 2}, 3]),
+        ([1, "..."], [1]),
+        ([], []),
+    ],
+)
+def test_what_is_shown_may_be_shortened(shown, given) -> None:
+    """By members of objects, and by the end of a list."""
+    assert differs(shown, given) is None
