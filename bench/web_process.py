@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from bench.watching import cpu_seconds
-from chaos.web_group import WebGroup
+from chaos.web_process import WebGroup
 from chaos.worker_group import ROOT
 from runtime.settings import Settings
 from schemas.errors import SluiceError

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.interruption import INTERRUPTED, ended_by_signals
 from chaos.preparing import Show
-from chaos.report import Outcome, check_table, fault_table
+from chaos.report import Outcome, check_table, fault_table, requests_line
 from chaos.schedule import Plan
 from chaos.servers import storm_servers
 from chaos.storm import run_storm
@@ -122,8 +122,9 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
             f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
             f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
             f" their answer was lost, of which {work['answered_twice']} had been stored;"
-            f" {work['groups_ended']} ends of worker groups."
+            f" {work['groups_ended']} ends of groups; {work['notices']} completion notices."
         )
+        console.print(requests_line(outcome))
     print(outcome.last_line())
 
 

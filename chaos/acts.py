@@ -1,6 +1,6 @@
 """Which coroutine does which kind of fault."""
 
-from chaos.faults import Act, postgres, processes, redis, work
+from chaos.faults import Act, postgres, processes, redis, web, work
 from chaos.schedule import Kind
 
 ACTS: dict[Kind, Act] = {
@@ -18,4 +18,7 @@ ACTS: dict[Kind, Act] = {
     Kind.WRITE_FAILS: work.refuse_writes,
     Kind.LOOP_BLOCKED: work.block_loop,
     Kind.WORKER_POISONED: work.poison_worker,
+    Kind.WEB_KILLED: web.kill,
+    Kind.WEB_TERMINATED: web.terminate,
+    Kind.WEB_STOPPED: web.stop,
 }

@@ -3,12 +3,23 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import asyncpg
+
 from chaos.contact_lists import LIMIT
-from chaos.log_checks import NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
+from chaos.controls import CANCELLED, PAUSED
+from chaos.dyno import ENDS, ORPHANS
+from chaos.in_force import IN_FORCE
+from chaos.log_checks import DECLARED, NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
+from chaos.notices import RIGHT, TOLD
 from chaos.observer import Observer
-from chaos.records import Records, Violation
+from chaos.records import AcknowledgedJob, Records, Violation
 from chaos.recovery import GOAL_SECONDS, Recovery
-from chaos.traffic import ANSWERED, IN_FORCE
+from chaos.traffic import ANSWERED
+from chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
+from chaos.web_client import FAILED
+from chaos.web_plans import UNTOUCHED
+from chaos.web_producers import OWN_ANSWER, REPLAYED
+from chaos.web_readers import FOLLOWED, FOREIGN, WHOLE
 from db.invariants import INVARIANTS, Example, Invariant, check
 
 KEPT_JOBS = "every acknowledged job is there once, with its key"
@@ -16,26 +27,45 @@ KEPT_OPT_OUTS = "every acknowledged opt-out is in force and in the ledger"
 NO_FAILED_JOB = "no job failed"
 DONE = "every fault could be done"
 ONLY_FAULTY = "only the faulty contacts ended as internal errors"
+ASKED_FOR = "no job is there that nobody asked for"
+ENDED_RIGHT = "every job is completed, or cancelled by those who asked for that"
 RECOVERED = f"every fault was made good within {GOAL_SECONDS:.0f} seconds"
+SERVES = f"after every fault the web process serves within {GOAL_SECONDS:.0f} seconds"
 
 OWN = (
     KEPT_JOBS,
+    ASKED_FOR,
+    ENDED_RIGHT,
     KEPT_OPT_OUTS,
+    KEPT_ADDRESSED,
+    NOT_REOPENED,
     NO_FAILED_JOB,
     ONLY_FAULTY,
-    "a paused job changes nothing",
-    "a cancelled job changes nothing",
+    PAUSED,
+    CANCELLED,
+    UNTOUCHED,
     ANSWERED,
+    OWN_ANSWER,
+    REPLAYED,
     IN_FORCE,
+    FAILED,
+    WHOLE,
+    FOLLOWED,
+    FOREIGN,
+    NOT_ANOTHERS,
+    TOLD,
+    RIGHT,
     DONE,
-    "no process outlives its group",
-    "the fleet ends when it is asked to",
+    ORPHANS,
+    ENDS,
     NOT_GONE,
     NOT_FAILED,
+    DECLARED,
     NO_ADDRESS,
     NOT_LONG,
     TOLD_ONCE,
     RECOVERED,
+    SERVES,
 )
 """The storm's own checks, beside the invariants of the service."""
 
@@ -51,9 +81,10 @@ class Checked(NamedTuple):
 async def check_database(observer: Observer, records: Records) -> tuple[list[str], list[Violation]]:
     """The names of the service's invariants, and everything that the database shows to be wrong."""
     found = [
-        *await _lost_jobs(observer, records),
+        *await _jobs(observer, records),
         *await _lost_opt_outs(observer, records),
         *await _failures(observer, records),
+        *await check_web(observer, records),
     ]
     for invariant in INVARIANTS:
         found += await _broken(observer, invariant)
@@ -77,17 +108,42 @@ def _in_words(example: Example) -> str:
     )
 
 
-async def _lost_jobs(observer: Observer, records: Records) -> list[Violation]:
-    keys = [job.key for job in records.jobs]
+async def _jobs(observer: Observer, records: Records) -> list[Violation]:
+    """Compare the jobs there are with those that were acknowledged, by their keys."""
     stored = {
-        (row["account"], row["idempotency_key"]): row["id"]
-        for row in await observer.rows("jobs_of_keys", keys=keys)
+        (row["account"], row["idempotency_key"]): row for row in await observer.rows("ends_of_jobs")
     }
+    acknowledged = {(job.account, job.key) for job in records.jobs}
     return [
-        Violation(KEPT_JOBS, f"job {job.job_id}, key {job.key!r}")
-        for job in records.jobs
-        if stored.get((job.account, job.key)) != job.job_id
+        *(
+            Violation(KEPT_JOBS, f"job {job.job_id}, key {job.key!r}")
+            for job in records.jobs
+            if not _is_kept(job, stored.get((job.account, job.key)))
+        ),
+        *(
+            Violation(ASKED_FOR, f"job {row['id']}, key {key[1]!r}")
+            for key, row in stored.items()
+            if key not in acknowledged
+        ),
+        *(
+            Violation(ENDED_RIGHT, f"job {row['id']} is {row['state']}")
+            for row in stored.values()
+            if not _ended_right(row, records)
+        ),
     ]
+
+
+def _is_kept(job: AcknowledgedJob, row: asyncpg.Record | None) -> bool:
+    """Whether it is there; an answer that does not tell of the job does not tell which it is."""
+    return row is not None and job.job_id in (None, row["id"])
+
+
+def _ended_right(row: asyncpg.Record, records: Records) -> bool:
+    """Whether it is completed, or cancelled by whom may have; those that failed have a check."""
+    may_be_cancelled = row["id"] in records.to_be_cancelled
+    return row["state"] in ("completed", "failed") or (
+        row["state"] == "cancelled" and may_be_cancelled
+    )
 
 
 async def _lost_opt_outs(observer: Observer, records: Records) -> list[Violation]:
@@ -126,13 +182,10 @@ async def _failures(observer: Observer, records: Records) -> list[Violation]:
 def late(recoveries: Sequence[Recovery]) -> list[Violation]:
     """The faults that took too long to be made good."""
     return [
-        Violation(
-            RECOVERED,
-            f"{recovery.kind}: "
-            + ("never" if recovery.seconds is None else f"{recovery.seconds:.1f} s"),
-        )
+        Violation(check, f"{recovery.kind}: " + ("never" if took is None else f"{took:.1f} s"))
         for recovery in recoveries
-        if recovery.seconds is None or recovery.seconds > GOAL_SECONDS
+        for check, took in ((RECOVERED, recovery.seconds), (SERVES, recovery.web))
+        if took is None or took > GOAL_SECONDS
     ]
 
 

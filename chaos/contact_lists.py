@@ -49,8 +49,13 @@ class ContactList(NamedTuple):
             yield ("Given", f"Family {person // 4}", "", *addresses, draw.choice(TAGS))
 
 
+def address_of(person: int) -> str:
+    """A person's own address, the same in every list."""
+    return f"person{person}@example.com"
+
+
 def _addresses(of: ContactList, draw: Random, person: int) -> tuple[str, str, str]:
-    first = f"person{person}@example.com"
+    first = address_of(person)
     if draw.random() < 0.1:
         first = first.upper()
     second = f"person{person}.{of.list_no}@work.example.net" if draw.random() < 0.5 else ""

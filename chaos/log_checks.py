@@ -1,4 +1,4 @@
-"""What must not stand in the workers' logs."""
+"""What must not stand in the logs of workers and of the web process."""
 
 import json
 from collections import Counter
@@ -6,25 +6,28 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from chaos.fleet import Ended
+from chaos.dyno import Ended
 from chaos.records import Violation
+from runtime.events import EVENTS, unknown_keys
 
 _LONGEST_BYTES = 8192
 _SHOWN = 300
 _OUTAGES = (b'"queue.unreachable"', b'"database.unreachable"')
+_FAILURES = (b'"worker.failed"', b'"request.failed"')
 _AGAIN_SECONDS = 1.0
 """What a process tells so soon after it has told the same is no other outage."""
 
 NO_ADDRESS = "no log line has an address"
 NOT_LONG = "no log line is longer than 8 KB"
-NOT_FAILED = "no worker met an error that it did not expect"
+NOT_FAILED = "no process met an error that it did not expect"
+DECLARED = "every log line of the web process is a declared event"
 TOLD_ONCE = "an outage is told once by each process, and not again and again"
-NOT_GONE = "no worker group ends because a server was away"
+NOT_GONE = "no group ends because a server was away"
 
 
 def read_logs(logs: Path) -> Iterator[Violation]:
     """Go through every line of every group."""
-    for log in sorted(logs.glob("group-*.log")):
+    for log in sorted([*logs.glob("group-*.log"), *logs.glob("web.*.log")]):
         yield from _told_again(log)
         for number, line in enumerate(log.read_bytes().split(b"\n"), start=1):
             where = f"{log.name}:{number}"
@@ -32,8 +35,18 @@ def read_logs(logs: Path) -> Iterator[Violation]:
                 yield Violation(NO_ADDRESS, where)
             if len(line) > _LONGEST_BYTES:
                 yield Violation(NOT_LONG, f"{where} has {len(line)} bytes")
-            if b'"worker.failed"' in line or line.startswith(b"Traceback"):
+            if any(sign in line for sign in _FAILURES) or line.startswith(b"Traceback"):
                 yield Violation(NOT_FAILED, f"{where} {_shortened(line)}")
+            if log.name.startswith("web.") and not _is_declared(line):
+                yield Violation(DECLARED, f"{where} {_shortened(line)}")
+
+
+def _is_declared(line: bytes) -> bool:
+    # The last line of a process that was killed ends anywhere.
+    if not line.endswith(b"}"):
+        return not line or line.startswith(b"{")
+    facts = json.loads(line)
+    return facts["event"] in EVENTS and not unknown_keys(facts["event"], facts)
 
 
 def _told_again(log: Path) -> Iterator[Violation]:
@@ -43,7 +56,10 @@ def _told_again(log: Path) -> Iterator[Violation]:
         # The last line of a process that was killed ends anywhere.
         if line.endswith(b"}") and any(event in line for event in _OUTAGES):
             facts = json.loads(line)
-            key, at = (facts["event"], facts["worker"]), datetime.fromisoformat(facts["timestamp"])
+            key, at = (
+                (facts["event"], facts.get("worker", "web")),
+                datetime.fromisoformat(facts["timestamp"]),
+            )
             before = told.get(key)
             if before is not None and (at - before).total_seconds() < _AGAIN_SECONDS:
                 again[key] += 1
@@ -57,7 +73,8 @@ def _shortened(line: bytes) -> str:
         facts = json.loads(line)
     except ValueError:
         return line.decode(errors="replace")[:_SHOWN]
-    kept = {key: facts.get(key) for key in ("error", "task", "exception") if key in facts}
+    names = ("event", "error", "task", "route", "exception")
+    kept = {name: facts[name] for name in names if name in facts}
     return json.dumps(kept)[:_SHOWN]
 
 

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+from chaos.contact_lists import address_of
 from chaos.observer import Observer
+
+_NEWCOMERS = 1_000
+"""From among so many of those who come next."""
 
 
 class Person(NamedTuple):
@@ -20,6 +24,10 @@ class People(NamedTuple):
     def one(self, draw: float) -> Person:
         """A contact by chance."""
         return self.everyone[int(draw * len(self.everyone))]
+
+    def newcomer(self, draw: float) -> str:
+        """The address of somebody whom no list has brought yet, and one may still bring."""
+        return address_of(len(self.everyone) + int(draw * _NEWCOMERS))
 
     def some(self, draw: float, size: int) -> tuple[int, ...]:
         """The ids of so many contacts that follow each other, from a place by chance."""

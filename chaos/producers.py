@@ -13,7 +13,7 @@ from chaos.people import Person
 from chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records
 from producers import control
 from producers.imports import submit_import
-from producers.opt_outs import opt_out_now
+from producers.opt_outs import Acknowledged, opt_out_now
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.errors import StateConflict
@@ -45,6 +45,7 @@ class Bulk(NamedTuple):
     fields: tuple[str, ...] = ("email1",)
     params: Mapping[str, Any] = MappingProxyType({})
     requested_by: str = BULK
+    completion_url: str | None = None
 
 
 class Producers:
@@ -60,7 +61,8 @@ class Producers:
         """Have a job done; gives its id."""
         request = self._request(wanted)
         answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
-        return self._keep(answer.job_id, wanted.account, request.idempotency_key)
+        told = wanted.completion_url is not None
+        return self._keep(answer.job_id, wanted.account, request.idempotency_key, to_be_told=told)
 
     async def bring(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
         """Import a list; gives the job's id."""
@@ -81,8 +83,8 @@ class Producers:
         answer = await self._acknowledged(ask)
         return self._keep(answer.job_id, contacts.account, key)
 
-    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> bool:
-        """A recipient's own opt-out of one address; whether it was said to be in force already."""
+    async def opt_out(self, account: str, person: Person, field: int, kind: str) -> Acknowledged:
+        """A recipient's own opt-out of one address; gives what was answered."""
         request = self._request(
             Bulk(
                 account=account,
@@ -93,21 +95,23 @@ class Producers:
                 requested_by=RECIPIENT,
             )
         )
-        answer = await self._acknowledged(lambda: opt_out_now(self._pool, self._settings, request))
+        answer: Acknowledged = await self._acknowledged(
+            lambda: opt_out_now(self._pool, self._settings, request)
+        )
         self._keep(answer.job_id, account, request.idempotency_key)
         self.records.opt_outs.append(
             AcknowledgedOptOut(answer.job_id, person.contact_id, field, person.addresses[field])
         )
-        applied: bool = answer.applied
-        return applied
+        return answer
 
     async def pause(self, job_id: int) -> bool:
         """Whether the job was paused; one that has ended is not."""
         return await self._control(control.pause, job_id) is JobState.PAUSED
 
-    async def resume(self, job_id: int) -> None:
-        """Let a paused job go on."""
+    async def resume(self, job_id: int) -> bool:
+        """Let a paused job go on; no request to do so outlives its call."""
         await self._control(control.resume, job_id)
+        return True
 
     async def cancel(self, job_id: int) -> bool:
         """Whether the job was cancelled; one that has ended is not."""
@@ -138,7 +142,7 @@ class Producers:
     def _key(self, what: str) -> str:
         return f"storm {what} {next(self._numbers)}"
 
-    def _keep(self, job_id: int, account: str, key: str | None) -> int:
+    def _keep(self, job_id: int, account: str, key: str | None, *, to_be_told: bool = False) -> int:
         assert key is not None
-        self.records.jobs.append(AcknowledgedJob(job_id, account, key))
+        self.records.jobs.append(AcknowledgedJob(job_id, account, key, to_be_told))
         return job_id

@@ -1,15 +1,22 @@
 """What the service has acknowledged, kept by the producers to be compared with the database."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 
 class AcknowledgedJob(NamedTuple):
-    """A job whose id a producer was given."""
+    """A job that a producer was told is stored.
 
-    job_id: int
+    `job_id` is None where the answer does not tell the id. `to_be_told` says that its end has to be
+    told to the storm's receiver.
+    """
+
+    job_id: int | None
     account: str
     key: str
+    to_be_told: bool = False
 
 
 class AcknowledgedOptOut(NamedTuple):
@@ -19,6 +26,22 @@ class AcknowledgedOptOut(NamedTuple):
     contact_id: int
     field: int
     address_id: int
+
+
+class AddressedOptOut(NamedTuple):
+    """One that was acknowledged by its address, known to the account before or not, and when."""
+
+    account: str
+    key: str
+    match_key: str
+    answered_at: datetime
+
+
+class Told(NamedTuple):
+    """A job or a contact that an answer has told the account of."""
+
+    account: str
+    id: int
 
 
 class Violation(NamedTuple):
@@ -34,14 +57,22 @@ class Records:
     """What the harness knows without asking the database.
 
     `faulty` are the contacts that a fault lets end as internal errors; no other may.
+    `to_be_cancelled` are the jobs that anybody asked to cancel; only these may end so.
+    `told_jobs` and `told_contacts` are what answers over HTTP were about, and `requests` counts
+    those answers by status, and what was not answered.
     `resubmitted` counts requests that were sent again because the answer was lost, and
     `answered_twice` those of them that had been stored the first time.
     """
 
     jobs: list[AcknowledgedJob] = field(default_factory=list)
     opt_outs: list[AcknowledgedOptOut] = field(default_factory=list)
+    addressed: list[AddressedOptOut] = field(default_factory=list)
     faulty: set[int] = field(default_factory=set)
+    to_be_cancelled: set[int] = field(default_factory=set)
+    told_jobs: set[Told] = field(default_factory=set)
+    told_contacts: set[Told] = field(default_factory=set)
     seen: list[Violation] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
     resubmitted: int = 0
     answered_twice: int = 0
     paused: int = 0

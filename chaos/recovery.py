@@ -9,10 +9,18 @@ from chaos.people import People
 from chaos.preparing import CANARIES
 from chaos.producers import CANARY, Bulk, Producers
 from chaos.schedule import Kind
+from chaos.web_recovery import WebRecoveries
 from schemas.requests import Selection
 
 GOAL_SECONDS = 15.0
-_SET_BACK_NOBODY = (Kind.DOORBELLS_TRIPLED, Kind.DECISION_RAISES, Kind.WRITE_FAILS)
+_SET_BACK_NOBODY = (
+    Kind.DOORBELLS_TRIPLED,
+    Kind.DECISION_RAISES,
+    Kind.WRITE_FAILS,
+    Kind.WEB_KILLED,
+    Kind.WEB_TERMINATED,
+    Kind.WEB_STOPPED,
+)
 """What should cost other jobs no time, so that no other fault's clock starts again for it."""
 
 _GIVE_UP_SECONDS = 120.0
@@ -24,20 +32,25 @@ class Recovery(NamedTuple):
 
     `seconds` counts from the end of its cause, or of the last other one that ended before it was
     made good; `after_own` always from its own, and so does `new_job`, which is when a new job of
-    one contact was done. `standing` tells what stood still for so long that it was looked at.
+    one contact was done. `web` counts as `seconds` does, until the web process was ready.
+    `standing` tells what stood still for so long that it was looked at.
     """
 
     kind: Kind
     seconds: float | None
     after_own: float
     new_job: float | None
+    web: float | None
     standing: list[str]
 
 
 class Recoveries:
     """Watches over the service after each fault, with a job of one contact and those at work."""
 
-    def __init__(self, observer: Observer, producers: Producers, canaries: People) -> None:
+    def __init__(
+        self, observer: Observer, producers: Producers, canaries: People, web: WebRecoveries
+    ) -> None:
+        self._web = web
         self._observer = observer
         self._producers = producers
         self._canaries = canaries
@@ -45,8 +58,16 @@ class Recoveries:
         self.made: list[Recovery] = []
 
     async def watch(self, kind: Kind, draw: float) -> None:
-        """Note what is at work now, and wait until a new small job is done and each has moved."""
+        """Note what is at work now, and wait until a new small job is done, each has moved, and
+        the web process is ready.
+        """
         ended = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            web = group.create_task(self._web.after(ended))
+            recovery = await self._of_jobs(kind, draw, ended)
+        self.made.append(recovery._replace(web=web.result()))
+
+    async def _of_jobs(self, kind: Kind, draw: float, ended: float) -> Recovery:
         if kind not in _SET_BACK_NOBODY:
             self._ends.append(ended)
         noted = await self._observer.at_work()
@@ -63,8 +84,7 @@ class Recoveries:
         while noted or new_job is None:
             passed = time.monotonic() - ended
             if passed > _GIVE_UP_SECONDS:
-                self.made.append(Recovery(kind, None, passed, new_job, standing))
-                return
+                return Recovery(kind, None, passed, new_job, None, standing)
             if not standing and passed > GOAL_SECONDS:
                 standing = await self._standing([job.job_id for job in noted])
             await asyncio.sleep(_LOOK_SECONDS)
@@ -73,7 +93,7 @@ class Recoveries:
                 new_job = time.monotonic() - ended
         now = time.monotonic()
         last_end = max([ended, *(end for end in self._ends if end <= now)])
-        self.made.append(Recovery(kind, now - last_end, now - ended, new_job, standing))
+        return Recovery(kind, now - last_end, now - ended, new_job, None, standing)
 
     async def _still(self, noted: list[AtWork]) -> list[AtWork]:
         moved = await self._observer.moved(noted) if noted else set()

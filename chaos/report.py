@@ -13,7 +13,9 @@ from chaos.schedule import Fault, Kind
 
 
 class Outcome(NamedTuple):
-    """All that came of a storm. `done` tells of each fault what it did, in its own words."""
+    """All that came of a storm. `done` tells of each fault what it did, in its own words;
+    `requests` counts the requests over HTTP by how they were answered.
+    """
 
     seed: int
     seconds: float
@@ -21,6 +23,7 @@ class Outcome(NamedTuple):
     recoveries: list[Recovery]
     checks: list[Checked]
     work: dict[str, int]
+    requests: dict[str, int]
 
     @property
     def violations(self) -> int:
@@ -47,6 +50,7 @@ class Outcome(NamedTuple):
             "recoveries": [recovery._asdict() for recovery in self.recoveries],
             "checks": [check._asdict() for check in self.checks],
             "work": self.work,
+            "requests": self.requests,
             "violations": self.violations,
         }
 
@@ -58,11 +62,14 @@ def fault_table(outcome: Outcome) -> Table:
         title_justify="left",
         caption="Seconds from the end of a cause until a new job of one contact was done; and until"
         " that was so and every job at work had moved, counted from the last end of any cause"
-        " before that, or from its own.",
+        " before that, or from its own. Web: until the web process was ready, counted alike.",
         caption_justify="left",
     )
     table.add_column("fault")
-    for heading in ("times", "new job: median", "worst", "all moved: median", "worst", "own"):
+    for heading in (
+        *("times", "new job: median", "worst", "all moved: median", "worst", "own"),
+        *("web: median", "worst"),
+    ):
         table.add_column(heading, justify="right")
     table.add_column("the last one")
     did: dict[Kind, list[str]] = defaultdict(list)
@@ -83,6 +90,7 @@ def _times(recoveries: Sequence[Recovery], kind: Kind) -> tuple[str, ...]:
         *_median_and_worst([recovery.new_job for recovery in of_kind]),
         *_median_and_worst([recovery.seconds for recovery in of_kind]),
         "" if own is None else f"{own:.1f}",
+        *_median_and_worst([recovery.web for recovery in of_kind]),
     )
 
 
@@ -92,6 +100,12 @@ def _median_and_worst(seconds: Sequence[float | None]) -> tuple[str, str]:
         return "", "never" if seconds else ""
     worst = f"{max(known):.1f}" if len(known) == len(seconds) else "never"
     return f"{statistics.median(known):.1f}", worst
+
+
+def requests_line(outcome: Outcome) -> str:
+    """How the requests over HTTP were answered."""
+    by_answer = (f"{count} {answer}" for answer, count in outcome.requests.items())
+    return f"{sum(outcome.requests.values())} requests over HTTP: {', '.join(by_answer)}."
 
 
 def check_table(outcome: Outcome) -> Table:

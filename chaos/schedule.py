@@ -33,6 +33,9 @@ class Kind(StrEnum):
     WRITE_FAILS = "write_fails"
     LOOP_BLOCKED = "loop_blocked"
     WORKER_POISONED = "worker_poisoned"
+    WEB_KILLED = "web_killed"
+    WEB_TERMINATED = "web_terminated"
+    WEB_STOPPED = "web_stopped"
 
 
 class Fault(NamedTuple):
@@ -52,6 +55,9 @@ STOPPED_SECONDS = 17.0
 
 STALLED_SECONDS = 8.0
 
+WEB_STOPPED_SECONDS = 9.0
+"""Longer than a caller waits for an answer before it asks again."""
+
 _LASTS: dict[Kind, tuple[float, float]] = {
     Kind.WORKER_STOPPED: (STOPPED_SECONDS, STOPPED_SECONDS),
     Kind.REDIS_KILLED: (0.0, 5.0),
@@ -61,6 +67,7 @@ _LASTS: dict[Kind, tuple[float, float]] = {
     Kind.WRITE_FAILS: (3.0, 5.0),
     Kind.LOOP_BLOCKED: (7.0, 7.0),
     Kind.WORKER_POISONED: (12.0, 12.0),
+    Kind.WEB_STOPPED: (WEB_STOPPED_SECONDS, WEB_STOPPED_SECONDS),
 }
 """The shortest and the longest time of each kind whose cause lasts at all, in seconds."""
 
@@ -71,6 +78,7 @@ LANES: tuple[tuple[Kind, ...], ...] = (
     (Kind.POSTGRES_RESTARTED, Kind.CONNECTIONS_TERMINATED),
     (Kind.DOORBELLS_TRIPLED, Kind.DECISION_RAISES, Kind.WRITE_FAILS),
     (Kind.LOOP_BLOCKED, Kind.WORKER_POISONED),
+    (Kind.WEB_KILLED, Kind.WEB_TERMINATED, Kind.WEB_STOPPED),
 )
 """Faults of one lane never overlap: they befall the same thing. Those of different lanes do."""
 

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import SecretStr
+
 from chaos import checks
 from chaos.acts import ACTS
 from chaos.code_copy import copy_code_for_storm, know_storm_actions
@@ -14,11 +16,13 @@ from chaos.contact_lists import LIMIT
 from chaos.faults import Stage, work
 from chaos.fleet import Fleet
 from chaos.log_checks import read_ends, read_logs
+from chaos.notices import Moody, check_notices
 from chaos.observer import APPLICATION, Observer
 from chaos.people import People
 from chaos.preparing import CANARIES, Show, groups_of, prepare
 from chaos.producers import Producers
 from chaos.proxy import RedisProxy
+from chaos.receiver import Receiver, listening
 from chaos.records import Records, Violation
 from chaos.recovery import Recoveries
 from chaos.report import Outcome
@@ -27,6 +31,8 @@ from chaos.servers import StormServers
 from chaos.traffic import TrafficAtWork
 from chaos.traffic_plan import traffic_of
 from chaos.waiting import within
+from chaos.web_doors import WebDoors, open_doors
+from chaos.web_recovery import WebRecoveries
 from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
@@ -36,6 +42,7 @@ _LONGEST_SECONDS = 1_800.0
 """So long there is traffic where the faults take the time that they need."""
 
 _NAMESPACE = "storm"
+_SIGNING_KEY = "secrets of a storm are nobody's business"
 _CONNECTIONS = 12
 _THREADS = 64
 SETTLE_SECONDS = 180.0
@@ -49,6 +56,9 @@ class _Cast(NamedTuple):
     records: Records
     recoveries: Recoveries
     people: dict[str, People]
+    web: dict[str, WebDoors]
+    receiver: Receiver
+    moods: Moody
 
 
 async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show) -> Outcome:
@@ -63,12 +73,16 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
             redis_url=proxy.url,
             queue_namespace=_NAMESPACE,
             shared_address_limit=LIMIT,
+            signing_key=SecretStr(_SIGNING_KEY),
+            private_notices=True,
         )
+        moods = Moody(plan.seed)
         async with (
             await open_pool(
                 servers.database_url, size=_CONNECTIONS, application=APPLICATION
             ) as seeing,
             await open_pool(servers.database_url, size=_CONNECTIONS, application="storm") as asking,
+            listening(moods) as receiver,
             _fleet(settings, folder) as fleet,
         ):
             observer, records = Observer(seeing), Records()
@@ -78,11 +92,14 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
                 servers, proxy, fleet, observer, producers,
                 groups_of(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
             )  # fmt: skip
-            recoveries = Recoveries(observer, producers, people[CANARIES])
-            cast = _Cast(settings, stage, records, recoveries, people)
-            done = await _rage(plan, cast, show)
-            records.seen += await _settle(cast, show)
-            return await _outcome(plan, cast, done, folder)
+            recoveries = Recoveries(
+                observer, producers, people[CANARIES], WebRecoveries(fleet.web_url)
+            )
+            async with open_doors(fleet.web_url, settings, observer, records) as web:
+                cast = _Cast(settings, stage, records, recoveries, people, web, receiver, moods)
+                done = await _rage(plan, cast, show)
+                records.seen += await _settle(cast, show)
+                return await _outcome(plan, cast, done, folder)
 
 
 @asynccontextmanager
@@ -106,8 +123,10 @@ async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
     traffic = TrafficAtWork(
         traffic_of(plan.seed, _LONGEST_SECONDS if plan.apart else plan.seconds),
         cast.stage.producers,
+        cast.web,
         cast.stage.observer,
-        cast.people,
+        people=cast.people,
+        told_at=cast.receiver.url,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(traffic.run(began))
@@ -164,13 +183,17 @@ async def _befall(
 async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     """Wait until every job has ended, then end the fleet; gives what was wrong with that."""
     producers, observer = cast.stage.producers, cast.stage.observer
-    for row in await observer.rows("paused"):
-        await producers.resume(row["id"])
+    cast.moods.calm = True
+    for row in await observer.rows("resting"):
+        if row["state"] == "paused":
+            await producers.resume(row["id"])
 
     async def ended() -> bool:
+        await _cancel_planned(cast)
         left = len(await observer.rows("unended_jobs"))
-        show(f"settling: {left} jobs have not ended", 0, 0)
-        return not left
+        untold = len(await observer.rows("untold"))
+        show(f"settling: {left} jobs have not ended, {untold} were not told of", 0, 0)
+        return not (left or untold)
 
     # Jobs that have not ended then are found by their check.
     await within(SETTLE_SECONDS, ended)
@@ -178,10 +201,19 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     return await cast.stage.fleet.stop()
 
 
+async def _cancel_planned(cast: _Cast) -> None:
+    """A plan whose counts drifted after somebody had said yes to them waits for ever."""
+    for row in await cast.stage.observer.rows("resting"):
+        if row["state"] == "planned":
+            cast.records.to_be_cancelled.add(row["id"])
+            await cast.stage.producers.cancel(row["id"])
+
+
 async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
     observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
     names, found = await checks.check_database(observer, records)
     found += [
+        *await check_notices(observer, cast.settings, cast.receiver, records),
         *records.seen,
         *fleet.seen,
         *read_ends(fleet.ended),
@@ -203,5 +235,7 @@ async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folde
             "paused": records.paused,
             "cancelled": records.cancelled,
             "groups_ended": len(fleet.ended),
+            "notices": len(cast.receiver.posted),
         },
+        requests=dict(sorted(records.requests.items())),
     )

@@ -8,13 +8,14 @@ order by contact_id, field;
 
 -- name: unfinished
 -- The bulk jobs that have not ended, with their accounts; the faults' own and the recipients' not.
-select id, account_id from jobs
-where state in ('planning', 'running', 'paused') and requested_by = :requested_by
-order by id;
+select j.id, a.name as account from jobs j
+join accounts a on a.id = j.account_id
+where j.state in ('planning', 'running', 'paused') and j.requested_by = :requested_by
+order by j.id;
 
--- name: paused
--- The jobs that are paused.
-select id from jobs where state = 'paused' order by id;
+-- name: resting
+-- The jobs that are paused, or wait for somebody to confirm them.
+select id, state::text from jobs where state in ('paused', 'planned') order by id;
 
 -- name: at_work
 -- The jobs that should move, and how far each is.
@@ -53,10 +54,38 @@ order by j.id;
 -- The state of a job.
 select state::text from jobs where id = :job_id;
 
--- name: is_opted_out$
--- Whether an address is opted out.
-select status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
-from email_addresses where id = :address_id;
+-- name: address_of$
+-- An address as it was given.
+select address from email_addresses where id = :address_id;
+
+-- name: not_in_force
+-- The addresses for which an opt-out does not hold: its own, where that is not opted out, and those
+-- of the same people that are marketable. Whether it is a role's address, whose opt-out reaches no
+-- other, is settled at the end of an import that repeats it.
+select x.id, x.status::text
+from email_addresses y
+cross join lateral (
+    select y.id as address_id, true as its_own
+    union all
+    select b.address_id, false
+    from contact_emails a
+    join contact_emails b on b.account_id = a.account_id and b.contact_id = a.contact_id
+    where a.account_id = y.account_id and a.address_id = y.id and b.address_id <> y.id
+      and y.holders <= :limit
+      and not exists (
+          select from import_repeats i
+          join jobs j on j.id = i.job_id
+          where j.account_id = y.account_id and i.match_key = y.match_key
+            and j.state in ('planning', 'running', 'paused'))
+) covered
+join email_addresses x on x.account_id = y.account_id and x.id = covered.address_id
+where y.account_id = (select id from accounts where name = :account)
+  and (y.id = :address_id::bigint or y.match_key = :match_key::text)
+  and case when its_own then
+          x.status not in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
+      else
+          x.status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable')
+      end;
 
 -- name: result_rows$
 -- How many rows of results a job has.
@@ -89,11 +118,13 @@ insert into storm_refusals select unnest(:addresses::bigint[]) on conflict do no
 -- Allow writes of these addresses again.
 delete from storm_refusals where address_id = any(:addresses::bigint[]);
 
--- name: jobs_of_keys
--- The jobs that have these idempotency keys.
-select j.id, a.name as account, j.idempotency_key from jobs j
+-- name: ends_of_jobs
+-- Every job there is: its key, how it stands, and its counts.
+select j.id, j.account_id, a.name as account, j.idempotency_key, j.state::text,
+       j.applied, j.unchanged, j.rejected, j.empty, j.propagated
+from jobs j
 join accounts a on a.id = j.account_id
-where j.idempotency_key = any(:keys::text[]);
+order by j.id;
 
 -- name: unkept_opt_outs
 -- Acknowledged opt-outs whose address is not opted out in its own right, or has no result of it.
@@ -115,6 +146,53 @@ where a.id is null
            where r.job_id = o.job_id and r.contact_id = o.contact_id and r.field = o.field
              and r.cause = 'direct' and r.outcome in ('applied', 'unchanged')
        );
+
+-- name: unkept_addressed
+-- Opt-outs that were acknowledged by their addresses, of which the address is not opted out in its
+-- own right, or was not reached by the job; and changes after the answer that made it marketable.
+select o.key, y.id as address_id, y.status::text, reached.by_job, reopened.job_id as reopened_by
+from unnest(:accounts::text[], :keys::text[], :match_keys::text[], :moments::timestamptz[])
+    as o (account, key, match_key, answered_at)
+join accounts a on a.name = o.account
+left join jobs j on j.account_id = a.id and j.idempotency_key = o.key
+left join email_addresses y on y.account_id = a.id and y.match_key = o.match_key
+cross join lateral (
+    select exists (
+        select from results r
+        where r.job_id = j.id and r.address_id = y.id and r.cause = 'direct'
+          and r.outcome in ('applied', 'unchanged')
+    ) as by_job
+) reached
+left join lateral (
+    select r.job_id from results r
+    join jobs of on of.id = r.job_id and of.account_id = a.id
+    where r.address_id = y.id and r.outcome = 'applied' and r.decided_at > o.answered_at
+      and r.to_status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable')
+    limit 1
+) reopened on true
+where y.id is null
+   or y.propagated_from is not null
+   or y.status not in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
+   or not reached.by_job
+   or reopened.job_id is not null;
+
+-- name: untold
+-- The ended jobs whose completion notice was neither delivered nor given up.
+select n.job_id from completion_notices n
+join jobs j on j.id = n.job_id
+where j.finished_at is not null and n.delivered_at is null and n.abandoned_at is null;
+
+-- name: told_of_anothers
+-- Of what accounts were told of: the jobs that are not theirs, and the contacts.
+select t.account, t.id, 'job' as what
+from unnest(:job_accounts::text[], :jobs::bigint[]) as t (account, id)
+join accounts a on a.name = t.account
+where not exists (select from jobs j where j.id = t.id and j.account_id = a.id)
+union all
+select t.account, t.id, 'contact'
+from unnest(:contact_accounts::text[], :contacts::bigint[]) as t (account, id)
+join accounts a on a.name = t.account
+where not exists (select from contacts c where c.id = t.id and c.account_id = a.id);
 
 -- name: internal_errors
 -- The contacts that ended as internal errors though no fault of the storm's was meant for them.

@@ -2,27 +2,33 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from chaos.contact_lists import TAGS, ContactList
+from chaos.controls import ControlDoor, Controls
+from chaos.in_force import not_in_force
 from chaos.observer import Observer
 from chaos.people import People
 from chaos.producers import BULK, Bulk, Producers
 from chaos.records import Violation
 from chaos.traffic_plan import (
+    PYTHON,
     SUPPRESSING,
     PlannedControl,
     PlannedImport,
     PlannedJob,
     PlannedOptOut,
+    PlannedRead,
     Traffic,
 )
 from chaos.waiting import within
+from chaos.web_doors import WebDoors
+from chaos.web_plans import plan_and_apply
+from chaos.web_recipients import Recipient
 from schemas.requests import Selection
 
-IN_FORCE = "an opt-out that is said to be applied is in force"
 ANSWERED = "every producer gets its answer"
 
 MOST_UNFINISHED = 12
@@ -32,17 +38,29 @@ _MOST_AT_ONCE = 30
 
 
 class TrafficAtWork:
-    """Makes the planned requests. Requests of one kind do not wait for each other's answers."""
+    """Makes the planned requests. Requests of one kind do not wait for each other's answers.
+
+    `told_at` is the URL of who is told how jobs ended.
+    """
 
     def __init__(
-        self, plan: Traffic, producers: Producers, observer: Observer, people: dict[str, People]
+        self,
+        plan: Traffic,
+        producers: Producers,
+        web: Mapping[str, WebDoors],
+        observer: Observer,
+        *,
+        people: Mapping[str, People],
+        told_at: str,
     ) -> None:
         self._plan = plan
         self._producers = producers
+        self._web = web
         self._observer = observer
         self._people = people
+        self._told_at = told_at
+        self._controls = Controls(observer, producers.records)
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
-        self._in_hand: set[int] = set()
         self._over = asyncio.Event()
 
     def stop(self) -> None:
@@ -57,6 +75,7 @@ class TrafficAtWork:
                 (self._plan.controls, self._control),
                 (self._plan.imports, self._import),
                 (self._plan.opt_outs, self._opt_out),
+                (self._plan.reads, self._read),
             ):
                 group.create_task(self._at_their_times(began, planned, ask))
 
@@ -92,29 +111,43 @@ class TrafficAtWork:
 
         await within(math.inf, is_room)
 
-    async def _unfinished(self) -> list[int]:
-        return [row["id"] for row in await self._observer.rows("unfinished", requested_by=BULK)]
+    async def _unfinished(self) -> list[tuple[int, str]]:
+        """The ids of the bulk jobs that have not ended, and their accounts."""
+        rows = await self._observer.rows("unfinished", requested_by=BULK)
+        return [(row["id"], row["account"]) for row in rows]
 
     async def _job(self, planned: PlannedJob) -> None:
         params = {}
         if planned.action == "mark":
             params = {"status": SUPPRESSING[int(planned.draw * len(SUPPRESSING))]}
-        job_id = await self._producers.submit(
-            Bulk(
-                planned.account,
-                planned.action,
-                self._selection(planned),
-                planned.fields,
-                params,
-            )
+        wanted = Bulk(
+            planned.account,
+            planned.action,
+            self._selection(planned),
+            planned.fields,
+            params,
+            completion_url=self._told_at if planned.to_be_told else None,
         )
+        job_id = await self._submit(planned, wanted)
+        door = self._control_door(planned.door, planned.account)
         if planned.at_once == "pause":
-            await self._pause_for(job_id, 1.0, "resume")
+            await self._controls.pause_for(door, job_id, 1.0, "resume")
         elif planned.at_once == "cancel":
-            await self._cancel(job_id)
+            await self._controls.cancel(door, job_id)
+
+    async def _submit(self, planned: PlannedJob, wanted: Bulk) -> int:
+        web = self._web[planned.account].producers
+        if planned.door == "json":
+            return await web.submit(wanted, again=planned.again)
+        if planned.door == "file":
+            return await web.submit_file(wanted, again=planned.again)
+        if planned.door == "plan":
+            records = self._producers.records
+            return await plan_and_apply(web, self._controls, self._observer, records, wanted)
+        return await self._producers.submit(wanted)
 
     def _selection(self, planned: PlannedJob) -> Selection:
-        if planned.by == "contacts":
+        if planned.by == "contacts" or planned.door == "file":
             contacts = self._people[planned.account].some(planned.draw, planned.size)
             return Selection(contacts=contacts)
         if planned.by == "tag":
@@ -132,59 +165,39 @@ class TrafficAtWork:
         await self._producers.bring(contacts, permission=planned.permission, tag="storm")
 
     async def _opt_out(self, planned: PlannedOptOut) -> None:
-        person = self._people[planned.account].one(planned.draw)
+        people = self._people[planned.account]
+        person = people.one(planned.draw)
         fields = sorted(person.addresses)
         field = fields[int(planned.draw * 1e6) % len(fields)]
-        applied = await self._producers.opt_out(planned.account, person, field, planned.kind)
         address = person.addresses[field]
-        if applied and not await self._observer.value("is_opted_out", address_id=address):
-            text = f"address {address} was not opted out when that was answered"
-            self._producers.records.seen.append(Violation(IN_FORCE, text))
+        if planned.door == PYTHON:
+            done = await self._producers.opt_out(planned.account, person, field, planned.kind)
+            if done.applied:
+                self._producers.records.seen += await not_in_force(
+                    self._observer, planned.account, address_id=address, key=f"job {done.job_id}"
+                )
+            return
+        if planned.new:
+            who = Recipient(people.newcomer(planned.draw), None, planned.kind, planned.again)
+        else:
+            text = await self._observer.value("address_of", address_id=address)
+            who = Recipient(text, address, planned.kind, planned.again)
+        await self._web[planned.account].recipients.doors[planned.door](who)
+
+    async def _read(self, planned: PlannedRead) -> None:
+        read = self._web[planned.account].readers.reads[planned.what]
+        await read(Random(planned.draw))
 
     async def _control(self, planned: PlannedControl) -> None:
         unfinished = await self._unfinished()
         if not unfinished:
             return
-        job_id = unfinished[int(planned.draw * len(unfinished))]
+        job_id, account = unfinished[int(planned.draw * len(unfinished))]
+        door = self._control_door(planned.door, account)
         if planned.what == "pause":
-            await self._pause_for(job_id, planned.pause, planned.then)
+            await self._controls.pause_for(door, job_id, planned.pause, planned.then)
         else:
-            await self._cancel(job_id)
+            await self._controls.cancel(door, job_id)
 
-    async def _pause_for(self, job_id: int, seconds: float, then: str) -> None:
-        if job_id in self._in_hand:
-            return
-        with self._taken_in_hand(job_id):
-            if not await self._producers.pause(job_id):
-                return
-            self._producers.records.paused += 1
-            await self._expect_no_change(job_id, seconds, "a paused job changes nothing")
-            if then == "resume":
-                await self._producers.resume(job_id)
-        if then == "cancel":
-            await self._cancel(job_id)
-
-    async def _cancel(self, job_id: int) -> None:
-        if job_id in self._in_hand:
-            return
-        with self._taken_in_hand(job_id):
-            if await self._producers.cancel(job_id):
-                self._producers.records.cancelled += 1
-                await self._expect_no_change(job_id, 0.5, "a cancelled job changes nothing")
-
-    @contextmanager
-    def _taken_in_hand(self, job_id: int) -> Iterator[None]:
-        """Two at once would undo what the other one has just asked for."""
-        self._in_hand.add(job_id)
-        try:
-            yield
-        finally:
-            self._in_hand.discard(job_id)
-
-    async def _expect_no_change(self, job_id: int, seconds: float, check: str) -> None:
-        before = await self._observer.value("result_rows", job_id=job_id)
-        await asyncio.sleep(seconds)
-        after = await self._observer.value("result_rows", job_id=job_id)
-        if before != after:
-            text = f"job {job_id} has {after - before} results more than when that was answered"
-            self._producers.records.seen.append(Violation(check, text))
+    def _control_door(self, door: str, account: str) -> ControlDoor:
+        return self._producers if door == PYTHON else self._web[account].producers

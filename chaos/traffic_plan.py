@@ -5,6 +5,9 @@ from random import Random
 from typing import NamedTuple
 
 ACCOUNTS = ("amber", "birch")
+PYTHON = "python"
+"""The door that is a function call; each other one is over HTTP."""
+
 FIELD_CHOICES = (
     ("email1",),
     ("email1", "email2"),
@@ -16,11 +19,16 @@ SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
 _SIZES = (1, 5, 50, 1_500, 4_000, 8_000)
 _FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
 _RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
+_JOB_DOORS = (PYTHON, PYTHON, PYTHON, "json", "json", "file", "plan")
+_CONTROL_DOORS = (PYTHON, "http")
+_OPT_OUT_DOORS = (PYTHON, PYTHON, "api", "event", "form", "one_click")
+_READS = ("results", "results", "follow", "jobs", "contacts", "foreign")
 
 
 class PlannedJob(NamedTuple):
     """A bulk job. `by` is how it selects: contacts, tag, status or all; `size` is how many contacts
-    it lists; `at_once` is done to it as soon as it is acknowledged: pause, cancel or nothing.
+    it lists; `at_once` is done to it as soon as it is acknowledged: pause, cancel or nothing. It
+    comes in by `door`; over HTTP it may come once `again`, and its end may have to be told.
     """
 
     at: float
@@ -30,6 +38,9 @@ class PlannedJob(NamedTuple):
     by: str
     size: int
     at_once: str
+    door: str
+    again: bool
+    to_be_told: bool
     draw: float
 
 
@@ -40,6 +51,7 @@ class PlannedControl(NamedTuple):
     what: str
     pause: float
     then: str
+    door: str
     draw: float
 
 
@@ -54,11 +66,25 @@ class PlannedImport(NamedTuple):
 
 
 class PlannedOptOut(NamedTuple):
-    """A recipient's own opt-out of one address."""
+    """A recipient's own opt-out of one address, by some door. Over HTTP it may be of one who is
+    `new` to the account, and may be told once `again`.
+    """
 
     at: float
     account: str
     kind: str
+    door: str
+    new: bool
+    again: bool
+    draw: float
+
+
+class PlannedRead(NamedTuple):
+    """Something that is read over HTTP."""
+
+    at: float
+    account: str
+    what: str
     draw: float
 
 
@@ -69,16 +95,18 @@ class Traffic(NamedTuple):
     controls: list[PlannedControl]
     imports: list[PlannedImport]
     opt_outs: list[PlannedOptOut]
+    reads: list[PlannedRead]
 
 
 def traffic_of(seed: int, seconds: float) -> Traffic:
     """The storm's traffic; the same seed gives the same."""
     draw = Random(f"traffic {seed} {seconds}")
     return Traffic(
-        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=0.25)],
+        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)],
         controls=[_control(draw, at) for at in _times(draw, seconds, every=4.0)],
         imports=[_import(draw, at) for at in _times(draw, seconds, every=12.0)],
         opt_outs=[_opt_out(draw, at) for at in _times(draw, seconds, every=0.3)],
+        reads=[_read(draw, at) for at in _times(draw, seconds, every=0.7)],
     )
 
 
@@ -104,6 +132,9 @@ def _job(draw: Random, at: float, seconds: float) -> PlannedJob:
         by,
         draw.choice(_SIZES),
         draw.choice(_FIRST_CONTROLS),
+        draw.choice(_JOB_DOORS),
+        draw.random() < 0.2,
+        draw.random() < 0.2,
         draw.random(),
     )
 
@@ -114,6 +145,7 @@ def _control(draw: Random, at: float) -> PlannedControl:
         draw.choice(("pause", "pause", "cancel")),
         round(draw.uniform(0.2, 4.0), 2),
         draw.choice(("resume", "resume", "cancel")),
+        draw.choice(_CONTROL_DOORS),
         draw.random(),
     )
 
@@ -125,4 +157,16 @@ def _import(draw: Random, at: float) -> PlannedImport:
 
 
 def _opt_out(draw: Random, at: float) -> PlannedOptOut:
-    return PlannedOptOut(at, draw.choice(ACCOUNTS), draw.choice(_RECIPIENT_KINDS), draw.random())
+    return PlannedOptOut(
+        at,
+        draw.choice(ACCOUNTS),
+        draw.choice(_RECIPIENT_KINDS),
+        draw.choice(_OPT_OUT_DOORS),
+        draw.random() < 0.2,
+        draw.random() < 0.2,
+        draw.random(),
+    )
+
+
+def _read(draw: Random, at: float) -> PlannedRead:
+    return PlannedRead(at, draw.choice(ACCOUNTS), draw.choice(_READS), draw.random())

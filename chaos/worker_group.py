@@ -32,6 +32,9 @@ class WorkerGroup:
     `prefix` is a command that runs the rest of its line elsewhere, on another host for instance.
     """
 
+    module = "workers"
+    """What is run, by `python -m`."""
+
     def __init__(
         self,
         settings: Settings,
@@ -44,7 +47,7 @@ class WorkerGroup:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "workers"],
+                [*prefix, sys.executable, "-m", self.module],
                 cwd=code,
                 env={
                     "PATH": os.environ["PATH"],
@@ -122,6 +125,12 @@ class WorkerGroup:
 
         if not wait_for(gone, deadline_seconds):
             raise TimeoutError(f"processes of the group are left after {deadline_seconds} s")
+
+    def abort(self) -> None:
+        """End whatever is left by SIGABRT: with PYTHONFAULTHANDLER it writes its stacks first."""
+        with suppress(ProcessLookupError):
+            self.signal_all(signal.SIGABRT)
+        self.process.wait()
 
     def kill(self) -> None:
         """End whatever is left, at once."""

@@ -243,6 +243,7 @@ REQUEST_ANSWERED = _event(
     duration_ms="how long it took, in milliseconds",
     key="the id of the API key; null where none counted",
     account="the id of the account that the key belongs to",
+    broken_off="true where a stream was cut off, since Postgres did not answer any more",
 )
 REQUEST_FAILED = _event(
     "request.failed",

@@ -1,68 +1,20 @@
-"""A small HTTP server, for what is posted to others: it answers as it is told to, or not at all."""
+"""The receiver of the storm, with answers that a test lists."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
-HANG = b""
-"""In place of an answer: say nothing, and keep the connection."""
+from chaos.receiver import HANG, Posted, Receiver, answer, listening
 
-
-def answer(status: int, *headers: str, body: str = "") -> bytes:
-    """An answer of HTTP/1.1, whole."""
-    lines = [f"HTTP/1.1 {status} So", f"Content-Length: {len(body)}", *headers, "", body]
-    return "\r\n".join(lines).encode()
-
-
-@dataclass
-class Posted:
-    """A request that came; names of headers are in lower case."""
-
-    line: str
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Receiver:
-    """Answers each request with the next of `answers`, and at last with the last one again."""
-
-    answers: list[bytes]
-    port: int = 0
-    posted: list[Posted] = field(default_factory=list)
-    connections: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/ended?token=hush"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            pairs = (line.partition(": ") for line in head[1:] if line)
-            headers = {name.lower(): value for name, _, value in pairs}
-            body = await reader.readexactly(int(headers["content-length"]))
-            given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-            self.posted.append(Posted(head[0], headers, body))
-            if given == HANG:
-                await reader.read()
-            writer.write(given)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+__all__ = ["HANG", "Posted", "Receiver", "answer", "receiver"]
 
 
 @asynccontextmanager
 async def receiver(*answers: bytes) -> AsyncIterator[Receiver]:
-    """A receiver on a port of its own."""
-    made = Receiver(list(answers))
-    server = await asyncio.start_server(made.serve, "127.0.0.1")
-    made.port = server.sockets[0].getsockname()[1]
-    try:
+    """A receiver that answers each request with the next one, and at last with the last again."""
+    left = list(answers)
+
+    def reply(_posted: Posted) -> bytes:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    async with listening(reply) as made:
         yield made
-    finally:
-        server.close()

@@ -55,6 +55,7 @@ class Lines:
                 key=caller.key_id if caller else None,
                 account=caller.account_id if caller else None,
                 correlation_id=correlation_id,
+                **({"broken_off": True} if state.get("broken_off") else {}),
             )
 
 

@@ -5,6 +5,7 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.problems import INTERNAL, Problem, problem_response
+from producers.http.streaming import BrokenOffError
 from runtime import events, logs
 
 log = logs.get()
@@ -26,6 +27,9 @@ class Unexpected:
 
         try:
             await self._app(scope, receive, sending)
+        except BrokenOffError:
+            # The caller is told by an answer without its end, which the server cuts off.
+            scope["state"]["broken_off"] = True
         except Exception as error:
             if scope["type"] != "http":
                 raise
@@ -54,5 +58,5 @@ def _problem(correlation_id: str) -> Problem:
 
 
 def is_told_already(record: logging.LogRecord) -> bool:
-    """Whether the server tells of a stream that `Unexpected` has told of, and left without end."""
+    """Whether the server tells of a stream that was left without its end, which has its line."""
     return "without completing response" in record.msg

@@ -13,7 +13,9 @@ LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) v
 
 @pytest.mark.timeout(400)
 def test_a_short_storm_violates_nothing():
-    """Promises 2 to 5: half a minute of faults of nearly every kind, and every check holds."""
+    """Promises 2 to 5: half a minute of faults of nearly every kind, and every check holds, for
+    those who asked in Python and for those who asked over HTTP.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "chaos", "--seconds", "30", "--seed", "7"],
         cwd=ROOT,
@@ -29,6 +31,8 @@ def test_a_short_storm_violates_nothing():
     assert faults >= 10
     assert jobs > faults
     assert addresses > jobs
+    answered = dict(map(reversed, re.findall(r"(\d+) (200|202|no answer)", done.stdout)))
+    assert answered.keys() == {"200", "202", "no answer"}, done.stdout
 
 
 @pytest.mark.parametrize("wrong", [["--seconds", "1"], ["--seed", "x"], ["--unknown"]])

@@ -206,6 +206,34 @@ def test_postgres_may_be_restarted(
         assert not any(event["level"] == "error" for event in web.events())
 
 
+def test_a_stream_breaks_off_with_postgres(
+    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+):
+    """Who follows a job sees that the end is missing; that is no fault, and the line says it."""
+    headers = key_of(fragile)
+    with (
+        WebGroup(fragile, tmp_path / "web.log") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        body = {"action": "opt_out", "selection": {"all": True}}
+        job = client.post("/v1/jobs", json=body).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
+            parts = stream.iter_text()
+            assert next(parts).startswith("event: progress")
+            servers_of_its_own.crash_postgres()
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(parts)
+        wait_until(
+            lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
+            deadline_seconds=10,
+            what="the stream has its line",
+        )
+        assert [event["route"] for event in web.events() if event.get("broken_off")] == [
+            "/v1/jobs/{job_id}/events"
+        ]
+        assert {event["event"] for event in web.events()} == {"request.answered", "job.submitted"}
+
+
 def test_jobs_are_taken_while_redis_is_away(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):

@@ -41,7 +41,7 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
 async def verdict(pool: asyncpg.Pool, records: Records) -> Outcome:
     names, found = await checks.check_database(Observer(pool), records)
     work = {"jobs": 1, "addresses": 1}
-    return Outcome(7, 5, [], [], checks.tally(names, found), work)
+    return Outcome(7, 5, [], [], checks.tally(names, found), work, {})
 
 
 def violated(outcome: Outcome) -> set[str]:

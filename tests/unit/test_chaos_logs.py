@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from chaos.checks import late
-from chaos.fleet import Ended
+from chaos.dyno import Ended
 from chaos.log_checks import (
+    DECLARED,
     NO_ADDRESS,
     NOT_FAILED,
     NOT_GONE,
@@ -37,6 +38,23 @@ def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
     found = list(read_logs(tmp_path))
     assert [violation.check for violation in found] == [check]
     assert found[0].what.startswith("group-1.001.log:2")
+
+
+@pytest.mark.parametrize(
+    ("line", "check"),
+    [
+        ('{"event": "request.failed", "error": "KeyError"}\n', NOT_FAILED),
+        ('{"event": "request.seen"}\n', DECLARED),
+        ('{"event": "request.answered", "path": "/v1/jobs/7"}\n', DECLARED),
+        ("INFO: Application startup complete.\n", DECLARED),
+    ],
+)
+def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check: str):
+    """A fault, an event or a key that is not declared, and what is no event at all."""
+    fine = '{"event": "request.answered", "status": 200}\n'
+    (tmp_path / "web.001.log").write_text(fine + line + fine + '{"event": "request.ans')
+    [found] = read_logs(tmp_path)
+    assert (found.check, found.what.partition(" ")[0]) == (check, "web.001.log:2")
 
 
 def test_good_lines_are_none_of_them(tmp_path: Path):
@@ -76,11 +94,15 @@ def test_a_group_that_ends_by_itself_is_found():
 def test_a_late_recovery_is_found():
     """What took longer than the goal, or never came; and nothing else."""
     recoveries = [
-        Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, []),
-        Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, ["job 7"]),
-        Recovery(Kind.REDIS_STALLED, None, 120.0, None, ["job 8"]),
+        Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, 0.1, []),
+        Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, 0.1, ["job 7"]),
+        Recovery(Kind.REDIS_STALLED, None, 120.0, None, 0.1, ["job 8"]),
+        Recovery(Kind.WEB_KILLED, 0.1, 0.1, 0.3, GOAL_SECONDS + 1, []),
+        Recovery(Kind.WEB_STOPPED, 0.1, 0.1, 0.3, None, []),
     ]
     assert [violation.what.partition(":")[0] for violation in late(recoveries)] == [
         Kind.REDIS_KILLED,
         Kind.REDIS_STALLED,
+        Kind.WEB_KILLED,
+        Kind.WEB_STOPPED,
     ]

@@ -1,5 +1,6 @@
 """Ending in time when the platform asks."""
 
+import itertools
 import signal
 from types import FrameType
 from typing import Any
@@ -18,6 +19,9 @@ class Shutdown(Middleware):
     A platform signals every process, and dramatiq's master forwards what it gets, so that each
     worker sees the signal twice. dramatiq takes the second as the wish to die at once, in the
     middle of whatever the threads do; here the first one lets every slice end after its chunk.
+
+    The second may come in the middle of what the first one has begun. An event that is being set is
+    not set yet, and to set it once more, in the same thread, would wait for that for ever.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -27,9 +31,11 @@ class Shutdown(Middleware):
         """Put a handler before dramatiq's own. Runs in the process's main thread."""
         del broker, worker
         theirs = signal.getsignal(signal.SIGTERM)
+        # To take the next number is one step, which no signal comes between.
+        earlier = itertools.count()
 
         def once(signum: int, frame: FrameType | None) -> None:
-            if self._context.stopping.is_set():
+            if next(earlier):
                 return
             self._context.stopping.set()
             if callable(theirs):

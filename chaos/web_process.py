@@ -1,10 +1,10 @@
-"""Web processes, started as the Procfile starts them."""
+"""A web process, started as the Procfile starts it.
+
+The storm, the measurements and the acceptance tests all start theirs here.
+"""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -27,34 +27,24 @@ def unused_port() -> int:
 class WebGroup(WorkerGroup):
     """One `web` dyno: `python -m producers.http` in a process group of its own, log in a file."""
 
-    def __init__(self, settings: Settings, log: Path, **environment: str) -> None:
-        self.log = log
-        self.port = int(environment.get("PORT") or unused_port())
+    module = "producers.http"
+
+    def __init__(
+        self, settings: Settings, log: Path, *, code: Path = ROOT, **environment: str
+    ) -> None:
         assert settings.signing_key is not None
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "producers.http"],
-                cwd=ROOT,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(ROOT),
-                    "DATABASE_URL": settings.database_url or "",
-                    "REDIS_URL": settings.redis_url or "",
-                    "QUEUE_NAMESPACE": settings.queue_namespace,
-                    "SIGNING_KEY": settings.signing_key.get_secret_value(),
-                    "PORT": str(self.port),
-                    **environment,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.port = int(environment.get("PORT") or unused_port())
+        own = {"SIGNING_KEY": settings.signing_key.get_secret_value(), "PORT": str(self.port)}
+        super().__init__(settings, log, code=code, **own | environment)
 
     @property
     def url(self) -> str:
         """Where it is asked."""
         return f"http://127.0.0.1:{self.port}"
+
+    def worker_ids(self) -> list[int]:
+        """Its own id: one that serves alone is its group's only process."""
+        return [self.process.pid]
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of it; `headers` may have a key."""

@@ -1,0 +1,151 @@
+"""Recipients' own opt-outs over HTTP: by services with a key, senders at a hook, and links."""
+
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from chaos.in_force import not_in_force
+from chaos.observer import Observer
+from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Violation
+from chaos.web_client import Answer, WebClient
+from chaos.web_producers import REPLAYED
+from db.hooks import Hook
+from producers.hook_forms import parse_form, request_of_form
+from producers.one_click import PATH
+from producers.recipient_acts import event_key
+from runtime.settings import Settings
+from runtime.signing import hook_secret, hook_token, one_click_token
+from schemas.addresses import identify
+
+_SOURCE = "storm"
+
+
+class Recipient(NamedTuple):
+    """Who opts out: an address, which has no id where the account does not know it yet. What was
+    told may be told once `again`, as the same event.
+    """
+
+    address: str
+    address_id: int | None
+    kind: str
+    again: bool
+
+
+class WebRecipients:
+    """The doors for opt-outs of one account."""
+
+    def __init__(
+        self,
+        hook: Hook,
+        settings: Settings,
+        clients: tuple[WebClient, WebClient],
+        observer: Observer,
+        records: Records,
+    ) -> None:
+        self._hook = hook
+        self._settings = settings
+        self._with_key, self._without = clients
+        self._observer = observer
+        self._records = records
+        self._numbers = itertools.count(1)
+        self.doors: dict[str, Callable[[Recipient], Awaitable[None]]] = {
+            "api": self._by_api,
+            "event": self._by_event,
+            "form": self._by_form,
+            "one_click": self._by_link,
+        }
+
+    async def _by_api(self, who: Recipient) -> None:
+        """`POST /v1/opt-outs` with an event id."""
+        event_id = self._event_id()
+        body = {
+            "address": who.address,
+            "kind": who.kind,
+            "source": _SOURCE,
+            "event_id": event_id,
+        }
+
+        async def tell() -> Answer:
+            return await self._with_key.ask("opt out", "POST", "/v1/opt-outs", json=body)
+
+        first = await tell()
+        await self._keep(who, event_key("opt-out", _SOURCE, event_id=event_id), first.body)
+        if who.again:
+            second = await tell()
+            if second.body["created"] or second.body["job"] != first.body["job"]:
+                self._see(REPLAYED, f"opt-out of job {first.body['job']}")
+
+    async def _by_event(self, who: Recipient) -> None:
+        """A signed event of the account's hook."""
+        event_id = self._event_id()
+        event = {"event_id": event_id, "address": who.address, "kind": who.kind}
+        secret = hook_secret(self._settings, self._hook.id, self._hook.salt)
+        path = f"/v1/hooks/{self._hook.id}/events"
+
+        async def tell() -> dict[str, Any]:
+            answer = await self._without.ask(
+                "tell an event", "POST", path, secret=secret, json=[event]
+            )
+            (taken,) = answer.body["events"]
+            return dict(taken)
+
+        await self._keep(who, event_key("hook", self._hook.id, event_id=event_id), await tell())
+        if who.again:
+            self._expect_known(await tell())
+
+    async def _by_form(self, who: Recipient) -> None:
+        """A form of the account's hook, as Keap posts it: without an id of its own."""
+        form = {"email": who.address, "kind": who.kind, "Id": self._event_id()}
+        token = hook_token(self._settings, self._hook.id, self._hook.salt)
+
+        async def tell() -> dict[str, Any]:
+            answer = await self._without.ask(
+                "post a form", "POST", f"/v1/hooks/form/{token}", data=form
+            )
+            return dict(answer.body)
+
+        taken = await tell()
+        request = request_of_form(self._hook, parse_form(list(form.items())), "storm")
+        assert request.idempotency_key is not None
+        await self._keep(who, request.idempotency_key, taken)
+        if who.again:
+            self._expect_known(await tell())
+
+    async def _by_link(self, who: Recipient) -> None:
+        """The mail client's button, or the page's; of who has no mail yet there is no link."""
+        if who.address_id is None:
+            await self._by_api(who)
+            return
+        kind = "manual" if who.kind == "manual" else "list_unsubscribe"
+        form = {"confirm": "yes"} if kind == "manual" else {"List-Unsubscribe": "One-Click"}
+        token = one_click_token(self._settings, self._hook.account_id, who.address_id)
+        for _ in range(2 if who.again else 1):
+            answer = await self._without.ask("unsubscribe", "POST", f"{PATH}/{token}", data=form)
+            day = datetime.now(UTC).date()
+            # A page does not tell what it was; that is for the check of what is in force.
+            applied = answer.status == HTTPStatus.OK
+            await self._keep(who, f"one-click {who.address_id} {kind} {day}", {"applied": applied})
+
+    async def _keep(self, who: Recipient, key: str, taken: dict[str, Any]) -> None:
+        """Write down what was acknowledged, and look whether it is so."""
+        match_key = identify(who.address).match_key
+        account = self._hook.account
+        self._records.addressed.append(AddressedOptOut(account, key, match_key, datetime.now(UTC)))
+        self._records.jobs.append(AcknowledgedJob(taken.get("job"), account, key))
+        if not taken["applied"]:
+            return
+        self._records.seen += await not_in_force(
+            self._observer, account, match_key=match_key, key=key
+        )
+
+    def _expect_known(self, taken: dict[str, Any]) -> None:
+        if taken["created"]:
+            self._see(REPLAYED, f"an event of hook {self._hook.id}")
+
+    def _event_id(self) -> str:
+        return f"storm-{next(self._numbers)}"
+
+    def _see(self, check: str, what: str) -> None:
+        self._records.seen.append(Violation(check, what))

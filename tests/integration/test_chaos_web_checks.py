@@ -1,0 +1,169 @@
+"""The storm's checks see what was lost, leaked or told wrongly over HTTP."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from chaos import checks
+from chaos.in_force import IN_FORCE, not_in_force
+from chaos.notices import RIGHT, TOLD, check_notices
+from chaos.observer import Observer
+from chaos.receiver import Posted, Receiver, answer
+from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Told
+from chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
+from producers.opt_outs import opt_out_now
+from runtime.settings import Settings
+from runtime.signing import notice_secret, signature
+from schemas.requests import JobRequest, Selection
+from tests.worlds import fill, make_account
+
+ADA, ADA_AT_WORK = "ada@example.com", "ada@work.example.net"
+
+
+@pytest.fixture
+async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
+    """One recipient's opt-out by her address, acknowledged; of the account's only contact."""
+    account_id = await make_account(pool, "shop")
+    await fill(
+        pool,
+        account_id,
+        {1: {1: ADA, 2: ADA_AT_WORK}},
+        {ADA: ("confirmed", 0), ADA_AT_WORK: ("confirmed", 0)},
+    )
+    request = JobRequest(
+        account="shop",
+        action="opt_out",
+        selection=Selection(addresses=(ADA,)),
+        params={"kind": "manual"},
+        requested_by="hook 1 (keap)",
+        idempotency_key="hook 1 4711",
+    )
+    done = await opt_out_now(pool, settings, request)
+    return Records(
+        jobs=[AcknowledgedJob(done.job_id, "shop", "hook 1 4711", to_be_told=True)],
+        addressed=[AddressedOptOut("shop", "hook 1 4711", ADA, datetime.now(UTC))],
+        told_jobs={Told("shop", done.job_id)},
+        told_contacts={Told("shop", 1)},
+    )
+
+
+async def violated(pool: asyncpg.Pool, records: Records) -> set[str]:
+    return {violation.check for violation in await check_web(Observer(pool), records)}
+
+
+async def test_what_was_kept_violates_nothing(pool: asyncpg.Pool, records: Records):
+    """An undisturbed opt-out passes every check, by its job or by an answer without one."""
+    assert await violated(pool, records) == set()
+    records.jobs = [records.jobs[0]._replace(job_id=None)]
+    _, found = await checks.check_database(Observer(pool), records)
+    assert found == []
+
+
+async def test_a_lost_opt_out_is_seen(pool: asyncpg.Pool, records: Records):
+    """One whose address is unknown, and one that only spread to its address."""
+    for match_key in ("bob@example.com", ADA_AT_WORK):
+        lost = records.addressed[0]._replace(match_key=match_key)
+        assert await violated(pool, Records(addressed=[lost])) == {KEPT_ADDRESSED}
+
+
+async def test_an_address_that_is_made_marketable_later_is_seen(
+    pool: asyncpg.Pool, records: Records
+):
+    """A result after the answer; one from before does not matter."""
+    await pool.execute(
+        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome,"
+        " from_status, to_status)"
+        " select $1, 1, 1, 1, id, 'applied', 'non_marketable', 'single_opt_in'"
+        " from email_addresses where match_key = $2",
+        records.jobs[0].job_id,
+        ADA,
+    )
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert await violated(pool, records) == {NOT_REOPENED}
+    records.addressed = [records.addressed[0]._replace(answered_at=later)]
+    assert await violated(pool, records) == set()
+
+
+async def test_what_is_anothers_is_seen(pool: asyncpg.Pool, records: Records):
+    """A job, and a contact, of which another account was told."""
+    job_id = records.jobs[0].job_id
+    assert job_id is not None
+    assert await violated(pool, Records(told_jobs={Told("default", job_id)})) == {NOT_ANOTHERS}
+    assert await violated(pool, Records(told_contacts={Told("default", 1)})) == {NOT_ANOTHERS}
+
+
+async def test_an_opt_out_that_does_not_hold_for_all_it_covers_is_seen(
+    pool: asyncpg.Pool, records: Records
+):
+    """The other address of the same person counts as the address itself does."""
+
+    async def left() -> list[str]:
+        found = await not_in_force(Observer(pool), "shop", key="4711", match_key=ADA)
+        return [violation.check for violation in found]
+
+    assert await left() == []
+    await pool.execute(
+        "update email_addresses"
+        " set status = 'confirmed', previous_status = null, propagated_from = null"
+    )
+    assert await left() == [IN_FORCE, IN_FORCE]
+
+
+async def test_a_job_that_nobody_asked_for_is_seen(pool: asyncpg.Pool, records: Records):
+    """A second one of an event that was told twice would be such a job."""
+    del records.jobs[:]
+    _, found = await checks.check_database(Observer(pool), records)
+    assert [violation.check for violation in found] == [checks.ASKED_FOR]
+
+
+async def test_a_job_that_was_cancelled_by_nobody_is_seen(pool: asyncpg.Pool, records: Records):
+    """Only those may end so that somebody asked to cancel."""
+    job_id = await pool.fetchval(
+        "insert into jobs (account_id, action, fields, params, selection, requested_by,"
+        " idempotency_key, request_hash, correlation_id, state, selected, planned_at, finished_at)"
+        " values (1, 'opt_out', '{1}', '{}', '{}', 'storm', 'two', '', 'x', 'cancelled', 0,"
+        " now(), now()) returning id"
+    )
+    records.jobs.append(AcknowledgedJob(job_id, "default", "two"))
+    _, found = await checks.check_database(Observer(pool), records)
+    assert [violation.check for violation in found] == [checks.ENDED_RIGHT]
+    records.to_be_cancelled.add(job_id)
+    _, found = await checks.check_database(Observer(pool), records)
+    assert found == []
+
+
+def posted(settings: Settings, account_id: int, job_id: int | None, **changes) -> Posted:
+    """A notice of the job, as a worker sends it, and as the receiver took it."""
+    counts = {"applied": 1, "unchanged": 0, "rejected": 0, "empty": 0, "propagated": 1}
+    told = {"job": job_id, "account": "shop", "state": "completed", "counts": counts} | changes
+    body = json.dumps(told).encode()
+    signed = signature(notice_secret(settings, account_id), 17, body)
+    headers = {"sluice-timestamp": "17", "sluice-signature": signed}
+    return Posted("POST /ended HTTP/1.1", headers, body, given=answer(204))
+
+
+async def test_who_was_not_told_or_told_wrongly_is_seen(
+    pool: asyncpg.Pool, settings: Settings, records: Records
+):
+    """None at all, one that was refused, another state, other counts, another's secret."""
+    job_id = records.jobs[0].job_id
+    shop = await pool.fetchval("select id from accounts where name = 'shop'")
+    right = posted(settings, shop, job_id)
+
+    async def found(*came: Posted) -> list[str]:
+        there = Receiver(lambda _: answer(204), posted=list(came))
+        of_it = await check_notices(Observer(pool), settings, there, records)
+        return [violation.check for violation in of_it]
+
+    assert await found(right) == []
+    assert await found() == [TOLD]
+    refused = posted(settings, shop, job_id)
+    refused.given = answer(500)
+    assert await found(refused) == [TOLD]
+    assert await found(refused, right) == []
+    assert await found(right, posted(settings, shop, job_id, state="running")) == [RIGHT]
+    counts = {"applied": 2, "unchanged": 0, "rejected": 0, "empty": 0, "propagated": 1}
+    assert await found(right, posted(settings, shop, job_id, counts=counts)) == [RIGHT]
+    assert await found(right, posted(settings, shop + 1, job_id)) == [RIGHT]
