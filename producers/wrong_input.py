@@ -11,6 +11,9 @@ from schemas.errors import WrongInput
 from schemas.requests import JobRequest
 
 MOST_COMPLAINTS = 20
+MOST_LOOKED_AT = 1_000
+"""More mistakes than this are only counted."""
+
 MOST_SHOWN = 40
 """Characters of a wrong value that are repeated to the person who gave it."""
 
@@ -25,6 +28,12 @@ def parse_request(given: Mapping[str, Any]) -> JobRequest:
 
 def wrong_input(what: str, error: ValidationError, model: type[BaseModel]) -> WrongInput:
     """The mistakes in `what` as an error for people; `model` names what could have been given."""
+    if error.error_count() > MOST_LOOKED_AT:
+        # To tell the first of them, all would have to be told.
+        return WrongInput(
+            f"{what} was refused and nothing was stored: it has {error.error_count():,} mistakes."
+            " Look at how it is made, and send a small one first, of which each mistake is told."
+        )
     lines = list(islice(_complaints(error, model), MOST_COMPLAINTS))
     if error.error_count() > MOST_COMPLAINTS:
         lines.append(f"and {error.error_count() - MOST_COMPLAINTS} more mistakes")

@@ -1,12 +1,15 @@
 """Reading the body of a request into a model, where a route takes more than one type of it."""
 
+import json
+from collections import Counter
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
-from producers.wrong_input import wrong_input
+from producers.wrong_input import shortened, wrong_input
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,6 +31,7 @@ async def json_body(request: Request, model: type[Model]) -> Model:
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
     """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
+    refuse_repeated_names(text, what)
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
@@ -38,6 +42,27 @@ def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
                 f"{what} is not JSON: {first['ctx']['error']}. Nothing was stored.",
             ) from None
         raise wrong_input(what, error, model) from None
+
+
+def refuse_repeated_names(text: bytes | str, what: str) -> None:
+    """Raise Problem where an object has a name twice: the last would count, and turn a plan into a
+    run, or one contact into all, without a word. What is no JSON is left to who reads it.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = Counter(name for name, _ in pairs)
+            twice = names.most_common(1)[0][0]
+            raise Problem(
+                MALFORMED,
+                f"{what} has {shortened(repr(twice))} twice in one object; nothing was stored. Say"
+                " it once.",
+            )
+        return found
+
+    with suppress(ValueError, RecursionError):
+        json.loads(text, object_pairs_hook=once)
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:

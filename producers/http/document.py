@@ -1,5 +1,6 @@
 """The OpenAPI document: what the routes say of themselves, and what is true of all of them."""
 
+import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,7 +51,9 @@ def set_up_document(app: FastAPI) -> None:
 
 def query_parameters(request: Request) -> frozenset[str] | None:
     """The names of those that the request's route documents; None where it needs no key."""
-    path = request.app.openapi()["paths"].get(request.scope["route"].path, {})
+    # The document has the names of a path's parts without what they are converted by.
+    documented = re.sub(r"\{(\w+):\w+\}", r"{\1}", request.scope["route"].path)
+    path = request.app.openapi()["paths"].get(documented, {})
     operation = path.get(request.method.lower(), {})
     if not operation.get("security"):
         return None

@@ -191,7 +191,9 @@ async def post_events(
         raise
     with _noting_malformed(hook, correlation_id):
         given = parse_events(_json(body))
-        opt_outs = [request_of_event(hook, event, correlation_id) for event in given]
+        opt_outs = [
+            _opt_out_of(hook, event, number, correlation_id) for number, event in enumerate(given)
+        ]
     taken = [
         _taken(event.event_id, await _apply(here, hook, opt_out, correlation_id))
         for event, opt_out in zip(given, opt_outs, strict=True)
@@ -206,6 +208,13 @@ async def post_events(
     if not all(event.applied for event in taken):
         response.status_code = HTTPStatus.ACCEPTED
     return EventsTaken(events=taken)
+
+
+def _opt_out_of(hook: Hook, event: HookEvent, number: int, correlation_id: str) -> JobRequest:
+    try:
+        return request_of_event(hook, event, correlation_id)
+    except WrongInput as error:
+        raise WrongInput(f"events.{number}.{error}") from None
 
 
 def _json(body: bytes) -> Any:

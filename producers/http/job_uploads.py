@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from producers.http.bodies import body_schema
+from producers.http.bodies import body_schema, refuse_repeated_names
 from producers.http.job_bodies import JobBody
 from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
@@ -55,9 +55,9 @@ def form_schema() -> dict[str, Any]:
                 "type": "string",
                 "format": "binary",
                 "description": "In place of contacts: email addresses, as many as there are, one a"
-                " line; or CSV with a column `email` or `address`; or NDJSON, each line an object"
-                " with one of these. What is no address is left out, and listed by the job's"
-                " refusals.",
+                " line or several; or CSV with columns called `email`, `address` or `Email Address"
+                " 2`; or NDJSON, each line an object with such names. What is no address is left"
+                " out, and listed by the job's refusals.",
             },
         },
     }
@@ -115,6 +115,7 @@ def _file(part: UploadFile | str) -> BinaryIO:
 
 def _body(text: str | bytes, name: str) -> JobBody:
     """The job as one that lists nothing itself; what it lists is in the part `name`."""
+    refuse_repeated_names(text, f"The part `{_JOB}`")
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:

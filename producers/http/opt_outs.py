@@ -16,12 +16,14 @@ from producers.http.problems import (
     MALFORMED,
     TOO_LARGE,
     UNSUPPORTED,
+    Problem,
     answers,
 )
 from producers.keys import Caller
 from producers.opt_outs import opt_out_address
 from producers.recipient_acts import RecipientAct, SourceName, event_key, request_of
 from schemas.addresses import identify
+from schemas.errors import IdempotencyConflict
 from schemas.requests import ShortText
 from schemas.statuses import Status
 
@@ -92,21 +94,25 @@ async def opt_out(
     of the same `source` is one event: told with another body it is refused (409).
     """
     given = await json_body(request, OptOutGiven)
-    done, status = await opt_out_address(
-        here.pool,
-        here.settings,
-        request_of(
-            account=caller.account,
-            addresses=[given.address],
-            kind=given.kind,
-            source=given.source,
-            key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
-            requested_by=caller.key_name,
-            correlation_id=correlation_id,
-            occurred_at=given.occurred_at,
-            note=given.note,
-        ),
+    asked = request_of(
+        account=caller.account,
+        addresses=[given.address],
+        kind=given.kind,
+        source=given.source,
+        key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
+        requested_by=caller.key_name,
+        correlation_id=correlation_id,
+        occurred_at=given.occurred_at,
+        note=given.note,
     )
+    try:
+        done, status = await opt_out_address(here.pool, here.settings, asked)
+    except IdempotencyConflict:
+        raise Problem(
+            KEY_REUSED,
+            "This event_id of this source stood for something else before; nothing was stored. What"
+            " is new needs a new id.",
+        ) from None
     told = OptOutDone(
         job=done.job_id,
         applied=done.applied,

@@ -16,7 +16,7 @@ from producers.http.problems import problem_response
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 28.0
 """How long an answer may take to begin, from when the request has come. What takes longest when all
 is well, to pause a job that is at work, gives up after 10 by itself."""
 

@@ -218,6 +218,27 @@ def lines_of(content: bytes):
             [(1, "a@x.example"), (2, "b@x.example")],
             [3, 4],
         ),
+        (
+            b"a@x.example,b@x.example,c@x.example\n",
+            [(1, "a@x.example"), (1, "b@x.example"), (1, "c@x.example")],
+            [],
+        ),
+        (
+            b"Name,Email,Email Address 2\nAnn,a@x.example,b@x.example\nBen,,c@x.example\nC,,\n",
+            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
+            [4],
+        ),
+        (
+            b"email;email\na@x.example;b@x.example\nno;c@x.example\n",
+            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
+            [3],
+        ),
+        (
+            b'{"address": "a@x.example", "Email2": "b@x.example", "name": "c@x.example"}\n',
+            [(1, "a@x.example"), (1, "b@x.example")],
+            [],
+        ),
+        (b"a@x.example,2024-01-01\n2024-01-01,no\n", [(1, "a@x.example")], [2]),
         (b"\n" * 20_000 + b"Email\n\na@x.example", [(20_003, "a@x.example")], []),
         (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
         (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
@@ -234,3 +255,30 @@ async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
     async with pool.acquire() as connection, connection.transaction():
         with pytest.raises(WrongInput, match="hardly a list"):
             await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(connection)
+
+
+async def test_a_name_that_is_there_twice_is_refused(http, key, pool):
+    """The last would count, and make a run of a plan: refused by name, in a body and in a form."""
+    twice = '{"action": "opt_out", "mode": "plan", "selection": {"all": true}, "mode": "run"}'
+    headers = key | {"Content-Type": "application/json"}
+    answer = await http.post("/v1/jobs", headers=headers, content=twice)
+    assert "'mode' twice" in problem(answer, 400, "malformed")
+    answer = await http.post(
+        "/v1/jobs", headers=key, data={"job": twice}, files={"contacts": b"1\n"}
+    )
+    assert "'mode' twice" in problem(answer, 400, "malformed")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_thousands_of_mistakes_are_counted(http, key):
+    """A body with more mistakes than anyone reads is refused without telling each."""
+    body = {"action": "opt_out", "selection": {"all": True}} | {f"x{n}": 1 for n in range(2000)}
+    answer = await http.post("/v1/jobs", headers=key, json=body)
+    assert "2,000 mistakes" in problem(answer, 422, "invalid")
+
+
+async def test_an_address_takes_no_unknown_parameter(http, key, pool):
+    """A route with a path that may have slashes refuses unknown parameters as the others do."""
+    await two_people(pool)
+    answer = await http.get("/v1/addresses/ann@x.example?limits=1", headers=key)
+    assert "limits" in problem(answer, 422, "invalid")

@@ -400,11 +400,14 @@ async def test_a_private_address_is_not_asked(pool, settings, notices):
     guarded = Notices(context_of(pool, public), Outages("test"))
     async with receiver(OK) as there:
         url = there.url.replace("127.0.0.1", "localhost")
-        job_id = await ended_job(pool, public, url)
+        # Names leave no trace of where they lead; `localhost` is the one that is known.
+        job_id = await ended_job(pool, settings, url)
         now = await until(guarded, pool, job_id, lambda n: n.error)
         assert now.error == describe(None, NotPublicError())
         with pytest.raises(WrongInput, match="cannot be reached from the public"):
             await submit(pool, public, request(there.url))
+        with pytest.raises(WrongInput, match="cannot be reached from the public"):
+            await submit(pool, public, request(url))
     assert there.connections == 0
     await ended(guarded)
 
