@@ -12,6 +12,7 @@ from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Violation
 from chaos.web_client import Answer, WebClient
 from chaos.web_producers import REPLAYED
 from db.hooks import Hook
+from producers.hook_events import parse_events, request_of_event
 from producers.hook_forms import parse_form, request_of_form
 from producers.one_click import PATH
 from producers.recipient_acts import event_key
@@ -79,8 +80,7 @@ class WebRecipients:
 
     async def _by_event(self, who: Recipient) -> None:
         """A signed event of the account's hook."""
-        event_id = self._event_id()
-        event = {"event_id": event_id, "address": who.address, "kind": who.kind}
+        event = {"event_id": self._event_id(), "address": who.address, "kind": who.kind}
         secret = hook_secret(self._settings, self._hook.id, self._hook.salt)
         path = f"/v1/hooks/{self._hook.id}/events"
 
@@ -91,7 +91,9 @@ class WebRecipients:
             (taken,) = answer.body["events"]
             return dict(taken)
 
-        await self._keep(who, event_key("hook", self._hook.id, event_id=event_id), await tell())
+        (known,) = parse_events(event)
+        request = request_of_event(self._hook, known, "storm")
+        await self._keep(who, request.idempotency_key, await tell())
         if who.again:
             self._expect_known(await tell())
 
@@ -108,7 +110,6 @@ class WebRecipients:
 
         taken = await tell()
         request = request_of_form(self._hook, parse_form(list(form.items())), "storm")
-        assert request.idempotency_key is not None
         await self._keep(who, request.idempotency_key, taken)
         if who.again:
             self._expect_known(await tell())
@@ -128,8 +129,9 @@ class WebRecipients:
             applied = answer.status == HTTPStatus.OK
             await self._keep(who, f"one-click {who.address_id} {kind} {day}", {"applied": applied})
 
-    async def _keep(self, who: Recipient, key: str, taken: dict[str, Any]) -> None:
+    async def _keep(self, who: Recipient, key: str | None, taken: dict[str, Any]) -> None:
         """Write down what was acknowledged, and look whether it is so."""
+        assert key is not None
         match_key = identify(who.address).match_key
         account = self._hook.account
         self._records.addressed.append(AddressedOptOut(account, key, match_key, datetime.now(UTC)))
