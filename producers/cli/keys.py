@@ -73,7 +73,7 @@ def revoke(
     *,
     as_json_: options.Json = False,
 ) -> None:
-    """Let a key count no more, from the next request on."""
+    """Let a key count no more, a second later at the latest."""
     run(lambda here: revoke_key(here.pool, key_id))
     if as_json_:
         as_json({"id": key_id, "revoked": True})
