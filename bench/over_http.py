@@ -89,6 +89,8 @@ class _Asking(NamedTuple):
         amounts = self.amounts
         addresses = await self._addresses()
         await self._opt_out(addresses, _WARM)
+        # As autovacuum does it in its time: sessions that have seen next to no jobs would read all.
+        await self.copy.pool.execute("analyze jobs")
         passes = [await self._opt_out(addresses, amounts.opt_outs) for _ in range(amounts.times)]
         by_clock = await self._ask(
             "opt_outs_by_clock",

@@ -1,30 +1,38 @@
 """Jobs that list addresses and no contacts: how rows of a list find, or become, addresses."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from db.chunks import AddressColumns, Neighbour
+from db.made_once import made_once
 from db.queries import load
 from schemas.addresses import Identity
-from schemas.errors import LinksChanged, SluiceError
+from schemas.errors import SluiceError
 
 _sql = load("address_lists")
 
-_ONE_ADDRESS_A_KEY = "email_addresses_account_id_match_key_key"
+
+class NewAddresses(NamedTuple):
+    """Addresses that an account does not know, with the ids that they are to have, as columns."""
+
+    ids: list[int]
+    addresses: list[str]
+    match_keys: list[str]
 
 
-class Resolved(NamedTuple):
+class Found(NamedTuple):
     """The rows of a list and their addresses, in one order, and which of those are new.
 
     `neighbours` are whom the others stand beside, on any contact; of role addresses there are none.
     `known` is what all of them are, without a lock, but for the new ones.
     """
 
+    account_id: int
     row_ids: list[int]
     address_ids: list[int]
-    new: frozenset[int]
+    new: NewAddresses
     neighbours: list[Neighbour]
     known: AddressColumns
 
@@ -53,7 +61,7 @@ async def resolve_listed(
     row_ids: Sequence[int],
     first_status: str,
     shared_address_limit: int,
-) -> Resolved:
+) -> Found:
     """Find or make the addresses of a chunk's rows, which leave the list by that. Neighbours are
     read of those that no more contacts hold than the limit.
 
@@ -62,55 +70,63 @@ async def resolve_listed(
     ids, addresses, match_keys = await _sql.listed(connection, job_id=job_id, row_ids=row_ids)
     if len(ids) != len(row_ids):
         raise SluiceError(f"{len(row_ids) - len(ids)} rows of the list of job {job_id} are gone")
-    resolved = await _resolve(
+    row = await _sql.find_listed(
         connection,
         account_id=account_id,
-        job_id=job_id,
+        account=None,
         row_ids=ids,
         addresses=addresses,
         match_keys=match_keys,
-        status=first_status,
         shared_address_limit=shared_address_limit,
     )
+    found = _found(row)
+    if found.new.ids:
+        with made_once():
+            await _sql.make_listed(
+                connection,
+                account_id=account_id,
+                job_id=job_id,
+                status=first_status,
+                **found.new._asdict(),
+            )
     await _sql.drop_listed(connection, job_id=job_id, row_ids=row_ids)
-    return resolved
+    return found
 
 
-async def resolve(
+async def find(
     connection: asyncpg.Connection,
     *,
-    account_id: int,
-    job_id: int,
+    account: str,
     identities: Sequence[Identity],
-    first_status: str,
     shared_address_limit: int,
-) -> Resolved:
-    """The same for a list that was never kept; a row has the id of its address."""
-    addresses, match_keys = zip(*identities, strict=True)
-    return await _resolve(
+) -> Found | None:
+    """The addresses of a list that was never kept, where a row has the id of its address; those
+    that are new are left to be made. None when no account is called so.
+    """
+    addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
+    row = await _sql.find_listed(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        account_id=None,
+        account=account,
         row_ids=[None] * len(addresses),
         addresses=addresses,
         match_keys=match_keys,
-        status=first_status,
         shared_address_limit=shared_address_limit,
     )
+    return None if row is None else _found(row)
 
 
-async def _resolve(connection: asyncpg.Connection, **arguments: Any) -> Resolved:
-    try:
-        row = await _sql.resolve(connection, **arguments)
-    except asyncpg.UniqueViolationError as error:
-        if error.constraint_name != _ONE_ADDRESS_A_KEY:
-            raise
-        raise LinksChanged(
-            "an address of the chunk was made by another transaction meanwhile"
-        ) from error
-    row_ids, address_ids, new_ids = row[:3]
-    neighbours = list(zip(*row[3:7], strict=True))
-    return Resolved(row_ids, address_ids, frozenset(new_ids), neighbours, AddressColumns(*row[7:]))
+def _found(row: asyncpg.Record) -> Found:
+    account_id, row_ids, address_ids = row[:3]
+    neighbours = list(zip(*row[6:10], strict=True))
+    return Found(
+        account_id,
+        row_ids,
+        address_ids,
+        NewAddresses(*row[3:6]),
+        neighbours,
+        AddressColumns(*row[10:]),
+    )
 
 
 async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:

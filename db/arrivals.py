@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from db.made_once import made_once
 from db.queries import load
-from schemas.errors import LinksChanged
 from schemas.staging import CELL_REASONS
 
 _sql = load("arrivals")
-
-_ONE_ADDRESS_A_KEY = "email_addresses_account_id_match_key_key"
 
 
 async def arrive(
@@ -30,7 +28,7 @@ async def arrive(
     """
     rows = {"job_id": job_id, "contact_ids": contact_ids}
     await _sql.make_contacts(connection, account_id=account_id, **rows)
-    try:
+    with made_once():
         new = await _sql.make_links(
             connection,
             account_id=account_id,
@@ -38,12 +36,6 @@ async def arrive(
             shared_address_limit=shared_address_limit,
             **rows,
         )
-    except asyncpg.UniqueViolationError as error:
-        if error.constraint_name != _ONE_ADDRESS_A_KEY:
-            raise
-        raise LinksChanged(
-            "an address of the chunk was made by another transaction meanwhile"
-        ) from error
     await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows)
     await _sql.drop_rows(connection, **rows)
     return frozenset(new)

@@ -1,19 +1,17 @@
 """The way in for a recipient's own opt-out: applied, and committed, before it is answered.
 
 A bulk job is stored first and worked later. For one person who clicks "unsubscribe" there is
-nothing to plan and nothing to share, so the job is stored, worked and completed in one
-transaction, by the rules and locks that workers use.
+nothing to plan and nothing to share, so it is worked first, by the rules that workers use, and one
+statement stores the job with all that was decided, if nobody has come between.
 """
 
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from db import address_lists, at_once, jobs
-from db.address_lists import Resolved
 from db.chunks import ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobTotals, JobToWork
@@ -22,6 +20,7 @@ from producers.submit import (
     Checked,
     check,
     log_submitted,
+    no_account,
     require_account,
     require_same_request,
     submit,
@@ -43,6 +42,9 @@ TRIES = 10
 """How often the transaction is begun before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
+
+_NOT_STORED = -1
+"""No job has this id, and so no address has its status by it."""
 
 _ENDED_UNDONE = frozenset({JobState.CANCELLED, JobState.FAILED})
 """How a job that was left to the workers may end without the opt-out."""
@@ -85,8 +87,22 @@ class _Applied(NamedTuple):
 
     job: JobToWork
     done: ChunkDone
-    totals: JobTotals
+    seconds: float
     statuses: list[Status]
+
+    @property
+    def totals(self) -> JobTotals:
+        """The job's, which are those of its only chunk."""
+        counts = self.done.counts
+        return JobTotals(
+            selected=counts.applied + counts.unchanged + counts.rejected + counts.empty,
+            applied=counts.applied,
+            unchanged=counts.unchanged,
+            rejected=counts.rejected,
+            empty=counts.empty,
+            propagated=counts.propagated,
+            seconds=self.seconds,
+        )
 
 
 class _CannotNow(Exception):
@@ -150,7 +166,7 @@ async def _opt_out(
         return await _opt_out(pool, settings, again)
     _log(applied, request, checked, worker=attempt.worker)
     return Acknowledged(
-        applied.job.id, created=True, applied=True, reached=applied.totals.propagated
+        applied.job.id, created=True, applied=True, reached=applied.done.counts.propagated
     ), applied
 
 
@@ -187,7 +203,7 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
 
 
 class _Attempt(NamedTuple):
-    """The one transaction, on a connection of its own."""
+    """What is done to apply it, on a connection of its own."""
 
     connection: asyncpg.Connection
     settings: Settings
@@ -200,17 +216,21 @@ class _Attempt(NamedTuple):
         return process_name(self.settings)
 
     async def until_it_goes_through(self) -> _Applied | None:
-        """Begin again while others are in the way; None when no job could be stored.
+        """Begin again while others are in the way; None when the request has a job already.
 
-        Raises _CannotNow when the work fails, or others are in the way for too long.
+        Raises _CannotNow when the work fails, or others are in the way for too long, and NotFound
+        without an account.
         """
         in_the_way: BaseException | None = None
         for _ in range(TRIES):
             try:
+                if in_the_way is None:
+                    # Nearly always nobody else is there. What is read is still so when it is
+                    # written, or nothing is written; so it takes neither locks nor a transaction.
+                    return await self._apply(lock_all=False)
                 async with self.connection.transaction():
-                    # Nearly always nobody else is there, and each lock not waited for and each
-                    # statement not sent is time that the recipient does not wait.
-                    return await self._apply(lock_all=in_the_way is not None)
+                    await at_once.limit_idling(self.connection)
+                    return await self._apply(lock_all=True)
             except (NotLocked, LinksChanged) as error:
                 in_the_way = error
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
@@ -220,62 +240,69 @@ class _Attempt(NamedTuple):
     async def _apply(self, *, lock_all: bool) -> _Applied | None:
         began = time.perf_counter()
         request, checked = self.request, self.checked
-        fields = request.field_numbers
-        listed: Sequence[Any] = checked.addresses or checked.contacts or ()
-        job = await at_once.store_running(
+        action, params = checked.action, checked.action.params.model_validate(checked.params)
+        limit = self.settings.shared_address_limit
+        found = await address_lists.find(
             self.connection,
             account=request.account,
-            action=checked.action.name,
-            fields=fields,
+            identities=checked.addresses or (),
+            shared_address_limit=neighbours_up_to(action, params, limit),
+        )
+        if found is None:
+            raise await no_account(self.connection, request.account)
+        runner = ChunkRunner(
+            job=self._job(found.account_id),
+            action=action,
+            params=params,
+            shared_address_limit=limit,
+            worker=self.worker,
+        )
+        listed = found if checked.addresses else None
+        rows = listed.row_ids if listed else checked.contacts or []
+        chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
+        decided = await runner.decide(self.connection, chunk, lock_all=lock_all, found=listed)
+        duration_ms = round((time.perf_counter() - began) * 1000)
+        written = await at_once.write(
+            self.connection,
+            account_id=found.account_id,
+            action=action.name,
+            fields=request.field_numbers,
             params=checked.params,
             selection=checked.selection,
-            selected=len(listed) * len(fields),
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
             correlation_id=self.correlation_id,
-        )
-        if job is None:
-            return None
-        runner = ChunkRunner.of(
-            job, shared_address_limit=self.settings.shared_address_limit, worker=self.worker
-        )
-        resolved = await self._resolve(runner)
-        rows = resolved.row_ids if resolved else list(listed)
-        chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
-        decided = await runner.decide(self.connection, chunk, lock_all=lock_all, resolved=resolved)
-        done = ChunkDone(
-            chunk.chunk_no,
-            decided.counts,
-            chunk.attempts,
-            duration_ms=round((time.perf_counter() - began) * 1000),
-        )
-        totals = await at_once.complete(
-            self.connection,
-            job=job,
             chunk=chunk,
             decided_at=decided.gathered.decided_at,
             rows=decided.rows,
+            new=listed and listed.new,
+            new_status=first_status(action, params),
             changes=decided.changes,
             versions=decided.gathered.versions,
             counts=decided.counts,
             worker=runner.worker,
-            duration_ms=done.duration_ms,
+            duration_ms=duration_ms,
         )
-        return _Applied(job, done, totals, decided.statuses())
-
-    async def _resolve(self, runner: ChunkRunner) -> Resolved | None:
-        if self.checked.addresses is None:
+        if written is None:
             return None
-        return await address_lists.resolve(
-            self.connection,
-            account_id=runner.job.account_id,
-            job_id=runner.job.id,
-            identities=self.checked.addresses,
-            first_status=first_status(runner.action, runner.params),
-            shared_address_limit=neighbours_up_to(
-                runner.action, runner.params, runner.shared_address_limit
-            ),
+        done = ChunkDone(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+        return _Applied(
+            runner.job._replace(id=written.job_id), done, written.seconds, decided.statuses()
+        )
+
+    def _job(self, account_id: int) -> JobToWork:
+        """The job as the decisions see it, which have no use for the id that it does not have."""
+        return JobToWork(
+            id=_NOT_STORED,
+            account_id=account_id,
+            action=self.checked.action.name,
+            state="running",
+            fields=self.request.field_numbers,
+            params=self.checked.params,
+            correlation_id=self.correlation_id,
+            planned_at=None,
+            started_at=None,
         )
 
 

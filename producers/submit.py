@@ -121,8 +121,13 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
     found = await jobs.account_id(connection, name)
     if found is not None:
         return found
+    raise await no_account(connection, name)
+
+
+async def no_account(connection: asyncpg.Connection, name: str) -> NotFound:
+    """What to raise where no account is called `name`: it tells the names there are."""
     names = ", ".join(account.name for account in await jobs.list_accounts(connection))
-    raise NotFound(
+    return NotFound(
         f"There is no account {name!r}; nothing was stored. There are: {names}."
         " `sluice accounts create NAME` adds one."
     )

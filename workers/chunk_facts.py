@@ -1,6 +1,6 @@
 """Reading what the decisions of a chunk depend on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import asyncpg
 from actions.bulk_action import BulkAction
 from actions.chunk import Address, ChunkFacts, Link
 from db import address_lists, arrivals, chunks
-from db.address_lists import Resolved
+from db.address_lists import Found
 from db.chunks import AddressColumns, ClaimedChunk, Neighbour
 from db.progress import JobToWork
 from schemas.decisions import Decision, Known
@@ -20,6 +20,9 @@ from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 _OWN_RIGHT = frozenset(OWN_RIGHT)
+
+_NEW: Address = (None, None, None, 0)
+"""What is known of an address that the account did not know."""
 
 
 class Gathered(NamedTuple):
@@ -43,10 +46,10 @@ async def gather(
     chunk: ClaimedChunk,
     shared_address_limit: int,
     lock_all: bool,
-    resolved: Resolved | None = None,
+    found: Found | None = None,
 ) -> Gathered:
-    """Read everything that the decisions depend on. `resolved` are the addresses of a list that was
-    never kept.
+    """Read everything that the decisions depend on. `found` are the addresses of a list that was
+    never kept, of which the new ones are still to be made.
 
     With `lock_all` every address is locked first, in the order of ids. Otherwise an import locks
     what a spread may start from or reach, since nobody may come to hold such an address unseen,
@@ -57,7 +60,7 @@ async def gather(
     meantime; the transaction is then to be rolled back and begun again.
     """
     reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
-    return await reader.gather(chunk, resolved)
+    return await reader.gather(chunk, found)
 
 
 class _Read(NamedTuple):
@@ -88,21 +91,22 @@ class _Reader(NamedTuple):
         """How many contacts an address has to be on to lead beyond the row at hand."""
         return 1 if self.lists_addresses else 2
 
-    async def gather(self, chunk: ClaimedChunk, resolved: Resolved | None) -> Gathered:
-        listed: list[Link] | None = None
+    async def gather(self, chunk: ClaimedChunk, given: Found | None) -> Gathered:
+        found, listed = given, None
+        unmade = given.new.ids if given else ()
         if self.lists_addresses:
-            resolved = resolved or await self._resolve(chunk)
+            found = found or await self._resolve(chunk)
             listed = [
                 (row_id, THE_ADDRESS, address_id)
-                for row_id, address_id in zip(resolved.row_ids, resolved.address_ids, strict=True)
+                for row_id, address_id in zip(found.row_ids, found.address_ids, strict=True)
             ]
-            new = resolved.new
+            new = frozenset(found.new.ids)
         else:
             new = await self._arrive(chunk)
         if self.lock_all or self.action.brings_contacts:
-            read = await self._lock(chunk, listed)
-        elif resolved is not None and listed is not None:
-            read = self._as_resolved(listed, resolved)
+            read = await self._lock(chunk, listed, unmade)
+        elif found is not None and listed is not None:
+            read = self._as_found(listed, found)
         else:
             read = await self._look(chunk)
         links, addresses = read.links, read.addresses
@@ -125,15 +129,14 @@ class _Reader(NamedTuple):
         )
         return Gathered(facts, read.decided_at, new, read.versions)
 
-    def _as_resolved(self, listed: list[Link], resolved: Resolved) -> _Read:
-        """Everything that was read without a lock when the listed addresses were found or made."""
-        known = resolved.known
-        made = (self._first_status(), None, self.job.id, 0)
+    def _as_found(self, listed: list[Link], found: Found) -> _Read:
+        """Everything that was read without a lock when the listed addresses were looked for."""
+        known = found.known
         return _Read(
             listed,
-            by_id(known) | dict.fromkeys(resolved.new, made),
+            by_id(known) | dict.fromkeys(found.new.ids, _NEW),
             versions_of(known),
-            _by_source(resolved.neighbours),
+            _by_source(found.neighbours),
             known.decided_at,
         )
 
@@ -156,8 +159,12 @@ class _Reader(NamedTuple):
                 decided_at = read.decided_at
         return _Read(links, addresses, versions, neighbours, decided_at)
 
-    async def _lock(self, chunk: ClaimedChunk, listed: list[Link] | None) -> _Read:
-        """Everything under locks, but for the role addresses where not all are locked."""
+    async def _lock(
+        self, chunk: ClaimedChunk, listed: list[Link] | None, unmade: Collection[int]
+    ) -> _Read:
+        """Everything under locks, but for the role addresses where not all are locked, and for
+        addresses that are still to be made.
+        """
         account_id = self.job.account_id
         links = listed
         if links is None:
@@ -168,6 +175,7 @@ class _Reader(NamedTuple):
                 {link[2] for link in links if link[1] in self.job.fields}
             )
             wanted |= {link[2] for around in neighbours.values() for link in around}
+        wanted.difference_update(unmade)
         read = await chunks.lock_addresses(
             self.connection,
             account_id,
@@ -181,6 +189,7 @@ class _Reader(NamedTuple):
             read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
             addresses |= by_id(read)
             versions |= versions_of(read)
+        addresses |= dict.fromkeys(unmade, _NEW)
         neighbours = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
@@ -195,7 +204,7 @@ class _Reader(NamedTuple):
             if fewest <= addresses[link[2]][3] <= limit and link[1] in fields
         }
 
-    async def _resolve(self, chunk: ClaimedChunk) -> Resolved:
+    async def _resolve(self, chunk: ClaimedChunk) -> Found:
         return await address_lists.resolve_listed(
             self.connection,
             account_id=self.job.account_id,

@@ -13,7 +13,7 @@ from actions.chunk import Change, ChunkDecisions
 from actions.chunk_decisions import decide_chunk
 from actions.registry import action_named
 from db import chunks
-from db.address_lists import Resolved
+from db.address_lists import Found
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork
@@ -183,9 +183,9 @@ class ChunkRunner(NamedTuple):
         chunk: ClaimedChunk,
         *,
         lock_all: bool,
-        resolved: Resolved | None = None,
+        found: Found | None = None,
     ) -> Decided:
-        """Read what is known of the chunk and decide it; raises as `work` does. `resolved` are the
+        """Read what is known of the chunk and decide it; raises as `work` does. `found` are the
         addresses of a list that was never kept.
         """
         with _failing(chunk):
@@ -201,7 +201,7 @@ class ChunkRunner(NamedTuple):
                 chunk=chunk,
                 shared_address_limit=self.shared_address_limit,
                 lock_all=lock_all,
-                resolved=resolved,
+                found=found,
             )
             decisions = self._decide(chunk, gathered)
             return Decided(gathered, decisions, count(chunk, len(self.job.fields), decisions))

@@ -8,43 +8,43 @@ select coalesce(array_agg(row_id order by row_id), '{}') as row_ids,
 from job_addresses
 where job_id = :job_id and row_id = any(:row_ids::bigint[]);
 
--- name: resolve^
--- The address of each row, and which of them are new: those that the account did not know are made, in
--- key order, with their first status and the id that their row has drawn. A row without an id gets its
--- address's. A unique violation when another transaction made one of them at the same moment.
+-- name: find_listed^
+-- The account, by its id or by its name, and in it the address of each row, in key order. One that the
+-- account does not know is new: it is to be made, with the id that its row has drawn, or else one that is
+-- drawn now. A row without an id gets its address's. No row when there is no such account.
 -- Besides, as the same moment showed it and without a lock: the other addresses of all who hold one that
 -- no more contacts hold than the limit (as `neighbours` in chunks.sql), and what all of them are but
 -- those that are new.
-with listed as materialized (
-    select l.row_id, l.address, l.match_key, e.id
-    from unnest(:row_ids::bigint[], :addresses::text[], :match_keys::text[])
+with account as (
+    select id from accounts where id = :account_id::bigint or name = :account::text
+), listed as materialized (
+    select l.row_id, l.address, l.match_key, e.id as known_id,
+           coalesce(e.id, l.row_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))) as id
+    from account
+    cross join unnest(:row_ids::bigint[], :addresses::text[], :match_keys::text[])
         as l (row_id, address, match_key)
     left join lateral (
         select id from email_addresses
-        where account_id = :account_id and match_key = l.match_key
+        where account_id = account.id and match_key = l.match_key
         limit 1
     ) e on true
-), made as (
-    insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
-    select :account_id, coalesce(row_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))),
-           address, match_key, :status::email_status, :job_id
+), found as (
+    select coalesce(array_agg(coalesce(row_id, id) order by match_key), '{}') as row_ids,
+           coalesce(array_agg(id order by match_key), '{}') as address_ids,
+           coalesce(array_agg(id order by match_key) filter (where known_id is null), '{}') as new_ids,
+           coalesce(array_agg(address order by match_key) filter (where known_id is null), '{}')
+               as new_addresses,
+           coalesce(array_agg(match_key order by match_key) filter (where known_id is null), '{}')
+               as new_keys
     from listed
-    where id is null
-    order by match_key
-    returning id, match_key
-), resolved as (
-    select coalesce(array_agg(coalesce(l.row_id, l.id, m.id) order by l.match_key), '{}') as row_ids,
-           coalesce(array_agg(coalesce(l.id, m.id) order by l.match_key), '{}') as address_ids,
-           coalesce(array_agg(m.id) filter (where m.id is not null), '{}') as new_ids
-    from listed l left join made m on m.match_key = l.match_key
 ), beside as materialized (
     select y.id as source_id, o.contact_id, o.field, o.address_id
     from email_addresses y
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
     join contact_emails o
         on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
-    where y.account_id = :account_id
-      and y.id = any(array(select id from listed where id is not null))
+    where y.account_id = (select id from account)
+      and y.id = any(array(select known_id from listed where known_id is not null))
       and y.holders between 1 and :shared_address_limit
 ), neighbours as (
     select coalesce(array_agg(source_id), '{}') as source_ids,
@@ -60,12 +60,20 @@ with listed as materialized (
            coalesce(array_agg(holders), '{}') as holders,
            coalesce(array_agg(xmin), '{}') as versions
     from email_addresses
-    where account_id = :account_id
-      and id = any(array(select id from listed where id is not null
+    where account_id = (select id from account)
+      and id = any(array(select known_id from listed where known_id is not null
                          union select address_id from beside))
 )
-select resolved.*, neighbours.*, known.*, clock_timestamp() as decided_at
-from resolved cross join neighbours cross join known;
+select account.id, found.*, neighbours.*, known.*, clock_timestamp() as decided_at
+from account cross join found cross join neighbours cross join known;
+
+-- name: make_listed!
+-- Make the new addresses, in key order. A unique violation when another transaction made one of them
+-- since they were looked for.
+insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
+select :account_id, n.id, n.address, n.match_key, :status::email_status, :job_id
+from unnest(:ids::bigint[], :addresses::text[], :match_keys::text[]) as n (id, address, match_key)
+order by n.match_key;
 
 -- name: drop_listed!
 -- The rows have their results.

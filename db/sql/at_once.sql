@@ -1,42 +1,52 @@
--- Jobs of one chunk that are stored, worked and ended in a single transaction.
+-- Jobs of one chunk that are stored, worked and ended in a single statement.
 
--- name: store_running^
--- Store a job that runs already; no row when there is no such account, or the account has a job
--- with the same idempotency key. Of two at once with one key the second waits for the first. The
--- transaction may then not last for ever, whatever becomes of the client.
-insert into jobs (account_id, action, state, fields, params, selection, requested_by,
-                  idempotency_key, request_hash, correlation_id, selected,
-                  created_at, planned_at, started_at)
-select a.id, :action::text, 'running', :fields::smallint[], :params::jsonb, :selection::jsonb,
-       :requested_by::text, :idempotency_key::text, :request_hash::text, :correlation_id::text,
-       :selected::bigint, now.at, now.at, now.at
-from accounts a
-cross join (select clock_timestamp() as at) now
-where a.name = :account
-on conflict (account_id, idempotency_key) do nothing
-returning id, account_id, planned_at,
-    set_config('idle_in_transaction_session_timeout', :idle_ms, true);
+-- name: limit_idling!
+-- The transaction may not last for ever, whatever becomes of the client.
+select set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
--- name: complete^
--- Append the results, give the addresses their new status where they are still of the version that was
--- read (as in chunks.sql), note the only chunk as done and end the job, which is one round trip and not
--- four. Fewer `changed` than were to be: roll back. The database refuses counts that do not add up.
-with noted as (
+-- name: write^
+-- Store a job as completed, with its only chunk, its results, the addresses that it makes, and the changes
+-- of those that are still of the version that was read (as in chunks.sql). One statement, so that it needs
+-- no transaction around it. No row, and nothing done, when the account has a job with the same
+-- idempotency key; of two at once with one key the second waits for the first. A serialization failure
+-- when an address is not of its version any more, and a unique violation when another transaction made
+-- one that was to be made. The database refuses counts that do not add up.
+with job as (
+    insert into jobs (account_id, action, state, fields, params, selection, requested_by,
+                      idempotency_key, request_hash, correlation_id, selected, applied, unchanged,
+                      rejected, empty, propagated, created_at, planned_at, started_at, finished_at)
+    values (:account_id, :action::text, 'completed', :job_fields::smallint[], :params::jsonb,
+            :selection::jsonb, :requested_by::text, :idempotency_key::text, :request_hash::text,
+            :correlation_id::text, :selected::bigint, :applied::bigint, :unchanged::bigint,
+            :rejected::bigint, :empty::bigint, :propagated::bigint,
+            :decided_at, :decided_at, :decided_at, clock_timestamp())
+    on conflict (account_id, idempotency_key) do nothing
+    returning id, finished_at, extract(epoch from finished_at - created_at)::float8 as seconds
+), made as (
+    insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
+    select :account_id, n.id, n.address, n.match_key, :new_status::email_status, job.id
+    from job
+    cross join unnest(:new_ids::bigint[], :new_addresses::text[], :new_keys::text[])
+        as n (id, address, match_key)
+    order by n.match_key
+), noted as (
     insert into results (job_id, chunk_no, decided_at, contact_id, field, address_id, outcome, reason,
                          from_status, to_status, cause, source_address_id)
-    select :job_id, :chunk_no, :decided_at, r.*
-    from unnest(:contact_ids::bigint[], :fields::smallint[], :address_ids::bigint[],
-                :outcomes::result_outcome[], :reasons::text[], :from_statuses::email_status[],
-                :to_statuses::email_status[], :causes::result_cause[], :source_ids::bigint[]) as r
+    select job.id, :chunk_no, :decided_at, r.*
+    from job
+    cross join unnest(:contact_ids::bigint[], :fields::smallint[], :address_ids::bigint[],
+                      :outcomes::result_outcome[], :reasons::text[], :from_statuses::email_status[],
+                      :to_statuses::email_status[], :causes::result_cause[], :source_ids::bigint[]) as r
 ), changed as (
     update email_addresses a
     set status = c.to_status,
         previous_status = c.from_status,
         propagated_from = c.source_id,
-        status_job_id = :job_id,
+        status_job_id = job.id,
         status_changed_at = :decided_at
-    from unnest(:changed_ids::bigint[], :changed_from::email_status[], :changed_to::email_status[],
-                :changed_by::bigint[], :versions::xid[])
+    from job
+    cross join unnest(:changed_ids::bigint[], :changed_from::email_status[], :changed_to::email_status[],
+                      :changed_by::bigint[], :versions::xid[])
         as c (id, from_status, to_status, source_id, version)
     where a.account_id = :account_id
       and a.id = any(:changed_ids::bigint[])
@@ -46,16 +56,11 @@ with noted as (
 ), chunk as (
     insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, unchanged,
                             rejected, empty, propagated, reasons, worker, duration_ms, finished_at)
-    select id, :chunk_no::int, :rows::bigint[], selected, 'done', :applied::int,
-           :unchanged::int, :rejected::int, :empty::int, :propagated::int, :by_reason::jsonb,
-           :worker::text, :duration_ms::int, clock_timestamp()
-    from jobs
-    where id = :job_id
+    select job.id, :chunk_no::int, :rows::bigint[], :selected::bigint, 'done', :applied::bigint,
+           :unchanged::bigint, :rejected::bigint, :empty::bigint, :propagated::bigint,
+           :by_reason::jsonb, :worker::text, :duration_ms::int, job.finished_at
+    from job
 )
-update jobs
-set state = 'completed', finished_at = clock_timestamp(), applied = :applied,
-    unchanged = :unchanged, rejected = :rejected, empty = :empty, propagated = :propagated
-where id = :job_id
-returning (select count(*) from changed) as changed,
-          selected, applied, unchanged, rejected, empty, propagated,
-          extract(epoch from finished_at - created_at)::float8 as seconds;
+select job.id, job.seconds,
+       require_as_read((select count(*) from changed), cardinality(:changed_ids::bigint[]))
+from job;

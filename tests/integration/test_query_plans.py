@@ -36,13 +36,13 @@ from tests.large_database import (
 from tests.plans import Index, Plan
 
 HOT = {
-    "address_lists": "listed resolve drop_listed refuse_listed freeze_list",
+    "address_lists": "listed find_listed make_listed drop_listed refuse_listed freeze_list",
     "arrivals": (
         "make_contacts make_links holders_by_the_end make_contact_tags drop_rows refuse_row"
         " fields_of_row make_tags lock_role_addresses count_role_holders links_beside_spared"
         " refused_rows"
     ),
-    "at_once": "store_running complete",
+    "at_once": "limit_idling write",
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
         " links_of_contacts read_chunk existing_contacts neighbours read_addresses"
@@ -167,6 +167,7 @@ SPECIAL = {
             {"import_job": IMPORT - 50, "tag_id": 7},
         )
     ],
+    "find_listed": [{}, {"account_id": None, "account": f"account{ACCOUNT}"}],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
@@ -182,6 +183,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
         "account": "default",
+        "account": None,
         "account_id": ACCOUNT,
         "action": "opt_out",
         "after": 20_000,
@@ -232,9 +234,11 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "hop": 1,
         "idempotency_key": "key7",
         "idle_ms": "1000",
+        "ids": list(range(10**9, 10**9 + addresses)),
         "import_job": None,
         "in_csv": True,
         "in_state": None,
+        "job_fields": [1],
         "job_id": IMPORT if of_import else OPT_OUT,
         "key_id": 7,
         "kinds": [1] * addresses,
@@ -253,6 +257,10 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "minding": [0] * 34,
         "most": 100,
         "name": "account7",
+        "new_addresses": keys,
+        "new_ids": list(range(10**9, 10**9 + addresses)),
+        "new_keys": keys,
+        "new_status": "manual",
         "narrowed": True,
         "of_action": None,
         "oldest": 1,

@@ -99,15 +99,30 @@ create index completion_notices_due on completion_notices (due_at)
     where delivered_at is null and abandoned_at is null;
 
 -- Besides noting the state: a notice is due from the moment at which its job ends, in the same
--- transaction, so that none is lost.
+-- transaction, so that none is lost. A job that is stored as completed, an opt-out that was applied at
+-- once, ran from its start on.
 create or replace function note_state() returns trigger language plpgsql as $$
 begin
-    insert into job_states (job_id, state) values (new.id, new.state);
-    if new.finished_at is not null then
+    if tg_op = 'INSERT' then
+        if new.state = 'completed' then
+            insert into job_states (job_id, state, entered_at) values (new.id, 'running', new.started_at);
+        end if;
+    elsif new.finished_at is not null then
         update completion_notices set due_at = clock_timestamp()
         where job_id = new.id and delivered_at is null;
     end if;
+    insert into job_states (job_id, state) values (new.id, new.state);
     return null;
+end $$;
+
+-- For a statement that reads nothing itself and writes what was decided on rows that were read before.
+create function require_as_read(changed bigint, wanted int) returns void language plpgsql as $$
+begin
+    if changed <> wanted then
+        raise exception '% of % addresses are still as they were read', changed, wanted
+            using errcode = 'serialization_failure',
+                  hint = 'Read them again, decide again, and begin again.';
+    end if;
 end $$;
 
 -- The row of a list is no contact's id.
