@@ -167,7 +167,7 @@ SPECIAL = {
             {"import_job": IMPORT - 50, "tag_id": 7},
         )
     ],
-    "find_listed": [{}, {"account_id": None, "account": f"account{ACCOUNT}"}],
+    "find_listed": [{"account": None}, {"account_id": None}],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
@@ -183,7 +183,6 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
         "account": "default",
-        "account": None,
         "account_id": ACCOUNT,
         "action": "opt_out",
         "after": 20_000,
