@@ -207,6 +207,11 @@ async def job_of_key(
     return Stored(row["id"], row["request_hash"], created=False, state=JobState(row["state"]))
 
 
+async def has_failures(connection: asyncpg.Connection, job_id: int) -> bool:
+    """Whether the job has rows that were rejected with internal_error."""
+    return bool(await _sql.job_has_failures(connection, job_id=job_id))
+
+
 async def insert_job_contacts(
     connection: asyncpg.Connection, job_id: int, contact_ids: Sequence[int]
 ) -> None:

@@ -28,7 +28,7 @@ from producers.submit import (
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import LinksChanged, NotLocked, WrongInput
-from schemas.outcomes import JobState
+from schemas.outcomes import ENDED, JobState
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import Status
 from workers.chunk_facts import first_status, neighbours_up_to
@@ -45,9 +45,6 @@ _ONLY_CHUNK = 1
 
 _NOT_STORED = -1
 """No job has this id, and so no address has its status by it."""
-
-_ENDED_UNDONE = frozenset({JobState.CANCELLED, JobState.FAILED})
-"""How a job that was left to the workers may end without the opt-out."""
 
 _PASSING: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -144,7 +141,7 @@ async def _opt_out(
             applied = await attempt.until_it_goes_through()
             if applied is None:
                 earlier = await _earlier(connection, request, checked)
-                if earlier.state not in _ENDED_UNDONE:
+                if not await _ended_undone(connection, earlier):
                     return _acknowledged(earlier), None
     except _CannotNow as failed:
         # Out here, since the pool may have no second connection to give.
@@ -160,7 +157,7 @@ async def _opt_out(
             )
         return Acknowledged(submitted.job_id, submitted.created, applied=False), None
     if applied is None:
-        # Somebody ended the job before it was done, and whoever opted out tells it again.
+        # Its job ended without being done, and whoever opted out tells it again.
         key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
         again = request.model_copy(update={"idempotency_key": key})
         return await _opt_out(pool, settings, again)
@@ -330,6 +327,15 @@ async def _earlier(
     stored = await jobs.job_of_key(connection, account_id, request.idempotency_key)
     require_same_request(stored, request, checked)
     return stored
+
+
+async def _ended_undone(connection: asyncpg.Connection, earlier: jobs.Stored) -> bool:
+    """Whether a job that was left to the workers has ended without the opt-out: somebody ended it,
+    or it was completed without what the workers had to give up.
+    """
+    if earlier.state is JobState.COMPLETED:
+        return await jobs.has_failures(connection, earlier.job_id)
+    return earlier.state in ENDED
 
 
 def _acknowledged(earlier: jobs.Stored) -> Acknowledged:

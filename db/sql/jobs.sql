@@ -35,6 +35,12 @@ returning id;
 select id, request_hash, state from jobs
 where account_id = :account_id and idempotency_key = :idempotency_key;
 
+-- name: job_has_failures$
+-- Whether workers had to give up rows of the job, which is completed all the same.
+select exists (
+    select from job_chunks where job_id = :job_id and reasons ? 'rejected:internal_error'
+);
+
 -- name: get_job^
 -- One job, in any account unless :account_id is given.
 select j.*, a.name as account

@@ -22,9 +22,11 @@ from tests.conditions import wait_until_async, wait_until_someone_waits
 from tests.doors import EVIDENCE, selected
 from tests.examples import for_all
 from tests.in_this_process import InThisProcess
+from tests.worked_world import REFUSED_BY_POSTGRES, Works
 from tests.worlds import fill, make_account, statuses_of
 
 MARKETABLE = ("single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable")
+MARKETABLE_ONE = ("single_opt_in", False)
 
 
 def opt_out(contacts=(1,), **changes) -> JobRequest:
@@ -468,3 +470,28 @@ async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_told_aga
     assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", False)
     again = await opt_out_now(pool, settings, request)
     assert (again.job_id, again.created, again.applied) == (answer.job_id, False, True)
+
+
+async def test_an_opt_out_that_workers_gave_up_is_applied_when_it_is_told_again(
+    pool: asyncpg.Pool, settings: Settings
+):
+    """A job that workers completed with internal_error did not opt the address out: told again,
+    the cause gone, it is applied, and before that no answer says that it was.
+    """
+    account_id = await make_account(pool, "shop")
+    await fill(
+        pool, account_id, {1: {1: "poison@example.com"}}, {"poison@example.com": MARKETABLE_ONE}
+    )
+    await pool.execute(REFUSED_BY_POSTGRES)
+    request = opt_out(selection={"addresses": ["poison@example.com"]}, idempotency_key="click")
+    given_up = await opt_out_now(pool, settings, request)
+    works = Works(pool, settings, "shop")
+    await works.work(given_up.job_id)
+    assert await counts_of(pool, given_up.job_id) == {("rejected", "internal_error"): 1}
+    not_yet = await opt_out_now(pool, settings, request)
+    assert (not_yet.applied, not_yet.job_id == given_up.job_id) == (False, False)
+    await pool.execute("drop trigger poison_stays on email_addresses")
+    await works.work(not_yet.job_id)
+    done = await opt_out_now(pool, settings, request)
+    assert (done.job_id, done.applied) == (not_yet.job_id, True)
+    assert await statuses_of(pool, account_id) == {"poison@example.com": ("manual", False)}

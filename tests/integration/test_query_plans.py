@@ -55,8 +55,8 @@ HOT = {
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
-        " list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress pairs_done"
-        " limit_lock_wait interrupt_chunks set_state cancel"
+        " job_has_failures list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress"
+        " pairs_done limit_lock_wait interrupt_chunks set_state cancel"
     ),
     "keys": "key_by_id",
     "planning": (
