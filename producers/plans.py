@@ -83,5 +83,5 @@ async def _already(
         raise StateConflict(f"Job {job_id} was not planned first; nothing was changed.")
     raise StateConflict(
         f"Job {job_id} is {job.state.value} and waits for no yes; nothing was changed."
-        + ("" if job.state in ENDED else f" `sluice job {job_id}` shows where it stands.")
+        + ("" if job.state in ENDED else " Look at it again when its state has changed.")
     )

@@ -19,11 +19,11 @@ from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
-from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, wrong_input
+from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, refused, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.addresses import Identity, InvalidAddress, identify
-from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
+from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict, WrongInput
 from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
 from schemas.requests import JobRequest, Selection
@@ -111,8 +111,8 @@ def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Chec
     if stored.request_hash != checked.request_hash:
         raise IdempotencyConflict(
             f"The key {request.idempotency_key!r} was used before, for job {stored.job_id}, and"
-            " that asked for something else. Nothing was stored. Use a new key for a new request;"
-            f" `sluice job {stored.job_id}` shows the earlier one."
+            " that asked for something else. Nothing was stored. Look at that job, and use a new"
+            " key for a new request."
         )
 
 
@@ -221,20 +221,20 @@ def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
     if addresses is None:
         return None
     found: dict[str, Identity] = {}
-    wrong: list[str] = []
+    wrong: list[Mistake] = []
+    more = ""
     for place, text in enumerate(addresses):
         try:
             identity = identify(text)
         except InvalidAddress as error:
-            wrong.append(f"selection.addresses.{place}: {error}")
+            wrong.append(Mistake(f"selection.addresses.{place}", str(error)))
             if len(wrong) == MOST_COMPLAINTS:
-                wrong.append("and what comes after it was not looked at")
+                more = "and what comes after it was not looked at"
                 break
         else:
             found.setdefault(identity.match_key, identity)
     if wrong:
-        lines = "".join(f"\n  {line}" for line in wrong)
-        raise WrongInput(f"The request was refused and nothing was stored:{lines}")
+        raise refused("The request", wrong, more)
     return list(found.values())
 
 
@@ -274,18 +274,18 @@ async def _require_import(connection: asyncpg.Connection, account_id: int, job_i
     job = await jobs.get_job(connection, job_id, account_id=account_id)
     if job is None:
         raise NotFound(
-            f"The account has no job {job_id}; nothing was stored. `sluice jobs` lists them."
+            f"The account has no job {job_id}; nothing was stored. Name an import of the account."
         )
     if not action_named(job.action).brings_contacts:
         raise NotFound(
-            f"Job {job_id} is no import but {job.action}; nothing was stored."
-            " `sluice jobs` lists the imports."
+            f"Job {job_id} is no import but {job.action}; nothing was stored. Name an import of the"
+            " account."
         )
     if job.state not in ENDED:
         # A selection is frozen once; half of an import would be selected without a word.
         raise StateConflict(
             f"The import {job_id} is {job.state.value}, so not all of its contacts are there yet;"
-            f" nothing was stored. Wait for it with `sluice job {job_id} --watch`, then submit."
+            " nothing was stored. Wait until it has completed, then submit."
         )
 
 

@@ -1,13 +1,13 @@
 """Refusing a malformed request in words that say what to mend, before anything is stored."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.errors import WrongInput
+from schemas.errors import Mistake, WrongInput
 from schemas.requests import JobRequest
 
 MOST_COMPLAINTS = 20
@@ -34,17 +34,22 @@ def wrong_input(what: str, error: ValidationError, model: type[BaseModel]) -> Wr
             f"{what} was refused and nothing was stored: it has {error.error_count():,} mistakes."
             " Look at how it is made, and send a small one first, of which each mistake is told."
         )
-    lines = list(islice(_complaints(error, model), MOST_COMPLAINTS))
-    if error.error_count() > MOST_COMPLAINTS:
-        lines.append(f"and {error.error_count() - MOST_COMPLAINTS} more mistakes")
-    mistakes = "".join(f"\n  {line}" for line in lines)
-    return WrongInput(f"{what} was refused and nothing was stored:{mistakes}")
+    told = list(islice(_mistakes(error, model), MOST_COMPLAINTS))
+    left = error.error_count() - len(told)
+    return refused(what, told, f"and {left} more mistakes" if left else "")
 
 
-def _complaints(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+def _mistakes(error: ValidationError, model: type[BaseModel]) -> Iterator[Mistake]:
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in mistake["loc"])
-        yield f"{where or 'all'}: {sentence(mistake, model)}"
+        yield Mistake(where or "all", sentence(mistake, model))
+
+
+def refused(what: str, mistakes: Sequence[Mistake], more: str = "") -> WrongInput:
+    """`what` was refused for these mistakes, each on a line of its own, and `more` of them."""
+    lines = [f"{mistake.where}: {mistake.message}" for mistake in mistakes] + [more] * bool(more)
+    told = "".join(f"\n  {line}" for line in lines)
+    return WrongInput(f"{what} was refused and nothing was stored:{told}", mistakes)
 
 
 def sentence(mistake: Any, model: type[BaseModel] | None = None, *, quoting: bool = True) -> str:

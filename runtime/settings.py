@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(4_000_000, ge=1_000)
     max_upload_bytes: int = Field(2_000_000_000, ge=1_000)
     requests_per_second: float = Field(1_000.0, gt=0)
+    max_event_streams: int = Field(20, ge=1)
     hirefire_token: SecretStr | None = Field(None, min_length=16)
     private_notices: bool = False
 

@@ -13,10 +13,24 @@ class SluiceError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+class Mistake(NamedTuple):
+    """What is wrong with a request: in which part of it, its names joined by dots, and why."""
+
+    where: str
+    message: str
+
+
 class WrongInput(SluiceError):
-    """The request cannot be carried out as it was given; nothing was stored."""
+    """The request cannot be carried out as it was given; nothing was stored.
+
+    `mistakes` are those that have a place in the request, as its text tells them.
+    """
 
     exit_code = 2
+
+    def __init__(self, text: str, mistakes: Sequence[Mistake] = ()) -> None:
+        super().__init__(text)
+        self.mistakes = tuple(mistakes)
 
 
 class NotFound(WrongInput):

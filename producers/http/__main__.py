@@ -7,6 +7,7 @@ from contextlib import suppress
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from producers.http.head_limit import HeadLimit
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
@@ -62,7 +63,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         factory=True,
         workers=settings.web_processes,
         loop="uvloop",
-        http="httptools",
+        http=HeadLimit,
         ws="none",
         # Its lines tell paths, which have addresses and tokens in them.
         access_log=False,

@@ -44,12 +44,17 @@ async def on_database_away(_request: Request, error: Exception) -> ProblemRespon
     """For what the driver raises when the connection cannot be had or broke, or others were in the
     way for too long.
     """
+    return problem_response(database_away(error))
+
+
+def database_away(error: Exception) -> Problem:
+    """What such an error is to the caller."""
     why = (
         "Somebody else has what this needs."
         if isinstance(error, IN_THE_WAY)
         else "Postgres does not answer."
     )
-    return problem_response(unavailable(why))
+    return unavailable(why)
 
 
 def unavailable(why: str) -> Problem:

@@ -1,6 +1,7 @@
 """What a request's handler works with."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -28,6 +29,8 @@ class Here:
     queue_loads: QueueLoads = field(init=False)
     long_turns: asyncio.Semaphore = field(init=False)
     """Taken by what holds a connection for seconds, so that some are left for everybody else."""
+    event_streams: Counter[int] = field(default_factory=Counter)
+    """How many each key has open."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import APIRouter, Response
 
@@ -12,8 +13,16 @@ from producers.http.access import JobsReader
 from producers.http.here import Here, HereDep
 from producers.http.job_answers import percent
 from producers.http.jobs import JobId, require_job
-from producers.http.problems import INVALID, NOT_FOUND, answers
+from producers.http.problems import (
+    INVALID,
+    NOT_FOUND,
+    RETRY_SECONDS,
+    TOO_MANY_REQUESTS,
+    Problem,
+    answers,
+)
 from producers.http.streaming import Stream
+from producers.keys import Caller
 from schemas.outcomes import ENDED
 
 router = APIRouter(tags=["jobs"])
@@ -52,11 +61,31 @@ async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Respon
     It may end before, when the service is restarted: then ask again.
     """
     await require_job(here, caller, job_id)
+    most = here.settings.max_event_streams
+    if here.event_streams[caller.key_id] >= most:
+        raise Problem(
+            TOO_MANY_REQUESTS,
+            f"This key follows {most} jobs already, which is the most of one key; nothing was done."
+            " End another stream first, or ask GET /v1/jobs/{job_id} from time to time.",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
     return Stream(
-        _events(here, job_id),
+        _counted(here, caller, _events(here, job_id)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
+
+
+async def _counted(
+    here: Here, caller: Caller, events: AsyncGenerator[str, None]
+) -> AsyncGenerator[str, None]:
+    here.event_streams[caller.key_id] += 1
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    finally:
+        here.event_streams[caller.key_id] -= 1
 
 
 async def _events(here: Here, job_id: int) -> AsyncGenerator[str, None]:

@@ -79,6 +79,24 @@ def no_such_link() -> HTMLResponse:
     )
 
 
+def try_again() -> HTMLResponse:
+    """It cannot be done at the moment."""
+    return _page(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Please try again",
+        "<p>You could not be unsubscribed at this moment. Try it again in a minute.</p>",
+    )
+
+
+def not_understood(status: HTTPStatus) -> HTMLResponse:
+    """What was posted is not what the button of the page posts."""
+    return _page(
+        status,
+        "Nothing was changed",
+        "<p>Open the link from the mail once more, and use the button on the page.</p>",
+    )
+
+
 def _page(status: HTTPStatus, title: str, content: str) -> HTMLResponse:
     return HTMLResponse(
         _PAGE.format(title=title, content=content), status_code=int(status), headers=HEADERS

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from producers.wrong_input import shortened
 from schemas.errors import (
     DatabaseUnreachable,
     EvidenceMissing,
     IdempotencyConflict,
+    Mistake,
     NotFound,
     QueueUnreachable,
     ServerStartFailed,
@@ -58,6 +60,11 @@ KEY_REUSED = Kind(
 STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
 PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
 TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end")
+HEAD_TOO_LARGE = Kind(
+    "head-too-large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The headers of the request are too large",
+)
 TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
 UNSUPPORTED = Kind(
     "unsupported-media-type",
@@ -106,11 +113,19 @@ def problem_of(error: SluiceError) -> Problem:
             more: dict[str, Any] = {}
             if isinstance(error, EvidenceMissing):
                 more["prompts"] = [prompt._asdict() for prompt in error.prompts]
+            if isinstance(error, WrongInput) and error.mistakes:
+                more["mistakes"] = [_in_body(mistake) for mistake in error.mistakes]
             return Problem(kind, str(error), **more)
     text = str(error)
     if isinstance(error, _FOR_OPERATORS):
         text = "Something that Sluice needs does not answer, or is not set up. Nothing was done."
     return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def _in_body(mistake: Mistake) -> dict[str, str]:
+    """Its place as FastAPI names places: the rooms behind know of no body."""
+    where = "body" if mistake.where == "all" else f"body.{mistake.where}"
+    return {"where": shortened(where), "message": mistake.message}
 
 
 class ProblemResponse(JSONResponse):
@@ -125,15 +140,20 @@ class ProblemResponse(JSONResponse):
 
 def problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
+    status = int(problem.kind.status)
+    return ProblemResponse(problem_body(problem), status_code=status, headers=problem.headers)
+
+
+def problem_body(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON has it."""
     kind = problem.kind
-    body = {
+    return {
         "type": kind.type,
         "title": kind.title,
         "status": int(kind.status),
         "detail": str(problem),
         **problem.more,
     }
-    return ProblemResponse(body, status_code=int(kind.status), headers=problem.headers)
 
 
 SCHEMA_NAME = "Problem"

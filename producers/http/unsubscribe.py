@@ -4,25 +4,73 @@ A mail client posts `List-Unsubscribe=One-Click` without asking the recipient an
 only looks at links, such as a virus scanner, sends GET or HEAD, and changes nothing by it.
 """
 
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
 
+from db.failures import NOT_THE_WORKS_FAULT, UNREACHABLE
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
 from producers.http.bodies import media_type
+from producers.http.failing import database_away
 from producers.http.forms import MEDIA_TYPES, form_body, read_form
 from producers.http.here import CorrelationId, Here, HereDep
-from producers.http.problems import MALFORMED, NOT_FOUND, TOO_LARGE, Problem, answers
+from producers.http.problems import (
+    MALFORMED,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Problem,
+    answers,
+    problem_of,
+)
 from producers.one_click import PATH
 from producers.opt_outs import opt_out_now
 from producers.recipient_acts import request_of
 from runtime.signing import OneClick, one_click_of
+from schemas.errors import SluiceError
 from schemas.statuses import Status
 
-router = APIRouter(tags=["unsubscribing"])
+
+class _ToldOnPages(APIRoute):
+    """A route whose problems a browser shows as pages; mail clients, which show nothing, and other
+    programs get them as everywhere.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's way to wrap a handler."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (SluiceError, *NOT_THE_WORKS_FAULT, *UNREACHABLE) as error:
+                if "text/html" not in request.headers.get("accept", ""):
+                    raise
+                known = isinstance(error, SluiceError)
+                return _page_of(problem_of(error) if known else database_away(error))
+
+        return answer
+
+
+def _page_of(problem: Problem) -> HTMLResponse:
+    match problem.kind.status:
+        case HTTPStatus.NOT_FOUND:
+            page = pages.no_such_link()
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            page = pages.try_again()
+        case status:
+            page = pages.not_understood(status)
+    page.headers.update(problem.headers)
+    return page
+
+
+router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
 
 _KINDS = {
     ("List-Unsubscribe", "One-Click"): Status.LIST_UNSUBSCRIBE,
@@ -31,6 +79,12 @@ _KINDS = {
 """What a body may say, and whose act it then is: the mail client's button, or the page's."""
 
 _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
+
+
+def _also_as_pages(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    for response in told.values():
+        response["content"]["text/html"] = {}
+    return told
 
 
 _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
@@ -60,7 +114,7 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
-    responses=answers(MALFORMED, NOT_FOUND, TOO_LARGE),
+    responses=_also_as_pages(answers(MALFORMED, NOT_FOUND, TOO_LARGE, UNAVAILABLE)),
     openapi_extra={"requestBody": form_body({name: {"const": value} for name, value in _KINDS})},
 )
 async def unsubscribe(

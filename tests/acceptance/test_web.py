@@ -6,7 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import asyncpg
@@ -160,6 +160,70 @@ def test_who_leaves_has_a_line(settings: Settings, tmp_path: Path):
             what="who left in the middle has a line",
         )
         assert {event["level"] for event in web.events()} == {"info"}
+
+
+def test_a_key_follows_so_many_jobs_at_a_time(settings: Settings, tmp_path: Path):
+    """One more stream than that is refused, with when to come again; another key's is not, and one
+    whose client has left has its place free.
+    """
+    headers, others = key_of(settings), key_of(settings)
+    with (
+        WebGroup(settings, tmp_path / "web.log", MAX_EVENT_STREAMS="1") as web,
+        web.serving().client(headers=headers) as client,
+    ):
+        body = {"action": "opt_out", "selection": {"all": True}}
+        job = client.post("/v1/jobs", json=body).json()["id"]
+        path = f"/v1/jobs/{job}/events"
+
+        def followed(headers: dict[str, str]) -> int:
+            with client.stream("GET", path, headers=headers) as stream:
+                return stream.status_code
+
+        with client.stream("GET", path) as stream:
+            assert next(stream.iter_text()).startswith("event: progress")
+            refused = client.get(path)
+            assert refused.json()["type"] == "urn:sluice:problem:too-many-requests"
+            assert int(refused.headers["Retry-After"]) > 0
+            assert followed(others) == 200
+        wait_until(
+            lambda: followed(headers) == 200,
+            deadline_seconds=10,
+            what="the place of who has left is free",
+        )
+
+
+@pytest.mark.parametrize("begins", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
+def test_a_head_that_does_not_end_is_refused(settings: Settings, tmp_path: Path, begins: bytes):
+    """Neither a path nor a header may go on for ever: 431 and the end of the connection, long
+    before memory is full; ordinary requests are served meanwhile, on connections that last.
+    """
+    with (
+        WebGroup(settings, tmp_path / "web.log") as web,
+        web.serving().client() as client,
+        closing(socket.create_connection(("127.0.0.1", web.port))) as endless,
+    ):
+        endless.settimeout(20)
+        endless.sendall(begins)
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100_000_000:
+                sent += endless.send(b"a" * 10_000)
+        assert sent < 100_000_000
+        with suppress(ConnectionResetError):
+            answer = endless.recv(100_000)
+            assert answer.startswith(b"HTTP/1.1 431 ")
+            assert b"urn:sluice:problem:head-too-large" in answer
+        for length in (10, 60_000):
+            assert client.get("/healthz", headers={"x-long": "a" * length}).status_code == 200
+        large = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 60_000
+        body = b"\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
+        again = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        with closing(socket.create_connection(("127.0.0.1", web.port))) as patient:
+            patient.settimeout(20)
+            patient.sendall(large + body)
+            assert patient.recv(100).startswith(b"HTTP/1.1 401 ")
+            patient.sendall(again)
+            assert b"HTTP/1.1 200 " in patient.recv(10_000)
 
 
 def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):

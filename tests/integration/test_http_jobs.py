@@ -353,6 +353,28 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
     assert "preference-applied" not in unheard.headers
 
 
+async def test_each_mistake_of_a_job_has_its_place(http, key):
+    """Programs find in `mistakes` what `detail` tells people: of a body, of the `job` of a form,
+    and of addresses that are none, whatever has found them.
+    """
+    body = {"action": "opt_out", "selection": {"tags": "x", "contacts": ["one"]}, "feilds": []}
+    none = {"action": "opt_out", "selection": {"addresses": ["ann@x.example", "nobody"]}}
+    for sent, places in (
+        ({"json": body}, {"selection.tags", "selection.contacts.0", "feilds"}),
+        ({"json": none}, {"selection.addresses.1"}),
+        (
+            {"data": {"job": '{"action": 1, "mode": "look"}'}, "files": {"contacts": b"1\n"}},
+            {"action", "mode"},
+        ),
+    ):
+        told = (await http.post("/v1/jobs", headers=key, **sent)).json()
+        assert told["type"] == "urn:sluice:problem:invalid"
+        assert {each["where"] for each in told["mistakes"]} == {f"body.{name}" for name in places}
+        for each in told["mistakes"]:
+            where = each["where"].removeprefix("body.")
+            assert f"\n  {where}: {each['message']}" in told["detail"]
+
+
 def events(text):
     """Names and data of the events of a stream."""
     found = []

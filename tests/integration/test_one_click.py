@@ -138,6 +138,35 @@ async def test_any_other_body_changes_nothing(http, pool, accounts, link, body, 
     assert await all_there_is(pool) == before
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "says"),
+    [
+        ("x", PAGE, 404, "This link does not work"),
+        ("", {"confirm": "no"}, 400, "Nothing was changed"),
+        ("", {"confirm": "yes" * 2_000_000}, 413, "Nothing was changed"),
+    ],
+)
+async def test_a_browser_is_shown_a_page_of_what_went_wrong(
+    http, pool, accounts, link, path, fields, status, says
+):
+    """With the same status as the problem that a program gets, and with nothing changed."""
+    before = await all_there_is(pool)
+    answer = await http.post(link + path, data=fields, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (answer.status_code, says in answer.text) == (status, True)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert (await http.post(link + path, data=fields)).json()["status"] == status
+    assert await all_there_is(pool) == before
+
+
+async def test_a_browser_is_asked_to_come_again_where_postgres_is_away(http, app, link):
+    """A page, and not a problem in JSON, with the time to wait for programs that read it."""
+    app.state.here.pool.terminate()
+    answer = await http.post(link, data=PAGE, headers={"Accept": "text/html"})
+    assert (answer.status_code, "Please try again" in answer.text) == (503, True)
+    assert int(answer.headers["retry-after"]) > 0
+
+
 async def test_a_link_may_have_parameters_that_others_added(http, pool, accounts, link):
     """Whoever counts clicks adds some, and that keeps nobody from unsubscribing."""
     counted = f"{link}?utm_source=mail&x"

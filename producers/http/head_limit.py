@@ -1,0 +1,69 @@
+"""How long the head of a request, its first line and its headers, may be.
+
+The server itself takes a head of any length, and a line of it that never ends. A router in front
+of a dyno does not, but nothing says that there is one.
+"""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from producers.http.problems import HEAD_TOO_LARGE, MEDIA_TYPE, Problem, problem_body
+
+MOST_HEAD_BYTES = 64 * 1024
+
+
+class HeadLimit(HttpToolsProtocol):
+    """The server's protocol for a connection, which ends it where a head goes on for too long.
+
+    Whatever came together with the first byte of a head is not counted: it may be the end of
+    another request's body, and is no more than what is read at once.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._in_head = False
+        self._head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._refuse()
+        else:
+            super().data_received(data)
+
+    def _refuse(self) -> None:
+        self._unset_keepalive_if_required()
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_REFUSAL)
+        self.transport.close()
+
+
+def _refusal() -> bytes:
+    problem = Problem(
+        HEAD_TOO_LARGE,
+        f"The first line and the headers of the request have more than {MOST_HEAD_BYTES:,} bytes;"
+        " nothing was done. What is long goes into the body.",
+    )
+    body = json.dumps(problem_body(problem)).encode()
+    headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE] + f"{lines}\r\n".encode() + body
+
+
+_REFUSAL = _refusal()
