@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from producers.http.app import make_app
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
-from tests.worlds import make_account
+from tests.worlds import fill, make_account
 
 KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
 """`await key_of("default", "jobs:read")`: the headers of a request by a key of that account.
@@ -52,3 +52,23 @@ def key_of(pool: asyncpg.Pool) -> KeyOf:
         return {"Authorization": f"Bearer {made.token}"}
 
     return key_of
+
+
+@pytest.fixture
+async def shop(pool: asyncpg.Pool) -> int:
+    """An account with a couple who share an address, and a stranger."""
+    account_id = await make_account(pool, "shop")
+    await fill(
+        pool,
+        account_id,
+        {
+            1: {1: "ann@example.com", 2: "family@example.com"},
+            2: {1: "bob@example.com", 2: "family@example.com"},
+            3: {1: "eve@example.com"},
+        },
+        dict.fromkeys(
+            ("ann@example.com", "bob@example.com", "family@example.com"), ("single_opt_in", False)
+        )
+        | {"eve@example.com": ("non_marketable", False)},
+    )
+    return account_id

@@ -42,26 +42,6 @@ def opt_out(contacts=(1,), **changes) -> JobRequest:
     )
 
 
-@pytest.fixture
-async def shop(pool: asyncpg.Pool) -> int:
-    """An account with a couple who share an address, and a stranger."""
-    account_id = await make_account(pool, "shop")
-    await fill(
-        pool,
-        account_id,
-        {
-            1: {1: "ann@example.com", 2: "family@example.com"},
-            2: {1: "bob@example.com", 2: "family@example.com"},
-            3: {1: "eve@example.com"},
-        },
-        dict.fromkeys(
-            ("ann@example.com", "bob@example.com", "family@example.com"), ("single_opt_in", False)
-        )
-        | {"eve@example.com": ("non_marketable", False)},
-    )
-    return account_id
-
-
 async def left_behind(pool: asyncpg.Pool) -> tuple[int, ...]:
     """How many rows there are of all that an opt-out writes."""
     return tuple(

@@ -19,7 +19,7 @@ from tests.comparing import ADDRESSES, LIMIT, Story, counts_of, drifted, selecti
 from tests.doors import EVIDENCE, selected
 from tests.examples import for_all
 from tests.in_this_process import InThisProcess
-from tests.worlds import fill, make_account, statuses_of
+from tests.worlds import make_account, statuses_of
 from workers.planner import count_planned, plan
 
 NOT_MARKETABLE = [("non_marketable", False)] * len(ADDRESSES)
@@ -179,26 +179,6 @@ async def test_a_job_does_what_its_plan_said(
             max_examples=120,
             and_for=[TWICE_ON_ONE_CONTACT, TWICE_BESIDE_IT],
         )
-
-
-@pytest.fixture
-async def shop(pool: asyncpg.Pool) -> int:
-    """An account with a couple who share an address, and a stranger."""
-    account_id = await make_account(pool, "shop")
-    await fill(
-        pool,
-        account_id,
-        {
-            1: {1: "ann@example.com", 2: "family@example.com"},
-            2: {1: "bob@example.com", 2: "family@example.com"},
-            3: {1: "eve@example.com"},
-        },
-        dict.fromkeys(
-            ("ann@example.com", "bob@example.com", "family@example.com"), ("single_opt_in", False)
-        )
-        | {"eve@example.com": ("non_marketable", False)},
-    )
-    return account_id
 
 
 async def test_a_plan_that_has_drifted_waits_again(
