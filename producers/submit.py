@@ -19,7 +19,7 @@ from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
-from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable, refused, wrong_input
+from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.addresses import Identity, InvalidAddress, identify
@@ -140,7 +140,7 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     """
     # An id is no text, and an address that is none is refused by itself.
     listed = {"selection": {"contacts", "addresses"}}
-    refuse_unstorable("The request", request.model_dump(exclude=listed))
+    refuse_unstorable_texts("The request", request, exclude=listed)
     action = _selecting_action(request)
     params = _params(action, request.params)
     evidence = _evidence(action, request.evidence)

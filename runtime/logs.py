@@ -30,7 +30,7 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_ORDER = ("timestamp", "level", "event")
+_HEAD = ("timestamp", "level", "event")
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -149,8 +149,8 @@ class _Line:
         self._render = render
 
     def __call__(self, _logger: Any, _method: str, facts: Any) -> bytes:
-        first = {key: facts.pop(key) for key in _ORDER if key in facts}
-        return line_of(first | dict(facts), self._render)
+        head = {key: facts.pop(key) for key in _HEAD if key in facts}
+        return line_of(head, facts, self._render)
 
 
 def _without_text_of_exception(_logger: Any, _method: str, facts: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from producers.http.here import HereDep
+from producers.http.here import here_of
 from producers.http.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Problem
 from producers.keys import Caller, Scope
 
@@ -20,7 +20,8 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency that gives the caller, whose key has to have the scope."""
 
-    async def caller(request: Request, here: HereDep, credentials: _Credentials) -> Caller:
+    async def caller(request: Request, credentials: _Credentials) -> Caller:
+        here = here_of(request)
         found = None
         if credentials is not None:
             found = await here.known_keys.caller_of(credentials.credentials)

@@ -47,7 +47,7 @@ async def on_database_away(_request: Request, error: Exception) -> ProblemRespon
     return problem_response(database_away(error))
 
 
-def database_away(error: Exception) -> Problem:
+def database_away(error: BaseException) -> Problem:
     """What such an error is to the caller."""
     why = (
         "Somebody else has what this needs."

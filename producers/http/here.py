@@ -46,20 +46,29 @@ class Here:
         return self.closing.is_set()
 
 
-# A coroutine, though it waits for nothing: what is none FastAPI has a thread run.
-async def _here(request: Request) -> Here:
+def here_of(request: Request) -> Here:
+    """What the request's handler works with."""
     here: Here = request.app.state.here
     return here
 
 
-HereDep = Annotated[Here, Depends(_here)]
-"""A handler's parameter: `async def handler(here: HereDep)`."""
-
-
-async def correlation_id(request: Request) -> str:
+def correlation_id_of(request: Request) -> str:
     """What the caller, or the router, calls this request; made up where nobody does."""
     found: str = request.state.correlation_id
     return found
 
 
-CorrelationId = Annotated[str, Depends(correlation_id)]
+# Coroutines, though they wait for nothing: what is none FastAPI has a thread run. Each takes time
+# of each request; a route that is asked most often calls what stands above.
+async def _here(request: Request) -> Here:
+    return here_of(request)
+
+
+async def _correlation_id(request: Request) -> str:
+    return correlation_id_of(request)
+
+
+HereDep = Annotated[Here, Depends(_here)]
+"""A handler's parameter: `async def handler(here: HereDep)`."""
+
+CorrelationId = Annotated[str, Depends(_correlation_id)]

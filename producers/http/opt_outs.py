@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from db import jobs, reading
 from producers.http.access import OptOutsWriter
 from producers.http.bodies import body_schema, json_body
-from producers.http.here import CorrelationId, Here, HereDep
+from producers.http.here import Here, correlation_id_of, here_of
 from producers.http.problems import (
     INVALID,
     KEY_REUSED,
@@ -79,20 +79,14 @@ _BODY: dict[str, Any] = {
     },
     openapi_extra=_BODY,
 )
-async def opt_out(
-    *,
-    request: Request,
-    response: Response,
-    here: HereDep,
-    caller: OptOutsWriter,
-    correlation_id: CorrelationId,
-) -> OptOutDone:
+async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutDone:
     """Opt one recipient's address out, known to the account or not, and those it spreads to.
 
     Once this has answered with 200, no bulk job makes any of them marketable. After 202 that is so
     once the job has completed, which workers begin with before all other work. The same `event_id`
     of the same `source` is one event: told with another body it is refused (409).
     """
+    here = here_of(request)
     given = await json_body(request, OptOutGiven)
     asked = request_of(
         account=caller.account,
@@ -101,7 +95,7 @@ async def opt_out(
         source=given.source,
         key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
         requested_by=caller.key_name,
-        correlation_id=correlation_id,
+        correlation_id=correlation_id_of(request),
         occurred_at=given.occurred_at,
         note=given.note,
     )

@@ -49,16 +49,17 @@ class _ToldOnPages(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (SluiceError, *NOT_THE_WORKS_FAULT, *UNREACHABLE) as error:
-                if "text/html" not in request.headers.get("accept", ""):
-                    raise
-                known = isinstance(error, SluiceError)
-                return _page_of(problem_of(error) if known else database_away(error))
+            except SluiceError as error:
+                return _page_or_raise(request, error, problem_of(error))
+            except (*NOT_THE_WORKS_FAULT, *UNREACHABLE) as error:
+                return _page_or_raise(request, error, database_away(error))
 
         return answer
 
 
-def _page_of(problem: Problem) -> HTMLResponse:
+def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> HTMLResponse:
+    if "text/html" not in request.headers.get("accept", ""):
+        raise error
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND:
             page = pages.no_such_link()

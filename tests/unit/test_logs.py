@@ -168,22 +168,22 @@ anything = st.recursive(
 @given(facts=st.dictionaries(st.text(min_size=1, max_size=20), anything, max_size=20))
 def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
     """Whatever the facts: JSON that can be read, one line, at most 4,000 bytes; logfmt too."""
-    line = line_of({"event": "x"} | facts, json_line)
+    line = line_of({"event": "x"}, facts, json_line)
     assert len(line) <= MAX_LINE_BYTES
     assert line.count(b"\n") == 1
     json.loads(line, parse_constant=pytest.fail)
-    line = line_of({"event": "x"} | facts, logfmt_line)
+    line = line_of({"event": "x"}, facts, logfmt_line)
     assert len(line) <= MAX_LINE_BYTES
     assert line.count(b"\n") == 1
 
 
 def test_what_was_shortened_says_so() -> None:
     """A long value is cut, the others stay, and `truncated` is set."""
-    line = json.loads(line_of({"event": "x", "job": 7, "message": "a" * 9000}, json_line))
+    line = json.loads(line_of({"event": "x"}, {"job": 7, "message": "a" * 9000}, json_line))
     assert line["job"] == 7
     assert line["truncated"] is True
     assert line["message"].startswith("aaaa")
-    full = json.loads(line_of({"event": "x", "job": 7, "message": "a" * 900}, json_line))
+    full = json.loads(line_of({"event": "x"}, {"job": 7, "message": "a" * 900}, json_line))
     assert "truncated" not in full
 
 
@@ -192,7 +192,7 @@ def test_no_address_gets_through(before: str, address: str, after: str) -> None:
     """Wherever an address stands, at whatever depth, neither half of it is in the line."""
     text = f"{before} <{address}>, {after}"
     for facts in ({"a": text}, {"a": {text: [text]}}, {"a": ("x" * 1990 + " " + text)}):
-        line = line_of(facts, json_line).decode()
+        line = line_of({}, facts, json_line).decode()
         assert address not in line
         assert address.rpartition("@")[2] not in line or len(address.rpartition("@")[2]) < 8
 
