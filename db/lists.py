@@ -97,15 +97,11 @@ class Results:
         narrowed = any(value is not None for value in filters)
         place: dict[str, Any] = {
             "job_id": self.job_id,
+            "rejected": rejected,
             "looked_at": ROWS_LOOKED_AT if narrowed else most,
             **dict(zip(("after_contact", "after_field", "after_cause"), after, strict=True)),
         }
-        read, look = (
-            (_sql.rejected_page, _sql.rejected_looked_at)
-            if rejected
-            else (_sql.results_page, _sql.results_looked_at)
-        )
-        lines, rows, *last = await read(
+        lines, rows, *last = await _sql.results_page(
             connection,
             **place,
             account_id=self.account_id,
@@ -117,7 +113,7 @@ class Results:
         )
         if rows == most:
             return Page(lines, rows, (*last,))
-        end = await look(connection, **place) if narrowed else None
+        end = await _sql.results_looked_at(connection, **place) if narrowed else None
         return Page(lines, rows, tuple(end) if end else None)
 
 

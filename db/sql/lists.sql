@@ -3,17 +3,27 @@
 -- much as the first. Where a list is filtered, no more than :looked_at rows are looked at for a page.
 
 -- name: results_page^
--- The results of a job after (contact, field, cause), whatever their outcome.
+-- The results of a job after (contact, field, cause), whatever their outcome; or those that were :rejected,
+-- which have an index of their own, and are told apart here so that each way is planned with its index.
 with found as materialized (
     select r.*
     from (
-        select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
-               address_id, source_address_id, chunk_no
-        from results
-        where job_id = :job_id
-          and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
-        order by contact_id, field, cause
-        limit :looked_at
+        (select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+                address_id, source_address_id, chunk_no
+         from results
+         where not :rejected::boolean and job_id = :job_id
+           and (contact_id, field, cause)
+               > (:after_contact, :after_field::bigint, :after_cause::result_cause)
+         order by contact_id, field, cause
+         limit :looked_at)
+        union all
+        (select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+                address_id, source_address_id, chunk_no
+         from results
+         where :rejected::boolean and job_id = :job_id and outcome = 'rejected'
+           and (contact_id, field) > (:after_contact, :after_field::bigint)
+         order by contact_id, field
+         limit :looked_at)
     ) r
     where (:reason::text is null or r.reason = :reason)
       and (:cause::result_cause is null or r.cause = :cause)
@@ -65,79 +75,23 @@ from page left join last on true;
 -- name: results_looked_at^
 -- The last of the results that were looked at for a page.
 select contact_id, field, cause
-from results
-where job_id = :job_id
-  and (contact_id, field, cause) > (:after_contact, :after_field::bigint, :after_cause::result_cause)
-order by contact_id, field, cause
-offset :looked_at - 1 limit 1;
-
--- name: rejected_page^
--- The rejected results of a job after (contact, field); the literal lets a partial index serve.
-with found as materialized (
-    select r.*
-    from (
-        select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
-               address_id, source_address_id, chunk_no
-        from results
-        where job_id = :job_id and outcome = 'rejected'
-          and (contact_id, field) > (:after_contact, :after_field::bigint)
-        order by contact_id, field
-        limit :looked_at
-    ) r
-    where (:reason::text is null or r.reason = :reason)
-      and (:cause::result_cause is null or r.cause = :cause)
-    order by r.contact_id, r.field
-    limit :most
-), last as (
-    select contact_id, field, cause from found
-    order by contact_id desc, field desc, cause desc
-    limit 1
-), page as (
-    select count(*) as rows, coalesce(string_agg(
-        case when :in_csv::boolean then concat(
-            s.contact_id, ',', s.field, ',',
-            case when s.address ~ '[",\r\n]' then '"' || replace(s.address, '"', '""') || '"'
-                 else s.address end, ',',
-            s.outcome, ',', s.reason, ',', s.from_status, ',', s.to_status, ',', s.cause, ',',
-            case when s.source_address ~ '[",\r\n]' then '"' || replace(s.source_address, '"', '""') || '"'
-                 else s.source_address end, ',',
-            s.decided_at, ',',
-            case when s.error ~ '[",\r\n]' then '"' || replace(s.error, '"', '""') || '"'
-                 else s.error end,
-            e'\n')
-        else concat(row_to_json(s), e'\n') end,
-        '' order by f.contact_id, f.field, f.cause), '') as lines
-    from found f
-    cross join lateral (
-        select case when f.field > 0 then f.contact_id end as contact_id,
-               -- Of a job over addresses, the field is the address itself, and its row is no contact.
-               case f.field when 0 then 'address' else 'email' || f.field end as field,
-               (select a.address from email_addresses a
-                where a.account_id = :account_id and a.id = f.address_id) as address,
-               f.outcome, f.reason, f.from_status, f.to_status, f.cause,
-               (select a.address from email_addresses a
-                where a.account_id = :account_id and a.id = f.source_address_id) as source_address,
-               to_char(f.decided_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-                   as decided_at,
-               case when f.reason = 'internal_error' then
-                   (select c.error from job_chunks c
-                    where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
-               f.address_id, f.source_address_id
-        -- Each once, however often a line has it.
-        offset 0
-    ) s
-)
-select page.lines, page.rows, last.contact_id, last.field, last.cause
-from page left join last on true;
-
--- name: rejected_looked_at^
--- The last of the rejected results that were looked at for a page.
-select contact_id, field, cause
-from results
-where job_id = :job_id and outcome = 'rejected'
-  and (contact_id, field) > (:after_contact, :after_field::bigint)
-order by contact_id, field
-offset :looked_at - 1 limit 1;
+from (
+    (select contact_id, field, cause
+     from results
+     where not :rejected::boolean and job_id = :job_id
+       and (contact_id, field, cause)
+           > (:after_contact, :after_field::bigint, :after_cause::result_cause)
+     order by contact_id, field, cause
+     offset :looked_at - 1 limit 1)
+    union all
+    (select contact_id, field, cause
+     from results
+     where :rejected::boolean and job_id = :job_id and outcome = 'rejected'
+       and (contact_id, field) > (:after_contact, :after_field::bigint)
+     order by contact_id, field
+     offset :looked_at - 1 limit 1)
+) r
+limit 1;
 
 -- name: unprocessed_page^
 -- The contacts, after the one at a place in a chunk, of chunks that were not worked; they are

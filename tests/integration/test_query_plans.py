@@ -71,7 +71,7 @@ HOT = {
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
     "lists": (
-        "results_page results_looked_at rejected_page rejected_looked_at unprocessed_page"
+        "results_page results_looked_at unprocessed_page"
         " unprocessed_lines_page unprocessed_addresses_page refusals_page"
     ),
     "reading": (
@@ -129,31 +129,31 @@ LATER_PAGE = {
 }
 
 ORDER_OF_PAGE = {
-    "results_page": "results_of_job",
-    "rejected_page": "results_rejected",
-    "results_looked_at": "results_of_job",
-    "rejected_looked_at": "results_rejected",
-    "unprocessed_page": "job_chunks_pending",
-    "unprocessed_lines_page": "import_rows_pkey",
-    "unprocessed_addresses_page": "job_addresses_pkey",
-    "refusals_page": "import_rejections_by_line",
+    "results_page": ("results_of_job", "results_rejected"),
+    "results_looked_at": ("results_of_job", "results_rejected"),
+    "unprocessed_page": ("job_chunks_pending",),
+    "unprocessed_lines_page": ("import_rows_pkey",),
+    "unprocessed_addresses_page": ("job_addresses_pkey",),
+    "refusals_page": ("import_rejections_by_line",),
 }
-"""The index that has the rows of each page in its order."""
+"""The index that has the rows of each page in its order; the second those that were rejected."""
 
 SPECIAL = {
     "claim_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
     "list_jobs_of_account": [{}, {"in_state": "running"}, {"of_action": "opt_out"}],
     "results_page": [
-        {**cursor, "outcome": outcome, "reason": reason}
+        {**cursor, "outcome": outcome, "reason": reason, "rejected": outcome == "rejected"}
         for cursor in (FIRST_PAGE, LATER_PAGE)
-        for outcome, reason in ((None, None), ("applied", None), ("unchanged", "no_change"))
+        for outcome, reason in (
+            (None, None),
+            ("applied", None),
+            ("unchanged", "no_change"),
+            ("rejected", None),
+            ("rejected", "bounced"),
+        )
     ],
-    "rejected_page": [
-        {**cursor, "reason": reason}
-        for cursor in (FIRST_PAGE, LATER_PAGE)
-        for reason in (None, "bounced")
-    ],
+    "results_looked_at": [{"rejected": False}, {"rejected": True}],
     "contacts_of_address": [{}, {"address_id": 77}],
     "history_of_address": [{}, {"address_id": 77}],
     "find": [
@@ -274,8 +274,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "reason": None,
         "reasons": [None] * addresses if subject in {"results", "at_once"} else {},
         "refused": 100,
+        "rejected": False if subject == "lists" else 0,
         "reach": [0] * 34,
-        "rejected": 0,
         "role_sources": [0] * 34,
         "request_hash": "",
         "requested_by": "somebody",
@@ -392,23 +392,36 @@ async def test_a_page_is_read_in_its_order(connection, name, job_id):
     assert not await out_of_order(connection, name, job_id)
 
 
-@pytest.mark.parametrize("name", ORDER_OF_PAGE)
-async def test_a_page_out_of_order_is_noticed(connection, name):
+@pytest.mark.parametrize(
+    ("name", "index"), [(name, index) for name, order in ORDER_OF_PAGE.items() for index in order]
+)
+async def test_a_page_out_of_order_is_noticed(connection, name, index):
     """The check above can fail: without its index, a page is objected to."""
     async with rolled_back(connection):
-        await without_index(connection, ORDER_OF_PAGE[name])
+        await without_index(connection, index)
         assert await out_of_order(connection, name, OPT_OUT)
 
 
 async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -> list[Any]:
     """Those plans of a page's beginning and of its middle that take other ways than its index."""
-    ways = [{**cursor, "job_id": job_id} for cursor in (FIRST_PAGE, LATER_PAGE)]
+    statement, order = plans.statement("lists", name), ORDER_OF_PAGE[name]
+    made = [(await plans.generic_plan(connection, statement), list(order))]
+    for cursor, size, rejected in product((FIRST_PAGE, LATER_PAGE), (1, CHUNK), range(len(order))):
+        way = {**cursor, "job_id": job_id, "rejected": bool(rejected)}
+        plan = await plans.custom_plan(connection, statement, arguments("lists", size) | way)
+        made.append((plan, [order[rejected]]))
     found = []
-    for plan in await all_plans(connection, "lists", name, *ways):
+    for plan, indexes in made:
         fed_by = plans.below_the_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
-        sorts = [node for node in fed_by if "Sort" in node["Node Type"]]
-        if sorts or by != [ORDER_OF_PAGE[name]]:
+        # One that is incremental goes on as the index gives its rows; one of nothing takes nothing.
+        sorts = [
+            node
+            for node in fed_by
+            if node["Node Type"] == "Sort"
+            and any("Relation Name" in below for below in plans.nodes(node))
+        ]
+        if sorts or by != indexes:
             found.append(fed_by)
     return found
 
@@ -449,7 +462,6 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "reading", "history_of_address"),
-        ("results_of_job", "lists", "results_page"),
         ("contact_emails_of_address", "chunks", "neighbours"),
         ("contact_emails_of_address", "reading", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),
