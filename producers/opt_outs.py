@@ -27,7 +27,7 @@ from producers.submit import (
 )
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.errors import LinksChanged, NotLocked, WrongInput
+from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
 from schemas.outcomes import ENDED, JobState
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import Status
@@ -39,7 +39,7 @@ from workers.context import process_name
 log = logs.get()
 
 TRIES = 10
-"""How often the transaction is begun before the job is left to the workers."""
+"""How often it is begun before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
 
@@ -230,6 +230,8 @@ class _Attempt(NamedTuple):
                     return await self._apply(lock_all=True)
             except (NotLocked, LinksChanged) as error:
                 in_the_way = error
+            except NotFound:
+                raise
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
                 in_the_way = _passing_or_raise(raised)
         raise _CannotNow from in_the_way

@@ -23,6 +23,10 @@ REFUSED = {
     "a new address with a source of another account": f"insert into email_addresses"
     f" (account_id, address, match_key, status, propagated_from)"
     f" values (({MY_ACCOUNT}), 'x', 'x', 'admin', ({THEIRS}))",
+    "many new addresses, one with a source of another account": f"insert into email_addresses"
+    f" (account_id, address, match_key, status, propagated_from)"
+    f" select ({MY_ACCOUNT}), n::text, n::text, 'admin',"
+    f" case when n < 50 then ({MINE}) else ({THEIRS}) end from generate_series(1, 50) n",
     "the removal of a contact that holds an address": "delete from contacts where id = 1",
     "the removal of an address that is held": f"delete from email_addresses where id = ({MINE})",
     "another id for a contact that holds an address": "update contacts set id = 99 where id = 1",

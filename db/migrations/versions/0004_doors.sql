@@ -99,63 +99,15 @@ create index completion_notices_due on completion_notices (due_at)
     where delivered_at is null and abandoned_at is null;
 
 -- Besides noting the state: a notice is due from the moment at which its job ends, in the same
--- transaction, so that none is lost. A job that is stored as completed, an opt-out that was applied at
--- once, ran from its start on.
+-- transaction, so that none is lost.
 create or replace function note_state() returns trigger language plpgsql as $$
 begin
-    if tg_op = 'INSERT' and new.state = 'completed' and new.started_at is not null then
-        insert into job_states (job_id, state, entered_at)
-        values (new.id, 'running', new.started_at), (new.id, new.state, clock_timestamp());
-        return null;
-    end if;
     insert into job_states (job_id, state) values (new.id, new.state);
     if new.finished_at is not null then
         update completion_notices set due_at = clock_timestamp()
         where job_id = new.id and delivered_at is null;
     end if;
     return null;
-end $$;
-
--- As before, but where a status has spread to one address or a few, as by a recipient's own opt-out:
--- those are looked up one by one, by a plan that is made once for all of them.
-create or replace function refuse_unknown_sources() returns trigger
-language plpgsql set search_path from current
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
-declare
-    spread constant bigint := (select count(*) from changed where propagated_from is not null);
-    unknown boolean := false;
-    one record;
-begin
-    if spread between 1 and 10 then
-        for one in select account_id, propagated_from from changed where propagated_from is not null loop
-            unknown := unknown or not exists (
-                select from email_addresses
-                where account_id = one.account_id and id = one.propagated_from);
-        end loop;
-    elsif spread > 10 then
-        execute 'select exists (
-            select from changed c
-            where c.propagated_from is not null and not exists (
-                select from email_addresses s
-                where s.account_id = c.account_id and s.id = c.propagated_from))'
-        into unknown;
-    end if;
-    if unknown then
-        raise exception 'an address says that its status spread from one that its account has not'
-            using errcode = 'foreign_key_violation', table = 'email_addresses',
-                  constraint = 'source_is_of_the_account';
-    end if;
-    return null;
-end $$;
-
--- For a statement that reads nothing itself and writes what was decided on rows that were read before.
-create function require_as_read(changed bigint, wanted int) returns void language plpgsql as $$
-begin
-    if changed <> wanted then
-        raise exception '% of % addresses are still as they were read', changed, wanted
-            using errcode = 'serialization_failure',
-                  hint = 'Read them again, decide again, and begin again.';
-    end if;
 end $$;
 
 -- The row of a list is no contact's id.
