@@ -18,19 +18,21 @@ MOST_HEAD_BYTES = 64 * 1024
 class HeadLimit(HttpToolsProtocol):
     """The server's protocol for a connection, which ends it where a head goes on for too long.
 
-    Whatever came together with the first byte of a head is not counted: it may be the end of
-    another request's body, and is no more than what is read at once.
+    Counted is what has come of a head that is still without its end, but not what came together
+    with its first byte: that may be the end of another request's body, and is no more than what is
+    read at once.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._in_head = False
+        self._has_just_begun = False
         self._head_bytes = 0
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._has_just_begun = True
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
@@ -40,15 +42,16 @@ class HeadLimit(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
-        if self._in_head:
+        self._has_just_begun = False
+        super().data_received(data)
+        if self._in_head and not self._has_just_begun:
             self._head_bytes += len(data)
-        if self._head_bytes > MOST_HEAD_BYTES:
-            self._refuse()
-        else:
-            super().data_received(data)
+            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse()
 
     def _refuse(self) -> None:
-        self._unset_keepalive_if_required()
+        # As the server does where what comes is no HTTP.
+        self.logger.warning("Request with too large a head refused.")
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(_REFUSAL)
         self.transport.close()
