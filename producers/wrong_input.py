@@ -75,8 +75,8 @@ def shortened(text: str) -> str:
 
 
 def refuse_unstorable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
-    """The same for all texts of a model. Nearly all of them are kept: that shows when the whole is
-    written as JSON, which takes a tenth of the time of looking at each.
+    """Raise WrongInput for a text of the model that Postgres cannot keep. That there is none, as
+    nearly always, shows when the whole is written as JSON, in a tenth of the time.
     """
     with suppress(PydanticSerializationError):
         if "\\u0000" not in model.model_dump_json(exclude=exclude):
