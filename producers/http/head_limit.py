@@ -32,13 +32,30 @@ class HeadLimit(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Called by the parser."""
         super().on_message_begin()
-        self._in_head = self._has_just_begun = True
-        self._head_bytes = 0
+        self._begin_head()
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_head = False
         super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser. Of the last chunk there is no body, but what trails it."""
+        self._begin_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        super().on_message_complete()
+
+    def _begin_head(self) -> None:
+        self._in_head = self._has_just_begun = True
+        self._head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""

@@ -246,6 +246,49 @@ def test_a_head_that_does_not_end_is_refused(settings: Settings, tmp_path: Path,
             assert answer_on(patient).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(
+    settings: Settings, tmp_path: Path
+):
+    """However a network cuts them into parts, bytes of a body do not make its head too large."""
+    with (
+        WebGroup(settings, tmp_path / "web.log") as web,
+        web.serving().client() as client,
+        closing(socket.create_connection(("127.0.0.1", web.port))) as cut,
+    ):
+        cut.settimeout(20)
+        for part in (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 60_000):
+            cut.sendall(part)
+            assert client.get("/healthz").status_code == 200
+        cut.sendall(b"\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000)
+        assert answer_on(cut).startswith(b"HTTP/1.1 401 ")
+
+
+def test_what_trails_a_body_ends_as_well(settings: Settings, tmp_path: Path):
+    """A body in chunks may be of any number of them; headers after it that go on for ever end the
+    connection, long before memory is full.
+    """
+    (key,) = key_of(settings).values()
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ).encode()
+    chunks = b"400\r\n" + b" " * 0x400 + b"\r\n"
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        web.serving()
+        with closing(socket.create_connection(("127.0.0.1", web.port))) as ending:
+            ending.settimeout(20)
+            ending.sendall(head + chunks * 200 + b"1\r\n7\r\n0\r\nX-Short: a\r\n\r\n")
+            assert answer_on(ending).startswith(b"HTTP/1.1 422 ")
+        with closing(socket.create_connection(("127.0.0.1", web.port))) as endless:
+            endless.settimeout(20)
+            endless.sendall(head + chunks + b"0\r\nX-Long: ")
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 100_000_000:
+                    sent += endless.send(b"a" * 10_000)
+            assert sent < 100_000_000
+
+
 def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):
     """A port that is taken, and a signing key that is missing: exit status 1 and no traceback."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
