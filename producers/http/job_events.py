@@ -3,9 +3,8 @@
 import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from db import jobs
 from db.jobs import Moved
@@ -22,7 +21,6 @@ from producers.http.problems import (
     answers,
 )
 from producers.http.streaming import Stream
-from producers.keys import Caller
 from schemas.outcomes import ENDED
 
 router = APIRouter(tags=["jobs"])
@@ -41,6 +39,26 @@ data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
 """
 
 
+async def _place(here: HereDep, caller: JobsReader) -> AsyncGenerator[None, None]:
+    """One of the streams that a key may have open, until the answer has ended, whoever ends it.
+
+    Taken where it is looked for: requests that come together must not all find the last one free.
+    """
+    most = here.settings.max_event_streams
+    if here.event_streams[caller.key_id] >= most:
+        raise Problem(
+            TOO_MANY_REQUESTS,
+            f"This key follows {most} jobs already, which is the most of one key; nothing was done."
+            " End another stream first, or ask GET /v1/jobs/{job_id} from time to time.",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
+    here.event_streams[caller.key_id] += 1
+    try:
+        yield
+    finally:
+        here.event_streams[caller.key_id] -= 1
+
+
 @router.get(
     "/v1/jobs/{job_id}/events",
     operation_id="follow_job",
@@ -53,6 +71,7 @@ data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
         },
         **answers(INVALID, NOT_FOUND),
     },
+    dependencies=[Depends(_place)],
 )
 async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Response:
     """Tell how far the job is, each time that changes: `event: progress`.
@@ -61,31 +80,11 @@ async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Respon
     It may end before, when the service is restarted: then ask again.
     """
     await require_job(here, caller, job_id)
-    most = here.settings.max_event_streams
-    if here.event_streams[caller.key_id] >= most:
-        raise Problem(
-            TOO_MANY_REQUESTS,
-            f"This key follows {most} jobs already, which is the most of one key; nothing was done."
-            " End another stream first, or ask GET /v1/jobs/{job_id} from time to time.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        )
     return Stream(
-        _counted(here, caller, _events(here, job_id)),
+        _events(here, job_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
-
-
-async def _counted(
-    here: Here, caller: Caller, events: AsyncGenerator[str, None]
-) -> AsyncGenerator[str, None]:
-    here.event_streams[caller.key_id] += 1
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    finally:
-        here.event_streams[caller.key_id] -= 1
 
 
 async def _events(here: Here, job_id: int) -> AsyncGenerator[str, None]:
