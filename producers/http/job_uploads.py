@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, MutableHeaders, UploadFile
 
 from producers.http.bodies import body_schema, refuse_repeated_names
 from producers.http.job_bodies import JobBody
@@ -19,6 +19,8 @@ from producers.wrong_input import shortened, wrong_input
 
 FORM = "multipart/form-data"
 _JOB = "job"
+_BYTES = "latin-1"
+"""The charset that has a character for each byte."""
 
 MOST_JOB_BYTES = 1_000_000
 """As much as the part with the job may have, which is read into memory."""
@@ -70,11 +72,24 @@ async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
     Raises Problem, and WrongInput with a line for each mistake.
     """
     # Both parts may come as files. What is no file is kept in memory.
-    async with request.form(max_files=2, max_fields=2, max_part_size=MOST_JOB_BYTES) as form:
-        parts = _parts(form)
+    form = _byte_for_byte(request).form(max_files=2, max_fields=2, max_part_size=MOST_JOB_BYTES)
+    async with form as read:
+        parts = _parts(read)
         (name,) = parts.keys() - {_JOB}
         body = _body(await _text(parts[_JOB]), name)
         yield UploadedJob(body, LISTS[name](_file(parts[name])))
+
+
+def _byte_for_byte(request: Request) -> Request:
+    """The same request, of whose form each byte of what is no file is read as one character.
+
+    Starlette reads it in any charset that the form names, and in Latin-1 what does not fit: nobody
+    would see any more that it was not UTF-8.
+    """
+    scope = {**request.scope, "headers": list(request.scope["headers"])}
+    headers = MutableHeaders(scope=scope)
+    headers["content-type"] = f"{headers['content-type']}; charset={_BYTES}"
+    return Request(scope, request.receive)
 
 
 def _parts(form: FormData) -> Mapping[str, UploadFile | str]:
@@ -97,23 +112,31 @@ def _wrong(what: str) -> Problem:
     )
 
 
-async def _text(part: UploadFile | str) -> str | bytes:
-    if isinstance(part, str):
-        return part
-    if (part.size or 0) > MOST_JOB_BYTES:
+async def _text(part: UploadFile | str) -> str:
+    """The job as text; raises Problem."""
+    if not isinstance(part, str) and (part.size or 0) > MOST_JOB_BYTES:
         raise Problem(
             TOO_LARGE,
             f"The part `{_JOB}` has more than {MOST_JOB_BYTES:,} bytes; nothing was stored. What"
             " is long goes into the list.",
         )
-    return await part.read()
+    try:
+        # With the mark at the beginning that some editors put there.
+        return _file(part).read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Problem(
+            MALFORMED,
+            f"The part `{_JOB}` is not text in UTF-8; nothing was stored. Send it in UTF-8, as all"
+            " JSON is sent.",
+        ) from None
 
 
 def _file(part: UploadFile | str) -> BinaryIO:
-    return io.BytesIO(part.encode()) if isinstance(part, str) else part.file
+    # Of a form whose type is too odd to name a charset in it, some characters are no bytes.
+    return io.BytesIO(part.encode(_BYTES, "replace")) if isinstance(part, str) else part.file
 
 
-def _body(text: str | bytes, name: str) -> JobBody:
+def _body(text: str, name: str) -> JobBody:
     """The job as one that lists nothing itself; what it lists is in the part `name`."""
     refuse_repeated_names(text, f"The part `{_JOB}`")
     try:
