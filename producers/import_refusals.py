@@ -29,7 +29,9 @@ def nul_byte(row: str) -> UnusableRow:
 def not_text(row: str, encoding: str) -> UnusableRow:
     return UnusableRow(
         RefusalReason.NOT_TEXT,
-        f"The row is not text in {encoding}: {quoted(row)}. {encoding_advice(encoding)}",
+        # Read over HTTP too, where there are no options.
+        f"The row is not text in {encoding}: {quoted(row)}. Import it with the encoding in which"
+        " the file was saved; from Excel that is often cp1252.",
     )
 
 
