@@ -2,9 +2,10 @@
 
 from urllib.parse import urlsplit
 
+from producers.wrong_input import refused
 from runtime.public_addresses import is_public, literal_address
 from runtime.settings import Settings
-from schemas.errors import WrongInput
+from schemas.errors import Mistake
 
 
 def require_public(settings: Settings, url: str | None) -> None:
@@ -18,8 +19,9 @@ def require_public(settings: Settings, url: str | None) -> None:
     address = literal_address(host)
     local = not host or host == "localhost" or host.endswith(".localhost")
     if local or (address is not None and not is_public(address)):
-        raise WrongInput(
-            "completion_url: its host is an address that cannot be reached from the public"
-            " internet, and notices go nowhere else; nothing was stored. Give the URL of a public"
-            " host, or set PRIVATE_NOTICES=true on a machine of your own."
+        why = (
+            "its host is an address that cannot be reached from the public internet, and notices go"
+            " nowhere else. Give the URL of a public host, or set PRIVATE_NOTICES=true on a machine"
+            " of your own."
         )
+        raise refused("The request", [Mistake("completion_url", why)])

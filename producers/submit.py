@@ -23,7 +23,7 @@ from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refu
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.addresses import Identity, InvalidAddress, identify
-from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict, WrongInput
+from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict
 from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
 from schemas.requests import JobRequest, Selection
@@ -181,16 +181,18 @@ def _selecting_action(request: JobRequest) -> BulkAction:
     action = action_named(name)
     if request.selection.addresses is not None and not action.takes_addresses:
         choices = [other.name for other in all_actions().values() if other.takes_addresses]
-        raise WrongInput(
-            f"The action {name!r} takes contacts and no addresses; nothing was stored. Actions that"
-            f" take addresses: {', '.join(choices)}."
+        why = (
+            f"The action {name!r} takes contacts and no addresses. Actions that take addresses:"
+            f" {', '.join(choices)}."
         )
+        raise refused("The request", [Mistake("selection.addresses", why)])
     if action.brings_contacts:
         choices = [other.name for other in all_actions().values() if not other.brings_contacts]
-        raise WrongInput(
-            f"The action {name!r} brings its own contacts and takes no selection; nothing was"
-            f" stored. Actions over contacts that exist: {', '.join(choices)}."
+        why = (
+            f"The action {name!r} brings its own contacts and takes no selection. Actions over"
+            f" contacts that exist: {', '.join(choices)}."
         )
+        raise refused("The request", [Mistake("action", why)])
     return action
 
 
@@ -198,16 +200,15 @@ def _params(action: BulkAction, given: dict[str, Any]) -> dict[str, Any]:
     try:
         return action.params.model_validate(given).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
-        raise wrong_input(f"The {action.name} job", error, action.params) from None
+        what = f"The {action.name} job"
+        raise wrong_input(what, error, action.params, within=("params",)) from None
 
 
 def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any] | None:
     if not action.needs_evidence:
         if given is not None:
-            raise WrongInput(
-                f"The action {action.name!r} takes no evidence; nothing was stored."
-                " Leave the evidence out."
-            )
+            why = f"The action {action.name!r} takes no evidence. Leave the evidence out."
+            raise refused("The request", [Mistake("evidence", why)])
         return None
     evidence = require_evidence(given, today=datetime.now(UTC).date())
     return evidence.model_dump(mode="json", exclude_none=True)

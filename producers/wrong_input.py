@@ -28,22 +28,28 @@ def parse_request(given: Mapping[str, Any]) -> JobRequest:
         raise wrong_input("The request", error, JobRequest) from None
 
 
-def wrong_input(what: str, error: ValidationError, model: type[BaseModel]) -> WrongInput:
-    """The mistakes in `what` as an error for people; `model` names what could have been given."""
+def wrong_input(
+    what: str, error: ValidationError, model: type[BaseModel], *, within: tuple[str, ...] = ()
+) -> WrongInput:
+    """The mistakes in `what` as an error for people; `model` names what could have been given, and
+    `within` is where in the request it stands.
+    """
     if error.error_count() > MOST_LOOKED_AT:
         # To tell the first of them, all would have to be told.
         return WrongInput(
             f"{what} was refused and nothing was stored: it has {error.error_count():,} mistakes."
             " Look at how it is made, and send a small one first, of which each mistake is told."
         )
-    told = list(islice(_mistakes(error, model), MOST_COMPLAINTS))
+    told = list(islice(_mistakes(error, model, within), MOST_COMPLAINTS))
     left = error.error_count() - len(told)
     return refused(what, told, f"and {left} more mistakes" if left else "")
 
 
-def _mistakes(error: ValidationError, model: type[BaseModel]) -> Iterator[Mistake]:
+def _mistakes(
+    error: ValidationError, model: type[BaseModel], within: tuple[str, ...]
+) -> Iterator[Mistake]:
     for mistake in error.errors(include_url=False):
-        where = ".".join(str(part) for part in mistake["loc"])
+        where = ".".join(str(part) for part in (*within, *mistake["loc"]))
         yield Mistake(where or "all", sentence(mistake, model))
 
 

@@ -355,13 +355,21 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
 
 async def test_each_mistake_of_a_job_has_its_place(http, key):
     """Programs find in `mistakes` what `detail` tells people: of a body, of the `job` of a form,
-    and of addresses that are none, whatever has found them.
+    of an action's own parameters, and of what does not go together, whatever has found them.
     """
     body = {"action": "opt_out", "selection": {"tags": "x", "contacts": ["one"]}, "feilds": []}
     none = {"action": "opt_out", "selection": {"addresses": ["ann@x.example", "nobody"]}}
     for sent, places in (
         ({"json": body}, {"selection.tags", "selection.contacts.0", "feilds"}),
         ({"json": none}, {"selection.addresses.1"}),
+        (
+            {"json": {**OPT_OUT, "params": {"kind": "x", "noet": "x"}}},
+            {"params.kind", "params.noet"},
+        ),
+        ({"json": {**OPT_OUT, "evidence": {}}}, {"evidence"}),
+        ({"json": {**OPT_OUT, "action": "import"}}, {"action"}),
+        ({"json": {**none, "action": "opt_in"}}, {"selection.addresses"}),
+        ({"json": {**OPT_OUT, "completion_url": "http://127.0.0.1/"}}, {"completion_url"}),
         (
             {"data": {"job": '{"action": 1, "mode": "look"}'}, "files": {"contacts": b"1\n"}},
             {"action", "mode"},
@@ -432,6 +440,27 @@ async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, k
     assert (await waiting).json()["state"] == "planning"
 
 
+async def test_streams_that_begin_together_are_counted_each(http, app, key):
+    """Of many at one moment no more are let in than one key may have, and all give their places
+    back.
+    """
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    most = app.state.here.settings.max_event_streams
+    asked = [
+        asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
+        for _ in range(3 * most)
+    ]
+    await wait_until_async(
+        lambda: asyncio.sleep(0, sum(each.done() for each in asked) >= 2 * most),
+        deadline_seconds=20,
+        what="those beyond the limit are refused",
+    )
+    app.state.here.closing.set()
+    statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
+    assert sorted(statuses) == [200] * most + [429] * 2 * most
+    assert app.state.here.event_streams.total() == 0
+
+
 def form(job, **files):
     """A job in a form, with lists in files."""
     parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
@@ -496,3 +525,31 @@ async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said
     assert answer.status_code == status, answer.text
     assert said in answer.text
     assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+NOTED = '{"action": "opt_out", "params": {"note": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}}'
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+@pytest.mark.parametrize("form_says", ["", "; charset=latin-1", "; charset=utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, form_says, as_file):
+    """Whatever the form says of itself: other bytes would be kept as other words than were meant,
+    and are refused.
+    """
+    named = '; filename="job.json"' if as_file else ""
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="job"'
+        + named.encode()
+        + b"\r\n\r\n"
+        + NOTED.encode(encoding)
+        + b'\r\n--B\r\nContent-Disposition: form-data; name="contacts"\r\n\r\n1\r\n--B--\r\n'
+    )
+    kind = {"Content-Type": f"multipart/form-data; boundary=B{form_says}"}
+    answer = await http.post("/v1/jobs", headers={**key, **kind}, content=body)
+    if encoding.startswith("utf-8"):
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["params"]["note"] == "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    else:
+        assert "is not text in UTF-8" in problem(answer, 400, "malformed")
+        assert await pool.fetchval("select count(*) from jobs") == 0
