@@ -4,12 +4,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from schemas.addresses import Identity
+from schemas.statuses import Status
 
 
 class StagedRow(NamedTuple):
     """One contact of an import. `identities` are its three fields, None where one is empty.
 
-    `line` is the physical line of the file, from 1, on which the row begins.
+    `line` is the physical line of the file, from 1, on which the row begins. `external_id` is the
+    contact's id in the system that the file comes from, where the file has one. `statuses` are
+    those that the file states for the three fields; None where the file states none at all.
     """
 
     line: int
@@ -18,6 +21,8 @@ class StagedRow(NamedTuple):
     company: str | None
     tags: tuple[str, ...]
     identities: tuple[Identity | None, Identity | None, Identity | None]
+    external_id: str | None = None
+    statuses: tuple[Status | None, Status | None, Status | None] | None = None
 
 
 class RefusalReason(StrEnum):
