@@ -71,6 +71,11 @@ class BulkAction(ABC):
     def decide(self, known: Known, params: Any) -> Decision:
         """What becomes of one address. Pure, so equal facts give equal decisions."""
 
+    def reads_statuses(self, params: Any) -> bool:
+        """Whether a job that brings contacts is told statuses for them (`Known.stated`)."""
+        del params
+        return False
+
     def spread(self, source: Status, params: Any) -> Spread | None:
         """How an opt-out in its own right with status `source` spreads in this job, if it does."""
         del source, params

@@ -10,7 +10,7 @@ from schemas.statuses import Status
 
 Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """What is read of an address: status (None for one that the chunk brings in), the address
-that it spread from, the job that set it, and how many contacts hold it. A plain tuple, like the
+that it spread from, the job that set it, and how many people hold it. A plain tuple, like the
 next ones: a chunk has thousands of each."""
 
 Link: TypeAlias = tuple[int, int, int]
@@ -36,7 +36,9 @@ class ChunkFacts:
     opt-out in its own right spreads to. `neighbours` gives, for a shared address that is no role
     address, the links of every contact that holds it to their other addresses. `decided_before`
     gives the direct decision that this job took on an address in an earlier chunk, for addresses
-    that its own spreading changed since.
+    that its own spreading changed since. Of an import, `of_rows` are the links that rows of its
+    file stand for, where others are of contacts that were recognised; and `stated` are the statuses
+    that the file states, by address.
     """
 
     job_id: int
@@ -48,6 +50,13 @@ class ChunkFacts:
     beside_opt_out: frozenset[int] = frozenset()
     neighbours: Mapping[int, Sequence[Link]] = field(default_factory=dict)
     decided_before: Mapping[int, Decision] = field(default_factory=dict)
+    of_rows: Sequence[Link] | None = None
+    stated: Mapping[int, Status] = field(default_factory=dict)
+
+    def direct(self) -> Sequence[Link]:
+        """The links whose addresses are selected."""
+        links = self.links if self.of_rows is None else self.of_rows
+        return [link for link in links if link[1] in self.fields]
 
 
 @dataclass(slots=True)

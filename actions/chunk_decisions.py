@@ -28,11 +28,12 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     own `decide` raises.
     """
     decided = ChunkDecisions()
-    selected = facts.fields
-    direct = [link for link in facts.links if link[1] in selected]
+    direct = facts.direct()
     _decide_direct(action, params, facts, direct, decided)
     if action.may_spread:
-        let_spread(action, params, facts, direct, decided)
+        # What stands on a recognised contact already spreads to what is added to it.
+        sources = direct if facts.of_rows is None else facts.links
+        let_spread(action, params, facts, sources, decided)
     if facts.missing:
         fields = sorted(facts.fields)
         decided.rows.setdefault(_NOT_FOUND, []).extend(
@@ -61,8 +62,9 @@ def _decide_direct(
     decided: ChunkDecisions,
 ) -> None:
     first: dict[int, Decision] = {}
-    kinds: dict[tuple[Status | None, bool, bool], _Kind] = {}
+    kinds: dict[tuple[Status | None, bool, bool, Status | None], _Kind] = {}
     addresses, beside, job_id = facts.addresses, facts.beside_opt_out, facts.job_id
+    stated = facts.stated
     changes = decided.changes
     for contact_id, field_no, address_id in direct:
         status, source, status_job_id, _ = addresses[address_id]
@@ -76,7 +78,7 @@ def _decide_direct(
                 rows = decided.rows.setdefault(ending, [])
                 rows.append((contact_id, field_no, address_id, None))
                 continue
-        key = (status, source is not None, address_id in beside)
+        key = (status, source is not None, address_id in beside, stated.get(address_id))
         kind = kinds.get(key)
         if kind is None:
             kind = kinds[key] = _kind(ask(action, params, Known(*key)), status, decided)

@@ -3,6 +3,10 @@
 "If you do not have permission, the system assigns a non-marketable status; if you do, single
 opt-in" (seeds 000, 001, 002). An address that exists keeps its status, but for a permission that
 lifts it by the rules of an opt-in.
+
+A file may state statuses itself, as an export of Keap does. They give a new address its first
+status, and let a known one only climb: suppression is believed, and a marketable status only with
+permission, which the importer claims and no column does.
 """
 
 from pydantic import Field
@@ -11,7 +15,7 @@ from actions.bulk_action import BulkAction, Edge, Params, Spread
 from actions.opt_in import OPT_IN_EDGES, decide_opt_in
 from schemas.decisions import Decision, Known, apply, leave
 from schemas.outcomes import Outcome, Reason
-from schemas.statuses import Status
+from schemas.statuses import MARKETABLE, Status, rank_of
 
 
 class ImportParams(Params):
@@ -20,6 +24,7 @@ class ImportParams(Params):
     permission: bool = Field(description="whether these contacts gave permission for broadcasts")
     permission_claimed_by: str | None = Field(None, description="who claims the permission")
     tag: str | None = Field(None, description="a tag for every imported contact")
+    statuses: bool | None = Field(None, description="whether the file states statuses")
 
 
 class ImportContacts(BulkAction):
@@ -43,18 +48,44 @@ class ImportContacts(BulkAction):
     )
 
     def decide(self, known: Known, params: ImportParams) -> Decision:
-        """A first status for a new address; the opt-in table for a known one, given permission."""
+        """Give a new address its first status, and a known one what the file states where that
+        climbs; otherwise follow the opt-in table, given permission.
+        """
+        stated = known.stated
         if known.status is None:
-            return apply(Status.SINGLE_OPT_IN if params.permission else Status.NON_MARKETABLE)
-        if params.permission:
+            return apply(_first_status(stated, permission=params.permission))
+        if stated is not None and _climbs(stated, known):
+            return apply(stated)
+        if params.permission and (stated is None or stated in MARKETABLE):
             return decide_opt_in(known)
         return leave(Reason.STATUS_KEPT)
 
+    def reads_statuses(self, params: ImportParams) -> bool:
+        """Return whether the file states statuses."""
+        return params.statuses is True
+
     def spread(self, source: Status, params: ImportParams) -> Spread:
-        """What arrives beside an opted-out address is opted out as if that had happened now."""
-        del params
+        """Opt out what arrives beside an opted-out address as if that had happened now.
+
+        Where the file states opt-outs, they reach as far as those of a bulk opt-out do.
+        """
+        reads_statuses = self.reads_statuses(params)
         return Spread(
-            to_status=Status.ADMIN if source == Status.ADMIN else Status.MANUAL,
-            beyond_chunk=False,
+            to_status=Status.ADMIN if reads_statuses or source == Status.ADMIN else Status.MANUAL,
+            beyond_chunk=reads_statuses,
             role_reaches_selected=False,
         )
+
+
+def _climbs(stated: Status, known: Known) -> bool:
+    assert known.status is not None
+    present = rank_of(Status(known.status), spread=known.spread)
+    return rank_of(stated, spread=False) > present
+
+
+def _first_status(stated: Status | None, *, permission: bool) -> Status:
+    if stated is not None and stated not in MARKETABLE:
+        return stated
+    if not permission:
+        return Status.NON_MARKETABLE
+    return Status.SINGLE_OPT_IN if stated is None else stated

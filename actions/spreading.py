@@ -179,8 +179,8 @@ def _targets(
     links_of: Mapping[int, Sequence[Link]],
 ) -> Sequence[Link]:
     """The links of those whom the opt-out of the source reaches."""
-    holders = facts.addresses[source_id][3]
-    if holders > facts.shared_address_limit:
+    people = facts.addresses[source_id][3]
+    if people > facts.shared_address_limit:
         if not spread.role_reaches_selected:
             return ()
     elif spread.beyond_chunk and source_id in facts.neighbours:

@@ -71,7 +71,7 @@ cross join lateral (
     from contact_emails a
     join contact_emails b on b.account_id = a.account_id and b.contact_id = a.contact_id
     where a.account_id = y.account_id and a.address_id = y.id and b.address_id <> y.id
-      and y.holders <= :limit
+      and people(y.holders, y.repeats) <= :limit
       and not exists (
           select from import_repeats i
           join jobs j on j.id = i.job_id

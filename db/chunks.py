@@ -35,7 +35,7 @@ class AddressColumns(NamedTuple):
     statuses: list[str]
     sources: list[int | None]
     job_ids: list[int | None]
-    holders: list[int]
+    people: list[int]
     versions: list[int]
     decided_at: datetime
 

@@ -19,6 +19,8 @@ _ROW_COLUMNS = (
     "tags",
     "addresses",
     "match_keys",
+    "external_id",
+    "statuses",
 )
 
 
@@ -40,7 +42,7 @@ async def stage_rows(
 
 
 def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]]:
-    for line, given_name, family_name, company, tags, identities in rows:
+    for line, given_name, family_name, company, tags, identities, external_id, statuses in rows:
         first, second, third = identities
         yield (
             job_id,
@@ -51,6 +53,8 @@ def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]
             tags,
             (first and first[0], second and second[0], third and third[0]),
             (first and first[1], second and second[1], third and third[1]),
+            external_id,
+            statuses,
         )
 
 

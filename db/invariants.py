@@ -71,6 +71,14 @@ INVARIANTS = (
     ),
     Invariant("every_address_counts_its_holders", "an address counts the contacts that hold it"),
     Invariant(
+        "every_repeat_has_the_addresses_of_another",
+        "a contact that does not count as a person has the addresses of one that does",
+    ),
+    Invariant(
+        "every_recognised_row_is_its_contacts",
+        "a recognised row of an import is about a contact that holds its addresses",
+    ),
+    Invariant(
         "decided_only_while_running",
         "nothing was decided after a pause, a cancel or an end had answered",
     ),

@@ -1,4 +1,4 @@
-"""Two transactions that make one address at the same moment."""
+"""Two transactions that make one address, or fill one field of a contact, at the same moment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,17 +7,21 @@ import asyncpg
 
 from schemas.errors import LinksChanged
 
-_ONE_ADDRESS_A_KEY = "email_addresses_account_id_match_key_key"
+_MADE_ONCE = {
+    "email_addresses_account_id_match_key_key",
+    "contact_emails_pkey",
+    "contacts_by_external_id",
+}
 
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Raises LinksChanged when an address is made that another transaction has just made."""
+    """Raise LinksChanged when another transaction has just made what this one makes."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        if error.constraint_name != _ONE_ADDRESS_A_KEY:
+        if error.constraint_name not in _MADE_ONCE:
             raise
         raise LinksChanged(
-            "an address of the chunk was made by another transaction meanwhile"
+            "an address or a contact of the chunk was made by another transaction meanwhile"
         ) from error

@@ -63,6 +63,12 @@ async def refusals_by_reason(connection: asyncpg.Connection, job_id: int) -> dic
     return {row["reason"]: row["refused"] async for row in rows}
 
 
+async def recognised_rows(connection: asyncpg.Connection, job_id: int) -> int:
+    """Return how many rows of the import were about contacts that were there already."""
+    count: int = await _sql.recognised_rows(connection, job_id=job_id)
+    return count
+
+
 async def address_now(
     connection: asyncpg.Connection, *, account_id: int, match_key: str
 ) -> AddressNow | None:

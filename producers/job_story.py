@@ -12,13 +12,16 @@ from schemas.requests import THE_ADDRESS
 
 
 class JobStory(NamedTuple):
-    """A job with its exact counts; `refusals` counts what was left out of the file it came with,
-    and `notice` is how far the telling of its end is, where somebody asked to be told.
+    """A job with its exact counts; `refusals` counts what was left out of the file it came with.
+
+    `recognised` tells of an import how many of its rows were about contacts that were there, and
+    is None for other jobs. `notice` is how far its completion notice is, if it has one.
     """
 
     job: jobs.Job
     progress: jobs.Progress
     refusals: dict[str, int]
+    recognised: int | None
     notice: notices.Notice | None
 
 
@@ -29,11 +32,13 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
         progress = await jobs.progress(connection, job_id) if job else None
         if job is None or progress is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        refused = {}
+        refused, recognised = {}, None
         if brings_contacts(job.action) or lists_addresses(job):
             refused = await reading.refusals_by_reason(connection, job_id)
+        if brings_contacts(job.action):
+            recognised = await reading.recognised_rows(connection, job_id)
         notice = await notices.notice_of(connection, job_id)
-    return JobStory(job, progress, refused, notice)
+    return JobStory(job, progress, refused, recognised, notice)
 
 
 def brings_contacts(action: str) -> bool:

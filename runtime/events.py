@@ -158,7 +158,8 @@ IMPORT_COMPLETED = _event(
     "import.completed",
     "An import ended; its contacts are there.",
     **_JOB,
-    contacts="how many contacts it brought",
+    contacts="how many rows of its file were worked",
+    recognised="how many of those rows were about contacts that the account had",
     refused="how many rows of its file were refused",
 )
 CHUNK_PROCESSED = _event(

@@ -12,12 +12,13 @@ class Known(NamedTuple):
     `status` is None for an address that the job itself brings in. `spread` tells that the status
     came from another address of the same person. `beside_opt_out` tells that an address which is
     opted out in its own right spreads to this one; it is known only to actions that ask for it
-    (`BulkAction.refused_beside_opt_out`).
+    (`BulkAction.refused_beside_opt_out`). `stated` is the status that the file of an import states.
     """
 
     status: Status | None
     spread: bool = False
     beside_opt_out: bool = False
+    stated: Status | None = None
 
 
 class Decision(NamedTuple):

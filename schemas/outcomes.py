@@ -44,7 +44,7 @@ REASON_MEANINGS: dict[str, str] = {
     Reason.ALREADY_MARKETABLE: "it could get broadcasts already",
     Reason.ALREADY_OPTED_OUT: "it was opted out at least as strongly already",
     Reason.SAME_ADDRESS_IN_JOB: "the job had changed the same address already",
-    Reason.STATUS_KEPT: "it was known already, and an import without permission changes no status",
+    Reason.STATUS_KEPT: "it was known already, and the import gives it no other status",
     Reason.UNENGAGED: "its owner has not engaged for too long; ask for a new confirmation",
     Reason.LOCKED_DOWN: "it was added while the account was locked down",
     Reason.BOUNCED: "it soft-bounced too often",

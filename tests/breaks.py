@@ -203,6 +203,12 @@ BREAKS = (
         f" where import_job_id = {PAUSED}",
     ),
     Break(
+        "no_chunk_is_half_done",
+        "an uploaded row waits, and was recognised",
+        "insert into import_rows (job_id, contact_id, line, addresses, match_keys)"
+        " select job_id, row_id, 2, '{}', '{}' from import_matches",
+    ),
+    Break(
         "one_result_for_each_pair",
         "a pair was decided twice",
         "drop index results_of_job; insert into results"
@@ -384,6 +390,22 @@ BREAKS = (
         "every_address_counts_its_holders",
         "an address counts one too many",
         STAFF_IS.format(what="holders = holders + 1"),
+    ),
+    Break(
+        "every_address_counts_its_holders",
+        "an address counts a repeat that is none",
+        STAFF_IS.format(what="repeats = repeats + 1"),
+    ),
+    Break(
+        "every_repeat_has_the_addresses_of_another",
+        "a contact does not count, and nobody else has its addresses",
+        "update contacts set is_repeat = true where given_name = 'staff3'",
+        also=("every_address_counts_its_holders",),
+    ),
+    Break(
+        "every_recognised_row_is_its_contacts",
+        "a row was recognised as a stranger",
+        "update import_matches set contact_id = (select id from contacts where given_name = 'cid')",
     ),
     Break(
         "every_address_counts_its_holders",

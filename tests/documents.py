@@ -38,6 +38,7 @@ VARIANTS: dict[str, Variants] = {
     "import": (
         ("with permission", {"permission": True}),
         ("without permission", {"permission": False}),
+        ("whose file states statuses", {"permission": True, "statuses": True}),
     ),
 }
 """For each action the parameters on which its decisions depend, each with the words for them."""

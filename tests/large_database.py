@@ -79,9 +79,15 @@ insert into hooks (account_id, source, salt)
 select id, 'sender' || n, decode(repeat('00', 16), 'hex')
 from accounts, generate_series(1, 100) n;
 
-insert into contacts (account_id, id, given_name, family_name, company, import_job_id)
-select account_id, contact_id, 'Ann', 'Other', 'A Company', 50 + 50 * (contact_id % 50)
+insert into contacts
+    (account_id, id, given_name, family_name, company, import_job_id, external_id)
+select account_id, contact_id, 'Ann', 'Other', 'A Company', 50 + 50 * (contact_id % 50),
+       'id' || contact_id
 from places;
+
+insert into import_matches (job_id, row_id, contact_id)
+select 50 + 50 * (contact_id % 58), 10 * {FIRST_ROW} + contact_id, contact_id from places
+where contact_id % 4 = 0;
 
 insert into email_addresses (account_id, id, address, match_key, status, holders)
 select account_id, 2 * contact_id - 2 + field, key, key,

@@ -43,11 +43,17 @@ NO_JOB = ("unchanged", "same_address_in_job")
 
 @dataclass
 class Model:
-    """Contacts are {field: address}; a status is (name, came by spreading)."""
+    """Contacts are {field: address}; a status is (name, came by spreading).
+
+    `names` are those of imported contacts, and `repeats` such of them as had the addresses of
+    another contact when they came: the two count as one person.
+    """
 
     limit: int
     contacts: dict[int, dict[int, str]] = field(default_factory=dict)
     statuses: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    repeats: set[int] = field(default_factory=set)
 
     def opt_in(self, contacts: list[int], fields: list[int]) -> Counter:
         return self._each(contacts, fields, self._lift)
@@ -89,9 +95,19 @@ class Model:
                         self._spread(address, contact, to_status)
         return counts
 
-    def import_rows(self, rows: dict[int, dict[int, str]], *, permission: bool) -> Counter:
+    def import_rows(
+        self, rows: dict[int, tuple[str, dict[int, str]]], *, permission: bool
+    ) -> tuple[Counter, dict[int, int]]:
+        """One row after the other; gives the counts, and the contacts of the rows recognised."""
         before = dict(self.contacts)
-        self.contacts.update(rows)
+        matches = {}
+        for row, (name, links) in rows.items():
+            contact = self._recognised(name, set(links.values()))
+            if contact is None:
+                self._join(row, name, links)
+            else:
+                matches[row] = contact
+                self._extend(contact, name, links)
 
         def arrive(address: str) -> tuple[str, str | None]:
             if address not in self.statuses:
@@ -102,13 +118,58 @@ class Model:
                 return self._lift(address, before)
             return "unchanged", "status_kept"
 
-        counts = self._each(list(rows), [1, 2, 3], arrive)
-        for contact, links in rows.items():
-            for held in links.values():
-                if self._in_own_right(held) and not self._is_role(held):
-                    source = self.statuses[held][0]
-                    self._spread(held, contact, "admin" if source == "admin" else "manual")
-        return counts
+        counts = self._each_of({row: links for row, (_, links) in rows.items()}, [1, 2, 3], arrive)
+        contacts = {matches.get(row, row) for row in rows}
+        spreading = {
+            (held, contact)
+            for contact in contacts
+            for held in self.contacts[contact].values()
+            if self._in_own_right(held) and not self._is_role(held)
+        }
+        # The strongest goes first.
+        for to_status in ("manual", "admin"):
+            for held, contact in spreading:
+                if (self.statuses[held][0] == "admin") == (to_status == "admin"):
+                    self._spread(held, contact, to_status)
+        return counts, matches
+
+    def _recognised(self, name: str, wanted: set[str]) -> int | None:
+        """The contact that a row is about: it has all of the row's addresses, or the row all of its
+        own; no name contradicts.
+        """
+        ranked = []
+        for contact, links in self.contacts.items():
+            held = set(links.values())
+            if not held & wanted or (name and self.names.get(contact) not in {None, "", name}):
+                continue
+            if held == wanted:
+                ranked.append((0, contact))
+            elif held > wanted:
+                ranked.append((1, contact))
+            elif held < wanted and not all(map(self._is_role, held)):
+                ranked.append((2, contact))
+        return min(ranked)[1] if ranked else None
+
+    def _join(self, contact: int, name: str, links: dict[int, str]) -> None:
+        same = any(set(of.values()) == set(links.values()) for of in self.contacts.values())
+        self.contacts[contact] = links
+        self.names[contact] = name
+        if same:
+            self.repeats.add(contact)
+
+    def _extend(self, contact: int, name: str, links: dict[int, str]) -> None:
+        self.names[contact] = self.names.get(contact) or name
+        before = set(self.contacts[contact].values())
+        added = [address for address in links.values() if address not in before]
+        if not added:
+            return
+        free = [number for number in (1, 2, 3) if number not in self.contacts[contact]]
+        self.contacts[contact] = self.contacts[contact] | dict(zip(free, added, strict=False))
+        twins = [id_ for id_, of in sorted(self.contacts.items()) if set(of.values()) == before]
+        if contact in self.repeats:
+            self.repeats.remove(contact)
+        elif twins and self.repeats.issuperset(twins):
+            self.repeats.remove(twins[0])
 
     def at_rest_violations(self) -> list[tuple[str, str]]:
         """Marketable addresses that an opt-out in its own right spreads to."""
@@ -121,16 +182,20 @@ class Model:
         ]
 
     def _each(self, contacts, fields, decide) -> Counter:
+        chosen = {contact: self.contacts.get(contact) for contact in sorted(set(contacts))}
+        return self._each_of(chosen, fields, decide)
+
+    def _each_of(self, chosen, fields, decide) -> Counter:
         counts: Counter = Counter()
         decided: dict[str, tuple[str, str | None]] = {}
-        for contact in sorted(set(contacts)):
+        for links in chosen.values():
             for number in fields:
-                if contact not in self.contacts:
+                if links is None:
                     counts["rejected", "contact_not_found"] += 1
-                elif number not in self.contacts[contact]:
+                elif number not in links:
                     counts["empty", None] += 1
                 else:
-                    address = self.contacts[contact][number]
+                    address = links[number]
                     if address in decided and decided[address][0] == "applied":
                         counts[NO_JOB] += 1
                     else:
@@ -170,8 +235,9 @@ class Model:
         return self._rank(address) >= 5
 
     def _is_role(self, address: str) -> bool:
-        holders = sum(address in links.values() for links in self.contacts.values())
-        return holders > self.limit
+        holders = [id_ for id_, links in self.contacts.items() if address in links.values()]
+        people = max(len(set(holders) - self.repeats), min(len(holders), 2))
+        return people > self.limit
 
     def _rank(self, address: str) -> int:
         status, came_by_spreading = self.statuses[address]

@@ -50,10 +50,13 @@ class Works:
         self.account = account
 
     async def submit(self, action, what, fields=None, **params) -> int:
-        """A new job; an import of `what` takes rows of addresses."""
+        """A new job; an import of `what` takes rows of addresses, each with a name before them, or
+        of somebody who is called like the first address.
+        """
         if action == "import":
-            rows = [",".join([*row, "", ""][:3]) for row in what]
-            what = "\n".join(["Email,Email Address 2,Email Address 3", *rows]).encode()
+            named = [row if isinstance(row, tuple) else (row[0].split("@")[0], row) for row in what]
+            rows = [",".join([name, *held, "", ""][:4]) for name, held in named]
+            what = "\n".join(["First Name,Email,Email 2,Email 3", *rows]).encode()
         return await submit_job(
             self.pool, self.settings, self.account, action, what, fields, params
         )
@@ -147,6 +150,7 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
             "away@example.com": ("admin", False),
         },
     )
+    await pool.execute("update contacts set given_name = 'Old' where account_id = $1", account_id)
     arrived = await here.do(
         "import",
         [

@@ -1,6 +1,6 @@
 """Reading what the decisions of a chunk depend on."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from schemas.errors import LinksChanged
 from schemas.outcomes import Outcome
 from schemas.requests import THE_ADDRESS
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+from workers.import_rows import Arrived, arrive, links_of_rows
 
 OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 _OWN_RIGHT = frozenset(OWN_RIGHT)
@@ -92,8 +93,8 @@ class _Reader(NamedTuple):
         return 1 if self.lists_addresses else 2
 
     async def gather(self, chunk: ClaimedChunk, given: Found | None) -> Gathered:
-        found, listed = given, None
-        unmade = given.new.ids if given else ()
+        found, listed, arrived = given, None, Arrived()
+        own: dict[int, Address] = dict.fromkeys(given.new.ids, _NEW) if given else {}
         if self.lists_addresses:
             found = found or await self._resolve(chunk)
             listed = [
@@ -102,9 +103,11 @@ class _Reader(NamedTuple):
             ]
             new = frozenset(found.new.ids)
         else:
-            new = await self._arrive(chunk)
+            arrived = await self._arrive(chunk)
+            own |= {id_: (None, None, None, people) for id_, people in arrived.made.people.items()}
+            new = frozenset(own)
         if self.lock_all or self.action.brings_contacts:
-            read = await self._lock(chunk, listed, unmade)
+            read = await self._lock(chunk, listed, own, arrived)
         elif found is not None and listed is not None:
             read = self._as_found(listed, found)
         else:
@@ -113,15 +116,19 @@ class _Reader(NamedTuple):
         for id_ in new:
             addresses[id_] = (None, *addresses[id_][1:])
         selected = frozenset(self.job.fields)
-        direct = {link[2] for link in links if link[1] in selected}
+        of_rows = arrived.of_rows(links)
+        selectable = links if of_rows is None else of_rows
+        direct = {link[2] for link in selectable if link[1] in selected}
         if self.action.brings_contacts:
-            addresses |= await self._as_by_the_end(direct, addresses)
+            addresses |= await self._as_by_the_end(direct, addresses, arrived.stated)
         facts = ChunkFacts(
             job_id=self.job.id,
             fields=selected,
             shared_address_limit=self.limit,
             links=links,
+            of_rows=of_rows,
             addresses=addresses,
+            stated=arrived.stated,
             missing=await self._missing(chunk, links),
             beside_opt_out=await self._beside_opt_out(links, direct, addresses),
             neighbours=read.neighbours,
@@ -160,22 +167,30 @@ class _Reader(NamedTuple):
         return _Read(links, addresses, versions, neighbours, decided_at)
 
     async def _lock(
-        self, chunk: ClaimedChunk, listed: list[Link] | None, unmade: Collection[int]
+        self,
+        chunk: ClaimedChunk,
+        listed: list[Link] | None,
+        own: Mapping[int, Address],
+        arrived: Arrived,
     ) -> _Read:
         """Everything under locks, but for the role addresses where not all are locked, and for
-        addresses that are still to be made.
+        the transaction's `own` addresses: those that it has made, and those still to be made.
         """
         account_id = self.job.account_id
         links = listed
         if links is None:
-            links = await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
+            links = (
+                await links_of_rows(self.connection, account_id, chunk.contact_ids, arrived)
+                if self.action.brings_contacts
+                else await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
+            )
         wanted = {link[2] for link in links}
         if self._reaches_beyond():
             neighbours = await self._neighbours(
                 {link[2] for link in links if link[1] in self.job.fields}
             )
             wanted |= {link[2] for around in neighbours.values() for link in around}
-        wanted.difference_update(unmade)
+        wanted.difference_update(own)
         read = await chunks.lock_addresses(
             self.connection,
             account_id,
@@ -189,7 +204,9 @@ class _Reader(NamedTuple):
             read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
             addresses |= by_id(read)
             versions |= versions_of(read)
-        addresses |= dict.fromkeys(unmade, _NEW)
+        addresses |= own
+        if arrived.made.version is not None:
+            versions |= dict.fromkeys(arrived.made.people, arrived.made.version)
         neighbours = {}
         if self._reaches_beyond():
             neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
@@ -217,17 +234,22 @@ class _Reader(NamedTuple):
     def _first_status(self) -> Status:
         return first_status(self.action, self.params)
 
-    async def _arrive(self, chunk: ClaimedChunk) -> frozenset[int]:
+    def _stated_first(self) -> dict[str, str]:
+        """The first status of an address for which the file states one, by what it states."""
+        if not self.action.reads_statuses(self.params):
+            return {}
+        return {stated: first_status(self.action, self.params, stated) for stated in Status}
+
+    async def _arrive(self, chunk: ClaimedChunk) -> Arrived:
         if not self.action.brings_contacts:
-            return frozenset()
-        return await arrivals.arrive(
+            return Arrived()
+        return await arrive(
             self.connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            job=self.job,
             contact_ids=chunk.contact_ids,
-            first_status=self._first_status(),
-            tag=self.job.params.get("tag"),
             shared_address_limit=self.limit,
+            first_status=self._first_status(),
+            stated_first=self._stated_first(),
         )
 
     def _reaches_beyond(self) -> bool:
@@ -257,30 +279,32 @@ class _Reader(NamedTuple):
         return neighbours
 
     async def _as_by_the_end(
-        self, direct: set[int], addresses: dict[int, Address]
+        self, direct: set[int], addresses: dict[int, Address], stated: Mapping[int, Status]
     ) -> dict[int, Address]:
-        """The opted-out addresses with the holders they will have when the import is done, so that
+        """The opted-out addresses with the people they will have when the import is done, so that
         it does not matter which of its chunks come first.
         """
         opted_out = [
             id_
             for id_ in direct
-            if addresses[id_][0] in _OWN_RIGHT
-            and addresses[id_][1] is None
+            if (
+                (addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None)
+                or stated.get(id_) in _OWN_RIGHT
+            )
             # A role address stays one, and to count its holders would take long.
             and addresses[id_][3] <= self.limit
         ]
         if not opted_out:
             return {}
-        by_the_end = await arrivals.holders_by_the_end(
+        by_the_end = await arrivals.people_by_the_end(
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
             address_ids=opted_out,
         )
         return {
-            id_: (*addresses[id_][:3], max(addresses[id_][3], holders))
-            for id_, holders in by_the_end.items()
+            id_: (*addresses[id_][:3], max(addresses[id_][3], people))
+            for id_, people in by_the_end.items()
         }
 
     async def _missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
@@ -343,8 +367,8 @@ class _Reader(NamedTuple):
         limit = self.limit
         return {
             id_
-            for id_, (status, source, _, holders) in addresses.items()
-            if status in _OWN_RIGHT and source is None and holders <= limit
+            for id_, (status, source, _, people) in addresses.items()
+            if status in _OWN_RIGHT and source is None and people <= limit
         }
 
     async def _decided_before(
@@ -368,9 +392,9 @@ class _Reader(NamedTuple):
         }
 
 
-def first_status(action: BulkAction, params: Any) -> Status:
+def first_status(action: BulkAction, params: Any, stated: Status | None = None) -> Status:
     """The status of an address that a job of the action brings into the account."""
-    first = action.decide(Known(status=None), params).to_status
+    first = action.decide(Known(status=None, stated=stated), params).to_status
     assert first is not None
     return first
 
@@ -410,7 +434,7 @@ def _beside(links: list[Link], spreading: set[int]) -> set[int]:
 
 def by_id(read: AddressColumns) -> dict[int, Any]:
     """Addresses as the decisions want them."""
-    columns = zip(read.statuses, read.sources, read.job_ids, read.holders, strict=True)
+    columns = zip(read.statuses, read.sources, read.job_ids, read.people, strict=True)
     return dict(zip(read.ids, columns, strict=True))
 
 

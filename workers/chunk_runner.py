@@ -62,7 +62,7 @@ class Decided(NamedTuple):
     def statuses(self) -> list[Status]:
         """What the selected addresses are once it is written, each as often as it is selected."""
         facts, changes = self.gathered.facts, self.decisions.changes
-        selected = [link[2] for link in facts.links if link[1] in facts.fields]
+        selected = [link[2] for link in facts.direct()]
         found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
         return [Status(status) for status in found if status is not None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from actions.registry import action_named, all_actions
-from db import arrivals, chunks, progress
+from db import arrivals, chunks, progress, reading
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork, RungLane
 from runtime import events, logs
@@ -294,6 +294,7 @@ class _Slice:
                 job=self.job.id,
                 account=self.job.account_id,
                 contacts=totals.selected // len(self.job.fields),
+                recognised=await reading.recognised_rows(self.connection, self.job.id),
                 refused=await arrivals.refused_rows(self.connection, self.job.id),
             )
 

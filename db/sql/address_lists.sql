@@ -45,7 +45,7 @@ with account as (
         on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
     where y.account_id = (select id from account)
       and y.id = any(array(select known_id from listed where known_id is not null))
-      and y.holders between 1 and :shared_address_limit
+      and y.holders >= 1 and people(y.holders, y.repeats) <= :shared_address_limit
 ), neighbours as (
     select coalesce(array_agg(source_id), '{}') as source_ids,
            coalesce(array_agg(contact_id), '{}') as contact_ids,
@@ -57,7 +57,7 @@ with account as (
            coalesce(array_agg(status), '{}') as statuses,
            coalesce(array_agg(propagated_from), '{}') as sources,
            coalesce(array_agg(status_job_id), '{}') as job_ids,
-           coalesce(array_agg(holders), '{}') as holders,
+           coalesce(array_agg(people(holders, repeats)), '{}') as people,
            coalesce(array_agg(xmin), '{}') as versions
     from email_addresses
     where account_id = (select id from account)

@@ -1,35 +1,20 @@
 -- How the uploaded rows of an import chunk become contacts, in the order in which it happens.
 -- Known addresses are locked by id before new ones are made by key, so that chunks cannot deadlock.
 
--- name: make_contacts!
--- The contacts of the chunk.
-insert into contacts (account_id, id, given_name, family_name, company, import_job_id)
-select :account_id, contact_id, given_name, family_name, company, job_id
-from import_rows
-where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
-
--- name: make_links$
--- The addresses of the chunk and who holds them: known ones are locked in id order, new ones are
--- made in key order with their first status, and each counts the contacts that come to hold it.
--- Role addresses are not locked, and where the import repeats them not counted, so that chunks do
--- not wait for each other: their opt-out spreads to nobody who comes to hold them, and the end of
--- the import counts them.
--- Gives the new addresses. A unique violation when another transaction made one of them, or made
--- one a role address, at the same moment; this one is then to begin again. (`on conflict do nothing`
--- would cost a second look at the index, and a second record in the log, for each new address.)
-with held as materialized (
-    select i.contact_id, a.field, a.address, a.match_key
+-- name: lock_known
+-- Which addresses of the chunk the account knows, and which stand in more than one of its rows. Known
+-- ones are locked in id order. Role addresses are not, so that chunks do not wait for each other: their
+-- opt-out spreads to nobody who comes to hold them, and the end of the import counts them. (One that
+-- became a role address at the same moment is left out, and a unique violation follows.)
+with keys as materialized (
+    select a.match_key, count(*) as rows
     from import_rows i
-    cross join lateral unnest(i.addresses, i.match_keys) with ordinality
-        as a (address, match_key, field)
+    cross join lateral unnest(i.match_keys) as a (match_key)
     where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
       and a.match_key is not null
-), keys as materialized (
-    select match_key, (array_agg(address order by contact_id))[1] as address, count(*) as contacts
-    from held
-    group by match_key
+    group by a.match_key
 ), found as materialized (
-    select e.id, e.match_key, e.holders > :shared_address_limit as role
+    select e.id, e.match_key, e.holders, people(e.holders, e.repeats) > :shared_address_limit as role
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
@@ -38,24 +23,122 @@ with held as materialized (
     from email_addresses e
     where e.account_id = :account_id
       and e.id = any((select array_agg(id) from found where not role)::bigint[])
-      and e.holders <= :shared_address_limit
+      and people(e.holders, e.repeats) <= :shared_address_limit
     order by e.id
     for no key update
+)
+select k.match_key, f.id, coalesce(f.role, false) as role, coalesce(f.holders, 0) as holders
+from keys k
+left join found f on f.match_key = k.match_key and (f.role or f.id in (select id from locked))
+where f.id is not null or k.rows > 1;
+
+-- name: rows_to_recognise
+-- The rows of the chunk that may be about people whom the account, or the chunk, has: those with one of
+-- the addresses, or with an id of another system.
+select i.contact_id, i.given_name, i.family_name, i.company, i.external_id, i.match_keys
+from import_rows i
+where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+  and (i.external_id is not null or i.contact_id in (
+      select r.contact_id
+      from import_rows r
+      cross join lateral unnest(r.match_keys) as a (match_key)
+      where r.job_id = :job_id and r.contact_id = any(:contact_ids::bigint[])
+        and a.match_key in (select unnest(:match_keys::text[]))))
+order by i.contact_id;
+
+-- name: candidates
+-- The contacts that hold one of the addresses or have one of the ids of another system, and those that
+-- hold an address of the latter; each with its addresses. A statement of its own, so that it sees what
+-- was committed while the locks were waited for.
+with by_id as materialized (
+    select c.id from contacts c
+    where c.account_id = :account_id and c.external_id = any(:external_ids::text[])
+), around as materialized (
+    select id as contact_id from by_id
+    union
+    select h.contact_id
+    from contact_emails h
+    where h.account_id = :account_id and h.address_id = any(array(
+        select unnest(:address_ids::bigint[])
+        union all
+        select l.address_id from contact_emails l
+        where l.account_id = :account_id and l.contact_id = any(array(select id from by_id))))
+)
+select c.id, c.given_name, c.family_name, c.company, c.external_id, c.is_repeat,
+       held.fields, held.match_keys
+from contacts c
+cross join lateral (
+    select coalesce(array_agg(l.field order by l.field), '{}') as fields,
+           coalesce(array_agg(e.match_key order by l.field), '{}') as match_keys
+    from contact_emails l
+    join email_addresses e on e.account_id = l.account_id and e.id = l.address_id
+    where l.account_id = c.account_id and l.contact_id = c.id
+) held
+where c.account_id = :account_id and c.id = any(array(select contact_id from around))
+order by c.id;
+
+-- name: make_contacts!
+-- The contacts of the chunk, of all rows that were not recognised.
+insert into contacts
+    (account_id, id, given_name, family_name, company, import_job_id, external_id, is_repeat)
+select :account_id, contact_id, given_name, family_name, company, job_id,
+       case when contact_id <> all(:without_external_id::bigint[]) then external_id end,
+       contact_id = any(:repeats::bigint[])
+from import_rows
+where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
+
+-- name: make_links^
+-- The addresses of the chunk and who holds them: those of the rows that become contacts, and those that
+-- are added to contacts which were recognised. New addresses are made in key order, with the first
+-- status of the job or what that is for the status which the file states, and each counts the contacts
+-- that come to hold it.
+-- Role addresses that the import repeats are not counted: the end of the import does so.
+-- Gives the new addresses, how many people hold each and their version, and all links that were made.
+-- What a transaction has made it need not read again, nor lock. A unique violation when another transaction made one of them, or made
+-- one a role address, at the same moment; this one is then to begin again. (`on conflict do nothing`
+-- would cost a second look at the index, and a second record in the log, for each new address.)
+with held as materialized (
+    select i.contact_id, a.field, a.address, a.match_key, a.status,
+           i.contact_id = any(:repeats::bigint[]) as is_repeat
+    from import_rows i
+    cross join lateral unnest(i.addresses, i.match_keys, i.statuses) with ordinality
+        as a (address, match_key, status, field)
+    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+      and a.match_key is not null
+    union all
+    select added.contact_id, added.field, a.address, added.match_key, a.status,
+           added.contact_id = any(:repeats::bigint[])
+    from unnest(:added_contact_ids::bigint[], :added_fields::smallint[], :added_keys::text[],
+                :added_row_ids::bigint[]) as added (contact_id, field, match_key, row_id)
+    join import_rows i on i.job_id = :job_id and i.contact_id = added.row_id
+    join lateral unnest(i.addresses, i.match_keys, i.statuses) as a (address, match_key, status)
+        on a.match_key = added.match_key
+), keys as materialized (
+    select match_key, (array_agg(address order by contact_id))[1] as address, count(*) as contacts,
+           count(*) filter (where is_repeat) as repeats, max(status) as status
+    from held
+    group by match_key
 ), known as materialized (
-    select f.id, f.match_key, f.role
-    from found f
-    where f.role or f.id in (select id from locked)
+    select id, match_key, role
+    from unnest(:known_ids::bigint[], :known_keys::text[], :known_roles::boolean[])
+        as k (id, match_key, role)
 ), made as (
     insert into email_addresses
-        (account_id, address, match_key, status, status_job_id, holders)
-    select :account_id, k.address, k.match_key, :status::email_status, :job_id, k.contacts
+        (account_id, address, match_key, status, status_job_id, holders, repeats)
+    select :account_id, k.address, k.match_key,
+           coalesce((:stated_first::email_status[])[array_position(:stated::email_status[], coalesce(
+               (select r.status from import_repeats r
+                where cardinality(:stated::email_status[]) > 0
+                  and r.job_id = :job_id and r.match_key = k.match_key),
+               k.status))], :status::email_status),
+           :job_id, k.contacts, k.repeats
     from keys k
     where not exists (select from known n where n.match_key = k.match_key)
     order by k.match_key
-    returning id, match_key
+    returning id, match_key, people(holders, repeats) as people, xmin as version
 ), counted as (
     update email_addresses e
-    set holders = e.holders + k.contacts
+    set holders = e.holders + k.contacts, repeats = e.repeats + k.repeats
     from known n
     join keys k on k.match_key = n.match_key
     where e.account_id = :account_id and e.id = n.id
@@ -70,27 +153,101 @@ with held as materialized (
     join (select id, match_key from made union all select id, match_key from known) a
         on a.match_key = h.match_key
     order by h.contact_id, h.field
+    returning contact_id, field, address_id
 )
-select coalesce(array_agg(id), '{}') from made;
+select new.*, links.*
+from (
+    select coalesce(array_agg(id), '{}') as ids, coalesce(array_agg(people), '{}') as people,
+           min(version::text)::bigint as version
+    from made
+) new
+cross join (
+    select coalesce(array_agg(contact_id), '{}') as contact_ids,
+           coalesce(array_agg(field), '{}') as fields,
+           coalesce(array_agg(address_id), '{}') as address_ids
+    from linked
+) links;
 
--- name: holders_by_the_end
--- How many contacts will hold each address when the import is done: those outside it, and all
--- that it brings. Of the addresses that it brings once, nothing.
+-- name: let_count!
+-- Contacts that were repeats have other addresses now than who they repeated: they count, by those too
+-- that they had before.
+with counting as (
+    update contacts set is_repeat = false
+    where account_id = :account_id and id = any(:contact_ids::bigint[]) and is_repeat
+    returning id
+), links as (
+    select l.address_id, count(*) as contacts
+    from contact_emails l
+    where l.account_id = :account_id and l.contact_id in (select id from counting)
+    group by l.address_id
+)
+update email_addresses e
+set repeats = e.repeats - l.contacts
+from links l
+where e.account_id = :account_id and e.id = l.address_id;
+
+-- name: update_contacts!
+-- What the rows say more of contacts that were recognised.
+update contacts c
+set given_name = u.given_name, family_name = u.family_name, company = u.company,
+    external_id = u.external_id
+from unnest(:contact_ids::bigint[], :given_names::text[], :family_names::text[],
+            :companies::text[], :external_ids::text[])
+    as u (id, given_name, family_name, company, external_id)
+where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]) and c.id = u.id;
+
+-- name: note_matches!
+-- As whom rows were recognised.
+insert into import_matches (job_id, row_id, contact_id, added_fields)
+select :job_id, m.row_id, m.contact_id, coalesce(a.fields, '{}')
+from unnest(:row_ids::bigint[], :contact_ids::bigint[]) as m (row_id, contact_id)
+left join (
+    select row_id, array_agg(field) as fields
+    from unnest(:added_row_ids::bigint[], :added_fields::smallint[]) as added (row_id, field)
+    group by row_id
+) a on a.row_id = m.row_id;
+
+-- name: stated_statuses
+-- What the file states for the addresses of the chunk, the strongest of all that it states for each.
+with keys as materialized (
+    select a.match_key, max(a.status) as status
+    from import_rows i
+    cross join lateral unnest(i.match_keys, i.statuses) as a (match_key, status)
+    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+      and a.match_key is not null
+    group by a.match_key
+), stated as materialized (
+    select k.match_key, coalesce(
+        (select r.status from import_repeats r
+         where r.job_id = :job_id and r.match_key = k.match_key), k.status) as status
+    from keys k
+)
+select e.id, s.status
+from email_addresses e
+join stated s on s.match_key = e.match_key
+where e.account_id = :account_id
+  and e.match_key = any((select array_agg(match_key) from stated where status is not null)::text[]);
+
+-- name: people_by_the_end
+-- How many people will hold each address when the import is done: those outside it, and all
+-- that it brings. Of the addresses that it brings once, nothing. Rows that are about contacts outside
+-- it count twice, and the end of the import puts that right.
 -- Each address is looked up by itself, and its contacts by their ids: what an import that runs has
 -- brought so far the planner's statistics do not know, and it would take all of it for one row. (The
 -- limit changes nothing, since there is one row at most, and `is not distinct from` keeps the index
 -- of an import's contacts out.)
-select e.id, (e.holders - mine.contacts + r.contacts)::int as holders
+select e.id, (people(e.holders, e.repeats) - mine.people + r.people)::int as people
 from email_addresses e
 cross join lateral (
-    select contacts from import_repeats where job_id = :job_id and match_key = e.match_key limit 1
+    select coalesce(people, contacts) as people
+    from import_repeats where job_id = :job_id and match_key = e.match_key limit 1
 ) r
 cross join lateral (
-    select count(*) as contacts
+    select count(*) as people
     from contact_emails l
     join contacts c on c.account_id = l.account_id and c.id = l.contact_id
     where l.account_id = e.account_id and l.address_id = e.id
-      and c.import_job_id is not distinct from :job_id
+      and c.import_job_id is not distinct from :job_id and not c.is_repeat
 ) mine
 where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 
@@ -100,7 +257,7 @@ where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 select e.id
 from import_repeats r
 join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
-where r.job_id = :job_id and e.holders > :shared_address_limit
+where r.job_id = :job_id and people(e.holders, e.repeats) > :shared_address_limit
 order by e.id
 for no key update of e;
 
@@ -108,23 +265,25 @@ for no key update of e;
 -- The contacts that hold the role addresses, which are held by now. A statement of its own, so that
 -- it sees what was committed while those locks were waited for.
 update email_addresses e
-set holders = held.contacts
+set holders = held.contacts, repeats = held.repeats
 from import_repeats r
 cross join lateral (
-    select a.id, a.account_id, count(*) as contacts
+    select a.id, a.account_id, count(*) as contacts, count(*) filter (where c.is_repeat) as repeats
     from email_addresses a
     join contact_emails l on l.account_id = a.account_id and l.address_id = a.id
+    join contacts c on c.account_id = l.account_id and c.id = l.contact_id
     where a.account_id = :account_id and a.match_key = r.match_key
-      and a.holders > :shared_address_limit
+      and people(a.holders, a.repeats) > :shared_address_limit
     group by a.account_id, a.id
 ) held
 where r.job_id = :job_id and e.account_id = held.account_id and e.id = held.id
   and e.holders < held.contacts;
 
 -- name: links_beside_spared
--- At the end of an import: the contacts that it brought beside an address which is opted out in its
--- own right and was taken for a role address because of rows that did not become contacts. These
--- addresses are few, and found first; `is not distinct from` keeps from going over the import instead.
+-- At the end of an import: the contacts that it brought, or added to, beside an address which is opted
+-- out in its own right and may have been taken for a role address because of rows that did not become
+-- contacts of their own. These addresses are few, and found first; `is not distinct from` keeps from
+-- going over the import instead.
 with spared as materialized (
     select e.id
     from import_repeats r
@@ -132,8 +291,8 @@ with spared as materialized (
     where r.job_id = :job_id
       and e.status = any(:own_right_statuses::email_status[])
       and e.propagated_from is null
-      and e.holders <= :shared_address_limit
-      and e.holders + r.contacts > :shared_address_limit
+      and people(e.holders, e.repeats) <= :shared_address_limit
+      and people(e.holders, e.repeats) + coalesce(r.people, r.contacts) > :shared_address_limit
 )
 select own.contact_id, own.field, own.address_id, s.id as source_id
 from spared s
@@ -141,16 +300,20 @@ join contact_emails l on l.account_id = :account_id and l.address_id = s.id
 join contacts c on c.account_id = l.account_id and c.id = l.contact_id
 join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
 where c.import_job_id is not distinct from :job_id
+   or exists (select from import_matches m where m.contact_id = c.id and m.job_id = :job_id)
 order by own.contact_id, own.field;
 
 -- name: make_contact_tags!
 -- The tags of the chunk's contacts: their own and the import's; the plan has made the tags.
 insert into contact_tags (account_id, tag_id, contact_id)
-select distinct :account_id::bigint, t.id, i.contact_id
+select distinct :account_id::bigint, t.id, coalesce(m.contact_id, i.contact_id)
 from import_rows i
+left join unnest(:row_ids::bigint[], :matched_ids::bigint[]) as m (row_id, contact_id)
+    on m.row_id = i.contact_id
 cross join lateral unnest(array_append(i.tags, :tag::text)) as tagged (name)
 join tags t on t.account_id = :account_id and t.name = tagged.name
-where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[]);
+where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+on conflict do nothing;
 
 -- name: drop_rows!
 -- The rows have become contacts, or rejections.

@@ -105,7 +105,7 @@ with links as materialized (
         coalesce(array_agg(status), '{}') as statuses,
         coalesce(array_agg(propagated_from), '{}') as sources,
         coalesce(array_agg(status_job_id), '{}') as job_ids,
-        coalesce(array_agg(holders), '{}') as holders,
+        coalesce(array_agg(people(holders, repeats)), '{}') as people,
         coalesce(array_agg(xmin), '{}') as versions
     from email_addresses
     -- An array, and not a join: that would turn to reading whole accounts where chunks are large.
@@ -132,7 +132,7 @@ join contact_emails o
     on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
 where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
-  and y.holders between :fewest and :shared_address_limit;
+  and y.holders >= :fewest and people(y.holders, y.repeats) <= :shared_address_limit;
 
 -- name: read_addresses^
 -- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
@@ -141,7 +141,7 @@ select
     coalesce(array_agg(status), '{}') as statuses,
     coalesce(array_agg(propagated_from), '{}') as sources,
     coalesce(array_agg(status_job_id), '{}') as job_ids,
-    coalesce(array_agg(holders), '{}') as holders,
+    coalesce(array_agg(people(holders, repeats)), '{}') as people,
     coalesce(array_agg(xmin), '{}') as versions,
     clock_timestamp() as decided_at
 from email_addresses
@@ -153,11 +153,11 @@ where account_id = :account_id and id = any(:address_ids::bigint[]);
 -- With a limit, role addresses are left out: they stand in chunk after chunk, nearly always with
 -- nothing left to change, and parallel chunks must not wait for each other.
 with locked as materialized (
-    select id, status, propagated_from, status_job_id, holders, xmin
+    select id, status, propagated_from, status_job_id, holders, repeats, xmin
     from email_addresses
     where account_id = :account_id
       and id = any(:address_ids::bigint[])
-      and (:shared_address_limit::int is null or holders <= :shared_address_limit)
+      and (:shared_address_limit::int is null or people(holders, repeats) <= :shared_address_limit)
     order by id
     for no key update
 )
@@ -166,7 +166,7 @@ select
     coalesce(array_agg(status), '{}') as statuses,
     coalesce(array_agg(propagated_from), '{}') as sources,
     coalesce(array_agg(status_job_id), '{}') as job_ids,
-    coalesce(array_agg(holders), '{}') as holders,
+    coalesce(array_agg(people(holders, repeats)), '{}') as people,
     coalesce(array_agg(xmin), '{}') as versions,
     clock_timestamp() as decided_at
 from locked;
@@ -185,7 +185,7 @@ cross join lateral (
     where h.account_id = :account_id and h.address_id = x.id
       and y.status = any(:own_right_statuses::email_status[])
       and y.propagated_from is null
-      and y.holders <= :shared_address_limit
+      and people(y.holders, y.repeats) <= :shared_address_limit
       -- A value, which is asked for last and so for few, and not a join.
       and (select c.import_job_id from contacts c
            where c.account_id = y.account_id and c.id = s.contact_id) is distinct from :job_id

@@ -39,18 +39,18 @@ with links as materialized (
         select unnest(contact_ids) from job_chunks
         where job_id = :job_id and state = 'pending' and chunk_no between :first and :last))
 ), known as materialized (
-    select id, holders,
+    select id, holders, people(holders, repeats) as people,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
     where account_id = :account_id and id = any(array(select address_id from links))
 ), held as materialized (
-    select l.contact_id, l.field, l.address_id, k.holders, k.code
+    select l.contact_id, l.field, l.address_id, k.holders, k.people, k.code
     from links l join known k on k.id = l.address_id
 ), persons as (
     -- What an address is fits into 10 bits: its code, and whether it is shared, and a role address.
     select contact_id,
-           bit_or((code * 4 + (holders > 1)::int + (holders > :shared_address_limit)::int)::bigint
+           bit_or((code * 4 + (holders > 1)::int + (people > :shared_address_limit)::int)::bigint
                   << (10 * field)) as kinds,
            max(address_id) filter (where field = 1) as first,
            max(address_id) filter (where field = 2) as second,
@@ -64,9 +64,9 @@ with links as materialized (
 ), looked_at as (
     select h.*, a.persons,
            case when h.field = any(:fields::smallint[]) then h.address_id end as selected,
-           h.holders <= :shared_address_limit and (:spreading::int[])[h.code] = 1 as spreads,
+           h.people <= :shared_address_limit and (:spreading::int[])[h.code] = 1 as spreads,
            case when h.field <> all(:fields::smallint[]) then 0
-                when h.holders > :shared_address_limit then (:role_sources::int[])[h.code]
+                when h.people > :shared_address_limit then (:role_sources::int[])[h.code]
                 else (:sources::int[])[h.code] end as source
     from alike a join held h on h.contact_id = a.contact_id
 ), seen as (
@@ -96,7 +96,7 @@ where holders <= 1 and selected is null and reached and not elsewhere;
 with selected as materialized (
     select unnest(contact_ids) as id from job_chunks where job_id = :job_id and state = 'pending'
 ), shared as materialized (
-    select id, holders,
+    select id, holders, people(holders, repeats) as people,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
@@ -105,7 +105,7 @@ with selected as materialized (
           select e.address_id from selected s
           join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
 ), links as materialized (
-    select e.contact_id, e.field, a.id as address_id, a.code, a.holders, s.id is not null as chosen
+    select e.contact_id, e.field, a.id as address_id, a.code, a.people, s.id is not null as chosen
     from shared a
     join contact_emails e on e.account_id = :account_id and e.address_id = a.id
     left join selected s on s.id = e.contact_id
@@ -123,7 +123,7 @@ with selected as materialized (
         and o.address_id <> x.address_id
     join email_addresses y
         on y.account_id = :account_id and y.id = o.address_id
-        and y.holders <= :shared_address_limit
+        and people(y.holders, y.repeats) <= :shared_address_limit
     where r.first and (:minding::int[])[r.code] = 1
       and (:spreading::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
@@ -138,7 +138,7 @@ group by 1, 2, 3, 4;
 with selected as materialized (
     select unnest(contact_ids) as id from job_chunks where job_id = :job_id and state = 'pending'
 ), shared as materialized (
-    select id, holders,
+    select id, holders, people(holders, repeats) as people,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
@@ -147,12 +147,12 @@ with selected as materialized (
           select e.address_id from selected s
           join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
 ), links as materialized (
-    select e.contact_id, e.field, a.id as address_id, a.code, a.holders, s.id is not null as chosen
+    select e.contact_id, e.field, a.id as address_id, a.code, a.people, s.id is not null as chosen
     from shared a
     join contact_emails e on e.account_id = :account_id and e.address_id = a.id
     left join selected s on s.id = e.contact_id
 ), known as not materialized (
-    select id, holders,
+    select id, holders, people(holders, repeats) as people,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
@@ -167,7 +167,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> x.address_id
     join known y on y.id = o.address_id
     where x.chosen and x.field <> all(:fields::smallint[])
-      and (:reach::int[])[x.code] & case when y.holders > :shared_address_limit
+      and (:reach::int[])[x.code] & case when y.people > :shared_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), beyond as materialized (
     select x.id, x.code, x.holders, h.contact_id, h.chosen, o.field
@@ -176,7 +176,7 @@ with selected as materialized (
         on o.account_id = :account_id and o.contact_id = h.contact_id
         and o.address_id <> h.address_id
     join known x on x.id = o.address_id
-    where h.holders <= :shared_address_limit
+    where h.people <= :shared_address_limit
       and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
       and h.address_id in (select id from chosen)
 ), counted_by_slices as (
@@ -187,7 +187,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> b.id
     join known y on y.id = o.address_id
     where b.holders <= 1 and b.chosen
-      and (:reach::int[])[b.code] & case when y.holders > :shared_address_limit
+      and (:reach::int[])[b.code] & case when y.people > :shared_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), reached as (
     select id from beside_selected
@@ -226,7 +226,7 @@ group by 1;
 with listed as materialized (
     select a.id, 2 * array_position(:statuses::email_status[], a.status) - 1
                + (a.propagated_from is not null)::int as code,
-           a.holders
+           people(a.holders, a.repeats) as people
     from job_addresses l
     join email_addresses a on a.account_id = :account_id and a.match_key = l.match_key
     where l.job_id = :job_id
@@ -237,7 +237,7 @@ join contact_emails h on h.account_id = :account_id and h.address_id = y.id
 join contact_emails o
     on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
 join email_addresses x on x.account_id = :account_id and x.id = o.address_id
-where y.holders <= :shared_address_limit
+where y.people <= :shared_address_limit
   and (:reach::int[])[2 * array_position(:statuses::email_status[], x.status) - 1
           + (x.propagated_from is not null)::int] & (:beyond_sources::int[])[y.code] <> 0
   and not exists (select from listed l where l.id = x.id);

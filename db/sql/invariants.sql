@@ -169,6 +169,10 @@ with half_done as (
     from import_rows i
     join contacts c on c.import_job_id = i.job_id and c.id = i.contact_id
     union all
+    select i.job_id, i.contact_id, format('line %s of the file waits, and was recognised', i.line)
+    from import_rows i
+    join import_matches m on m.job_id = i.job_id and m.row_id = i.contact_id
+    union all
     select l.job_id, l.row_id, format('row %s of the list waits, and has a result', l.line)
     from job_addresses l
     join results r on r.job_id = l.job_id and r.contact_id = l.row_id and r.field = 0
@@ -202,9 +206,12 @@ limit :most;
 -- name: every_selected_address_has_a_result
 -- Of the contacts of done chunks: addresses in a selected field without a direct result, since what
 -- counts as empty must be; and contacts that are not there, with no result that says so. (A contact
--- that could not be done, and was not there, has no result: its chunk has the error.)
+-- that could not be done, and was not there, has no result: its chunk has the error.) Not those that
+-- an import added to the contact when the chunk had been read; a minute is what that may take to
+-- commit.
 with worked as (
     select j.account_id, c.job_id, j.fields, c.error is not null as refused,
+           c.finished_at - make_interval(secs => 60 + coalesce(c.duration_ms, 0) / 1000.0) as read_at,
            unnest(c.contact_ids) as contact_id
     from job_chunks c
     join jobs j on j.id = c.job_id
@@ -219,6 +226,10 @@ with worked as (
         select from results r
         where r.job_id = w.job_id and r.contact_id = e.contact_id and r.field = e.field
           and r.cause = 'direct')
+      and not exists (
+        select from import_matches m
+        where m.contact_id = e.contact_id and e.field = any(m.added_fields)
+          and m.matched_at > w.read_at)
     union all
     select w.account_id, w.job_id, w.contact_id, null, 'neither a contact nor a result'
     from worked w
@@ -366,7 +377,7 @@ with spreading as (
     from email_addresses y
     where y.status = any(:own_right::email_status[])
       and y.propagated_from is null
-      and y.holders <= :shared_address_limit
+      and people(y.holders, y.repeats) <= :shared_address_limit
       and (:account_id::bigint is null or y.account_id = :account_id)
       and not exists (
           select from import_repeats i
@@ -389,28 +400,68 @@ order by account_id, address_id, contact_id, detail
 limit :most;
 
 -- name: every_address_counts_its_holders
--- Addresses whose count of holders is not that of the contacts that hold them. Of a role address
--- that an import which has not ended repeats, the count only has to be over the limit and not over
--- the truth.
+-- Addresses whose counts of holders and of repeats are not those of the contacts that hold them. Of a
+-- role address that an import which has not ended repeats, the count only has to be over the limit
+-- and not over the truth.
 with held as (
-    select e.account_id, e.address_id, count(distinct e.contact_id) as contacts
+    select e.account_id, e.address_id, count(distinct e.contact_id) as contacts,
+           count(distinct e.contact_id) filter (where c.is_repeat) as repeats
     from contact_emails e
+    join contacts c on c.account_id = e.account_id and c.id = e.contact_id
     where :account_id::bigint is null or e.account_id = :account_id
     group by e.account_id, e.address_id
 )
 select a.account_id, null::bigint as job_id, null::bigint as contact_id, a.id as address_id,
-       format('says %s, held by %s', a.holders, coalesce(h.contacts, 0)) as detail,
+       format('says %s and %s repeats, held by %s and %s', a.holders, a.repeats,
+              coalesce(h.contacts, 0), coalesce(h.repeats, 0)) as detail,
        count(*) over () as violations
 from email_addresses a
 left join held h on h.account_id = a.account_id and h.address_id = a.id
-where a.holders <> coalesce(h.contacts, 0)
+where (a.holders, a.repeats) <> (coalesce(h.contacts, 0), coalesce(h.repeats, 0))
   and (:account_id::bigint is null or a.account_id = :account_id)
-  and not (a.holders > :shared_address_limit and a.holders < h.contacts and exists (
+  and not (people(a.holders, a.repeats) > :shared_address_limit and a.holders <= h.contacts and exists (
       select from import_repeats i
       join jobs j on j.id = i.job_id
       where j.account_id = a.account_id and i.match_key = a.match_key
         and j.state in ('planning', 'running', 'paused')))
 order by a.account_id, a.id
+limit :most;
+
+-- name: every_repeat_has_the_addresses_of_another
+-- Contacts that do not count as people, and there is no contact that does and has the same addresses.
+with held as (
+    select e.account_id, e.contact_id, array_agg(e.address_id order by e.address_id) as address_ids
+    from contact_emails e
+    where :account_id::bigint is null or e.account_id = :account_id
+    group by e.account_id, e.contact_id
+), sets as (
+    select h.account_id, h.address_ids, min(c.id) as contact_id
+    from held h
+    join contacts c on c.account_id = h.account_id and c.id = h.contact_id
+    group by h.account_id, h.address_ids
+    having bool_and(c.is_repeat)
+)
+select account_id, null::bigint as job_id, contact_id, null::bigint as address_id,
+       'is a repeat, and no contact with these addresses counts' as detail,
+       count(*) over () as violations
+from sets
+order by account_id, contact_id
+limit :most;
+
+-- name: every_recognised_row_is_its_contacts
+-- Rows of an import that were recognised as a contact which does not hold one of their addresses.
+select j.account_id, m.job_id, m.contact_id, r.address_id,
+       format('row %s was recognised as a contact without this address', m.row_id) as detail,
+       count(*) over () as violations
+from import_matches m
+join jobs j on j.id = m.job_id
+join results r on r.job_id = m.job_id and r.contact_id = m.row_id and r.cause = 'direct'
+where (:account_id::bigint is null or j.account_id = :account_id)
+  and not exists (
+      select from contact_emails e
+      where e.account_id = j.account_id and e.contact_id = m.contact_id
+        and e.address_id = r.address_id)
+order by m.job_id, m.row_id, r.address_id
 limit :most;
 
 -- name: decided_only_while_running

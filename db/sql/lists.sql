@@ -51,7 +51,12 @@ with found as materialized (
         '' order by f.contact_id, f.field, f.cause), '') as lines
     from found f
     cross join lateral (
-        select case when f.field > 0 then f.contact_id end as contact_id,
+        -- A row of an import is shown with the contact that it was recognised as.
+        select case when f.field > 0 then coalesce(
+                   case when (select j.action from jobs j where j.id = :job_id) = 'import' then
+                       (select m.contact_id from import_matches m
+                        where m.job_id = :job_id and m.row_id = f.contact_id) end,
+                   f.contact_id) end as contact_id,
                -- Of a job over addresses, the field is the address itself, and its row is no contact.
                case f.field when 0 then 'address' else 'email' || f.field end as field,
                (select a.address from email_addresses a

@@ -28,13 +28,24 @@ cross join lateral (
 ) as cut;
 
 -- name: note_repeats!
--- The addresses that an import brings on more than one contact.
-insert into import_repeats (job_id, match_key, contacts)
-select :job_id, match_key, count(*)
-from import_rows r, unnest(r.match_keys) as match_key
-where r.job_id = :job_id and match_key is not null
-group by match_key
-having count(*) > 1;
+-- The addresses that an import brings in more than one row: in how many, how many people those are (rows
+-- with the same addresses are one), and the strongest of the statuses that they state for it.
+with repeated as materialized (
+    select match_key, count(*) as contacts, max(status) as status
+    from import_rows r, unnest(r.match_keys, r.statuses) as a (match_key, status)
+    where r.job_id = :job_id and match_key is not null
+    group by match_key
+    having count(*) > 1
+), people as (
+    select match_key, count(distinct array(select unnest(r.match_keys) order by 1)) as people
+    from import_rows r, unnest(r.match_keys) as match_key
+    where r.job_id = :job_id and match_key in (select match_key from repeated)
+    group by match_key
+)
+insert into import_repeats (job_id, match_key, contacts, people, status)
+select :job_id, r.match_key, r.contacts, p.people, r.status
+from repeated r
+join people p on p.match_key = r.match_key;
 
 -- name: freeze_selection!
 -- The chunks of a job: the contacts that meet every condition given, listed ids as they are. All ids
@@ -45,7 +56,8 @@ with frozen as materialized (
         select c.id
         from contacts c
         where not :listed::boolean and c.account_id = :account_id
-          and (:import_job::bigint is null or c.import_job_id = :import_job)
+          and (:import_job::bigint is null or c.import_job_id = :import_job or c.id in (
+              select m.contact_id from import_matches m where m.job_id = :import_job))
           and (:tag::text is null or c.id in (
               select ct.contact_id from contact_tags ct
               where ct.account_id = :account_id and ct.tag_id = (
@@ -61,7 +73,8 @@ with frozen as materialized (
             select distinct unnest(contact_ids) as id from job_contacts where job_id = :job_id
         ) listed
         where :listed::boolean
-          and (:import_job::bigint is null or exists (
+          and (:import_job::bigint is null or listed.id in (
+              select m.contact_id from import_matches m where m.job_id = :import_job) or exists (
               select from contacts c where c.account_id = :account_id and c.id = listed.id
                 and c.import_job_id = :import_job))
           and (:tag::text is null or listed.id in (

@@ -6,6 +6,10 @@ select reason, count(*) as refused
 from import_rejections where job_id = :job_id
 group by reason order by count(*) desc, reason;
 
+-- name: recognised_rows$
+-- How many rows of an import were about contacts that were there already.
+select count(*) from import_matches where job_id = :job_id;
+
 -- name: address^
 -- An address and what it is now, by its identity in the account.
 select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_changed_at,
@@ -48,7 +52,9 @@ with newest as materialized (
     limit :most
 )
 select r.job_id, j.action, j.requested_by, j.evidence_source,
-       r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
+       coalesce((select m.contact_id from import_matches m
+                 where m.job_id = r.job_id and m.row_id = r.contact_id), r.contact_id) as contact_id,
+       r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
        r.decided_at, r.source_address_id,
        (select a.address from email_addresses a
         where a.account_id = :account_id and a.id = r.source_address_id) as source_address,

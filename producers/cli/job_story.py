@@ -5,7 +5,7 @@ from typing import Any
 
 from db import jobs
 from producers.cli.forecasting import show_forecast
-from producers.cli.rendering import facts, say, table
+from producers.cli.rendering import counted, facts, say, table
 from producers.job_story import JobStory
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
 from schemas.requests import FIELD_NAMES
@@ -31,6 +31,7 @@ def story_as_dict(story: JobStory) -> dict[str, Any]:
         **{outcome: getattr(progress, outcome) for outcome in _OUTCOMES},
         "reasons": progress.reasons,
         "refusals": story.refusals,
+        "recognised": story.recognised,
         "chunks": {
             "done": progress.chunks_done,
             "pending": progress.chunks_pending,
@@ -80,6 +81,11 @@ def show_counts(story: JobStory) -> None:
         table(("outcome", "count", "reason", "because"), _count_rows(progress))
     if progress.last_error:
         say(f"\nA part failed and is tried again: {progress.last_error}")
+    if story.recognised:
+        say(
+            f"\n{counted(story.recognised, 'row')} of the file recognised as contacts that the"
+            " account had."
+        )
     if story.refusals:
         say("\nRows and cells of the file that were left out:")
         table(("count", "reason", "because"), _refusal_rows(story.refusals))

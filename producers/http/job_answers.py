@@ -127,6 +127,7 @@ class JobAnswer(JobSummary):
                         "rejected": {"opted_out_by_recipient": 150},
                     },
                     "refusals": {},
+                    "recognised": None,
                     "percent": 50.0,
                     "rate": 20_000.0,
                     "seconds_left": 0.3,
@@ -146,6 +147,13 @@ class JobAnswer(JobSummary):
     refusals: Annotated[
         dict[str, int],
         Field(description="What was left out of the file that the job came with, by reason."),
+    ]
+    recognised: Annotated[
+        int | None,
+        Field(
+            description="Of an import, how many rows of its file were about contacts that the"
+            " account had; null for other jobs."
+        ),
     ]
     percent: Annotated[
         float | None,
@@ -183,6 +191,7 @@ class JobAnswer(JobSummary):
             },
             reasons=_by_outcome(progress.reasons),
             refusals=story.refusals,
+            recognised=story.recognised,
             percent=percent(progress),
             rate=None if rate is None else round(rate, 1),
             seconds_left=(

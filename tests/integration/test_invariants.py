@@ -130,7 +130,7 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
         contacts, paused = [], []
         for (action, what, fields, how), (chunks, end) in zip(todo, ends, strict=False):
             if action == "import":
-                rows = [[held.get(n, "") for n in (1, 2, 3)] for held in what]
+                rows = [(name, [held.get(n, "") for n in (1, 2, 3)]) for name, held in what]
                 job_id = await here.submit("import", rows, permission=how)
             elif fields == [THE_ADDRESS]:
                 job_id = await here.submit(action, what, fields, kind=how)
@@ -180,7 +180,7 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     assert result.exit_code == 1
     assert re.search(r"every_address_counts_its_holders .* 6 ", result.stdout)
     assert "every_address_counts_its_holders, the first 5 of 6:" in result.stdout
-    assert result.stdout.count("says 7, held by 0") == 5
+    assert result.stdout.count("says 7 and 0 repeats, held by 0 and 0") == 5
     assert re.search(r"every_job_has_ended:\n.*\n.*planning since", result.stdout)
     assert "7 violations. The runbook says what each would mean." in result.stdout
 
@@ -191,7 +191,8 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     assert answer["violations"] == 7
     assert checks["every_address_counts_its_holders"]["violations"] == 6
     assert (
-        checks["every_address_counts_its_holders"]["examples"][0]["detail"] == "says 7, held by 0"
+        checks["every_address_counts_its_holders"]["examples"][0]["detail"]
+        == "says 7 and 0 repeats, held by 0 and 0"
     )
     assert checks["every_job_has_ended"]["examples"][0]["job_id"] == 1
 

@@ -66,3 +66,20 @@ async def test_stories_that_begin_with_imports_end_as_the_model_says(
                 assert not story.model.at_rest_violations()
 
         await for_all(check, stories, st.integers(1, 4), st.integers(1, 3), max_examples=120)
+
+
+async def test_imports_recognise_people_as_the_model_does(database_url: str, settings: Settings):
+    """Promise 2, for people who are imported again, with other names, or with further addresses:
+    one row after the other, each is recognised as the contact that the model says.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check(todo, chunk_size) -> None:
+            run = InThisProcess(pool, settings, chunk_size=chunk_size, parallel=1)
+            story = Story(pool, run, in_order=True)
+            await story.begin()
+            for step in todo:
+                await story.tell(*step)
+                assert not story.model.at_rest_violations()
+
+        await for_all(check, stories, st.integers(1, 6), max_examples=150)

@@ -18,6 +18,7 @@ import pytest
 
 from db import arrivals, chunks, queries
 from db.pool import open_pool
+from schemas.recognition import Recognised
 from schemas.requests import MAX_ID
 from schemas.statuses import Status
 from tests import plans
@@ -38,9 +39,10 @@ from tests.plans import Index, Plan
 HOT = {
     "address_lists": "listed find_listed make_listed drop_listed refuse_listed freeze_list",
     "arrivals": (
-        "make_contacts make_links holders_by_the_end make_contact_tags drop_rows refuse_row"
-        " fields_of_row make_tags lock_role_addresses count_role_holders links_beside_spared"
-        " refused_rows"
+        "lock_known rows_to_recognise candidates make_contacts make_links let_count"
+        " update_contacts note_matches stated_statuses people_by_the_end make_contact_tags"
+        " drop_rows refuse_row fields_of_row make_tags lock_role_addresses count_role_holders"
+        " links_beside_spared refused_rows"
     ),
     "at_once": "limit_idling write",
     "chunks": (
@@ -75,7 +77,7 @@ HOT = {
         " unprocessed_lines_page unprocessed_addresses_page refusals_page"
     ),
     "reading": (
-        "refusals_by_reason address contacts_of_address count_contacts_of_address"
+        "refusals_by_reason recognised_rows address contacts_of_address count_contacts_of_address"
         " history_of_address"
     ),
     "results": "append_few",
@@ -116,6 +118,7 @@ WHOLE_IMPORT = {
     "links_beside_spared": "at an import's end, over the addresses that it repeats",
     "refused_rows": "counts what was left out of a file",
     "refusals_by_reason": "counts what was left out of a file",
+    "recognised_rows": "counts the rows of a file that were recognised",
     "staged": "counts the rows of a file that is submitted again",
 }
 """Hot statements that may go through all that one import has, by index."""
@@ -185,6 +188,10 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "account": "default",
         "account_id": ACCOUNT,
         "action": "opt_out",
+        "added_contact_ids": [1],
+        "added_fields": [3],
+        "added_keys": ["new2@host.example"],
+        "added_row_ids": [FIRST_ROW + 2],
         "after": 20_000,
         "after_cause": "direct",
         "after_chunk": 60,
@@ -221,6 +228,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "duration_ms": 1,
         "empty": 0,
         "error": "it broke",
+        "external_ids": [f"id{n}" for n in range(1, size + 1)],
         "every_seconds": 5.0,
         "evidence": {},
         "fewest": 1,
@@ -240,6 +248,13 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "job_fields": [1],
         "job_id": IMPORT if of_import else OPT_OUT,
         "key_id": 7,
+        "companies": [None] * size,
+        "given_names": ["Ann"] * size,
+        "family_names": [None] * size,
+        "known_ids": [ROLE_ADDRESS + 1],
+        "known_keys": ["shared1@host.example"],
+        "known_roles": [False],
+        "matched_ids": list(range(1, size + 1)),
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
@@ -274,6 +289,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "reason": None,
         "reasons": [None] * addresses if subject in {"results", "at_once"} else {},
         "refused": 100,
+        "repeats": [],
+        "stated": list(Status),
+        "stated_first": list(Status),
         "rejected": False if subject == "lists" else 0,
         "reach": [0] * 34,
         "role_sources": [0] * 34,
@@ -308,6 +326,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "url": "https://shop.example/ended",
         "versions": [1_000] * addresses,
         "wanted": "running",
+        "without_external_id": [],
         "worker": "worker",
     }
 
@@ -490,16 +509,25 @@ async def test_triggers_read_only_what_they_need(connection):
 async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     """Let rows of an import arrive, and let an opt-out spread."""
     of_import = arguments("arrivals", CHUNK)
-    new = await arrivals.arrive(
+    known = await arrivals.lock_known(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
         contact_ids=of_import["contact_ids"],
-        first_status="non_marketable",
-        tag="tag7",
         shared_address_limit=10,
     )
-    assert len(new) == 2 * CHUNK
+    made = await arrivals.arrive(
+        connection,
+        account_id=ACCOUNT,
+        job_id=IMPORT,
+        contact_ids=of_import["contact_ids"],
+        known=known,
+        recognised=Recognised(),
+        first_status="non_marketable",
+        stated_first={},
+        tag="tag7",
+    )
+    assert len(made.links) == 2 * CHUNK
     read = await chunks.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
     assert await chunks.change_addresses(
         connection,

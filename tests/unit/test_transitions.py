@@ -70,6 +70,36 @@ def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: Known, permis
         assert decision == (Outcome.UNCHANGED, None, Reason.STATUS_KEPT)
 
 
+@given(knowns, st.sampled_from(sorted(Status)), st.booleans())
+def test_a_stated_status_lets_a_known_address_only_climb(
+    known: Known, stated: Status, permission: bool
+):
+    """Suppression that a file states is believed where it is stronger than what is known; nothing
+    that a file states weakens it; and a status of less than permission is no permission.
+    """
+    action = action_named("import")
+    params = ImportParams(permission=permission, statuses=True)
+    decision = action.decide(known._replace(stated=stated), params)
+    present = rank_of(known.status, spread=known.spread)
+    if rank_of(stated, spread=False) > present:
+        assert decision == (Outcome.APPLIED, stated, None)
+    elif stated in MARKETABLE and permission:
+        assert (decision.outcome, decision.reason) == expected_opt_in(known)
+    else:
+        assert decision == (Outcome.UNCHANGED, None, Reason.STATUS_KEPT)
+
+
+@given(st.sampled_from(sorted(Status)), st.booleans())
+def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, permission: bool):
+    """A new address gets the status that its file states; to be marketable it takes the importer's
+    claim of permission, which no column of the file is.
+    """
+    params = ImportParams(permission=permission, statuses=True)
+    decision = action_named("import").decide(Known(None, stated=stated), params)
+    expected = stated if permission or stated not in MARKETABLE else Status.NON_MARKETABLE
+    assert decision == (Outcome.APPLIED, expected, None)
+
+
 @pytest.mark.parametrize(
     ("permission", "status"), [(True, "single_opt_in"), (False, "non_marketable")]
 )

@@ -1,0 +1,61 @@
+"""What an import reads to tell whom its rows are about, and what it tells."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ArrivingRow(NamedTuple):
+    """A row of an import; `match_keys` are those of its three fields, None where one is empty."""
+
+    id: int
+    given_name: str | None
+    family_name: str | None
+    company: str | None
+    external_id: str | None
+    match_keys: tuple[str | None, str | None, str | None]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A contact that a row may be about. `match_keys` are those of its addresses, by field."""
+
+    id: int
+    given_name: str | None
+    family_name: str | None
+    company: str | None
+    external_id: str | None
+    is_repeat: bool
+    match_keys: dict[int, str]
+
+    @property
+    def held(self) -> frozenset[str]:
+        return frozenset(self.match_keys.values())
+
+
+class Addition(NamedTuple):
+    """An address that a contact comes to hold because of a row that was recognised as it."""
+
+    contact_id: int
+    field: int
+    match_key: str
+    row_id: int
+
+
+@dataclass(slots=True)
+class Recognised:
+    """What became of the rows.
+
+    `matches` gives the contact of each row that was recognised, and `fields` in which of the
+    contact's fields the row's addresses are. All other rows become contacts: those in `repeats`
+    have the addresses of another one, and those in `without_external_id` go without theirs, which
+    is another contact's. `counting` are contacts that were repeats, and whose addresses are no
+    longer those of another. `updated` are contacts of which the rows say more.
+    """
+
+    matches: dict[int, int] = field(default_factory=dict)
+    fields: dict[int, frozenset[int]] = field(default_factory=dict)
+    additions: list[Addition] = field(default_factory=list)
+    repeats: set[int] = field(default_factory=set)
+    without_external_id: set[int] = field(default_factory=set)
+    counting: set[int] = field(default_factory=set)
+    updated: dict[int, Candidate] = field(default_factory=dict)

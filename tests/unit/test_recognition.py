@@ -1,0 +1,180 @@
+"""Whom the rows of an import are about."""
+
+from itertools import combinations, count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.recognition import FIELDS, recognise
+from schemas.recognition import ArrivingRow, Candidate
+
+KEYS = [f"a{n}@example.com" for n in range(5)]
+NAMES = [None, "", "Ann", "ANN ", "Bob"]
+IDS = [None, "7", "8"]
+
+held = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True)
+people = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), held)
+files = st.lists(people, max_size=6)
+
+
+def rows_of(people, first=1, external_ids=()) -> list[ArrivingRow]:
+    """Rows with ids from `first` on."""
+    ids = dict(enumerate(external_ids))
+    return [
+        ArrivingRow(first + n, given, family, None, ids.get(n), (*keys, *[None] * (3 - len(keys))))
+        for n, (given, family, keys) in enumerate(people)
+    ]
+
+
+def account_after(rows, before=()) -> list[Candidate]:
+    """The account's contacts after an import of the rows."""
+    contacts = {contact.id: contact for contact in before}
+    found = recognise(rows, before, frozenset())
+    for row in rows:
+        if row.id not in found.matches:
+            contacts[row.id] = Candidate(
+                row.id,
+                row.given_name,
+                row.family_name,
+                row.company,
+                None if row.id in found.without_external_id else row.external_id,
+                row.id in found.repeats,
+                {n: key for n, key in zip(FIELDS, row.match_keys, strict=True) if key},
+            )
+    for contact_id, field, key, _ in found.additions:
+        contacts[contact_id].match_keys[field] = key
+    for updated in found.updated.values():
+        contact = contacts[updated.id]
+        contact.given_name, contact.family_name = updated.given_name, updated.family_name
+        contact.external_id = updated.external_id
+    for contact_id in found.counting:
+        contacts[contact_id].is_repeat = False
+    return list(contacts.values())
+
+
+def beside(contacts) -> set[frozenset[str]]:
+    """Which addresses stand beside which: what an opt-out reaches goes by it."""
+    return {frozenset(pair) for contact in contacts for pair in combinations(contact.held, 2)}
+
+
+def people_of(contacts, key) -> int:
+    return sum(key in contact.held and not contact.is_repeat for contact in contacts)
+
+
+@given(files, st.lists(st.sampled_from(IDS), max_size=6))
+def test_an_import_that_is_repeated_changes_nothing(people, external_ids):
+    """Every row of a file that was imported before is recognised, and adds nothing: no contact,
+    no address and no person.
+    """
+    once = account_after(rows_of(people, external_ids=external_ids))
+    kept = [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
+    again = rows_of(people, first=100, external_ids=external_ids)
+    found = recognise(again, once, frozenset())
+    assert set(found.matches) == {row.id for row in again}
+    assert not found.additions
+    assert not found.counting
+    assert kept == [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
+
+
+@given(files, st.permutations(range(6)))
+def test_what_an_opt_out_reaches_does_not_depend_on_the_order_of_rows(people, order):
+    """Addresses stand beside each other exactly if a row has both, whoever the rows were recognised
+    as: nobody becomes the sibling of a stranger.
+    """
+    told = [people[n] for n in order if n < len(people)]
+    wanted = {frozenset(pair) for _, _, keys in people for pair in combinations(keys, 2)}
+    assert beside(account_after(rows_of(people))) == wanted
+    assert beside(account_after(rows_of(told))) == wanted
+
+
+@given(files)
+def test_each_set_of_addresses_is_one_person_at_least_and_at_most_one_for_each_name(people):
+    """Of contacts with the same addresses exactly one counts as a person."""
+    contacts = account_after(rows_of(people))
+    for contact in contacts:
+        twins = [each for each in contacts if each.held == contact.held]
+        assert sum(not each.is_repeat for each in twins) >= 1
+        assert contact.is_repeat <= (len(twins) > 1)
+
+
+@given(files, files)
+def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
+    """Without ids, no row is about a contact that has another given or family name."""
+    before = account_after(rows_of(people))
+    names = {each.id: (each.given_name, each.family_name) for each in before}
+    rows = rows_of(others, first=100)
+    found = recognise(rows, before, frozenset())
+    for row in rows:
+        known = names.get(found.matches.get(row.id))
+        if known is not None:
+            for said, had in zip((row.given_name, row.family_name), known, strict=True):
+                assert not (said and had) or said.strip().lower() == had.strip().lower()
+
+
+def candidate(id_, name, *keys, external_id=None, is_repeat=False) -> Candidate:
+    return Candidate(id_, name, None, None, external_id, is_repeat, dict(enumerate(keys, start=1)))
+
+
+def row(id_, name, *keys, external_id=None) -> ArrivingRow:
+    return ArrivingRow(id_, name, None, None, external_id, (*keys, *[None] * (3 - len(keys))))
+
+
+def test_an_id_recognises_a_person_whose_address_and_name_changed():
+    """With the id of the other system, a contact is updated: the name where an address is the same,
+    and a new address goes into a free field.
+    """
+    known = candidate(1, "Ann", "a@x.example", external_id="7")
+    found = recognise(
+        [row(9, "Anna", "a@x.example", "b@x.example", external_id="7")], [known], frozenset()
+    )
+    assert found.matches == {9: 1}
+    assert found.additions == [(1, 2, "b@x.example", 9)]
+    assert found.updated[1].given_name == "Anna"
+
+
+def test_the_same_id_of_a_stranger_recognises_nobody():
+    """Two systems number their contacts alike: another name and other addresses are another person,
+    who goes without the id.
+    """
+    known = candidate(1, "Ann", "a@x.example", external_id="7")
+    found = recognise([row(9, "Bob", "b@x.example", external_id="7")], [known], frozenset())
+    assert not found.matches
+    assert found.without_external_id == {9}
+
+
+def test_two_records_of_one_system_are_two_people():
+    """With different ids, the same address alone makes nobody the same person; with the same name
+    as well it does, since another system has another id for the person.
+    """
+    known = candidate(1, "Ann", "a@x.example", external_id="7")
+    nobody = recognise([row(9, None, "a@x.example", external_id="8")], [known], frozenset())
+    assert nobody.matches == {}
+    assert nobody.repeats == {9}
+    same = recognise([row(9, "ann", "a@x.example", external_id="8")], [known], frozenset())
+    assert same.matches == {9: 1}
+
+
+def test_nobody_is_extended_through_a_role_address_alone():
+    """The contact of an info@ is not the person who is imported with it and an own address."""
+    known = candidate(1, None, "info@x.example")
+    arriving = row(9, None, "info@x.example", "ann@x.example")
+    assert recognise([arriving], [known], frozenset({"info@x.example"})).matches == {}
+    assert recognise([arriving], [known], frozenset()).matches == {9: 1}
+
+
+def test_a_full_contact_takes_no_further_address():
+    """A contact has three fields; a row with a fourth address becomes a contact of its own."""
+    known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
+    found = recognise(
+        [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")], [known], frozenset()
+    )
+    assert found.matches == {}
+
+
+def test_who_counted_for_a_repeat_and_grows_leaves_it_to_count_itself():
+    """When one of two contacts with the same addresses comes to hold another one, both count."""
+    numbers = count(1)
+    ann = candidate(next(numbers), "Ann", "a@x.example")
+    bob = candidate(next(numbers), "Bob", "a@x.example", is_repeat=True)
+    found = recognise([row(9, "Ann", "a@x.example", "b@x.example")], [ann, bob], frozenset())
+    assert found.counting == {bob.id}
