@@ -20,14 +20,16 @@ _UNENGAGED = (Status.UNENGAGED_MARKETABLE, Status.UNENGAGED_NON_MARKETABLE)
 class Sought(NamedTuple):
     """Which contacts are looked for; those of an account that meet all that is given.
 
-    One address of the contact has to be of one of the `statuses`, and known to be without
-    engagement since before `unengaged_before`.
+    One address of the contact, in one of the `fields`, has to be of one of the `statuses`, and
+    known to be without engagement since before `unengaged_before`. As in a job's selection, what
+    is None is no condition, and no status at all is met by nobody.
     """
 
     account_id: int
+    fields: Sequence[int]
     tag_id: int | None = None
     import_job: int | None = None
-    statuses: Sequence[Status] = ()
+    statuses: Sequence[Status] | None = None
     unengaged_before: datetime | None = None
 
 
@@ -60,8 +62,9 @@ async def contacts_page(
         account_id=sought.account_id,
         tag_id=sought.tag_id,
         import_job=sought.import_job,
-        narrowed=bool(sought.statuses) or sought.unengaged_before is not None,
-        statuses=list(sought.statuses) or None,
+        narrowed=sought.statuses is not None or sought.unengaged_before is not None,
+        fields=sought.fields,
+        statuses=sought.statuses,
         unengaged=_UNENGAGED,
         unengaged_before=sought.unengaged_before,
         looked_at=CONTACTS_LOOKED_AT,
@@ -79,14 +82,19 @@ async def contacts_page(
 
 
 async def count_addresses(connection: asyncpg.Connection, sought: Sought) -> dict[Status, int]:
-    """How many addresses of each status the contacts hold who have the tag, and whom the import
-    brought; without either, those of the whole account, which takes a look at all of them.
+    """How many addresses of each status the contacts hold, in one of the fields, who have the tag,
+    and whom the import brought; without either, those of the whole account, which takes a look at
+    all of them.
     """
-    given = {"account_id": sought.account_id, "import_job": sought.import_job}
+    given = {
+        "account_id": sought.account_id,
+        "import_job": sought.import_job,
+        "fields": sought.fields,
+    }
     if sought.tag_id is not None:
         rows = _sql.count_addresses_of_tag(connection, **given, tag_id=sought.tag_id)
     elif sought.import_job is not None:
         rows = _sql.count_addresses_of_import(connection, **given)
     else:
-        rows = _sql.count_addresses(connection, account_id=sought.account_id)
+        rows = _sql.count_addresses(connection, account_id=sought.account_id, fields=sought.fields)
     return {Status(row["status"]): row["addresses"] async for row in rows}

@@ -8,7 +8,7 @@ from actions.registry import all_actions
 from db import jobs, lists, notices, reading
 from db.lists import Listing
 from schemas.errors import NotFound
-from schemas.requests import THE_ADDRESS
+from schemas.requests import FIELD_NAMES, THE_ADDRESS
 
 
 class JobStory(NamedTuple):
@@ -39,6 +39,19 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
             recognised = await reading.recognised_rows(connection, job_id)
         notice = await notices.notice_of(connection, job_id)
     return JobStory(job, progress, refused, recognised, notice)
+
+
+def warning_of(job: jobs.Job, selected: int | None) -> str | None:
+    """What to tell of a job that selects nobody; None of one that does, or is not planned yet."""
+    if selected is None or selected > 0:
+        return None
+    if brings_contacts(job.action):
+        return "The job has nothing to do: no row of the file became a contact."
+    told = "The job selects nobody: no contact meets all conditions of its selection."
+    if "statuses" in job.selection:
+        fields = ", ".join(FIELD_NAMES[number] for number in job.fields)
+        told += f" Its statuses are looked for in its fields only: {fields}."
+    return told
 
 
 def brings_contacts(action: str) -> bool:

@@ -29,7 +29,7 @@ from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
 from schemas.outcomes import ENDED, JobState
-from schemas.requests import JobRequest, Selection
+from schemas.requests import JobRequest
 from schemas.statuses import Status
 from workers.chunk_facts import first_status, neighbours_up_to
 from workers.chunk_line import log_processed
@@ -176,9 +176,7 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
         )
     selection = request.selection
     listed = checked.contacts if checked.addresses is None else checked.addresses
-    by_list = listed is not None and selection == Selection(
-        contacts=selection.contacts, addresses=selection.addresses
-    )
+    by_list = selection.conditions <= {"contacts", "addresses"}
     later = request.plan_first or request.completion_url is not None
     if listed is None or not by_list or later:
         raise WrongInput(

@@ -23,7 +23,7 @@ from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refu
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.addresses import Identity, InvalidAddress, identify
-from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict
+from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict, WrongInput
 from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
 from schemas.requests import JobRequest, Selection
@@ -77,13 +77,18 @@ async def submit(
     """Check the request, store it as a job, and ring for a worker.
 
     With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
-    list in their place.
+    list in their place (`parse_request` takes it as `uploaded`).
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
     IdempotencyConflict when its key stands for another request; in each case nothing is stored.
     When the connection is lost on the way, submitting again with the same key is safe.
     """
+    if upload is None and request.selection.awaits_file:
+        raise WrongInput(
+            "The request selects an empty list, which is of nobody; nothing was stored. List"
+            " something, or hand in the file that it stands for."
+        )
     # Of a long list of addresses in a thread, so that whatever shares the event loop goes on.
     many = len(request.selection.addresses or ()) > MANY_ADDRESSES
     checked = await asyncio.to_thread(check, request) if many else check(request)
@@ -122,6 +127,14 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
     if found is not None:
         return found
     raise await no_account(connection, name)
+
+
+async def named_account(connection: asyncpg.Connection, name: str | None) -> int | None:
+    """The id of the account called `name`, or None for all accounts where no name was given.
+
+    An empty name was given, and is of no account; raises NotFound as `require_account` does.
+    """
+    return None if name is None else await require_account(connection, name)
 
 
 async def no_account(connection: asyncpg.Connection, name: str) -> NotFound:

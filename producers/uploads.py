@@ -48,7 +48,7 @@ class ContactUpload:
         self._file = file
 
     async def stage(self, connection: asyncpg.Connection) -> Listed:
-        """See `Upload`."""
+        """See `Upload`; raises WrongInput for a file without any id as well."""
         await uploads.begin(connection)
         blocks = blocks_of_ids(self._file)
         listed = 0
@@ -61,6 +61,11 @@ class ContactUpload:
                 )
             await uploads.add(connection, block)
         number = await uploads.put_in_order(connection)
+        if not number:
+            raise WrongInput(
+                "The file lists no contact id; nothing was stored. Give one id a line, or several"
+                " separated by commas."
+            )
         list_hash = ListHash()
         async for ordered in uploads.blocks(connection):
             list_hash.add(ordered)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from schemas.errors import Mistake, WrongInput
-from schemas.requests import JobRequest
+from schemas.requests import UPLOADED, JobRequest
 
 MOST_COMPLAINTS = 20
 MOST_LOOKED_AT = 1_000
@@ -20,10 +20,13 @@ MOST_SHOWN = 40
 """Characters of a wrong value that are repeated to the person who gave it."""
 
 
-def parse_request(given: Mapping[str, Any]) -> JobRequest:
-    """The request as a checked value; raises WrongInput with a line for each mistake."""
+def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> JobRequest:
+    """The request as a checked value; raises WrongInput with a line for each mistake.
+
+    `uploaded` names the list of its selection that is empty because a file brings it.
+    """
     try:
-        return JobRequest.model_validate(given)
+        return JobRequest.model_validate(given, context={UPLOADED: uploaded})
     except ValidationError as error:
         raise wrong_input("The request", error, JobRequest) from None
 

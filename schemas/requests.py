@@ -10,6 +10,7 @@ from pydantic import (
     HttpUrl,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,6 +19,9 @@ from schemas.statuses import Status
 
 FieldName = Literal["email1", "email2", "email3"]
 FIELD_NUMBERS: dict[str, int] = {name: n for n, name in enumerate(get_args(FieldName), start=1)}
+DEFAULT_FIELDS: tuple[FieldName, ...] = ("email1",)
+"""Those that a job takes, and a search looks at, where none are named."""
+
 THE_ADDRESS = 0
 """The field of a job that lists addresses: what it selects is the address itself, on no contact."""
 
@@ -52,27 +56,66 @@ def _url_to_post_to(text: str) -> str:
 PostUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_url_to_post_to)]
 
 
+UPLOADED = "uploaded"
+"""In the context of a validation: the list of the selection that a file brings, empty in itself."""
+
+
+def _says_something(condition: Any, info: ValidationInfo) -> Any:
+    """Refuse a condition that is named and says nothing: it must not be met by everybody.
+
+    One that is left out is not validated, and so does not come here.
+    """
+    if condition is None:
+        raise ValueError("null is not a condition; give a value, or leave the member out")
+    if condition == () and (info.context or {}).get(UPLOADED) != info.field_name:
+        raise ValueError("the list is empty, so it selects nobody; list something or leave it out")
+    return condition
+
+
+def _only_what_may_be_said(schema: dict[str, Any]) -> None:
+    """Document that a condition is left out or says something, and is never null."""
+    (said,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
+    del schema["default"]
+    schema.update(said)
+    if schema["type"] == "array":
+        schema["minItems"] = 1
+
+
+_Condition = Field(json_schema_extra=_only_what_may_be_said)
+_SAID = AfterValidator(_says_something)
+
+
 class Selection(BaseModel):
     """Which contacts a job takes. Several conditions narrow: a contact has to meet all of them.
 
     `statuses` keeps contacts that hold, in one of the job's fields, an address of one of these
     statuses. `contacts` may name ids that do not exist; each ends as a rejection. `addresses` names
-    addresses instead of contacts, those among them that the account does not know.
+    addresses instead of contacts, those among them that the account does not know. A condition that
+    is not meant is left out: an empty list and null are refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     all: bool = False
-    tag: ShortText | None = None
-    import_job: int | None = None
-    statuses: tuple[Status, ...] = ()
-    contacts: tuple[ContactId, ...] | None = None
-    addresses: tuple[AddressText, ...] | None = None
+    tag: Annotated[ShortText | None, _SAID, _Condition] = None
+    import_job: Annotated[int | None, _SAID, _Condition] = None
+    statuses: Annotated[tuple[Status, ...] | None, _SAID, _Condition] = None
+    contacts: Annotated[tuple[ContactId, ...] | None, _SAID, _Condition] = None
+    addresses: Annotated[tuple[AddressText, ...] | None, _SAID, _Condition] = None
+
+    @property
+    def conditions(self) -> set[str]:
+        """The names of the conditions that were given."""
+        return {name for name, value in self if value is not None and value is not False}
+
+    @property
+    def awaits_file(self) -> bool:
+        """Whether it selects a list that a file has to bring."""
+        return () in {self.contacts, self.addresses}
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Selection":
-        narrowing = (self.tag, self.import_job, self.statuses or None, self.contacts)
-        by_contact = self.all or any(condition is not None for condition in narrowing)
+    def _selects(self) -> "Selection":
+        by_contact = self.conditions - {"addresses"}
         if self.addresses is not None and by_contact:
             raise ValueError("addresses are selected by themselves; give no other condition")
         if self.addresses is None and not by_contact:
@@ -95,7 +138,7 @@ class JobRequest(BaseModel):
     account: ShortText = "default"
     action: ShortText
     selection: Selection
-    fields: tuple[FieldName, ...] = ("email1",)
+    fields: tuple[FieldName, ...] = DEFAULT_FIELDS
     params: dict[str, Any] = {}
     evidence: dict[str, Any] | None = None
     plan_first: bool = False

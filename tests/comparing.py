@@ -26,7 +26,7 @@ any_status = st.one_of(
 )
 drifted = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
 fields = st.sets(st.integers(1, 3), min_size=1).map(sorted)
-picks = st.sets(st.integers(0, 8), max_size=8).map(sorted)
+picks = st.sets(st.integers(0, 8), min_size=1, max_size=8).map(sorted)
 opt_ins = st.tuples(st.just("opt_in"), picks, fields, st.none())
 opt_outs = st.tuples(st.just("opt_out"), picks, fields, st.sampled_from(KINDS))
 address_opt_outs = st.tuples(

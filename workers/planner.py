@@ -140,6 +140,6 @@ async def _freeze_selection(
         listed=selection.get("contacts") is not None,
         tag=selection.get("tag"),
         import_job=selection.get("import_job"),
-        statuses=selection.get("statuses") or None,
+        statuses=selection.get("statuses"),
         chunk_size=chunk_size,
     )

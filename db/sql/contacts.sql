@@ -6,8 +6,8 @@ select id from tags where account_id = :account_id and name = :tag;
 
 -- name: find^
 -- The first :most contacts after :after that were brought by the import and have the tag, where those
--- are given, and, if :narrowed, hold an address of one of the statuses that was known to be without
--- engagement before a moment. Of those with the tag, or of the import, or of the account, no more than
+-- are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that was
+-- known to be without engagement before a moment. Of those with the tag, or of the import, or of the account, no more than
 -- :looked_at are looked at; so many were, up to that one.
 with candidates as materialized (
     (
@@ -45,6 +45,7 @@ with candidates as materialized (
             join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
             where :narrowed::boolean
               and e.account_id = :account_id and e.contact_id = c.id
+              and e.field = any(:fields::smallint[])
               and (:statuses::email_status[] is null or a.status = any(:statuses::email_status[]))
               and (:unengaged_before::timestamptz is null
                    or a.status_changed_at < :unengaged_before
@@ -77,12 +78,15 @@ where c.account_id = :account_id and c.id = any(:contact_ids::bigint[])
 order by c.id;
 
 -- name: count_addresses
--- How many addresses of each status contacts of the account hold.
-select status, count(*) as addresses
-from email_addresses
-where account_id = :account_id and holders > 0
-group by status
-order by status;
+-- How many addresses of each status contacts of the account hold in one of the fields.
+select a.status, count(*) as addresses
+from email_addresses a
+where a.account_id = :account_id and exists (
+    select from contact_emails e
+    where e.account_id = :account_id and e.address_id = a.id
+      and e.field = any(:fields::smallint[]))
+group by a.status
+order by a.status;
 
 -- name: count_addresses_of_tag
 -- The same of the contacts with a tag, and of those whom an import brought if that is given.
@@ -90,7 +94,7 @@ select a.status, count(distinct a.id) as addresses
 from contact_tags t
 join contact_emails e on e.account_id = t.account_id and e.contact_id = t.contact_id
 join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
-where t.account_id = :account_id and t.tag_id = :tag_id
+where t.account_id = :account_id and t.tag_id = :tag_id and e.field = any(:fields::smallint[])
   and (:import_job::bigint is null or :import_job = (
       select x.import_job_id from contacts x
       where x.account_id = t.account_id and x.id = t.contact_id))
@@ -104,5 +108,6 @@ from contacts c
 join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id
 join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
 where c.account_id = :account_id and c.import_job_id = :import_job
+  and e.field = any(:fields::smallint[])
 group by a.status
 order by a.status;

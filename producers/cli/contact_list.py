@@ -16,10 +16,17 @@ STDIN = "-"
 def read_contact_ids(source: str) -> tuple[int, ...]:
     """The ids in the file `source`, or on standard input for `-`, in their order.
 
-    Raises WrongInput that names the line of the first entry which is no contact id.
+    Raises WrongInput for a file without any, and names the line of the first entry which is no
+    contact id.
     """
     with opened_text(source, "--contacts") as lines:
-        return tuple(parse_contact_ids(lines))
+        ids = tuple(parse_contact_ids(lines))
+    if not ids:
+        raise WrongInput(
+            f"--contacts {source} lists no contact id. Nothing was stored. Give one id a line, or"
+            " several separated by commas."
+        )
+    return ids
 
 
 def parse_contact_ids(lines: Iterable[str]) -> Iterator[int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from db.jobs import Job
 from producers.cli.rendering import counted, say, table
+from producers.job_story import warning_of
 from schemas.outcomes import REASON_MEANINGS
 
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty")
@@ -18,6 +19,10 @@ def show_forecast(job: Job) -> None:
     if drift:
         changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())
         say(f"Since it was confirmed the counts have changed: {changes}. Nothing was done.\n")
+    if warning := warning_of(job, forecast["selected"]):
+        say(f"Job {job.id} is planned and has changed nothing. {warning}")
+        say(f"`sluice cancel {job.id}` ends it.")
+        return
     pairs = counted(forecast["selected"], "selected pair")
     say(f"Job {job.id} is planned and has changed nothing. With {pairs} it would do this:")
     table(("field", "outcome", "count", "reason", "because"), _rows(forecast["fields"]))

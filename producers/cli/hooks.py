@@ -9,7 +9,7 @@ from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, facts, hint, say, table
 from producers.hooks import create_hook, revoke_hook
-from producers.submit import require_account
+from producers.submit import named_account
 
 hooks_app = typer.Typer(
     help="Hooks: where other systems post opt-outs, without an API key.", no_args_is_help=True
@@ -56,7 +56,7 @@ def list_hooks(
 
     async def work(here: Surroundings) -> list[stored.ListedHook]:
         async with here.pool.acquire() as connection:
-            account_id = await require_account(connection, account) if account else None
+            account_id = await named_account(connection, account)
             return await stored.list_hooks(connection, account_id)
 
     found = run(work)

@@ -6,7 +6,7 @@ from typing import Any
 from db import jobs
 from producers.cli.forecasting import show_forecast
 from producers.cli.rendering import counted, facts, say, table
-from producers.job_story import JobStory
+from producers.job_story import JobStory, warning_of
 from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
 from schemas.requests import FIELD_NAMES
 from schemas.staging import REFUSAL_MEANINGS
@@ -19,6 +19,7 @@ def job_as_dict(job: jobs.Job) -> dict[str, Any]:
     return {
         **asdict(job),
         "fields": [FIELD_NAMES[number] for number in job.fields],
+        "warning": warning_of(job, job.selected),
     }
 
 
@@ -28,6 +29,8 @@ def story_as_dict(story: JobStory) -> dict[str, Any]:
     return {
         **job_as_dict(story.job),
         "state": progress.state,
+        "selected": progress.selected,
+        "warning": warning_of(story.job, progress.selected),
         **{outcome: getattr(progress, outcome) for outcome in _OUTCOMES},
         "reasons": progress.reasons,
         "refusals": story.refusals,
@@ -95,10 +98,8 @@ def show_counts(story: JobStory) -> None:
 def _headline(story: JobStory) -> str:
     progress, job = story.progress, story.job
     what = f"{progress.planned:,} selected pairs of contact and field"
-    if not progress.planned:
-        if story.refusals:
-            return f"Job {job.id} is {progress.state.value}: no row of the file became a contact."
-        return f"Job {job.id} is {progress.state.value}: the selection is empty, nothing to change."
+    if warning := warning_of(job, progress.selected):
+        return f"Job {job.id} is {progress.state.value}. {warning}"
     if progress.state is JobState.COMPLETED:
         return f"Job {job.id} is completed: all {what} are accounted for.{_pace(story)}"
     return f"Job {job.id} is {progress.state.value}: {progress.done:,} of {what} are done."

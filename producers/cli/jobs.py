@@ -12,7 +12,7 @@ from producers.cli.job_story import job_as_dict, show_story, story_as_dict
 from producers.cli.rendering import as_json, say, table
 from producers.cli.waiting import follow
 from producers.job_story import JobStory, read_job
-from producers.submit import require_account
+from producers.submit import named_account
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
@@ -32,7 +32,7 @@ def list_jobs(
 
     async def work(here: Surroundings) -> list[jobs.Job]:
         async with here.pool.acquire() as connection:
-            account_id = await require_account(connection, account) if account else None
+            account_id = await named_account(connection, account)
             return await jobs.list_jobs(
                 connection, account_id=account_id, before=before, most=limit
             )

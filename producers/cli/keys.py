@@ -9,7 +9,7 @@ from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, hint, say, table
 from producers.keys import Scope, create_key, revoke_key
-from producers.submit import require_account
+from producers.submit import named_account
 
 keys_app = typer.Typer(help="API keys for the way in over HTTP.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def list_keys(
 
     async def work(here: Surroundings) -> list[stored.ListedKey]:
         async with here.pool.acquire() as connection:
-            account_id = await require_account(connection, account) if account else None
+            account_id = await named_account(connection, account)
             return await stored.list_keys(connection, account_id)
 
     found = run(work)

@@ -71,7 +71,7 @@ def results(
     as_json_: options.Json = False,
 ) -> None:
     """List what became of each address of a job, with the reason."""
-    if reason and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
+    if reason is not None and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
         raise WrongInput("--reason narrows results; it cannot go with this --outcome.")
     form = Format.JSON if as_json_ else form
     most = limit or (ROWS_ON_SCREEN if form is Format.TABLE else None)

@@ -27,7 +27,7 @@ from producers.submit import Submitted, submit
 from producers.uploads import AddressUpload
 from producers.wrong_input import parse_request
 from schemas.errors import WrongInput
-from schemas.requests import JobRequest
+from schemas.requests import DEFAULT_FIELDS, JobRequest
 from schemas.statuses import Status
 
 submit_app = typer.Typer(
@@ -48,7 +48,8 @@ _STATUS = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help=f"Contacts with an address of this status; repeatable. One of: {', '.join(Status)}.",
+        help="Contacts with an address of this status in one of the job's fields (--field);"
+        f" repeatable. One of: {', '.join(Status)}.",
     ),
 ]
 _CONTACTS = Annotated[
@@ -74,7 +75,7 @@ _FIELD = Annotated[
     typer.Option(
         "--field",
         metavar="FIELD",
-        help="email1, email2 or email3; repeatable. (default: email1)",
+        help=f"email1, email2 or email3; repeatable. (default: {', '.join(DEFAULT_FIELDS)})",
     ),
 ]
 _EVIDENCE = Annotated[
@@ -217,18 +218,22 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
     files = [f"--{name}" for name in ("contacts", "addresses", "evidence") if given.get(name)]
     if [given[name.removeprefix("--")] for name in files].count(STDIN) > 1:
         raise WrongInput(f"Only one of {', '.join(files)} can be read from standard input.")
-    selection: dict[str, Any] = {
-        "all": given["all_"],
+    conditions = {
         "tag": given["tag"],
         "import_job": given["import_job"],
-        "statuses": given["status"] or (),
+        # An option that is given no time is an empty list.
+        "statuses": given["status"] or None,
     }
+    selection: dict[str, Any] = {"all": given["all_"]}
+    selection |= {name: value for name, value in conditions.items() if value is not None}
     evidence = given.get("evidence")
     if given["contacts"] is not None:
         selection["contacts"] = read_contact_ids(given["contacts"])
-    fields: dict[str, Any] = {"fields": given["field"] or ["email1"]}
+    fields: dict[str, Any] = {"fields": given["field"] or DEFAULT_FIELDS}
+    uploaded = None
     if given.get("addresses") is not None:
         selection["addresses"] = ()
+        uploaded = "addresses"
         fields = {"fields": given["field"]} if given["field"] else {}
     return parse_request(
         {
@@ -241,7 +246,8 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
             "evidence": read_evidence(evidence) if evidence is not None else None,
             "requested_by": given["requested_by"] or user_name(),
             "idempotency_key": given["key"],
-        }
+        },
+        uploaded=uploaded,
     )
 
 

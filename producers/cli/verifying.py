@@ -11,7 +11,7 @@ from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, counted, say, table
 from producers.cli.waiting import ProgressBar
-from producers.submit import require_account
+from producers.submit import named_account
 
 
 class Checked(NamedTuple):
@@ -56,7 +56,7 @@ async def _check_all(
 ) -> list[Checked]:
     checked = []
     async with here.pool.acquire() as connection:
-        account_id = await require_account(connection, account) if account else None
+        account_id = await named_account(connection, account)
         with ProgressBar("Checking") as bar:
             for number, invariant in enumerate(invariants):
                 bar.show(number, len(invariants), f"Checking that {invariant.claim}")

@@ -16,7 +16,7 @@ from producers.http.here import HereDep
 from producers.http.paging import cursor_of, place_of
 from producers.http.problems import INVALID, NOT_FOUND, answers
 from schemas.errors import NotFound
-from schemas.requests import FIELD_NAMES, MAX_ID
+from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
 from schemas.statuses import Status
 
 router = APIRouter(tags=["addresses"])
@@ -79,6 +79,7 @@ class ContactPage(BaseModel):
                             ],
                         }
                     ],
+                    "fields": ["email1"],
                     "counts": {"confirmed": 1200, "non_marketable": 300},
                     "next": "WzE3XQ",
                 }
@@ -87,13 +88,20 @@ class ContactPage(BaseModel):
     )
 
     contacts: list[Contact]
+    fields: Annotated[
+        list[FieldName],
+        Field(
+            description="In which fields `status` and `engaged_before` were looked for, and"
+            " addresses counted. A job that is to work these contacts has the same `fields`."
+        ),
+    ]
     counts: Annotated[
         dict[Status, int] | None,
         Field(
-            description="How many addresses of each status are held by contacts with the tag and of"
-            " the import that were asked for, or by any contact of the account: whatever `status`"
-            " and `engaged_before` say, so that the whole is seen beside the part. Null unless"
-            " `counts` was asked for, and after the first page."
+            description="How many addresses of each status are held, in one of the fields, by"
+            " contacts with the tag and of the import that were asked for, or by any contact of the"
+            " account: whatever `status` and `engaged_before` say, so that the whole is seen beside"
+            " the part. Null unless `counts` was asked for, and after the first page."
         ),
     ]
     next: Annotated[
@@ -119,7 +127,16 @@ async def find_contacts(
     caller: AddressesReader,
     status: Annotated[
         list[Status] | None,
-        Query(description="Contacts with an address of this status; repeatable."),
+        Query(
+            description="Contacts with an address of this status in one of the fields; repeatable."
+        ),
+    ] = None,
+    field: Annotated[
+        list[FieldName] | None,
+        Query(
+            description="In which fields `status` and `engaged_before` look, and `counts` counts:"
+            f" as a job's `fields`, {', '.join(DEFAULT_FIELDS)} where none is named; repeatable."
+        ),
     ] = None,
     tag: Annotated[
         str | None, Query(min_length=1, max_length=200, description="Contacts with this tag.")
@@ -130,11 +147,11 @@ async def find_contacts(
     engaged_before: Annotated[
         Day | None,
         Query(
-            description="Contacts with an address whose owner is known to have engaged before this"
-            " day (UTC) for the last time. Sluice keeps no engagement: it is known only of an"
-            " address that became `unengaged_marketable` or `unengaged_non_marketable` before that"
-            " day, and still is that. Of any other nothing is known, so it is not found; nobody"
-            " counts as disengaged because no mail was sent."
+            description="Contacts with an address in one of the fields whose owner is known to have"
+            " engaged before this day (UTC) for the last time. Sluice keeps no engagement: it is"
+            " known only of an address that became `unengaged_marketable` or"
+            " `unengaged_non_marketable` before that day, and still is that. Of any other nothing"
+            " is known, so it is not found; nobody counts as disengaged because no mail was sent."
         ),
     ] = None,
     counts: Annotated[
@@ -151,17 +168,21 @@ async def find_contacts(
 ) -> ContactPage:
     """The contacts that meet all conditions, with all their addresses.
 
-    `status` and `engaged_before` have to be met by one and the same address of a contact.
+    `status` and `engaged_before` have to be met by one and the same address of a contact, in one of
+    the fields. What `status`, `tag`, `import` and `field` find is what a job works whose selection
+    and `fields` say the same.
     """
     after = -MAX_ID - 1
     if cursor is not None:
         (after,) = place_of(cursor, int)
+    fields = sorted(set(field or DEFAULT_FIELDS))
     async with here.pool.acquire() as connection:
         sought = Sought(
             caller.account_id,
+            [FIELD_NUMBERS[name] for name in fields],
             await _tag_id(connection, caller.account_id, tag),
             await _import(connection, caller.account_id, import_job),
-            status or (),
+            status,
             datetime.combine(engaged_before, time(), UTC) if engaged_before else None,
         )
         found, following = await contacts.contacts_page(connection, sought, after=after, most=limit)
@@ -171,6 +192,7 @@ async def find_contacts(
             counted = await contacts.count_addresses(connection, sought)
     return ContactPage(
         contacts=[Contact.of(contact) for contact in found],
+        fields=fields,
         counts=counted,
         next=None if following is None else cursor_of(following),
     )

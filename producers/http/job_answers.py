@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import jobs
-from producers.job_story import JobStory
+from producers.job_story import JobStory, warning_of
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES
 
@@ -46,6 +46,10 @@ class JobSummary(BaseModel):
     correlation_id: str
     selected: Annotated[
         int | None, Field(description="How many pairs it has; null until they are selected.")
+    ]
+    warning: Annotated[
+        str | None,
+        Field(description="That the job selects nobody, where `selected` is 0; null otherwise."),
     ]
     counts: Annotated[
         Counts, Field(description="In a list they lag behind a running job by about a second.")
@@ -108,6 +112,7 @@ class JobAnswer(JobSummary):
                     "idempotency_key": "spring-1",
                     "correlation_id": "f6b0f0c1",
                     "selected": 10_000,
+                    "warning": None,
                     "counts": {
                         "applied": 4_700,
                         "unchanged": 100,
@@ -187,6 +192,8 @@ class JobAnswer(JobSummary):
             **_of_row(job)
             | {
                 "state": progress.state,
+                "selected": progress.selected,
+                "warning": warning_of(job, progress.selected),
                 "counts": Counts(**{name: getattr(progress, name) for name in _COUNTS}),
             },
             reasons=_by_outcome(progress.reasons),
@@ -230,10 +237,11 @@ def percent(progress: jobs.Progress | jobs.Moved) -> float | None:
 
 
 def _of_row(job: jobs.Job) -> dict[str, Any]:
-    named = JobSummary.model_fields.keys() - {"fields", "counts"}
+    named = JobSummary.model_fields.keys() - {"fields", "warning", "counts"}
     return {
         **{name: getattr(job, name) for name in named},
         "fields": [FIELD_NAMES[number] for number in job.fields],
+        "warning": warning_of(job, job.selected),
         "counts": Counts(**{name: getattr(job, name) for name in _COUNTS}),
     }
 

@@ -6,7 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from producers.keys import Caller
 from producers.wrong_input import parse_request
-from schemas.requests import FieldName, JobRequest, PostUrl, Selection, ShortText
+from schemas.requests import (
+    DEFAULT_FIELDS,
+    FieldName,
+    JobRequest,
+    PostUrl,
+    Selection,
+    ShortText,
+)
 
 MOST_LISTED = 100_000
 """More ids, or addresses, than this come as a file."""
@@ -41,13 +48,18 @@ class JobBody(BaseModel):
     selection: Annotated[
         Selection,
         Field(
-            description="Which contacts; several conditions narrow. At most"
+            description="Which contacts; several conditions narrow, and one that is named says"
+            " something: an empty list and null are refused. At most"
             f" {MOST_LISTED:,} `contacts` or `addresses`: more of them come as a file."
         ),
     ]
     fields: Annotated[
-        tuple[FieldName, ...], Field(description="Which of their addresses are meant.")
-    ] = ("email1",)
+        tuple[FieldName, ...],
+        Field(
+            description="Which of their addresses are meant. The selection's `statuses` look at"
+            " these and at no others."
+        ),
+    ] = DEFAULT_FIELDS
     params: Annotated[
         dict[str, Any], Field(description="The action's own, such as an opt-out's `note`.")
     ] = {}

@@ -16,6 +16,7 @@ from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
+from schemas.requests import UPLOADED
 
 FORM = "multipart/form-data"
 _JOB = "job"
@@ -154,6 +155,6 @@ def _body(text: str, name: str) -> JobBody:
                 raise _wrong(f"its selection lists {name} as well")
             selection[name] = []
     try:
-        return JobBody.model_validate(given)
+        return JobBody.model_validate(given, context={UPLOADED: name})
     except ValidationError as error:
         raise wrong_input(f"The part `{_JOB}`", error, JobBody) from None

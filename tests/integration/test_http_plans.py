@@ -101,7 +101,7 @@ async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool)
     problem(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
     wrong = {"expected": {**SEEN, "sorts": 1}}
     assert "sorts" in str((await http.post(apply, headers=key, json=wrong)).json())
-    plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": []}}
+    plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": [9]}}
     job = (await http.post("/v1/jobs", headers=key, json=plain)).json()
     apply = f"/v1/jobs/{job['id']}/apply"
     problem(await http.post(apply, headers=key, json=yes), 409, "state-conflict")
