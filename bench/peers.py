@@ -88,7 +88,7 @@ async def answer(driver: asyncio.subprocess.Process, log: Path, *, wanted: str) 
 
 
 def _end_of(log: Path) -> str:
-    return log.read_text(errors="replace")[-_LOG_END:]
+    return log.read_text(encoding="utf-8", errors="replace")[-_LOG_END:]
 
 
 def _environment(settings: Settings, processes: int, folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import asyncpg
 from db.failures import UNREACHABLE
 from db.pool import connect_options, unreachable_text
 from db.queries import load
+from db.suitability import DENIED, denied, require_encoding
 from schemas.errors import DatabaseUnreachable, MigrationInTheWay, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ async def migrate(url: str) -> tuple[str | None, str]:
     """Bring the database to `head`; gives the revision before and after.
 
     Two at once are safe: the second waits and finds nothing to do. Where somebody uses a table for
-    too long it gives way and begins again. Raises DatabaseUnreachable, SchemaMismatch for a
-    database that a newer Sluice has migrated, and MigrationInTheWay.
+    too long it gives way and begins again. Raises DatabaseUnreachable, DatabaseUnsuitable,
+    SchemaMismatch for a database that a newer Sluice has migrated, and MigrationInTheWay.
     """
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
         try:
+            await require_encoding(connection)
             before = await _revision(connection)
         finally:
             await connection.close()
@@ -54,12 +56,20 @@ async def migrate(url: str) -> tuple[str | None, str]:
             await _upgrade_between_others(url)
     except UNREACHABLE as error:
         raise DatabaseUnreachable(unreachable_text(url, error)) from error
+    except DENIED as error:
+        raise denied(error) from error
     return before, head()
 
 
 async def require_current(connection: asyncpg.Connection) -> None:
-    """Raise SchemaMismatch unless the database is at exactly this version's revision."""
-    revision = await _revision(connection)
+    """Raise SchemaMismatch unless the database is at exactly this version's revision, and
+    DatabaseUnsuitable for one that cannot be used at any.
+    """
+    await require_encoding(connection)
+    try:
+        revision = await _revision(connection)
+    except DENIED as error:
+        raise denied(error) from error
     _require_known(revision)
     if revision != head():
         raise SchemaMismatch(
@@ -102,6 +112,7 @@ async def _upgrade_between_others(url: str) -> None:
 async def _upgrade(url: str) -> None:
     # Only who migrates needs these; they would cost every other command a third of a second, and
     # every worker 20 MB.
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
@@ -113,8 +124,17 @@ async def _upgrade(url: str) -> None:
         async with engine.begin() as connection:
             await connection.exec_driver_sql(_sql.take_turn.sql)
             await connection.run_sync(_run_alembic)
+    except DBAPIError as error:
+        raise _of_driver(error) from error
     finally:
         await engine.dispose()
+
+
+def _of_driver(error: BaseException) -> BaseException:
+    """What asyncpg raised, which SQLAlchemy wraps in errors of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _run_alembic(connection: "Connection") -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from db.failures import UNREACHABLE
+from db.suitability import DENIED, denied
 from db.time_limits import IDLE_MS
 from runtime.vanished_peers import (
     IDLE_SECONDS,
@@ -185,7 +186,8 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """A pool as `make_pool` makes it, proven by one connection.
 
-    Raises DatabaseUnreachable when none can be had within a few seconds.
+    Raises DatabaseUnreachable when none can be had within a few seconds, and DatabaseUnsuitable
+    when the role may not connect.
     """
     pool = await make_pool(
         url,
@@ -200,6 +202,9 @@ async def open_pool(
     except UNREACHABLE as error:
         pool.terminate()
         raise DatabaseUnreachable(unreachable_text(url, error)) from error
+    except DENIED as error:
+        pool.terminate()
+        raise denied(error) from error
 
 
 def unreachable_text(url: str, error: BaseException) -> str:
@@ -211,6 +216,13 @@ def unreachable_text(url: str, error: BaseException) -> str:
     # What a PgBouncer says of settings that a Postgres takes.
     if "unsupported startup parameter" in reason:
         advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."
+    elif isinstance(error, asyncpg.InvalidCatalogNameError):
+        advice = (
+            "Create it (`create database NAME encoding 'UTF8' template template0`), or name in"
+            " DATABASE_URL one that exists."
+        )
+    elif isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        advice = "Check the user and the password in DATABASE_URL, then try again."
     else:
         advice = "Check DATABASE_URL and that the server runs, then try again."
     return f"Postgres at {where}{port} cannot be used: {reason}. Nothing was done. {advice}"

@@ -50,4 +50,6 @@ _ADAPTER: Any = _OnConnection
 
 def load(subject: str) -> Any:
     """The statements of `sql/<subject>.sql`, each a coroutine function by its name."""
-    return aiosql.from_path(_SQL / f"{subject}.sql", _ADAPTER, mandatory_parameters=False)
+    return aiosql.from_path(
+        _SQL / f"{subject}.sql", _ADAPTER, mandatory_parameters=False, encoding="utf-8"
+    )

@@ -95,7 +95,7 @@ def _joined(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> Serve
                 alive = place.keeper_lives()
                 if not alive:
                     if seen_keeper and place.failure.exists():
-                        raise ServerStartFailed(place.failure.read_text())
+                        raise ServerStartFailed(place.failure.read_text(encoding="utf-8"))
                     _start_keeper(place, durable=durable)
             seen_keeper = True
             if alive and (published := place.published()):
@@ -119,7 +119,8 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
         cwd=Path(__file__).parent.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode:

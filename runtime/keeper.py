@@ -44,15 +44,20 @@ def _keep(directory: ServerDirectory, *, durable: bool) -> None:
             while not take(users, fcntl.LOCK_EX) and not termination.comes_within(_POLL_SECONDS):
                 _start_what_does_not_run(directory, owner, durable=durable)
         except ServerStartFailed as error:
-            directory.failure.write_text(str(error))
+            _tell_failure(directory, str(error))
         except Exception:
-            directory.failure.write_text(
+            _tell_failure(
+                directory,
                 "The keeper of the embedded servers failed, and stopped them. Your data was kept."
-                f" What it met:\n{traceback.format_exc()}"
+                f" What it met:\n{traceback.format_exc()}",
             )
             raise
         finally:
             stop_servers(directory)
+
+
+def _tell_failure(directory: ServerDirectory, text: str) -> None:
+    directory.failure.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _start_what_does_not_run(directory: ServerDirectory, owner: Owner, *, durable: bool) -> None:

@@ -109,7 +109,7 @@ def postgres_process(place: PostgresPlace) -> ServerProcess:
 def _ready(pid_file: Path) -> bool:
     # Its socket answers earlier, while it may still be recovering.
     with suppress(OSError):
-        return pid_file.read_text().rstrip().endswith("\nready")
+        return pid_file.read_text(encoding="utf-8", errors="replace").rstrip().endswith("\nready")
     return False
 
 
@@ -164,7 +164,8 @@ def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
         cwd="/",
         env=SERVER_ENVIRONMENT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
         **run_as(owner),
     )
@@ -184,6 +185,6 @@ def _write_settings(place: PostgresPlace, *, durable: bool, shared_buffers: str 
         settings["shared_buffers"] = shared_buffers
     lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
     path = place.data / "postgresql.conf"
-    path.write_text("# Written by Sluice at each start.\n" + "".join(lines))
+    path.write_text("# Written by Sluice at each start.\n" + "".join(lines), encoding="utf-8")
     # Root may have written it for the servers' account.
     path.chmod(0o644)

@@ -32,7 +32,7 @@ def owner_of_servers(data: Path) -> Owner:
 def _made_account() -> pwd.struct_passwd:
     command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", ACCOUNT]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")  # noqa: S603
         return pwd.getpwnam(ACCOUNT)
     except (OSError, subprocess.CalledProcessError, KeyError) as error:
         detail = getattr(error, "stderr", "") or error

@@ -65,11 +65,11 @@ class ServerDirectory:
         if path_bytes <= _SOCKET_PATH_BYTES and _PLAIN.fullmatch(str(inside)):
             return inside
         with suppress(OSError):
-            elsewhere = Path(self._sockets_elsewhere.read_text())
+            elsewhere = Path(self._sockets_elsewhere.read_text(encoding="utf-8"))
             if elsewhere.is_dir():
                 return elsewhere
         elsewhere = Path(tempfile.mkdtemp(prefix="sluice-", dir="/tmp"))
-        self._sockets_elsewhere.write_text(str(elsewhere))
+        self._sockets_elsewhere.write_text(str(elsewhere), encoding="utf-8")
         return elsewhere
 
     def forget_sockets(self) -> None:
@@ -86,7 +86,7 @@ class ServerDirectory:
     def publish(self, servers: Servers) -> None:
         """Tell the users where the servers are; whoever reads sees all of it or nothing."""
         draft = self._servers.with_suffix(".tmp")
-        draft.write_text(json.dumps(servers._asdict() | {"keeper": os.getpid()}))
+        draft.write_text(json.dumps(servers._asdict() | {"keeper": os.getpid()}), encoding="utf-8")
         draft.replace(self._servers)
 
     def withdraw(self) -> None:
@@ -96,7 +96,7 @@ class ServerDirectory:
     def published(self) -> tuple[Servers, int] | None:
         """Where the servers are, and the keeper's process id; None while they are not ready."""
         try:
-            told = json.loads(self._servers.read_text())
+            told = json.loads(self._servers.read_text(encoding="utf-8"))
             return Servers(told["database_url"], told["redis_url"]), int(told["keeper"])
         except FileNotFoundError:
             return None

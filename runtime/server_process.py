@@ -62,7 +62,7 @@ class ServerProcess:
         return None
 
     def _pid(self) -> int:
-        return int(self.pid_file.read_text().split("\n", 1)[0])
+        return int(self.pid_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
 
     def _pid_is_anothers(self) -> bool:
         """After a power cut the file may name the id of some other process by now.
@@ -122,7 +122,9 @@ class ServerProcess:
 
     def _start_failure(self, exit_status: int) -> str:
         try:
-            tail = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[
+                -_LOG_TAIL_LINES:
+            ]
         except OSError:
             tail = []
         return (

@@ -16,7 +16,7 @@ def kept_signing_key(directory: Path) -> SecretStr:
     draft = directory / f"{_FILE}.{os.getpid()}"
     if not path.exists():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(secrets.token_hex(32))
         try:
             # Whole or not at all, and never over one that is there.
@@ -25,4 +25,4 @@ def kept_signing_key(directory: Path) -> SecretStr:
             pass
         finally:
             draft.unlink()
-    return SecretStr(path.read_text())
+    return SecretStr(path.read_text(encoding="utf-8"))

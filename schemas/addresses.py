@@ -1,7 +1,7 @@
 """What an email address is, and when two of them are the same.
 
-The rules are those of the email-validator library. It takes 47 µs an address, minutes for a file of
-millions, so the common case goes a shorter way here: the domain is put to the library once and
+The rules are those of the email-validator library. It takes 0.05 ms an address, minutes for a file
+of millions, so the common case goes a shorter way here: the domain is put to the library once and
 remembered, and a plain local part needs one regular expression. A property test holds the two ways
 together.
 """

@@ -80,6 +80,10 @@ class SchemaMismatch(SluiceError):
     """The database was migrated by a newer version, or not yet by this one."""
 
 
+class DatabaseUnsuitable(SluiceError):
+    """The database keeps text in another encoding than UTF-8, or does not allow what is needed."""
+
+
 class MigrationInTheWay(SluiceError):
     """Tables that a migration changes were used by others for too long."""
 

@@ -71,7 +71,7 @@ async def _check(settings: Settings) -> None:
     """Fail now, with a sentence, rather than boot processes that fail every message.
 
     A server that is away may come back: it is waited for, for `PATIENCE_SECONDS`. Raises
-    DatabaseUnreachable, SchemaMismatch, QueueUnreachable.
+    DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch, QueueUnreachable.
     """
     # Both import dramatiq.
     from workers.context import process_name  # noqa: PLC0415 - only after `_tell_dramatiq`

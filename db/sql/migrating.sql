@@ -1,4 +1,8 @@
--- What a migration does before the first of its statements.
+-- What a migration asks and does before the first of its statements.
+
+-- name: encoding^
+-- How the database keeps text, and what it is called.
+select current_database() as database, current_setting('server_encoding') as encoding;
 
 -- name: take_turn$
 -- One migration at a time; the second finds nothing to do. From then on it waits for a table for half

@@ -13,6 +13,7 @@ from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
 from producers.cli.migrating import migrate
 from producers.cli.results import results
+from producers.cli.streams import encode_output
 from producers.cli.submitting import add_actions, plan_app, submit_app
 from producers.cli.up import up
 from producers.cli.verifying import verify
@@ -48,4 +49,5 @@ add_actions()
 
 def main() -> None:
     """The program `sluice`."""
+    encode_output()
     app(prog_name="sluice")

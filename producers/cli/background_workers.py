@@ -53,7 +53,7 @@ def _wait_ready(process: Any, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not logged(log, "worker.started"):
         if not process.is_alive() or time.monotonic() > deadline:
-            end = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+            end = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
             raise SluiceError(f"The workers did not start; nothing was done. They said:\n{end}")
         time.sleep(_POLL_SECONDS)
 

@@ -32,7 +32,8 @@ def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool =
     """The answer of `work`, with servers that answer and a database of this version.
 
     `rings` says that the command will ring for workers, so that a wrong REDIS_URL is told before
-    anything is stored. Raises DatabaseUnreachable, QueueUnreachable, SchemaMismatch.
+    anything is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable,
+    SchemaMismatch.
     """
     with surroundings() as settings:
         if rings:

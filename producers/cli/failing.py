@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from db.failures import NOT_THE_WORKS_FAULT
+from db.suitability import DENIED, denied
 from producers.cli.rendering import err, hint, printable
 from schemas.errors import EvidenceMissing, SluiceError
 
@@ -30,6 +31,10 @@ class ErrorsAsText(TyperGroup):
         except SluiceError as error:
             _show(error, in_json=ctx.meta.get(_JSON, False))
             raise typer.Exit(error.exit_code) from None
+        except DENIED as error:
+            refused = denied(error)
+            _show(refused, in_json=ctx.meta.get(_JSON, False))
+            raise typer.Exit(refused.exit_code) from error
         except NOT_THE_WORKS_FAULT as error:
             lost = SluiceError(
                 f"The connection to Postgres was lost ({type(error).__name__}: {error}). What"

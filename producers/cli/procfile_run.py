@@ -49,7 +49,7 @@ def run_procfile(
 
 def _processes(procfile: Path) -> dict[str, str]:
     try:
-        processes = parse_procfile(procfile.read_text()).processes
+        processes = parse_procfile(procfile.read_text(encoding="utf-8")).processes
     except OSError as error:
         raise SluiceError(
             f"There is no Procfile to run: {error}. Nothing was started. Run this from a checkout"

@@ -62,7 +62,7 @@ class ProgressBar:
     def __init__(self, label: str, *, of_bytes: bool = False) -> None:
         console = err()
         self._progress = Progress(
-            SpinnerColumn(finished_text=" "),
+            SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             *((DownloadColumn(), TransferSpeedColumn()) if of_bytes else (_Count(), _Rate())),

@@ -92,7 +92,7 @@ def _version() -> str:
         return version("sluice")
     except PackageNotFoundError:
         project = Path(__file__).parents[2] / "pyproject.toml"
-        found: str = tomllib.loads(project.read_text())["project"]["version"]
+        found: str = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
         return found
 
 

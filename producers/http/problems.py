@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from producers.wrong_input import shortened
 from schemas.errors import (
     DatabaseUnreachable,
+    DatabaseUnsuitable,
     EvidenceMissing,
     IdempotencyConflict,
     Mistake,
@@ -100,7 +101,10 @@ _KINDS: tuple[tuple[type[SluiceError], Kind], ...] = (
 """What the errors of the other rooms are here; the first that fits counts."""
 
 
-_FOR_OPERATORS = (DatabaseUnreachable, QueueUnreachable, ServerStartFailed, SettingsError)
+_FOR_OPERATORS = (
+    *(DatabaseUnreachable, DatabaseUnsuitable),
+    *(QueueUnreachable, ServerStartFailed, SettingsError),
+)
 """Errors whose text names servers and settings, and so is none of a caller's business."""
 
 

@@ -49,7 +49,7 @@ class Example(NamedTuple):
 
 def blocks_of(page: Path) -> list[Block]:
     """All blocks of the page, in order."""
-    text, blocks, end = page.read_text(), [], 0
+    text, blocks, end = page.read_text(encoding="utf-8"), [], 0
     for found in _block.finditer(text):
         apart = bool(text[end : found.start()].strip())
         blocks.append(Block(found[1], found[2], apart))

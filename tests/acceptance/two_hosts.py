@@ -196,7 +196,7 @@ class _Opening(NamedTuple):
 
 
 def _allow(allowed: Path, addresses: list[str]) -> None:
-    with allowed.open("a") as file:
+    with allowed.open("a", encoding="utf-8") as file:
         file.writelines(f"host all all {address}/32 trust\n" for address in addresses)
 
 

@@ -246,6 +246,6 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(directory: Path) -> Non
 
 def test_an_unusable_directory_is_explained(directory: Path) -> None:
     """A path that cannot be a folder is refused before anything starts."""
-    directory.write_text("a file")
+    directory.write_text("a file", encoding="utf-8")
     with pytest.raises(ServerStartFailed, match="cannot use the folder"), in_use(directory):
         pass

@@ -200,9 +200,10 @@ async def fill_contacts(pool, key_of, count):
     tag=st.booleans(),
     imported=st.booleans(),
     day=st.none() | st.integers(1, 130),
+    fields=st.sets(st.sampled_from(["email1", "email2", "email3"])).map(sorted),
 )
 async def test_contacts_are_found_each_once(
-    http, key, key_of, pool, monkeypatch, limit, looked_at, statuses, tag, imported, day
+    http, key, key_of, pool, monkeypatch, limit, looked_at, statuses, tag, imported, day, fields
 ):
     """Whatever is asked for and however the pages fall, those who meet all of it and no others."""
     monkeypatch.setattr(contacts, "CONTACTS_LOOKED_AT", looked_at)
@@ -212,6 +213,7 @@ async def test_contacts_are_found_each_once(
     moment = None if day is None else datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
     asked = {
         **({"status": statuses} if statuses else {}),
+        **({"field": fields} if fields else {}),
         **({"tag": "spring"} if tag else {}),
         **({"import": import_job} if imported else {}),
         **({"engaged_before": moment.date().isoformat()} if moment else {}),
@@ -228,7 +230,8 @@ async def test_contacts_are_found_each_once(
         " and ($3::bool is false or import_job_id is not null)"
         " and (($4::text[] = '{}' and $5::timestamptz is null) or exists ("
         "   select from contact_emails e join email_addresses a on a.id = e.address_id"
-        "   where e.contact_id = c.id and ($4 = '{}' or a.status::text = any($4))"
+        "   where e.contact_id = c.id and 'email' || e.field = any($6)"
+        "   and ($4 = '{}' or a.status::text = any($4))"
         "   and ($5 is null or a.status::text like 'unengaged%' and a.status_changed_at < $5)))"
         " order by c.id",
         await account(pool),
@@ -236,6 +239,7 @@ async def test_contacts_are_found_each_once(
         imported,
         statuses,
         moment,
+        fields or ["email1"],
     )
     assert [contact["id"] for contact in found] == [row["id"] for row in expected]
     for contact in found:
@@ -245,15 +249,18 @@ async def test_contacts_are_found_each_once(
 
 @pytest.mark.parametrize("narrowed", [{}, {"tag": "spring"}, {"import": 0}])
 async def test_addresses_are_counted_by_status(http, key, key_of, pool, narrowed):
-    """Those of all contacts with the tag and of the import, on the first page, if asked for."""
+    """Those of all contacts with the tag and of the import, in the fields that are named, on the
+    first page, if asked for.
+    """
     import_job = await fill_contacts(pool, key_of, 60)
     asked = {**narrowed, **({"import": import_job} if "import" in narrowed else {}), "limit": 1}
+    asked["field"] = ["email3", "email2"]
     page = (await http.get("/v1/contacts", headers=key, params={**asked, "counts": True})).json()
     expected = await pool.fetch(
         "select a.status, count(*) from contacts c join contact_emails e on e.contact_id = c.id"
         " join email_addresses a on a.id = e.address_id where c.account_id = $1"
         " and ($2::bool is false or c.id in (select contact_id from contact_tags))"
-        " and ($3::bool is false or import_job_id is not null) group by 1",
+        " and ($3::bool is false or import_job_id is not null) and e.field in (2, 3) group by 1",
         await account(pool),
         "tag" in narrowed,
         "import" in narrowed,

@@ -104,7 +104,7 @@ def test_every_setting_has_its_sentence() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     """Each link within the project names a file that exists, and a heading that it has."""
-    for target in _LINK.findall(page.read_text()):
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in target:
             continue
         name, _, anchor = target.partition("#")

@@ -1,0 +1,176 @@
+"""A database that cannot be used is refused in words, by migrations and by whatever starts."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from db.migrate import head, migrate, require_current
+from db.pool import connect_options, open_pool
+from schemas.errors import DatabaseUnreachable, DatabaseUnsuitable
+from tests.commands import run_sluice
+
+PASSWORD = "for a test only"
+
+
+async def execute(url, *statements):
+    connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def database_of(servers, encoding) -> AsyncIterator[str]:
+    """A database that keeps text in this encoding."""
+    name = f"sluice_{encoding.lower()}_{uuid4().hex[:12]}"
+    await execute(
+        servers.database_url,
+        f"create database {name} encoding '{encoding}' template template0"
+        " locale_provider 'libc' locale 'C'",
+    )
+    try:
+        yield urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
+    finally:
+        await execute(servers.database_url, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def role(servers) -> AsyncIterator[str]:
+    """A role that may connect and nothing else. Name it before a database that it is to own: that
+    has to be gone before the role is.
+    """
+    name = f"sluice_role_{uuid4().hex[:12]}"
+    try:
+        await execute(servers.database_url, f"create role {name} login password '{PASSWORD}'")
+    except asyncpg.InsufficientPrivilegeError:
+        pytest.skip("the role of DATABASE_URL may not create roles")
+    yield name
+    await execute(servers.database_url, f"drop role {name}")
+
+
+def as_role(url, role):
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = f"{role}:{PASSWORD.replace(' ', '%20')}"
+    return parts._replace(netloc=f"{user}@{host}").geturl()
+
+
+@pytest.fixture
+def sluice(monkeypatch, settings, tmp_path):
+    """Runs a command on the database of the URL, and gives its exit status and what it said."""
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.chdir(tmp_path)
+
+    async def sluice(url, *arguments):
+        monkeypatch.setenv("DATABASE_URL", url)
+        result = await asyncio.to_thread(run_sluice, *arguments)
+        assert result.stdout == "" or result.exit_code == 0
+        return result.exit_code, " ".join(result.stderr.split())
+
+    return sluice
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
+async def test_text_has_to_be_kept_as_utf_8(servers, sluice, encoding):
+    """Migrating is refused with what to do, and leaves nothing in the database."""
+    async with database_of(servers, encoding) as url:
+        with pytest.raises(DatabaseUnsuitable, match=f"keeps text as {encoding}.*template0"):
+            await migrate(url)
+        status, said = await sluice(url, "migrate")
+        assert (status, "encoding 'UTF8'" in said) == (1, True)
+        connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
+        tables = await connection.fetchval(
+            "select count(*) from pg_tables where schemaname='public'"
+        )
+        await connection.close()
+        assert tables == 0
+
+
+async def test_nothing_starts_on_a_database_of_another_encoding(servers, settings, sluice):
+    """One that was migrated nonetheless, by an older version, is refused by commands, workers and
+    by whether a web process is ready.
+    """
+    async with database_of(servers, "LATIN1") as url:
+        await execute(
+            url,
+            "create table alembic_version (version_num text)",
+            f"insert into alembic_version values ('{head()}')",
+        )
+        status, said = await sluice(url, "jobs")
+        assert (status, "keeps text as LATIN1" in said) == (1, True)
+        async with await open_pool(url, size=1) as pool, pool.acquire() as connection:
+            with pytest.raises(DatabaseUnsuitable, match="LATIN1"):
+                await require_current(connection)
+        worker = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "workers"],
+            env={"DATABASE_URL": url, "REDIS_URL": settings.redis_url, "PATH": "/usr/bin"},
+            capture_output=True,
+            check=False,
+        )
+        assert worker.returncode == 1
+        assert b"keeps text as LATIN1" in worker.stderr
+        assert b"Traceback" not in worker.stderr
+
+
+async def test_a_role_without_rights_is_told_what_it_lacks(role, empty_database_url, sluice):
+    """It may not create tables, or use the schema, or connect: each in a sentence, and the same
+    command works once the role owns the database.
+    """
+    url = as_role(empty_database_url, role)
+    name = urlsplit(url).path[1:]
+    status, said = await sluice(url, "migrate")
+    assert (status, "permission denied for schema public" in said) == (1, True)
+    assert "alter database" in said
+    await execute(empty_database_url, "revoke usage on schema public from public")
+    status, said = await sluice(url, "migrate")
+    assert (status, "no schema has been selected" in said) == (1, True)
+    await execute(empty_database_url, f"revoke connect on database {name} from public")
+    for arguments in (["migrate"], ["jobs"]):
+        status, said = await sluice(url, *arguments)
+        assert (status, "permission denied for database" in said) == (1, True)
+    await execute(empty_database_url, f"alter database {name} owner to {role}")
+    assert await sluice(url, "migrate") == (0, "")
+
+
+async def test_a_role_that_may_not_read_is_told_so(role, database_url, sluice):
+    """Of a database that another role has migrated, and of single tables of it."""
+    url = as_role(database_url, role)
+    for arguments in (["migrate"], ["jobs"]):
+        status, said = await sluice(url, *arguments)
+        assert (status, "permission denied for table alembic_version" in said) == (1, True)
+    await execute(database_url, f"grant select on alembic_version to {role}")
+    status, said = await sluice(url, "jobs")
+    assert (status, "permission denied for table jobs" in said) == (1, True)
+
+
+async def test_a_database_that_takes_no_changes_is_told(role, empty_database_url, sluice):
+    """As a replica takes none."""
+    name = urlsplit(empty_database_url).path[1:]
+    await execute(empty_database_url, f"alter database {name} owner to {role}")
+    await execute(empty_database_url, f"alter role {role} set default_transaction_read_only = on")
+    status, said = await sluice(as_role(empty_database_url, role), "migrate")
+    assert (status, "read-only transaction" in said) == (1, True)
+    assert "primary server" in said
+
+
+async def test_a_database_or_role_that_is_not_there_is_told(servers, sluice):
+    """With how to make one."""
+    url = urlsplit(servers.database_url)._replace(path="/no_such_database").geturl()
+    with pytest.raises(DatabaseUnreachable, match=r"does not exist.*create database NAME"):
+        await migrate(url)
+    for arguments in (["migrate"], ["jobs"]):
+        status, said = await sluice(url, *arguments)
+        assert (status, "create database NAME" in said) == (1, True)
+    url = as_role(servers.database_url, "no_such_role")
+    status, said = await sluice(url, "migrate")
+    assert (status, "Check the user" in said) == (1, True)
