@@ -12,9 +12,10 @@ import time
 import asyncpg
 import pytest
 
-from db.pool import connect_options
+from db.pool import connect_options, open_pool
 from producers.cli import waiting as cli_waiting
 from tests.commands import run_sluice
+from workers.planner import count_planned, plan
 
 ROWS = 3_000
 
@@ -344,10 +345,49 @@ def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
     assert "start one with `sluice up`" in watched.stderr
 
 
-def test_an_empty_selection_is_said():
-    """A job that selected nothing is no mystery."""
-    job = answer("submit", "opt-out", "--contacts", "-", stdin="")["job"]
-    assert answer("job", str(job))["selection"] == {"contacts": 0}
+def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
+    """To people and to programs, once it is planned: whether it is to run, or was planned only, and
+    in which fields its statuses were looked for.
+    """
+
+    async def plan_all():
+        async with await open_pool(database_url, size=2) as pool, pool.acquire() as connection:
+            for job in await pool.fetch("select id, plan_first from jobs order by id"):
+                await plan(connection, job["id"], chunk_size=5, lanes=1)
+                if job["plan_first"]:
+                    how = {"chunk_size": 5, "shared_address_limit": 10}
+                    await count_planned(connection, pool, job["id"], **how)
+
+    nobody, one = (
+        answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job"]
+        for field in ("email2", "email1")
+    )
+    assert answer("job", str(nobody))["warning"] is None
+    sql(
+        "insert into jobs (account_id, action, state, fields, params, selection, requested_by,"
+        " request_hash, correlation_id, plan_first) values (1, 'opt_out', 'planning', '{1,3}',"
+        " '{}', '{\"statuses\": [\"bounce\"]}', 'x', '', '', true)"
+    )
+    planned = sql("select max(id) from jobs")[0][0]
+    asyncio.run(plan_all())
+    told = "The job selects nobody: no contact meets all conditions of its selection."
+    for job, fields in ((nobody, "email2"), (planned, "email1, email3")):
+        described = answer("job", str(job))
+        assert (described["selected"], described["warning"]) == (
+            0,
+            f"{told} Its statuses are looked for in its fields only: {fields}.",
+        )
+        assert described["warning"] in sluice("job", str(job)).stdout
+    assert "is planned and has changed nothing." in sluice("job", str(planned)).stdout
+    assert (answer("job", str(one))["selected"], answer("job", str(one))["warning"]) == (1, None)
+    warnings = {job["id"]: job["warning"] is not None for job in answer("jobs")}
+    assert warnings == {nobody: True, one: False, planned: True}
+
+
+@pytest.mark.parametrize("command", [["jobs"], ["verify"], ["keys", "list"], ["hooks", "list"]])
+def test_an_account_without_a_name_is_not_all_accounts(people, command):
+    """An option that is empty, as from a variable that is not set, narrows to no account."""
+    assert "There is no account ''" in sluice(*command, "--account", "", status=2).stderr
 
 
 def test_a_database_that_is_not_migrated_is_told_and_migrated(sql):

@@ -129,8 +129,8 @@ async def test_submitting_at_once_with_one_key_makes_one_job(pool, settings):
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=30),
-    others=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=30),
+    ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
+    others=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
 )
 async def test_a_key_stands_for_one_set_of_contacts(pool, settings, ids, others):
     """A second list with the same key is the same request exactly when it is the same set."""

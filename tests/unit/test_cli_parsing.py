@@ -39,6 +39,14 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--all", "--key", ""], "idempotency_key"),
         (["submit", "opt-out", "--import", "x"], "integer"),
         (["submit", "opt-out", "--all", "--evidence", "e.json"], "No such option"),
+        (["submit", "opt-out", "--all", "--tag", ""], "selection.tag"),
+        (["submit", "opt-out", "--all", "--status", ""], "selection.statuses.0"),
+        (["submit", "opt-out", "--all", "--import", ""], "integer"),
+        (["submit", "opt-out", "--all", "--field", ""], "fields.0"),
+        (["submit", "opt-out", "--all", "--contacts", ""], "directory"),
+        (["submit", "opt-out", "--all", "--contacts", "nobody.txt"], "lists no contact id"),
+        (["plan", "opt-out", "--status", "bounce", "--contacts", "nobody.txt"], "lists no contact"),
+        (["submit", "opt-out", "--all", "--account", ""], "account"),
         (["submit", "import"], "No such command"),
         (["import", "list.csv"], "--permission"),
         (["results", "1", "--outcome", "odd"], "odd"),
@@ -51,6 +59,7 @@ def no_server(monkeypatch, tmp_path):
 def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
     """Each mistake is named on standard error, with status 2 and nothing on standard output."""
     (tmp_path / "ids.txt").write_text("1,2\n3\nx4\n")
+    (tmp_path / "nobody.txt").write_text("\n , ,\n")
     (tmp_path / "broken.json").write_text('{"source": ')
     (tmp_path / "list.json").write_text("[]")
     result = sluice(*arguments)
