@@ -42,8 +42,8 @@ def denied(error: BaseException) -> DatabaseUnsuitable:
         )
     else:
         advice = (
-            "Give the role of DATABASE_URL this right; one that owns the database has all of them"
-            " (`alter database NAME owner to ROLE`)."
+            "Grant it to the role of DATABASE_URL, or use a role that owns the database (`alter"
+            " database NAME owner to ROLE`) and its tables."
         )
     return DatabaseUnsuitable(
         f"Postgres did not allow what is needed: {error}. Nothing was changed. {advice} Then try"
