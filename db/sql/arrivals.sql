@@ -300,7 +300,8 @@ join contact_emails l on l.account_id = :account_id and l.address_id = s.id
 join contacts c on c.account_id = l.account_id and c.id = l.contact_id
 join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
 where c.import_job_id is not distinct from :job_id
-   or exists (select from import_matches m where m.contact_id = c.id and m.job_id = :job_id)
+   or exists (select from import_matches m
+              where m.job_id = :job_id and m.contact_id = c.id and m.matched_at > '-infinity')
 order by own.contact_id, own.field;
 
 -- name: make_contact_tags!

@@ -5,10 +5,10 @@
 select id from tags where account_id = :account_id and name = :tag;
 
 -- name: find^
--- The first :most contacts after :after that were brought by the import and have the tag, where those
--- are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that was
--- known to be without engagement before a moment. Of those with the tag, or of the import, or of the account, no more than
--- :looked_at are looked at; so many were, up to that one.
+-- The first :most contacts after :after that the import made or recognised and that have the tag, where
+-- those are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that
+-- was known to be without engagement before a moment. Of those with the tag, or of the import, or of the
+-- account, no more than :looked_at are looked at; so many were, up to that one.
 with candidates as materialized (
     (
         select contact_id as id from contact_tags
@@ -19,10 +19,23 @@ with candidates as materialized (
     )
     union all
     (
-        select id from contacts
-        where :tag_id::bigint is null and :import_job::bigint is not null
-          and import_job_id = :import_job and id > :after and account_id = :account_id
-        order by import_job_id, id
+        select id from (
+            (select id from contacts
+             where :tag_id::bigint is null and :import_job::bigint is not null
+               and import_job_id = :import_job and id > :after and account_id = :account_id
+             order by import_job_id, id
+             limit :looked_at)
+            union
+            (select contact_id from import_matches
+             where :tag_id::bigint is null and :import_job::bigint is not null
+               and job_id = :import_job and contact_id > :after
+               and matched_at > '-infinity'
+               and (select j.account_id from jobs j where j.id = :import_job) = :account_id
+             group by job_id, contact_id
+             order by job_id, contact_id
+             limit :looked_at)
+        ) of_import
+        order by id
         limit :looked_at
     )
     union all
@@ -56,6 +69,9 @@ with candidates as materialized (
     where :tag_id::bigint is null or :import_job::bigint is null
        or :import_job = (select x.import_job_id from contacts x
                          where x.account_id = :account_id and x.id = c.id)
+       or :import_job = (select m.job_id from import_matches m
+                         where m.job_id = :import_job and m.contact_id = c.id and m.matched_at > '-infinity'
+                         limit 1)
     order by c.id
     limit :most
 )
@@ -89,7 +105,7 @@ group by a.status
 order by a.status;
 
 -- name: count_addresses_of_tag
--- The same of the contacts with a tag, and of those whom an import brought if that is given.
+-- The same of the contacts with a tag, and of those that an import made or recognised if one is given.
 select a.status, count(distinct a.id) as addresses
 from contact_tags t
 join contact_emails e on e.account_id = t.account_id and e.contact_id = t.contact_id
@@ -97,17 +113,22 @@ join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
 where t.account_id = :account_id and t.tag_id = :tag_id and e.field = any(:fields::smallint[])
   and (:import_job::bigint is null or :import_job = (
       select x.import_job_id from contacts x
-      where x.account_id = t.account_id and x.id = t.contact_id))
+      where x.account_id = t.account_id and x.id = t.contact_id)
+      or exists (select from import_matches m
+                 where m.job_id = :import_job and m.contact_id = t.contact_id
+                   and m.matched_at > '-infinity'))
 group by a.status
 order by a.status;
 
 -- name: count_addresses_of_import
--- The same of the contacts whom an import brought.
+-- The same of the contacts that an import made or recognised.
 select a.status, count(distinct a.id) as addresses
 from contacts c
 join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id
 join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
-where c.account_id = :account_id and c.import_job_id = :import_job
+where c.account_id = :account_id
+  and (c.import_job_id = :import_job or c.id in (
+      select m.contact_id from import_matches m where m.job_id = :import_job))
   and e.field = any(:fields::smallint[])
 group by a.status
 order by a.status;

@@ -42,7 +42,10 @@ create table import_matches (
     matched_at timestamptz not null default clock_timestamp(),
     primary key (job_id, row_id)
 );
-create index import_matches_of_contact on import_matches (contact_id);
+-- Partial, though it has every row: so it is never taken to look a row up, by which an import whose
+-- statistics are not known yet would be read whole for each of its results.
+create index import_matches_by_contact on import_matches (job_id, contact_id)
+    where matched_at > '-infinity';
 
 -- A row that was recognised is shown with the contact that it was recognised as.
 create or replace view rejections as
