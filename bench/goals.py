@@ -23,6 +23,7 @@ def goals(here: Figures) -> list[Line]:
         _opt_outs(here),
         _lock(here),
         _small_job(here),
+        _import(here),
         *http_goals(here),
     ]
 
@@ -111,6 +112,28 @@ def _small_job(here: Figures) -> Line:
         small["ms_median"] if small else None,
         lambda ms: f"{ms:.0f} ms ({small['ms_shortest']:.0f} to {small['ms_longest']:.0f})",
         at_most=100,
+    )
+
+
+def _import(here: Figures) -> Line:
+    """Against what an administrator would type, measured by turns on the same file."""
+    made = here.raw.get("import") or {}
+    both = [
+        sorted(run["rows_per_second"] for run in made.get(name, ()))
+        for name in ("runs", "administrator")
+    ]
+    value, shown = None, ""
+    if all(both):
+        ours, theirs = (rates[len(rates) // 2] for rates in both)
+        value, shown = ours / theirs, f" ({ours:,} against {theirs:,} rows/s)"
+    return judged(
+        "import_ratio",
+        "import, 2 worker processes against an administrator's script"
+        + (f", {made['rows']:,} rows" if made else ""),
+        "≥ 1 x",
+        value,
+        lambda ratio: f"{ratio:.2f} x{shown}",
+        at_least=1,
     )
 
 

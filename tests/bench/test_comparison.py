@@ -44,6 +44,7 @@ WITH_GOALS = [
     "opt_out_beside",
     "row_lock",
     "small_job",
+    "import_ratio",
     "http_opt_outs",
     "http_opt_out_p99",
     "http_submit",
