@@ -1,46 +1,151 @@
-"""Events that a sender signs: JSON, one or up to a hundred at a time."""
+"""Events that a sender signs: JSON, one or many at a time, each of one person's opt-out."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from db.hooks import Hook
-from producers.recipient_acts import RecipientAct, event_key, request_of
-from producers.wrong_input import refuse_unstorable, wrong_input
-from schemas.requests import JobRequest, ShortText
+from producers.field_names import Meaning, meaning_of
+from producers.hook_fields import Adjusted, HookPost, fields_of, kept_text, read_post
+from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, request_of
+from schemas.errors import WrongInput
+from schemas.json_input import Pairs, RepeatedName, read_pairs, repeated_name
+from schemas.requests import JobRequest
+from schemas.statuses import RECIPIENT_KINDS
 
-MOST_EVENTS = 100
+MAX_EVENTS = 10_000
 
-
-class HookEvent(RecipientAct):
-    """One recipient's opt-out, as the sender of a hook tells it."""
-
-    event_id: ShortText = Field(description="The sender's own id, by which it is one event.")
-
-
-class _Events(BaseModel):
-    events: list[HookEvent] = Field(min_length=1, max_length=MOST_EVENTS)
+_MOMENT = TypeAdapter(Moment)
 
 
-def parse_events(given: Any) -> list[HookEvent]:
-    """The events that were given, one or a list of them; raises WrongInput."""
-    refuse_unstorable("The body", given)
+class HookEvent(BaseModel):
+    """One recipient's opt-out, as the sender of a hook tells it: for the OpenAPI document.
+
+    Only an address is needed. What else is odd, unknown or not there loses no opt-out.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    address: str = Field(
+        description="The address that was opted out. Other names of it are read as in a form, and"
+        " further addresses of the same person too."
+    )
+    kind: Any = Field(
+        None,
+        description=f"How: {', '.join(kind.value for kind in RECIPIENT_KINDS)}. Anything else"
+        " counts as manual, and is told of in `adjusted`.",
+    )
+    event_id: Any = Field(
+        None,
+        description="The sender's own id, by which it is one event. Without one the same event is"
+        " one a day.",
+    )
+    occurred_at: Any = Field(
+        None, description="When it happened, with its time zone; not in the future."
+    )
+    note: Any = Field(None, description=f"Kept with the job, up to {MOST_NOTE:,} characters of it.")
+
+
+class Event(NamedTuple):
+    """An event that opts out. `occurred_at` and `note` are as they can be kept."""
+
+    post: HookPost
+    occurred_at: datetime | None
+    note: str | None
+
+    @property
+    def event_id(self) -> str | None:
+        """The sender's own id, as it came."""
+        return self.post.event_id
+
+    @property
+    def adjusted(self) -> list[Adjusted]:
+        """What was passed over or read otherwise than it came."""
+        return self.post.adjusted
+
+
+class BadEvent(NamedTuple):
+    """An event of which nothing is stored; `is_repeated` tells that it has a name twice."""
+
+    event_id: str | None
+    error: str
+    is_repeated: bool = False
+
+
+def read_events(body: bytes) -> list[Event | BadEvent]:
+    """Return the events of a message, one or a list of them.
+
+    Raises ValueError where the body is not JSON, and WrongInput where there is none in it, or there
+    are too many.
+    """
+    given = read_pairs(body)
+    if isinstance(given, Pairs) or not isinstance(given, list):
+        return [read_event(given)]
+    if not 0 < len(given) <= MAX_EVENTS:
+        raise WrongInput(
+            f"The list has {len(given):,} events. Nothing was stored. Send 1 to {MAX_EVENTS:,} at a"
+            " time."
+        )
+    return [read_event(event) for event in given]
+
+
+def read_event(given: Any) -> Event | BadEvent:
+    """Return the event that a value of JSON, as `read_pairs` gives it, is."""
+    if not isinstance(given, Pairs):
+        return BadEvent(None, "An event has to be an object. Nothing was stored of it.")
+    if (name := repeated_name(given)) is not None:
+        told = f"The event has {RepeatedName(name)}. Nothing was stored of it. Give each name once."
+        return BadEvent(_event_id(given), told, is_repeated=True)
     try:
-        if isinstance(given, list):
-            return _Events(events=given).events
-        return [HookEvent.model_validate(given)]
-    except ValidationError as error:
-        raise wrong_input("The body", error, HookEvent) from None
+        post = read_post(fields_of(given))
+    except WrongInput as error:
+        return BadEvent(_event_id(given), str(error))
+    return _event(post)
 
 
-def request_of_event(hook: Hook, event: HookEvent, correlation_id: str) -> JobRequest:
-    """The opt-out that the event is; raises WrongInput."""
+def _event_id(given: Pairs) -> str | None:
+    """What the event is called in an answer, where nothing else of it is read."""
+    for field in fields_of(given):
+        if meaning_of(field.name) is Meaning.EVENT_ID:
+            return field.text
+    return None
+
+
+def _event(post: HookPost) -> Event:
+    adjusted = list(post.adjusted)
+    moment = None
+    if (text := post.texts.get(Meaning.OCCURRED_AT)) is not None:
+        try:
+            moment = _MOMENT.validate_python(text)
+        except ValidationError:
+            told = "it is no time that has passed, with its time zone, and is not kept"
+            adjusted.append(Adjusted("occurred_at", told))
+    note = post.texts.get(Meaning.NOTE)
+    if note is not None and len(note) > MOST_NOTE:
+        adjusted.append(Adjusted("note", f"its first {MOST_NOTE:,} characters are kept"))
+    return Event(
+        post._replace(adjusted=adjusted),
+        moment,
+        None if note is None else kept_text(note[:MOST_NOTE]),
+    )
+
+
+def request_of_event(hook: Hook, event: Event, correlation_id: str) -> JobRequest:
+    """Return the opt-out that the event is."""
+    post = event.post
+    if post.event_id is not None:
+        key = event_key("hook", hook.id, "event", event_id=post.event_id)
+    else:
+        moment = event.occurred_at and event.occurred_at.isoformat()
+        act = [*post.match_keys, moment or "", event.note or ""]
+        key = day_key("hook", hook.id, "event", act=act, kind=post.kind)
     return request_of(
         account=hook.account,
-        addresses=[event.address],
-        kind=event.kind,
+        addresses=post.addresses,
+        kind=post.kind,
         source=hook.source,
-        key=event_key("hook", hook.id, "event", event_id=event.event_id),
+        key=key,
         requested_by=f"hook {hook.id} ({hook.source})",
         correlation_id=correlation_id,
         occurred_at=event.occurred_at,

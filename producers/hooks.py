@@ -16,7 +16,7 @@ from producers.recipient_acts import SourceName
 from producers.submit import require_account
 from producers.wrong_input import shortened
 from runtime.settings import Settings
-from runtime.signing import hook_id_of, hook_secret, hook_token, same
+from runtime.signing import hook_id_of, hook_secret, hook_token, is_hook_token
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import MAX_ID
 
@@ -82,4 +82,4 @@ async def hook_claimed_by(connection: asyncpg.Connection, token: str) -> Hook | 
 
 def is_token_of(settings: Settings, hook: Hook, token: str) -> bool:
     """Whether the token was made for the hook."""
-    return same(token, hook_token(settings, hook.id, hook.salt))
+    return is_hook_token(settings, token, hook.id, hook.salt)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from producers.wrong_input import refuse_unstorable
+from producers.wrong_input import refuse_unstorable, storable
 from schemas.addresses import InvalidAddress, identify
 from schemas.errors import WrongInput
 from schemas.requests import JobRequest, Selection
@@ -27,7 +27,10 @@ _MOST_KEY = 200
 def _not_to_come(moment: datetime) -> datetime:
     if moment > datetime.now(UTC) + CLOCKS_DIFFER:
         raise ValueError("it lies in the future; say when it happened")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it lies before the year 1; say when it happened") from None
 
 
 Kind = Literal[Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM]
@@ -111,10 +114,26 @@ def refuse_key_of_an_act(key: str | None) -> None:
         )
 
 
+_DIGEST = "sha256:"
+
+
 def event_key(*words: str | int, event_id: str) -> str:
-    """The idempotency key of an event: the words and its id, or a digest of an id too long."""
+    """The idempotency key of an event: the words and its id, or a digest of an id that is too long
+    or cannot be kept as it is.
+    """
     key = " ".join([*map(str, words), event_id])
-    if len(key) <= _MOST_KEY:
+    # An id that looks like a digest has one too, so that it is not taken for another's.
+    if len(key) <= _MOST_KEY and storable(event_id) and not event_id.startswith(_DIGEST):
         return key
-    digest = hashlib.sha256(event_id.encode()).hexdigest()
-    return " ".join([*map(str, words), f"sha256:{digest}"])
+    return " ".join([*map(str, words), f"{_DIGEST}{_sha256(event_id)}"])
+
+
+def day_key(*words: str | int, act: Sequence[str], kind: Status) -> str:
+    """The idempotency key of an act without an id of its own: the same act is one a day (UTC)."""
+    digest = _sha256("\n".join(act))
+    return " ".join(map(str, [*words, "of a day", digest, kind.value, datetime.now(UTC).date()]))
+
+
+def _sha256(text: str) -> str:
+    # Half characters, which JSON can have, are distinct as well.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

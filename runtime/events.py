@@ -235,6 +235,13 @@ HOOK_REFUSED = _event(
     why="revoked, token_wrong, signature_wrong, timestamp_stale, malformed, or key_reused (an id"
     " came again with something else)",
 )
+HOOK_ADJUSTED = _event(
+    "hook.adjusted",
+    "What was posted to a hook was applied, though a part of it was passed over or read otherwise.",
+    hook="the hook's id",
+    account="the id of the account that the hook belongs to",
+    what="which parts: address, kind, note, occurred_at",
+)
 REQUEST_ANSWERED = _event(
     "request.answered",
     "A web process has answered a request, or sent the last of a stream.",

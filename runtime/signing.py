@@ -30,8 +30,12 @@ from schemas.requests import MAX_ID
 
 _ID = "[1-9][0-9]{0,18}"
 _MAC = "[A-Za-z0-9_-]{43}"
-_hook_token = re.compile(rf"({_ID})\.{_MAC}", re.ASCII).fullmatch
-_one_click_token = re.compile(rf"({_ID})\.({_ID})\.{_MAC}", re.ASCII).fullmatch
+
+# Mail programs and people put more behind a link, or before it: a slash, a full stop, a bracket, or
+# what follows it in a sentence. A letter or digit would be another token.
+_BEFORE, _BEHIND = "[^A-Za-z0-9]*", "(?![A-Za-z0-9])"
+_hook_token = re.compile(rf"{_BEFORE}(({_ID})\.{_MAC}){_BEHIND}").match
+_one_click_token = re.compile(rf"{_BEFORE}(({_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
 
 
 class OneClick(NamedTuple):
@@ -52,9 +56,15 @@ def hook_token(settings: Settings, hook_id: int, salt: bytes) -> str:
 
 
 def hook_id_of(token: str) -> int | None:
-    """The hook that the token claims to be of; whether it is has to be seen with `same`."""
+    """The hook that the token claims to be of; whether it is `is_hook_token` tells."""
     parts = _hook_token(token)
-    return _id(parts[1]) if parts else None
+    return _id(parts[2]) if parts else None
+
+
+def is_hook_token(settings: Settings, token: str, hook_id: int, salt: bytes) -> bool:
+    """Whether the token, whatever stands around it, was made for the hook."""
+    parts = _hook_token(token)
+    return parts is not None and same(parts[1], hook_token(settings, hook_id, salt))
 
 
 def notice_secret(settings: Settings, account_id: int) -> str:
@@ -69,12 +79,14 @@ def one_click_token(settings: Settings, account_id: int, address_id: int) -> str
 
 
 def one_click_of(settings: Settings, token: str) -> OneClick | None:
-    """What the token was made for; None where it was not made here."""
+    """What the token, whatever stands around it, was made for; None where it was not made here."""
     parts = _one_click_token(token)
-    account_id, address_id = (_id(parts[1]), _id(parts[2])) if parts else (None, None)
+    if parts is None:
+        return None
+    account_id, address_id = _id(parts[2]), _id(parts[3])
     if account_id is None or address_id is None:
         return None
-    if not same(token, one_click_token(settings, account_id, address_id)):
+    if not same(parts[1], one_click_token(settings, account_id, address_id)):
         return None
     return OneClick(account_id, address_id)
 

@@ -5,7 +5,6 @@ evidence are read from the action itself.
 """
 
 import inspect
-import json
 import os
 import pwd
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from producers.submit import Submitted, submit
 from producers.uploads import AddressUpload
 from producers.wrong_input import parse_request
 from schemas.errors import WrongInput
+from schemas.json_input import RepeatedName, read_json
 from schemas.requests import DEFAULT_FIELDS, JobRequest
 from schemas.statuses import Status
 
@@ -264,8 +264,12 @@ def read_evidence(source: str) -> dict[str, Any]:
     with opened_text(source, "--evidence") as file:
         text = file.read()
     try:
-        evidence = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        evidence = read_json(text)
+    except RepeatedName as error:
+        raise WrongInput(
+            f"--evidence {source} has {error}. Nothing was stored. Give each name once."
+        ) from None
+    except ValueError as error:
         raise WrongInput(f"--evidence {source} is not JSON: {error}. Nothing was stored.") from None
     if not isinstance(evidence, dict):
         raise WrongInput(

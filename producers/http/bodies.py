@@ -1,15 +1,13 @@
 """Reading the body of a request into a model, where a route takes more than one type of it."""
 
-import json
-from collections import Counter
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
-from producers.wrong_input import shortened, wrong_input
+from producers.wrong_input import wrong_input
+from schemas.json_input import RepeatedName, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -48,21 +46,17 @@ def refuse_repeated_names(text: bytes | str, what: str) -> None:
     """Raise Problem where an object has a name twice: the last would count, and turn a plan into a
     run, or one contact into all, without a word. What is no JSON is left to who reads it.
     """
+    try:
+        read_json(text)
+    except RepeatedName as error:
+        raise names_repeated(what, error) from None
+    except ValueError:
+        return
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = Counter(name for name, _ in pairs)
-            twice = names.most_common(1)[0][0]
-            raise Problem(
-                MALFORMED,
-                f"{what} has {shortened(repr(twice))} twice in one object; nothing was stored. Say"
-                " it once.",
-            )
-        return found
 
-    with suppress(ValueError, RecursionError):
-        json.loads(text, object_pairs_hook=once)
+def names_repeated(what: str, error: RepeatedName) -> Problem:
+    """The problem that `what` has a name twice in one object."""
+    return Problem(MALFORMED, f"{what} has {error}. Nothing was stored. Give each name once.")
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,20 +1,28 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
-import json
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from db.hooks import Hook, hook_by_id
-from producers.hook_events import MOST_EVENTS, HookEvent, parse_events, request_of_event
-from producers.hook_forms import parse_form, request_of_form
+from producers.hook_events import (
+    MAX_EVENTS,
+    BadEvent,
+    Event,
+    HookEvent,
+    read_events,
+    request_of_event,
+)
+from producers.hook_fields import Adjusted, kept_text, read_post
+from producers.hook_forms import request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
 from producers.http.bodies import body_schema
-from producers.http.forms import form_body, read_form
+from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
     INVALID,
@@ -24,40 +32,51 @@ from producers.http.problems import (
     SIGNATURE_WRONG,
     STALE,
     TOO_LARGE,
-    UNSUPPORTED,
     Problem,
     answers,
 )
 from producers.http.signed import require_signed
 from producers.opt_outs import Acknowledged, opt_out_now
+from producers.submit import submit
 from runtime import events, logs
 from runtime.signing import hook_secret
 from schemas.errors import IdempotencyConflict, WrongInput
 from schemas.requests import MAX_ID, JobRequest
-from schemas.statuses import RECIPIENT_KINDS, Status
+from schemas.statuses import RECIPIENT_KINDS
 
 log = logs.get()
 router = APIRouter(tags=["hooks"])
+T = TypeVar("T")
+
+_SMALL_BODY = 64 * 1024
 
 
 class FormTaken(BaseModel):
-    """What became of a form. `refused` names its fields that hold no address."""
+    """What became of a form."""
 
     applied: bool
     created: bool
-    refused: list[str]
+    refused: list[str] = Field(description="Names of fields that hold no address.")
+    adjusted: list[str] | None = Field(
+        None, description="What was passed over, or read otherwise than it came."
+    )
 
 
 class EventTaken(BaseModel):
     """What became of an event. Told again it is answered as before, with `created` false.
 
-    With `conflict` its id stood for something else before; then it is neither stored nor applied.
+    With `conflict` its id stood for something else before, and with `error` it cannot be read; then
+    it is neither stored nor applied.
     """
 
-    event_id: str
-    applied: bool
-    created: bool
+    event_id: str | None = None
+    applied: bool = False
+    created: bool = False
     conflict: bool = False
+    adjusted: list[str] | None = Field(
+        None, description="What was passed over, or read otherwise than it came."
+    )
+    error: str | None = Field(None, description="Why nothing of this event was stored.")
 
 
 class EventsTaken(BaseModel):
@@ -69,25 +88,28 @@ class EventsTaken(BaseModel):
 _FORM: dict[str, Any] = {
     "requestBody": form_body(
         {
-            "email": {"type": "string"},
-            "email2": {"type": "string"},
-            "kind": {"enum": RECIPIENT_KINDS, "default": Status.MANUAL},
-            "event_id": {"type": "string"},
-            "contactId": {"type": "string"},
+            "email": {"description": "The recipient's address."},
+            "email2": {"description": "Another one of the same person."},
+            "kind": {
+                "description": f"How: {', '.join(RECIPIENT_KINDS)}. Anything else counts as manual."
+            },
+            "event_id": {"description": "The sender's own id, by which it is one event."},
+            "contactId": {"description": "Kept as a note with the job."},
         }
     )
 }
 
 
 @router.post(
-    "/v1/hooks/form/{token}",
+    "/v1/hooks/form/{token:path}",
     operation_id="post_form",
     summary="Opt out the addresses of a form",
     response_description="They are opted out.",
     responses={
         202: {"model": FormTaken, "description": "Stored, and about to be applied."},
-        **answers(MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND),
+        **answers(TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND),
     },
+    response_model_exclude_none=True,
     openapi_extra=_FORM,
 )
 async def post_form(
@@ -95,16 +117,18 @@ async def post_form(
 ) -> FormTaken:
     """For senders that can post a form and cannot sign: who has the URL may opt out.
 
-    Addresses of one person are in `email`, `email1` to `email3`, `EmailAddress2` and the like, or
-    `address`. `kind` is manual unless given. With an `event_id`, or without one within a day, the
-    same form makes one job. Other fields may come along, and are not kept; of `contactId` or `Id` a
-    note is. A field that holds no address does not keep the others from being opted out.
+    Addresses of one person are in `email`, `EmailAddress2`, `data[email]`, `recipient` and the
+    like. Urlencoded, multipart and JSON are read, whatever the content type says. `kind` is manual
+    unless given. With an `event_id`, or without one within a day, the same form makes one job.
+    Other fields may come along, and are not kept; of `contactId` or `Id` a note is. What does not
+    matter for the opt-out does not refuse it, and is told of in `refused` and `adjusted`.
     """
     hook = await _hook_of_form(here, token)
+    body = await request.body()
+    sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
-        form = parse_form(await read_form(request))
-        opt_out = request_of_form(hook, form, correlation_id)
-    done = await _apply(here, hook, opt_out, correlation_id)
+        form = await _aside(body, lambda: read_post(fields_in(body, sent_as)))
+    done = await _apply(here, hook, request_of_form(hook, form, correlation_id), correlation_id)
     if done is None:
         raise Problem(
             KEY_REUSED,
@@ -113,7 +137,13 @@ async def post_form(
         )
     if not done.applied:
         response.status_code = HTTPStatus.ACCEPTED
-    return FormTaken(applied=done.applied, created=done.created, refused=form.refused)
+    _note_adjusted(hook, form.adjusted, correlation_id)
+    return FormTaken(
+        applied=done.applied,
+        created=done.created,
+        refused=form.refused,
+        adjusted=_told(form.adjusted),
+    )
 
 
 _EVENT = body_schema(HookEvent)
@@ -146,7 +176,7 @@ _SIGNED_EVENTS: dict[str, Any] = {
                             "type": "array",
                             "items": _EVENT,
                             "minItems": 1,
-                            "maxItems": MOST_EVENTS,
+                            "maxItems": MAX_EVENTS,
                         },
                     ]
                 }
@@ -165,6 +195,7 @@ _SIGNED_EVENTS: dict[str, Any] = {
         202: {"model": EventsTaken, "description": "Stored; some are about to be applied."},
         **answers(MALFORMED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND, SIGNATURE_WRONG, STALE),
     },
+    response_model_exclude_none=True,
     openapi_extra=_SIGNED_EVENTS,
 )
 async def post_events(
@@ -174,12 +205,14 @@ async def post_events(
     here: HereDep,
     correlation_id: CorrelationId,
 ) -> EventsTaken:
-    """For senders that sign: one event, or a list of up to a hundred.
+    """For senders that sign: one event, or a list of them.
 
     The signature is looked at before anything else, over the bytes as they came, and counts for 300
-    seconds. All events are checked before the first is applied. An `event_id` is one event for
-    ever: a message that comes again is answered as the first time, and changes nothing. Where ids
-    stood for something else before, the answer is 409, and all other events are applied.
+    seconds. Each event is applied on its own, and one that cannot be read keeps no other from
+    being applied: it has an `error`. Only where none can be read the answer is a problem. An
+    `event_id` always stands for one event: a message that comes again is answered as the first
+    time, and changes nothing. Where ids stood for something else before, the answer is 409, and all
+    other events are applied.
     """
     hook = await _hook_of_id(here, hook_id)
     body = await request.body()
@@ -190,41 +223,73 @@ async def post_events(
         _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
         raise
     with _noting_malformed(hook, correlation_id):
-        given = parse_events(_json(body))
-        opt_outs = [
-            _opt_out_of(hook, event, number, correlation_id) for number, event in enumerate(given)
-        ]
-    taken = [
-        _taken(event.event_id, await _apply(here, hook, opt_out, correlation_id))
-        for event, opt_out in zip(given, opt_outs, strict=True)
-    ]
+        given = await _aside(body, lambda: _events_of(body))
+    taken = [await _take(here, hook, event, correlation_id) for event in given]
+    if any(event.error for event in taken):
+        _note_refused(hook, "malformed", correlation_id)
+    adjusted = [each for event in given if isinstance(event, Event) for each in event.adjusted]
+    _note_adjusted(hook, adjusted, correlation_id)
     if any(event.conflict for event in taken):
         raise Problem(
             KEY_REUSED,
             "Events with `conflict` have an event_id that stood for something else before, and"
             " nothing of them was stored; all others are. What is new needs a new id.",
-            events=[event.model_dump() for event in taken],
+            events=_dumped(taken),
         )
-    if not all(event.applied for event in taken):
+    if not all(event.applied or event.error for event in taken):
         response.status_code = HTTPStatus.ACCEPTED
     return EventsTaken(events=taken)
 
 
-def _opt_out_of(hook: Hook, event: HookEvent, number: int, correlation_id: str) -> JobRequest:
+def _events_of(body: bytes) -> list[Event | BadEvent]:
+    """The events of the body, one of which at least can be applied; raises Problem, and WrongInput
+    where there is none, or there are too many.
+    """
     try:
-        return request_of_event(hook, event, correlation_id)
-    except WrongInput as error:
-        raise WrongInput(f"events.{number}.{error}") from None
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        given = read_events(body)
+    except ValueError:
         raise Problem(
             MALFORMED,
-            f"The body is not JSON; nothing was stored. Send an event, or up to {MOST_EVENTS}.",
+            "The body is not JSON. Nothing was stored. Send an event, or a list of events.",
         ) from None
+    bad = [event for event in given if isinstance(event, BadEvent)]
+    if len(bad) == len(given):
+        kind = MALFORMED if bad[0].is_repeated else INVALID
+        raise Problem(kind, bad[0].error, events=_dumped(map(_refused, bad)))
+    return given
+
+
+async def _take(here: Here, hook: Hook, event: Event | BadEvent, correlation_id: str) -> EventTaken:
+    if isinstance(event, BadEvent):
+        return _refused(event)
+    opt_out = request_of_event(hook, event, correlation_id)
+    done = await _apply(here, hook, opt_out, correlation_id)
+    event_id = event.event_id and kept_text(event.event_id)
+    if done is None:
+        return EventTaken(event_id=event_id, conflict=True)
+    return EventTaken(
+        event_id=event_id,
+        applied=done.applied,
+        created=done.created,
+        adjusted=_told(event.adjusted),
+    )
+
+
+def _refused(event: BadEvent) -> EventTaken:
+    return EventTaken(event_id=event.event_id and kept_text(event.event_id), error=event.error)
+
+
+def _dumped(events: Iterable[EventTaken]) -> list[dict[str, Any]]:
+    return [event.model_dump(exclude_none=True) for event in events]
+
+
+def _told(adjusted: Sequence[Adjusted]) -> list[str] | None:
+    return [str(each) for each in adjusted] or None
+
+
+async def _aside(body: bytes, read: Callable[[], T]) -> T:
+    """What `read` gives. Of a large body it takes seconds, which others do not have to wait for."""
+    return read() if len(body) < _SMALL_BODY else await asyncio.to_thread(read)
 
 
 async def _hook_of_form(here: Here, token: str) -> Hook:
@@ -265,16 +330,13 @@ async def _apply(
 ) -> Acknowledged | None:
     """What became of the opt-out; None where its event was told before, and otherwise."""
     try:
+        if len(request.selection.addresses or ()) > here.settings.chunk_size:
+            stored = await submit(here.pool, here.settings, request)
+            return Acknowledged(stored.job_id, stored.created, applied=False)
         return await opt_out_now(here.pool, here.settings, request)
     except IdempotencyConflict:
         _note_refused(hook, "key_reused", correlation_id)
         return None
-
-
-def _taken(event_id: str, done: Acknowledged | None) -> EventTaken:
-    if done is None:
-        return EventTaken(event_id=event_id, applied=False, created=False, conflict=True)
-    return EventTaken(event_id=event_id, applied=done.applied, created=done.created)
 
 
 @contextmanager
@@ -290,3 +352,14 @@ def _noting_malformed(hook: Hook, correlation_id: str) -> Iterator[None]:
 def _note_refused(hook: Hook, why: str, correlation_id: str | None) -> None:
     more = {} if correlation_id is None else {"correlation_id": correlation_id}
     log.warning(events.HOOK_REFUSED, hook=hook.id, account=hook.account_id, why=why, **more)
+
+
+def _note_adjusted(hook: Hook, adjusted: Sequence[Adjusted], correlation_id: str) -> None:
+    if adjusted:
+        log.info(
+            events.HOOK_ADJUSTED,
+            hook=hook.id,
+            account=hook.account_id,
+            what=sorted({each.what for each in adjusted}),
+            correlation_id=correlation_id,
+        )

@@ -1,7 +1,6 @@
 """Jobs over lists that come as a file: `multipart/form-data`, with the job in a part of its own."""
 
 import io
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, NamedTuple
@@ -10,12 +9,13 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 
-from producers.http.bodies import body_schema, refuse_repeated_names
+from producers.http.bodies import body_schema, names_repeated
 from producers.http.job_bodies import JobBody
 from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
+from schemas.json_input import RepeatedName, read_json
 from schemas.requests import UPLOADED
 
 FORM = "multipart/form-data"
@@ -139,10 +139,11 @@ def _file(part: UploadFile | str) -> BinaryIO:
 
 def _body(text: str, name: str) -> JobBody:
     """The job as one that lists nothing itself; what it lists is in the part `name`."""
-    refuse_repeated_names(text, f"The part `{_JOB}`")
     try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        given = read_json(text)
+    except RepeatedName as error:
+        raise names_repeated(f"The part `{_JOB}`", error) from None
+    except ValueError as error:
         raise Problem(
             MALFORMED, f"The part `{_JOB}` is not JSON: {error}. Nothing was stored."
         ) from None

@@ -49,7 +49,7 @@ class Lines:
             log.info(
                 events.REQUEST_ANSWERED,
                 method=scope["method"],
-                route=getattr(route, "path", None),
+                route=getattr(route, "path_format", None),
                 status=status,
                 duration_ms=round((time.perf_counter() - began) * 1000, 1),
                 key=caller.key_id if caller else None,

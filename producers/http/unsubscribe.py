@@ -1,9 +1,11 @@
 """Unsubscribing by the link in a mail: with the mail client's button (RFC 8058), or on a page.
 
-A mail client posts `List-Unsubscribe=One-Click` without asking the recipient anything more. What
-only looks at links, such as a virus scanner, sends GET or HEAD, and changes nothing by it.
+A mail client posts `List-Unsubscribe=One-Click` without asking the recipient anything more, and
+some post something else, or nothing: any POST opts out. What only looks at links, such as a virus
+scanner, sends GET or HEAD, and changes nothing by it.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -12,18 +14,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from db.failures import NOT_THE_WORKS_FAULT, UNREACHABLE
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
-from producers.http.bodies import media_type
 from producers.http.failing import database_away
-from producers.http.forms import MEDIA_TYPES, form_body, read_form
+from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
-    MALFORMED,
     NOT_FOUND,
-    TOO_LARGE,
     UNAVAILABLE,
     Problem,
     answers,
@@ -73,13 +73,21 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
 
 router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
 
-_KINDS = {
-    ("List-Unsubscribe", "One-Click"): Status.LIST_UNSUBSCRIBE,
-    ("confirm", "yes"): Status.MANUAL,
-}
-"""What a body may say, and whose act it then is: the mail client's button, or the page's."""
-
 _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
+
+_BODY_SECONDS = 5.0
+"""How long a body is waited for. Only whose act it was stands in it."""
+
+_MAX_READ = 64 * 1024
+"""So many bytes of a body are looked at, and kept in memory."""
+
+_BODY = form_body(
+    {
+        "List-Unsubscribe": {"description": "One-Click, of the mail client's button."},
+        "confirm": {"description": "yes, of the page's button."},
+    },
+    required=False,
+)
 
 
 def _also_as_pages(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
@@ -93,9 +101,9 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head(f"{PATH}/{{token}}", response_class=HTMLResponse, include_in_schema=False)
+@router.head(f"{PATH}/{{token:path}}", response_class=HTMLResponse, include_in_schema=False)
 @router.get(
-    f"{PATH}/{{token}}",
+    f"{PATH}/{{token:path}}",
     operation_id="show_unsubscribe_page",
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
@@ -110,27 +118,29 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
 
 
 @router.post(
-    f"{PATH}/{{token}}",
+    f"{PATH}/{{token:path}}",
     operation_id="unsubscribe",
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
-    responses=_also_as_pages(answers(MALFORMED, NOT_FOUND, TOO_LARGE, UNAVAILABLE)),
-    openapi_extra={"requestBody": form_body({name: {"const": value} for name, value in _KINDS})},
+    responses=_also_as_pages(answers(NOT_FOUND, UNAVAILABLE)),
+    openapi_extra={"requestBody": _BODY},
 )
 async def unsubscribe(
     token: str, request: Request, here: HereDep, correlation_id: CorrelationId
 ) -> HTMLResponse:
     """Opt out the address that the link was made for, and those it spreads to.
 
-    Takes `List-Unsubscribe=One-Click`, as mail clients send it, or `confirm=yes` from the page.
-    Neither cookies nor a login are looked at, and nobody is sent elsewhere.
+    Any body will do, of any type and size, and none: mail clients send
+    `List-Unsubscribe=One-Click`, and with `confirm=yes` it was the button of the page. What stands
+    around the token in the path, such as a full stop, does not matter. Neither cookies nor a login
+    are looked at, and nobody is sent elsewhere.
     """
     link = one_click_of(here.settings, token)
     linked = None if link is None else await _linked(here, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind = await _kind(request)
+    kind, ended = await _kind(request)
     done = await opt_out_now(
         here.pool,
         here.settings,
@@ -144,7 +154,11 @@ async def unsubscribe(
             correlation_id=correlation_id,
         ),
     )
-    return pages.unsubscribed() if done.applied else pages.stored()
+    page = pages.unsubscribed() if done.applied else pages.stored()
+    if not ended:
+        # What is left of the body would be taken for the next request.
+        page.headers["Connection"] = "close"
+    return page
 
 
 async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
@@ -154,13 +168,29 @@ async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
         )
 
 
-async def _kind(request: Request) -> Status:
-    fields = await read_form(request) if media_type(request) in MEDIA_TYPES else []
-    kind = _KINDS.get(fields[0]) if len(fields) == 1 else None
-    if kind is None:
-        raise Problem(
-            MALFORMED,
-            "Nothing was changed: the body has to be a form with List-Unsubscribe=One-Click and"
-            " nothing else, or confirm=yes from the page.",
-        )
-    return kind
+async def _kind(request: Request) -> tuple[Status, bool]:
+    """Whose act it was, the mail client's button unless the body says that it was the page's; and
+    whether the body was read to its end.
+    """
+    body, ended = await _beginning(request)
+    fields = {
+        (field.name.strip().casefold(), field.text.strip().casefold())
+        for field in fields_in(body, request.headers.get("content-type", ""))
+    }
+    is_button = any(name == "list-unsubscribe" for name, _ in fields)
+    is_page = ("confirm", "yes") in fields and not is_button
+    return (Status.MANUAL if is_page else Status.LIST_UNSUBSCRIBE), ended
+
+
+async def _beginning(request: Request) -> tuple[bytes, bool]:
+    """What the body begins with, and whether it came to its end: one that is too large, too slow or
+    broken off is no reason to lose the opt-out.
+    """
+    kept = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                kept += part[: _MAX_READ - len(kept)]
+    except (Problem, ClientDisconnect, TimeoutError):
+        return bytes(kept), False
+    return bytes(kept), True

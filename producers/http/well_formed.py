@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Request
 
+from producers.http.bodies import refuse_repeated_names
 from producers.http.document import query_parameters
 from producers.http.problems import INVALID, MALFORMED, Problem
 from producers.wrong_input import shortened, storable
@@ -23,7 +24,10 @@ async def well_formed(request: Request) -> None:
     no key is needed, they are passed over.
     """
     known = query_parameters(request)
-    if known is not None and (unknown := sorted(set(request.query_params) - known)):
+    if known is None:
+        # Nothing of the path or the query is kept there, so an opt-out is not refused for them.
+        return
+    if unknown := sorted(set(request.query_params) - known):
         raise _unknown(unknown, known)
     texts = [
         request.scope["path"],
@@ -31,6 +35,8 @@ async def well_formed(request: Request) -> None:
     ]
     # What FastAPI has read of a body of JSON; there is none where a route reads the body itself.
     body = getattr(request, "_json", None)
+    if body is not None:
+        refuse_repeated_names(await request.body(), "The request")
     if why := next((why for text in texts for why in _odd_text(text)), None) or why_odd(body):
         raise Problem(MALFORMED, f"The request was refused and nothing was stored: it has {why}.")
 

@@ -1,0 +1,67 @@
+"""What the name of a field in a hook's message means.
+
+Each sender has names of its own: `Email`, `inf_field_EmailAddress2`, `data[email]`,
+`merges[EMAIL]`, `Contact.Email`, or a path of JSON. A name is read without case, blanks and
+punctuation, and has to consist of known words only. So `owner_email` and `reply_to` are not read:
+an address there is somebody else's, who must not be opted out.
+"""
+
+import re
+from enum import Enum
+from functools import lru_cache
+
+_MAX_NAME = 200
+"""Longer names are not looked at."""
+
+
+class Meaning(Enum):
+    """What a field is for."""
+
+    ADDRESS = "address"
+    KIND = "kind"
+    EVENT_ID = "event_id"
+    CONTACT_ID = "contact_id"
+    OCCURRED_AT = "occurred_at"
+    NOTE = "note"
+
+
+ADDRESS_WORDS = (
+    *("email", "emails", "mail", "mails", "address", "addresses"),
+    *("recipient", "recipients", "rcptto"),
+)
+"""One of these makes a field one with the recipient's address. No word here, or below, is made of
+others, so that there is one way to read a name."""
+
+AROUND = (
+    *("contact", "contacts", "person", "people", "customer", "customers", "subscriber"),
+    *("subscribers", "member", "members", "lead", "leads", "prospect", "profile", "record"),
+    *("inf", "custom", "form", "field", "fields", "data", "payload", "body", "object", "item"),
+    *("merge", "merges", "property", "properties", "attributes", "value", "values", "text"),
+    *("primary", "main", "secondary", "other", "alternate", "alternative", "additional"),
+    *("work", "business", "office", "home", "private", "personal", "addr", "your", "my"),
+    *("unsubscribe", "unsubscribed", "optout", "optedout", "id"),
+)
+"""Words that may stand around it, and around the names of the other fields. None of them names
+somebody other than the recipient."""
+
+_around = f"(?:{'|'.join(AROUND)}|[0-9])*"
+_address = f"(?:{'|'.join(ADDRESS_WORDS)})"
+
+_PATTERNS = {
+    Meaning.ADDRESS: f"{_around}(?:{_address}{_around})+",
+    Meaning.KIND: f"{_around}kind[0-9]*",
+    Meaning.EVENT_ID: f"{_around}eventid",
+    Meaning.OCCURRED_AT: f"{_around}occurredat",
+    Meaning.NOTE: f"{_around}note",
+    Meaning.CONTACT_ID: f"(?:{_around}contact)?id|{_around}contact{_around}id",
+}
+_matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
+
+
+@lru_cache(maxsize=4096)
+def meaning_of(name: str) -> Meaning | None:
+    """Return what a field of this name is for; None where that is not known."""
+    if len(name) > _MAX_NAME:
+        return None
+    plain = re.sub(r"[\W_]", "", name).casefold()
+    return next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
