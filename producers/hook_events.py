@@ -14,7 +14,7 @@ from schemas.json_input import Pairs, RepeatedName, read_pairs, repeated_name
 from schemas.requests import JobRequest
 from schemas.statuses import RECIPIENT_KINDS
 
-MAX_EVENTS = 10_000
+MOST_EVENTS = 10_000
 
 _MOMENT = TypeAdapter(Moment)
 
@@ -82,10 +82,10 @@ def read_events(body: bytes) -> list[Event | BadEvent]:
     given = read_pairs(body)
     if isinstance(given, Pairs) or not isinstance(given, list):
         return [read_event(given)]
-    if not 0 < len(given) <= MAX_EVENTS:
+    if not 0 < len(given) <= MOST_EVENTS:
         raise WrongInput(
-            f"The list has {len(given):,} events. Nothing was stored. Send 1 to {MAX_EVENTS:,} at a"
-            " time."
+            f"The list has {len(given):,} events. Nothing was stored. Send 1 to {MOST_EVENTS:,}"
+            " at a time."
         )
     return [read_event(event) for event in given]
 

@@ -8,6 +8,23 @@ from tests.worlds import fill, make_account, statuses_of
 ANN, FAMILY, BOB = "ann@x.example", "family@x.example", "bob@x.example"
 OPEN = ("confirmed", False)
 
+TAILS = (
+    *("/", ".", ")", ">", ",", "%20", '"', "%22", "'", ";", ":", "!", "*", "_", "-", "]", "%3E"),
+    *(
+        "//",
+        "/.",
+        ").",
+        "%00",
+        "%0D%0A",
+        "%FF",
+        "%20and%20more",
+        "/x/../y",
+        "&amp;x=1",
+        "%E2%80%8B",
+    ),
+)
+"""What mail programs and people put behind a link."""
+
 
 async def couples(pool: asyncpg.Pool) -> dict[str, int]:
     """In each of two accounts Ann and Bob, who share an address; ids of the accounts by name."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from db.hooks import Hook, hook_by_id
 from producers.hook_events import (
-    MAX_EVENTS,
+    MOST_EVENTS,
     BadEvent,
     Event,
     HookEvent,
@@ -21,6 +21,7 @@ from producers.hook_events import (
 from producers.hook_fields import Adjusted, kept_text, read_post
 from producers.hook_forms import request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
+from producers.http.any_path import ANY
 from producers.http.bodies import body_schema
 from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
@@ -101,7 +102,7 @@ _FORM: dict[str, Any] = {
 
 
 @router.post(
-    "/v1/hooks/form/{token:path}",
+    f"/v1/hooks/form/{{token:{ANY}}}",
     operation_id="post_form",
     summary="Opt out the addresses of a form",
     response_description="They are opted out.",
@@ -176,7 +177,7 @@ _SIGNED_EVENTS: dict[str, Any] = {
                             "type": "array",
                             "items": _EVENT,
                             "minItems": 1,
-                            "maxItems": MAX_EVENTS,
+                            "maxItems": MOST_EVENTS,
                         },
                     ]
                 }

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
@@ -51,7 +52,9 @@ class Limits:
         async def sending(message: Message) -> None:
             may_be_large = declared is None or declared > self._most_body
             if message["type"] == "http.response.start" and not ended and may_be_large:
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
+                headers["connection"] = "close"
+                message["headers"] = headers.raw
             await send(message)
 
         await self._app(scope, receiving, sending)

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from db.failures import NOT_THE_WORKS_FAULT, UNREACHABLE
 from db.links import LinkedAddress, linked_address
 from producers.http import pages
+from producers.http.any_path import ANY
 from producers.http.failing import database_away
 from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
@@ -73,6 +74,7 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
 
 router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
 
+_LINK = f"{PATH}/{{token:{ANY}}}"
 _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
 
 _BODY_SECONDS = 5.0
@@ -101,9 +103,9 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head(f"{PATH}/{{token:path}}", response_class=HTMLResponse, include_in_schema=False)
+@router.head(_LINK, response_class=HTMLResponse, include_in_schema=False)
 @router.get(
-    f"{PATH}/{{token:path}}",
+    _LINK,
     operation_id="show_unsubscribe_page",
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
@@ -118,7 +120,7 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
 
 
 @router.post(
-    f"{PATH}/{{token:path}}",
+    _LINK,
     operation_id="unsubscribe",
     summary="Unsubscribe",
     response_class=HTMLResponse,
