@@ -61,7 +61,7 @@ _matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATT
 @lru_cache(maxsize=4096)
 def meaning_of(name: str) -> Meaning | None:
     """Return what a field of this name is for; None where that is not known."""
-    if len(name) > _MAX_NAME:
+    if len(name) > _MAX_NAME or name.isdecimal():
         return None
     plain = re.sub(r"[\W_]", "", name).casefold()
     return next((meaning for meaning, matches in _matches.items() if matches(plain)), None)

@@ -77,20 +77,16 @@ def read_post(fields: Iterable[Field]) -> HookPost:
     return reading.post()
 
 
-def fields_of(value: Any) -> Iterator[Field]:
+def fields_of(value: Any, path: str = "", *, levels: int = _MAX_LEVELS) -> Iterator[Field]:
     """Yield the texts and numbers of JSON as `read_pairs` gives it, each named by its path."""
-    stack: list[tuple[str, int, Any]] = [("", 0, value)]
-    while stack:
-        path, level, item = stack.pop()
-        if isinstance(item, str):
-            yield Field(path, item)
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            yield Field(path, json.dumps(item))
-        elif isinstance(item, list) and level < _MAX_LEVELS:
-            parts = (
-                item if isinstance(item, Pairs) else [(str(n), part) for n, part in enumerate(item)]
-            )
-            stack += [(_within(path, name), level + 1, part) for name, part in reversed(parts)]
+    if isinstance(value, str):
+        yield Field(path, value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield Field(path, json.dumps(value))
+    elif isinstance(value, list) and levels:
+        parts = value if isinstance(value, Pairs) else ((str(n), x) for n, x in enumerate(value))
+        for name, part in parts:
+            yield from fields_of(part, _within(path, name), levels=levels - 1)
 
 
 def _within(path: str, name: str) -> str:

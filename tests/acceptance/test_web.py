@@ -22,10 +22,12 @@ from producers.http import operation, time_limit
 from producers.http.app import make_app
 from producers.http.head_limit import MOST_HEAD_BYTES
 from producers.keys import Scope, create_key
+from producers.one_click import one_click_url
 from runtime.events import EVENTS, unknown_keys
 from runtime.settings import Settings
 from tests.acceptance.web import WebGroup
 from tests.conditions import wait_until, wait_until_async
+from tests.worlds import fill
 
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""
@@ -287,6 +289,51 @@ def test_what_trails_a_body_ends_as_well(settings: Settings, tmp_path: Path):
                 while sent < 100_000_000:
                     sent += endless.send(b"a" * 10_000)
             assert sent < 100_000_000
+
+
+ONE_CLICKS = (
+    b"\r\n",
+    b"Content-Length: 0\r\n\r\n",
+    b"Content-Type: text/plain\r\nContent-Length: 3\r\n\r\n\xff\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\nList-\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\nno chunk",
+    b"Expect: 100-continue\r\nContent-Length: 11\r\n\r\nconfirm=yes",
+    b"Expect: 200-ok\r\nContent-Length: 1\r\n\r\nx",
+    b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnone",
+    b"Content-Length: 100\r\n\r\nList-Unsubscribe",
+    b"Content-Length: 100000000\r\n\r\nList-Unsubscribe",
+)
+"""What follows the first line and the host of a POST to an unsubscribe link."""
+
+
+def test_any_one_click_opts_out_however_its_body_comes(settings: Settings, tmp_path: Path):
+    """In chunks, broken ones too, without an end, of another encoding, announced as too large."""
+
+    async def applied() -> set[str]:
+        async with await open_pool(settings.database_url or "", size=1) as pool:
+            rows = await pool.fetch("select match_key from email_addresses where status > 'system'")
+            return {row[0] for row in rows}
+
+    async def make() -> dict[str, str]:
+        async with await open_pool(settings.database_url or "", size=1) as pool:
+            people = {n: {1: f"p{n}@x.example"} for n in range(1, len(ONE_CLICKS) + 1)}
+            addresses = [links[1] for links in people.values()]
+            await fill(pool, 1, people, dict.fromkeys(addresses, ("single_opt_in", False)))
+            rows = await pool.fetch("select match_key, id from email_addresses")
+            return {row[0]: one_click_url(settings, "", 1, row[1]) for row in rows}
+
+    links = asyncio.run(make())
+    with WebGroup(settings, tmp_path / "web.log") as web:
+        web.serving()
+        for (_, link), rest in zip(sorted(links.items()), ONE_CLICKS, strict=True):
+            with closing(socket.create_connection(("127.0.0.1", web.port))) as clicking:
+                clicking.sendall(f"POST {link}) HTTP/1.1\r\nHost: x\r\n".encode() + rest)
+                clicking.shutdown(socket.SHUT_WR)
+        wait_until(
+            lambda: asyncio.run(applied()) == set(links),
+            deadline_seconds=20,
+            what="all of them are opted out",
+        )
 
 
 def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 
 import pytest
 
@@ -90,7 +91,9 @@ async def test_a_drifted_plan_is_told_with_the_present_counts(http, key, pool, p
 
 
 async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool):
-    """A job that was not planned, another account's, unknown counts and a key without the scope."""
+    """A job that was not planned, another account's, unknown counts and a key without
+    the scope, and a tolerance of which the last would count.
+    """
     await two_people(pool)
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()
     apply = f"/v1/jobs/{job['id']}/apply"
@@ -101,6 +104,12 @@ async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool)
     problem(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
     wrong = {"expected": {**SEEN, "sorts": 1}}
     assert "sorts" in str((await http.post(apply, headers=key, json=wrong)).json())
+    twice = json.dumps(yes | {"tolerance": 0})[:-1] + ', "tolerance": 1000000}'
+    as_json = key | {"Content-Type": "application/json"}
+    answer = await http.post(apply, headers=as_json, content=twice)
+    assert "'tolerance' twice" in problem(answer, 400, "malformed")
+    shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
+    assert shown["state"] == "planned"
     plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": [9]}}
     job = (await http.post("/v1/jobs", headers=key, json=plain)).json()
     apply = f"/v1/jobs/{job['id']}/apply"

@@ -35,6 +35,7 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--contacts", "ids.txt"], "Line 3 of the contacts: 'x4'"),
         (["submit", "opt-in", "--all", "--evidence", "broken.json"], "not JSON"),
         (["submit", "opt-in", "--all", "--evidence", "list.json"], "no JSON object"),
+        (["submit", "opt-in", "--all", "--evidence", "twice.json"], "'source' twice in one"),
         (["submit", "opt-in", "--contacts", "-", "--evidence", "-"], "Only one"),
         (["submit", "opt-out", "--all", "--key", ""], "idempotency_key"),
         (["submit", "opt-out", "--import", "x"], "integer"),
@@ -62,6 +63,7 @@ def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
     (tmp_path / "nobody.txt").write_text("\n , ,\n")
     (tmp_path / "broken.json").write_text('{"source": ')
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "twice.json").write_text('{"source": "event", "source": "other"}')
     result = sluice(*arguments)
     assert result.exit_code == 2, result.output
     assert says in " ".join(result.stderr.split())
