@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from chaos.in_force import not_in_force
 from chaos.observer import Observer
@@ -12,15 +13,28 @@ from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Violation
 from chaos.web_client import Answer, WebClient
 from chaos.web_producers import REPLAYED
 from db.hooks import Hook
-from producers.hook_events import parse_events, request_of_event
-from producers.hook_forms import parse_form, request_of_form
+from producers.hook_events import Event, read_event, request_of_event
+from producers.hook_fields import Field, read_post
+from producers.hook_forms import request_of_form
 from producers.one_click import PATH
 from producers.recipient_acts import event_key
 from runtime.settings import Settings
 from runtime.signing import hook_secret, hook_token, one_click_token
 from schemas.addresses import identify
+from schemas.json_input import Pairs
 
 _SOURCE = "storm"
+
+_JUNK = [("name", "Ann"), ("owner_email", "owner@x.example"), *[(f"x{n}", "") for n in range(300)]]
+_LINK_TAILS = ("", "/", ".", ")", "%3E?utm_source=mail")
+_CLICKS: tuple[dict[str, Any], ...] = (
+    {"data": {"List-Unsubscribe": "One-Click"}},
+    {},
+    {"content": b"List-Unsubscribe=One-Click\r\n", "headers": {"Content-Type": "text/plain"}},
+    {"content": b"\xff" * 100, "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+    {"json": {"more": [1]}},
+)
+"""What mail clients post to a link; each opts out as `list_unsubscribe`."""
 
 
 class Recipient(NamedTuple):
@@ -80,36 +94,48 @@ class WebRecipients:
 
     async def _by_event(self, who: Recipient) -> None:
         """A signed event of the account's hook."""
-        event = {"event_id": self._event_id(), "address": who.address, "kind": who.kind}
+        event = {"event_id": self._event_id(), "address": who.address, "kind": who.kind.upper()}
+        bad = {"event_id": "none", "addres": who.address, "more": {"of": "it"}}
         secret = hook_secret(self._settings, self._hook.id, self._hook.salt)
         path = f"/v1/hooks/{self._hook.id}/events"
 
         async def tell() -> dict[str, Any]:
             answer = await self._without.ask(
-                "tell an event", "POST", path, secret=secret, json=[event]
+                "tell an event", "POST", path, secret=secret, json=[bad, event]
             )
-            (taken,) = answer.body["events"]
+            _, taken = answer.body["events"]
             return dict(taken)
 
-        (known,) = parse_events(event)
+        known = read_event(Pairs(event.items()))
+        assert isinstance(known, Event)
         request = request_of_event(self._hook, known, "storm")
         await self._keep(who, request.idempotency_key, await tell())
         if who.again:
             self._expect_known(await tell())
 
     async def _by_form(self, who: Recipient) -> None:
-        """A form of the account's hook, as Keap posts it: without an id of its own."""
-        form = {"email": who.address, "kind": who.kind, "Id": self._event_id()}
+        """A form of the account's hook, as Keap posts it: without an id of its own. Senders differ
+        in how they name fields and encode them.
+        """
+        number = next(self._numbers)
+        name = ("email", "data[email]", "inf_field_Email", "Contact.Email")[number % 4]
+        form = {name: who.address, "kind": f" {who.kind.title()}", "Id": f"storm-{number}"}
         token = hook_token(self._settings, self._hook.id, self._hook.salt)
+        content: dict[str, Any] = (
+            {"json": form},
+            {"content": urlencode(_JUNK + list(form.items())).encode()},
+            {"data": form},
+        )[number % 3]
 
         async def tell() -> dict[str, Any]:
             answer = await self._without.ask(
-                "post a form", "POST", f"/v1/hooks/form/{token}", data=form
+                "post a form", "POST", f"/v1/hooks/form/{token}/", **content
             )
             return dict(answer.body)
 
         taken = await tell()
-        request = request_of_form(self._hook, parse_form(list(form.items())), "storm")
+        post = read_post(Field(name, text) for name, text in form.items())
+        request = request_of_form(self._hook, post, "storm")
         await self._keep(who, request.idempotency_key, taken)
         if who.again:
             self._expect_known(await tell())
@@ -120,10 +146,14 @@ class WebRecipients:
             await self._by_api(who)
             return
         kind = "manual" if who.kind == "manual" else "list_unsubscribe"
-        form = {"confirm": "yes"} if kind == "manual" else {"List-Unsubscribe": "One-Click"}
+        number = next(self._numbers)
+        tail = _LINK_TAILS[number % len(_LINK_TAILS)]
+        click = {"data": {"confirm": "yes"}} if kind == "manual" else _CLICKS[number % len(_CLICKS)]
         token = one_click_token(self._settings, self._hook.account_id, who.address_id)
         for _ in range(2 if who.again else 1):
-            answer = await self._without.ask("unsubscribe", "POST", f"{PATH}/{token}", data=form)
+            answer = await self._without.ask(
+                "unsubscribe", "POST", f"{PATH}/{token}{tail}", **click
+            )
             day = datetime.now(UTC).date()
             # A page does not tell what it was; that is for the check of what is in force.
             applied = answer.status == HTTPStatus.OK

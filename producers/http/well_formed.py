@@ -21,18 +21,15 @@ async def well_formed(request: Request) -> None:
     document, and for what can be sent but neither stored nor sent back.
 
     Links in mail have parameters added to them on their way, and so do platforms' probes: where
-    no key is needed, they are passed over.
+    no key is needed, they are passed over, and nothing of them or of the path is kept.
     """
     known = query_parameters(request)
-    if known is None:
-        # Nothing of the path or the query is kept there, so an opt-out is not refused for them.
-        return
-    if unknown := sorted(set(request.query_params) - known):
-        raise _unknown(unknown, known)
-    texts = [
-        request.scope["path"],
-        *(part for pair in request.query_params.items() for part in pair),
-    ]
+    texts: list[str] = []
+    if known is not None:
+        if unknown := sorted(set(request.query_params) - known):
+            raise _unknown(unknown, known)
+        query = (part for pair in request.query_params.items() for part in pair)
+        texts = [request.scope["path"], *query]
     # What FastAPI has read of a body of JSON; there is none where a route reads the body itself.
     body = getattr(request, "_json", None)
     if body is not None:
