@@ -22,6 +22,7 @@ from producers.http.problems import (
 from producers.keys import Caller
 from producers.opt_outs import opt_out_address
 from producers.recipient_acts import RecipientAct, SourceName, event_key, request_of
+from producers.wrong_input import refuse_unstorable
 from schemas.addresses import identify
 from schemas.errors import IdempotencyConflict
 from schemas.requests import ShortText
@@ -88,6 +89,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     """
     here = here_of(request)
     given = await json_body(request, OptOutGiven)
+    refuse_unstorable("The opt-out", given.event_id)
     asked = request_of(
         account=caller.account,
         addresses=[given.address],
