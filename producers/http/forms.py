@@ -98,6 +98,6 @@ def _text(raw: bytes, charset: str) -> str:
 
 
 def form_body(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """The OpenAPI description of a form's body."""
-    schema = {"schema": {"type": "object", "properties": properties}}
-    return {"required": required, "content": dict.fromkeys(MEDIA_TYPES, schema)}
+    """The OpenAPI description of a form's body. Where none is required, it may be anything."""
+    schema = {"properties": properties} | ({"type": "object"} if required else {})
+    return {"required": required, "content": {each: {"schema": schema} for each in MEDIA_TYPES}}
