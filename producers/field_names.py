@@ -3,7 +3,7 @@
 Each sender has names of its own: `Email`, `inf_field_EmailAddress2`, `data[email]`,
 `merges[EMAIL]`, `Contact.Email`, or a path of JSON. A name is read without case, blanks and
 punctuation, and has to consist of known words only. So `owner_email` and `reply_to` are not read:
-an address there is somebody else's, who must not be opted out.
+an address there is another person's, who must not be opted out.
 """
 
 import re
@@ -42,7 +42,7 @@ AROUND = (
     *("unsubscribe", "unsubscribed", "optout", "optedout", "id"),
 )
 """Words that may stand around it, and around the names of the other fields. None of them names
-somebody other than the recipient."""
+another person than the recipient."""
 
 _around = f"(?:{'|'.join(AROUND)}|[0-9])*"
 _address = f"(?:{'|'.join(ADDRESS_WORDS)})"

@@ -289,7 +289,7 @@ async def test_long_ids_are_one_event_each(http, pool, hook, accounts):
 
 
 async def test_all_addresses_of_a_form_are_one_person_s(http, pool, hook, accounts):
-    """Also several in one field, or by one name; the one that is none is told of."""
+    """Also several in one field, or by one name. What is not an address is told of."""
     body = b"email=ann@x.example%2Cb%40x.example%3B+c@x.example&email=d@x.example, nobody@"
     answer = await http.post(hook.form_path, content=body, headers=FORM)
     assert answer.json() == {"applied": True, "created": True, "refused": ["email"]}

@@ -73,7 +73,7 @@ def test_names_of_a_recipient_s_address(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_names_of_somebody_else_s_address(name):
+def test_names_of_another_person_s_address(name):
     """An owner, a sender or a friend is not opted out."""
     assert meaning_of(name) is not Meaning.ADDRESS
 
