@@ -21,7 +21,7 @@ _MAX_CANDIDATES = 50
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 """Characters that no one sees, which come along when an address is copied."""
 
-_JUNK = " \t'\"`<>()[]{},;:|="
+_JUNK = " \t\0'\"`<>()[]{},;:|="
 """What stands around an address and is no part of it."""
 
 _QUOTES = "'`"

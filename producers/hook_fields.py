@@ -121,7 +121,7 @@ class _Reading:
             return
         match meaning_of(field.name):
             case None:
-                if "@" in field.text and len(self._unknown) < _MAX_NAMED:
+                if field.name and "@" in field.text and len(self._unknown) < _MAX_NAMED:
                     self._unknown.append(_shown(field.name))
             case Meaning.ADDRESS:
                 self._take_address(field)

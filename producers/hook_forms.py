@@ -1,4 +1,4 @@
-"""The form that an automation posts when a recipient opts out: Keap's "send an http post", for one."""
+"""The form that an automation posts for an opt-out: Keap's "send an http post", for one."""
 
 from db.hooks import Hook
 from producers.field_names import Meaning

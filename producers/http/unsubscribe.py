@@ -80,7 +80,7 @@ _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-pa
 _BODY_SECONDS = 5.0
 """How long a body is waited for. Only whose act it was stands in it."""
 
-_MAX_READ = 64 * 1024
+_MAX_READ = 8 * 1024
 """So many bytes of a body are looked at, and kept in memory."""
 
 _BODY = form_body(

@@ -61,6 +61,8 @@ OTHERS = (
         "@",
         "emailowner",
         "sales rep email",
+        "raw_message",
+        "event",
         "homeowner mail",
     ),
 )
@@ -113,6 +115,7 @@ def test_a_name_is_read_in_one_way_and_soon(words):
         ("ada%40x.example", ["ada@x.example"]),
         ("eve%2Bnews@x.example", ["eve+news@x.example"]),
         ("ada@x.example.", ["ada@x.example"]),
+        ("ada@x.example\x00", ["ada@x.example"]),
         ("\u200bada@x.example\xa0", ["ada@x.example"]),
         ("a@x.example; b@x.example\nc@x.example d@x.example", list("abcd")),
         ('"a b"@x.example', ['"a b"@x.example']),
