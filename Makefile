@@ -84,19 +84,20 @@ $(LOCKED): requirements-dev.lock
 		echo "Sluice needs Python 3.11 or newer. Name one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@echo "Setting up $(VENV), which takes about half a minute" >&2
+	@echo "  making the environment" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		--requirement requirements-dev.lock
+	@$(BIN)/python .ci/install_locked.py requirements-dev.lock
 	@touch $@
 
 $(INSTALLED): $(LOCKED) pyproject.toml
+	@echo "  installing Sluice itself" >&2
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check \
 		--no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "Done: $(BIN)/sluice is the command line" >&2
 
 $(COMPETITORS): $(BENCH_LOCK)
 	@echo "Setting up $(BENCH_VENV), which takes about half a minute" >&2
 	@$(PYTHON) -m venv --clear $(BENCH_VENV)
-	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		--requirement $(BENCH_LOCK)
+	@$(BENCH_VENV)/bin/python .ci/install_locked.py $(BENCH_LOCK)
 	@touch $@

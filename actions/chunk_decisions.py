@@ -133,6 +133,6 @@ def ask(action: BulkAction, params: Any, known: Known) -> Decision:
         raise ForbiddenTransition(
             f"The action {action.name} would make an address {decision.to_status} that is"
             f" {known.status}; no bulk action may reopen an opt-out. Nothing of this chunk was"
-            " changed. Mend the action's decide()."
+            " changed. Correct the action's decide()."
         )
     return decision

@@ -1,6 +1,6 @@
 """Accounts and jobs in Postgres: storing a request, reading where it stands, setting its state."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -245,43 +245,61 @@ async def list_jobs(
     account_id: int | None = None,
     before: int = MAX_ID,
     most: int = 20,
+    states: Collection[JobState] = (),
 ) -> list[Job]:
-    """Up to `most` jobs with ids under `before`, newest first; of one account if it is given."""
-    if account_id is None:
-        rows = _sql.list_jobs(connection, before=before, most=most)
-        return [Job.from_row(row) async for row in rows]
-    found, _ = await jobs_page(connection, account_id=account_id, before=before, most=most)
+    """Up to `most` jobs with ids under `before`, newest first; of one account if it is given, and
+    in one of the `states` if there are any.
+    """
+    found: list[Job] = []
+    following: int | None = before
+    while following is not None and len(found) < most:
+        page, following = await jobs_page(
+            connection,
+            account_id=account_id,
+            before=following,
+            most=most - len(found),
+            states=states,
+        )
+        found += page
     return found
 
 
 async def jobs_page(
     connection: asyncpg.Connection,
     *,
-    account_id: int,
+    account_id: int | None,
     before: int = MAX_ID,
     most: int,
-    state: JobState | None = None,
+    states: Collection[JobState] = (),
     action: str | None = None,
 ) -> tuple[list[Job], int | None]:
-    """Up to `most` of the account's jobs with ids under `before`, newest first, and before which
-    job the next page begins; None where there are no more.
+    """Up to `most` jobs with ids under `before`, newest first, and before which job the next page
+    begins; None where there are no more. They are the account's, or those of all accounts.
 
-    Where jobs of a state or action are asked for, `JOBS_LOOKED_AT` jobs are looked through at most:
-    a page may then have few jobs, or none, and yet not be the last.
+    Where jobs of some states or of an action are asked for, `JOBS_LOOKED_AT` jobs are looked
+    through at most: a page may then have few jobs, or none, and yet not be the last. An action is
+    looked for in one account only.
     """
     oldest = None
-    if state is not None or action is not None:
-        oldest = await _sql.oldest_to_look_at(
-            connection, account_id=account_id, before=before, most=JOBS_LOOKED_AT
+    if states or action is not None:
+        place = {"before": before, "most": JOBS_LOOKED_AT}
+        oldest = (
+            await _sql.oldest_of_all_to_look_at(connection, **place)
+            if account_id is None
+            else await _sql.oldest_to_look_at(connection, account_id=account_id, **place)
         )
-    rows = _sql.list_jobs_of_account(
-        connection,
-        account_id=account_id,
-        before=before,
-        oldest=oldest or 0,
-        in_state=state.value if state else None,
-        of_action=action,
-        most=most,
+    wanted = {
+        "before": before,
+        "oldest": oldest or 0,
+        "in_states": [state.value for state in states] or None,
+        "most": most,
+    }
+    rows = (
+        _sql.list_jobs(connection, **wanted)
+        if account_id is None
+        else _sql.list_jobs_of_account(
+            connection, account_id=account_id, of_action=action, **wanted
+        )
     )
     found = [Job.from_row(row) async for row in rows]
     return found, found[-1].id if len(found) == most else oldest

@@ -103,8 +103,8 @@ async def _upgrade_between_others(url: str) -> None:
             if time.monotonic() > ends:
                 raise MigrationInTheWay(
                     f"The database could not be migrated within {PATIENCE_SECONDS:.0f} seconds:"
-                    " somebody uses its tables for too long. Nothing of it was changed. End long"
-                    " reports and dumps, or wait for them, and run `sluice migrate` again."
+                    " its tables are in use. Nothing was changed. End long reports and dumps, or"
+                    " wait for them, and run `sluice migrate` again."
                 ) from error
         await asyncio.sleep(random.uniform(0.5, 1.5))
 

@@ -18,7 +18,7 @@ from runtime.vanished_peers import (
     UNANSWERED_SECONDS,
     notice_soon,
 )
-from schemas.errors import DatabaseUnreachable
+from schemas.errors import DatabaseUnreachable, said
 
 CONNECT_SECONDS = 5.0
 
@@ -212,7 +212,7 @@ def unreachable_text(url: str, error: BaseException) -> str:
     parts = urlsplit(url)
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
-    reason = str(error) or type(error).__name__
+    reason = said(error) or type(error).__name__
     # What a PgBouncer says of settings that a Postgres takes.
     if "unsupported startup parameter" in reason:
         advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."

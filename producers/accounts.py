@@ -19,5 +19,5 @@ async def create_account(pool: asyncpg.Pool, name: str) -> int:
             " letters, digits, dots, dashes and underscores, with a letter or digit first."
         ) from None
     if created is None:
-        raise WrongInput(f"There is an account {name!r} already; nothing was changed.")
+        raise WrongInput(f"There is an account {name!r} already. Nothing was changed.")
     return created

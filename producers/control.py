@@ -147,8 +147,8 @@ async def _already_there(connection: asyncpg.Connection, job_id: int, wanted: Jo
     if job.state is wanted or (wanted is JobState.RUNNING and job.state in _AT_WORK):
         return job.state
     raise StateConflict(
-        f"Job {job_id} is {job.state.value} and cannot be {_PARTICIPLES[wanted]};"
-        " nothing was changed."
+        f"Job {job_id} is {job.state.value} and cannot be {_PARTICIPLES[wanted]}."
+        " Nothing was changed."
     )
 
 

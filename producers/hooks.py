@@ -47,7 +47,7 @@ async def create_hook(
         _SOURCE.validate_python(source)
     except ValidationError:
         raise WrongInput(
-            f"{shortened(source)!r} cannot be the source of a hook; nothing was made. Use one word"
+            f"{shortened(source)!r} cannot be the source of a hook. Nothing was made. Use one word"
             " of up to 100 letters, digits, dots, colons, dashes and underscores, such as keap."
         ) from None
     salt = secrets.token_bytes(_SALT_BYTES)

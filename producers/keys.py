@@ -53,11 +53,11 @@ async def create_key(
     refuse_unstorable("The key's name", name)
     if not name.strip() or len(name) > _MOST_NAME:
         raise WrongInput(
-            f"A key needs a name of at most {_MOST_NAME} characters; nothing was made. Say who"
-            " will use it: it is what jobs say of who asked."
+            f"A key needs a name of at most {_MOST_NAME} characters. Nothing was made. Name who"
+            " will use it: jobs show the name as who asked."
         )
     if not scopes:
-        raise WrongInput(f"A key needs a scope; nothing was made. There are: {', '.join(Scope)}.")
+        raise WrongInput(f"A key needs a scope. Nothing was made. There are: {', '.join(Scope)}.")
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     async with pool.acquire() as connection:
         account_id = await require_account(connection, account)

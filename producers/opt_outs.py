@@ -171,8 +171,8 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
     action = checked.action
     if not (action.urgent and action.may_spread):
         raise WrongInput(
-            f"The action {action.name!r} is no opt-out and cannot be applied at once; nothing was"
-            " stored. Submit it as a bulk job."
+            f"The action {action.name!r} is not an opt-out and cannot be applied immediately."
+            " Nothing was stored. Submit it as a bulk job."
         )
     selection = request.selection
     listed = checked.contacts if checked.addresses is None else checked.addresses
@@ -180,20 +180,19 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
     later = request.plan_first or request.completion_url is not None
     if listed is None or not by_list or later:
         raise WrongInput(
-            "An opt-out that is applied at once names its contacts by their ids, or addresses, and"
-            " nothing else, neither a plan nor a completion_url; nothing was stored. For anything"
-            " else submit a bulk job."
+            "An immediate opt-out takes only a list of contact ids or addresses, and neither a plan"
+            " nor a completion_url. Nothing was stored. Submit a bulk job for anything else."
         )
     if not listed:
         raise WrongInput(
-            "An opt-out that is applied at once names at least one contact or address; nothing was"
-            " stored. Give the id or the address of whoever opted out."
+            "An immediate opt-out needs at least one contact or address. Nothing was stored. Give"
+            " the id or the address of the person who opted out."
         )
     if len(listed) > settings.chunk_size:
         raise WrongInput(
-            f"An opt-out that is applied at once takes at most {settings.chunk_size} contacts or"
-            f" addresses (CHUNK_SIZE), and {len(listed)} were named; nothing was stored. Submit it"
-            " as a bulk job."
+            f"An immediate opt-out takes {settings.chunk_size:,} contacts or addresses at most"
+            f" (CHUNK_SIZE), and {len(listed):,} were given. Nothing was stored. Submit it as a"
+            " bulk job."
         )
 
 

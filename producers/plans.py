@@ -1,4 +1,4 @@
-"""Saying yes to a planned job, with the counts that one has seen."""
+"""Applying a planned job, with the counts that one has seen."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from schemas.outcomes import ENDED, JobState
 from workers.doorbell import announce_job
 
 NEEDED = ("applied", "unchanged", "rejected", "further")
-"""The counts that a yes has to name; `empty` follows from the others."""
+"""The counts that have to be given; `empty` follows from the others."""
 
 
 async def apply_plan(
@@ -32,7 +32,7 @@ async def apply_plan(
     `jobs.confirmation`.
 
     Gives the state that the job is in: to confirm once more what was confirmed changes nothing.
-    Raises WrongInput, NotFound, and StateConflict for a job that waits for no yes.
+    Raises WrongInput, NotFound, and StateConflict for a job that is not planned.
     """
     refuse_unstorable("Who confirms", confirmed_by)
     counts = _checked(expected, tolerance)
@@ -62,11 +62,11 @@ def _checked(expected: Mapping[str, int], tolerance: int) -> dict[str, int]:
         wrong = [f"{name} is missing" for name in missing]
         wrong += [f"there is no {name}" for name in unknown]
         raise WrongInput(
-            f"The counts that you have seen are to be named: {', '.join(wrong)}. Nothing was done."
-            f" Give {', '.join(NEEDED)} as the plan shows them."
+            f"Some counts are missing or unknown: {', '.join(wrong)}. Nothing was done. Give"
+            f" {', '.join(NEEDED)} as the plan shows them."
         )
     if tolerance < 0 or any(count < 0 for count in expected.values()):
-        raise WrongInput("No count, and no tolerance, is below 0; nothing was done.")
+        raise WrongInput("Counts and tolerance must not be negative. Nothing was done.")
     return dict(expected)
 
 
@@ -80,8 +80,11 @@ async def _already(
     if seen is not None and (seen["expected"], seen["tolerance"]) == (counts, tolerance):
         return job.state
     if not job.plan_first:
-        raise StateConflict(f"Job {job_id} was not planned first; nothing was changed.")
+        raise StateConflict(
+            f"Job {job_id} was not planned first. Only a planned job can be applied. Nothing was"
+            " changed."
+        )
     raise StateConflict(
-        f"Job {job_id} is {job.state.value} and waits for no yes; nothing was changed."
-        + ("" if job.state in ENDED else " Look at it again when its state has changed.")
+        f"Job {job_id} is {job.state.value}. Only a planned job can be applied. Nothing was"
+        " changed." + ("" if job.state in ENDED else " Look again when its state has changed.")
     )

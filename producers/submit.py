@@ -141,7 +141,7 @@ async def no_account(connection: asyncpg.Connection, name: str) -> NotFound:
     """What to raise where no account is called `name`: it tells the names there are."""
     names = ", ".join(account.name for account in await jobs.list_accounts(connection))
     return NotFound(
-        f"There is no account {name!r}; nothing was stored. There are: {names}."
+        f"There is no account {name!r}. Nothing was stored. There are: {names}."
         " `sluice accounts create NAME` adds one."
     )
 
@@ -292,8 +292,8 @@ async def _require_import(connection: asyncpg.Connection, account_id: int, job_i
         )
     if not action_named(job.action).brings_contacts:
         raise NotFound(
-            f"Job {job_id} is no import but {job.action}; nothing was stored. Name an import of the"
-            " account."
+            f"Job {job_id} is not an import but {job.action}. Nothing was stored. Name an import of"
+            " the account."
         )
     if job.state not in ENDED:
         # A selection is frozen once; half of an import would be selected without a word.

@@ -1,6 +1,5 @@
 """Refusing a malformed request in words that say what to mend, before anything is stored."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -10,14 +9,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from schemas.errors import Mistake, WrongInput
+from schemas.mistakes import place_for_people, sentence
+from schemas.mistakes import shortened as shortened  # noqa: PLC0414 - for who refuses by hand
 from schemas.requests import UPLOADED, JobRequest
 
 MOST_COMPLAINTS = 20
 MOST_LOOKED_AT = 1_000
 """More mistakes than this are only counted."""
-
-MOST_SHOWN = 40
-"""Characters of a wrong value that are repeated to the person who gave it."""
 
 
 def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> JobRequest:
@@ -40,12 +38,12 @@ def wrong_input(
     if error.error_count() > MOST_LOOKED_AT:
         # To tell the first of them, all would have to be told.
         return WrongInput(
-            f"{what} was refused and nothing was stored: it has {error.error_count():,} mistakes."
-            " Look at how it is made, and send a small one first, of which each mistake is told."
+            f"{what} was refused and nothing was stored. It has {error.error_count():,} mistakes."
+            " Send a small request first: each mistake in it is told."
         )
     told = list(islice(_mistakes(error, model, within), MOST_COMPLAINTS))
     left = error.error_count() - len(told)
-    return refused(what, told, f"and {left} more mistakes" if left else "")
+    return refused(what, told, f"There are {left:,} more mistakes." if left else "")
 
 
 def _mistakes(
@@ -53,34 +51,21 @@ def _mistakes(
 ) -> Iterator[Mistake]:
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in (*within, *mistake["loc"]))
-        yield Mistake(where or "all", sentence(mistake, model))
+        known = tuple(model.model_fields) if len(mistake["loc"]) == 1 else ()
+        yield Mistake(where or "all", sentence(mistake, known=known))
 
 
 def refused(what: str, mistakes: Sequence[Mistake], more: str = "") -> WrongInput:
     """`what` was refused for these mistakes, each on a line of its own, and `more` of them."""
-    lines = [f"{mistake.where}: {mistake.message}" for mistake in mistakes] + [more] * bool(more)
+    lines = [line_of(mistake) for mistake in mistakes] + [more] * bool(more)
     told = "".join(f"\n  {line}" for line in lines)
     return WrongInput(f"{what} was refused and nothing was stored:{told}", mistakes)
 
 
-def sentence(mistake: Any, model: type[BaseModel] | None = None, *, quoting: bool = True) -> str:
-    """What is wrong, for people; with `quoting` a wrong value is repeated to them, shortened."""
-    if mistake["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) if model and len(mistake["loc"]) == 1 else ""
-        return f"there is no such field; there are: {known}" if known else "there is no such field"
-    told: str = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "literal_error":
-        # Names of enums as people write them, not as Python does.
-        told = re.sub(r"<[^:]*: ('[^']*')>", r"\1", told)
-    value = mistake["input"]
-    if quoting and mistake["type"] != "missing" and isinstance(value, str | int | float):
-        told += f" (given: {shortened(repr(value))})"
-    return told
-
-
-def shortened(text: str) -> str:
-    """`text`, cut so that a wrong value of any size can be quoted in a sentence."""
-    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
+def line_of(mistake: Mistake) -> str:
+    """The mistake for people; `mistake.where` is for programs."""
+    place = place_for_people(mistake.where)
+    return f"{place}: {mistake.message}" if place else mistake.message
 
 
 def refuse_unstorable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
@@ -98,7 +83,7 @@ def refuse_unstorable(what: str, value: Any) -> None:
     if isinstance(value, str):
         if not storable(value):
             raise WrongInput(
-                f"{what} was refused and nothing was stored: it contains a NUL character or bytes"
+                f"{what} was refused and nothing was stored. It contains a NUL character or bytes"
                 " that are not UTF-8. Remove them and try again."
             )
     elif isinstance(value, dict):

@@ -19,7 +19,7 @@ from runtime.keeper import stop_servers
 from runtime.server_directory import ServerDirectory, Servers, open_lock, take
 from runtime.settings import Settings
 from runtime.signing_key import kept_signing_key
-from schemas.errors import ServerStartFailed
+from schemas.errors import ServerStartFailed, said
 
 __all__ = ["DEFAULT_DIRECTORY", "Servers", "embedded_servers", "settings_with_servers"]
 
@@ -75,7 +75,7 @@ def _opened(place: ServerDirectory) -> Iterator[IO[bytes]]:
         lock = place.users_lock.open("ab")
     except OSError as error:
         raise ServerStartFailed(
-            f"The embedded servers cannot use the folder {place.root}: {error}. Nothing was"
+            f"The embedded servers cannot use the folder {place.root}: {said(error)}. Nothing was"
             " started. Make it writable for you, go to another folder, or set DATABASE_URL and"
             " REDIS_URL to servers of your own."
         ) from error
@@ -126,7 +126,7 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
     if done.returncode:
         raise ServerStartFailed(
             "The keeper of the embedded servers could not be started; nothing was changed. Set"
-            " DATABASE_URL and REDIS_URL to servers of your own, or mend what it says:"
+            " DATABASE_URL and REDIS_URL to servers of your own, or correct what it reports:"
             f"\n{done.stderr.strip()}"
         )
 

@@ -172,7 +172,7 @@ def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
     if done.returncode:
         raise ServerStartFailed(
             f"The embedded Postgres could not make its data folder {data}:"
-            f"\n{done.stderr.strip()}\nMend what it names, or set DATABASE_URL and REDIS_URL to"
+            f"\n{done.stderr.strip()}\nCorrect what it names, or set DATABASE_URL and REDIS_URL to"
             " servers of your own."
         )
     unfinished.rename(data)

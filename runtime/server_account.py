@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from runtime.server_process import Owner
-from schemas.errors import ServerStartFailed
+from schemas.errors import ServerStartFailed, said
 
 ACCOUNT = "sluice-servers"
 
@@ -38,8 +38,8 @@ def _made_account() -> pwd.struct_passwd:
         detail = getattr(error, "stderr", "") or error
         raise ServerStartFailed(
             f"Postgres does not run as root, and the account {ACCOUNT} for it could not be made:"
-            f" {detail}. Nothing was started. Run this as an ordinary user, or make the account"
-            f" with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
+            f" {said(detail)}. Nothing was started. Run this as an ordinary user, or make the"
+            f" account with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
         ) from error
 
 

@@ -131,7 +131,7 @@ class ServerProcess:
             f"The embedded {self.name} did not start (exit status {exit_status}). Your data in"
             f" {self.directory} was kept. The end of its log, {self.log}:\n"
             + "".join(f"  {line}\n" for line in tail)
-            + "Mend what it names, or set DATABASE_URL and REDIS_URL to servers of your own."
+            + "Correct what it names, or set DATABASE_URL and REDIS_URL to servers of your own."
         )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
+from schemas.mistakes import sentence
 
 
 class Settings(BaseSettings):
@@ -117,9 +118,9 @@ class Settings(BaseSettings):
         """Raise SettingsError unless there is a key to derive secrets from."""
         if self.signing_key is None:
             raise SettingsError(
-                "SIGNING_KEY is not set. Nothing was started. Set it to 32 characters or more that"
-                " nobody can guess (`openssl rand -hex 32` makes them), the same for all processes"
-                " and for good: secrets of hooks and links in sent mail are derived from it."
+                "SIGNING_KEY is not set. Nothing was started. Set it to 32 random characters or"
+                " more, as `openssl rand -hex 32` makes them, and never change it: secrets of hooks"
+                " and links in sent mail are derived from it."
             )
 
 
@@ -139,11 +140,11 @@ def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
 
 def _explanation(error: ValidationError) -> str:
     mistakes = "".join(
-        f"\n  {'.'.join(map(str, mistake['loc'])).upper()}: {mistake['msg']}"
-        for mistake in error.errors(include_url=False, include_context=False, include_input=False)
+        f"\n  {'.'.join(map(str, mistake['loc'])).upper()}: {sentence(mistake, quoting=False)}"
+        for mistake in error.errors(include_url=False, include_input=False)
     )
     return (
-        f"The environment has wrong settings; nothing was started:{mistakes}"
+        f"The environment has wrong settings. Nothing was started.{mistakes}"
         "\nSet them right, or unset them to have the defaults; .env.example explains each."
     )
 

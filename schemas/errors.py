@@ -13,6 +13,11 @@ class SluiceError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+def said(error: object) -> str:
+    """What another program's error says, for the middle of a sentence: without a full stop."""
+    return str(error).strip().rstrip(".")
+
+
 class Mistake(NamedTuple):
     """What is wrong with a request: in which part of it, its names joined by dots, and why."""
 
@@ -62,6 +67,10 @@ class IdempotencyConflict(WrongInput):
 
 class StateConflict(WrongInput):
     """The job is in a state that does not allow what was asked."""
+
+
+class OutputFailed(SluiceError):
+    """A command's answer could not be written."""
 
 
 class SettingsError(SluiceError):

@@ -7,6 +7,7 @@ The original dialog asks how the addresses were obtained and follows up until it
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, HttpUrl, TypeAdapter, ValidationError
@@ -49,6 +50,8 @@ class Evidence(BaseModel):
 MIN_DESCRIPTION = 20
 MIN_DESCRIPTION_OTHER = 100
 MAX_TEXT = 10_000
+MOST_UNKNOWN = 20
+"""Of more unknown fields than this the rest is not told."""
 
 _ALWAYS = {
     "source": "How were these addresses obtained? One of: "
@@ -126,10 +129,10 @@ def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
         if not _answered(name, answers.get(name), known_source)
     ]
     asked = {prompt.field for prompt in prompts}
+    unknown = (name for name in answers if name not in Evidence.model_fields)
     prompts += [
         Prompt(name, f"Unknown field; the evidence has {', '.join(Evidence.model_fields)}.")
-        for name in answers
-        if name not in Evidence.model_fields
+        for name in islice(unknown, MOST_UNKNOWN)
     ]
     prompts += [p for p in _malformed(answers) if p.field not in asked]
     malformed = {prompt.field for prompt in prompts}

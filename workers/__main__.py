@@ -13,6 +13,7 @@ from db.failures import UNREACHABLE
 from db.migrate import require_current
 from db.pool import open_pool, unreachable_text
 from runtime import logs
+from runtime.program import as_called
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
@@ -37,7 +38,7 @@ def main() -> int:
         _tell_dramatiq(settings)
         asyncio.run(_check(settings))
     except SluiceError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for whoever starts it
+        print(as_called(str(error)), file=sys.stderr)  # noqa: T201 - for whoever starts it
         return error.exit_code
     from dramatiq import cli  # noqa: PLC0415 - only after the above
 

@@ -12,6 +12,7 @@ from db import arrivals, chunks, progress, reading
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork, RungLane
 from runtime import events, logs
+from schemas.errors import said
 from schemas.outcomes import JobState
 from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
@@ -254,9 +255,9 @@ class _Slice:
 
     async def _give_up_if_hopeless(self, error: BaseException) -> None:
         text = (
-            f"Nothing of this job can be done: {HOPELESS} contacts were tried one by one, and each"
-            f" failed, the last with: {describe(error)}. Nothing was changed. Mend the cause and"
-            " submit the job again."
+            f"The job was stopped: the first {HOPELESS} contacts all failed, the last with:"
+            f" {said(describe(error))}. Nothing was changed. Correct the cause and submit the job"
+            " again."
         )
         async with self.connection.transaction():
             await chunks.keep_chunks_out(self.connection, self.job.id)

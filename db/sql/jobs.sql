@@ -48,20 +48,22 @@ from jobs j join accounts a on a.id = j.account_id
 where j.id = :job_id and (:account_id::bigint is null or j.account_id = :account_id);
 
 -- name: list_jobs
--- The newest jobs before the job :before, in all accounts.
+-- The newest jobs of all accounts before the job :before and from :oldest on, in one of the states
+-- where some are given.
 select j.*, a.name as account
 from jobs j join accounts a on a.id = j.account_id
-where j.id < :before
+where j.id < :before and j.id >= :oldest
+  and (:in_states::job_state[] is null or j.state = any(:in_states))
 order by j.id desc
 limit :most;
 
 -- name: list_jobs_of_account
--- The newest jobs of one account before the job :before and from :oldest on, in one state or of one
--- action where those are given.
+-- The newest jobs of one account before the job :before and from :oldest on, in one of the states
+-- or of one action where those are given.
 select j.*, a.name as account
 from jobs j join accounts a on a.id = j.account_id
 where j.account_id = :account_id and j.id < :before and j.id >= :oldest
-  and (:in_state::job_state is null or j.state = :in_state)
+  and (:in_states::job_state[] is null or j.state = any(:in_states))
   and (:of_action::text is null or j.action = :of_action)
 order by j.id desc
 limit :most;
@@ -70,6 +72,13 @@ limit :most;
 -- The last of the :most jobs of one account that come before the job :before.
 select id from jobs
 where account_id = :account_id and id < :before
+order by id desc
+offset :most - 1 limit 1;
+
+-- name: oldest_of_all_to_look_at$
+-- The last of the :most jobs of all accounts that come before the job :before.
+select id from jobs
+where id < :before
 order by id desc
 offset :most - 1 limit 1;
 

@@ -17,6 +17,7 @@ from producers.cli.streams import encode_output
 from producers.cli.submitting import add_actions, plan_app, submit_app
 from producers.cli.up import up
 from producers.cli.verifying import verify
+from runtime.program import program
 
 app = typer.Typer(
     cls=ErrorsAsText,
@@ -50,4 +51,4 @@ add_actions()
 def main() -> None:
     """The program `sluice`."""
     encode_output()
-    app(prog_name="sluice")
+    app(prog_name=program())

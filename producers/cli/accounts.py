@@ -43,7 +43,7 @@ def create(
     if as_json_:
         as_json({"id": account_id, "name": name})
     else:
-        say(f"The account {name} is there; `--account {name}` works on its contacts.")
+        say(f"The account {name} was added. `--account {name}` works on its contacts.")
 
 
 @accounts_app.command()

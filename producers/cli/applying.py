@@ -1,4 +1,4 @@
-"""`sluice apply`: saying yes to a plan."""
+"""`sluice apply`: running what was planned."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ def apply(
     wait: options.Wait = False,
     as_json_: options.Json = False,
 ) -> None:
-    """Run a job that was planned, if its counts are still those that `sluice job ID` shows."""
+    """Run a job that was planned, if its counts are still those of the plan."""
 
     async def work(here: Surroundings) -> JobStory:
         async with here.pool.acquire() as connection:
@@ -40,8 +40,8 @@ def apply(
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
         if job.forecast is None:
             raise StateConflict(
-                f"Job {job_id} has no plan to say yes to; nothing was changed."
-                " `sluice plan` makes jobs that have."
+                f"Job {job_id} has no plan. Nothing was changed. `sluice plan` makes jobs that are"
+                " planned first."
             )
         await apply_plan(
             here.pool,

@@ -14,7 +14,7 @@ from runtime import logs
 from runtime.embedded import settings_with_servers
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from schemas.errors import QueueUnreachable
+from schemas.errors import QueueUnreachable, said
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def require_queue(settings: Settings) -> None:
         client.ping()
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
-            f"Redis cannot be used: {error}. Nothing was done."
+            f"Redis cannot be used: {said(error)}. Nothing was done."
             " Check REDIS_URL and that the server runs, then try again."
         ) from error
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
@@ -17,12 +18,14 @@ from producers.cli.address import read_address, show_address
 from producers.cli.background_workers import background_workers, logged
 from producers.cli.context import Surroundings, answer, surroundings
 from producers.cli.job_story import show_counts
-from producers.cli.rendering import hint, out, say
+from producers.cli.rendering import hint, say, show_command
+from producers.cli.up import WHERE_HTTP_IS_EXPLAINED
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import submit_import
 from producers.job_story import JobStory, read_job
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
+from runtime.program import program
 from runtime.settings import Settings, environment_of_processes
 from schemas.addresses import identify
 from schemas.errors import SluiceError
@@ -55,7 +58,7 @@ def demo(
             story = _Demo(settings, Path(folder), contacts, seed)
             story.tell()
             story.show_log(log)
-    say(f"\nAll of this took {time.monotonic() - began:,.0f} seconds. Try next:")
+    say(f"\nAll of this took {time.monotonic() - began:,.0f} seconds. Look around:")
     story.show_what_next()
 
 
@@ -103,20 +106,25 @@ class _Demo:
     def show_what_next(self) -> None:
         """Commands that work from here."""
         job = self._last_job
-        for command in (
-            f"sluice jobs --account {self._account}",
-            f"sluice results {job} --outcome rejected | head",
-            f"sluice results {job} --format csv > results.csv",
-            "sluice up    (servers and workers in one terminal; then, in another:)",
-            f"sluice submit opt-out --all --account {self._account} --field email1 --wait",
+        for words in (
+            f"jobs --account {self._account}",
+            f"results {job} --outcome rejected --limit 10",
+            f"results {job} --format csv > results.csv",
         ):
-            say(f"  {command}")
+            show_command(f"{program()} {words}")
+        say("To submit jobs, run servers, workers and HTTP in this terminal:")
+        show_command(f"{program()} up")
+        say("Then in another one, in this folder:")
+        show_command(
+            f"{program()} submit opt-out --all --account {self._account} --field email1 --wait"
+        )
+        say(f"`sluice up` shows where HTTP answers. {WHERE_HTTP_IS_EXPLAINED}")
 
     def _answer(self, work: Callable[[Surroundings], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run(answer(work, self._settings))
 
     def _chapter(self, title: str, text: str) -> None:
-        out().print(f"\n{title}", style="bold")
+        say(f"\n{title}", style="bold")
         if text:
             say(text)
 
@@ -199,7 +207,9 @@ class _Demo:
             if match_key is None:
                 say("No address was rejected; a larger list has some.")
                 return
-            say(f"$ sluice address {match_key} --account {self._account}\n")
+            command = f"{program()} address {shlex.quote(match_key)} --account {self._account}"
+            show_command(f"$ {command}")
+            say("")
             story = await read_address(here.pool, self._account, match_key, most=20)
             show_address(story, self._account)
 

@@ -12,7 +12,7 @@ _OUTCOMES = ("applied", "unchanged", "rejected", "empty")
 
 
 def show_forecast(job: Job) -> None:
-    """What the job would do, by field, outcome and reason, and how to say yes to it."""
+    """What the job would do, by field, outcome and reason, and how to apply it."""
     forecast = job.forecast
     assert forecast is not None
     drift = (job.confirmation or {}).get("drift")
@@ -28,7 +28,10 @@ def show_forecast(job: Job) -> None:
     table(("field", "outcome", "count", "reason", "because"), _rows(forecast["fields"]))
     if forecast["further"]:
         say(f"Further addresses of the same people that it would reach: {forecast['further']:,}.")
-    say(f"`sluice apply {job.id}` runs it, if that still holds; `sluice cancel {job.id}` ends it.")
+    say(
+        f"`sluice apply {job.id}` runs it if these counts still hold."
+        f" `sluice cancel {job.id}` ends it."
+    )
 
 
 def _rows(fields: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:

@@ -25,7 +25,7 @@ def create(
     account: options.Account = "default",
     as_json_: options.Json = False,
 ) -> None:
-    """Make a hook. Its paths and its secret are shown now and never again."""
+    """Make a hook. Its paths and its secret are shown once."""
     made = run(lambda here: create_hook(here.pool, here.settings, account=account, source=source))
     if as_json_:
         as_json({**made._asdict(), "account": account, "source": source})
@@ -39,8 +39,8 @@ def create(
         )
     )
     hint(
-        f"Put the address of your Sluice before a path. Whoever knows the form's can opt out"
-        f" addresses of the account {account}; JSON for the other is signed with the secret."
+        "Put the URL of your Sluice before a path. Anyone who knows the path of the form can opt"
+        f" out addresses of the account {account}. Sign JSON for the other path with the secret."
     )
 
 
@@ -77,9 +77,9 @@ def revoke(
     *,
     as_json_: options.Json = False,
 ) -> None:
-    """Let a hook take no more, from the next request on."""
+    """Revoke a hook, from the next request on."""
     run(lambda here: revoke_hook(here.pool, hook_id))
     if as_json_:
         as_json({"id": hook_id, "revoked": True})
     else:
-        say(f"Hook {hook_id} takes no more.")
+        say(f"Hook {hook_id} is revoked.")

@@ -74,7 +74,7 @@ def show_counts(story: JobStory) -> None:
     """What became of the selected pairs, by outcome and reason."""
     job, progress = story.job, story.progress
     if progress.planned_at is None:
-        say("Its contacts are not selected yet: a worker does that first.")
+        say("Its contacts are not selected yet. A worker does that first.")
         return
     if progress.state is JobState.PLANNED:
         show_forecast(job)
@@ -139,7 +139,7 @@ def _refusal_rows(refusals: dict[str, int]) -> list[tuple[object, ...]]:
 
 _NOTES = {
     "empty": "the contact has no address in that field",
-    "propagated": "besides: other addresses of the same people, which the opt-out reached",
+    "propagated": "in addition: other addresses of the same people, which the opt-out reached",
 }
 
 

@@ -1,5 +1,7 @@
-"""`sluice jobs`, `sluice job`, and the commands that stop a job or let it go on."""
+"""`sluice jobs`, `sluice job`, and the commands that pause, resume or cancel a job."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,7 +11,9 @@ from producers import control
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.job_story import job_as_dict, show_story, story_as_dict
-from producers.cli.rendering import as_json, say, table
+from producers.cli.layout import Column
+from producers.cli.output import for_who_reads
+from producers.cli.rendering import age, as_json, hint, say, table
 from producers.cli.waiting import follow
 from producers.job_story import JobStory, read_job
 from producers.submit import named_account
@@ -21,6 +25,10 @@ def list_jobs(
     *,
     account: Annotated[
         str | None, typer.Option("--account", help="Only the jobs of this account.")
+    ] = None,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option("--state", help="Only jobs in this state; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 20,
     before: Annotated[
@@ -34,35 +42,52 @@ def list_jobs(
         async with here.pool.acquire() as connection:
             account_id = await named_account(connection, account)
             return await jobs.list_jobs(
-                connection, account_id=account_id, before=before, most=limit
+                connection, account_id=account_id, before=before, most=limit, states=state or ()
             )
 
     found = run(work)
     if as_json_:
         as_json([job_as_dict(job) for job in found])
-    elif not found:
-        say("There are no jobs. `sluice import` and `sluice submit` make some.")
+    elif found:
+        _show_list(found, limit, older=_older(found[-1].id, account, state or ()))
+    elif state or before < MAX_ID:
+        say("There are no such jobs. `sluice jobs` lists all.")
     else:
-        _show_list(found, limit)
+        say("There are no jobs. `sluice import` and `sluice submit` make some.")
 
 
-def _show_list(found: list[jobs.Job], limit: int) -> None:
-    table(
-        (
-            *("job", "account", "action", "state", "selected", "applied", "unchanged"),
-            *("rejected", "empty", "propagated", "asked for by", "created"),
-        ),
+def _older(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
+    """The command that goes on after the job."""
+    words = ["sluice", "jobs", "--before", str(job_id)]
+    words += ["--account", account] if account else []
+    for state in states:
+        words += ["--state", state.value]
+    return shlex.join(words)
+
+
+def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
+    several = len({job.account for job in found}) > 1
+    columns = (
+        *map(Column, ("job", "created", "action", "state", "selected", "applied")),
+        *(Column(name, spared=True) for name in ("rejected", "unchanged", *["account"] * several)),
+        *(Column(name, spared=True) for name in ("asked for by", "propagated", "empty")),
+    )
+    spared = table(
+        columns,
         [
             (
-                *(str(job.id), job.account, job.action, job.state.value, job.selected),
-                *(job.applied, job.unchanged, job.rejected, job.empty, job.propagated),
-                *(job.requested_by, job.created_at),
+                *(str(job.id), age(job.created_at), job.action, job.state.value),
+                *(job.selected, job.applied, job.rejected, job.unchanged),
+                *([job.account] * several),
+                *(job.requested_by, job.propagated, job.empty),
             )
             for job in found
         ],
     )
+    if spared:
+        hint(f"Not shown here: {', '.join(spared)}. `sluice job ID` and --json show all.")
     if len(found) == limit:
-        say(f"`sluice jobs --before {found[-1].id}` lists older ones.")
+        say(f"`{older}` lists older ones.")
 
 
 def show_job(
@@ -85,34 +110,35 @@ def show_job(
 
 def answer_with_job(story: JobStory, *, ended: bool, in_json: bool) -> None:
     """Show the job; where it was to be `ended`, the exit status tells whether it was done."""
-    if in_json:
-        as_json(story_as_dict(story))
-    else:
-        show_story(story)
+    with for_who_reads():
+        if in_json:
+            as_json(story_as_dict(story))
+        else:
+            show_story(story)
     if ended and story.progress.state is not JobState.COMPLETED:
         raise typer.Exit(1)
 
 
 def pause(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
-    """Pause a job. Once this has answered, it changes not one more address."""
+    """Pause a job. Once this has answered, no further address changes."""
     state = run(lambda here: control.pause(here.pool, here.settings, None, job_id))
-    _answer_with_state(job_id, state, as_json_, f"`sluice resume {job_id}` lets it go on.")
+    _answer_with_state(job_id, state, as_json_, f"`sluice resume {job_id}` continues it.")
 
 
 def resume(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
-    """Let a paused job go on where it stopped."""
+    """Continue a paused job where it stopped."""
     state = run(lambda here: control.resume(here.pool, here.settings, None, job_id), rings=True)
     _answer_with_state(job_id, state, as_json_, f"`sluice job {job_id} --watch` follows it.")
 
 
 def cancel(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
-    """End a job. What it has changed stays changed, and not one more address is."""
+    """End a job. What it has changed stays changed, and no further address changes."""
     state = run(lambda here: control.cancel(here.pool, here.settings, None, job_id))
     _answer_with_state(
         job_id,
         state,
         as_json_,
-        f"`sluice job {job_id}` tells what was done, and"
+        f"`sluice job {job_id}` shows what was done, and"
         f" `sluice results {job_id} --outcome unprocessed` what was not.",
     )
 

@@ -11,13 +11,13 @@ from producers.cli.rendering import as_json, hint, say, table
 from producers.keys import Scope, create_key, revoke_key
 from producers.submit import named_account
 
-keys_app = typer.Typer(help="API keys for the way in over HTTP.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)
 
 
 @keys_app.command()
 def create(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Who will use it; jobs tell it as who asked.")
+        str, typer.Argument(metavar="NAME", help="Who will use it; jobs show it as who asked.")
     ],
     *,
     scope: Annotated[
@@ -27,14 +27,14 @@ def create(
     account: options.Account = "default",
     as_json_: options.Json = False,
 ) -> None:
-    """Make a key. It is shown now and never again: only its digest is kept."""
+    """Make a key. It is shown once: only its digest is stored."""
     scopes = scope or list(Scope)
     made = run(lambda here: create_key(here.pool, account=account, name=name, scopes=scopes))
     if as_json_:
         as_json({**made._asdict(), "account": account, "scopes": scopes})
         return
     say(made.token)
-    hint(f"Key {made.id} of the account {account}. Keep it now: it is not to be had again.")
+    hint(f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.")
 
 
 @keys_app.command("list")
@@ -73,9 +73,9 @@ def revoke(
     *,
     as_json_: options.Json = False,
 ) -> None:
-    """Let a key count no more, a second later at the latest."""
+    """Revoke a key. It is refused within a second."""
     run(lambda here: revoke_key(here.pool, key_id))
     if as_json_:
         as_json({"id": key_id, "revoked": True})
     else:
-        say(f"Key {key_id} counts no more.")
+        say(f"Key {key_id} is revoked, and refused within a second.")

@@ -14,7 +14,7 @@ from honcho.environ import parse_procfile
 from honcho.manager import Manager
 from honcho.process import Process
 
-from schemas.errors import SluiceError
+from schemas.errors import SluiceError, said
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 
@@ -52,8 +52,8 @@ def _processes(procfile: Path) -> dict[str, str]:
         processes = parse_procfile(procfile.read_text(encoding="utf-8")).processes
     except OSError as error:
         raise SluiceError(
-            f"There is no Procfile to run: {error}. Nothing was started. Run this from a checkout"
-            " of the project, or start `python -m workers` yourself."
+            f"There is no Procfile to run: {said(error)}. Nothing was started. Run this from a"
+            " checkout of the project, or start `python -m workers` yourself."
         ) from error
     return {name: command for name, command in processes.items() if name != _NOT_A_PROCESS}
 

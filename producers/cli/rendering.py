@@ -1,21 +1,21 @@
 """What people and programs see: tables and sentences on a terminal, JSON and CSV elsewhere."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
-_WIDTH_WITHOUT_TERMINAL = 200
+from producers.cli import layout
+from producers.cli.layout import ENDLESS, Cell, Column
+from runtime.program import as_called
 
-
-class _QuietConsole(Console):
-    """A reader that has seen enough (`| head`) is no failure."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_AGES = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"), (60 * _DAY, _DAY, "d"))
+"""Up to how many seconds an age is told in a unit, the unit's seconds, and its name."""
 
 
 def out() -> Console:
@@ -29,20 +29,37 @@ def err() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    # Without a terminal nobody knows the width, and cells must not be cut for grep and files.
-    width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return _QuietConsole(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
-def say(text: str) -> None:
-    """A sentence of the answer."""
-    out().print(printable(text), soft_wrap=True)
+def width() -> int:
+    """How many columns there are: of COLUMNS, else of the terminal that answers go to."""
+    return shutil.get_terminal_size((ENDLESS, 0)).columns
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """A sentence of the answer; commands in it are named as they are called here."""
+    _print(out(), text, style)
 
 
 def hint(text: str) -> None:
     """A sentence beside the answer."""
-    err().print(printable(text), soft_wrap=True, style="dim")
+    _print(err(), text, "dim")
+
+
+def complain(text: str) -> None:
+    """The text of an error."""
+    _print(err(), text, "red")
+
+
+def show_command(command: str) -> None:
+    """A command in a line of its own, which is not broken, so that it can be copied."""
+    out().print(f"  {printable(command)}", soft_wrap=True)
+
+
+def _print(console: Console, text: str, style: str | None) -> None:
+    lines = layout.wrapped(printable(as_called(text)), width(), commands=True)
+    console.print("\n".join(lines), soft_wrap=True, style=style)
 
 
 def printable(value: object) -> str:
@@ -60,25 +77,45 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under headings; a column of numbers stands to the right."""
-    cells = [list(row) for row in rows]
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(columns):
-        of_numbers = any(isinstance(row[number], int) for row in cells)
-        shown.add_column(heading, justify="right" if of_numbers else "left")
-    for row in cells:
-        shown.add_row(*(printable(cell) for cell in row))
-    out().print(shown)
+def age(moment: datetime, now: datetime | None = None) -> Cell:
+    """How long ago that was, to the unit that matters; of what is long past, the day."""
+    seconds = max(int(((now or datetime.now(UTC)) - moment).total_seconds()), 0)
+    for up_to, unit, name in _AGES:
+        if seconds < up_to:
+            return Cell(f"{seconds // unit} {name} ago", whole=True)
+    return Cell(moment.astimezone(UTC).strftime("%Y-%m-%d"), whole=True)
+
+
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Rows under headings; a column of numbers stands to the right. Gives the headings of columns
+    that there was no room for.
+    """
+    named = [Column(each) if isinstance(each, str) else each for each in columns]
+    laid = layout.table(named, [[_cell(value) for value in row] for row in rows], width())
+    console = out()
+    console.print(laid.heading, soft_wrap=True, style="bold")
+    for line in laid.lines:
+        console.print(line, soft_wrap=True)
+    return laid.spared
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one under the other; what has no value is left out."""
-    grid = Table.grid(padding=(0, 2))
-    for name, value in pairs:
-        if value is not None:
-            grid.add_row(name, printable(value))
-    out().print(grid)
+    told = [(name, printable(value)) for name, value in pairs if value is not None]
+    names = max((cell_len(name) for name, _ in told), default=0)
+    for name, text in told:
+        for line in layout.pair(name, text, names, width()):
+            out().print(line, soft_wrap=True)
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    return Cell(
+        printable(value),
+        whole=isinstance(value, int | datetime),
+        right=isinstance(value, int),
+    )
 
 
 def as_json(value: object) -> None:

@@ -72,14 +72,14 @@ def results(
 ) -> None:
     """List what became of each address of a job, with the reason."""
     if reason is not None and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
-        raise WrongInput("--reason narrows results; it cannot go with this --outcome.")
+        raise WrongInput("--reason narrows results. It cannot be combined with this --outcome.")
     form = Format.JSON if as_json_ else form
     most = limit or (ROWS_ON_SCREEN if form is Format.TABLE else None)
 
     async def work(here: Surroundings) -> None:
         story = await read_job(here.pool, job_id)
         if outcome is Listed.UNPROCESSED and _is_to_be_selected(story):
-            hint("Its contacts were not selected yet, so there is no list of them.")
+            hint("Its contacts are not selected yet, so there is no list of them.")
         await _WRITERS[form](here, _listing(story, outcome, reason), most)
 
     run(work)
@@ -105,17 +105,41 @@ async def _write_table(here: Surroundings, listing: Listing, most: int | None) -
     async for page in lists.pages(here.pool, listing, form=Form.JSON, most=most):
         found += page.objects()
     if not found:
-        say("There are none.")
+        say("There are no such results.")
         return
-    # An error's text and the moment of each row are for files; ids are no quantities.
-    shown = [column for column in listing.columns if column not in {"decided_at", "error"}]
-    table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
+    if isinstance(listing, lists.Results):
+        table(
+            ("contact", "field", "address", "outcome", "what happened"),
+            [
+                (_id(row["contact_id"]), row["field"], row["address"], row["outcome"], _told(row))
+                for row in found
+            ],
+        )
+    else:
+        shown = listing.columns
+        table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
     if most is not None and len(found) >= most:
         hint(f"The first {most:,}. `--format csv` gives all of them, `--limit` more here.")
 
 
 def _cell(column: str, value: object) -> object:
-    return str(value) if column in {"contact_id", "line"} and value is not None else value
+    return _id(value) if column in {"contact_id", "line"} else value
+
+
+def _id(value: object) -> str | None:
+    """Ids are no quantities."""
+    return None if value is None else str(value)
+
+
+def _told(row: dict[str, Any]) -> str:
+    """What was changed, or why not; all of it is in the CSV."""
+    if row["outcome"] == Outcome.APPLIED:
+        told = f"{row['from_status'] or 'new'} → {row['to_status']}"
+    else:
+        told = row["reason"] or ""
+    if row["source_address"]:
+        told += f", spread from {row['source_address']}"
+    return f"{told} ({row['error']})" if row["error"] else told
 
 
 async def _write_csv(here: Surroundings, listing: Listing, most: int | None) -> None:

@@ -25,7 +25,7 @@ from producers.job_story import JobStory, read_job
 from producers.submit import Submitted, submit
 from producers.uploads import AddressUpload
 from producers.wrong_input import parse_request
-from schemas.errors import WrongInput
+from schemas.errors import WrongInput, said
 from schemas.json_input import RepeatedName, read_json
 from schemas.requests import DEFAULT_FIELDS, JobRequest
 from schemas.statuses import Status
@@ -34,7 +34,7 @@ submit_app = typer.Typer(
     help="Submit a bulk change of consent over contacts that are there.", no_args_is_help=True
 )
 plan_app = typer.Typer(
-    help="Count what a bulk change would do, and change nothing until `sluice apply` says so.",
+    help="Count what a bulk change would do, and change nothing until it is applied.",
     no_args_is_help=True,
 )
 
@@ -83,7 +83,7 @@ _EVIDENCE = Annotated[
     typer.Option(
         "--evidence",
         metavar="FILE.json",
-        help="The evidence of permission; without it you are told what it has to say."
+        help="The evidence of permission; without it the questions are shown."
         " - reads standard input.",
     ),
 ]
@@ -211,7 +211,7 @@ def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
         return
     tell(f"Job {submitted.job_id} is stored.")
     if not submitted.announced:
-        hint("Redis did not answer; a worker finds the job once it does.")
+        hint("Redis did not answer. A worker finds the job once it does.")
 
 
 def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> JobRequest:
@@ -270,11 +270,13 @@ def read_evidence(source: str) -> dict[str, Any]:
             f"--evidence {source} has {error}. Nothing was stored. Give each name once."
         ) from None
     except ValueError as error:
-        raise WrongInput(f"--evidence {source} is not JSON: {error}. Nothing was stored.") from None
+        raise WrongInput(
+            f"--evidence {source} is not JSON: {said(error)}. Nothing was stored."
+        ) from None
     if not isinstance(evidence, dict):
         raise WrongInput(
             f"--evidence {source} holds no JSON object. Nothing was stored. Write the answers as"
-            ' {"source": ..., "description": ..., ...}.'
+            ' {"source": "web_form", "description": "…"}.'
         )
     return evidence
 

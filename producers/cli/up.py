@@ -10,12 +10,17 @@ import typer
 
 from db.migrate import migrate
 from producers.cli.context import require_queue
-from producers.cli.procfile_run import run_procfile
+from producers.cli.procfile_run import PROCFILE, run_procfile
 from producers.cli.rendering import say
 from runtime.embedded import DEFAULT_DIRECTORY, settings_with_servers
 from runtime.settings import Settings, environment_of_processes
 from runtime.signing_key import kept_signing_key
 from schemas.errors import SluiceError
+
+_HTTP_PAGE = PROCFILE.with_name("docs") / "http.md"
+WHERE_HTTP_IS_EXPLAINED = (
+    f"{_HTTP_PAGE if _HTTP_PAGE.is_file() else 'docs/http.md'} explains each call with an example."
+)
 
 
 def up() -> None:
@@ -33,9 +38,12 @@ def up() -> None:
         _, revision = asyncio.run(migrate(settings.database_url))
         say(f"Postgres  {without_password(settings.database_url)}  (revision {revision})")
         say(f"Redis     {without_password(settings.redis_url)}")
-        say(f"HTTP      http://{settings.listens_on}:{port}  (`sluice keys create NAME` for a key)")
+        url = f"http://{_host(settings.listens_on)}:{port}"
+        say(f"HTTP      {url}")
+        say(f"OpenAPI   {url}/openapi.json")
+        say(f"\n{WHERE_HTTP_IS_EXPLAINED} `sluice keys create NAME` makes an API key.")
         if given.wants_embedded_servers:
-            say("Commands in this folder use the same servers: try `sluice jobs`.")
+            say("Commands in this folder use these servers: try `sluice jobs` in another terminal.")
         say("Ctrl-C stops everything.")
         more = {"PORT": str(port), "SIGNING_KEY": key.get_secret_value()}
         if settings.log_format is None and sys.stdout.isatty():
@@ -55,12 +63,17 @@ def free_port(settings: Settings) -> int:
         except OSError:
             if "port" in settings.model_fields_set:
                 raise SluiceError(
-                    f"Port {settings.port} of {settings.listens_on} cannot be used; nothing was"
-                    " started. Set PORT to one that is free, or leave it unset."
+                    f"Cannot listen on {_host(settings.listens_on)}:{settings.port}. Nothing was"
+                    " started. Set PORT to a port that is free, or leave it unset."
                 ) from None
             probe.bind((settings.listens_on, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _host(host: str) -> str:
+    """The host as a URL has it."""
+    return f"[{host}]" if ":" in host else host
 
 
 def without_password(url: str) -> str:

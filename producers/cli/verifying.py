@@ -9,6 +9,7 @@ import typer
 from db.invariants import INVARIANTS, Found, Invariant, check
 from producers.cli import options
 from producers.cli.context import Surroundings, run
+from producers.cli.output import for_who_reads
 from producers.cli.rendering import as_json, counted, say, table
 from producers.cli.waiting import ProgressBar
 from producers.submit import named_account
@@ -31,7 +32,7 @@ def verify(
         bool,
         typer.Option(
             "--under-way",
-            help="Let jobs be that wait or run, as there always are some in production.",
+            help="Accept jobs that wait or run, as in production.",
         ),
     ] = False,
     as_json_: options.Json = False,
@@ -43,10 +44,11 @@ def verify(
     invariants = [each for each in INVARIANTS if not (under_way and each.at_rest_only)]
     checked = run(lambda here: _check_all(here, invariants, account))
     violations = sum(each.found.violations for each in checked)
-    if as_json_:
-        as_json({"violations": violations, "checks": [_as_dict(each) for each in checked]})
-    else:
-        _show(checked, violations)
+    with for_who_reads():
+        if as_json_:
+            as_json({"violations": violations, "checks": [_as_dict(each) for each in checked]})
+        else:
+            _show(checked, violations)
     if violations:
         raise typer.Exit(1)
 
@@ -91,7 +93,7 @@ def _show(checked: Sequence[Checked], violations: int) -> None:
     if violations:
         say(f"\n{counted(violations, 'violation')}. The runbook says what each would mean.")
     else:
-        say("\nNothing is violated.")
+        say("\nNo violations.")
 
 
 def _show_examples(each: Checked) -> None:

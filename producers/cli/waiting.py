@@ -25,6 +25,7 @@ from db.failures import NOT_THE_WORKS_FAULT
 from db.jobs import Moved
 from producers.cli.context import Surroundings
 from producers.cli.rendering import err, hint
+from runtime.program import as_called
 from schemas.errors import NotFound
 from schemas.outcomes import ENDED, JobState
 
@@ -38,6 +39,13 @@ _LOST = (*NOT_THE_WORKS_FAULT, asyncpg.InternalClientError)
 
 OUTAGE_SECONDS = 60.0
 """For this long an outage of Postgres is waited out; the job itself survives any."""
+
+
+_WIDE = 90
+"""From so many columns on there is room for a long bar beside label, count, rate and time."""
+
+_BESIDE_LABEL = 58
+"""Columns that the long bar, count, rate and time take."""
 
 
 class _Count(ProgressColumn):
@@ -61,16 +69,18 @@ class ProgressBar:
 
     def __init__(self, label: str, *, of_bytes: bool = False) -> None:
         console = err()
+        is_wide = console.width >= _WIDE
+        self._room = max(console.width - (_BESIDE_LABEL if is_wide else _BESIDE_LABEL - 16), 10)
         self._progress = Progress(
             SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if is_wide else 8),
             *((DownloadColumn(), TransferSpeedColumn()) if of_bytes else (_Count(), _Rate())),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(label, total=None)
+        self._task = self._progress.add_task(self._short(label), total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -86,11 +96,16 @@ class ProgressBar:
 
     def show(self, done: int, total: int | None, label: str | None = None) -> None:
         """Move the bar; without a total it only shows that something happens."""
-        self._progress.update(self._task, completed=done, total=total, description=label)
+        short = None if label is None else self._short(label)
+        self._progress.update(self._task, completed=done, total=total, description=short)
+
+    def _short(self, label: str) -> str:
+        """The label without what there is no room for beside the numbers."""
+        return label if len(label) <= self._room else label[: self._room - 1] + "…"
 
     def note(self, text: str) -> None:
         """A sentence above the bar."""
-        self._progress.console.print(text, soft_wrap=True, style="yellow")
+        self._progress.console.print(as_called(text), soft_wrap=True, style="yellow")
 
 
 @dataclass
@@ -118,16 +133,16 @@ class Quiet:
 
     def _text(self, moved: Moved, quiet_seconds: float) -> str | None:
         if moved.state is JobState.PAUSED:
-            return f"The job is paused; `sluice resume {self.job_id}` lets it go on."
+            return f"The job is paused; `sluice resume {self.job_id}` continues it."
         if quiet_seconds < QUIET_SECONDS:
             return None
         if moved.done == 0 and not moved.taken:
-            return "No worker has taken this job yet; start one with `sluice up`."
-        return f"Nothing has moved for {QUIET_SECONDS:.0f} seconds; is a worker running?"
+            return "No worker has taken this job yet. `sluice up` starts workers."
+        return f"Nothing has changed for {QUIET_SECONDS:.0f} seconds. Is a worker running?"
 
 
 async def follow(surroundings: Surroundings, job_id: int, *, until_ended: bool = True) -> JobState:
-    """Show the job's progress until it has ended, or waits for a yes; gives the state it is in.
+    """Show the job's progress until it has ended, or is planned; gives the state it is in.
 
     Where it need not have ended, until it is planned.
     """
@@ -173,7 +188,7 @@ async def _moved(surroundings: Surroundings, job_id: int, bar: ProgressBar) -> M
             if time.monotonic() - began > OUTAGE_SECONDS:
                 raise
             if not told:
-                bar.note("Postgres does not answer; still trying.")
+                bar.note("Postgres does not answer. Still trying.")
             told = True
             await asyncio.sleep(POLL_SECONDS)
         else:

@@ -9,6 +9,7 @@ from uvicorn.supervisors import Multiprocess
 
 from producers.http.head_limit import HeadLimit
 from runtime import logs
+from runtime.program import as_called
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
 
@@ -28,7 +29,7 @@ def main() -> int:
         settings.require_signing_key()
         listening = _listen(settings)
     except SluiceError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{as_called(str(error))}\n")
         return 1
     logs.configure(settings)
     config = _config(settings)
@@ -50,8 +51,9 @@ def _listen(settings: Settings) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
     except OSError as error:
         raise SettingsError(
-            f"Port {port} of {host} cannot be listened on: {error.strerror}. Nothing was started."
-            " End whatever else uses it, or set PORT (and HOST) to what is free here."
+            f"Cannot listen on {f'[{host}]' if ':' in host else host}:{port}: {error.strerror}."
+            " Nothing was started. End the program that uses it, or set PORT (and HOST) to what is"
+            " free here."
         ) from error
     listening.set_inheritable(True)
     return listening

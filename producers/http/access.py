@@ -28,8 +28,8 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         if found is None:
             raise Problem(
                 UNAUTHENTICATED,
-                "The request came without an API key that counts; nothing was done. Send one as"
-                " `Authorization: Bearer sluice_...`. `sluice keys create` makes keys.",
+                "Missing or invalid API key. Nothing was done. Send a key as `Authorization:"
+                " Bearer sluice_…`; `sluice keys create` makes keys.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         request.state.caller = found
@@ -37,14 +37,14 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         if seconds:
             raise Problem(
                 TOO_MANY_REQUESTS,
-                f"This key may make {here.settings.requests_per_second:g} requests a second;"
-                " nothing was done. Come again when Retry-After says.",
+                f"This key may make {here.settings.requests_per_second:g} requests a second."
+                " Nothing was done. Try again after the seconds in Retry-After.",
                 headers={"Retry-After": str(math.ceil(seconds))},
             )
         if scope not in found.scopes:
             raise Problem(
                 SCOPE_MISSING,
-                f"This needs a key with the scope {scope}; nothing was done. The key has:"
+                f"This needs a key with the scope {scope}. Nothing was done. The key has:"
                 f" {', '.join(sorted(found.scopes))}.",
                 scope=scope,
             )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.wrong_input import wrong_input
+from schemas.errors import said
 from schemas.json_input import RepeatedName, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,7 +38,7 @@ def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
         if first["type"] == "json_invalid":
             raise Problem(
                 MALFORMED,
-                f"{what} is not JSON: {first['ctx']['error']}. Nothing was stored.",
+                f"{what} is not JSON: {said(first['ctx']['error'])}. Nothing was stored.",
             ) from None
         raise wrong_input(what, error, model) from None
 

@@ -17,9 +17,9 @@ Bulk changes of consent on contact lists: opt contacts in or out, and learn what
 address.
 
 Each request brings an API key that `sluice keys create` made. All that it sees and changes belongs
-to the key's account. Whatever is no answer of 2xx is a problem (RFC 9457); programs tell problems
-apart by `type`. Each answer has `X-Correlation-Id`, by which the service's log lines can be found:
-that of the request, if it has one.
+to the key's account. Every answer that is not 2xx is a problem document (RFC 9457); programs
+tell problems apart by `type`. Each answer has `X-Correlation-Id`, by which the service's log lines
+can be found: that of the request, if it has one.
 """
 
 TAGS = {

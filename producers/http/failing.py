@@ -21,8 +21,9 @@ from producers.http.problems import (
     problem_of,
     problem_response,
 )
-from producers.wrong_input import MOST_COMPLAINTS, sentence, shortened
+from producers.wrong_input import MOST_COMPLAINTS
 from schemas.errors import SluiceError
+from schemas.mistakes import place_for_people, sentence, shortened
 
 _QUOTED = ("body", "query")
 """Where a wrong value may be repeated to who gave it: never a header or a path, which have keys and
@@ -50,7 +51,7 @@ async def on_database_away(_request: Request, error: Exception) -> ProblemRespon
 def database_away(error: BaseException) -> Problem:
     """What such an error is to the caller."""
     why = (
-        "Somebody else has what this needs."
+        "The rows are locked by another transaction."
         if isinstance(error, IN_THE_WAY)
         else "Postgres does not answer."
     )
@@ -61,8 +62,8 @@ def unavailable(why: str) -> Problem:
     """That it is a moment's trouble, and what can be done."""
     return Problem(
         problems.UNAVAILABLE,
-        f"{why} What was asked is done wholly or not at all; with the same Idempotency-Key it is"
-        " safe to ask again.",
+        f"{why} The request was done completely or not at all. With the same Idempotency-Key it is"
+        " safe to send it again.",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 
@@ -76,13 +77,14 @@ async def on_wrong_request(request: Request, error: Exception) -> ProblemRespons
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if found[0]["type"] == "json_invalid":
-        return problem_response(_unreadable(f"it is no JSON ({found[0]['ctx']['error']})"))
+        return problem_response(_unreadable("it is not JSON"))
     if _is_of_another_type(request, error):
         return problem_response(_unsupported())
     mistakes = [_mistake(mistake) for mistake in found[:MOST_COMPLAINTS]]
     more = len(found) - len(mistakes)
-    lines = [f"{mistake['where']}: {mistake['message']}" for mistake in mistakes]
-    told = "".join(f"\n  {line}" for line in lines) + (f"\n  and {more} more" if more else "")
+    lines = [_line(mistake["where"], mistake["message"]) for mistake in mistakes]
+    lines += [f"There are {more:,} more mistakes."] * bool(more)
+    told = "".join(f"\n  {line}" for line in lines)
     return problem_response(
         Problem(
             problems.INVALID,
@@ -98,6 +100,14 @@ def _is_of_another_type(request: Request, error: RequestValidationError) -> bool
         sent = request.headers.get("content-type", "")
         return not sent.startswith(("multipart/form-data", "application/x-www-form-urlencoded"))
     return isinstance(error.body, bytes)
+
+
+def _line(where: str, message: str) -> str:
+    """The mistake for people; `where` is for programs."""
+    part, _, rest = where.partition(".")
+    place = place_for_people(rest) if rest else "the body" if part == "body" else ""
+    of_part = {"query": "the query parameter ", "header": "the header ", "path": "the path's "}
+    return f"{of_part.get(part, '')}{place}: {message}" if place else message
 
 
 def _mistake(mistake: Any) -> dict[str, str]:
@@ -134,7 +144,7 @@ def nothing_here() -> Problem:
     """That there is no such path."""
     return Problem(
         problems.NOT_FOUND,
-        "There is nothing at this path; nothing was done. /openapi.json tells what there is.",
+        "There is nothing at this path. Nothing was done. /openapi.json lists all paths.",
     )
 
 
@@ -145,15 +155,14 @@ def _not_allowed(request: Request) -> Problem:
     allow = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     return Problem(
         problems.METHOD_NOT_ALLOWED,
-        f"This path does not take {shortened(request.method)}; nothing was done. It takes:"
-        f" {allow}.",
+        f"This path does not take {shortened(request.method)}. Nothing was done. Use {allow}.",
         headers={"Allow": allow},
     )
 
 
 def _unreadable(why: str) -> Problem:
     return Problem(
-        problems.MALFORMED, f"The body cannot be read; nothing was stored: {why}. Send it whole."
+        problems.MALFORMED, f"The body cannot be read: {why}. Nothing was stored. Send it whole."
     )
 
 
@@ -168,8 +177,8 @@ def _why_unreadable(error: HTTPException) -> str:
 def _unsupported() -> Problem:
     return Problem(
         problems.UNSUPPORTED,
-        "The body is of a type that is not read here; nothing was stored. Name its type in"
-        " Content-Type, and send one that /openapi.json has for this path.",
+        "The body is of a type that is not accepted here. Nothing was stored. Send a type that"
+        " /openapi.json lists for this path, and name it in Content-Type.",
     )
 
 

@@ -15,6 +15,7 @@ from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
+from schemas.errors import said
 from schemas.json_input import RepeatedName, read_json
 from schemas.requests import UPLOADED
 
@@ -145,7 +146,7 @@ def _body(text: str, name: str) -> JobBody:
         raise names_repeated(f"The part `{_JOB}`", error) from None
     except ValueError as error:
         raise Problem(
-            MALFORMED, f"The part `{_JOB}` is not JSON: {error}. Nothing was stored."
+            MALFORMED, f"The part `{_JOB}` is not JSON: {said(error)}. Nothing was stored."
         ) from None
     if why := why_odd(given):
         raise Problem(MALFORMED, f"The part `{_JOB}` has {why}; nothing was stored.")

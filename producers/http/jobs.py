@@ -139,7 +139,9 @@ async def list_jobs(
     cursor: Annotated[
         str | None, Query(max_length=200, description="`next` of the page before.")
     ] = None,
-    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    state: Annotated[
+        list[JobState] | None, Query(description="Only jobs in this state; repeatable.")
+    ] = None,
     action: Annotated[
         str | None,
         Query(max_length=41, pattern="^[a-z][a-z0-9_]*$", description="Only jobs of this action."),
@@ -155,7 +157,7 @@ async def list_jobs(
             account_id=caller.account_id,
             before=before,
             most=limit,
-            state=state,
+            states=state or (),
             action=action,
         )
     return JobPage(

@@ -55,7 +55,7 @@ def question() -> HTMLResponse:
 def unsubscribed() -> HTMLResponse:
     """It is done."""
     return _page(
-        HTTPStatus.OK, "You are unsubscribed", "<p>There is nothing more for you to do.</p>"
+        HTTPStatus.OK, "You are unsubscribed", "<p>You do not need to do anything else.</p>"
     )
 
 
@@ -63,9 +63,9 @@ def stored() -> HTMLResponse:
     """It is stored, and about to be done."""
     return _page(
         HTTPStatus.OK,
-        "You are about to be unsubscribed",
-        "<p>Your wish is stored, and takes effect in a moment. There is nothing more for you to"
-        " do.</p>",
+        "You are being unsubscribed",
+        "<p>We have received your request. It will take effect shortly. You do not need to do"
+        " anything else.</p>",
     )
 
 

@@ -39,6 +39,6 @@ def _part(part: object, kind: type) -> Any:
 def _no_cursor() -> Problem:
     return Problem(
         INVALID,
-        "The cursor is none that this list has given. Send `next` of the page before as it came,"
-        " or leave the cursor out to begin anew.",
+        "Invalid cursor. Nothing was read. Send `next` of the page before as it came, or leave the"
+        " cursor out to begin again.",
     )

@@ -44,23 +44,21 @@ class Kind(NamedTuple):
         return f"urn:sluice:problem:{self.slug}"
 
 
-UNAUTHENTICATED = Kind("unauthenticated", HTTPStatus.UNAUTHORIZED, "No valid API key")
+UNAUTHENTICATED = Kind("unauthenticated", HTTPStatus.UNAUTHORIZED, "Missing or invalid API key")
 SCOPE_MISSING = Kind("scope-missing", HTTPStatus.FORBIDDEN, "The API key does not allow this")
-NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is no such thing")
-METHOD_NOT_ALLOWED = Kind(
-    "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "This cannot be done with it"
-)
+NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "Not found")
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
 MALFORMED = Kind("malformed", HTTPStatus.BAD_REQUEST, "The request cannot be read")
 INVALID = Kind("invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out")
 EVIDENCE_MISSING = Kind(
     "evidence-missing", HTTPStatus.UNPROCESSABLE_ENTITY, "Evidence of permission is missing"
 )
 KEY_REUSED = Kind(
-    "idempotency-key-reused", HTTPStatus.CONFLICT, "The idempotency key stands for another request"
+    "idempotency-key-reused", HTTPStatus.CONFLICT, "Idempotency key reused with a different request"
 )
 STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
-PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan does not hold any more")
-TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end")
+PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan no longer holds")
+TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request took too long")
 HEAD_TOO_LARGE = Kind(
     "head-too-large",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -70,10 +68,10 @@ TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request 
 UNSUPPORTED = Kind(
     "unsupported-media-type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    "The body is of a type that is not read",
+    "Unsupported media type",
 )
 TOO_MANY_REQUESTS = Kind("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
-SIGNATURE_WRONG = Kind("signature-wrong", HTTPStatus.UNAUTHORIZED, "The signature does not hold")
+SIGNATURE_WRONG = Kind("signature-wrong", HTTPStatus.UNAUTHORIZED, "Invalid signature")
 STALE = Kind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
 UNAVAILABLE = Kind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
 INTERNAL = Kind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
@@ -122,7 +120,10 @@ def problem_of(error: SluiceError) -> Problem:
             return Problem(kind, str(error), **more)
     text = str(error)
     if isinstance(error, _FOR_OPERATORS):
-        text = "Something that Sluice needs does not answer, or is not set up. Nothing was done."
+        text = (
+            "A server that Sluice needs does not answer, or is not set up. Nothing was done. Try"
+            " again in a moment."
+        )
     return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
 
 

@@ -35,7 +35,7 @@ async def well_formed(request: Request) -> None:
     if body is not None:
         refuse_repeated_names(await request.body(), "The request")
     if why := next((why for text in texts for why in _odd_text(text)), None) or why_odd(body):
-        raise Problem(MALFORMED, f"The request was refused and nothing was stored: it has {why}.")
+        raise Problem(MALFORMED, f"The request was refused and nothing was stored. It has {why}.")
 
 
 def _unknown(unknown: list[str], known: frozenset[str]) -> Problem:
@@ -43,10 +43,10 @@ def _unknown(unknown: list[str], known: frozenset[str]) -> Problem:
     named = ", ".join(shortened(repr(name)) for name in unknown[:3])
     return Problem(
         INVALID,
-        f"The request was refused and nothing was done: there is no query parameter {named}."
+        f"The request was refused and nothing was done. There is no query parameter {named}."
         f" {there_are}",
         mistakes=[
-            {"where": f"query.{shortened(name)}", "message": "there is no such parameter"}
+            {"where": f"query.{shortened(name)}", "message": "There is no such parameter."}
             for name in unknown[:3]
         ],
     )
@@ -78,9 +78,9 @@ def _odd(item: Any) -> Iterator[str]:
         if not -MAX_ID <= item <= MAX_ID:
             yield "a whole number of more than 64 bits"
     elif isinstance(item, float) and not isfinite(item):
-        yield "a number that is none (NaN), or is endless"
+        yield "a number that is NaN or infinite"
 
 
 def _odd_text(text: str) -> Iterator[str]:
     if not storable(text):
-        yield "a NUL character, or half of a character (a surrogate), in a text"
+        yield "a NUL character or an unpaired surrogate in a text"

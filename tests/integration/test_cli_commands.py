@@ -169,7 +169,7 @@ def test_an_opt_in_without_evidence_is_asked_for_it(sql):
 def test_results_come_as_table_csv_and_json_lines(sql):
     """All formats have the same rows; the table stops early and says so."""
     job = str(answer("submit", "opt-out", "--all")["job"])
-    assert "There are none" in sluice("results", job).stdout
+    assert "There are no such results" in sluice("results", job).stdout
     finish(sql, int(job))
     lines = [json.loads(line) for line in sluice("results", job, "--json").stdout.splitlines()]
     rows = list(csv.DictReader(io.StringIO(sluice("results", job, "--format", "csv").stdout)))
@@ -342,7 +342,7 @@ def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
     other.start()
     watched = sluice("job", str(job), "--watch", status=1)
     other.join()
-    assert "start one with `sluice up`" in watched.stderr
+    assert "sluice up` starts workers" in watched.stderr
 
 
 def test_a_job_that_selects_nobody_says_so(people, sql, database_url):

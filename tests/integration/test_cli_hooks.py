@@ -39,7 +39,7 @@ def test_a_hook_is_made_listed_and_revoked():
     assert "/v1/hooks/form/2." in shown
     assert "/v1/hooks/2/events" in shown
     assert answer("hooks", "revoke", "1") == {"id": 1, "revoked": True}
-    assert "takes no more" in sluice("hooks", "revoke", "1").stdout
+    assert "is revoked" in sluice("hooks", "revoke", "1").stdout
     listed = answer("hooks", "list", "--account", "default")
     assert [(hook["id"], hook["revoked_at"] is not None) for hook in listed] == [
         (2, False),

@@ -57,8 +57,9 @@ HOT = {
     "imports": "set_request_hash staged",
     "jobs": (
         "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
-        " job_has_failures list_jobs list_jobs_of_account oldest_to_look_at state_of_job progress"
-        " pairs_done limit_lock_wait interrupt_chunks set_state cancel"
+        " job_has_failures list_jobs list_jobs_of_account oldest_to_look_at"
+        " oldest_of_all_to_look_at state_of_job progress pairs_done limit_lock_wait"
+        " interrupt_chunks set_state cancel"
     ),
     "keys": "key_by_id",
     "planning": (
@@ -144,7 +145,8 @@ ORDER_OF_PAGE = {
 SPECIAL = {
     "claim_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
-    "list_jobs_of_account": [{}, {"in_state": "running"}, {"of_action": "opt_out"}],
+    "list_jobs": [{}, {"in_states": ["running"]}],
+    "list_jobs_of_account": [{}, {"in_states": ["running"]}, {"of_action": "opt_out"}],
     "results_page": [
         {**cursor, "outcome": outcome, "reason": reason, "rejected": outcome == "rejected"}
         for cursor in (FIRST_PAGE, LATER_PAGE)

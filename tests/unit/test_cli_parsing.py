@@ -27,7 +27,7 @@ def no_server(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["submit", "opt-out"], "name the contacts"),
+        (["submit", "opt-out"], "Name the contacts"),
         (["submit", "opt-out", "--all", "--field", "email4"], "'email4'"),
         (["submit", "opt-out", "--status", "gone"], "'gone'"),
         (["submit", "opt-out", "--contacts", "missing.txt"], "missing.txt: No such file"),
@@ -38,7 +38,7 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-in", "--all", "--evidence", "twice.json"], "'source' twice in one"),
         (["submit", "opt-in", "--contacts", "-", "--evidence", "-"], "Only one"),
         (["submit", "opt-out", "--all", "--key", ""], "idempotency_key"),
-        (["submit", "opt-out", "--import", "x"], "integer"),
+        (["submit", "opt-out", "--import", "x"], "Give a whole number."),
         (["submit", "opt-out", "--all", "--evidence", "e.json"], "No such option"),
         (["submit", "opt-out", "--all", "--tag", ""], "selection.tag"),
         (["submit", "opt-out", "--all", "--status", ""], "selection.statuses.0"),
@@ -52,8 +52,8 @@ def no_server(monkeypatch, tmp_path):
         (["import", "list.csv"], "--permission"),
         (["results", "1", "--outcome", "odd"], "odd"),
         (["results", "1", "--outcome", "unprocessed", "--reason", "bounced"], "--reason"),
-        (["job", "0"], "greater than or equal to 1"),
-        (["job", str(2**63)], str(MAX_ID)),
+        (["job", "0"], "Give 1 or more."),
+        (["job", str(2**63)], f"Give {MAX_ID:,} or less."),
         (["address", "no-address"], "not an email address"),
     ],
 )
@@ -76,7 +76,7 @@ def test_with_json_an_error_is_json(tmp_path):
     assert result.exit_code == 2
     error = json.loads(result.stderr)["error"]
     assert error["type"] == "WrongInput"
-    assert "name the contacts" in error["message"]
+    assert "Name the contacts" in error["message"]
 
 
 @pytest.mark.parametrize("url", ["DATABASE_URL", "REDIS_URL"])

@@ -81,7 +81,7 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(SettingsError) as raised:
         Settings()
     message = str(raised.value)
-    assert re.search(r"CHUNK_SIZE: .*integer", message)
+    assert re.search(r"CHUNK_SIZE: .*whole number", message)
     assert re.search(r"DATABASE_URL: .*postgresql:// or postgres://", message)
     assert "hunter2" not in message
     assert raised.value.exit_code == 1

@@ -1,0 +1,201 @@
+"""Laying out sentences and tables in so many columns of a terminal, without cutting anything.
+
+A word is broken only where it is longer than a whole line. An address is one word: it stands in one
+line, to be read and copied. What does not fit beside the rest of its row stands below it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len, chop_cells
+
+ENDLESS = 1_000_000
+"""The width of what is no terminal: each row is one line, for grep and files."""
+
+GAP = 2
+INDENT = 2
+
+_LONG_WORD = 28
+"""Words longer than this may be broken in a column, if they are no addresses."""
+
+_PROSE = 20
+"""A column of prose is not made narrower than this."""
+
+_words = re.compile(r"\S+")
+_words_and_commands = re.compile(r"(?:`[^`\n]*`|[^\s`]|`)+")
+
+
+class Column(NamedTuple):
+    """A column's heading; one that can be `spared` is left out where there is no room for it, the
+    last of them first.
+    """
+
+    heading: str
+    spared: bool = False
+
+
+class Cell(NamedTuple):
+    """A cell's text; one that is `whole` is never broken between its words."""
+
+    text: str
+    whole: bool = False
+    right: bool = False
+
+
+class Table(NamedTuple):
+    """The lines of a table, and the headings that there was no room for."""
+
+    heading: str
+    lines: list[str]
+    spared: list[str]
+
+
+def wrapped(text: str, width: int, *, commands: bool = False) -> list[str]:
+    """The lines of a text. With `commands`, one in backticks is kept in one line, to be copied as
+    it stands, even where it is longer than the width.
+    """
+    words = _words_and_commands if commands else _words
+    return [line for part in text.split("\n") for line in _wrapped(part, width, words)]
+
+
+def _wrapped(paragraph: str, width: int, words: re.Pattern[str]) -> list[str]:
+    if cell_len(paragraph) <= width:
+        return [paragraph.rstrip(" ")]
+    lines: list[str] = []
+    text = paragraph.lstrip(" ")
+    margin = " " * min(len(paragraph) - len(text), width // 2)
+    line, is_empty, end = margin, True, 0
+    for found in words.finditer(text):
+        # Several blanks between two words are kept within a line.
+        blanks, word = text[end : found.start()], found[0]
+        end = found.end()
+        if not is_empty and cell_len(line + blanks + word) <= width:
+            line += blanks + word
+            continue
+        if not is_empty:
+            lines.append(line)
+            line = margin
+        is_command = words is _words_and_commands and "`" in word
+        if cell_len(line + word) > width and not is_command:
+            # At the margin, so that it can be read together where it is longer than any line.
+            *full, word = chop_cells(word, max(width, 2))
+            lines += full
+            line = "" if full or cell_len(line + word) > width else line
+        line, is_empty = line + word, False
+    return [*lines, line]
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
+    """Rows under headings, in lines of the width at most."""
+    cells = [list(row) for row in rows]
+    widths = {n: _least(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
+    below: list[int] = []
+    spared: list[int] = []
+    while len(widths) > 1 and _total(widths.values()) > width:
+        # The first column names the row.
+        _, *others = widths
+        empty = [n for n in others if not any(row[n].text for row in cells)]
+        sparable = [n for n in others if columns[n].spared]
+        if empty:
+            del widths[empty[-1]]
+        elif sparable:
+            spared.append(sparable[-1])
+            del widths[sparable[-1]]
+        else:
+            below.append(max(others, key=lambda n: widths[n]))
+            del widths[below[-1]]
+    # A column that is alone may still be wider than the line.
+    widths = {n: min(wide, width) for n, wide in widths.items()}
+    _spread(widths, {n: _natural(columns[n], [row[n] for row in cells]) for n in widths}, width)
+    right = {n for n in widths if any(row[n].right for row in cells)}
+    heading = _line([Cell(columns[n].heading, right=n in right) for n in widths], widths)
+    lines = []
+    names = {n: columns[n].heading for n in sorted(below)}
+    for row in cells:
+        lines += _row([row[n]._replace(right=n in right) for n in widths], widths)
+        lines += [
+            line
+            for n, name in names.items()
+            if row[n].text
+            for line in pair(name, row[n].text, max(map(cell_len, names.values())), width, INDENT)
+        ]
+    return Table(heading, lines, [columns[n].heading for n in sorted(spared)])
+
+
+def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[str]:
+    """A name and its value, which begins after the longest of the `names`; a value with a word
+    that does not fit there begins in a line of its own.
+    """
+    begin = indent + names + GAP
+    label = " " * indent + name
+    if _longest_word(text) <= width - begin:
+        first, *more = [line for part in text.split("\n") for line in wrapped(part, width - begin)]
+        padded = label + " " * (begin - cell_len(label))
+        return [(padded + first).rstrip(" "), *(" " * begin + line for line in more)]
+    return [label, *wrapped(text, width)]
+
+
+def _row(cells: Sequence[Cell], widths: dict[int, int]) -> list[str]:
+    parts = [wrapped(cell.text, wide) for cell, wide in zip(cells, widths.values(), strict=True)]
+    return [
+        _line(
+            [
+                Cell(part[number] if number < len(part) else "", right=cell.right)
+                for cell, part in zip(cells, parts, strict=True)
+            ],
+            widths,
+        )
+        for number in range(max(map(len, parts)))
+    ]
+
+
+def _line(cells: Sequence[Cell], widths: dict[int, int]) -> str:
+    shown = []
+    for cell, wide in zip(cells, widths.values(), strict=True):
+        blanks = " " * (wide - cell_len(cell.text))
+        shown.append(blanks + cell.text if cell.right else cell.text + blanks)
+    return (" " * GAP).join(shown).rstrip(" ")
+
+
+def _total(widths: Iterable[int]) -> int:
+    each = list(widths)
+    return sum(each) + GAP * (len(each) - 1)
+
+
+def _least(column: Column, cells: Sequence[Cell]) -> int:
+    """How wide the column has to be."""
+    return max([cell_len(column.heading), *(_least_of(cell) for cell in cells)])
+
+
+def _least_of(cell: Cell) -> int:
+    if cell.whole:
+        return _widest_line(cell.text)
+    words = [
+        cell_len(word) if "@" in word else min(cell_len(word), _LONG_WORD)
+        for word in cell.text.split()
+    ]
+    return max([min(_widest_line(cell.text), _PROSE), *words])
+
+
+def _natural(column: Column, cells: Sequence[Cell]) -> int:
+    """How wide it would be with all the room there is."""
+    return max([cell_len(column.heading), *(_widest_line(cell.text) for cell in cells)])
+
+
+def _spread(widths: dict[int, int], natural: dict[int, int], width: int) -> None:
+    """Give the room that is left to the columns that want it, each an even share."""
+    while wanting := [n for n in widths if widths[n] < natural[n]]:
+        share = (width - _total(widths.values())) // len(wanting)
+        if share <= 0:
+            return
+        for n in wanting:
+            widths[n] = min(widths[n] + share, natural[n])
+
+
+def _widest_line(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)

@@ -1,0 +1,42 @@
+"""How the program `sluice` is called here, so that a command that is suggested works as printed."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+NAME = "sluice"
+_MODULE = "producers.cli"
+_suggested = re.compile(rf"`{NAME}(?=[ `])")
+
+
+def program() -> str:
+    """What to type for `sluice`: its name where the PATH leads to this very installation, else the
+    path of its script, else Python with the module, as on a dyno.
+    """
+    python = Path(sys.executable)
+    script = python.with_name(NAME)
+    if script.is_file():
+        found = shutil.which(NAME)
+        # What the PATH leads to may be a link to the script.
+        is_found = found is not None and Path(found).resolve() == script.resolve()
+        return NAME if is_found else _typed(script)
+    found = shutil.which(python.name)
+    # Not resolved: the Python of a virtual environment is itself a link to another one.
+    is_found = found is not None and Path(found).parent.resolve() == python.parent.resolve()
+    return f"{python.name if is_found else _typed(python)} -m {_MODULE}"
+
+
+def as_called(text: str) -> str:
+    """The text, in which each command in backticks begins as it has to be typed here."""
+    return _suggested.sub(lambda _: f"`{program()}", text)
+
+
+def _typed(file: Path) -> str:
+    """The file's path as a shell takes it, from the present folder where it is below it."""
+    here = Path.cwd()
+    if not file.is_relative_to(here):
+        return shlex.quote(str(file))
+    below = file.relative_to(here)
+    return shlex.quote(str(below) if len(below.parts) > 1 else f"./{below}")

@@ -1,0 +1,226 @@
+"""What a person sees on terminals of 100 and 60 columns, on a full disk, and into a closed pipe."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from tests.commands import run_sluice
+from tests.terminal import SLUICE, in_terminal
+
+ROOT = Path(__file__).parents[2]
+ADDRESS = "maria.fernandez-lopez@mail.department.company.example"
+LONG = "first.middle.last-name+news@marketing.department.very-long-company.example"
+SOURCE = "office@department.company.example"
+TAG = "customers-of-the-spring-and-summer-campaign-" * 4
+NOTE = "unsubscribed in the old system, and told so by telephone " * 6
+ACCOUNT = "an-account-with-quite-a-long-name-of-a-customer"
+ASKED_BY = "A Person With A Long Name <a.person.with.a.long.name@marketing.company.example>"
+WIDTHS = [100, 60]
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, settings):
+    """The commands find the test's own database and queue in the environment, as a user's do."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+async def job(pool):
+    """A large completed job of an account, over addresses, a tag and a note that are long."""
+    account = await pool.fetchval("insert into accounts (name) values ($1) returning id", ACCOUNT)
+    await pool.execute(
+        "insert into contacts (account_id, id, given_name, family_name, company)"
+        " values ($1, 1, 'Maria Fernanda', 'von und zu Fernandez-Lopez', $2)",
+        account,
+        "A company with a rather long name and partners, Ltd.",
+    )
+    await pool.executemany(
+        "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+        " values ($1, $2, $3, $3, 'admin', 1)",
+        [(account, number, text) for number, text in enumerate((ADDRESS, LONG, SOURCE), 1)],
+    )
+    await pool.executemany(
+        "insert into contact_emails values ($1, 1, $2, $3)", [(account, n, n) for n in (1, 2, 3)]
+    )
+    job = await pool.fetchval(
+        "insert into jobs (account_id, action, state, params, selection, fields, requested_by,"
+        " request_hash, correlation_id, selected, applied, planned_at, started_at, finished_at)"
+        " values ($1, 'opt_out', 'completed', jsonb_build_object('note', $2::text),"
+        " jsonb_build_object('tag', $3::text), '{1,2}', $4, '', 'c', 10000000, 10000000,"
+        " now(), now(), now()) returning id",
+        account,
+        NOTE,
+        TAG,
+        ASKED_BY,
+    )
+    await pool.execute(
+        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied)"
+        " values ($1, 1, '{1}', 10000000, 'done', 10000000)",
+        job,
+    )
+    await pool.executemany(
+        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome,"
+        " from_status, to_status, cause, source_address_id)"
+        " values ($1, 1, 1, $2, $3, 'applied', 'non_marketable', 'admin', $4, $5)",
+        [(job, 1, 1, "direct", None), (job, 2, 2, "propagated", 3)],
+    )
+    return job
+
+
+COMMANDS = {
+    "jobs": [],
+    "job JOB": [],
+    "results JOB": [ADDRESS, LONG, SOURCE],
+    f"address {LONG} --account {ACCOUNT}": [LONG, SOURCE],
+    "keys list": [],
+    "hooks list": [],
+    "accounts": [],
+    "verify": [],
+}
+"""Commands that show tables or facts, and the addresses that these have."""
+
+
+def words(command, job):
+    return command.replace("JOB", str(job)).split()
+
+
+def require_fit(lines, columns, addresses):
+    """No line is longer than the terminal, and an address that fits into a line is in one. A longer
+    one goes on at the margin of the next, so that nothing of it is lost.
+    """
+    text = "\n".join(lines)
+    assert all(cell_len(line) <= columns for line in lines), text
+    # The label of a progress bar may be shortened.
+    assert not any("…" in line and "━" not in line for line in lines), text
+    for address in addresses:
+        if len(address) <= columns:
+            assert address in text
+        assert address in text.replace("\n", "")
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_shown_fits_and_no_address_is_cut(monkeypatch, job, columns, command):
+    """Every table, and every list of facts, with long names, tags, notes and addresses."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = run_sluice(*words(command, job)).stdout
+    assert shown.strip()
+    require_fit(shown.split("\n"), columns, COMMANDS[command])
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("command", ["results JOB", "job JOB --watch"])
+def test_it_is_so_in_a_real_terminal(job, columns, command):
+    """The terminal says how wide it is; a progress bar is in it too."""
+    shown = in_terminal(*words(command, job), columns=columns)
+    require_fit(shown.lines, columns, COMMANDS.get(command, ()))
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_jobs_are_one_line_each_with_their_age_and_state(job, columns):
+    """The list can be read at a glance; what there was no room for is named."""
+    heading, row, *more = in_terminal("jobs", columns=columns).lines
+    assert heading.split()[:4] == ["job", "created", "action", "state"]
+    assert row.split()[:6] == [str(job), *row.split()[1:4], "opt_out", "completed"]
+    assert " s ago" in row or " min ago" in row
+    assert "10,000,000" in row
+    assert "Not shown here: " in " ".join(more)
+
+
+def test_jobs_are_narrowed_by_several_states(job):
+    """`--state` is repeatable, and the command that goes on keeps it."""
+    shown = in_terminal("jobs", "--state", "failed", "--state", "completed", columns=100)
+    assert shown.lines[1].startswith(str(job))
+    shown = in_terminal("jobs", "--state", "completed", "--limit", "1", columns=100)
+    assert f"jobs --before {job} --state completed`" in shown.text
+    assert "There are no such jobs." in in_terminal("jobs", "--state", "paused", columns=100).text
+    refused = in_terminal("jobs", "--state", "odd", columns=60)
+    assert refused.status == 2
+    assert all(cell_len(line) <= 60 for line in refused.lines)
+
+
+def test_colour_is_for_terminals(job):
+    """A terminal gets a bold heading and a red error; a pipe gets text alone."""
+    assert "\x1b[1m" in in_terminal("jobs", columns=100).raw
+    assert "\x1b[31m" in in_terminal("job", str(job + 1), columns=100).raw
+    for arguments in (["jobs"], ["job", str(job + 1)]):
+        done = subprocess.run([*SLUICE, *arguments], capture_output=True, check=False)
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_a_suggested_command_can_be_copied(job):
+    """It is in one line and works as printed."""
+    shown = in_terminal("jobs", "--limit", "1", columns=60)
+    (line,) = [line for line in shown.lines if "--before" in line]
+    command = line.split("`")[1]
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs"],
+        ["results", "1", "--format", "csv"],
+        ["migrate"],
+        ["verify"],
+        ["--help"],
+    ],
+)
+def test_a_full_disk_is_told_so(job, arguments):
+    """Whatever was to be written, the exit status is 1 and the sentence is about the answer."""
+    arguments = [str(job) if word == "1" else word for word in arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*SLUICE, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "The answer could not be written: No space left" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "again" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["results", "1", "--format", "csv"]])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(job, arguments):
+    """As `| head -1` does: status 0, and not a word."""
+    arguments = [str(job) if word == "1" else word for word in arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run(
+            [*SLUICE, *arguments], stdout=closed, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_was_found_counts_though_nobody_reads_it(job):
+    """The status of `verify` is for schedulers."""
+    assert job
+    command = f"{' '.join(SLUICE)} verify | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 1
+
+
+def test_a_closed_standard_output_or_error_is_no_failure(job):
+    """`>&-` and `2>/dev/full`: the command is done as ever."""
+    for redirection in (">&-", "2>&-", "2>/dev/full"):
+        command = f"{' '.join(SLUICE)} job {job} {redirection}"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_export_is_utf8_whatever_the_locale(job, pool):
+    """A list with names from everywhere is not broken off by a terminal's settings."""
+    # The SQL is read in the mode; what is written goes by its own setting.
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*SLUICE, "results", str(job)], capture_output=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "non_marketable → admin" in done.stdout.decode()

@@ -1,0 +1,86 @@
+"""Problems over HTTP are told in our words, whichever part of a request is wrong."""
+
+import pytest
+
+from tests.wording import faults
+
+IN_JSON = {"Content-Type": "application/json"}
+OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "says"),
+    [
+        (
+            "GET",
+            "/v1/jobs?limit=0",
+            {},
+            "the query parameter `limit`: Give 1 or more",
+        ),
+        ("GET", "/v1/jobs?limit=x", {}, "the query parameter `limit`: Give a whole number"),
+        ("GET", "/v1/jobs?state=odd", {}, "the first of `state`"),
+        (
+            "GET",
+            "/v1/jobs?action=A!",
+            {},
+            "parameter `action`: It does not have the form",
+        ),
+        ("GET", "/v1/jobs?cursor=odd", {}, "Invalid cursor."),
+        ("GET", "/v1/jobs?odd=1", {}, "There is no query parameter 'odd'."),
+        ("GET", "/v1/jobs/x", {}, "the path's `job_id`: Give a whole number."),
+        ("GET", "/v1/contacts?status=odd", {}, "`status`"),
+        ("GET", "/v1/contacts?tag=", {}, "`tag`"),
+        ("GET", "/v1/addresses/odd", {}, ""),
+        ("GET", "/v1/jobs/1/results?outcome=odd", {}, "`outcome`: Give one of"),
+        ("POST", "/v1/jobs", {"json": {}}, "`action`: It is required, and missing."),
+        ("POST", "/v1/jobs", {"json": []}, "Give an object with names and values."),
+        ("POST", "/v1/jobs", {"json": {**OPT_OUT, "fields": ["email4"]}}, "the first of `fields`"),
+        ("POST", "/v1/jobs", {"json": {**OPT_OUT, "odd": 1}}, "`odd`: There is no such field. "),
+        ("POST", "/v1/jobs", {"json": {**OPT_OUT, "params": {"odd": 1}}}, "`params.odd`"),
+        (
+            "POST",
+            "/v1/jobs",
+            {"content": b"{", "headers": {"content-type": "application/json"}},
+            "",
+        ),
+        ("POST", "/v1/jobs", {"json": OPT_OUT, "headers": {"Idempotency-Key": ""}}, "the header"),
+        ("POST", "/v1/jobs/1/apply", {"json": {"expected": {"applied": -1}}}, "`expected.applied`"),
+        ("POST", "/v1/opt-outs", {"json": {"address": 1}}, "`address`: Give text (given: 1)."),
+        ("POST", "/v1/opt-outs", {"json": {"address": "a@x.example"}}, "`source`"),
+        ("PUT", "/v1/jobs", {"json": {}}, "Use GET, POST."),
+        ("GET", "/v1/odd", {}, "There is nothing at this path. Nothing was done."),
+    ],
+)
+async def test_a_problem_is_told_in_our_words(http, key, method, path, sent, says):
+    """No word of pydantic's, one full stop at the end; programs have the place in `mistakes`."""
+    sent = {**sent, "headers": {**key, **sent.get("headers", {})}}
+    answer = await http.request(method, path, **sent)
+    assert 400 <= answer.status_code < 500
+    problem = answer.json()
+    assert says in problem["detail"]
+    for text in (problem["detail"], *(each["message"] for each in problem.get("mistakes", ()))):
+        assert faults(text) == []
+
+
+async def test_the_place_of_a_mistake_is_kept_for_programs(http, key):
+    """What people read as the first of `fields` is `body.fields.0` in `mistakes`."""
+    answer = await http.post("/v1/jobs", json={**OPT_OUT, "fields": ["email4"]}, headers=key)
+    (mistake,) = answer.json()["mistakes"]
+    assert mistake["where"] == "body.fields.0"
+
+
+async def test_jobs_are_listed_by_several_states(http, key):
+    """`state` may be there more than once."""
+    for state in ("pause", "cancel", None):
+        job = (await http.post("/v1/jobs", json=OPT_OUT, headers=key)).json()["id"]
+        if state:
+            await http.post(f"/v1/jobs/{job}/{state}", headers=key)
+    found = await http.get("/v1/jobs?state=paused&state=cancelled", headers=key)
+    assert [job["state"] for job in found.json()["jobs"]] == ["cancelled", "paused"]
+    found = await http.get("/v1/jobs?state=completed", headers=key)
+    assert found.json() == {"jobs": [], "next": None}
