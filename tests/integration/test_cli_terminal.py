@@ -177,7 +177,7 @@ def test_a_suggested_command_can_be_copied(job):
 def test_a_full_disk_is_told_so(job, arguments):
     """Whatever was to be written, the exit status is 1 and the sentence is about the answer."""
     arguments = [str(job) if word == "1" else word for word in arguments]
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
             [*SLUICE, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
@@ -193,7 +193,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(job, arguments):
     arguments = [str(job) if word == "1" else word for word in arguments]
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "w") as closed:
+    with os.fdopen(writing, "w", encoding="utf-8") as closed:
         done = subprocess.run(
             [*SLUICE, *arguments], stdout=closed, stderr=subprocess.PIPE, text=True, check=False
         )

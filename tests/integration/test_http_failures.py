@@ -192,11 +192,14 @@ async def test_each_mistake_is_told_with_its_place(http):
     }
     assert "hidden" not in answer.text
     assert "'y'" in wrong["query.most"]
-    assert "there is no such field" in wrong["body.nme"]
+    assert "There is no such field." in wrong["body.nme"]
     assert "zzz" in wrong["body.count"]
     assert len(answer.text) < 2_000
-    for where in wrong:
-        assert f"\n  {where}: " in told["detail"]
+    for place in (
+        *("the path's `number`", "the query parameter `most`", "the header `secret`"),
+        *("`count`", "`nme`"),
+    ):
+        assert f"\n  {place}: " in told["detail"]
     right = await http.post("/asked/1?most=2", json={"count": 3})
     assert right.json() == {"count": 6}
 

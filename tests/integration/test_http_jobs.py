@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from db import jobs as db_jobs
 from producers.http import job_events
+from producers.wrong_input import line_of
+from schemas.errors import Mistake
 from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE
 from tests.in_this_process import InThisProcess
@@ -113,25 +115,28 @@ async def test_a_key_stands_for_one_request(http, key):
         refused = await http.post(
             "/v1/jobs", headers={**key, "Idempotency-Key": wrong}, json=OPT_OUT
         )
-        assert "idempotency-key" in problem(refused, 422, "invalid")
+        assert "the header `idempotency-key`" in problem(refused, 422, "invalid")
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({**OPT_OUT, "account": "other"}, "account: there is no such field; there are: action,"),
-        ({**OPT_OUT, "selection": {"all": True, "tags": "x"}}, "selection.tags: there is no such"),
-        ({**OPT_OUT, "params": {"colour": "red"}}, "colour: there is no such field"),
-        ({**OPT_OUT, "selection": {}}, "name the contacts"),
-        ({**OPT_OUT, "selection": {"contacts": ["7"]}}, "selection.contacts.0"),
+        ({**OPT_OUT, "account": "other"}, "`account`: There is no such field. There are: action,"),
+        (
+            {**OPT_OUT, "selection": {"all": True, "tags": "x"}},
+            "`selection.tags`: There is no such",
+        ),
+        ({**OPT_OUT, "params": {"colour": "red"}}, "`params.colour`: There is no such field"),
+        ({**OPT_OUT, "selection": {}}, "Name the contacts"),
+        ({**OPT_OUT, "selection": {"contacts": ["7"]}}, "the first of `selection.contacts`"),
         ({**OPT_OUT, "selection": {"contacts": list(range(100_001))}}, "send them as a file"),
-        ({**OPT_OUT, "fields": ["email4"]}, "fields.0"),
+        ({**OPT_OUT, "fields": ["email4"]}, "the first of `fields`"),
         ({**OPT_OUT, "params": {"note": "a\x00b"}}, "NUL"),
         ({**OPT_OUT, "action": "import"}, "brings its own contacts"),
-        ({**OPT_OUT, "selection": {"addresses": ["x"]}}, "selection.addresses.0"),
+        ({**OPT_OUT, "selection": {"addresses": ["x"]}}, "the first of `selection.addresses`"),
         (
             {**OPT_OUT, "selection": {"addresses": ["a@x.example"]}, "fields": ["email1"]},
-            "a selection of addresses has no fields",
+            "A selection of addresses has no fields",
         ),
         ({**OPT_OUT, "mode": "try"}, "mode"),
     ],
@@ -380,7 +385,7 @@ async def test_each_mistake_of_a_job_has_its_place(http, key):
         assert {each["where"] for each in told["mistakes"]} == {f"body.{name}" for name in places}
         for each in told["mistakes"]:
             where = each["where"].removeprefix("body.")
-            assert f"\n  {where}: {each['message']}" in told["detail"]
+            assert f"\n  {line_of(Mistake(where, each['message']))}" in told["detail"]
 
 
 def events(text):
@@ -519,7 +524,7 @@ async def test_a_file_may_be_narrowed(http, key, pool, works):
         ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is there twice"),
         ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
         ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
-        (form({**LISTED, "account": "x"}, contacts="1"), 422, "account: there is no such field"),
+        (form({**LISTED, "account": "x"}, contacts="1"), 422, "`account`: There is no such field"),
         (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
         (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
     ],
