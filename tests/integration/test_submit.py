@@ -165,7 +165,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
         (lambda: opt_out(evidence=EVIDENCE), WrongInput, "takes no evidence"),
         (lambda: opt_out(action="opt_over"), NotFound, "opt_in, opt_out"),
         (lambda: opt_out(action="import"), WrongInput, "brings its own contacts"),
-        (lambda: opt_out(params={"noet": "x"}), WrongInput, "noet.*there are: kind, note"),
+        (lambda: opt_out(params={"noet": "x"}), WrongInput, "noet.*There are: kind, note"),
         (lambda: opt_out(params={"kind": "bounce"}), WrongInput, "kind.*list_unsubscribe"),
         (lambda: opt_out(account="nobody"), NotFound, "There are: default"),
         (lambda: opt_out(selection={"tag": "nothing"}), NotFound, "no tag 'nothing'"),
@@ -188,7 +188,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
             WrongInput,
             "first of `selection.contacts`",
         ),
-        (lambda: opt_out(colour="red"), WrongInput, "`params.colour`: There is no such field"),
+        (lambda: opt_out(colour="red"), WrongInput, "`colour`: There is no such field"),
     ],
 )
 async def test_a_wrong_request_is_refused_and_nothing_stored(
@@ -208,7 +208,7 @@ async def test_an_import_is_selected_only_once_it_has_ended(pool, settings):
         " correlation_id) select id, 'import', '{1}', '{}', 'tester', '', '' from accounts"
         " returning id"
     )
-    with pytest.raises(NotFound, match="is no import but opt_out"):
+    with pytest.raises(NotFound, match="is not an import but opt_out"):
         await submit(pool, settings, opt_out(selection={"import_job": plain}))
     with pytest.raises(StateConflict, match="not all of its contacts are there yet"):
         await submit(pool, settings, opt_out(selection={"import_job": importing}))
