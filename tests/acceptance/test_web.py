@@ -342,7 +342,7 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
         port = str(taken.getsockname()[1])
         with WebGroup(settings, tmp_path / "taken.log", PORT=port) as web:
             assert web.process.wait(20) == 1
-            assert web.lines()[0].startswith(f"Port {port} of 127.0.0.1 cannot be listened on")
+            assert web.lines()[0].startswith(f"Cannot listen on 127.0.0.1:{port}: ")
             assert len(web.lines()) == 1
     with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEY="") as web:
         assert web.process.wait(20) == 1

@@ -213,7 +213,7 @@ async def test_a_plan_that_has_drifted_waits_again(
 
 
 async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, shop: int):
-    """Counts that are missing or unknown, another account's job, and a job that waits for no yes
+    """Counts that are missing or unknown, another account's job, and a job that is not planned
     are refused; the same yes a second time changes nothing.
     """
     here = Planned(pool, settings, 10)
@@ -225,7 +225,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
     for counts, told in (
         ({}, "applied is missing"),
         (yes | {"sorts": 1}, "there is no sorts"),
-        (yes | {"applied": -1}, "below 0"),
+        (yes | {"applied": -1}, "must not be negative"),
     ):
         with pytest.raises(WrongInput, match=told):
             await here.apply(job_id, counts)
