@@ -246,7 +246,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "ids": list(range(10**9, 10**9 + addresses)),
         "import_job": None,
         "in_csv": True,
-        "in_state": None,
+        "in_states": None,
         "job_fields": [1],
         "job_id": IMPORT if of_import else OPT_OUT,
         "key_id": 7,
