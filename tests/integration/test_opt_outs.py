@@ -411,7 +411,7 @@ async def test_a_selection_of_addresses_is_refused_with_reasons(
         ({"selection": {"addresses": ["ann@example.com"]}, "fields": ["email1"]}, "no fields"),
         ({"selection": {"addresses": ["a@example.com"]}, "action": "opt_in"}, "no addresses"),
         ({"selection": {"addresses": ["a\x00@example.com"]}}, "first of `selection.addresses`"),
-        ({"selection": {"addresses": []}}, "the list is empty"),
+        ({"selection": {"addresses": []}}, "The list is empty"),
     ):
         with pytest.raises(WrongInput, match=told):
             await opt_out_now(pool, settings, opt_out(**changes))
