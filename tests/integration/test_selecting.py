@@ -295,7 +295,7 @@ async def test_an_empty_list_in_place_of_a_file_needs_the_file(pool, settings):
         with pytest.raises(WrongInput, match="lists no"):
             await submit(pool, settings, request, upload=upload(io.BytesIO()))
         others = {"contacts": "addresses", "addresses": "contacts"}
-        with pytest.raises(WrongInput, match="the list is empty"):
+        with pytest.raises(WrongInput, match="The list is empty"):
             parse_request(given, uploaded=others[name])
     assert await pool.fetchval("select count(*) from jobs") == 0
 

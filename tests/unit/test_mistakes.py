@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import core_schema
 
-from producers.hook_events import parse_events
+from producers.hook_events import BadEvent, read_events
 from producers.http.bodies import parsed
 from producers.http.job_bodies import JobBody
 from producers.http.opt_outs import OptOutGiven
@@ -156,8 +156,12 @@ def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: An
 @example([{}] * 101)
 def test_no_refusal_of_an_event_has_pydantics_words(given_: Any) -> None:
     """Nor of what hooks get."""
-    error = refusal(lambda: parse_events(given_))
+    body = json.dumps(given_).encode()
+    error = refusal(lambda: read_events(body))
     assert error is None or faults(str(error)) == []
+    if error is None:
+        told = [event.error for event in read_events(body) if isinstance(event, BadEvent)]
+        assert [fault for text in told for fault in faults(text)] == []
 
 
 @given(likely(JobBody) | st.dictionaries(st.text(max_size=6), JSON))
