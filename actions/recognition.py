@@ -18,11 +18,13 @@ def recognise(
 ) -> Recognised:
     """Tell which rows are about a candidate, or about the contact that an earlier row becomes.
 
-    A row is about the contact that has its external id. Where no contact has it, or the row has
-    none, it is about a contact of which no name contradicts and which has all of the row's
-    addresses, or whose addresses the row has, all of them: the others go into fields that are free.
-    (One address in common is not enough: a couple may share it.) Another external id contradicts,
-    unless name and addresses are the same. Nobody is extended through `role_addresses` alone.
+    A row is about the contact that has its external id, if an address is the same too, or, where it
+    is about nobody else, a name. (Two systems number their contacts alike, and some files just
+    number their rows.) Otherwise it is about a contact of which no name contradicts and which has
+    all of the row's addresses, or whose addresses the row has, all of them: the others go into
+    fields that are free. (One address in common is not enough: a couple may share it.) Another
+    external id contradicts, unless the contact has all of the row's addresses and a name of it.
+    Nobody is extended through `role_addresses` alone.
     """
     return _Recogniser(candidates, role_addresses).recognise(rows)
 
@@ -53,10 +55,20 @@ class _Recogniser:
             self._by_key.setdefault(key, []).append(candidate)
 
     def _contact_of(self, row: ArrivingRow, wanted: frozenset[str]) -> Candidate | None:
-        if row.external_id is not None:
-            known = self._by_external_id.get(row.external_id)
-            if known is not None and _is_same(row, known, wanted) and _has_room(known, wanted):
-                return known
+        known = self._by_external_id.get(row.external_id or "")
+        if known is not None and not _has_room(known, wanted):
+            known = None
+        if known is not None and known.held >= wanted:
+            return known
+        by_addresses = self._by_addresses(row, wanted)
+        if known is None or (by_addresses is not None and by_addresses.held >= wanted):
+            # Who has all of the row's addresses is its contact rather than one that gets them.
+            return by_addresses
+        if known.held & wanted or (by_addresses is None and _is_called_like(row, known)):
+            return known
+        return by_addresses
+
+    def _by_addresses(self, row: ArrivingRow, wanted: frozenset[str]) -> Candidate | None:
         around = {
             id(candidate): candidate for key in wanted for candidate in self._by_key.get(key, ())
         }
@@ -65,7 +77,7 @@ class _Recogniser:
             for candidate in around.values()
             if not _names_contradict(row, candidate)
             and (rank := self._rank(candidate.held, wanted)) is not None
-            and not (_ids_differ(row, candidate) and (rank or not _share_a_name(row, candidate)))
+            and (not _ids_differ(row, candidate) or (rank <= 1 and _share_a_name(row, candidate)))
         ]
         return min(ranked)[2] if ranked else None
 
@@ -156,15 +168,6 @@ class _Recogniser:
         )
 
 
-def _is_same(row: ArrivingRow, known: Candidate, wanted: frozenset[str]) -> bool:
-    """Whether the contact that has the row's external id is the row's.
-
-    Ids of two systems may be alike. So names may contradict where an address is the same, and an id
-    is enough where no name contradicts.
-    """
-    return bool(known.held & wanted) or not _names_contradict(row, known)
-
-
 def _has_room(known: Candidate, wanted: frozenset[str]) -> bool:
     return len(known.held | wanted) <= len(FIELDS)
 
@@ -173,6 +176,10 @@ def _ids_differ(row: ArrivingRow, candidate: Candidate) -> bool:
     """Whether both have an id: they are two records of one system, or one each of two systems."""
     ids = row.external_id, candidate.external_id
     return None not in ids and ids[0] != ids[1]
+
+
+def _is_called_like(row: ArrivingRow, candidate: Candidate) -> bool:
+    return _share_a_name(row, candidate) and not _names_contradict(row, candidate)
 
 
 def _share_a_name(row: ArrivingRow, candidate: Candidate) -> bool:
