@@ -129,6 +129,14 @@ def _found(row: asyncpg.Record) -> Found:
     )
 
 
+async def known_keys(
+    connection: asyncpg.Connection, account_id: int, match_keys: Sequence[str]
+) -> set[str]:
+    """Which of the keys are those of addresses that the account knows."""
+    rows = _sql.known_keys(connection, account_id=account_id, match_keys=match_keys)
+    return {row["match_key"] async for row in rows}
+
+
 async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:
     """Keep a row that could not be done as refused."""
     await _sql.refuse_listed(connection, job_id=job_id, row_id=row_id, detail=detail)

@@ -64,10 +64,13 @@ class Job:
     planned_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    unknown: int | None
+    """How many of the listed addresses the account did not know when the job was submitted."""
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
-        values = {name: row[name] for name in cls.__dataclass_fields__}
+        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "unknown"}
+        values["unknown"] = values["selection"].pop("unknown", None)
         values["state"] = JobState(values["state"])
         values["fields"] = tuple(values["fields"])
         return cls(**values)

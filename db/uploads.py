@@ -67,6 +67,12 @@ async def let_each_address_be_once(connection: asyncpg.Connection) -> int:
     return count
 
 
+async def count_unknown(connection: asyncpg.Connection, account_id: int) -> int:
+    """How many of them the account does not know."""
+    count: int = await _sql.count_unknown(connection, account_id=account_id)
+    return count
+
+
 async def match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
     """The keys of all of them in order, some thousands at a time."""
     async with _sql.match_keys_cursor(connection) as cursor:

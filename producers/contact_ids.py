@@ -1,45 +1,54 @@
-"""Lists of contact ids as people send them: in lines, of any number, read in blocks.
+"""Lists of contact ids as people send them, of any number, read in blocks.
 
-A line has an id, or several separated by commas, or a JSON object with the id as `contact_id` or
-`id`; the first may be a header. Plain numbers, as nearly all lists are, are not looked at one by
-one.
+A line has an id, or several, or a JSON object with the id as `contact_id` or `id`; or the ids are
+in a column of that name. Plain numbers, as nearly all lists are, are not looked at one by one.
 """
 
-import json
+import csv
+import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from producers.column_names import meaning_of
+from producers.csv_header import require_width
+from producers.file_text import FileText, unreadable_in
+from producers.table import Table, broken_header
 from producers.wrong_input import shortened
 from schemas.errors import WrongInput
+from schemas.json_input import RepeatedName, read_json
 from schemas.requests import MAX_ID
+from schemas.staging import Refusal
 
-_BYTES_AT_ONCE = 1 << 18
 _LONGEST_LINE = 1 << 20
-"""In bytes; of a line with commas each part is one."""
+"""In characters; of a line with commas each part is one."""
 
-_NAMES = ("contact_id", "id")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_is_number = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
-_are_plain_numbers = re.compile(rb"(?:[0-9]{1,18}(?:\r?\n|,))*").fullmatch
+_is_number = re.compile(r"-?[0-9]{1,20}").fullmatch
+_are_plain_numbers = re.compile(r"(?:[0-9]{1,18}(?:\r?\n|\r|,))*").fullmatch
+_begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))").match
 
 
-def blocks_of_ids(file: BinaryIO) -> Iterator[list[int]]:
+def blocks_of_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
     """The ids in the file, in its order, a few ten thousand at a time; memory is bounded by that.
 
     Raises WrongInput that names the first line which is none of those described above.
     """
-    line_no = 1
-    for part in _parts(file):
-        if _are_plain_numbers(part):
-            yield list(map(int, part.replace(b",", b"\n").split()))
-        else:
-            yield list(_ids(part, line_no))
-        line_no += part.count(b"\n")
+    source = FileText(file, encoding)
+    beginning = source.beginning().lstrip()
+    first = beginning.split("\n", 1)[0].split("\r", 1)[0]
+    if _begins_plain(beginning):
+        return _in_lines(source)
+    if _is_name(first.strip().removeprefix('"').removesuffix('"')):
+        return _in_lines(source, header=True)
+    return _in_table(Table(source))
 
 
 def contact_id(text: str, line_no: int) -> int:
-    """The id that `text`, on this line, says; raises WrongInput."""
+    """The id that `text`, on this line, says; raises WrongInput.
+
+    Only plain digits are an id: `1,234`, `42.0` and `1e3` may stand for another number than was
+    meant, and are the same for a file, the command line and HTTP.
+    """
     if not _is_number(text):
         raise _wrong(line_no, f"{shortened(text)!r} is not a contact id.")
     number = int(text)
@@ -48,51 +57,130 @@ def contact_id(text: str, line_no: int) -> int:
     return number
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    """The file in pieces that end where a line ends, or at a comma where a line is very long."""
-    rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
+def _is_name(header: str) -> bool:
+    return meaning_of(header) == "external_id"
+
+
+def _in_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
     line_no = 1
-    while read := file.read(_BYTES_AT_ONCE):
+    for part in _parts(source):
+        text = part
+        if header and not part.isspace():
+            blank = len(part) - len(part.lstrip())
+            name = re.compile("[^\r\n]*").match(part, blank)
+            text = part[:blank] + part[name.end() :] if name else part
+            header = False
+        if _are_plain_numbers(text):
+            yield list(map(int, text.replace(",", "\n").split()))
+        else:
+            yield list(_ids(text, line_no))
+        line_no += _breaks(part)
+
+
+def _parts(source: FileText) -> Iterator[str]:
+    """The text in pieces that end where a line ends, or at a comma where a line is very long."""
+    rest = ""
+    line_no = 1
+    while read := source.read():
         rest += read
-        end = rest.rfind(b"\n") + 1
-        if not end and b"{" not in rest:
-            end = rest.rfind(b",") + 1
+        # A CR at the end may be half of a CRLF.
+        end = max(rest.rfind("\n"), rest.rfind("\r", 0, len(rest) - 1)) + 1
+        if not end and not {"{", '"'} & set(rest):
+            end = rest.rfind(",") + 1
         if not end and len(rest) > _LONGEST_LINE:
             raise _wrong(line_no, "it is longer than any with an id would be.")
         if end:
-            line_no += rest.count(b"\n", 0, end)
+            line_no += _breaks(rest[:end])
             yield rest[:end]
             rest = rest[end:]
     if rest:
-        yield rest + b"\n"
+        yield rest + "\n"
 
 
-def _ids(part: bytes, first_line: int) -> Iterator[int]:
-    lines = part.decode(errors="replace").split("\n")
-    for line_no, line in enumerate(lines, start=first_line):
-        text = line.strip()
-        if text.startswith("{"):
-            yield _id_of_object(text, line_no)
+def _breaks(text: str) -> int:
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
+
+
+def _ids(part: str, first_line: int) -> Iterator[int]:
+    for line_no, line in enumerate(io.StringIO(part, newline=""), start=first_line):
+        if line.lstrip().startswith("{"):
+            yield _id_of_object(line, line_no)
             continue
-        for entry in text.split(","):
-            cell = entry.strip().removeprefix('"').removesuffix('"')
-            if cell and not (line_no == 1 and cell.lower() in _NAMES):
-                yield contact_id(cell, line_no)
+        try:
+            cells = next(csv.reader([line], strict=True, skipinitialspace=True), [])
+        except csv.Error:
+            raise _wrong(line_no, "a quotation mark is not closed.") from None
+        for cell in cells:
+            if text := cell.strip():
+                yield contact_id(text, line_no)
 
 
 def _id_of_object(text: str, line_no: int) -> int:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text)
+    except RepeatedName as error:
+        raise _wrong(line_no, f"the object has {error}.") from None
+    except ValueError:
         raise _wrong(line_no, "it is no JSON object, and begins as one.") from None
-    named = [found[name] for name in _NAMES if name in found]
+    named = [value for name, value in found.items() if _is_name(name)]
     if len(named) != 1 or type(named[0]) is not int:
         raise _wrong(line_no, "the object has no whole number as `contact_id`, or as `id`.")
     return contact_id(str(named[0]), line_no)
 
 
+def _in_table(table: Table) -> Iterator[list[int]]:
+    """The ids of a column among others, or of rows that another delimiter than a comma divides."""
+    if not table.first_line:
+        return
+    column = _cut(table)
+    for found in table.blocks():
+        block: list[int] = []
+        for row in found:
+            if isinstance(row, Refusal):
+                raise _wrong(row.line, row.detail)
+            line_no, cells = row
+            if table.is_blank(cells):
+                continue
+            listed = [cell for cell in cells if cell.strip()] if column is None else [cells[column]]
+            for cell in listed:
+                if unreadable_in(cell):
+                    raise _wrong(line_no, "it is not text in the file's encoding.")
+                block.append(contact_id(cell.strip(), line_no))
+        yield block
+
+
+def _cut(table: Table) -> int | None:
+    """Set how the file is cut; gives the column of ids, None where it has no header."""
+    rows = table.first_rows()
+    if not rows:
+        raise broken_header()
+    headers = {
+        delimiter: places
+        for delimiter, row in rows.items()
+        if (places := [at for at, name in enumerate(row.cells) if _is_name(name)])
+    }
+    if not headers:
+        delimiter = max(rows, key=lambda each: sum(map(bool, map(_is_number, rows[each].cells))))
+        table.cut_by(delimiter, needed=())
+        return None
+    delimiter = max(headers, key=lambda each: len(rows[each].cells))
+    places = headers[delimiter]
+    require_width(rows[delimiter].cells)
+    names = [rows[delimiter].cells[place] for place in places]
+    # An `Id` beside a `Contact Id` is that of something else.
+    contacts = [at for at, name in zip(places, names, strict=True) if "contact" in name.casefold()]
+    if len(contacts or places) > 1:
+        raise WrongInput(
+            f"The contacts have more than one column of ids: {', '.join(names)[:200]}. Nothing was"
+            " stored. Remove those that are not the contacts' ids."
+        )
+    (column,) = contacts or places
+    table.cut_by(delimiter, header=rows[delimiter], needed=[column])
+    return column
+
+
 def _wrong(line_no: int, what: str) -> WrongInput:
     return WrongInput(
-        f"Line {line_no} of the contacts: {what} Nothing was stored. Give whole numbers, one a"
-        " line or separated by commas."
+        f"Line {line_no} of the contacts: {what} Nothing was stored. Give whole numbers in plain"
+        " digits, one a line or in a column `contact_id`."
     )

@@ -1,36 +1,41 @@
 """Reads a contact CSV of any size, row by row: contacts to be staged, and refusals to be kept."""
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from producers.csv_header import read_header
-from producers.csv_lines import MAX_CELL, MAX_LINE, PhysicalLines, RowTooLong, is_unreadable
-from producers.import_bytes import ImportBytes, require_encoding
+from producers.csv_header import read_header, recognised
+from producers.file_text import FileText, encoding_advice, unreadable_in
 from producers.import_refusals import (
+    MAX_EXTERNAL_ID,
     MAX_TAG,
     UnusableRow,
-    broken_quotes,
-    cell_too_large,
-    encoding_advice,
+    id_too_long,
     invalid_address,
     no_address,
-    not_text,
-    nul_byte,
     repeated_in_row,
     tag_too_long,
-    too_few_cells,
-    too_many_cells,
+    too_many_addresses,
+    unknown_status,
 )
-from schemas.addresses import Identity, InvalidAddress, identify
+from producers.status_cells import UnknownStatus, of_person, status_in, strongest
+from producers.table import Table, broken_header
+from schemas.addresses import (
+    Identity,
+    InvalidAddress,
+    doubt_about,
+    implausible,
+    plain_identity,
+    read_address,
+)
 from schemas.errors import WrongInput
-from schemas.staging import Refusal, RefusalReason, StagedRow
+from schemas.staging import Refusal, StagedRow
+from schemas.statuses import OPTED_OUT, Status
 
-_MAX_HEADER_LINES = 100
+_new = tuple.__new__
 
 
 @contextmanager
@@ -42,7 +47,7 @@ def open_contacts(
 ) -> Iterator["ContactFile"]:
     """A contact CSV, by its path or as an open binary file (which is left open).
 
-    `mapping` tells the meaning of headers that differ from Keap's (see `csv_header.MEANINGS`).
+    `mapping` tells the meaning of headers that are not known (see `column_names.MEANINGS`).
     Raises WrongInput for a file that cannot be an import as a whole.
     """
     if not isinstance(file, str | Path):
@@ -57,199 +62,210 @@ def open_contacts(
         yield ContactFile(stream, mapping=mapping or {}, encoding=encoding)
 
 
+class Block(NamedTuple):
+    """Some rows of a file: contacts, and what was refused, each in the order of the file."""
+
+    rows: list[StagedRow]
+    refusals: list[Refusal]
+
+
 class ContactFile:
     """A contact CSV being read: its header is understood, its rows are still to come.
 
-    Iterating gives each contact and each refusal in the order of the file, once; lines of nothing
-    but white space are passed over. Each row has to have as many cells as the header; more are
-    fine when they are empty. Memory stays the same whatever the file holds.
+    Each row has to have as many cells as the header; more are fine when they are empty. Memory
+    stays the same whatever the file holds.
     """
 
     def __init__(self, stream: BinaryIO, *, mapping: Mapping[str, str], encoding: str) -> None:
-        require_encoding(encoding)
-        self._encoding = encoding
-        self._bytes = ImportBytes(stream)
-        self._lines = PhysicalLines(self._bytes, encoding)
-        self._line = 1
-        self._columns = read_header(self._take_header(), mapping)
+        self._text = FileText(stream, encoding)
+        self._table = Table(self._text)
+        self._require_text_at_first()
+        rows = self._table.first_rows()
+        known = {each: recognised(row.cells, mapping) for each, row in rows.items()}
+        if not any(known.values()) and len(known) < len(self._table.delimiters):
+            raise broken_header()
+        delimiter = max(rows, key=lambda each: (known[each], len(rows[each].cells)))
+        self._headers = rows[delimiter].cells
+        self._columns = read_header(self._headers, mapping)
+        self._table.cut_by(delimiter, header=rows[delimiter])
 
     @property
     def bytes_read(self) -> int:
         """How much of the file was read so far."""
-        return self._bytes.bytes_read
+        return self._text.bytes_read
+
+    @property
+    def ignored_columns(self) -> tuple[str, ...]:
+        """The headers of the columns that are not read."""
+        return self._columns.ignored
+
+    @property
+    def has_statuses(self) -> bool:
+        """Whether a column of the file states what may be sent."""
+        return bool(self._columns.statuses)
 
     def digest(self) -> str:
         """SHA-256 of the file, once its rows were read to the end."""
-        return self._bytes.digest()
+        return self._text.digest()
 
     def drain(self) -> None:
         """Read the rest of the file for its digest alone."""
-        while self._bytes.read(MAX_LINE):
-            pass
+        self._text.drain()
 
-    def __iter__(self) -> Iterator[StagedRow | Refusal]:
-        while True:
-            reader = csv.reader(
-                self._lines.for_rows(), delimiter=self._columns.delimiter, strict=True
-            )
-            try:
-                yield from self._rows(reader)
-            except (csv.Error, RowTooLong, UnusableRow) as error:
-                refusal = self._refuse_row(error)
-            else:
-                return
-            yield refusal
+    def blocks(self) -> Iterator[Block]:
+        """Yield the contacts and refusals, a few thousand rows at a time, once."""
+        for found in self._table.blocks():
+            block = Block([], [])
+            for row in found:
+                if isinstance(row, Refusal):
+                    block.refusals.append(row)
+                    continue
+                line, cells = row
+                try:
+                    contact = self._contact(line, cells, block.refusals)
+                except UnusableRow as why:
+                    block.refusals.append(Refusal(line, why.reason, why.detail))
+                    continue
+                if contact is not None:
+                    block.rows.append(contact)
+                elif not self._table.is_blank(cells):
+                    block.refusals.append(no_address(line, cells))
+            yield block
 
-    def _take_header(self) -> str:
-        header = ""
-        while (line := self._lines.take()) is not None and self._line <= _MAX_HEADER_LINES:
-            self._line += 1
-            header = "" if (header + line).isspace() else header + line
-            if header and header.count('"') % 2 == 0:
-                break
-        if not header:
-            raise WrongInput("The file is empty; nothing was stored. Its first line names columns.")
-        if is_unreadable(header) == "\x00":
+    def _require_text_at_first(self) -> None:
+        first = self._table.first_line
+        if not first:
             raise WrongInput(
-                "The file has NUL bytes in its first line, so it is no CSV; nothing was stored."
+                "The file is empty. Nothing was stored. Its first line has to name the columns."
+            )
+        found = unreadable_in(first)
+        if found and found.group() == "\x00":
+            raise WrongInput(
+                "The file has NUL bytes in its first line, so it is no CSV. Nothing was stored."
                 " Save it as CSV UTF-8 and import that."
             )
-        if is_unreadable(header):
+        if found:
             raise WrongInput(
-                f"The file's first line is not text in {self._encoding}; nothing was stored."
-                f" {encoding_advice(self._encoding)}"
+                f"The file's first line is not text in {self._text.encoding}. Nothing was stored."
+                f" {encoding_advice(self._text.encoding)}"
             )
-        return header
 
-    def _rows(self, reader: Iterator[list[str]]) -> Iterator[StagedRow | Refusal]:
-        lines = self._lines
-        held = lines.held
-        width = self._columns.width
-        refusals: list[Refusal] = []
-        for cells in reader:
-            if (
-                len(cells) != width
-                or len(held) > 1
-                or len(held[0]) > MAX_CELL
-                or self._line <= lines.suspect_through
-            ) and not _is_blank(held):
-                self._require_usable(cells)
-            row = self._contact(cells, refusals) if len(cells) == width else None
-            if refusals:
-                yield from refusals
-                refusals.clear()
-            if row:
-                yield row
-            elif not _is_blank(held):
-                yield no_address(self._line, cells)
-            self._line += len(held)
-            held.clear()
+    def _contact(self, line: int, cells: list[str], refusals: list[Refusal]) -> StagedRow | None:
+        """The contact of a row; None without a usable address. Refused cells are added.
 
-    def _contact(self, cells: list[str], refusals: list[Refusal]) -> StagedRow | None:
-        """The contact of a row; None without a usable address. Refused cells are added."""
-        _, _, given_name, family_name, company, tags, addresses = self._columns
+        Raises UnusableRow for a row that is not to be imported at all.
+        """
+        _, given_name, family_name, company, tags, external_id, _, statuses, _ = self._columns
         identities: list[Identity | None] = [None, None, None]
-        keys = []
-        for field, column in addresses:
-            cell = cells[column]
-            if not cell or cell.isspace():
-                continue
-            try:
-                identity = identify(cell)
-            except InvalidAddress as error:
-                refusals.append(invalid_address(self._line, cell, error))
-                continue
-            if identity.match_key in keys:
-                refusals.append(repeated_in_row(self._line, cell, field))
-                continue
-            keys.append(identity.match_key)
-            identities[field] = identity
-        if not keys:
+        asked = self._fill(identities, line, cells, refusals)
+        if not any(identities):
             return None
         cells.append("")  # where columns that the file does not have are found
         tag_names, too_long = _split_tags(cells[tags])
         if too_long:
-            refusals.append(tag_too_long(self._line, too_long))
-        first, second, third = identities
-        return StagedRow(
-            self._line,
-            cells[given_name].strip() or None,
-            cells[family_name].strip() or None,
-            cells[company].strip() or None,
-            tag_names,
-            (first, second, third),
+            refusals.append(tag_too_long(line, too_long))
+        known_as = cells[external_id].strip() or None
+        if known_as is not None and len(known_as) > MAX_EXTERNAL_ID:
+            refusals.append(id_too_long(line, known_as))
+            known_as = None
+        row: StagedRow = _new(
+            StagedRow,
+            (
+                line,
+                cells[given_name].strip() or None,
+                cells[family_name].strip() or None,
+                cells[company].strip() or None,
+                tag_names,
+                tuple(identities),
+                known_as,
+                self._statuses(cells, identities, asked) if statuses else None,
+            ),
         )
+        return row
 
-    def _require_usable(self, cells: list[str]) -> None:
-        """Raise UnusableRow unless the row can be read; drops empty cells beyond the header's."""
-        row = "".join(self._lines.held)
-        width = self._columns.width
-        unreadable = is_unreadable(row)
-        if unreadable == "\x00":
-            raise nul_byte(row)
-        if unreadable:
-            raise not_text(row, self._encoding)
-        if any(len(cell) > MAX_CELL for cell in cells):
-            raise cell_too_large()
-        if len(cells) < width:
-            raise too_few_cells(row, len(cells), width)
-        if extra := next((cell for cell in cells[width:] if cell.strip()), None):
-            raise too_many_cells(extra, len(cells), width)
-        del cells[width:]
+    def _fill(
+        self,
+        identities: list[Identity | None],
+        line: int,
+        cells: Sequence[str],
+        refusals: list[Refusal],
+    ) -> dict[int, int]:
+        """Put the row's addresses into their fields; gives in which field that of each is found.
 
-    def _refuse_row(self, error: csv.Error | RowTooLong | UnusableRow) -> Refusal:
-        """Refuse the row in hand and leave it behind."""
-        first = self._line
-        begun = self._lines.held[0]
-        if not isinstance(error, UnusableRow):
-            too_large = isinstance(error, RowTooLong) or "field limit" in str(error)
-            error = cell_too_large() if too_large else broken_quotes(begun)
-        if self._leave_row(open_ended=error.reason in _OPEN_ENDED):
-            error = broken_quotes(begun)
-        last = self._line - 1
-        through = f" Lines {first} to {last} were left out." if last > first else ""
-        return Refusal(first, error.reason, error.detail + through)
-
-    def _leave_row(self, *, open_ended: bool) -> bool:
-        """Go on behind a row that cannot be read; tells whether it had swallowed others.
-
-        One quotation mark too many makes a cell of all the lines up to the next one. So the first
-        line of the row that is a row by itself ends it; and where a cell of an `open_ended` row
-        still is open, lines are passed over up to such a one.
+        Raises UnusableRow for more addresses than there are fields.
         """
-        held = self._lines.held
-        end = next((n for n, line in enumerate(held) if n and self._is_row(line)), None)
-        still_open = open_ended and "".join(held).count('"') % 2 == 1
-        self._lines.put_back(held[end:] if end else ())
-        self._line += end or len(held)
-        held.clear()
-        if still_open and not end:
-            self._pass_over_lines()
-        return end is not None
+        fields: dict[str, int] = {}
+        asked: dict[int, int] = {}
+        for wanted, column in self._columns.addresses:
+            cell = cells[column]
+            if not cell:
+                continue
+            identity = plain_identity(cell)
+            if identity is None:
+                if cell.isspace():
+                    continue
+                try:
+                    identity = plausible_address(cell)
+                except InvalidAddress as error:
+                    refusals.append(invalid_address(line, cell, error))
+                    continue
+            key = identity[1]
+            field = _free(identities) if wanted is None else wanted
+            if key in fields:
+                refusals.append(repeated_in_row(line, cell))
+                field = fields[key]
+            elif field is None:
+                raise too_many_addresses(", ".join(cells))
+            else:
+                fields[key] = field
+                identities[field] = identity
+            if wanted is not None:
+                asked[wanted] = field
+        return asked
 
-    def _pass_over_lines(self) -> None:
-        while (line := self._lines.take()) is not None:
-            if self._is_row(line):
-                self._lines.put_back([line])
-                return
-            self._line += 1
+    def _statuses(
+        self,
+        cells: Sequence[str],
+        identities: Sequence[Identity | None],
+        asked: Mapping[int, int],
+    ) -> tuple[Status | None, Status | None, Status | None] | None:
+        """What the row states for each field; `asked` is in which field an address was found.
 
-    def _is_row(self, line: str) -> bool:
-        if line.count('"') % 2 or line.isspace():
-            return False
-        try:
-            cells = next(csv.reader([line], delimiter=self._columns.delimiter, strict=True), [])
-        except csv.Error:
-            return False
-        return len(cells) == self._columns.width
+        An opt-out is a person's: it goes to all addresses, and is not lost with an address that
+        cannot be used. Raises UnusableRow for a text that is not understood.
+        """
+        stated: list[Status | None] = [None, None, None]
+        filled = [field for field, identity in enumerate(identities) if identity is not None]
+        for column, meaning, of_field in self._columns.statuses:
+            try:
+                status = status_in(cells[column], meaning)
+            except UnknownStatus:
+                raise unknown_status(cells[column], self._headers[column]) from None
+            if status is None:
+                continue
+            if of_field is not None and of_field in asked:
+                fields = [asked[of_field]]
+            elif of_field is not None:
+                fields = filled if status in OPTED_OUT else []
+            else:
+                fields = filled if of_person(status) else filled[:1]
+            for field in fields:
+                stated[field] = strongest(stated[field], status)
+        first, second, third = stated
+        return (first, second, third) if first or second or third else None
 
 
-_OPEN_ENDED = {RefusalReason.BROKEN_QUOTES, RefusalReason.CELL_TOO_LARGE}
-"""Refusals of rows whose end is not known for sure."""
+def plausible_address(cell: str) -> Identity:
+    """The address in the cell; raises InvalidAddress where another one is meant for certain."""
+    identity = read_address(cell)
+    doubt = doubt_about(identity)
+    if doubt is not None and doubt.certain:
+        raise implausible(identity, doubt.meant)
+    return identity
 
 
-def _is_blank(held: Sequence[str]) -> bool:
-    return len(held) == 1 and held[0].isspace()
+def _free(identities: Sequence[Identity | None]) -> int | None:
+    return next((field for field, identity in enumerate(identities) if identity is None), None)
 
 
 @lru_cache(maxsize=256)

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from producers.csv_lines import MAX_CELL, MAX_LINE
+from producers.file_text import MAX_CELL, MAX_LINE
 from schemas.staging import Refusal, RefusalReason
 
 MAX_TAG = 200
 """Characters that a tag may have: as many as a selection by tag can name."""
 
+MAX_EXTERNAL_ID = 200
+"""Characters that a contact's id in another system may have."""
+
 _SHOWN = 100
-_UTF8 = {"utf-8", "utf8", "utf-8-sig", "ascii"}
 
 
 class UnusableRow(Exception):
@@ -80,12 +82,11 @@ def invalid_address(line: int, cell: str, why: object) -> Refusal:
     )
 
 
-def repeated_in_row(line: int, cell: str, field: int) -> Refusal:
-    """`field` is the place, from 0, that stays empty."""
+def repeated_in_row(line: int, cell: str) -> Refusal:
     return Refusal(
         line,
         RefusalReason.REPEATED_IN_ROW,
-        f"{quoted(cell)} is in an earlier field of the row; email{field + 1} stays empty.",
+        f"{quoted(cell)} is in an earlier field of the row, and counts once.",
     )
 
 
@@ -98,15 +99,38 @@ def tag_too_long(line: int, tag: str) -> Refusal:
     )
 
 
-def encoding_advice(encoding: str) -> str:
-    """What to try when a file is not text in `encoding`."""
-    if encoding.lower().replace("_", "-") in _UTF8:
-        return "If the file comes from Excel, import it with --encoding cp1252."
-    return "Name the encoding in which the file was saved with --encoding."
+def too_many_addresses(row: str) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.TOO_MANY_ADDRESSES,
+        f"The row has more than three addresses, and a contact has three at most: {quoted(row)}."
+        " Give the others a row of their own.",
+    )
+
+
+def unknown_status(cell: str, header: str) -> UnusableRow:
+    return UnusableRow(
+        RefusalReason.UNKNOWN_STATUS,
+        f"{quoted(cell)} in the column {quoted(header)} is no status that is known, so it is not"
+        " known what may be sent. Write one of Keap's statuses, or yes or no.",
+    )
+
+
+def id_too_long(line: int, cell: str) -> Refusal:
+    return Refusal(
+        line,
+        RefusalReason.ID_TOO_LONG,
+        f"The id {quoted(cell)} has {len(cell):,} characters, and may have {MAX_EXTERNAL_ID}; the"
+        " contact was imported without it.",
+    )
 
 
 def quoted(text: str) -> str:
     """The text's beginning, fit to be stored and to be shown on one line."""
     shown = " ".join(text[: _SHOWN * 2].split())
     cut = f"{shown[:_SHOWN]}…" if len(shown) > _SHOWN else shown
-    return '"' + re.sub("[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", cut) + '"'
+    return '"' + re.sub("[\x00-\x1f\x7f\ud800-\udfff]", _as_hexadecimal, cut) + '"'
+
+
+def _as_hexadecimal(found: re.Match[str]) -> str:
+    """A byte that is not text is told as it is: a replacement character would hide it."""
+    return f"\\x{ord(found.group()) & 0xFF:02x}"

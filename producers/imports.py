@@ -3,8 +3,7 @@
 import asyncio
 import codecs
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
@@ -23,13 +22,10 @@ from runtime import events, logs
 from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict
 from schemas.requests import FIELD_NUMBERS, ShortText
-from schemas.staging import CELL_REASONS, Refusal, StagedRow
+from schemas.staging import CELL_REASONS
 from workers.doorbell import announce_job
 
 log = logs.get()
-
-ROWS_AT_ONCE = 5_000
-"""Rows and refusals that are read, and then stored, at a time."""
 
 _SELECTION = {"import": True}
 
@@ -41,8 +37,9 @@ class SubmittedImport(NamedTuple):
     """The job that stands for the file.
 
     Of its rows, `rows` were staged as contacts and `refused` were not; `left_out` single cells
-    were refused besides. `created` is False when an earlier request with the same key made the
-    job. `announced` is False when Redis did not answer; the sweeper will find the job.
+    were refused besides. `ignored_columns` were not read. `created` is False when an earlier
+    request with the same key made the job. `announced` is False when Redis did not answer; the
+    sweeper will find the job.
     """
 
     job_id: int
@@ -51,6 +48,7 @@ class SubmittedImport(NamedTuple):
     left_out: int
     created: bool
     announced: bool
+    ignored_columns: tuple[str, ...] = ()
 
 
 class _Request(BaseModel):
@@ -68,12 +66,13 @@ class _Request(BaseModel):
     idempotency_key: ShortText | None
     correlation_id: ShortText | None
 
-    def params(self) -> dict[str, Any]:
+    def params(self, *, statuses: bool) -> dict[str, Any]:
         """What the job keeps: the claim of permission has a claimant."""
         return ImportParams(
             permission=self.permission,
             permission_claimed_by=self.requested_by if self.permission else None,
             tag=self.tag,
+            statuses=statuses or None,
         ).model_dump(mode="json", exclude_none=True)
 
 
@@ -113,18 +112,31 @@ async def submit_import(
         async with pool.acquire() as connection:
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
-                stored = await _insert(connection, account_id, request)
+                params = request.params(statuses=contacts.has_statuses)
+                stored = await _insert(connection, account_id, request, params)
                 if not stored.created:
                     await _require_same(stored, request, hash_of)
                     counts = await imports.staged(connection, stored.job_id)
-                    return SubmittedImport(stored.job_id, *counts, created=False, announced=True)
+                    return SubmittedImport(
+                        stored.job_id,
+                        *counts,
+                        created=False,
+                        announced=True,
+                        ignored_columns=contacts.ignored_columns,
+                    )
                 counts = await _stage(connection, stored.job_id, contacts, progress)
                 await imports.set_request_hash(
                     connection, job_id=stored.job_id, request_hash=hash_of()
                 )
     _log_submitted(stored.job_id, account_id, request)
     announced = await announce_job(settings, job_id=stored.job_id, action=ImportContacts.name)
-    return SubmittedImport(stored.job_id, *counts, created=True, announced=announced)
+    return SubmittedImport(
+        stored.job_id,
+        *counts,
+        created=True,
+        announced=announced,
+        ignored_columns=contacts.ignored_columns,
+    )
 
 
 def _check(**given: Any) -> _Request:
@@ -158,7 +170,7 @@ class _Hash:
 
 
 async def _insert(
-    connection: asyncpg.Connection, account_id: int, request: _Request
+    connection: asyncpg.Connection, account_id: int, request: _Request, params: dict[str, Any]
 ) -> jobs.Stored:
     """The job, before its rows: they refer to it, and the key makes a second one wait for it."""
     return await jobs.insert_job(
@@ -166,7 +178,7 @@ async def _insert(
         account_id=account_id,
         action=ImportContacts.name,
         fields=list(FIELD_NUMBERS.values()),
-        params=request.params(),
+        params=params,
         evidence=None,
         selection=_SELECTION,
         requested_by=request.requested_by,
@@ -190,10 +202,10 @@ async def _stage(
     connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
 ) -> Staged:
     rows = refused = left_out = 0
-    found = iter(contacts)
+    blocks = contacts.blocks()
     # In a thread, so that whatever else shares the event loop goes on.
-    while batch := await asyncio.to_thread(_take, found):
-        staged, refusals = batch
+    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        staged, refusals = block
         await imports.stage_rows(connection, job_id=job_id, rows=staged)
         if refusals:
             await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
@@ -204,20 +216,6 @@ async def _stage(
         if progress:
             progress(contacts.bytes_read, rows, refused)
     return Staged(rows, refused, left_out)
-
-
-def _take(
-    found: Iterator[StagedRow | Refusal],
-) -> tuple[list[StagedRow], list[Refusal]] | None:
-    """The next rows and refusals; None at the end of the file."""
-    rows: list[StagedRow] = []
-    refusals: list[Refusal] = []
-    for item in islice(found, ROWS_AT_ONCE):
-        if isinstance(item, StagedRow):
-            rows.append(item)
-        else:
-            refusals.append(item)
-    return (rows, refusals) if rows or refusals else None
 
 
 def _log_submitted(job_id: int, account_id: int, request: _Request) -> None:

@@ -1,157 +1,198 @@
 """Lists of addresses as people have them: exports of suppressions, of any number, read in blocks.
 
-A line has an address, or several; or cells under a header, of which those whose column is called
-`email`, `address` or alike are addresses, such as `Email Address 2`; or a JSON object with
-addresses by such names; or an address as a JSON text. Every address of a line counts: a list of
-opt-outs of which one is passed over in silence is worse than none.
+A file that an import could read names the same addresses here: it is cut by the same code, and the
+same columns are addresses. Without a header a line has an address, or several, with other cells
+between them; or each line is a JSON object with addresses by such names. Every address of a row
+counts: a list of opt-outs of which one is passed over in silence is worse than none.
 """
 
-import csv
-import json
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
 
+from producers.column_names import names_address
+from producers.csv_header import address_columns, require_width
+from producers.file_text import FileText, unreadable_in
 from producers.import_refusals import invalid_address
-from schemas.addresses import Identity, InvalidAddress, identify
+from producers.table import Table
+from schemas.addresses import (
+    Doubt,
+    Identity,
+    InvalidAddress,
+    doubt_about,
+    plain_identity,
+    read_address,
+)
 from schemas.errors import WrongInput
+from schemas.json_input import RepeatedName, read_json
 from schemas.staging import Refusal
 
 LINES_AT_ONCE = 5_000
-_LONGEST_LINE = 64 * 1024
-_is_name = re.compile(
-    r"(e-?mail|address|e-?mail[ _-]?address)[ _-]?[0-9]?", re.IGNORECASE
-).fullmatch
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_DELIMITERS = ",;\t"
+"""Lines of JSON that are read at a time."""
+
+_split_several = re.compile(r"[,;|\s]+").split
+
+
+class Doubtful(NamedTuple):
+    """An address that counts where the account knows it as it is written; and, unless the doubt is
+    certain, where the account does not know the one that is probably meant.
+    """
+
+    line: int
+    identity: Identity
+    doubt: Doubt
 
 
 class Block(NamedTuple):
-    """Some lines of a list: addresses by their lines, and lines with something else in them."""
+    """Some rows of a list: addresses by their lines, those in doubt, and what is refused."""
 
     rows: list[tuple[int, Identity]]
+    doubtful: list[Doubtful]
     refusals: list[Refusal]
 
 
-def blocks_of_addresses(file: BinaryIO) -> Iterator[Block]:
-    """The addresses in the file, in its order, a few thousand lines at a time; blank lines are
-    passed over.
+def blocks_of_addresses(file: BinaryIO, encoding: str = "utf-8") -> Iterator[Block]:
+    """The addresses in the file, in its order, a few thousand rows at a time.
 
-    Raises WrongInput for a header that names no column of addresses, and a line longer than any
-    with an address would be.
+    Raises WrongInput for a file that cannot be such a list as a whole: it is no text, or its header
+    names no column of addresses.
     """
-    block = Block([], [])
-    columns: _Columns | None = None
-    begun = False
-    for line_no, text in _lines(file):
-        if line_no % LINES_AT_ONCE == 0:
-            yield block
-            block = Block([], [])
-        if not text:
-            continue
-        first, begun = not begun, True
-        if first and "@" not in text and not text.startswith("{"):
-            columns = _header(text)
-            continue
-        _read(line_no, text, columns, block)
-    yield block
+    table = Table(FileText(file, encoding))
+    if table.first_line.lstrip().startswith("{"):
+        yield from _in_objects(table)
+    elif table.first_line:
+        yield from _in_cells(table, _cut(table))
 
 
-class _Columns(NamedTuple):
-    """Which cells of a line are addresses, and what stands between cells."""
+def _in_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
+    for found in table.blocks():
+        block = Block([], [], [])
+        rows = block.rows
+        for row in found:
+            if isinstance(row, Refusal):
+                block.refusals.append(row)
+                continue
+            line, cells = row
+            if columns is not None:
+                listed = [cells[column] for column in columns]
+            elif len(cells) == 1:
+                listed = cells
+            else:
+                # What else stands in the line of a list without a header, such as a day, is none.
+                listed = [cell for cell in cells if "@" in cell]
+            addresses = False
+            for cell in listed:
+                if cell and not cell.isspace():
+                    addresses = True
+                    if identity := plain_identity(cell):
+                        rows.append((line, identity))
+                    else:
+                        _read(line, cell, block, several=columns is None)
+            if not addresses and not table.is_blank(cells):
+                why = InvalidAddress("the row has no address.")
+                block.refusals.append(invalid_address(line, ", ".join(cells), why))
+        yield block
 
-    places: list[int]
-    delimiter: str
 
-
-def _read(line_no: int, text: str, columns: _Columns | None, block: Block) -> None:
-    """Add what the line has to the block: its addresses, and a refusal for each that is none, or
-    for a line without any.
-    """
+def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
+    """Add the address that the cell has, or, where they may be, `several`, to the block."""
     try:
-        _require_text(text)
-        cells = _addresses_of(text, columns)
+        if unreadable_in(cell):
+            raise InvalidAddress("it has bytes that are not text in the file's encoding.")
+        identity = read_address(cell)
     except InvalidAddress as error:
-        block.refusals.append(invalid_address(line_no, text, error))
+        parts = _plain_parts(cell) if several else []
+        block.rows.extend((line, part) for part in parts)
+        if not parts:
+            block.refusals.append(invalid_address(line, cell, error))
         return
-    for cell in cells:
-        try:
-            block.rows.append((line_no, identify(cell)))
-        except InvalidAddress as error:
-            block.refusals.append(invalid_address(line_no, cell, error))
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
-    line_no = 0
-    while line := file.readline(_LONGEST_LINE):
-        line_no += 1
-        if len(line) == _LONGEST_LINE:
-            raise WrongInput(
-                f"Line {line_no} of the addresses is longer than any with an address would be."
-                " Nothing was stored. Give one address a line."
-            )
-        if line_no == 1:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-        yield line_no, line.decode(errors="surrogateescape").strip()
-
-
-def _header(text: str) -> _Columns:
-    """The columns of addresses; raises WrongInput where the header names none."""
-    delimiter = max(_DELIMITERS, key=text.count)
-    names = [name.strip().strip('"').strip() for name in text.split(delimiter)]
-    places = [place for place, name in enumerate(names) if _is_name(name)]
-    if places:
-        return _Columns(places, delimiter)
-    raise WrongInput(
-        "The first line of the addresses has none, and names no column of them; nothing was"
-        " stored. Call the column `email` or `address`, or give one address a line."
-    )
-
-
-def _addresses_of(text: str, columns: _Columns | None) -> list[str]:
-    """The cells of the line that are to be addresses; raises InvalidAddress where none is."""
-    if text.startswith("{"):
-        return _named(text)
-    if columns is None:
-        delimiter = max(_DELIMITERS, key=text.count)
-        cells = _cells(text, delimiter)
-        # What else stands in the line of a list without a header, such as a day, is no address.
-        found = [cell for cell in cells if "@" in cell] if len(cells) > 1 else cells
+    if doubt := doubt_about(identity):
+        block.doubtful.append(Doubtful(line, identity, doubt))
     else:
-        cells = _cells(text, columns.delimiter)
-        found = [cells[place] for place in columns.places if place < len(cells)]
-    found = [cell for cell in found if cell.strip()]
-    if not found:
-        raise InvalidAddress("the line has no address.")
-    return found
+        block.rows.append((line, identity))
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
-    if delimiter not in text and '"' not in text:
-        return [text]
+def _plain_parts(cell: str) -> list[Identity]:
+    """The addresses of a line that another delimiter divides than that of the file; none where a
+    part of it is anything else.
+    """
+    parts = [part for part in _split_several(cell) if part]
+    found = [identity for part in parts if (identity := plain_identity(part))]
+    return found if len(found) == len(parts) else []
+
+
+def _cut(table: Table) -> list[int] | None:
+    """Set how the file is cut; gives the columns of addresses, None where it has no header."""
+    rows = table.first_rows()
+    headers = {
+        delimiter: columns
+        for delimiter, row in rows.items()
+        if (columns := address_columns(row.cells)) and not _addresses_in(row.cells)
+    }
+    if headers:
+        delimiter = max(headers, key=lambda each: (len(headers[each]), len(rows[each].cells)))
+        require_width(rows[delimiter].cells)
+        table.cut_by(delimiter, header=rows[delimiter], needed=headers[delimiter])
+        return headers[delimiter]
+    if "@" not in table.first_line:
+        raise WrongInput(
+            "The first line of the addresses has none, and names no column of them. Nothing was"
+            " stored. Call the column `email` or `address`, or give one address a line."
+        )
+
+    def alone(delimiter: str) -> int:
+        return sum(map(_addresses_in, table.cells_at_first(delimiter)))
+
+    delimiter = max(table.delimiters, key=alone)
+    width = len(rows[delimiter].cells) if delimiter in rows else 1
+    table.cut_by(delimiter, needed=(), usual_width=width)
+    return None
+
+
+def _addresses_in(cells: Sequence[str]) -> int:
+    return sum("@" in cell and _is_address(cell) for cell in cells)
+
+
+def _is_address(cell: str) -> bool:
     try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True))
-    except csv.Error:
-        return [text]
+        return doubt_about(read_address(cell)) is None
+    except InvalidAddress:
+        return False
+
+
+def _in_objects(table: Table) -> Iterator[Block]:
+    block = Block([], [], [])
+    for count, (line, text) in enumerate(table.plain_lines(), start=1):
+        try:
+            cells = _named(text)
+        except InvalidAddress as error:
+            block.refusals.append(invalid_address(line, text, error))
+        else:
+            for cell in cells:
+                _read(line, cell, block, several=False)
+        if count % LINES_AT_ONCE == 0:
+            yield block
+            block = Block([], [], [])
+    yield block
 
 
 def _named(text: str) -> list[str]:
     """The addresses of a JSON object; raises InvalidAddress where it names none."""
     try:
-        found: dict[str, Any] = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidAddress("it begins as a JSON object, and is none.") from None
-    addresses = [
-        value
-        for name, value in found.items()
-        if _is_name(name) and isinstance(value, str) and value.strip()
-    ]
+        found = read_json(text)
+    except RepeatedName as error:
+        raise InvalidAddress(f"the object has {error}.") from None
+    except ValueError:
+        raise InvalidAddress("it is no JSON object, as the first line is.") from None
+    if isinstance(found, str):
+        return [found]
+    if not isinstance(found, dict):
+        raise InvalidAddress("it is no JSON object, as the first line is.")
+    texts = {name: text for name, text in found.items() if isinstance(text, str) and text.strip()}
+    sure = [text for name, text in texts.items() if names_address(name)]
+    # An `address` beside an `email` may be a postal one.
+    others = [text for name, text in texts.items() if names_address(name, weak=True)]
+    addresses = [text for text in others if not sure or text in sure or _is_address(text)]
     if not addresses:
         raise InvalidAddress("the object has no text as `address`, or as `email`.")
     return addresses
-
-
-def _require_text(line: str) -> None:
-    """Raise InvalidAddress for a line that is not text in UTF-8."""
-    if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
-        raise InvalidAddress("the line is not text in UTF-8.")

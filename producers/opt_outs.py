@@ -24,6 +24,7 @@ from producers.submit import (
     require_account,
     require_same_request,
     submit,
+    with_unknown,
 )
 from runtime import events, logs
 from runtime.settings import Settings
@@ -146,7 +147,10 @@ async def _opt_out(
     except _CannotNow as failed:
         # Out here, since the pool may have no second connection to give.
         submitted = await submit(
-            pool, settings, request.model_copy(update={"correlation_id": correlation_id})
+            pool,
+            settings,
+            request.model_copy(update={"correlation_id": correlation_id}),
+            as_written=True,
         )
         with logs.bound(correlation_id=correlation_id):
             log.warning(
@@ -264,7 +268,7 @@ class _Attempt(NamedTuple):
             action=action.name,
             fields=request.field_numbers,
             params=checked.params,
-            selection=checked.selection,
+            selection=with_unknown(checked.selection, listed and len(listed.new.ids)),
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,

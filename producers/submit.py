@@ -17,13 +17,21 @@ from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
 from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
+from producers.plausibility import implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.addresses import Identity, InvalidAddress, identify
-from schemas.errors import IdempotencyConflict, Mistake, NotFound, StateConflict, WrongInput
+from schemas.addresses import Identity, InvalidAddress, read_address
+from schemas.errors import (
+    IdempotencyConflict,
+    Mistake,
+    MostlyUnknown,
+    NotFound,
+    StateConflict,
+    WrongInput,
+)
 from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
 from schemas.requests import JobRequest, Selection
@@ -49,13 +57,15 @@ class Submitted(NamedTuple):
     job_id: int
     created: bool
     announced: bool
+    unknown: int | None = None
 
 
 class Checked(NamedTuple):
     """A request after all that can be checked without the database.
 
     `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct ones, as
-    they were given; None where it lists none.
+    they were given; None where it lists none. `unknown` is how many addresses of its list the
+    account does not know, once it was asked.
     """
 
     action: BulkAction
@@ -65,6 +75,7 @@ class Checked(NamedTuple):
     contacts: list[int] | None
     addresses: list[Identity] | None
     request_hash: str
+    unknown: int | None = None
 
 
 async def submit(
@@ -73,11 +84,15 @@ async def submit(
     request: JobRequest,
     *,
     upload: Upload | None = None,
+    mostly_unknown: bool = True,
+    as_written: bool = False,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
 
     With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
-    list in their place (`parse_request` takes it as `uploaded`).
+    list in their place (`parse_request` takes it as `uploaded`). Unless it may be `mostly_unknown`,
+    a list of addresses of which the account does not know more than half raises MostlyUnknown.
+    Addresses that a recipient's act has named are meant `as_written`, however odd they are.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -98,17 +113,25 @@ async def submit(
         account_id = await require_account(connection, request.account)
         await _require_selectable(connection, account_id, request)
         if upload is None:
+            if not as_written:
+                await require_plausible(connection, account_id, checked)
+            checked = await _with_unknown(connection, account_id, checked)
             stored = await _store(connection, account_id, request, checked, correlation_id)
         else:
-            stored, checked = await _store_uploaded(
-                connection, account_id, request, upload, correlation_id
-            )
+            async with connection.transaction():
+                listed = await upload.stage(connection, account_id)
+                if not mostly_unknown:
+                    _require_known(listed)
+                checked = check(request, listed)
+                stored = await _store(connection, account_id, request, checked, correlation_id)
+                if stored.created:
+                    await upload.keep(connection, stored.job_id)
     require_same_request(stored, request, checked)
     if not stored.created:
-        return Submitted(stored.job_id, created=False, announced=True)
+        return Submitted(stored.job_id, created=False, announced=True, unknown=checked.unknown)
     log_submitted(stored.job_id, account_id, checked, request, correlation_id)
     announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
-    return Submitted(stored.job_id, created=True, announced=announced)
+    return Submitted(stored.job_id, created=True, announced=announced, unknown=checked.unknown)
 
 
 def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Checked) -> None:
@@ -161,11 +184,13 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     distinct = None if contacts is None else sorted(set(contacts))
     addresses = _identities(request.selection.addresses)
     selection = _summary(request.selection, distinct, addresses)
+    unknown = None
     hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
         "contacts": distinct,
         "addresses": None if addresses is None else sorted(each.match_key for each in addresses),
     }
     if uploaded is not None:
+        unknown = uploaded.unknown
         selection[uploaded.name] = uploaded.number
         hashed[uploaded.name] = uploaded.list_hash
     return Checked(
@@ -186,6 +211,7 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
             completion_url=request.completion_url,
             **hashed,  # type: ignore[arg-type]
         ),
+        unknown,
     )
 
 
@@ -239,7 +265,7 @@ def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
     more = ""
     for place, text in enumerate(addresses):
         try:
-            identity = identify(text)
+            identity = read_address(text)
         except InvalidAddress as error:
             wrong.append(Mistake(f"selection.addresses.{place}", str(error)))
             if len(wrong) == MOST_COMPLAINTS:
@@ -318,7 +344,7 @@ async def _store(
             fields=request.field_numbers,
             params=checked.params,
             evidence=checked.evidence,
-            selection=checked.selection,
+            selection=with_unknown(checked.selection, checked.unknown),
             plan_first=request.plan_first,
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
@@ -336,19 +362,39 @@ async def _store(
     return stored
 
 
-async def _store_uploaded(
-    connection: asyncpg.Connection,
-    account_id: int,
-    request: JobRequest,
-    upload: Upload,
-    correlation_id: str,
-) -> tuple[jobs.Stored, Checked]:
-    async with connection.transaction():
-        checked = check(request, await upload.stage(connection))
-        stored = await _store(connection, account_id, request, checked, correlation_id)
-        if stored.created:
-            await upload.keep(connection, stored.job_id)
-    return stored, checked
+async def require_plausible(
+    connection: asyncpg.Connection, account_id: int, checked: Checked
+) -> None:
+    """Raise WrongInput for addresses with which others are meant, by their places in the request.
+
+    What the request lists once may stand there twice: the first place is told.
+    """
+    found = await implausible_of(connection, account_id, checked.addresses or ())
+    if found:
+        told = [Mistake(f"selection.addresses.{place}", why) for place, why in found]
+        left = len(told) - MOST_COMPLAINTS
+        more = f"and {left} more mistakes" if left > 0 else ""
+        raise refused("The request", told[:MOST_COMPLAINTS], more)
+
+
+def with_unknown(selection: dict[str, Any], unknown: int | None) -> dict[str, Any]:
+    """What a job keeps of its selection: besides, how many of its addresses were unknown."""
+    return selection if unknown is None else {**selection, "unknown": unknown}
+
+
+async def _with_unknown(
+    connection: asyncpg.Connection, account_id: int, checked: Checked
+) -> Checked:
+    if checked.addresses is None:
+        return checked
+    keys = [each.match_key for each in checked.addresses]
+    known = await address_lists.known_keys(connection, account_id, keys)
+    return checked._replace(unknown=len(keys) - len(known))
+
+
+def _require_known(listed: Listed) -> None:
+    if listed.unknown is not None and 2 * listed.unknown > listed.number:
+        raise MostlyUnknown(listed.unknown, listed.number)
 
 
 def log_submitted(

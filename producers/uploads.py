@@ -12,6 +12,7 @@ import asyncpg
 from db import imports, uploads
 from producers.contact_ids import blocks_of_ids
 from producers.listed_addresses import blocks_of_addresses
+from producers.plausibility import plausible
 from producers.request_hash import ListHash
 from schemas.errors import WrongInput
 from schemas.staging import Refusal
@@ -19,18 +20,19 @@ from schemas.staging import Refusal
 
 class Listed(NamedTuple):
     """How many distinct ids, or addresses, a list has, and their hash; `name` is that of the list
-    in a selection.
+    in a selection, and `unknown` how many of its addresses the account does not know.
     """
 
     name: str
     number: int
     list_hash: ListHash
+    unknown: int | None = None
 
 
 class Upload(Protocol):
     """A file for one request."""
 
-    async def stage(self, connection: asyncpg.Connection) -> Listed:
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
         """Bring the list into the transaction, in order and each once; raises WrongInput."""
         ...
 
@@ -44,13 +46,15 @@ class ContactUpload:
 
     name: ClassVar = "contacts"
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
         self._file = file
+        self._encoding = encoding
 
-    async def stage(self, connection: asyncpg.Connection) -> Listed:
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
         """See `Upload`; raises WrongInput for a file without any id as well."""
+        del account_id
         await uploads.begin(connection)
-        blocks = blocks_of_ids(self._file)
+        blocks = blocks_of_ids(self._file, self._encoding)
         listed = 0
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             listed += len(block)
@@ -63,8 +67,8 @@ class ContactUpload:
         number = await uploads.put_in_order(connection)
         if not number:
             raise WrongInput(
-                "The file lists no contact id; nothing was stored. Give one id a line, or several"
-                " separated by commas."
+                "The file lists no contact id. Nothing was stored. Give one id a line, or CSV with"
+                " a column `contact_id`."
             )
         list_hash = ListHash()
         async for ordered in uploads.blocks(connection):
@@ -81,35 +85,41 @@ class AddressUpload:
 
     name: ClassVar = "addresses"
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
         self._file = file
+        self._encoding = encoding
         self._refusals: list[Refusal] = []
 
-    async def stage(self, connection: asyncpg.Connection) -> Listed:
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
         """See `Upload`; raises WrongInput for a file without any address as well."""
         await uploads.begin_addresses(connection)
-        blocks = blocks_of_addresses(self._file)
+        blocks = blocks_of_addresses(self._file, self._encoding)
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-            await uploads.add_addresses(connection, block.rows)
-            self._refuse(block.refusals)
+            meant = await plausible(connection, account_id, block.doubtful)
+            await uploads.add_addresses(connection, block.rows + meant.rows)
+            self._refuse(block.refusals + meant.refusals)
         number = await uploads.let_each_address_be_once(connection)
         if not number:
             raise WrongInput(
-                "The file lists no email address; nothing was stored. Give one address a line, or"
-                " CSV with a column `email` or `address`."
+                "The file lists no email address. Nothing was stored. Give one address a line, or"
+                f" CSV with a column `email` or `address`.{self._first_refusal()}"
             )
+        unknown = await uploads.count_unknown(connection, account_id)
         list_hash = ListHash()
         async for match_keys in uploads.match_keys(connection):
             list_hash.add(match_keys)
-        return Listed(self.name, number, list_hash)
+        return Listed(self.name, number, list_hash, unknown)
+
+    def _first_refusal(self) -> str:
+        first = next(iter(self._refusals), None)
+        return f" Line {first.line}: {first.detail}" if first else ""
 
     def _refuse(self, refusals: list[Refusal]) -> None:
         self._refusals += refusals
         if len(self._refusals) > MOST_REFUSED:
             raise WrongInput(
                 f"More than {MOST_REFUSED:,} lines of the file are no addresses, so it is hardly a"
-                " list of addresses; nothing was stored. The first of them:"
-                f" line {self._refusals[0].line}: {self._refusals[0].detail}"
+                f" list of addresses. Nothing was stored.{self._first_refusal()}"
             )
 
     async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:

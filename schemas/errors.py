@@ -42,6 +42,18 @@ class NotFound(WrongInput):
     """A named job, account, tag, import or address does not exist in the account."""
 
 
+class MostlyUnknown(WrongInput):
+    """The account does not know most addresses of a list, so it may be another account's."""
+
+    def __init__(self, unknown: int, listed: int) -> None:
+        self.unknown = unknown
+        self.listed = listed
+        super().__init__(
+            f"The account does not know {unknown:,} of the {listed:,} addresses in the list."
+            " Nothing was stored. Check that it is the right list and the right account."
+        )
+
+
 class Prompt(NamedTuple):
     """A follow-up question: which field of the evidence is missing or too thin, and what to say."""
 

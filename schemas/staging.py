@@ -38,10 +38,18 @@ class RefusalReason(StrEnum):
     INVALID_ADDRESS = "invalid_address"
     REPEATED_IN_ROW = "repeated_in_row"
     TAG_TOO_LONG = "tag_too_long"
+    ID_TOO_LONG = "id_too_long"
+    TOO_MANY_ADDRESSES = "too_many_addresses"
+    UNKNOWN_STATUS = "unknown_status"
 
 
 CELL_REASONS = frozenset(
-    {RefusalReason.INVALID_ADDRESS, RefusalReason.REPEATED_IN_ROW, RefusalReason.TAG_TOO_LONG}
+    {
+        RefusalReason.INVALID_ADDRESS,
+        RefusalReason.REPEATED_IN_ROW,
+        RefusalReason.TAG_TOO_LONG,
+        RefusalReason.ID_TOO_LONG,
+    }
 )
 """Reasons that leave out a cell only. Each row that was not imported has one of the others, once,
 so rows of the file = contacts staged + refusals of rows."""
@@ -57,6 +65,10 @@ REFUSAL_MEANINGS: dict[RefusalReason, str] = {
     RefusalReason.INVALID_ADDRESS: "the cell is no email address; the rest of the row counts",
     RefusalReason.REPEATED_IN_ROW: "the address is in an earlier field of the row; that one counts",
     RefusalReason.TAG_TOO_LONG: "the tag is too long to be one; the rest of the row counts",
+    RefusalReason.ID_TOO_LONG: "the contact's id is too long; the rest of the row counts",
+    RefusalReason.TOO_MANY_ADDRESSES: "the row has more than three addresses",
+    RefusalReason.UNKNOWN_STATUS: "a status column has a text that is not understood, and consent"
+    " is never assumed from that",
 }
 
 

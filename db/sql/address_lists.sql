@@ -67,6 +67,11 @@ with account as (
 select account.id, found.*, neighbours.*, known.*, clock_timestamp() as decided_at
 from account cross join found cross join neighbours cross join known;
 
+-- name: known_keys
+-- Which of the keys are those of addresses that the account knows.
+select match_key from email_addresses
+where account_id = :account_id and match_key = any(:match_keys::text[]);
+
 -- name: make_listed!
 -- Make the new addresses, in key order. A unique violation when another transaction made one of them
 -- since they were looked for.

@@ -44,10 +44,19 @@ create temporary table distinct_addresses on commit drop as
 select distinct on (match_key) line, address, match_key
 from listed_addresses
 order by match_key, line;
+analyze distinct_addresses;
 
 -- name: count_addresses$
 -- How many there are.
 select count(*) from distinct_addresses;
+
+-- name: count_unknown$
+-- How many of them the account does not know.
+select count(*)
+from distinct_addresses d
+where not exists (
+    select from email_addresses e where e.account_id = :account_id and e.match_key = d.match_key
+);
 
 -- name: match_keys
 -- Their keys in order.

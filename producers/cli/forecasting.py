@@ -26,6 +26,8 @@ def show_forecast(job: Job) -> None:
     pairs = counted(forecast["selected"], "selected pair")
     say(f"Job {job.id} is planned and has changed nothing. With {pairs} it would do this:")
     table(("field", "outcome", "count", "reason", "because"), _rows(forecast["fields"]))
+    if job.unknown:
+        say(f"Addresses of the list that the account did not know: {job.unknown:,}.")
     if forecast["further"]:
         say(f"Further addresses of the same people that it would reach: {forecast['further']:,}.")
     say(

@@ -1,15 +1,15 @@
 """`sluice import`: contacts arrive from a CSV file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from producers.cli import options
-from producers.cli.contact_list import STDIN
 from producers.cli.context import Surroundings, run
+from producers.cli.given_files import STDIN
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, counted, hint, say
 from producers.cli.submitting import user_name
@@ -17,6 +17,8 @@ from producers.cli.waiting import ProgressBar, follow
 from producers.imports import SubmittedImport, submit_import
 from producers.job_story import JobStory, read_job
 from schemas.errors import WrongInput
+
+_SHOWN_COLUMNS = 20
 
 
 def import_contacts(
@@ -39,11 +41,11 @@ def import_contacts(
         typer.Option(
             "--map",
             metavar="HEADER=MEANING",
-            help="What a header means that is none of Keap's, as in --map 'Work mail=email2';"
+            help="What a column means, as in --map 'Post=email2' or --map 'Mail source=ignore';"
             " repeatable.",
         ),
     ] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="The file's encoding.")] = "utf-8",
+    encoding: options.Encoding = "utf-8",
     requested_by: options.RequestedBy = None,
     key: options.Key = None,
     wait: options.Wait = False,
@@ -67,7 +69,7 @@ def import_contacts(
         submitted = await _upload(here, file, given)
         if not wait:
             return submitted, None
-        hint(_told(submitted))
+        _tell(submitted, hint)
         await follow(here, submitted.job_id)
         return submitted, await read_job(here.pool, submitted.job_id)
 
@@ -77,7 +79,7 @@ def import_contacts(
     elif as_json_:
         as_json(_as_dict(submitted))
     else:
-        say(_told(submitted))
+        _tell(submitted, say)
         say(f"`sluice job {submitted.job_id} --watch` follows it.")
 
 
@@ -121,6 +123,14 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
+def _tell(submitted: SubmittedImport, tell: Callable[[str], None]) -> None:
+    tell(_told(submitted))
+    if submitted.ignored_columns:
+        shown = ", ".join(f'"{header}"' for header in submitted.ignored_columns[:_SHOWN_COLUMNS])
+        more = len(submitted.ignored_columns) - _SHOWN_COLUMNS
+        tell(f"Columns that were not read: {shown}{f' and {more:,} more' if more > 0 else ''}.")
+
+
 def _told(submitted: SubmittedImport) -> str:
     counts = counted(submitted.rows, "contact")
     if submitted.refused:
@@ -140,4 +150,5 @@ def _as_dict(submitted: SubmittedImport) -> dict[str, Any]:
         "contacts": submitted.rows,
         "refused_rows": submitted.refused,
         "left_out_cells": submitted.left_out,
+        "ignored_columns": submitted.ignored_columns,
     }

@@ -54,6 +54,7 @@ def show_story(story: JobStory) -> None:
             ("state", progress.state.value),
             ("account", job.account),
             ("selection", _in_words(job.selection) or None),
+            ("unknown addresses", job.unknown),
             ("fields", ", ".join(FIELD_NAMES[number] for number in job.fields)),
             ("parameters", _in_words(job.params) or None),
             ("evidence", _in_words(job.evidence) if job.evidence else None),

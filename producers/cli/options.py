@@ -14,6 +14,14 @@ Json = Annotated[
     ),
 ]
 Account = Annotated[str, typer.Option("--account", help="The account whose contacts are meant.")]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        help="The encoding of the files given, such as cp1252. UTF-8, and UTF-16 as Excel writes"
+        " it, are recognised.",
+    ),
+]
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="The job's number.")]
 Key = Annotated[
     str | None,

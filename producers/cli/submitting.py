@@ -7,8 +7,10 @@ evidence are read from the action itself.
 import inspect
 import os
 import pwd
-from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, BinaryIO, NamedTuple, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -16,16 +18,17 @@ from pydantic.fields import FieldInfo
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions
 from producers.cli import options
-from producers.cli.contact_list import STDIN, opened_bytes, opened_text, read_contact_ids
 from producers.cli.context import Surroundings, run
+from producers.cli.given_files import STDIN, opened_bytes
 from producers.cli.jobs import answer_with_job
 from producers.cli.rendering import as_json, hint, say
 from producers.cli.waiting import follow
+from producers.file_text import read_text
 from producers.job_story import JobStory, read_job
 from producers.submit import Submitted, submit
-from producers.uploads import AddressUpload
+from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import parse_request
-from schemas.errors import WrongInput, said
+from schemas.errors import MostlyUnknown, WrongInput, said
 from schemas.json_input import RepeatedName, read_json
 from schemas.requests import DEFAULT_FIELDS, JobRequest
 from schemas.statuses import Status
@@ -57,7 +60,8 @@ _CONTACTS = Annotated[
     typer.Option(
         "--contacts",
         metavar="FILE",
-        help="These contact ids, one a line or separated by commas; - reads standard input.",
+        help="These contact ids, one a line, or CSV with a column contact_id; - reads standard"
+        " input.",
     ),
 ]
 _ADDRESSES = Annotated[
@@ -67,6 +71,12 @@ _ADDRESSES = Annotated[
         metavar="FILE",
         help="These email addresses, on whatever contact: one a line, or CSV with a column email;"
         " - reads standard input.",
+    ),
+]
+_YES = Annotated[
+    bool,
+    typer.Option(
+        "--yes", help="Do not ask when the account does not know most addresses of the list."
     ),
 ]
 _ALL = Annotated[bool, typer.Option("--all", help="All contacts of the account.")]
@@ -98,6 +108,7 @@ _COMMON: tuple[tuple[str, Any, object], ...] = (
     ("account", options.Account, "default"),
     ("requested_by", options.RequestedBy, None),
     ("key", options.Key, None),
+    ("encoding", options.Encoding, "utf-8"),
     ("as_json_", options.Json, False),
 )
 _PARAM = "param_"
@@ -121,6 +132,8 @@ def _command(action: BulkAction, *, plan_first: bool) -> Callable[..., None]:
         given.append(("wait", options.Wait, False))
     if action.takes_addresses:
         given.append(("addresses", _ADDRESSES, None))
+        if not plan_first:
+            given.append(("yes", _YES, False))
     if action.needs_evidence:
         given.append(("evidence", _EVIDENCE, None))
     given += [
@@ -142,7 +155,7 @@ def _command(action: BulkAction, *, plan_first: bool) -> Callable[..., None]:
 def _param_option(name: str, field: FieldInfo) -> tuple[Any, object]:
     """The option for a parameter. All but switches and lists come as text; its model checks it."""
     taken = {"tag", "import", "status", "contacts", "all", "field", "account", "requested_by"}
-    taken |= {"addresses"}
+    taken |= {"addresses", "encoding", "yes"}
     taken |= {"key", "wait", "json", "evidence"}
     flag = f"--{'param-' if name in taken else ''}{name.replace('_', '-')}"
     choices = _choices(field.annotation)
@@ -167,42 +180,99 @@ def _choices(annotation: Any) -> list[str]:
 def _plan(action: BulkAction, given: dict[str, Any]) -> None:
     request = _request(action, given, plan_first=True)
 
-    async def work(here: Surroundings) -> JobStory:
-        submitted = await _hand_in(here, request, given)
-        _tell(submitted, hint)
-        await follow(here, submitted.job_id)
-        return await read_job(here.pool, submitted.job_id)
+    with _given_list(given) as listed:
 
-    answer_with_job(run(work, rings=True), ended=False, in_json=given["as_json_"])
+        async def work(here: Surroundings) -> JobStory:
+            submitted = await _hand_in(here, request, listed, sure=True)
+            _tell(submitted, hint)
+            await follow(here, submitted.job_id)
+            return await read_job(here.pool, submitted.job_id)
+
+        story = run(work, rings=True)
+    answer_with_job(story, ended=False, in_json=given["as_json_"])
 
 
 def _submit(action: BulkAction, given: dict[str, Any]) -> None:
     request = _request(action, given, plan_first=False)
     wait, in_json = given["wait"], given["as_json_"]
 
-    async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
-        submitted = await _hand_in(here, request, given)
-        if not wait:
-            return submitted, None
-        _tell(submitted, hint)
-        await follow(here, submitted.job_id)
-        return submitted, await read_job(here.pool, submitted.job_id)
+    with _given_list(given) as listed:
 
-    submitted, story = run(work, rings=True)
+        async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
+            submitted = await _hand_in(here, request, listed, sure=given.get("yes", False))
+            if not wait:
+                return submitted, None
+            _tell(submitted, hint)
+            await follow(here, submitted.job_id)
+            return submitted, await read_job(here.pool, submitted.job_id)
+
+        submitted, story = run(work, rings=True)
     if story is not None:
         answer_with_job(story, ended=True, in_json=in_json)
     elif in_json:
-        as_json({"job": submitted.job_id, "created": submitted.created})
+        unknown = {} if submitted.unknown is None else {"unknown": submitted.unknown}
+        as_json({"job": submitted.job_id, "created": submitted.created, **unknown})
     else:
         _tell(submitted, say)
         say(f"`sluice job {submitted.job_id} --watch` follows it.")
 
 
-async def _hand_in(here: Surroundings, request: JobRequest, given: dict[str, Any]) -> Submitted:
-    if given.get("addresses") is None:
+class _GivenList(NamedTuple):
+    """A list that is given in a file, and how it is read, from the file's beginning."""
+
+    file: BinaryIO
+    make: Callable[[BinaryIO, str], Upload]
+    encoding: str
+
+    def upload(self) -> Upload:
+        return self.make(self.file, self.encoding)
+
+
+_LISTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
+    "contacts": ContactUpload,
+    "addresses": AddressUpload,
+}
+
+
+@contextmanager
+def _given_list(given: dict[str, Any]) -> Iterator[_GivenList | None]:
+    for name, make in _LISTS.items():
+        if given.get(name) is not None:
+            with opened_bytes(given[name], f"--{name}") as file:
+                yield _GivenList(file, make, given["encoding"])
+            return
+    yield None
+
+
+async def _hand_in(
+    here: Surroundings, request: JobRequest, listed: _GivenList | None, *, sure: bool
+) -> Submitted:
+    """Submit the request with its list; ask first, unless `sure`, about one that is unknown."""
+    if listed is None:
         return await submit(here.pool, here.settings, request)
-    with opened_bytes(given["addresses"], "--addresses") as file:
-        return await submit(here.pool, here.settings, request, upload=AddressUpload(file))
+    try:
+        return await submit(
+            here.pool, here.settings, request, upload=listed.upload(), mostly_unknown=sure
+        )
+    except MostlyUnknown as error:
+        _require_yes(error, listed.file)
+    # What is worked is what was asked about: the file is read again from its beginning.
+    listed.file.seek(0)
+    return await submit(here.pool, here.settings, request, upload=listed.upload())
+
+
+def _require_yes(error: MostlyUnknown, file: BinaryIO) -> None:
+    """Ask a person at the terminal about a list of which most is unknown; raises WrongInput without
+    a yes, and where nobody can be asked.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty() and file.seekable()):
+        raise WrongInput(f"{error} If they are, give --yes.") from None
+    hint(
+        f"The account does not know {error.unknown:,} of the {error.listed:,} addresses in the"
+        " list."
+    )
+    if not typer.confirm("Is it the right list, and the right account?", err=True):
+        raise WrongInput("The list was not confirmed. Nothing was stored.") from None
 
 
 def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
@@ -210,6 +280,8 @@ def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
         tell(f"Job {submitted.job_id} was submitted before with this key.")
         return
     tell(f"Job {submitted.job_id} is stored.")
+    if submitted.unknown:
+        tell(f"Addresses of the list that the account did not know: {submitted.unknown:,}.")
     if not submitted.announced:
         hint("Redis did not answer. A worker finds the job once it does.")
 
@@ -228,9 +300,9 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
     selection |= {name: value for name, value in conditions.items() if value is not None}
     evidence = given.get("evidence")
     if given["contacts"] is not None:
-        selection["contacts"] = read_contact_ids(given["contacts"])
+        selection["contacts"] = ()
     fields: dict[str, Any] = {"fields": given["field"] or DEFAULT_FIELDS}
-    uploaded = None
+    uploaded = "contacts" if given["contacts"] is not None else None
     if given.get("addresses") is not None:
         selection["addresses"] = ()
         uploaded = "addresses"
@@ -243,7 +315,9 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
             "plan_first": plan_first,
             **fields,
             "params": _params(given),
-            "evidence": read_evidence(evidence) if evidence is not None else None,
+            "evidence": read_evidence(evidence, given["encoding"])
+            if evidence is not None
+            else None,
             "requested_by": given["requested_by"] or user_name(),
             "idempotency_key": given["key"],
         },
@@ -259,23 +333,20 @@ def _params(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_evidence(source: str) -> dict[str, Any]:
+def read_evidence(source: str, encoding: str = "utf-8") -> dict[str, Any]:
     """The evidence in a JSON file, or on standard input for `-`; raises WrongInput."""
-    with opened_text(source, "--evidence") as file:
-        text = file.read()
+    what = f"--evidence {source}"
+    with opened_bytes(source, "--evidence") as file:
+        text = read_text(file, what, encoding=encoding)
     try:
         evidence = read_json(text)
     except RepeatedName as error:
-        raise WrongInput(
-            f"--evidence {source} has {error}. Nothing was stored. Give each name once."
-        ) from None
+        raise WrongInput(f"{what} has {error}. Nothing was stored. Give each name once.") from None
     except ValueError as error:
-        raise WrongInput(
-            f"--evidence {source} is not JSON: {said(error)}. Nothing was stored."
-        ) from None
+        raise WrongInput(f"{what} is not JSON: {said(error)}. Nothing was stored.") from None
     if not isinstance(evidence, dict):
         raise WrongInput(
-            f"--evidence {source} holds no JSON object. Nothing was stored. Write the answers as"
+            f"{what} holds no JSON object. Nothing was stored. Write the answers as"
             ' {"source": "web_form", "description": "…"}.'
         )
     return evidence

@@ -38,6 +38,13 @@ class JobSummary(BaseModel):
         dict[str, Any],
         Field(description="The conditions that were given; of listed contacts, how many."),
     ]
+    unknown: Annotated[
+        int | None,
+        Field(
+            description="How many of the listed addresses the account did not know when the job was"
+            " submitted; null for a job that lists none."
+        ),
+    ]
     evidence: Annotated[
         dict[str, Any] | None, Field(description="The evidence of permission, as it was given.")
     ]
@@ -101,6 +108,7 @@ class JobAnswer(JobSummary):
                     "fields": ["email1"],
                     "params": {},
                     "selection": {"tag": "spring"},
+                    "unknown": None,
                     "evidence": {
                         "source": "customer_relationship",
                         "description": "They agreed at the till when they became customers.",

@@ -3,6 +3,7 @@
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from email.message import Message
 from typing import Any, BinaryIO, NamedTuple
 
 from fastapi import Request
@@ -27,7 +28,7 @@ _BYTES = "latin-1"
 MOST_JOB_BYTES = 1_000_000
 """As much as the part with the job may have, which is read into memory."""
 
-LISTS: dict[str, Callable[[BinaryIO], Upload]] = {
+LISTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
     each.name: each for each in (ContactUpload, AddressUpload)
 }
 """The parts that may have a list in place of one in the job's selection."""
@@ -52,16 +53,18 @@ def form_schema() -> dict[str, Any]:
                 "type": "string",
                 "format": "binary",
                 "description": "Ids of contacts, as many as there are: one a line or separated by"
-                " commas, under a header `contact_id` or `id` if you like; or NDJSON, each line a"
-                " number or an object with the id as `contact_id` or `id`.",
+                " commas; or CSV with a column `contact_id` or `id`; or NDJSON, each line a number"
+                " or an object with the id as `contact_id` or `id`. The part's Content-Type may"
+                " name a charset; UTF-8 and UTF-16 are recognised.",
             },
             "addresses": {
                 "type": "string",
                 "format": "binary",
                 "description": "In place of contacts: email addresses, as many as there are, one a"
-                " line or several; or CSV with columns called `email`, `address` or `Email Address"
-                " 2`; or NDJSON, each line an object with such names. What is no address is left"
-                " out, and listed by the job's refusals.",
+                " line or several; or CSV with columns called `email`, `address`, `Email Address 2`"
+                " or alike, of which no other column counts; or NDJSON, each line an object with"
+                " such names. What is no address, or is not meant as it is written, is left out,"
+                " and listed by the job's refusals.",
             },
         },
     }
@@ -79,7 +82,7 @@ async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
         parts = _parts(read)
         (name,) = parts.keys() - {_JOB}
         body = _body(await _text(parts[_JOB]), name)
-        yield UploadedJob(body, LISTS[name](_file(parts[name])))
+        yield UploadedJob(body, LISTS[name](_file(parts[name]), _charset(parts[name])))
 
 
 def _byte_for_byte(request: Request) -> Request:
@@ -134,8 +137,26 @@ async def _text(part: UploadFile | str) -> str:
 
 
 def _file(part: UploadFile | str) -> BinaryIO:
-    # Of a form whose type is too odd to name a charset in it, some characters are no bytes.
-    return io.BytesIO(part.encode(_BYTES, "replace")) if isinstance(part, str) else part.file
+    if not isinstance(part, str):
+        return part.file
+    try:
+        return io.BytesIO(part.encode(_BYTES))
+    except UnicodeEncodeError:
+        # Of a form whose type is too odd to name a charset in it, some characters are no bytes.
+        raise Problem(
+            MALFORMED,
+            "The form's Content-Type cannot be read; nothing was stored. Send it as"
+            f" `{FORM}; boundary=...`.",
+        ) from None
+
+
+def _charset(part: UploadFile | str) -> str:
+    """The charset in which a file says that it is; what is no file cannot say it."""
+    if isinstance(part, str):
+        return "utf-8"
+    message = Message()
+    message["content-type"] = part.headers.get("content-type", "")
+    return str(message.get_param("charset", "") or "utf-8")
 
 
 def _body(text: str, name: str) -> JobBody:

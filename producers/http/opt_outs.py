@@ -21,10 +21,17 @@ from producers.http.problems import (
 )
 from producers.keys import Caller
 from producers.opt_outs import opt_out_address
-from producers.recipient_acts import RecipientAct, SourceName, event_key, request_of
-from producers.wrong_input import refuse_unstorable
-from schemas.addresses import identify
-from schemas.errors import IdempotencyConflict
+from producers.plausibility import implausible_of
+from producers.recipient_acts import (
+    RecipientAct,
+    SourceName,
+    event_key,
+    known_address,
+    request_of,
+)
+from producers.wrong_input import refuse_unstorable, refused
+from schemas.addresses import doubt_about, identify
+from schemas.errors import IdempotencyConflict, Mistake
 from schemas.requests import ShortText
 from schemas.statuses import Status
 
@@ -101,6 +108,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
         occurred_at=given.occurred_at,
         note=given.note,
     )
+    await _require_meant(here, caller, given.address)
     try:
         done, status = await opt_out_address(here.pool, here.settings, asked)
     except IdempotencyConflict:
@@ -119,6 +127,20 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     if not done.applied:
         response.status_code = HTTPStatus.ACCEPTED
     return told if status else await _as_it_is_now(here, caller, given.address, told)
+
+
+async def _require_meant(here: Here, caller: Caller, address: str) -> None:
+    """Raise WrongInput for an address with which another one of the account is meant.
+
+    Nearly all addresses are plain, and are not looked up.
+    """
+    identity = identify(known_address(address))
+    if doubt_about(identity) is None:
+        return
+    async with here.pool.acquire() as connection:
+        wrong = await implausible_of(connection, caller.account_id, [identity])
+    if wrong:
+        raise refused("The opt-out", [Mistake("address", why) for _, why in wrong])
 
 
 async def _as_it_is_now(here: Here, caller: Caller, address: str, told: OptOutDone) -> OptOutDone:

@@ -4,10 +4,13 @@ import asyncio
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -18,6 +21,7 @@ from tests.commands import run_sluice
 from workers.planner import count_planned, plan
 
 ROWS = 3_000
+FILES = Path(__file__).parents[1] / "files"
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +162,71 @@ def test_contacts_and_evidence_come_from_files_or_standard_input(tmp_path, sql):
     assert "customer_relationship" in sluice("job", str(job)).stdout
 
 
+def test_evidence_is_read_in_the_encoding_that_is_said(sql):
+    """In cp1252 it is refused where nothing is said: no replacement character is stored."""
+    evidence = str(FILES / "evidence-cp1252.json")
+    submit = ("submit", "opt-in", "--all", "--evidence", evidence)
+    assert "is not text in utf-8" in sluice(*submit, status=2).stderr
+    job = answer(*submit, "--encoding", "cp1252")["job"]
+    assert answer("job", str(job))["evidence"]["attested_by"] == "Jörg"
+    assert len(sql("select id from jobs")) == 1
+
+
+@pytest.mark.parametrize("content", ['"1,234"\n', "1\n42.0\n", "1e3", "+5", "", "\n,\n", "id\n"])
+def test_a_list_of_ids_that_says_something_else_is_refused(sql, content):
+    """With a sentence, as over HTTP; nothing is stored."""
+    told = sluice("submit", "opt-out", "--contacts", "-", stdin=content, status=2).stderr
+    assert "Nothing was stored" in " ".join(told.split())
+    assert sql("select id from jobs") == []
+
+
+def test_a_list_of_which_most_is_unknown_is_confirmed_first(tmp_path, sql, people):
+    """Without a terminal it is refused unless --yes says so; a plan changes nothing and is none."""
+    (tmp_path / "list.csv").write_text("Email\nann@x.example\nzoe@x.example\nyan@x.example\n")
+    submit = ("submit", "opt-out", "--addresses", "list.csv")
+    told = " ".join(sluice(*submit, status=2).stderr.split())
+    assert "does not know 2 of the 3 addresses" in told
+    assert "--yes" in told
+    assert sql("select id from jobs") == []
+    job = answer(*submit, "--yes")["job"]
+    assert answer("job", str(job))["unknown"] == 2
+    assert "did not know: 2" in sluice(*submit, "--yes").stdout
+    assert "unknown addresses" in sluice("job", str(job)).stdout
+    (tmp_path / "known.csv").write_text("Email\nann@x.example\nzoe@x.example\n")
+    assert answer("submit", "opt-out", "--addresses", "known.csv")["created"]
+
+
+@pytest.mark.parametrize(("said", "status", "jobs"), [("y\n", 0, 1), ("n\n", 2, 0), ("\n", 2, 0)])
+def test_at_a_terminal_a_person_is_asked(tmp_path, sql, people, said, status, jobs):
+    """Only a yes submits the list."""
+    (tmp_path / "list.csv").write_text("Email\nzoe@x.example\n")
+    ours, theirs = pty.openpty()
+    command = (
+        sys.executable,
+        "-m",
+        "producers.cli",
+        "submit",
+        "opt-out",
+        "--addresses",
+        "list.csv",
+    )
+    with (
+        os.fdopen(ours, "wb", buffering=0) as terminal,
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=theirs,
+            stderr=theirs,
+            stdout=subprocess.DEVNULL,
+        ) as process,
+    ):
+        os.close(theirs)
+        terminal.write(said.encode())
+        assert process.wait(60) == status
+    assert len(sql("select id from jobs")) == jobs
+
+
 def test_an_opt_in_without_evidence_is_asked_for_it(sql):
     """The questions come out, in JSON as fields and prompts, and nothing is stored."""
     assert "attested_by" in sluice("submit", "opt-in", "--all", status=2).stderr
@@ -245,11 +314,13 @@ def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
         "contacts": 1,
         "refused_rows": 1,
         "left_out_cells": 1,
+        "ignored_columns": ["Name"],
     }
     assert answer(*arguments) == {**first, "created": False}
     piped = ("import", "-", "--permission", "--map", "Work mail=email1", "--key", "k")
     assert answer(*piped, stdin=(tmp_path / "list.csv").read_text())["job"] == first["job"]
     told = sluice(*arguments).stdout
+    assert 'not read: "Name"' in told
     assert "before with this key: 1 contact, 1 row refused, 1 cell left out" in told
     assert "cannot be read" in sluice("import", "none.csv", "--permission", status=2).stderr
 

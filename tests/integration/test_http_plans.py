@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from producers.listed_addresses import blocks_of_addresses
 from producers.uploads import AddressUpload
 from schemas.errors import WrongInput
 from tests.in_this_process import InThisProcess
@@ -145,6 +144,7 @@ async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert (job["fields"], job["selection"]) == (["address"], {"addresses": 2})
+    assert job["unknown"] == 1
     assert job["refusals"] == {"invalid_address": 1}
     assert (await http.post("/v1/jobs", **form)).json()["id"] == job["id"]
     await InThisProcess(pool, settings, chunk_size=2, parallel=1).work(job["id"])
@@ -172,7 +172,8 @@ async def test_a_file_that_lists_no_address_is_refused(http, key, pool):
         (b"", "opt_out", "no email address"),
         (b"nothing\n", "opt_out", "names no column"),
         (b"a@x.example\n", "opt_in", "takes contacts and no addresses"),
-        (b"x" * 70_000, "opt_out", "longer than any"),
+        (b"x" * 70_000, "opt_out", "names no column"),
+        (b"nobody@x\n", "opt_out", "Line 1: "),
     ):
         answer = await http.post(
             "/v1/jobs",
@@ -206,64 +207,14 @@ async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, sett
         assert "completion_url" in problem(answer, 422, "invalid")
 
 
-def lines_of(content: bytes):
-    """(line, match key) of the addresses, and the lines that were refused."""
-    rows, refused = [], []
-    for block in blocks_of_addresses(io.BytesIO(content)):
-        rows += [(line, identity.match_key) for line, identity in block.rows]
-        refused += [refusal.line for refusal in block.refusals]
-    return rows, refused
-
-
-@pytest.mark.parametrize(
-    ("content", "rows", "refused"),
-    [
-        (b"a@x.example\r\n\r\nb@x.example", [(1, "a@x.example"), (3, "b@x.example")], []),
-        (b"\xef\xbb\xbfa@x.example\n", [(1, "a@x.example")], []),
-        (b"Name;Email\nAnn;A@x.example\n", [(2, "a@x.example")], []),
-        (b'"a@x.example"\n"b@x.example"\n', [(1, "a@x.example"), (2, "b@x.example")], []),
-        (
-            b'{"address": "a@x.example"}\n{"email": "b@x.example"}\n{"x": 1}\n{]\n',
-            [(1, "a@x.example"), (2, "b@x.example")],
-            [3, 4],
-        ),
-        (
-            b"a@x.example,b@x.example,c@x.example\n",
-            [(1, "a@x.example"), (1, "b@x.example"), (1, "c@x.example")],
-            [],
-        ),
-        (
-            b"Name,Email,Email Address 2\nAnn,a@x.example,b@x.example\nBen,,c@x.example\nC,,\n",
-            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
-            [4],
-        ),
-        (
-            b"email;email\na@x.example;b@x.example\nno;c@x.example\n",
-            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
-            [3],
-        ),
-        (
-            b'{"address": "a@x.example", "Email2": "b@x.example", "name": "c@x.example"}\n',
-            [(1, "a@x.example"), (1, "b@x.example")],
-            [],
-        ),
-        (b"a@x.example,2024-01-01\n2024-01-01,no\n", [(1, "a@x.example")], [2]),
-        (b"\n" * 20_000 + b"Email\n\na@x.example", [(20_003, "a@x.example")], []),
-        (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
-        (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
-    ],
-)
-def test_lists_are_read_as_people_have_them(content, rows, refused):
-    """Plain lines, CSV with a column of addresses, objects; what is none is told by its line."""
-    assert lines_of(content) == (rows, refused)
-
-
 async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
     """A file of which hardly a line is an address is none, and is not kept as refusals."""
     monkeypatch.setattr("producers.uploads.MOST_REFUSED", 2)
     async with pool.acquire() as connection, connection.transaction():
         with pytest.raises(WrongInput, match="hardly a list"):
-            await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(connection)
+            await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(
+                connection, 1
+            )
 
 
 async def test_a_name_that_is_there_twice_is_refused(http, key, pool):

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from db import imports, jobs
-from producers import imports as producer
+from producers import file_text
 from producers.imports import submit_import
 from producers.submit import submit
 from producers.wrong_input import parse_request
@@ -64,10 +64,11 @@ async def stored(pool):
     )
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 2, 5_000])
-async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatch, rows_at_once):
+@pytest.mark.parametrize("block", [1, 2, 5_000])
+async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatch, block):
     """Each contact waits with its line, names, tags, addresses and keys, in the file's order."""
-    monkeypatch.setattr(producer, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK", block)
+    monkeypatch.setattr(file_text, "BLOCK", block)
     submitted = await import_csv()
     rows = await pool.fetch(
         "select line, given_name, family_name, company, tags, addresses, match_keys"
@@ -96,7 +97,7 @@ async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatc
             ["fay@example.com", None, None],
         ),
     ]
-    assert submitted[1:] == (4, 2, 3, True, True)
+    assert submitted[1:] == (4, 2, 3, True, True, ())
 
 
 async def test_refusals_are_kept_with_line_and_reason(pool, import_csv):
@@ -151,7 +152,8 @@ async def test_an_import_is_logged_without_its_content(import_csv):
 
 async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypatch):
     """A disk that fails, or anything else that raises while rows stream in, leaves no trace."""
-    monkeypatch.setattr(producer, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK", 2_000)
+    monkeypatch.setattr(file_text, "BLOCK", 2_000)
 
     class Failing(io.BytesIO):
         def read(self, _size=-1):
@@ -170,13 +172,14 @@ async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypa
         await import_csv(Failing(many(1_000).encode()))
     with pytest.raises(KeyError):
         await import_csv(csv(many(1_000)), progress=give_up)
-    assert seen[-1][1] == 300
+    assert 0 < seen[-1][1] < 1_000
     assert await stored(pool) == (0, 0, 0)
 
 
 async def test_progress_is_told_as_the_file_streams_in(import_csv, monkeypatch):
     """Bytes, contacts and refusals only grow, and end at what was read."""
-    monkeypatch.setattr(producer, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK", 60)
+    monkeypatch.setattr(file_text, "BLOCK", 60)
     seen = []
     submitted = await import_csv(progress=lambda *counts: seen.append(counts))
     assert len(seen) > 2

@@ -94,7 +94,7 @@ async def test_the_same_key_and_request_give_the_same_job(pool, settings):
             params={"kind": "admin"},
         ),
     )
-    assert again == (first.job_id, False, True)
+    assert again == (first.job_id, False, True, None)
     assert tuple(await stored(pool)) == (1, 1)
 
 

@@ -3,17 +3,12 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from actions.registry import all_actions
-from producers.cli.contact_list import parse_contact_ids
 from producers.cli.importing import parse_mapping
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID
 from tests.commands import run_sluice as sluice
-
-IDS = st.integers(-MAX_ID - 1, MAX_ID)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +27,9 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--status", "gone"], "'gone'"),
         (["submit", "opt-out", "--contacts", "missing.txt"], "missing.txt: No such file"),
         (["submit", "opt-out", "--contacts", "."], "directory"),
-        (["submit", "opt-out", "--contacts", "ids.txt"], "Line 3 of the contacts: 'x4'"),
+        (["submit", "opt-out", "--addresses", "missing.txt"], "missing.txt: No such file"),
+        (["submit", "opt-in", "--all", "--evidence", "cp1252.json"], "line 2 has bytes of another"),
+        (["submit", "opt-in", "--all", "--evidence", "twice.json"], "'source' twice"),
         (["submit", "opt-in", "--all", "--evidence", "broken.json"], "not JSON"),
         (["submit", "opt-in", "--all", "--evidence", "list.json"], "no JSON object"),
         (["submit", "opt-in", "--all", "--evidence", "twice.json"], "'source' twice in one"),
@@ -45,8 +42,6 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--all", "--import", ""], "Give a whole number."),
         (["submit", "opt-out", "--all", "--field", ""], "the first of `fields`"),
         (["submit", "opt-out", "--all", "--contacts", ""], "directory"),
-        (["submit", "opt-out", "--all", "--contacts", "nobody.txt"], "lists no contact id"),
-        (["plan", "opt-out", "--status", "bounce", "--contacts", "nobody.txt"], "lists no contact"),
         (["submit", "opt-out", "--all", "--account", ""], "account"),
         (["submit", "import"], "No such command"),
         (["import", "list.csv"], "--permission"),
@@ -59,8 +54,8 @@ def no_server(monkeypatch, tmp_path):
 )
 def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
     """Each mistake is named on standard error, with status 2 and nothing on standard output."""
-    (tmp_path / "ids.txt").write_text("1,2\n3\nx4\n")
-    (tmp_path / "nobody.txt").write_text("\n , ,\n")
+    (tmp_path / "cp1252.json").write_text('{\n"attested_by": "Jörg"}', encoding="cp1252")
+    (tmp_path / "twice.json").write_text('{"source": "event", "source": "verbal"}')
     (tmp_path / "broken.json").write_text('{"source": ')
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "twice.json").write_text('{"source": "event", "source": "other"}')
@@ -112,28 +107,6 @@ def test_every_action_over_contacts_has_a_command_with_its_parameters():
         assert ("--evidence" in result.stdout) == action.needs_evidence
         for name in action.params.model_fields:
             assert f"--{name.replace('_', '-')}" in result.stdout
-
-
-@given(st.lists(st.lists(IDS, max_size=5), max_size=8), st.sampled_from([",", " , ", ",,"]))
-def test_ids_are_read_however_they_are_laid_out(lines, comma):
-    """One a line or several with commas, blank lines and spaces aside: the same ids in order."""
-    text = [comma.join(map(str, line)) + "\n" for line in lines]
-    assert list(parse_contact_ids(text)) == [number for line in lines for number in line]
-
-
-@given(
-    st.lists(IDS, max_size=5),
-    st.one_of(
-        st.integers(min_value=MAX_ID + 1).map(str),
-        st.integers(max_value=-MAX_ID - 2).map(str),
-        st.sampled_from(["1.5", "1e3", "0x1", "1_000", "\u0661", "1 2", "+", "id", "\x00", "ÿ"]),
-    ),
-)
-def test_whatever_is_no_id_is_refused_with_its_line(ids, wrong):
-    """The first entry that is no bigint in plain digits is told with the number of its line."""
-    lines = [f"{number}\n" for number in ids] + [f"7, {wrong}\n"]
-    with pytest.raises(WrongInput, match=f"^Line {len(lines)} of the contacts"):
-        list(parse_contact_ids(lines))
 
 
 @pytest.mark.parametrize("pair", ["Mail", "=email1", "Mail=", "="])

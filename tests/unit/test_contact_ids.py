@@ -4,10 +4,10 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producers import contact_ids
+from producers import contact_ids, file_text
 from producers.contact_ids import blocks_of_ids
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID
@@ -28,6 +28,7 @@ def in_form(form, ids):
     return separator.join(map(written, ids))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=60),
     form=st.sampled_from(["plain", ",", ", ", "ndjson", "id", "quoted", "windows"]),
@@ -42,18 +43,29 @@ def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header
     assert ids_in((header + in_form(form, ids) + ending).encode()) == ids
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def read_at_once():
     """Sets how much is read at once, for one example after the other."""
-    patch = pytest.MonkeyPatch()
-    yield lambda size: patch.setattr(contact_ids, "_BYTES_AT_ONCE", size)
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_text, "FIRST_BLOCK", 64)
+        yield lambda size: patch.setattr(file_text, "BLOCK", size)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1 << 18])
 @pytest.mark.parametrize(
     ("text", "line_no", "said"),
     [
+        ('"1,234"', 1, "'1,234' is not a contact id"),
+        ('7\n"1,234"\n', 2, "'1,234' is not a contact id"),
+        ("1.5", 1, "'1.5' is not"),
+        ("42.0", 1, "'42.0' is not"),
+        ("1\n1e3\n", 2, "'1e3' is not"),
+        ("+5\n", 1, "'\\+5' is not"),
+        ("0x1", 1, "'0x1' is not"),
+        ("1_000\n", 1, "'1_000' is not"),
+        ("contact_id,name\n7,Ann\n,Bo\n", 3, "'' is not"),
+        ("name;id\nAnn;7\nBo;42.0\n", 3, "'42.0' is not"),
+        ('{"id": 1, "id": 2}\n', 1, "'id' twice"),
         ("1\n2\nx\n4", 3, "'x' is not a contact id"),
         ("1\nid\n", 2, "'id' is not a contact id"),
         ("1\n\n12 34\n", 3, "'12 34' is not"),
@@ -69,7 +81,7 @@ def read_at_once():
 )
 def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
     """By its number in the file, whichever piece it is in."""
-    monkeypatch.setattr(contact_ids, "_BYTES_AT_ONCE", piece)
+    monkeypatch.setattr(file_text, "BLOCK", piece)
     with pytest.raises(WrongInput, match=rf"^Line {line_no} of the contacts: .*{said}"):
         ids_in(text.encode("latin-1"))
 
@@ -77,7 +89,37 @@ def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
 def test_a_line_without_end_is_refused(monkeypatch):
     """What is no list of ids does not fill the memory."""
     monkeypatch.setattr(contact_ids, "_LONGEST_LINE", 100)
-    monkeypatch.setattr(contact_ids, "_BYTES_AT_ONCE", 10)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK", 10)
+    monkeypatch.setattr(file_text, "BLOCK", 10)
     with pytest.raises(WrongInput, match="Line 2 of the contacts: it is longer"):
         ids_in(b"1\n" + b"2" * 1000)
     assert ids_in(b"1\n" + b"2," * 1000) == [1, *[2] * 1000]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ('Name,Contact Id,Phone\n"Byron, Ada",7,1\nBen,8,2\n', [7, 8]),
+        ("Id;Email;Contact Id\n99;a@x.example;7\n", [7]),
+        ("sep=;\r\nid;name\r\n7;Ann\r\n", [7]),
+        ("1\r2\r3", [1, 2, 3]),
+        ("1;2\n3;4\n", [1, 2, 3, 4]),
+        ("1\t2\n\n3\n", [1, 2, 3]),
+        ("7\n\n8\n", [7, 8]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_files_of_other_dialects(text, ids, encoding):
+    """A column among others, other delimiters, line ends and encodings name the same contacts."""
+    assert ids_in(text.encode(encoding)) == ids
+
+
+def test_what_is_beside_the_ids_does_not_matter():
+    """Bytes of another encoding in another column cost nothing."""
+    assert ids_in("id,name\n7,J\xf6rg\n".encode("latin-1")) == [7]
+
+
+def test_two_columns_of_ids_are_refused():
+    """It is not guessed which of them is the contacts'."""
+    with pytest.raises(WrongInput, match="more than one column of ids: Id, External Id"):
+        ids_in(b"Id,External Id\n1,2\n")

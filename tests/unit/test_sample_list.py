@@ -31,9 +31,9 @@ def people() -> list[list[str]]:
 def staged() -> tuple[list[StagedRow], Counter[str]]:
     """What the importer makes of ten thousand rows."""
     with open_contacts(io.BytesIO(text(10_000).encode())) as contacts:
-        found = list(contacts)
-    rows = [item for item in found if isinstance(item, StagedRow)]
-    return rows, Counter(item.reason.value for item in found if not isinstance(item, StagedRow))
+        blocks = list(contacts.blocks())
+    rows = [row for block in blocks for row in block.rows]
+    return rows, Counter(refusal.reason.value for block in blocks for refusal in block.refusals)
 
 
 def holders(rows: list[StagedRow]) -> dict[str, set[int]]:

@@ -1,0 +1,131 @@
+"""What the header of a column means, in every file that is read: the one table of names.
+
+A name is read without case, blanks and punctuation. An address column has to consist of known words
+only: `Account Manager Email` is somebody else's address.
+"""
+
+import re
+from functools import lru_cache
+
+ADDRESS_FIELDS = ("email1", "email2", "email3")
+ADDRESS = "email"
+"""A further address of the person, for the next field that is free."""
+
+IGNORE = "ignore"
+STATUS = "status"
+STATUS_FIELDS = ("status1", "status2", "status3")
+YES_OR_NO = ("unsubscribed", "opted_out", "opted_in", "bounced", "complained")
+MEANINGS = (
+    *ADDRESS_FIELDS,
+    ADDRESS,
+    *("given_name", "family_name", "company", "tags", "external_id"),
+    STATUS,
+    *STATUS_FIELDS,
+    *YES_OR_NO,
+    IGNORE,
+)
+"""What a column can be mapped to."""
+
+_MAX_NAME = 200
+
+_WHOSE = (
+    "contacts?|persons?|people|customers?|subscribers?|members?|clients?|users?|recipients?|inf|"
+    "fields?|data|your|my|leads?"
+)
+_WHICH = (
+    "primary|main|default|first|secondary|second|third|2nd|3rd|other|alternate|alternative|alt|additional|"
+    "backup|further|extra|work|business|office|professional|home|private|personal|preferred|"
+    "privat|geschaeftlich|geschäftlich|arbeit|beruflich"
+)
+_MAIL = (
+    "(?:e?mails?(?:addr(?:ess(?:es)?)?|adressen?|id)?|adressee?mail|courriel|correoelectr[oó]nico)"
+)
+_WRITTEN = "text|value|plain|raw|current|new"
+
+_is_address = re.compile(
+    f"(?:{_WHOSE}|{_WHICH})*(?P<before>[0-9]?){_MAIL}"
+    f"(?P<number>[0-9]{{0,2}})(?:{_WHICH}|{_WRITTEN}|addr(?:ess)?)*(?P<after>[0-9]{{0,2}})"
+).fullmatch
+_is_first = re.compile(f"(?:{_WHOSE}|primary|main|default|first)*{_MAIL}(?:{_WRITTEN})*").fullmatch
+_is_weak_address = re.compile("address(?:es)?[0-9]?").fullmatch
+
+_EMAIL = f"(?:{_MAIL})?"
+_PATTERNS: dict[str, str] = {
+    "given_name": "(?:contacts?|your)?(?:first|given|fore)name|fname|vorname|pr[eé]nom",
+    "family_name": "(?:contacts?|your)?(?:last|family|sur)name|lname|nachname|familienname",
+    "company": "(?:company|organi[sz]ation)(?:name)?|firma",
+    "tags": "tags?|tagnames?|contacttags?",
+    "external_id": "(?:inf(?:field)?)?(?:contact)?id|externalid|contact(?:no|number)",
+    STATUS: f"(?:subscribers?|recipients?|members?)?{_EMAIL}"
+    "(?:marketing|opt(?:in|out|inout)?|subscri(?:ption|ber|bed)|"
+    f"consent|permission|mailing|newsletter)*{_EMAIL}status(?:es)?",
+    "unsubscribed": f"(?:is|has|date)?{_EMAIL}unsubscribed?(?:fromall{_EMAIL}|from{_EMAIL})?"
+    "(?:on|at|date|time|timestamp)?|unsub(?:time|date)?|(?:date)?abgemeldet(?:am)?|abmeldedatum",
+    "opted_out": f"(?:is|has)?{_EMAIL}(?:global)?opt(?:ed)?out(?:of)?{_EMAIL}"
+    "(?:on|at|date|time|timestamp)?"
+    f"|(?:donot|dont|no)(?:bulk|send)?(?:{_MAIL}s?|contact|marketing|newsletter)"
+    "|(?:is)?(?:suppressed|blacklisted|blocklisted)|dnc|dne",
+    "opted_in": f"(?:is|has)?{_EMAIL}(?:marketing|newsletter|gdpr|dsgvo)*{_EMAIL}"
+    "(?:opt(?:ed)?in|subscribed|consent(?:given)?|permission)(?:to|for)?"
+    f"(?:{_EMAIL}|marketing|newsletter)*"
+    f"|accepts{_EMAIL}marketing|newsletter|einwilligung",
+    "bounced": f"(?:is|has)?{_EMAIL}(?:hard)?bounced?(?:on|at|date)?",
+    "complained": f"(?:is|has)?{_EMAIL}(?:spam)?complain(?:ed|t)(?:on|at|date)?"
+    "|(?:is|marked|reported)?(?:as)?spam",
+    # They tell neither what may be sent nor where: kinds of an address, postal addresses, and
+    # the evidence of an opt-in, which counts where permission is claimed and never by itself.
+    IGNORE: f"{_MAIL}[0-9]?(?:type|label|displayname|domain|provider|format)"
+    "|mailing(?:street|city|state|zip|postal|country|address)[a-z]*[0-9]*"
+    "|(?:optin|confirm|subscription|subscribed)(?:time|date|ip|on|at)",
+}
+_matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
+_is_numbered_status = re.compile(
+    f"{_MAIL}(?P<a>[1-3])(?:optin|optout|opt|subscription|consent|permission|marketing)?status"
+    f"|(?:opt)?status{_EMAIL}(?P<b>[1-3])"
+).fullmatch
+
+_sounds = re.compile(
+    "mail|subscri|consent|status|permission|bounce|unsub|donot|suppress|gdpr|dsgvo|marketing|"
+    "newsletter|spam|complain|blacklist|blocklist|einwillig|abgemeldet|abmeld|optin|optout|opted"
+).search
+_word_opt = re.compile(r"(?:^|[\W_])opt(?:[\W_]|$)").search
+
+
+def plain(header: str) -> str:
+    """Return the header as it is compared: one blank between words, and no case."""
+    return " ".join(header.split()).casefold()
+
+
+@lru_cache(maxsize=4096)
+def meaning_of(header: str, *, weak: bool = False) -> str | None:
+    """Return what the header means, one of MEANINGS; None where that is not known.
+
+    `Address` may be a postal one: it is an email address for those who ask for `weak` meanings,
+    where no other column has addresses.
+    """
+    if len(header) > _MAX_NAME:
+        return None
+    name = re.sub(r"[\W_]", "", header).casefold()
+    if _is_first(name):
+        return ADDRESS_FIELDS[0]
+    if found := _is_address(name):
+        number = found["before"] or found["number"] or found["after"]
+        known = number.isdecimal() and 1 <= int(number) <= len(ADDRESS_FIELDS)
+        return ADDRESS_FIELDS[int(number) - 1] if known else ADDRESS
+    if _is_weak_address(name):
+        return ADDRESS if weak else None
+    if found := _is_numbered_status(name):
+        return STATUS_FIELDS[int(found["a"] or found["b"]) - 1]
+    return next((meaning for meaning, fits in _matches.items() if fits(name)), None)
+
+
+def names_address(header: str, *, weak: bool = False) -> bool:
+    """Return whether a column of this name has addresses of the person."""
+    meaning = meaning_of(header, weak=weak)
+    return meaning == ADDRESS or meaning in ADDRESS_FIELDS
+
+
+def sounds_of_consent(header: str) -> bool:
+    """Return whether a column of this name may tell about mail or consent."""
+    found = _sounds(re.sub(r"[\W_]", "", header).casefold()) or _word_opt(header.casefold())
+    return found is not None

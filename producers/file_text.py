@@ -1,0 +1,247 @@
+"""The text of a file of any size: its bytes and their encoding, and its physical lines.
+
+All files that people hand in are read here: imports, lists of addresses and of ids, evidence.
+Nothing is guessed in what is kept: bytes that are not text come out as lone surrogates, for the
+reader to refuse where they stand.
+"""
+
+import codecs
+import io
+import re
+import string
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import BinaryIO, NamedTuple
+
+from schemas.errors import WrongInput
+
+BLOCK = 1 << 18
+"""Bytes that are read at a time."""
+
+MAX_CELL = 10_000
+"""Characters that a cell may have."""
+
+MAX_LINE = 1 << 20
+"""Characters that a physical line, or a row of several lines, may have."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_BEFORE_TEXT = "\ufeff"
+_NO_TEXT = {
+    b"PK\x03\x04": "a spreadsheet or an archive",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of an old format",
+    b"\x1f\x8b": "compressed",
+    b"%PDF": "a PDF document",
+}
+_WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
+_ASCII = string.printable + r"\u0041"
+FIRST_BLOCK = 1 << 12
+"""Bytes that tell what a file is, which is read at first whatever the size of a block."""
+
+_UNDECODABLE = "sluice.undecodable"
+
+unreadable_in = re.compile("[\x00\ud800-\udfff]").search
+"""The first character that is no text: a NUL, or a surrogate for a byte."""
+
+
+def _as_surrogates(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    wrong = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in wrong), error.end
+
+
+codecs.register_error(_UNDECODABLE, _as_surrogates)
+
+
+class FileText:
+    """Reads a binary file from its beginning as text, a byte order mark left out.
+
+    A byte order mark, and the NULs of UTF-16, tell the encoding better than a name does. Raises
+    WrongInput for an unknown encoding, for a file that is no text and when reading fails.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: str = "utf-8") -> None:
+        require_encoding(encoding)
+        self.bytes_read = 0
+        self.encoding = encoding
+        self._stream = stream
+        self._sha256 = sha256()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._ended = False
+        self._looked_at = ""
+
+    def beginning(self) -> str:
+        """Return the first block of text, which is still to be read."""
+        self._looked_at = self._looked_at or self.read()
+        return self._looked_at
+
+    def read(self) -> str:
+        """Return the next block of text, empty at the end."""
+        if self._looked_at:
+            looked_at, self._looked_at = self._looked_at, ""
+            return looked_at
+        while not self._ended:
+            block = self._block(max(BLOCK, FIRST_BLOCK) if self._decoder is None else BLOCK)
+            self._ended = not block
+            if self._decoder is None:
+                self.encoding = _encoding_of(block, self.encoding)
+                self._decoder = codecs.getincrementaldecoder(self.encoding)(_UNDECODABLE)
+                text = self._decoder.decode(block, final=self._ended).removeprefix(_BEFORE_TEXT)
+            else:
+                text = self._decoder.decode(block, final=self._ended)
+            if text:
+                return text
+        return ""
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, of the bytes that were read."""
+        return self._sha256.hexdigest()
+
+    def drain(self) -> None:
+        """Read the rest of the file for its digest alone."""
+        while self._block(BLOCK):
+            pass
+
+    def _block(self, size: int) -> bytes:
+        """Return as many bytes as there are, up to `size`, however the stream is cut."""
+        parts, wanted = [], size
+        while wanted > 0 and (part := self._read(wanted)):
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            part = self._stream.read(size)
+        except OSError as error:
+            raise WrongInput(
+                f"Reading the file failed after {self.bytes_read:,} bytes:"
+                f" {error.strerror or error}. Nothing was stored. Try again."
+            ) from error
+        self.bytes_read += len(part)
+        self._sha256.update(part)
+        return part
+
+
+def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
+    """Return the whole text of a small file; raises WrongInput where it is not all text."""
+    source = FileText(stream, encoding)
+    text = "".join(iter(source.read, ""))
+    if found := unreadable_in(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise WrongInput(
+            f"{what} is not text in {source.encoding}: line {line} has"
+            f" {'a NUL byte' if found.group() == chr(0) else 'bytes of another encoding'}. Nothing"
+            f" was stored. {encoding_advice(source.encoding)}"
+        )
+    return text
+
+
+def require_encoding(encoding: str) -> None:
+    """Raise WrongInput for an encoding that is unknown, or in which ASCII is something else."""
+    try:
+        name = codecs.lookup(encoding).name
+        usable = name in _WIDE or _ASCII.encode().decode(encoding) == _ASCII
+    except (LookupError, ValueError):
+        usable = False
+    if not usable:
+        raise WrongInput(
+            f"The encoding {encoding[:40]!r} is not supported. Nothing was stored. Name another,"
+            " such as utf-8, cp1252, iso-8859-2 or shift_jis, or save the file as UTF-8."
+        )
+
+
+def encoding_advice(encoding: str) -> str:
+    """Return what to try when a file is not text in `encoding`."""
+    if encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig", "ascii"}:
+        return "Say in which encoding it was saved; from Excel that is often cp1252."
+    return "Say in which encoding it was saved."
+
+
+def _encoding_of(start: bytes, named: str) -> str:
+    for mark, what in _NO_TEXT.items():
+        if start.startswith(mark):
+            raise WrongInput(
+                f"The file is {what}, and no text. Nothing was stored. Save its contents as CSV"
+                " UTF-8 and give that."
+            )
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding
+    looked_at = start[:FIRST_BLOCK]
+    # Half of what Western languages write has a NUL in the one place, and nothing in the other.
+    if len(looked_at) > 1:
+        for encoding, nuls, others in (
+            ("utf-16-le", looked_at[1::2], looked_at[::2]),
+            ("utf-16-be", looked_at[::2], looked_at[1::2]),
+        ):
+            if 2 * nuls.count(0) > len(nuls) and not others.count(0):
+                return encoding
+    return named
+
+
+class Lines(NamedTuple):
+    """Complete physical lines, each with its ending: LF, CRLF or a lone CR.
+
+    `odd` tells that some of them have a character that is no text, or are long.
+    """
+
+    lines: list[str]
+    odd: bool
+
+
+def lines_of(source: FileText) -> Iterator[Lines]:
+    """Yield the lines of a file, a block's worth at a time, in bounded memory.
+
+    A line longer than MAX_LINE arrives as a stand-in that is too large for a cell.
+    """
+    rest = ""
+    while text := source.read():
+        text = rest + text
+        lines = _split(text)
+        # The last line may go on in the next block; a CR at the end may be half of a CRLF.
+        rest = "" if text.endswith("\n") else lines.pop()
+        if len(rest) > MAX_LINE:
+            stand_in, rest = _pass_over(rest, source)
+            lines.append(stand_in)
+        if lines:
+            yield Lines(lines, _is_odd(text, lines))
+    if rest:
+        lines = _split(rest)
+        yield Lines(lines, _is_odd(rest, lines))
+
+
+def _split(text: str) -> list[str]:
+    if any(character in text for character in _OTHER_BREAKS):
+        return list(io.StringIO(text, newline=""))
+    return text.splitlines(keepends=True)
+
+
+_OTHER_BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+"""Characters at which Python breaks lines besides, and files do not."""
+
+
+def _is_odd(text: str, lines: list[str]) -> bool:
+    if "\x00" in text or len(max(lines, key=len)) > MAX_CELL:
+        return True
+    return not text.isascii() and unreadable_in(text) is not None
+
+
+def _pass_over(begun: str, source: FileText) -> tuple[str, str]:
+    """Read to the end of a line without end; gives its stand-in, and what follows it."""
+    quotes = 0
+    line, others = begun, [""]
+    while line and not line.endswith(("\n", "\r")):
+        quotes += line.count('"')
+        line, *others = _split(source.read()) or [""]
+    quotes += line.count('"')
+    after = "".join(others)
+    if line.endswith("\r") and not after:
+        after = source.read().removeprefix("\n")
+    # Whether a quoted cell is still open is all that matters of its content.
+    return "x" * (MAX_CELL + 1) + '"' * (quotes % 2) + "\n", after

@@ -1,0 +1,60 @@
+"""Whether an address that is formally valid is the one that is meant, which the account tells."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from db import address_lists
+from producers.import_refusals import invalid_address
+from producers.listed_addresses import Doubtful
+from schemas.addresses import Identity, doubt_about, implausible
+from schemas.staging import Refusal
+
+
+class Meant(NamedTuple):
+    """Addresses that count as they are written, and those that are refused with a suggestion."""
+
+    rows: list[tuple[int, Identity]]
+    refusals: list[Refusal]
+
+
+async def plausible(
+    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
+) -> Meant:
+    """Tell apart which of the addresses are meant as they are written.
+
+    One that the account knows is. Any other is refused where the doubt is certain, or where the
+    account knows the one that is probably meant: it would be a new address, and nobody opted out.
+    """
+    rows: list[tuple[int, Identity]] = []
+    refusals: list[Refusal] = []
+    if not doubtful:
+        return Meant(rows, refusals)
+    keys = {each.identity.match_key for each in doubtful}
+    keys |= {each.doubt.meant.match_key for each in doubtful}
+    known = await address_lists.known_keys(connection, account_id, list(keys))
+    for line, identity, (meant, certain) in doubtful:
+        if identity.match_key not in known and (certain or meant.match_key in known):
+            why = implausible(identity, meant)
+            refusals.append(invalid_address(line, identity.address, why))
+        else:
+            rows.append((line, identity))
+    return Meant(rows, refusals)
+
+
+async def implausible_of(
+    connection: asyncpg.Connection, account_id: int, identities: Sequence[Identity]
+) -> list[tuple[int, str]]:
+    """Return the places of the addresses that are not meant as they are written, and why not."""
+    doubtful = [
+        Doubtful(place, identity, doubt)
+        for place, identity in enumerate(identities)
+        if (doubt := doubt_about(identity))
+    ]
+    refused = {line for line, _, _ in (await plausible(connection, account_id, doubtful)).refusals}
+    return [
+        (each.line, str(implausible(each.identity, each.doubt.meant)))
+        for each in doubtful
+        if each.line in refused
+    ]

@@ -1,0 +1,250 @@
+"""What headers mean, and what the cells of status columns state."""
+
+import io
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.column_names import MEANINGS, meaning_of, sounds_of_consent
+from producers.import_file import open_contacts
+from producers.status_cells import UnknownStatus, status_in
+from schemas.errors import WrongInput
+from schemas.statuses import FACTS, OPTED_OUT, Status
+
+COLUMNS = ("status", "unsubscribed", "opted_out", "opted_in", "bounced", "complained")
+
+
+def read(text: str, **options):
+    with open_contacts(io.BytesIO(text.encode()), **options) as contacts:
+        blocks = list(contacts.blocks())
+        return (
+            [row for block in blocks for row in block.rows],
+            [refusal for block in blocks for refusal in block.refusals],
+            contacts,
+        )
+
+
+def stated(text: str, **options):
+    """The statuses of the only row."""
+    rows, refusals, contacts = read(text, **options)
+    assert refusals == []
+    assert contacts.has_statuses
+    return rows[0].statuses
+
+
+@pytest.mark.parametrize(
+    ("meaning", "headers"),
+    [
+        (
+            "email1",
+            "Email|E-mail|EMAIL ADDRESS|emailAddress|E-Mail-Adresse|Adresse e-mail|Mail",
+        ),
+        ("email1", "email 1|E-mail 1 - Value|Contact Email|data[email]|inf_field_Email"),
+        ("email2", "Email 2|E-mail 2 Address|Email Address 2|EMAIL_ADDRESS_2|inf_field_Email2"),
+        ("email3", "Email Address 3|E-mail 3"),
+        ("email", "Email (Work)|Work Email|Other Email|Secondary Email|Email 4|E-mail 4 - Value"),
+        ("status", "Status|Email Status|Opt In Status|Opt-Out Status|Subscription Status"),
+        ("status2", "Email 2 Status|Email Address 2 Status"),
+        ("unsubscribed", "Unsubscribed|unsubscribed_at|Unsubscribed on|UNSUB_TIME|Abgemeldet"),
+        (
+            "opted_out",
+            "Opted Out|Opt-out|Email Opt Out|HasOptedOutOfEmail|Do not email|Do Not Contact",
+        ),
+        (
+            "opted_in",
+            "Opt in|Opted In|Subscribed|Newsletter|Marketing Consent|Accepts Email Marketing",
+        ),
+        ("bounced", "Bounced|Hard bounced|Email Bounced"),
+        ("complained", "Complained|Spam|Spam complaint"),
+        ("external_id", "Id|Contact Id|ContactId|contact_id"),
+        ("ignore", "OPTIN_TIME|Mailing Street|E-mail Display Name|E-mail 2 Type"),
+    ],
+)
+def test_headers_mean(meaning, headers):
+    """Names are known as systems write them, without case, blanks and punctuation."""
+    assert {header: meaning_of(header) for header in headers.split("|")} == dict.fromkeys(
+        headers.split("|"), meaning
+    )
+    assert meaning in MEANINGS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Account Manager Email", "Owner's e-mail", "Email Hash", "Email Source", "Lead Status"),
+        *("Opt", "Bounce Count", "Unsubscribe Reason", "GDPR basis", "Suppression"),
+        "Do not mail by post",
+    ],
+)
+def test_what_sounds_of_consent_is_not_passed_over(header):
+    """A column that may tell about mail, and is not understood, refuses the file unless mapped."""
+    assert meaning_of(header) is None
+    assert sounds_of_consent(header)
+    with pytest.raises(WrongInput, match="not understood"):
+        read(f"Email,{header}\na@x.example,1\n")
+    rows, _, contacts = read(f"Email,{header}\na@x.example,1\n", mapping={header: "ignore"})
+    assert len(rows) == 1
+    assert contacts.ignored_columns == (header,)
+
+
+@pytest.mark.parametrize(
+    "header", ["Notes", "Phone", "Address", "Option", "Account Manager", "City"]
+)
+def test_other_columns_are_ignored_and_told(header):
+    """What is not read is listed, so that a dropped column is no surprise."""
+    assert not sounds_of_consent(header)
+    _, _, contacts = read(f"Email,{header}\na@x.example,1\n")
+    assert contacts.ignored_columns == (header,)
+    assert not contacts.has_statuses
+
+
+@given(st.text(max_size=300))
+def test_any_header_is_looked_at_in_no_time(header):
+    """No name of a column takes long, whatever it is made of."""
+    began = time.process_time()
+    meaning_of.__wrapped__(header * 10)
+    sounds_of_consent(header * 10)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize("word", ["email", "work", "contact", "optin", "marketing", "unsubscribed"])
+def test_a_header_of_known_words_is_looked_at_in_no_time(word):
+    """Words that a name may have many times over make no search of it."""
+    began = time.process_time()
+    for number in range(1, 200 // len(word)):
+        meaning_of.__wrapped__(word * number + "-")
+        meaning_of.__wrapped__(word * number + "x")
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("status", Status)
+def test_keaps_statuses_are_known_in_any_writing(status):
+    """As its API names them and as its screens do."""
+    for text in (status.value, status.value.replace("_", " ").title(), status.value.upper()):
+        assert status_in(text, "status") is status
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "status"),
+    [
+        ("status", "Non-Marketable", "non_marketable"),
+        ("status", "Opt-Out: Admin", "admin"),
+        ("status", "Opt-Out: Manual", "manual"),
+        ("status", "Double Opt-In", "double_opt_in"),
+        ("status", "Unsubscribed", "manual"),
+        ("status", "cleaned", "hard_bounce"),
+        ("status", "Subscribed", None),
+        ("status", "Unconfirmed", "non_marketable"),
+        ("status", "", None),
+        ("unsubscribed", "yes", "manual"),
+        ("unsubscribed", " X ", "manual"),
+        ("unsubscribed", "1", "manual"),
+        ("unsubscribed", "ja", "manual"),
+        ("unsubscribed", "2024-03-01 10:00:00", "manual"),
+        ("unsubscribed", "3/1/2024", "manual"),
+        ("unsubscribed", "1. März 2024", "manual"),
+        ("unsubscribed", "Mar 1, 2024", "manual"),
+        ("unsubscribed", "0000-00-00 00:00:00", None),
+        ("unsubscribed", "no", None),
+        ("unsubscribed", "FALSE", None),
+        ("unsubscribed", "0", None),
+        ("unsubscribed", "Subscribed", None),
+        ("unsubscribed", "Unsubscribed", "manual"),
+        ("opted_out", "true", "admin"),
+        ("opted_in", "no", "admin"),
+        ("opted_in", "yes", None),
+        ("opted_in", "2024-03-01", None),
+        ("opted_in", "", "non_marketable"),
+        ("opted_in", "Double Opt-In", None),
+        ("bounced", "y", "hard_bounce"),
+        ("bounced", "soft", "bounce"),
+        ("complained", "yes", "feedback"),
+    ],
+)
+def test_cells_state(column, cell, status):
+    """An opt-out is read however it is written; consent is stated by none of these but Keap's."""
+    assert status_in(cell, column) == status
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("cell", ["maybe", "??", "2", "Customer", "yes, but", "13.5"])
+def test_what_is_not_understood_refuses_the_row(column, cell):
+    """Consent is never assumed from it."""
+    with pytest.raises(UnknownStatus):
+        status_in(cell, column)
+    rows, refusals, _ = read(f'Email,X\na@x.example,"{cell}"\n', mapping={"X": column})
+    assert rows == []
+    assert [(refusal.line, refusal.reason.value) for refusal in refusals] == [(2, "unknown_status")]
+
+
+@given(st.sampled_from(COLUMNS[1:]), st.text(max_size=10))
+def test_no_yes_or_no_states_consent(column, cell):
+    """Whatever the cell, no such column makes an address marketable."""
+    try:
+        status = status_in(cell, column)
+    except UnknownStatus:
+        return
+    assert status is None or not FACTS[status].marketable
+
+
+def test_an_opt_out_is_the_persons():
+    """A column about the person goes to all the row's addresses, one about a field to that."""
+    both = "Email,Email (Work),{}\na@x.example,b@x.example,{}\n"
+    assert stated(both.format("Unsubscribed", "yes")) == ("manual", "manual", None)
+    assert stated(both.format("Status", "Non-Marketable"))[:2] == ("non_marketable",) * 2
+    assert stated(both.format("Status", "Hard bounce")) == ("hard_bounce", None, None)
+    assert stated(both.format("Email 2 Status", "Hard bounce")) == (None, "hard_bounce", None)
+    assert stated(both.format("Unsubscribed", "no")) is None
+
+
+def test_the_status_that_suppresses_most_counts():
+    """Of two columns, and whatever their order."""
+    for headers in (("Status", "Spam"), ("Spam", "Status")):
+        cells = {"Status": "Double Opt-In", "Spam": "yes"}
+        text = f"Email,{','.join(headers)}\na@x.example,{','.join(cells[h] for h in headers)}\n"
+        assert stated(text) == ("feedback", None, None)
+
+
+@pytest.mark.parametrize("second", ["A@X.example", "nobody", ""])
+@pytest.mark.parametrize("status", sorted(OPTED_OUT))
+def test_an_opt_out_is_not_lost_with_its_address(second, status):
+    """Where the field's address cannot be used, the person's other one is opted out."""
+    rows, _, _ = read(f"Email,Email 2,Email 2 Status\na@x.example,{second},{status}\n")
+    assert rows[0].statuses == (status, None, None)
+
+
+def test_more_than_three_addresses_refuse_the_row():
+    """None is dropped; the same one twice is one."""
+    header = "Email,Work Email,Home Email,Other Email\n"
+    rows, refusals, _ = read(
+        header
+        + "a@x.example,b@x.example,c@x.example,d@x.example\n"
+        + "a@x.example,,c@x.example,d@x.example\n"
+        + "a@x.example,b@x.example,c@x.example,B@x.example\n"
+    )
+    assert [[each and each.address[0] for each in row.identities] for row in rows] == [
+        ["a", "d", "c"],
+        ["a", "b", "c"],
+    ]
+    assert [(refusal.line, refusal.reason.value) for refusal in refusals] == [
+        (2, "too_many_addresses"),
+        (4, "repeated_in_row"),
+    ]
+
+
+def test_an_id_beside_a_contact_id_is_of_something_else():
+    """It is ignored, and told."""
+    rows, _, contacts = read("Id,Contact Id,Email\n1,2,a@x.example\n")
+    assert rows[0].external_id == "2"
+    assert contacts.ignored_columns == ("Id",)
+
+
+def test_the_contacts_id_is_kept():
+    """As text, without blanks around it; one that is too long costs itself only."""
+    rows, refusals, _ = read(
+        f"Id,Email\n 0042 ,a@x.example\n,b@x.example\n{'9' * 201},c@x.example\n"
+    )
+    assert [row.external_id for row in rows] == ["0042", None, None]
+    assert [refusal.reason.value for refusal in refusals] == ["id_too_long"]

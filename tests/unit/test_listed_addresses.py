@@ -1,0 +1,295 @@
+"""A list names the addresses that an import of the same file would have, and nobody else's."""
+
+import csv
+import io
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.file_text import BLOCK, MAX_LINE
+from producers.import_file import open_contacts
+from producers.listed_addresses import blocks_of_addresses
+from schemas.errors import WrongInput
+
+
+def read(content: bytes, **options):
+    """(line, match key) of the addresses, those of which there is doubt, and the lines refused."""
+    rows, doubtful, refused = [], [], []
+    for block in blocks_of_addresses(io.BytesIO(content), **options):
+        rows += [(line, identity.match_key) for line, identity in block.rows]
+        doubtful += [(each.line, each.doubt.meant.address) for each in block.doubtful]
+        refused += [refusal.line for refusal in block.refusals]
+    return rows, doubtful, refused
+
+
+def imported(content: bytes, **options):
+    """(line, match key) of the addresses that an import has."""
+    with open_contacts(io.BytesIO(content), **options) as contacts:
+        return [
+            (row.line, identity.match_key)
+            for block in contacts.blocks()
+            for row in block.rows
+            for identity in row.identities
+            if identity
+        ]
+
+
+ADDRESS_HEADERS = ["Email", "E-mail 2 Address", "Email (Work)", "Other Email", "EMAIL_ADDRESS_3"]
+OTHER_HEADERS = [
+    "First Name",
+    "Name (last, first)",
+    'The "name"; or nick',
+    "Note\nof the caller",
+    "Account | Manager",
+    "Address",
+]
+others = st.one_of(
+    st.text("ab@.,;|\t\"'\n\r éж", max_size=12),
+    st.sampled_from(["write to kim@example.com", "4711|lee@example.com", "\nmax@example.com\n"]),
+)
+addresses = st.sampled_from(
+    ["", "ann@example.com", "Bo+x@EXAMPLE.org", " cy@x.example ", "mailto:di@x.example"]
+)
+
+
+@given(
+    headers=st.lists(
+        st.sampled_from(ADDRESS_HEADERS + OTHER_HEADERS), min_size=1, max_size=6, unique=True
+    ).filter(lambda headers: set(headers) & set(ADDRESS_HEADERS)),
+    data=st.data(),
+    delimiter=st.sampled_from(",;\t|"),
+    separator_line=st.booleans(),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]),
+)
+def test_a_list_names_whom_an_import_of_the_file_has(
+    headers, data, delimiter, separator_line, ending, encoding
+):
+    """In every dialect and encoding, whatever else stands in the file."""
+    rows = data.draw(
+        st.lists(
+            st.tuples(*(addresses if name in ADDRESS_HEADERS else others for name in headers)),
+            max_size=5,
+        )
+    )
+    text = io.StringIO(newline="")
+    if separator_line:
+        text.write(f"sep={delimiter}{ending}")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=ending, quoting=csv.QUOTE_ALL)
+    writer.writerows([headers, *rows])
+    content = text.getvalue().encode(encoding)
+    listed, doubtful, _ = read(content)
+    assert doubtful == []
+    expected = set(imported(content)) if len(headers) else set()
+    many = [row for row in rows if len({cell.strip().casefold() for cell in row}) > 3]
+    assert set(listed) >= expected
+    assert many or set(listed) == expected
+    given_ones = {
+        cell.strip().removeprefix("mailto:").casefold()
+        for row in rows
+        for cell, name in zip(row, headers, strict=True)
+        if name in ADDRESS_HEADERS and cell
+    }
+    assert {key for _, key in listed} == given_ones
+
+
+@given(st.lists(st.text('ab@.,;|"\n\r \té\x00', max_size=20), max_size=8))
+def test_any_text_under_a_header_names_whom_an_import_has(lines):
+    """However a file is broken, what an import makes of it a list makes of it too."""
+    content = ("Email,Note\n" + "\n".join(lines)).encode()
+    assert set(imported(content)) <= set(read(content)[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "refused"),
+    [
+        (b"a@x.example\r\n\r\nb@x.example", [(1, "a@x.example"), (3, "b@x.example")], []),
+        (b"\xef\xbb\xbfa@x.example\n", [(1, "a@x.example")], []),
+        (b"Name;Email\nAnn;A@x.example\n", [(2, "a@x.example")], []),
+        (b'"a@x.example"\n"b@x.example"\n', [(1, "a@x.example"), (2, "b@x.example")], []),
+        (
+            b'{"address": "a@x.example"}\n{"email": "b@x.example"}\n{"x": 1}\n{]\n',
+            [(1, "a@x.example"), (2, "b@x.example")],
+            [3, 4],
+        ),
+        (b'{"email": "a@x.example", "email": "b@x.example"}\n', [], [1]),
+        (b'{"email": "a@x.example", "address": "12 High St"}\n', [(1, "a@x.example")], []),
+        (b'{"address": "a@x.example", "name": "J\xf6rg"}\n', [(1, "a@x.example")], []),
+        (
+            b"a@x.example,b@x.example,c@x.example\n",
+            [(1, "a@x.example"), (1, "b@x.example"), (1, "c@x.example")],
+            [],
+        ),
+        (
+            b"a@x.example\nb@x.example; c@x.example\n",
+            [(1, "a@x.example"), (2, "b@x.example"), (2, "c@x.example")],
+            [],
+        ),
+        (
+            b"Name,Email,Email Address 2\nAnn,a@x.example,b@x.example\nBen,,c@x.example\nC,,\n",
+            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
+            [4],
+        ),
+        (
+            b"email;email\na@x.example;b@x.example\nno;c@x.example\n",
+            [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
+            [3],
+        ),
+        (
+            b'{"address": "a@x.example", "Email2": "b@x.example", "name": "c@x.example"}\n',
+            [(1, "a@x.example"), (1, "b@x.example")],
+            [],
+        ),
+        (b"Address\na@x.example\n", [(2, "a@x.example")], []),
+        (b"a@x.example,2024-01-01\n2024-01-01,no\n", [(1, "a@x.example")], [2]),
+        (b"\n" * 20_000 + b"Email\n\na@x.example", [(20_003, "a@x.example")], []),
+        (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
+        (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
+        # A quotation mark in a note that is not doubled: whom the note mentions did not opt out.
+        (
+            b'Email,Note\n"a@x.example","He said "no":\nk@x.example, or so\nend"\nb@x.example,ok\n',
+            [(5, "b@x.example")],
+            [2],
+        ),
+        # A cell too many has shifted those behind it: the manager is not opted out.
+        (b"Note,Manager,Email\na, b,m@x.example,a@x.example\n", [], [2]),
+        (
+            b'Email,Note\na@x.example,"a" ,\nb@x.example, "b" \n',
+            [(2, "a@x.example"), (3, "b@x.example")],
+            [],
+        ),
+        (b"email\na@x.example,b@x.example\n", [], [2]),
+        (b"email\na@x.example;b@x.example\n", [], [2]),
+        (b"Email,Note\na@x.example," + b"n" * 20_000 + b"\n", [(2, "a@x.example")], []),
+        (b"Email,Note\na@x.example,a\x00b\n", [(2, "a@x.example")], []),
+    ],
+)
+def test_lists_are_read_as_people_have_them(content, rows, refused):
+    """Plain lines, CSV with a column of addresses, objects; what is none is told by its line."""
+    found, _, refusals = read(content)
+    assert (found, refusals) == (rows, refused)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mailto:ada@x.example",
+        "<ada@x.example>",
+        "Ada <ada@x.example>",
+        '"Byron; Ada" <ada@x.example>',
+        "ada@x.example <mailto:ada@x.example>",
+        "ada@x.example.",
+        "ada@x.example;",
+        "\u200bada@x.example\ufeff",
+        "\u00a0ada@x.example\u00a0",
+        "'ada@x.example'",
+    ],
+)
+def test_what_is_around_an_address_is_left_out(text):
+    """Wrapping that cannot be a part of an address is no refusal, in a list and in an import."""
+    content = "\n".join(["Email\tName", f"{text}\tn"]).encode()
+    if '"' not in text:
+        assert read(content) == ([(2, "ada@x.example")], [], [])
+        assert imported(content) == [(2, "ada@x.example")]
+    assert read(f"{text}\n".encode())[0] == [(1, "ada@x.example")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4711|ada@x.example",
+        "'ada@x.example",
+        "=ada@x.example",
+        "email=ada@x.example",
+        "%20ada@x.example",
+        "%3Cada@x.example",
+        "\u2019ada@x.example",
+        "*ada@x.example",
+        "+ada@x.example",
+    ],
+)
+def test_what_is_formally_valid_and_not_plausible_is_in_doubt(text):
+    """It is no new address without a word: the account tells what is meant."""
+    assert read(f"Email,Name\n{text},n\n".encode()) == ([], [(2, "ada@x.example")], [])
+
+
+@pytest.mark.parametrize("text", ["o'brien@x.example", "ada+news@x.example", "a_b-c@x.example"])
+def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
+    """An apostrophe, a tag, a hyphen."""
+    assert read(f"{text}\n".encode()) == ([(1, text)], [], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"Name,Phone\nAnn,1\n", "names no column"),
+        (b"Manager Email\nm@x.example\n", "names no column"),
+        (b"PK\x03\x04", "a spreadsheet"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
+        (b"Email," + b"x," * 20_000 + b"\n", "columns, and may have"),
+    ],
+)
+def test_a_file_that_is_no_list(content, says):
+    """It is refused as a whole, with what to do."""
+    with pytest.raises(WrongInput, match=says):
+        read(content)
+
+
+def test_a_named_encoding_is_read():
+    """An address in cp1252 is read where that is said, and refused where it is not."""
+    content = "Name,Email\nJörg,jörg@x.example\n".encode("cp1252")
+    assert read(content) == ([], [], [2])
+    assert read(content, encoding="cp1252")[0] == [(2, "jörg@x.example")]
+    with pytest.raises(WrongInput, match="not supported"):
+        read(content, encoding="klingon")
+
+
+def test_memory_is_bounded():
+    """Forty megabytes without the end of a line are one refusal; the next line is read."""
+
+    class Endless(io.RawIOBase):
+        def __init__(self):
+            self._blocks = iter([b"Email,Note\n", *[b"x" * BLOCK] * 160, b"\na@x.example,\n"])
+
+        def read(self, _size: int = -1) -> bytes:
+            return next(self._blocks, b"")
+
+    tracemalloc.start()
+    try:
+        blocks = list(blocks_of_addresses(Endless()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [line for block in blocks for line, _ in block.rows] == [3]
+    assert [refusal.line for block in blocks for refusal in block.refusals] == [2]
+    assert peak < 16 * MAX_LINE
+
+
+CASES = Path(__file__).parents[1] / "files"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("quoted-header.csv", [(2, "p40@many.example.com")]),
+        ("pipe-list.txt", [(1, "p1@many.example.com"), (2, "p2@many.example.com")]),
+        ("multiline-reason.csv", [(2, "carla@example.com")]),
+        ("list-cp1252-name.csv", [(2, "p80@many.example.com"), (3, "p81@many.example.com")]),
+        (
+            "list-cr.txt",
+            [(1, "hal@example.com"), (2, "ian@example.com"), (3, "joe@example.com")],
+        ),
+        (
+            "list-delimiter-in-quotes.txt",
+            [(1, "p110@many.example.com"), (2, "p111@many.example.com")],
+        ),
+        ("mailchimp-address.csv", [(2, "p42@many.example.com")]),
+        ("import-space-quote.csv", [(2, "spq1@example.com"), (3, "spq2@example.com")]),
+    ],
+)
+def test_lists_that_went_wrong_once(name, rows):
+    """Each opts out whom it names, with no refusal."""
+    assert read((CASES / name).read_bytes()) == (rows, [], [])
