@@ -16,7 +16,11 @@ BENCH_VENV := .venv-bench
 BENCH_LOCK := bench/competitors/requirements.lock
 COMPETITORS := $(BENCH_VENV)/.locked
 
-THROUGH_PGBOUNCER := tests/acceptance --pgbouncer -m pgbouncer
+# How many processes run tests, which mostly wait, and how many examples of each property they make.
+PROCESSES ?= 5
+PROFILE ?= ci
+PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+	--hypothesis-profile $(PROFILE)
 
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
@@ -35,11 +39,10 @@ up: setup ## run servers and workers here until Ctrl-C
 	@$(BIN)/sluice up
 
 test: lint types ## check style, types and import direction, then run all tests
-	$(BIN)/pytest
-	$(BIN)/pytest $(THROUGH_PGBOUNCER)
+	$(PYTEST)
 
-test-pgbouncer: setup ## run the tests that lean most on Postgres through a PgBouncer
-	$(BIN)/pytest $(THROUGH_PGBOUNCER)
+test-pgbouncer: setup ## run only the tests that reach Postgres through a PgBouncer
+	$(PYTEST) tests/acceptance -m pgbouncer
 
 lint: setup ## check style, format and import direction
 	$(BIN)/ruff check .

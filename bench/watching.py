@@ -34,8 +34,12 @@ class Watch:
     """Samples processes in a thread of its own until it is left; `peaks` by process id."""
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self._processes = [psutil.Process(pid) for pid in pids]
-        self.peaks = {process.pid: Peak() for process in self._processes}
+        self.peaks = {pid: Peak() for pid in pids}
+        self._processes = []
+        for pid in self.peaks:
+            # One that has ended meanwhile has no peak to show.
+            with suppress(psutil.NoSuchProcess):
+                self._processes.append(psutil.Process(pid))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 

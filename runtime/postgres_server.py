@@ -49,6 +49,8 @@ _NOT_DURABLE = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
+    # The tests are run several at a time, each with workers of its own.
+    "max_connections": "400",
 }
 SMALLER_SHARED_BUFFERS = (None, "128MB", "32MB")
 """What is tried in turn where memory is short; None is the setting as it stands."""

@@ -55,11 +55,9 @@ class ServerProcess:
         """
         try:
             process = psutil.Process(self._pid())
-            if str(self.directory) in process.cmdline():
-                return process
         except (OSError, ValueError, psutil.Error):
-            pass
-        return None
+            return None
+        return process if str(self.directory) in command_line(process) else None
 
     def _pid(self) -> int:
         return int(self.pid_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
@@ -141,6 +139,14 @@ def lives(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return the words of its command line; none of a process that has ended meanwhile."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 SERVER_ENVIRONMENT: Mapping[str, str] = {

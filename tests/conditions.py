@@ -39,9 +39,12 @@ async def wait_until_async(
 
 
 async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
-    """Until there is a lock that somebody wants and somebody else has."""
+    """Wait until a session of this database wants a lock that another one has."""
     await wait_until_async(
-        lambda: pool.fetchval("select exists (select from pg_locks where not granted)"),
+        lambda: pool.fetchval(
+            "select exists (select from pg_locks join pg_stat_activity using (pid)"
+            " where not granted and datname = current_database())"
+        ),
         deadline_seconds=20,
         what=what,
     )

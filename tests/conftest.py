@@ -1,46 +1,65 @@
 """What the tests share: real servers, a fresh database for each test, settings that point there.
 
 The servers are embedded ones in a folder of their own, or, where both DATABASE_URL and REDIS_URL
-are set, those; the role then needs the right to create databases.
+are set, those; the role then needs the right to create databases. Where pytest-xdist runs tests in
+several processes, all of them share one pair of servers, so no test may count on being alone there:
+what it counts, ends or wipes is of its own database, or of `own_redis`.
 """
 
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import hypothesis
 import pytest
 import redis
 from pydantic import SecretStr
 
+from chaos.servers import StormServers
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
 from runtime.embedded import Servers, embedded_servers
 from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
+from tests.examples import register_profiles
 
 NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--pgbouncer",
-        action="store_true",
-        help="let the acceptance tests reach Postgres through a PgBouncer in transaction mode",
-    )
+_FOLDER = pytest.StashKey[str]()
+"""The folder of the embedded servers."""
+_REMOVE_FOLDER = pytest.StashKey[Callable[[], None]]()
 
 
-# On a machine that does other things too, a slow example says nothing.
-hypothesis.settings.register_profile("sluice", deadline=None)
-hypothesis.settings.load_profile("sluice")
+def pytest_configure(config: pytest.Config) -> None:
+    """Name one folder of servers for all processes; who joins there gets the servers that run."""
+    if told := getattr(config, "workerinput", None):
+        config.stash[_FOLDER] = told["folder"]
+        return
+    folder = tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True)
+    config.stash[_FOLDER] = folder.name
+    config.stash[_REMOVE_FOLDER] = folder.cleanup
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist which folder it is."""
+    node.workerinput["folder"] = node.config.stash[_FOLDER]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if remove := config.stash.get(_REMOVE_FOLDER, None):
+        remove()
+
+
+register_profiles()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,24 +69,33 @@ def _only_declared_log_lines() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """A Postgres and a Redis-compatible server for the whole run."""
+def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+    """A Postgres and a Redis-compatible server for the whole run, shared by all its processes."""
     given = Servers(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
     if all(given):
         yield given
         return
-    with tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder:
+    with ExitStack() as stack:
         try:
-            context = embedded_servers(Path(folder), durable=False)
-            servers = context.__enter__()
+            context = embedded_servers(Path(pytestconfig.stash[_FOLDER]), durable=False)
+            servers = stack.enter_context(context)
         except ServerStartFailed as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"no servers: {error}")
+        yield servers
+
+
+@pytest.fixture
+def own_redis() -> Iterator[str]:
+    """The URL of a Redis that only this test uses. Its `settings` lead there."""
+    with tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder:
+        servers = StormServers(Path(folder) / "servers")
         try:
-            yield servers
+            servers.start_redis()
+            yield servers.redis_url
         finally:
-            context.__exit__(None, None, None)
+            servers.stop()
 
 
 @pytest.fixture(scope="session")
@@ -122,16 +150,20 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 @pytest.fixture
-def settings(servers: Servers, database_url: str) -> Iterator[Settings]:
+def settings(
+    servers: Servers, database_url: str, request: pytest.FixtureRequest
+) -> Iterator[Settings]:
     """Settings for the test's own database and for a namespace of its own in Redis."""
     namespace = f"test-{uuid4().hex[:12]}"
+    alone = "own_redis" in request.fixturenames
+    redis_url = request.getfixturevalue("own_redis") if alone else servers.redis_url
     yield Settings(
         database_url=database_url,
-        redis_url=servers.redis_url,
+        redis_url=redis_url,
         queue_namespace=namespace,
         signing_key=SecretStr("a key for tests, and for nothing else"),
     )
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         for key in client.scan_iter(f"{namespace}*", count=1000):
             client.delete(key)
 

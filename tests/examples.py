@@ -1,4 +1,4 @@
-"""Hypothesis, which is not asynchronous, with examples that are."""
+"""How many examples Hypothesis makes, and examples that are asynchronous, which it is not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,6 +8,27 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+PROFILES = {"dev": 0.1, "ci": 1.0, "nightly": 20.0}
+"""How many times what a test asks for is made, by `--hypothesis-profile`."""
+_MADE_BY_DEFAULT = 100
+"""What Hypothesis makes for a test that asks for nothing in particular."""
+
+
+def register_profiles() -> None:
+    """Make the profiles known, and load the one of `make test`; the command line may name another.
+
+    On a machine that does other things too, a slow example says nothing.
+    """
+    for name, factor in PROFILES.items():
+        most = round(factor * _MADE_BY_DEFAULT)
+        hypothesis_settings.register_profile(name, deadline=None, max_examples=most)
+    hypothesis_settings.load_profile("ci")
+
+
+def examples(count: int) -> int:
+    """Return how many examples the loaded profile makes where `ci` makes `count`."""
+    return max(1, round(count * hypothesis_settings.default.max_examples / _MADE_BY_DEFAULT))
+
 
 async def for_all(
     check: Callable[..., Awaitable[None]],
@@ -15,8 +36,8 @@ async def for_all(
     max_examples: int,
     and_for: Sequence[tuple[Any, ...]] = (),
 ) -> None:
-    """Run the coroutine function on examples of the strategies, on the running loop, and on the
-    examples `and_for` that were made by hand.
+    """Run the coroutine function on `examples(max_examples)` of the strategies, on the running loop, and
+    on the examples `and_for` that were made by hand.
     """
     loop = asyncio.get_running_loop()
 
@@ -27,6 +48,6 @@ async def for_all(
     for values in and_for:
         test = example(values)(test)
     decorate = hypothesis_settings(
-        max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples(max_examples), suppress_health_check=list(HealthCheck)
     )
     await asyncio.to_thread(decorate(test))

@@ -1,5 +1,7 @@
-"""Fleets of real worker processes on the test's own database and queue; with `--pgbouncer` whatever
-the tests do to Postgres, and the fleets, goes through a PgBouncer.
+"""Fleets of real worker processes on the test's own database and queue.
+
+A test marked `both_ways` is run twice: once as it stands, and once, marked `pgbouncer`, with a
+PgBouncer between Postgres and whatever the test and its fleets do there.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,10 +28,26 @@ def pgbouncer(servers: Servers) -> Iterator[PgBouncer]:
         yield bouncer
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_ways"):
+        ways = [False, pytest.param(True, marks=pytest.mark.pgbouncer)]
+        metafunc.parametrize(
+            "through_pgbouncer", ways, ids=["direct", "pgbouncer"], indirect=True, scope="function"
+        )
+
+
 @pytest.fixture
-def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+def through_pgbouncer(request: pytest.FixtureRequest) -> bool:
+    """Whether this run of the test reaches Postgres through a PgBouncer."""
+    return getattr(request, "param", False)
+
+
+@pytest.fixture
+def settings(
+    settings: Settings, through_pgbouncer: bool, request: pytest.FixtureRequest
+) -> Settings:
     """The settings of all tests, or those that lead through PgBouncer."""
-    if not request.config.getoption("--pgbouncer"):
+    if not through_pgbouncer:
         return settings
     return through(request.getfixturevalue("pgbouncer"), settings)
 

@@ -1,5 +1,5 @@
 """What is particular to a PgBouncer in transaction mode: sessions end behind its back, and it has
-errors of its own. What holds with it and without it is tested by the others, with `--pgbouncer`.
+errors of its own. What holds with it and without it is tested by those marked `both_ways`.
 """
 
 import json
@@ -31,10 +31,12 @@ CONTACTS = 6_000
 CHUNKS = {"CHUNK_SIZE": "50"}
 HASTY = {"SWEEP_SECONDS": "0.5", "SILENCE_SECONDS": "1"}
 
+pytestmark = pytest.mark.pgbouncer
+
 
 @pytest.fixture
 def settings(settings: Settings, pgbouncer: PgBouncer) -> Settings:
-    return settings if settings.pgbouncer else through(pgbouncer, settings)
+    return through(pgbouncer, settings)
 
 
 @pytest.fixture
@@ -89,6 +91,7 @@ async def test_the_transaction_of_a_killed_worker_is_rolled_back_at_once(
         async def waits() -> bool:
             return await gate.fetchval(
                 "select exists (select from pg_locks where not granted"
+                " and database = (select oid from pg_database where datname = current_database())"
                 " and relation = 'results'::regclass)"
             )
 

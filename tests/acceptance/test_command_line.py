@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
 from tests.commands import run_sluice
 
-pytestmark = pytest.mark.pgbouncer
+pytestmark = pytest.mark.both_ways
 
 CONTACTS = """First Name,Last Name,Email,Email Address 2,Tags
 Ann,Ames,ann@x.example,ann.ames@y.example,"vip,shop"

@@ -12,7 +12,7 @@ from tests.acceptance.conftest import StartGroup
 from tests.conditions import wait_until_async
 from tests.worlds import fill_many, make_account
 
-pytestmark = pytest.mark.pgbouncer
+pytestmark = pytest.mark.both_ways
 
 
 async def rows_of(pool: asyncpg.Pool, job_id: int) -> int:

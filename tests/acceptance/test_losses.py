@@ -133,7 +133,7 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
     assert storm[:3] == calm[:3]
 
 
-@pytest.mark.pgbouncer
+@pytest.mark.both_ways
 async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -151,6 +151,7 @@ async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
     assert storm[:3] == calm[:3]
 
 
+@pytest.mark.usefixtures("own_redis")
 async def test_a_wiped_redis_changes_nothing_of_the_result(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -164,7 +165,7 @@ async def test_a_wiped_redis_changes_nothing_of_the_result(
     assert storm[:3] == calm[:3]
 
 
-@pytest.mark.pgbouncer
+@pytest.mark.both_ways
 async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     pool: asyncpg.Pool,
     settings: Settings,

@@ -28,6 +28,8 @@ chaos run and the code to show: nothing counts the attempts."""
 
 OUTAGES = ("queue.unreachable", "queue.recovered", "database.unreachable", "database.recovered")
 
+pytestmark = pytest.mark.xdist_group("outages")
+
 
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[StormServers]:

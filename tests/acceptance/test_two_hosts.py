@@ -38,6 +38,8 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
         connection.sendall(line.encode())
 """
 
+pytestmark = pytest.mark.xdist_group("two hosts")
+
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:

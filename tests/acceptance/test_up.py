@@ -18,6 +18,7 @@ import pytest
 
 from producers.cli.up import free_port, without_password
 from runtime.events import unknown_keys
+from runtime.server_process import command_line
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 from tests.acceptance.web import unused_port
@@ -52,10 +53,9 @@ class Running:
         """What still runs in its folder: servers, keeper, workers."""
         found = []
         for process in psutil.process_iter():
-            try:
-                words = [*process.cmdline(), process.environ().get("DATABASE_URL", "")]
-            except psutil.Error:
-                continue
+            words = command_line(process)
+            with suppress(psutil.Error):
+                words.append(process.environ().get("DATABASE_URL", ""))
             if any(str(self.folder) in word for word in words):
                 found.append(process)
         return found
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_left_alone() -> None:
 
 def test_a_process_that_dies_ends_it(running: Running) -> None:
     """Exit status 1, and what it had started is stopped too."""
-    workers = [p for p in running.wait_for_workers() if p.cmdline()[-2:] == ["-m", "workers"]]
+    workers = [p for p in running.wait_for_workers() if command_line(p)[-2:] == ["-m", "workers"]]
     min(workers, key=psutil.Process.create_time).kill()
     assert running.process.wait(timeout=15) == 1
     assert running.left() == []

@@ -32,6 +32,8 @@ from tests.worlds import fill
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""
 
+on_servers_of_its_own = pytest.mark.xdist_group("web without servers")
+
 
 @pytest.fixture(scope="module")
 def servers_of_its_own() -> Iterator[StormServers]:
@@ -350,6 +352,7 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
         assert len(web.lines()) == 1
 
 
+@on_servers_of_its_own
 def test_postgres_may_be_restarted(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -380,6 +383,7 @@ def test_postgres_may_be_restarted(
         assert not any(event["level"] == "error" for event in web.events())
 
 
+@on_servers_of_its_own
 def test_a_stream_breaks_off_with_postgres(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -408,6 +412,7 @@ def test_a_stream_breaks_off_with_postgres(
         assert {event["event"] for event in web.events()} == {"request.answered", "job.submitted"}
 
 
+@on_servers_of_its_own
 def test_jobs_are_taken_while_redis_is_away(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -424,6 +429,7 @@ def test_jobs_are_taken_while_redis_is_away(
         assert client.get("/readyz").status_code == 200
 
 
+@on_servers_of_its_own
 async def test_a_postgres_that_hangs_is_not_waited_for(
     fragile: Settings, servers_of_its_own: StormServers, monkeypatch: pytest.MonkeyPatch
 ):
@@ -451,14 +457,17 @@ async def test_a_postgres_that_hangs_is_not_waited_for(
         assert await statuses_of_many() == {200}
         postgres = await processes_of_postgres(app.state.here.pool)
         for process in postgres:
-            process.suspend()
+            # A session may have ended since they were looked for.
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             async with asyncio.timeout(10):
                 assert await statuses_of_many() == {503}
                 assert (await client.get("/healthz")).status_code == 200
         finally:
             for process in postgres:
-                process.resume()
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
         async def ready() -> bool:
             return (await client.get("/readyz")).status_code == 200

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from runtime.embedded import Servers, embedded_servers
-from runtime.server_process import lives
+from runtime.server_process import command_line, lives
 from schemas.errors import ServerStartFailed
 from tests.conditions import wait_until
 
@@ -40,10 +40,7 @@ def processes_of(directory: Path) -> list[psutil.Process]:
     """The servers and the keeper of the directory, those that are only waiting to be reaped not."""
     found = []
     for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-        except psutil.Error:
-            continue
+        command = command_line(process)
         ours = any("postgres" in word or "valkey" in word or "keeper" in word for word in command)
         if ours and any(word.startswith(str(directory)) for word in command):
             found.append(process)
@@ -60,7 +57,7 @@ def assert_all_gone(directory: Path, *, within_seconds: float = 0.5) -> None:
 
 
 def keeper_of(directory: Path) -> psutil.Process:
-    [keeper] = [p for p in processes_of(directory) if "runtime.keeper" in p.cmdline()]
+    [keeper] = [p for p in processes_of(directory) if "runtime.keeper" in command_line(p)]
     return keeper
 
 
@@ -135,7 +132,9 @@ def test_ctrl_c_while_they_start_leaves_nothing(directory: Path, started: str) -
     ) as user:
         wait_until(
             lambda: any(
-                started in word for process in processes_of(directory) for word in process.cmdline()
+                started in word
+                for process in processes_of(directory)
+                for word in command_line(process)
             ),
             deadline_seconds=30,
             what=f"{started} is started",
@@ -167,7 +166,7 @@ def test_the_last_user_stops_servers_without_a_keeper(directory: Path) -> None:
 
 
 def _kill(name: str) -> Callable[[psutil.Process], bool]:
-    return lambda process: name in process.cmdline()[0]
+    return lambda process: any(name in word for word in command_line(process)[:1])
 
 
 @pytest.mark.parametrize("name", ["bin/postgres", "valkey-server"])

@@ -11,6 +11,7 @@ from db import contacts
 from schemas.receiving import MayReceive, may_receive
 from schemas.statuses import FACTS, Status
 from tests.doors import EVIDENCE
+from tests.examples import examples
 from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
 from tests.worlds import fill
@@ -191,7 +192,7 @@ async def fill_contacts(pool, key_of, count):
 
 
 @hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 70),

@@ -14,6 +14,7 @@ from producers.wrong_input import line_of
 from schemas.errors import Mistake
 from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE
+from tests.examples import examples
 from tests.in_this_process import InThisProcess
 from tests.worlds import fill, make_account
 
@@ -289,7 +290,7 @@ async def many_jobs(pool, account_id, count):
 
 
 @hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 60),

@@ -14,6 +14,7 @@ from db import lists
 from producers.http.paging import cursor_of
 from tests.conditions import wait_until_async
 from tests.doors import EVIDENCE
+from tests.examples import examples
 from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
 from tests.worlds import fill
@@ -61,7 +62,7 @@ def as_cells(rows, columns):
 
 
 @hypothesis_settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 40),

@@ -14,6 +14,7 @@ from producers.keys import Scope, caller_of, create_key, revoke_key
 from schemas.errors import NotFound, WrongInput
 from tests.commands import run_sluice
 from tests.conditions import wait_until_async
+from tests.examples import examples
 from tests.unit.test_rate_limit import Clock
 from tests.worlds import make_account
 
@@ -126,7 +127,9 @@ header_bytes = st.binary(max_size=80).filter(lambda text: not {10, 13, 0} & set(
 
 
 @given(token=st.one_of(header_bytes, st.from_regex(rb"sluice_[0-9]{1,25}_.{40,45}")))
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_malformed_tokens_of_any_bytes_are_no_keys(http, token):
     """None of them raises, or is taken for another's."""
     answer = await http.get("/v1/jobs", headers=[(b"authorization", b"Bearer " + token)])

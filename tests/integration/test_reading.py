@@ -15,6 +15,7 @@ from db import lists, reading
 from db.lists import Form
 from schemas.outcomes import Cause, Outcome
 from tests.conditions import wait_until_async
+from tests.examples import examples
 
 MANY = 25_000
 
@@ -104,7 +105,7 @@ async def collected(pool, listing, *, form=Form.JSON, most=None):
 
 
 @hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     size=st.integers(1, 130),

@@ -20,6 +20,7 @@ from schemas.errors import (
     WrongInput,
 )
 from schemas.requests import MAX_ID
+from tests.examples import examples
 
 EVIDENCE = {
     "source": "customer_relationship",
@@ -126,7 +127,7 @@ async def test_submitting_at_once_with_one_key_makes_one_job(pool, settings):
 
 
 @hypothesis_settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),

@@ -17,7 +17,6 @@ from dramatiq.brokers.redis import RedisBroker
 from structlog.testing import capture_logs
 
 from chaos.proxy import RedisProxy
-from runtime.embedded import Servers
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from tests.conditions import wait_until
@@ -31,6 +30,9 @@ FOR_MINUTES = 600.0
 SOON = 20
 
 QUEUES = ("starts", "bulk")
+
+# What Redis is asked, and who listens there, is counted.
+pytestmark = pytest.mark.usefixtures("own_redis")
 
 
 class Fleet:
@@ -119,12 +121,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def through_proxy(servers: Servers, settings: Settings) -> Iterator[tuple[RedisProxy, Fleet]]:
+def through_proxy(own_redis: str, settings: Settings) -> Iterator[tuple[RedisProxy, Fleet]]:
     """A fleet whose Redis can be made silent."""
-    url = urlsplit(servers.redis_url)
-    if url.scheme != "unix":
-        pytest.skip("REDIS_URL is set to a server without a socket in the file system")
-    with RedisProxy(Path(unquote(url.path))) as proxy:
+    with RedisProxy(Path(unquote(urlsplit(own_redis).path))) as proxy:
         for fleet in running(settings.model_copy(update={"redis_url": proxy.url})):
             yield proxy, fleet
 
