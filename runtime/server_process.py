@@ -78,8 +78,8 @@ class ServerProcess:
 
         Raises ServerStartFailed with the end of its log when it does not, and leaves none behind.
         """
-        # What has ended is to be gone, and not to look as if somebody else had its process id.
-        _STARTED[:] = [process for process in _STARTED if process.poll() is None]
+        # What has ended is to be gone, and not to look as if another one had its process id.
+        _reap()
         if self._pid_is_anothers():
             self.pid_file.unlink(missing_ok=True)
         with self.log.open("wb" if self._log_is_long() else "ab") as log:
@@ -108,12 +108,13 @@ class ServerProcess:
         process = self.running()
         for stop_signal in (*self.stop_signals, signal.SIGKILL):
             if process is None or not lives(process):
-                return
+                break
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(stop_signal)
             deadline = time.monotonic() + STOP_SECONDS
             while lives(process) and time.monotonic() < deadline:
                 time.sleep(0.01)
+        _reap()
 
     def _log_is_long(self) -> bool:
         return self.log.exists() and self.log.stat().st_size > _LONG_LOG_BYTES
@@ -131,6 +132,11 @@ class ServerProcess:
             + "".join(f"  {line}\n" for line in tail)
             + "Correct what it names, or set DATABASE_URL and REDIS_URL to servers of your own."
         )
+
+
+def _reap() -> None:
+    """Let go of what this process has started and what has ended."""
+    _STARTED[:] = [process for process in _STARTED if process.poll() is None]
 
 
 def lives(process: psutil.Process) -> bool:

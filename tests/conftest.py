@@ -7,7 +7,6 @@ what it counts, ends or wipes is of its own database, or of `own_redis`.
 """
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -28,35 +27,30 @@ from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
 from tests.examples import register_profiles
+from tests.folders import folder_for_servers
 
 NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
 
 
-_FOLDER = pytest.StashKey[str]()
+_FOLDER = pytest.StashKey[Path]()
 """The folder of the embedded servers."""
-_REMOVE_FOLDER = pytest.StashKey[Callable[[], None]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name one folder of servers for all processes; who joins there gets the servers that run."""
     if told := getattr(config, "workerinput", None):
-        config.stash[_FOLDER] = told["folder"]
+        config.stash[_FOLDER] = Path(told["folder"])
         return
-    folder = tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True)
-    config.stash[_FOLDER] = folder.name
-    config.stash[_REMOVE_FOLDER] = folder.cleanup
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    config.stash[_FOLDER] = stack.enter_context(folder_for_servers())
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a process of pytest-xdist which folder it is."""
-    node.workerinput["folder"] = node.config.stash[_FOLDER]
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if remove := config.stash.get(_REMOVE_FOLDER, None):
-        remove()
+    node.workerinput["folder"] = str(node.config.stash[_FOLDER])
 
 
 register_profiles()
@@ -77,7 +71,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
         return
     with ExitStack() as stack:
         try:
-            context = embedded_servers(Path(pytestconfig.stash[_FOLDER]), durable=False)
+            context = embedded_servers(pytestconfig.stash[_FOLDER], durable=False)
             servers = stack.enter_context(context)
         except ServerStartFailed as error:
             if os.environ.get("CI"):
@@ -89,8 +83,8 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
 @pytest.fixture
 def own_redis() -> Iterator[str]:
     """The URL of a Redis that only this test uses. Its `settings` lead there."""
-    with tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder:
-        servers = StormServers(Path(folder) / "servers")
+    with folder_for_servers() as folder:
+        servers = StormServers(folder / "servers")
         try:
             servers.start_redis()
             yield servers.redis_url

@@ -4,7 +4,6 @@ errors of its own. What holds with it and without it is tested by those marked `
 
 import json
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.acceptance.fleet import WorkerGroup
 from tests.acceptance.pgbouncer import PgBouncer, pgbouncer_before
 from tests.acceptance.test_losses import Ended, done_chunks, ended, opt_out_everyone, state_of
 from tests.conditions import wait_until_async
+from tests.folders import folder_for_servers
 from tests.worlds import fill_many, make_account
 
 CONTACTS = 6_000
@@ -136,12 +136,9 @@ async def test_sessions_that_end_behind_it_are_not_the_chunks_fault(
 
 @pytest.fixture
 def servers_of_its_own() -> Iterator[tuple[Servers, ServerDirectory]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder,
-        # Durable: it is to keep what it acknowledged just before it was stopped.
-        embedded_servers(Path(folder)) as servers,
-    ):
-        yield servers, ServerDirectory(Path(folder).resolve())
+    # Durable: it is to keep what it acknowledged just before it was stopped.
+    with folder_for_servers() as folder, embedded_servers(folder) as servers:
+        yield servers, ServerDirectory(folder.resolve())
 
 
 async def test_workers_go_on_when_postgres_is_back_behind_it(

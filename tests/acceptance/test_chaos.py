@@ -1,5 +1,6 @@
 """A short storm of faults leaves nothing lost and nothing done twice."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from tests.acceptance.fleet import ROOT
+from tests.folders import room_for_servers
 
 LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) violations=0")
 
@@ -19,6 +21,7 @@ def test_a_short_storm_violates_nothing():
     done = subprocess.run(
         [sys.executable, "-m", "chaos", "--seconds", "30", "--seed", "7"],
         cwd=ROOT,
+        env=os.environ | ({"TMPDIR": memory} if (memory := room_for_servers()) else {}),
         capture_output=True,
         text=True,
         timeout=380,

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import WorkerGroup
 from tests.conditions import wait_until, wait_until_async
+from tests.folders import folder_for_servers
 from tests.worlds import fill_many, make_account
 
 AWAY_SECONDS = 4.0
@@ -34,11 +34,7 @@ pytestmark = pytest.mark.xdist_group("outages")
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[StormServers]:
     """Servers that this module may take down."""
-    # pytest's own folders are closed to the servers' account, again and again.
-    with (
-        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
-        storm_servers(Path(folder) / "servers") as servers,
-    ):
+    with folder_for_servers() as folder, storm_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
         yield servers
 

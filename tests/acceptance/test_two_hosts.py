@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.acceptance.test_losses import Ended, done_chunks, ended
 from tests.acceptance.two_hosts import Cable, Host, ReachedByTcp, servers_of, two_hosts
 from tests.conditions import wait_until, wait_until_async
 from tests.doors import EVIDENCE
+from tests.folders import folder_for_servers
 from tests.worlds import fill_many, make_account
 
 CONTACTS = 10_000
@@ -49,10 +49,7 @@ def hosts() -> Iterator[tuple[Host, Host]]:
 
 @pytest.fixture
 async def reached(hosts: tuple[Host, Host]) -> AsyncIterator[ReachedByTcp]:
-    with (
-        tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder,
-        servers_of(Path(folder), hosts) as opening,
-    ):
+    with folder_for_servers() as folder, servers_of(folder, hosts) as opening:
         reached = await opening.open()
         await migrate(reached.here.database_url)
         yield reached

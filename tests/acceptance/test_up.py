@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from runtime.settings import Settings
 from schemas.errors import SluiceError
 from tests.acceptance.web import unused_port
 from tests.conditions import wait_until
+from tests.folders import folder_for_servers
 
 UP = [sys.executable, "-c", "from producers.cli.up import up; up()"]
 
@@ -68,7 +68,7 @@ def running() -> Iterator[Running]:
     # One that nobody else takes between the look for a free one and the start of the web process.
     environment["PORT"] = str(unused_port())
     with (
-        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
+        folder_for_servers() as folder,
         subprocess.Popen(
             UP,
             cwd=folder,
@@ -78,7 +78,7 @@ def running() -> Iterator[Running]:
             text=True,
         ) as process,
     ):
-        running = Running(process, Path(folder))
+        running = Running(process, folder)
         yield running
         process.kill()
         with all_gone(running, within_seconds=20):

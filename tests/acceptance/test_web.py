@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -27,6 +26,7 @@ from runtime.events import EVENTS, unknown_keys
 from runtime.settings import Settings
 from tests.acceptance.web import WebGroup
 from tests.conditions import wait_until, wait_until_async
+from tests.folders import folder_for_servers
 from tests.worlds import fill
 
 ENDS_SECONDS = 9
@@ -38,10 +38,7 @@ on_servers_of_its_own = pytest.mark.xdist_group("web without servers")
 @pytest.fixture(scope="module")
 def servers_of_its_own() -> Iterator[StormServers]:
     """Servers that these tests may stop."""
-    with (
-        tempfile.TemporaryDirectory(prefix="sluice-") as folder,
-        storm_servers(Path(folder) / "servers") as servers,
-    ):
+    with folder_for_servers() as folder, storm_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
         yield servers
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,11 +16,14 @@ from runtime.embedded import Servers, embedded_servers
 from runtime.server_process import command_line, lives
 from schemas.errors import ServerStartFailed
 from tests.conditions import wait_until
+from tests.folders import folder_for_servers
 
 _USER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from runtime.embedded import embedded_servers
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with embedded_servers(Path(sys.argv[1]), durable=False) as servers:
     print(servers.database_url, flush=True)
     sys.stdin.readline()
@@ -30,10 +32,9 @@ with embedded_servers(Path(sys.argv[1]), durable=False) as servers:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A short path, so that the sockets fit in it."""
-    with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-        yield Path(folder) / "servers"
-        assert_all_gone(Path(folder))
+    with folder_for_servers() as folder:
+        yield folder / "servers"
+        assert_all_gone(folder)
 
 
 def processes_of(directory: Path) -> list[psutil.Process]:
