@@ -17,9 +17,10 @@ BENCH_LOCK := bench/competitors/requirements.lock
 COMPETITORS := $(BENCH_VENV)/.locked
 
 # How many processes run tests, which mostly wait, and how many examples of each property they make.
-PROCESSES ?= 5
+PROCESSES ?= 4
 PROFILE ?= ci
-PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+# Compiled once, and not by each of them.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(PROCESSES) \
 	--hypothesis-profile $(PROFILE)
 
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
@@ -38,7 +39,7 @@ demo: setup ## show the main job from start to end on servers of its own (CONTAC
 up: setup ## run servers and workers here until Ctrl-C
 	@$(BIN)/sluice up
 
-test: lint types ## check style, types and import direction, then run all tests
+test: lint types ## check style, types and import direction, then run all tests (PROCESSES=4 PROFILE=nightly)
 	$(PYTEST)
 
 test-pgbouncer: setup ## run only the tests that reach Postgres through a PgBouncer

@@ -37,6 +37,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="one fault of each kind, each when the one before was made good",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        help="how many times 15 seconds a fault may take to be made good, on a busy machine",
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
     options = parser.parse_args(arguments)
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ended_by_signals(), _folder() as folder:
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
-                plan = Plan(options.seed, options.seconds, options.apart)
+                plan = Plan(options.seed, options.seconds, options.apart, options.patience)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))
             _keep(folder, options.keep, outcome, console)
     except KeyboardInterrupt:

@@ -9,11 +9,14 @@ from typing import NamedTuple
 class Plan(NamedTuple):
     """What storm is wanted: of so many seconds, or, `apart`, with one fault of each kind after the
     other, each begun when the one before was made good, however long that takes.
+
+    `patience` multiplies the time in which a fault has to be made good, on a busy machine.
     """
 
     seed: int
     seconds: float
     apart: bool = False
+    patience: float = 1.0
 
 
 class Kind(StrEnum):

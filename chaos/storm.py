@@ -218,7 +218,7 @@ async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folde
         *fleet.seen,
         *read_ends(fleet.ended),
         *read_logs(folder / "logs"),
-        *checks.late(cast.recoveries.made),
+        *checks.late(cast.recoveries.made, plan.patience),
     ]
     totals: Any = await observer.value("work_done")
     return Outcome(

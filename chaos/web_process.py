@@ -14,7 +14,7 @@ import httpx
 from chaos.worker_group import ROOT, WorkerGroup, wait_for
 from runtime.settings import Settings
 
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 def unused_port() -> int:

@@ -21,7 +21,7 @@ from runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 
 

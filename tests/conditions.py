@@ -10,11 +10,19 @@ import asyncpg
 
 T = TypeVar("T")
 
+PATIENCE = 4.0
+"""How many times its deadline a condition is waited for, since the machine may be busy. Where the
+time itself is what is claimed, the caller asks for 1.
+"""
+
 _POLL_SECONDS = 0.02
 
 
-def wait_until(condition: Callable[[], T], *, deadline_seconds: float, what: str) -> T:
+def wait_until(
+    condition: Callable[[], T], *, deadline_seconds: float, what: str, patience: float = PATIENCE
+) -> T:
     """The first truthy value of `condition`; fails, naming `what`, when the deadline passes."""
+    deadline_seconds *= patience
     deadline = time.monotonic() + deadline_seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -24,9 +32,14 @@ def wait_until(condition: Callable[[], T], *, deadline_seconds: float, what: str
 
 
 async def wait_until_async(
-    condition: Callable[[], T | Awaitable[T]], *, deadline_seconds: float, what: str
+    condition: Callable[[], T | Awaitable[T]],
+    *,
+    deadline_seconds: float,
+    what: str,
+    patience: float = PATIENCE,
 ) -> T:
     """The same for a condition that may be a coroutine function; the event loop goes on."""
+    deadline_seconds *= patience
     deadline = time.monotonic() + deadline_seconds
     while True:
         value = condition()

@@ -56,6 +56,15 @@ def pytest_configure_node(node: Any) -> None:
 register_profiles()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run what takes long first: the folders are in that order by their names."""
+    from tests.scheduling import Scheduling  # noqa: PLC0415 - not where xdist is left out
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _only_declared_log_lines() -> None:
     """A log line that `runtime.events` does not declare fails the test that wrote it."""

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-PROFILES = {"dev": 0.1, "ci": 1.0, "nightly": 20.0}
+PROFILES = {"dev": 0.1, "ci": 0.5, "nightly": 20.0}
 """How many times what a test asks for is made, by `--hypothesis-profile`."""
 _MADE_BY_DEFAULT = 100
 """What Hypothesis makes for a test that asks for nothing in particular."""
@@ -26,7 +26,7 @@ def register_profiles() -> None:
 
 
 def examples(count: int) -> int:
-    """Return how many examples the loaded profile makes where `ci` makes `count`."""
+    """Return how many examples the loaded profile makes where a test asks for `count`."""
     return max(1, round(count * hypothesis_settings.default.max_examples / _MADE_BY_DEFAULT))
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from runtime.settings import Settings
 from tests.acceptance.fleet import ROOT
 
-PAGE_SECONDS = 120
+PAGE_SECONDS = 540
 WEB_URL = "http://127.0.0.1:8000"
 """Where the pages have the web process."""
 

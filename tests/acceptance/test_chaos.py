@@ -13,18 +13,17 @@ from tests.folders import room_for_servers
 LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) violations=0")
 
 
-@pytest.mark.timeout(400)
 def test_a_short_storm_violates_nothing():
-    """Promises 2 to 5: half a minute of faults of nearly every kind, and every check holds, for
-    those who asked in Python and for those who asked over HTTP.
+    """Promises 2 to 5: a quarter of a minute of faults of most kinds, and every check holds, for
+    those who asked in Python and for those who asked over HTTP. `make chaos` rages for longer.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "chaos", "--seconds", "30", "--seed", "7"],
+        [sys.executable, "-m", "chaos", "--seconds", "15", "--seed", "7", "--patience", "8"],
         cwd=ROOT,
         env=os.environ | ({"TMPDIR": memory} if (memory := room_for_servers()) else {}),
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=540,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ from tests.doors import EVIDENCE
 from tests.model import RANK, SPREAD_RANK, Model
 from tests.worlds import fill, fill_many, make_account, statuses_of
 
-LARGE = 200_000
+LARGE = 40_000
 ACCOUNTS = 10
 EACH = 6_000
 
@@ -64,7 +64,7 @@ async def test_small_jobs_do_not_wait_for_a_large_one(
     await fill_many(pool, account_id, LARGE)
     some = await pool.fetch("select id from contacts order by id desc limit 101")
     one, *hundred = [row["id"] for row in some]
-    start_group(processes=2, CHUNK_SIZE="200")
+    start_group(processes=2, CHUNK_SIZE="50")
     for action in ("opt_in", "opt_out"):
         large = await submit_all(pool, settings, "crowded", action)
         await under_way(pool, large)

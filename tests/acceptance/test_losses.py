@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -18,8 +17,10 @@ from tests.acceptance.conftest import StartGroup
 from tests.conditions import wait_until_async
 from tests.worlds import fill_many, make_account, statuses_of
 
-MANY = 200_000
-SOME = 40_000
+MANY = 30_000
+SOME = 10_000
+SMALL = {"CHUNK_SIZE": "50"}
+"""Chunks by the hundred, so that what is lost is lost in the middle of a job."""
 
 Twins = Callable[[int], Awaitable[tuple[str, str]]]
 
@@ -30,7 +31,6 @@ class Ended(NamedTuple):
     statuses: dict[str, tuple[str, bool]]
     counts: dict[str, int]
     direct_rows: Counter
-    seconds: float
 
 
 @pytest.fixture
@@ -70,9 +70,7 @@ async def ended(pool: asyncpg.Pool, account: str, job_id: int, *, deadline: floa
     async def over() -> bool:
         return await state_of(pool, job_id) == "completed"
 
-    began = time.monotonic()
     await wait_until_async(over, deadline_seconds=deadline, what=f"job {job_id} completed")
-    seconds = time.monotonic() - began
     account_id = await pool.fetchval("select id from accounts where name = $1", account)
     counts = dict(
         await pool.fetchrow(
@@ -93,7 +91,6 @@ async def ended(pool: asyncpg.Pool, account: str, job_id: int, *, deadline: floa
         await statuses_of(pool, account_id),
         counts,
         Counter({(r["outcome"], r["reason"], r["cause"]): r["rows"] for r in rows}),
-        seconds,
     )
 
 
@@ -115,7 +112,7 @@ async def disturb(
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(loss)
     assert await state_of(pool, job_id) == "running"
-    storm = await ended(pool, disturbed, job_id, deadline=15 + calm.seconds)
+    storm = await ended(pool, disturbed, job_id, deadline=90)
     return calm, storm
 
 
@@ -126,11 +123,11 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
     start_group: StartGroup,
 ):
     """Promise 4: kill -9 of a worker in mid-job ends in the results of an undisturbed run."""
-    first, _second = start_group(), start_group()
+    first, _second = start_group(**SMALL), start_group(**SMALL)
     calm, storm = await disturb(
         pool, settings, await make_twins(MANY), lambda: first.signal_all(signal.SIGKILL)
     )
-    assert storm[:3] == calm[:3]
+    assert storm == calm
 
 
 @pytest.mark.both_ways
@@ -141,14 +138,14 @@ async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
     start_group: StartGroup,
 ):
     """Promise 4: the platform's replacement takes over from a worker that was killed alone."""
-    group = start_group()
+    group = start_group(**SMALL)
 
     def replace() -> None:
         group.signal_all(signal.SIGKILL)
-        start_group()
+        start_group(**SMALL)
 
     calm, storm = await disturb(pool, settings, await make_twins(SOME), replace)
-    assert storm[:3] == calm[:3]
+    assert storm == calm
 
 
 @pytest.mark.usefixtures("own_redis")
@@ -159,10 +156,10 @@ async def test_a_wiped_redis_changes_nothing_of_the_result(
     start_group: StartGroup,
 ):
     """Promise 4: all messages lost at once cost seconds and nothing else."""
-    start_group(processes=2)
+    start_group(processes=2, **SMALL)
     with redis.Redis.from_url(settings.redis_url or "") as client:
         calm, storm = await disturb(pool, settings, await make_twins(MANY), client.flushall)
-    assert storm[:3] == calm[:3]
+    assert storm == calm
 
 
 @pytest.mark.both_ways
@@ -175,12 +172,12 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     """A platform's stop, sent to every process and twice, leaves whole chunks only, and no
     process; a later fleet goes on to the same end.
     """
-    group = start_group(processes=2)
+    group = start_group(processes=2, **SMALL)
 
     def stop() -> None:
         group.signal_all(signal.SIGTERM)
         group.signal_all(signal.SIGTERM)
-        group.wait_gone(deadline_seconds=10)
+        group.wait_gone(deadline_seconds=30)
         assert sum('"worker.stopped"' in line for line in group.lines()) == 2
 
     undisturbed, disturbed = await make_twins(SOME)
@@ -201,6 +198,6 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
         job_id,
     )
     assert halves == 0
-    await asyncio.to_thread(start_group)
+    await asyncio.to_thread(start_group, **SMALL)
     storm = await ended(pool, disturbed, job_id, deadline=60)
-    assert storm[:3] == calm[:3]
+    assert storm == calm

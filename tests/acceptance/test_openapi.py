@@ -18,10 +18,11 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.web import WebGroup
+from tests.examples import examples
 from tests.worlds import fill
 
 SEED = 7
-EXAMPLES = 20
+EXAMPLES = examples(20)
 """How often each operation is asked in each way."""
 
 NO_FAULTS = "positive_data_acceptance"

@@ -66,7 +66,7 @@ async def submit_trip(settings: Settings, code: Path) -> int:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

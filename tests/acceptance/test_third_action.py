@@ -95,7 +95,7 @@ async def test_one_file_adds_an_action(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

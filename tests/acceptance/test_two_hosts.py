@@ -38,8 +38,6 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
         connection.sendall(line.encode())
 """
 
-pytestmark = pytest.mark.xdist_group("two hosts")
-
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:
@@ -200,7 +198,6 @@ def test_a_pulled_cable_is_silent(hosts: tuple[Host, Host]) -> None:
             assert connection.recv(100) == b""
 
 
-@pytest.mark.timeout(400)
 async def test_a_host_is_cut_off_and_comes_back(
     pool: asyncpg.Pool, settings: Settings, staffed: tuple[OnHost, OnHost]
 ) -> None:
@@ -238,7 +235,7 @@ async def test_a_host_is_cut_off_and_comes_back(
     said_once(cut_off, "queue")
 
     third = await run(pool, settings, "disturbed", "opt_in", "email1", "email2")
-    assert [end[:3] for end in (first, second, third)] == [end[:3] for end in calm]
+    assert [first, second, third] == calm
     assert cut_off.lives_on()
     assert other.lives_on()
     assert other.said("database.unreachable") == other.said("queue.unreachable") == 0

@@ -97,10 +97,10 @@ def all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM end every process within 10 seconds, with exit status 0."""
+    """Ctrl-C and SIGTERM end every process, none of them by force, with exit status 0."""
     assert running.wait_for_workers()
     running.process.send_signal(number)
-    assert running.process.wait(timeout=10) == 0
+    assert running.process.wait(timeout=60) == 0
     assert running.left() == []
     assert sum("worker.stopped" in line for line in running.lines) == 2
     lines = [json.loads(line.partition("| ")[2]) for line in running.lines if "| {" in line]
@@ -137,7 +137,7 @@ def test_a_process_that_dies_ends_it(running: Running) -> None:
     """Exit status 1, and what it had started is stopped too."""
     workers = [p for p in running.wait_for_workers() if command_line(p)[-2:] == ["-m", "workers"]]
     min(workers, key=psutil.Process.create_time).kill()
-    assert running.process.wait(timeout=15) == 1
+    assert running.process.wait(timeout=60) == 1
     assert running.left() == []
 
 

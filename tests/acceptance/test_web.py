@@ -32,8 +32,6 @@ from tests.worlds import fill
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""
 
-on_servers_of_its_own = pytest.mark.xdist_group("web without servers")
-
 
 @pytest.fixture(scope="module")
 def servers_of_its_own() -> Iterator[StormServers]:
@@ -340,16 +338,15 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
         with WebGroup(settings, tmp_path / "taken.log", PORT=port) as web:
-            assert web.process.wait(20) == 1
+            assert web.process.wait(90) == 1
             assert web.lines()[0].startswith(f"Cannot listen on 127.0.0.1:{port}: ")
             assert len(web.lines()) == 1
     with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEY="") as web:
-        assert web.process.wait(20) == 1
+        assert web.process.wait(90) == 1
         assert web.lines()[0].startswith("SIGNING_KEY is not set")
         assert len(web.lines()) == 1
 
 
-@on_servers_of_its_own
 def test_postgres_may_be_restarted(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -380,7 +377,6 @@ def test_postgres_may_be_restarted(
         assert not any(event["level"] == "error" for event in web.events())
 
 
-@on_servers_of_its_own
 def test_a_stream_breaks_off_with_postgres(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -409,7 +405,6 @@ def test_a_stream_breaks_off_with_postgres(
         assert {event["event"] for event in web.events()} == {"request.answered", "job.submitted"}
 
 
-@on_servers_of_its_own
 def test_jobs_are_taken_while_redis_is_away(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
@@ -426,7 +421,6 @@ def test_jobs_are_taken_while_redis_is_away(
         assert client.get("/readyz").status_code == 200
 
 
-@on_servers_of_its_own
 async def test_a_postgres_that_hangs_is_not_waited_for(
     fragile: Settings, servers_of_its_own: StormServers, monkeypatch: pytest.MonkeyPatch
 ):

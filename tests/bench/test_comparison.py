@@ -1,6 +1,7 @@
 """The comparison of `make bench` runs to its end, and does not compare different work."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,7 +136,7 @@ async def test_what_is_made_is_dropped(
         connection = await asyncpg.connect(servers.database_url)
         try:
             rows = await connection.fetch("select datname from pg_database")
-            return {name for (name,) in rows if name.startswith("sluice_bench")}
+            return {name for (name,) in rows if name.startswith(f"sluice_bench_{os.getpid()}_")}
         finally:
             await connection.close()
 

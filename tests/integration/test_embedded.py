@@ -141,7 +141,7 @@ def test_ctrl_c_while_they_start_leaves_nothing(directory: Path, started: str) -
             what=f"{started} is started",
         )
         user.send_signal(signal.SIGINT)
-        user.communicate(timeout=60)
+        user.communicate(timeout=240)
     assert user.returncode == -signal.SIGINT
     assert_all_gone(directory)
 

@@ -235,7 +235,7 @@ async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
     await asyncio.wait_for(reading.wait(), 20)
     assert not answering.done()
     left.set()
-    await asyncio.wait_for(answering, 20)
+    await asyncio.wait_for(answering, 80)
     assert [message["status"] for message in sent[:1]] == [200]
     await wait_until_async(
         lambda: pool.get_idle_size() == pool.get_size(),

@@ -28,8 +28,6 @@ from tests.worlds import fill, make_account
 
 GONE = ("manual", False)
 
-pytestmark = pytest.mark.xdist_group("worked world")
-
 
 class World(NamedTuple):
     """A database in which one account was worked, and the default account was not."""

@@ -291,7 +291,7 @@ async def test_a_deadlock_is_no_reason_to_give_up(
         await wait_until_someone_waits(pool, what="it waits for the lock")
         await other.fetch(lock, ids["ann@example.com"])
         await transaction.rollback()
-    answer = await asyncio.wait_for(waiting, 20)
+    answer = await asyncio.wait_for(waiting, 80)
     assert (answer.created, answer.applied) == (True, True)
     assert await pool.fetchval("select count(*) from jobs") == 1
 

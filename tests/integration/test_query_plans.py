@@ -182,8 +182,6 @@ SPECIAL = {
 
 STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
 
-pytestmark = pytest.mark.xdist_group("large database")
-
 
 def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""

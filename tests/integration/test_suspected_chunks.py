@@ -61,7 +61,9 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
         ]
         await wait_until_async(lambda: at_work(1), deadline_seconds=10, what="a chunk at work")
         with pytest.raises(AssertionError, match="not within"):
-            await wait_until_async(lambda: at_work(2), deadline_seconds=1, what="two at work")
+            await wait_until_async(
+                lambda: at_work(2), deadline_seconds=1, what="two at work", patience=1
+            )
         assert await pool.fetchval("select sum(attempts) <= 1 from job_chunks")
     await asyncio.gather(*lanes)
     assert await pool.fetchval("select count(*) from results where outcome = 'applied'") == 2

@@ -27,7 +27,7 @@ from workers.outages import queue_outage
 from workers.wake_ups import WakeUps
 
 FOR_MINUTES = 600.0
-SOON = 20
+SOON = 60
 
 QUEUES = ("starts", "bulk")
 

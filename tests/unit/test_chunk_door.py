@@ -43,7 +43,7 @@ async def test_no_more_are_inside_than_there_is_room_for(
     """
     monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", FOR_EVER)
     inside = Inside(ChunkDoor(most))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(inside.pass_through() for _ in range(20)))
     assert inside.most == most
 
@@ -54,7 +54,7 @@ async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.Mo
     """
     monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", 0.01)
     inside = Inside(ChunkDoor(1))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async with inside.among_others():
             # It has to give up its room before those behind it, who are quick, give up theirs.
             await inside.pass_through()
@@ -81,7 +81,7 @@ async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> N
                 await asyncio.sleep(0.001)
                 assert inside.now == 0
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async with asyncio.TaskGroup() as group:
             async with inside.among_others():
                 group.create_task(alone())
@@ -106,6 +106,6 @@ async def test_who_stops_waiting_takes_no_room(monkeypatch: pytest.MonkeyPatch) 
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     inside.now = inside.most = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(inside.pass_through() for _ in range(5)))
     assert inside.most == 1
