@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -30,6 +30,7 @@ class WorkerGroup:
 
     The processes see of the environment what they need, and what is given as `environment`.
     `prefix` is a command that runs the rest of its line elsewhere, on another host for instance.
+    `popen` starts the process, where that is not for `subprocess.Popen`.
     """
 
     module = "workers"
@@ -42,11 +43,12 @@ class WorkerGroup:
         *,
         code: Path = ROOT,
         prefix: Sequence[str] = (),
+        popen: Callable[..., Any] = subprocess.Popen,
         **environment: str,
     ) -> None:
         self.log = log
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.process = popen(
                 [*prefix, sys.executable, "-m", self.module],
                 cwd=code,
                 env={

@@ -16,6 +16,7 @@ from db.pool import open_pool
 from runtime.embedded import Servers
 from runtime.settings import Settings
 from tests.acceptance.fleet import WorkerGroup
+from tests.acceptance.forking import Forker
 from tests.acceptance.pgbouncer import PgBouncer, pgbouncer_before
 
 StartGroup = Callable[..., WorkerGroup]
@@ -66,8 +67,15 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """A process from which workers are forked that run this very code."""
+    with Forker() as forker:
+        yield forker
+
+
 @pytest.fixture
-def start_group(settings: Settings, tmp_path: Path) -> Iterator[StartGroup]:
+def start_group(settings: Settings, tmp_path: Path, forker: Forker) -> Iterator[StartGroup]:
     """Starts a group of worker processes; whatever still lives at the end is killed."""
     numbers = count(1)
     with ExitStack() as stack:
@@ -75,7 +83,7 @@ def start_group(settings: Settings, tmp_path: Path) -> Iterator[StartGroup]:
         def start(*, processes: int = 1, code: Path | None = None, **environment) -> WorkerGroup:
             environment = {"WORKER_PROCESSES": str(processes), "WORKER_THREADS": "2"} | environment
             log = tmp_path / f"workers-{next(numbers)}.log"
-            options = {"code": code} if code else {}
+            options = {"code": code} if code else {"popen": forker.popen}
             group = WorkerGroup(settings, log, **options, **environment)
             stack.enter_context(group)
             return group.ready(processes=processes)
