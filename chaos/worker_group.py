@@ -103,10 +103,13 @@ class WorkerGroup:
     def members(self) -> list[psutil.Process]:
         """Every living process of the group."""
         found = []
-        for process in psutil.process_iter():
+        for pid in psutil.pids():
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                group = os.getpgid(process.pid)
-                if group == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                # Asked again and again, of all processes of the machine: only its own are opened.
+                if os.getpgid(pid) != self.process.pid:
+                    continue
+                process = psutil.Process(pid)
+                if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 

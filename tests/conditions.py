@@ -15,7 +15,10 @@ PATIENCE = 4.0
 time itself is what is claimed, the caller asks for 1.
 """
 
-_POLL_SECONDS = 0.02
+_FIRST_POLL_SECONDS = 0.02
+_LAST_POLL_SECONDS = 0.1
+_POLL_SHARE = 0.05
+"""What was waited for long already is asked for less often."""
 
 
 def wait_until(
@@ -23,11 +26,12 @@ def wait_until(
 ) -> T:
     """The first truthy value of `condition`; fails, naming `what`, when the deadline passes."""
     deadline_seconds *= patience
-    deadline = time.monotonic() + deadline_seconds
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > deadline_seconds:
             raise AssertionError(f"not within {deadline_seconds} s: {what}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_next_poll(waited))
     return value
 
 
@@ -40,15 +44,20 @@ async def wait_until_async(
 ) -> T:
     """The same for a condition that may be a coroutine function; the event loop goes on."""
     deadline_seconds *= patience
-    deadline = time.monotonic() + deadline_seconds
+    began = time.monotonic()
     while True:
         value = condition()
         value = await value if inspect.isawaitable(value) else cast("T", value)
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > deadline_seconds:
             raise AssertionError(f"not within {deadline_seconds} s: {what}")
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(_next_poll(waited))
+
+
+def _next_poll(waited: float) -> float:
+    return min(max(_FIRST_POLL_SECONDS, waited * _POLL_SHARE), _LAST_POLL_SECONDS)
 
 
 async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
