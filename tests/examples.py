@@ -36,8 +36,8 @@ async def for_all(
     max_examples: int,
     and_for: Sequence[tuple[Any, ...]] = (),
 ) -> None:
-    """Run the coroutine function on `examples(max_examples)` of the strategies, on the running loop, and
-    on the examples `and_for` that were made by hand.
+    """Run the coroutine function on `examples(max_examples)` of the strategies, on the running
+    loop, and on the examples `and_for` that were made by hand.
     """
     loop = asyncio.get_running_loop()
 
