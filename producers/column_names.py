@@ -1,7 +1,7 @@
 """What the header of a column means, in every file that is read: the one table of names.
 
 A name is read without case, blanks and punctuation. An address column has to consist of known words
-only: `Account Manager Email` is somebody else's address.
+only: `Account Manager Email` is another person's address, and `User Email` may be.
 """
 
 import re
@@ -29,7 +29,7 @@ MEANINGS = (
 _MAX_NAME = 200
 
 _WHOSE = (
-    "contacts?|persons?|people|customers?|subscribers?|members?|clients?|users?|recipients?|inf|"
+    "contacts?|persons?|people|customers?|subscribers?|members?|clients?|recipients?|inf|"
     "fields?|data|your|my|leads?"
 )
 _WHICH = (

@@ -10,6 +10,8 @@ import re
 from enum import Enum
 from functools import lru_cache
 
+from producers.column_names import names_address
+
 _MAX_NAME = 200
 """Longer names are not looked at."""
 
@@ -76,4 +78,6 @@ def meaning_of(name: str) -> Meaning | None:
     if len(name) > _MAX_NAME or name.isdecimal():
         return None
     plain = re.sub(r"[\W_]", "", name).casefold()
-    return next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
+    found = next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
+    # Whatever an import takes for an address of the person is one here.
+    return found or (Meaning.ADDRESS if names_address(name) else None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.column_names import names_address
 from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
 from producers.hook_addresses import addresses_in
 from producers.hook_events import BadEvent, read_event
@@ -229,3 +230,36 @@ def test_a_field_is_one_person_s():
     ]
     with pytest.raises(WrongInput):
         read_post([Field("email", "a b@x.example")])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            "Email",
+            "E-mail 2 Address",
+            "Email (Work)",
+            "EmailAddress3",
+            "Contact Email",
+            "Courriel",
+        ),
+        *("E-Mail-Adresse", "Client Email", "Secondary E-Mail", "Correo electrónico", "email_id"),
+    ],
+)
+def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
+    """A header that an import reads for addresses is read in a form as well."""
+    assert names_address(header)
+    assert meaning_of(header) is Meaning.ADDRESS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Owner Email", "Account Manager Email", "Reply-To", "From Email", "Sender Email"),
+        *("User Email", "Assigned to email", "Referred by email", "Spouse Email", "cc_email"),
+    ],
+)
+def test_the_address_of_another_person_is_no_recipients(header):
+    """Neither an import nor a hook opts out whom a field of another person names."""
+    assert not names_address(header)
+    assert meaning_of(header) is not Meaning.ADDRESS
