@@ -13,8 +13,10 @@ from db import progress
 from db.progress import JobToWork
 from producers import control
 from producers.opt_outs import opt_out_now
+from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
+from schemas.statuses import Status
 from tests.comparing import LIMIT
 from tests.doors import submit_job
 from tests.worlds import fill, make_account
@@ -97,6 +99,16 @@ class Works:
             requested_by="recipient",
         )
         assert (await opt_out_now(self.pool, self.settings, request)).applied
+
+    async def opt_out_nobody(self) -> None:
+        """A job whose conditions nobody meets."""
+        request = JobRequest(
+            account=self.account,
+            action="opt_out",
+            selection=Selection(statuses=(Status.LOCKDOWN,)),
+            requested_by="nobody",
+        )
+        await self.work((await submit(self.pool, self.settings, request)).job_id)
 
     async def fail(self, job_id: int) -> None:
         """End the job as one that cannot be done."""
@@ -189,7 +201,7 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
     await here.cancel(cancelled)
     never_begun = await here.submit("opt_in", [eve], [1])
     await here.cancel(never_begun)
-    await here.do("opt_in", [], [1])
+    await here.opt_out_nobody()
 
     await here.do(
         "import",

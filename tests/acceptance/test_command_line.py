@@ -72,6 +72,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     assert counts == {"applied": 2, "unchanged": 0, "rejected": 3, "empty": 1}
     assert opted_in["reasons"] == {"rejected:opted_out_by_account": 3}
 
+    monkeypatch.setenv("COLUMNS", "400")
     told = run_sluice("address", "ann@x.example").stdout
     for part in (
         "ann@x.example  admin",

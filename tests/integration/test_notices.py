@@ -476,7 +476,7 @@ async def test_another_address_is_tried_where_one_does_not_answer(monkeypatch):
 )
 def test_what_is_no_url_to_post_to_is_refused(url):
     """With the name of the field, before anything is stored."""
-    with pytest.raises(WrongInput, match="completion_url: "):
+    with pytest.raises(WrongInput, match="`completion_url`: "):
         request(url)
 
 
