@@ -159,8 +159,11 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
     await for_all(tell, without_events, ends, st.integers(1, 4), max_examples=25)
 
 
-def test_the_command_says_that_nothing_is_violated(world: World, as_a_user_of) -> None:
+def test_the_command_says_that_nothing_is_violated(
+    world: World, as_a_user_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sound database: a line for each check, and exit status 0."""
+    monkeypatch.setenv("COLUMNS", "400")
     as_a_user_of(world.url)
     result = run_sluice("verify")
     assert result.exit_code == 0, result.output
