@@ -3,7 +3,8 @@
 import asyncio
 import codecs
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from actions.import_contacts import ImportContacts, ImportParams
 from db import imports, jobs
 from db.imports import Staged
-from producers.import_file import ContactFile, open_contacts
+from producers.import_file import Block, ContactFile, open_contacts
 from producers.import_refusals import MAX_TAG
 from producers.request_hash import request_hash
 from producers.submit import require_account
@@ -202,20 +203,37 @@ async def _stage(
     connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
 ) -> Staged:
     rows = refused = left_out = 0
-    blocks = contacts.blocks()
-    # In a thread, so that whatever else shares the event loop goes on.
-    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-        staged, refusals = block
-        await imports.stage_rows(connection, job_id=job_id, rows=staged)
-        if refusals:
-            await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
-        cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
-        rows += len(staged)
-        refused += len(refusals) - cells
-        left_out += cells
-        if progress:
-            progress(contacts.bytes_read, rows, refused)
+    async with aclosing(_read_ahead(contacts.blocks())) as blocks:
+        async for staged, refusals in blocks:
+            await imports.stage_rows(connection, job_id=job_id, rows=staged)
+            if refusals:
+                await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
+            cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
+            rows += len(staged)
+            refused += len(refusals) - cells
+            left_out += cells
+            if progress:
+                progress(contacts.bytes_read, rows, refused)
     return Staged(rows, refused, left_out)
+
+
+async def _read_ahead(blocks: Iterator[Block]) -> AsyncGenerator[Block, None]:
+    """Yield the blocks of a file; while one of them is stored, the next is read.
+
+    In a thread, so that whatever else shares the event loop goes on.
+    """
+
+    def read() -> asyncio.Task[Block | None]:
+        return asyncio.create_task(asyncio.to_thread(next, blocks, None))
+
+    reading = read()
+    try:
+        while (block := await reading) is not None:
+            reading = read()
+            yield block
+    finally:
+        # Whoever asked closes the file next: it is not to be read any more by then.
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def _log_submitted(job_id: int, account_id: int, request: _Request) -> None:
