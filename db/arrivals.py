@@ -15,7 +15,7 @@ _sql = load("arrivals")
 
 class KnownKeys(NamedTuple):
     """Addresses of a chunk that the account knows, as columns of one order, and the keys of those
-    that stand in more than one of the chunk's rows.
+    that stand in more than one of the chunk's rows. `with_ids` tells that rows have external ids.
     """
 
     ids: list[int]
@@ -23,6 +23,7 @@ class KnownKeys(NamedTuple):
     roles: list[bool]
     holders: list[int]
     repeated: list[str]
+    with_ids: bool = False
 
 
 class Made(NamedTuple):
@@ -52,15 +53,18 @@ async def lock_known(
         contact_ids=contact_ids,
         shared_address_limit=shared_address_limit,
     )
+    with_ids = False
     async for match_key, id_, role, holders in rows:
-        if id_ is None:
+        if match_key is None:
+            with_ids = True
+        elif id_ is None:
             known.repeated.append(match_key)
-            continue
-        known.ids.append(id_)
-        known.match_keys.append(match_key)
-        known.roles.append(role)
-        known.holders.append(holders)
-    return known
+        else:
+            known.ids.append(id_)
+            known.match_keys.append(match_key)
+            known.roles.append(role)
+            known.holders.append(holders)
+    return known._replace(with_ids=with_ids)
 
 
 async def rows_to_recognise(

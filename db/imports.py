@@ -1,10 +1,12 @@
 """Imports at the door: the rows of a file wait in `import_rows` until workers make contacts."""
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from db.binary_copy import HEADER, TRAILER, text, texts, three_texts
 from db.queries import load
 from schemas.staging import CELL_REASONS, Refusal, RefusalReason, StagedRow
 
@@ -33,12 +35,44 @@ class Staged(NamedTuple):
 
 
 async def stage_rows(
-    connection: asyncpg.Connection, *, job_id: int, rows: Iterable[StagedRow]
+    connection: asyncpg.Connection, *, job_id: int, rows: Sequence[StagedRow]
 ) -> None:
     """Keep rows for the workers, by COPY; each gets the id that its contact will have."""
-    await connection.copy_records_to_table(
-        "import_rows", columns=_ROW_COLUMNS, records=_records(job_id, rows)
-    )
+    if any(row.statuses for row in rows):
+        await connection.copy_records_to_table(
+            "import_rows", columns=_ROW_COLUMNS, records=_records(job_id, rows)
+        )
+    elif rows:
+        await connection.copy_to_table(
+            "import_rows",
+            source=_packed(job_id, rows),
+            columns=_ROW_COLUMNS[:-1],
+            format="binary",
+        )
+
+
+def _packed(job_id: int, rows: Sequence[StagedRow]) -> memoryview:
+    """Rows without statuses, in a third of the time that the driver takes to encode them.
+
+    (The number that stands for the type of a status is another one in each database.)
+    """
+    begin = struct.Struct(">hiqiq").pack
+    columns = len(_ROW_COLUMNS) - 1
+    made = [HEADER]
+    for line, given_name, family_name, company, tags, identities, external_id, _ in rows:
+        first, second, third = identities
+        made += (
+            begin(columns, 8, job_id, 8, line),
+            text(given_name),
+            text(family_name),
+            text(company),
+            texts(tags),
+            three_texts(first and first[0], second and second[0], third and third[0]),
+            three_texts(first and first[1], second and second[1], third and third[1]),
+            text(external_id),
+        )
+    made.append(TRAILER)
+    return memoryview(b"".join(made))
 
 
 def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]]:

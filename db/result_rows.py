@@ -12,6 +12,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+from db.binary_copy import HEADER, TRAILER, text
+
 RESULT_COLUMNS = (
     "job_id",
     "chunk_no",
@@ -33,13 +35,8 @@ Ending: TypeAlias = tuple[Any, Any, Any, Any, Any]
 Pair: TypeAlias = tuple[int, int, int | None, int | None]
 """What a row has of its own: contact, field, address, source address."""
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-_TRAILER = struct.pack(">h", -1)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-# Each value comes after its length in bytes; NULL is a length of -1 and no value.
-_NULL = struct.pack(">i", -1)
 _BEGIN = struct.Struct(">hiqiiiq").pack
 
 
@@ -80,11 +77,11 @@ def packed(
     begin = _BEGIN(len(RESULT_COLUMNS), 8, job_id, 4, chunk_no, 8, microseconds)
     made: list[tuple[int, int, bytes]] = []
     for ending, pairs in rows.items():
-        made += _packed_alike(begin, b"".join(map(_text, ending)), pairs)
+        made += _packed_alike(begin, b"".join(map(text, ending)), pairs)
     # In the order of the index by which they are read: out of order they would split its pages in
     # the middle, and leave them half empty.
     made.sort()
-    return memoryview(b"".join([_HEADER, *(row for _, _, row in made), _TRAILER]))
+    return memoryview(b"".join([HEADER, *(row for _, _, row in made), TRAILER]))
 
 
 def _packed_alike(
@@ -102,11 +99,3 @@ def _packed_alike(
         else:
             row = spread(begin, 8, contact, 2, field, 8, address, end, 8, source)
         yield contact, field, row
-
-
-def _text(value: str | None) -> bytes:
-    """A text, or the member of an enum, which is sent by its name."""
-    if value is None:
-        return _NULL
-    encoded = value.encode()
-    return struct.pack(">i", len(encoded)) + encoded

@@ -82,14 +82,14 @@ async def _recognise(
     connection: asyncpg.Connection, job: JobToWork, contact_ids: Sequence[int], known: KnownKeys
 ) -> Recognised:
     """Tell which rows are about contacts that the account, or the chunk, has."""
+    if not (known.ids or known.repeated or known.with_ids):
+        return Recognised()
     rows = await arrivals.rows_to_recognise(
         connection,
         job_id=job.id,
         contact_ids=contact_ids,
         match_keys=[*known.match_keys, *known.repeated],
     )
-    if not rows:
-        return Recognised()
     candidates = await arrivals.candidates(
         connection,
         account_id=job.account_id,

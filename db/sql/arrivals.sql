@@ -2,8 +2,8 @@
 -- Known addresses are locked by id before new ones are made by key, so that chunks cannot deadlock.
 
 -- name: lock_known
--- Which addresses of the chunk the account knows, and which stand in more than one of its rows. Known
--- ones are locked in id order. Role addresses are not, so that chunks do not wait for each other: their
+-- Which addresses of the chunk the account knows, and which stand in more than one of its rows; a line
+-- without an address tells that rows have ids of another system. Known ones are locked in id order. Role addresses are not, so that chunks do not wait for each other: their
 -- opt-out spreads to nobody who comes to hold them, and the end of the import counts them. (One that
 -- became a role address at the same moment is left out, and a unique violation follows.)
 with keys as materialized (
@@ -30,7 +30,13 @@ with keys as materialized (
 select k.match_key, f.id, coalesce(f.role, false) as role, coalesce(f.holders, 0) as holders
 from keys k
 left join found f on f.match_key = k.match_key and (f.role or f.id in (select id from locked))
-where f.id is not null or k.rows > 1;
+where f.id is not null or k.rows > 1
+union all
+select null, null, false, 0
+where exists (
+    select from import_rows i
+    where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
+      and i.external_id is not null);
 
 -- name: rows_to_recognise
 -- The rows of the chunk that may be about people whom the account, or the chunk, has: those with one of
