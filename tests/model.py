@@ -160,7 +160,7 @@ class Model:
     def _extend(self, contact: int, name: str, links: dict[int, str]) -> None:
         self.names[contact] = self.names.get(contact) or name
         before = set(self.contacts[contact].values())
-        added = [address for address in links.values() if address not in before]
+        added = [address for _, address in sorted(links.items()) if address not in before]
         if not added:
             return
         free = [number for number in (1, 2, 3) if number not in self.contacts[contact]]
