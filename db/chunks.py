@@ -8,7 +8,7 @@ import asyncpg
 
 from db.queries import load
 from db.result_rows import RESULT_COLUMNS, Ending, Pair, columns, packed
-from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS
+from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS, TRANSACTION_MS
 
 _sql = load("chunks")
 _results = load("results")
@@ -69,6 +69,7 @@ async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
         idle_ms=str(IDLE_MS),
         lock_ms=str(LOCK_MS),
         statement_ms=str(STATEMENT_MS),
+        transaction_ms=str(TRANSACTION_MS),
     )
 
 

@@ -13,6 +13,10 @@ LOCK_MS = 20_000
 """The longest wait of a chunk for a lock. Whoever holds it, an open console for instance, is not
 the chunk's fault: it is begun again, and no attempt is counted."""
 
+TRANSACTION_MS = 120_000
+"""The longest transaction of a chunk, where Postgres has such a limit (17 and newer). A client that
+is stopped between the parts of a statement leaves no idle transaction, and would keep its locks."""
+
 STATEMENT_MS = 30_000
 """The longest statement of a chunk; also ends a COPY whose client was stopped in the middle, which
 counts as no idle transaction. A chunk that needs more is tried again, and then in halves."""

@@ -6,7 +6,9 @@
 select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
     set_config('lock_timeout', :lock_ms, true),
-    set_config('statement_timeout', :statement_ms, true);
+    set_config('statement_timeout', :statement_ms, true),
+    case when current_setting('transaction_timeout', true) is not null then
+        set_config('transaction_timeout', :transaction_ms, true) end;
 
 -- name: keep_chunks_out$
 -- Wait until no chunk of the job is being worked, and let none start before the transaction ends.

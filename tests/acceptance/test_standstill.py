@@ -85,10 +85,27 @@ async def wait_until_stopped_in_a_chunk(pool: asyncpg.Pool) -> None:
 
 
 def signal_workers(group: WorkerGroup, number: signal.Signals) -> list[psutil.Process]:
+    """Signal the worker processes; those that are stopped stand still when it returns.
+
+    A thread has to be scheduled for the signal before all of them stop: until then others go on.
+    """
     workers = group.workers()
+    assert workers
     for process in workers:
         process.send_signal(number)
+    if number == signal.SIGSTOP:
+        wait_until(
+            lambda: all(_stands_still(process) for process in workers),
+            deadline_seconds=30,
+            what="the workers stand still",
+        )
     return workers
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    return all(
+        psutil.Process(thread.id).status() == psutil.STATUS_STOPPED for thread in process.threads()
+    )
 
 
 @pytest.mark.parametrize("command", [pause, cancel])

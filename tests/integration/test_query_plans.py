@@ -317,6 +317,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "source_ids": [None] * addresses,
         "state": "idle",
         "statement_ms": "1000",
+        "transaction_ms": "1000",
         "status": "non_marketable",
         "statuses": STATUSES.get(subject),
         "tag": None,
