@@ -21,11 +21,19 @@ log = logs.get()
 PROBE_SECONDS = 5.0
 
 
-class Outage:
-    """What this process knows about one server; any thread may tell it."""
+SETTLE_SECONDS = 0.5
+"""A Postgres that is shut down refuses new connections while those that are open still answer."""
 
-    def __init__(self, away: Event, back: Event, **keys: str) -> None:
+
+class Outage:
+    """What this process knows about one server; any thread may tell it.
+
+    Of what is asked within `settle_seconds` of a failure an answer says nothing yet.
+    """
+
+    def __init__(self, away: Event, back: Event, *, settle_seconds: float = 0, **keys: str) -> None:
         self._away, self._back, self._keys = away, back, keys
+        self._settle_seconds = settle_seconds
         self._lock = threading.Lock()
         self._down = False
         self._failed_at = self._back_at = 0.0
@@ -61,7 +69,7 @@ class Outage:
         if not self._down:
             return
         with self._lock:
-            if not self._down or asked_at <= self._failed_at:
+            if not self._down or asked_at <= self._failed_at + self._settle_seconds:
                 return
             self._down = False
             self._back_at = time.monotonic()
@@ -72,7 +80,7 @@ class Outage:
 
 def queue_outage(**keys: str) -> Outage:
     """What is known about Redis."""
-    return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED, **keys)
+    return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED, settle_seconds=0, **keys)
 
 
 class Outages:
@@ -81,7 +89,10 @@ class Outages:
     def __init__(self, worker: str) -> None:
         self._worker = worker
         self.database = Outage(
-            events.DATABASE_UNREACHABLE, events.DATABASE_RECOVERED, worker=worker
+            events.DATABASE_UNREACHABLE,
+            events.DATABASE_RECOVERED,
+            settle_seconds=SETTLE_SECONDS,
+            worker=worker,
         )
         self.queue = queue_outage(worker=worker)
 
