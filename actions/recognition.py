@@ -18,13 +18,14 @@ def recognise(
 ) -> Recognised:
     """Tell which rows are about a candidate, or about the contact that an earlier row becomes.
 
-    A row is about the contact that has its external id, if an address is the same too, or, where it
-    is about nobody else, a name. (Two systems number their contacts alike, and some files just
-    number their rows.) Otherwise it is about a contact of which no name contradicts and which has
-    all of the row's addresses, or whose addresses the row has, all of them: the others go into
-    fields that are free. (One address in common is not enough: a couple may share it.) Another
-    external id contradicts, unless the contact has all of the row's addresses and a name of it.
-    Nobody is extended through `role_addresses` alone.
+    A row is about the contact that has its external id, if an address is the same too and the given
+    name does not contradict, or, where it is about nobody else, if both names are the same. (Two
+    systems number their contacts alike, and some files just number their rows.) Otherwise it is
+    about a contact of which no name contradicts and which has all of the row's addresses, or whose
+    addresses the row has, all of them: the others go into fields that are free. (One address in
+    common is not enough: a couple may share it.) Another external id contradicts, unless the
+    contact has all of the row's addresses and a name of it. Nobody is extended through
+    `role_addresses` alone.
     """
     return _Recogniser(candidates, role_addresses).recognise(rows)
 
@@ -64,7 +65,9 @@ class _Recogniser:
         if known is None or (by_addresses is not None and by_addresses.held >= wanted):
             # Who has all of the row's addresses is its contact rather than one that gets them.
             return by_addresses
-        if known.held & wanted or (by_addresses is None and _is_called_like(row, known)):
+        if known.held & wanted and not _differ(row.given_name, known.given_name):
+            return known
+        if by_addresses is None and _is_namesake(row, known):
             return known
         return by_addresses
 
@@ -178,8 +181,10 @@ def _ids_differ(row: ArrivingRow, candidate: Candidate) -> bool:
     return None not in ids and ids[0] != ids[1]
 
 
-def _is_called_like(row: ArrivingRow, candidate: Candidate) -> bool:
-    return _share_a_name(row, candidate) and not _names_contradict(row, candidate)
+def _is_namesake(row: ArrivingRow, candidate: Candidate) -> bool:
+    """Whether both have a given and a family name, and both are the same."""
+    names = row.given_name, candidate.given_name, row.family_name, candidate.family_name
+    return all(names) and not _names_contradict(row, candidate)
 
 
 def _share_a_name(row: ArrivingRow, candidate: Candidate) -> bool:

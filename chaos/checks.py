@@ -123,7 +123,7 @@ async def _jobs(observer: Observer, records: Records) -> list[Violation]:
         *(
             Violation(ASKED_FOR, f"job {row['id']}, key {key[1]!r}")
             for key, row in stored.items()
-            if key not in acknowledged
+            if key not in acknowledged and key not in records.may_be_there
         ),
         *(
             Violation(ENDED_RIGHT, f"job {row['id']} is {row['state']}")

@@ -57,6 +57,7 @@ class Records:
     """What the harness knows without asking the database.
 
     `faulty` are the contacts that a fault lets end as internal errors; no other may.
+    `may_be_there` are accounts and keys of jobs that a request which broke off may have made.
     `to_be_cancelled` are the jobs that anybody asked to cancel; only these may end so.
     `told_jobs` and `told_contacts` are what answers over HTTP were about, and `requests` counts
     those answers by status, and what was not answered.
@@ -68,6 +69,7 @@ class Records:
     opt_outs: list[AcknowledgedOptOut] = field(default_factory=list)
     addressed: list[AddressedOptOut] = field(default_factory=list)
     faulty: set[int] = field(default_factory=set)
+    may_be_there: set[tuple[str, str]] = field(default_factory=set)
     to_be_cancelled: set[int] = field(default_factory=set)
     told_jobs: set[Told] = field(default_factory=set)
     told_contacts: set[Told] = field(default_factory=set)

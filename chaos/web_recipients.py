@@ -155,6 +155,9 @@ class WebRecipients:
                 "unsubscribe", "POST", f"{PATH}/{token}{tail}", **click
             )
             day = datetime.now(UTC).date()
+            # A try of which the body was cut off has opted out as any click does.
+            cut_off = f"one-click {who.address_id} list_unsubscribe {day}"
+            self._records.may_be_there.add((self._hook.account, cut_off))
             # A page does not tell what it was; that is for the check of what is in force.
             applied = answer.status == HTTPStatus.OK
             await self._keep(who, f"one-click {who.address_id} {kind} {day}", {"applied": applied})

@@ -86,7 +86,9 @@ _is_numbered_status = re.compile(
 
 _sounds = re.compile(
     "mail|subscri|consent|status|permission|bounce|unsub|donot|suppress|gdpr|dsgvo|marketing|"
-    "newsletter|spam|complain|blacklist|blocklist|einwillig|abgemeldet|abmeld|optin|optout|opted"
+    "newsletter|spam|complain|blacklist|blocklist|einwillig|abgemeldet|abmeld|optin|optout|opted|"
+    "clean|confirm|d[eé]sabonn|d[eé]sinscri|abbestell|afgemeld|widerruf|contactable|deliverab|active|"
+    "exclu|removed|deleted|^baja$"
 ).search
 _word_opt = re.compile(r"(?:^|[\W_])opt(?:[\W_]|$)").search
 
@@ -106,6 +108,12 @@ def meaning_of(header: str, *, weak: bool = False) -> str | None:
     if len(header) > _MAX_NAME:
         return None
     name = re.sub(r"[\W_]", "", header).casefold()
+    found = _meaning_of(name, weak=weak)
+    # A question has yes or no for an answer.
+    return None if header.rstrip().endswith("?") and found not in YES_OR_NO else found
+
+
+def _meaning_of(name: str, *, weak: bool) -> str | None:
     if _is_first(name):
         return ADDRESS_FIELDS[0]
     if found := _is_address(name):

@@ -45,13 +45,11 @@ class AddressesRead(NamedTuple):
     is_whole: bool = True
 
 
-def addresses_in(
-    text: str, *, blank_is_plus: bool = False, leading_pluses: int = 0
-) -> AddressesRead:
+def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     """Return the addresses that the text names; raises InvalidAddress where there is none.
 
-    With `blank_is_plus` a blank in a local part, where none can be, is a plus sign that came
-    unencoded; so are the `leading_pluses` that were blanks before the text.
+    With `blank_is_plus` one blank in a local part, where none can be, is a plus sign that came
+    unencoded; so are more of them, unless capitals show that a name stands before the address.
     """
     text = unicodedata.normalize("NFC", text.translate(_UNSEEN).replace("\xa0", " ")).strip()
     if "@" not in text and "%40" in text and _is_text(text):
@@ -63,12 +61,14 @@ def addresses_in(
     found: list[str] = []
     why: InvalidAddress | None = None
     blank_read = False
-    for place, candidate in enumerate(_candidates(text)):
+    for candidate in _candidates(text):
         local, _, domain = _bare(candidate).rpartition("@")
-        if blank_is_plus:
-            plain = local
-            local = ("+" * leading_pluses * (place == 0) + local).replace(" ", "+")
-            blank_read |= local != plain
+        if blank_is_plus and " " in local:
+            blank_read = True
+            before, _, last = local.rpartition(" ")
+            # `Ada Lovelace ada@...` has a name before the address that is meant.
+            is_name = " " in before and before != before.lower()
+            local = last if is_name else local.replace(" ", "+")
         try:
             found.append(identify(f"{local}@{domain}").address)
         except InvalidAddress as error:

@@ -33,14 +33,11 @@ _KINDS = {kind.value.replace("_", ""): kind for kind in RECIPIENT_KINDS}
 
 
 class Field(NamedTuple):
-    """A field as it came. In a form that is not multipart a blank may have been a plus sign, and so
-    may the blanks before the text.
-    """
+    """A field as it came. In a form that is not multipart a blank may have been a plus sign."""
 
     name: str
     text: str
     blank_is_plus: bool = False
-    leading_pluses: int = 0
 
 
 class Adjusted(NamedTuple):
@@ -136,11 +133,7 @@ class _Reading:
         self._seen.add(field)
         self._require_one_person()
         try:
-            read = addresses_in(
-                field.text,
-                blank_is_plus=field.blank_is_plus,
-                leading_pluses=field.leading_pluses,
-            )
+            read = addresses_in(field.text, blank_is_plus=field.blank_is_plus)
         except InvalidAddress as error:
             self._why = error
             self._refuse(field)

@@ -65,8 +65,6 @@ def _urlencoded(body: bytes, charset: str) -> Iterator[Field]:
             _text(_decoded(name), charset),
             _text(_decoded(value), charset),
             blank_is_plus=True,
-            # A sender that does not encode the @ does not write a blank as a plus sign either.
-            leading_pluses=len(value) - len(value.lstrip(b"+")) if b"@" in value else 0,
         )
 
 

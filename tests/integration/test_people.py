@@ -183,9 +183,14 @@ async def test_what_is_added_beside_an_opt_out_is_opted_out(
     """
     third = "nora@third.example"
     await importing.rows(NIGHTLY)
-    await pool.execute("update contacts set external_id = '7'")
+    await pool.execute("update contacts set external_id = '7', family_name = 'Night'")
     await importing.opt_out(HOME)
-    await importing.rows([["Contact Id", "First Name", "Email"], ["7", "Nora", third]])
+    await importing.rows(
+        [
+            ["Contact Id", "First Name", "Last Name", "Email"],
+            ["7", "Nora", "Night", third],
+        ]
+    )
     assert (await statuses_of(pool, await _account(pool)))[third] == ("manual", True)
 
 

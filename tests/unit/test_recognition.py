@@ -134,17 +134,38 @@ def row(id_, name, *keys, external_id=None) -> ArrivingRow:
     return ArrivingRow(id_, name, None, None, external_id, (*keys, *[None] * (3 - len(keys))))
 
 
-def test_an_id_recognises_a_person_whose_address_and_name_changed():
-    """With the id of the other system, a contact is updated: the name where an address is the same,
-    and a new address goes into a free field.
+def named(arriving: ArrivingRow, family_name: str) -> ArrivingRow:
+    return arriving._replace(family_name=family_name)
+
+
+def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
+    """With the id of the other system, a contact is updated: the family name where an address is
+    the same, and a new address goes into a free field.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
-    found = recognise(
-        [row(9, "Anna", "a@x.example", "b@x.example", external_id="7")], [known], frozenset()
-    )
+    known.family_name = "Night"
+    arriving = row(9, "Ann", "a@x.example", "b@x.example", external_id="7")
+    found = recognise([named(arriving, "Day")], [known], frozenset())
     assert found.matches == {9: 1}
     assert found.additions == [(1, 2, "b@x.example", 9)]
-    assert found.updated[1].given_name == "Anna"
+    assert found.updated[1].family_name == "Day"
+
+
+def test_an_id_makes_nobody_of_a_couple_the_other():
+    """Files that number their rows give a couple who share an address the same id: two people."""
+    known = candidate(1, "Ann", "family@x.example", "ann@x.example", external_id="1")
+    arriving = row(9, "Bob", "family@x.example", "bob@x.example", external_id="1")
+    assert recognise([arriving], [known], frozenset()).matches == {}
+
+
+def test_an_id_and_half_a_name_recognise_nobody():
+    """Without an address in common it takes both names: many people are called John."""
+    known = candidate(1, "John", "j1@x.example", external_id="1")
+    other = row(9, "John", "j2@x.example", external_id="1")
+    assert recognise([other], [known], frozenset()).matches == {}
+    known.family_name = "Smith"
+    same = named(row(9, "John", "j2@x.example", external_id="1"), "Smith")
+    assert recognise([same], [known], frozenset()).matches == {9: 1}
 
 
 def test_the_same_id_of_a_stranger_recognises_nobody():
