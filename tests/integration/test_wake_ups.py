@@ -83,7 +83,9 @@ class Fleet:
 
     def fetches(self) -> int:
         """How often a script was called so far, by anybody."""
-        return self.ringing.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        # There is none before the first call.
+        calls = self.ringing.client.info("commandstats").get("cmdstat_evalsha")
+        return calls["calls"] if calls else 0
 
     def ring(self, what: str, *, queue: str = "starts", broker: RedisBroker | None = None) -> None:
         (broker or self.ringing).enqueue(
