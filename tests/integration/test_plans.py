@@ -143,7 +143,7 @@ class AsForecast(Planned):
 async def everything(pool: asyncpg.Pool) -> list[asyncpg.Record]:
     """What a plan must not touch."""
     return [
-        await pool.fetch(f"select * from {table} order by 1, 2, 3")
+        await pool.fetch(f"select * from {table} as whole order by whole::text")
         for table in ("email_addresses", "contact_emails", "results")
     ]
 
