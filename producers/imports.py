@@ -232,7 +232,7 @@ async def _read_ahead(blocks: Iterator[Block]) -> AsyncGenerator[Block, None]:
             reading = read()
             yield block
     finally:
-        # Whoever asked closes the file next: it is not to be read any more by then.
+        # The caller closes the file next, and no thread may be reading it by then.
         await asyncio.gather(reading, return_exceptions=True)
 
 
