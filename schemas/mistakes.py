@@ -168,7 +168,7 @@ def _named(names: Sequence[str], told: str) -> str:
 
 
 def as_sentence(text: str) -> str:
-    """The text with a capital letter and one full stop, as whoever raised it may have left out."""
+    """The text with a capital letter and one full stop, which the error may lack."""
     stripped = text.strip().rstrip(".")
     if not stripped:
         return _GENERAL
