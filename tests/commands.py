@@ -1,6 +1,7 @@
 """Running commands in the tests' own process."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,12 +9,17 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from producers.cli import app
+from producers.cli.layout import ENDLESS
 
 
 def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
-    """What `sluice` wrote, and its exit status; raises what would have shown a traceback."""
+    """What `sluice` wrote, and its exit status; raises what would have shown a traceback.
+
+    Its lines are not broken, though the tests may run at a terminal, unless COLUMNS says so.
+    """
+    columns = {"COLUMNS": os.environ.get("COLUMNS", str(ENDLESS))}
     with _logs_as_before():
-        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        result = CliRunner().invoke(app, list(arguments), input=stdin, env=columns)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

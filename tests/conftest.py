@@ -54,6 +54,9 @@ def pytest_configure_node(node: Any) -> None:
 
 
 register_profiles()
+# pytest-xdist sets it for its processes: what a command says would be broken into lines, here or
+# there by how long the name of this folder is.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.hookimpl(optionalhook=True)
