@@ -33,6 +33,7 @@ class Columns(NamedTuple):
 
     `addresses` pairs a field's place (0 to 2) with its column; None is the next field of the row
     that is free. `statuses` has for a column its meaning and, where it has one, its field's place.
+    `unmapped` are those of the columns which are not read that no mapping says to ignore.
     """
 
     width: int
@@ -44,6 +45,7 @@ class Columns(NamedTuple):
     addresses: tuple[tuple[int | None, int], ...]
     statuses: tuple[tuple[int, str, int | None], ...]
     ignored: tuple[str, ...]
+    unmapped: tuple[int, ...]
 
 
 def address_columns(headers: Sequence[str]) -> list[int]:
@@ -101,6 +103,11 @@ def read_header(headers: Sequence[str], mapping: Mapping[str, str]) -> Columns:
             header
             for header, meaning in zip(headers, meanings, strict=True)
             if header and meaning in {None, IGNORE}
+        ),
+        unmapped=tuple(
+            at
+            for at, (header, meaning) in enumerate(zip(headers, meanings, strict=True))
+            if meaning in {None, IGNORE} and plain(header) not in given
         ),
     )
 

@@ -15,13 +15,20 @@ from producers.import_refusals import (
     UnusableRow,
     id_too_long,
     invalid_address,
+    misplaced_status,
     no_address,
     repeated_in_row,
     tag_too_long,
     too_many_addresses,
     unknown_status,
 )
-from producers.status_cells import UnknownStatus, of_person, status_in, strongest
+from producers.status_cells import (
+    UnknownStatus,
+    of_person,
+    status_in,
+    strongest,
+    suppressing_cell,
+)
 from producers.table import Table, broken_header
 from schemas.addresses import (
     Identity,
@@ -155,16 +162,18 @@ class ContactFile:
 
         Raises UnusableRow for a row that is not to be imported at all.
         """
-        _, given_name, family_name, company, tags, external_id, _, statuses, _ = self._columns
+        columns = self._columns
         identities: list[Identity | None] = [None, None, None]
         asked = self._fill(identities, line, cells, refusals)
         if not any(identities):
             return None
+        if columns.unmapped:
+            self._require_silent(cells, columns.unmapped)
         cells.append("")  # where columns that the file does not have are found
-        tag_names, too_long = _split_tags(cells[tags])
+        tag_names, too_long = _split_tags(cells[columns.tags])
         if too_long:
             refusals.append(tag_too_long(line, too_long))
-        known_as = cells[external_id].strip() or None
+        known_as = cells[columns.external_id].strip() or None
         if known_as is not None and len(known_as) > MAX_EXTERNAL_ID:
             refusals.append(id_too_long(line, known_as))
             known_as = None
@@ -172,13 +181,13 @@ class ContactFile:
             StagedRow,
             (
                 line,
-                cells[given_name].strip() or None,
-                cells[family_name].strip() or None,
-                cells[company].strip() or None,
+                cells[columns.given_name].strip() or None,
+                cells[columns.family_name].strip() or None,
+                cells[columns.company].strip() or None,
                 tag_names,
                 tuple(identities),
                 known_as,
-                self._statuses(cells, identities, asked) if statuses else None,
+                self._statuses(cells, identities, asked) if columns.statuses else None,
             ),
         )
         return row
@@ -222,6 +231,12 @@ class ContactFile:
             if wanted is not None:
                 asked[wanted] = field
         return asked
+
+    def _require_silent(self, cells: Sequence[str], unmapped: Sequence[int]) -> None:
+        """Raise UnusableRow where a column that is not read says that no mail may be sent."""
+        if found := suppressing_cell([cells[column] for column in unmapped]):
+            column = next(column for column in unmapped if cells[column] == found)
+            raise misplaced_status(found, self._headers[column])
 
     def _statuses(
         self,

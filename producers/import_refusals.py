@@ -48,14 +48,15 @@ def cell_too_large() -> UnusableRow:
 def too_few_cells(row: str, cells: int, width: int) -> UnusableRow:
     return UnusableRow(
         RefusalReason.TOO_FEW_CELLS,
-        f"The row has {cells} cells where the header has {width}: {quoted(row)}.",
+        f"The row has {_counted(cells)} where the header has {width}: {quoted(row)}.",
     )
 
 
 def too_many_cells(extra: str, cells: int, width: int) -> UnusableRow:
     return UnusableRow(
         RefusalReason.TOO_MANY_CELLS,
-        f"The row has {cells} cells where the header has {width}; {quoted(extra)} is one too many."
+        f"The row has {_counted(cells)} where the header has {width}; {quoted(extra)} is one too"
+        " many."
         " A cell that has the delimiter in it belongs in quotation marks.",
     )
 
@@ -115,6 +116,15 @@ def unknown_status(cell: str, header: str) -> UnusableRow:
     )
 
 
+def misplaced_status(cell: str, header: str) -> UnusableRow:
+    column = f"the column {quoted(header)}" if header else "a column without a name"
+    return UnusableRow(
+        RefusalReason.UNKNOWN_STATUS,
+        f"{quoted(cell)} in {column} may say that no mail may be sent, and the column is not read."
+        " Map it to status, or to ignore where it is about something else.",
+    )
+
+
 def id_too_long(line: int, cell: str) -> Refusal:
     return Refusal(
         line,
@@ -122,6 +132,10 @@ def id_too_long(line: int, cell: str) -> Refusal:
         f"The id {quoted(cell)} has {len(cell):,} characters, and may have {MAX_EXTERNAL_ID}; the"
         " contact was imported without it.",
     )
+
+
+def _counted(cells: int) -> str:
+    return "1 cell" if cells == 1 else f"{cells:,} cells"
 
 
 def quoted(text: str) -> str:

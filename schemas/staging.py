@@ -67,8 +67,8 @@ REFUSAL_MEANINGS: dict[RefusalReason, str] = {
     RefusalReason.TAG_TOO_LONG: "the tag is too long to be one; the rest of the row counts",
     RefusalReason.ID_TOO_LONG: "the contact's id is too long; the rest of the row counts",
     RefusalReason.TOO_MANY_ADDRESSES: "the row has more than three addresses",
-    RefusalReason.UNKNOWN_STATUS: "a status column has a text that is not understood, and consent"
-    " is never assumed from that",
+    RefusalReason.UNKNOWN_STATUS: "a status column has a text that is not understood, or a"
+    " column that is not read tells of an opt-out; consent is never assumed from that",
 }
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from producers.column_names import MEANINGS, meaning_of, sounds_of_consent
 from producers.import_file import open_contacts
-from producers.status_cells import UnknownStatus, status_in
+from producers.status_cells import UnknownStatus, status_in, suppressing_cell
 from schemas.errors import WrongInput
-from schemas.statuses import FACTS, OPTED_OUT, Status
+from schemas.statuses import FACTS, OPTED_OUT, OPTED_OUT_RANK, Status
 
 COLUMNS = ("status", "unsubscribed", "opted_out", "opted_in", "bounced", "complained")
 
@@ -177,6 +177,56 @@ def test_what_is_not_understood_refuses_the_row(column, cell):
     rows, refusals, _ = read(f'Email,X\na@x.example,"{cell}"\n', mapping={"X": column})
     assert rows == []
     assert [(refusal.line, refusal.reason.value) for refusal in refusals] == [(2, "unknown_status")]
+
+
+SUPPRESSING = [
+    *("Unsubscribed", "unsubscribes", "Opted out", "Opt-Out: Manual", "Do not email", "Spam"),
+    *("Hard bounce", "Spam complaint", "not subscribed", "No longer subscribed", "STOP EMAILS"),
+    *("asked to be unsubscribed", "Suppression list", "Abgemeldet", "consent withdrawn"),
+    *("Blacklist", "Non-Marketable"),
+]
+WRITINGS = [str, str.upper, str.lower, " {} ".format, "({})".format]
+
+
+@given(
+    st.sampled_from(["Type", "State", "List", "Reason", "Notes", "Email Type", "Optin Time"]),
+    st.sampled_from(SUPPRESSING),
+    st.sampled_from(WRITINGS),
+)
+def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, writing):
+    """With a claimed permission the address would be opted in. A mapping says what it is."""
+    text = f'Email,{header}\na@x.example,"{writing(cell)}"\nb@x.example,Customer\n'
+    rows, refusals, _ = read(text)
+    assert [row.line for row in rows] == [3]
+    assert [(refusal.line, refusal.reason.value) for refusal in refusals] == [(2, "unknown_status")]
+    assert header in refusals[0].detail
+    rows, refusals, _ = read(text, mapping={header: "ignore"})
+    assert (len(rows), refusals) == (2, [])
+
+
+@pytest.mark.parametrize("text", [word for word in SUPPRESSING if ":" not in word])
+def test_what_tells_of_suppression_is_found_among_other_cells(text):
+    """Wherever it stands, and not only where it is alone."""
+    assert suppressing_cell(["", "Berlin", text, "Customer"]) == text
+
+
+@pytest.mark.parametrize("status", [each for each in Status if FACTS[each].rank >= OPTED_OUT_RANK])
+def test_a_word_that_stands_for_no_other_status_is_found_in_any_column(status):
+    """Those that tell of an opt-out; `manual` or `system` alone may be about anything."""
+    found = suppressing_cell([status.value]) is not None
+    assert found == (status not in {Status.ADMIN, Status.MANUAL, Status.FEEDBACK})
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("Customer", "unknown", "pending", "opt-in", "Subscribed", "Bounce House Ltd", "manual"),
+        *("The Outlet", "system", "blocked", "Not a member", "contact us", "optician", "x" * 100),
+    ],
+)
+def test_other_texts_in_columns_that_are_not_read_refuse_nothing(cell):
+    """A row is lost for what tells of consent only."""
+    assert suppressing_cell([cell, "", cell]) is None
 
 
 @given(st.sampled_from(COLUMNS[1:]), st.text(max_size=10))
