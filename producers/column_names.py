@@ -47,7 +47,9 @@ _is_address = re.compile(
     f"(?P<number>[0-9]{{0,2}})(?:{_WHICH}|{_WRITTEN}|addr(?:ess)?)*(?P<after>[0-9]{{0,2}})"
 ).fullmatch
 _is_first = re.compile(f"(?:{_WHOSE}|primary|main|default|first)*{_MAIL}(?:{_WRITTEN})*").fullmatch
-_is_weak_address = re.compile("address(?:es)?[0-9]?").fullmatch
+_is_weak_address = re.compile(
+    f"(?:{_WHOSE})*(?:address(?:es)?|recipients?|subscribers?|rcptto)[0-9]?"
+).fullmatch
 
 _EMAIL = f"(?:{_MAIL})?"
 _PATTERNS: dict[str, str] = {
@@ -102,8 +104,8 @@ def plain(header: str) -> str:
 def meaning_of(header: str, *, weak: bool = False) -> str | None:
     """Return what the header means, one of MEANINGS; None where that is not known.
 
-    `Address` may be a postal one: it is an email address for those who ask for `weak` meanings,
-    where no other column has addresses.
+    `Address` may be a postal one, and `Recipient` a name: they are email addresses for callers
+    that ask for `weak` meanings, where no other column has addresses.
     """
     if len(header) > _MAX_NAME:
         return None

@@ -23,8 +23,14 @@ from schemas.staging import Refusal
 _LONGEST_LINE = 1 << 20
 """In characters; of a line with commas each part is one."""
 
+_ONE_NUMBER = 100
+"""In characters; a longer line is no number with commas in it."""
+
 _is_number = re.compile(r"-?[0-9]{1,20}").fullmatch
 _are_plain_numbers = re.compile(r"(?:[0-9]{1,18}(?:\r?\n|\r|,))*").fullmatch
+_one_number = re.compile(
+    r"^[^\S\r\n]*([0-9]{1,3}(?:,[0-9]{3})+)[^\S\r\n]*(?=[\r\n]|\Z)", re.MULTILINE
+).search
 _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))").match
 
 
@@ -46,7 +52,7 @@ def blocks_of_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]
 def contact_id(text: str, line_no: int) -> int:
     """The id that `text`, on this line, says; raises WrongInput.
 
-    Only plain digits are an id: `1,234`, `42.0` and `1e3` may stand for another number than was
+    Only plain digits are an id: `"1,234"`, `42.0` and `1e3` may stand for another number than was
     meant, and are the same for a file, the command line and HTTP.
     """
     if not _is_number(text):
@@ -70,6 +76,11 @@ def _in_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
             name = re.compile("[^\r\n]*").match(part, blank)
             text = part[:blank] + part[name.end() :] if name else part
             header = False
+        if "," in text and (found := _one_number(text)):
+            raise _wrong(
+                line_no + _breaks(text[: found.start(1)]),
+                f"{found[1]} may be one number or several ids.",
+            )
         if _are_plain_numbers(text):
             yield list(map(int, text.replace(",", "\n").split()))
         else:
@@ -85,7 +96,7 @@ def _parts(source: FileText) -> Iterator[str]:
         rest += read
         # A CR at the end may be half of a CRLF.
         end = max(rest.rfind("\n"), rest.rfind("\r", 0, len(rest) - 1)) + 1
-        if not end and not {"{", '"'} & set(rest):
+        if not end and len(rest) > _ONE_NUMBER and not {"{", '"'} & set(rest):
             end = rest.rfind(",") + 1
         if not end and len(rest) > _LONGEST_LINE:
             raise _wrong(line_no, "it is longer than any with an id would be.")

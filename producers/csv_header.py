@@ -181,8 +181,8 @@ def _addresses(
     if not columns:
         raise WrongInput(
             "The file has no column of email addresses. Nothing was stored. Its columns are"
-            f" {_shown(headers)}. Name the right one, for example"
-            f' --map "{_cut(headers[0])}={ADDRESS_FIELDS[0]}".'
+            f" {_shown(headers)}. Remove a title above the header, or name the right column, for"
+            f' example --map "{_cut(headers[0])}={ADDRESS_FIELDS[0]}".'
         )
     fields: dict[str, int] = {}
     for only_mapped in (True, False):

@@ -1,9 +1,10 @@
 """Lists of addresses as people have them: exports of suppressions, of any number, read in blocks.
 
 A file that an import could read names the same addresses here: it is cut by the same code, and the
-same columns are addresses. Without a header a line has an address, or several, with other cells
-between them; or each line is a JSON object with addresses by such names. Every address of a row
-counts: a list of opt-outs of which one is passed over in silence is worse than none.
+same columns are addresses. Without a header a line has one address among other texts, or several
+with days and numbers at most; or each line is a JSON object with addresses by such names. Every
+address of a row counts: a list of opt-outs of which one is passed over in silence is worse than
+none.
 """
 
 import re
@@ -30,6 +31,12 @@ from schemas.staging import Refusal
 LINES_AT_ONCE = 5_000
 """Lines of JSON that are read at a time."""
 
+_WHOSE = (
+    "the row has several addresses among other texts, and no header tells whose they are. Name the"
+    " columns in the first line, for example `email,name,owner email`."
+)
+
+_has_letter = re.compile(r"[^\W\d_]").search
 _split_several = re.compile(r"[,;|\s]+").split
 
 
@@ -75,23 +82,31 @@ def _in_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
             line, cells = row
             if columns is not None:
                 listed = [cells[column] for column in columns]
-            elif len(cells) == 1:
-                listed = cells
             else:
-                # What else stands in the line of a list without a header, such as a day, is none.
-                listed = [cell for cell in cells if "@" in cell]
-            addresses = False
+                listed = _listed_alone(cells)
             for cell in listed:
-                if cell and not cell.isspace():
-                    addresses = True
-                    if identity := plain_identity(cell):
-                        rows.append((line, identity))
-                    else:
-                        _read(line, cell, block, several=columns is None)
-            if not addresses and not table.is_blank(cells):
-                why = InvalidAddress("the row has no address.")
+                if identity := plain_identity(cell):
+                    rows.append((line, identity))
+                elif cell and not cell.isspace():
+                    _read(line, cell, block, several=columns is None)
+            if not any(map(str.strip, listed)) and not table.is_blank(cells):
+                mixed = columns is None and "@" in "".join(cells)
+                why = InvalidAddress(_WHOSE if mixed else "the row has no address.")
                 block.refusals.append(invalid_address(line, ", ".join(cells), why))
         yield block
+
+
+def _listed_alone(cells: list[str]) -> list[str]:
+    """The cells of addresses in a row without a header; none where it is not clear whose they are.
+
+    What else stands in it, such as a day, is passed over.
+    """
+    if len(cells) == 1:
+        return cells
+    listed = [cell for cell in cells if "@" in cell]
+    if len(listed) > 1 and any("@" not in cell and _has_letter(cell) for cell in cells):
+        return []
+    return listed
 
 
 def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
@@ -137,7 +152,8 @@ def _cut(table: Table) -> list[int] | None:
     if "@" not in table.first_line:
         raise WrongInput(
             "The first line of the addresses has none, and names no column of them. Nothing was"
-            " stored. Call the column `email` or `address`, or give one address a line."
+            " stored. Remove a title above the header, call the column `email` or `address`, or"
+            " give one address a line."
         )
 
     def alone(delimiter: str) -> int:

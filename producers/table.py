@@ -28,6 +28,7 @@ _LOOKED_AT = 1_000
 
 # Excel writes, and reads, this line before all others.
 _separator_line = re.compile(r'\ufeff?"?sep=([^\w\s"]|\t)"?[ \t,;]*\r?\n?', re.IGNORECASE).fullmatch
+_begins_array = re.compile(r"""\s*\[\s*(?:["{\]]|-?[0-9]+\s*[],]|$)""").match
 _MAX_NOTE_LINES = 100
 _OPEN_ENDED = {RefusalReason.BROKEN_QUOTES, RefusalReason.CELL_TOO_LARGE}
 """Refusals of rows whose end is not known for sure."""
@@ -136,6 +137,11 @@ class Table:
             del self._lines[0]
             self._line += 1
             self._skip_blank_lines()
+        if _begins_array(self.first_line):
+            raise WrongInput(
+                "The file is a JSON array. Nothing was stored. Save it as CSV; a list may have one"
+                " JSON object a line too."
+            )
 
     def _skip_blank_lines(self) -> None:
         while self._lines or self._fill():

@@ -172,7 +172,9 @@ def test_evidence_is_read_in_the_encoding_that_is_said(sql):
     assert len(sql("select id from jobs")) == 1
 
 
-@pytest.mark.parametrize("content", ['"1,234"\n', "1\n42.0\n", "1e3", "+5", "", "\n,\n", "id\n"])
+@pytest.mark.parametrize(
+    "content", ['"1,234"\n', "1,234", "1\n42.0\n", "1e3", "+5", "", "\n,\n", "id\n"]
+)
 def test_a_list_of_ids_that_says_something_else_is_refused(sql, content):
     """With a sentence, as over HTTP; nothing is stored."""
     told = sluice("submit", "opt-out", "--contacts", "-", stdin=content, status=2).stderr

@@ -167,7 +167,9 @@ async def test_a_declared_charset_is_read(http, key, pool, people, works):
     assert "no email address" in problem(await sent("utf-8"), 422, "invalid")
 
 
-@pytest.mark.parametrize("content", [b'"1,234"\n', b"7\n1e3\n", b"42.0", b"+5\n", b"", b"id\n"])
+@pytest.mark.parametrize(
+    "content", [b'"1,234"\n', b"1,234\n", b"7\n1e3\n", b"42.0", b"+5\n", b"", b"id\n"]
+)
 async def test_a_list_of_ids_that_says_something_else_is_refused(http, key, pool, content):
     """Contacts 1 and 234 are not what `1,234` in quotation marks means; an empty list is nobody."""
     answer = await http.post(

@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from producers import contact_ids, file_text
@@ -28,6 +28,11 @@ def in_form(form, ids):
     return separator.join(map(written, ids))
 
 
+def may_be_one_number(ids):
+    """Whether the ids, with nothing but commas between them, may be a number with commas in it."""
+    return len(ids) > 1 and 0 <= ids[0] < 1_000 and all(100 <= id_ < 1_000 for id_ in ids[1:])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), max_size=60),
@@ -40,6 +45,7 @@ def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header
     """However the file falls into pieces."""
     read_at_once(piece)
     ending = "\n" if form in {"ndjson", "id"} else ending
+    assume(form != "," or not may_be_one_number(ids))
     assert ids_in((header + in_form(form, ids) + ending).encode()) == ids
 
 
@@ -57,6 +63,9 @@ def read_at_once():
     [
         ('"1,234"', 1, "'1,234' is not a contact id"),
         ('7\n"1,234"\n', 2, "'1,234' is not a contact id"),
+        ("1,234", 1, "1,234 may be one number or several ids"),
+        ("7\r\n12,345,678 \r\n", 2, "12,345,678 may be one number"),
+        ("contact_id\n7,8\n101,102\n", 3, "101,102 may be one number"),
         ("1.5", 1, "'1.5' is not"),
         ("42.0", 1, "'42.0' is not"),
         ("1\n1e3\n", 2, "'1e3' is not"),

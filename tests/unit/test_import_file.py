@@ -299,7 +299,7 @@ def test_headers(header: str, options, found) -> None:
         (
             b"Name,Phone\nAnn,1\n",
             {},
-            '"Name", "Phone". Name the right one, for example --map "Name',
+            'the header, or name the right column, for example --map "Name',
         ),
         (b"ann@example.com\nbo@example.com\n", {}, '"ann@example.com"'),
         (b"Email,Name,name\n", {"mapping": {"name": "company"}}, "two columns of one name"),
@@ -326,6 +326,7 @@ def test_headers(header: str, options, found) -> None:
         (b"Email\n", {"encoding": "a\x00"}, "not supported"),
         ("Email\n".encode("cp037"), {"encoding": "cp037"}, "not supported"),
         (b"PK\x03\x04....", {}, "spreadsheet"),
+        (b'[{"email": "a@x.example"}]', {}, "a JSON array"),
         (b'Email,"Name\n' * 99, {}, "quotation mark"),
         (b"Email" * MAX_LINE, {}, "no column of email addresses"),
     ],

@@ -128,6 +128,16 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
             [(1, "a@x.example"), (2, "b@x.example"), (2, "c@x.example")],
             [],
         ),
+        (b"Recipient,Name\na@x.example,Ada\n", [(2, "a@x.example")], []),
+        (b"Subscriber Address\na@x.example\n", [(2, "a@x.example")], []),
+        (b"Recipient,Email\nAda,a@x.example\n", [(2, "a@x.example")], []),
+        (b"vic@x.example,Ada,agent@x.example\n", [], [1]),
+        (b"Ada;a@x.example;2024-03-01\n", [(1, "a@x.example")], []),
+        (
+            b"17,a@x.example,b@x.example,2024-03-01\n",
+            [(1, "a@x.example"), (1, "b@x.example")],
+            [],
+        ),
         (
             b"Name,Email,Email Address 2\nAnn,a@x.example,b@x.example\nBen,,c@x.example\nC,,\n",
             [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
@@ -227,6 +237,9 @@ def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
     [
         (b"Name,Phone\nAnn,1\n", "names no column"),
         (b"Manager Email\nm@x.example\n", "names no column"),
+        (b"Contacts\nEmail\na@x.example\n", "Remove a title above the header"),
+        (b'["a@x.example", "b@x.example"]', "a JSON array"),
+        (b'[\n  {"email": "a@x.example"}\n]\n', "a JSON array"),
         (b"PK\x03\x04", "a spreadsheet"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
         (b"Email," + b"x," * 20_000 + b"\n", "columns, and may have"),
