@@ -8,6 +8,7 @@ from functools import cache
 import actions
 from actions.bulk_action import BulkAction
 from schemas.errors import NotFound
+from schemas.outcomes import REASON_MEANINGS
 
 
 @cache
@@ -30,3 +31,14 @@ def action_named(name: str) -> BulkAction:
         raise NotFound(
             f"There is no action {name!r}. There are: {', '.join(all_actions())}."
         ) from None
+
+
+def meaning_of_reason(reason: str | None) -> str:
+    """Return what a reason means, in words: the service's own, or an action's."""
+    return _meanings().get(reason or "", "")
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    edges = [edge for action in all_actions().values() for edge in action.edges]
+    return {edge.reason: edge.because for edge in edges if edge.reason} | REASON_MEANINGS

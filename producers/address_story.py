@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from actions.registry import all_actions
+from actions.registry import all_actions, meaning_of_reason
 from db import chunks, reading
 from schemas.decisions import Known
-from schemas.outcomes import REASON_MEANINGS, Outcome
+from schemas.outcomes import Outcome
 from workers.chunk_facts import OWN_RIGHT
 
 CONTACTS_SHOWN = 20
@@ -76,6 +76,6 @@ async def opt_in_now(
             for edge in action.edges
             if edge.from_status is now.status and edge.reason == decision.reason
         ),
-        REASON_MEANINGS.get(decision.reason or "", ""),
+        meaning_of_reason(decision.reason),
     )
     return OptInNow(decision.outcome, decision.reason, because)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from actions.registry import all_actions
+from actions.registry import all_actions, meaning_of_reason
 from db.reading import AddressNow, Chapter
-from schemas.outcomes import REASON_MEANINGS, Cause, Outcome
+from schemas.outcomes import Cause, Outcome
 from schemas.requests import FIELD_NAMES, THE_ADDRESS
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
 
@@ -52,7 +52,7 @@ def what_happened(chapter: Chapter) -> str:
         before = chapter.from_status.value if chapter.from_status else "new"
         assert chapter.to_status is not None
         return f"{before} → {chapter.to_status.value}{where}"
-    meaning = REASON_MEANINGS.get(chapter.reason or "", "")
+    meaning = meaning_of_reason(chapter.reason)
     because = f"{chapter.reason}: {meaning}" if meaning else str(chapter.reason)
     error = f" ({chapter.error})" if chapter.error else ""
     return f"{chapter.outcome.value} ({because}){error}{where}"

@@ -28,6 +28,7 @@ _DURATION = "Give a duration, as PT1H30M."
 _URL = "Give a full http or https URL."
 _UUID = "Give a UUID."
 _YES_NO = "Give true or false."
+_EMPTY = "It is empty."
 _FUTURE = "It must not be in the future."
 _PAST = "It must be in the future."
 
@@ -46,7 +47,7 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
     "too_short": lambda it: f"Give {_counted(it['min_length'], 'entry', 'entries')} or more.",
     "too_long": lambda it: f"Give {_counted(it['max_length'], 'entry', 'entries')} at most.",
     "string_too_short": lambda it: (
-        "It is empty. Give some text, or leave it out."
+        f"{_EMPTY} Give some text, or leave it out."
         if it["min_length"] == 1
         else f"Give {_counted(it['min_length'], 'character', 'characters')} or more."
     ),
@@ -139,6 +140,8 @@ def sentence(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -
     except KeyError:
         told = _GENERAL
     value = mistake.get("input")
+    if value == "" and not told.startswith(_EMPTY):
+        return f"{_EMPTY} {told.removesuffix('.')}, or leave it out."
     if quoting and not kind.startswith("missing") and isinstance(value, str | int | float):
         told = f"{told.removesuffix('.')} (given: {shortened(repr(value))})."
     return told

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from actions.registry import meaning_of_reason
 from db.jobs import Job
 from producers.cli.rendering import counted, say, table
 from producers.job_story import warning_of
-from schemas.outcomes import REASON_MEANINGS
 
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty")
 
@@ -44,4 +44,4 @@ def _rows(fields: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
             for key, number in counts["reasons"].items():
                 if key.startswith(prefix):
                     reason = key.removeprefix(prefix)
-                    yield "", "", number, reason, REASON_MEANINGS.get(reason, "")
+                    yield "", "", number, reason, meaning_of_reason(reason)

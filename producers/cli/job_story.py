@@ -3,11 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
+from actions.registry import meaning_of_reason
 from db import jobs
 from producers.cli.forecasting import show_forecast
 from producers.cli.rendering import counted, facts, say, table
 from producers.job_story import JobStory, warning_of
-from schemas.outcomes import ENDED, REASON_MEANINGS, JobState
+from schemas.outcomes import ENDED, JobState
 from schemas.requests import FIELD_NAMES
 from schemas.staging import REFUSAL_MEANINGS
 
@@ -123,7 +124,7 @@ def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
         rows.append((outcome, count, "", _NOTES.get(outcome, "") if count else ""))
         prefix = f"{outcome}:"
         rows.extend(
-            ("", count, key.removeprefix(prefix), REASON_MEANINGS.get(key.removeprefix(prefix), ""))
+            ("", count, reason := key.removeprefix(prefix), meaning_of_reason(reason))
             for key, count in sorted(progress.reasons.items(), key=lambda item: -item[1])
             if key.startswith(prefix)
         )
@@ -134,8 +135,11 @@ def _count_rows(progress: jobs.Progress) -> list[tuple[object, ...]]:
 
 
 def _refusal_rows(refusals: dict[str, int]) -> list[tuple[object, ...]]:
-    meanings = REASON_MEANINGS | {reason.value: text for reason, text in REFUSAL_MEANINGS.items()}
-    return [(count, reason, meanings.get(reason, "")) for reason, count in refusals.items()]
+    meanings = {reason.value: text for reason, text in REFUSAL_MEANINGS.items()}
+    return [
+        (count, reason, meanings.get(reason) or meaning_of_reason(reason))
+        for reason, count in refusals.items()
+    ]
 
 
 _NOTES = {

@@ -70,6 +70,7 @@ class Odd(BaseModel):
         ({"number": 0}, "Give more than 0 (given: 0)."),
         ({"number": 2_000_000}, "Give 1,000,000 or less (given: 2000000)."),
         ({"number": 3}, "Give a multiple of 2 (given: 3)."),
+        ({"number": ""}, "It is empty. Give a whole number, or leave it out."),
         ({"number": None}, "Give a whole number."),
         ({}, "It is required, and missing."),
     ],
