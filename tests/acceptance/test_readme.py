@@ -73,6 +73,7 @@ async def test_every_example_runs(
     for example, output in zip(examples, outputs, strict=True):
         check(example, output)
     assert "carla.diaz@example.org" in "".join(outputs).lower()
+    assert "it gets no broadcasts anyway" in " ".join("".join(outputs).split())
     jobs = await pool.fetch("select action, state, applied, propagated from jobs order by id")
     assert [job["action"] for job in jobs] == [
         *("import", "opt_out", "opt_in", "opt_out", "opt_out", "mark_unengaged")
