@@ -38,6 +38,7 @@ AROUND = (
     *("contact", "contacts", "person", "people", "customer", "customers", "subscriber"),
     *("subscribers", "member", "members", "lead", "leads", "prospect", "profile", "record"),
     *("inf", "custom", "form", "field", "fields", "data", "payload", "body", "object", "item"),
+    *("json", "request", "submission", "mandrill", "msg"),
     *(
         "event",
         "events",
@@ -58,6 +59,12 @@ AROUND = (
 """Words that may stand around it, and around the names of the other fields. None of them names
 another person than the recipient."""
 
+_OF_LISTS = ("unsubscribe", "optout")
+"""Words of what may be the list's own address, to which a mail opts out."""
+
+_PROSE = ("body", "text")
+"""Words that, behind one for an address, may mean what was written in a mail."""
+
 _around = f"(?:{'|'.join(AROUND)}|[0-9])*"
 _address = f"(?:{'|'.join(ADDRESS_WORDS)})"
 
@@ -69,6 +76,10 @@ _PATTERNS = {
     Meaning.NOTE: f"{_around}note",
     Meaning.CONTACT_ID: f"(?:{_around}contact)?id|{_around}contact{_around}id",
 }
+_any = f"(?:{'|'.join((*ADDRESS_WORDS, *AROUND))}|[0-9])*"
+_is_weak = re.compile(
+    f"{_any}(?:(?:{'|'.join(_OF_LISTS)})|{_address}{_any}(?:{'|'.join(_PROSE)})){_any}"
+).fullmatch
 _matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
 
 
@@ -77,7 +88,19 @@ def meaning_of(name: str) -> Meaning | None:
     """Return what a field of this name is for; None where that is not known."""
     if len(name) > _MAX_NAME or name.isdecimal():
         return None
-    plain = re.sub(r"[\W_]", "", name).casefold()
+    plain = _plain(name)
     found = next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
     # Whatever an import takes for an address of the person is one here.
     return found or (Meaning.ADDRESS if names_address(name) else None)
+
+
+@lru_cache(maxsize=4096)
+def is_weak(name: str) -> bool:
+    """Return whether a field of this name, one with an address, may have another than the
+    recipient's: `unsubscribe_email` beside `email` is often that of the list.
+    """
+    return _is_weak(_plain(name)) is not None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()

@@ -1,25 +1,33 @@
 """Reading the addresses in the text of a hook's field, as people and programs write them.
 
 `Ada <ada@x.example>`, `mailto:ada@x.example`, several with commas between them, quotes around one,
-or `%40` that was encoded twice: none of it matters for an opt-out. What remains is one address or
-is refused; nothing is guessed of a domain.
+or `%40` that was encoded twice: none of it matters for an opt-out. What remains is an address or is
+refused; nothing is guessed of a domain. Where it may be one of several addresses, the account tells
+which is meant.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from producers.field_names import Meaning, meaning_of
-from schemas.addresses import InvalidAddress, identify
+from schemas.addresses import Identity, InvalidAddress, doubt_about, identify, plain_identity
 
 _MAX_TEXT = 5_000
 _MAX_CANDIDATES = 50
 """More than this is not the text of one person's field, and each costs time."""
 
-_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_MAX_READINGS = 8
+"""Words before an @-sign that are tried as the beginning of the address."""
+
+_REPLACED: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 """Characters that no one sees, which come along when an address is copied."""
+
+_REPLACED |= {0xFFFD: "\udcfd", 0xA0: " "}
+# An address of which a character was lost is another one. A half character is in no address.
 
 _JUNK = " \t\0'\"`<>()[]{},;:|="
 """What stands around an address and is no part of it."""
@@ -35,47 +43,116 @@ _encoded = re.compile(r"%[0-9A-Fa-f]{2}")
 _is_quoted = re.compile(r'"[^"]*"@[^\s"<>]+').fullmatch
 
 
+class Candidate(NamedTuple):
+    """An address in a text, and what else it may be.
+
+    It is the first of `readings` that the account knows, and `default` where it knows none of them.
+    """
+
+    default: Identity
+    readings: tuple[Identity, ...]
+
+
+def settled(candidates: Sequence[Candidate], known: Collection[str] = ()) -> list[Identity]:
+    """Return what each candidate is, for an account that knows the `known` keys.
+
+    What one of them is, is known to the others, as it will be when the message comes again: so that
+    it is then read in the same way.
+    """
+    keys, before = set(known), None
+    while True:
+        chosen = [
+            next((each for each in readings if each.match_key in keys), default)
+            for default, readings in candidates
+        ]
+        if chosen == before:
+            return list({each.match_key: each for each in chosen}.values())
+        keys.update(each.match_key for each in chosen)
+        before = chosen
+
+
 class AddressesRead(NamedTuple):
-    """The addresses of a text. `blank_read` tells that a blank was read as a plus sign, and
+    """The addresses of a text. `told` says how they were read, where that is not plain, and
     `is_whole` that all that looks like an address is one.
     """
 
-    addresses: list[str]
-    blank_read: bool = False
+    candidates: list[Candidate]
+    told: str | None = None
     is_whole: bool = True
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses for an account that knows none of them."""
+        return [each.default.address for each in self.candidates]
 
 
 def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     """Return the addresses that the text names; raises InvalidAddress where there is none.
 
-    With `blank_is_plus` one blank in a local part, where none can be, is a plus sign that came
-    unencoded; so are more of them, unless capitals show that a name stands before the address.
+    With `blank_is_plus` blanks in a local part, where none can be, are plus signs that came
+    unencoded, or a name stands before the address. Where the account knows none of what it may be,
+    a capital and a second blank show that it is a name.
     """
-    text = unicodedata.normalize("NFC", text.translate(_UNSEEN).replace("\xa0", " ")).strip()
+    text = unicodedata.normalize("NFC", text.translate(_REPLACED)).strip()
+    if (plain := plain_identity(text)) is not None:
+        return AddressesRead([Candidate(plain, (plain,))])
     if "@" not in text and "%40" in text and _is_text(text):
         text = unquote(text)
     if len(text) > _MAX_TEXT or text.count("@") > _MAX_CANDIDATES:
         raise InvalidAddress("It is longer than a few addresses.")
     if _is_quoted(text):
-        return AddressesRead([identify(text).address])
-    found: list[str] = []
+        quoted = identify(text)
+        return AddressesRead([Candidate(quoted, (quoted,))])
+    # `4711|ada@...` as it is written is an address too, if the account has it.
+    as_written = _valid([text])
+    found: list[Candidate] = []
     why: InvalidAddress | None = None
-    blank_read = False
-    for candidate in _candidates(text):
-        local, _, domain = _bare(candidate).rpartition("@")
-        if blank_is_plus and " " in local:
-            blank_read = True
-            before, _, last = local.rpartition(" ")
-            # `Ada Lovelace ada@...` has a name before the address that is meant.
-            is_name = " " in before and before != before.lower()
-            local = last if is_name else local.replace(" ", "+")
+    told: str | None = None
+    for text_of_one in _candidates(text):
+        local, _, domain = _bare(text_of_one).rpartition("@")
         try:
-            found.append(identify(f"{local}@{domain}").address)
+            default, readings = _read(local, domain, blank_is_plus=blank_is_plus)
         except InvalidAddress as error:
             why = why or error
+            continue
+        if blank_is_plus and " " in local:
+            told = _BLANK_READ
+        if (doubt := doubt_about(default)) is not None:
+            told = told or _DOUBTED
+            readings = [*readings, doubt.meant]
+            default = doubt.meant if doubt.certain else default
+        found.append(Candidate(default, tuple(dict.fromkeys([*as_written, *readings]))))
     if not found:
         raise why or InvalidAddress("It has no @-sign.")
-    return AddressesRead(found, blank_read, is_whole=why is None)
+    return AddressesRead(found, told, is_whole=why is None)
+
+
+_BLANK_READ = "a blank before its @-sign was read as a plus sign, or as the end of a name"
+_DOUBTED = "it has characters that may be no part of it"
+"""Neither tells what the account knows."""
+
+
+def _read(local: str, domain: str, *, blank_is_plus: bool) -> tuple[Identity, list[Identity]]:
+    """Return the address where nothing is known, and all that it may be, the longest first."""
+    words = local.split(" ")
+    if not blank_is_plus or len(words) == 1:
+        identity = identify(f"{local}@{domain}")
+        return identity, [identity]
+    before = local.rpartition(" ")[0]
+    # `Ada Lovelace ada@...` has a name before the address that is meant.
+    is_name = " " in before and before != before.lower()
+    default = identify(f"{words[-1] if is_name else '+'.join(words)}@{domain}")
+    starts = [0, *range(1, len(words))[1 - _MAX_READINGS :]]
+    texts = (f"{'+'.join(words[start:])}@{domain}" for start in starts if words[start])
+    return default, _valid(texts)
+
+
+def _valid(texts: Iterable[str]) -> list[Identity]:
+    found: list[Identity] = []
+    for text in texts:
+        with suppress(InvalidAddress):
+            found.append(identify(text))
+    return found
 
 
 def _candidates(text: str) -> Iterator[str]:

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from db.hooks import Hook
 from producers.field_names import Meaning, meaning_of
-from producers.hook_fields import Adjusted, HookPost, fields_of, kept_text, read_post
+from producers.hook_fields import Adjusted, HookPost, fields_of, kept_text, read_message, read_post
 from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, request_of
 from schemas.errors import WrongInput
-from schemas.json_input import Pairs, RepeatedName, read_pairs, repeated_name
+from schemas.json_input import Pairs, RepeatedName, repeated_name
 from schemas.requests import JobRequest
 from schemas.statuses import RECIPIENT_KINDS
 
@@ -73,13 +73,13 @@ class BadEvent(NamedTuple):
     is_repeated: bool = False
 
 
-def read_events(body: bytes) -> list[Event | BadEvent]:
+def read_events(body: bytes, charset: str = "") -> list[Event | BadEvent]:
     """Return the events of a message, one or a list of them.
 
     Raises ValueError where the body is not JSON, and WrongInput where there is none in it, or there
     are too many.
     """
-    given = read_pairs(body)
+    given = read_message(body, charset)
     if isinstance(given, Pairs) or not isinstance(given, list):
         return [read_event(given)]
     if not 0 < len(given) <= MOST_EVENTS:

@@ -5,39 +5,48 @@ needs is taken from wherever it plausibly is, the rest is not kept, and nothing 
 for the opt-out refuses it: it is passed over, and told of.
 """
 
+import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from producers.field_names import Meaning, meaning_of
-from producers.hook_addresses import addresses_in
+from producers.field_names import Meaning, is_weak, meaning_of
+from producers.hook_addresses import Candidate, addresses_in, settled
 from producers.wrong_input import shortened, storable
-from schemas.addresses import InvalidAddress, identify
+from schemas.addresses import Identity, InvalidAddress
 from schemas.errors import WrongInput
-from schemas.json_input import Pairs
+from schemas.json_input import Pairs, read_pairs
 from schemas.statuses import FACTS, RECIPIENT_KINDS, Status
 
 _MAX_ADDRESSES = 200
-_MAX_NAMED = 20
+MOST_NAMED = 20
 """Fields that are named in an answer; more are left out of it."""
 
 _MAX_LEVELS = 32
 """Deeper in JSON there is no field of a recipient."""
+
+_SEVERAL = 2
 
 _MAX_PATH = 300
 """Longer names are cut; none of them means anything."""
 
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
+_UNKNOWN_KIND = f"it is not known, and counts as {Status.MANUAL.value}"
+
 _KINDS = {kind.value.replace("_", ""): kind for kind in RECIPIENT_KINDS}
 
 
 class Field(NamedTuple):
-    """A field as it came. In a form that is not multipart a blank may have been a plus sign."""
+    """A field as it came. In a form that is not multipart a blank may have been a plus sign.
+
+    Fields of one of several events have the same `event`.
+    """
 
     name: str
     text: str
     blank_is_plus: bool = False
+    event: object | None = None
 
 
 class Adjusted(NamedTuple):
@@ -53,7 +62,7 @@ class Adjusted(NamedTuple):
 class HookPost(NamedTuple):
     """One person's opt-out. `refused` are the names of fields whose text is no address."""
 
-    addresses: list[str]
+    candidates: list[Candidate]
     refused: list[str]
     kind: Status
     event_id: str | None
@@ -61,17 +70,100 @@ class HookPost(NamedTuple):
     adjusted: list[Adjusted]
 
     @property
+    def identities(self) -> list[Identity]:
+        """The addresses, for an account that knows none of what they may be."""
+        return settled(self.candidates)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses as they came."""
+        return [each.address for each in self.identities]
+
+    @property
     def match_keys(self) -> list[str]:
         """The addresses as the account knows them, in one order."""
-        return sorted(identify(address).match_key for address in self.addresses)
+        return sorted(each.match_key for each in self.identities)
+
+    @property
+    def ambiguous_keys(self) -> list[str]:
+        """What the account is to be asked for: nothing, where no address may be another one."""
+        if all(len(each.readings) == 1 for each in self.candidates):
+            return []
+        return list({key for each in self.candidates for _, key in each.readings})
+
+    def for_account(self, known: Collection[str]) -> "HookPost":
+        """Return it as an account means it that knows these keys."""
+        meant = settled(self.candidates, known)
+        return self._replace(candidates=[Candidate(each, (each,)) for each in meant])
 
 
 def read_post(fields: Iterable[Field]) -> HookPost:
     """Return what the fields say; raises WrongInput where there is no address of a recipient."""
-    reading = _Reading()
+    reading = Reading()
     for field in fields:
         reading.take(field)
     return reading.post()
+
+
+def text_of(raw: bytes, charset: str = "") -> str:
+    """Return the text in UTF-8, or the charset that the sender named. What is neither has half
+    characters in place of its bytes, by which no address is taken for another.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        return raw.decode(charset or "utf-8")
+    except (UnicodeError, LookupError, ValueError):
+        return raw.decode(errors="surrogateescape")
+
+
+def read_message(body: bytes, charset: str = "") -> Any:
+    """Return the JSON of a body, as `read_pairs` gives it, whatever bytes are in its texts.
+
+    Raises ValueError where it is not JSON.
+    """
+    encoding = json.detect_encoding(body)
+    if encoding.startswith("utf-8"):
+        return read_pairs(text_of(body.removeprefix(codecs.BOM_UTF8), charset))
+    return read_pairs(body.decode(encoding, "replace"))
+
+
+def events_of(value: Any, path: str = "") -> Iterator[Field]:
+    """Yield what `fields_of` does, where each of several objects in a list is an event."""
+    is_list = isinstance(value, list) and not isinstance(value, Pairs)
+    if not is_list or sum(isinstance(part, Pairs) for part in value) < _SEVERAL:
+        yield from fields_of(value, path)
+        return
+    for number, part in enumerate(value):
+        event = object() if isinstance(part, Pairs) else None
+        for field in fields_of(part, _within(path, str(number))):
+            yield field._replace(event=event)
+
+
+def unfolded(fields: Iterable[Field]) -> Iterator[Field]:
+    """Yield the fields, and those of the JSON that some of them have for a text."""
+    for field in fields:
+        value = _json_in(field)
+        if value is None:
+            yield field
+        else:
+            for each in events_of(value, field.name):
+                yield each._replace(blank_is_plus=field.blank_is_plus)
+
+
+def _json_in(field: Field) -> Any:
+    """Return the object or list; None where there is none, or the text has a meaning as it is."""
+    text = field.text.strip()
+    if text[:1] + text[-1:] not in {"{}", "[]"}:
+        return None
+    if meaning_of(field.name) not in {None, Meaning.ADDRESS}:
+        return None
+    try:
+        return read_pairs(text)
+    except ValueError:
+        return None
 
 
 def fields_of(value: Any, path: str = "", *, levels: int = _MAX_LEVELS) -> Iterator[Field]:
@@ -99,16 +191,18 @@ def kept_text(text: str) -> str:
     return whole.replace("\0", _UNREADABLE)
 
 
-class _Reading:
-    """What has been read of a message so far."""
+class Reading:
+    """What has been read so far of one person's opt-out."""
 
     def __init__(self) -> None:
-        self._addresses: dict[str, str] = {}
+        self.refused: list[str] = []
+        self.kinds: list[Status] = []
+        self.texts: dict[Meaning, str] = {}
+        self._candidates: dict[tuple[Identity, ...], Candidate] = {}
         self._seen: set[Field] = set()
-        self._refused: list[str] = []
-        self._kinds: list[Status] = []
-        self._texts: dict[Meaning, str] = {}
-        self._adjusted: dict[str, Adjusted] = {}
+        self._names_address = False
+        self._weak: list[Field] = []
+        self._adjusted: dict[tuple[str, str], Adjusted] = {}
         self._unknown: list[str] = []
         self._why: InvalidAddress | None = None
 
@@ -118,19 +212,23 @@ class _Reading:
             return
         match meaning_of(field.name):
             case None:
-                if field.name and "@" in field.text and len(self._unknown) < _MAX_NAMED:
+                if field.name and "@" in field.text and len(self._unknown) < MOST_NAMED:
                     self._unknown.append(_shown(field.name))
+            case Meaning.ADDRESS if is_weak(field.name):
+                if len(self._weak) < MOST_NAMED:
+                    self._weak.append(field)
             case Meaning.ADDRESS:
                 self._take_address(field)
             case Meaning.KIND:
                 self._take_kind(field.text)
             case meaning:
-                self._texts.setdefault(meaning, field.text.strip())
+                self.texts.setdefault(meaning, field.text.strip())
 
     def _take_address(self, field: Field) -> None:
         if field in self._seen:
             return
         self._seen.add(field)
+        self._names_address |= "@" in field.text or "%40" in field.text
         self._require_one_person()
         try:
             read = addresses_in(field.text, blank_is_plus=field.blank_is_plus)
@@ -138,47 +236,59 @@ class _Reading:
             self._why = error
             self._refuse(field)
             return
-        for address in read.addresses:
-            self._addresses.setdefault(identify(address).match_key, address)
+        for candidate in read.candidates:
+            self._candidates.setdefault(candidate.readings, candidate)
         self._require_one_person()
         if not read.is_whole:
             self._refuse(field)
-        if read.blank_read:
-            self._adjust("address", "a blank in it was read as a plus sign that was not encoded")
+        if read.told is not None:
+            self._adjust("address", read.told)
 
     def _require_one_person(self) -> None:
-        if max(len(self._seen), len(self._addresses)) > _MAX_ADDRESSES:
+        if max(len(self._seen), len(self._candidates)) > _MAX_ADDRESSES:
             raise WrongInput(
                 f"The message has more than {_MAX_ADDRESSES} addresses, which are not one person's."
                 " Nothing was stored. Send one message for each person."
             )
 
     def _refuse(self, field: Field) -> None:
-        if len(self._refused) < _MAX_NAMED:
-            self._refused.append(_shown(field.name))
+        if len(self.refused) < MOST_NAMED:
+            self.refused.append(_shown(field.name))
 
     def _take_kind(self, text: str) -> None:
         plain = "".join(filter(str.isalpha, text.casefold()))
         if (kind := _KINDS.get(plain)) is not None:
-            self._kinds.append(kind)
+            self.kinds.append(kind)
         else:
-            self._adjust("kind", f"it is not known, and counts as {Status.MANUAL.value}")
+            self._adjust("kind", _UNKNOWN_KIND)
 
     def _adjust(self, what: str, message: str) -> None:
-        self._adjusted.setdefault(what, Adjusted(what, message))
+        self._adjusted.setdefault((what, message), Adjusted(what, message))
+
+    def has_address(self) -> bool:
+        """Whether there is a recipient's address, all fields having been taken."""
+        weak, self._weak = self._weak, []
+        if weak and self._names_address:
+            # Be that a wrong one: the list's own address stands for none.
+            names = ", ".join(_shown(field.name) for field in weak[:3])
+            self._adjust("address", f"another field has it, so that {names} was not read")
+        else:
+            for field in weak:
+                self._take_address(field)
+        return bool(self._candidates)
 
     def post(self) -> HookPost:
         """Raises WrongInput where there is no address of a recipient."""
-        if not self._addresses:
+        if not self.has_address():
             raise self._no_address()
-        if self._kinds:
-            self._adjusted.pop("kind", None)
+        if self.kinds:
+            self._adjusted.pop(("kind", _UNKNOWN_KIND), None)
         return HookPost(
-            list(self._addresses.values()),
-            self._refused,
-            max(self._kinds, key=lambda kind: FACTS[kind].rank, default=Status.MANUAL),
-            self._texts.get(Meaning.EVENT_ID),
-            self._texts,
+            list(self._candidates.values()),
+            self.refused,
+            max(self.kinds, key=lambda kind: FACTS[kind].rank, default=Status.MANUAL),
+            self.texts.get(Meaning.EVENT_ID),
+            self.texts,
             list(self._adjusted.values()),
         )
 

@@ -1,12 +1,51 @@
 """The form that an automation posts for an opt-out: Keap's "send an http post", for one."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from db.hooks import Hook
 from producers.field_names import Meaning
-from producers.hook_fields import HookPost, kept_text
+from producers.hook_events import MOST_EVENTS
+from producers.hook_fields import MOST_NAMED, Field, HookPost, Reading, kept_text
 from producers.recipient_acts import day_key, event_key, request_of
+from schemas.errors import WrongInput
 from schemas.requests import JobRequest
 
 _MAX_CONTACT = 40
+
+
+class FormRead(NamedTuple):
+    """The opt-outs of a form, nearly always one, and names of fields that hold no address."""
+
+    posts: list[HookPost]
+    refused: list[str]
+
+
+def read_form(fields: Iterable[Field]) -> FormRead:
+    """Return what the fields say, of each event by itself where there are several.
+
+    What has no address is passed over; raises WrongInput where nothing has, and for too many.
+    """
+    form = Reading()
+    events: dict[object, Reading] = {}
+    for field in fields:
+        reading = form if field.event is None else events.setdefault(field.event, Reading())
+        reading.take(field)
+        if len(events) > MOST_EVENTS:
+            raise WrongInput(
+                f"The form has more than {MOST_EVENTS:,} events. Nothing was stored. Send fewer at"
+                " a time."
+            )
+    readings = [form, *events.values()]
+    having = [reading for reading in readings if reading.has_address()]
+    if len(having) == 1:
+        having[0].texts = form.texts | having[0].texts
+    for reading in having:
+        reading.kinds = reading.kinds or form.kinds
+    refused = [name for reading in readings for name in reading.refused]
+    # Without an address the last of them tells what is missing.
+    posts = [reading.post() for reading in having or readings[-1:]]
+    return FormRead(posts, refused[:MOST_NAMED])
 
 
 def request_of_form(hook: Hook, form: HookPost, correlation_id: str) -> JobRequest:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import asyncpg
 
 from db import address_lists
+from producers.hook_fields import HookPost
 from producers.import_refusals import invalid_address
 from producers.listed_addresses import Doubtful
 from schemas.addresses import Identity, doubt_about, implausible
@@ -58,3 +59,9 @@ async def implausible_of(
         for each in doubtful
         if each.line in refused
     ]
+
+
+async def meant_by(connection: asyncpg.Connection, account_id: int, post: HookPost) -> HookPost:
+    """Return what a hook was told, each address that may be another one as the account knows it."""
+    known = await address_lists.known_keys(connection, account_id, post.ambiguous_keys)
+    return post.for_account(known)

@@ -41,7 +41,7 @@ def read_json(text: str | bytes) -> Any:
 def read_pairs(text: str | bytes) -> Any:
     """Return the value of the text, each object as `Pairs`, so that no repeated name is lost.
 
-    Raises ValueError as `read_json` does.
+    Raises ValueError as `read_json` does, but for control characters in a text, which are kept.
     """
     return _read(text, _ALL)
 
@@ -85,4 +85,4 @@ def _most_frequent(pairs: list[tuple[str, Any]]) -> str:
 
 
 _SINGLE = json.JSONDecoder(object_pairs_hook=_single_names)
-_ALL = json.JSONDecoder(object_pairs_hook=Pairs)
+_ALL = json.JSONDecoder(object_pairs_hook=Pairs, strict=False)

@@ -30,6 +30,10 @@ async def json_body(request: Request, model: type[Model]) -> Model:
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
     """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
+    try:
+        text = text if isinstance(text, str) else text.decode()
+    except UnicodeDecodeError:
+        raise not_utf_8(what) from None
     refuse_repeated_names(text, what)
     try:
         return model.model_validate_json(text)
@@ -41,6 +45,15 @@ def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
                 f"{what} is not JSON: {said(first['ctx']['error'])}. Nothing was stored.",
             ) from None
         raise wrong_input(what, error, model) from None
+
+
+def not_utf_8(what: str) -> Problem:
+    """The problem that `what`, which is JSON, has other bytes than those of UTF-8."""
+    return Problem(
+        MALFORMED,
+        f"{what} is not text in UTF-8. Nothing was stored. Send it in UTF-8, whatever charset its"
+        " Content-Type names: JSON has no other.",
+    )
 
 
 def refuse_repeated_names(text: bytes | str, what: str) -> None:

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from db.failures import IN_THE_WAY, NOT_THE_WORKS_FAULT, UNREACHABLE
 from producers.http import problems
+from producers.http.bodies import not_utf_8
 from producers.http.problems import (
     RETRY_SECONDS,
     Kind,
@@ -134,6 +135,8 @@ def _problem_of(request: Request, error: HTTPException) -> Problem:
             return nothing_here()
         case HTTPStatus.METHOD_NOT_ALLOWED:
             return _not_allowed(request)
+        case HTTPStatus.BAD_REQUEST if isinstance(error.__cause__, UnicodeDecodeError):
+            return not_utf_8("The request")
         case HTTPStatus.BAD_REQUEST:
             return _unreadable(_why_unreadable(error))
         case _:
@@ -169,8 +172,6 @@ def _unreadable(why: str) -> Problem:
 def _why_unreadable(error: HTTPException) -> str:
     if isinstance(error.__cause__, RecursionError):
         return "its lists and objects are nested too deep"
-    if isinstance(error.__cause__, UnicodeDecodeError):
-        return "it is not UTF-8"
     return str(error.detail).rstrip(".")
 
 

@@ -7,11 +7,13 @@ one that is cut off is not a reason to lose the others. So nothing here is refus
 import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from producers.hook_fields import Field, fields_of
-from schemas.json_input import read_pairs
+from producers.field_names import meaning_of
+from producers.hook_fields import Field, events_of, read_message, text_of, unfolded
+from schemas.addresses import InvalidAddress, doubt_about, read_address
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
@@ -22,26 +24,59 @@ _parameter = {
 _dashes = re.compile(rb"\s*--([^\r\n]{1,200})").match
 _pairs = re.compile(rb"[^&\r\n]+").finditer
 _end_of_head = re.compile(rb"\r?\n\r?\n").search
+_encoded_plus = re.compile(rb"(?i)%2b")
+_MAX_ALONE = 1_000
 _has_mark = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def fields_in(body: bytes, content_type: str = "") -> Iterator[Field]:
-    """Yield the fields of a form, urlencoded or multipart, or of JSON, in their order.
+    """Yield the fields of a form, urlencoded or multipart, or of JSON, in their order; or of a
+    text that is an address alone. JSON in a field is read too.
 
     The content type only helps, with a boundary and with the charset of texts that are not UTF-8.
     """
-    charset = _of(content_type, "charset")
+    charset = charset_of(content_type)
     if body.startswith(_has_mark):
         body = body.decode("utf-16", "replace").encode()
     body = body.removeprefix(codecs.BOM_UTF8)
     if (boundary := _boundary(body, content_type)) is not None:
-        return _multipart(body, boundary, charset)
-    if body.lstrip()[:1] in {b"{", b"["}:
-        try:
-            return fields_of(read_pairs(body))
-        except ValueError:
-            pass
-    return _urlencoded(body, charset)
+        return unfolded(_multipart(body, boundary, charset))
+    if (value := _json(body, charset)) is not None:
+        return events_of(value)
+    if b"=" not in body:
+        # Perhaps the whole was encoded once more than it should be.
+        decoded = unquote_to_bytes(body)
+        if (value := _json(decoded, charset)) is not None:
+            return events_of(value)
+        if b"=" not in decoded:
+            return _lines(text_of(decoded, charset))
+        body = unquote_to_bytes(_encoded_plus.sub(b"%252B", body))
+    return unfolded(_urlencoded(body, charset))
+
+
+def charset_of(content_type: str) -> str:
+    """Return the charset that the type names, empty where it names none."""
+    return _of(content_type, "charset")
+
+
+def _json(body: bytes, charset: str) -> Any:
+    if body.lstrip(b"\0 \t\r\n")[:1] not in {b"{", b"["}:
+        return None
+    try:
+        return read_message(body, charset)
+    except ValueError:
+        return None
+
+
+def _lines(text: str) -> Iterator[Field]:
+    """Yield what lines such as `Email: ada@...` say, or an address that is all there is."""
+    named = (line.partition(":") for line in text.splitlines())
+    fields = [Field(name, rest) for name, _, rest in named if rest and meaning_of(name)]
+    if not fields and len(text) <= _MAX_ALONE:
+        with suppress(InvalidAddress):
+            alone = read_address(text)
+            fields = [Field("email", alone.address)] if doubt_about(alone) is None else []
+    yield from fields
 
 
 def _boundary(body: bytes, content_type: str) -> bytes | None:
@@ -60,12 +95,11 @@ def _of(header: str, parameter: str) -> str:
 
 def _urlencoded(body: bytes, charset: str) -> Iterator[Field]:
     for pair in _pairs(body):
-        name, _, value = pair[0].partition(b"=")
-        yield Field(
-            _text(_decoded(name), charset),
-            _text(_decoded(value), charset),
-            blank_is_plus=True,
-        )
+        name, _, value = (text_of(_decoded(part), charset) for part in pair[0].partition(b"="))
+        if not value and name[:1] in {"{", "["}:
+            # JSON that was posted as a form.
+            name, value = "", name
+        yield Field(name, value, blank_is_plus=True)
 
 
 def _decoded(part: bytes) -> bytes:
@@ -77,22 +111,8 @@ def _multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Field]:
     """Files too, since the text of an address may be one; a last part may lack its end."""
     for part in re.split(rb"(?:\A\s*|\r?\n|\r)--" + re.escape(boundary), body):
         if (end := _end_of_head(part)) is not None:
-            name = _of(_text(part[: end.start()], charset), "name")
-            yield Field(name, _text(part[end.end() :], charset))
-
-
-def _text(raw: bytes, charset: str) -> str:
-    """The text in UTF-8, or the charset that the sender named. What is neither has half characters
-    in place of its bytes, by which no address is taken for another.
-    """
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        pass
-    try:
-        return raw.decode(charset or "utf-8")
-    except (UnicodeError, LookupError, ValueError):
-        return raw.decode(errors="surrogateescape")
+            name = _of(text_of(part[: end.start()], charset), "name")
+            yield Field(name, text_of(part[end.end() :], charset))
 
 
 def form_body(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from producers.hook_events import (
     read_events,
     request_of_event,
 )
-from producers.hook_fields import Adjusted, kept_text, read_post
-from producers.hook_forms import request_of_form
+from producers.hook_fields import Adjusted, HookPost, kept_text
+from producers.hook_forms import read_form, request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
 from producers.http.any_path import ANY
 from producers.http.bodies import body_schema
-from producers.http.forms import fields_in, form_body
+from producers.http.forms import charset_of, fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
     INVALID,
@@ -38,6 +38,7 @@ from producers.http.problems import (
 )
 from producers.http.signed import require_signed
 from producers.opt_outs import Acknowledged, opt_out_now
+from producers.plausibility import meant_by
 from producers.submit import submit
 from runtime import events, logs
 from runtime.signing import hook_secret
@@ -122,28 +123,35 @@ async def post_form(
     like. Urlencoded, multipart and JSON are read, whatever the content type says. `kind` is manual
     unless given. With an `event_id`, or without one within a day, the same form makes one job.
     Other fields may come along, and are not kept; of `contactId` or `Id` a note is. What does not
-    matter for the opt-out does not refuse it, and is told of in `refused` and `adjusted`.
+    matter for the opt-out does not refuse it, and is told of in `refused` and `adjusted`. Each of
+    several objects in a list of JSON is an event of its own.
     """
     hook = await _hook_of_form(here, token)
     body = await request.body()
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
-        form = await _aside(body, lambda: read_post(fields_in(body, sent_as)))
-    done = await _apply(here, hook, request_of_form(hook, form, correlation_id), correlation_id)
-    if done is None:
+        form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
+    done = []
+    for given in form.posts:
+        post = await _meant(here, hook, given)
+        request_of_post = request_of_form(hook, post, correlation_id)
+        done.append(await _apply(here, hook, request_of_post, correlation_id))
+    taken = [each for each in done if each is not None]
+    if len(taken) < len(done):
         raise Problem(
             KEY_REUSED,
-            "This event_id stood for something else before; nothing was stored. What is new needs a"
-            " new id.",
+            "An event_id stood for something else before; nothing was stored of its event. What is"
+            " new needs a new id.",
         )
-    if not done.applied:
+    if not all(each.applied for each in taken):
         response.status_code = HTTPStatus.ACCEPTED
-    _note_adjusted(hook, form.adjusted, correlation_id)
+    adjusted = list(dict.fromkeys(each for post in form.posts for each in post.adjusted))
+    _note_adjusted(hook, adjusted, correlation_id)
     return FormTaken(
-        applied=done.applied,
-        created=done.created,
+        applied=all(each.applied for each in taken),
+        created=any(each.created for each in taken),
         refused=form.refused,
-        adjusted=_told(form.adjusted),
+        adjusted=_told(adjusted),
     )
 
 
@@ -224,7 +232,8 @@ async def post_events(
         _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
         raise
     with _noting_malformed(hook, correlation_id):
-        given = await _aside(body, lambda: _events_of(body))
+        charset = charset_of(request.headers.get("content-type", ""))
+        given = await _aside(body, lambda: _events_of(body, charset))
     taken = [await _take(here, hook, event, correlation_id) for event in given]
     if any(event.error for event in taken):
         _note_refused(hook, "malformed", correlation_id)
@@ -242,12 +251,12 @@ async def post_events(
     return EventsTaken(events=taken)
 
 
-def _events_of(body: bytes) -> list[Event | BadEvent]:
+def _events_of(body: bytes, charset: str) -> list[Event | BadEvent]:
     """The events of the body, one of which at least can be applied; raises Problem, and WrongInput
     where there is none, or there are too many.
     """
     try:
-        given = read_events(body)
+        given = read_events(body, charset)
     except ValueError:
         raise Problem(
             MALFORMED,
@@ -263,6 +272,7 @@ def _events_of(body: bytes) -> list[Event | BadEvent]:
 async def _take(here: Here, hook: Hook, event: Event | BadEvent, correlation_id: str) -> EventTaken:
     if isinstance(event, BadEvent):
         return _refused(event)
+    event = event._replace(post=await _meant(here, hook, event.post))
     opt_out = request_of_event(hook, event, correlation_id)
     done = await _apply(here, hook, opt_out, correlation_id)
     event_id = event.event_id and kept_text(event.event_id)
@@ -324,6 +334,14 @@ def _in_force(hook: Hook) -> Hook:
 def _not_there() -> NoReturn:
     """One answer for what never was, what was revoked, and what somebody guesses at."""
     raise Problem(NOT_FOUND, "There is no such hook; nothing was stored.")
+
+
+async def _meant(here: Here, hook: Hook, post: HookPost) -> HookPost:
+    """What was posted, as the account means it, which is asked only where that is not plain."""
+    if not post.ambiguous_keys:
+        return post
+    async with here.pool.acquire() as connection:
+        return await meant_by(connection, hook.account_id, post)
 
 
 async def _apply(

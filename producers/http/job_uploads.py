@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 
-from producers.http.bodies import body_schema, names_repeated
+from producers.http.bodies import body_schema, names_repeated, not_utf_8
 from producers.http.job_bodies import JobBody
 from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
@@ -129,11 +129,7 @@ async def _text(part: UploadFile | str) -> str:
         # With the mark at the beginning that some editors put there.
         return _file(part).read().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Problem(
-            MALFORMED,
-            f"The part `{_JOB}` is not text in UTF-8; nothing was stored. Send it in UTF-8, as all"
-            " JSON is sent.",
-        ) from None
+        raise not_utf_8(f"The part `{_JOB}`") from None
 
 
 def _file(part: UploadFile | str) -> BinaryIO:

@@ -17,7 +17,7 @@ from runtime.signing import signature
 from schemas.errors import NotFound, WrongInput
 from tests.examples import for_all
 from tests.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
-from tests.worlds import statuses_of
+from tests.worlds import fill, statuses_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -190,6 +190,12 @@ ODD_FORMS = (
     (b'{"email": "n/a", "email": "ann@x.example"}', "manual"),
     ('{"email": "ann@x.example"}'.encode("utf-16"), "manual"),
     ("email=ann@x.example".encode("utf-16"), "manual"),
+    (b"ann@x.example\n", "manual"),
+    (b"Email: ann@x.example", "manual"),
+    (b"email%3Dann%40x.example", "manual"),
+    (b'{"email": "ann@x.example", "name": "Jos\xe9", "kind": "spam", "note": "\t"}', "spam"),
+    (b'payload={"email":"ann@x.example","kind":"spam"}', "spam"),
+    (b"email=ann@x.example&unsubscribe_email=list%2Bunsubscribe@y.example", "manual"),
 )
 SENT_AS = ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "x", "")
 
@@ -266,6 +272,75 @@ async def test_a_plus_sign_that_came_as_a_blank(http, pool, hook):
         now = await statuses_of(pool, account_id)
         assert now[address.replace("example.com", f"example{number}.com")] == ("manual", False)
         assert len(now) == len({ANN, BOB, FAMILY}) + number + 1
+
+
+AMBIGUOUS = (
+    ("email=eve news@{}", ["news"], "news"),
+    ("email=eve+news@{}", ["news", "eve+news"], "eve+news"),
+    ("email=Ada Lovelace ada@{}", ["lovelace+ada"], "lovelace+ada"),
+    ("email=Ada Lovelace ada@{}", [], "ada"),
+    ("email='ada@{}", ["'ada", "ada"], "'ada"),
+    ("email=4711|ada@{}", [], "ada"),
+    ("email=x=ada@{}", ["ada"], "ada"),
+    ("email=x=ada@{}", [], "x=ada"),
+    ("email=ada news@{0}&email2=ada%2Bnews@{0}", ["news"], "ada+news"),
+    ('payload={{"email": "ada+news@{}"}}', ["news"], "news"),
+)
+
+
+async def test_the_account_tells_which_address_is_meant(http, pool, hook, others, accounts):
+    """Its own addresses do, and no other account's; the answer tells nothing of it, and the same
+    message is read in the same way when it comes again.
+    """
+    ambiguous = enumerate(itertools.product(AMBIGUOUS, ("", "&event_id=e{}")))
+    for number, ((form, known, meant), event_id) in ambiguous:
+        domain = f"m{number}.example"
+        body = (form.format(domain) + event_id.format(number)).encode()
+        mine, theirs = accounts["default"], accounts["other"]
+        await fill(pool, mine, {}, {f"{local}@{domain}": OPEN for local in known})
+        await fill(pool, theirs, {}, {f"news@{domain}": OPEN})
+        before = set(await statuses_of(pool, theirs))
+        answers = [await http.post(hook.form_path, content=body, headers=FORM) for _ in "12"]
+        told = [(answer.status_code, answer.json()["created"]) for answer in answers]
+        assert told == [(200, True), (200, False)], (body, answers[0].text)
+        now = await statuses_of(pool, mine)
+        manual = {each for each, (status, _) in now.items() if status == "manual"}
+        assert {each for each in manual if each.endswith(domain)} == {f"{meant}@{domain}"}, body
+        assert set(await statuses_of(pool, theirs)) == before
+        there = await http.post(others.form_path, content=body, headers=FORM)
+        assert there.json() == answers[0].json()
+
+
+EVENTS_IN_FORMS = (
+    [{"email": "a@{}", "kind": "spam"}, {"email": "b@{}"}, {"type": "ping"}],
+    [{"msg": {"email": "a@{}"}, "kind": "spam"}, {"email": ["b@{}"], "owner": {"email": ANN}}],
+)
+
+
+async def test_each_event_in_a_form_is_applied_by_itself(http, pool, hook, accounts):
+    """As JSON in a field, as Mandrill has it, or as the whole body; and once if it comes again."""
+    for number, (given, is_body) in enumerate(itertools.product(EVENTS_IN_FORMS, (True, False))):
+        text = json.dumps(given).replace("@{}", f"@v{number}.example")
+        how = {"content": text} if is_body else {"data": {"mandrill_events": text}}
+        answers = [await http.post(hook.form_path, **how) for _ in "12"]
+        assert [answer.json() for answer in answers] == [
+            {"applied": True, "created": created, "refused": []} for created in (True, False)
+        ]
+        now = await statuses_of(pool, accounts["default"])
+        assert now[f"a@v{number}.example"] == ("spam", False)
+        assert now[f"b@v{number}.example"] == ("manual", False)
+        assert now[ANN] == OPEN
+    assert await pool.fetchval("select count(*) from jobs") == 2 * (number + 1)
+
+
+async def test_an_id_of_an_event_in_a_form_stands_for_one_event(http, pool, hook, accounts):
+    """What is new beside it is applied; it is not."""
+    await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
+    given = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
+    answer = await http.post(hook.form_path, data={"data": json.dumps(given)})
+    problem(answer, 409, "idempotency-key-reused")
+    now = await statuses_of(pool, accounts["default"])
+    assert (now[ANN], now["new@x.example"]) == (OPEN, ("manual", False))
 
 
 async def test_an_unknown_kind_is_told_in_answer_and_log(http, pool, hook, accounts):
@@ -498,6 +573,38 @@ async def test_what_does_not_matter_loses_no_event(http, pool, hook, accounts):
         now = await statuses_of(pool, accounts["default"])
         assert now[f"ann@x{number}.example"] == (kind, False)
         assert now[BOB] == OPEN
+
+
+async def test_bytes_that_are_not_text_lose_no_event(http, pool, hook, accounts):
+    """Of a sender that writes cp1252: the one whose address has them is refused by itself."""
+    given = [
+        event(address="a@z.example", name="Jos\xe9"),
+        event(event_id="2", address="\xe9@z.example"),
+    ]
+    body = json.dumps(given, ensure_ascii=False).encode("cp1252")
+    answer = await http.post(hook.events_path, content=body, headers=signed(hook.secret, body))
+    good, bad = answer.json()["events"]
+    assert (answer.status_code, good["applied"], "Nothing was" in bad["error"]) == (200, True, True)
+    says = {"Content-Type": "application/json; charset=cp1252"}
+    answer = await http.post(
+        hook.events_path, content=body, headers=signed(hook.secret, body) | says
+    )
+    assert [told["created"] for told in answer.json()["events"]] == [False, True]
+    now = await statuses_of(pool, accounts["default"])
+    assert (now["a@z.example"], now["\xe9@z.example"]) == (("feedback", False),) * 2
+
+
+async def test_the_account_tells_which_address_of_an_event_is_meant(http, pool, hook, accounts):
+    """One that is odd but known counts as it is written."""
+    await fill(pool, accounts["default"], {}, {"=o@x.example": OPEN, "p@x.example": OPEN})
+    for number, address in enumerate(["=o@x.example", "x=p@x.example", "=q@x.example"] * 2):
+        given = event(event_id=f"e{number % 3}", address=address)
+        (told,) = (await post_events(http, hook, given)).json()["events"]
+        assert (told["applied"], told["created"]) == (True, number < 3)
+    now = await statuses_of(pool, accounts["default"])
+    assert {each for each, (status, _) in now.items() if status == "feedback"} == {
+        *("=o@x.example", "p@x.example", "q@x.example")
+    }
 
 
 LOST_AND_KEPT = (

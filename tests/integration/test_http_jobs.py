@@ -1,6 +1,7 @@
 """Jobs over HTTP: asked for once, shown exactly, controlled, and never another account's."""
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -164,6 +165,13 @@ async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
     for text in ("{", "", "[1, 2", '{"action": "\\ud800"}'):
         answer = await http.post("/v1/jobs", headers=in_json, content=text)
         assert "is not JSON" in problem(answer, 400, "malformed")
+    for path, charset in itertools.product(
+        ("/v1/jobs", "/v1/jobs/1/apply"), ("", "; charset=cp1252")
+    ):
+        says = {**key, "Content-Type": f"application/json{charset}"}
+        answer = await http.post(path, headers=says, content=NOTED.encode("cp1252"))
+        assert "is not text in UTF-8" in problem(answer, 400, "malformed")
+        assert "charset" in answer.text
     answer = await http.post("/v1/jobs", headers=key, content="{}")
     assert "Content-Type" in problem(answer, 415, "unsupported-media-type")
     large = json.dumps({**OPT_OUT, "params": {"note": "x" * settings.max_body_bytes}})

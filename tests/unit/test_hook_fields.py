@@ -4,6 +4,7 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from producers.column_names import names_address
 from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
-from producers.hook_addresses import addresses_in
-from producers.hook_events import BadEvent, read_event
+from producers.hook_addresses import addresses_in, settled
+from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
 from producers.hook_fields import Field, read_post
+from producers.hook_forms import read_form
 from producers.http.forms import fields_in
 from schemas.addresses import InvalidAddress
 from schemas.errors import WrongInput
@@ -123,6 +125,8 @@ def test_a_name_is_read_in_one_way_and_soon(words):
         ("o'brien@x.example", ["o'brien@x.example"]),
         ("user%host@x.example", ["user%host@x.example"]),
         ("José@x.example", ["José@x.example"]),
+        ("x=ada@x.example", ["x=ada@x.example"]),
+        ("\N{LEFT DOUBLE QUOTATION MARK}ada@x.example", ["ada@x.example"]),
     ],
 )
 def test_what_stands_around_an_address_is_no_part_of_it(text, addresses):
@@ -133,7 +137,17 @@ def test_what_stands_around_an_address_is_no_part_of_it(text, addresses):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "n/a", "@", "nobody@", "@x.example", "Ada ada@x.example", "a@@x.example", "a\x00@x.y"],
+    [
+        "",
+        "n/a",
+        "@",
+        "nobody@",
+        "@x.example",
+        "Ada ada@x.example",
+        "a@@x.example",
+        "a\x00@x.y",
+        "Jos\ufffd@x.y",
+    ],
 )
 def test_what_is_no_address_is_refused(text):
     """And not made one."""
@@ -164,6 +178,249 @@ def test_no_text_takes_long(text):
     assert time.process_time() - began < 0.5
 
 
+@pytest.mark.parametrize(
+    ("text", "known", "meant"),
+    [
+        ("eve news", [], "eve+news"),
+        ("eve news", ["news"], "news"),
+        ("eve news", ["eve"], "eve+news"),
+        ("eve news", ["news", "eve+news"], "eve+news"),
+        ("eve news 2024", ["news+2024", "2024"], "news+2024"),
+        ("Ada Lovelace ada", [], "ada"),
+        ("Ada Lovelace ada", ["ada"], "ada"),
+        ("Ada Lovelace ada", ["lovelace+ada"], "Lovelace+ada"),
+        ("Eve News eve news", [], "news"),
+        ("Eve News eve news", ["eve+news", "news"], "eve+news"),
+        ("eve  news", ["news"], "news"),
+        ("'ada", [], "ada"),
+        ("'ada", ["'ada", "ada"], "'ada"),
+        ("4711|ada", ["4711|ada"], "4711|ada"),
+        ("=ada", ["=ada"], "=ada"),
+        ("x=ada", [], "x=ada"),
+        ("x=ada", ["ada"], "ada"),
+        ("x=ada", ["x=ada", "ada"], "x=ada"),
+        ("user%host", ["host"], "host"),
+        ("#eve news", ["eve+news"], "eve+news"),
+        ("Bob x=ada", ["ada"], "ada"),
+    ],
+)
+def test_the_account_tells_which_address_is_meant(text, known, meant):
+    """The longest that it knows; without one a blank is a plus sign, or capitals show a name."""
+    read = addresses_in(f"{text}@x.example", blank_is_plus=True)
+    found = settled(read.candidates, {f"{each}@x.example" for each in known})
+    assert [each.address for each in found] == [f"{meant}@x.example"]
+
+
+words = st.sampled_from(["eve", "news", "Ada", "x=eve", "'eve", "4711|news", "", "eve+news"])
+locals_ = st.lists(words, min_size=1, max_size=4).map(" ".join)
+
+
+@given(st.lists(locals_, min_size=1, max_size=4), st.sets(locals_))
+def test_what_comes_again_is_read_as_before(locals_of_a_form, known):
+    """Though the account now knows what it was told; and what is chosen is among the readings."""
+    fields = [Field("email", f"{each}@x.example", blank_is_plus=True) for each in locals_of_a_form]
+    try:
+        post = read_post(fields)
+    except WrongInput:
+        return
+    keys = {f"{each.replace(' ', '+').casefold()}@x.example" for each in known}
+    first = post.for_account(keys)
+    again = post.for_account(keys | set(first.match_keys))
+    assert first.addresses == again.addresses
+    assert set(first.match_keys) <= set(post.ambiguous_keys) | set(post.match_keys)
+    assert len(post.ambiguous_keys) <= 10 * len(fields)
+
+
+@given(st.from_regex(r"[a-z0-9]+([._+-][a-z0-9]+)*", fullmatch=True), st.booleans())
+def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
+    """Only where there is an ambiguity is the account asked."""
+    form = read_post([Field("email", f"{local[:60]}@x.example".replace("-@", "@"), blank_is_plus)])
+    assert form.ambiguous_keys == []
+
+
+@pytest.mark.parametrize(
+    ("body", "addresses"),
+    [
+        (b"ada@x.example", ["ada@x.example"]),
+        (b"\r\n ada+news@x.example\r\n", ["ada+news@x.example"]),
+        (b"ada%40x.example", ["ada@x.example"]),
+        (b"Ada <ada@x.example>", ["ada@x.example"]),
+        (b"mailto:ada@x.example", ["ada@x.example"]),
+        (b'"ada@x.example"', ["ada@x.example"]),
+        ("ada@x.example".encode("utf-16"), ["ada@x.example"]),
+        (b"Email: ada@x.example", ["ada@x.example"]),
+        (b"Name: Ada\nE-Mail: ada@x.example\nOwner Email: b@x.example", ["ada@x.example"]),
+        (b"email%3Dada%40x.example", ["ada@x.example"]),
+        (b"email%3Dada%2Bnews%40x.example%26kind%3Dspam", ["ada+news@x.example"]),
+        (b"%7B%22email%22%3A%22ada%40x.example%22%7D", ["ada@x.example"]),
+        (b'{"email": "ada@x.example"}=', ["ada@x.example"]),
+        (b"%7B%22email%22%3A%22ada%40x.example%22%7D=", ["ada@x.example"]),
+        (b"owner,ada@x.example", None),
+        (b"owner|ada@x.example", None),
+        (b"from: ada@x.example", None),
+        (b"Owner Email: ada@x.example", None),
+        (b"ada@x.example b@x.example", None),
+        (b"please leave ada@x.example alone", None),
+        (b"a=b&ada@x.example", None),
+        (b"{%25" + b"25" * 100_000, None),
+    ],
+)
+def test_a_body_may_be_an_address_alone(body, addresses):
+    """Or lines, or a form that was wholly encoded; prose is none of them."""
+    try:
+        found = read_post(fields_in(body)).addresses
+    except WrongInput:
+        found = None
+    assert found == addresses
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "addresses"),
+    [
+        ("payload", '{"email": "ada@x.example"}', [["ada@x.example"]]),
+        (
+            "data",
+            ' {"contact": {"email": "ada@x.example", "email2": "b@x.example"}}\n',
+            [["ada", "b"]],
+        ),
+        ("mandrill_events", '[{"email": "ada@x.example"}]', [["ada"]]),
+        (
+            "mandrill_events",
+            '[{"msg": {"email": "ada@x.example"}}, {"email": "b@x.example"}]',
+            [["ada"], ["b"]],
+        ),
+        ("data", '[{"email": "ada@x.example"}, {"type": "ping"}]', [["ada"]]),
+        ("email", '["ada@x.example", "b@x.example"]', [["ada", "b"]]),
+        ("email", '{"value": "ada@x.example"}', [["ada"]]),
+        ("", '{"email": "ada@x.example"}', [["ada"]]),
+        ("owner", '{"email": "ada@x.example"}', None),
+        ("payload", '{"owner": {"email": "ada@x.example"}}', None),
+        ("payload", '{"email": "ada@x.example"', None),
+        ("payload", '{"email": ' + "[" * 100_000 + "]}", None),
+    ],
+)
+def test_json_in_a_field_is_read(name, value, addresses):
+    """By the field's name and the paths in it. Each of several objects in a list is an event."""
+    posted = urlencode({name: value, "x": "y"}).encode()
+    parts = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n--b--'
+    for body in (posted, parts.encode()):
+        try:
+            posts = read_form(fields_in(body, "x; boundary=b")).posts
+        except WrongInput:
+            assert addresses is None
+            continue
+        found = [[each.partition("@")[0] for each in post.addresses] for post in posts]
+        expected = [[each.partition("@")[0] for each in post] for post in addresses or ()]
+        assert sorted(found) == expected
+
+
+def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
+    """Of a sender that encodes no field."""
+    body = b'payload={"email":"eve+news@x.example"}'
+    assert read_post(fields_in(body)).addresses == ["eve+news@x.example"]
+
+
+@pytest.mark.parametrize("value", ["[1]", '{"a": 1}', "[]"])
+def test_what_names_an_event_is_kept_as_it_came(value):
+    """An id, a contact or a note may look like JSON."""
+    form = urlencode({"event_id": value, "email": "ada@x.example"}).encode()
+    assert read_post(fields_in(form)).event_id == value
+
+
+def test_events_of_a_form_share_what_stands_beside_them():
+    """Its kind; but an id only where the rest is one event."""
+    two = '[{"email": "a@x.example", "event_id": 1}, {"email": "b@x.example", "kind": "feedback"}]'
+    beside = {"kind": "spam", "event_id": "7"}
+    a, b = read_form(fields_in(urlencode({"data": two} | beside).encode())).posts
+    assert (a.kind, a.event_id, b.kind, b.event_id) == ("spam", "1", "feedback", None)
+    one = '[{"email": "a@x.example"}, {"email": "", "x": 1}]'
+    (a,) = read_form(fields_in(urlencode({"data": one} | beside).encode())).posts
+    assert (a.kind, a.event_id) == ("spam", "7")
+
+
+def test_a_form_has_so_many_events_and_no_more():
+    """As a list of signed events has."""
+    many = [{"email": f"a{n}@x.example"} for n in range(MOST_EVENTS + 1)]
+    assert len(read_form(fields_in(json.dumps(many[1:]).encode())).posts) == MOST_EVENTS
+    with pytest.raises(WrongInput, match="events"):
+        read_form(fields_in(json.dumps(many).encode()))
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "unsubscribe_email",
+        "Unsubscribe[email]",
+        "optout_email",
+        "email_body",
+        "mail.text",
+        "OptOut",
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_address_of_the_list_is_none_beside_another(weak, is_first):
+    """It is read where no other field has one; a wrong one is no reason to opt out the list."""
+    weak = weak if "mail" in weak else f"{weak} mail"
+    for text, addresses in (
+        ("ada@x.example", ["ada@x.example"]),
+        ("n/a", ["list@x.example"]),
+        ("", ["list@x.example"]),
+        ("ada@", None),
+    ):
+        fields = [Field(weak, "list@x.example"), Field("email", text)]
+        try:
+            post = read_post(fields if is_first else fields[::-1])
+        except WrongInput:
+            assert addresses is None
+            continue
+        assert post.addresses == addresses
+        assert any(weak in str(each) for each in post.adjusted) is (text == "ada@x.example")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["unsubscribed_email", "optedout.email", "unsubscribed data email", "body.email", "text email"],
+)
+def test_words_of_a_person_are_not_weak(name):
+    """Who was unsubscribed is the recipient."""
+    fields = [Field("email", "ada@x.example"), Field(name, "b@x.example")]
+    assert read_post(fields).addresses == ["ada@x.example", "b@x.example"]
+
+
+EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.example"}]'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_events_are_read_in_any_unicode(encoding):
+    """With a byte order mark or without."""
+    read = read_events(EVENTS.encode(encoding))
+    found = [each.post.addresses for each in read if isinstance(each, Event)]
+    assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
+
+
+def test_bytes_that_are_not_text_lose_no_other_event():
+    """The address with them is refused, unless the sender names the charset."""
+    for read in (read_events(EVENTS.encode("cp1252")), read_events(EVENTS.encode(), "cp1252")):
+        assert isinstance(read[0], Event)
+        assert read[0].post.addresses == ["ada@x.example"]
+    first, second = read_events(EVENTS.encode("cp1252"))
+    assert (type(first), type(second)) == (Event, BadEvent)
+    _, second = read_events(EVENTS.encode("cp1252"), "cp1252")
+    assert isinstance(second, Event)
+    assert second.post.addresses == ["jos\xe9@x.example"]
+
+
+@given(st.binary(max_size=30).filter(lambda raw: not set(raw) & set(b'"\\')), st.booleans())
+def test_no_bytes_of_a_text_lose_an_opt_out(raw, is_form):
+    """Whatever is in another member of an event, or of the JSON of a form."""
+    body = b'{"note": "' + raw + b'", "email": "ada@x.example"}'
+    if is_form:
+        assert read_post(fields_in(body, "application/json")).addresses == ["ada@x.example"]
+    (event,) = read_events(body)
+    assert isinstance(event, Event)
+    assert event.post.addresses == ["ada@x.example"]
+
+
 types = st.sampled_from(
     ["", "multipart/form-data; boundary=b", "text/plain; charset=utf-16", "x; charset=zlib", ";="]
 )
@@ -178,7 +435,7 @@ bodies = st.binary() | st.lists(
 def test_any_body_is_read_as_fields(body, content_type):
     """Nothing is raised for what is odd, but that there is no recipient."""
     with suppress(WrongInput):
-        assert read_post(fields_in(body, content_type)).addresses
+        assert all(post.addresses for post in read_form(fields_in(body, content_type)).posts)
 
 
 objects = st.dictionaries(
@@ -212,14 +469,21 @@ def test_no_member_of_an_event_loses_it(before, name, after):
         + b"".join(b'"%d":1,' % n for n in range(120_000))
         + b'"x":1}}',
         b"\r\n--b\r\n" * 125_000,
+        b"a={}&" * 200_000,
+        b"a=[{},{}]&" * 100_000,
+        b"a=[" + b"{}," * 300_000 + b"{}]",
+        b"email:\n" * 150_000,
     ],
-    ids=["names", "pairs", "list", "object", "long path", "parts"],
+    ids=[
+        *("names", "pairs", "list", "object", "long path", "parts"),
+        *("objects", "lists", "list in a field", "lines"),
+    ],
 )
 def test_a_large_body_is_read_in_seconds(body):
     """A fourth of what is read at most. Names do not add up, of deep objects least of all."""
     began = time.process_time()
     with pytest.raises(WrongInput):
-        read_post(fields_in(body, "multipart/form-data; boundary=b"))
+        read_form(fields_in(body, "multipart/form-data; boundary=b"))
     assert time.process_time() - began < 5
 
 
