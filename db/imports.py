@@ -34,20 +34,30 @@ class Staged(NamedTuple):
     left_out: int
 
 
-async def stage_rows(
-    connection: asyncpg.Connection, *, job_id: int, rows: Sequence[StagedRow]
-) -> None:
-    """Keep rows for the workers, by COPY; each gets the id that its contact will have."""
+class Packed(NamedTuple):
+    """Rows of a file, ready to be stored: by COPY as they are, or each by the driver."""
+
+    rows: int
+    copied: memoryview | None
+    records: Sequence[tuple[Any, ...]]
+
+
+def pack_rows(job_id: int, rows: Sequence[StagedRow]) -> Packed:
+    """Return the rows of a job as `stage_rows` takes them. It takes longer than to store them."""
     if any(row.statuses for row in rows):
+        return Packed(len(rows), None, list(_records(job_id, rows)))
+    return Packed(len(rows), _packed(job_id, rows), ())
+
+
+async def stage_rows(connection: asyncpg.Connection, packed: Packed) -> None:
+    """Keep rows for the workers, by COPY; each gets the id that its contact will have."""
+    if packed.copied is None:
         await connection.copy_records_to_table(
-            "import_rows", columns=_ROW_COLUMNS, records=_records(job_id, rows)
+            "import_rows", columns=_ROW_COLUMNS, records=packed.records
         )
-    elif rows:
+    elif packed.rows:
         await connection.copy_to_table(
-            "import_rows",
-            source=_packed(job_id, rows),
-            columns=_ROW_COLUMNS[:-1],
-            format="binary",
+            "import_rows", source=packed.copied, columns=_ROW_COLUMNS[:-1], format="binary"
         )
 
 

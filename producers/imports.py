@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar
 
 import asyncpg
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from actions.import_contacts import ImportContacts, ImportParams
 from db import imports, jobs
 from db.imports import Staged
-from producers.import_file import Block, ContactFile, open_contacts
+from producers.import_file import ContactFile, open_contacts
 from producers.import_refusals import MAX_TAG
 from producers.request_hash import request_hash
 from producers.submit import require_account
@@ -27,6 +27,7 @@ from schemas.staging import CELL_REASONS
 from workers.doorbell import announce_job
 
 log = logs.get()
+T = TypeVar("T")
 
 _SELECTION = {"import": True}
 
@@ -203,13 +204,14 @@ async def _stage(
     connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
 ) -> Staged:
     rows = refused = left_out = 0
-    async with aclosing(_read_ahead(contacts.blocks())) as blocks:
-        async for staged, refusals in blocks:
-            await imports.stage_rows(connection, job_id=job_id, rows=staged)
+    blocks = ((imports.pack_rows(job_id, each.rows), each.refusals) for each in contacts.blocks())
+    async with aclosing(_ahead(blocks)) as packed_blocks:
+        async for packed, refusals in packed_blocks:
+            await imports.stage_rows(connection, packed)
             if refusals:
                 await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
             cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
-            rows += len(staged)
+            rows += packed.rows
             refused += len(refusals) - cells
             left_out += cells
             if progress:
@@ -217,23 +219,23 @@ async def _stage(
     return Staged(rows, refused, left_out)
 
 
-async def _read_ahead(blocks: Iterator[Block]) -> AsyncGenerator[Block, None]:
-    """Yield the blocks of a file; while one of them is stored, the next is read.
+async def _ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Yield the items; while one of them is dealt with, the next is made.
 
     In a thread, so that whatever else shares the event loop goes on.
     """
 
-    def read() -> asyncio.Task[Block | None]:
-        return asyncio.create_task(asyncio.to_thread(next, blocks, None))
+    def make() -> asyncio.Task[T | None]:
+        return asyncio.create_task(asyncio.to_thread(next, items, None))
 
-    reading = read()
+    making = make()
     try:
-        while (block := await reading) is not None:
-            reading = read()
-            yield block
+        while (item := await making) is not None:
+            making = make()
+            yield item
     finally:
         # The caller closes the file next, and no thread may be reading it by then.
-        await asyncio.gather(reading, return_exceptions=True)
+        await asyncio.gather(making, return_exceptions=True)
 
 
 def _log_submitted(job_id: int, account_id: int, request: _Request) -> None:

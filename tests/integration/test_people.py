@@ -53,10 +53,9 @@ class Importing:
                 account_id,
                 {"statuses": True, **params},
             )
-            await imports.stage_rows(
-                connection,
-                job_id=job_id,
-                rows=[
+            packed = imports.pack_rows(
+                job_id,
+                [
                     StagedRow(
                         line,
                         given_name=None,
@@ -69,6 +68,7 @@ class Importing:
                     for line, (text, stated) in enumerate(rows, start=2)
                 ],
             )
+            await imports.stage_rows(connection, packed)
         await self.run.work(job_id)
         return job_id
 
