@@ -90,7 +90,7 @@ _sounds = re.compile(
     "mail|subscri|consent|status|permission|bounce|unsub|donot|suppress|gdpr|dsgvo|marketing|"
     "newsletter|spam|complain|blacklist|blocklist|einwillig|abgemeldet|abmeld|optin|optout|opted|"
     "clean|confirm|d[eé]sabonn|d[eé]sinscri|abbestell|afgemeld|widerruf|contactable|deliverab|active|"
-    "exclu|removed|deleted|^baja$"
+    "exclu|removed|deleted|^baja$|blocked|sperre|gesperrt|zustimm|sendable|kein(?:e)?kontakt|werbung"
 ).search
 _word_opt = re.compile(r"(?:^|[\W_])opt(?:[\W_]|$)").search
 

@@ -29,7 +29,7 @@ _ONE_NUMBER = 100
 _is_number = re.compile(r"-?[0-9]{1,20}").fullmatch
 _are_plain_numbers = re.compile(r"(?:[0-9]{1,18}(?:\r?\n|\r|,))*").fullmatch
 _one_number = re.compile(
-    r"^[^\S\r\n]*([0-9]{1,3}(?:,[0-9]{3})+)[^\S\r\n]*(?=[\r\n]|\Z)", re.MULTILINE
+    r"^[^\S\r\n]*([0-9]{1,3}(?:,[0-9]{3})+),*[^\S\r\n]*(?=[\r\n]|\Z)", re.MULTILINE
 ).search
 _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))").match
 

@@ -129,9 +129,18 @@ class FileText:
 
 
 def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
-    """Return the whole text of a small file; raises WrongInput where it is not all text."""
-    source = FileText(stream, encoding)
+    """Return the whole text of a small file; raises WrongInput where it is not all text.
+
+    UTF-8 is read as that, whatever the encoding that is said: of bytes that are not ASCII, other
+    texts do not come out as UTF-8, and what is said may be about another file.
+    """
+    require_encoding(encoding)
+    source = FileText(stream)
     text = "".join(iter(source.read, ""))
+    if source.encoding == "utf-8" and (unreadable_in(text) or text.isascii()):
+        data = text.encode(errors="surrogateescape")
+        source = FileText(io.BytesIO(data), encoding)
+        text = "".join(iter(source.read, ""))
     if found := unreadable_in(text):
         line = text.count("\n", 0, found.start()) + 1
         raise WrongInput(

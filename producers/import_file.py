@@ -24,6 +24,7 @@ from producers.import_refusals import (
 )
 from producers.status_cells import (
     UnknownStatus,
+    is_suppressing,
     of_person,
     status_in,
     strongest,
@@ -170,7 +171,9 @@ class ContactFile:
         if columns.unmapped:
             self._require_silent(cells, columns.unmapped)
         cells.append("")  # where columns that the file does not have are found
-        tag_names, too_long = _split_tags(cells[columns.tags])
+        tag_names, too_long, suppressing = _split_tags(cells[columns.tags])
+        if suppressing:
+            raise misplaced_status(suppressing, self._headers[columns.tags])
         if too_long:
             refusals.append(tag_too_long(line, too_long))
         known_as = cells[columns.external_id].strip() or None
@@ -284,8 +287,11 @@ def _free(identities: Sequence[Identity | None]) -> int | None:
 
 
 @lru_cache(maxsize=256)
-def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None]:
-    """The tags of a cell, divided by commas or semicolons, and one that is too long, if any."""
+def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None, str | None]:
+    """The tags of a cell, divided by commas or semicolons; one that is too long, if any; and one
+    that tells of an opt-out, if any.
+    """
     tags = dict.fromkeys(tag for part in re.split("[,;]", cell) if (tag := part.strip()))
     too_long = next((tag for tag in tags if len(tag) > MAX_TAG), None)
-    return tuple(tag for tag in tags if len(tag) <= MAX_TAG), too_long
+    suppressing = next(filter(is_suppressing, tags), None)
+    return tuple(tag for tag in tags if len(tag) <= MAX_TAG), too_long, suppressing

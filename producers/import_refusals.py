@@ -120,8 +120,8 @@ def misplaced_status(cell: str, header: str) -> UnusableRow:
     column = f"the column {quoted(header)}" if header else "a column without a name"
     return UnusableRow(
         RefusalReason.UNKNOWN_STATUS,
-        f"{quoted(cell)} in {column} may say that no mail may be sent, and the column is not read."
-        " Map it to status, or to ignore where it is about something else.",
+        f"{quoted(cell)} in {column} may say that no mail may be sent, and is not read as a status."
+        " Map the column to status, or to ignore where it is about something else.",
     )
 
 

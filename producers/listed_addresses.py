@@ -2,9 +2,8 @@
 
 A file that an import could read names the same addresses here: it is cut by the same code, and the
 same columns are addresses. Without a header a line has one address among other texts, or several
-with days and numbers at most; or each line is a JSON object with addresses by such names. Every
-address of a row counts: a list of opt-outs of which one is passed over in silence is worse than
-none.
+and nothing else; or each line is a JSON object with addresses by such names. Every address of a row
+counts: a list of opt-outs of which one is passed over in silence is worse than none.
 """
 
 import re
@@ -36,7 +35,6 @@ _WHOSE = (
     " columns in the first line, for example `email,name,owner email`."
 )
 
-_has_letter = re.compile(r"[^\W\d_]").search
 _split_several = re.compile(r"[,;|\s]+").split
 
 
@@ -104,7 +102,7 @@ def _listed_alone(cells: list[str]) -> list[str]:
     if len(cells) == 1:
         return cells
     listed = [cell for cell in cells if "@" in cell]
-    if len(listed) > 1 and any("@" not in cell and _has_letter(cell) for cell in cells):
+    if len(listed) > 1 and any("@" not in cell and cell.strip() for cell in cells):
         return []
     return listed
 
@@ -204,10 +202,15 @@ def _named(text: str) -> list[str]:
         return [found]
     if not isinstance(found, dict):
         raise InvalidAddress("it is no JSON object, as the first line is.")
-    texts = {name: text for name, text in found.items() if isinstance(text, str) and text.strip()}
-    sure = [text for name, text in texts.items() if names_address(name)]
+    texts = [
+        (name, text)
+        for name, value in found.items()
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str) and text.strip()
+    ]
+    sure = [text for name, text in texts if names_address(name)]
     # An `address` beside an `email` may be a postal one.
-    others = [text for name, text in texts.items() if names_address(name, weak=True)]
+    others = [text for name, text in texts if names_address(name, weak=True)]
     addresses = [text for text in others if not sure or text in sure or _is_address(text)]
     if not addresses:
         raise InvalidAddress("the object has no text as `address`, or as `email`.")

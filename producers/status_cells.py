@@ -46,6 +46,12 @@ _WORDS: dict[str, Status | None] = _KEAP | {
     "donotemail": Status.ADMIN,
     "donotcontact": Status.ADMIN,
     "donotmail": Status.ADMIN,
+    "dnc": Status.ADMIN,
+    "dne": Status.ADMIN,
+    "baja": Status.MANUAL,
+    "widerrufen": Status.MANUAL,
+    "uitgeschreven": Status.MANUAL,
+    "disiscritto": Status.MANUAL,
     "notallowed": Status.ADMIN,
     "donotallow": Status.ADMIN,
     "denied": Status.ADMIN,
@@ -143,7 +149,7 @@ def status_in(cell: str, column: str) -> Status | None:
             return _STATED[column].get(True)
         if text in _NO:
             return _STATED[column].get(False)
-    word = re.sub(r"[\W_]", "", text)
+    word = _plain(text)
     if word not in _WORDS:
         raise UnknownStatus(cell)
     status = _WORDS[word]
@@ -152,21 +158,29 @@ def status_in(cell: str, column: str) -> Status | None:
     return status
 
 
-_MAX_OPT_OUT = 60
-"""Longer cells are prose, of which it is not known whose opt-out it mentions."""
+_MAX_PROSE = 1_000
+"""Longer cells are not looked at: nobody notes an opt-out in so many characters."""
 
-_opt_out_in = re.compile(
+_MAX_SHORT = 30
+
+_opt_out = re.compile(
     r"(?<![^\W_])(?:un[\W_]?sub(?:scri\w*)?|opt(?:ed|s|ing)?[\W_]*outs?"
-    r"|(?:do[\W_]*not|don.?t|no|stop)[\W_]+(?:e[\W_]?mail|contact|market)\w*"
+    r"|(?:do[\W_]*not|don.?t|stop)[\W_]+(?:e[\W_]?mail|mail|contact|send|market)\w*"
     r"|(?:not|never|no[\W_]longer)[\W_]+(?:subscribed|opted[\W_]*in)"
+    r"|(?:opt(?:ed)?[\W_]*in|subscribed|consent(?:[\W_]+given)?|permission|newsletter)[\W_]+"
+    r"(?:no|false|nein|0|not[\W_]+given|withdrawn|revoked|denied|refused)"
     r"|suppress(?:ion|ed)|bl[ao]c?k[\W_]*list(?:ed)?"
-    r"|(?:consent|permission)[\W_]+(?:withdrawn|revoked|denied|refused)"
-    r"|abgemeldet|d[eé]sabonn\w*|d[eé]sinscrit\w*|abbestellt)(?![^\W_])",
+    r"|(?:ab|af)gemeld(?:et)?|abbestellt|widerrufen|uitgeschreven|disiscritt[oaie]"
+    r"|d[eé]sabonn\w*|d[eé]sinscrit\w*)(?![^\W_])",
     re.IGNORECASE,
-).search
+)
+_is_short_no = re.compile(
+    r"[\W_]*no[\W_]+(?:more[\W_]+)?(?:e[\W_]?mail|mail|contact|market|newsletter)\w*\W*",
+    re.IGNORECASE,
+).fullmatch
 _of_mail = re.compile(
     "unsub|opt(?:ed)?out|donot(?:e?mail|contact)|market|engaged|bounce|spam|complain|subscribed"
-    "|optedin|undeliverable|invalidemail"
+    "|optedin|undeliverable|invalidemail|lockdown|cleaned|^dn[ce]$|^baja$"
 ).search
 _SUPPRESSING = frozenset(
     word
@@ -178,8 +192,9 @@ _SUPPRESSING = frozenset(
 
 _PARTS = (
     *("sub", "opt", "mail", "contact", "market", "engage", "bounce", "spam", "complain"),
-    *("suppress", "list", "deliver", "consent", "permission"),
-    *("gemeldet", "abonn", "inscri", "bestellt"),
+    *("suppress", "list", "deliver", "consent", "permission", "send", "newsletter"),
+    *("lockdown", "cleaned", "dnc", "dne", "baja"),
+    *("gemeld", "abonn", "scri", "bestellt", "widerruf", "schreven"),
 )
 """Each text that tells of suppression has one of these: to look for them first takes a tenth of the
 time.
@@ -197,11 +212,21 @@ def suppressing_cell(cells: Sequence[str]) -> str | None:
     return None
 
 
-def _tells_of_suppression(cell: str) -> bool:
-    if len(cell) > _MAX_OPT_OUT:
+def is_suppressing(text: str) -> bool:
+    """Return whether the text, such as a tag, has such a meaning as a whole."""
+    if len(text) > _MAX_SHORT:
         return False
-    word = re.sub(r"[\W_]", "", cell).casefold()
-    return word in _SUPPRESSING or _opt_out_in(cell) is not None
+    return bool(_plain(text) in _SUPPRESSING or _opt_out.fullmatch(text) or _is_short_no(text))
+
+
+def _tells_of_suppression(cell: str) -> bool:
+    if len(cell) > _MAX_PROSE:
+        return False
+    return bool(_plain(cell) in _SUPPRESSING or _opt_out.search(cell) or _is_short_no(cell))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]", "", text).casefold()
 
 
 def strongest(*stated: Status | None) -> Status | None:

@@ -31,7 +31,8 @@ async def json_body(request: Request, model: type[Model]) -> Model:
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
     """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
     try:
-        text = text if isinstance(text, str) else text.decode()
+        # Some editors and libraries put a byte order mark at the beginning.
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise not_utf_8(what) from None
     refuse_repeated_names(text, what)

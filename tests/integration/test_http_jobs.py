@@ -159,6 +159,14 @@ async def test_all_that_is_missing_of_the_evidence_is_asked_for_at_once(http, ke
     }
 
 
+async def test_a_byte_order_mark_before_a_body_is_passed_over(http, key):
+    """Some editors put it there, and it says nothing but that the text is UTF-8."""
+    marked = json.dumps(OPT_OUT).encode("utf-8-sig")
+    in_json = {**key, "Content-Type": "application/json"}
+    answer = await http.post("/v1/jobs", headers=in_json, content=marked)
+    assert answer.status_code == 202, answer.text
+
+
 async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
     """What is no JSON, says that it is something else, or is too large."""
     in_json = {**key, "Content-Type": "application/json"}

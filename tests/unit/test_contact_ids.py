@@ -63,6 +63,7 @@ def read_at_once():
     [
         ('"1,234"', 1, "'1,234' is not a contact id"),
         ('7\n"1,234"\n', 2, "'1,234' is not a contact id"),
+        ("1,234,\n", 1, "1,234 may be one number"),
         ("1,234", 1, "1,234 may be one number or several ids"),
         ("7\r\n12,345,678 \r\n", 2, "12,345,678 may be one number"),
         ("contact_id\n7,8\n101,102\n", 3, "101,102 may be one number"),

@@ -115,6 +115,11 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
             [(1, "a@x.example"), (2, "b@x.example")],
             [3, 4],
         ),
+        (
+            b'{"emails": ["a@x.example", "b@x.example", 7], "owners": ["c@x.example"]}\n',
+            [(1, "a@x.example"), (1, "b@x.example")],
+            [],
+        ),
         (b'{"email": "a@x.example", "email": "b@x.example"}\n', [], [1]),
         (b'{"email": "a@x.example", "address": "12 High St"}\n', [(1, "a@x.example")], []),
         (b'{"address": "a@x.example", "name": "J\xf6rg"}\n', [(1, "a@x.example")], []),
@@ -133,11 +138,8 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
         (b"Recipient,Email\nAda,a@x.example\n", [(2, "a@x.example")], []),
         (b"vic@x.example,Ada,agent@x.example\n", [], [1]),
         (b"Ada;a@x.example;2024-03-01\n", [(1, "a@x.example")], []),
-        (
-            b"17,a@x.example,b@x.example,2024-03-01\n",
-            [(1, "a@x.example"), (1, "b@x.example")],
-            [],
-        ),
+        (b"a@x.example\t2024-03-01\tagent@x.example\n", [], [1]),
+        (b"a@x.example,,b@x.example,\n", [(1, "a@x.example"), (1, "b@x.example")], []),
         (
             b"Name,Email,Email Address 2\nAnn,a@x.example,b@x.example\nBen,,c@x.example\nC,,\n",
             [(2, "a@x.example"), (2, "b@x.example"), (3, "c@x.example")],
