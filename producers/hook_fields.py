@@ -26,6 +26,8 @@ _MAX_LEVELS = 32
 """Deeper in JSON there is no field of a recipient."""
 
 _SEVERAL = 2
+_MOST_TOLD = 3
+"""Fields that are named in one sentence."""
 
 _MAX_PATH = 300
 """Longer names are cut; none of them means anything."""
@@ -102,6 +104,7 @@ def read_post(fields: Iterable[Field]) -> HookPost:
     reading = Reading()
     for field in fields:
         reading.take(field)
+    reading.settle()
     return reading.post()
 
 
@@ -201,7 +204,7 @@ class Reading:
         self._candidates: dict[tuple[Identity, ...], Candidate] = {}
         self._seen: set[Field] = set()
         self._names_address = False
-        self._weak: list[Field] = []
+        self._weak: dict[Field, None] = {}
         self._adjusted: dict[tuple[str, str], Adjusted] = {}
         self._unknown: list[str] = []
         self._why: InvalidAddress | None = None
@@ -215,8 +218,9 @@ class Reading:
                 if field.name and "@" in field.text and len(self._unknown) < MOST_NAMED:
                     self._unknown.append(_shown(field.name))
             case Meaning.ADDRESS if is_weak(field.name):
-                if len(self._weak) < MOST_NAMED:
-                    self._weak.append(field)
+                # One more than one person has, by which `settle` refuses them.
+                if len(self._weak) <= _MAX_ADDRESSES:
+                    self._weak.setdefault(field)
             case Meaning.ADDRESS:
                 self._take_address(field)
             case Meaning.KIND:
@@ -265,21 +269,30 @@ class Reading:
     def _adjust(self, what: str, message: str) -> None:
         self._adjusted.setdefault((what, message), Adjusted(what, message))
 
-    def has_address(self) -> bool:
-        """Whether there is a recipient's address, all fields having been taken."""
-        weak, self._weak = self._weak, []
+    def settle(self) -> None:
+        """Read the weak fields, now that all were taken, or tell that they were passed over.
+
+        Raises WrongInput where there are more addresses than one person has.
+        """
+        weak, self._weak = list(self._weak), {}
         if weak and self._names_address:
             # Be that a wrong one: the list's own address stands for none.
-            names = ", ".join(_shown(field.name) for field in weak[:3])
-            self._adjust("address", f"another field has it, so that {names} was not read")
+            names = ", ".join(_shown(field.name) for field in weak[:_MOST_TOLD])
+            more = f" and {len(weak) - _MOST_TOLD} more" if len(weak) > _MOST_TOLD else ""
+            were = "was" if len(weak) == 1 else "were"
+            self._adjust("address", f"another field has it, so that {names}{more} {were} not read")
         else:
             for field in weak:
                 self._take_address(field)
+
+    @property
+    def has_address(self) -> bool:
+        """Whether there is a recipient's address; `settle` comes first."""
         return bool(self._candidates)
 
     def post(self) -> HookPost:
-        """Raises WrongInput where there is no address of a recipient."""
-        if not self.has_address():
+        """Raises WrongInput where there is no address of a recipient; `settle` comes first."""
+        if not self.has_address:
             raise self._no_address()
         if self.kinds:
             self._adjusted.pop(("kind", _UNKNOWN_KIND), None)

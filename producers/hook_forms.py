@@ -37,7 +37,9 @@ def read_form(fields: Iterable[Field]) -> FormRead:
                 " a time."
             )
     readings = [form, *events.values()]
-    having = [reading for reading in readings if reading.has_address()]
+    for reading in readings:
+        reading.settle()
+    having = [reading for reading in readings if reading.has_address]
     if len(having) == 1:
         having[0].texts = form.texts | having[0].texts
     for reading in having:

@@ -387,6 +387,21 @@ def test_words_of_a_person_are_not_weak(name):
     assert read_post(fields).addresses == ["ada@x.example", "b@x.example"]
 
 
+@pytest.mark.parametrize("number", [1, 25, 200, 201])
+def test_no_address_of_weak_fields_is_lost(number):
+    """All are read, or more than one person has are refused; beside another none counts."""
+    fields = [Field(f"optout_emails[{n}]", f"a{n}@x.example") for n in range(number)]
+    if number > 200:
+        with pytest.raises(WrongInput, match="not one person's"):
+            read_post(fields)
+    else:
+        assert read_post(fields * 2).addresses == [f"a{n}@x.example" for n in range(number)]
+    beside = read_post([*fields, Field("email", "ada@x.example")])
+    assert beside.addresses == ["ada@x.example"]
+    (told,) = map(str, beside.adjusted)
+    assert (" was " in told, " were " in told) == (number == 1, number > 1)
+
+
 EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.example"}]'
 
 
