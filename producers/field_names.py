@@ -80,6 +80,7 @@ _any = f"(?:{'|'.join((*ADDRESS_WORDS, *AROUND))}|[0-9])*"
 _is_weak = re.compile(
     f"{_any}(?:(?:{'|'.join(_OF_LISTS)})|{_address}{_any}(?:{'|'.join(_PROSE)})){_any}"
 ).fullmatch
+_ends_in_address = re.compile(r".*(?:mail|mails|address|addresses)[0-9]*").fullmatch
 _matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
 
 
@@ -100,6 +101,14 @@ def is_weak(name: str) -> bool:
     recipient's: `unsubscribe_email` beside `email` is often that of the list.
     """
     return _is_weak(_plain(name)) is not None
+
+
+@lru_cache(maxsize=4096)
+def lists_addresses(name: str) -> bool:
+    """Return whether a list of this name has the addresses of one person: `contact.emails` has,
+    and neither `recipients` nor `email_events`.
+    """
+    return meaning_of(name) is Meaning.ADDRESS and _ends_in_address(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:

@@ -1,13 +1,26 @@
 """Events that a sender signs: JSON, one or many at a time, each of one person's opt-out."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import pydantic
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from db.hooks import Hook
 from producers.field_names import Meaning, meaning_of
-from producers.hook_fields import Adjusted, HookPost, fields_of, kept_text, read_message, read_post
+from producers.hook_fields import (
+    Adjusted,
+    EventObject,
+    Field,
+    HookPost,
+    Reading,
+    events_of,
+    fields_of,
+    kept_text,
+    read_message,
+    read_post,
+)
 from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, request_of
 from schemas.errors import WrongInput
 from schemas.json_input import Pairs, RepeatedName, repeated_name
@@ -27,24 +40,26 @@ class HookEvent(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    address: str = Field(
+    address: str = pydantic.Field(
         description="The address that was opted out. Other names of it are read as in a form, and"
         " further addresses of the same person too."
     )
-    kind: Any = Field(
+    kind: Any = pydantic.Field(
         None,
         description=f"How: {', '.join(kind.value for kind in RECIPIENT_KINDS)}. Anything else"
         " counts as manual, and is told of in `adjusted`.",
     )
-    event_id: Any = Field(
+    event_id: Any = pydantic.Field(
         None,
         description="The sender's own id, by which it is one event. Without one the same event is"
         " one a day.",
     )
-    occurred_at: Any = Field(
+    occurred_at: Any = pydantic.Field(
         None, description="When it happened, with its time zone; not in the future."
     )
-    note: Any = Field(None, description=f"Kept with the job, up to {MOST_NOTE:,} characters of it.")
+    note: Any = pydantic.Field(
+        None, description=f"Kept with the job, up to {MOST_NOTE:,} characters of it."
+    )
 
 
 class Event(NamedTuple):
@@ -80,33 +95,74 @@ def read_events(body: bytes, charset: str = "") -> list[Event | BadEvent]:
     are too many.
     """
     given = read_message(body, charset)
-    if isinstance(given, Pairs) or not isinstance(given, list):
-        return [read_event(given)]
-    if not 0 < len(given) <= MOST_EVENTS:
+    is_list = isinstance(given, list) and not isinstance(given, Pairs)
+    number = len(given) if is_list else 1
+    events: list[Event | BadEvent] = []
+    if 0 < number <= MOST_EVENTS:
+        for each in given if is_list else [given]:
+            events += _events_in(each)
+        number = len(events)
+    if not 0 < number <= MOST_EVENTS:
         raise WrongInput(
-            f"The list has {len(given):,} events. Nothing was stored. Send 1 to {MOST_EVENTS:,}"
+            f"The list has {number:,} events. Nothing was stored. Send 1 to {MOST_EVENTS:,}"
             " at a time."
         )
-    return [read_event(event) for event in given]
+    return events
+
+
+def _events_in(given: Any) -> list[Event | BadEvent]:
+    """Return the event, or those of a list in it, which others stand around."""
+    grouped: dict[EventObject | None, list[Field]] = {None: []}
+    for field in events_of(given) if isinstance(given, Pairs) else ():
+        grouped.setdefault(field.event, []).append(field)
+    if len(grouped) == 1:
+        return [read_event(given)]
+    readings: dict[EventObject | None, Reading] = {}
+    events: list[Event | BadEvent] = []
+    around = {None, *(event.outer for event in grouped if event is not None)}
+    for event, fields in grouped.items():
+        readings[event] = reading = Reading()
+        # What is only around others needs no address of its own.
+        is_around = event in around
+        try:
+            for field in fields:
+                reading.take(field)
+            reading.settle()
+            if event is not None:
+                reading.inherit(readings[event.outer])
+            if is_around and not reading.has_address:
+                continue
+            bad = None if event is None or is_around else _repeated(event.given, fields)
+            events.append(bad or _event(reading.post()))
+        except WrongInput as error:
+            events.append(BadEvent(_event_id(fields), str(error)))
+    return events
 
 
 def read_event(given: Any) -> Event | BadEvent:
     """Return the event that a value of JSON, as `read_pairs` gives it, is."""
     if not isinstance(given, Pairs):
         return BadEvent(None, "An event has to be an object. Nothing was stored of it.")
-    if (name := repeated_name(given)) is not None:
-        told = f"The event has {RepeatedName(name)}. Nothing was stored of it. Give each name once."
-        return BadEvent(_event_id(given), told, is_repeated=True)
+    fields = list(fields_of(given))
+    if (bad := _repeated(given, fields)) is not None:
+        return bad
     try:
-        post = read_post(fields_of(given))
+        post = read_post(fields)
     except WrongInput as error:
-        return BadEvent(_event_id(given), str(error))
+        return BadEvent(_event_id(fields), str(error))
     return _event(post)
 
 
-def _event_id(given: Pairs) -> str | None:
+def _repeated(given: Pairs, fields: Iterable[Field]) -> BadEvent | None:
+    if (name := repeated_name(given)) is None:
+        return None
+    told = f"The event has {RepeatedName(name)}. Nothing was stored of it. Give each name once."
+    return BadEvent(_event_id(fields), told, is_repeated=True)
+
+
+def _event_id(fields: Iterable[Field]) -> str | None:
     """What the event is called in an answer, where nothing else of it is read."""
-    for field in fields_of(given):
+    for field in fields:
         if meaning_of(field.name) is Meaning.EVENT_ID:
             return field.text
     return None

@@ -8,9 +8,10 @@ for the opt-out refuses it: it is passed over, and told of.
 import codecs
 import json
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
-from producers.field_names import Meaning, is_weak, meaning_of
+from producers.field_names import Meaning, is_weak, lists_addresses, meaning_of
 from producers.hook_addresses import Candidate, addresses_in, settled
 from producers.wrong_input import shortened, storable
 from schemas.addresses import Identity, InvalidAddress
@@ -24,6 +25,9 @@ MOST_NAMED = 20
 
 _MAX_LEVELS = 32
 """Deeper in JSON there is no field of a recipient."""
+
+_OWN_LEVELS = 4
+"""How deep in an event its address may be, where it is that which makes it one."""
 
 _SEVERAL = 2
 _MOST_TOLD = 3
@@ -39,6 +43,14 @@ _UNKNOWN_KIND = f"it is not known, and counts as {Status.MANUAL.value}"
 _KINDS = {kind.value.replace("_", ""): kind for kind in RECIPIENT_KINDS}
 
 
+class EventObject:
+    """One of several events in JSON, by its identity, and the one that it is in, if any."""
+
+    def __init__(self, given: Pairs, outer: "EventObject | None") -> None:
+        self.given = given
+        self.outer = outer
+
+
 class Field(NamedTuple):
     """A field as it came. In a form that is not multipart a blank may have been a plus sign.
 
@@ -48,7 +60,7 @@ class Field(NamedTuple):
     name: str
     text: str
     blank_is_plus: bool = False
-    event: object | None = None
+    event: EventObject | None = None
 
 
 class Adjusted(NamedTuple):
@@ -134,15 +146,52 @@ def read_message(body: bytes, charset: str = "") -> Any:
 
 
 def events_of(value: Any, path: str = "") -> Iterator[Field]:
-    """Yield what `fields_of` does, where each of several objects in a list is an event."""
-    is_list = isinstance(value, list) and not isinstance(value, Pairs)
-    if not is_list or sum(isinstance(part, Pairs) for part in value) < _SEVERAL:
-        yield from fields_of(value, path)
+    """Yield what `fields_of` does, where each of several objects in a list is an event.
+
+    The value itself is such a list, whatever is in its objects, unless it lists the addresses of
+    one person; any list inside it is where two or more of its objects have an address. Each event
+    begins with an empty field.
+    """
+    is_list = _objects_in(value) >= _SEVERAL and not lists_addresses(path)
+    yield from _events_of(value, path, None, _MAX_LEVELS, are_events=is_list)
+
+
+def _events_of(
+    value: Any, path: str, outer: EventObject | None, levels: int, *, are_events: bool
+) -> Iterator[Field]:
+    if not isinstance(value, list) or not levels:
+        for field in fields_of(value, path, levels=levels):
+            yield field._replace(event=outer)
         return
-    for number, part in enumerate(value):
-        event = object() if isinstance(part, Pairs) else None
-        for field in fields_of(part, _within(path, str(number))):
-            yield field._replace(event=event)
+    for name, part in _parts(value):
+        within = _within(path, name)
+        event = outer
+        if are_events and isinstance(part, Pairs):
+            event = EventObject(part, outer)
+            yield Field("", "", event=event)
+        several = _are_events(part, within)
+        yield from _events_of(part, within, event, levels - 1, are_events=several)
+
+
+def _are_events(value: Any, path: str) -> bool:
+    if _objects_in(value) < _SEVERAL or lists_addresses(path):
+        return False
+    # An object is looked into only so far, since what is deep is looked at from each level above.
+    having = (
+        True
+        for name, part in _parts(value)
+        if isinstance(part, Pairs)
+        and any(
+            "@" in field.text and meaning_of(field.name) is Meaning.ADDRESS
+            for field in fields_of(part, _within(path, name), levels=_OWN_LEVELS)
+        )
+    )
+    return len(list(islice(having, _SEVERAL))) == _SEVERAL
+
+
+def _objects_in(value: Any) -> int:
+    is_list = isinstance(value, list) and not isinstance(value, Pairs)
+    return sum(isinstance(part, Pairs) for part in value) if is_list else 0
 
 
 def unfolded(fields: Iterable[Field]) -> Iterator[Field]:
@@ -176,9 +225,12 @@ def fields_of(value: Any, path: str = "", *, levels: int = _MAX_LEVELS) -> Itera
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield Field(path, json.dumps(value))
     elif isinstance(value, list) and levels:
-        parts = value if isinstance(value, Pairs) else ((str(n), x) for n, x in enumerate(value))
-        for name, part in parts:
+        for name, part in _parts(value):
             yield from fields_of(part, _within(path, name), levels=levels - 1)
+
+
+def _parts(value: list[Any]) -> Iterable[tuple[str, Any]]:
+    return value if isinstance(value, Pairs) else ((str(n), x) for n, x in enumerate(value))
 
 
 def _within(path: str, name: str) -> str:
@@ -268,6 +320,12 @@ class Reading:
 
     def _adjust(self, what: str, message: str) -> None:
         self._adjusted.setdefault((what, message), Adjusted(what, message))
+
+    def inherit(self, outer: "Reading") -> None:
+        """Take what stands beside an event: it counts for those that do not say it themselves."""
+        self.kinds = self.kinds or outer.kinds
+        beside = {each: text for each, text in outer.texts.items() if each is not Meaning.EVENT_ID}
+        self.texts = beside | self.texts
 
     def settle(self) -> None:
         """Read the weak fields, now that all were taken, or tell that they were passed over.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from db.hooks import Hook
 from producers.field_names import Meaning
 from producers.hook_events import MOST_EVENTS
-from producers.hook_fields import MOST_NAMED, Field, HookPost, Reading, kept_text
+from producers.hook_fields import MOST_NAMED, EventObject, Field, HookPost, Reading, kept_text
 from producers.recipient_acts import day_key, event_key, request_of
 from schemas.errors import WrongInput
 from schemas.requests import JobRequest
@@ -26,27 +26,25 @@ def read_form(fields: Iterable[Field]) -> FormRead:
 
     What has no address is passed over; raises WrongInput where nothing has, and for too many.
     """
-    form = Reading()
-    events: dict[object, Reading] = {}
+    readings: dict[EventObject | None, Reading] = {None: Reading()}
     for field in fields:
-        reading = form if field.event is None else events.setdefault(field.event, Reading())
-        reading.take(field)
-        if len(events) > MOST_EVENTS:
+        readings.setdefault(field.event, Reading()).take(field)
+        if len(readings) - 1 > MOST_EVENTS:
             raise WrongInput(
                 f"The form has more than {MOST_EVENTS:,} events. Nothing was stored. Send fewer at"
                 " a time."
             )
-    readings = [form, *events.values()]
-    for reading in readings:
+    for event, reading in readings.items():
         reading.settle()
-    having = [reading for reading in readings if reading.has_address]
+        if event is not None:
+            # The one around it came before.
+            reading.inherit(readings[event.outer])
+    having = [reading for reading in readings.values() if reading.has_address]
     if len(having) == 1:
-        having[0].texts = form.texts | having[0].texts
-    for reading in having:
-        reading.kinds = reading.kinds or form.kinds
-    refused = [name for reading in readings for name in reading.refused]
+        having[0].texts = readings[None].texts | having[0].texts
+    refused = [name for reading in readings.values() for name in reading.refused]
     # Without an address the last of them tells what is missing.
-    posts = [reading.post() for reading in having or readings[-1:]]
+    posts = [reading.post() for reading in having or list(readings.values())[-1:]]
     return FormRead(posts, refused[:MOST_NAMED])
 
 

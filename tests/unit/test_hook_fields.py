@@ -402,6 +402,54 @@ def test_no_address_of_weak_fields_is_lost(number):
     assert (" was " in told, " were " in told) == (number == 1, number > 1)
 
 
+WRAPPED = (
+    '{"events": [{"email": "a@x.example", "kind": "spam", "event_id": "1"},'
+    ' {"email": "b@x.example", "event_id": "2"}], "kind": "feedback", "event_id": "3"}'
+)
+
+
+def test_a_list_of_events_inside_an_object_is_several_people_s():
+    """In a form, in its field and in a signed message; `kind` beside them counts for the others."""
+    told = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
+    in_field = urlencode({"payload": WRAPPED}).encode()
+    forms = [read_form(fields_in(body)).posts for body in (WRAPPED.encode(), in_field)]
+    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, Event)]
+    for posts in (*forms, signed):
+        assert [(post.addresses, post.kind, post.event_id) for post in posts] == told
+
+
+def test_three_hundred_events_inside_an_object_are_not_one_person_s():
+    """Each is told of in its place, those without an address too."""
+    many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
+    body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
+    assert len(read_form(fields_in(body)).posts) == 300
+    assert [type(each) for each in read_events(body)] == [Event] * 300 + [BadEvent]
+
+
+def test_several_addresses_of_a_contact_are_one_person_s():
+    """Objects in a list whose name says that it has addresses."""
+    for name in ("emails", "email_addresses", "contact_emails"):
+        body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
+        (post,) = read_form(fields_in(body)).posts
+        (event,) = read_events(body)
+        assert isinstance(event, Event)
+        assert post.addresses == event.post.addresses == ["a@x.example", "b@x.example"]
+
+
+def test_a_name_twice_in_a_wrapped_event_loses_no_other():
+    """And the address beside the list is an event too."""
+    body = (
+        b'{"email": "c@x.example", "events": [{"email": "a@x.example", "x": 1, "x": 2},'
+        b' {"email": "b@x.example"}]}'
+    )
+    c, a, b = read_events(body)
+    assert isinstance(a, BadEvent)
+    assert a.is_repeated
+    assert isinstance(b, Event)
+    assert isinstance(c, Event)
+    assert (b.post.addresses, c.post.addresses) == (["b@x.example"], ["c@x.example"])
+
+
 EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.example"}]'
 
 
