@@ -23,11 +23,15 @@ _MAX_CANDIDATES = 50
 _MAX_READINGS = 8
 """Words before an @-sign that are tried as the beginning of the address."""
 
-_REPLACED: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-"""Characters that no one sees, which come along when an address is copied."""
+_LOST = "\udcfd"
+"""Stands for a character that was lost on the way, as bytes that are no text do (see `text_of`)."""
 
-_REPLACED |= {0xFFFD: "\udcfd", 0xA0: " "}
-# An address of which a character was lost is another one. A half character is in no address.
+_is_lost = re.compile("[\udc80-\udcff]").search
+
+_REPLACED: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_REPLACED |= {0xFFFD: _LOST, 0xA0: " "}
+"""Characters that no one sees, which come along when an address is copied; one that was lost; and
+a blank."""
 
 _JUNK = " \t\0'\"`<>()[]{},;:|="
 """What stands around an address and is no part of it."""
@@ -89,9 +93,9 @@ class AddressesRead(NamedTuple):
 def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     """Return the addresses that the text names; raises InvalidAddress where there is none.
 
-    With `blank_is_plus` blanks in a local part, where none can be, are plus signs that came
-    unencoded, or a name stands before the address. Where the account knows none of what it may be,
-    a capital and a second blank show that it is a name.
+    Blanks in a local part, where none can be, are plus signs that came unencoded, or a name stands
+    before the address. Where the account knows none of what it may be, it is a name; but with
+    `blank_is_plus` only a capital and a second blank show that.
     """
     text = unicodedata.normalize("NFC", text.translate(_REPLACED)).strip()
     if (plain := plain_identity(text)) is not None:
@@ -111,11 +115,12 @@ def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     for text_of_one in _candidates(text):
         local, _, domain = _bare(text_of_one).rpartition("@")
         try:
+            _require_whole(local + domain)
             default, readings = _read(local, domain, blank_is_plus=blank_is_plus)
         except InvalidAddress as error:
             why = why or error
             continue
-        if blank_is_plus and " " in local:
+        if " " in local:
             told = _BLANK_READ
         if (doubt := doubt_about(default)) is not None:
             told = told or _DOUBTED
@@ -135,16 +140,22 @@ _DOUBTED = "it has characters that may be no part of it"
 def _read(local: str, domain: str, *, blank_is_plus: bool) -> tuple[Identity, list[Identity]]:
     """Return the address where nothing is known, and all that it may be, the longest first."""
     words = local.split(" ")
-    if not blank_is_plus or len(words) == 1:
+    if len(words) == 1:
         identity = identify(f"{local}@{domain}")
         return identity, [identity]
     before = local.rpartition(" ")[0]
     # `Ada Lovelace ada@...` has a name before the address that is meant.
-    is_name = " " in before and before != before.lower()
+    is_name = not blank_is_plus or (" " in before and before != before.lower())
     default = identify(f"{words[-1] if is_name else '+'.join(words)}@{domain}")
     starts = [0, *range(1, len(words))[1 - _MAX_READINGS :]]
     texts = (f"{'+'.join(words[start:])}@{domain}" for start in starts if words[start])
     return default, _valid(texts)
+
+
+def _require_whole(text: str) -> None:
+    """Raise InvalidAddress where a character was lost: the address would be another one."""
+    if _is_lost(text):
+        raise InvalidAddress("It has bytes that are not text in UTF-8; name the charset.")
 
 
 def _valid(texts: Iterable[str]) -> list[Identity]:

@@ -121,8 +121,8 @@ def read_post(fields: Iterable[Field]) -> HookPost:
 
 
 def text_of(raw: bytes, charset: str = "") -> str:
-    """Return the text in UTF-8, or the charset that the sender named. What is neither has half
-    characters in place of its bytes, by which no address is taken for another.
+    """Return the text in UTF-8, or the charset that the sender named. Bytes that are
+    neither come out as lone surrogates, which no address has.
     """
     try:
         return raw.decode()
@@ -258,7 +258,7 @@ class Reading:
         self._names_address = False
         self._weak: dict[Field, None] = {}
         self._adjusted: dict[tuple[str, str], Adjusted] = {}
-        self._unknown: list[str] = []
+        self.unknown: list[str] = []
         self._why: InvalidAddress | None = None
 
     def take(self, field: Field) -> None:
@@ -267,8 +267,8 @@ class Reading:
             return
         match meaning_of(field.name):
             case None:
-                if field.name and "@" in field.text and len(self._unknown) < MOST_NAMED:
-                    self._unknown.append(_shown(field.name))
+                if field.name and "@" in field.text and len(self.unknown) < MOST_NAMED:
+                    self.unknown.append(_shown(field.name))
             case Meaning.ADDRESS if is_weak(field.name):
                 # One more than one person has, by which `settle` refuses them.
                 if len(self._weak) <= _MAX_ADDRESSES:
@@ -370,9 +370,9 @@ class Reading:
                 " mail can reach."
             )
         named = ""
-        if self._unknown:
+        if self.unknown:
             named = (
-                f" There are addresses in {', '.join(self._unknown[:3])}, but a field of that name"
+                f" There are addresses in {', '.join(self.unknown[:3])}, but a field of that name"
                 " may be another person's."
             )
         return WrongInput(

@@ -42,7 +42,11 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     having = [reading for reading in readings.values() if reading.has_address]
     if len(having) == 1:
         having[0].texts = readings[None].texts | having[0].texts
-    refused = [name for reading in readings.values() for name in reading.refused]
+    refused = [
+        name
+        for reading in readings.values()
+        for name in (*reading.refused, *(() if reading.has_address else reading.unknown))
+    ]
     # Without an address the last of them tells what is missing.
     posts = [reading.post() for reading in having or list(readings.values())[-1:]]
     return FormRead(posts, refused[:MOST_NAMED])
