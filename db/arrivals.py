@@ -164,7 +164,11 @@ async def arrive(
         await _update(connection, account_id, recognised.updated.values())
     if recognised.counting:
         await _sql.let_count(
-            connection, account_id=account_id, contact_ids=sorted(recognised.counting)
+            connection,
+            account_id=account_id,
+            contact_ids=sorted(recognised.counting),
+            added_contact_ids=[each.contact_id for each in additions],
+            added_fields=added["added_fields"],
         )
     matched = {"row_ids": list(matches), "matched_ids": list(matches.values())}
     await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows, **matched)

@@ -176,7 +176,7 @@ cross join (
 
 -- name: let_count!
 -- Contacts that were repeats have other addresses now than who they repeated: they count, by those too
--- that they had before.
+-- that they had before. By those that were added they count already.
 with counting as (
     update contacts set is_repeat = false
     where account_id = :account_id and id = any(:contact_ids::bigint[]) and is_repeat
@@ -185,6 +185,10 @@ with counting as (
     select l.address_id, count(*) as contacts
     from contact_emails l
     where l.account_id = :account_id and l.contact_id in (select id from counting)
+      and (l.contact_id, l.field) not in (
+          select added.contact_id, added.field
+          from unnest(:added_contact_ids::bigint[], :added_fields::smallint[])
+              as added (contact_id, field))
     group by l.address_id
 )
 update email_addresses e

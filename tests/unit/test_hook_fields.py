@@ -233,7 +233,7 @@ def test_what_comes_again_is_read_as_before(locals_of_a_form, known):
 @given(st.from_regex(r"[a-z0-9]+([._+-][a-z0-9]+)*", fullmatch=True), st.booleans())
 def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
     """Only where there is an ambiguity is the account asked."""
-    form = read_post([Field("email", f"{local[:60]}@x.example".replace("-@", "@"), blank_is_plus)])
+    form = read_post([Field("email", f"{local[:60].rstrip('._+-')}@x.example", blank_is_plus)])
     assert form.ambiguous_keys == []
 
 
