@@ -74,10 +74,9 @@ class Adjusted(NamedTuple):
 
 
 class HookPost(NamedTuple):
-    """One person's opt-out. `refused` are the names of fields whose text is no address."""
+    """One person's opt-out."""
 
     candidates: list[Candidate]
-    refused: list[str]
     kind: Status
     event_id: str | None
     texts: dict[Meaning, str]
@@ -356,7 +355,6 @@ class Reading:
             self._adjusted.pop(("kind", _UNKNOWN_KIND), None)
         return HookPost(
             list(self._candidates.values()),
-            self.refused,
             max(self.kinds, key=lambda kind: FACTS[kind].rank, default=Status.MANUAL),
             self.texts.get(Meaning.EVENT_ID),
             self.texts,

@@ -61,7 +61,13 @@ async def implausible_of(
     ]
 
 
-async def meant_by(connection: asyncpg.Connection, account_id: int, post: HookPost) -> HookPost:
-    """Return what a hook was told, each address that may be another one as the account knows it."""
-    known = await address_lists.known_keys(connection, account_id, post.ambiguous_keys)
-    return post.for_account(known)
+async def meant_by(pool: asyncpg.Pool, account_id: int, post: HookPost) -> HookPost:
+    """Return what a hook was told, each address that may be another one as the account knows it.
+
+    The account is asked only where that is not plain.
+    """
+    keys = post.ambiguous_keys
+    if not keys:
+        return post
+    async with pool.acquire() as connection:
+        return post.for_account(await address_lists.known_keys(connection, account_id, keys))

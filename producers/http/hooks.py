@@ -18,7 +18,7 @@ from producers.hook_events import (
     read_events,
     request_of_event,
 )
-from producers.hook_fields import Adjusted, HookPost, kept_text
+from producers.hook_fields import Adjusted, kept_text
 from producers.hook_forms import read_form, request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
 from producers.http.any_path import ANY
@@ -133,7 +133,7 @@ async def post_form(
         form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
     done = []
     for given in form.posts:
-        post = await _meant(here, hook, given)
+        post = await meant_by(here.pool, hook.account_id, given)
         request_of_post = request_of_form(hook, post, correlation_id)
         done.append(await _apply(here, hook, request_of_post, correlation_id))
     taken = [each for each in done if each is not None]
@@ -272,7 +272,7 @@ def _events_of(body: bytes, charset: str) -> list[Event | BadEvent]:
 async def _take(here: Here, hook: Hook, event: Event | BadEvent, correlation_id: str) -> EventTaken:
     if isinstance(event, BadEvent):
         return _refused(event)
-    event = event._replace(post=await _meant(here, hook, event.post))
+    event = event._replace(post=await meant_by(here.pool, hook.account_id, event.post))
     opt_out = request_of_event(hook, event, correlation_id)
     done = await _apply(here, hook, opt_out, correlation_id)
     event_id = event.event_id and kept_text(event.event_id)
@@ -334,14 +334,6 @@ def _in_force(hook: Hook) -> Hook:
 def _not_there() -> NoReturn:
     """One answer for what never was, what was revoked, and what somebody guesses at."""
     raise Problem(NOT_FOUND, "There is no such hook; nothing was stored.")
-
-
-async def _meant(here: Here, hook: Hook, post: HookPost) -> HookPost:
-    """What was posted, as the account means it, which is asked only where that is not plain."""
-    if not post.ambiguous_keys:
-        return post
-    async with here.pool.acquire() as connection:
-        return await meant_by(connection, hook.account_id, post)
 
 
 async def _apply(
