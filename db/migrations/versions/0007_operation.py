@@ -1,0 +1,10 @@
+"""What operators need: who did what, what a worker had in hand, and keys that end."""
+
+from db.migrations import run_sql
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    run_sql(__file__)
