@@ -1,6 +1,6 @@
 """Events that a sender signs: JSON, one or many at a time, each of one person's opt-out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, requ
 from schemas.errors import WrongInput
 from schemas.json_input import Pairs, RepeatedName, repeated_name
 from schemas.requests import JobRequest
-from schemas.statuses import RECIPIENT_KINDS
+from schemas.statuses import RECIPIENT_KINDS, Status
 
 MOST_EVENTS = 10_000
 
@@ -184,6 +184,23 @@ def _event(post: HookPost) -> Event:
         post._replace(adjusted=adjusted),
         moment,
         None if note is None else kept_text(note[:MOST_NOTE]),
+    )
+
+
+def request_of_rest(
+    hook: Hook, kind: Status, posts: Sequence[HookPost], correlation_id: str
+) -> JobRequest:
+    """Return the opt-out of all of them together: what is left of a message with many events."""
+    match_keys = sorted({key for post in posts for key in post.match_keys})
+    return request_of(
+        account=hook.account,
+        addresses=[address for post in posts for address in post.addresses],
+        kind=kind,
+        source=hook.source,
+        key=day_key("hook", hook.id, "rest", act=match_keys, kind=kind),
+        requested_by=f"hook {hook.id} ({hook.source})",
+        correlation_id=correlation_id,
+        note="told together with other events",
     )
 
 

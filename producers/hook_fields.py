@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from producers.field_names import Meaning, is_weak, lists_addresses, meaning_of
 from producers.hook_addresses import Candidate, addresses_in, settled
-from producers.wrong_input import shortened, storable
+from producers.wrong_input import shortened, storable, too_much
 from schemas.addresses import Identity, InvalidAddress
 from schemas.errors import WrongInput
-from schemas.json_input import Pairs, read_pairs
+from schemas.json_input import Pairs, TooMuch, read_pairs
 from schemas.statuses import FACTS, RECIPIENT_KINDS, Status
 
 _MAX_ADDRESSES = 200
@@ -136,12 +136,19 @@ def text_of(raw: bytes, charset: str = "") -> str:
 def read_message(body: bytes, charset: str = "") -> Any:
     """Return the JSON of a body, as `read_pairs` gives it, whatever bytes are in its texts.
 
-    Raises ValueError where it is not JSON.
+    Raises ValueError where it is not JSON, and WrongInput where it has too many values.
     """
     encoding = json.detect_encoding(body)
     if encoding.startswith("utf-8"):
-        return read_pairs(text_of(body.removeprefix(codecs.BOM_UTF8), charset))
-    return read_pairs(body.decode(encoding, "replace"))
+        return _read_pairs(text_of(body.removeprefix(codecs.BOM_UTF8), charset))
+    return _read_pairs(body.decode(encoding, "replace"))
+
+
+def _read_pairs(text: str) -> Any:
+    try:
+        return read_pairs(text)
+    except TooMuch as error:
+        raise too_much("The message", error) from None
 
 
 def events_of(value: Any, path: str = "") -> Iterator[Field]:
@@ -212,7 +219,7 @@ def _json_in(field: Field) -> Any:
     if meaning_of(field.name) not in {None, Meaning.ADDRESS}:
         return None
     try:
-        return read_pairs(text)
+        return _read_pairs(text)
     except ValueError:
         return None
 

@@ -8,7 +8,9 @@ from producers.field_names import Meaning
 from producers.hook_events import MOST_EVENTS
 from producers.hook_fields import MOST_NAMED, EventObject, Field, HookPost, Reading, kept_text
 from producers.recipient_acts import day_key, event_key, request_of
+from producers.wrong_input import too_much
 from schemas.errors import WrongInput
+from schemas.json_input import MOST_VALUES, TooMuch
 from schemas.requests import JobRequest
 
 _MAX_CONTACT = 40
@@ -27,7 +29,10 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     What has no address is passed over; raises WrongInput where nothing has, and for too many.
     """
     readings: dict[EventObject | None, Reading] = {None: Reading()}
-    for field in fields:
+    for number, field in enumerate(fields):
+        if number == MOST_VALUES:
+            # Each of many fields may have JSON with many in it.
+            raise too_much("The form", TooMuch(f"more than {MOST_VALUES:,} values"))
         readings.setdefault(field.event, Reading()).take(field)
         if len(readings) - 1 > MOST_EVENTS:
             raise WrongInput(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from schemas.errors import Mistake, WrongInput
+from schemas.json_input import TooMuch
 from schemas.mistakes import place_for_people, sentence
 from schemas.mistakes import shortened as shortened  # noqa: PLC0414 - for who refuses by hand
 from schemas.requests import UPLOADED, JobRequest
@@ -55,6 +56,14 @@ def _mistakes(
         yield Mistake(where or "all", sentence(mistake, known=known))
 
 
+def too_much(what: str, why: TooMuch) -> WrongInput:
+    """`what` has more values or names than are read."""
+    return WrongInput(
+        f"{what} was refused and nothing was stored: it has {why}. Send less at a time; a long list"
+        " comes as a file."
+    )
+
+
 def refused(what: str, mistakes: Sequence[Mistake], more: str = "") -> WrongInput:
     """`what` was refused for these mistakes, each on a line of its own, and `more` of them."""
     lines = [line_of(mistake) for mistake in mistakes] + [more] * bool(more)
@@ -80,19 +89,30 @@ def refuse_unstorable_texts(what: str, model: BaseModel, *, exclude: Any = None)
 
 def refuse_unstorable(what: str, value: Any) -> None:
     """Raise WrongInput for text, at any depth of `value`, that Postgres cannot keep."""
+    if (names := _to_unstorable(value)) is not None:
+        where = ", ".join([what, *map(shortened, names)])
+        raise WrongInput(
+            f"{where} was refused and nothing was stored. It contains a NUL character or bytes"
+            " that are not UTF-8. Remove them and try again."
+        )
+
+
+def _to_unstorable(value: Any) -> list[str] | None:
+    """Return the names that lead to the first text that cannot be kept; None where there is none.
+
+    They are put together only then: a long name with many values below it is not copied for each.
+    """
     if isinstance(value, str):
-        if not storable(value):
-            raise WrongInput(
-                f"{what} was refused and nothing was stored. It contains a NUL character or bytes"
-                " that are not UTF-8. Remove them and try again."
-            )
-    elif isinstance(value, dict):
+        return None if storable(value) else []
+    if isinstance(value, dict):
         for key, item in value.items():
-            refuse_unstorable(what, key)
-            refuse_unstorable(f"{what}, {key}", item)
+            if not storable(key):
+                return []
+            if (names := _to_unstorable(item)) is not None:
+                return [key, *names]
     elif isinstance(value, (list, tuple)):
-        for item in value:
-            refuse_unstorable(what, item)
+        return next((names for item in value if (names := _to_unstorable(item)) is not None), None)
+    return None
 
 
 def storable(text: str) -> bool:

@@ -3,11 +3,22 @@
 Where an object has a name twice, parsers keep the last value and lose the other without a word: one
 of two addresses, or that a job was only to be planned. So nothing from outside is read by
 `json.loads` or by a model's own parser alone.
+
+A value takes a hundred times as much memory as it has bytes, and a wrong one a thousand times. So
+how many there are is counted before they are made.
 """
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
+
+MOST_VALUES = 300_000
+"""As many values a text may have, or somewhat fewer where there are commas in its strings. It is
+three times what a list within a request may have."""
+
+MOST_NAMES = 1_000
+"""As many names an object of a request may have: each one that is unknown is a mistake."""
 
 _MAX_LEVELS = 64
 """How deep `repeated_name` looks into what `read_pairs` has read."""
@@ -25,25 +36,32 @@ class RepeatedName(ValueError):
         self.name = name
 
 
+class TooMuch(ValueError):
+    """The text has more than is read. The text of the error is a clause that says so."""
+
+
 class Pairs(list[tuple[str, Any]]):
     """An object of JSON with all that it has: its names and values, in their order."""
 
 
 def read_json(text: str | bytes) -> Any:
-    """Return the value of the text.
+    """Return the value of the text. A whole number too long to be read is one of a hundred digits.
 
-    Raises RepeatedName where an object has a name twice, and ValueError for what is not JSON, is
-    not text, or is nested too deep.
+    Raises RepeatedName where an object has a name twice, TooMuch where the text has more than
+    `MOST_VALUES`, or an object more than `MOST_NAMES`, and ValueError for what is not JSON, is not
+    text, or is nested too deep.
     """
-    return _read(text, _SINGLE)
+    return _read(text, _SINGLE, _SINGLE_HUGE)
 
 
 def read_pairs(text: str | bytes) -> Any:
-    """Return the value of the text, each object as `Pairs`, so that no repeated name is lost.
+    """Return the value of the text, each object as `Pairs`, so that no repeated name is lost. A
+    whole number too long to be read is the text of its digits.
 
-    Raises ValueError as `read_json` does, but for control characters in a text, which are kept.
+    Raises ValueError as `read_json` does, but neither for control characters in a text, which are
+    kept, nor for the number of names.
     """
-    return _read(text, _ALL)
+    return _read(text, _ALL, _ALL_HUGE)
 
 
 def repeated_name(value: Any) -> str | None:
@@ -64,16 +82,37 @@ def repeated_name(value: Any) -> str | None:
     return None
 
 
-def _read(text: str | bytes, decoder: json.JSONDecoder) -> Any:
+def _read(text: str | bytes, decoder: json.JSONDecoder, of_huge: json.JSONDecoder) -> Any:
+    _require_few(text)
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
     try:
-        return decoder.decode(text)
+        try:
+            return decoder.decode(text)
+        except (json.JSONDecodeError, RepeatedName, TooMuch):
+            raise
+        except ValueError:
+            # Python reads no number of more than some thousand digits.
+            return of_huge.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
 
+def _require_few(text: str | bytes) -> None:
+    """Raise TooMuch where the text cannot but have too many values.
+
+    Each value but one has a comma before it, or is the first of a list or an object.
+    """
+    if len(text) <= MOST_VALUES:
+        return
+    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if sum(map(text.count, marks)) > MOST_VALUES:
+        raise TooMuch(f"more than {MOST_VALUES:,} values")
+
+
 def _single_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_NAMES:
+        raise TooMuch(f"an object with {len(pairs):,} names, and {MOST_NAMES:,} are the most")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise RepeatedName(_most_frequent(pairs))
@@ -84,5 +123,28 @@ def _most_frequent(pairs: list[tuple[str, Any]]) -> str:
     return Counter(name for name, _ in pairs).most_common(1)[0][0]
 
 
-_SINGLE = json.JSONDecoder(object_pairs_hook=_single_names)
-_ALL = json.JSONDecoder(object_pairs_hook=Pairs, strict=False)
+_MOST_DIGITS = 100
+_HUGE: int = 10 ** (_MOST_DIGITS - 1)
+
+
+def _bounded(digits: str) -> int:
+    """Return the number; in place of a longer one, one that is as wrong wherever it is."""
+    if len(digits) <= _MOST_DIGITS:
+        return int(digits)
+    return -_HUGE if digits.startswith("-") else _HUGE
+
+
+def _as_text(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MOST_DIGITS else digits
+
+
+def _single(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_single_names, parse_int=parse_int)
+
+
+def _all(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=Pairs, strict=False, parse_int=parse_int)
+
+
+_SINGLE, _SINGLE_HUGE = _single(), _single(_bounded)
+_ALL, _ALL_HUGE = _all(), _all(_as_text)

@@ -143,6 +143,8 @@ def sentence(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -
     if value == "" and not told.startswith(_EMPTY):
         return f"{_EMPTY} {told.removesuffix('.')}, or leave it out."
     if quoting and not kind.startswith("missing") and isinstance(value, str | int | float):
+        # Of a long text its beginning: the rest would be copied for nothing.
+        value = value[: MOST_SHOWN + 1] if isinstance(value, str) else value
         told = f"{told.removesuffix('.')} (given: {shortened(repr(value))})."
     return told
 

@@ -6,9 +6,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
-from producers.wrong_input import wrong_input
+from producers.wrong_input import too_much, wrong_input
 from schemas.errors import said
-from schemas.json_input import RepeatedName, read_json
+from schemas.json_input import RepeatedName, TooMuch, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,22 +30,33 @@ async def json_body(request: Request, model: type[Model]) -> Model:
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
     """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
+    value = json_value(text, what)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise wrong_input(what, error, model) from None
+
+
+def json_value(text: bytes | str, what: str) -> Any:
+    """The value of the JSON text; raises Problem where `what` cannot be read, and WrongInput where
+    it has more than is read.
+    """
     try:
         # Some editors and libraries put a byte order mark at the beginning.
         text = text if isinstance(text, str) else text.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise not_utf_8(what) from None
-    refuse_repeated_names(text, what)
     try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        (first, *_) = error.errors(include_url=False, include_input=False)
-        if first["type"] == "json_invalid":
-            raise Problem(
-                MALFORMED,
-                f"{what} is not JSON: {said(first['ctx']['error'])}. Nothing was stored.",
-            ) from None
-        raise wrong_input(what, error, model) from None
+        return read_json(text)
+    except RepeatedName as error:
+        # The last would count, and turn a plan into a run, or one contact into all.
+        told = f"{what} has {error}. Nothing was stored. Give each name once."
+        raise Problem(MALFORMED, told) from None
+    except TooMuch as error:
+        raise too_much(what, error) from None
+    except ValueError as error:
+        told = f"{what} is not JSON: {said(error)}. Nothing was stored."
+        raise Problem(MALFORMED, told) from None
 
 
 def not_utf_8(what: str) -> Problem:
@@ -55,23 +66,6 @@ def not_utf_8(what: str) -> Problem:
         f"{what} is not text in UTF-8. Nothing was stored. Send it in UTF-8, whatever charset its"
         " Content-Type names: JSON has no other.",
     )
-
-
-def refuse_repeated_names(text: bytes | str, what: str) -> None:
-    """Raise Problem where an object has a name twice: the last would count, and turn a plan into a
-    run, or one contact into all, without a word. What is no JSON is left to who reads it.
-    """
-    try:
-        read_json(text)
-    except RepeatedName as error:
-        raise names_repeated(what, error) from None
-    except ValueError:
-        return
-
-
-def names_repeated(what: str, error: RepeatedName) -> Problem:
-    """The problem that `what` has a name twice in one object."""
-    return Problem(MALFORMED, f"{what} has {error}. Nothing was stored. Give each name once.")
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:

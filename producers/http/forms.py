@@ -1,12 +1,13 @@
 """Bodies that an HTML form, an automation or a mail client sends, read as fields.
 
 What a body is shows in itself: senders name no type, or another one, and a field that is missing in
-one that is cut off is not a reason to lose the others. So nothing here is refused.
+one that is cut off is not a reason to lose the others. So nothing here is refused but what has more
+fields than any form.
 """
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -14,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from producers.field_names import meaning_of
 from producers.hook_fields import Field, events_of, read_message, text_of, unfolded
 from schemas.addresses import InvalidAddress, doubt_about, read_address
+from schemas.errors import WrongInput
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
@@ -26,6 +28,9 @@ _pairs = re.compile(rb"[^&\r\n]+").finditer
 _end_of_head = re.compile(rb"\r?\n\r?\n").search
 _encoded_plus = re.compile(rb"(?i)%2b")
 _MAX_ALONE = 1_000
+
+MOST_FIELDS = 10_000
+"""More fields are no form that a person has filled in, and each takes time."""
 _has_mark = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -34,13 +39,14 @@ def fields_in(body: bytes, content_type: str = "") -> Iterator[Field]:
     text that is an address alone. JSON in a field is read too.
 
     The content type only helps, with a boundary and with the charset of texts that are not UTF-8.
+    Raises WrongInput where there are more than `MOST_FIELDS`.
     """
     charset = charset_of(content_type)
     if body.startswith(_has_mark):
         body = body.decode("utf-16", "replace").encode()
     body = body.removeprefix(codecs.BOM_UTF8)
     if (boundary := _boundary(body, content_type)) is not None:
-        return unfolded(_multipart(body, boundary, charset))
+        return unfolded(_bounded(_multipart(body, boundary, charset)))
     if (value := _json(body, charset)) is not None:
         return events_of(value)
     if b"=" not in body:
@@ -49,9 +55,19 @@ def fields_in(body: bytes, content_type: str = "") -> Iterator[Field]:
         if (value := _json(decoded, charset)) is not None:
             return events_of(value)
         if b"=" not in decoded:
-            return _lines(text_of(decoded, charset))
+            return _bounded(_lines(text_of(decoded, charset)))
         body = unquote_to_bytes(_encoded_plus.sub(b"%252B", body))
-    return unfolded(_urlencoded(body, charset))
+    return unfolded(_bounded(_urlencoded(body, charset)))
+
+
+def _bounded(fields: Iterable[Field]) -> Iterator[Field]:
+    for number, field in enumerate(fields):
+        if number == MOST_FIELDS:
+            raise WrongInput(
+                f"The form has more than {MOST_FIELDS:,} fields. Nothing was stored. Send those of"
+                " the recipient."
+            )
+        yield field
 
 
 def charset_of(content_type: str) -> str:

@@ -1,10 +1,11 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -17,8 +18,9 @@ from producers.hook_events import (
     HookEvent,
     read_events,
     request_of_event,
+    request_of_rest,
 )
-from producers.hook_fields import Adjusted, kept_text
+from producers.hook_fields import Adjusted, HookPost, kept_text
 from producers.hook_forms import read_form, request_of_form
 from producers.hooks import hook_claimed_by, is_token_of
 from producers.http.any_path import ANY
@@ -38,19 +40,23 @@ from producers.http.problems import (
 )
 from producers.http.signed import require_signed
 from producers.opt_outs import Acknowledged, opt_out_now
-from producers.plausibility import meant_by
+from producers.plausibility import all_meant_by, meant_by
 from producers.submit import submit
 from runtime import events, logs
 from runtime.signing import hook_secret
 from schemas.errors import IdempotencyConflict, WrongInput
 from schemas.requests import MAX_ID, JobRequest
-from schemas.statuses import RECIPIENT_KINDS
+from schemas.statuses import RECIPIENT_KINDS, Status
 
 log = logs.get()
 router = APIRouter(tags=["hooks"])
 T = TypeVar("T")
 
-_SMALL_BODY = 64 * 1024
+_SMALL_BODY = 16 * 1024
+
+APPLY_SECONDS = 10.0
+"""How long the opt-outs of a message are applied one at a time. What is left then is stored for the
+workers: a sender that has no answer in time sends all of it again."""
 
 
 class FormTaken(BaseModel):
@@ -131,11 +137,10 @@ async def post_form(
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
         form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
-    done = []
-    for given in form.posts:
-        post = await meant_by(here.pool, hook.account_id, given)
-        request_of_post = request_of_form(hook, post, correlation_id)
-        done.append(await _apply(here, hook, request_of_post, correlation_id))
+    asked = [
+        _Asked(post, lambda it: request_of_form(hook, it, correlation_id)) for post in form.posts
+    ]
+    done = await _apply_all(here, hook, asked, correlation_id)
     taken = [each for each in done if each is not None]
     if len(taken) < len(done):
         raise Problem(
@@ -222,6 +227,9 @@ async def post_events(
     `event_id` always stands for one event: a message that comes again is answered as the first
     time, and changes nothing. Where ids stood for something else before, the answer is 409, and all
     other events are applied.
+
+    Of a message with so many events that they take more than ten seconds, the rest is stored as one
+    job for each kind, without times and notes of their own, and applied before all other work.
     """
     hook = await _hook_of_id(here, hook_id)
     body = await request.body()
@@ -234,10 +242,16 @@ async def post_events(
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
         given = await _aside(body, lambda: _events_of(body, charset))
-    taken = [await _take(here, hook, event, correlation_id) for event in given]
+    good = [event for event in given if isinstance(event, Event)]
+    asked = [_asked(hook, event, correlation_id) for event in good]
+    done = iter(await _apply_all(here, hook, asked, correlation_id))
+    taken = [
+        _taken(event, next(done)) if isinstance(event, Event) else _refused(event)
+        for event in given
+    ]
     if any(event.error for event in taken):
         _note_refused(hook, "malformed", correlation_id)
-    adjusted = [each for event in given if isinstance(event, Event) for each in event.adjusted]
+    adjusted = [each for event in good for each in event.adjusted]
     _note_adjusted(hook, adjusted, correlation_id)
     if any(event.conflict for event in taken):
         raise Problem(
@@ -269,12 +283,7 @@ def _events_of(body: bytes, charset: str) -> list[Event | BadEvent]:
     return given
 
 
-async def _take(here: Here, hook: Hook, event: Event | BadEvent, correlation_id: str) -> EventTaken:
-    if isinstance(event, BadEvent):
-        return _refused(event)
-    event = event._replace(post=await meant_by(here.pool, hook.account_id, event.post))
-    opt_out = request_of_event(hook, event, correlation_id)
-    done = await _apply(here, hook, opt_out, correlation_id)
+def _taken(event: Event, done: Acknowledged | None) -> EventTaken:
     event_id = event.event_id and kept_text(event.event_id)
     if done is None:
         return EventTaken(event_id=event_id, conflict=True)
@@ -284,6 +293,57 @@ async def _take(here: Here, hook: Hook, event: Event | BadEvent, correlation_id:
         created=done.created,
         adjusted=_told(event.adjusted),
     )
+
+
+class _Asked(NamedTuple):
+    """An opt-out, and the request that it is once it is known which addresses are meant."""
+
+    post: HookPost
+    request: Callable[[HookPost], JobRequest]
+
+
+def _asked(hook: Hook, event: Event, correlation_id: str) -> _Asked:
+    return _Asked(
+        event.post,
+        lambda post: request_of_event(hook, event._replace(post=post), correlation_id),
+    )
+
+
+async def _apply_all(
+    here: Here, hook: Hook, asked: Sequence[_Asked], correlation_id: str
+) -> list[Acknowledged | None]:
+    """What became of each, in their order: as `_apply`, or left to the workers after so long."""
+    until = time.monotonic() + APPLY_SECONDS
+    done: list[Acknowledged | None] = []
+    for post, request in asked:
+        if time.monotonic() > until:
+            break
+        meant = await meant_by(here.pool, hook.account_id, post)
+        done.append(await _apply(here, hook, request(meant), correlation_id))
+    rest = [post for post, _ in asked[len(done) :]]
+    return [*done, *await _leave_to_workers(here, hook, rest, correlation_id)]
+
+
+async def _leave_to_workers(
+    here: Here, hook: Hook, posts: Sequence[HookPost], correlation_id: str
+) -> list[Acknowledged]:
+    """Store the opt-outs as one job for each kind."""
+    meant = await all_meant_by(here.pool, hook.account_id, posts)
+    of_kind: dict[Status, Acknowledged] = {}
+    for kind in dict.fromkeys(post.kind for post in meant):
+        alike = [post for post in meant if post.kind is kind]
+        # Thousands of addresses are identified, and one of them may take 0.1 ms.
+        request = await asyncio.to_thread(request_of_rest, hook, kind, alike, correlation_id)
+        stored = await submit(here.pool, here.settings, request, as_written=True)
+        of_kind[kind] = Acknowledged(stored.job_id, stored.created, applied=False)
+        log.warning(
+            events.OPT_OUT_DEFERRED,
+            job=stored.job_id,
+            action=request.action,
+            error="TooManyEvents",
+            correlation_id=correlation_id,
+        )
+    return [of_kind[post.kind] for post in meant]
 
 
 def _refused(event: BadEvent) -> EventTaken:

@@ -8,7 +8,7 @@ from producers.keys import Caller
 from producers.wrong_input import parse_request
 from schemas.requests import (
     DEFAULT_FIELDS,
-    FieldName,
+    FieldNames,
     JobRequest,
     PostUrl,
     Selection,
@@ -17,6 +17,11 @@ from schemas.requests import (
 
 MOST_LISTED = 100_000
 """More ids, or addresses, than this come as a file."""
+
+MOST_NOT_ASCII = 10_000
+"""More addresses with characters beyond ASCII come as a file too: each takes as long to look at as
+a hundred others.
+"""
 
 
 class JobBody(BaseModel):
@@ -54,7 +59,7 @@ class JobBody(BaseModel):
         ),
     ]
     fields: Annotated[
-        tuple[FieldName, ...],
+        FieldNames,
         Field(
             description="Which of their addresses are meant. The selection's `statuses` look at"
             " these and at no others."
@@ -98,6 +103,12 @@ class JobBody(BaseModel):
                     f"at most {MOST_LISTED:,} {name}, and there are {len(listed):,}; send them as"
                     f" a file, in the part `{name}` of multipart/form-data"
                 )
+        odd = sum(not text.isascii() for text in selection.addresses or ())
+        if odd > MOST_NOT_ASCII:
+            raise ValueError(
+                f"at most {MOST_NOT_ASCII:,} addresses with characters beyond ASCII, and there are"
+                f" {odd:,}; send them as a file, in the part `addresses` of multipart/form-data"
+            )
         return selection
 
     def request(

@@ -10,14 +10,12 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 
-from producers.http.bodies import body_schema, names_repeated, not_utf_8
+from producers.http.bodies import body_schema, json_value
 from producers.http.job_bodies import JobBody
 from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
 from producers.http.well_formed import why_odd
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
-from schemas.errors import said
-from schemas.json_input import RepeatedName, read_json
 from schemas.requests import UPLOADED
 
 FORM = "multipart/form-data"
@@ -81,7 +79,7 @@ async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
     async with form as read:
         parts = _parts(read)
         (name,) = parts.keys() - {_JOB}
-        body = _body(await _text(parts[_JOB]), name)
+        body = _body(_bytes(parts[_JOB]), name)
         yield UploadedJob(body, LISTS[name](_file(parts[name]), _charset(parts[name])))
 
 
@@ -117,19 +115,15 @@ def _wrong(what: str) -> Problem:
     )
 
 
-async def _text(part: UploadFile | str) -> str:
-    """The job as text; raises Problem."""
+def _bytes(part: UploadFile | str) -> bytes:
+    """The job as it came; raises Problem."""
     if not isinstance(part, str) and (part.size or 0) > MOST_JOB_BYTES:
         raise Problem(
             TOO_LARGE,
             f"The part `{_JOB}` has more than {MOST_JOB_BYTES:,} bytes; nothing was stored. What"
             " is long goes into the list.",
         )
-    try:
-        # With the mark at the beginning that some editors put there.
-        return _file(part).read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise not_utf_8(f"The part `{_JOB}`") from None
+    return _file(part).read()
 
 
 def _file(part: UploadFile | str) -> BinaryIO:
@@ -155,16 +149,9 @@ def _charset(part: UploadFile | str) -> str:
     return str(message.get_param("charset", "") or "utf-8")
 
 
-def _body(text: str, name: str) -> JobBody:
+def _body(text: bytes, name: str) -> JobBody:
     """The job as one that lists nothing itself; what it lists is in the part `name`."""
-    try:
-        given = read_json(text)
-    except RepeatedName as error:
-        raise names_repeated(f"The part `{_JOB}`", error) from None
-    except ValueError as error:
-        raise Problem(
-            MALFORMED, f"The part `{_JOB}` is not JSON: {said(error)}. Nothing was stored."
-        ) from None
+    given = json_value(text, f"The part `{_JOB}`")
     if why := why_odd(given):
         raise Problem(MALFORMED, f"The part `{_JOB}` has {why}; nothing was stored.")
     if isinstance(given, dict):

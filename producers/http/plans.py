@@ -1,12 +1,13 @@
 """Saying yes to a plan."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.access import JobsWriter
+from producers.http.bodies import body_schema, json_body
 from producers.http.here import HereDep
 from producers.http.job_answers import JobAnswer
 from producers.http.jobs import JobId, job_answer, require_job
@@ -21,6 +22,7 @@ from producers.http.problems import (
 )
 from producers.http.waiting import COUNT_SECONDS, PreferredWait, wait_for_rest
 from producers.plans import apply_plan
+from producers.wrong_input import refuse_unstorable_texts
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 
@@ -66,6 +68,14 @@ class ApplyBody(BaseModel):
     ] = None
 
 
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": body_schema(ApplyBody)}},
+    }
+}
+
+
 @router.post(
     "/v1/jobs/{job_id}/apply",
     operation_id="apply_job",
@@ -74,11 +84,12 @@ class ApplyBody(BaseModel):
     response_description="The counts still hold, and workers do the job; or, where it is still"
     " `planning`, they are being counted.",
     responses=answers(MALFORMED, INVALID, NOT_FOUND, STATE_CONFLICT, PLAN_DRIFTED),
+    openapi_extra=_BODY,
 )
 async def apply_job(
     *,
     job_id: JobId,
-    body: ApplyBody,
+    request: Request,
     response: Response,
     here: HereDep,
     caller: JobsWriter,
@@ -92,6 +103,8 @@ async def apply_job(
     does not say otherwise; a job that is still `planning` then tells in `state` and
     `confirmation.drift` how that ended. To say the same yes again changes nothing.
     """
+    body = await json_body(request, ApplyBody)
+    refuse_unstorable_texts("The request", body)
     await require_job(here, caller, job_id)
     await apply_plan(
         here.pool,

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import Request
 
-from producers.http.bodies import refuse_repeated_names
 from producers.http.document import query_parameters
 from producers.http.problems import INVALID, MALFORMED, Problem
 from producers.wrong_input import shortened, storable
@@ -30,11 +29,7 @@ async def well_formed(request: Request) -> None:
             raise _unknown(unknown, known)
         query = (part for pair in request.query_params.items() for part in pair)
         texts = [request.scope["path"], *query]
-    # What FastAPI has read of a body of JSON; there is none where a route reads the body itself.
-    body = getattr(request, "_json", None)
-    if body is not None:
-        refuse_repeated_names(await request.body(), "The request")
-    if why := next((why for text in texts for why in _odd_text(text)), None) or why_odd(body):
+    if why := next((why for text in texts for why in _odd_text(text)), None):
         raise Problem(MALFORMED, f"The request was refused and nothing was stored. It has {why}.")
 
 
