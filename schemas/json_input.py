@@ -64,6 +64,19 @@ def read_pairs(text: str | bytes) -> Any:
     return _read(text, _ALL, _ALL_HUGE)
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether the value, as `read_json` gives it, has more levels of lists and objects."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            part
+            for item in level
+            if isinstance(item, list | dict)
+            for part in (item if isinstance(item, list) else item.values())
+        ]
+    return any(isinstance(item, list | dict) for item in level)
+
+
 def repeated_name(value: Any) -> str | None:
     """Return a name that an object in the value, as `read_pairs` gives it, has twice."""
     level = [value]

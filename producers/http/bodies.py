@@ -1,5 +1,7 @@
 """Reading the body of a request into a model, where a route takes more than one type of it."""
 
+import json
+import re
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -8,9 +10,14 @@ from pydantic import BaseModel, ValidationError
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.wrong_input import too_much, wrong_input
 from schemas.errors import said
-from schemas.json_input import RepeatedName, TooMuch, read_json
+from schemas.json_input import RepeatedName, TooMuch, is_deeper, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
+
+DEEPEST = 32
+"""How many levels of lists and objects a body may have."""
+
+_has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
 def media_type(request: Request) -> str:
@@ -47,7 +54,8 @@ def json_value(text: bytes | str, what: str) -> Any:
     except UnicodeDecodeError:
         raise not_utf_8(what) from None
     try:
-        return read_json(text)
+        value = read_json(text)
+        _require_texts(text, value)
     except RepeatedName as error:
         # The last would count, and turn a plan into a run, or one contact into all.
         told = f"{what} has {error}. Nothing was stored. Give each name once."
@@ -57,6 +65,19 @@ def json_value(text: bytes | str, what: str) -> Any:
     except ValueError as error:
         told = f"{what} is not JSON: {said(error)}. Nothing was stored."
         raise Problem(MALFORMED, told) from None
+    if is_deeper(value, DEEPEST):
+        told = f"{what} has more than {DEEPEST} levels of lists and objects. Nothing was stored."
+        raise Problem(MALFORMED, told)
+    return value
+
+
+def _require_texts(text: str, value: Any) -> None:
+    """Raise ValueError where a string of the value is no text."""
+    if _has_surrogate(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it has an unpaired surrogate") from None
 
 
 def not_utf_8(what: str) -> Problem:

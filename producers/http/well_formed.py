@@ -6,13 +6,11 @@ from typing import Any
 
 from fastapi import Request
 
+from producers.http.bodies import DEEPEST
 from producers.http.document import query_parameters
 from producers.http.problems import INVALID, MALFORMED, Problem
 from producers.wrong_input import shortened, storable
 from schemas.requests import MAX_ID
-
-DEEPEST = 32
-"""How many levels of lists and objects a body may have."""
 
 
 async def well_formed(request: Request) -> None:

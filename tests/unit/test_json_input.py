@@ -44,10 +44,10 @@ def test_names_that_are_written_differently_are_one():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", b"\xff", b"\xff\xfe", "[" * 100_000, "1" * 10_000, '{"a": 1}{"a": 2}', "\ufeff1"],
+    ["", "{", b"\xff", b"\xff\xfe", "[" * 100_000, '{"a": 1}{"a": 2}', "\ufeff1"],
 )
 def test_what_is_no_json_is_one_kind_of_error(text):
-    """Too deep and too large for Python, or no text at all."""
+    """Too deep for Python, or no text at all."""
     for read in (read_json, read_pairs):
         with pytest.raises(ValueError) as raised:  # noqa: PT011 -- any text of the parser's
             read(text)
