@@ -1,0 +1,174 @@
+"""`python -m bench.bodies`: what a web process takes for bodies that are wrong a million times.
+
+For each body a process of its own: when the answer came, how much its memory grew at most, and how
+long `/healthz` took to answer meanwhile. They come as an ordinary key can send them.
+"""
+
+import asyncio
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple
+
+import httpx
+import psutil
+from pydantic import SecretStr
+
+from chaos.servers import storm_servers
+from chaos.web_process import WebGroup
+from db.migrate import migrate
+from db.pool import open_pool
+from producers.hooks import create_hook
+from producers.keys import Scope, create_key
+from runtime.settings import Settings
+
+_SECONDS_BETWEEN = 0.02
+_FORM = "application/x-www-form-urlencoded"
+
+
+class Body(NamedTuple):
+    """A body of about 4 MB, and where it is posted."""
+
+    name: str
+    content: bytes
+    path: str = "/v1/jobs"
+    media_type: str = "application/json"
+
+
+def _job(selection: str = '{"all": true}', more: str = "") -> bytes:
+    return f'{{"action":"opt_out","selection":{selection}{more}}}'.encode()
+
+
+def _listed(name: str, value: str, number: int) -> str:
+    return f'{{"{name}":[{",".join([value] * number)}]}}'
+
+
+def _names(number: int) -> str:
+    return ",".join(f'"x{n:06}":1' for n in range(number))
+
+
+def bodies(form: str) -> Iterator[Body]:
+    """Those of which earlier versions took seconds and gigabytes, and some of their kinds."""
+    empty, few = '""', 299_000
+    yield Body("statuses: 1,300,000 empty strings", _job(_listed("statuses", empty, 1_300_000)))
+    yield Body("statuses: 299,000 empty strings", _job(_listed("statuses", empty, few)))
+    numbers = ",".join(["1"] * 1_900_000)
+    yield Body("fields: 1,900,000 numbers", _job(more=f',"fields":[{numbers}]'))
+    yield Body("contacts: 1,300,000 empty strings", _job(_listed("contacts", empty, 1_300_000)))
+    yield Body("contacts: 299,000 empty strings", _job(_listed("contacts", empty, few)))
+    yield Body("330,000 unknown names", _job(more=f",{_names(330_000)}"))
+    yield Body("290,000 unknown names", _job(more=f",{_names(290_000)}"))
+    expected = f'{{"expected":{{{_names(330_000)}}}}}'.encode()
+    yield Body("apply: 330,000 unknown names", expected, "/v1/jobs/1/apply")
+    yield Body("290,000 names in params", _job(more=f',"params":{{{_names(290_000)}}}'))
+    yield Body("299,000 lists in params", _job(more=f',"params":{{"a":[{"[]," * 149_000}[]]}}'))
+    yield Body("140,000 objects", _job(f'{{"contacts":[{"{}," * 140_000}1]}}'))
+    deep = f',"params":{"[" * 200_000}{"]" * 200_000}'
+    yield Body("200,000 levels", _job(more=deep))
+    yield Body("a number of 3,900,000 digits", _job(more=f',"params":{{"a":{"7" * 3_900_000}}}'))
+    escapes = r"\u00e9" * 650_000
+    yield Body("650,000 escapes", _job(more=f',"requested_by":"{escapes}"'))
+    names = ",".join(rf'"{n:06}":"\u0000"' for n in range(900))
+    long = "k" * 3_000_000
+    yield Body("900 names below one of 3 MB", _job(more=f',"params":{{"{long}":{{{names}}}}}'))
+    odd = ",".join(f'"ü{n}@ä{n}.example"' for n in range(60_000))
+    yield Body("60,000 addresses beyond ASCII", _job(f'{{"addresses":[{odd}]}}'))
+    odd = ",".join(f'"ü{n}@ä{n}.example"' for n in range(10_000))
+    yield Body("10,000 addresses beyond ASCII (taken)", _job(f'{{"addresses":[{odd}]}}'))
+    ids = ",".join(map(str, range(1, 100_001)))
+    yield Body("100,000 ids (taken)", _job(f'{{"contacts":[{ids}]}}'))
+    pairs = "&".join(f"f{n}=x" for n in range(200_000)).encode()
+    yield Body("a hook's form of 200,000 pairs", pairs, form, _FORM)
+    events = [{"email": f"e{n}@many.example", "event": "unsubscribe"} for n in range(10_000)]
+    yield Body("a hook's form of 10,000 events (taken)", json.dumps(events).encode(), form)
+
+
+class _Meanwhile(Thread):
+    """Asks `/healthz` until it is told to end."""
+
+    def __init__(self, web: WebGroup) -> None:
+        super().__init__()
+        self._web = web
+        self.over = Event()
+        self.longest = 0.0
+
+    def run(self) -> None:
+        """See `Thread`."""
+        with self._web.client() as client:
+            while not self.over.wait(_SECONDS_BETWEEN):
+                began = time.perf_counter()
+                client.get("/healthz").raise_for_status()
+                self.longest = max(self.longest, time.perf_counter() - began)
+
+
+def _peak(web: WebGroup) -> int:
+    """The most memory that the process had, in bytes."""
+    status = Path(f"/proc/{web.process.pid}/status").read_text()
+    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status)
+    return int(kilobytes) * 1024
+
+
+async def _set_up(settings: Settings) -> tuple[dict[str, str], str]:
+    """The headers of a request with a key, and the path of a form hook."""
+    async with await open_pool(settings.database_url or "", size=1) as pool:
+        key = await create_key(pool, account="default", name="bench", scopes=list(Scope))
+        hook = await create_hook(pool, settings, account="default", source="bench")
+    return {"Authorization": f"Bearer {key.token}"}, hook.form_path
+
+
+def measure(settings: Settings, log: Path) -> Iterator[str]:
+    """Yield a row of a table for each body."""
+    headers, form = asyncio.run(_set_up(settings))
+    for body in bodies(form):
+        with WebGroup(settings, log) as web, web.serving().client(headers=headers) as client:
+            client.get("/v1/jobs?limit=1")
+            before = psutil.Process(web.process.pid).memory_info().rss
+            meanwhile = _Meanwhile(web)
+            meanwhile.start()
+            began = time.perf_counter()
+            try:
+                answer = client.post(
+                    body.path, content=body.content, headers={"Content-Type": body.media_type}
+                )
+                seconds, status = time.perf_counter() - began, str(answer.status_code)
+            except httpx.TransportError as error:
+                seconds, status = time.perf_counter() - began, type(error).__name__
+            meanwhile.over.set()
+            meanwhile.join()
+            grown = (_peak(web) - before) / 1e6
+            yield (
+                f"| {body.name} | {len(body.content) / 1e6:.1f} | {status} | {seconds:.2f} |"
+                f" {grown:.0f} | {meanwhile.longest * 1000:.0f} |"
+            )
+
+
+def _opened(folder: str) -> Path:
+    """The folder, which the servers' own account has to get through to its files."""
+    Path(folder).chmod(0o711)
+    return Path(folder)
+
+
+def main() -> None:
+    """Measure with servers of its own, and show the table."""
+    print("| body | MB | answer | after s | memory + MB | `/healthz` ms at most |")
+    print("|---|---|---|---|---|---|")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        storm_servers(_opened(folder) / "servers") as servers,
+    ):
+        asyncio.run(migrate(servers.database_url))
+        settings = Settings(
+            database_url=servers.database_url,
+            redis_url=servers.redis_url,
+            signing_key=SecretStr("for measurements, and for nothing else"),
+        )
+        for row in measure(settings, Path(folder) / "web.log"):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
