@@ -107,7 +107,7 @@ class _Meanwhile(Thread):
 
 def _peak(web: WebGroup) -> int:
     """The most memory that the process had, in bytes."""
-    status = Path(f"/proc/{web.process.pid}/status").read_text()
+    status = Path(f"/proc/{web.process.pid}/status").read_text(encoding="utf-8")
     (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status)
     return int(kilobytes) * 1024
 

@@ -253,6 +253,23 @@ REQUEST_ANSWERED = _event(
     account="the id of the account that the key belongs to",
     broken_off="true where a stream was cut off, since Postgres did not answer any more",
 )
+CONNECTION_CLOSED = _event(
+    "connection.closed",
+    "A web process has closed connections that kept it waiting, or were idle when there were too"
+    " many; at most one line for each reason in ten seconds.",
+    why="silent (nothing came), head (what came is not the head of a request, or not all of it),"
+    " unread (the peer does not read its answer), or room (idle for longest, for a new one)",
+    number="how many since the last such line",
+    open="how many there are now",
+)
+CONNECTION_REFUSED = _event(
+    "connection.refused",
+    "A web process has refused new connections, with 503 where they ask something; at most one line"
+    " for each reason in ten seconds.",
+    why="total (MAX_CONNECTIONS, or the limit of open files), or peer (MAX_CONNECTIONS_PER_PEER)",
+    number="how many since the last such line",
+    open="how many there are now",
+)
 REQUEST_FAILED = _event(
     "request.failed",
     "A web process raised what it never should; its caller was told of an internal failure and the"

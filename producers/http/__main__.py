@@ -3,11 +3,12 @@
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from producers.http.head_limit import HeadLimit
+from producers.http.connections import Bounds, Connection
 from runtime import logs
 from runtime.program import as_called
 from runtime.settings import Settings
@@ -65,7 +66,7 @@ def _config(settings: Settings) -> uvicorn.Config:
         factory=True,
         workers=settings.web_processes,
         loop="uvloop",
-        http=HeadLimit,
+        http=partial(Connection, bounds=Bounds.of(settings)),  # type: ignore[arg-type]
         ws="none",
         # Its lines tell paths, which have addresses and tokens in them.
         access_log=False,

@@ -5,7 +5,6 @@ of a dyno does not, but nothing says that there is one.
 """
 
 import json
-from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -74,16 +73,18 @@ class HeadLimit(HttpToolsProtocol):
         self.transport.close()
 
 
-def _refusal() -> bytes:
-    problem = Problem(
+def as_answer(problem: Problem) -> bytes:
+    """Return the whole answer to what has not become a request: the last on its connection."""
+    body = json.dumps(problem_body(problem)).encode()
+    headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers | problem.headers).items())
+    return STATUS_LINE[int(problem.kind.status)] + f"{lines}\r\n".encode() + body
+
+
+_REFUSAL = as_answer(
+    Problem(
         HEAD_TOO_LARGE,
         f"The first line and the headers of the request have more than {MOST_HEAD_BYTES:,} bytes;"
         " nothing was done. What is long goes into the body.",
     )
-    body = json.dumps(problem_body(problem)).encode()
-    headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE] + f"{lines}\r\n".encode() + body
-
-
-_REFUSAL = _refusal()
+)

@@ -1,6 +1,7 @@
-"""How large the body of a request may be, and how long its next part is waited for."""
+"""How large the body of a request may be, and how slowly it may come."""
 
 import asyncio
+import time
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -11,6 +12,9 @@ from runtime.settings import Settings
 
 PART_SECONDS = 30.0
 """How long the next part of a body may take to come."""
+
+LEAST_BYTES_PER_SECOND = 1_000
+"""How fast a body has to come, and an answer to be read, on average over SLOW_SECONDS or more."""
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
@@ -27,26 +31,35 @@ class Limits:
         self._app = app
         self._most_body = settings.max_body_bytes
         self._most_upload = settings.max_upload_bytes
+        self._slow_seconds = settings.slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         size = 0
+        waited = 0.0
         declared = _declared(scope)
         ended = declared == 0
 
         async def receiving() -> Message:
-            nonlocal size, ended
+            nonlocal size, waited, ended
             # Only now is it known which route it is for.
             most = self._most_upload if takes_files(scope) else self._most_body
             if size == 0 and declared is not None and declared > most:
                 raise _too_large(most)
-            message = await receive() if ended else await _in_time(receive)
+            if ended:
+                return await receive()
+            began = time.monotonic()
+            message = await _in_time(receive)
+            waited += time.monotonic() - began
             size += len(message.get("body", b""))
             if size > most:
                 raise _too_large(most)
-            ended = ended or not message.get("more_body", False)
+            ended = not message.get("more_body", False)
+            is_slow = size < LEAST_BYTES_PER_SECOND * waited
+            if is_slow and waited > self._slow_seconds and not ended:
+                raise _too_slow(f"came at less than {LEAST_BYTES_PER_SECOND:,} bytes a second")
             return message
 
         async def sending(message: Message) -> None:
@@ -87,13 +100,16 @@ async def _in_time(receive: Receive) -> Message:
         async with asyncio.timeout(PART_SECONDS):
             return await receive()
     except TimeoutError:
-        raise Problem(
-            TOO_SLOW,
-            f"The body stopped coming for {PART_SECONDS:.0f} seconds; nothing was stored. Send it"
-            " again.",
-            # What is left of it would be taken for the next request.
-            headers={"Connection": "close"},
-        ) from None
+        raise _too_slow(f"stopped coming for {PART_SECONDS:.0f} seconds") from None
+
+
+def _too_slow(why: str) -> Problem:
+    return Problem(
+        TOO_SLOW,
+        f"The body {why}; nothing was stored. Send it again.",
+        # What is left of it would be taken for the next request.
+        headers={"Connection": "close"},
+    )
 
 
 def _too_large(most: int) -> Problem:

@@ -1,0 +1,239 @@
+"""How long a connection may keep a process waiting, and how many there may be.
+
+The server itself closes a connection that is idle after an answer, and no other: one that says
+nothing, or begins a head and does not end it, or does not read its answer, would stay for as long
+as its peer likes, and take one of the files that the process may have open.
+"""
+
+import asyncio
+import resource
+from collections import Counter
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from uvicorn.server import ServerState
+
+from producers.http.head_limit import HeadLimit, as_answer
+from producers.http.limits import LEAST_BYTES_PER_SECOND
+from producers.http.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
+from runtime import events, logs
+from runtime.settings import Settings
+
+log = logs.get()
+
+LOOK_SECONDS = 0.5
+REPORT_SECONDS = 10.0
+"""Connections that were closed are told of at most so often, whatever their number."""
+
+JUST_COME_SECONDS = 1.0
+"""A connection is not closed to make room for another before it had time to ask something."""
+
+_MOST = 10_000
+_MOST_FILES = 65_536
+_OTHER_FILES = 64
+"""What a process has open beside its connections: those to Postgres, its log, files of forms."""
+
+
+class Bounds(NamedTuple):
+    """What each process allows."""
+
+    head_seconds: float
+    slow_seconds: float
+    most: int
+    most_of_peer: int | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Bounds":
+        """Those of the settings, and of the files that this process may have open, of which it
+        takes what it can get.
+        """
+        room = max(1, _allow_files() - _OTHER_FILES - settings.web_pool_size)
+        return cls(
+            settings.head_seconds,
+            settings.slow_seconds,
+            min(settings.max_connections or _MOST, room),
+            settings.max_connections_per_peer,
+        )
+
+
+def _allow_files() -> int:
+    """How many files may be open, after the limit was raised as far as this user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= allowed:
+        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
+class Connection(HeadLimit):
+    """The server's protocol for a connection, of which it notes since when it waits for what."""
+
+    def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._watch = _watch_of(self.server_state, self.loop, bounds)
+        self._unsent: tuple[float, int] | None = None
+        self.idle_since = self.loop.time()
+        self.has_said_something = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way on it: its head has not come to its end."""
+        return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether a head has begun and not ended."""
+        return self._in_head
+
+    @property
+    def peer(self) -> str:
+        """From where it comes."""
+        return self.client[0] if self.client else ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the transport."""
+        super().connection_made(transport)
+        self._watch.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the transport."""
+        super().connection_lost(exc)
+        self._watch.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        self.has_said_something = True
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """Called by the server."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self._unsent = None
+        super().resume_writing()
+
+    def is_unread(self, now: float, seconds: float) -> bool:
+        """Whether its peer has taken less than the least rate of what is sent, for so long.
+
+        That can be told only while nothing is added: when the application has to wait, or is done.
+        """
+        size = self.transport.get_write_buffer_size()
+        is_fixed = self.flow.write_paused or self.is_idle or self.transport.is_closing()
+        if not size or not is_fixed:
+            self._unsent = None
+            return False
+        since, at_first = self._unsent = self._unsent or (now, size)
+        waited = now - since
+        return waited > seconds and at_first - size < LEAST_BYTES_PER_SECOND * waited
+
+
+class _Watch:
+    """Of one process: closes connections that wait for too long, or are too many."""
+
+    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> None:
+        self._all: Any = state.connections
+        self._loop = loop
+        self._bounds = bounds
+        self._open: set[Connection] = set()
+        self._of_peer: Counter[str] = Counter()
+        self._closed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._reports_at = 0.0
+        loop.call_later(LOOK_SECONDS, self._look)
+
+    def admit(self, made: Connection) -> None:
+        """Take a new connection, or refuse it."""
+        self._open.add(made)
+        self._of_peer[made.peer] += 1
+        most_of_peer = self._bounds.most_of_peer
+        if most_of_peer is not None and self._of_peer[made.peer] > most_of_peer:
+            self._refuse(made, "peer")
+        elif len(self._open) > self._bounds.most:
+            self._make_room(made)
+
+    def forget(self, lost: Connection) -> None:
+        """Count a connection no more."""
+        self._open.discard(lost)
+        self._of_peer[lost.peer] -= 1
+        if not self._of_peer[lost.peer]:
+            del self._of_peer[lost.peer]
+
+    def _make_room(self, made: Connection) -> None:
+        idle = (each for each in self._open if each.is_idle and each is not made)
+        longest = min(idle, key=lambda each: each.idle_since, default=None)
+        if longest is None or self._loop.time() - longest.idle_since < JUST_COME_SECONDS:
+            self._refuse(made, "total")
+        else:
+            self._close(longest, "room")
+
+    def _refuse(self, made: Connection, why: str) -> None:
+        self._refused[why] += 1
+        self._open.discard(made)
+        made.transport.write(_BUSY)
+        made.transport.close()
+
+    def _close(self, connection: Connection, why: str) -> None:
+        self._closed[why] += 1
+        self._open.discard(connection)
+        connection.transport.close()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for each in list(self._all):
+            if each.is_unread(now, self._bounds.slow_seconds):
+                # To close it would wait for what is not read.
+                self._closed["unread"] += 1
+                self._open.discard(each)
+                each.transport.abort()
+            elif each.is_idle and not each.transport.is_closing():
+                self._end_idle(each, now)
+        self._report(now)
+        self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _end_idle(self, connection: Connection, now: float) -> None:
+        if now - connection.idle_since < self._bounds.head_seconds:
+            return
+        if connection.is_in_head:
+            connection.transport.write(_SLOW)
+        self._close(connection, "head" if connection.has_said_something else "silent")
+
+    def _report(self, now: float) -> None:
+        if now < self._reports_at or not (self._closed or self._refused):
+            return
+        self._reports_at = now + REPORT_SECONDS
+        for event, counts in (
+            (events.CONNECTION_CLOSED, self._closed),
+            (events.CONNECTION_REFUSED, self._refused),
+        ):
+            for why, number in counts.items():
+                log.warning(event, why=why, number=number, open=len(self._open))
+            counts.clear()
+
+
+_watches: WeakKeyDictionary[ServerState, _Watch] = WeakKeyDictionary()
+
+
+def _watch_of(state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> _Watch:
+    if state not in _watches:
+        _watches[state] = _Watch(state, loop, bounds)
+    return _watches[state]
+
+
+_SLOW = as_answer(
+    Problem(
+        TOO_SLOW,
+        "The first line and the headers of the request did not come in time; nothing was done. Send"
+        " it again.",
+    )
+)
+_BUSY = as_answer(
+    Problem(
+        UNAVAILABLE,
+        "There are too many connections at the moment; nothing was done. Use fewer, or try again.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+)
