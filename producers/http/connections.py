@@ -6,6 +6,7 @@ as its peer likes, and take one of the files that the process may have open.
 """
 
 import asyncio
+import math
 import resource
 from collections import Counter
 from typing import Any, NamedTuple
@@ -17,13 +18,14 @@ from producers.http.head_limit import HeadLimit, as_answer
 from producers.http.limits import LEAST_BYTES_PER_SECOND
 from producers.http.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
 from runtime import events, logs
+from runtime.events import Event
 from runtime.settings import Settings
 
 log = logs.get()
 
 LOOK_SECONDS = 0.5
 REPORT_SECONDS = 10.0
-"""Connections that were closed are told of at most so often, whatever their number."""
+"""For each reason that connections are closed there is at most one line in so long."""
 
 JUST_COME_SECONDS = 1.0
 """A connection is not closed to make room for another before it had time to ask something."""
@@ -140,9 +142,8 @@ class _Watch:
         self._bounds = bounds
         self._open: set[Connection] = set()
         self._of_peer: Counter[str] = Counter()
-        self._closed: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._reports_at = 0.0
+        self._untold: Counter[tuple[Event, str]] = Counter()
+        self._told_at: dict[tuple[Event, str], float] = {}
         loop.call_later(LOOK_SECONDS, self._look)
 
     def admit(self, made: Connection) -> None:
@@ -171,13 +172,13 @@ class _Watch:
             self._close(longest, "room")
 
     def _refuse(self, made: Connection, why: str) -> None:
-        self._refused[why] += 1
+        self._untold[events.CONNECTION_REFUSED, why] += 1
         self._open.discard(made)
         made.transport.write(_BUSY)
         made.transport.close()
 
     def _close(self, connection: Connection, why: str) -> None:
-        self._closed[why] += 1
+        self._untold[events.CONNECTION_CLOSED, why] += 1
         self._open.discard(connection)
         connection.transport.close()
 
@@ -186,7 +187,7 @@ class _Watch:
         for each in list(self._all):
             if each.is_unread(now, self._bounds.slow_seconds):
                 # To close it would wait for what is not read.
-                self._closed["unread"] += 1
+                self._untold[events.CONNECTION_CLOSED, "unread"] += 1
                 self._open.discard(each)
                 each.transport.abort()
             elif each.is_idle and not each.transport.is_closing():
@@ -202,16 +203,13 @@ class _Watch:
         self._close(connection, "head" if connection.has_said_something else "silent")
 
     def _report(self, now: float) -> None:
-        if now < self._reports_at or not (self._closed or self._refused):
-            return
-        self._reports_at = now + REPORT_SECONDS
-        for event, counts in (
-            (events.CONNECTION_CLOSED, self._closed),
-            (events.CONNECTION_REFUSED, self._refused),
-        ):
-            for why, number in counts.items():
-                log.warning(event, why=why, number=number, open=len(self._open))
-            counts.clear()
+        for reason, number in list(self._untold.items()):
+            if now < self._told_at.get(reason, -math.inf) + REPORT_SECONDS:
+                continue
+            self._told_at[reason] = now
+            del self._untold[reason]
+            event, why = reason
+            log.warning(event, why=why, number=number, open=len(self._open))
 
 
 _watches: WeakKeyDictionary[ServerState, _Watch] = WeakKeyDictionary()

@@ -1,0 +1,170 @@
+"""Connections that keep a web process waiting: they end, and others are served meanwhile."""
+
+import asyncio
+import json
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from db.pool import open_pool
+from producers.http.connections import Bounds
+from producers.keys import Scope, create_key
+from runtime.events import EVENTS, unknown_keys
+from runtime.settings import Settings
+from tests.acceptance.web import WebGroup
+from tests.conditions import wait_until
+
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+FIRST_LINES = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n"
+
+
+@pytest.fixture
+def impatient(settings: Settings, tmp_path: Path) -> Iterator[WebGroup]:
+    """A web process that waits for a second where others wait for many."""
+    with WebGroup(settings, tmp_path / "web.log", HEAD_SECONDS="1.0", SLOW_SECONDS="1.0") as web:
+        yield web.serving()
+
+
+@pytest.fixture
+def key(settings: Settings) -> bytes:
+    """The header of a request by a key that may do everything."""
+
+    async def make() -> str:
+        async with await open_pool(settings.database_url or "", size=1) as pool:
+            made = await create_key(pool, account="default", name="test", scopes=list(Scope))
+            return made.token
+
+    return f"Authorization: Bearer {asyncio.run(make())}\r\n".encode()
+
+
+def connected(web: WebGroup, source: str = "127.0.0.1") -> socket.socket:
+    """A connection to it from one of this machine's addresses."""
+    return socket.create_connection(("127.0.0.1", web.port), 30, (source, 0))
+
+
+def sent_slowly(connection: socket.socket, drop: bytes) -> bytes:
+    """What is answered until the connection ends, while `drop` is sent five times a second."""
+    received = b""
+    connection.settimeout(0.2)
+    for _ in range(100):
+        try:
+            part = connection.recv(10_000)
+        except TimeoutError:
+            connection.sendall(drop)
+            continue
+        except ConnectionError:
+            return received
+        if not part:
+            return received
+        received += part
+    raise AssertionError("the connection does not end")
+
+
+def closed(web: WebGroup, event: str) -> set[str]:
+    """Why connections were closed, or refused, as its log tells it."""
+    told = [line for line in web.events() if line["event"] == event]
+    assert not any(unknown_keys(event, line.keys() - {"web"}) for line in told)
+    return {line["why"] for line in told}
+
+
+def test_who_keeps_it_waiting_is_closed(impatient: WebGroup, key: bytes):
+    """One that says nothing, a head and a body that come a byte at a time, blank lines for ever,
+    and a body that goes on after its answer; the log tells of them, and who asks is served on a
+    connection that lasts.
+    """
+    with ExitStack() as stack:
+        silent, head, blank, body, late = (
+            stack.enter_context(closing(connected(impatient))) for _ in range(5)
+        )
+        head.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: ")
+        body.sendall(FIRST_LINES + key + b"Content-Type: application/json\r\n\r\n")
+        late.sendall(FIRST_LINES + b"\r\n")
+        assert silent.recv(1) == b""
+        assert sent_slowly(head, b"a").startswith(b"HTTP/1.1 408 ")
+        assert sent_slowly(blank, b"\r\n") == b""
+        answer = sent_slowly(body, b" ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "urn:sluice:problem:too-slow"
+        assert sent_slowly(late, b"x").startswith(b"HTTP/1.1 401 ")
+        lasting = stack.enter_context(closing(connected(impatient)))
+        lasting.settimeout(0.3)
+        for _ in range(6):
+            # In all for longer than a head may take.
+            lasting.sendall(HEALTHZ)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += lasting.recv(10_000)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            with pytest.raises(TimeoutError):
+                lasting.recv(1)
+        wait_until(
+            lambda: closed(impatient, "connection.closed") == {"silent", "head"},
+            deadline_seconds=20,
+            what="the log tells why connections were closed",
+        )
+
+
+def test_who_does_not_read_its_answers_is_closed(impatient: WebGroup):
+    """However much of them the system keeps for it, it takes no place for ever."""
+    with closing(socket.socket()) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", impatient.port))
+        deaf.settimeout(0.5)
+        asks = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        with suppress(TimeoutError, ConnectionError):
+            deaf.sendall(asks)
+        wait_until(
+            lambda: "unread" in closed(impatient, "connection.closed"),
+            deadline_seconds=30,
+            what="the connection is closed",
+        )
+
+
+def test_many_connections_shut_nobody_out(settings: Settings, tmp_path: Path):
+    """However many say nothing, a new one has the place of that which was idle for longest; and of
+    one peer there are no more than it may have.
+    """
+    with (
+        WebGroup(
+            settings, tmp_path / "web.log", MAX_CONNECTIONS="20", MAX_CONNECTIONS_PER_PEER="15"
+        ) as web,
+        ExitStack() as stack,
+    ):
+        web.serving()
+        for number in range(30):
+            stack.enter_context(closing(connected(web, f"127.0.0.{2 + number // 15}")))
+        with closing(connected(web, "127.0.0.2")) as more:
+            more.sendall(HEALTHZ)
+            assert sent_slowly(more, b"").startswith(b"HTTP/1.1 503 ")
+
+        def answered() -> bool:
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{web.url}/healthz").status_code == 200
+            return False
+
+        wait_until(answered, deadline_seconds=20, what="another peer is served")
+        wait_until(
+            lambda: (
+                "room" in closed(web, "connection.closed")
+                and {"peer", "total"} <= closed(web, "connection.refused")
+            ),
+            deadline_seconds=30,
+            what="the log tells of both",
+        )
+        assert {line["event"] for line in web.events()} <= EVENTS.keys()
+
+
+def test_there_are_fewer_than_files_that_may_be_open(settings: Settings, monkeypatch):
+    """As many as this user may open, less what a process opens beside them."""
+    allowed: list[tuple[int, int]] = [(256, 300)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: allowed[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: allowed.append(limits))
+    bounds = Bounds.of(settings)
+    assert allowed[-1] == (300, 300)
+    assert 200 < bounds.most < 240
+    assert Bounds.of(settings.model_copy(update={"max_connections": 7})).most == 7
