@@ -1,10 +1,10 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from time import monotonic
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -313,10 +313,10 @@ async def _apply_all(
     here: Here, hook: Hook, asked: Sequence[_Asked], correlation_id: str
 ) -> list[Acknowledged | None]:
     """What became of each, in their order: as `_apply`, or left to the workers after so long."""
-    until = time.monotonic() + APPLY_SECONDS
+    until = monotonic() + APPLY_SECONDS
     done: list[Acknowledged | None] = []
     for post, request in asked:
-        if time.monotonic() > until:
+        if monotonic() > until:
             break
         meant = await meant_by(here.pool, hook.account_id, post)
         done.append(await _apply(here, hook, request(meant), correlation_id))

@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 
 from producers.hook_events import MOST_EVENTS
 from producers.hooks import create_hook, revoke_hook
+from producers.http import forms
+from producers.http import hooks as hooks_over_http
 from runtime.signing import signature
 from schemas.errors import NotFound, WrongInput
 from tests.examples import for_all
@@ -811,3 +813,66 @@ async def test_nothing_to_sign_with_is_stored(pool, hook):
     for secret in (hook.secret, token):
         assert secret not in row
         assert secret not in repr(hook)
+
+
+# More than can be applied in time
+
+
+@pytest.mark.parametrize("applied", [0, 1])
+async def test_what_is_not_applied_in_time_is_stored(
+    http, pool, hook, accounts, monkeypatch, applied
+):
+    """One job for each kind lists what is left of a message, a form's or signed, and is one when it
+    comes again; what was applied one at a time is answered as before.
+    """
+    over = hooks_over_http.APPLY_SECONDS + 1
+    clock = itertools.chain.from_iterable(itertools.repeat([0.0, *[1.0] * applied, over]))
+    monkeypatch.setattr(hooks_over_http, "monotonic", lambda: next(clock))
+    told = [
+        event(event_id="1", address=ANN),
+        event(event_id="2", address=BOB, kind="manual"),
+        event(event_id="3", address="new@x.example", kind="manual"),
+    ]
+    answer = await post_events(http, hook, told)
+    assert answer.status_code == 202
+    assert [each["applied"] for each in answer.json()["events"]] == [
+        number < applied for number in range(3)
+    ]
+    rows = await pool.fetch("select params ->> 'kind' as kind, selection from jobs order by id")
+    assert sorted((row["kind"], row["selection"]["addresses"]) for row in rows) == [
+        ("feedback", 1),
+        ("manual", 2),
+    ]
+    again = await post_events(http, hook, told)
+    assert [each["created"] for each in again.json()["events"]] == [False] * 3
+    assert await pool.fetchval("select count(*) from jobs") == 2
+
+
+async def test_a_form_of_more_fields_than_any_is_refused(http, pool, hook, accounts):
+    """Before each of them is looked at; as many as that are read."""
+    fill_up = "&".join(f"f{n}=x" for n in range(forms.MOST_FIELDS - 1))
+    for more, status in ((f"&email={ANN}", 200), (f"&x=1&email={BOB}", 422)):
+        answer = await http.post(hook.form_path, content=fill_up + more, headers=FORM)
+        assert answer.status_code == status, answer.text
+    assert await pool.fetchval("select count(*) from jobs") == 1
+
+
+@pytest.mark.parametrize("signs", [True, False])
+async def test_a_message_of_too_many_values_is_refused(http, pool, hook, accounts, signs):
+    """By a sentence that says so, whatever they are."""
+    for part in ("[],", '{"a":1},', '"",'):
+        body = f'{{"email": "{ANN}", "more": [{part * 300_000}0]}}'.encode()
+        path = hook.events_path if signs else hook.form_path
+        answer = await http.post(path, content=body, headers=signed(hook.secret, body))
+        assert "300,000 values" in problem(answer, 422, "invalid")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_a_number_of_any_length_refuses_no_event(http, pool, hook, accounts):
+    """As the event's id, and beside it: each is what it is told by."""
+    for number, (address, id_) in enumerate([(ANN, "7" * 5_000), (BOB, "7" * 5_001)], start=1):
+        body = f'{{"event_id": {id_}, "email": "{address}", "at": -{"1" * 9_000}}}'.encode()
+        answer = await http.post(hook.events_path, content=body, headers=signed(hook.secret, body))
+        (done,) = answer.json()["events"]
+        assert (done["event_id"], done["applied"], done["created"]) == (id_, True, True)
+        assert await pool.fetchval("select count(*) from jobs") == number

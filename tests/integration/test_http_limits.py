@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from producers import wrong_input
 from producers.http import limits, time_limit
 from runtime.settings import Settings
 
@@ -225,3 +226,101 @@ async def test_files_have_a_limit_of_their_own(http, key_of, pool):
         assert answer.status_code == status, answer.text
     nobody = await http.post("/v1/opt-outs", files=parts, headers=headers)
     assert is_problem(nobody, 415, "unsupported-media-type")
+
+
+LARGE = {"max_body_bytes": 4_000_000}
+
+
+def job(selection: str = '{"all": true}', more: str = "") -> bytes:
+    """A body for `/v1/jobs`."""
+    return f'{{"action": "opt_out", "selection": {selection}{more}}}'.encode()
+
+
+def listed(name: str, value: str, number: int) -> str:
+    """A selection that lists the value so often."""
+    return f'{{"{name}": [{",".join([value] * number)}]}}'
+
+
+def names(number: int) -> str:
+    """So many members of an object that nobody knows."""
+    return ",".join(f'"x{n:06}":1' for n in range(number))
+
+
+WRONG = (
+    (job(listed("statuses", '""', 1_300_000)), "more than 300,000 values"),
+    (job(listed("statuses", '""', 290_000)), "the first of `selection.statuses`"),
+    (job(listed("contacts", '""', 1_300_000)), "more than 300,000 values"),
+    (job(listed("contacts", '"1"', 290_000)), "the first of `selection.contacts`"),
+    (job(listed("contacts", "[]", 90_000)), "the first of `selection.contacts`"),
+    (job(listed("contacts", "1", 290_000)), "At most 100,000 contacts"),
+    (job(listed("addresses", '""', 290_000)), "the first of `selection.addresses`"),
+    (
+        job(listed("addresses", '"\u00e9@x.example"', 10_001)),
+        "t most 10,000 addresses with characters",
+    ),
+    (job(more=f', "fields": [{",".join(["1"] * 1_900_000)}]'), "more than 300,000 values"),
+    (job(more=f', "fields": [{",".join(["1"] * 290_000)}]'), "the first of `fields`"),
+    (job(more=f",{names(330_000)}"), "more than 300,000 values"),
+    (job(more=f",{names(290_000)}"), "an object with 290,002 names"),
+    (job(f"{{{names(290_000)}}}"), "an object with 290,000 names"),
+    (job(more=f', "params": {{{names(290_000)}}}'), "an object with 290,000 names"),
+    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more mistakes"),
+    (job(more=f', "evidence": {{{names(290_000)}}}'), "an object with 290,000 names"),
+    (job(more=f', "requested_by": "{"x" * 3_000_000}"'), "200 characters at most"),
+    (job(more=f', "params": {{"note": {"7" * 3_000_000}}}'), "Give text"),
+)
+"""Bodies with very many mistakes, or one that is very large, and what is told of them."""
+
+
+@pytest.mark.parametrize("settings", [LARGE], indirect=True)
+async def test_mistakes_by_the_million_are_refused_before_they_are_made(
+    http, key_of, pool, monkeypatch
+):
+    """One sentence says what is wrong, and no more errors were made than are looked at."""
+    made: list[int] = []
+    told = wrong_input.wrong_input
+
+    def counting(what, error, *arguments, **named):
+        made.append(error.error_count())
+        return told(what, error, *arguments, **named)
+
+    for module in ("producers.http.bodies", "producers.wrong_input", "producers.submit"):
+        monkeypatch.setattr(f"{module}.wrong_input", counting)
+    headers = await key_of() | {"Content-Type": "application/json"}
+    for body, sentence in WRONG:
+        answer = await http.post("/v1/jobs", content=body, headers=headers)
+        assert is_problem(answer, 422, "invalid"), answer.text
+        assert sentence in answer.json()["detail"], answer.text
+        assert len(answer.content) < 20_000
+    expected = f'{{"expected": {{{names(290_000)}}}}}'
+    for body in (expected, expected.replace("}", f",{names(40_000)}}}", 1)):
+        answer = await http.post("/v1/jobs/1/apply", content=body, headers=headers)
+        assert is_problem(answer, 422, "invalid"), answer.text
+    assert made
+    assert max(made) <= wrong_input.MOST_LOOKED_AT
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+@pytest.mark.parametrize("settings", [LARGE], indirect=True)
+async def test_as_many_ids_as_may_stand_in_a_body_are_taken(http, key_of):
+    """The limits are above what is documented."""
+    headers = await key_of() | {"Content-Type": "application/json"}
+    ids = ",".join(map(str, range(1, 100_001)))
+    answer = await http.post("/v1/jobs", content=job(f'{{"contacts": [{ids}]}}'), headers=headers)
+    assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize("settings", [{"slow_seconds": 0.1}], indirect=True)
+async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
+    """Each part comes in time, and all of them would take hours: 408 after SLOW_SECONDS."""
+    monkeypatch.setattr(limits, "LEAST_BYTES_PER_SECOND", 1_000_000_000)
+
+    class Trickling(Parts):
+        async def __aiter__(self):
+            async for part in super().__aiter__():
+                await asyncio.sleep(0.05)
+                yield part
+
+    parts = Trickling(1_000)
+    status, headers = await ask_in_parts(app, await key_of(), parts, **{"content-length": "4900"})
+    assert (status, headers[b"connection"]) == (408, b"close")

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.json_input import Pairs, RepeatedName, read_json, read_pairs, repeated_name
+from schemas.json_input import (
+    MOST_NAMES,
+    MOST_VALUES,
+    Pairs,
+    RepeatedName,
+    TooMuch,
+    is_deeper,
+    read_json,
+    read_pairs,
+    repeated_name,
+)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
@@ -57,3 +67,49 @@ def test_what_is_no_json_is_one_kind_of_error(text):
 def test_pairs_keep_what_is_repeated():
     """In its order."""
     assert read_pairs('{"a": 1, "b": {}, "a": [2]}') == [("a", 1), ("b", Pairs()), ("a", [2])]
+
+
+def test_too_many_values_are_refused_before_they_are_made():
+    """Whatever they are, and though the text is no JSON: it is counted and not read."""
+    for part in ("1,", '"",', "[],", "{},", '{"a":', "[", '"x":1,', "nul,"):
+        text = "[" + part * (MOST_VALUES + 1)
+        for read in (read_json, read_pairs):
+            for given_as in (text, text.encode()):
+                with pytest.raises(TooMuch, match="300,000 values"):
+                    read(given_as)
+    # A list that is too long for a request is still read, so that its length can be told.
+    for number in (100_000, 250_000):
+        assert len(read_json(json.dumps([""] * number))) == number
+
+
+@pytest.mark.parametrize("around", ["{}", '{{"params": {}}}', "[[{}]]"])
+def test_an_object_has_so_many_names_and_no_more(around):
+    """At any depth; in what a hook is told any number may come along."""
+    for number, is_read in ((MOST_NAMES, True), (MOST_NAMES + 1, False)):
+        text = around.format(json.dumps({f"x{n}": n for n in range(number)}))
+        read_pairs(text)
+        if is_read:
+            assert read_json(text) == json.loads(text)
+        else:
+            with pytest.raises(TooMuch, match="1,001 names"):
+                read_json(text)
+
+
+@given(st.text("0123456789", max_size=20), st.integers(4_500, 9_000), st.sampled_from(["", "-"]))
+def test_a_number_of_any_length_is_read(digits, length, sign):
+    """As one that is too large for whatever it is given for, or as the text of its digits."""
+    text = f"{sign}1{digits:7<{length}}"
+    assert (abs(read_json(text)), read_json(text) < 0) == (10**99, sign == "-")
+    assert read_json(f'{{"a": [{text}, 7]}}')["a"][1] == 7
+    assert read_pairs(f'{{"event_id": {text}}}') == [("event_id", text)]
+
+
+@given(values, st.integers(0, 6))
+def test_levels_are_counted(value, levels):
+    """As by a function that looks into each part by itself."""
+
+    def depth(part) -> int:
+        parts = part.values() if isinstance(part, dict) else part
+        return 1 + max(map(depth, parts), default=0) if isinstance(part, list | dict) else 0
+
+    assert is_deeper(value, levels) == (depth(value) > levels)
