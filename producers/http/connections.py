@@ -30,6 +30,8 @@ REPORT_SECONDS = 10.0
 JUST_COME_SECONDS = 1.0
 """A connection is not closed to make room for another before it had time to ask something."""
 
+_FULL_SECONDS = 0.1
+
 _MOST = 10_000
 _MOST_FILES = 65_536
 _OTHER_FILES = 64
@@ -144,6 +146,7 @@ class _Watch:
         self._of_peer: Counter[str] = Counter()
         self._untold: Counter[tuple[Event, str]] = Counter()
         self._told_at: dict[tuple[Event, str], float] = {}
+        self._full_until = 0.0
         loop.call_later(LOOK_SECONDS, self._look)
 
     def admit(self, made: Connection) -> None:
@@ -164,9 +167,15 @@ class _Watch:
             del self._of_peer[lost.peer]
 
     def _make_room(self, made: Connection) -> None:
+        now = self._loop.time()
+        if now < self._full_until:
+            self._refuse(made, "total")
+            return
         idle = (each for each in self._open if each.is_idle and each is not made)
         longest = min(idle, key=lambda each: each.idle_since, default=None)
-        if longest is None or self._loop.time() - longest.idle_since < JUST_COME_SECONDS:
+        if longest is None or now - longest.idle_since < JUST_COME_SECONDS:
+            # Of many that come together not each has to look through all the others.
+            self._full_until = now + _FULL_SECONDS
             self._refuse(made, "total")
         else:
             self._close(longest, "room")

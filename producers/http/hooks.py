@@ -140,7 +140,7 @@ async def post_form(
     asked = [
         _Asked(post, lambda it: request_of_form(hook, it, correlation_id)) for post in form.posts
     ]
-    done = await _apply_all(here, hook, asked, correlation_id)
+    done, _ = await _apply_all(here, hook, asked, correlation_id)
     taken = [each for each in done if each is not None]
     if len(taken) < len(done):
         raise Problem(
@@ -244,11 +244,10 @@ async def post_events(
         given = await _aside(body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
     asked = [_asked(hook, event, correlation_id) for event in good]
-    done = iter(await _apply_all(here, hook, asked, correlation_id))
-    taken = [
-        _taken(event, next(done)) if isinstance(event, Event) else _refused(event)
-        for event in given
-    ]
+    done, alone = await _apply_all(here, hook, asked, correlation_id)
+    good = [*good[:alone], *map(_without_details, good[alone:])]
+    told = iter(map(_taken, good, done))
+    taken = [next(told) if isinstance(event, Event) else _refused(event) for event in given]
     if any(event.error for event in taken):
         _note_refused(hook, "malformed", correlation_id)
     adjusted = [each for event in good for each in event.adjusted]
@@ -295,6 +294,15 @@ def _taken(event: Event, done: Acknowledged | None) -> EventTaken:
     )
 
 
+def _without_details(event: Event) -> Event:
+    """The event as it is kept with others in one job, which have times and notes of their own."""
+    if event.occurred_at is None and event.note is None:
+        return event
+    why = "with so many events in one message, its time and note are not kept"
+    adjusted = [*event.adjusted, Adjusted("note", why)]
+    return event._replace(post=event.post._replace(adjusted=adjusted))
+
+
 class _Asked(NamedTuple):
     """An opt-out, and the request that it is once it is known which addresses are meant."""
 
@@ -311,8 +319,10 @@ def _asked(hook: Hook, event: Event, correlation_id: str) -> _Asked:
 
 async def _apply_all(
     here: Here, hook: Hook, asked: Sequence[_Asked], correlation_id: str
-) -> list[Acknowledged | None]:
-    """What became of each, in their order: as `_apply`, or left to the workers after so long."""
+) -> tuple[list[Acknowledged | None], int]:
+    """What became of each, in their order, and how many were applied one at a time, as by `_apply`:
+    after so long the rest is left to the workers.
+    """
     until = monotonic() + APPLY_SECONDS
     done: list[Acknowledged | None] = []
     for post, request in asked:
@@ -321,7 +331,7 @@ async def _apply_all(
         meant = await meant_by(here.pool, hook.account_id, post)
         done.append(await _apply(here, hook, request(meant), correlation_id))
     rest = [post for post, _ in asked[len(done) :]]
-    return [*done, *await _leave_to_workers(here, hook, rest, correlation_id)]
+    return [*done, *await _leave_to_workers(here, hook, rest, correlation_id)], len(done)
 
 
 async def _leave_to_workers(

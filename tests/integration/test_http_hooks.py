@@ -830,13 +830,16 @@ async def test_what_is_not_applied_in_time_is_stored(
     monkeypatch.setattr(hooks_over_http, "monotonic", lambda: next(clock))
     told = [
         event(event_id="1", address=ANN),
-        event(event_id="2", address=BOB, kind="manual"),
+        event(event_id="2", address=BOB, kind="manual", note="a note"),
         event(event_id="3", address="new@x.example", kind="manual"),
     ]
     answer = await post_events(http, hook, told)
     assert answer.status_code == 202
     assert [each["applied"] for each in answer.json()["events"]] == [
         number < applied for number in range(3)
+    ]
+    assert ["not kept" in str(each.get("adjusted")) for each in answer.json()["events"]] == [
+        *(False, True, False)
     ]
     rows = await pool.fetch("select params ->> 'kind' as kind, selection from jobs order by id")
     assert sorted((row["kind"], row["selection"]["addresses"]) for row in rows) == [
