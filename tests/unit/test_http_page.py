@@ -12,14 +12,18 @@ from fastapi.routing import APIRoute
 
 from producers.hook_events import MOST_EVENTS
 from producers.http import addresses, app, contacts, jobs, lists, problems
-from producers.http.job_bodies import MOST_LISTED
+from producers.http.bodies import DEEPEST
+from producers.http.forms import MOST_FIELDS
+from producers.http.hooks import APPLY_SECONDS
+from producers.http.job_bodies import MOST_LISTED, MOST_NOT_ASCII
 from producers.http.job_uploads import MOST_JOB_BYTES
-from producers.http.limits import PART_SECONDS
+from producers.http.limits import LEAST_BYTES_PER_SECOND, PART_SECONDS
 from producers.http.problems import Kind
 from producers.http.signed import MOST_SECONDS_OFF
 from producers.http.waiting import MOST_SECONDS
 from producers.keys import Scope
 from runtime.settings import Settings
+from schemas.json_input import MOST_NAMES
 
 DOCS = Path(__file__).parents[2] / "docs"
 HTTP = (DOCS / "http.md").read_text()
@@ -128,6 +132,16 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
         ("history of an address", f"{limit_of(addresses.get_address, most=True):,} entries"),
         ("history of an address", f"{limit_of(addresses.get_address, most=False):,} unless"),
         ("waiting by `Prefer`", f"{MOST_SECONDS} seconds"),
+        ("contacts or addresses within a body", f"ASCII {MOST_NOT_ASCII:,}"),
+        ("events in a hook's message", f"after {APPLY_SECONDS:.0f} seconds"),
+        ("fields of a hook's form", f"{MOST_FIELDS:,}"),
+        ("names in an object of a request", f"{MOST_NAMES:,}"),
+        ("levels of lists and objects", str(DEEPEST)),
+        ("how slowly a body may come, and an answer be read", f"{LEAST_BYTES_PER_SECOND:,}"),
+        (
+            "time for the first line and the headers",
+            f"{Settings.model_fields['head_seconds'].default:.0f} seconds",
+        ),
     ],
 )
 def test_every_limit_is_the_codes(what: str, most: str) -> None:
@@ -140,6 +154,6 @@ def test_seconds_and_rates_are_the_codes() -> None:
     """And so does the text."""
     per_second = Settings.model_fields["requests_per_second"].default
     assert f"`REQUESTS_PER_SECOND` ({per_second:,.0f})" in HTTP
-    assert f"No part of the body came for {PART_SECONDS:.0f} seconds." in HTTP
+    assert f"no part of the body came for {PART_SECONDS:.0f} seconds" in HTTP
     for page in (HTTP, HOOKS):
         assert f"more than {MOST_SECONDS_OFF} seconds from now" in page
