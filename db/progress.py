@@ -53,12 +53,43 @@ class RungLane(NamedTuple):
 
 
 class QueueLoad(NamedTuple):
-    """What waits in one queue; `oldest_seconds` is the age of the oldest runnable chunk."""
+    """What waits for a worker in one queue.
+
+    A job that waits for its plan, or only for its end, counts as one chunk. `work_seconds` is how
+    long the work would take one chunk after the other, and `lanes` how many it can be done in.
+    """
 
     queue: str
     pending_chunks: int
+    planning_jobs: int
     oldest_seconds: float
     running_jobs: int
+    work_seconds: float
+    lanes: int
+
+
+class Attendance(NamedTuple):
+    """For how long no worker has come, and whether that was said."""
+
+    silent_seconds: float
+    is_told: bool
+
+
+class Suggestion(NamedTuple):
+    """How many workers are suggested since `at`, by Postgres's clock in seconds since 1970, and
+    the most that were needed after that.
+    """
+
+    workers: int
+    peak: int
+    at: float
+
+
+CHUNK_SECONDS = 0.1
+"""What a chunk is taken to last as long as none of its queue has been done in the last minutes."""
+
+PLAN_SECONDS = 0.1
+"""What a plan is taken to last."""
 
 
 async def require_answer(connection: asyncpg.Connection) -> None:
@@ -190,7 +221,56 @@ async def ring_silent_lanes(
     return [RungLane(*row) async for row in rows]
 
 
-async def measure(connection: asyncpg.Connection, urgent_actions: Sequence[str]) -> list[QueueLoad]:
-    """What waits in each queue."""
-    rows = _sql.measure(connection, urgent_actions=urgent_actions)
+async def measure(
+    connection: asyncpg.Connection, urgent_actions: Sequence[str], job_lanes: int
+) -> list[QueueLoad]:
+    """Return what waits in each queue, where a job has at most `job_lanes` lanes."""
+    rows = _sql.measure(
+        connection,
+        urgent_actions=urgent_actions,
+        job_lanes=job_lanes,
+        chunk_seconds=CHUNK_SECONDS,
+        plan_seconds=PLAN_SECONDS,
+    )
     return [QueueLoad(*row) async for row in rows]
+
+
+async def due_notices(connection: asyncpg.Connection) -> int:
+    """Return how many completion notices wait to be delivered."""
+    count: int = await _sql.due_notices(connection)
+    return count
+
+
+async def attendance(connection: asyncpg.Connection) -> Attendance:
+    """Return for how long no worker has come."""
+    return Attendance(*await _sql.attendance(connection))
+
+
+async def tell_unattended(connection: asyncpg.Connection, every_seconds: float) -> bool:
+    """Whether it is this process's turn to say that no worker comes."""
+    return bool(await _sql.tell_unattended(connection, every_seconds=every_seconds))
+
+
+async def tell_attended(connection: asyncpg.Connection) -> bool:
+    """Whether it is this process's turn to say that workers come again."""
+    return bool(await _sql.tell_attended(connection))
+
+
+async def suggestion(connection: asyncpg.Connection) -> tuple[Suggestion | None, float]:
+    """Return the last suggestion, if there was one, and Postgres's time."""
+    workers, peak, at, now = await _sql.suggestion(connection)
+    return (None if at is None else Suggestion(workers, peak, at)), now
+
+
+async def keep_suggestion(
+    connection: asyncpg.Connection, new: Suggestion, before: Suggestion | None
+) -> None:
+    """Keep a suggestion, unless another process has kept one after `before`."""
+    await _sql.keep_suggestion(
+        connection,
+        workers=new.workers,
+        peak=new.peak,
+        at=new.at,
+        workers_before=before and before.workers,
+        peak_before=before and before.peak,
+    )

@@ -2,27 +2,69 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import NamedTuple, Self
 
-from db.progress import QueueLoad
+from db.progress import QueueLoad, Suggestion
+from runtime.settings import Settings
 
-CHUNKS_PER_WORKER = 3_000
-"""What one `worker` dyno is given to do. With the defaults its two processes do some 25 chunks a
-second, so it is two minutes' work; a dyno started for less has hardly begun when all is done."""
+OPT_OUTS_SHARE = 1 / 8
+"""The share of the target delay within which opt-outs should be done."""
 
-SECONDS_PER_WORKER = {"opt_outs": 15.0, "bulk": 300.0}
-"""After each so many seconds that the oldest chunk of a queue has waited, one worker more. A large
-job's last chunk waits for all of the others, so that in `bulk` some minutes are no sign of need."""
+HOLD_SECONDS = 120.0
+"""A worker that was needed is kept for so long: a platform takes half a minute to start one, and
+the next wave of jobs often comes within a minute or two."""
 
 
-def suggested_workers(loads: Sequence[QueueLoad]) -> int:
-    """How many `worker` dynos there should be; 1 where nothing waits.
+class Capacity(NamedTuple):
+    """What one worker dyno does at a time, and what may be suggested."""
 
-    The larger of what the backlog takes and what the age of the oldest runnable chunk asks for,
-    but never more than there are chunks. More work or more age never gives fewer. What is most and
-    least is the platform's to say; 0, where it takes that, too: a job that comes then waits until
-    a dyno was started.
+    chunks: int
+    lanes: int
+    max_workers: int
+    target_delay_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the capacity of a dyno that has these settings."""
+        chunks = min(settings.chunks_at_once, settings.worker_threads)
+        return cls(
+            chunks=settings.worker_processes * chunks,
+            lanes=settings.worker_processes * settings.worker_threads,
+            max_workers=settings.max_workers,
+            target_delay_seconds=settings.target_delay_seconds,
+        )
+
+    def delay(self, queue: str) -> float:
+        """Return within how many seconds the queue's work should be done."""
+        return self.target_delay_seconds * (OPT_OUTS_SHARE if queue == "opt_outs" else 1.0)
+
+
+def needed_workers(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
+    """Return how many `worker` dynos do the work at hand within the target delay; at least 1.
+
+    Never more than find a lane, or than MAX_WORKERS. More work never needs fewer. Age has no part
+    in it: the last chunk of a large job grows old while all is well.
     """
-    pending = sum(load.pending_chunks for load in loads)
-    by_backlog = ceil(pending / CHUNKS_PER_WORKER)
-    by_age = 1 + sum(int(load.oldest_seconds / SECONDS_PER_WORKER[load.queue]) for load in loads)
-    return max(1, min(pending, max(by_backlog, by_age)))
+    by_work = sum(
+        load.work_seconds / (capacity.chunks * capacity.delay(load.queue)) for load in loads
+    )
+    usable = ceil(sum(load.lanes for load in loads) / capacity.lanes)
+    return max(1, min(usable, capacity.max_workers, ceil(by_work)))
+
+
+def next_suggestion(before: Suggestion | None, needed: int, now: float) -> Suggestion:
+    """Return what to suggest now: more without delay, fewer only after HOLD_SECONDS.
+
+    It is then the most that was needed in that time, so that waves of work do not start and stop
+    workers by turns. `before` is what any process has suggested last.
+    """
+    if before is None or needed >= before.workers:
+        # At rest there is nothing to hold, and nothing to write.
+        at_rest = before is not None and before.workers == needed == 1
+        return before if before and at_rest else Suggestion(needed, 1, now)
+    elapsed = now - before.at
+    if 0 <= elapsed <= HOLD_SECONDS:
+        return before._replace(peak=max(before.peak, needed))
+    # Where nobody has asked for a while, the peak is of long ago.
+    recent_peak = before.peak if 0 <= elapsed <= 2 * HOLD_SECONDS else 1
+    return Suggestion(max(needed, recent_peak), 1, now)

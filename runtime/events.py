@@ -315,13 +315,30 @@ SWEEP_RANG = _event(
     why="what the job was waiting for",
     lanes="how many messages were sent for it",
 )
+_WAITING = {
+    "pending_chunks": "how many chunks wait for a worker; a job without its plan counts as one",
+    "planning_jobs": "how many of these are jobs that wait for their plan",
+    "oldest_seconds": "for how long the oldest of them has waited, in seconds",
+}
 QUEUE_MEASURED = _event(
     "queue.measured",
-    "Written for each queue every few seconds; the age is the figure to scale workers on.",
+    "Written for each queue every few seconds by one worker; set an alarm on the age.",
     queue="the queue's name",
-    pending_chunks="how many chunks wait in it",
-    oldest_seconds="the age of the oldest chunk that could be worked, in seconds",
-    running_jobs="how many jobs have work in it",
+    **_WAITING,
+    running_jobs="how many jobs run in it",
+    work_seconds="how long the work would take one chunk after the other, as chunks took of late",
+)
+QUEUE_UNATTENDED = _event(
+    "queue.unattended",
+    "Work waits and no worker comes. Written by a web process, once a minute for all of them.",
+    **_WAITING,
+    due_notices="how many completion notices wait to be delivered",
+    silent_seconds="for how long no worker has measured or swept, in seconds",
+)
+QUEUE_ATTENDED = _event(
+    "queue.attended",
+    "Workers come again, or nothing waits any more; written once after queue.unattended.",
+    silent_seconds="for how long no worker has measured or swept, in seconds",
 )
 QUEUE_UNREACHABLE = _event(
     "queue.unreachable",

@@ -92,12 +92,14 @@ async def measure(context: WorkerContext) -> None:
     async with context.pool.acquire() as connection:
         if not await progress.try_measure(connection, context.settings.measure_seconds):
             return
-        loads = await progress.measure(connection, urgent)
+        loads = await progress.measure(connection, urgent, context.settings.job_lanes)
     for load in loads:
         log.info(
             events.QUEUE_MEASURED,
             queue=load.queue,
             pending_chunks=load.pending_chunks,
+            planning_jobs=load.planning_jobs,
             oldest_seconds=round(load.oldest_seconds, 3),
             running_jobs=load.running_jobs,
+            work_seconds=round(load.work_seconds, 3),
         )

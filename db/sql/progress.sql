@@ -192,17 +192,107 @@ where l.job_id = :job_id and l.lane = silent.lane
 returning l.lane, l.hop;
 
 -- name: measure
--- Per queue: what waits, for how long, and how many jobs are at work. A column is counted and not the
--- row, for which the ids of every chunk would be fetched.
+-- Per queue: what waits for a worker, for how long, and how much work it is. Chunks of running jobs
+-- wait from when they can be worked, and not before their job came to run; a retry that is put off does
+-- not wait yet. A job that waits for its plan, for its count or only for its end counts as one chunk.
+-- A column is counted and not the row, for which the ids of every chunk would be fetched.
+with recent as materialized (
+    select job_id, sum(duration_ms) / 1000.0 as seconds, count(*) as chunks,
+           (select action = any(:urgent_actions::text[]) from jobs where id = job_id) as urgent
+    from (
+        select job_id, duration_ms from job_chunks
+        where state = 'done' and duration_ms is not null and runnable_at < finished_at
+          and finished_at > now() - interval '2 minutes'
+        order by finished_at desc
+        limit 500
+    ) c
+    group by job_id
+), found as materialized (
+    select j.id, j.state = 'planning' as plans, j.action = any(:urgent_actions::text[]) as urgent,
+           (select max(entered_at) from job_states where job_id = j.id) as entered_at,
+           c.pending, c.runnable, c.runnable_since,
+           case when c.pending = 0 then (
+               select max(finished_at) from job_chunks where job_id = j.id
+           ) end as last_done_at
+    from jobs j
+    left join lateral (
+        select count(job_id) as pending,
+               count(job_id) filter (where runnable_at <= clock_timestamp()) as runnable,
+               min(runnable_at) as runnable_since
+        from job_chunks
+        where job_id = j.id and state = 'pending'
+    ) c on j.state = 'running'
+    where j.state in ('planning', 'running')
+), waiting as materialized (
+    select f.urgent, f.plans,
+           case when f.plans or f.pending = 0 then 1 else f.runnable end as chunks,
+           case when f.plans then f.entered_at
+                when f.pending = 0 then greatest(f.entered_at, f.last_done_at)
+                when f.runnable > 0 then greatest(f.entered_at, f.runnable_since)
+           end as since,
+           case when f.plans then :plan_seconds::float8 else 0 end as plan_seconds,
+           coalesce(
+               (select r.seconds / r.chunks from recent r where r.job_id = f.id),
+               (select sum(r.seconds) / sum(r.chunks) from recent r where r.urgent = f.urgent),
+               :chunk_seconds::float8
+           )::float8 as chunk_seconds
+    from found f
+)
 select
     q.queue,
-    count(c.job_id) as pending_chunks,
-    coalesce(extract(epoch from clock_timestamp() - min(c.runnable_at)
-        filter (where c.runnable_at <= clock_timestamp())), 0)::float8 as oldest_seconds,
-    count(distinct j.id) as running_jobs
+    coalesce(sum(w.chunks), 0)::bigint as pending_chunks,
+    count(*) filter (where w.plans) as planning_jobs,
+    greatest(coalesce(extract(epoch from clock_timestamp() - min(w.since)), 0), 0)::float8 as oldest_seconds,
+    count(*) filter (where not w.plans) as running_jobs,
+    coalesce(sum(w.chunks * w.chunk_seconds + w.plan_seconds), 0)::float8 as work_seconds,
+    coalesce(sum(least(w.chunks, :job_lanes::int)), 0)::bigint as lanes
 from (values ('opt_outs', true), ('bulk', false)) as q (queue, urgent)
-left join jobs j
-    on j.state in ('planning', 'running') and (j.action = any(:urgent_actions::text[])) = q.urgent
-left join job_chunks c on c.job_id = j.id and c.state = 'pending'
+left join waiting w on w.urgent = q.urgent
 group by q.queue
 order by q.queue;
+
+-- name: due_notices$
+-- How many completion notices wait to be delivered.
+select count(due_at) from completion_notices
+where delivered_at is null and abandoned_at is null and due_at <= now();
+
+-- name: attendance^
+-- For how long no worker has swept or measured since Postgres was started, and whether that was said.
+select extract(epoch from clock_timestamp()
+           - greatest(swept_at, measured_at, pg_postmaster_start_time()))::float8 as silent_seconds,
+       unattended_at is not null as is_told
+from sweeps;
+
+-- name: tell_unattended$
+-- Whether it is this process's turn to say that no worker comes. A sweeper is not waited for.
+update sweeps set unattended_at = clock_timestamp()
+where one in (
+    select one from sweeps
+    where unattended_at is null
+       or unattended_at < clock_timestamp() - make_interval(secs => :every_seconds)
+    for update skip locked
+)
+returning true;
+
+-- name: tell_attended$
+-- Whether it is this process's turn to say that workers come again.
+update sweeps set unattended_at = null
+where one in (select one from sweeps where unattended_at is not null for update skip locked)
+returning true;
+
+-- name: suggestion^
+-- How many workers were suggested, the most that were needed since, when, and what time it is.
+select suggested_workers, suggested_peak, extract(epoch from suggested_at)::float8 as at,
+       extract(epoch from clock_timestamp())::float8 as now
+from sweeps;
+
+-- name: keep_suggestion!
+-- Keep a suggestion that follows the one before, unless another process has kept one meanwhile.
+update sweeps
+set suggested_workers = :workers, suggested_peak = :peak, suggested_at = to_timestamp(:at::float8)
+where one in (
+    select one from sweeps
+    where suggested_workers is not distinct from :workers_before::int
+      and suggested_peak is not distinct from :peak_before::int
+    for update skip locked
+);
