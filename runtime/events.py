@@ -278,6 +278,12 @@ REQUEST_FAILED = _event(
     route="the path's pattern, never the path; null where there is none",
     error="the kind of error",
 )
+WEB_TASK_FAILED = _event(
+    "web.task_failed",
+    "A periodic task of a web process raised what it never should; it goes on.",
+    task="the task that raised",
+    error="the kind of error",
+)
 WORKER_STARTED = _event(
     "worker.started",
     "A worker process is ready for messages.",

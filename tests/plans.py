@@ -22,7 +22,7 @@ FEW_IN_AN_ACCOUNT = frozenset({"tags"})
 SHORT = frozenset({"jobs_unfinished"})
 """Indexes over the few rows that are looked for, to be read from end to end."""
 
-OF_ONE_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts"})
+OF_ONE_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts", "job_states"})
 """Tables with at most some thousand rows for each job, all of which may be read."""
 
 _INDEX_SCANS = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan"})

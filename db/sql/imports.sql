@@ -1,8 +1,8 @@
 -- Imports at the door: what was staged, and for which request.
 
 -- name: set_request_hash!
--- The hash of an import's request, known once its file was read to the end.
-update jobs set request_hash = :request_hash where id = :job_id;
+-- The hash of an import's request, known once its file was read to the end, which is now.
+update jobs set request_hash = :request_hash, staged_at = clock_timestamp() where id = :job_id;
 
 -- name: staged^
 -- How many contacts an import staged, how many rows it refused and how many cells it left out.

@@ -209,7 +209,9 @@ with recent as materialized (
     group by job_id
 ), found as materialized (
     select j.id, j.state = 'planning' as plans, j.action = any(:urgent_actions::text[]) as urgent,
-           (select max(entered_at) from job_states where job_id = j.id) as entered_at,
+           greatest(
+               (select max(entered_at) from job_states where job_id = j.id), j.staged_at
+           ) as entered_at,
            c.pending, c.runnable, c.runnable_since,
            case when c.pending = 0 then (
                select max(finished_at) from job_chunks where job_id = j.id

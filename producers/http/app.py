@@ -1,5 +1,6 @@
 """The composition root of a web process: uvicorn calls `make_app`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -18,6 +19,7 @@ from producers.http import (
     results,
     unsubscribe,
 )
+from producers.http.attendance import watch_workers
 from producers.http.closing import noticing_the_end
 from producers.http.document import set_up_document
 from producers.http.failing import add_handlers
@@ -92,7 +94,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         app.state.here = here
         try:
             with noticing_the_end(here.closing):
+                watching = asyncio.create_task(watch_workers(here))
                 yield
+                watching.cancel()
         finally:
             pool.terminate()
 

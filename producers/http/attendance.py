@@ -33,10 +33,15 @@ async def watch_workers(here: Here) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await _look(here, limit, time.monotonic() - watching_since)
-        except (*NOT_THE_WORKS_FAULT, TimeoutError):
+        except (*NOT_THE_WORKS_FAULT, asyncpg.PostgresError):
             watching_since = time.monotonic()
-        except Exception as error:  # noqa: BLE001 - the next look may go better
-            log.error(events.REQUEST_FAILED, error=type(error).__name__, exc_info=error)
+        except Exception as error:
+            log.error(
+                events.WEB_TASK_FAILED,
+                task=watch_workers.__name__,
+                error=type(error).__name__,
+                exc_info=error,
+            )
 
 
 async def _look(here: Here, limit: float, watched_seconds: float) -> None:

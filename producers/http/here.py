@@ -36,7 +36,7 @@ class Here:
     def __post_init__(self) -> None:
         self.known_keys = KnownKeys(self.pool)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
-        self.queue_loads = QueueLoads(self.pool)
+        self.queue_loads = QueueLoads(self.pool, self.settings)
         self.long_turns = asyncio.Semaphore(max(1, self.settings.web_pool_size - KEPT_FREE))
 
     async def closes_within(self, seconds: float) -> bool:

@@ -7,11 +7,10 @@ from fastapi import APIRouter, Header
 from pydantic import BaseModel
 
 from db.migrate import require_current
-from db.progress import QueueLoad
 from producers.http.failing import nothing_here
 from producers.http.here import Here, HereDep
+from producers.http.queue_loads import Figures
 from producers.http.time_limit import within
-from producers.scaling import suggested_workers
 
 READY_SECONDS = 2.0
 """How long Postgres may take to prove that it answers."""
@@ -33,21 +32,31 @@ class QueueNow(BaseModel):
 
     queue: str
     pending_chunks: int
+    planning_jobs: int
     oldest_seconds: float
     running_jobs: int
+    work_seconds: float
 
 
 class Scale(BaseModel):
-    """What waits in all queues. `oldest_seconds` is the age of the oldest chunk that could be
-    worked.
+    """What waits in all queues.
 
-    `suggested_workers` is how many worker dynos there should be: 1 where nothing waits.
+    `pending_chunks` is what waits for a worker: chunks that could be worked now. A job that waits
+    for its plan counts as one, and is one of `planning_jobs`; so does a job that waits only for its
+    end. `oldest_seconds` is for how long the oldest of these has waited. `work_seconds` is how long
+    the work would take one chunk after the other, and `due_notices` how many completion notices
+    wait.
+
+    `suggested_workers` is how many worker dynos there should be, from 1 to MAX_WORKERS.
     """
 
     queues: list[QueueNow]
     pending_chunks: int
+    planning_jobs: int
     oldest_seconds: float
     running_jobs: int
+    work_seconds: float
+    due_notices: int
     suggested_workers: int
 
 
@@ -69,13 +78,17 @@ async def scale(here: HereDep) -> Scale:
     """What waits for workers, and how many there should be. The figures are a second old at most,
     so that asking often costs nothing.
     """
-    loads = await _loads(here)
+    figures = await _figures(here)
+    queues = [QueueNow.model_validate(load, from_attributes=True) for load in figures.loads]
     return Scale(
-        queues=[QueueNow(**load._asdict()) for load in loads],
-        pending_chunks=sum(load.pending_chunks for load in loads),
-        oldest_seconds=max(load.oldest_seconds for load in loads),
-        running_jobs=sum(load.running_jobs for load in loads),
-        suggested_workers=suggested_workers(loads),
+        queues=queues,
+        pending_chunks=sum(queue.pending_chunks for queue in queues),
+        planning_jobs=sum(queue.planning_jobs for queue in queues),
+        oldest_seconds=max(queue.oldest_seconds for queue in queues),
+        running_jobs=sum(queue.running_jobs for queue in queues),
+        work_seconds=sum(queue.work_seconds for queue in queues),
+        due_notices=figures.due_notices,
+        suggested_workers=figures.suggested_workers,
     )
 
 
@@ -90,7 +103,7 @@ async def hirefire(
     ):
         # As if there were no such path.
         raise nothing_here()
-    return [{"name": "worker", "value": suggested_workers(await _loads(here))}]
+    return [{"name": "worker", "value": (await _figures(here)).suggested_workers}]
 
 
 # Platforms that look in by HEAD get the status alone.
@@ -100,7 +113,7 @@ router.head("/scale", include_in_schema=False)(scale)
 router.head("/hirefire", include_in_schema=False)(hirefire)
 
 
-async def _loads(here: Here) -> list[QueueLoad]:
+async def _figures(here: Here) -> Figures:
     return await within(MEASURE_SECONDS, here.queue_loads.now())
 
 

@@ -71,7 +71,8 @@ HOT = {
     "links": "linked_address",
     "notices": "keep_url any_due claim note_delivered note_failed note_abandoned notice_of",
     "progress": (
-        "answer job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
+        "answer due_notices attendance tell_unattended tell_attended suggestion keep_suggestion"
+        " job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
@@ -206,6 +207,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
         "applied": 1,
+        "at": 1_700_000_000.0,
         "attempts": 1,
         "attempt": 1,
         "before": 2_900,
@@ -222,6 +224,13 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "chunk_size": CHUNK,
         "confirmation": {},
         "chunks": 10,
+        "chunk_seconds": 0.1,
+        "job_lanes": 8,
+        "peak": 1,
+        "peak_before": None,
+        "plan_seconds": 0.1,
+        "workers": 2,
+        "workers_before": None,
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",

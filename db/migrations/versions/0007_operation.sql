@@ -18,6 +18,9 @@ alter table sweeps
     add column suggested_peak int,
     add column suggested_at timestamptz;
 
+-- When the file of an import was stored whole: the job waits from then on, and not since its upload began.
+alter table jobs add column staged_at timestamptz;
+
 -- How long chunks took of late. An opt-out that is applied when it is received stores its chunk after
 -- the job's end, is no work of workers, and pays nothing for this index.
 create index job_chunks_recent on job_chunks (finished_at)
