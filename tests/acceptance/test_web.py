@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from chaos.servers import StormServers, storm_servers
+from db import progress
 from db.migrate import migrate
 from db.pool import open_pool
 from producers.http import operation, time_limit
@@ -22,8 +24,10 @@ from producers.http.app import make_app
 from producers.http.head_limit import MOST_HEAD_BYTES
 from producers.keys import Scope, create_key
 from producers.one_click import one_click_url
+from producers.submit import submit
 from runtime.events import EVENTS, unknown_keys
 from runtime.settings import Settings
+from schemas.requests import JobRequest, Selection
 from tests.acceptance.web import WebGroup
 from tests.conditions import wait_until, wait_until_async
 from tests.folders import folder_for_servers
@@ -85,6 +89,45 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
             assert event["event"] in EVENTS
             assert not unknown_keys(event["event"], event)
         assert "like" not in log.read_text()
+
+
+async def test_work_that_no_worker_comes_for_is_told(
+    settings: Settings, pool: asyncpg.Pool, tmp_path: Path
+):
+    """When opt-outs wait and no worker runs, one of the web processes says so, with what waits and for how long, as an error, and again in each period; once
+    a worker has measured, that it is over, once.
+    """
+    log = tmp_path / "web.log"
+    with WebGroup(settings, log, WEB_PROCESSES="2", UNATTENDED_SECONDS="1") as web:
+        web.serving()
+
+        def told(event: str) -> list[dict[str, Any]]:
+            return [line for line in web.events() if line["event"] == event]
+
+        for _ in range(3):
+            await submit(
+                pool,
+                settings,
+                JobRequest(action="opt_out", selection=Selection(all=True), requested_by="test"),
+            )
+        await wait_until_async(
+            lambda: len(told("queue.unattended")) >= 2, deadline_seconds=10, what="it is said"
+        )
+        for line in told("queue.unattended"):
+            assert (line["level"], line["pending_chunks"], line["planning_jobs"]) == ("error", 3, 3)
+            assert line["silent_seconds"] > 1
+            assert not unknown_keys(line["event"], line)
+        first, second = (line["oldest_seconds"] for line in told("queue.unattended")[:2])
+        assert second - first >= 1
+
+        async def attended() -> bool:
+            async with pool.acquire() as connection:
+                await progress.try_measure(connection, 0)
+            return bool(told("queue.attended"))
+
+        await wait_until_async(attended, deadline_seconds=10, what="it is said that it is over")
+        assert len(told("queue.attended")) == 1
+        assert not told("web.task_failed")
 
 
 def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
