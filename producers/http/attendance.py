@@ -32,7 +32,7 @@ async def watch_workers(here: Here) -> None:
     while not await here.closes_within(every_seconds * random.uniform(0.8, 1.2)):
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await _look(here, limit, time.monotonic() - watching_since)
+                await look(here, limit, time.monotonic() - watching_since)
         except (*NOT_THE_WORKS_FAULT, asyncpg.PostgresError):
             watching_since = time.monotonic()
         except Exception as error:
@@ -44,7 +44,8 @@ async def watch_workers(here: Here) -> None:
             )
 
 
-async def _look(here: Here, limit: float, watched_seconds: float) -> None:
+async def look(here: Here, limit: float, watched_seconds: float) -> None:
+    """Say what has changed, after `watched_seconds` in which Postgres has answered each look."""
     async with here.pool.acquire() as connection:
         silent_seconds, is_told = await progress.attendance(connection)
     if silent_seconds > limit:

@@ -94,8 +94,9 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
 async def test_work_that_no_worker_comes_for_is_told(
     settings: Settings, pool: asyncpg.Pool, tmp_path: Path
 ):
-    """When opt-outs wait and no worker runs, one of the web processes says so, with what waits and for how long, as an error, and again in each period; once
-    a worker has measured, that it is over, once.
+    """When opt-outs wait and no worker runs, one of the web processes says so, with what waits and
+    for how long, as an error, and again in each period; once a worker has measured, that it is
+    over, once.
     """
     log = tmp_path / "web.log"
     with WebGroup(settings, log, WEB_PROCESSES="2", UNATTENDED_SECONDS="1") as web:

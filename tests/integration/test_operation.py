@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from db import progress
 from producers.control import cancel, pause, resume
-from producers.http import queue_loads
+from producers.http import attendance, queue_loads
 from producers.http.queue_loads import QueueLoads
 from producers.opt_outs import opt_out_now
 from producers.scaling import HOLD_SECONDS
@@ -18,8 +18,11 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.doors import planned_opt_out, submit_job
+from tests.integration.test_runbook import STATEMENTS
 from tests.worlds import fill_many
 from workers.planner import count_planned, plan
+
+OLDEST = next(sql for sql in STATEMENTS if "waiting.since" in sql)
 
 TOKEN = "a token of a platform"
 
@@ -271,6 +274,56 @@ async def test_work_is_what_chunks_took_of_late(pool, settings, scale):
     assert (await scale())["work_seconds"] == pytest.approx(7 * 0.7)
     await time_passes(pool, 200)
     assert (await scale())["work_seconds"] == pytest.approx(7 * progress.CHUNK_SECONDS)
+
+
+async def test_the_statement_of_the_runbook_gives_the_same_age(pool, settings, scale):
+    """Whatever is the oldest: a plan, a chunk, an end, a job that was resumed, or nothing."""
+
+    async def same() -> None:
+        age = await pool.fetchval(OLDEST)
+        assert float(age) == pytest.approx((await scale())["oldest_seconds"], abs=5)
+
+    await same()
+    end_left = await planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
+    await pool.execute(
+        "update job_chunks set state = 'done', empty = pairs, finished_at = clock_timestamp()"
+    )
+    await time_passes(pool, 100)
+    await same()
+    paused = await planned_opt_out(pool, settings, "club", contacts=2, lanes=1)
+    await time_passes(pool, 100)
+    await submitted_opt_out(pool, settings)
+    await time_passes(pool, 100)
+    await same()
+    await cancel(pool, settings, None, end_left)
+    await same()
+    await pause(pool, settings, None, paused)
+    await same()
+    await resume(pool, settings, None, paused)
+    await same()
+    await pool.execute("update job_chunks set runnable_at = now() + interval '1 h'")
+    await same()
+
+
+async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, settings, capsys):
+    """Work that does is told of, but not by a process that has not looked for long enough, and that
+    it is over when nobody waits any more.
+    """
+    here = app.state.here
+
+    async def look(watched_seconds: float) -> list[str]:
+        here.queue_loads = QueueLoads(pool, settings)
+        capsys.readouterr()
+        await attendance.look(here, 0, watched_seconds)
+        return [word for word in capsys.readouterr().out.split() if word.startswith("queue.")]
+
+    assert await look(1) == []
+    job = await submitted_opt_out(pool, settings)
+    assert await look(0) == []
+    assert await look(1) == ["queue.unattended"]
+    await cancel(pool, settings, None, job)
+    assert await look(1) == ["queue.attended"]
+    assert await look(1) == []
 
 
 async def test_web_processes_agree_on_what_they_suggest(pool, settings, monkeypatch):
