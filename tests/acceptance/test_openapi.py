@@ -78,7 +78,7 @@ def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path)
     """No failure of the service's, no answer that is not documented, and none of another shape."""
     token, config = asyncio.run(prepare(settings))
     (tmp_path / "schemathesis.toml").write_text(config)
-    with WebGroup(settings, tmp_path / "web.log") as web:
+    with WebGroup(settings, tmp_path / "web.log", UNATTENDED_SECONDS="3600") as web:
         asked = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run"),

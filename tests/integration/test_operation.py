@@ -305,6 +305,18 @@ async def test_the_statement_of_the_runbook_gives_the_same_age(pool, settings, s
     await same()
 
 
+async def test_of_several_web_processes_one_says_it(pool):
+    """Once in each period, and once that it is over."""
+    async with pool.acquire() as first, pool.acquire() as second:
+        for connection, said in ((first, True), (second, False), (first, False)):
+            assert await progress.tell_unattended(connection, 60) is said
+        await first.execute("update sweeps set unattended_at = unattended_at - interval '61 s'")
+        for connection, said in ((second, True), (first, False)):
+            assert await progress.tell_unattended(connection, 60) is said
+        for connection, said in ((first, True), (second, False)):
+            assert await progress.tell_attended(connection) is said
+
+
 async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, settings, capsys):
     """Work that does is told of, but not by a process that has not looked for long enough, and that
     it is over when nobody waits any more.
