@@ -15,6 +15,7 @@ from db.made_once import made_once
 from db.queries import load
 from db.result_rows import Ending, Pair, columns
 from db.time_limits import IDLE_MS
+from schemas.actors import Actor
 from schemas.errors import NotLocked
 
 _sql = load("at_once")
@@ -44,6 +45,7 @@ async def write(
     idempotency_key: str | None,
     request_hash: str,
     correlation_id: str,
+    actor: Actor,
     chunk: ClaimedChunk,
     decided_at: datetime,
     rows: Mapping[Ending, Sequence[Pair]],
@@ -78,6 +80,9 @@ async def write(
                 idempotency_key=idempotency_key,
                 request_hash=request_hash,
                 correlation_id=correlation_id,
+                actor_kind=actor.kind.value,
+                actor_id=actor.id,
+                via=actor.via.value,
                 selected=len(chunk.contact_ids) * len(fields),
                 chunk_no=chunk.chunk_no,
                 rows=chunk.contact_ids,

@@ -31,6 +31,13 @@ class ListedHook(NamedTuple):
     revoked_at: datetime | None
 
 
+class Revoked(NamedTuple):
+    """Whose hook it was. `now` is False where it was revoked before."""
+
+    account_id: int
+    now: bool
+
+
 async def insert_hook(
     connection: asyncpg.Connection, *, account_id: int, source: str, salt: bytes
 ) -> int:
@@ -54,6 +61,7 @@ async def list_hooks(
     return [ListedHook(*row) async for row in _sql.hooks(connection, account_id=account_id)]
 
 
-async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> bool:
-    """Let the hook take no more; False where there is none."""
-    return await _sql.revoke_hook(connection, hook_id=hook_id) is not None
+async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revoked | None:
+    """Revoke the hook. Return None where there is none."""
+    row = await _sql.revoke_hook(connection, hook_id=hook_id)
+    return Revoked(*row) if row else None

@@ -82,6 +82,15 @@ INVARIANTS = (
         "decided_only_while_running",
         "nothing was decided after a pause, a cancel or an end had answered",
     ),
+    Invariant("every_job_has_its_actor", "a job says who asked for it, as its submission was kept"),
+    Invariant(
+        "every_change_of_state_has_its_actor",
+        "each pause, resume, cancel and confirmation of a job is kept with who did it",
+    ),
+    Invariant(
+        "activity_stays_within_its_account",
+        "what is kept of who did what is of one account only",
+    ),
 )
 """All of them, in the order in which they are checked."""
 

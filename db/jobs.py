@@ -9,6 +9,7 @@ import asyncpg
 
 from db.queries import load
 from db.time_limits import IDLE_MS
+from schemas.actors import Actor, actor_text
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
@@ -24,6 +25,10 @@ JOBS_LOOKED_AT = 10_000
 """So many jobs are looked through for those that were asked for, and no more at a time."""
 
 
+_DERIVED = {"actor", "unknown"}
+"""Those of a job's facts that are no columns of it."""
+
+
 class Account(NamedTuple):
     """One customer of the service."""
 
@@ -34,7 +39,10 @@ class Account(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One row of `jobs`. The counts lag behind a running job's chunks by about a second."""
+    """One row of `jobs`. The counts lag behind a running job's chunks by about a second.
+
+    `requested_by` is who the caller says is asking, and `actor` who the caller is.
+    """
 
     id: int
     account_id: int
@@ -46,6 +54,8 @@ class Job:
     evidence: dict[str, Any] | None
     selection: dict[str, Any]
     requested_by: str
+    actor: str | None
+    via: str | None
     idempotency_key: str | None
     request_hash: str
     correlation_id: str
@@ -69,7 +79,8 @@ class Job:
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
-        values = {name: row[name] for name in cls.__dataclass_fields__ if name != "unknown"}
+        values = {name: row[name] for name in cls.__dataclass_fields__ if name not in _DERIVED}
+        values["actor"] = actor_text(row["actor_kind"], row["actor_id"])
         values["unknown"] = values["selection"].pop("unknown", None)
         values["state"] = JobState(values["state"])
         values["fields"] = tuple(values["fields"])
@@ -175,9 +186,11 @@ async def insert_job(
     idempotency_key: str | None,
     request_hash: str,
     correlation_id: str,
+    actor: Actor,
     plan_first: bool = False,
 ) -> Stored:
-    """Store a job in state `planning`, unless the account has one with this idempotency key.
+    """Store a job in state `planning`, and who asked for it, unless the account has one with this
+    idempotency key.
 
     Of two that come at once with one key, the second waits for the first to commit. Outside a
     transaction of READ COMMITTED it could miss the first one's job.
@@ -195,6 +208,9 @@ async def insert_job(
         request_hash=request_hash,
         correlation_id=correlation_id,
         plan_first=plan_first,
+        actor_kind=actor.kind.value,
+        actor_id=actor.id,
+        via=actor.via.value,
     )
     if created is not None:
         return Stored(created, request_hash, created=True, state=JobState.PLANNING)

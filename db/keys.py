@@ -32,6 +32,13 @@ class ListedKey(NamedTuple):
     revoked_at: datetime | None
 
 
+class Revoked(NamedTuple):
+    """Whose key it was. `now` is False where it was revoked before."""
+
+    account_id: int
+    now: bool
+
+
 async def insert_key(
     connection: asyncpg.Connection,
     *,
@@ -60,6 +67,7 @@ async def list_keys(
     return [ListedKey(*row) async for row in _sql.keys(connection, account_id=account_id)]
 
 
-async def revoke_key(connection: asyncpg.Connection, key_id: int) -> bool:
-    """Let the key count no more; False where there is none."""
-    return await _sql.revoke_key(connection, key_id=key_id) is not None
+async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revoked | None:
+    """Revoke the key. Return None where there is none."""
+    row = await _sql.revoke_key(connection, key_id=key_id)
+    return Revoked(*row) if row else None

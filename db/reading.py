@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.actors import actor_text
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
@@ -38,11 +39,17 @@ class Holder(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """One decision in the history of an address: a result, with who asked for the job."""
+    """One decision in the history of an address: a result, with who asked for the job.
+
+    `requested_by` is who the caller said was asking, and `actor` who the caller was; None where an
+    older version stored the job.
+    """
 
     job_id: int
     action: str
     requested_by: str
+    actor: str | None
+    via: str | None
     evidence_source: str | None
     contact_id: int
     field: int
@@ -98,7 +105,13 @@ async def history_of(
     rows = _sql.history_of_address(
         connection, account_id=account_id, address_id=address_id, most=most
     )
-    return [Chapter(**_decided(row)) async for row in rows]
+    return [_chapter(row) async for row in rows]
+
+
+def _chapter(row: Mapping[str, Any]) -> Chapter:
+    given = _decided(row)
+    kind, id_ = given.pop("actor_kind"), given.pop("actor_id")
+    return Chapter(**given, actor=actor_text(kind, id_))
 
 
 _TYPES: dict[str, type[Status | Outcome | Cause]] = {

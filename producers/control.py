@@ -7,12 +7,14 @@ state. So the answer is exact, and costs at most the time of one chunk.
 
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import asyncpg
 
-from db import chunks, jobs
+from db import activity, chunks, jobs
 from runtime import events, logs
 from runtime.settings import Settings
+from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
 from workers.doorbell import announce_job
@@ -41,38 +43,71 @@ _LEADING_TO = {
 """The states from which a person may bring a job to each state; only workers start a job."""
 
 
+class _Wanted(NamedTuple):
+    """What is asked for, by whom and by which request."""
+
+    state: JobState
+    actor: Actor
+    correlation_id: str | None
+
+
 async def pause(
-    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+    pool: asyncpg.Pool,
+    settings: Settings,
+    account_id: int | None,
+    job_id: int,
+    *,
+    actor: Actor = PYTHON,
+    correlation_id: str | None = None,
 ) -> JobState:
     """Stop the job after the chunk at hand; pausing a paused job changes nothing.
 
     Raises NotFound, StateConflict for a job that has ended, and SluiceError when a chunk is still
-    at work after `LOCK_WAIT_SECONDS`.
+    at work after `LOCK_WAIT_SECONDS`. `correlation_id` is that of the request by which the `actor`
+    asks, if there is one.
     """
-    return await _change(pool, settings, account_id, job_id, JobState.PAUSED)
+    return await _change(
+        pool, settings, account_id, job_id, _Wanted(JobState.PAUSED, actor, correlation_id)
+    )
 
 
 async def resume(
-    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+    pool: asyncpg.Pool,
+    settings: Settings,
+    account_id: int | None,
+    job_id: int,
+    *,
+    actor: Actor = PYTHON,
+    correlation_id: str | None = None,
 ) -> JobState:
     """Let a paused job go on where it stopped, and ring for a worker.
 
     A job that is at work already is left so. Raises as `pause` does.
     """
-    state = await _change(pool, settings, account_id, job_id, JobState.RUNNING)
+    state = await _change(
+        pool, settings, account_id, job_id, _Wanted(JobState.RUNNING, actor, correlation_id)
+    )
     job = await _job(pool, account_id, job_id)
     await announce_job(settings, job_id=job_id, action=job.action)
     return state
 
 
 async def cancel(
-    pool: asyncpg.Pool, settings: Settings, account_id: int | None, job_id: int
+    pool: asyncpg.Pool,
+    settings: Settings,
+    account_id: int | None,
+    job_id: int,
+    *,
+    actor: Actor = PYTHON,
+    correlation_id: str | None = None,
 ) -> JobState:
     """End the job after the chunk at hand; what was done stays done, and is counted.
 
     Cancelling a cancelled job changes nothing. Raises as `pause` does.
     """
-    return await _change(pool, settings, account_id, job_id, JobState.CANCELLED)
+    return await _change(
+        pool, settings, account_id, job_id, _Wanted(JobState.CANCELLED, actor, correlation_id)
+    )
 
 
 async def _change(
@@ -80,7 +115,7 @@ async def _change(
     settings: Settings,
     account_id: int | None,
     job_id: int,
-    wanted: JobState,
+    wanted: _Wanted,
 ) -> JobState:
     job = await _job(pool, account_id, job_id)
     gives_up = time.monotonic() + LOCK_WAIT_SECONDS
@@ -96,18 +131,20 @@ async def _change(
                     await jobs.interrupt_chunks(connection, job_id)
     if changed:
         log.info(
-            _EVENTS[wanted],
+            _EVENTS[wanted.state],
             job=job_id,
             account=job.account_id,
             action=job.action,
             state=state.value,
             correlation_id=job.correlation_id,
+            request=wanted.correlation_id,
+            **wanted.actor.in_log(),
         )
     return state
 
 
 async def _try_to_change(
-    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: JobState
+    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: _Wanted
 ) -> tuple[JobState, bool]:
     """The job's state now, and whether it was changed.
 
@@ -118,11 +155,21 @@ async def _try_to_change(
         await chunks.keep_chunks_out(connection, job_id)
         job = await jobs.get_job(connection, job_id)
         assert job is not None
-        if wanted is JobState.CANCELLED and job.state not in ENDED:
+        if wanted.state is JobState.CANCELLED and job.state not in ENDED:
             limit = settings.shared_address_limit
             await settle(connection, job, shared_address_limit=limit)
-        changed = await _set_state(connection, job_id, wanted)
-        return changed or await _already_there(connection, job_id, wanted), changed is not None
+        changed = await _set_state(connection, job_id, wanted.state)
+        if changed is None:
+            return await _already_there(connection, job_id, wanted.state), False
+        await activity.note(
+            connection,
+            Act(_EVENTS[wanted.state].name),
+            wanted.actor,
+            account_id=job.account_id,
+            job_id=job_id,
+            correlation_id=wanted.correlation_id,
+        )
+        return changed, True
 
 
 def _still_at_work(job_id: int) -> SluiceError:

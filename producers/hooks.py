@@ -10,15 +10,19 @@ from typing import NamedTuple
 import asyncpg
 from pydantic import TypeAdapter, ValidationError
 
-from db import hooks
+from db import activity, hooks
 from db.hooks import Hook
 from producers.recipient_acts import SourceName
 from producers.submit import require_account
 from producers.wrong_input import shortened
+from runtime import events, logs
 from runtime.settings import Settings
 from runtime.signing import hook_id_of, hook_secret, hook_token, is_hook_token
+from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import MAX_ID
+
+log = logs.get()
 
 _SALT_BYTES = 16
 _SOURCE = TypeAdapter(SourceName)
@@ -39,7 +43,7 @@ class MadeHook(NamedTuple):
 
 
 async def create_hook(
-    pool: asyncpg.Pool, settings: Settings, *, account: str, source: str
+    pool: asyncpg.Pool, settings: Settings, *, account: str, source: str, actor: Actor = PYTHON
 ) -> MadeHook:
     """A new hook of an account; raises WrongInput, NotFound among it, and SettingsError."""
     settings.require_signing_key()
@@ -51,11 +55,20 @@ async def create_hook(
             " of up to 100 letters, digits, dots, colons, dashes and underscores, such as keap."
         ) from None
     salt = secrets.token_bytes(_SALT_BYTES)
-    async with pool.acquire() as connection:
+    async with pool.acquire() as connection, connection.transaction():
         account_id = await require_account(connection, account)
         hook_id = await hooks.insert_hook(
             connection, account_id=account_id, source=source, salt=salt
         )
+        await activity.note(
+            connection,
+            Act.HOOK_CREATED,
+            actor,
+            account_id=account_id,
+            hook_id=hook_id,
+            detail={"source": source},
+        )
+    log.info(events.HOOK_CREATED, hook=hook_id, account=account_id, **actor.in_log())
     return MadeHook(
         hook_id,
         f"/v1/hooks/form/{hook_token(settings, hook_id, salt)}",
@@ -64,14 +77,20 @@ async def create_hook(
     )
 
 
-async def revoke_hook(pool: asyncpg.Pool, hook_id: int) -> None:
+async def revoke_hook(pool: asyncpg.Pool, hook_id: int, *, actor: Actor = PYTHON) -> None:
     """Let the hook take no more, from the next request on; raises NotFound."""
-    async with pool.acquire() as connection:
-        known = 0 < hook_id <= MAX_ID and await hooks.revoke_hook(connection, hook_id)
-    if not known:
-        raise NotFound(
-            f"There is no hook {hook_id}. `sluice hooks list` lists the hooks there are."
+    async with pool.acquire() as connection, connection.transaction():
+        revoked = await hooks.revoke_hook(connection, hook_id) if 0 < hook_id <= MAX_ID else None
+        if revoked is None:
+            raise NotFound(
+                f"There is no hook {hook_id}. `sluice hooks list` lists the hooks there are."
+            )
+        if not revoked.now:
+            return
+        await activity.note(
+            connection, Act.HOOK_REVOKED, actor, account_id=revoked.account_id, hook_id=hook_id
         )
+    log.info(events.HOOK_REVOKED, hook=hook_id, account=revoked.account_id, **actor.in_log())
 
 
 async def hook_claimed_by(connection: asyncpg.Connection, token: str) -> Hook | None:

@@ -21,6 +21,7 @@ from producers.submit import require_account
 from producers.wrong_input import refuse_unstorable, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
+from schemas.actors import PYTHON, Actor
 from schemas.errors import IdempotencyConflict
 from schemas.requests import FIELD_NUMBERS, ShortText
 from schemas.staging import CELL_REASONS
@@ -92,9 +93,11 @@ async def submit_import(
     idempotency_key: str | None = None,
     correlation_id: str | None = None,
     progress: Progress | None = None,
+    actor: Actor = PYTHON,
 ) -> SubmittedImport:
     """Read a contact CSV into a job, in one transaction, and ring for a worker.
 
+    The job keeps the `actor`, who asks, beside `requested_by`.
     `permission` is the importer's claim, on record under `requested_by`, that these contacts agreed
     to broadcasts. `tag` goes to each contact. `mapping` and `encoding` are as in `open_contacts`.
     The same key with the same file gives the same job. Raises WrongInput (NotFound among them) for
@@ -115,7 +118,7 @@ async def submit_import(
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
                 params = request.params(statuses=contacts.has_statuses)
-                stored = await _insert(connection, account_id, request, params)
+                stored = await _insert(connection, account_id, request, params, actor)
                 if not stored.created:
                     await _require_same(stored, request, hash_of)
                     counts = await imports.staged(connection, stored.job_id)
@@ -130,7 +133,7 @@ async def submit_import(
                 await imports.set_request_hash(
                     connection, job_id=stored.job_id, request_hash=hash_of()
                 )
-    _log_submitted(stored.job_id, account_id, request)
+    _log_submitted(stored.job_id, account_id, request, actor)
     announced = await announce_job(settings, job_id=stored.job_id, action=ImportContacts.name)
     return SubmittedImport(
         stored.job_id,
@@ -172,7 +175,11 @@ class _Hash:
 
 
 async def _insert(
-    connection: asyncpg.Connection, account_id: int, request: _Request, params: dict[str, Any]
+    connection: asyncpg.Connection,
+    account_id: int,
+    request: _Request,
+    params: dict[str, Any],
+    actor: Actor,
 ) -> jobs.Stored:
     """The job, before its rows: they refer to it, and the key makes a second one wait for it."""
     return await jobs.insert_job(
@@ -187,6 +194,7 @@ async def _insert(
         idempotency_key=request.idempotency_key,
         request_hash="",
         correlation_id=request.correlation_id or "",
+        actor=actor,
     )
 
 
@@ -238,13 +246,14 @@ async def _ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
         await asyncio.gather(making, return_exceptions=True)
 
 
-def _log_submitted(job_id: int, account_id: int, request: _Request) -> None:
+def _log_submitted(job_id: int, account_id: int, request: _Request, actor: Actor) -> None:
     log.info(
         events.JOB_SUBMITTED,
         job=job_id,
         account=account_id,
         action=ImportContacts.name,
         correlation_id=request.correlation_id,
+        **actor.in_log(),
         fields=list(FIELD_NUMBERS),
         selected_by=sorted(_SELECTION),
         contacts_listed=None,

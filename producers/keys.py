@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import keys
+from db import activity, keys
 from producers.submit import require_account
 from producers.wrong_input import refuse_unstorable
+from runtime import events, logs
+from schemas.actors import PYTHON, Act, Actor, ActorKind, Via
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import MAX_ID
+
+log = logs.get()
 
 _SECRET_BYTES = 32
 _KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
@@ -45,9 +49,14 @@ class Caller(NamedTuple):
     account: str
     scopes: frozenset[str]
 
+    @property
+    def actor(self) -> Actor:
+        """Who a job or an act of this caller is by."""
+        return Actor(ActorKind.KEY, Via.HTTP, self.key_id)
+
 
 async def create_key(
-    pool: asyncpg.Pool, *, account: str, name: str, scopes: list[Scope]
+    pool: asyncpg.Pool, *, account: str, name: str, scopes: list[Scope], actor: Actor = PYTHON
 ) -> MadeKey:
     """A new key of an account; raises WrongInput, NotFound among it."""
     refuse_unstorable("The key's name", name)
@@ -59,7 +68,7 @@ async def create_key(
     if not scopes:
         raise WrongInput(f"A key needs a scope. Nothing was made. There are: {', '.join(Scope)}.")
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    async with pool.acquire() as connection:
+    async with pool.acquire() as connection, connection.transaction():
         account_id = await require_account(connection, account)
         key_id = await keys.insert_key(
             connection,
@@ -68,15 +77,32 @@ async def create_key(
             digest=_digest(secret),
             scopes=sorted(set(scopes)),
         )
+        await activity.note(
+            connection,
+            Act.KEY_CREATED,
+            actor,
+            account_id=account_id,
+            key_id=key_id,
+            detail={"scopes": sorted(set(scopes))},
+        )
+    log.info(events.KEY_CREATED, key=key_id, account=account_id, **actor.in_log())
     return MadeKey(key_id, f"sluice_{key_id}_{secret}")
 
 
-async def revoke_key(pool: asyncpg.Pool, key_id: int) -> None:
+async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) -> None:
     """Let the key count no more, in web processes a second later at most; raises NotFound."""
-    async with pool.acquire() as connection:
-        known = 0 < key_id <= MAX_ID and await keys.revoke_key(connection, key_id)
-    if not known:
-        raise NotFound(f"There is no key {key_id}. `sluice keys list` lists the keys there are.")
+    async with pool.acquire() as connection, connection.transaction():
+        revoked = await keys.revoke_key(connection, key_id) if 0 < key_id <= MAX_ID else None
+        if revoked is None:
+            raise NotFound(
+                f"There is no key {key_id}. `sluice keys list` lists the keys there are."
+            )
+        if not revoked.now:
+            return
+        await activity.note(
+            connection, Act.KEY_REVOKED, actor, account_id=revoked.account_id, key_id=key_id
+        )
+    log.info(events.KEY_REVOKED, key=key_id, account=revoked.account_id, **actor.in_log())
 
 
 async def caller_of(connection: asyncpg.Connection, token: str) -> Caller | None:

@@ -28,6 +28,7 @@ from producers.submit import (
 )
 from runtime import events, logs
 from runtime.settings import Settings
+from schemas.actors import PYTHON, Actor
 from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
 from schemas.outcomes import ENDED, JobState
 from schemas.requests import JobRequest
@@ -107,13 +108,17 @@ class _CannotNow(Exception):
     """The opt-out cannot be applied at once; `__cause__` is the error. Nothing of it is stored."""
 
 
-async def opt_out_address(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> OptedOut:
+async def opt_out_address(
+    pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
+) -> OptedOut:
     """`opt_out_now` for a request that lists one address, which tells the status of that too."""
-    acknowledged, applied = await _opt_out(pool, settings, request)
+    acknowledged, applied = await _opt_out(pool, settings, request, actor)
     return OptedOut(acknowledged, *(applied.statuses if applied else ()))
 
 
-async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -> Acknowledged:
+async def opt_out_now(
+    pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
+) -> Acknowledged:
     """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
 
     The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
@@ -126,19 +131,19 @@ async def opt_out_now(pool: asyncpg.Pool, settings: Settings, request: JobReques
     connection is lost on the way (`db.failures.UNREACHABLE` among others), all of it is stored or
     nothing, and the same key is safe.
     """
-    acknowledged, _ = await _opt_out(pool, settings, request)
+    acknowledged, _ = await _opt_out(pool, settings, request, actor)
     return acknowledged
 
 
 async def _opt_out(
-    pool: asyncpg.Pool, settings: Settings, request: JobRequest
+    pool: asyncpg.Pool, settings: Settings, request: JobRequest, actor: Actor
 ) -> tuple[Acknowledged, _Applied | None]:
     checked = check(request)
     _require_short_list(settings, request, checked)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     try:
         async with pool.acquire() as connection:
-            attempt = _Attempt(connection, settings, request, checked, correlation_id)
+            attempt = _Attempt(connection, settings, request, checked, correlation_id, actor)
             applied = await attempt.until_it_goes_through()
             if applied is None:
                 earlier = await _earlier(connection, request, checked)
@@ -151,6 +156,7 @@ async def _opt_out(
             settings,
             request.model_copy(update={"correlation_id": correlation_id}),
             as_written=True,
+            actor=actor,
         )
         with logs.bound(correlation_id=correlation_id):
             log.warning(
@@ -164,8 +170,8 @@ async def _opt_out(
         # Its job ended without being done, and whoever opted out tells it again.
         key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
         again = request.model_copy(update={"idempotency_key": key})
-        return await _opt_out(pool, settings, again)
-    _log(applied, request, checked, worker=attempt.worker)
+        return await _opt_out(pool, settings, again, actor)
+    _log(applied, request, checked, actor, worker=attempt.worker)
     return Acknowledged(
         applied.job.id, created=True, applied=True, reached=applied.done.counts.propagated
     ), applied
@@ -208,6 +214,7 @@ class _Attempt(NamedTuple):
     request: JobRequest
     checked: Checked
     correlation_id: str
+    actor: Actor
 
     @property
     def worker(self) -> str:
@@ -273,6 +280,7 @@ class _Attempt(NamedTuple):
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
             correlation_id=self.correlation_id,
+            actor=self.actor,
             chunk=chunk,
             decided_at=decided.gathered.decided_at,
             rows=decided.rows,
@@ -345,9 +353,13 @@ def _acknowledged(earlier: jobs.Stored) -> Acknowledged:
     return Acknowledged(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
 
 
-def _log(applied: _Applied, request: JobRequest, checked: Checked, *, worker: str) -> None:
+def _log(
+    applied: _Applied, request: JobRequest, checked: Checked, actor: Actor, *, worker: str
+) -> None:
     job = applied.job
-    log_submitted(job.id, job.account_id, checked, request, job.correlation_id)
+    log_submitted(
+        job.id, job.account_id, checked, request, correlation_id=job.correlation_id, actor=actor
+    )
     with logs.bound(correlation_id=job.correlation_id):
         log_processed(job, applied.done, attempt=1, worker=worker)
         log.info(

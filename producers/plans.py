@@ -6,12 +6,16 @@ from datetime import UTC, datetime
 import asyncpg
 
 from actions.forecast import COUNTS
-from db import jobs, planning
+from db import activity, jobs, planning
 from producers.wrong_input import refuse_unstorable
+from runtime import events, logs
 from runtime.settings import Settings
+from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, StateConflict, WrongInput
 from schemas.outcomes import ENDED, JobState
 from workers.doorbell import announce_job
+
+log = logs.get()
 
 NEEDED = ("applied", "unchanged", "rejected", "further")
 """The counts that have to be given; `empty` follows from the others."""
@@ -26,11 +30,15 @@ async def apply_plan(
     expected: Mapping[str, int],
     tolerance: int,
     confirmed_by: str,
+    actor: Actor = PYTHON,
+    correlation_id: str | None = None,
 ) -> JobState:
     """Have a planned job counted once more by a worker, and run if no count differs from `expected`
     by more than `tolerance` addresses; otherwise it waits again, with the difference in
     `jobs.confirmation`.
 
+    `confirmed_by` is who the caller says has seen them; the `actor`, who the caller is, is kept
+    beside it. `correlation_id` is that of the request by which this is asked, if there is one.
     Gives the state that the job is in: to confirm once more what was confirmed changes nothing.
     Raises WrongInput, NotFound, and StateConflict for a job that is not planned.
     """
@@ -40,17 +48,38 @@ async def apply_plan(
         "expected": counts,
         "tolerance": tolerance,
         "by": confirmed_by,
+        **actor.in_log(),
         "at": datetime.now(UTC).isoformat(),
     }
     async with pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=account_id)
         if job is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        asked = await planning.ask_to_confirm(
-            connection, account_id=account_id, job_id=job_id, confirmation=confirmation
-        )
-        if asked is None:
-            return await _already(connection, job_id, counts, tolerance)
+        async with connection.transaction():
+            asked = await planning.ask_to_confirm(
+                connection, account_id=account_id, job_id=job_id, confirmation=confirmation
+            )
+            if asked is None:
+                return await _already(connection, job_id, counts, tolerance)
+            await activity.note(
+                connection,
+                Act.PLAN_APPLIED,
+                actor,
+                account_id=account_id,
+                job_id=job_id,
+                correlation_id=correlation_id,
+                detail={"expected": counts, "tolerance": tolerance},
+            )
+    log.info(
+        events.PLAN_APPLIED,
+        job=job_id,
+        account=account_id,
+        action=asked.action,
+        correlation_id=asked.correlation_id,
+        request=correlation_id,
+        tolerance=tolerance,
+        **actor.in_log(),
+    )
     await announce_job(settings, job_id=job_id, action=asked.action)
     return JobState.PLANNING
 

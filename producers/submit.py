@@ -23,6 +23,7 @@ from producers.uploads import Listed, Upload
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
+from schemas.actors import PYTHON, Actor
 from schemas.addresses import Identity, InvalidAddress, read_address
 from schemas.errors import (
     IdempotencyConflict,
@@ -86,9 +87,11 @@ async def submit(
     upload: Upload | None = None,
     mostly_unknown: bool = True,
     as_written: bool = False,
+    actor: Actor = PYTHON,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
 
+    The job keeps the `actor`, who asks, beside what the request says of that (`requested_by`).
     With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
     list in their place (`parse_request` takes it as `uploaded`). Unless it may be `mostly_unknown`,
     a list of addresses of which the account does not know more than half raises MostlyUnknown.
@@ -116,20 +119,31 @@ async def submit(
             if not as_written:
                 await require_plausible(connection, account_id, checked)
             checked = await _with_unknown(connection, account_id, checked)
-            stored = await _store(connection, account_id, request, checked, correlation_id)
+            stored = await _store(
+                connection, account_id, request, checked, correlation_id=correlation_id, actor=actor
+            )
         else:
             async with connection.transaction():
                 listed = await upload.stage(connection, account_id)
                 if not mostly_unknown:
                     _require_known(listed)
                 checked = check(request, listed)
-                stored = await _store(connection, account_id, request, checked, correlation_id)
+                stored = await _store(
+                    connection,
+                    account_id,
+                    request,
+                    checked,
+                    correlation_id=correlation_id,
+                    actor=actor,
+                )
                 if stored.created:
                     await upload.keep(connection, stored.job_id)
     require_same_request(stored, request, checked)
     if not stored.created:
         return Submitted(stored.job_id, created=False, announced=True, unknown=checked.unknown)
-    log_submitted(stored.job_id, account_id, checked, request, correlation_id)
+    log_submitted(
+        stored.job_id, account_id, checked, request, correlation_id=correlation_id, actor=actor
+    )
     announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
     return Submitted(stored.job_id, created=True, announced=announced, unknown=checked.unknown)
 
@@ -334,7 +348,9 @@ async def _store(
     account_id: int,
     request: JobRequest,
     checked: Checked,
+    *,
     correlation_id: str,
+    actor: Actor,
 ) -> jobs.Stored:
     async with connection.transaction():
         stored = await jobs.insert_job(
@@ -350,6 +366,7 @@ async def _store(
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
             correlation_id=correlation_id,
+            actor=actor,
         )
         if stored.created and checked.contacts:
             await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
@@ -398,13 +415,21 @@ def _require_known(listed: Listed) -> None:
 
 
 def log_submitted(
-    job_id: int, account_id: int, checked: Checked, request: JobRequest, correlation_id: str
+    job_id: int,
+    account_id: int,
+    checked: Checked,
+    request: JobRequest,
+    *,
+    correlation_id: str,
+    actor: Actor,
 ) -> None:
+    """Log that the job was stored, and that a recipient's own opt-out was, if it is one."""
     facts = {
         "job": job_id,
         "account": account_id,
         "action": checked.action.name,
         "correlation_id": correlation_id,
+        **actor.in_log(),
     }
     log.info(
         events.JOB_SUBMITTED,

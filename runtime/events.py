@@ -55,6 +55,16 @@ _WORKER = {"worker": "which process: its dyno or host, and its process id"}
 _CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 1 on"}
 _ERROR = {"error": "the kind of error"}
 
+_ACTOR = {
+    "actor": "who asked: key or hook and its id (key:7, hook:3), link, cli or python",
+    "via": "by which way in: http, hook_events, hook_form, one_click, unsubscribe_page, cli or"
+    " python",
+}
+_REQUEST = {
+    "request": "the correlation id of the request that asked, as on its request.answered; null"
+    " where there was none"
+}
+
 JOB_SUBMITTED = _event(
     "job.submitted",
     "A job was stored; from here on it will be worked, whatever fails.",
@@ -63,12 +73,14 @@ JOB_SUBMITTED = _event(
     selected_by="by what it selects: all, tag, import_job, statuses, contacts, addresses",
     contacts_listed="how many contact ids were listed; null where none were",
     addresses_listed="how many addresses were listed; null where none were",
+    **_ACTOR,
 )
 OPT_OUT_RECEIVED = _event(
     "opt_out.received",
     "A recipient's own opt-out was acknowledged; from here on it wins over everything.",
     **_JOB,
     kind="manual, list_unsubscribe, feedback or spam",
+    **_ACTOR,
 )
 OPT_OUT_DEFERRED = _event(
     "opt_out.deferred",
@@ -98,9 +110,17 @@ PLAN_COUNTED = _event(
     **_JOB,
     **_FORECAST,
 )
+PLAN_APPLIED = _event(
+    "plan.applied",
+    "A person confirmed what a planned job would do; a worker counts that once more.",
+    **_JOB,
+    tolerance="by how many addresses each count may differ from what the person saw",
+    **_ACTOR,
+    **_REQUEST,
+)
 PLAN_CONFIRMED = _event(
     "plan.confirmed",
-    "Somebody has confirmed what a planned job would do, and that still holds; it runs.",
+    "What a person confirmed of a planned job still holds; the job runs.",
     **_JOB,
     **_FORECAST,
 )
@@ -117,15 +137,24 @@ JOB_PAUSED = _event(
     "Someone paused a job; not one more of its addresses changes.",
     **_JOB,
     state="the job's state now",
+    **_ACTOR,
+    **_REQUEST,
 )
 JOB_RESUMED = _event(
-    "job.resumed", "Someone resumed a paused job.", **_JOB, state="the job's state now"
+    "job.resumed",
+    "Someone resumed a paused job.",
+    **_JOB,
+    state="the job's state now",
+    **_ACTOR,
+    **_REQUEST,
 )
 JOB_CANCELLED = _event(
     "job.cancelled",
     "Someone cancelled a job; not one more of its addresses changes.",
     **_JOB,
     state="the job's state now",
+    **_ACTOR,
+    **_REQUEST,
 )
 _COUNTS = {
     "applied": "how many pairs were changed",
@@ -227,19 +256,30 @@ NOTICE_WITHHELD = _event(
     " Written once per process.",
     **_WORKER,
 )
+_KEY = {"key": "the API key's id", "account": "the id of the account that the key belongs to"}
+KEY_CREATED = _event("key.created", "An API key was made.", **_KEY, **_ACTOR)
+KEY_REVOKED = _event(
+    "key.revoked",
+    "An API key was revoked; web processes refuse it a second later.",
+    **_KEY,
+    **_ACTOR,
+)
+_HOOK = {"hook": "the hook's id", "account": "the id of the account that the hook belongs to"}
+HOOK_CREATED = _event("hook.created", "A hook was made.", **_HOOK, **_ACTOR)
+HOOK_REVOKED = _event(
+    "hook.revoked", "A hook was revoked; what is posted to it is refused.", **_HOOK, **_ACTOR
+)
 HOOK_REFUSED = _event(
     "hook.refused",
     "What was posted to a hook did not count, and nothing was stored of it.",
-    hook="the hook's id",
-    account="the id of the account that the hook belongs to",
+    **_HOOK,
     why="revoked, token_wrong, signature_wrong, timestamp_stale, malformed, or key_reused (an id"
     " came again with something else)",
 )
 HOOK_ADJUSTED = _event(
     "hook.adjusted",
     "What was posted to a hook was applied, though a part of it was passed over or read otherwise.",
-    hook="the hook's id",
-    account="the id of the account that the hook belongs to",
+    **_HOOK,
     what="which parts: address, kind, note, occurred_at",
 )
 REQUEST_ANSWERED = _event(

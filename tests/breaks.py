@@ -384,7 +384,7 @@ BREAKS = (
              from job_sums(j.id) s)
         where state = 'paused'
         """,
-        also=("every_address_counts_its_holders",),
+        also=("every_address_counts_its_holders", "every_change_of_state_has_its_actor"),
     ),
     Break(
         "every_address_counts_its_holders",
@@ -443,6 +443,7 @@ BREAKS = (
         "insert into job_states (job_id, state, entered_at) values"
         f" ({CANCELLED}, 'paused', {DECIDED.format(which='min')} - interval '1 microsecond'),"
         f" ({CANCELLED}, 'running', {DECIDED.format(which='min')} + interval '1 microsecond')",
+        also=("every_change_of_state_has_its_actor",),
     ),
     *(
         Break(
@@ -470,5 +471,62 @@ BREAKS = (
         "decided_only_while_running",
         "nothing was noted of a job",
         f"delete from job_states where job_id = {OPT_IN}",
+    ),
+    Break(
+        "every_job_has_its_actor",
+        "the submission of a job is not kept",
+        f"delete from activity where job_id = {OPT_IN} and act = 'job.submitted'",
+    ),
+    Break(
+        "every_job_has_its_actor",
+        "a job says that another one asked",
+        f"update jobs set actor_kind = 'cli', via = 'cli' where id = {OPT_IN}",
+    ),
+    Break(
+        "every_job_has_its_actor",
+        "a job of this version says nothing of who asked",
+        f"update jobs set actor_kind = null, via = null where id = {OPT_IN}",
+    ),
+    Break(
+        "every_job_has_its_actor",
+        "a submission is kept twice",
+        "insert into activity (account_id, actor_kind, via, act, job_id) select account_id,"
+        f" actor_kind, via, act, job_id from activity where job_id = {OPT_IN}",
+    ),
+    *(
+        Break(
+            "every_change_of_state_has_its_actor",
+            f"nobody is known to have done {act}",
+            f"delete from activity where act = '{act}'",
+        )
+        for act in ("job.paused", "job.resumed", "job.cancelled")
+    ),
+    Break(
+        "every_change_of_state_has_its_actor",
+        "a confirmation is kept that never was",
+        "insert into activity (account_id, actor_kind, via, act, job_id)"
+        f" values ({ACCOUNT}, 'cli', 'cli', 'plan.applied', {OPT_IN})",
+    ),
+    Break(
+        "activity_stays_within_its_account",
+        "what was done with another account's hook is kept here",
+        "with hook as (insert into hooks (account_id, source, salt)"
+        " select id, 'keap', decode(repeat('00', 16), 'hex') from accounts where name = 'default'"
+        " returning id) insert into activity (account_id, actor_kind, via, act, hook_id)"
+        f" select {ACCOUNT}, 'cli', 'cli', 'hook.created', id from hook",
+    ),
+    Break(
+        "activity_stays_within_its_account",
+        "a key of another account is said to have cancelled a job",
+        "with key as (insert into api_keys (account_id, name, digest, scopes)"
+        " select id, 'a service', sha256(''), '{jobs:write}' from accounts where name = 'default'"
+        " returning id) update activity t set actor_kind = 'key', actor_id = key.id, via = 'http'"
+        " from key where t.act = 'job.cancelled'",
+    ),
+    Break(
+        "activity_stays_within_its_account",
+        "a hook that never was is said to have cancelled a job",
+        "update activity set actor_kind = 'hook', actor_id = 99, via = 'hook_form'"
+        " where act = 'job.cancelled'",
     ),
 )

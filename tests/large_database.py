@@ -61,6 +61,9 @@ insert into job_contacts (job_id, block_no, contact_ids)
 select id, block_no, array(select generate_series(1, 200))
 from jobs, generate_series(1, 2) block_no;
 
+insert into activity (account_id, actor_kind, via, act, job_id)
+select account_id, 'cli', 'cli', 'job.submitted', id from jobs, generate_series(1, 3);
+
 insert into api_keys (account_id, name, digest, scopes)
 select a.id, 'key' || n, sha256(n::text::bytea), '{{jobs:read}}'
 from accounts a, generate_series(1, 300) n;

@@ -5,7 +5,7 @@
 select set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: write^
--- Store a job as completed, with its only chunk, its results, the addresses that it makes, and the changes
+-- Store a job as completed, with who asked, its only chunk, its results, the addresses it makes, and the changes
 -- of those that are still of the version that was read (as in chunks.sql). One statement, so that it needs
 -- no transaction around it. No row, and nothing done, when the account has a job with the same
 -- idempotency key; of two at once with one key the second waits for the first. A serialization failure
@@ -14,14 +14,21 @@ select set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 with job as (
     insert into jobs (account_id, action, state, fields, params, selection, requested_by,
                       idempotency_key, request_hash, correlation_id, selected, applied, unchanged,
-                      rejected, empty, propagated, created_at, planned_at, started_at, finished_at)
+                      rejected, empty, propagated, created_at, planned_at, started_at, finished_at,
+                      actor_kind, actor_id, via)
     values (:account_id, :action::text, 'completed', :job_fields::smallint[], :params::jsonb,
             :selection::jsonb, :requested_by::text, :idempotency_key::text, :request_hash::text,
             :correlation_id::text, :selected::bigint, :applied::bigint, :unchanged::bigint,
             :rejected::bigint, :empty::bigint, :propagated::bigint,
-            :decided_at, :decided_at, :decided_at, clock_timestamp())
+            :decided_at, :decided_at, :decided_at, clock_timestamp(),
+            :actor_kind::text, :actor_id::bigint, :via::text)
     on conflict (account_id, idempotency_key) do nothing
     returning id, finished_at, extract(epoch from finished_at - created_at)::float8 as seconds
+), told as (
+    insert into activity (account_id, at, actor_kind, actor_id, via, act, job_id, correlation_id)
+    select :account_id, job.finished_at, :actor_kind::text, :actor_id::bigint, :via::text,
+           'job.submitted', job.id, :correlation_id::text
+    from job
 ), made as (
     insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
     select :account_id, n.id, n.address, n.match_key, :new_status::email_status, job.id

@@ -18,8 +18,13 @@ from hooks h join accounts a on a.id = h.account_id
 where :account_id::bigint is null or h.account_id = :account_id
 order by h.id desc;
 
--- name: revoke_hook$
--- Let a hook take no more; nothing where there is none. The first moment of it stays.
-update hooks set revoked_at = coalesce(revoked_at, clock_timestamp())
-where id = :hook_id
-returning id;
+-- name: revoke_hook^
+-- Let a hook take no more; nothing where there is none. The first moment of it stays: `revoked_now` tells
+-- whether this is it.
+with before as (
+    select id, revoked_at from hooks where id = :hook_id for update
+)
+update hooks h set revoked_at = coalesce(h.revoked_at, clock_timestamp())
+from before b
+where h.id = b.id
+returning h.account_id, b.revoked_at is null as revoked_now;

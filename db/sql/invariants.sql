@@ -505,3 +505,70 @@ join jobs j on j.id = u.job_id
 where :account_id::bigint is null or j.account_id = :account_id
 order by u.job_id, u.chunk_no, u.detail
 limit :most;
+
+-- name: every_job_has_its_actor
+-- Jobs that do not say who asked for them as their submission was kept: exactly one act, by the same
+-- actor and by the same way. Jobs that an older version stored have neither.
+select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('asked for by %s, and submitted %s times by %s', coalesce(j.actor_kind, 'no actor'),
+              count(t.id), coalesce(min(t.actor_kind), 'no actor')) as detail,
+       count(*) over () as violations
+from jobs j
+left join activity t on t.job_id = j.id and t.act = 'job.submitted'
+where :account_id::bigint is null or j.account_id = :account_id
+group by j.id
+having count(t.id) <> (j.actor_kind is not null)::int
+    or bool_or((j.actor_kind, j.actor_id, j.via) is distinct from (t.actor_kind, t.actor_id, t.via))
+order by j.id
+limit :most;
+
+-- name: every_change_of_state_has_its_actor
+-- Jobs that were paused, resumed, cancelled or applied more often, or less often, than that was kept
+-- with who did it. Of a job that an older version stored, some may not be kept.
+with steps as (
+    select job_id, state, lag(state) over (partition by job_id order by entered_at) as before
+    from job_states
+), acts as (
+    select job_id, 1 as happened, 0 as kept,
+           case when state = 'paused' then 'job.paused'
+                when state = 'cancelled' then 'job.cancelled'
+                when before = 'paused' and state in ('planning', 'running') then 'job.resumed'
+                when before = 'planned' and state = 'planning' then 'plan.applied'
+           end as act
+    from steps
+    union all
+    select job_id, 0, 1, act from activity where job_id is not null and act <> 'job.submitted'
+), counted as (
+    select job_id, act, sum(happened) as happened, sum(kept) as kept
+    from acts
+    where act is not null
+    group by job_id, act
+    having sum(happened) <> sum(kept)
+)
+select j.account_id, c.job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('%s happened %s times, and is kept %s times', c.act, c.happened, c.kept) as detail,
+       count(*) over () as violations
+from counted c
+join jobs j on j.id = c.job_id
+where (j.actor_kind is not null or c.kept > c.happened)
+  and (:account_id::bigint is null or j.account_id = :account_id)
+order by c.job_id, c.act
+limit :most;
+
+-- name: activity_stays_within_its_account
+-- Acts upon, or by, what is not of their account: a job, a key or a hook of another one, or of none.
+select t.account_id, t.job_id, null::bigint as contact_id, null::bigint as address_id,
+       format('act %s, %s by %s %s', t.id, t.act, t.actor_kind, t.actor_id) as detail,
+       count(*) over () as violations
+from activity t
+left join jobs j on j.id = t.job_id
+left join api_keys k on k.id = t.key_id
+left join hooks h on h.id = t.hook_id
+left join api_keys by_key on t.actor_kind = 'key' and by_key.id = t.actor_id
+left join hooks by_hook on t.actor_kind = 'hook' and by_hook.id = t.actor_id
+where (:account_id::bigint is null or t.account_id = :account_id)
+  and (t.account_id is distinct from coalesce(j.account_id, k.account_id, h.account_id)
+       or (t.actor_kind = 'key' and by_key.account_id is distinct from t.account_id)
+       or (t.actor_kind = 'hook' and by_hook.account_id is distinct from t.account_id))
+order by t.id
+limit :most;

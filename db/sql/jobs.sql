@@ -21,14 +21,23 @@ select exists (select from tags where account_id = :account_id and name = :tag);
 select name from tags where account_id = :account_id order by name limit :most;
 
 -- name: insert_job$
--- Store a job; no row when the account has one with the same idempotency key.
-insert into jobs (account_id, action, fields, params, evidence, selection, requested_by,
-                  idempotency_key, request_hash, correlation_id, plan_first)
-values (:account_id, :action, :fields::smallint[], :params::jsonb, :evidence::jsonb,
-        :selection::jsonb, :requested_by, :idempotency_key, :request_hash, :correlation_id,
-        :plan_first)
-on conflict (account_id, idempotency_key) do nothing
-returning id;
+-- Store a job, and who asked for it; no row when the account has one with the same idempotency key.
+with job as (
+    insert into jobs (account_id, action, fields, params, evidence, selection, requested_by,
+                      idempotency_key, request_hash, correlation_id, plan_first,
+                      actor_kind, actor_id, via)
+    values (:account_id, :action, :fields::smallint[], :params::jsonb, :evidence::jsonb,
+            :selection::jsonb, :requested_by, :idempotency_key, :request_hash,
+            :correlation_id::text, :plan_first, :actor_kind::text, :actor_id::bigint, :via::text)
+    on conflict (account_id, idempotency_key) do nothing
+    returning id, account_id
+), told as (
+    insert into activity (account_id, actor_kind, actor_id, via, act, job_id, correlation_id)
+    select job.account_id, :actor_kind::text, :actor_id::bigint, :via::text, 'job.submitted',
+           job.id, :correlation_id::text
+    from job
+)
+select id from job;
 
 -- name: job_of_key^
 -- The job that used the idempotency key, what was asked for with it, and its state.

@@ -19,8 +19,13 @@ from api_keys k join accounts a on a.id = k.account_id
 where :account_id::bigint is null or k.account_id = :account_id
 order by k.id desc;
 
--- name: revoke_key$
--- Let a key count no more; nothing where there is none. The first moment of it stays.
-update api_keys set revoked_at = coalesce(revoked_at, clock_timestamp())
-where id = :key_id
-returning id;
+-- name: revoke_key^
+-- Let a key count no more; nothing where there is none. The first moment of it stays: `revoked_now` tells
+-- whether this is it.
+with before as (
+    select id, revoked_at from api_keys where id = :key_id for update
+)
+update api_keys k set revoked_at = coalesce(k.revoked_at, clock_timestamp())
+from before b
+where k.id = b.id
+returning k.account_id, b.revoked_at is null as revoked_now;

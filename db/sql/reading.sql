@@ -51,7 +51,7 @@ with newest as materialized (
     order by decided_at desc, job_id desc, (outcome = 'applied') desc, contact_id, field
     limit :most
 )
-select r.job_id, j.action, j.requested_by, j.evidence_source,
+select r.job_id, j.action, j.requested_by, j.actor_kind, j.actor_id, j.via, j.evidence_source,
        coalesce((select m.contact_id from import_matches m
                  where m.job_id = r.job_id and m.row_id = r.contact_id), r.contact_id) as contact_id,
        r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
@@ -63,7 +63,7 @@ select r.job_id, j.action, j.requested_by, j.evidence_source,
             where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
 from newest r
 cross join lateral (
-    select action, requested_by, evidence ->> 'source' as evidence_source
+    select action, requested_by, actor_kind, actor_id, via, evidence ->> 'source' as evidence_source
     from jobs where id = r.job_id and account_id = :account_id
     limit 1
 ) j

@@ -3,6 +3,7 @@
 import typer
 
 from producers.cli.accounts import accounts_app
+from producers.cli.activity import activity
 from producers.cli.address import address
 from producers.cli.applying import apply
 from producers.cli.demo import demo
@@ -40,6 +41,7 @@ app.command("pause")(pause)
 app.command("resume")(resume)
 app.command("cancel")(cancel)
 app.command("address")(address)
+app.command("activity")(activity)
 app.command("verify")(verify)
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="keys")

@@ -87,7 +87,7 @@ def show_address(story: AddressStory, account: str) -> None:
                 c.decided_at,
                 f"{c.job_id} {c.action}",
                 what_happened(c),
-                c.requested_by,
+                f"{c.requested_by} ({c.actor})" if c.actor else c.requested_by,
                 c.evidence_source,
             )
             for c in story.history

@@ -12,6 +12,7 @@ from producers.cli.submitting import user_name
 from producers.cli.waiting import follow
 from producers.job_story import JobStory, read_job
 from producers.plans import NEEDED, apply_plan
+from schemas.actors import CLI
 from schemas.errors import NotFound, StateConflict
 from schemas.outcomes import JobState
 
@@ -51,6 +52,7 @@ def apply(
             expected={name: job.forecast[name] for name in NEEDED},
             tolerance=tolerance,
             confirmed_by=requested_by or user_name(),
+            actor=CLI,
         )
         await follow(here, job_id, until_ended=wait)
         return await read_job(here.pool, job_id)

@@ -27,6 +27,7 @@ from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
 from runtime.program import program
 from runtime.settings import Settings, environment_of_processes
+from schemas.actors import CLI
 from schemas.addresses import identify
 from schemas.errors import SluiceError
 from schemas.outcomes import JobState, Outcome
@@ -164,6 +165,7 @@ class _Demo:
                 mapping={},
                 encoding="utf-8",
                 requested_by=PERSON,
+                actor=CLI,
                 progress=lambda read, _rows, _refused: bar.show(read, size),
             )
         return submitted.job_id
@@ -176,7 +178,7 @@ class _Demo:
             params={"note": "unsubscribed at the old provider"},
             requested_by=PERSON,
         )
-        return (await submit(here.pool, here.settings, request)).job_id
+        return (await submit(here.pool, here.settings, request, actor=CLI)).job_id
 
     async def _opt_in(self, here: Surroundings) -> int:
         today = datetime.now(UTC).date()
@@ -197,7 +199,7 @@ class _Demo:
             },
             requested_by=PERSON,
         )
-        return (await submit(here.pool, here.settings, request)).job_id
+        return (await submit(here.pool, here.settings, request, actor=CLI)).job_id
 
     def _explain(self) -> None:
         """One address that an opt-out spread to: its whole story."""

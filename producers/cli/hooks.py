@@ -10,6 +10,7 @@ from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, facts, hint, say, table
 from producers.hooks import create_hook, revoke_hook
 from producers.submit import named_account
+from schemas.actors import CLI
 
 hooks_app = typer.Typer(
     help="Hooks: where other systems post opt-outs, without an API key.", no_args_is_help=True
@@ -26,7 +27,11 @@ def create(
     as_json_: options.Json = False,
 ) -> None:
     """Make a hook. Its paths and its secret are shown once."""
-    made = run(lambda here: create_hook(here.pool, here.settings, account=account, source=source))
+    made = run(
+        lambda here: create_hook(
+            here.pool, here.settings, account=account, source=source, actor=CLI
+        )
+    )
     if as_json_:
         as_json({**made._asdict(), "account": account, "source": source})
         return
@@ -78,7 +83,7 @@ def revoke(
     as_json_: options.Json = False,
 ) -> None:
     """Revoke a hook, from the next request on."""
-    run(lambda here: revoke_hook(here.pool, hook_id))
+    run(lambda here: revoke_hook(here.pool, hook_id, actor=CLI))
     if as_json_:
         as_json({"id": hook_id, "revoked": True})
     else:

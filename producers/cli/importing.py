@@ -16,6 +16,7 @@ from producers.cli.submitting import user_name
 from producers.cli.waiting import ProgressBar, follow
 from producers.imports import SubmittedImport, submit_import
 from producers.job_story import JobStory, read_job
+from schemas.actors import CLI
 from schemas.errors import WrongInput
 
 _SHOWN_COLUMNS = 20
@@ -63,6 +64,7 @@ def import_contacts(
         "encoding": encoding,
         "requested_by": requested_by or user_name(),
         "idempotency_key": key,
+        "actor": CLI,
     }
 
     async def work(here: Surroundings) -> tuple[SubmittedImport, JobStory | None]:

@@ -60,16 +60,24 @@ def show_story(story: JobStory) -> None:
             ("parameters", _in_words(job.params) or None),
             ("evidence", _in_words(job.evidence) if job.evidence else None),
             ("asked for by", job.requested_by),
+            ("actor", f"{job.actor}, via {job.via}" if job.actor else None),
             ("key", job.idempotency_key),
             ("created", job.created_at),
             ("started", job.started_at),
             ("finished", job.finished_at),
-            ("confirmed by", (job.confirmation or {}).get("by") if job.confirmed_at else None),
+            ("confirmed by", _confirmed_by(job)),
             ("error", job.error),
         ]
     )
     say("")
     show_counts(story)
+
+
+def _confirmed_by(job: jobs.Job) -> str | None:
+    if job.confirmation is None or job.confirmed_at is None:
+        return None
+    told, actor = job.confirmation["by"], job.confirmation.get("actor")
+    return f"{told} ({actor}, via {job.confirmation['via']})" if actor else str(told)
 
 
 def show_counts(story: JobStory) -> None:

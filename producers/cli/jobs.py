@@ -17,6 +17,7 @@ from producers.cli.rendering import age, as_json, hint, say, table
 from producers.cli.waiting import follow
 from producers.job_story import JobStory, read_job
 from producers.submit import named_account
+from schemas.actors import CLI
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
@@ -70,7 +71,7 @@ def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
     columns = (
         *map(Column, ("job", "created", "action", "state", "selected", "applied")),
         *(Column(name, spared=True) for name in ("rejected", "unchanged", *["account"] * several)),
-        *(Column(name, spared=True) for name in ("asked for by", "propagated", "empty")),
+        *(Column(name, spared=True) for name in ("asked for by", "actor", "propagated", "empty")),
     )
     spared = table(
         columns,
@@ -79,7 +80,7 @@ def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
                 *(str(job.id), age(job.created_at), job.action, job.state.value),
                 *(job.selected, job.applied, job.rejected, job.unchanged),
                 *([job.account] * several),
-                *(job.requested_by, job.propagated, job.empty),
+                *(job.requested_by, job.actor, job.propagated, job.empty),
             )
             for job in found
         ],
@@ -121,19 +122,21 @@ def answer_with_job(story: JobStory, *, ended: bool, in_json: bool) -> None:
 
 def pause(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
     """Pause a job. Once this has answered, no further address changes."""
-    state = run(lambda here: control.pause(here.pool, here.settings, None, job_id))
+    state = run(lambda here: control.pause(here.pool, here.settings, None, job_id, actor=CLI))
     _answer_with_state(job_id, state, as_json_, f"`sluice resume {job_id}` continues it.")
 
 
 def resume(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
     """Continue a paused job where it stopped."""
-    state = run(lambda here: control.resume(here.pool, here.settings, None, job_id), rings=True)
+    state = run(
+        lambda here: control.resume(here.pool, here.settings, None, job_id, actor=CLI), rings=True
+    )
     _answer_with_state(job_id, state, as_json_, f"`sluice job {job_id} --watch` follows it.")
 
 
 def cancel(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
     """End a job. What it has changed stays changed, and no further address changes."""
-    state = run(lambda here: control.cancel(here.pool, here.settings, None, job_id))
+    state = run(lambda here: control.cancel(here.pool, here.settings, None, job_id, actor=CLI))
     _answer_with_state(
         job_id,
         state,

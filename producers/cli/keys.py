@@ -10,6 +10,7 @@ from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, hint, say, table
 from producers.keys import Scope, create_key, revoke_key
 from producers.submit import named_account
+from schemas.actors import CLI
 
 keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)
 
@@ -29,7 +30,9 @@ def create(
 ) -> None:
     """Make a key. It is shown once: only its digest is stored."""
     scopes = scope or list(Scope)
-    made = run(lambda here: create_key(here.pool, account=account, name=name, scopes=scopes))
+    made = run(
+        lambda here: create_key(here.pool, account=account, name=name, scopes=scopes, actor=CLI)
+    )
     if as_json_:
         as_json({**made._asdict(), "account": account, "scopes": scopes})
         return
@@ -74,7 +77,7 @@ def revoke(
     as_json_: options.Json = False,
 ) -> None:
     """Revoke a key. It is refused within a second."""
-    run(lambda here: revoke_key(here.pool, key_id))
+    run(lambda here: revoke_key(here.pool, key_id, actor=CLI))
     if as_json_:
         as_json({"id": key_id, "revoked": True})
     else:

@@ -28,6 +28,7 @@ from producers.job_story import JobStory, read_job
 from producers.submit import Submitted, submit
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import parse_request
+from schemas.actors import CLI
 from schemas.errors import MostlyUnknown, WrongInput, said
 from schemas.json_input import RepeatedName, read_json
 from schemas.requests import DEFAULT_FIELDS, JobRequest
@@ -249,16 +250,21 @@ async def _hand_in(
 ) -> Submitted:
     """Submit the request with its list; ask first, unless `sure`, about one that is unknown."""
     if listed is None:
-        return await submit(here.pool, here.settings, request)
+        return await submit(here.pool, here.settings, request, actor=CLI)
     try:
         return await submit(
-            here.pool, here.settings, request, upload=listed.upload(), mostly_unknown=sure
+            here.pool,
+            here.settings,
+            request,
+            upload=listed.upload(),
+            mostly_unknown=sure,
+            actor=CLI,
         )
     except MostlyUnknown as error:
         _require_yes(error, listed.file)
     # What is worked is what was asked about: the file is read again from its beginning.
     listed.file.seek(0)
-    return await submit(here.pool, here.settings, request, upload=listed.upload())
+    return await submit(here.pool, here.settings, request, upload=listed.upload(), actor=CLI)
 
 
 def _require_yes(error: MostlyUnknown, file: BinaryIO) -> None:

@@ -11,6 +11,7 @@ from producers.address_story import CONTACTS_SHOWN, AddressStory, OptInNow, opt_
 from producers.explaining import explain
 from producers.http.access import AddressesReader
 from producers.http.here import HereDep
+from producers.http.job_answers import ActorText, ViaText
 from producers.http.problems import INVALID, NOT_FOUND, answers
 from producers.one_click import one_click_url
 from schemas.addresses import InvalidAddress, identify
@@ -42,7 +43,9 @@ class Chapter(BaseModel):
 
     job_id: int
     action: str
-    requested_by: Annotated[str, Field(description="Who asked for the job.")]
+    requested_by: Annotated[str, Field(description="Who asked for the job, as the caller said.")]
+    actor: ActorText
+    via: ViaText
     evidence_source: Annotated[
         str | None, Field(description="Of an opt-in: how permission was given.")
     ]
@@ -124,6 +127,8 @@ class AddressAnswer(BaseModel):
                             "job_id": 12,
                             "action": "opt_out",
                             "requested_by": "the recipient",
+                            "actor": "link",
+                            "via": "one_click",
                             "evidence_source": None,
                             "contact_id": 17,
                             "field": "email1",

@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 
 from db.pool import DOOR_IDLE_SECONDS, make_pool
 from producers.http import (
+    activity,
     addresses,
     contacts,
     hooks,
@@ -45,6 +46,7 @@ ROUTERS = (
     contacts.router,
     hooks.router,
     unsubscribe.router,
+    activity.router,
 )
 
 

@@ -29,6 +29,7 @@ TAGS = {
     "addresses": "What an address is now, and how it came to that.",
     "hooks": "Where senders and mailbox providers post what recipients did.",
     "unsubscribing": "Links in mail by which recipients opt out themselves.",
+    "activity": "Who did what in the account.",
     "operation": "What platforms ask: whether the process lives, can serve, and is enough.",
 }
 """Every tag that a router may have."""

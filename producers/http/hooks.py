@@ -44,6 +44,7 @@ from producers.plausibility import all_meant_by, meant_by
 from producers.submit import submit
 from runtime import events, logs
 from runtime.signing import hook_secret
+from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import IdempotencyConflict, WrongInput
 from schemas.requests import MAX_ID, JobRequest
 from schemas.statuses import RECIPIENT_KINDS, Status
@@ -140,7 +141,7 @@ async def post_form(
     asked = [
         _Asked(post, lambda it: request_of_form(hook, it, correlation_id)) for post in form.posts
     ]
-    done, _ = await _apply_all(here, hook, asked, correlation_id)
+    done, _ = await _apply_all(here, hook, asked, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
     if len(taken) < len(done):
         raise Problem(
@@ -244,7 +245,7 @@ async def post_events(
         given = await _aside(body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
     asked = [_asked(hook, event, correlation_id) for event in good]
-    done, alone = await _apply_all(here, hook, asked, correlation_id)
+    done, alone = await _apply_all(here, hook, asked, Via.HOOK_EVENTS, correlation_id)
     good = [*good[:alone], *map(_without_details, good[alone:])]
     told = iter(map(_taken, good, done))
     taken = [next(told) if isinstance(event, Event) else _refused(event) for event in given]
@@ -318,7 +319,7 @@ def _asked(hook: Hook, event: Event, correlation_id: str) -> _Asked:
 
 
 async def _apply_all(
-    here: Here, hook: Hook, asked: Sequence[_Asked], correlation_id: str
+    here: Here, hook: Hook, asked: Sequence[_Asked], via: Via, correlation_id: str
 ) -> tuple[list[Acknowledged | None], int]:
     """What became of each, in their order, and how many were applied one at a time, as by `_apply`:
     after so long the rest is left to the workers.
@@ -329,13 +330,13 @@ async def _apply_all(
         if monotonic() > until:
             break
         meant = await meant_by(here.pool, hook.account_id, post)
-        done.append(await _apply(here, hook, request(meant), correlation_id))
+        done.append(await _apply(here, hook, request(meant), via, correlation_id))
     rest = [post for post, _ in asked[len(done) :]]
-    return [*done, *await _leave_to_workers(here, hook, rest, correlation_id)], len(done)
+    return [*done, *await _leave_to_workers(here, hook, rest, via, correlation_id)], len(done)
 
 
 async def _leave_to_workers(
-    here: Here, hook: Hook, posts: Sequence[HookPost], correlation_id: str
+    here: Here, hook: Hook, posts: Sequence[HookPost], via: Via, correlation_id: str
 ) -> list[Acknowledged]:
     """Store the opt-outs as one job for each kind."""
     meant = await all_meant_by(here.pool, hook.account_id, posts)
@@ -344,7 +345,8 @@ async def _leave_to_workers(
         alike = [post for post in meant if post.kind is kind]
         # Thousands of addresses are identified, and one of them may take 0.1 ms.
         request = await asyncio.to_thread(request_of_rest, hook, kind, alike, correlation_id)
-        stored = await submit(here.pool, here.settings, request, as_written=True)
+        actor = Actor(ActorKind.HOOK, via, hook.id)
+        stored = await submit(here.pool, here.settings, request, actor=actor, as_written=True)
         of_kind[kind] = Acknowledged(stored.job_id, stored.created, applied=False)
         log.warning(
             events.OPT_OUT_DEFERRED,
@@ -407,14 +409,15 @@ def _not_there() -> NoReturn:
 
 
 async def _apply(
-    here: Here, hook: Hook, request: JobRequest, correlation_id: str
+    here: Here, hook: Hook, request: JobRequest, via: Via, correlation_id: str
 ) -> Acknowledged | None:
     """What became of the opt-out; None where its event was told before, and otherwise."""
+    actor = Actor(ActorKind.HOOK, via, hook.id)
     try:
         if len(request.selection.addresses or ()) > here.settings.chunk_size:
-            stored = await submit(here.pool, here.settings, request)
+            stored = await submit(here.pool, here.settings, request, actor=actor)
             return Acknowledged(stored.job_id, stored.created, applied=False)
-        return await opt_out_now(here.pool, here.settings, request)
+        return await opt_out_now(here.pool, here.settings, request, actor=actor)
     except IdempotencyConflict:
         _note_refused(hook, "key_reused", correlation_id)
         return None

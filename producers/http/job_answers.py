@@ -7,8 +7,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from db import jobs
 from producers.job_story import JobStory, warning_of
+from schemas.actors import Via
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES
+
+ActorText = Annotated[
+    str | None,
+    Field(
+        description="Who the caller was: `key` or `hook` with its id, `link`, `cli` or `python`."
+        " Null where an older version stored the job.",
+        examples=["key:7"],
+    ),
+]
+ViaText = Annotated[
+    str | None,
+    Field(description="By which way in.", examples=[Via.HTTP.value]),
+]
 
 _COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
 
@@ -48,7 +62,11 @@ class JobSummary(BaseModel):
     evidence: Annotated[
         dict[str, Any] | None, Field(description="The evidence of permission, as it was given.")
     ]
-    requested_by: Annotated[str, Field(description="Who asked for it.")]
+    requested_by: Annotated[
+        str, Field(description="Who asked for it, as the caller said; the key's name otherwise.")
+    ]
+    actor: ActorText
+    via: ViaText
     idempotency_key: str | None
     correlation_id: str
     selected: Annotated[
@@ -117,6 +135,8 @@ class JobAnswer(JobSummary):
                         "attested_by": "the shop's manager",
                     },
                     "requested_by": "the shop's backend",
+                    "actor": "key:1",
+                    "via": "http",
                     "idempotency_key": "spring-1",
                     "correlation_id": "f6b0f0c1",
                     "selected": 10_000,

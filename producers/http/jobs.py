@@ -104,10 +104,12 @@ async def submit_job(
 
     if media_type(request) == FORM:
         async with uploaded_job(request) as (body, upload), here.long_turns:
-            submitted = await submit(here.pool, here.settings, asked(body), upload=upload)
+            submitted = await submit(
+                here.pool, here.settings, asked(body), upload=upload, actor=caller.actor
+            )
     else:
         body = await json_body(request, JobBody)
-        submitted = await submit(here.pool, here.settings, asked(body))
+        submitted = await submit(here.pool, here.settings, asked(body), actor=caller.actor)
     if seconds is None:
         # Whoever wants a plan wants to see it.
         seconds = COUNT_SECONDS if body.mode == "plan" else 0
@@ -190,12 +192,14 @@ async def get_job(
     response_description="The job, of which not one more address changes.",
     responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
-async def pause_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+async def pause_job(
+    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobAnswer:
     """Stop the job where it is. Once this has answered, it changes not one more address.
 
     To pause a paused job changes nothing; a job that has ended cannot be paused.
     """
-    return await _control(here, caller, job_id, control.pause)
+    return await _control(here, caller, job_id, control.pause, correlation_id)
 
 
 @router.post(
@@ -205,9 +209,11 @@ async def pause_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnsw
     response_description="The job, which goes on.",
     responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
-async def resume_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+async def resume_job(
+    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobAnswer:
     """Let a paused job go on where it stopped; one that is at work is left so."""
-    return await _control(here, caller, job_id, control.resume)
+    return await _control(here, caller, job_id, control.resume, correlation_id)
 
 
 @router.post(
@@ -217,19 +223,32 @@ async def resume_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAns
     response_description="The job, which has ended.",
     responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
-async def cancel_job(job_id: JobId, here: HereDep, caller: JobsWriter) -> JobAnswer:
+async def cancel_job(
+    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobAnswer:
     """End the job. What it has changed stays changed; once this has answered, nothing more is.
 
     To cancel a cancelled job changes nothing.
     """
-    return await _control(here, caller, job_id, control.cancel)
+    return await _control(here, caller, job_id, control.cancel, correlation_id)
 
 
 async def _control(
-    here: Here, caller: Caller, job_id: int, change: Callable[..., Awaitable[JobState]]
+    here: Here,
+    caller: Caller,
+    job_id: int,
+    change: Callable[..., Awaitable[JobState]],
+    correlation_id: str,
 ) -> JobAnswer:
     await require_job(here, caller, job_id)
-    await change(here.pool, here.settings, caller.account_id, job_id)
+    await change(
+        here.pool,
+        here.settings,
+        caller.account_id,
+        job_id,
+        actor=caller.actor,
+        correlation_id=correlation_id,
+    )
     return await job_answer(here, caller, job_id)
 
 

@@ -110,7 +110,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     )
     await _require_meant(here, caller, given.address)
     try:
-        done, status = await opt_out_address(here.pool, here.settings, asked)
+        done, status = await opt_out_address(here.pool, here.settings, asked, actor=caller.actor)
     except IdempotencyConflict:
         raise Problem(
             KEY_REUSED,

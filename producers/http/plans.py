@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.access import JobsWriter
 from producers.http.bodies import body_schema, json_body
-from producers.http.here import HereDep
+from producers.http.here import CorrelationId, HereDep
 from producers.http.job_answers import JobAnswer
 from producers.http.jobs import JobId, job_answer, require_job
 from producers.http.problems import (
@@ -93,6 +93,7 @@ async def apply_job(
     response: Response,
     here: HereDep,
     caller: JobsWriter,
+    correlation_id: CorrelationId,
     seconds: PreferredWait,
 ) -> JobAnswer:
     """Count once more what the planned job would do, and run it if no count differs by more than
@@ -114,6 +115,8 @@ async def apply_job(
         expected=body.expected.model_dump(exclude_none=True),
         tolerance=body.tolerance,
         confirmed_by=body.confirmed_by or caller.key_name,
+        actor=caller.actor,
+        correlation_id=correlation_id,
     )
     await wait_for_rest(
         here, job_id, COUNT_SECONDS if seconds is None else seconds, busy={JobState.PLANNING}

@@ -34,6 +34,7 @@ from producers.one_click import PATH
 from producers.opt_outs import opt_out_now
 from producers.recipient_acts import request_of
 from runtime.signing import OneClick, one_click_of
+from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import SluiceError
 from schemas.statuses import Status
 
@@ -75,6 +76,7 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
 router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
 
 _LINK = f"{PATH}/{{token:{ANY}}}"
+_WAYS = {Status.LIST_UNSUBSCRIBE: Via.ONE_CLICK, Status.MANUAL: Via.UNSUBSCRIBE_PAGE}
 _SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
 
 _BODY_SECONDS = 5.0
@@ -155,6 +157,7 @@ async def unsubscribe(
             requested_by="the recipient",
             correlation_id=correlation_id,
         ),
+        actor=Actor(ActorKind.LINK, _WAYS[kind]),
     )
     page = pages.unsubscribed() if done.applied else pages.stored()
     if not ended:

@@ -50,14 +50,21 @@ async def job(pool):
     )
     job = await pool.fetchval(
         "insert into jobs (account_id, action, state, params, selection, fields, requested_by,"
-        " request_hash, correlation_id, selected, applied, planned_at, started_at, finished_at)"
+        " request_hash, correlation_id, selected, applied, planned_at, started_at, finished_at,"
+        " actor_kind, actor_id, via)"
         " values ($1, 'opt_out', 'completed', jsonb_build_object('note', $2::text),"
         " jsonb_build_object('tag', $3::text), '{1,2}', $4, '', 'c', 10000000, 10000000,"
-        " now(), now(), now()) returning id",
+        " now(), now(), now(), 'hook', 9007199254740993, 'hook_events') returning id",
         account,
         NOTE,
         TAG,
         ASKED_BY,
+    )
+    await pool.execute(
+        "insert into activity (account_id, actor_kind, actor_id, via, act, job_id, correlation_id)"
+        " select account_id, actor_kind, actor_id, via, 'job.submitted', id, repeat('c', 200)"
+        " from jobs where id = $1",
+        job,
     )
     await pool.execute(
         "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied)"
@@ -81,6 +88,8 @@ COMMANDS = {
     "keys list": [],
     "hooks list": [],
     "accounts": [],
+    "activity": [],
+    "activity --job JOB": [],
     "verify": [],
 }
 """Commands that show tables or facts, and the addresses that these have."""

@@ -111,7 +111,7 @@ async def test_what_nobody_foresaw_is_told_once_and_without_its_text(http, key_o
         "urn:sluice:problem:internal",
         "by-this-it-is-found",
     )
-    failed, answered = lines()
+    _, failed, answered = lines()
     assert (failed["event"], failed["level"], failed["error"]) == (
         "request.failed",
         "error",
@@ -272,7 +272,7 @@ async def test_no_line_tells_a_path_a_query_or_a_key(http, key_of, lines):
     headers = await key_of()
     await http.get(f"/v1/jobs/{SECRET}?token={SECRET}", headers=headers)
     await http.get(f"/{SECRET}", headers=headers)
-    first, second = lines()
+    _, first, second = lines()
     assert (first["route"], second["route"]) == ("/v1/jobs/{job_id}", None)
     assert first["key"] is None or first["key"] > 0
     token = headers["Authorization"].partition("_")[2]

@@ -37,6 +37,7 @@ from tests.large_database import (
 from tests.plans import Index, Plan
 
 HOT = {
+    "activity": "note newest_of_account newest_of_job",
     "address_lists": (
         "known_keys listed find_listed make_listed drop_listed refuse_listed freeze_list"
     ),
@@ -89,6 +90,7 @@ HOT = {
 """The guarded statements of each file in `db/sql`."""
 
 EXEMPT = {
+    "activity.newest": "at the command line, some rows of each account by index",
     "forecasting.is_large": "asks the catalog, and goes over the chunks of a plan once",
     "forecasting.count_shared": "counts a whole selection, once for a plan",
     "forecasting.count_reached": "counts a whole selection, once for a plan",
@@ -191,6 +193,9 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
         "account": "default",
+        "act": "job.paused",
+        "actor_id": 7,
+        "actor_kind": "key",
         "account_id": ACCOUNT,
         "action": "opt_out",
         "added_contact_ids": [1],
@@ -237,7 +242,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "drift": None,
         "decided_at": datetime(2024, 1, 1, tzinfo=UTC),
         "delay_seconds": 5.0,
-        "detail": "it broke",
+        "detail": None if subject == "activity" else "it broke",
         "duration_ms": 1,
         "empty": 0,
         "error": "it broke",
@@ -338,6 +343,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "unengaged_before": datetime(2024, 1, 1, tzinfo=UTC),
         "urgent_actions": ["opt_out"],
         "url": "https://shop.example/ended",
+        "via": "http",
         "versions": [1_000] * addresses,
         "wanted": "running",
         "without_external_id": [],

@@ -10,6 +10,7 @@ from db.contacts import Sought
 from producers.submit import submit
 from producers.uploads import AddressUpload, ContactUpload
 from producers.wrong_input import parse_request
+from schemas.actors import PYTHON
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID, JobRequest
 from tests.comparing import ADDRESSES, drifted, worlds
@@ -318,6 +319,7 @@ async def test_no_status_at_all_is_met_by_nobody(pool):
             idempotency_key=None,
             request_hash="",
             correlation_id="",
+            actor=PYTHON,
         )
         planned = await plan(connection, job.job_id, chunk_size=2, lanes=1)
         assert planned.selected == 0

@@ -82,6 +82,8 @@ def chapter(**changes):
         "job_id": 1,
         "action": "opt_out",
         "requested_by": "Eve",
+        "actor": "key:7",
+        "via": "http",
         "evidence_source": None,
         "contact_id": 5,
         "field": 2,

@@ -1,0 +1,86 @@
+"""Who did what, in Postgres: kept by the transaction that does it, and never changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from db.queries import load
+from schemas.actors import Act, Actor, actor_text
+from schemas.requests import MAX_ID
+
+_sql = load("activity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """One act of a caller upon a job, a key or a hook. `correlation_id` is that of the request by
+    which it was done, None where there was none.
+    """
+
+    id: int
+    account: str
+    at: datetime
+    act: str
+    actor: str | None
+    via: str
+    job_id: int | None
+    key_id: int | None
+    hook_id: int | None
+    correlation_id: str | None
+    detail: dict[str, Any] | None
+
+
+async def note(
+    connection: asyncpg.Connection,
+    act: Act,
+    actor: Actor,
+    *,
+    account_id: int,
+    job_id: int | None = None,
+    key_id: int | None = None,
+    hook_id: int | None = None,
+    correlation_id: str | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Keep that the actor did this; within the transaction that does it."""
+    await _sql.note(
+        connection,
+        account_id=account_id,
+        actor_kind=actor.kind.value,
+        actor_id=actor.id,
+        via=actor.via.value,
+        act=act.value,
+        job_id=job_id,
+        key_id=key_id,
+        hook_id=hook_id,
+        correlation_id=correlation_id,
+        detail=detail,
+    )
+
+
+async def activity_page(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int | None,
+    job_id: int | None = None,
+    before: int = MAX_ID,
+    most: int,
+) -> list[Activity]:
+    """Return up to `most` acts with ids under `before`, newest first; of one account if it is
+    given, and of one job if one is.
+    """
+    place = {"before": before, "most": most}
+    if job_id is not None:
+        rows = _sql.newest_of_job(connection, job_id=job_id, account_id=account_id, **place)
+    elif account_id is not None:
+        rows = _sql.newest_of_account(connection, account_id=account_id, **place)
+    else:
+        rows = _sql.newest(connection, **place)
+    return [_activity(row) async for row in rows]
+
+
+def _activity(row: asyncpg.Record) -> Activity:
+    given = {name: row[name] for name in Activity.__dataclass_fields__ if name != "actor"}
+    return Activity(**given, actor=actor_text(row["actor_kind"], row["actor_id"]))

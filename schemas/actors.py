@@ -1,0 +1,70 @@
+"""Who did something, and by which way in: for the log, for jobs and for the table `activity`.
+
+Neither has a name. A key or a hook is told by its id, which nobody can make up in a request.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class ActorKind(StrEnum):
+    """What kind of caller it was. A key and a hook have an id."""
+
+    KEY = "key"
+    HOOK = "hook"
+    LINK = "link"
+    CLI = "cli"
+    PYTHON = "python"
+
+
+class Via(StrEnum):
+    """By which way in it was done."""
+
+    HTTP = "http"
+    HOOK_EVENTS = "hook_events"
+    HOOK_FORM = "hook_form"
+    ONE_CLICK = "one_click"
+    UNSUBSCRIBE_PAGE = "unsubscribe_page"
+    CLI = "cli"
+    PYTHON = "python"
+
+
+class Act(StrEnum):
+    """What is kept of who did it; the log event of each has the same name."""
+
+    JOB_SUBMITTED = "job.submitted"
+    JOB_PAUSED = "job.paused"
+    JOB_RESUMED = "job.resumed"
+    JOB_CANCELLED = "job.cancelled"
+    PLAN_APPLIED = "plan.applied"
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    HOOK_CREATED = "hook.created"
+    HOOK_REVOKED = "hook.revoked"
+
+
+class Actor(NamedTuple):
+    """Who did it, and by which way in. Its text is `key:7`, `hook:3`, `link`, `cli` or `python`."""
+
+    kind: ActorKind
+    via: Via
+    id: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind.value if self.id is None else f"{self.kind.value}:{self.id}"
+
+    def in_log(self) -> dict[str, str]:
+        """What a log line says of it."""
+        return {"actor": str(self), "via": self.via.value}
+
+
+CLI = Actor(ActorKind.CLI, Via.CLI)
+"""The command line."""
+
+PYTHON = Actor(ActorKind.PYTHON, Via.PYTHON)
+"""A program that calls producers by itself."""
+
+
+def actor_text(kind: str | None, id_: int | None) -> str | None:
+    """Return the one form in which an actor is shown; None where it is not known."""
+    return kind if id_ is None else f"{kind}:{id_}"

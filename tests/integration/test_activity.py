@@ -1,0 +1,334 @@
+"""Who did what is kept by kind and id, with the act itself, and told nobody but the account."""
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from db.activity import activity_page
+from producers import control
+from producers.hooks import create_hook, revoke_hook
+from producers.keys import Scope, create_key, revoke_key
+from producers.one_click import one_click_url
+from producers.opt_outs import opt_out_now
+from producers.plans import NEEDED
+from producers.submit import submit
+from schemas.actors import CLI
+from schemas.requests import JobRequest, Selection
+from tests.commands import run_sluice
+from tests.integration.test_http_hooks import post_events
+from tests.integration.test_plans import Planned
+
+EVE = {"requested_by": "Eve of the Marketing"}
+BULK = {"action": "opt_out", "selection": {"all": True}}
+ASKED = ("requested_by", "actor", "via")
+
+
+@pytest.fixture
+def surroundings(monkeypatch, settings, tmp_path):
+    """The commands find the test's own database and queue in the environment, as a user's do."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    monkeypatch.setenv("SIGNING_KEY", settings.signing_key.get_secret_value())
+    monkeypatch.chdir(tmp_path)
+
+
+async def sluice(*words: str):
+    """What the command wrote; it has an event loop of its own."""
+    result = await asyncio.to_thread(run_sluice, *words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def logged(capfd) -> list[dict]:
+    """What commands have logged since this was last looked at."""
+    lines = capfd.readouterr().err.splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
+
+
+async def kept(pool: asyncpg.Pool, **of) -> list[tuple]:
+    """What is kept, the oldest first: act, actor, way, and upon which job, key or hook."""
+    async with pool.acquire() as connection:
+        rows = await activity_page(connection, account_id=None, most=1000, **of)
+    return [
+        (row.act, row.actor, row.via, row.job_id or row.key_id or row.hook_id)
+        for row in reversed(rows)
+    ]
+
+
+async def key_id_of(headers) -> int:
+    return int(headers["Authorization"].split("_")[1])
+
+
+async def test_each_way_in_keeps_who_it_was(
+    http, pool, settings, shop, key_of, surroundings, tmp_path, capfd
+):
+    """In the job's row, in `activity` and in the log, the same; whatever a body says of that."""
+    key = await key_of("shop")
+    key_id = await key_id_of(key)
+    hook = await create_hook(pool, settings, account="shop", source="keap")
+    (tmp_path / "list.csv").write_text("Email\nnew@example.com\n")
+    address_id = await pool.fetchval(
+        "select id from email_addresses where match_key = 'ann@example.com'"
+    )
+    link = one_click_url(settings, "http://sluice.test", shop, address_id)
+    opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
+    event = {"email": "bob@example.com", "event_id": "1"}
+    with capture_logs() as lines:
+        await http.post("/v1/jobs", headers=key, json=BULK | EVE)
+        form = {"job": (None, json.dumps(BULK | {"selection": {}} | EVE)), "contacts": b"id\n1\n"}
+        await http.post("/v1/jobs", headers=key, files=form)
+        await http.post("/v1/opt-outs", headers=key, json=opt_out)
+        await http.post(hook.form_path, data={"email": "family@example.com"})
+        await post_events(http, hook, [event])
+        await http.post(link, data={"List-Unsubscribe": "One-Click"})
+        await http.post(link, data={"confirm": "yes"})
+        request = JobRequest(
+            account="shop", action="opt_out", selection=Selection(contacts=(1,)), requested_by="me"
+        )
+        await submit(pool, settings, request)
+        await opt_out_now(pool, settings, request)
+    await sluice("import", "list.csv", "--no-permission", "--account", "shop")
+    await sluice("submit", "opt-out", "--all", "--account", "shop")
+    told = logged(capfd)
+    by_key, by_hook = f"key:{key_id}", f"hook:{hook.id}"
+    expected = [
+        *[(by_key, "http")] * 3,
+        (by_hook, "hook_form"),
+        (by_hook, "hook_events"),
+        ("link", "one_click"),
+        ("link", "unsubscribe_page"),
+        *[("python", "python")] * 2,
+        *[("cli", "cli")] * 2,
+    ]
+    rows = await pool.fetch(
+        "select id, actor_kind || coalesce(':' || actor_id, '') as actor, via from jobs order by id"
+    )
+    assert [tuple(row)[1:] for row in rows] == expected
+    assert [each for each in await kept(pool) if each[0] == "job.submitted"] == [
+        ("job.submitted", row["actor"], row["via"], row["id"]) for row in rows
+    ]
+    submitted = [line for line in [*lines, *told] if line["event"] == "job.submitted"]
+    assert [(line["actor"], line["via"]) for line in submitted] == expected
+    received = [line for line in lines if line["event"] == "opt_out.received"]
+    assert [(line["actor"], line["via"]) for line in received] == expected[2:7]
+    named = await pool.fetchval("select count(*) from activity t where t::text like '%Eve%'")
+    assert named == 0
+    assert "Eve" not in str([*lines, *told])
+
+
+async def test_who_asked_cannot_be_made_up(http, pool, shop, key_of):
+    """What a body says is shown as said, and the key beside it; no body has an actor."""
+    key = await key_of("shop")
+    actor = f"key:{await key_id_of(key)}"
+    for made_up in ({"actor": "cli"}, {"via": "cli"}, {"actor_kind": "cli"}, {"actor_id": 1}):
+        refused = await http.post("/v1/jobs", headers=key, json=BULK | made_up)
+        assert refused.status_code == 422
+    for body, said in ((BULK, "a service of shop"), (BULK | EVE, EVE["requested_by"])):
+        job = (await http.post("/v1/jobs", headers=key, json=body)).json()
+        assert [job[name] for name in ASKED] == [said, actor, "http"]
+        listed = (await http.get("/v1/jobs", headers=key)).json()["jobs"][0]
+        assert [listed[name] for name in ASKED] == [said, actor, "http"]
+    opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
+    await http.post("/v1/opt-outs", headers=key, json=opt_out)
+    story = await http.get("/v1/addresses/eve@example.com", headers=key)
+    (chapter,) = story.json()["history"]
+    assert [chapter[name] for name in ASKED] == ["a service of shop", actor, "http"]
+
+
+async def test_the_command_line_shows_who_asked_beside_what_is_said(
+    http, shop, key_of, surroundings
+):
+    """In the list of jobs, in a job, and in the history of an address; and of who confirmed."""
+    key = await key_of("shop")
+    actor = f"key:{await key_id_of(key)}"
+    opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
+    job = (await http.post("/v1/opt-outs", headers=key, json=opt_out)).json()["job"]
+    (listed,) = json.loads((await sluice("jobs", "--json")).stdout)
+    assert (listed["actor"], listed["via"]) == (actor, "http")
+    assert actor in (await sluice("jobs")).stdout
+    shown = json.loads((await sluice("job", str(job), "--json")).stdout)
+    assert (shown["actor"], shown["via"]) == (actor, "http")
+    assert f"{actor}, via http" in (await sluice("job", str(job))).stdout
+    words = ("address", "eve@example.com", "--account", "shop")
+    assert f"a service of shop ({actor})" in (await sluice(*words)).stdout
+    (chapter,) = json.loads((await sluice(*words, "--json")).stdout)["history"]
+    assert (chapter["actor"], chapter["via"]) == (actor, "http")
+
+
+async def test_each_change_of_state_is_kept_once(
+    http, pool, settings, shop, key_of, surroundings, capfd
+):
+    """With who asked and by which request, in `activity` and in the log; to ask again for what is
+    so changes nothing, and neither does what is refused.
+    """
+    key = await key_of("shop")
+    key_id = await key_id_of(key)
+    other = await key_of("other")
+    asked = {**key, "X-Correlation-Id": "the-asking"}
+    with capture_logs() as lines:
+        job = (await http.post("/v1/jobs", headers=key, json=BULK)).json()
+        path = f"/v1/jobs/{job['id']}"
+        for word in ("pause", "pause", "resume", "resume"):
+            assert (await http.post(f"{path}/{word}", headers=other)).status_code == 404
+            assert (await http.post(f"{path}/{word}", headers=asked)).status_code == 200
+        await control.pause(pool, settings, None, job["id"])
+        await sluice("cancel", str(job["id"]))
+        assert (await http.post(f"{path}/resume", headers=asked)).status_code == 409
+        await http.post(f"{path}/cancel", headers=asked)
+    expected = [
+        ("job.paused", f"key:{key_id}", "http", "the-asking"),
+        ("job.resumed", f"key:{key_id}", "http", "the-asking"),
+        ("job.paused", "python", "python", None),
+        ("job.cancelled", "cli", "cli", None),
+    ]
+    changes = {each[0] for each in expected}
+    log = [line for line in [*lines, *logged(capfd)] if line["event"] in changes]
+    assert [(x["event"], x["actor"], x["via"], x["request"]) for x in log] == expected
+    assert {line["correlation_id"] for line in log} == {job["correlation_id"]}
+    answer = await http.get("/v1/activity", headers=key, params={"job": job["id"]})
+    rows = answer.json()["activity"][::-1]
+    assert [(x["act"], x["actor"], x["via"], x["correlation_id"]) for x in rows] == [
+        ("job.submitted", f"key:{key_id}", "http", job["correlation_id"]),
+        *expected,
+    ]
+    assert {row["job"] for row in rows} == {job["id"]}
+
+
+async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
+    http, pool, settings, shop, key_of
+):
+    """With the counts that were seen, by which request; to say the same yes again is no second."""
+    key = await key_of("shop")
+    actor = f"key:{await key_id_of(key)}"
+    asked = {**key, "X-Correlation-Id": "the-yes", "Prefer": "wait=0"}
+    planned = Planned(pool, settings, chunk_size=10)
+    answer = await http.post("/v1/jobs", headers=asked, json=BULK | {"mode": "plan"})
+    job_id = answer.json()["id"]
+    await planned.count(job_id)
+    said = (await planned.job(job_id)).forecast
+    body = {"expected": {name: said[name] for name in NEEDED}, "confirmed_by": "Eve"}
+    with capture_logs() as lines:
+        for _ in range(2):
+            answer = await http.post(f"/v1/jobs/{job_id}/apply", headers=asked, json=body)
+            confirmation = answer.json()["confirmation"]
+            assert [confirmation[name] for name in ("by", "actor", "via")] == ["Eve", actor, "http"]
+    (line,) = [line for line in lines if line["event"] == "plan.applied"]
+    assert (line["actor"], line["via"], line["request"]) == (actor, "http", "the-yes")
+    (row,) = await pool.fetch("select * from activity where act = 'plan.applied'")
+    assert (row["job_id"], row["correlation_id"]) == (job_id, "the-yes")
+    assert row["detail"] == {"expected": body["expected"], "tolerance": 0}
+
+
+async def test_keys_and_hooks_are_kept_with_who_made_and_revoked_them(
+    pool, settings, surroundings, capfd
+):
+    """Once each: to revoke again changes nothing. Neither names nor secrets are kept."""
+    for words in (
+        ("keys", "create", "a service", "--scope", "jobs:read"),
+        ("keys", "revoke", "1"),
+        ("keys", "revoke", "1"),
+        ("hooks", "create", "--source", "keap"),
+        ("hooks", "revoke", "1"),
+        ("hooks", "revoke", "1"),
+    ):
+        await sluice(*words)
+    told = logged(capfd)
+    expected = ["key.created", "key.revoked", "hook.created", "hook.revoked"]
+    assert await kept(pool) == [(act, "cli", "cli", 1) for act in expected]
+    assert [line["event"] for line in told] == expected
+    assert {(line["actor"], line["via"], line["account"]) for line in told} == {("cli", "cli", 1)}
+    details = await pool.fetch("select detail from activity order by id")
+    assert [row["detail"] for row in details] == [
+        {"scopes": ["jobs:read"]},
+        None,
+        {"source": "keap"},
+        None,
+    ]
+    key = await create_key(pool, account="default", name="x", scopes=[Scope.JOBS_READ])
+    await revoke_key(pool, key.id)
+    hook = await create_hook(pool, settings, account="default", source="x")
+    await revoke_hook(pool, hook.id)
+    assert {each[1] for each in (await kept(pool))[4:]} == {"python"}
+    listed = (await sluice("activity", "--limit", "3")).stdout
+    assert f"key {key.id}" not in listed.splitlines()[1]
+    assert "sluice activity --before 6` lists older ones." in listed.replace("\n", " ")
+    assert "Nothing was done before" in (await sluice("activity", "--before", "1")).stdout
+    assert "Nothing was done" in (await sluice("activity", "--job", "7")).stdout
+
+
+async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
+    """In pages, the newest first; another account's job has none, as one that never was."""
+    shop, other = await key_of("shop"), await key_of("other")
+    jobs = [(await http.post("/v1/jobs", headers=shop, json=BULK)).json()["id"] for _ in range(3)]
+    pages, cursor = [], None
+    while cursor or not pages:
+        params = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = (await http.get("/v1/activity", headers=shop, params=params)).json()
+        pages.append(page["activity"])
+        cursor = page["next"]
+    rows = [row for page in pages for row in page]
+    assert [row["job"] for row in rows] == [*reversed(jobs), None]
+    assert rows[-1]["act"] == "key.created"
+    seen = (await http.get("/v1/activity", headers=other)).json()["activity"]
+    assert [row["act"] for row in seen] == ["key.created"]
+    for job in (jobs[0], 10**9):
+        answer = await http.get("/v1/activity", headers=other, params={"job": job})
+        assert answer.json() == {"activity": [], "next": None}
+    unable = await key_of("shop", "jobs:write", "opt_outs:write", "addresses:read")
+    assert (await http.get("/v1/activity", headers=unable)).status_code == 403
+    assert (await http.get("/v1/activity")).status_code == 401
+    for wrong in ({"job": 0}, {"job": "x"}, {"cursor": "x"}, {"account": "shop"}):
+        assert (await http.get("/v1/activity", headers=shop, params=wrong)).status_code == 422
+
+
+async def test_an_older_versions_job_has_no_actor(http, pool, shop, key_of, surroundings):
+    """Old and new code overlap on a deploy: its jobs are stored, shown, and break no check."""
+    key = await key_of("shop")
+    job = await pool.fetchval(
+        "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
+        " correlation_id) values ($1, 'opt_out', '{1}', '{\"all\": true}', 'x', '', '')"
+        " returning id",
+        shop,
+    )
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    assert [shown[name] for name in ASKED] == ["x", None, None]
+    assert "actor" not in (await sluice("job", str(job))).stdout
+    await sluice("cancel", str(job))
+    await sluice("verify")
+    assert await kept(pool, job_id=job) == [("job.cancelled", "cli", "cli", job)]
+
+
+KEEP = (
+    "insert into activity (account_id, act, actor_kind, via, {columns}) values (1, 'x', {values})"
+)
+"""An act that is told by halves, or is upon nothing."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update activity set actor_kind = 'python'",
+        "delete from activity",
+        "truncate activity",
+        "update jobs set actor_kind = 'python', via = 'python'",
+        "update jobs set actor_kind = null, actor_id = null, via = null",
+        "update jobs set via = 'http'",
+        KEEP.format(columns="job_id", values="'key', 'http', 1"),
+        KEEP.format(columns="actor_id, job_id", values="'cli', 'cli', 7, 1"),
+        KEEP.format(columns="job_id, key_id", values="'cli', 'cli', 1, 1"),
+        KEEP.format(columns="job_id", values="'cli', 'cli', null"),
+    ],
+)
+async def test_who_did_what_cannot_be_rewritten(pool, settings, change):
+    """The database itself refuses to change it, and to keep an actor or an act by halves."""
+    request = JobRequest(action="opt_out", selection=Selection(all=True), requested_by="x")
+    await submit(pool, settings, request, actor=CLI)
+    before = await kept(pool)
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await pool.execute(change)
+    assert await kept(pool) == before
