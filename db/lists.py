@@ -34,7 +34,17 @@ class Form(StrEnum):
     """How the lines of a list are written."""
 
     CSV = "csv"
+    """As a spreadsheet may open it: no text begins like a formula."""
+
+    RAW_CSV = "raw_csv"
+    """As a program may read it: each text as it is stored."""
+
     JSON = "json"
+
+    @property
+    def of_sql(self) -> dict[str, bool]:
+        """The parameters by which the statements know it."""
+        return {"in_csv": self is not Form.JSON, "raw": self is Form.RAW_CSV}
 
 
 class Page(NamedTuple):
@@ -108,7 +118,7 @@ class Results:
             outcome=self.outcome,
             reason=self.reason,
             cause=self.cause,
-            in_csv=form is Form.CSV,
+            **form.of_sql,
             most=most,
         )
         if rows == most:
@@ -137,7 +147,7 @@ class Unprocessed:
             after_chunk=chunk_no,
             after_place=place,
             chunks=CHUNKS_PER_PAGE,
-            in_csv=form is Form.CSV,
+            **form.of_sql,
             most=most,
         )
         following = None
@@ -162,7 +172,7 @@ class _InOneOrder:
     ) -> Page:
         """Up to `most` of its rows, and more where several belong to one line of a file."""
         row = await self.statement(
-            connection, job_id=self.job_id, after=after[0], in_csv=form is Form.CSV, most=most
+            connection, job_id=self.job_id, after=after[0], most=most, **form.of_sql
         )
         return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= most else None)
 

@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from producers.csv_header import read_header, recognised
 from producers.file_text import FileText, encoding_advice, unreadable_in
+from producers.formula_guard import without_guard
 from producers.import_refusals import (
     MAX_EXTERNAL_ID,
     MAX_TAG,
@@ -275,7 +276,7 @@ class ContactFile:
 
 def plausible_address(cell: str) -> Identity:
     """The address in the cell; raises InvalidAddress where another one is meant for certain."""
-    identity = read_address(cell)
+    identity = read_address(without_guard(cell))
     doubt = doubt_about(identity)
     if doubt is not None and doubt.certain:
         raise implausible(identity, doubt.meant)

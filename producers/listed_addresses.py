@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from producers.column_names import names_address
 from producers.csv_header import address_columns, require_width
 from producers.file_text import FileText, unreadable_in
+from producers.formula_guard import without_guard
 from producers.import_refusals import invalid_address
 from producers.table import Table
 from schemas.addresses import (
@@ -86,7 +87,7 @@ def _in_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
                 if identity := plain_identity(cell):
                     rows.append((line, identity))
                 elif cell and not cell.isspace():
-                    _read(line, cell, block, several=columns is None)
+                    _read(line, without_guard(cell), block, several=columns is None)
             if not any(map(str.strip, listed)) and not table.is_blank(cells):
                 mixed = columns is None and "@" in "".join(cells)
                 why = InvalidAddress(_WHOSE if mixed else "the row has no address.")
@@ -169,7 +170,7 @@ def _addresses_in(cells: Sequence[str]) -> int:
 
 def _is_address(cell: str) -> bool:
     try:
-        return doubt_about(read_address(cell)) is None
+        return doubt_about(read_address(without_guard(cell))) is None
     except InvalidAddress:
         return False
 

@@ -38,14 +38,11 @@ with found as materialized (
     select count(*) as rows, coalesce(string_agg(
         case when :in_csv::boolean then concat(
             s.contact_id, ',', s.field, ',',
-            case when s.address ~ '[",\r\n]' then '"' || replace(s.address, '"', '""') || '"'
-                 else s.address end, ',',
+            csv_cell(s.address, raw => :raw::boolean), ',',
             s.outcome, ',', s.reason, ',', s.from_status, ',', s.to_status, ',', s.cause, ',',
-            case when s.source_address ~ '[",\r\n]' then '"' || replace(s.source_address, '"', '""') || '"'
-                 else s.source_address end, ',',
+            csv_cell(s.source_address, raw => :raw::boolean), ',',
             s.decided_at, ',',
-            case when s.error ~ '[",\r\n]' then '"' || replace(s.error, '"', '""') || '"'
-                 else s.error end,
+            csv_cell(s.error, raw => :raw::boolean),
             e'\n')
         else concat(row_to_json(s), e'\n') end,
         '' order by f.contact_id, f.field, f.cause), '') as lines
@@ -153,8 +150,7 @@ with found as materialized (
 )
 select count(*) as rows, max(row_id) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(
-        case when address ~ '[",\r\n]' then '"' || replace(address, '"', '""') || '"'
-             else address end,
+        csv_cell(address, raw => :raw::boolean),
         e'\n')
     else concat('{"address":', to_json(address), '}', e'\n') end,
     '' order by row_id), '') as lines
@@ -172,8 +168,7 @@ with found as materialized (
 select count(*) as rows, max(line) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(
         line, ',', reason, ',',
-        case when detail ~ '[",\r\n]' then '"' || replace(detail, '"', '""') || '"'
-             else detail end,
+        csv_cell(detail, raw => :raw::boolean),
         e'\n')
     else concat(row_to_json(found), e'\n') end,
     '' order by line, reason, detail), '') as lines

@@ -68,19 +68,36 @@ def results(
             help=f"At most so many rows. (default: table {ROWS_ON_SCREEN}, else all)",
         ),
     ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="Of csv: each text as it is stored. Otherwise an apostrophe comes before what a"
+            " spreadsheet would run as a formula.",
+        ),
+    ] = False,
     as_json_: options.Json = False,
 ) -> None:
     """List what became of each address of a job, with the reason."""
     if reason is not None and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
         raise WrongInput("--reason narrows results. It cannot be combined with this --outcome.")
     form = Format.JSON if as_json_ else form
+    if raw and form is not Format.CSV:
+        raise WrongInput("--raw is about CSV. Nothing was read. Give --format csv too.")
     most = limit or (ROWS_ON_SCREEN if form is Format.TABLE else None)
 
     async def work(here: Surroundings) -> None:
         story = await read_job(here.pool, job_id)
         if outcome is Listed.UNPROCESSED and _is_to_be_selected(story):
             hint("Its contacts are not selected yet, so there is no list of them.")
-        await _WRITERS[form](here, _listing(story, outcome, reason), most)
+        listing = _listing(story, outcome, reason)
+        if form is Format.TABLE:
+            await _write_table(here, listing, most)
+        elif form is Format.JSON:
+            await _write_lines(here, listing, most, Form.JSON)
+        else:
+            sys.stdout.write(",".join(listing.columns) + "\n")
+            await _write_lines(here, listing, most, Form.RAW_CSV if raw else Form.CSV)
 
     run(work)
 
@@ -142,19 +159,7 @@ def _told(row: dict[str, Any]) -> str:
     return f"{told} ({row['error']})" if row["error"] else told
 
 
-async def _write_csv(here: Surroundings, listing: Listing, most: int | None) -> None:
-    sys.stdout.write(",".join(listing.columns) + "\n")
-    await _write_lines(here, listing, most, Form.CSV)
-
-
-async def _write_json(here: Surroundings, listing: Listing, most: int | None) -> None:
-    await _write_lines(here, listing, most, Form.JSON)
-
-
 async def _write_lines(here: Surroundings, listing: Listing, most: int | None, form: Form) -> None:
     async with aclosing(lists.pages(here.pool, listing, form=form, most=most)) as pages:
         async for page in pages:
             sys.stdout.write(page.lines)
-
-
-_WRITERS = {Format.TABLE: _write_table, Format.CSV: _write_csv, Format.JSON: _write_json}

@@ -63,10 +63,18 @@ class _Asked:
                 " give all of it in one stream, of any length."
             ),
         ] = None,
+        raw: Annotated[
+            bool,
+            Query(
+                description="Of CSV: each text as it is stored. Otherwise an apostrophe comes before"
+                " what a spreadsheet would run as a formula."
+            ),
+        ] = False,
     ) -> None:
         self.form = form or _most_wanted(accept)
         self.limit = limit
         self.cursor = cursor
+        self.raw = raw
 
 
 AskedList = Annotated[_Asked, Depends()]
@@ -102,7 +110,7 @@ async def answer_list(
             " Leave them out, or ask for application/json.",
         )
     return Stream(
-        _whole(here, listing, asked.form),
+        _whole(here, listing, asked),
         media_type=MEDIA_TYPES[asked.form],
         headers={"Content-Disposition": f'attachment; filename="{name}.{asked.form}"'},
     )
@@ -125,10 +133,11 @@ async def _page(here: Here, listing: Listing, asked: _Asked, member: str) -> Res
     )
 
 
-async def _whole(here: Here, listing: Listing, form: Format) -> AsyncGenerator[str, None]:
-    if form is Format.CSV:
+async def _whole(here: Here, listing: Listing, asked: _Asked) -> AsyncGenerator[str, None]:
+    form = Form.JSON
+    if asked.form is Format.CSV:
         yield ",".join(listing.columns) + "\n"
-    in_lines = Form.CSV if form is Format.CSV else Form.JSON
-    async with aclosing(lists.pages(here.pool, listing, form=in_lines)) as pages:
+        form = Form.RAW_CSV if asked.raw else Form.CSV
+    async with aclosing(lists.pages(here.pool, listing, form=form)) as pages:
         async for page in pages:
             yield page.lines

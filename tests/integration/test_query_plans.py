@@ -311,6 +311,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "stated": list(Status),
         "stated_first": list(Status),
         "rejected": False if subject == "lists" else 0,
+        "raw": False,
         "reach": [0] * 34,
         "role_sources": [0] * 34,
         "request_hash": "",

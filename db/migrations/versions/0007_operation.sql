@@ -82,3 +82,29 @@ create index job_chunks_recent on job_chunks (finished_at)
     where state = 'done' and duration_ms is not null and runnable_at < finished_at;
 
 -- Roles.
+
+-- Lists as CSV.
+
+-- A text that no spreadsheet runs as a formula: an apostrophe comes before what begins like one, blanks
+-- and quotation marks aside, and before what would begin a cell of its own in a program that divides
+-- cells at semicolons or tabs, where the quotation marks around this one count for nothing. What has
+-- apostrophes before such a beginning gets one more, so that whoever reads the file may take one away.
+create function without_formula(value text) returns text
+language sql immutable parallel safe
+return regexp_replace(
+    value,
+    '^(?=''*[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=''*'
+        '["\u0001-\u0008\u000b\u000c\u000e-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*'
+        '[-=+@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20])',
+    '''',
+    'g');
+
+-- A text as a cell of CSV, as it is where it is asked for raw.
+create function csv_cell(value text, raw boolean) returns text
+language sql immutable parallel safe
+return case
+    when value ~ '[",;\t\r\n]' then
+        '"' || replace(case when raw then value else without_formula(value) end, '"', '""') || '"'
+    when raw then value
+    else without_formula(value)
+end;
