@@ -3,25 +3,44 @@
 from urllib.parse import urlsplit
 
 from producers.wrong_input import refused
-from runtime.public_addresses import is_public, literal_address
+from runtime.public_addresses import PORTS, is_public, literal_address
 from runtime.settings import Settings
 from schemas.errors import Mistake
 
+_LOCAL_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "onion")
+"""Ends of names that mean nothing, or something else, in the public internet."""
+
+_PRIVATE = (
+    "its host cannot be reached from the public internet, and notices go nowhere else. Give the URL"
+    " of a public host, or set PRIVATE_NOTICES=true on a machine of your own."
+)
+_PORT = (
+    "notices go to the ports of web servers only. Give an https URL with port 443 or 8443, or an"
+    " http URL with port 80 or 8080; or set PRIVATE_NOTICES=true on a machine of your own."
+)
+
 
 def require_public(settings: Settings, url: str | None) -> None:
-    """Raise WrongInput where the URL's host is an address that is not public.
+    """Raise WrongInput where the URL's host or port is not one of the public internet.
 
-    What a name leads to shows only when a notice is delivered, and is looked at then.
+    A name is not looked up: what it leads to shows only when a notice is delivered, and an answer
+    now would tell strangers which names there are inside.
     """
     if url is None or settings.private_notices:
         return
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    address = literal_address(host)
-    local = not host or host == "localhost" or host.endswith(".localhost")
-    if local or (address is not None and not is_public(address)):
-        why = (
-            "its host is an address that cannot be reached from the public internet, and notices go"
-            " nowhere else. Give the URL of a public host, or set PRIVATE_NOTICES=true on a machine"
-            " of your own."
-        )
-        raise refused("The request", [Mistake("completion_url", why)])
+    parts = urlsplit(url)
+    if _is_private(parts.hostname or ""):
+        raise refused("The request", [Mistake("completion_url", _PRIVATE)])
+    ports = PORTS[parts.scheme]
+    if (ports[0] if parts.port is None else parts.port) not in ports:
+        raise refused("The request", [Mistake("completion_url", _PORT)])
+
+
+def _is_private(host: str) -> bool:
+    """Whether the host is an address that is not public, or a name of a network inside."""
+    address = literal_address(host.rstrip("."))
+    if address is not None:
+        return not is_public(address)
+    name = f".{host.rstrip('.').lower()}"
+    # A name of one label is looked up among those of the network at hand.
+    return name.count(".") == 1 or name.endswith(tuple(f".{end}" for end in _LOCAL_NAMES))

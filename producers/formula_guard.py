@@ -7,7 +7,7 @@ import re
 
 _guarded = re.compile(
     r"'(?='*(?:[\t\r\n]|"
-    "[\"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*"
+    '["\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*'
     "[-=+@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20]))"
 ).match
 

@@ -4,16 +4,56 @@ Whoever submits a job may name a URL to be told at. Without this a name that lea
 metadata service, or to a database next door, would let a stranger post there from inside.
 """
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+PORTS = {"http": (80, 8080), "https": (443, 8443)}
+"""Where web servers listen. On other ports a POST would reach what speaks something else."""
+
+# Those of IANA's special-purpose registries, whatever this version of Python knows of them, and
+# what a cloud keeps for itself. Nobody's web server has an address in any of these.
+_NOT_PUBLIC_V4 = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # shared by customers; 100.100.100.200 is Alibaba's metadata
+            "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # Azure's own services
+            "169.254.0.0/16",  # link-local, with the metadata service of most clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments; 192.0.0.192 is Oracle's metadata
+            "192.0.2.0/24",  # documentation
+            "192.31.196.0/24",  # AS112
+            "192.52.193.0/24",  # AMT
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",  # private
+            "192.175.48.0/24",  # AS112
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All else, as unique local (fd00:ec2::254 is a metadata service) and link-local, is not public."""
+
 _TRANSLATED = IPv6Network("64:ff9b::/96")
-_NOT_PUBLIC = (
-    # What they carry on to is an IPv4 address, of whatever kind.
-    IPv6Network("2002::/16"),
-    IPv6Network("2001::/32"),
-    # For documentation; Python learned of it in 3.13.
-    IPv6Network("3fff::/20"),
+_NOT_PUBLIC_V6 = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID and others
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4: what it carries on to is an IPv4 address, of whatever kind
+            "2620:4f:8000::/48",  # AS112
+            "3ffe::/16",  # given back by the 6bone
+            "3fff::/20",  # documentation
+        ),
+    )
 )
 
 
@@ -22,14 +62,13 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
     An IPv6 address that stands for an IPv4 one, mapped or translated (NAT64), is as that one is.
     """
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address in _TRANSLATED:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-        if address not in _GLOBAL_UNICAST or any(address in net for net in _NOT_PUBLIC):
-            return False
-    return address.is_global and not address.is_multicast
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC_V4)
+    if address.ipv4_mapped is not None:
+        return is_public(address.ipv4_mapped)
+    if address in _TRANSLATED:
+        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    return address in _GLOBAL_UNICAST and not any(address in net for net in _NOT_PUBLIC_V6)
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:

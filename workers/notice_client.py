@@ -2,7 +2,8 @@
 
 The host's name is looked up here, and the connection is made to the very address that was looked
 at: a name that leads elsewhere the next time it is asked (DNS rebinding) gains nothing. Redirects
-are not followed, and of the answer only its head is read.
+are not followed, and of the answer only its head is read, up to a limit: interim answers (1xx) may
+come before it without end.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 
 import httpcore
 
-from runtime.public_addresses import is_public
+from runtime.public_addresses import PORTS, is_public
 
 CONNECT_SECONDS = 5.0
 ALL_SECONDS = 10.0
@@ -24,12 +25,65 @@ ALL_SECONDS = 10.0
 MOST_ADDRESSES = 4
 """How many of a name's addresses are tried, in the order of the resolver."""
 
+MAX_HEAD_BYTES = 32 * 1024
+"""How much is read of an answer, interim ones and the beginning of its body included."""
+
+_PORTS = frozenset(port for ports in PORTS.values() for port in ports)
+
 # What it logs for those who hunt its faults has the URL in it, and the signature.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 class NotPublicError(httpcore.ConnectError):
-    """The host is no address of the public internet, or its name leads to none."""
+    """The host is no address of the public internet, or its name leads to none.
+
+    Whether the name is known at all is not told apart: a stranger would learn names from inside.
+    """
+
+
+class AnswerTooLongError(httpcore.RemoteProtocolError):
+    """The answer's head did not end within the bytes that are read of it."""
+
+
+class HeadStream(httpcore.AsyncNetworkStream):
+    """A connection from which no more is read than the head of one answer may have."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = MAX_HEAD_BYTES
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+    ) -> bytes:
+        """Raise AnswerTooLongError where all that may be read was read."""
+        if not self._left:
+            raise AnswerTooLongError
+        found = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(found)
+        return found
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+    ) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+    ) -> httpcore.AsyncNetworkStream:
+        return HeadStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class PublicBackend(httpcore.AsyncNetworkBackend):
@@ -52,16 +106,25 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         Raises NotPublicError, and what httpcore raises where there is no connection to be had.
         """
         del timeout
+        if not self._private and port not in _PORTS:
+            raise NotPublicError
+        addresses = await self._addresses(host, port)
+        if not addresses:
+            raise NotPublicError
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await self._connect(host, port, local_address, socket_options)
+                stream = await self._connect(addresses, port, local_address, socket_options)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout from error
+        return HeadStream(stream)
 
     async def _connect(
-        self, host: str, port: int, local_address: str | None, options: Iterable[Any] | None
+        self,
+        addresses: list[str],
+        port: int,
+        local_address: str | None,
+        options: Iterable[Any] | None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._addresses(host, port)
         for tries_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             try:
                 return await self._backend.connect_tcp(
@@ -75,14 +138,16 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if tries_left == 1:
                     raise
-        raise NotPublicError
+        raise AssertionError("the last address raises")
 
     async def _addresses(self, host: str, port: int) -> list[str]:
+        """The public addresses of the host; none where it is not known, or not in time."""
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError from error
+            async with asyncio.timeout(CONNECT_SECONDS):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return []
         # An address of the network is text, then; of an unknown family it would be something else.
         texts = dict.fromkeys(str(place[0]) for *_, place in found)
         allowed = [text for text in texts if self._private or is_public(ip_address(text))]

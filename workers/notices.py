@@ -19,7 +19,13 @@ from db.failures import NOT_THE_WORKS_FAULT
 from db.notices import DueNotice
 from runtime import events, logs
 from workers.context import WorkerContext
-from workers.notice_client import ALL_SECONDS, NotPublicError, post
+from workers.notice_client import (
+    ALL_SECONDS,
+    MAX_HEAD_BYTES,
+    AnswerTooLongError,
+    NotPublicError,
+    post,
+)
 from workers.notice_message import Message, message_of
 from workers.outages import Outages
 
@@ -187,8 +193,10 @@ def describe(status: int | None, error: BaseException | None) -> str:
     if status is not None:
         return f"The receiver answered {status}."
     if isinstance(error, NotPublicError):
-        return "The URL's host leads to no address of the public internet."
+        return "The URL's host is not known, or leads to no address of the public internet."
     if isinstance(error, TimeoutError | httpcore.TimeoutException):
         return f"The receiver did not answer within {ALL_SECONDS:.0f} seconds."
+    if isinstance(error, AnswerTooLongError):
+        return f"The head of the receiver's answer has more than {MAX_HEAD_BYTES // 1024} KB."
     assert error is not None
     return f"The receiver could not be reached ({kind_of(error)})."

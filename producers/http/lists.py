@@ -63,11 +63,12 @@ class _Asked:
                 " give all of it in one stream, of any length."
             ),
         ] = None,
+        *,
         raw: Annotated[
             bool,
             Query(
-                description="Of CSV: each text as it is stored. Otherwise an apostrophe comes before"
-                " what a spreadsheet would run as a formula."
+                description="Of CSV: each text as it is stored. Otherwise an apostrophe comes"
+                " before what a spreadsheet would run as a formula."
             ),
         ] = False,
     ) -> None:

@@ -259,6 +259,12 @@ def test_results_come_as_table_csv_and_json_lines(sql):
     assert [json.loads(line)["contact_id"] for line in rejected.splitlines()] == [1]
     assert sluice("results", job, "--reason", "odd", "--json").stdout == ""
     assert len(sluice("results", job, "--format", "csv", "--limit", "5").stdout.splitlines()) == 6
+    assert (
+        list(csv.DictReader(io.StringIO(sluice("results", job, "--format", "csv", "--raw").stdout)))
+        == rows
+    )
+    refused = sluice("results", job, "--raw", status=2)
+    assert "--raw is about CSV. Nothing was read." in refused.stderr
     shown = sluice("job", job).stdout
     assert "soft-bounced too often" in shown
     assert f"all {ROWS:,} selected pairs" in shown

@@ -26,7 +26,7 @@ from tests.receiver import HANG, answer, receiver
 from tests.worlds import fill_many
 from workers import notice_client
 from workers.context import WorkerContext
-from workers.notice_client import NotPublicError, PublicBackend
+from workers.notice_client import AnswerTooLongError, NotPublicError, PublicBackend
 from workers.notices import (
     MOST_ATTEMPTS,
     MOST_OF_ACCOUNT,
@@ -410,6 +410,38 @@ async def test_a_private_address_is_not_asked(pool, settings, notices):
             await submit(pool, public, request(url))
     assert there.connections == 0
     await ended(guarded)
+
+
+@pytest.mark.parametrize("host", ["nobody.invalid", "x..example", "localhost:22", "127.0.0.1"])
+async def test_what_is_inside_and_what_is_nowhere_is_told_alike(pool, settings, notices, host):
+    """In the notice and in the log: nobody learns which names there are."""
+    public = settings.model_copy(update={"private_notices": False})
+    guarded = Notices(context_of(pool, public), Outages("test"))
+    with capture_logs() as logs:
+        job_id = await ended_job(pool, settings, f"http://{host}/")
+        now = await until(guarded, pool, job_id, lambda n: n.error)
+    assert now.error == describe(None, NotPublicError())
+    (line,) = [line for line in logs if line["event"] == "notice.failed"]
+    assert line["error"] == "NotPublicError"
+    await ended(guarded)
+
+
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 200 OK\r\nx:"])
+async def test_of_a_head_without_end_no_more_is_read(pool, settings, notices, interim):
+    """Be it interim answers, one after the other, or one line that goes on."""
+    endless = interim + (interim if interim.endswith(b"\n") else b"x") * 100_000
+    async with receiver(endless) as there:
+        job_id = await ended_job(pool, settings, there.url)
+        now = await until(notices, pool, job_id, lambda n: n.error)
+    assert now.error == describe(None, AnswerTooLongError())
+
+
+async def test_interim_answers_may_come_before_the_answer(pool, settings, notices):
+    """As a slow receiver sends them."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 3
+    async with receiver(interim + answer(204)) as there:
+        job_id = await ended_job(pool, settings, there.url)
+        await until(notices, pool, job_id, lambda n: n.delivered_at)
 
 
 class Connected(Exception):

@@ -5,18 +5,22 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from producers.completion_urls import require_public
 from runtime.public_addresses import is_public, literal_address
 from runtime.settings import Settings
 from schemas.errors import WrongInput
+from schemas.requests import PostUrl
 
 NOT_PUBLIC = """
-0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.2.0/24
-192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
-::/96 fc00::/7 fe80::/10 fec0::/10 ff00::/8 100::/64 2001::/32 2001:db8::/32 2002::/16 3fff::/20
-64:ff9b:1::/48 5f00::/16
+0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12
+192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16
+192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+::/96 fc00::/7 fe80::/10 fec0::/10 ff00::/8 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20
+64:ff9b:1::/48 5f00::/16 3ffe::/16 2620:4f:8000::/48 4000::/2 8000::/1
 """
+_POST_URL: TypeAdapter[str] = TypeAdapter(PostUrl)
 NETWORKS = [ip_network(text) for text in NOT_PUBLIC.split()]
 
 
@@ -68,14 +72,105 @@ def test_hosts_of_the_internet_are_public(text):
     assert is_public(ip_address(text))
 
 
-@given(not_public)
-def test_a_url_with_such_an_address_is_refused(address):
-    """When the job is submitted, in words; where notices may be private it is not."""
+@pytest.mark.parametrize(
+    "text",
+    ["168.63.129.16", "169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192"],
+)
+def test_no_metadata_service_is_public(text):
+    """Not by its own address, and in no guise."""
+    address = ip_address(text)
+    assert not is_public(address)
+    if isinstance(address, IPv4Address):
+        assert not any(map(is_public, guises(address)))
+
+
+def url_of(address, port) -> str:
     host = f"[{address}]" if address.version == 6 else str(address)
-    url = f"http://{host}:8080/ended"
+    return f"http://{host}{port}/ended"
+
+
+@given(not_public, st.sampled_from(["", ":80", ":8080", ":6379"]))
+def test_a_url_with_such_an_address_is_refused(address, port):
+    """When the job is submitted, in words; where notices may be private it is not."""
+    url = url_of(address, port)
     with pytest.raises(WrongInput, match="nothing was stored"):
         require_public(Settings(), url)
     require_public(Settings(private_notices=True), url)
+
+
+def refused_as_submitted(url: str) -> bool:
+    """Whether a request with the URL, brought to its one form, is refused."""
+    try:
+        require_public(Settings(), _POST_URL.validate_python(url))
+    except (ValidationError, WrongInput):
+        return True
+    return False
+
+
+def spellings(address: IPv4Address) -> list[str]:
+    """The ways in which a URL may write an IPv4 address."""
+    number, (a, b, c, d) = int(address), address.packed
+    return [
+        str(number),
+        hex(number),
+        f"0{number:o}",
+        f"{a}.{(b << 16) | (c << 8) | d}",
+        f"{a:#x}.{b:#x}.{c}.0{d:o}",
+        f"{a}.{b}.{c}.{d}.",
+        "".join(f"%{ord(character):02x}" for character in str(address)),
+        str(address).replace(".", "\u3002").translate({48 + n: 0xFF10 + n for n in range(10)}),
+    ]
+
+
+@given(not_public_v4)
+def test_no_spelling_makes_an_address_public(address):
+    """Decimal, octal, hexadecimal, with a dot behind, percent-encoded or in wide digits."""
+    for host in spellings(address):
+        assert refused_as_submitted(f"http://{host}/ended"), host
+        assert refused_as_submitted(f"https://{host}:/ended"), host
+    for guise in guises(address):
+        assert refused_as_submitted(url_of(guise, ""))
+
+
+@pytest.mark.parametrize("end", ["", ".", "\u3002"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST",
+        "\u24dbocalhost",
+        "a.localhost",
+        "redis",
+        "db.internal",
+        "nas.local",
+    ],
+)
+def test_names_of_a_network_inside_are_refused(host, end):
+    """Without a look at what they lead to."""
+    assert refused_as_submitted(f"http://{host}{end}/ended")
+
+
+@pytest.mark.parametrize("port", [1, 22, 25, 81, 443, 2375, 5432, 6379, 8443, 9200, 65535])
+@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::1111]"])
+def test_other_ports_than_those_of_web_servers_are_refused(host, port):
+    """With a sentence that names those that are allowed."""
+    with pytest.raises(WrongInput, match="port 443 or 8443"):
+        require_public(Settings(), f"http://{host}:{port}/ended")
+    require_public(Settings(private_notices=True), f"http://{host}:{port}/ended")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://example.com/", "https://example.com:443/", "https://example.com:8443/"),
+        *("http://example.com/", "http://example.com:8080/", "http://example.com:/"),
+        *("https://example.com./", "https://b\u00fccher.example/", "https://8.8.8.8/"),
+        "https://[2606:4700::1111]:8443/",
+    ],
+)
+def test_urls_of_the_internet_are_accepted(url):
+    """In any form that has one meaning."""
+    assert not refused_as_submitted(url)
 
 
 def test_a_name_is_looked_at_when_it_is_resolved():
