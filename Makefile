@@ -71,7 +71,7 @@ load: setup ## measure single opt-outs beside large jobs, and jobs beside each o
 
 lock: setup ## write the lock files anew from pyproject.toml, with the newest versions it allows
 	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra dev --extra embedded --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --output-file $(BENCH_LOCK) bench/competitors/requirements.in
 
 clean: ## remove .venv, .venv-bench and caches; the embedded servers' data in .sluice stays

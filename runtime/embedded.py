@@ -15,15 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from runtime.embedded_extra import DEFAULT_DIRECTORY
 from runtime.keeper import stop_servers
+from runtime.private_files import private
 from runtime.server_directory import ServerDirectory, Servers, open_lock, take
-from runtime.settings import Settings
-from runtime.signing_key import kept_signing_key
 from schemas.errors import ServerStartFailed, said
 
-__all__ = ["DEFAULT_DIRECTORY", "Servers", "embedded_servers", "settings_with_servers"]
-
-DEFAULT_DIRECTORY = Path(".sluice")
+__all__ = ["Servers", "embedded_servers"]
 
 START_SECONDS = 320.0
 STOP_SECONDS = 150.0
@@ -51,28 +49,10 @@ def embedded_servers(
 
 
 @contextmanager
-def settings_with_servers(
-    settings: Settings, directory: Path = DEFAULT_DIRECTORY
-) -> Iterator[Settings]:
-    """The settings with both URLs in them: those given, or those of embedded servers, with a
-    signing key that is kept beside them where none is given.
-
-    Raises SettingsError where only one is given, or none on a dyno, and ServerStartFailed.
-    """
-    if not settings.wants_embedded_servers:
-        settings.require_urls()
-        yield settings
-        return
-    with embedded_servers(directory) as servers:
-        key = settings.signing_key or kept_signing_key(directory)
-        yield settings.model_copy(update=servers._asdict() | {"signing_key": key})
-
-
-@contextmanager
 def _opened(place: ServerDirectory) -> Iterator[IO[bytes]]:
     try:
-        place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = place.users_lock.open("ab")
+        place.make_root()
+        lock = open(place.users_lock, "ab", opener=private)  # noqa: SIM115 - closed below
     except OSError as error:
         raise ServerStartFailed(
             f"The embedded servers cannot use the folder {place.root}: {said(error)}. Nothing was"

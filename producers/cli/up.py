@@ -10,9 +10,9 @@ import typer
 
 from db.migrate import migrate
 from producers.cli.context import require_queue
-from producers.cli.procfile_run import PROCFILE, run_procfile
+from producers.cli.procfile_run import PROCFILE, require_runner, run_procfile
 from producers.cli.rendering import say
-from runtime.embedded import DEFAULT_DIRECTORY, settings_with_servers
+from runtime.embedded_extra import DEFAULT_DIRECTORY, settings_with_servers
 from runtime.settings import Settings, environment_of_processes
 from runtime.signing_key import kept_signing_key
 from schemas.errors import SluiceError
@@ -28,6 +28,7 @@ def up() -> None:
 
     With DATABASE_URL and REDIS_URL set, those servers are used instead.
     """
+    require_runner()
     given = Settings()
     with settings_with_servers(given) as settings:
         assert settings.database_url is not None

@@ -1,5 +1,6 @@
 """The embedded servers are shared, and stop when the last user is gone, however it went."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -105,6 +106,34 @@ async def test_nothing_listens_on_the_network(directory: Path) -> None:
         for process in processes_of(directory):
             assert process.net_connections("tcp") == []
         assert (directory / "sockets").stat().st_mode & 0o077 == 0
+
+
+def loose(directory: Path) -> list[str]:
+    """What other accounts could read, or write, below the directory."""
+    return [
+        f"{path} {path.stat().st_mode:o}"
+        for path in (directory, *directory.rglob("*"))
+        if path.lstat().st_mode & 0o066 and not path.is_symlink()
+    ]
+
+
+def test_no_other_account_reads_what_they_write(directory: Path) -> None:
+    """Data, logs, sockets and locks, whatever the umask is and however open a log was before."""
+    directory.mkdir()
+    directory.chmod(0o777)
+    log = directory / "valkey.log"
+    log.touch()
+    log.chmod(0o666)
+    before = os.umask(0)
+    try:
+        with in_use(directory):
+            assert loose(directory) == []
+            assert {*directory.glob("*.log")} == {
+                *(log, directory / "keeper.log", directory / "postgres.log"),
+            }
+    finally:
+        os.umask(before)
+    assert loose(directory) == []
 
 
 async def test_data_outlives_the_servers(directory: Path) -> None:
