@@ -26,7 +26,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(PROCESSES) \
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large load chaos lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large load chaos audit lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ bench-large: setup ## measure what lists of ten million contacts show: 40 minute
 
 load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)
 	@$(BIN)/python -m bench.load $(COUNT) $(if $(SECONDS),--seconds $(SECONDS))
+
+audit: setup ## ask whether an advisory is known for a package of requirements.lock
+	@$(BIN)/python .ci/audit.py
 
 lock: setup ## write the lock files anew from pyproject.toml, with the newest versions it allows
 	$(COMPILE) --output-file requirements.lock pyproject.toml

@@ -1,6 +1,7 @@
 """The web process as the Procfile starts it: how it begins, serves, loses its servers and ends."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from producers.keys import Scope, create_key
 from producers.one_click import one_click_url
 from producers.submit import submit
 from runtime.events import EVENTS, unknown_keys
+from runtime.server_process import command_line
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.web import WebGroup
@@ -126,6 +128,28 @@ async def test_work_that_no_worker_comes_for_is_told(
 
         await wait_until_async(attended, deadline_seconds=10, what="it is said that it is over")
         assert not told("web.task_failed")
+
+
+def test_a_web_process_that_is_killed_is_replaced(settings: Settings, tmp_path: Path):
+    """Of several; the others serve meanwhile, and the program goes on."""
+
+    def serving_ids() -> set[int]:
+        return {p.pid for p in web.members() if "spawn_main" in " ".join(command_line(p))}
+
+    with WebGroup(settings, tmp_path / "web.log", WEB_PROCESSES="2") as web:
+        web.serving()
+        before = serving_ids()
+        assert len(before) == 2
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(
+            lambda: killed not in serving_ids() and len(serving_ids()) == 2,
+            deadline_seconds=30,
+            what="another process has its place",
+        )
+        with web.client() as client:
+            assert client.get("/readyz").is_success
+        assert web.process.poll() is None
 
 
 def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
