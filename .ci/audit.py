@@ -14,9 +14,8 @@ LOCK = "requirements.lock"
 LIMIT_SECONDS = 60
 
 
-def main() -> int:
-    """Give 1 where an advisory is known, else 0."""
-    found = _asked()
+def tell(found: dict[str, Any]) -> int:
+    """Say what pip-audit found; gives 1 where an advisory is known, else 0."""
     packages = found.get("dependencies", [])
     audited = [each for each in packages if "skip_reason" not in each]
     affected = [each for each in audited if each["vulns"]]
@@ -36,7 +35,7 @@ def main() -> int:
     return 0
 
 
-def _asked() -> dict[str, Any]:
+def ask() -> dict[str, Any]:
     """What pip-audit says; nothing where it could not ask."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", LOCK, "--require-hashes"]
     command += ["--disable-pip", "--format", "json", "--progress-spinner", "off"]
@@ -55,4 +54,4 @@ def _asked() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tell(ask()))

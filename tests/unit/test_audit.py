@@ -1,0 +1,34 @@
+"""CI fails for a package with a known advisory, and not because it could not ask."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+tell = runpy.run_path(str(Path(__file__).parents[2] / ".ci" / "audit.py"))["tell"]
+
+WELL = {"name": "well", "version": "1", "vulns": []}
+WEAK = {"name": "weak", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["3"]}]}
+UNKNOWN = {"name": "unknown", "skip_reason": "it is not there"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "said"),
+    [
+        ([WELL, WELL], 0, "No advisory is known for the 2 packages"),
+        ([WELL, UNKNOWN], 0, "No advisory is known for 1 of 2 packages"),
+        ([WELL, WEAK, UNKNOWN], 1, "weak 2: CVE-1, fixed by 3"),
+        ([UNKNOWN], 0, "Not audited"),
+        ([], 0, "Not audited"),
+    ],
+)
+def test_what_is_found_decides(capsys, packages, status, said):
+    """An advisory fails; what could not be asked about is said."""
+    assert tell({"dependencies": packages}) == status
+    assert said in capsys.readouterr().out
+
+
+def test_without_an_answer_it_is_skipped_with_a_word(capsys):
+    """As on a machine without a network."""
+    assert tell({}) == 0
+    assert "cannot be reached from here" in capsys.readouterr().out
