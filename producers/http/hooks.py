@@ -1,6 +1,7 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -232,14 +233,8 @@ async def post_events(
     Of a message with so many events that they take more than ten seconds, the rest is stored as one
     job for each kind, without times and notes of their own, and applied before all other work.
     """
-    hook = await _hook_of_id(here, hook_id)
     body = await request.body()
-    try:
-        require_signed(request, body, hook_secret(here.settings, hook.id, hook.salt))
-    except Problem as problem:
-        wrong = problem.kind is SIGNATURE_WRONG
-        _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
-        raise
+    hook = await _signing_hook(here, hook_id, request, body, correlation_id)
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
         given = await _aside(body, lambda: _events_of(body, charset))
@@ -386,13 +381,28 @@ async def _hook_of_form(here: Here, token: str) -> Hook:
     return _in_force(hook)
 
 
-async def _hook_of_id(here: Here, hook_id: int) -> Hook:
+async def _signing_hook(
+    here: Here, hook_id: int, request: Request, body: bytes, correlation_id: str
+) -> Hook:
+    """Return the hook whose secret has signed the body.
+
+    Without its signature a hook is answered alike whether it is there, was revoked or never was:
+    ids are numbers, and could be counted.
+    """
     hook = None
     if 0 < hook_id <= MAX_ID:
         async with here.pool.acquire() as connection:
             hook = await hook_by_id(connection, hook_id)
     if hook is None:
+        # A secret that nobody has takes the same time to fail.
+        require_signed(request, body, secrets.token_hex(32))
         _not_there()
+    try:
+        require_signed(request, body, hook_secret(here.settings, hook.id, hook.salt))
+    except Problem as problem:
+        wrong = problem.kind is SIGNATURE_WRONG
+        _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
+        raise
     return _in_force(hook)
 
 

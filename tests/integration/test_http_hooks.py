@@ -729,9 +729,15 @@ async def test_one_accounts_hook_cannot_touch_another(http, pool, hook, others, 
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "99", str(2**63)])
-async def test_a_hook_that_is_none_is_not_there(http, accounts, number):
-    """Whatever number somebody tries."""
-    problem(await http.post(f"/v1/hooks/{number}/events", json=event()), 404, "not-found")
+async def test_without_a_signature_no_hook_is_told_from_none(http, pool, hook, others, number):
+    """Whatever number is tried: one that is there, was revoked or never was is answered alike."""
+    await revoke_hook(pool, others.id)
+    answers = []
+    for tried in (number, hook.id, others.id):
+        answer = await http.post(f"/v1/hooks/{tried}/events", json=event())
+        problem(answer, 401, "signature-wrong")
+        answers.append({**answer.json(), "instance": None, "correlation_id": None})
+    assert answers[0] == answers[1] == answers[2]
 
 
 # Both
