@@ -18,11 +18,23 @@ FEW_ROWS = 20
 
 
 class ClaimedChunk(NamedTuple):
-    """A chunk that this transaction holds; `attempts` were made before."""
+    """A chunk that this transaction holds; `attempts` were made before.
+
+    `careful_attempts` is None unless a worker was lost with it. It counts the attempts that were
+    counted before they were made and have not come to an end. `in_hand` says that another lane had
+    the chunk, and may have lost its worker with it just now.
+    """
 
     chunk_no: int
     contact_ids: list[int]
     attempts: int
+    careful_attempts: int | None = None
+    in_hand: bool = False
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether it may have ended a worker."""
+        return self.careful_attempts is not None or self.in_hand
 
 
 class AddressColumns(NamedTuple):
@@ -58,14 +70,20 @@ class ChunkCounts(NamedTuple):
     reasons: dict[str, int]
 
 
-async def hold_job(connection: asyncpg.Connection, job_id: int) -> None:
+NO_LANE = -1
+"""What stands for a lane where the work comes by none."""
+
+
+async def hold_job(connection: asyncpg.Connection, job_id: int, *, lane: int = NO_LANE) -> None:
     """Keep pause and cancel waiting until the transaction ends, so that their answer is exact.
 
-    From then on the transaction has the time limits of `db.time_limits`.
+    The sweeper sees until then that a worker is at the lane. From now on the transaction has the
+    time limits of `db.time_limits`.
     """
     await _sql.hold_job(
         connection,
         job_id=job_id,
+        lane=lane,
         idle_ms=str(IDLE_MS),
         lock_ms=str(LOCK_MS),
         statement_ms=str(STATEMENT_MS),
@@ -79,12 +97,12 @@ async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
 
 
 async def claim(
-    connection: asyncpg.Connection, job_id: int, *, share: float
+    connection: asyncpg.Connection, job_id: int, *, share: float, lane: int = NO_LANE
 ) -> ClaimedChunk | None:
     """The next free chunk of a running job, held until the transaction ends: from that share of
     its chunks on (0 to 1), or from the beginning when none is left there.
     """
-    row = await _sql.claim_chunk(connection, job_id=job_id, share=share)
+    row = await _sql.claim_chunk(connection, job_id=job_id, share=share, lane=lane)
     return ClaimedChunk(*row) if row else None
 
 
@@ -96,15 +114,48 @@ async def claim_this(
     return ClaimedChunk(*row) if row else None
 
 
-async def count_attempt(connection: asyncpg.Connection, job_id: int) -> int | None:
-    """Count an attempt at the next free chunk before it is made; gives the chunk's number."""
-    chunk_no: int | None = await _sql.count_attempt(connection, job_id=job_id)
-    return chunk_no
+async def count_attempt(
+    connection: asyncpg.Connection, job_id: int, chunk: ClaimedChunk, *, lane: int, hop: int
+) -> bool:
+    """Count an attempt at the chunk before it is made, and note it in the lane.
+
+    False where the chunk or the lane is another worker's by now.
+    """
+    counted = await _sql.count_attempt(
+        connection,
+        job_id=job_id,
+        chunk_no=chunk.chunk_no,
+        careful_attempts=chunk.careful_attempts,
+        lane=lane,
+        hop=hop,
+    )
+    return counted is not None
 
 
 async def uncount_attempt(connection: asyncpg.Connection, job_id: int, chunk_no: int) -> None:
     """Take back an attempt that was counted and says nothing about the chunk."""
     await _sql.uncount_attempt(connection, job_id=job_id, chunk_no=chunk_no)
+
+
+async def note_in_hand(
+    connection: asyncpg.Connection, job_id: int, chunk_no: int, *, lane: int, hop: int
+) -> None:
+    """Note which chunk the lane's worker has in hand, without waiting for the disk."""
+    await _sql.note_in_hand(connection, job_id=job_id, chunk_no=chunk_no, lane=lane, hop=hop)
+
+
+async def suspect(connection: asyncpg.Connection, job_id: int, chunk_no: int) -> None:
+    """Have the chunk worked with care from now on: a worker was lost with it."""
+    await _sql.suspect_chunk(connection, job_id=job_id, chunk_no=chunk_no)
+
+
+async def end_overlong(connection: asyncpg.Connection) -> int:
+    """End the connections that work a chunk for longer than any may; gives their number.
+
+    Raises asyncpg.InsufficientPrivilegeError where one is another role's.
+    """
+    seconds = (TRANSACTION_MS + LOCK_MS) / 1000
+    return len([row async for row in _sql.end_overlong_chunks(connection, seconds=seconds)])
 
 
 async def links_of_contacts(
@@ -342,8 +393,12 @@ async def postpone(
     attempts: int,
     error: str,
     delay_seconds: float,
+    counted: bool,
 ) -> None:
-    """Keep the chunk pending for a later attempt."""
+    """Keep the chunk pending for a later attempt.
+
+    `counted` says that this one was counted before it was made.
+    """
     await _sql.postpone_chunk(
         connection,
         job_id=job_id,
@@ -351,13 +406,14 @@ async def postpone(
         attempts=attempts,
         error=error,
         delay_seconds=delay_seconds,
+        counted=counted,
     )
 
 
 async def split(
     connection: asyncpg.Connection, *, job_id: int, chunk_no: int, attempts: int, error: str
 ) -> None:
-    """Replace the chunk by its two halves, each with no attempt made yet."""
+    """Replace the chunk by its halves: no attempt was made yet, suspected they are as it was."""
     # Halves are numbered after the last chunk; two splits at once must not draw one number.
     await _sql.lock_numbering(connection, job_id=job_id)
     await _sql.split_chunk(

@@ -52,6 +52,34 @@ class RungLane(NamedTuple):
     hop: int
 
 
+class SilentLane(NamedTuple):
+    """A lane that the sweeper rings, and how it was found: `idle`, `rung` or `taken`.
+
+    A taken one was lost with the process `worker`; `lost_chunk` is what that had in hand, where it
+    is known and not done.
+    """
+
+    lane: int
+    hop: int
+    found: Literal["idle", "rung", "taken"]
+    worker: str | None
+    lost_chunk: int | None
+
+    @property
+    def rung(self) -> RungLane:
+        """What to send."""
+        return RungLane(self.lane, self.hop)
+
+
+class RunningJob(NamedTuple):
+    """A job that should be making progress."""
+
+    id: int
+    account_id: int
+    action: str
+    correlation_id: str
+
+
 class QueueLoad(NamedTuple):
     """What waits for a worker in one queue.
 
@@ -146,7 +174,7 @@ async def wake_lanes(
     connection: asyncpg.Connection, job_id: int, *, fewest: int, most: int
 ) -> list[RungLane]:
     """Lanes that rested, to be rung now: at most `most`, and beyond `fewest` only as many as would
-    find a chunk besides the one for who asks.
+    find a chunk besides the one for who asks. None of a job that does not run.
     """
     rows = _sql.wake_lanes(connection, job_id=job_id, fewest=fewest, most=most)
     return [RungLane(*row) async for row in rows]
@@ -158,6 +186,11 @@ async def take_lane(
     """Come to work on a lane; None when the message was one of an earlier ring."""
     row = await _sql.take_lane(connection, job_id=job_id, lane=lane, hop=hop, worker=worker)
     return TakenLane(*row) if row else None
+
+
+async def has_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> bool:
+    """Whether the lane still stands at that hop."""
+    return bool(await _sql.has_lane(connection, job_id=job_id, lane=lane, hop=hop))
 
 
 async def leave_lane(
@@ -175,10 +208,16 @@ async def leave_lane(
 
 
 async def give_back_lane(
-    connection: asyncpg.Connection, job_id: int, lane: int, hop: int
+    connection: asyncpg.Connection,
+    job_id: int,
+    lane: int,
+    hop: int,
+    state: Literal["rung", "idle"],
 ) -> int | None:
-    """Leave a lane after its connection broke; the hop to ring it with, or None as above."""
-    hop_after: int | None = await _sql.give_back_lane(connection, job_id=job_id, lane=lane, hop=hop)
+    """Leave a lane after its work broke off; the hop to ring it with, or None as above."""
+    hop_after: int | None = await _sql.give_back_lane(
+        connection, job_id=job_id, lane=lane, hop=hop, state=state
+    )
     return hop_after
 
 
@@ -200,9 +239,9 @@ async def silent_plans(
     return [tuple(row) async for row in rows]
 
 
-async def running_jobs(connection: asyncpg.Connection) -> list[tuple[int, str, str]]:
-    """(job, action, correlation id) of the running jobs."""
-    return [tuple(row) async for row in _sql.running_jobs(connection)]
+async def running_jobs(connection: asyncpg.Connection) -> list[RunningJob]:
+    """The running jobs."""
+    return [RunningJob(*row) async for row in _sql.running_jobs(connection)]
 
 
 async def unattended_chunks(connection: asyncpg.Connection, job_id: int, most: int) -> int:
@@ -213,12 +252,12 @@ async def unattended_chunks(connection: asyncpg.Connection, job_id: int, most: i
 
 async def ring_silent_lanes(
     connection: asyncpg.Connection, job_id: int, *, most: int, silence_seconds: float
-) -> list[RungLane]:
+) -> list[SilentLane]:
     """The lanes to ring again."""
     rows = _sql.ring_silent_lanes(
         connection, job_id=job_id, most=most, silence_seconds=silence_seconds
     )
-    return [RungLane(*row) async for row in rows]
+    return [SilentLane(*row) async for row in rows]
 
 
 async def measure(

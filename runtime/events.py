@@ -54,6 +54,12 @@ _JOB = {
 _WORKER = {"worker": "which process: its dyno or host, and its process id"}
 _CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 1 on"}
 _ERROR = {"error": "the kind of error"}
+_IN_HAND = {
+    "job": "the job whose chunk was being worked; absent where it was none's",
+    "account": "the account's id",
+    "action": "the bulk action's name",
+    "chunk": "the number of that chunk",
+}
 
 _ACTOR = {
     "actor": "who asked: key or hook and its id (key:7, hook:3), link, cli or python",
@@ -352,10 +358,23 @@ WORKER_STUCK = _event(
     **_WORKER,
     seconds="for how long the loop had not turned",
     stack="where in the code the loop was, the innermost place first",
+    **_IN_HAND,
+)
+WORKER_LOST = _event(
+    "worker.lost",
+    "A worker came to a part of a job and vanished: it was killed, stopped or cut off. Its chunk is"
+    " pending again. The same chunk in line after line is what ends its workers.",
+    job="the job's id",
+    account="the account's id",
+    action="the bulk action's name",
+    chunk="the chunk that it had in hand; null where that is not known, or was done",
+    worker="which process was lost: its dyno or host, and its process id",
+    found_by="which process found that",
 )
 SWEEP_RANG = _event(
     "sweep.rang",
-    "The sweeper rang again for a job that had work and showed no progress.",
+    "The sweeper rang for a job that had work and showed no progress. A warning where its message"
+    " was lost; otherwise, at debug, the job had rested or is behind others in the queue.",
     job="the job's id",
     action="the bulk action's name",
     why="what the job was waiting for",

@@ -1,8 +1,9 @@
 """One chunk, one transaction: claim, read, decide, write, done. Or nothing of it."""
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +24,7 @@ from schemas.requests import THE_ADDRESS
 from schemas.statuses import Status
 from workers.chunk_facts import Gathered, gather
 from workers.contested import Rows, apart
-from workers.setbacks import ATTEMPTS
+from workers.setbacks import WorkersLost, careful_attempts_of
 
 TRIES = 10
 """So often a chunk is begun in one go where others come between its reading and its writing."""
@@ -79,8 +80,25 @@ class ChunkFailed(SluiceError):
         self.at_fault = at_fault
 
 
-class WorkersLost(SluiceError):
-    """The chunk seems to end the processes that work on it."""
+class ChunkSuspected(Exception):
+    """The chunk may have ended a worker: it is to be worked alone, and nothing of it was begun."""
+
+    def __init__(self, chunk: ClaimedChunk) -> None:
+        super().__init__(f"chunk {chunk.chunk_no} is suspected")
+        self.chunk = chunk
+
+
+class LaneAtWork(NamedTuple):
+    """The lane by which chunks are worked.
+
+    The search for the next chunk begins at `share` of them (0 to 1). With `careful` every chunk is
+    taken for suspected. `note` tells that a chunk is in hand; it raises nothing.
+    """
+
+    number: int
+    share: float
+    careful: bool
+    note: Callable[[int], Awaitable[None]]
 
 
 @contextmanager
@@ -88,7 +106,7 @@ def _failing(chunk: ClaimedChunk) -> Iterator[None]:
     """Whatever is raised, but for what asks to begin again, is a failure of the chunk."""
     try:
         yield
-    except (LinksChanged, NotLocked, ChunkFailed):
+    except (LinksChanged, NotLocked, ChunkFailed, ChunkSuspected):
         raise
     except Exception as error:
         at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
@@ -117,10 +135,15 @@ class ChunkRunner(NamedTuple):
         )
 
     async def run_next(
-        self, connection: asyncpg.Connection, *, only: int | None = None, share: float = 0.0
+        self,
+        connection: asyncpg.Connection,
+        *,
+        only: int | None = None,
+        lane: LaneAtWork | None = None,
     ) -> ChunkDone | None:
         """Work the next free chunk, or `only` the one of that number; None when it is not free.
-        What is next begins at a share of the job's chunks, between 0 and 1.
+
+        Raises ChunkSuspected when the next one of a lane is to be worked alone.
 
         What was changed or linked by others in the meantime is read again and decided anew, up to
         TRIES times. Raises ChunkFailed when something went wrong with a chunk, or others always
@@ -133,16 +156,16 @@ class ChunkRunner(NamedTuple):
         while True:
             tries += 1
             chunk = None
+            noted: asyncio.Task[None] | None = None
             try:
                 async with connection.transaction():
-                    await chunks.hold_job(connection, self.job.id)
-                    if only is None:
-                        chunk = await chunks.claim(connection, self.job.id, share=share)
-                    else:
-                        chunk = await chunks.claim_this(connection, self.job.id, only)
+                    chunk = await self._claim(connection, only, lane)
                     if chunk is None:
                         return None
-                    done = await self.work(connection, chunk, lock_all=lock_all)
+                    if only is None and lane is not None:
+                        # Beside the chunk's own statements, which this does not keep waiting.
+                        noted = asyncio.ensure_future(lane.note(chunk.chunk_no))
+                    done = await self.work(connection, chunk, lock_all=lock_all, noted=noted)
                     await self._finish(connection, chunk, done)
                     return done
             except (NotLocked, LinksChanged) as error:
@@ -155,9 +178,30 @@ class ChunkRunner(NamedTuple):
                 if chunk is None:
                     raise
                 raise ChunkFailed(chunk, at_fault=False) from error
+            finally:
+                # A note that came later than the next chunk's would name the wrong one.
+                if noted is not None:
+                    await noted
+
+    async def _claim(
+        self, connection: asyncpg.Connection, only: int | None, lane: LaneAtWork | None
+    ) -> ClaimedChunk | None:
+        number, share = (lane.number, lane.share) if lane else (chunks.NO_LANE, 0.0)
+        await chunks.hold_job(connection, self.job.id, lane=number)
+        if only is not None:
+            return await chunks.claim_this(connection, self.job.id, only)
+        chunk = await chunks.claim(connection, self.job.id, share=share, lane=number)
+        if chunk is not None and lane is not None and (lane.careful or chunk.is_suspected):
+            raise ChunkSuspected(chunk)
+        return chunk
 
     async def work(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, *, lock_all: bool
+        self,
+        connection: asyncpg.Connection,
+        chunk: ClaimedChunk,
+        *,
+        lock_all: bool,
+        noted: Awaitable[None] | None = None,
     ) -> ChunkDone:
         """Decide and write the chunk, which the transaction holds; noting it as done is left.
 
@@ -165,7 +209,7 @@ class ChunkRunner(NamedTuple):
         again, after NotLocked with `lock_all`; otherwise ChunkFailed.
         """
         began = time.perf_counter()
-        decided = await self.decide(connection, chunk, lock_all=lock_all)
+        decided = await self.decide(connection, chunk, lock_all=lock_all, noted=noted)
         with _failing(chunk):
             try:
                 await self._write(connection, chunk, decided)
@@ -184,15 +228,14 @@ class ChunkRunner(NamedTuple):
         *,
         lock_all: bool,
         found: Found | None = None,
+        noted: Awaitable[None] | None = None,
     ) -> Decided:
         """Read what is known of the chunk and decide it; raises as `work` does. `found` are the
-        addresses of a list that was never kept.
+        addresses of a list that was never kept. Nothing is decided before the chunk is `noted`.
         """
         with _failing(chunk):
-            if chunk.attempts > ATTEMPTS:
-                raise WorkersLost(
-                    f"{chunk.attempts} workers were lost while they worked on this chunk"
-                )
+            if (chunk.careful_attempts or 0) > careful_attempts_of(chunk):
+                raise WorkersLost(lost=careful_attempts_of(chunk))
             gathered = await gather(
                 connection,
                 job=self.job,
@@ -203,6 +246,8 @@ class ChunkRunner(NamedTuple):
                 lock_all=lock_all,
                 found=found,
             )
+            if noted is not None:
+                await noted
             decisions = self._decide(chunk, gathered)
             return Decided(gathered, decisions, count(chunk, len(self.job.fields), decisions))
 

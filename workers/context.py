@@ -1,10 +1,12 @@
 """What a worker process has at hand while it runs. Opened by middleware, used by actors."""
 
+import asyncio
 import os
 import socket
 import threading
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -23,15 +25,30 @@ def _host() -> str:
     return socket.gethostname()
 
 
+class ChunkInHand(NamedTuple):
+    """What a task of this process is working on."""
+
+    job: int
+    account: int
+    action: str
+    chunk: int
+    correlation_id: str
+
+
 @dataclass(slots=True)
 class WorkerContext:
-    """One per worker process. `name` is dyno and process; the first SIGTERM sets `stopping`."""
+    """One per worker process. `name` is dyno and process; the first SIGTERM sets `stopping`.
+
+    `in_hand` has the chunk of each task that works one, for the line that says what a process was
+    stuck with.
+    """
 
     settings: Settings
     doorbell: Doorbell
     name: str
     stopping: threading.Event = field(default_factory=threading.Event)
     door: ChunkDoor = field(init=False)
+    in_hand: dict[asyncio.Task[Any], ChunkInHand] = field(default_factory=dict)
     _pool: asyncpg.Pool | None = None
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from dramatiq import Message
@@ -32,6 +32,23 @@ RINGERS = 4
 QUIET_SECONDS = 1.0
 """For so long after a ring that failed none is tried. Each would wait for seconds, and with it
 whoever submits a job; when Redis is back, the sweeper rings for all that was not rung for."""
+
+
+MANY_MESSAGES = 5_000
+"""So many messages in a queue are not looked through: who waits behind them waits in a queue."""
+
+
+class UnderWay(NamedTuple):
+    """What the messages are about that wait in Redis, or are worked: (job), or (job, lane, hop).
+
+    None where they are too many to look through.
+    """
+
+    messages: frozenset[tuple[int, ...]] | None
+
+    def has(self, *about: int) -> bool:
+        """Whether a message about that may be under way."""
+        return self.messages is None or about in self.messages
 
 
 class Doorbell:
@@ -73,6 +90,29 @@ class Doorbell:
             if not sent:
                 return False
         return True
+
+    async def under_way(self) -> UnderWay | None:
+        """What is under way now; None when the queue does not answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._ringers, self._look)
+
+    def _look(self) -> UnderWay | None:
+        asked_at = time.monotonic()
+        if asked_at < self._quiet_until:
+            return None
+        client: Any = self._broker.client
+        found: set[tuple[int, ...]] = set()
+        try:
+            for queue in (OPT_OUTS, STARTS, BULK):
+                messages = f"{self._broker.namespace}:{queue}.msgs"
+                if client.hlen(messages) > MANY_MESSAGES:
+                    return UnderWay(None)
+                found.update(tuple(Message.decode(text).args) for text in client.hvals(messages))
+        except (redis.RedisError, OSError) as error:
+            self._outage.fails(error, asked_at)
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            return None
+        self._outage.answers(asked_at)
+        return UnderWay(frozenset(found))
 
     async def _send(self, queue: str, actor: str, args: tuple[Any, ...]) -> bool:
         message: Message[Any] = Message(

@@ -40,17 +40,23 @@ class LeftLane(NamedTuple):
     counted: int | None
 
 
-async def give_back(context: WorkerContext, left: LeftLane) -> None:
-    """Leave the lane and ring it again, as soon as there is a connection."""
+async def give_back(context: WorkerContext, left: LeftLane, *, ring: bool) -> None:
+    """Leave the lane as soon as there is a connection, and `ring` it again.
+
+    Where it was not the connection that broke, whatever was in the way may still be there: the lane
+    then rests until the sweeper comes.
+    """
 
     async def leave(connection: asyncpg.Connection) -> int | None:
         async with connection.transaction():
             if left.counted is not None:
                 await chunks.uncount_attempt(connection, left.job_id, left.counted)
-            return await progress.give_back_lane(connection, left.job_id, left.lane, left.hop)
+            return await progress.give_back_lane(
+                connection, left.job_id, left.lane, left.hop, "rung" if ring else "idle"
+            )
 
     hop = await _as_soon_as_possible(context, leave)
-    if hop is not None:
+    if ring and hop is not None:
         await context.doorbell.ring_lanes(
             left.job_id, [RungLane(left.lane, hop)], urgent=is_urgent(left.action)
         )

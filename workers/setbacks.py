@@ -19,13 +19,34 @@ from schemas.requests import THE_ADDRESS
 log = logs.get()
 
 ATTEMPTS = 3
-"""How often a chunk is tried before it is split."""
+"""How often a chunk that raises is tried before it is split."""
+
+CAREFUL_ATTEMPTS = 1
+"""How often a chunk that lost a worker is tried alone before it is split. To split an innocent one,
+whose worker was ended by chance, is harmless."""
+
+CAREFUL_ATTEMPTS_AT_ONE = 2
+"""The same for a single contact, which is refused afterwards. It costs one worker more, and takes
+three workers ended by chance, each with the same contact in hand, to refuse an innocent one."""
 
 HOPELESS = 100
 """After so many contacts refused one by one, and nothing done, the job has failed as a whole:
 what is wrong is then not with the contacts."""
 
 MAX_ERROR_TEXT = 2000
+
+
+class WorkersLost(SluiceError):
+    """The chunk seems to end the processes that work on it."""
+
+    def __init__(self, *, lost: int) -> None:
+        count = "1 worker was" if lost == 1 else f"{lost} workers were"
+        super().__init__(f"{count} lost while this was all that they worked on")
+
+
+def careful_attempts_of(chunk: ClaimedChunk) -> int:
+    """How many attempts that were counted beforehand may lose their workers."""
+    return CAREFUL_ATTEMPTS if len(chunk.contact_ids) > 1 else CAREFUL_ATTEMPTS_AT_ONE
 
 
 class Setbacks(NamedTuple):
@@ -63,7 +84,7 @@ class Setbacks(NamedTuple):
                 error=type(error).__name__,
                 worker=self.worker,
             )
-            if attempts < ATTEMPTS:
+            if attempts < ATTEMPTS and not isinstance(error, WorkersLost):
                 await chunks.postpone(
                     connection,
                     job_id=self.job.id,
@@ -71,6 +92,7 @@ class Setbacks(NamedTuple):
                     attempts=attempts,
                     error=text,
                     delay_seconds=self.retry_seconds * 4.0 ** (attempts - 1),
+                    counted=counted,
                 )
                 return None
             if len(chunk.contact_ids) > 1:

@@ -3,24 +3,33 @@
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 
 from actions.registry import action_named, all_actions
 from db import arrivals, chunks, progress, reading
+from db.chunks import ClaimedChunk
 from db.failures import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork, RungLane
 from runtime import events, logs
 from schemas.errors import said
 from schemas.outcomes import JobState
 from workers.chunk_line import log_processed
-from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
-from workers.context import WorkerContext
+from workers.chunk_runner import (
+    ChunkDone,
+    ChunkFailed,
+    ChunkRunner,
+    ChunkSuspected,
+    LaneAtWork,
+)
+from workers.context import ChunkInHand, WorkerContext
 from workers.giving_back import LeftLane, give_back
 from workers.planner import count_planned, plan
 from workers.queues import is_urgent
-from workers.setbacks import ATTEMPTS, HOPELESS, Setbacks, describe
+from workers.setbacks import HOPELESS, Setbacks, describe
 from workers.settling import settle_and_complete, settle_and_fail
 
 log = logs.get()
@@ -87,6 +96,7 @@ async def _plan_now(context: WorkerContext, connection: asyncpg.Connection, job_
 async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
     """Work a slice of the job, unless the message was one of an earlier ring."""
     left: _Slice | None = None
+    broke = False
     try:
         async with context.pool.acquire() as connection:
             job = await progress.job_to_work(connection, job_id)
@@ -95,33 +105,24 @@ async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> N
             taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
             if taken is None:
                 return
-            left = _Slice(context, connection, job, lane, taken.hop)
-            await _wake_others(context, connection, job)
-            with logs.bound(correlation_id=job.correlation_id):
-                # Whoever had the lane before may have been killed by what it was working on.
-                more = await left.run(careful=taken.lost > 0)
-                hop_after = await progress.leave_lane(
-                    connection, job_id, lane, taken.hop, "rung" if more else "idle"
-                )
-    except NOT_THE_WORKS_FAULT:
+            # Whoever had the lane before may have been ended by what it was working on.
+            left = _Slice(context, connection, job, lane, taken.hop, careful=taken.lost > 0)
+            try:
+                with logs.bound(correlation_id=job.correlation_id):
+                    more = await left.run()
+                    hop_after = await progress.leave_lane(
+                        connection, job_id, lane, taken.hop, "rung" if more else "idle"
+                    )
+            except Exception:
+                broke = connection.is_closed()
+                raise
+    except Exception:
         if left is not None:
-            await give_back(context, left.as_left())
+            await give_back(context, left.as_left(), ring=broke)
         raise
     if more and hop_after is not None:
         rung = [RungLane(lane, hop_after)]
         await context.doorbell.ring_lanes(job_id, rung, urgent=is_urgent(job.action))
-
-
-async def _wake_others(
-    context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
-) -> None:
-    """Ring some lanes more for whoever is free, if there are chunks for them besides the next one.
-
-    Not all of a job's at once: so jobs that begin at the same time take turns from the first round
-    on, and a job that has the fleet for itself has all of it in a moment.
-    """
-    lanes = await progress.wake_lanes(connection, job.id, fewest=0, most=LANES_WOKEN)
-    await context.doorbell.ring_lanes(job.id, lanes, urgent=is_urgent(job.action))
 
 
 def _understood(job: JobToWork) -> bool:
@@ -136,9 +137,11 @@ def _understood(job: JobToWork) -> bool:
 
 @dataclass(slots=True)
 class _Slice:
-    """`hop` is the one at which the lane was taken; `counted` is the chunk of which an attempt was
-    counted and has not come to its end; `interruptions` is how often a chunk was rolled back
-    through no fault of its own.
+    """`hop` is the one at which the lane was taken; `careful` has every chunk worked alone.
+
+    `counted` is the chunk of which an attempt was counted and has not come to its end;
+    `interruptions` is how often a chunk was rolled back through no fault of its own; `worked` says
+    that a chunk was done, and `woke` that other lanes were woken then.
     """
 
     context: WorkerContext
@@ -146,15 +149,30 @@ class _Slice:
     job: JobToWork
     lane: int
     hop: int
+    careful: bool
     counted: int | None = None
     interruptions: int = 0
+    worked: bool = False
+    woke: bool = False
+    task: asyncio.Task[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
 
     def as_left(self) -> LeftLane:
         """What there is to give back when the connection broke."""
         return LeftLane(self.job.id, self.job.action, self.lane, self.hop, self.counted)
 
-    async def run(self, *, careful: bool) -> bool:
+    async def run(self) -> bool:
         """Work until the time is over; whether there is more to do."""
+        try:
+            return await self._run()
+        finally:
+            self._has_in_hand(None)
+
+    async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:
             return False
         if await progress.note_start(self.connection, self.job.id):
@@ -170,7 +188,9 @@ class _Slice:
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
             if self.interruptions == INTERRUPTIONS:
                 return False
-            more = await (self._work_alone(runner) if careful else self._work_beside(runner))
+            more = await self._work_next(runner)
+            if self.worked and not self.woke:
+                await self._wake_others()
         if more:
             await progress.refresh_counts(self.connection, self.job.id)
         else:
@@ -184,39 +204,89 @@ class _Slice:
             worker=self.context.name,
         )
 
-    async def _work_beside(self, runner: ChunkRunner) -> bool:
-        async with self.context.door.among_others():
-            return await self._work(runner)
+    async def _work_next(self, runner: ChunkRunner) -> bool:
+        """Work one chunk; whether there was any."""
+        try:
+            async with self.context.door.among_others():
+                return await self._work(runner)
+        except ChunkSuspected as suspected:
+            return await self._work_alone(runner, suspected.chunk)
 
-    async def _work_alone(self, runner: ChunkRunner) -> bool:
+    async def _work_alone(self, runner: ChunkRunner, chunk: ClaimedChunk) -> bool:
         """Count the attempt before it is made, in a process that works on nothing else: what it
         may be lost with is then to be counted.
         """
         async with self.context.door.alone():
-            self.counted = await chunks.count_attempt(self.connection, self.job.id)
+            if not await chunks.count_attempt(
+                self.connection, self.job.id, chunk, lane=self.lane, hop=self.hop
+            ):
+                # Somebody else was faster; where that has the lane as well, this slice has ended.
+                return await progress.has_lane(self.connection, self.job.id, self.lane, self.hop)
+            self.counted = chunk.chunk_no
+            self._has_in_hand(chunk.chunk_no)
             more = await self._work(runner)
             self.counted = None
             return more
+
+    def _lane_at_work(self) -> LaneAtWork:
+        share = self.lane / self.context.settings.job_lanes % 1
+        return LaneAtWork(self.lane, share, self.careful, self._note)
+
+    async def _note(self, chunk_no: int) -> None:
+        """Note what is in hand by another connection, if there is one.
+
+        The chunk's own shows nothing to others before it commits.
+        """
+        self._has_in_hand(chunk_no)
+        if not self.context.pool.has_room:
+            return
+        with suppress(*NOT_THE_WORKS_FAULT):
+            async with self.context.pool.acquire() as connection:
+                await chunks.note_in_hand(
+                    connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
+                )
+
+    def _has_in_hand(self, chunk_no: int | None) -> None:
+        if chunk_no is None:
+            self.context.in_hand.pop(self.task, None)
+            return
+        job = self.job
+        self.context.in_hand[self.task] = ChunkInHand(
+            job.id, job.account_id, job.action, chunk_no, job.correlation_id
+        )
 
     async def _work(self, runner: ChunkRunner) -> bool:
         """Work one chunk, that whose attempt is counted if there is one; whether there was any."""
         try:
             done = await runner.run_next(
-                self.connection,
-                only=self.counted,
-                share=self.lane / self.context.settings.job_lanes % 1,
+                self.connection, only=self.counted, lane=self._lane_at_work()
             )
         except ChunkFailed as failed:
             await self._failed(failed)
             return True
         if done is not None:
             self._log_chunk(done, done.attempts + (self.counted is None))
+            self.worked = True
             return True
         if self.counted is None:
             return False
         # Somebody else was faster.
         await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
         return True
+
+    async def _wake_others(self) -> None:
+        """Once a slice, after its first chunk was done, ring some more lanes for those who are free.
+
+        Not all of a job's lanes: so jobs that begin at the same time take turns from the first
+        round on, and a job that has the fleet for itself has all of it in a moment. A lane that has
+        done nothing wakes none: lanes that find nothing, or all meet what is in the way, would
+        otherwise wake each other in circles.
+        """
+        self.woke = True
+        lanes = await progress.wake_lanes(self.connection, self.job.id, fewest=0, most=LANES_WOKEN)
+        await self.context.doorbell.ring_lanes(
+            self.job.id, lanes, urgent=is_urgent(self.job.action)
+        )
 
     async def _failed(self, failed: ChunkFailed) -> None:
         error = failed.__cause__
@@ -233,7 +303,8 @@ class _Slice:
         counted = self.counted is not None
         refused = await setbacks.take(self.connection, failed.chunk, error, counted=counted)
         if refused:
-            self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, ATTEMPTS, 0), ATTEMPTS)
+            attempts = failed.chunk.attempts + (not counted)
+            self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, attempts, 0), attempts)
             await self._give_up_if_hopeless(error)
 
     async def _interrupted(self, chunk_no: int, error: BaseException) -> None:

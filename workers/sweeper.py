@@ -3,15 +3,17 @@
 Any worker process may do it, one at a time. It never depends on Redis having kept anything.
 """
 
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from actions.registry import all_actions
-from db import progress
-from db.progress import RungLane
+from db import chunks, progress
+from db.progress import RunningJob, SilentLane
 from runtime import events, logs
 from workers.context import WorkerContext
+from workers.doorbell import UnderWay
 from workers.queues import is_urgent
 
 log = logs.get()
@@ -20,10 +22,8 @@ log = logs.get()
 class _SilentJob(NamedTuple):
     """A job that has chunks which nobody works on, and the lanes to ring for it."""
 
-    id: int
-    action: str
-    correlation_id: str
-    lanes: list[RungLane]
+    job: RunningJob
+    lanes: list[SilentLane]
 
 
 async def sweep(context: WorkerContext) -> None:
@@ -33,57 +33,103 @@ async def sweep(context: WorkerContext) -> None:
     consumers, which try again every second, notice that it is.
     """
     settings = context.settings
+    # Looked at first: what was taken since then is found taken.
+    under_way = None if context.doorbell.is_silent else await context.doorbell.under_way()
     async with context.pool.acquire() as connection:
-        if context.doorbell.is_silent:
+        if under_way is None:
             # Whoever runs this takes its return for an answer of Postgres.
             await progress.require_answer(connection)
             return
-        plans: list[tuple[int, str]] = []
-        lanes: list[_SilentJob] = []
+        silent: list[_SilentJob] = []
         async with connection.transaction():
             if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
                 return
             plans = await progress.silent_plans(connection, settings.silence_seconds)
-            for job_id, action, correlation_id in await progress.running_jobs(connection):
-                if rung := await _silent_lanes(context, connection, job_id):
-                    lanes.append(_SilentJob(job_id, action, correlation_id, rung))
-    if await _ring_plans(context, plans):
-        await _ring_lanes(context, lanes)
+            for job in await progress.running_jobs(connection):
+                silent += await _silent_job(context, connection, job)
+        # A session of another role is not ours to end.
+        with suppress(asyncpg.InsufficientPrivilegeError):
+            await chunks.end_overlong(connection)
+    for found in silent:
+        _tell_lost(context, found)
+    if await _ring_plans(context, plans, under_way):
+        await _ring_lanes(context, silent, under_way)
 
 
-async def _ring_plans(context: WorkerContext, plans: list[tuple[int, str]]) -> bool:
+async def _ring_plans(
+    context: WorkerContext, plans: list[tuple[int, str]], under_way: UnderWay
+) -> bool:
     """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
     for job_id, action in plans:
         if not await context.doorbell.ring_start(job_id, urgent=is_urgent(action)):
             return False
-        log.info(events.SWEEP_RANG, job=job_id, action=action, why="waits for its plan", lanes=1)
+        _log_at(
+            action in all_actions() and not under_way.has(job_id),
+            job=job_id,
+            action=action,
+            why="waits for its plan",
+            lanes=1,
+        )
     return True
 
 
-async def _ring_lanes(context: WorkerContext, silent: list[_SilentJob]) -> None:
-    for job_id, action, correlation_id, lanes in silent:
-        if not await context.doorbell.ring_lanes(job_id, lanes, urgent=is_urgent(action)):
+async def _ring_lanes(
+    context: WorkerContext, silent: list[_SilentJob], under_way: UnderWay
+) -> None:
+    for job, lanes in silent:
+        rung = [lane.rung for lane in lanes]
+        if not await context.doorbell.ring_lanes(job.id, rung, urgent=is_urgent(job.action)):
             return
-        log.info(
-            events.SWEEP_RANG,
-            job=job_id,
-            action=action,
+        _log_at(
+            job.action in all_actions()
+            and any(
+                lane.found == "rung" and not under_way.has(job.id, lane.lane, lane.hop)
+                for lane in lanes
+            ),
+            job=job.id,
+            action=job.action,
             why="has chunks that nobody works on",
             lanes=len(lanes),
-            correlation_id=correlation_id,
+            correlation_id=job.correlation_id,
         )
 
 
-async def _silent_lanes(
-    context: WorkerContext, connection: asyncpg.Connection, job_id: int
-) -> list[RungLane]:
+def _log_at(is_wrong: bool, **facts: Any) -> None:  # noqa: FBT001 - says which of two lines it is
+    """Warn where a message was lost. Others are behind in the queue, or the job only rested."""
+    write = log.warning if is_wrong else log.debug
+    write(events.SWEEP_RANG, **facts)
+
+
+def _tell_lost(context: WorkerContext, found: _SilentJob) -> None:
+    for lane in found.lanes:
+        if lane.found == "taken":
+            log.warning(
+                events.WORKER_LOST,
+                job=found.job.id,
+                account=found.job.account_id,
+                action=found.job.action,
+                chunk=lane.lost_chunk,
+                worker=lane.worker,
+                found_by=context.name,
+                correlation_id=found.job.correlation_id,
+            )
+
+
+async def _silent_job(
+    context: WorkerContext, connection: asyncpg.Connection, job: RunningJob
+) -> list[_SilentJob]:
+    """The job, with the lanes to ring for it, if there are any."""
     settings = context.settings
-    most = await progress.unattended_chunks(connection, job_id, settings.job_lanes)
+    most = await progress.unattended_chunks(connection, job.id, settings.job_lanes)
     if not most:
         return []
-    return await progress.ring_silent_lanes(
-        connection, job_id, most=most, silence_seconds=settings.silence_seconds
+    lanes = await progress.ring_silent_lanes(
+        connection, job.id, most=most, silence_seconds=settings.silence_seconds
     )
+    for lane in lanes:
+        if lane.lost_chunk is not None:
+            await chunks.suspect(connection, job.id, lane.lost_chunk)
+    return [_SilentJob(job, lanes)] if lanes else []
 
 
 async def measure(context: WorkerContext) -> None:

@@ -2,8 +2,10 @@
 
 -- name: hold_job$
 -- Wait for, and then keep out, whoever pauses or cancels the job: their lock is the exclusive one.
--- The transaction may then not last for ever, whatever becomes of the client.
+-- The lock of the lane tells the sweeper that a worker is at it. The transaction may then not last for
+-- ever, whatever becomes of the client.
 select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
+    pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int)),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
     set_config('lock_timeout', :lock_ms, true),
     set_config('statement_timeout', :statement_ms, true),
@@ -17,22 +19,29 @@ select pg_advisory_xact_lock(7741, hashint8(:job_id));
 -- name: claim_chunk^
 -- The next chunk that nobody works on, if the job is running. The row lock is the lease. The search
 -- begins at a `share` of the job's chunks and comes to those before it at last: contacts that came
--- together hold the same addresses, and who begins elsewhere is not in their way.
+-- together hold the same addresses, and who begins elsewhere is not in their way. A chunk whose
+-- attempt another lane has counted is left alone until that lane is left, or its worker found lost.
+-- `in_hand` says that another lane had the chunk and may have lost its worker with it.
 with bounds as materialized (
     select floor(max(chunk_no) * :share::float8) as first from job_chunks where job_id = :job_id
 ), ahead as materialized (
-    select c.chunk_no, c.contact_ids, c.attempts
+    select c.chunk_no, c.contact_ids, c.attempts, c.careful_attempts
     from job_chunks c
     where c.job_id = :job_id
       and c.chunk_no > (select first from bounds)::int
       and c.state = 'pending'
       and c.runnable_at <= clock_timestamp()
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
+          select from job_lanes l
+          where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
+            and l.chunk_no = c.chunk_no
+      ))
     order by c.chunk_no
     limit 1
     for update of c skip locked
 ), behind as materialized (
-    select c.chunk_no, c.contact_ids, c.attempts
+    select c.chunk_no, c.contact_ids, c.attempts, c.careful_attempts
     from job_chunks c
     where not exists (select from ahead)
       and c.job_id = :job_id
@@ -40,15 +49,24 @@ with bounds as materialized (
       and c.state = 'pending'
       and c.runnable_at <= clock_timestamp()
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
+      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
+          select from job_lanes l
+          where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
+            and l.chunk_no = c.chunk_no
+      ))
     order by c.chunk_no
     limit 1
     for update of c skip locked
 )
-select * from ahead union all select * from behind;
+select c.*, exists (
+    select from job_lanes l
+    where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken' and l.chunk_no = c.chunk_no
+) as in_hand
+from (select * from ahead union all select * from behind) c;
 
 -- name: claim_this_chunk^
 -- The chunk of that number, if nobody works on it and the job is running.
-select c.chunk_no, c.contact_ids, c.attempts
+select c.chunk_no, c.contact_ids, c.attempts, c.careful_attempts
 from job_chunks c
 where c.job_id = :job_id
   and c.chunk_no = :chunk_no
@@ -58,26 +76,72 @@ where c.job_id = :job_id
 for update of c skip locked;
 
 -- name: count_attempt$
--- Count an attempt before it is made, so that one which kills its process is counted too.
-update job_chunks
-set attempts = attempts + 1
-where job_id = :job_id and chunk_no = (
+-- Count an attempt before it is made, so that one which ends its process is counted too, and note in
+-- the lane which chunk it is of. Nothing where the lane is another worker's by now, or the chunk is
+-- not as it was seen: another worker may have counted its own attempt since.
+with chunk as materialized (
     select c.chunk_no
     from job_chunks c
-    where c.job_id = :job_id and c.state = 'pending' and c.runnable_at <= clock_timestamp()
+    where c.job_id = :job_id and c.chunk_no = :chunk_no
+      and c.state = 'pending' and c.runnable_at <= clock_timestamp()
+      and c.careful_attempts is not distinct from :careful_attempts::smallint
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
-    order by c.chunk_no
-    limit 1
-    for update skip locked
+      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
+          select from job_lanes l
+          where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
+            and l.chunk_no = c.chunk_no
+      ))
+    for update of c skip locked
+), noted as (
+    update job_lanes l
+    set chunk_no = chunk.chunk_no, touched_at = clock_timestamp()
+    from chunk
+    where l.job_id = :job_id and l.lane = :lane and l.hop = :hop and l.state = 'taken'
+    returning l.chunk_no
 )
-returning chunk_no;
+update job_chunks c
+set attempts = attempts + 1, careful_attempts = coalesce(careful_attempts, 0) + 1
+from noted
+where c.job_id = :job_id and c.chunk_no = noted.chunk_no
+returning c.chunk_no;
 
 -- name: uncount_attempt!
 -- Take back an attempt that was counted beforehand and not made, or ended through no fault of the
 -- chunk's.
 update job_chunks
-set attempts = attempts - 1
-where job_id = :job_id and chunk_no = :chunk_no and state = 'pending' and attempts > 0;
+set attempts = greatest(attempts - 1, 0), careful_attempts = greatest(careful_attempts - 1, 0)
+where job_id = :job_id and chunk_no = :chunk_no and state = 'pending';
+
+-- name: note_in_hand$
+-- Note which chunk a lane's worker has in hand. What a crash of Postgres forgets is no harm, so that
+-- nobody waits for the disk.
+update job_lanes
+set chunk_no = :chunk_no
+where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
+returning set_config('synchronous_commit', 'off', true) is not null;
+
+-- name: suspect_chunk!
+-- From now on the chunk is worked alone, with its attempts counted before they are made. One that a
+-- worker holds is left: that worker has seen for itself whose chunk it was.
+update job_chunks
+set careful_attempts = coalesce(careful_attempts, 0)
+where (job_id, chunk_no) in (
+    select job_id, chunk_no from job_chunks
+    where job_id = :job_id and chunk_no = :chunk_no and state = 'pending'
+    for update skip locked
+);
+
+-- name: end_overlong_chunks
+-- End the connections whose transaction on a chunk has lasted for longer than any may. Postgres 17 and
+-- newer do it themselves (`transaction_timeout`). A worker that is stopped in the middle of a statement
+-- leaves no idle transaction, and would keep its chunk for as long as it is stopped.
+select pid, pg_terminate_backend(pid) as ended
+from pg_locks
+join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and mode = 'ShareLock'
+  and pg_locks.database = (select oid from pg_database where datname = current_database())
+  and classid = 7741 and objsubid = 2
+  and xact_start < clock_timestamp() - make_interval(secs => :seconds);
 
 -- name: links_of_contacts^
 -- Which addresses the contacts hold, in all fields, as three arrays of one order.
@@ -266,9 +330,12 @@ where c.job_id = :job_id and c.chunk_no = :chunk_no and c.state = 'pending'
 for update of c skip locked;
 
 -- name: postpone_chunk!
--- Count the attempt and try again after a while.
+-- Count the attempt and try again after a while. One that was counted before it was made has come to
+-- an end, and lost no worker.
 update job_chunks
 set attempts = :attempts,
+    careful_attempts = case when :counted then greatest(careful_attempts - 1, 0)
+        else careful_attempts end,
     error = :error,
     runnable_at = clock_timestamp() + make_interval(secs => :delay_seconds)
 where job_id = :job_id and chunk_no = :chunk_no;
@@ -278,17 +345,19 @@ where job_id = :job_id and chunk_no = :chunk_no;
 select pg_advisory_xact_lock(7744, hashint8(:job_id));
 
 -- name: split_chunk!
--- Replace a chunk by its two halves.
+-- Replace a chunk by its two halves, which are suspected where it was.
 with numbered as (
     select coalesce(max(chunk_no), 0) as last from job_chunks where job_id = :job_id
 ), whole as (
     update job_chunks
     set state = 'split', attempts = :attempts, error = :error, finished_at = clock_timestamp()
     where job_id = :job_id and chunk_no = :chunk_no
-    returning contact_ids, pairs / cardinality(contact_ids) as fields
+    returning contact_ids, pairs / cardinality(contact_ids) as fields,
+        careful_attempts * 0 as careful_attempts
 )
-insert into job_chunks (job_id, chunk_no, contact_ids, pairs)
-select :job_id, numbered.last + half.no, half.ids, cardinality(half.ids) * whole.fields
+insert into job_chunks (job_id, chunk_no, contact_ids, pairs, careful_attempts)
+select :job_id, numbered.last + half.no, half.ids, cardinality(half.ids) * whole.fields,
+    whole.careful_attempts
 from whole
 cross join numbered
 cross join lateral (values

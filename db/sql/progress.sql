@@ -72,17 +72,21 @@ on conflict (job_id, lane) do nothing;
 
 -- name: wake_lanes
 -- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than would find a chunk
--- besides the one for who asks, and :fewest in any case. They are chosen once and for all: a plan that
--- asked again for each lane would choose others each time, and in the end all of them.
-with resting as materialized (
+-- that can be worked now besides the one for who asks, and :fewest in any case; none where the job does
+-- not run. They are chosen once and for all: a plan that asked again for each lane would choose others
+-- each time, and in the end all of them.
+with free as materialized (
+    select from job_chunks
+    where job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
+    order by chunk_no
+    limit :most + 1
+    for update skip locked
+), resting as materialized (
     select lane from job_lanes
     where job_id = :job_id and state = 'idle'
+      and exists (select from jobs where id = :job_id and state = 'running')
     order by lane
-    limit greatest(:fewest::int, least(:most::int, (
-        select count(*) from (
-            select from job_chunks where job_id = :job_id and state = 'pending' limit :most + 1
-        ) pending
-    ) - 1))
+    limit greatest(:fewest::int, least(:most::int, (select count(*) from free) - 1))
     for update skip locked
 )
 update job_lanes l
@@ -95,22 +99,28 @@ returning l.lane, l.hop;
 -- Come to work on a lane. Nothing when the message is one of an earlier ring.
 update job_lanes
 set hop = hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings = 0,
-    worker = :worker
+    worker = :worker, chunk_no = null
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop, lost;
+
+-- name: has_lane$
+-- Whether the lane still stands at that hop.
+select exists (
+    select from job_lanes where job_id = :job_id and lane = :lane and hop = :hop
+);
 
 -- name: leave_lane$
 -- Leave a lane, to be rung again (`rung`) or not (`idle`); nothing when someone else has it.
 update job_lanes
-set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0
+set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0, chunk_no = null
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop;
 
 -- name: give_back_lane$
--- Leave a lane by another connection than the one that broke, to be rung again; nothing when someone
--- else has it by now. Its worker lives, so that it does not count as lost.
+-- Leave a lane by another connection than the one that broke, to be rung again (`rung`) or not (`idle`);
+-- nothing when someone else has it by now. Its worker lives, so that it does not count as lost.
 update job_lanes
-set hop = hop + 1, state = 'rung', touched_at = clock_timestamp()
+set hop = hop + 1, state = :state, touched_at = clock_timestamp(), chunk_no = null
 where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
 returning hop;
 
@@ -146,10 +156,11 @@ returning job_id, (select action from jobs where id = job_id) as action;
 
 -- name: running_jobs
 -- The jobs that should be making progress.
-select id, action, correlation_id from jobs where state = 'running' order by id;
+select id, account_id, action, correlation_id from jobs where state = 'running' order by id;
 
 -- name: unattended_chunks$
--- How many runnable chunks nobody works on, up to `most`; one where only the end is missing.
+-- How many runnable chunks nobody works on, up to `most`; one where only the end is missing and nobody
+-- is at that.
 select case
     when exists (select from job_chunks where job_id = :job_id and state = 'pending') then (
         select count(*) from (
@@ -160,17 +171,20 @@ select case
             for update skip locked
         ) free
     )
-    else 1
+    else pg_try_advisory_xact_lock(7741, hashint8(:job_id))::int
 end;
 
 -- name: ring_silent_lanes
 -- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
 -- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
 -- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
+-- Whether it vanished is told by the lane's lock, which every transaction on a chunk holds: who waits
+-- in one, however long, is not lost. `lost_chunk` is what a lost worker had in hand; where that is not
+-- known, the next one works the lane with care.
 -- While Postgres was away nobody could say anything: silence counts from its start on. Of those at
 -- rest one is rung: whoever takes it wakes the next.
 with silent as materialized (
-    select lane, state from job_lanes
+    select lane, state, worker, chunk_no from job_lanes
     where job_id = :job_id
       and (state <> 'idle' or lane = (
           select min(lane) from job_lanes where job_id = :job_id and state = 'idle'))
@@ -179,17 +193,31 @@ with silent as materialized (
           when state = 'idle' then 0.5
           else :silence_seconds * 2 ^ least(silent_rings, 1)
       end)
-    order by lane
-    limit :most
     for update skip locked
+), judged as materialized (
+    select silent.*, state <> 'taken'
+        or pg_try_advisory_xact_lock(7745, hashint8(:job_id::bigint * 1024 + lane)) as unattended
+    from silent
+), chosen as materialized (
+    select judged.*, judged.state = 'taken' as is_lost, (
+        select c.chunk_no from job_chunks c
+        where judged.state = 'taken'
+          and c.job_id = :job_id and c.chunk_no = judged.chunk_no and c.state = 'pending'
+    ) as lost_chunk
+    from judged
+    where unattended
+    -- What a lost worker had counted is touched by nobody before its lane is found.
+    order by state <> 'taken', lane
+    limit :most
 )
 update job_lanes l
-set hop = case when silent.state = 'taken' then l.hop + 1 else l.hop end, state = 'rung', touched_at = clock_timestamp(),
-    silent_rings = case when silent.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
-    lost = case when silent.state = 'taken' then least(l.lost + 1, 100) else l.lost end
-from silent
-where l.job_id = :job_id and l.lane = silent.lane
-returning l.lane, l.hop;
+set hop = case when is_lost then l.hop + 1 else l.hop end,
+    state = 'rung', touched_at = clock_timestamp(), chunk_no = null,
+    silent_rings = case when chosen.state = 'idle' then 0 else least(l.silent_rings + 1, 100) end,
+    lost = case when is_lost and lost_chunk is null then least(l.lost + 1, 100) else l.lost end
+from chosen
+where l.job_id = :job_id and l.lane = chosen.lane
+returning l.lane, l.hop, chosen.state::text as found, chosen.worker, lost_chunk;
 
 -- name: measure
 -- Per queue: what waits for a worker, for how long, and how much work it is. Chunks of running jobs

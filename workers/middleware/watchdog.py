@@ -61,17 +61,20 @@ class Watchdog(Middleware):
                 if self._over.is_set():
                     return
                 if ticks * _TICK_SECONDS >= seconds:
-                    self._end(loop_thread, ticks * _TICK_SECONDS)
+                    self._end(loop, loop_thread, ticks * _TICK_SECONDS)
             self._over.wait(_TICK_SECONDS)
 
-    def _end(self, loop_thread: int, seconds: float) -> None:
+    def _end(self, loop: asyncio.AbstractEventLoop, loop_thread: int, seconds: float) -> None:
         # Writing the line may block as well, on a pipe that nobody reads.
         threading.Timer(LAST_WORD_SECONDS, os._exit, (EXIT_STATUS,)).start()
         frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - there is no other way
+        task = asyncio.current_task(loop)
+        in_hand = self._context.in_hand.get(task) if task else None
         log.error(
             events.WORKER_STUCK,
             worker=self._context.name,
             seconds=seconds,
             stack=logs.describe_stack(frame) if frame else None,
+            **(in_hand._asdict() if in_hand else {}),
         )
         os._exit(EXIT_STATUS)

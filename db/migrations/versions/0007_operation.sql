@@ -1,6 +1,13 @@
 -- What operators need: who did what, what a worker had in hand, and keys that end.
 
 -- Lanes.
+alter table job_lanes
+    -- The chunk that the lane's worker has in hand, so that a lost worker's chunk can be named.
+    add column chunk_no int;
+alter table job_chunks
+    -- Null until a worker was lost with the chunk; then how many attempts were counted before they
+    -- were made and have not come to an end.
+    add column careful_attempts smallint;
 
 -- Who did what.
 alter table jobs
