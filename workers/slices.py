@@ -275,7 +275,7 @@ class _Slice:
         return True
 
     async def _wake_others(self) -> None:
-        """Once a slice, after its first chunk was done, ring some more lanes for those who are free.
+        """Ring some more lanes, once a slice, after its first chunk was done.
 
         Not all of a job's lanes: so jobs that begin at the same time take turns from the first
         round on, and a job that has the fleet for itself has all of it in a moment. A lane that has

@@ -159,24 +159,26 @@ async def test_attempts_survive_kills(
 async def test_a_decision_that_kills_its_process_refuses_one_contact(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """A contact that ends every process which comes to it is refused after a bounded number of
-    losses, and every other contact is done, by the workers that the platform puts in their place.
+    """A contact that ends every process which comes to it is refused, and every other contact is
+    done, by the workers that the platform puts in their place. It costs the one that it was found
+    by, one for each halving, and two for the contact alone: six for a chunk of eight. Each loss is
+    told, with the chunk that the worker had in hand.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
     code = code_with("trip", DYING, tmp_path)
 
     def start() -> WorkerGroup:
-        return start_group(code=code, CHUNK_SIZE="2", **HASTY)
+        return start_group(code=code, CHUNK_SIZE="8", **HASTY)
 
-    group = start()
+    groups = [start()]
     job_id = await submit_trip(settings, code)
     losses = 0
 
     async def completed_or_lost() -> str | None:
         if await pool.fetchval("select state = 'completed' from jobs where id = $1", job_id):
             return "completed"
-        return "lost" if not group.workers() else None
+        return "lost" if not groups[-1].workers() else None
 
     while (
         await wait_until_async(
@@ -186,10 +188,27 @@ async def test_a_decision_that_kills_its_process_refuses_one_contact(
     ):
         losses += 1
         assert losses <= 20
-        await asyncio.to_thread(group.kill)
-        group = await asyncio.to_thread(start)
-    assert losses >= 3
+        await asyncio.to_thread(groups[-1].kill)
+        groups.append(await asyncio.to_thread(start))
+    assert losses == 6
     await only_the_poisoned_one_is_refused(pool, account_id, job_id, error="workers were lost")
+    told = [
+        (facts["job"], facts["account"], facts["action"], facts["chunk"], facts["level"])
+        for group in groups
+        for facts in map(json.loads, group.lines())
+        if facts["event"] == "worker.lost"
+    ]
+    with_it = await pool.fetch(
+        "select chunk_no, cardinality(contact_ids) as contacts from job_chunks"
+        " where job_id = $1 and $2 = any(contact_ids) order by chunk_no",
+        *(job_id, POISONED),
+    )
+    expected = [
+        (job_id, account_id, "trip", row["chunk_no"], "warning")
+        for row in with_it
+        for _ in range(2 if row["contacts"] in {1, 8} else 1)
+    ]
+    assert told == expected
 
 
 @pytest.mark.parametrize("action", ["opt_out", "import"])

@@ -50,6 +50,7 @@ HOT = {
     "at_once": "limit_idling write",
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
+        " note_in_hand suspect_chunk end_overlong_chunks"
         " links_of_contacts read_chunk existing_contacts neighbours read_addresses"
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
@@ -74,7 +75,7 @@ HOT = {
     "progress": (
         "answer due_notices attendance tell_unattended tell_attended suggestion keep_suggestion"
         " job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
-        " make_lanes wake_lanes take_lane leave_lane give_back_lane try_sweep try_measure"
+        " make_lanes wake_lanes take_lane has_lane leave_lane give_back_lane try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
     "lists": (
@@ -229,6 +230,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "chunk_size": CHUNK,
         "confirmation": {},
         "chunks": 10,
+        "careful_attempts": None,
         "chunk_seconds": 0.1,
         "job_lanes": 8,
         "peak": 1,
@@ -239,6 +241,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "contact_id": 7,
         "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
         "correlation_id": "",
+        "counted": False,
         "drift": None,
         "decided_at": datetime(2024, 1, 1, tzinfo=UTC),
         "delay_seconds": 5.0,
@@ -321,6 +324,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
         "salt": bytes(16),
+        "seconds": 1000.0,
         "selected": 1,
         "selection": {},
         "share": 0.5,
