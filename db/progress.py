@@ -193,6 +193,11 @@ async def has_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: 
     return bool(await _sql.has_lane(connection, job_id=job_id, lane=lane, hop=hop))
 
 
+async def touch_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> None:
+    """Show that the lane's worker lives."""
+    await _sql.touch_lane(connection, job_id=job_id, lane=lane, hop=hop)
+
+
 async def leave_lane(
     connection: asyncpg.Connection,
     job_id: int,

@@ -70,3 +70,18 @@ async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
         deadline_seconds=20,
         what=what,
     )
+
+
+async def wait_until_lanes_rest(pool: asyncpg.Pool, *, for_seconds: float = 1.0) -> None:
+    """Wait until no lane of any job has been taken or left for so long."""
+    last: tuple[int, float] | None = None
+
+    async def rest() -> bool:
+        nonlocal last
+        hops = await pool.fetchval("select coalesce(sum(hop), 0)::bigint from job_lanes")
+        now = time.monotonic()
+        if last is None or last[0] != hops:
+            last = (hops, now)
+        return now - last[1] >= for_seconds
+
+    await wait_until_async(rest, deadline_seconds=20, what="all lanes rest")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,9 @@ LANES_WOKEN = 2
 """So many lanes a slice wakes. A process with all its threads at work may fetch the message of one
 and leave it lying until it has a thread for it; seldom those of both.
 """
+
+SIGNS_OF_LIFE = 3
+"""So many there are, of a slice that lasts, in the time after which a silent lane is looked at."""
 
 INTERRUPTED_SECONDS = 0.1
 """How long, on average, a slice rests after a chunk was rolled back through no fault of its own."""
@@ -167,10 +171,33 @@ class _Slice:
 
     async def run(self) -> bool:
         """Work until the time is over; whether there is more to do."""
+        living = asyncio.ensure_future(self._show_life())
         try:
             return await self._run()
         finally:
+            living.cancel()
             self._has_in_hand(None)
+
+    async def _show_life(self) -> None:
+        """Keep the lane from being taken for a lost one's while the slice waits, for its turn for
+        instance. One that waits for nothing has ended before the first sign.
+        """
+        while True:
+            await asyncio.sleep(self.context.settings.silence_seconds / SIGNS_OF_LIFE)
+            await self._aside(
+                lambda connection: progress.touch_lane(connection, self.job.id, self.lane, self.hop)
+            )
+
+    async def _aside(self, tell: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+        """Tell the database something by another connection than the slice's, if one is free.
+
+        The slice's own shows nothing to others before it commits.
+        """
+        if not self.context.pool.has_room:
+            return
+        with suppress(*NOT_THE_WORKS_FAULT):
+            async with self.context.pool.acquire() as connection:
+                await tell(connection)
 
     async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:
@@ -233,18 +260,13 @@ class _Slice:
         return LaneAtWork(self.lane, share, self.careful, self._note)
 
     async def _note(self, chunk_no: int) -> None:
-        """Note what is in hand by another connection, if there is one.
-
-        The chunk's own shows nothing to others before it commits.
-        """
+        """Note what is in hand, in this process and for those who may find it lost."""
         self._has_in_hand(chunk_no)
-        if not self.context.pool.has_room:
-            return
-        with suppress(*NOT_THE_WORKS_FAULT):
-            async with self.context.pool.acquire() as connection:
-                await chunks.note_in_hand(
-                    connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
-                )
+        await self._aside(
+            lambda connection: chunks.note_in_hand(
+                connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
+            )
+        )
 
     def _has_in_hand(self, chunk_no: int | None) -> None:
         if chunk_no is None:

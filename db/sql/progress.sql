@@ -109,6 +109,13 @@ select exists (
     select from job_lanes where job_id = :job_id and lane = :lane and hop = :hop
 );
 
+-- name: touch_lane$
+-- Show that the lane's worker lives. What a crash of Postgres forgets is no harm.
+update job_lanes
+set touched_at = clock_timestamp()
+where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
+returning set_config('synchronous_commit', 'off', true) is not null;
+
 -- name: leave_lane$
 -- Leave a lane, to be rung again (`rung`) or not (`idle`); nothing when someone else has it.
 update job_lanes

@@ -75,7 +75,8 @@ HOT = {
     "progress": (
         "answer due_notices attendance tell_unattended tell_attended suggestion keep_suggestion"
         " job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
-        " make_lanes wake_lanes take_lane has_lane leave_lane give_back_lane try_sweep try_measure"
+        " make_lanes wake_lanes take_lane has_lane touch_lane leave_lane give_back_lane"
+        " try_sweep try_measure"
         " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
     ),
     "lists": (
