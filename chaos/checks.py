@@ -14,6 +14,7 @@ from chaos.notices import RIGHT, TOLD
 from chaos.observer import Observer
 from chaos.records import AcknowledgedJob, Records, Violation
 from chaos.recovery import GOAL_SECONDS, Recovery
+from chaos.rest import AT_REST, IDLE
 from chaos.traffic import ANSWERED
 from chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
 from chaos.web_client import FAILED
@@ -66,6 +67,8 @@ OWN = (
     TOLD_ONCE,
     RECOVERED,
     SERVES,
+    AT_REST,
+    IDLE,
 )
 """The storm's own checks, beside the invariants of the service."""
 

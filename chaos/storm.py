@@ -26,6 +26,7 @@ from chaos.receiver import Receiver, listening
 from chaos.records import Records, Violation
 from chaos.recovery import Recoveries
 from chaos.report import Outcome
+from chaos.rest import check_rest
 from chaos.schedule import LANES, Fault, Plan, faults_of_plan
 from chaos.servers import StormServers
 from chaos.traffic import TrafficAtWork
@@ -184,6 +185,7 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     """Wait until every job has ended, then end the fleet; gives what was wrong with that."""
     producers, observer = cast.stage.producers, cast.stage.observer
     cast.moods.calm = True
+    unrest = await _rest(cast, show)
     for row in await observer.rows("resting"):
         if row["state"] == "paused":
             await producers.resume(row["id"])
@@ -198,7 +200,25 @@ async def _settle(cast: _Cast, show: Show) -> list[Violation]:
     # Jobs that have not ended then are found by their check.
     await within(SETTLE_SECONDS, ended)
     show("ending the workers", 0, 0)
-    return await cast.stage.fleet.stop()
+    return [*unrest, *await cast.stage.fleet.stop()]
+
+
+async def _rest(cast: _Cast, show: Show) -> list[Violation]:
+    """Stop every job in the middle and look whether the fleet rests; gives what was wrong."""
+    producers, observer, fleet = cast.stage.producers, cast.stage.observer, cast.stage.fleet
+
+    async def stopped() -> bool:
+        left = await observer.rows("under_way")
+        show(f"stopping: {len(left)} jobs are under way", 0, 0)
+        for row in left:
+            await producers.pause(row["id"])
+        return not left and await fleet.ready()
+
+    if not await within(SETTLE_SECONDS, stopped):
+        # Jobs that do not stop, and a fleet that does not start, have checks of their own.
+        return []
+    show("looking whether the fleet rests", 0, 0)
+    return await check_rest(observer, fleet.workers())
 
 
 async def _cancel_planned(cast: _Cast) -> None:

@@ -207,6 +207,14 @@ order by r.job_id, r.contact_id;
 select id, action, left(regexp_replace(error, '\S+@\S+', '...', 'g'), 200) as error
 from jobs where state = 'failed' order by id;
 
+-- name: hops$
+-- How often lanes were taken or left so far.
+select coalesce(sum(hop), 0)::bigint from job_lanes;
+
+-- name: under_way
+-- The jobs that workers are at, or are to be at.
+select id, state::text from jobs where state in ('planning', 'running') order by id;
+
 -- name: unended_jobs
 -- The jobs that have not ended, and what is left of each.
 select j.id, j.action, j.state::text,

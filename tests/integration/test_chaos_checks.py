@@ -1,17 +1,23 @@
 """The storm's checks see what was lost, and what was changed behind the service's back."""
 
+import asyncio
+import sys
 from collections.abc import Callable
 
 import asyncpg
+import psutil
 import pytest
 
 from chaos import checks
 from chaos.observer import Observer
 from chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
 from chaos.report import Outcome
+from chaos.rest import AT_REST, IDLE, check_rest
 from producers.opt_outs import opt_out_now
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
+from tests.conditions import wait_until_async
+from tests.doors import planned_opt_out
 from tests.worlds import fill, make_account
 
 Check = Callable[[], object]
@@ -103,3 +109,44 @@ def test_what_producers_saw_counts():
     tallied = {check.name: check.violations for check in checks.tally([], seen)}
     assert tallied["a paused job changes nothing"] == 3
     assert sum(tallied.values()) == 3
+
+
+async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Settings):
+    """A lane that goes on being taken while nothing is to be done violates a check of the storm;
+    one that stands still does not.
+    """
+    await planned_opt_out(pool, settings, "restless", contacts=2, lanes=1)
+    assert await check_rest(Observer(pool), [], seconds=0.1, patience=0) == []
+
+    async def take_again() -> None:
+        while True:
+            await pool.execute("update job_lanes set hop = hop + 1")
+            await asyncio.sleep(0.01)
+
+    restless = asyncio.create_task(take_again())
+    found = await check_rest(Observer(pool), [], seconds=0.3, patience=0)
+    restless.cancel()
+    assert {violation.check for violation in found} == {AT_REST}
+
+
+async def test_a_process_that_works_for_nothing_is_seen(pool: asyncpg.Pool):
+    """A worker process takes a whole core while nothing is to be done, beside one that sleeps."""
+    busy = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
+    asleep = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "import time; time.sleep(60)"
+    )
+    try:
+        workers = [psutil.Process(busy.pid), psutil.Process(asleep.pid)]
+        # Started; how much of a core it gets beside other programs is nothing to rely on.
+        await wait_until_async(
+            lambda: workers[0].cpu_times().user > 0.2, deadline_seconds=20, what="it is busy"
+        )
+        found = await check_rest(
+            Observer(pool), workers, seconds=1.0, patience=0, most_of_a_core=0.03
+        )
+    finally:
+        for process in (busy, asleep):
+            process.kill()
+            await process.wait()
+    assert [violation.check for violation in found] == [IDLE]
+    assert str(busy.pid) in found[0].what

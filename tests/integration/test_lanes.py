@@ -65,3 +65,27 @@ async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
             await connection.execute(f"set local {setting} = off")
         rung = await progress.ring_silent_lanes(connection, job_id, most=3, silence_seconds=0.0)
     assert len(rung) == 3
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "cancelled"])
+@pytest.mark.parametrize("free", range(5))
+async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
+    pool: asyncpg.Pool, job_id: int, state: str, free: int
+) -> None:
+    """Whatever the job's state, and however many of its chunks wait for another attempt or are held
+    by workers: as many lanes are woken as there are free chunks besides the one of the lane that
+    asks, two at most, and none of a job that does not run.
+    """
+    await pool.execute(
+        "update job_chunks set runnable_at = now() + interval '1 hour' where chunk_no > $1 + 2",
+        free,
+    )
+    await pool.execute(
+        "update jobs set state = $1::job_state,"
+        " finished_at = case $1::text when 'cancelled' then now() end where id = $2",
+        *(state, job_id),
+    )
+    async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
+        await worker.execute("select from job_chunks where chunk_no <= 2 for update")
+        woken = await progress.wake_lanes(connection, job_id, fewest=0, most=2)
+    assert len(woken) == (min(2, max(0, free - 1)) if state == "running" else 0)
