@@ -14,7 +14,8 @@ from tests.acceptance.fleet import WorkerGroup
 from tests.conditions import wait_until_async, wait_until_lanes_rest
 from tests.worlds import fill_many, make_account
 
-LANES = 8
+AT_WORK = 8
+LANES = 12
 
 
 @pytest.fixture
@@ -26,14 +27,16 @@ def fleet(start_group: StartGroup) -> WorkerGroup:
 
 async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
     return await pool.fetchval(
-        "select count(*) = $2 from job_lanes where job_id = $1 and state = 'taken'", job_id, LANES
+        "select count(*) filter (where state = 'taken') = $2"
+        " and count(*) filter (where state = 'rung') = $3 from job_lanes where job_id = $1",
+        *(job_id, AT_WORK, LANES - AT_WORK),
     )
 
 
 @pytest.mark.usefixtures("fleet")
 async def test_lanes_rest_when_their_job_is_stopped(pool: asyncpg.Pool, settings: Settings):
-    """Eight lanes are at work when the job is paused, and when it is cancelled: each is left, and
-    from then on none is taken any more, however many chunks are left.
+    """Eight lanes are at work and four wait in the queue when the job is paused, and when it is
+    cancelled: each is left, and from then on none is taken any more, however many chunks are left.
     """
     await fill_many(pool, await make_account(pool, "stopped"), 4000)
     for stop in (pause, cancel):
