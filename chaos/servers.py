@@ -8,9 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import asyncpg
 import psutil
 
+from db.grants import grant
+from db.pool import connect_options
 from runtime.keeper import stop_servers
 from runtime.postgres_server import postgres_process, postgres_url, start_postgres
 from runtime.server_account import let_reach, own, owner_of_servers
@@ -19,6 +23,9 @@ from runtime.server_process import ServerProcess, lives
 from runtime.valkey_server import start_valkey, valkey_process, valkey_url
 
 _GONE_SECONDS = 30.0
+
+PROCESS_ROLE = "sluice_processes"
+"""The role of worker and web processes, which may not alter what it has written."""
 
 
 class StormServers:
@@ -71,6 +78,30 @@ def storm_servers(folder: Path) -> Iterator[StormServers]:
         yield servers
     finally:
         servers.stop()
+
+
+async def let_processes_in(owners_url: str) -> str:
+    """Grant a role of its own, which is made where it is missing, what processes need.
+
+    Return the URL by which they connect; the URL of the owner is for whoever looks on.
+    """
+    owner = await asyncpg.connect(**connect_options(owners_url, pgbouncer=True))
+    try:
+        password = urlsplit(owners_url).password or "of-no-use-elsewhere"
+        with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+            await owner.execute(f"create role {PROCESS_ROLE} login password '{unquote(password)}'")
+        await grant(owner, PROCESS_ROLE)
+    finally:
+        await owner.close()
+    return url_of_processes(owners_url)
+
+
+def url_of_processes(owners_url: str, role: str = PROCESS_ROLE) -> str:
+    """The same database by the role of processes, or by another one."""
+    parts = urlsplit(owners_url)
+    where = parts.netloc.rpartition("@")[2]
+    password = f":{parts.password}" if parts.password else ""
+    return parts._replace(netloc=f"{role}{password}@{where}").geturl()
 
 
 def _end(server: ServerProcess, number: signal.Signals) -> None:

@@ -28,7 +28,7 @@ from chaos.recovery import Recoveries
 from chaos.report import Outcome
 from chaos.rest import check_rest
 from chaos.schedule import LANES, Fault, Plan, faults_of_plan
-from chaos.servers import StormServers
+from chaos.servers import StormServers, let_processes_in
 from chaos.traffic import TrafficAtWork
 from chaos.traffic_plan import traffic_of
 from chaos.waiting import within
@@ -68,9 +68,10 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
     # Producers wait in threads for a Redis that does not answer; faults have to end in time.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     await migrate(servers.database_url)
+    processes_url = await let_processes_in(servers.database_url)
     with RedisProxy(servers.redis_socket) as proxy:
         settings = Settings(
-            database_url=servers.database_url,
+            database_url=processes_url,
             redis_url=proxy.url,
             queue_namespace=_NAMESPACE,
             shared_address_limit=LIMIT,

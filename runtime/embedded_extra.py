@@ -37,7 +37,9 @@ def settings_with_servers(
 
     with embedded_servers(directory) as servers:
         key = settings.signing_key or kept_signing_key(directory)
-        yield settings.model_copy(update=servers._asdict() | {"signing_key": key})
+        yield settings.model_copy(
+            update=servers._asdict() | {"signing_key": key, "owner_database_url": None}
+        )
 
 
 def require_packages(names: tuple[str, ...], instead: str) -> None:

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     )
 
     database_url: str | None = None
+    owner_database_url: str | None = None
     redis_url: str | None = None
     port: int = Field(8000, ge=1, le=65_535)
     host: str | None = None
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(_explanation(error)) from None
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _is_postgres(cls, url: str | None) -> str | None:
         return _with_scheme(url, ("postgresql", "postgres"))
@@ -99,6 +100,11 @@ class Settings(BaseSettings):
     def wants_embedded_servers(self) -> bool:
         """Whether no server is given and this is no dyno, where one would be lost every day."""
         return not (self.database_url or self.redis_url or self.dyno)
+
+    @property
+    def owners_database_url(self) -> str | None:
+        """The URL by which tables are changed: that of their owner, where it is another role."""
+        return self.owner_database_url or self.database_url
 
     def require_urls(self) -> None:
         """Raise SettingsError unless both URLs are set."""

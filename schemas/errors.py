@@ -38,6 +38,10 @@ class WrongInput(SluiceError):
         self.mistakes = tuple(mistakes)
 
 
+class RoleRefused(WrongInput):
+    """A role of Postgres that cannot be limited to what processes need; nothing was granted."""
+
+
 class NotFound(WrongInput):
     """A named job, account, tag, import or address does not exist in the account."""
 

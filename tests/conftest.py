@@ -8,7 +8,7 @@ what it counts, ends or wipes is of its own database, or of `own_redis`.
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from chaos.servers import StormServers
+from chaos.servers import PROCESS_ROLE, StormServers, let_processes_in
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
 from runtime.embedded import Servers, embedded_servers
@@ -110,8 +110,12 @@ async def template_database(servers: Servers) -> AsyncIterator[str]:
     name = f"sluice_template_{uuid4().hex[:12]}"
     await _execute(servers, f"create database {name}")
     await migrate(_database(servers.database_url, name))
+    await let_processes_in(_database(servers.database_url, name))
     yield name
     await _execute(servers, f"drop database {name} with (force)")
+    # The last of the tests' processes to end drops it: it has grants in their databases.
+    with suppress(asyncpg.DependentObjectsStillExistError, asyncpg.UndefinedObjectError):
+        await _execute(servers, f"drop role {PROCESS_ROLE}")
 
 
 @pytest.fixture(scope="session")

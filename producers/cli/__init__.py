@@ -12,7 +12,7 @@ from producers.cli.hooks import hooks_app
 from producers.cli.importing import import_contacts
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
-from producers.cli.migrating import migrate
+from producers.cli.migrating import grant_role, migrate
 from producers.cli.results import results
 from producers.cli.streams import encode_output
 from producers.cli.submitting import add_actions, plan_app, submit_app
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command("up")(up)
 app.command("migrate")(migrate)
+app.command("grants")(grant_role)
 app.command("import")(import_contacts)
 app.add_typer(submit_app, name="submit")
 app.add_typer(plan_app, name="plan")

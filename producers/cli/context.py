@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import redis
 
-from db.migrate import migrate, require_current
+from db.migrate import require_current
 from db.pool import open_pool
+from producers.cli.owning import bring_up_to_date
 from runtime import logs
 from runtime.embedded_extra import settings_with_servers
 from runtime.redis_client import redis_client
@@ -54,7 +55,7 @@ def surroundings(*, migrated: bool = False) -> Iterator[Settings]:
     logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
     with settings_with_servers(given) as settings:
         if migrated or given.wants_embedded_servers:
-            asyncio.run(migrate(_database_url(settings)))
+            asyncio.run(bring_up_to_date(settings))
         yield settings
 
 

@@ -1,18 +1,44 @@
-"""`sluice migrate`: bring the database to this version."""
+"""`sluice migrate` and `sluice grants`: the database as this version needs it."""
 
 import asyncio
+from typing import Annotated
 
-from db.migrate import migrate as migrate_database
+import typer
+
 from producers.cli.context import surroundings
+from producers.cli.owning import bring_up_to_date, grant_as_owner, grants_as_owner
 from producers.cli.rendering import say
 
 
 def migrate() -> None:
-    """Bring the database to this version of Sluice. Doing it again changes nothing."""
+    """Bring the database to this version of Sluice. Doing it again changes nothing.
+
+    With OWNER_DATABASE_URL set, it also grants the role of DATABASE_URL what processes need.
+    """
     with surroundings() as settings:
-        assert settings.database_url is not None
-        before, after = asyncio.run(migrate_database(settings.database_url))
+        before, after = asyncio.run(bring_up_to_date(settings))
     if before == after:
         say(f"The database is at revision {after} already.")
     else:
         say(f"The database went from revision {before or 'none'} to {after}.")
+
+
+def grant_role(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of Postgres that exists.")],
+    *,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Print the SQL, and change nothing.")
+    ] = False,
+) -> None:
+    """Let a role run processes and commands, and not change results. Doing it again is safe.
+
+    It asks by OWNER_DATABASE_URL, or by DATABASE_URL where that is not set.
+    """
+    with surroundings() as settings:
+        if not print_:
+            asyncio.run(grant_as_owner(settings, role))
+            say(f'The role "{role}" may do what processes and commands do, and no more.')
+            return
+
+        for statement in asyncio.run(grants_as_owner(settings, role)):
+            say(f"{statement};")

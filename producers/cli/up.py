@@ -8,8 +8,8 @@ from contextlib import closing
 
 import typer
 
-from db.migrate import migrate
 from producers.cli.context import require_queue
+from producers.cli.owning import bring_up_to_date
 from producers.cli.procfile_run import PROCFILE, require_runner, run_procfile
 from producers.cli.rendering import say
 from runtime.embedded_extra import DEFAULT_DIRECTORY, settings_with_servers
@@ -36,7 +36,7 @@ def up() -> None:
         require_queue(settings)
         port = free_port(settings)
         key = settings.signing_key or kept_signing_key(DEFAULT_DIRECTORY)
-        _, revision = asyncio.run(migrate(settings.database_url))
+        _, revision = asyncio.run(bring_up_to_date(settings))
         say(f"Postgres  {without_password(settings.database_url)}  (revision {revision})")
         say(f"Redis     {without_password(settings.redis_url)}")
         url = f"http://{_host(settings.listens_on)}:{port}"

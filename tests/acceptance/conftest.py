@@ -1,5 +1,7 @@
 """Fleets of real worker processes on the test's own database and queue.
 
+They connect by a role that `sluice grants` has let in, and the test itself by the tables' owner.
+
 A test marked `both_ways` is run twice: once as it stands, and once, marked `pgbouncer`, with a
 PgBouncer between Postgres and whatever the test and its fleets do there.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from chaos.servers import url_of_processes
 from db.pool import open_pool
 from runtime.embedded import Servers
 from runtime.settings import Settings
@@ -47,9 +50,14 @@ def through_pgbouncer(request: pytest.FixtureRequest) -> bool:
 def settings(
     settings: Settings, through_pgbouncer: bool, request: pytest.FixtureRequest
 ) -> Settings:
-    """The settings of all tests, or those that lead through PgBouncer."""
+    """The settings of all tests for the role of processes, or those that lead through PgBouncer,
+    which connects by a role of its own.
+    """
     if not through_pgbouncer:
-        return settings
+        url = url_of_processes(settings.database_url or "")
+        return settings.model_copy(
+            update={"database_url": url, "owner_database_url": settings.database_url}
+        )
     return through(request.getfixturevalue("pgbouncer"), settings)
 
 
@@ -61,8 +69,8 @@ def through(bouncer: PgBouncer, settings: Settings) -> Settings:
 
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A pool on the test's own database, reached as the workers reach it."""
-    url = settings.database_url or ""
+    """A pool on the test's own database by the tables' owner, reached as the workers reach it."""
+    url = settings.owners_database_url or ""
     async with await open_pool(url, size=5, pgbouncer=settings.pgbouncer) as pool:
         yield pool
 

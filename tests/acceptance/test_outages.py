@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chaos.servers import StormServers, storm_servers
+from chaos.servers import StormServers, let_processes_in, storm_servers, url_of_processes
 from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
@@ -34,21 +34,24 @@ def own_servers() -> Iterator[StormServers]:
     """Servers that this module may take down."""
     with folder_for_servers() as folder, storm_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
+        asyncio.run(let_processes_in(servers.database_url))
         yield servers
 
 
 @pytest.fixture
 def settings(own_servers: StormServers) -> Iterator[Settings]:
     """Settings that lead to them; whatever a test took down is up again afterwards."""
-    yield Settings(database_url=own_servers.database_url, redis_url=own_servers.redis_url)
+    yield Settings(
+        database_url=url_of_processes(own_servers.database_url), redis_url=own_servers.redis_url
+    )
     own_servers.start_redis()
     own_servers.start_postgres()
 
 
 @pytest.fixture
-async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+async def pool(own_servers: StormServers) -> AsyncIterator[asyncpg.Pool]:
     """A pool on the servers of this module."""
-    async with await open_pool(settings.database_url or "", size=3) as pool:
+    async with await open_pool(own_servers.database_url, size=3) as pool:
         yield pool
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from chaos.servers import let_processes_in
 from db.migrate import migrate
 from db.pool import open_pool
 from producers.submit import submit
@@ -50,6 +51,7 @@ async def reached(hosts: tuple[Host, Host]) -> AsyncIterator[ReachedByTcp]:
     with folder_for_servers() as folder, servers_of(folder, hosts) as opening:
         reached = await opening.open()
         await migrate(reached.here.database_url)
+        await let_processes_in(reached.here.database_url)
         yield reached
 
 

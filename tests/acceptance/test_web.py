@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from chaos.servers import StormServers, storm_servers
+from chaos.servers import StormServers, let_processes_in, storm_servers, url_of_processes
 from db import progress
 from db.migrate import migrate
 from db.pool import open_pool
@@ -44,6 +44,7 @@ def servers_of_its_own() -> Iterator[StormServers]:
     """Servers that these tests may stop."""
     with folder_for_servers() as folder, storm_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
+        asyncio.run(let_processes_in(servers.database_url))
         yield servers
 
 
@@ -51,7 +52,7 @@ def servers_of_its_own() -> Iterator[StormServers]:
 def fragile(servers_of_its_own: StormServers) -> Iterator[Settings]:
     """Settings that lead to them; whatever a test took down is up again afterwards."""
     yield Settings(
-        database_url=servers_of_its_own.database_url,
+        database_url=url_of_processes(servers_of_its_own.database_url),
         redis_url=servers_of_its_own.redis_url,
         signing_key=SecretStr("a key for tests, and for nothing else"),
     )

@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 import redis
 
+from chaos.servers import PROCESS_ROLE
 from runtime.embedded import Servers, embedded_servers
 from runtime.postgres_server import postgres_process
 from runtime.server_directory import ServerDirectory
@@ -147,7 +148,7 @@ class ReachedByTcp(NamedTuple):
     def seen_from(self, host: Host) -> Servers:
         """The URLs that lead from the host over its cables. No name has to be looked up."""
         return Servers(
-            f"postgresql://postgres@{host.to_postgres.address}:{self.postgres_port}/postgres",
+            f"postgresql://{PROCESS_ROLE}@{host.to_postgres.address}:{self.postgres_port}/postgres",
             f"redis://{host.to_redis.address}:{self.redis_port}",
         )
 

@@ -89,6 +89,14 @@ create index job_chunks_recent on job_chunks (finished_at)
     where state = 'done' and duration_ms is not null and runnable_at < finished_at;
 
 -- Roles.
+-- The role of a process may not write a job's history itself (`sluice grants`): the trigger does so as the
+-- owner. Temporary tables come last, so that no session puts one in the place of `job_states`.
+do $$
+begin
+    execute format(
+        'alter function note_state() security definer set search_path = %I, pg_temp', current_schema()
+    );
+end $$;
 
 -- Lists as CSV.
 

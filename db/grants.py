@@ -1,0 +1,60 @@
+"""What a role may do that runs processes and commands: all that they do, and no more."""
+
+import asyncpg
+
+from db.queries import load
+from schemas.errors import RoleRefused
+
+_sql = load("grants")
+_turns = load("migrating")
+
+_SHOWN = 5
+"""So many of the privileges that a role should not have are named."""
+
+
+async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
+    """Return the statements that grant the role what it needs; raises RoleRefused."""
+    await _require_ordinary(connection, role)
+    return [row["statement"] async for row in _sql.grants(connection, role=role)]
+
+
+async def grant(connection: asyncpg.Connection, role: str) -> None:
+    """Grant the role what it needs, and take from it what else it was granted. Again is safe.
+
+    Raises RoleRefused for a superuser, the tables' owner, a role that does not exist, and one that
+    may do more by another way; nothing is granted then.
+    """
+    async with connection.transaction():
+        # Two at a time would update the same rows of the catalog.
+        await _turns.take_turn(connection)
+        await _require_ordinary(connection, role)
+        allowed = set()
+        rows = [row async for row in _sql.grants(connection, role=role)]
+        for row in rows:
+            await connection.execute(row["statement"])
+            allowed |= {(row["name"], verb) for verb in row["verbs"] or ()}
+        held = [(row["name"], row["verb"]) async for row in _sql.held(connection, role=role)]
+        if further := [f"{verb} on {name}" for name, verb in held if (name, verb) not in allowed]:
+            more = f" and {len(further) - _SHOWN} more" if len(further) > _SHOWN else ""
+            raise RoleRefused(
+                f'The role "{role}" has more privileges than it needs, from PUBLIC or from another'
+                f" role: {', '.join(further[:_SHOWN])}{more}. Nothing was granted."
+                " Revoke them there, or name a role that has none, then try again."
+            )
+
+
+async def _require_ordinary(connection: asyncpg.Connection, role: str) -> None:
+    facts = await _sql.role_facts(connection, role=role)
+    if facts is None:
+        raise RoleRefused(
+            f'There is no role "{role}". Nothing was granted.'
+            " Create it with `create role NAME login`, or check the name, then try again."
+        )
+    if facts["is_superuser"] or facts["acts_as_owner"]:
+        kind = (
+            "a superuser" if facts["is_superuser"] else f'the owner "{facts["owner"]}" or a member'
+        )
+        raise RoleRefused(
+            f'The role "{role}" is {kind}, and no grant limits that. Nothing was granted.'
+            " Name a role that is neither, then try again."
+        )

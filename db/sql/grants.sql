@@ -1,0 +1,91 @@
+-- What a role needs that runs processes and commands, and nothing more. The schema is that of the tables.
+
+-- name: role_facts^
+-- Whether the role is a superuser, or acts as the owner of the tables; no row where there is none.
+select r.rolsuper as is_superuser,
+       pg_has_role(r.oid, c.relowner, 'member') as acts_as_owner,
+       pg_get_userbyid(c.relowner) as owner
+from pg_roles r, pg_class c
+where r.rolname = :role and c.oid = to_regclass('results');
+
+-- name: grants
+-- The statements that grant it, in order, and what they let the role do to whole tables. A table without
+-- an entry here fails a test, and so does a verb or a column that no statement needs.
+-- `for update` needs one column that may be updated.
+with privileges (name, verbs, columns) as (
+    values
+        ('accounts', '{select,insert}'::text[], null::text[]),
+        ('alembic_version', '{select}', null),
+        ('api_keys', '{select,insert,update}', null),
+        ('completion_notices', '{select,insert,update}', null),
+        ('contact_emails', '{select,insert}', null),
+        ('contact_tags', '{select,insert}', null),
+        ('contacts', '{select,insert,update}',
+         '{given_name,family_name,company,external_id,is_repeat}'),
+        ('email_addresses', '{select,insert,update}',
+         '{status,previous_status,propagated_from,status_job_id,status_changed_at,holders,repeats}'),
+        ('hooks', '{select,insert,update}', null),
+        ('import_matches', '{select,insert}', null),
+        ('import_rejections', '{select,insert}', null),
+        ('import_repeats', '{select,insert}', null),
+        ('import_rows', '{select,insert,delete}', null),
+        ('job_addresses', '{select,insert,delete}', null),
+        ('job_chunks', '{select,insert,update}', null),
+        ('job_contacts', '{select,insert}', null),
+        ('job_lanes', '{select,insert,update}', null),
+        -- Written by a trigger, as the owner.
+        ('job_states', '{select}', null),
+        -- What was asked for, by whom and on what evidence, is not among the columns.
+        ('jobs', '{select,insert,update}',
+         '{state,request_hash,selected,applied,unchanged,rejected,empty,propagated,error,planned_at,'
+         'started_at,finished_at,forecast,confirmation,confirmed_at}'),
+        ('rejections', '{select}', null),
+        ('results', '{select,insert}', null),
+        ('sweeps', '{select,update}', null),
+        ('tags', '{select,insert}', null)
+), tables as (
+    select p.name, format('%I.%I', current_schema(), p.name) as qualified,
+           -- Columns follow `update`, which is the last of the verbs where there are any.
+           array_to_string(p.verbs, ', ')
+               || coalesce(' (' || array_to_string(p.columns, ', ') || ')', '') as granted,
+           case when p.columns is null then p.verbs else array_remove(p.verbs, 'update') end as of_table
+    from privileges p
+)
+select 1 as place, null as name, null::text[] as verbs,
+       format('grant connect on database %I to %I', current_database(), :role::text) as statement
+where not has_database_privilege(:role, current_database(), 'connect')
+union all
+-- Lists are compared in tables that live as long as a transaction.
+select 1, null, null,
+       format('grant temporary on database %I to %I', current_database(), :role)
+where not has_database_privilege(:role, current_database(), 'temporary')
+union all
+select 2, null, null, format('grant usage on schema %I to %I', current_schema(), :role)
+where not has_schema_privilege(:role, current_schema(), 'usage')
+union all
+select 3, name, '{}', format('revoke all on %s from %I', qualified, :role) from tables
+union all
+select 4, name, of_table, format('grant %s on %s to %I', granted, qualified, :role) from tables
+union all
+-- Identity columns need no grant, but ids are also drawn before the rows are there.
+select 5, null, null,
+       format('grant usage on sequence %s to %I', pg_get_serial_sequence(drawn, 'id'), :role)
+from unnest('{contacts,email_addresses}'::text[]) drawn
+union all
+select 6, null, null, format('grant execute on function %s to %I', p.oid::regprocedure, :role)
+from pg_proc p
+where p.pronamespace = current_schema()::regnamespace
+  and p.proname in ('job_sums', 'people', 'require_as_read')
+order by place, statement;
+
+-- name: held
+-- What the role may do to whole tables, and to the schema, by whatever way it came to that.
+select c.relname::text as name, verb
+from pg_class c
+cross join unnest('{insert,update,delete,truncate,references,trigger}'::text[]) verb
+where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p', 'v')
+  and has_table_privilege(:role, c.oid, verb)
+union all
+select format('schema %s', current_schema()), 'create'
+where has_schema_privilege(:role, current_schema(), 'create')
+order by name, verb;

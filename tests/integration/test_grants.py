@@ -1,0 +1,332 @@
+"""`sluice grants ROLE`: a role may do what processes and commands do, and nothing more."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chaos.servers import PROCESS_ROLE, url_of_processes
+from db.grants import grant, grants
+from db.migrate import head, migrate
+from db.pool import connect_options
+from db.queries import load
+from schemas.errors import RoleRefused
+from tests.commands import run_sluice
+from tests.plans import Statement, statement, statement_names
+from tests.worlds import fill, make_account
+
+SUBJECTS = sorted(path.stem for path in (Path("db") / "sql").glob("*.sql"))
+
+OF_THE_OWNER = {"grants"}
+"""Subjects whose statements only the owner of the tables runs."""
+
+COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
+"""Tables into which rows also come by COPY, which is no named statement."""
+
+READ_ELSEWHERE = {"alembic_version", "rejections"}
+"""What is read by each start (`db.migrate`), and by people who ask in SQL."""
+
+ODD_NAME = 'Jo "x"; drop table results --'
+
+MakeRole = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the tables' owner."""
+    connection = await asyncpg.connect(**connect_options(database_url, pgbouncer=False))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of a role that has been granted what processes need, and no more."""
+    url = url_of_processes(database_url)
+    connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def make_role(owner: asyncpg.Connection) -> AsyncIterator[MakeRole]:
+    """Makes roles that are gone afterwards, with all that was granted to them."""
+    made = []
+
+    async def make(options: str = "", prefix: str = "role") -> str:
+        name = f"{prefix}_{uuid4().hex[:8]}"
+        await owner.execute(f"create role {_quoted(name)} {options}")
+        made.append(name)
+        return name
+
+    yield make
+    for name in reversed(made):
+        await owner.execute(f"drop owned by {_quoted(name)}")
+        await owner.execute(f"drop role {_quoted(name)}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def _prepared(connection: asyncpg.Connection) -> dict[str, str]:
+    """Every statement, prepared; gives the SQL by the words that ask for its plan."""
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    asked = {}
+    for subject in SUBJECTS:
+        if subject in OF_THE_OWNER:
+            continue
+        # In the order of the file, since tables that a transaction stages come before their use.
+        for name in sorted(statement_names(subject), key=load(subject).available_queries.index):
+            told: Statement = statement(subject, name)
+            if "create temporary table" in told.sql:
+                await connection.execute(told.sql.replace("on commit drop", ""))
+                continue
+            await connection.execute(f"prepare {subject}__{name} as {told.sql}")
+            nulls = f"({', '.join(['null'] * len(told.parameters))})" if told.parameters else ""
+            asked[f"explain execute {subject}__{name}{nulls}"] = told.sql
+    return asked
+
+
+async def _is_denied(connection: asyncpg.Connection, asked: str) -> bool:
+    try:
+        async with connection.transaction():
+            await connection.execute(asked)
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    return False
+
+
+async def test_every_table_has_an_entry(owner: asyncpg.Connection) -> None:
+    """A table or view that a migration makes has to be among those of `db/sql/grants.sql`."""
+    rows = [row async for row in load("grants").grants(owner, role=PROCESS_ROLE)]
+    tables = await owner.fetch(
+        "select relname::text as name from pg_class where relkind in ('r', 'p', 'v')"
+        " and relnamespace = current_schema()::regnamespace"
+    )
+    assert {row["name"] for row in rows if row["name"]} == {row["name"] for row in tables}
+
+
+async def test_no_statement_needs_more(process: asyncpg.Connection) -> None:
+    """Postgres lets the role run every named statement: what it checks when it begins one."""
+    denied = [asked for asked in await _prepared(process) if await _is_denied(process, asked)]
+    assert denied == []
+
+
+async def test_nothing_is_granted_that_no_statement_needs(owner: asyncpg.Connection) -> None:
+    """Without any one verb on a table, or any one column that may be updated, some statement is
+    denied.
+    """
+    await owner.execute(f"set role {PROCESS_ROLE}")
+    asked = await _prepared(owner)
+    await owner.execute("reset role")
+    held = await owner.fetch(
+        "select table_name::text, lower(privilege_type) as verb, null as column"
+        " from information_schema.table_privileges where grantee = $1"
+        " and table_schema = current_schema() union all"
+        " select table_name, 'update', column_name::text from information_schema.column_privileges c"
+        " where grantee = $1 and privilege_type = 'UPDATE' and table_schema = current_schema()"
+        " and not has_table_privilege($1, table_name::regclass, 'update')",
+        PROCESS_ROLE,
+    )
+    assert len(held) > 60
+    needless = []
+    for table, verb, column in held:
+        if table in READ_ELSEWHERE or (verb == "insert" and table in COPIED_INTO):
+            continue
+        what = f"{verb} ({column})" if column else verb
+        # Those that write it are likely to need it, and so come first.
+        likely = sorted(
+            (one for one, sql in asked.items() if table in sql),
+            key=lambda one, wanted=f"{verb} {'from ' * (verb == 'delete')}{'into ' * (verb == 'insert')}{table}": wanted
+            not in asked[one],
+        )
+        transaction = owner.transaction()
+        await transaction.start()
+        await owner.execute(f"revoke {what} on {table} from {PROCESS_ROLE}")
+        await owner.execute(f"set local role {PROCESS_ROLE}")
+        for one in likely:
+            if await _is_denied(owner, one):
+                break
+        else:
+            needless.append(f"{what} on {table}")
+        await transaction.rollback()
+    assert needless == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "update results set reason = 'other'",
+        "update results set outcome = outcome where false",
+        "delete from results",
+        "truncate results",
+        "alter table results drop constraint never_reopened",
+        "drop trigger results_are_kept on results",
+        "alter table results disable trigger results_are_kept",
+        "alter table results disable trigger all",
+        "set session_replication_role = replica",
+        "drop table results",
+        "create or replace function refuse_rewriting_history() returns trigger language plpgsql"
+        " as $$ begin return null; end $$",
+        "update jobs set evidence = '{}'",
+        "update jobs set requested_by = 'nobody', state = state",
+        "update jobs set selection = '{}', params = '{}'",
+        "delete from jobs",
+        "insert into job_states (job_id, state) values (1, 'completed')",
+        "update job_states set entered_at = now()",
+        "delete from job_chunks",
+        "update email_addresses set address = 'x@y.example', match_key = 'x@y.example'",
+        "delete from email_addresses",
+        "delete from contact_emails",
+        "update accounts set name = 'other'",
+        "update alembic_version set version_num = '0001'",
+        "create table mine (id int)",
+        "create schema mine",
+        "create index on results (decided_at)",
+        f"grant update on results to {PROCESS_ROLE} granted by postgres",
+        "set role pg_write_all_data",
+        "copy results to program 'true'",
+    ],
+)
+async def test_the_role_may_not(process: asyncpg.Connection, attempt: str) -> None:
+    """What is written stays as it is, whatever runs as the role: Postgres refuses the attempt."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await process.execute(attempt)
+
+
+async def test_a_table_of_the_session_does_not_take_the_place_of_history(
+    process: asyncpg.Connection, owner: asyncpg.Connection
+) -> None:
+    """The states of a job are noted in the table of all, though the role has made a temporary one
+    of the same name.
+    """
+    await process.execute("create temporary table job_states (job_id bigint, state job_state)")
+    job_id = await process.fetchval(
+        "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
+        " correlation_id) select id, 'opt_out', '{1}', '{}', 'test', '', '' from accounts"
+        " limit 1 returning id"
+    )
+    states = "select state::text from public.job_states where job_id = $1"
+    assert await owner.fetchval(states, job_id) == "planning"
+
+
+async def test_again_changes_nothing_and_what_was_too_much_is_taken(
+    owner: asyncpg.Connection, make_role: MakeRole
+) -> None:
+    """Granting is idempotent, for a role of any name; what the role was granted besides is revoked,
+    and no other role is touched.
+    """
+    role, other = await make_role(prefix=ODD_NAME), await make_role()
+    await owner.execute(f"grant update on results to {_quoted(other)}")
+    access = "select array_agg((relname, relacl::text) order by relname)::text from pg_class"
+    await grant(owner, role)
+    first = await owner.fetchval(access)
+    await owner.execute(f"grant all on all tables in schema public to {_quoted(role)}")
+    await grant(owner, role)
+    assert await owner.fetchval(access) == first
+    assert await owner.fetchval("select has_table_privilege($1, 'results', 'update')", other)
+
+
+async def test_roles_that_no_grant_limits_are_refused(
+    owner: asyncpg.Connection, make_role: MakeRole
+) -> None:
+    """A superuser, the owner, a member of it, and a role that does not exist are refused, each in
+    three sentences and before anything is granted.
+    """
+    who = await owner.fetchval("select current_user")
+    superuser, member = await make_role("superuser"), await make_role(f"in role {who}")
+    for role in (who, superuser, member, "nobody_at_all"):
+        with pytest.raises(RoleRefused, match="Nothing was granted") as refused:
+            await grant(owner, role)
+        assert role in str(refused.value)
+        with pytest.raises(RoleRefused):
+            await grants(owner, role)
+
+
+@pytest.mark.parametrize(
+    ("too_much", "named"),
+    [
+        ("grant update on results to {}", "update on results"),
+        ("grant delete, truncate on jobs to {}", "delete on jobs"),
+        ("grant create on schema public to {}", "create on schema public"),
+    ],
+)
+async def test_what_a_role_has_by_another_way_is_told(
+    owner: asyncpg.Connection, make_role: MakeRole, too_much: str, named: str
+) -> None:
+    """A role that may do more through a group is refused, and the privilege is named."""
+    group = await make_role()
+    role = await make_role(f"in role {group}")
+    await owner.execute(too_much.format(group))
+    with pytest.raises(RoleRefused, match=named):
+        await grant(owner, role)
+    assert not await owner.fetchval("select has_table_privilege($1, 'results', 'insert')", role)
+
+
+async def test_an_ordinary_owner_migrates_and_grants(
+    owner: asyncpg.Connection, empty_database_url: str, make_role: MakeRole, monkeypatch
+) -> None:
+    """With OWNER_DATABASE_URL, `sluice migrate` migrates by it and grants the role of DATABASE_URL;
+    the owner need not be a superuser, and a second time changes nothing.
+    """
+    name = empty_database_url.partition("?")[0].rpartition("/")[2]
+    maker = await make_role("login password 'of-no-use-elsewhere'")
+    user = await make_role("login password 'of-no-use-elsewhere'")
+    await owner.execute(f"alter database {name} owner to {maker}")
+    urls = {
+        "OWNER_DATABASE_URL": url_of_processes(empty_database_url, maker),
+        "DATABASE_URL": url_of_processes(empty_database_url, user),
+        "REDIS_URL": "redis://localhost:1",
+    }
+    try:
+        for variable, url in urls.items():
+            monkeypatch.setenv(variable, url)
+        for said in ("to " + head(), "already"):
+            done = await asyncio.to_thread(run_sluice, "migrate")
+            assert done.exit_code == 0, done.output
+            assert said in done.output
+        accounts = await asyncio.to_thread(run_sluice, "accounts", "list")
+        assert accounts.exit_code == 0, accounts.output
+    finally:
+        await owner.execute(f"alter database {name} owner to current_user")
+        direct = await asyncpg.connect(**connect_options(empty_database_url, pgbouncer=False))
+        await direct.execute(f"reassign owned by {maker} to current_user; drop owned by {user}")
+        await direct.close()
+
+
+async def test_the_sql_is_shown_for_others_to_run(
+    owner: asyncpg.Connection, make_role: MakeRole, settings, monkeypatch
+) -> None:
+    """`--print` changes nothing, and what it prints grants the same as the command."""
+    role = await make_role()
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    shown = await asyncio.to_thread(run_sluice, "grants", role, "--print")
+    assert shown.exit_code == 0, shown.output
+    granted = "select has_table_privilege($1, 'results', 'insert')"
+    assert not await owner.fetchval(granted, role)
+    await owner.execute(shown.stdout)
+    access = "select array_agg((relname, relacl::text) order by relname)::text from pg_class"
+    by_hand = await owner.fetchval(access)
+    assert await owner.fetchval(granted, role)
+    done = await asyncio.to_thread(run_sluice, "grants", role)
+    assert done.exit_code == 0, done.output
+    assert await owner.fetchval(access) == by_hand
+    refused = await asyncio.to_thread(run_sluice, "grants", "nobody_at_all")
+    assert refused.exit_code == 2
+
+
+async def test_the_role_verifies(database_url: str, owner, settings, monkeypatch) -> None:
+    """`sluice verify` needs no more than the role has, and says the same as for the owner."""
+    account_id = await make_account(owner, "acme")
+    await fill(owner, account_id, [["single_opt_in"], ["manual"]])
+    monkeypatch.setenv("DATABASE_URL", url_of_processes(database_url))
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    done = await asyncio.to_thread(run_sluice, "verify")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == (await asyncio.to_thread(run_sluice, "verify")).stdout
