@@ -131,10 +131,10 @@ def _found(row: asyncpg.Record) -> Found:
 
 async def known_keys(
     connection: asyncpg.Connection, account_id: int, match_keys: Sequence[str]
-) -> set[str]:
-    """Which of the keys are those of addresses that the account knows."""
+) -> dict[str, bool]:
+    """Return the keys of addresses that the account knows, and whether a contact holds each."""
     rows = _sql.known_keys(connection, account_id=account_id, match_keys=match_keys)
-    return {row["match_key"] async for row in rows}
+    return {row["match_key"]: row["is_held"] async for row in rows}
 
 
 async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:

@@ -8,8 +8,9 @@ which is meant.
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -47,32 +48,45 @@ _encoded = re.compile(r"%[0-9A-Fa-f]{2}")
 _is_quoted = re.compile(r'"[^"]*"@[^\s"<>]+').fullmatch
 
 
+_NOTHING_KNOWN: Mapping[str, bool] = MappingProxyType({})
+
+
 class Candidate(NamedTuple):
     """An address in a text, and what else it may be.
 
-    It is the first of `readings` that the account knows, and `default` where it knows none of them.
+    It is the first of `readings` that a contact of the account holds, else the first that the
+    account knows, and `default` where it knows none of them.
     """
 
     default: Identity
     readings: tuple[Identity, ...]
 
 
-def settled(candidates: Sequence[Candidate], known: Collection[str] = ()) -> list[Identity]:
-    """Return what each candidate is, for an account that knows the `known` keys.
+def settled(
+    candidates: Sequence[Candidate], known: Mapping[str, bool] = _NOTHING_KNOWN
+) -> list[Identity]:
+    """Return what each candidate is, for an account that knows the `known` keys, each with whether
+    a contact holds it.
 
-    What one of them is, is known to the others, as it will be when the message comes again: so that
+    An address that no contact holds may be known only because a message was once read so. What one
+    of them is, is known to the others, as it will be when the message comes again: so that
     it is then read in the same way.
     """
+    held = {key for key, is_held in known.items() if is_held}
     keys, before = set(known), None
     while True:
         chosen = [
-            next((each for each in readings if each.match_key in keys), default)
+            _first_of(readings, held) or _first_of(readings, keys) or default
             for default, readings in candidates
         ]
         if chosen == before:
             return list({each.match_key: each for each in chosen}.values())
         keys.update(each.match_key for each in chosen)
         before = chosen
+
+
+def _first_of(readings: Iterable[Identity], keys: Collection[str]) -> Identity | None:
+    return next((each for each in readings if each.match_key in keys), None)
 
 
 class AddressesRead(NamedTuple):

@@ -7,7 +7,7 @@ for the opt-out refuses it: it is passed over, and told of.
 
 import codecs
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -104,8 +104,8 @@ class HookPost(NamedTuple):
             return []
         return list({key for each in self.candidates for _, key in each.readings})
 
-    def for_account(self, known: Collection[str]) -> "HookPost":
-        """Return it as an account means it that knows these keys."""
+    def for_account(self, known: Mapping[str, bool]) -> "HookPost":
+        """Return it as an account means it that knows these keys, each held by a contact or not."""
         meant = settled(self.candidates, known)
         return self._replace(candidates=[Candidate(each, (each,)) for each in meant])
 

@@ -68,8 +68,8 @@ select account.id, found.*, neighbours.*, known.*, clock_timestamp() as decided_
 from account cross join found cross join neighbours cross join known;
 
 -- name: known_keys
--- Which of the keys are those of addresses that the account knows.
-select match_key from email_addresses
+-- Which of the keys are those of addresses that the account knows, and whether a contact holds it.
+select match_key, holders > 0 as is_held from email_addresses
 where account_id = :account_id and match_key = any(:match_keys::text[]);
 
 -- name: make_listed!

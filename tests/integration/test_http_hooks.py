@@ -314,6 +314,19 @@ async def test_the_account_tells_which_address_is_meant(http, pool, hook, others
         assert there.json() == answers[0].json()
 
 
+async def test_a_guess_gives_way_to_a_contact_that_comes_later(http, pool, hook, accounts):
+    """What a message was read as while nothing was known is no contact's address; once one of the
+    other readings is, the same message means that one.
+    """
+    mine, body = accounts["default"], b"email=Eva+maria@later.example"
+    await http.post(hook.form_path, content=body, headers=FORM)
+    assert (await statuses_of(pool, mine))["eva+maria@later.example"] == ("manual", False)
+    await fill(pool, mine, {77: {1: "maria@later.example"}}, {"maria@later.example": OPEN})
+    answer = await http.post(hook.form_path, content=body, headers=FORM)
+    assert answer.json()["created"]
+    assert (await statuses_of(pool, mine))["maria@later.example"] == ("manual", False)
+
+
 EVENTS_IN_FORMS = (
     [{"email": "a@{}", "kind": "spam"}, {"email": "b@{}"}, {"type": "ping"}],
     [{"msg": {"email": "a@{}"}, "kind": "spam"}, {"email": ["b@{}"], "owner": {"email": ANN}}],
