@@ -149,6 +149,11 @@ async def post_form(
             KEY_REUSED,
             "An event_id stood for something else before; nothing was stored of its event. What is"
             " new needs a new id.",
+            event_ids=[
+                post.event_id and kept_text(post.event_id)
+                for post, each in zip(form.posts, done, strict=True)
+                if each is None
+            ],
         )
     if not all(each.applied for each in taken):
         response.status_code = HTTPStatus.ACCEPTED

@@ -355,6 +355,7 @@ async def test_an_id_of_an_event_in_a_form_stands_for_one_event(http, pool, hook
     given = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
     answer = await http.post(hook.form_path, data={"data": json.dumps(given)})
     problem(answer, 409, "idempotency-key-reused")
+    assert answer.json()["event_ids"] == ["17"]
     now = await statuses_of(pool, accounts["default"])
     assert (now[ANN], now["new@x.example"]) == (OPEN, ("manual", False))
 
