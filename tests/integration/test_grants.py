@@ -26,7 +26,7 @@ SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
 OF_THE_OWNER = {"grants"}
-"""Subjects whose statements only the owner of the tables runs."""
+"""Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
 COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
 """Tables into which rows also come by COPY, which is no named statement."""
@@ -115,11 +115,11 @@ async def _prepared(connection: asyncpg.Connection) -> dict[str, str]:
     await connection.execute("set plan_cache_mode = force_generic_plan")
     asked = {}
     for subject in SUBJECTS:
-        if subject in OF_THE_OWNER:
-            continue
         text = (SQL / f"{subject}.sql").read_text(encoding="utf-8")
         # In the order of the file, since tables that a transaction stages come before their use.
         for name in re.findall(r"-- name: (\w+)", text):
+            if OF_THE_OWNER & {subject, f"{subject}.{name}"}:
+                continue
             told = statement(subject, name)
             if "create temporary table" in told.sql:
                 await connection.execute(told.sql.replace("on commit drop", ""))
