@@ -100,7 +100,9 @@ where datname = current_database() and backend_type = 'client backend' and pid <
 -- name: make_refusals#
 -- Let a table name addresses whose rows cannot be written.
 create table storm_refusals (address_id bigint primary key);
-create function refuse_in_storm() returns trigger language plpgsql as $$
+create function refuse_in_storm() returns trigger language plpgsql
+-- The role of processes may not look into the storm's own table.
+security definer set search_path = public as $$
 begin
     if exists (select from storm_refusals where address_id = new.id) then
         raise exception 'the storm refuses to write %', new.address using errcode = 'data_exception';
