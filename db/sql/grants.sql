@@ -15,6 +15,7 @@ where r.rolname = :role and c.oid = to_regclass('results');
 with privileges (name, verbs, columns) as (
     values
         ('accounts', '{select,insert}'::text[], null::text[]),
+        ('activity', '{select,insert}', null),
         ('alembic_version', '{select}', null),
         ('api_keys', '{select,insert,update}', null),
         ('completion_notices', '{select,insert,update}', null),
@@ -38,7 +39,7 @@ with privileges (name, verbs, columns) as (
         -- What was asked for, by whom and on what evidence, is not among the columns.
         ('jobs', '{select,insert,update}',
          '{state,request_hash,selected,applied,unchanged,rejected,empty,propagated,error,planned_at,'
-         'started_at,finished_at,forecast,confirmation,confirmed_at}'),
+         'started_at,finished_at,forecast,confirmation,confirmed_at,staged_at}'),
         ('rejections', '{select}', null),
         ('results', '{select,insert}', null),
         ('sweeps', '{select,update}', null),
