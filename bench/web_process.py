@@ -17,7 +17,7 @@ from chaos.worker_group import ROOT
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
-_KEY = SecretStr("for measurements, and for nothing else")
+_KEY = SecretStr("for-measurements-and-for-nothing-else")
 _NO_LIMIT = "1000000"
 """Requests a second: the limit for each key is not what is measured."""
 
@@ -51,7 +51,7 @@ class Web(NamedTuple):
 @contextmanager
 def running_web(settings: Settings, log: Path) -> Iterator[Web]:
     """One web process with these settings, and its client; both have ended when the context has."""
-    keyed = settings.model_copy(update={"signing_key": _KEY})
+    keyed = settings.model_copy(update={"signing_keys": _KEY})
     with (
         WebGroup(keyed, log, REQUESTS_PER_SECOND=_NO_LIMIT, LOG_FORMAT="json") as group,
         subprocess.Popen(

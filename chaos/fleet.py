@@ -42,13 +42,15 @@ class Fleet:
     """Keeps every group running until it is stopped."""
 
     def __init__(self, settings: Settings, code: Path, logs: Path, tokens: Path) -> None:
-        assert settings.signing_key is not None
+        assert settings.signing_keys is not None
         self._settings = settings
         self._code = code
         self._logs = logs
         self._tokens = tokens
         self._port = unused_port()
-        self._environment = _ENVIRONMENT | {"SIGNING_KEY": settings.signing_key.get_secret_value()}
+        self._environment = _ENVIRONMENT | {
+            "SIGNING_KEYS": settings.signing_keys.get_secret_value()
+        }
         self._workers = [self._worker_dyno(n, count) for n, count in enumerate(PROCESSES, start=1)]
         self._web = Dyno(self._start_web, processes=1, by_own_work=lambda _: False)
         self._dynos = [*self._workers, self._web]

@@ -43,7 +43,7 @@ _LONGEST_SECONDS = 1_800.0
 """So long there is traffic where the faults take the time that they need."""
 
 _NAMESPACE = "storm"
-_SIGNING_KEY = "secrets of a storm are nobody's business"
+_SIGNING_KEYS = "secrets-of-a-storm-are-nobodys-business"
 _CONNECTIONS = 12
 _THREADS = 64
 SETTLE_SECONDS = 180.0
@@ -75,7 +75,7 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
             redis_url=proxy.url,
             queue_namespace=_NAMESPACE,
             shared_address_limit=LIMIT,
-            signing_key=SecretStr(_SIGNING_KEY),
+            signing_keys=SecretStr(_SIGNING_KEYS),
             private_notices=True,
         )
         moods = Moody(plan.seed)

@@ -32,9 +32,9 @@ class WebGroup(WorkerGroup):
     def __init__(
         self, settings: Settings, log: Path, *, code: Path = ROOT, **environment: str
     ) -> None:
-        assert settings.signing_key is not None
+        assert settings.signing_keys is not None
         self.port = int(environment.get("PORT") or unused_port())
-        own = {"SIGNING_KEY": settings.signing_key.get_secret_value(), "PORT": str(self.port)}
+        own = {"SIGNING_KEYS": settings.signing_keys.get_secret_value(), "PORT": str(self.port)}
         super().__init__(settings, log, code=code, **own | environment)
 
     @property

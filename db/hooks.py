@@ -11,7 +11,10 @@ _sql = load("hooks")
 
 
 class Hook(NamedTuple):
-    """A hook, and whose it is. Its secrets are derived from `salt` (`runtime.signing`)."""
+    """A hook, and whose it is. Its secrets are derived from `salt` (`runtime.signing`) by the key
+    `key_id`, and by any of SIGNING_KEYS where that is None; those that it had before from
+    `former_salt`, while they count.
+    """
 
     id: int
     account_id: int
@@ -19,6 +22,12 @@ class Hook(NamedTuple):
     source: str
     salt: bytes
     revoked: bool
+    key_id: str | None = None
+    former_salt: bytes | None = None
+    former_key_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Hook(id={self.id})"
 
 
 class ListedHook(NamedTuple):
@@ -29,6 +38,9 @@ class ListedHook(NamedTuple):
     source: str
     created_at: datetime
     revoked_at: datetime | None
+    key_id: str | None
+    former_until: datetime | None
+    former_key_id: str | None
 
 
 class Revoked(NamedTuple):
@@ -39,11 +51,11 @@ class Revoked(NamedTuple):
 
 
 async def insert_hook(
-    connection: asyncpg.Connection, *, account_id: int, source: str, salt: bytes
+    connection: asyncpg.Connection, *, account_id: int, source: str, salt: bytes, key_id: str
 ) -> int:
     """Keep a hook; gives its id."""
     hook_id: int = await _sql.insert_hook(
-        connection, account_id=account_id, source=source, salt=salt
+        connection, account_id=account_id, source=source, salt=salt, signing_key=key_id
     )
     return hook_id
 
@@ -52,6 +64,23 @@ async def hook_by_id(connection: asyncpg.Connection, hook_id: int) -> Hook | Non
     """The hook, revoked or not; None where there is none."""
     row = await _sql.hook_by_id(connection, hook_id=hook_id)
     return Hook(*row) if row else None
+
+
+async def all_in_force(connection: asyncpg.Connection) -> dict[int, Hook]:
+    """Return all hooks that were not revoked, by their ids."""
+    return {row["id"]: Hook(*row) async for row in _sql.all_in_force(connection)}
+
+
+async def renew_hook(
+    connection: asyncpg.Connection, hook_id: int, *, salt: bytes, key_id: str, former_days: int
+) -> bool:
+    """Give the hook another salt and key; False where there is no hook that counts. What it had
+    counts for so many days more.
+    """
+    renewed = await _sql.renew_hook(
+        connection, hook_id=hook_id, salt=salt, signing_key=key_id, former_days=former_days
+    )
+    return renewed is not None
 
 
 async def list_hooks(

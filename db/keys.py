@@ -19,6 +19,7 @@ class KnownKey(NamedTuple):
     name: str
     digest: bytes
     scopes: frozenset[str]
+    seconds_left: float | None
 
 
 class ListedKey(NamedTuple):
@@ -29,6 +30,8 @@ class ListedKey(NamedTuple):
     name: str
     scopes: list[str]
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
     revoked_at: datetime | None
 
 
@@ -46,18 +49,40 @@ async def insert_key(
     name: str,
     digest: bytes,
     scopes: Sequence[str],
+    expires_at: datetime | None = None,
 ) -> int:
     """Keep a key; gives its id."""
     key_id: int = await _sql.insert_key(
-        connection, account_id=account_id, name=name, digest=digest, scopes=scopes
+        connection,
+        account_id=account_id,
+        name=name,
+        digest=digest,
+        scopes=scopes,
+        expires_at=expires_at,
     )
     return key_id
 
 
 async def key_by_id(connection: asyncpg.Connection, key_id: int) -> KnownKey | None:
-    """The key, unless there is none or it was revoked."""
+    """The key, unless there is none, it was revoked, or it has expired."""
     row = await _sql.key_by_id(connection, key_id=key_id)
     return KnownKey(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
+
+
+async def counts(connection: asyncpg.Connection, key_id: int) -> bool:
+    """Tell whether the key is neither revoked nor expired."""
+    found: bool = await _sql.counts(connection, key_id=key_id)
+    return found
+
+
+async def all_that_count(connection: asyncpg.Connection) -> dict[int, bytes]:
+    """Return the digest of each key that counts, by its id."""
+    return {row["id"]: row["digest"] async for row in _sql.all_that_count(connection)}
+
+
+async def note_used(connection: asyncpg.Connection, key_ids: Sequence[int]) -> None:
+    """Note that the keys were used just now."""
+    await _sql.note_used(connection, key_ids=key_ids)
 
 
 async def list_keys(

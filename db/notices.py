@@ -26,6 +26,15 @@ class DueNotice(NamedTuple):
         return f"DueNotice(job_id={self.job_id}, attempt={self.attempt})"
 
 
+class SecretSource(NamedTuple):
+    """What an account's secret is derived from, and by which of SIGNING_KEYS; None until it was
+    shown.
+    """
+
+    salt: bytes | None
+    key_id: str | None
+
+
 class Notice(NamedTuple):
     """How far the telling of a job's end is; `error` is why the last attempt failed."""
 
@@ -38,6 +47,28 @@ class Notice(NamedTuple):
 async def keep_url(connection: asyncpg.Connection, job_id: int, url: str) -> None:
     """Have the URL told of the job's end; to be called in the transaction that stores the job."""
     await _sql.keep_url(connection, job_id=job_id, url=url)
+
+
+async def source_of_secret(connection: asyncpg.Connection, account_id: int) -> SecretSource:
+    """Return what the account's secret is derived from."""
+    return SecretSource(*await _sql.source_of_secret(connection, account_id=account_id))
+
+
+async def keep_source_of_secret(
+    connection: asyncpg.Connection, account_id: int, *, salt: bytes, key_id: str, renewed: bool
+) -> SecretSource:
+    """Let the account's secret be derived from this, unless it was shown before and is not to be
+    renewed; return what it is derived from.
+    """
+    await _sql.keep_source_of_secret(
+        connection, account_id=account_id, salt=salt, signing_key=key_id, renewed=renewed
+    )
+    return await source_of_secret(connection, account_id)
+
+
+async def sources_of_secrets(connection: asyncpg.Connection) -> list[tuple[str, str]]:
+    """Return the accounts whose secret was shown, each with the id of its key."""
+    return [(row["name"], row["key_id"]) async for row in _sql.sources_of_secrets(connection)]
 
 
 async def any_due(connection: asyncpg.Connection) -> bool:

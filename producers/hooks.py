@@ -17,7 +17,14 @@ from producers.submit import require_account
 from producers.wrong_input import shortened
 from runtime import events, logs
 from runtime.settings import Settings
-from runtime.signing import hook_id_of, hook_secret, hook_token, is_hook_token
+from runtime.signing import (
+    hook_id_of,
+    hook_secret,
+    hook_token,
+    is_hook_token,
+    signing_key_id,
+    signing_key_ids,
+)
 from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, WrongInput
 from schemas.requests import MAX_ID
@@ -26,6 +33,17 @@ log = logs.get()
 
 _SALT_BYTES = 16
 _SOURCE = TypeAdapter(SourceName)
+
+FORMER_DAYS = 7
+"""For how long what a hook had before it was renewed counts, unless something else is said."""
+
+MAX_FORMER_DAYS = 366
+
+NO_HOOK = Hook(0, 0, "", "", secrets.token_bytes(_SALT_BYTES), revoked=True, key_id="")
+"""What stands in for a hook that there is not, so that its messages take the same steps."""
+
+_LEAST_SECRETS = 2
+_NOBODYS_SECRET = secrets.token_hex(32)
 
 
 class MadeHook(NamedTuple):
@@ -46,7 +64,7 @@ async def create_hook(
     pool: asyncpg.Pool, settings: Settings, *, account: str, source: str, actor: Actor = PYTHON
 ) -> MadeHook:
     """A new hook of an account; raises WrongInput, NotFound among it, and SettingsError."""
-    settings.require_signing_key()
+    key_id = signing_key_id(settings)
     try:
         _SOURCE.validate_python(source)
     except ValidationError:
@@ -58,7 +76,7 @@ async def create_hook(
     async with pool.acquire() as connection, connection.transaction():
         account_id = await require_account(connection, account)
         hook_id = await hooks.insert_hook(
-            connection, account_id=account_id, source=source, salt=salt
+            connection, account_id=account_id, source=source, salt=salt, key_id=key_id
         )
         await activity.note(
             connection,
@@ -69,6 +87,35 @@ async def create_hook(
             detail={"source": source},
         )
     log.info(events.HOOK_CREATED, hook=hook_id, account=account_id, **actor.in_log())
+    return _made(settings, hook_id, salt)
+
+
+async def renew_hook(
+    pool: asyncpg.Pool, settings: Settings, hook_id: int, *, former_days: int = FORMER_DAYS
+) -> MadeHook:
+    """Give a hook another secret and form URL; the former ones count for so many days more.
+
+    Raises WrongInput, NotFound where there is no such hook or it was revoked, and SettingsError.
+    """
+    key_id, salt = signing_key_id(settings), secrets.token_bytes(_SALT_BYTES)
+    if not 0 <= former_days <= MAX_FORMER_DAYS:
+        raise WrongInput(
+            f"The former secret cannot count for {former_days} days more. Nothing was changed. Give"
+            f" 0 to {MAX_FORMER_DAYS} days."
+        )
+    async with pool.acquire() as connection:
+        known = 0 < hook_id <= MAX_ID and await hooks.renew_hook(
+            connection, hook_id, salt=salt, key_id=key_id, former_days=former_days
+        )
+    if not known:
+        raise NotFound(
+            f"There is no hook {hook_id} that counts. Nothing was changed. `sluice hooks list`"
+            " lists the hooks there are."
+        )
+    return _made(settings, hook_id, salt)
+
+
+def _made(settings: Settings, hook_id: int, salt: bytes) -> MadeHook:
     return MadeHook(
         hook_id,
         f"/v1/hooks/form/{hook_token(settings, hook_id, salt)}",
@@ -93,12 +140,33 @@ async def revoke_hook(pool: asyncpg.Pool, hook_id: int, *, actor: Actor = PYTHON
     log.info(events.HOOK_REVOKED, hook=hook_id, account=revoked.account_id, **actor.in_log())
 
 
-async def hook_claimed_by(connection: asyncpg.Connection, token: str) -> Hook | None:
-    """The hook that a form's token claims to be of, which `is_token_of` has to confirm."""
-    hook_id = hook_id_of(token)
-    return None if hook_id is None else await hooks.hook_by_id(connection, hook_id)
+def hook_claimed_by(token: str) -> int | None:
+    """Return the id of the hook that a form's token claims to be of; `is_token_of` has to confirm
+    it.
+    """
+    return hook_id_of(token)
 
 
 def is_token_of(settings: Settings, hook: Hook, token: str) -> bool:
     """Whether the token was made for the hook."""
-    return is_hook_token(settings, token, hook.id, hook.salt)
+    former = hook.salt if hook.former_salt is None else hook.former_salt
+    return is_hook_token(settings, token, hook.id, (hook.salt, former))
+
+
+def secrets_of(settings: Settings, hook: Hook) -> list[str]:
+    """Return the secrets that count for the hook, filled up with one that nobody has, so that as
+    many are tried for each hook and for one that there is not.
+
+    Of a key that is not listed any more there is none.
+    """
+    derived = [(hook.salt, hook.key_id)]
+    if hook.former_salt is not None:
+        derived.append((hook.former_salt, hook.former_key_id))
+    listed = signing_key_ids(settings)
+    found = [
+        hook_secret(settings, hook.id, salt, key_id=each)
+        for salt, key_id in derived
+        for each in (listed if key_id is None else [key_id])
+        if each in listed
+    ]
+    return found + [_NOBODYS_SECRET] * max(0, _LEAST_SECRETS - len(found))

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ import asyncpg
 
 from db import activity, keys
 from producers.submit import require_account
-from producers.wrong_input import refuse_unstorable
+from producers.wrong_input import refuse_unstorable, shortened
 from runtime import events, logs
 from schemas.actors import PYTHON, Act, Actor, ActorKind, Via
 from schemas.errors import NotFound, WrongInput
@@ -22,6 +24,10 @@ log = logs.get()
 _SECRET_BYTES = 32
 _KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
 _MOST_NAME = 200
+_DAYS = re.compile(r"([0-9]{1,5})d", re.ASCII).fullmatch
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
+MAX_DAYS = 36_500
+"""How far ahead the end of a key may be."""
 
 
 class Scope(StrEnum):
@@ -41,13 +47,14 @@ class MadeKey(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Whose key a request came with."""
+    """Whose key a request came with, and for how many seconds it will count."""
 
     key_id: int
     key_name: str
     account_id: int
     account: str
     scopes: frozenset[str]
+    seconds_left: float = math.inf
 
     @property
     def actor(self) -> Actor:
@@ -56,7 +63,13 @@ class Caller(NamedTuple):
 
 
 async def create_key(
-    pool: asyncpg.Pool, *, account: str, name: str, scopes: list[Scope], actor: Actor = PYTHON
+    pool: asyncpg.Pool,
+    *,
+    account: str,
+    name: str,
+    scopes: list[Scope],
+    expires_at: datetime | None = None,
+    actor: Actor = PYTHON,
 ) -> MadeKey:
     """A new key of an account; raises WrongInput, NotFound among it."""
     refuse_unstorable("The key's name", name)
@@ -76,6 +89,7 @@ async def create_key(
             name=name.strip(),
             digest=_digest(secret),
             scopes=sorted(set(scopes)),
+            expires_at=expires_at,
         )
         await activity.note(
             connection,
@@ -106,15 +120,50 @@ async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) 
 
 
 async def caller_of(connection: asyncpg.Connection, token: str) -> Caller | None:
-    """Whose key this is; None where it is none, or was revoked."""
+    """Whose key this is; None where it is none, was revoked, or has expired."""
+    key_id, digest = claimed_by(token)
+    known = await keys.key_by_id(connection, key_id) if key_id else None
+    # What was drawn from 256 bits needs no slow digest.
+    if known is None or not hmac.compare_digest(known.digest, digest):
+        return None
+    left = math.inf if known.seconds_left is None else known.seconds_left
+    return Caller(key_id, known.name, known.account_id, known.account, known.scopes, left)
+
+
+def claimed_by(token: str) -> tuple[int, bytes]:
+    """Return the id of the key that the token claims to be, 0 where it has not the form of one, and
+    the digest that this key has to have.
+    """
     parts = _KEY(token)
     if parts is None or not 0 < (key_id := int(parts[1])) <= MAX_ID:
-        return None
-    known = await keys.key_by_id(connection, key_id)
-    # What was drawn from 256 bits needs no slow digest.
-    if known is None or not hmac.compare_digest(known.digest, _digest(parts[2])):
-        return None
-    return Caller(key_id, known.name, known.account_id, known.account, known.scopes)
+        return 0, b""
+    return key_id, _digest(parts[2])
+
+
+def expiry(text: str, now: datetime | None = None) -> datetime:
+    """Return the moment that `90d`, or a day such as `2027-01-01`, stands for: so many days from
+    now, or the beginning of that day in UTC. Raise WrongInput where it is no moment to come.
+    """
+    now = now or datetime.now(UTC)
+    moment = None
+    if days := _DAYS(text):
+        moment = now + timedelta(days=min(int(days[1]), MAX_DAYS + 1))
+    elif _DATE(text):
+        try:
+            moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        except ValueError:
+            moment = None
+    if moment is None:
+        raise WrongInput(
+            f"{shortened(text)!r} is neither a day nor a number of days. Nothing was made. Give the"
+            " end of the key as 2027-01-01 (UTC) or as 90d."
+        )
+    if not now < moment <= now + timedelta(days=MAX_DAYS):
+        raise WrongInput(
+            f"A key cannot end on {moment.date()}. Nothing was made. Give a day to come, at most"
+            f" {MAX_DAYS:,} days from now."
+        )
+    return moment
 
 
 def _digest(secret: str) -> bytes:

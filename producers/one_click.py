@@ -1,7 +1,7 @@
 """Links by which a recipient unsubscribes, for the header and the foot of a mail (RFC 8058).
 
 ```
-List-Unsubscribe: <https://sluice.example/v1/unsubscribe/1.77.Gk...>
+List-Unsubscribe: <https://sluice.example/v1/unsubscribe/3fa9c1d2.1.77.Gk...>
 List-Unsubscribe-Post: List-Unsubscribe=One-Click
 ```
 """
@@ -18,7 +18,7 @@ def one_click_url(
     """The link of an address: signed, and without the address in it.
 
     It begins with PUBLIC_URL, and without that as the caller has asked. Raises SettingsError
-    where there is no SIGNING_KEY.
+    where there is no SIGNING_KEYS.
     """
     base = settings.public_url or request_base_url.rstrip("/")
     return f"{base}{PATH}/{one_click_token(settings, account_id, address_id)}"

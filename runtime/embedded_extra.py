@@ -36,9 +36,9 @@ def settings_with_servers(
     from runtime.embedded import embedded_servers  # noqa: PLC0415 - it needs the packages
 
     with embedded_servers(directory) as servers:
-        key = settings.signing_key or kept_signing_key(directory)
+        key = settings.signing_keys or kept_signing_key(directory)
         yield settings.model_copy(
-            update=servers._asdict() | {"signing_key": key, "owner_database_url": None}
+            update=servers._asdict() | {"signing_keys": key, "owner_database_url": None}
         )
 
 

@@ -258,7 +258,7 @@ NOTICE_ABANDONED = _event(
 )
 NOTICE_WITHHELD = _event(
     "notice.withheld",
-    "A completion notice was due, and this worker has no SIGNING_KEY to sign it with; it waits."
+    "A completion notice was due, and this worker has no SIGNING_KEYS to sign it with; it waits."
     " Written once per process.",
     **_WORKER,
 )
@@ -287,6 +287,20 @@ HOOK_ADJUSTED = _event(
     "What was posted to a hook was applied, though a part of it was passed over or read otherwise.",
     **_HOOK,
     what="which parts: address, kind, note, occurred_at",
+)
+PEER_LIMITED = _event(
+    "peer.limited",
+    "A network address sent too many wrong keys, signatures or links: more of them are answered 429"
+    " without asking Postgres, and what is right is not held up. Written once a minute at most.",
+    times="how often the limit was reached since this was last written, by all peers together",
+)
+UPLOAD_FAILED = _event(
+    "upload.failed",
+    "A file that was being uploaded could not be kept on this process's disk; its caller was told"
+    " 507, and nothing was stored of it.",
+    key="the id of the API key",
+    account="the id of the account that the key belongs to",
+    error="the system's name for what was wrong, such as ENOSPC",
 )
 REQUEST_ANSWERED = _event(
     "request.answered",

@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.errors import SettingsError
 from schemas.mistakes import sentence
 
+MIN_KEY_CHARACTERS = 32
+"""How long each of SIGNING_KEYS has to be."""
+
 
 class Settings(BaseSettings):
     """Every setting, with its default. `.env.example` has a sentence on each.
@@ -34,7 +37,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65_535)
     host: str | None = None
     public_url: str | None = None
-    signing_key: SecretStr | None = Field(None, min_length=32)
+    signing_keys: SecretStr | None = None
+    trusted_proxies: int | None = Field(None, ge=0, le=10)
     dyno: str | None = None
     log_format: Literal["json", "logfmt", "console"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -67,6 +71,9 @@ class Settings(BaseSettings):
     max_connections_per_peer: int | None = Field(None, ge=1)
     requests_per_second: float = Field(1_000.0, gt=0)
     max_event_streams: int = Field(20, ge=1)
+    max_uploads: int = Field(4, ge=1)
+    max_uploading_bytes: int = Field(4_000_000_000, ge=1_000)
+    max_wrong_per_minute: int = Field(30, ge=1)
     hirefire_token: SecretStr | None = Field(None, min_length=16)
     private_notices: bool = False
 
@@ -90,6 +97,22 @@ class Settings(BaseSettings):
     @classmethod
     def _is_web(cls, url: str | None) -> str | None:
         return None if url is None else (_with_scheme(url, ("https", "http")) or "").rstrip("/")
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _are_long(cls, keys: SecretStr | None) -> SecretStr | None:
+        found = signing_keys_in(keys.get_secret_value()) if keys else []
+        if any(len(key) < MIN_KEY_CHARACTERS for key in found):
+            raise ValueError(
+                f"each key needs {MIN_KEY_CHARACTERS} characters or more; several are separated by"
+                " commas or blanks"
+            )
+        return keys if found else None
+
+    @property
+    def proxies(self) -> int:
+        """How many proxies stand before a web process and name the peer: a dyno's router is one."""
+        return int(bool(self.dyno)) if self.trusted_proxies is None else self.trusted_proxies
 
     @property
     def listens_on(self) -> str:
@@ -127,14 +150,19 @@ class Settings(BaseSettings):
             " `sluice up` starts embedded servers and hands their URLs on."
         )
 
-    def require_signing_key(self) -> None:
+    def require_signing_keys(self) -> None:
         """Raise SettingsError unless there is a key to derive secrets from."""
-        if self.signing_key is None:
+        if self.signing_keys is None:
             raise SettingsError(
-                "SIGNING_KEY is not set. Nothing was started. Set it to 32 random characters or"
-                " more, as `openssl rand -hex 32` makes them, and never change it: secrets of hooks"
-                " and links in sent mail are derived from it."
+                "SIGNING_KEYS is not set. Nothing was started. Set it to 32 random characters or"
+                " more, as `openssl rand -hex 32` makes them, and keep them: secrets of hooks and"
+                " links in sent mail are derived from them."
             )
+
+
+def signing_keys_in(text: str) -> list[str]:
+    """Return the keys of SIGNING_KEYS in their order, each once."""
+    return list(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
@@ -163,14 +191,14 @@ def _explanation(error: ValidationError) -> str:
 
 
 def environment_of_processes(settings: Settings, **more: str) -> dict[str, str]:
-    """The environment for processes that are to use this one's servers and key, and `more`.
+    """The environment for processes that are to use this one's servers and keys, and `more`.
 
     This interpreter's programs come first in it, so that `python` means the one at work.
     """
     assert settings.database_url is not None
     assert settings.redis_url is not None
-    if settings.signing_key is not None:
-        more = {"SIGNING_KEY": settings.signing_key.get_secret_value(), **more}
+    if settings.signing_keys is not None:
+        more = {"SIGNING_KEYS": settings.signing_keys.get_secret_value(), **more}
     return dict(os.environ) | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "DATABASE_URL": settings.database_url,

@@ -1,41 +1,51 @@
-"""Secrets and tokens that are derived from SIGNING_KEY, so that none of them need be stored.
+"""Secrets and tokens that are derived from SIGNING_KEYS, so that none of them need be stored.
 
-Each is an HMAC-SHA256, by SIGNING_KEY, of its purpose and of what it is for, so that none can stand
-in for another:
+Each is an HMAC-SHA256, by one of SIGNING_KEYS, of its purpose and of what it is for, so that none
+can stand in for another:
 
 | what | format | derived from |
 |---|---|---|
 | a hook's secret | 64 hexadecimal digits | `hook-secret`, the hook's id and salt |
-| a hook's form token | `{hook id}.{43 characters}` | `hook-form`, the hook's id and salt |
-| an account's secret for notices | 64 hexadecimal digits | `notices`, the account's id |
-| a one-click token | `{account id}.{address id}.{43 characters}` | `one-click`, both ids |
+| a hook's form token | `{key id}.{hook id}.{43 characters}` | `hook-form`, the hook's id and salt |
+| an account's secret for notices | 64 hexadecimal digits | `notices`, the account's id and salt |
+| a one-click token | `{key id}.{account id}.{address id}.{43 characters}` | `one-click`, both ids |
 
-The 43 characters are base64url of the whole digest. A message, be it one that a hook gets or a
-completion notice, is signed in one way: `Sluice-Timestamp` has Unix seconds, and
-`Sluice-Signature` is `v1=` and the hexadecimal HMAC-SHA256, by the secret as it is shown, of the
-timestamp, a full stop and the bytes of the body.
+The 43 characters are base64url of the whole digest. A key id is the first 8 hexadecimal digits of
+an HMAC of `key-id` by the key: it tells which key to verify with, and nothing about the key.
 
-All functions raise SettingsError where there is no SIGNING_KEY. A key that changes takes every one
-of these with it, links in mail that was sent among them.
+The first key makes new tokens and secrets. A token names its key, and verifies as long as that key
+is listed, wherever it stands in the list. A secret names none, so hooks and accounts are stored
+with the id of the key that their secret was derived by: it does not change when the first key does.
+
+A message, be it one that a hook gets or a completion notice, is signed in one way:
+`Sluice-Timestamp` has Unix seconds, and `Sluice-Signature` is `v1=` and the hexadecimal
+HMAC-SHA256, by the secret as it is shown, of the timestamp, a full stop and the bytes of the body.
+
+All functions that derive raise SettingsError where there are no SIGNING_KEYS, or where the key that
+they are asked for is not among them.
 """
 
 import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from runtime.settings import Settings
+from runtime.settings import Settings, signing_keys_in
+from schemas.errors import SettingsError
 from schemas.requests import MAX_ID
 
+_KEY_ID = "[0-9a-f]{8}"
 _ID = "[1-9][0-9]{0,18}"
 _MAC = "[A-Za-z0-9_-]{43}"
 
 # Mail programs and people put more behind a link, or before it: a slash, a full stop, a bracket, or
 # what follows it in a sentence. A letter or digit would be another token.
 _BEFORE, _BEHIND = "[^A-Za-z0-9]*", "(?![A-Za-z0-9])"
-_hook_token = re.compile(rf"{_BEFORE}(({_ID})\.{_MAC}){_BEHIND}").match
-_one_click_token = re.compile(rf"{_BEFORE}(({_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
+_hook_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
+_one_click_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
 
 
 class OneClick(NamedTuple):
@@ -45,48 +55,80 @@ class OneClick(NamedTuple):
     address_id: int
 
 
-def hook_secret(settings: Settings, hook_id: int, salt: bytes) -> str:
-    """With which senders sign what they post to the hook."""
-    return _digest(settings, "hook-secret", hook_id, salt.hex()).hex()
+class _Key(NamedTuple):
+    id: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"_Key(id={self.id!r})"
+
+
+def signing_key_ids(settings: Settings) -> list[str]:
+    """Return the ids of SIGNING_KEYS in their order; the first signs."""
+    return [key.id for key in _keys(settings)]
+
+
+def signing_key_id(settings: Settings) -> str:
+    """Return the id of the key that makes new tokens and secrets."""
+    return _keys(settings)[0].id
+
+
+def hook_secret(settings: Settings, hook_id: int, salt: bytes, *, key_id: str | None = None) -> str:
+    """With which senders sign what they post to the hook; by the first key unless one is named."""
+    return _mac(_key(settings, key_id), "hook-secret", hook_id, salt.hex()).hex()
 
 
 def hook_token(settings: Settings, hook_id: int, salt: bytes) -> str:
     """The part of a form URL that nobody can guess; for senders that cannot sign."""
-    return f"{hook_id}.{_base64(_digest(settings, 'hook-form', hook_id, salt.hex()))}"
+    return _hook_token_by(_keys(settings)[0], hook_id, salt)
 
 
 def hook_id_of(token: str) -> int | None:
     """The hook that the token claims to be of; whether it is `is_hook_token` tells."""
     parts = _hook_token(token)
-    return _id(parts[2]) if parts else None
+    return _id(parts[3]) if parts else None
 
 
-def is_hook_token(settings: Settings, token: str, hook_id: int, salt: bytes) -> bool:
-    """Whether the token, whatever stands around it, was made for the hook."""
+def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[bytes]) -> bool:
+    """Whether the token, whatever stands around it, was made for the hook, by a listed key and with
+    one of the salts.
+    """
     parts = _hook_token(token)
-    return parts is not None and same(parts[1], hook_token(settings, hook_id, salt))
+    if parts is None:
+        return False
+    expected = [
+        _hook_token_by(key, hook_id, salt) for key in _named(settings, parts[2]) for salt in salts
+    ]
+    return _is_one_of(parts[1], expected)
 
 
-def notice_secret(settings: Settings, account_id: int) -> str:
-    """With which completion notices of the account are signed."""
-    return _digest(settings, "notices", account_id).hex()
+def notice_secret(
+    settings: Settings, account_id: int, salt: bytes | None = None, *, key_id: str | None = None
+) -> str:
+    """With which completion notices of the account are signed; by the first key unless one is
+    named.
+    """
+    salted = () if salt is None else (salt.hex(),)
+    return _mac(_key(settings, key_id), "notices", account_id, *salted).hex()
 
 
 def one_click_token(settings: Settings, account_id: int, address_id: int) -> str:
     """The part of an unsubscribe link that nobody can guess."""
-    mac = _digest(settings, "one-click", account_id, address_id)
-    return f"{account_id}.{address_id}.{_base64(mac)}"
+    return _one_click_by(_keys(settings)[0], account_id, address_id)
 
 
 def one_click_of(settings: Settings, token: str) -> OneClick | None:
-    """What the token, whatever stands around it, was made for; None where it was not made here."""
+    """What the token, whatever stands around it, was made for by a listed key; None where it was
+    not made here.
+    """
     parts = _one_click_token(token)
     if parts is None:
         return None
-    account_id, address_id = _id(parts[2]), _id(parts[3])
+    account_id, address_id = _id(parts[3]), _id(parts[4])
     if account_id is None or address_id is None:
         return None
-    if not same(parts[1], one_click_token(settings, account_id, address_id)):
+    keys = _named(settings, parts[2])
+    if not _is_one_of(parts[1], [_one_click_by(key, account_id, address_id) for key in keys]):
         return None
     return OneClick(account_id, address_id)
 
@@ -102,13 +144,53 @@ def same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def _digest(settings: Settings, purpose: str, *of: int | str) -> bytes:
-    settings.require_signing_key()
-    assert settings.signing_key is not None
+def _is_one_of(given: str, expected: list[str]) -> bool:
+    """Compare with each, so that the time does not tell which one it was."""
+    return sum(same(given, each) for each in expected) > 0
+
+
+def _keys(settings: Settings) -> tuple[_Key, ...]:
+    settings.require_signing_keys()
+    assert settings.signing_keys is not None
+    return _keys_in(settings.signing_keys.get_secret_value())
+
+
+@lru_cache(maxsize=8)
+def _keys_in(text: str) -> tuple[_Key, ...]:
+    bare = [_Key("", key.encode()) for key in signing_keys_in(text)]
+    return tuple(key._replace(id=_mac(key, "key-id").hex()[:8]) for key in bare)
+
+
+def _key(settings: Settings, key_id: str | None) -> _Key:
+    """The key of that id, or the first; raises SettingsError where it is not listed."""
+    keys = _keys(settings)
+    for key in keys:
+        if key_id in {None, key.id}:
+            return key
+    raise SettingsError(
+        f"The signing key {key_id} is not among SIGNING_KEYS, and a secret was derived from it."
+        " Nothing was changed. Add the key at the end of SIGNING_KEYS, or renew the secret."
+    )
+
+
+def _named(settings: Settings, key_id: str) -> list[_Key]:
+    """The keys of that id. Two could have the same, once in four thousand million pairs."""
+    return [key for key in _keys(settings) if key.id == key_id]
+
+
+def _hook_token_by(key: _Key, hook_id: int, salt: bytes) -> str:
+    return f"{key.id}.{hook_id}.{_base64(_mac(key, 'hook-form', hook_id, salt.hex()))}"
+
+
+def _one_click_by(key: _Key, account_id: int, address_id: int) -> str:
+    mac = _mac(key, "one-click", account_id, address_id)
+    return f"{key.id}.{account_id}.{address_id}.{_base64(mac)}"
+
+
+def _mac(key: _Key, purpose: str, *of: int | str) -> bytes:
     # No part has a colon in it, so that no two lists of parts are one message.
     message = ":".join(["sluice", purpose, *map(str, of)])
-    key = settings.signing_key.get_secret_value().encode()
-    return hmac.new(key, message.encode(), hashlib.sha256).digest()
+    return hmac.new(key.secret, message.encode(), hashlib.sha256).digest()
 
 
 def _base64(digest: bytes) -> str:

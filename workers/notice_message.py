@@ -7,7 +7,7 @@ from typing import NamedTuple
 import asyncpg
 
 from db import jobs
-from db.notices import DueNotice
+from db.notices import DueNotice, source_of_secret
 from runtime.settings import Settings
 from runtime.signing import notice_secret, signature
 
@@ -23,7 +23,12 @@ class Message(NamedTuple):
 async def message_of(
     connection: asyncpg.Connection, settings: Settings, notice: DueNotice
 ) -> Message:
-    """The job's end, with its counts, signed for this attempt."""
+    """The job's end, with its counts, signed for this attempt.
+
+    Raises SettingsError where the key that the account's secret was derived by is not listed.
+    """
+    source = await source_of_secret(connection, notice.account_id)
+    secret = notice_secret(settings, notice.account_id, source.salt, key_id=source.key_id)
     job = await jobs.get_job(connection, notice.job_id)
     progress = await jobs.progress(connection, notice.job_id)
     assert job is not None
@@ -48,12 +53,11 @@ async def message_of(
         "correlation_id": job.correlation_id,
     }
     body = json.dumps(told).encode()
-    return Message(_headers(settings, notice, body), body, job.correlation_id)
+    return Message(_headers(secret, notice, body), body, job.correlation_id)
 
 
-def _headers(settings: Settings, notice: DueNotice, body: bytes) -> dict[str, str]:
+def _headers(secret: str, notice: DueNotice, body: bytes) -> dict[str, str]:
     timestamp = str(int(time.time()))
-    secret = notice_secret(settings, notice.account_id)
     return {
         "Content-Type": "application/json",
         "User-Agent": "Sluice",

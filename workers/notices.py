@@ -18,6 +18,7 @@ from db import notices
 from db.failures import NOT_THE_WORKS_FAULT
 from db.notices import DueNotice
 from runtime import events, logs
+from schemas.errors import SettingsError
 from workers.context import WorkerContext
 from workers.notice_client import (
     ALL_SECONDS,
@@ -66,7 +67,7 @@ class Notices:
 
     async def deliver_notices(self, _context: WorkerContext) -> None:
         """Begin to deliver what is due, as far as there is room; the periodic task."""
-        if self._context.settings.signing_key is None:
+        if self._context.settings.signing_keys is None:
             await self._say_withheld()
             return
         while len(self._lanes) < MOST_AT_ONCE and (notice := await self._claim()):
@@ -117,18 +118,16 @@ class Notices:
 
     async def _deliver(self, notice: DueNotice) -> None:
         """Try it once, and note what came of it."""
-        async with self._context.pool.acquire() as connection:
-            message = await message_of(connection, self._context.settings, notice)
+        try:
+            async with self._context.pool.acquire() as connection:
+                message = await message_of(connection, self._context.settings, notice)
+        except SettingsError as missing:
+            await self._fails(notice, None, missing, _facts(notice, None))
+            return
         began = time.monotonic()
         status, error = await self._post(notice, message)
         took = round((time.monotonic() - began) * 1000, 1)
-        facts: dict[str, Any] = {
-            "job": notice.job_id,
-            "account": notice.account_id,
-            "attempt": notice.attempt,
-            "status": status,
-            "correlation_id": message.correlation_id,
-        }
+        facts = _facts(notice, status, correlation_id=message.correlation_id)
         if status is not None and 200 <= status < 300:  # noqa: PLR2004 - the 2xx of HTTP
             async with self._context.pool.acquire() as connection:
                 await notices.note_delivered(connection, notice)
@@ -169,6 +168,16 @@ class Notices:
         log.info(events.NOTICE_FAILED, **facts, error=kind, again_in_seconds=round(delay, 1))
 
 
+def _facts(notice: DueNotice, status: int | None, **more: str) -> dict[str, Any]:
+    return {
+        "job": notice.job_id,
+        "account": notice.account_id,
+        "attempt": notice.attempt,
+        "status": status,
+        **more,
+    }
+
+
 def wait_seconds(attempt: int) -> float:
     """How long after the attempt, counted from 1, the next one is: 1, 4, 16 seconds and so on, up
     to an hour, give or take a fifth, so that those that failed together do not come together.
@@ -192,6 +201,8 @@ def describe(status: int | None, error: BaseException | None) -> str:
     """What kept the notice from being taken, for whoever submitted the job; never the URL."""
     if status is not None:
         return f"The receiver answered {status}."
+    if isinstance(error, SettingsError):
+        return "The key that the account's secret was derived by is not among SIGNING_KEYS."
     if isinstance(error, NotPublicError):
         return "The URL's host is not known, or leads to no address of the public internet."
     if isinstance(error, TimeoutError | httpcore.TimeoutException):

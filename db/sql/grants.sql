@@ -14,7 +14,7 @@ where r.rolname = :role and c.oid = to_regclass('results');
 -- `for update` needs one column that may be updated.
 with privileges (name, verbs, columns) as (
     values
-        ('accounts', '{select,insert}'::text[], null::text[]),
+        ('accounts', '{select,insert,update}'::text[], '{notice_salt,notice_key_id}'::text[]),
         ('activity', '{select,insert}', null),
         ('alembic_version', '{select}', null),
         ('api_keys', '{select,insert,update}', null),
@@ -76,7 +76,7 @@ union all
 select 6, null, null, format('grant execute on function %s to %I', p.oid::regprocedure, :role)
 from pg_proc p
 where p.pronamespace = current_schema()::regnamespace
-  and p.proname in ('job_sums', 'people', 'require_as_read')
+  and p.proname in ('csv_cell', 'job_sums', 'people', 'require_as_read', 'without_formula')
 order by place, statement;
 
 -- name: held

@@ -6,6 +6,19 @@
 -- Keep the URL that a job's end is to be told at.
 insert into completion_notices (job_id, url) values (:job_id, :url);
 
+-- name: source_of_secret^
+-- What the account's secret is derived from; nulls until it was shown.
+select notice_salt as salt, notice_key_id as key_id from accounts where id = :account_id;
+
+-- name: keep_source_of_secret!
+-- Let the account's secret be derived from this from now on, where it was not shown yet or is renewed.
+update accounts set notice_salt = :salt, notice_key_id = :signing_key
+where id = :account_id and (notice_key_id is null or :renewed::boolean);
+
+-- name: sources_of_secrets
+-- The accounts whose secret was shown, and by which key it is derived.
+select name, notice_key_id as key_id from accounts where notice_key_id is not null order by name;
+
 -- name: any_due$
 -- Whether a notice waits to be delivered.
 select exists (

@@ -14,6 +14,7 @@ from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
 from producers.cli.migrating import grant_role, migrate
 from producers.cli.results import results
+from producers.cli.signing_keys import signing_keys
 from producers.cli.streams import encode_output
 from producers.cli.submitting import add_actions, plan_app, submit_app
 from producers.cli.up import up
@@ -47,6 +48,7 @@ app.command("verify")(verify)
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(hooks_app, name="hooks")
+app.command("signing-keys")(signing_keys)
 app.command("demo")(demo)
 add_actions()
 

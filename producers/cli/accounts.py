@@ -5,21 +5,19 @@ from typing import Annotated
 import typer
 
 from db import jobs
-from producers.accounts import create_account
+from producers.accounts import create_account, renew_secret, shown_secret
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, say, table
-from producers.submit import require_account
-from runtime.signing import notice_secret
 
 accounts_app = typer.Typer(
-    help="List accounts, add one, or show its secret.", invoke_without_command=True
+    help="List accounts, add one, or show or renew its secret.", invoke_without_command=True
 )
 
 
 @accounts_app.callback()
 def list_accounts(ctx: typer.Context, *, as_json_: options.Json = False) -> None:
-    """List accounts, add one, or show its secret."""
+    """List accounts, add one, or show or renew its secret."""
     if ctx.invoked_subcommand is not None:
         return
 
@@ -51,14 +49,22 @@ def secret(
     name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
 ) -> None:
     """Show the secret with which completion notices of the account are signed."""
+    _tell(name, run(lambda here: shown_secret(here.pool, here.settings, name)), as_json_=as_json_)
 
-    async def work(here: Surroundings) -> str:
-        async with here.pool.acquire() as connection:
-            account_id = await require_account(connection, name)
-        return notice_secret(here.settings, account_id)
 
-    found = run(work)
+@accounts_app.command("renew-secret")
+def renew(
+    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+) -> None:
+    """Give the account another secret for completion notices, and show it.
+
+    Notices are signed with it from now on; what a receiver refuses is sent again for hours.
+    """
+    _tell(name, run(lambda here: renew_secret(here.pool, here.settings, name)), as_json_=as_json_)
+
+
+def _tell(name: str, secret: str, *, as_json_: bool) -> None:
     if as_json_:
-        as_json({"name": name, "secret": found})
+        as_json({"name": name, "secret": secret})
     else:
-        say(found)
+        say(secret)

@@ -8,7 +8,14 @@ from db import hooks as stored
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, facts, hint, say, table
-from producers.hooks import create_hook, revoke_hook
+from producers.hooks import (
+    FORMER_DAYS,
+    MAX_FORMER_DAYS,
+    MadeHook,
+    create_hook,
+    renew_hook,
+    revoke_hook,
+)
 from producers.submit import named_account
 from schemas.actors import CLI
 
@@ -35,14 +42,7 @@ def create(
     if as_json_:
         as_json({**made._asdict(), "account": account, "source": source})
         return
-    facts(
-        (
-            ("hook", str(made.id)),
-            ("form", made.form_path),
-            ("events", made.events_path),
-            ("secret", made.secret),
-        )
-    )
+    _show(made)
     hint(
         "Put the URL of your Sluice before a path. Anyone who knows the path of the form can opt"
         f" out addresses of the account {account}. Sign JSON for the other path with the secret."
@@ -71,9 +71,44 @@ def list_hooks(
         say("There are no hooks. `sluice hooks create --source NAME` makes one.")
     else:
         table(
-            ("hook", "account", "source", "created", "revoked"),
-            [(str(h.id), h.account, h.source, h.created_at, h.revoked_at) for h in found],
+            ("hook", "account", "source", "created", "key", "former until", "revoked"),
+            [
+                (
+                    *(str(h.id), h.account, h.source, h.created_at),
+                    *(h.key_id, h.former_until, h.revoked_at),
+                )
+                for h in found
+            ],
         )
+
+
+@hooks_app.command()
+def renew(
+    hook_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The hook's number.")],
+    *,
+    former_days: Annotated[
+        int,
+        typer.Option(
+            "--former-days",
+            min=0,
+            max=MAX_FORMER_DAYS,
+            help="For how many days the former secret and form path count beside the new ones; 0"
+            " where they have leaked.",
+        ),
+    ] = FORMER_DAYS,
+    as_json_: options.Json = False,
+) -> None:
+    """Give a hook another secret and form path. They are shown once."""
+    made = run(lambda here: renew_hook(here.pool, here.settings, hook_id, former_days=former_days))
+    if as_json_:
+        as_json({**made._asdict(), "former_days": former_days})
+        return
+    _show(made)
+    hint(
+        f"Give them to the sender. The former ones count for {former_days} days more."
+        if former_days
+        else "Give them to the sender. The former ones do not count any more."
+    )
 
 
 @hooks_app.command()
@@ -88,3 +123,14 @@ def revoke(
         as_json({"id": hook_id, "revoked": True})
     else:
         say(f"Hook {hook_id} is revoked.")
+
+
+def _show(made: MadeHook) -> None:
+    facts(
+        (
+            ("hook", str(made.id)),
+            ("form", made.form_path),
+            ("events", made.events_path),
+            ("secret", made.secret),
+        )
+    )

@@ -8,7 +8,7 @@ from db import keys as stored
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, hint, say, table
-from producers.keys import Scope, create_key, revoke_key
+from producers.keys import Scope, create_key, expiry, revoke_key
 from producers.submit import named_account
 from schemas.actors import CLI
 
@@ -26,18 +26,36 @@ def create(
         typer.Option("--scope", help="What it allows; repeatable. (default: everything)"),
     ] = None,
     account: options.Account = "default",
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires",
+            metavar="DAY",
+            help="Its last moment: the beginning of a day (2027-01-01, UTC), or so many days from"
+            " now (90d). (default: it has none)",
+        ),
+    ] = None,
     as_json_: options.Json = False,
 ) -> None:
     """Make a key. It is shown once: only its digest is stored."""
     scopes = scope or list(Scope)
+    expires_at = None if expires is None else expiry(expires)
     made = run(
-        lambda here: create_key(here.pool, account=account, name=name, scopes=scopes, actor=CLI)
+        lambda here: create_key(
+            here.pool,
+            account=account,
+            name=name,
+            scopes=scopes,
+            expires_at=expires_at,
+            actor=CLI,
+        )
     )
     if as_json_:
-        as_json({**made._asdict(), "account": account, "scopes": scopes})
+        as_json({**made._asdict(), "account": account, "scopes": scopes, "expires_at": expires_at})
         return
     say(made.token)
-    hint(f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.")
+    end = f" It ends on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
+    hint(f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}")
 
 
 @keys_app.command("list")
@@ -48,7 +66,7 @@ def list_keys(
     ] = None,
     as_json_: options.Json = False,
 ) -> None:
-    """List keys, the newest first, those that were revoked among them."""
+    """List keys, the newest first, those that were revoked or have expired among them."""
 
     async def work(here: Surroundings) -> list[stored.ListedKey]:
         async with here.pool.acquire() as connection:
@@ -62,9 +80,12 @@ def list_keys(
         say("There are no keys. `sluice keys create NAME` makes one.")
     else:
         table(
-            ("key", "account", "name", "scopes", "created", "revoked"),
+            ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
             [
-                (str(k.id), k.account, k.name, " ".join(k.scopes), k.created_at, k.revoked_at)
+                (
+                    *(str(k.id), k.account, k.name, " ".join(k.scopes), k.created_at),
+                    *(k.last_used_at, k.expires_at, k.revoked_at),
+                )
                 for k in found
             ],
         )

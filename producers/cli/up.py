@@ -35,7 +35,7 @@ def up() -> None:
         assert settings.redis_url is not None
         require_queue(settings)
         port = free_port(settings)
-        key = settings.signing_key or kept_signing_key(DEFAULT_DIRECTORY)
+        key = settings.signing_keys or kept_signing_key(DEFAULT_DIRECTORY)
         _, revision = asyncio.run(bring_up_to_date(settings))
         say(f"Postgres  {without_password(settings.database_url)}  (revision {revision})")
         say(f"Redis     {without_password(settings.redis_url)}")
@@ -46,7 +46,7 @@ def up() -> None:
         if given.wants_embedded_servers:
             say("Commands in this folder use these servers: try `sluice jobs` in another terminal.")
         say("Ctrl-C stops everything.")
-        more = {"PORT": str(port), "SIGNING_KEY": key.get_secret_value()}
+        more = {"PORT": str(port), "SIGNING_KEYS": key.get_secret_value()}
         if settings.log_format is None and sys.stdout.isatty():
             # The processes write to a pipe, and so would take it that nobody is watching.
             more["LOG_FORMAT"] = "console"

@@ -27,7 +27,7 @@ def main() -> int:
     try:
         settings = Settings()
         settings.require_urls()
-        settings.require_signing_key()
+        settings.require_signing_keys()
         listening = _listen(settings)
     except SluiceError as error:
         sys.stderr.write(f"{as_called(str(error))}\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from producers.http.here import here_of
+from producers.http.here import Here, here_of
 from producers.http.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Problem
 from producers.keys import Caller, Scope
 
@@ -24,7 +24,7 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         here = here_of(request)
         found = None
         if credentials is not None:
-            found = await here.known_keys.caller_of(credentials.credentials)
+            found = await _caller_of(request, here, credentials.credentials)
         if found is None:
             raise Problem(
                 UNAUTHENTICATED,
@@ -50,6 +50,18 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
             )
         return found
 
+    return caller
+
+
+async def _caller_of(request: Request, here: Here, token: str) -> Caller | None:
+    """Whose key this is; raises Problem where it is none, and its peer sent too many of these."""
+    peer = here.peer_of(request)
+    too_many = here.wrong_tries.are_too_many(peer)
+    if too_many and not await here.known_keys.is_listed(token):
+        raise here.wrong_tries.too_many()
+    caller = await here.known_keys.caller_of(token)
+    if caller is None:
+        here.wrong_tries.count(peer)
     return caller
 
 

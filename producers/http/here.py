@@ -9,9 +9,11 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends, Request
 
+from producers.http.known_hooks import KnownHooks
 from producers.http.known_keys import KnownKeys
+from producers.http.peers import WrongTries, peer_of
 from producers.http.queue_loads import QueueLoads
-from producers.http.rate_limit import RateLimit
+from producers.http.rate_limit import RateLimit, UploadLimit
 from runtime.settings import Settings
 
 KEPT_FREE = 3
@@ -25,6 +27,9 @@ class Here:
     settings: Settings
     pool: asyncpg.Pool
     known_keys: KnownKeys = field(init=False)
+    known_hooks: KnownHooks = field(init=False)
+    wrong_tries: WrongTries = field(init=False)
+    uploads: UploadLimit = field(init=False)
     rate_limit: RateLimit = field(init=False)
     queue_loads: QueueLoads = field(init=False)
     long_turns: asyncio.Semaphore = field(init=False)
@@ -35,9 +40,16 @@ class Here:
 
     def __post_init__(self) -> None:
         self.known_keys = KnownKeys(self.pool)
+        self.known_hooks = KnownHooks(self.pool)
+        self.wrong_tries = WrongTries(self.settings.max_wrong_per_minute)
+        self.uploads = UploadLimit(self.settings)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
         self.queue_loads = QueueLoads(self.pool, self.settings)
         self.long_turns = asyncio.Semaphore(max(1, self.settings.web_pool_size - KEPT_FREE))
+
+    def peer_of(self, request: Request) -> str:
+        """Return the network address that the request comes from."""
+        return peer_of(request.scope, self.settings.proxies)
 
     async def closes_within(self, seconds: float) -> bool:
         """Wait so long, or until the process is to end; whether it is."""

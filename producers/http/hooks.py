@@ -1,7 +1,6 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from db.hooks import Hook, hook_by_id
+from db.hooks import Hook
 from producers.hook_events import (
     MOST_EVENTS,
     BadEvent,
@@ -23,7 +22,7 @@ from producers.hook_events import (
 )
 from producers.hook_fields import Adjusted, HookPost, kept_text
 from producers.hook_forms import read_form, request_of_form
-from producers.hooks import hook_claimed_by, is_token_of
+from producers.hooks import NO_HOOK, hook_claimed_by, is_token_of, secrets_of
 from producers.http.any_path import ANY
 from producers.http.bodies import body_schema
 from producers.http.forms import charset_of, fields_in, form_body
@@ -36,6 +35,7 @@ from producers.http.problems import (
     SIGNATURE_WRONG,
     STALE,
     TOO_LARGE,
+    TOO_MANY_REQUESTS,
     Problem,
     answers,
 )
@@ -44,10 +44,9 @@ from producers.opt_outs import Acknowledged, opt_out_now
 from producers.plausibility import all_meant_by, meant_by
 from producers.submit import submit
 from runtime import events, logs
-from runtime.signing import hook_secret
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import IdempotencyConflict, WrongInput
-from schemas.requests import MAX_ID, JobRequest
+from schemas.requests import JobRequest
 from schemas.statuses import RECIPIENT_KINDS, Status
 
 log = logs.get()
@@ -117,7 +116,7 @@ _FORM: dict[str, Any] = {
     response_description="They are opted out.",
     responses={
         202: {"model": FormTaken, "description": "Stored, and about to be applied."},
-        **answers(TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND),
+        **answers(TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND, TOO_MANY_REQUESTS),
     },
     response_model_exclude_none=True,
     openapi_extra=_FORM,
@@ -134,7 +133,7 @@ async def post_form(
     matter for the opt-out does not refuse it, and is told of in `refused` and `adjusted`. Each of
     several objects in a list of JSON is an event of its own.
     """
-    hook = await _hook_of_form(here, token)
+    hook = await _hook_of_form(request, here, token)
     body = await request.body()
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
@@ -214,7 +213,8 @@ _SIGNED_EVENTS: dict[str, Any] = {
     response_description="They are opted out.",
     responses={
         202: {"model": EventsTaken, "description": "Stored; some are about to be applied."},
-        **answers(MALFORMED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND, SIGNATURE_WRONG, STALE),
+        **answers(MALFORMED, TOO_LARGE, INVALID, KEY_REUSED, NOT_FOUND),
+        **answers(SIGNATURE_WRONG, STALE, TOO_MANY_REQUESTS),
     },
     response_model_exclude_none=True,
     openapi_extra=_SIGNED_EVENTS,
@@ -229,17 +229,17 @@ async def post_events(
     """For senders that sign: one event, or a list of them.
 
     The signature is looked at before anything else, over the bytes as they came, and counts for 300
-    seconds. Each event is applied on its own, and one that cannot be read keeps no other from
-    being applied: it has an `error`. Only where none can be read the answer is a problem. An
-    `event_id` always stands for one event: a message that comes again is answered as the first
-    time, and changes nothing. Where ids stood for something else before, the answer is 409, and all
-    other events are applied.
+    seconds. Without it a hook is answered like one that there is not. Each event is applied on its
+    own, and one that cannot be read keeps no other from being applied: it has an `error`. Only
+    where none can be read the answer is a problem. An `event_id` always stands for one event: a
+    message that comes again is answered as the first time, and changes nothing. Where ids stood for
+    something else before, the answer is 409, and all other events are applied.
 
     Of a message with so many events that they take more than ten seconds, the rest is stored as one
     job for each kind, without times and notes of their own, and applied before all other work.
     """
     body = await request.body()
-    hook = await _signing_hook(here, hook_id, request, body, correlation_id)
+    hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
         given = await _aside(body, lambda: _events_of(body, charset))
@@ -375,38 +375,38 @@ async def _aside(body: bytes, read: Callable[[], T]) -> T:
     return read() if len(body) < _SMALL_BODY else await asyncio.to_thread(read)
 
 
-async def _hook_of_form(here: Here, token: str) -> Hook:
-    async with here.pool.acquire() as connection:
-        hook = await hook_claimed_by(connection, token)
-    if hook is None:
-        _not_there()
+async def _hook_of_form(request: Request, here: Here, token: str) -> Hook:
+    peer = here.peer_of(request)
+    too_many = here.wrong_tries.are_too_many(peer)
+    hook = await here.known_hooks.hook(hook_claimed_by(token), from_list=too_many)
     if not is_token_of(here.settings, hook, token):
+        if too_many:
+            raise here.wrong_tries.too_many()
+        here.wrong_tries.count(peer)
         _note_refused(hook, "token_wrong", None)
         _not_there()
     return _in_force(hook)
 
 
-async def _signing_hook(
-    here: Here, hook_id: int, request: Request, body: bytes, correlation_id: str
+async def _hook_that_signed(
+    request: Request, here: Here, hook_id: int, body: bytes, correlation_id: str
 ) -> Hook:
-    """Return the hook whose secret has signed the body.
-
-    Without its signature a hook is answered alike whether it is there, was revoked or never was:
-    ids are numbers, and could be counted.
+    """The hook whose secret the message is signed with. One that there is not, one that was revoked
+    and a wrong signature are answered alike, after the same steps.
     """
-    hook = None
-    if 0 < hook_id <= MAX_ID:
-        async with here.pool.acquire() as connection:
-            hook = await hook_by_id(connection, hook_id)
-    if hook is None:
-        # A secret that nobody has takes the same time to fail.
-        require_signed(request, body, secrets.token_hex(32))
-        _not_there()
+    peer = here.peer_of(request)
+    too_many = here.wrong_tries.are_too_many(peer)
+    hook = await here.known_hooks.hook(hook_id, from_list=too_many)
     try:
-        require_signed(request, body, hook_secret(here.settings, hook.id, hook.salt))
+        require_signed(request, body, secrets_of(here.settings, hook))
     except Problem as problem:
-        wrong = problem.kind is SIGNATURE_WRONG
-        _note_refused(hook, "signature_wrong" if wrong else "timestamp_stale", correlation_id)
+        if problem.kind is not SIGNATURE_WRONG:
+            _note_refused(hook, "timestamp_stale", correlation_id)
+            raise
+        if too_many:
+            raise here.wrong_tries.too_many() from None
+        here.wrong_tries.count(peer)
+        _note_refused(hook, "signature_wrong", correlation_id)
         raise
     return _in_force(hook)
 
@@ -449,6 +449,8 @@ def _noting_malformed(hook: Hook, correlation_id: str) -> Iterator[None]:
 
 
 def _note_refused(hook: Hook, why: str, correlation_id: str | None) -> None:
+    if hook is NO_HOOK:
+        return
     more = {} if correlation_id is None else {"correlation_id": correlation_id}
     log.warning(events.HOOK_REFUSED, hook=hook.id, account=hook.account_id, why=why, **more)
 

@@ -21,11 +21,15 @@ from producers.http.problems import (
     answers,
 )
 from producers.http.streaming import Stream
+from producers.keys import Caller
 from schemas.outcomes import ENDED
 
 router = APIRouter(tags=["jobs"])
 
 LOOK_SECONDS = 0.5
+KEY_SECONDS = 2.0
+"""How often it is looked whether the key counts still."""
+
 QUIET_SECONDS = 15.0
 """After so long without news a comment is sent, so that nobody between takes the line for dead."""
 
@@ -77,20 +81,25 @@ async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Respon
     """Tell how far the job is, each time that changes: `event: progress`.
 
     `done` and `planned` count pairs of a contact and a field. After `event: ended` the stream ends.
-    It may end before, when the service is restarted: then ask again.
+    It may end before, when the service is restarted: then ask again. It ends within seconds when
+    the key is revoked or expires.
     """
     await require_job(here, caller, job_id)
     return Stream(
-        _events(here, job_id),
+        _events(here, caller, job_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
 
 
-async def _events(here: Here, job_id: int) -> AsyncGenerator[str, None]:
+async def _events(here: Here, caller: Caller, job_id: int) -> AsyncGenerator[str, None]:
     told: Moved | None = None
-    told_at = time.monotonic()
+    told_at = key_seen_at = time.monotonic()
     while True:
+        if time.monotonic() - key_seen_at > KEY_SECONDS:
+            if not await here.known_keys.counts(caller):
+                return
+            key_seen_at = time.monotonic()
         async with here.pool.acquire() as connection:
             moved = await jobs.moved(connection, job_id)
         assert moved is not None

@@ -1,22 +1,38 @@
 """Jobs over lists that come as a file: `multipart/form-data`, with the job in a part of its own."""
 
+import errno
 import io
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from email.message import Message
 from typing import Any, BinaryIO, NamedTuple
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
+from starlette.types import Message as WireMessage
 
 from producers.http.bodies import body_schema, json_value
+from producers.http.here import Here
 from producers.http.job_bodies import JobBody
-from producers.http.problems import INVALID, MALFORMED, TOO_LARGE, Problem
+from producers.http.limits import declared_bytes
+from producers.http.problems import (
+    INVALID,
+    MALFORMED,
+    NO_ROOM,
+    TOO_LARGE,
+    TOO_MANY_REQUESTS,
+    Problem,
+)
+from producers.http.rate_limit import TooManyUploads
 from producers.http.well_formed import why_odd
+from producers.keys import Caller
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
+from runtime import events, logs
 from schemas.requests import UPLOADED
+
+log = logs.get()
 
 FORM = "multipart/form-data"
 _JOB = "job"
@@ -25,6 +41,11 @@ _BYTES = "latin-1"
 
 MOST_JOB_BYTES = 1_000_000
 """As much as the part with the job may have, which is read into memory."""
+
+RETRY_SECONDS = 10
+"""When to come again where a key uploads as much as it may."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 LISTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
     each.name: each for each in (ContactUpload, AddressUpload)
@@ -69,22 +90,67 @@ def form_schema() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def uploaded_job(request: Request) -> AsyncIterator[UploadedJob]:
+async def uploaded_job(request: Request, here: Here, caller: Caller) -> AsyncIterator[UploadedJob]:
     """The job of a form and its list, which is in a file on disk until the context ends.
 
-    Raises Problem, and WrongInput with a line for each mistake.
+    Raises Problem, and WrongInput with a line for each mistake. Each key has a limit of files and
+    bytes at a time; what it uploads counts until the context ends.
     """
-    # Both parts may come as files. What is no file is kept in memory.
-    form = _byte_for_byte(request).form(max_files=2, max_fields=2, max_part_size=MOST_JOB_BYTES)
-    async with form as read:
-        parts = _parts(read)
-        (name,) = parts.keys() - {_JOB}
-        body = _body(_bytes(parts[_JOB]), name)
-        yield UploadedJob(body, LISTS[name](_file(parts[name]), _charset(parts[name])))
+    with (
+        _among_uploads(here, caller, declared_bytes(request.scope) or 0) as came,
+        _if_there_is_room(caller) as spooling,
+    ):
+        # Both parts may come as files. What is no file is kept in memory.
+        form = await _byte_for_byte(request, came).form(
+            max_files=2, max_fields=2, max_part_size=MOST_JOB_BYTES
+        )
+        spooling.clear()
+        try:
+            parts = _parts(form)
+            (name,) = parts.keys() - {_JOB}
+            body = _body(_bytes(parts[_JOB]), name)
+            yield UploadedJob(body, LISTS[name](_file(parts[name]), _charset(parts[name])))
+        finally:
+            await form.close()
 
 
-def _byte_for_byte(request: Request) -> Request:
-    """The same request, of whose form each byte of what is no file is read as one character.
+@contextmanager
+def _among_uploads(here: Here, caller: Caller, declared: int) -> Iterator[Callable[[int], None]]:
+    limit = here.uploads
+    try:
+        with limit.one_of(caller.key_id, declared) as came:
+            yield came
+    except TooManyUploads:
+        raise Problem(
+            TOO_MANY_REQUESTS,
+            f"This key may upload {limit.max_files} files and {limit.max_bytes:,} bytes at a time."
+            " Nothing was stored. Send this file again when another has been answered.",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        ) from None
+
+
+@contextmanager
+def _if_there_is_room(caller: Caller) -> Iterator[set[str]]:
+    """Raise Problem where the disk is full while the file comes: until what is yielded is empty."""
+    spooling = {"file"}
+    try:
+        yield spooling
+    except OSError as error:
+        if not spooling or error.errno not in _NO_ROOM:
+            raise
+        name = errno.errorcode[error.errno]
+        log.error(events.UPLOAD_FAILED, key=caller.key_id, account=caller.account_id, error=name)
+        raise Problem(
+            NO_ROOM,
+            "The file does not fit on the disk of the web process. Nothing was stored. Try again"
+            " later, or send it in parts, each as a job of its own.",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        ) from error
+
+
+def _byte_for_byte(request: Request, came: Callable[[int], None]) -> Request:
+    """The same request, of whose form each byte of what is no file is read as one character, and
+    whose bytes are counted as they come.
 
     Starlette reads it in any charset that the form names, and in Latin-1 what does not fit: nobody
     would see any more that it was not UTF-8.
@@ -92,7 +158,13 @@ def _byte_for_byte(request: Request) -> Request:
     scope = {**request.scope, "headers": list(request.scope["headers"])}
     headers = MutableHeaders(scope=scope)
     headers["content-type"] = f"{headers['content-type']}; charset={_BYTES}"
-    return Request(scope, request.receive)
+
+    async def receive() -> WireMessage:
+        message = await request.receive()
+        came(len(message.get("body", b"")))
+        return message
+
+    return Request(scope, receive)
 
 
 def _parts(form: FormData) -> Mapping[str, UploadFile | str]:

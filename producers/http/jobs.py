@@ -20,6 +20,7 @@ from producers.http.problems import (
     INVALID,
     KEY_REUSED,
     MALFORMED,
+    NO_ROOM,
     NOT_FOUND,
     STATE_CONFLICT,
     TOO_LARGE,
@@ -72,6 +73,7 @@ _SUBMIT: dict[str, Any] = {
         **answers(
             MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, EVIDENCE_MISSING, KEY_REUSED, NOT_FOUND
         ),
+        **answers(NO_ROOM),
     },
     openapi_extra=_SUBMIT,
 )
@@ -103,7 +105,10 @@ async def submit_job(
         return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
 
     if media_type(request) == FORM:
-        async with uploaded_job(request) as (body, upload), here.long_turns:
+        async with (
+            uploaded_job(request, here, caller) as (body, upload),
+            here.long_turns,
+        ):
             submitted = await submit(
                 here.pool, here.settings, asked(body), upload=upload, actor=caller.actor
             )

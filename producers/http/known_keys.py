@@ -1,14 +1,24 @@
 """API keys that were asked for a moment ago, so that not each request asks Postgres whose it is."""
 
+import asyncio
+import hmac
 import time
 from collections.abc import Callable
 
 import asyncpg
 
-from producers.keys import Caller, caller_of
+from db import keys
+from db.failures import UNREACHABLE
+from producers.keys import Caller, caller_of, claimed_by
 
 KNOWN_SECONDS = 1.0
 """For how long a key counts without Postgres being asked again: so late may a revocation be."""
+
+NOTE_SECONDS = 60.0
+"""How often it is noted at most that a key was used."""
+
+FRESH_SECONDS = 10.0
+"""For how long the list of all digests is used before it is read again."""
 
 
 class KnownKeys:
@@ -20,6 +30,12 @@ class KnownKeys:
         self._pool = pool
         self._clock = clock
         self._known: dict[str, tuple[float, Caller]] = {}
+        self._noted: dict[int, float] = {}
+        self._to_note: set[int] = set()
+        self._noting: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._read_at = float("-inf")
+        self._digests: dict[int, bytes] = {}
 
     async def caller_of(self, token: str) -> Caller | None:
         """Whose key this is, or was a second ago; None where it is none."""
@@ -32,5 +48,43 @@ class KnownKeys:
         if caller is None:
             self._known.pop(token, None)
         else:
-            self._known[token] = (asked_at + KNOWN_SECONDS, caller)
+            self._known[token] = (asked_at + min(KNOWN_SECONDS, caller.seconds_left), caller)
+            self._note_used(caller.key_id, asked_at)
         return caller
+
+    async def is_listed(self, token: str) -> bool:
+        """Tell whether this is a key that counts, by a list that is some seconds old."""
+        key_id, digest = claimed_by(token)
+        if not key_id:
+            return False
+        async with self._turn:
+            if self._clock() - self._read_at > FRESH_SECONDS:
+                async with self._pool.acquire() as connection:
+                    self._digests = await keys.all_that_count(connection)
+                self._read_at = self._clock()
+        return hmac.compare_digest(self._digests.get(key_id, b""), digest)
+
+    async def counts(self, caller: Caller) -> bool:
+        """Tell whether the caller's key counts still."""
+        async with self._pool.acquire() as connection:
+            return await keys.counts(connection, caller.key_id)
+
+    def _note_used(self, key_id: int, now: float) -> None:
+        """Have it noted, if that was not done a minute ago; nobody waits for it."""
+        if now - self._noted.get(key_id, float("-inf")) < NOTE_SECONDS:
+            return
+        self._noted[key_id] = now
+        self._to_note.add(key_id)
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._note())
+
+    async def _note(self) -> None:
+        while self._to_note:
+            key_ids = sorted(self._to_note)
+            self._to_note.clear()
+            try:
+                async with self._pool.acquire() as connection:
+                    await keys.note_used(connection, key_ids)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, *UNREACHABLE):
+                # When a key was used last is worth no request. The next minute notes it.
+                return

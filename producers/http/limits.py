@@ -39,7 +39,7 @@ class Limits:
             return
         size = 0
         waited = 0.0
-        declared = _declared(scope)
+        declared = declared_bytes(scope)
         ended = declared == 0
 
         async def receiving() -> Message:
@@ -84,7 +84,7 @@ def takes_files(scope: Scope) -> bool:
     )
 
 
-def _declared(scope: Scope) -> int | None:
+def declared_bytes(scope: Scope) -> int | None:
     """The size of the body in bytes, as the request has it; None where that shows only at its end.
 
     The server has refused what is no number.

@@ -69,10 +69,10 @@ def stored() -> HTMLResponse:
     )
 
 
-def no_such_link() -> HTMLResponse:
+def no_such_link(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
     """The link is none of ours, or was cut off on its way."""
     return _page(
-        HTTPStatus.NOT_FOUND,
+        status,
         "This link does not work",
         "<p>It may have been cut off. Follow it from the mail itself, or answer the mail and ask to"
         " be taken off the list.</p>",

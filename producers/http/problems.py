@@ -73,6 +73,7 @@ UNSUPPORTED = Kind(
 TOO_MANY_REQUESTS = Kind("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
 SIGNATURE_WRONG = Kind("signature-wrong", HTTPStatus.UNAUTHORIZED, "Invalid signature")
 STALE = Kind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
+NO_ROOM = Kind("insufficient-storage", HTTPStatus.INSUFFICIENT_STORAGE, "No room to keep the file")
 UNAVAILABLE = Kind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
 INTERNAL = Kind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
 

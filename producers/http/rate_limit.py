@@ -1,7 +1,11 @@
-"""How many requests a key may make of this process."""
+"""How many requests a key may make of this process, and how much it may upload at a time."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from runtime.settings import Settings
 
 
 class RateLimit:
@@ -27,3 +31,52 @@ class RateLimit:
             return (1.0 - tokens) / self._per_second
         self._buckets[key_id] = (tokens - 1.0, now)
         return 0.0
+
+
+class TooManyUploads(Exception):
+    """The key uploads as many files, or as many bytes, as it may at a time."""
+
+
+class UploadLimit:
+    """How many files each key uploads to this process now, and how many bytes of them came. A file
+    counts until the request that brought it has been answered.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.max_files = settings.max_uploads
+        self.max_bytes = settings.max_uploading_bytes
+        self._files: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+
+    @contextmanager
+    def one_of(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
+        """Take a place for a file of the key; raise TooManyUploads where there is none.
+
+        Yield what is to be told of the bytes as they come, and raises TooManyUploads as well. A
+        file that is alone may be larger than all may be together: other limits hold for it.
+        """
+        if self._files[key_id] >= self.max_files:
+            raise TooManyUploads
+        if self._files[key_id] and self._bytes[key_id] + declared > self.max_bytes:
+            raise TooManyUploads
+        counted = declared
+        received = 0
+
+        def came(size: int) -> None:
+            nonlocal counted, received
+            received += size
+            more = max(0, received - counted)
+            if more and self._files[key_id] > 1 and self._bytes[key_id] + more > self.max_bytes:
+                raise TooManyUploads
+            counted += more
+            self._bytes[key_id] += more
+
+        self._files[key_id] += 1
+        self._bytes[key_id] += declared
+        try:
+            yield came
+        finally:
+            self._files[key_id] -= 1
+            self._bytes[key_id] -= counted
+            if not self._files[key_id]:
+                del self._files[key_id], self._bytes[key_id]

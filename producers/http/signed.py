@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 
 from fastapi import Request
 
@@ -14,11 +15,15 @@ MOST_SECONDS_OFF = 300
 _seconds = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
 
 
-def require_signed(request: Request, body: bytes, secret: str) -> None:
-    """Raise Problem unless the message is signed with the secret, and not long ago."""
+def require_signed(request: Request, body: bytes, secrets: Sequence[str]) -> None:
+    """Raise Problem unless the message is signed with one of the secrets, and not long ago.
+
+    Each of them is tried, so that the time does not tell which one it was.
+    """
     timestamp = request.headers.get("sluice-timestamp", "")
     given = request.headers.get("sluice-signature", "")
-    if not (_seconds(timestamp) and same(given, signature(secret, timestamp, body))):
+    right = [same(given, signature(secret, timestamp, body)) for secret in secrets]
+    if not (_seconds(timestamp) and any(right)):
         raise Problem(
             SIGNATURE_WRONG,
             "The message is not signed with the hook's secret; nothing was stored. Send"
@@ -29,5 +34,5 @@ def require_signed(request: Request, body: bytes, secret: str) -> None:
         raise Problem(
             STALE,
             f"The message was signed more than {MOST_SECONDS_OFF} seconds from now by our clock;"
-            " nothing was stored. Sign it anew, and set the sender's clock.",
+            " nothing was stored. Sign it again, and set the sender's clock.",
         )

@@ -25,6 +25,7 @@ from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.problems import (
     NOT_FOUND,
+    TOO_MANY_REQUESTS,
     UNAVAILABLE,
     Problem,
     answers,
@@ -65,6 +66,8 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND:
             page = pages.no_such_link()
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            page = pages.no_such_link(status=HTTPStatus.TOO_MANY_REQUESTS)
         case HTTPStatus.SERVICE_UNAVAILABLE:
             page = pages.try_again()
         case status:
@@ -111,11 +114,11 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
     operation_id="show_unsubscribe_page",
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
-    responses=_NO_SUCH_LINK,
+    responses={**_NO_SUCH_LINK, **_also_as_pages(answers(TOO_MANY_REQUESTS))},
 )
-async def show(token: str, here: HereDep) -> HTMLResponse:
+async def show(token: str, request: Request, here: HereDep) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
-    link = one_click_of(here.settings, token)
+    link = _link_of(request, here, token)
     if link is None or await _linked(here, link) is None:
         return pages.no_such_link()
     return pages.question()
@@ -127,7 +130,7 @@ async def show(token: str, here: HereDep) -> HTMLResponse:
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
-    responses=_also_as_pages(answers(NOT_FOUND, UNAVAILABLE)),
+    responses=_also_as_pages(answers(NOT_FOUND, TOO_MANY_REQUESTS, UNAVAILABLE)),
     openapi_extra={"requestBody": _BODY},
 )
 async def unsubscribe(
@@ -140,7 +143,7 @@ async def unsubscribe(
     around the token in the path, such as a full stop, does not matter. Neither cookies nor a login
     are looked at, and nobody is sent elsewhere.
     """
-    link = one_click_of(here.settings, token)
+    link = _link_of(request, here, token)
     linked = None if link is None else await _linked(here, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
@@ -164,6 +167,19 @@ async def unsubscribe(
         # What is left of the body would be taken for the next request.
         page.headers["Connection"] = "close"
     return page
+
+
+def _link_of(request: Request, here: Here, token: str) -> OneClick | None:
+    """What the link was made for; None where it was not made here, and a Problem is raised where
+    too many of these came from its peer. A link that was made here works whatever came before.
+    """
+    link = one_click_of(here.settings, token)
+    if link is None:
+        peer = here.peer_of(request)
+        if here.wrong_tries.are_too_many(peer):
+            raise here.wrong_tries.too_many()
+        here.wrong_tries.count(peer)
+    return link
 
 
 async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:

@@ -104,7 +104,7 @@ def _in_shell(block: Block) -> str:
 
 
 def _environment(settings: Settings, code: Path) -> dict[str, str]:
-    assert settings.signing_key is not None
+    assert settings.signing_keys is not None
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(code),
@@ -112,7 +112,7 @@ def _environment(settings: Settings, code: Path) -> dict[str, str]:
         "REDIS_URL": settings.redis_url or "",
         "QUEUE_NAMESPACE": settings.queue_namespace,
         "PGBOUNCER": str(settings.pgbouncer),
-        "SIGNING_KEY": settings.signing_key.get_secret_value(),
+        "SIGNING_KEYS": settings.signing_keys.get_secret_value(),
     }
 
 

@@ -27,7 +27,7 @@ async def job_told_to(pool, settings, there: Receiver) -> int:
 
 def signing(settings) -> dict[str, str]:
     return {
-        "SIGNING_KEY": settings.signing_key.get_secret_value(),
+        "SIGNING_KEYS": settings.signing_keys.get_secret_value(),
         "PRIVATE_NOTICES": "true",
     }
 

@@ -23,8 +23,8 @@ async def test_every_example_runs_and_answers_as_shown(
     """
     examples = [*examples_of(blocks_of(ROOT / "docs" / f"{name}.md"))]
     assert examples
-    assert settings.signing_key is not None
-    doors = {"SIGNING_KEY": settings.signing_key.get_secret_value(), "PRIVATE_NOTICES": "true"}
+    assert settings.signing_keys is not None
+    doors = {"SIGNING_KEYS": settings.signing_keys.get_secret_value(), "PRIVATE_NOTICES": "true"}
     start_group(processes=2, **doors)
     folder = tmp_path / "anywhere"
     folder.mkdir()

@@ -54,7 +54,7 @@ def fragile(servers_of_its_own: StormServers) -> Iterator[Settings]:
     yield Settings(
         database_url=url_of_processes(servers_of_its_own.database_url),
         redis_url=servers_of_its_own.redis_url,
-        signing_key=SecretStr("a key for tests, and for nothing else"),
+        signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
     )
     servers_of_its_own.start_redis()
     servers_of_its_own.start_postgres()
@@ -407,9 +407,9 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
             assert web.process.wait(90) == 1
             assert web.lines()[0].startswith(f"Cannot listen on 127.0.0.1:{port}: ")
             assert len(web.lines()) == 1
-    with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEY="") as web:
+    with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEYS="") as web:
         assert web.process.wait(90) == 1
-        assert web.lines()[0].startswith("SIGNING_KEY is not set")
+        assert web.lines()[0].startswith("SIGNING_KEYS is not set")
         assert len(web.lines()) == 1
 
 

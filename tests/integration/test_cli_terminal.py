@@ -27,6 +27,7 @@ def surroundings(monkeypatch, settings):
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
+    monkeypatch.setenv("SIGNING_KEYS", settings.signing_keys.get_secret_value())
     monkeypatch.chdir(ROOT)
 
 
@@ -87,6 +88,7 @@ COMMANDS = {
     f"address {LONG} --account {ACCOUNT}": [LONG, SOURCE],
     "keys list": [],
     "hooks list": [],
+    "signing-keys": [],
     "accounts": [],
     "activity": [],
     "activity --job JOB": [],

@@ -9,16 +9,19 @@ from urllib.parse import urlencode
 
 import pytest
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from producers.hook_events import MOST_EVENTS
-from producers.hooks import create_hook, revoke_hook
+from producers.hooks import create_hook, renew_hook, revoke_hook
 from producers.http import forms
 from producers.http import hooks as hooks_over_http
+from producers.http.peers import WrongTries
 from runtime.signing import signature
 from schemas.errors import NotFound, WrongInput
 from tests.examples import for_all
 from tests.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
+from tests.unit.test_rate_limit import Clock
 from tests.worlds import fill, statuses_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -743,15 +746,101 @@ async def test_one_accounts_hook_cannot_touch_another(http, pool, hook, others, 
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "99", str(2**63)])
-async def test_without_a_signature_no_hook_is_told_from_none(http, pool, hook, others, number):
-    """Whatever number is tried: one that is there, was revoked or never was is answered alike."""
-    await revoke_hook(pool, others.id)
-    answers = []
-    for tried in (number, hook.id, others.id):
-        answer = await http.post(f"/v1/hooks/{tried}/events", json=event())
+async def test_a_hook_that_is_none_is_not_there(http, accounts, number):
+    """Whatever number somebody tries: without its secret nobody learns whether there is a hook."""
+    for headers in ({}, signed("x" * 64, b"{}")):
+        answer = await http.post(f"/v1/hooks/{number}/events", content=b"{}", headers=headers)
         problem(answer, 401, "signature-wrong")
-        answers.append({**answer.json(), "instance": None, "correlation_id": None})
-    assert answers[0] == answers[1] == answers[2]
+
+
+def whole(answer):
+    """All of an answer but its correlation id, which is drawn for each."""
+    headers = [(n, v) for n, v in answer.headers.multi_items() if n != "x-correlation-id"]
+    return answer.status_code, headers, answer.content
+
+
+UNSIGNED = (
+    {},
+    {"Sluice-Signature": "v1="},
+    signed("0" * 64, b"{}"),
+    signed("0" * 64, b"{}", at=0),
+)
+
+
+async def test_nobody_learns_which_hooks_there_are(http, pool, settings, hook, others):
+    """Without its secret, one that is there, that was revoked, that was renewed and that never was
+    are answered alike, to the last byte of whole answers; so are form tokens.
+    """
+    revoked = await create_hook(pool, settings, account="default", source="old")
+    await revoke_hook(pool, revoked.id)
+    await renew_hook(pool, settings, others.id)
+    numbers = (hook.id, others.id, revoked.id, 99, 0, -1, 2**62, 2**63)
+    for headers in UNSIGNED:
+        paths = [f"/v1/hooks/{number}/events" for number in numbers]
+        answers = [await http.post(path, content=b"{}", headers=headers) for path in paths]
+        assert {whole(answer)[0] for answer in answers} == {401}
+        assert all(whole(answer) == whole(answers[0]) for answer in answers)
+    key_id, _, mac = hook.form_path.rpartition("/")[2].split(".")
+    wrong = "".join(reversed(mac))
+    tokens = [f"{key_id}.{number}.{wrong}" for number in numbers]
+    tokens += ["x", f"00000000.{hook.id}.{mac}", f"{hook.id}.{mac}", revoked.form_path[15:]]
+    answers = [await http.post(f"/v1/hooks/form/{each}", data={"email": ANN}) for each in tokens]
+    assert {whole(answer)[0] for answer in answers} == {404}
+    assert all(whole(answer) == whole(answers[0]) for answer in answers)
+
+
+async def test_a_hook_takes_what_is_right_beside_too_much_that_is_wrong(app, http, hook):
+    """An opt-out is not refused for what others at the same address guess."""
+    app.state.here.wrong_tries = WrongTries(5, Clock())
+    with capture_logs() as logs:
+        answers = [await http.post(f"/v1/hooks/{n}/events", content=b"{}") for n in range(20)]
+        answers += [await http.post(f"/v1/hooks/form/x{n}", data={"email": ANN}) for n in range(9)]
+    assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 24
+    problem(answers[-1], 429, "too-many-requests")
+    assert answers[-1].headers["retry-after"] == "12"
+    (told,) = [line for line in logs if line["event"] == "peer.limited"]
+    assert "127.0.0.1" not in str(told)
+    assert (await post_events(http, hook, event())).status_code == 200
+    assert (await http.post(hook.form_path, data={"email": BOB})).status_code == 200
+    assert (await http.post(hook.form_path, data={"email": "no"})).status_code == 422
+
+
+async def test_a_renewed_hook_takes_both_secrets_for_a_while(http, pool, settings, hook):
+    """The former secret and form path as long as is said, and then the new ones alone."""
+    new = await renew_hook(pool, settings, hook.id)
+    assert (new.id, new.secret != hook.secret, new.form_path != hook.form_path) == (1, True, True)
+    for number, each in enumerate((hook, new)):
+        answer = await post_events(http, each, event(event_id=f"e{number}"))
+        assert answer.status_code == 200
+        assert (await http.post(each.form_path, data={"email": ANN})).status_code == 200
+    await pool.execute("update hooks set former_until = clock_timestamp()")
+    problem(await post_events(http, hook, event()), 401, "signature-wrong")
+    problem(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
+    assert (await post_events(http, new, event())).status_code == 200
+    newest = await renew_hook(pool, settings, hook.id, former_days=0)
+    problem(await post_events(http, new, event()), 401, "signature-wrong")
+    assert (await post_events(http, newest, event())).status_code == 200
+    for wrong in (-1, 367):
+        with pytest.raises(WrongInput):
+            await renew_hook(pool, settings, hook.id, former_days=wrong)
+    await revoke_hook(pool, hook.id)
+    for unknown in (hook.id, 99, 0, 2**63):
+        with pytest.raises(NotFound):
+            await renew_hook(pool, settings, unknown)
+
+
+async def test_a_hook_outlives_the_key_that_made_it(app, http, pool, settings, hook):
+    """Its secret and path count while their key is listed, whichever is the first; of a key that
+    was dropped they do not, and nothing raises.
+    """
+    old, new = settings.signing_keys.get_secret_value(), "the-next-key-of-this-test-and-no-other"
+    for keys, listed in ((f"{new},{old}", True), (new, False), (f"{old},{new}", True)):
+        app.state.here.settings = settings.model_copy(update={"signing_keys": SecretStr(keys)})
+        answers = (
+            await post_events(http, hook, event()),
+            await http.post(hook.form_path, data={"email": ANN}),
+        )
+        assert [answer.status_code for answer in answers] == ([200, 200] if listed else [401, 404])
 
 
 # Both
@@ -827,7 +916,7 @@ async def test_a_source_is_one_word(pool, settings, source):
 
 
 async def test_nothing_to_sign_with_is_stored(pool, hook):
-    """The table has a random salt, which is of no use without SIGNING_KEY; nor has the repr."""
+    """The table has a random salt, which is of no use without SIGNING_KEYS; nor has the repr."""
     row = str(dict(await pool.fetchrow("select * from hooks where id = $1", hook.id)))
     token = hook.form_path.rpartition(".")[2]
     for secret in (hook.secret, token):

@@ -1,11 +1,14 @@
 """Bodies that are too large, too slow or not to be read, and what is read of them."""
 
 import asyncio
+import json
+import resource
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from producers import wrong_input
 from producers.http import limits, time_limit
@@ -324,3 +327,39 @@ async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
     parts = Trickling(1_000)
     status, headers = await ask_in_parts(app, await key_of(), parts, **{"content-length": "4900"})
     assert (status, headers[b"connection"]) == (408, b"close")
+
+
+def upload(lines: int) -> dict:
+    """A form with a job and a list of so many ids."""
+    job = json.dumps({"action": "opt_out"})
+    ids = b"".join(b"%d\n" % number for number in range(1_000_000, 1_000_000 + lines))
+    return {"files": {"job": (None, job), "contacts": ("ids.txt", ids)}}
+
+
+@pytest.mark.parametrize("settings", [{"max_uploads": 1}], indirect=True)
+async def test_a_key_uploads_so_many_files_at_a_time(app, http, key_of, pool):
+    """429 and when to come again, without reading the next one; another key is not touched."""
+    headers, other = await key_of(), await key_of("shop")
+    with app.state.here.uploads.one_of(1, 0):
+        answer = await http.post("/v1/jobs", headers=headers, **upload(10))
+        assert is_problem(answer, 429, "too-many-requests")
+        assert answer.headers["retry-after"] == "10"
+        assert (await http.post("/v1/jobs", headers=other, **upload(10))).status_code == 202
+    assert (await http.post("/v1/jobs", headers=headers, **upload(10))).status_code == 202
+    assert await pool.fetchval("select count(*) from jobs") == 2
+
+
+async def test_a_file_for_which_the_disk_has_no_room_is_told(http, key_of, pool):
+    """507, a line in the log, and nothing is stored. Files may be no larger, as on a full disk."""
+    headers = await key_of()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    try:
+        with capture_logs() as logs:
+            answer = await http.post("/v1/jobs", headers=headers, **upload(400_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_problem(answer, 507, "insufficient-storage")
+    assert [line["error"] for line in logs if line["event"] == "upload.failed"] == ["EFBIG"]
+    assert await pool.fetchval("select count(*) from jobs") == 0
+    assert (await http.post("/v1/jobs", headers=headers, **upload(10))).status_code == 202

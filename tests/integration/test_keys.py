@@ -1,16 +1,21 @@
 """API keys: made once, kept as digests, and counting for what they allow until they are revoked."""
 
+import asyncio
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from producers.http import job_events
 from producers.http.known_keys import KNOWN_SECONDS, KnownKeys
+from producers.http.peers import WrongTries
 from producers.http.rate_limit import RateLimit
-from producers.keys import Scope, caller_of, create_key, revoke_key
+from producers.keys import Scope, caller_of, create_key, expiry, revoke_key
 from schemas.errors import NotFound, WrongInput
 from tests.commands import run_sluice
 from tests.conditions import wait_until_async
@@ -90,6 +95,118 @@ async def test_a_revoked_key_counts_no_more_a_second_later(pool):
     assert await known.caller_of(key.token) is None
     clock.now -= KNOWN_SECONDS
     assert await known.caller_of(key.token) is None
+
+
+async def test_a_key_ends_when_it_expires(pool):
+    """A web process that knows it does not know it a moment longer."""
+    clock = Clock()
+    known = KnownKeys(pool, clock)
+    soon = datetime.now(UTC) + timedelta(seconds=0.9)
+    key = await create_key(pool, account="default", name="x", scopes=[*Scope], expires_at=soon)
+    caller = await known.caller_of(key.token)
+    assert caller is not None
+    assert 0 < caller.seconds_left < KNOWN_SECONDS
+    assert await known.is_listed(key.token)
+    await pool.execute("update api_keys set expires_at = clock_timestamp()")
+    clock.now += caller.seconds_left - 0.001
+    assert await known.caller_of(key.token) == caller
+    clock.now += 0.002
+    assert await known.caller_of(key.token) is None
+    assert not await known.counts(caller)
+    clock.now += 11
+    assert not await known.is_listed(key.token)
+
+
+async def test_it_is_noted_when_a_key_was_used(pool):
+    """Once a minute, by nobody who waits for it; a lock or a failure is not in the way."""
+    clock = Clock()
+    known = KnownKeys(pool, clock)
+    key = await made(pool)
+
+    async def used():
+        return await pool.fetchval("select last_used_at from api_keys")
+
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select from api_keys for update")
+        assert await known.caller_of(key.token) is not None
+        await known._noting
+        assert await used() is None
+    clock.now += 59
+    assert await known.caller_of(key.token) is not None
+    await known._noting
+    assert await used() is None
+    clock.now += 2
+    assert await known.caller_of(key.token) is not None
+    await known._noting
+    assert await used() is not None
+    await pool.execute("alter table api_keys rename column last_used_at to gone")
+    clock.now += 61
+    assert await known.caller_of(key.token) is not None
+    await known._noting
+
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def test_the_end_of_a_key_is_a_day_or_a_number_of_days():
+    """A day begins in UTC; what is past, too far ahead or something else is refused."""
+    assert expiry("2027-01-01", NOW) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert expiry("90d", NOW) == NOW + timedelta(days=90)
+    for wrong in (
+        *(
+            "",
+            "0d",
+            "-1d",
+            "90",
+            "d",
+            "1.5d",
+            "99999d",
+            "9" * 30 + "d",
+            "\N{ARABIC-INDIC DIGIT ONE}d",
+        ),
+        *("2026-11-28", "2026-02-30", "20270101", "2027-01-01T00:00:00Z", "9999-01-01", "tomorrow"),
+    ):
+        with pytest.raises(WrongInput, match="Nothing was made"):
+            expiry(wrong, NOW)
+
+
+async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, pool):
+    """Of one network address: 429 without a look-up. Whoever has a key is served all the same, be
+    it one that this process never saw.
+    """
+    here = app.state.here
+    here.wrong_tries = WrongTries(4, Clock())
+    seen, unseen = await key_of(), await key_of("shop")
+    assert (await http.get("/v1/jobs", headers=seen)).status_code == 200
+    wrong = [{"Authorization": f"Bearer sluice_{n}_{'x' * 43}"} for n in range(12)]
+    with capture_logs() as logs:
+        answers = [await http.get("/v1/jobs", headers=headers) for headers in wrong]
+    assert [answer.status_code for answer in answers] == [401] * 4 + [429] * 8
+    assert answers[-1].headers["retry-after"] == "15"
+    assert [line["times"] for line in logs if line["event"] == "peer.limited"] == [1]
+    for headers in (seen, unseen):
+        assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
+    await revoke_key(pool, 2)
+    here.known_keys = KnownKeys(pool)
+    assert (await http.get("/v1/jobs", headers=unseen)).status_code == 429
+    # Without any key there is nothing to look up.
+    assert (await http.get("/v1/jobs")).status_code == 401
+
+
+async def test_a_stream_of_events_ends_with_its_key(http, key_of, pool, monkeypatch):
+    """When it is revoked, though the job has not ended."""
+    monkeypatch.setattr(job_events, "KEY_SECONDS", 0.0)
+    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.02)
+    headers = await key_of()
+    body = {"action": "opt_out", "selection": {"all": True}}
+    job = (await http.post("/v1/jobs", json=body, headers=headers)).json()["id"]
+    following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=headers))
+    done, _ = await asyncio.wait([following], timeout=0.3)
+    assert not done
+    await revoke_key(pool, 1)
+    answer = await asyncio.wait_for(following, 20)
+    assert "event: progress" in answer.text
+    assert "event: ended" not in answer.text
 
 
 async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
@@ -195,10 +312,15 @@ def test_keys_are_made_listed_and_revoked_by_command():
     assert [(key["id"], key["name"]) for key in json.loads(listed)] == [(2, "all"), (1, "the shop")]
     for secret in (token, token[-43:], everything["token"]):
         assert secret not in listed + run_sluice("keys", "list").stdout
+    ends = run_sluice("keys", "create", "for a month", "--expires", "30d")
+    assert "It ends on 2" in ends.stderr
     assert run_sluice("keys", "revoke", "1").exit_code == 0
-    assert json.loads(run_sluice("keys", "list", "--json").stdout)[1]["revoked_at"]
+    third, second, first = json.loads(run_sluice("keys", "list", "--json").stdout)
+    assert (bool(third["expires_at"]), second["expires_at"]) == (True, None)
+    assert (bool(first["revoked_at"]), first["last_used_at"]) == (True, None)
     for wrong in (
-        ("keys", "revoke", "3"),
+        ("keys", "revoke", "4"),
+        ("keys", "create", "x", "--expires", "yesterday"),
         ("keys", "create", "x", "--account", "none"),
         ("keys", "create", "x", "--scope", "everything"),
         ("keys", "list", "--account", "none"),

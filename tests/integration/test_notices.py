@@ -365,7 +365,7 @@ async def test_an_earlier_failure_does_not_count_against_a_later_attempt(pool, s
 
 async def test_without_a_signing_key_none_is_delivered(pool, settings):
     """It waits for a worker that has one; this one says so, once, when there is cause to."""
-    keyless = settings.model_copy(update={"signing_key": None})
+    keyless = settings.model_copy(update={"signing_keys": None})
     notices = Notices(context_of(pool, keyless), Outages("test"))
     with capture_logs() as logs:
         await notices.deliver_notices(notices._context)

@@ -9,12 +9,15 @@ from urllib.parse import quote
 import httpx
 import pytest
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from producers.http import unsubscribe
+from producers.http.peers import WrongTries
 from producers.one_click import one_click_url
 from tests.examples import for_all
 from tests.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
+from tests.unit.test_rate_limit import Clock
 from tests.worlds import fill, statuses_of
 
 BUTTON = {"List-Unsubscribe": "One-Click"}
@@ -206,6 +209,27 @@ async def test_what_stands_behind_a_link_makes_no_wrong_one_right(http, pool, ac
             problem(await http.post(wrong, data=BUTTON), 404, "not-found")
             assert (await http.get(wrong)).status_code == 404
     assert await all_there_is(pool) == before
+
+
+async def test_a_right_link_works_after_however_many_wrong_ones(app, http, pool, accounts, link):
+    """Of one peer: wrong ones are told to come later, and the recipient is unsubscribed."""
+    app.state.here.wrong_tries = WrongTries(3, Clock())
+    wrong = [(await http.post(f"{link}A", data=BUTTON)).status_code for _ in range(6)]
+    assert wrong == [404] * 3 + [429] * 3
+    page = await http.get(f"{link}A", headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["retry-after"]) == (429, "20")
+    assert "This link does not work" in page.text
+    assert "Unsubscribe?" in (await http.get(link)).text
+    assert (await http.post(link, data=BUTTON)).status_code == 200
+    assert (await statuses_of(pool, accounts["default"]))[ANN] == ("list_unsubscribe", False)
+
+
+async def test_a_link_works_as_long_as_its_key_is_listed(app, http, settings, link):
+    """Whichever key signs now; when it was dropped the link is not there."""
+    old, new = settings.signing_keys.get_secret_value(), "the-next-key-of-this-test-and-no-other"
+    for keys, status in ((f"{new} {old}", 200), (new, 404), (f"{old} {new}", 200)):
+        app.state.here.settings = settings.model_copy(update={"signing_keys": SecretStr(keys)})
+        assert (await http.post(link, data=BUTTON)).status_code == status
 
 
 @pytest.mark.parametrize("stops", ["broken off", "too slow"])

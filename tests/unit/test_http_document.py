@@ -26,7 +26,7 @@ def document() -> dict[str, Any]:
     settings = Settings(
         database_url="postgresql://nowhere/none",
         redis_url="redis://nowhere",
-        signing_key=SecretStr("a key for tests, and for nothing else"),
+        signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
     )
     made: dict[str, Any] = make_app(settings).openapi()
     return made
@@ -121,7 +121,7 @@ def test_every_failure_is_documented_as_a_problem(made) -> None:
                 assert "text/html" in content
                 continue
             problem = content.pop(MEDIA_TYPE)
-            if name == "post /v1/unsubscribe/{token}":
+            if name.endswith("/v1/unsubscribe/{token}"):
                 content.pop("text/html", None)
             assert content == {}, (name, status)
             assert problem["schema"] == {"$ref": f"#/components/schemas/{SCHEMA_NAME}"}

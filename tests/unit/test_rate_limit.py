@@ -1,9 +1,11 @@
 """A key has what it was promised, at once and over time, and no other key is touched by it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http.rate_limit import RateLimit
+from producers.http.rate_limit import RateLimit, TooManyUploads, UploadLimit
+from runtime.settings import Settings
 
 KEY, OTHER = 1, 2
 
@@ -55,3 +57,35 @@ def test_a_second_s_worth_may_come_at_once(per_second) -> None:
     assert answers[:-1] == [0] * per_second
     assert answers[-1] > 0
     assert limit.wait_seconds(OTHER) == 0
+
+
+def test_a_key_uploads_so_many_files_at_a_time() -> None:
+    """Another one does not fit, whatever its size; what has ended makes room."""
+    limit = UploadLimit(Settings(max_uploads=2, max_uploading_bytes=10_000))
+    with limit.one_of(KEY, 10), limit.one_of(KEY, 0):
+        with pytest.raises(TooManyUploads), limit.one_of(KEY, 0):
+            pass
+        with limit.one_of(OTHER, 0):
+            pass
+    with limit.one_of(KEY, 0):
+        pass
+
+
+def test_a_key_uploads_so_many_bytes_at_a_time() -> None:
+    """By what is declared, and by what comes beyond it; one that is alone may be larger."""
+    limit = UploadLimit(Settings(max_uploading_bytes=10_000))
+    with limit.one_of(KEY, 90_000) as came:
+        came(90_001)
+        with pytest.raises(TooManyUploads), limit.one_of(KEY, 1):
+            pass
+    with limit.one_of(KEY, 6_000) as came:
+        came(6_000)
+        with limit.one_of(KEY, 0) as other:
+            other(4_000)
+            with pytest.raises(TooManyUploads):
+                other(1)
+            came(0)
+            with pytest.raises(TooManyUploads):
+                came(1)
+    with limit.one_of(KEY, 10_000), pytest.raises(TooManyUploads), limit.one_of(KEY, 1):
+        pass

@@ -1,4 +1,4 @@
-"""What is derived from SIGNING_KEY is of one purpose, one thing and one key."""
+"""What is derived from SIGNING_KEYS is of one purpose, one thing and one key."""
 
 import hashlib
 import hmac
@@ -13,10 +13,141 @@ from runtime.settings import Settings
 from schemas.errors import SettingsError
 from schemas.requests import MAX_ID
 
-SETTINGS = Settings(signing_key=SecretStr("a key for tests, and for nothing else"))
-OTHER_KEY = Settings(signing_key=SecretStr("another key for tests, as good as the one"))
+KEY, OTHER = "a-key-for-tests-and-for-nothing-else", "another-key-for-tests-as-good-as-the-one"
+THIRD = "a-third-key-for-tests-which-is-the-last-of-them"
+
+
+def keyed(*keys):
+    """Settings with these keys."""
+    return Settings(signing_keys=SecretStr(",".join(keys)))
+
+
+SETTINGS, OTHER_KEY = keyed(KEY), keyed(OTHER)
 SALT, OTHER_SALT = bytes(16), bytes(15) + b"\1"
 ids = st.integers(1, MAX_ID)
+salts = st.binary(min_size=16, max_size=16)
+keys = st.text(
+    st.characters(codec="utf-8", exclude_characters=", ", exclude_categories=("Z", "C")),
+    min_size=32,
+    max_size=60,
+)
+lists_of_keys = st.lists(keys, min_size=1, max_size=5, unique=True)
+
+
+@st.composite
+def rotations(draw):
+    """A list of keys, and another order of some of them, and whether it has the first one."""
+    before = draw(lists_of_keys)
+    after = draw(st.permutations(before))[: draw(st.integers(1, len(before)))]
+    return before, after, before[0] in after
+
+
+def tokens_of(settings, number, salt):
+    """What can be verified, each with the way in which that is done."""
+    return (
+        (
+            signing.one_click_token(settings, number, number),
+            lambda by, token: signing.one_click_of(by, token) == (number, number),
+        ),
+        (
+            signing.hook_token(settings, number, salt),
+            lambda by, token: signing.is_hook_token(by, token, number, (salt,)),
+        ),
+    )
+
+
+@given(rotations(), ids, salts, st.sampled_from(["", "/", ".", ")", " ", "<", ".,"]))
+def test_a_token_verifies_while_its_key_is_listed_and_no_longer(rotation, number, salt, around):
+    """Wherever the key stands in the list, and whatever punctuation stands around the token."""
+    before, after, is_listed = rotation
+    for token, verifies in tokens_of(keyed(*before), number, salt):
+        assert verifies(keyed(*before), token)
+        assert verifies(keyed(*after), f"{around}{token}{around}") is is_listed
+
+
+@given(rotations(), ids, salts)
+def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt):
+    """Whichever is the first; a key that is not listed is told, and another is not taken for it."""
+    before, after, is_listed = rotation
+    key_id = signing.signing_key_id(keyed(*before))
+    for derive in (signing.hook_secret, signing.notice_secret):
+        first = derive(keyed(*before), number, salt)
+        if is_listed:
+            assert derive(keyed(*after), number, salt, key_id=key_id) == first
+        else:
+            with pytest.raises(SettingsError, match=key_id):
+                derive(keyed(*after), number, salt, key_id=key_id)
+
+
+@given(ids, salts, st.data())
+def test_a_token_with_a_bit_flipped_is_none(number, salt, data):
+    """Of its key id, an id, a full stop or the digest; whichever keys are listed. The last
+    character of base64 has two bits that mean nothing, and is compared as it stands.
+    """
+    settings = keyed(KEY, OTHER, THIRD)
+    for token, verifies in tokens_of(settings, number, salt):
+        flipped = bytearray(token.encode())
+        flipped[data.draw(st.integers(0, len(token) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        assert not verifies(settings, flipped.decode("latin-1"))
+
+
+@given(ids, st.data())
+def test_a_token_names_no_key_that_did_not_make_it(number, data):
+    """The id of another listed key, in place of its own, gives nothing."""
+    settings = keyed(*data.draw(st.permutations([KEY, OTHER, THIRD])))
+    first, *others = signing.signing_key_ids(settings)
+    for token, verifies in tokens_of(settings, number, SALT):
+        assert token.startswith(f"{first}.")
+        for other in others:
+            assert not verifies(settings, token.replace(first, other, 1))
+
+
+@given(ids, ids, salts, salts)
+def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_salt):
+    """Nor for another hook, account, address or salt; nor is a digest moved into another token."""
+    link = signing.one_click_token(SETTINGS, number, number)
+    form = signing.hook_token(SETTINGS, number, salt)
+    assert signing.one_click_of(SETTINGS, form) is None
+    assert signing.hook_id_of(link) is None
+    assert signing.is_hook_token(SETTINGS, form, number, (other_salt,)) is (salt == other_salt)
+    assert signing.is_hook_token(SETTINGS, form, other, (salt,)) is (number == other)
+    key_id, _, _, link_mac = link.split(".")
+    form_mac = form.split(".")[2]
+    assert signing.one_click_of(SETTINGS, f"{key_id}.{number}.{number}.{form_mac}") is None
+    moved = f"{key_id}.{number}.{link_mac}"
+    assert not signing.is_hook_token(SETTINGS, moved, number, (salt,))
+
+
+def test_a_former_salt_counts_beside_the_new_one():
+    """As long as it is among those that are given."""
+    form = signing.hook_token(SETTINGS, 7, SALT)
+    assert signing.is_hook_token(SETTINGS, form, 7, (OTHER_SALT, SALT))
+    assert not signing.is_hook_token(SETTINGS, form, 7, ())
+
+
+@given(lists_of_keys, st.sampled_from([",", " ", "\n", ", ", " ,\t,"]))
+def test_keys_are_separated_by_commas_and_blanks(given_keys, between):
+    """In their order and each once; their ids tell them apart, and no part of a key is in one."""
+    text = between.join([*given_keys, given_keys[0]])
+    settings = Settings(signing_keys=SecretStr(text))
+    key_ids = signing.signing_key_ids(settings)
+    assert key_ids == signing.signing_key_ids(keyed(*given_keys))
+    assert len(set(key_ids)) == len(given_keys)
+    assert signing.signing_key_id(settings) == key_ids[0]
+    assert text not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["short", f"{KEY},short", f"{'x' * 16} {'y' * 16}"])
+def test_no_key_is_short(text):
+    """It is told, and not shown."""
+    with pytest.raises(SettingsError, match=r"SIGNING_KEYS: .*32 characters") as raised:
+        Settings(signing_keys=SecretStr(text))
+    assert text not in str(raised.value)
+
+
+def test_separators_alone_are_no_key():
+    """They are like an empty value."""
+    assert Settings(signing_keys=SecretStr(" ,, ")).signing_keys is None
 
 
 @given(ids, ids)
@@ -36,12 +167,19 @@ def test_a_link_with_one_character_changed_is_none(account_id, address_id, data)
     assert signing.one_click_of(SETTINGS, token[:at] + other + token[at + 1 :]) is None
 
 
-@given(st.text() | st.from_regex(r"[0-9]{1,30}\.[0-9]{1,30}\.[A-Za-z0-9_-]{43}", fullmatch=True))
+made_up = st.from_regex(
+    r"([0-9a-f]{8}\.)?[0-9]{1,30}\.([0-9]{1,30}\.)?[A-Za-z0-9_-]{43}", fullmatch=True
+)
+
+
+@given(st.text() | made_up)
 def test_no_text_that_was_not_made_here_is_a_link(text):
     """Nor does any raise, huge numbers and other alphabets' digits among them."""
-    assert signing.one_click_of(SETTINGS, text) is None
-    hook_id = signing.hook_id_of(text)
-    assert hook_id is None or 0 < hook_id <= MAX_ID
+    for token in (text, f"{signing.signing_key_id(SETTINGS)}.{text}"):
+        assert signing.one_click_of(SETTINGS, token) is None
+        hook_id = signing.hook_id_of(token)
+        assert hook_id is None or 0 < hook_id <= MAX_ID
+        assert not signing.is_hook_token(SETTINGS, token, hook_id or 1, (SALT,))
 
 
 def test_ids_side_by_side_do_not_run_together():
@@ -60,12 +198,12 @@ def test_each_secret_is_of_its_own():
         for derived in (
             *(signing.hook_secret(settings, number, salt) for salt in (SALT, OTHER_SALT)),
             *(signing.hook_token(settings, number, salt) for salt in (SALT, OTHER_SALT)),
-            signing.notice_secret(settings, number),
+            *(signing.notice_secret(settings, number, salt) for salt in (None, SALT, OTHER_SALT)),
             signing.one_click_token(settings, number, number),
         )
     ]
-    assert len(set(made)) == len(made) == 24
-    assert not any("a key for tests" in text for text in made)
+    assert len(set(made)) == len(made) == 32
+    assert not any(KEY in text or OTHER in text for text in made)
 
 
 def test_a_hook_token_names_its_hook():
@@ -95,5 +233,5 @@ def test_without_a_key_nothing_is_derived():
         lambda: signing.hook_token(none, 1, SALT),
         lambda: signing.one_click_token(none, 1, 1),
     ):
-        with pytest.raises(SettingsError, match="SIGNING_KEY is not set"):
+        with pytest.raises(SettingsError, match="SIGNING_KEYS is not set"):
             derive()

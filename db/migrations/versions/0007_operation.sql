@@ -71,6 +71,19 @@ alter table api_keys
     add column expires_at timestamptz,
     add column last_used_at timestamptz;
 
+-- Which of SIGNING_KEYS a secret was derived by, so that it does not change when the first key does;
+-- null where that is not known. A hook's former secret counts beside the new one until `former_until`.
+alter table hooks
+    add column key_id text,
+    add column former_salt bytea,
+    add column former_key_id text,
+    add column former_until timestamptz;
+
+-- What an account's secret for notices is derived from, from the moment at which it is first shown.
+alter table accounts
+    add column notice_salt bytea,
+    add column notice_key_id text;
+
 -- Figures.
 alter table sweeps
     -- When it was last said that no worker comes; null where workers come, or nothing waits.

@@ -1,0 +1,56 @@
+"""What depends on which of SIGNING_KEYS, so that one can be dropped without breaking anything."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import asyncpg
+
+from db import hooks, notices
+from runtime.settings import Settings
+from runtime.signing import signing_key_ids
+
+UNKNOWN = "unknown"
+"""The key of hooks of which it was not kept."""
+
+
+class KeyUse(NamedTuple):
+    """One of SIGNING_KEYS, or one that is not among them any more and of which something is left.
+
+    `state` is signs, verifies or missing. Links in sent mail are not counted: nobody knows which
+    are there.
+    """
+
+    id: str
+    state: str
+    hooks: list[int]
+    accounts: list[str]
+
+
+async def signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[KeyUse]:
+    """Return SIGNING_KEYS in their order, and then those that are missing, with what was derived by
+    each; raises SettingsError where there is none.
+    """
+    listed = signing_key_ids(settings)
+    async with pool.acquire() as connection:
+        all_hooks = await hooks.list_hooks(connection)
+        accounts = await notices.sources_of_secrets(connection)
+    hooks_of: dict[str, set[int]] = defaultdict(set)
+    for hook in all_hooks:
+        if hook.revoked_at is None:
+            hooks_of[hook.key_id or UNKNOWN].add(hook.id)
+        if hook.revoked_at is None and hook.former_key_id is not None:
+            hooks_of[hook.former_key_id].add(hook.id)
+    accounts_of: dict[str, list[str]] = defaultdict(list)
+    for name, key_id in accounts:
+        accounts_of[key_id].append(name)
+    missing = sorted({*hooks_of, *accounts_of} - {*listed})
+    return [
+        KeyUse(key_id, _state(key_id, listed), sorted(hooks_of[key_id]), accounts_of[key_id])
+        for key_id in [*listed, *missing]
+    ]
+
+
+def _state(key_id: str, listed: list[str]) -> str:
+    if key_id not in listed:
+        return "missing"
+    return "signs" if key_id == listed[0] else "verifies"
