@@ -11,7 +11,7 @@ from db.hooks import Hook
 from producers.hooks import NO_HOOK
 from schemas.requests import MAX_ID
 
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 1.0
 """For how long the list of hooks is used before it is read again."""
 
 
@@ -26,7 +26,7 @@ class KnownHooks:
         self._in_force: dict[int, Hook] = {}
 
     async def hook(self, hook_id: int | None, *, from_list: bool) -> Hook:
-        """Return the hook, or NO_HOOK; `from_list` from a list that is some seconds old."""
+        """Return the hook, or NO_HOOK; `from_list` from a list that is a second old at most."""
         if hook_id is None or not 0 < hook_id <= MAX_ID:
             return NO_HOOK
         if not from_list:

@@ -17,7 +17,7 @@ KNOWN_SECONDS = 1.0
 NOTE_SECONDS = 60.0
 """How often it is noted at most that a key was used."""
 
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 1.0
 """For how long the list of all digests is used before it is read again."""
 
 
@@ -53,7 +53,7 @@ class KnownKeys:
         return caller
 
     async def is_listed(self, token: str) -> bool:
-        """Tell whether this is a key that counts, by a list that is some seconds old."""
+        """Tell whether this is a key that counts, by a list that is a second old at most."""
         key_id, digest = claimed_by(token)
         if not key_id:
             return False
