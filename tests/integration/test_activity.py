@@ -33,7 +33,7 @@ def surroundings(monkeypatch, settings, tmp_path):
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
     monkeypatch.setenv("LOG_FORMAT", "json")
-    monkeypatch.setenv("SIGNING_KEY", settings.signing_key.get_secret_value())
+    monkeypatch.setenv("SIGNING_KEYS", settings.signing_keys.get_secret_value())
     monkeypatch.chdir(tmp_path)
 
 
