@@ -83,8 +83,9 @@ class ServerProcess:
         _reap()
         if self._pid_is_anothers():
             self.pid_file.unlink(missing_ok=True)
-        mode = "wb" if self._log_is_long() else "ab"
-        with open(self.log, mode, opener=private) as log:
+        with open(self.log, "ab", opener=private) as log:
+            if self._log_is_long():
+                log.truncate(0)
             process = subprocess.Popen(  # noqa: S603
                 self.argv,
                 cwd=self.directory,
