@@ -57,7 +57,7 @@ def _told_again(log: Path) -> Iterator[Violation]:
         if line.endswith(b"}") and any(event in line for event in _OUTAGES):
             facts = json.loads(line)
             key, at = (
-                (facts["event"], facts.get("worker", "web")),
+                (facts["event"], facts.get("worker") or facts["web"]),
                 datetime.fromisoformat(facts["timestamp"]),
             )
             before = told.get(key)

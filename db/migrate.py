@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from db.deployment import NOTE_SUITS_FROM, suits_from
 from db.failures import UNREACHABLE
 from db.pool import connect_options, unreachable_text
 from db.queries import load
@@ -15,6 +16,7 @@ from db.suitability import DENIED, denied, require_encoding
 from schemas.errors import DatabaseUnreachable, MigrationInTheWay, SchemaMismatch
 
 if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
 
 _sql = load("migrating")
@@ -41,17 +43,20 @@ async def migrate(url: str) -> tuple[str | None, str]:
     """Bring the database to `head`; gives the revision before and after.
 
     Two at once are safe: the second waits and finds nothing to do. Where somebody uses a table for
-    too long it gives way and begins again. Raises DatabaseUnreachable, DatabaseUnsuitable,
-    SchemaMismatch for a database that a newer Sluice has migrated, and MigrationInTheWay.
+    too long it gives way and begins again. A database that a newer Sluice has migrated and that
+    suits this one is left as it is. Raises DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch
+    for one that does not suit, and MigrationInTheWay.
     """
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
         try:
             await require_encoding(connection)
             before = await _revision(connection)
+            if before is not None and before not in known_revisions():
+                await _require_suitable(connection, before)
+                return before, before
         finally:
             await connection.close()
-        _require_known(before)
         if before != head():
             await _upgrade_between_others(url)
     except UNREACHABLE as error:
@@ -62,15 +67,17 @@ async def migrate(url: str) -> tuple[str | None, str]:
 
 
 async def require_current(connection: asyncpg.Connection) -> None:
-    """Raise SchemaMismatch unless the database is at exactly this version's revision, and
-    DatabaseUnsuitable for one that cannot be used at any.
+    """Raise SchemaMismatch unless the database is at this version's revision, or at a newer one
+    that suits this version, and DatabaseUnsuitable for one that cannot be used at any.
     """
     await require_encoding(connection)
     try:
         revision = await _revision(connection)
+        if revision is not None and revision not in known_revisions():
+            await _require_suitable(connection, revision)
+            return
     except DENIED as error:
         raise denied(error) from error
-    _require_known(revision)
     if revision != head():
         raise SchemaMismatch(
             f"The database is at revision {revision or 'none'}, and this Sluice needs {head()}."
@@ -86,11 +93,15 @@ async def _revision(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
-def _require_known(revision: str | None) -> None:
-    if revision is not None and revision not in known_revisions():
+async def _require_suitable(connection: asyncpg.Connection, revision: str) -> None:
+    """Raise SchemaMismatch unless the newer version that migrated the database has noted that it
+    suits this one: a release migrates while the processes of the version before still serve.
+    """
+    if await suits_from(connection) not in known_revisions():
         raise SchemaMismatch(
-            f"The database was migrated to revision {revision} by a newer Sluice; this one knows"
-            f" revisions up to {head()}. Nothing was done. Deploy the newer version again."
+            f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
+            f" this one, which knows revisions up to {head()}. Nothing was done. Deploy the newer"
+            " version again."
         )
 
 
@@ -140,8 +151,22 @@ def _of_driver(error: BaseException) -> BaseException:
 def _run_alembic(connection: "Connection") -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    oldest = oldest_suited(ScriptDirectory.from_config(config))
+    connection.exec_driver_sql(NOTE_SUITS_FROM, (oldest,))
+
+
+def oldest_suited(scripts: "ScriptDirectory") -> str:
+    """Return the oldest revision of code that the newest revision of the database suits.
+
+    It is kept in the database: code of that age does not have the files that say it.
+    """
+    for script in scripts.walk_revisions():
+        if not script.module.suits_older_code:
+            break
+    return str(script.revision)

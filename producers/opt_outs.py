@@ -27,6 +27,7 @@ from producers.submit import (
     with_unknown,
 )
 from runtime import events, logs
+from runtime.process import process_name
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
@@ -36,7 +37,6 @@ from schemas.statuses import Status
 from workers.chunk_facts import first_status, neighbours_up_to
 from workers.chunk_line import log_processed
 from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
-from workers.context import process_name
 
 log = logs.get()
 

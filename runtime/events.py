@@ -29,6 +29,9 @@ COMMON_KEYS: dict[str, str] = {
     "exception": "an exception's kind, its causes and where in the code it arose; never its"
     " text, which may quote data",
     "truncated": "true when values were shortened to keep the line small",
+    "worker": "which worker process wrote the line: its dyno or host, and its process id; where a"
+    " line is about another process than its writer, that one",
+    "web": "which web process wrote the line: its dyno or host, and its process id",
 }
 """What any line may carry besides its event's own keys."""
 
@@ -37,6 +40,55 @@ def unknown_keys(event: str, keys: Iterable[str]) -> set[str]:
     """Those of `keys` that the event does not declare."""
     declared = EVENTS[event].keys if event in EVENTS else {}
     return {key for key in keys if key not in declared and key not in COMMON_KEYS}
+
+
+KEY_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(
+        (
+            *("timestamp", "level", "event", "correlation_id", "exception", "worker", "web"),
+            *("action", "kind", "error", "state", "why", "method", "route", "problem", "task"),
+            *("stack", "queue", "logger", "message", "version", "commit", "place", "next"),
+            *("process", "cause", "sentence", "before", "after", "setting", "here", "in_force"),
+            *("what_to_do", "actor", "via", "request", "found_by"),
+        ),
+        str,
+    ),
+    **dict.fromkeys(
+        (
+            *("job", "jobs", "account", "contacts_listed", "addresses_listed", "selected"),
+            *("chunks", "applied", "unchanged", "rejected", "empty", "propagated", "chunk"),
+            *("contacts", "recognised", "refused", "attempt", "hook", "http_status", "key"),
+            *("threads", "lanes", "pending_chunks", "running_jobs", "exit_status"),
+            *("times", "number", "open", "due_notices", "planning_jobs", "tolerance"),
+        ),
+        int,
+    ),
+    **dict.fromkeys(
+        (
+            *("seconds", "duration_ms", "waited_ms", "again_in_seconds", "oldest_seconds"),
+            *("silent_seconds", "work_seconds"),
+        ),
+        (int, float),
+    ),
+    **dict.fromkeys(("fields", "selected_by", "what"), list),
+    **dict.fromkeys(("truncated", "broken_off"), bool),
+    "reasons": dict,
+}
+"""The one type that each key has in every event, wherever it is not null."""
+
+
+def keys_of_wrong_type(keys: Mapping[str, object]) -> set[str]:
+    """Return those of `keys` whose value is of another type than that key has."""
+    return {
+        key
+        for key, value in keys.items()
+        if key in KEY_TYPES and value is not None and not _is_of(value, KEY_TYPES[key])
+    }
+
+
+def _is_of(value: object, wanted: type | tuple[type, ...]) -> bool:
+    # Python takes true for a number.
+    return isinstance(value, wanted) and (isinstance(value, bool) is (wanted is bool))
 
 
 def _event(name: str, meaning: str, **keys: str) -> Event:
@@ -51,8 +103,7 @@ _JOB = {
     "account": "the id of the account that the job belongs to",
     "action": "the bulk action's name",
 }
-_WORKER = {"worker": "which process: its dyno or host, and its process id"}
-_CHUNK = {"job": "the job's id", "chunk": "the chunk's number within the job, from 1 on"}
+_CHUNK = {**_JOB, "chunk": "the chunk's number within the job, from 1 on"}
 _ERROR = {"error": "the kind of error"}
 _IN_HAND = {
     "job": "the job whose chunk was being worked; absent where it was none's",
@@ -69,6 +120,11 @@ _ACTOR = {
 _REQUEST = {
     "request": "the correlation id of the request that asked, as on its request.answered; null"
     " where there was none"
+}
+_PLACE = {"place": "where in the code it arose, the innermost place first"}
+_VERSION = {
+    "version": "the version of Sluice",
+    "commit": "the commit that runs; null where neither the platform nor a checkout tells it",
 }
 
 JOB_SUBMITTED = _event(
@@ -108,7 +164,7 @@ _FORECAST = {
     "unchanged": "how many it would find as they are to be",
     "rejected": "how many it would refuse",
     "empty": "how many contacts have no address in the field",
-    "further": "how many further addresses its opt-outs would reach",
+    "propagated": "how many further addresses its opt-outs would spread to",
 }
 PLAN_COUNTED = _event(
     "plan.counted",
@@ -203,10 +259,10 @@ CHUNK_PROCESSED = _event(
     **_JOB,
     chunk="the chunk's number within the job, from 1 on",
     **_COUNTS,
-    rejected="how many pairs were refused, by reason",
+    rejected="how many pairs were refused",
+    reasons="how many of them for each reason",
     duration_ms="how long its transaction took, in milliseconds",
     attempt="which attempt succeeded, from 1 on",
-    **_WORKER,
 )
 CHUNK_FAILED = _event(
     "chunk.failed",
@@ -214,7 +270,10 @@ CHUNK_FAILED = _event(
     **_CHUNK,
     attempt="which attempt this was, from 1 on",
     **_ERROR,
-    **_WORKER,
+    **_PLACE,
+    next="what becomes of it: again (it is tried again), split (into two halves), or refused (its"
+    " one contact is)",
+    again_in_seconds="how long after this the next attempt is; null where there is none",
 )
 CHUNK_INTERRUPTED = _event(
     "chunk.interrupted",
@@ -222,20 +281,19 @@ CHUNK_INTERRUPTED = _event(
     " confirmed; the attempt does not count.",
     **_CHUNK,
     **_ERROR,
-    **_WORKER,
+    **_PLACE,
 )
 CHUNK_SPLIT = _event(
     "chunk.split",
     "A chunk that failed too often was replaced by two halves.",
     **_CHUNK,
     contacts="how many contacts it had",
-    **_WORKER,
 )
 _NOTICE = {
     "job": "the job's id",
     "account": "the id of the account that the job belongs to",
     "attempt": "which attempt this was, from 1 on",
-    "status": "the HTTP status of the receiver's answer; null where there was none",
+    "http_status": "the HTTP status of the receiver's answer; null where there was none",
 }
 NOTICE_DELIVERED = _event(
     "notice.delivered",
@@ -260,7 +318,6 @@ NOTICE_WITHHELD = _event(
     "notice.withheld",
     "A completion notice was due, and this worker has no SIGNING_KEYS to sign it with; it waits."
     " Written once per process.",
-    **_WORKER,
 )
 _KEY = {"key": "the API key's id", "account": "the id of the account that the key belongs to"}
 KEY_CREATED = _event("key.created", "An API key was made.", **_KEY, **_ACTOR)
@@ -302,15 +359,55 @@ UPLOAD_FAILED = _event(
     account="the id of the account that the key belongs to",
     error="the system's name for what was wrong, such as ENOSPC",
 )
+WEB_STARTED = _event("web.started", "A web process serves requests.", **_VERSION)
+WEB_STOPPED = _event("web.stopped", "A web process ended as it was asked to.")
+PROCESS_REFUSED_TO_START = _event(
+    "process.refused_to_start",
+    "A process did not begin its work, and ended; what it wrote to standard error says why.",
+    process="worker, web or release (`sluice migrate`)",
+    **_ERROR,
+    cause="the kind of error behind it; null where there is none",
+    exit_status="with what status it ended",
+    sentence="what it said; null where that may quote a server or its address",
+)
+DATABASE_MIGRATED = _event(
+    "database.migrated",
+    "`sluice migrate` has brought the database to this version's revision, or found it there.",
+    before="the revision before; null where the database was empty",
+    after="the revision now",
+    **_VERSION,
+)
+SETTING_DIFFERS = _event(
+    "setting.differs",
+    "A process that starts has another value of a setting that has to be the same for all.",
+    setting="the setting's name",
+    here="its value in this process",
+    in_force="the value that the database keeps, with which the others work",
+    what_to_do="how they are made the same",
+)
+SETTING_CHANGED = _event(
+    "setting.changed",
+    "`sluice migrate` has put a value of a setting in force that has to be the same for all.",
+    setting="the setting's name",
+    before="the value before",
+    after="the value now",
+)
 REQUEST_ANSWERED = _event(
     "request.answered",
     "A web process has answered a request, or sent the last of a stream.",
     method="GET, POST and so on",
     route="the path's pattern, never the path; null where there is none",
-    status="the HTTP status; 0 where the caller had left before",
-    duration_ms="how long it took, in milliseconds",
+    http_status="0 where the caller had left before",
+    duration_ms="how long it took in milliseconds, without what it waited on purpose",
+    waited_ms="for how long it waited on purpose, for a job to end (`Prefer: wait`) or for news of"
+    " one (a stream of events); absent where it did not",
+    job="the id of the job that it made or was about, the first where it made several; all of them"
+    " have its correlation id",
+    jobs="how many jobs it made or was about; absent where that is one or none",
+    problem="the last part of the problem's type; absent where the answer was none",
+    hook="the id of the hook that it came by; absent where it was none",
     key="the id of the API key; null where none counted",
-    account="the id of the account that the key belongs to",
+    account="the id of the account that the key or the hook belongs to",
     broken_off="true where a stream was cut off, since Postgres did not answer any more",
 )
 CONNECTION_CLOSED = _event(
@@ -347,29 +444,29 @@ WEB_TASK_FAILED = _event(
 WORKER_STARTED = _event(
     "worker.started",
     "A worker process is ready for messages.",
-    **_WORKER,
     threads="how many messages it works at a time",
+    **_VERSION,
 )
-WORKER_STOPPED = _event("worker.stopped", "A worker process ended as it was asked to.", **_WORKER)
+WORKER_STOPPED = _event("worker.stopped", "A worker process ended as it was asked to.")
 WORKER_FAILED = _event(
     "worker.failed",
     "Something raised that should not have; the sweeper brings the work back.",
-    **_WORKER,
     **_ERROR,
     task="the periodic task that raised; absent for a message",
+    job="the id of the job that the message was for; absent for a periodic task",
 )
 WORKER_INTERRUPTED = _event(
     "worker.interrupted",
     "Something besides a chunk, such as planning or the sweeper's round, was rolled back because of"
     " a deadlock, a lock or a full disk; it is done again.",
-    **_WORKER,
     **_ERROR,
+    **_PLACE,
+    job="the id of the job that it was for; null where it was for none",
 )
 WORKER_STUCK = _event(
     "worker.stuck",
     "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"
     " pending again.",
-    **_WORKER,
     seconds="for how long the loop had not turned",
     stack="where in the code the loop was, the innermost place first",
     **_IN_HAND,
@@ -382,7 +479,6 @@ WORKER_LOST = _event(
     account="the account's id",
     action="the bulk action's name",
     chunk="the chunk that it had in hand; null where that is not known, or was done",
-    worker="which process was lost: its dyno or host, and its process id",
     found_by="which process found that",
 )
 SWEEP_RANG = _event(
@@ -423,16 +519,14 @@ QUEUE_UNREACHABLE = _event(
     "queue.unreachable",
     "Redis did not answer; jobs go on when it is back. Written once per outage and process.",
     **_ERROR,
-    **_WORKER,
 )
-QUEUE_RECOVERED = _event("queue.recovered", "Redis answers again.", **_WORKER)
+QUEUE_RECOVERED = _event("queue.recovered", "Redis answers again.")
 DATABASE_UNREACHABLE = _event(
     "database.unreachable",
     "Postgres did not answer; nothing is lost. Written once per outage and process.",
     **_ERROR,
-    **_WORKER,
 )
-DATABASE_RECOVERED = _event("database.recovered", "Postgres answers again.", **_WORKER)
+DATABASE_RECOVERED = _event("database.recovered", "Postgres answers again.")
 LIBRARY_LOGGED = _event(
     "library.logged",
     "A library that Sluice uses logged something, a warning at least.",

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +25,9 @@ STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
 
 _FRAMES = 8
+_OWN_FRAMES = 3
+_ROOT = Path(__file__).parents[1]
+_ROOMS = ("schemas", "actions", "db", "runtime", "workers", "producers")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -81,12 +85,16 @@ def get() -> Log:
     return Log()
 
 
-def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT) -> None:
-    """Send this process's log lines, and those of its libraries, to `descriptor`."""
+def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT, **process: str) -> None:
+    """Send this process's log lines, and those of its libraries, to `descriptor`.
+
+    `process` is the key that names it on every line, `worker` or `web`; a line's own key wins.
+    """
     level = _LEVELS[settings.log_level]
     structlog.configure(
         processors=[
             merge_contextvars,
+            _Named(process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _without_text_of_exception,
@@ -123,6 +131,10 @@ def _require_declared(event: Event, keys: dict[str, Any]) -> None:
         raise UndeclaredLogLineError(
             f"{event.name} does not declare {', '.join(sorted(unknown))} in runtime.events"
         )
+    if wrong := events.keys_of_wrong_type(keys):
+        raise UndeclaredLogLineError(
+            f"{event.name} has {', '.join(sorted(wrong))} of another type than KEY_TYPES says"
+        )
 
 
 class _Writer:
@@ -140,6 +152,18 @@ class _Writer:
             pass
 
     debug = info = warning = error = critical = write
+
+
+class _Named:
+    """A processor that names the process on each line."""
+
+    def __init__(self, process: dict[str, str]) -> None:
+        self._process = process
+
+    def __call__(self, _logger: Any, _method: str, facts: Any) -> Any:
+        for key, name in self._process.items():
+            facts.setdefault(key, name)
+        return facts
 
 
 class _Line:
@@ -178,6 +202,18 @@ def describe_exception(exception: BaseException) -> str:
             None if current.__suppress_context__ else current.__context__
         )
     return "; from ".join(told)
+
+
+def place_of(exception: BaseException) -> str | None:
+    """Return where in this code the exception arose: the innermost places, without any text."""
+    frames = traceback.extract_tb(exception.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    return _places_of(own[-_OWN_FRAMES:]).removeprefix(", ") or None
+
+
+def _is_own(filename: str) -> bool:
+    path = Path(filename)
+    return path.is_relative_to(_ROOT) and path.relative_to(_ROOT).parts[0] in _ROOMS
 
 
 def describe_stack(frame: FrameType) -> str:

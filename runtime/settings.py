@@ -1,12 +1,13 @@
 """The only reader of the environment."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
@@ -14,6 +15,13 @@ from schemas.mistakes import sentence
 
 MIN_KEY_CHARACTERS = 32
 """How long each of SIGNING_KEYS has to be."""
+LogFormat = Literal["json", "logfmt", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_COMMIT_OF_PLATFORM = ("heroku_build_commit", "heroku_slug_commit", "source_version")
+"""What platforms call the commit that was deployed."""
+
+_plain_commit = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
 class Settings(BaseSettings):
@@ -40,8 +48,9 @@ class Settings(BaseSettings):
     signing_keys: SecretStr | None = None
     trusted_proxies: int | None = Field(None, ge=0, le=10)
     dyno: str | None = None
-    log_format: Literal["json", "logfmt", "console"] | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    commit: str | None = Field(None, validation_alias=AliasChoices("commit", *_COMMIT_OF_PLATFORM))
+    log_format: LogFormat | None = None
+    log_level: LogLevel = "info"
     worker_processes: int = Field(2, ge=1, le=64)
     worker_threads: int = Field(2, ge=1, le=64)
     chunks_at_once: int = Field(1, ge=1, le=64)
@@ -92,6 +101,12 @@ class Settings(BaseSettings):
     @classmethod
     def _is_redis(cls, url: str | None) -> str | None:
         return _with_scheme(url, ("redis", "rediss", "unix"))
+
+    @field_validator("commit")
+    @classmethod
+    def _is_plain(cls, commit: str | None) -> str | None:
+        # A platform sets it. What is odd there keeps no process from starting.
+        return commit if commit and _plain_commit(commit) else None
 
     @field_validator("public_url")
     @classmethod
@@ -187,6 +202,18 @@ def _explanation(error: ValidationError) -> str:
     return (
         f"The environment has wrong settings. Nothing was started.{mistakes}"
         "\nSet them right, or unset them to have the defaults; .env.example explains each."
+    )
+
+
+def settings_for_logs() -> Settings:
+    """Return settings whose log format and level are those of the environment, and the rest
+    defaults: a process whose other settings are wrong says so in the format that was chosen.
+    """
+    given = {name.lower(): value for name, value in os.environ.items()}
+    log_format, log_level = given.get("log_format"), given.get("log_level")
+    return Settings.model_construct(
+        log_format=next((each for each in get_args(LogFormat) if each == log_format), None),
+        log_level=next((each for each in get_args(LogLevel) if each == log_level), "info"),
     )
 
 

@@ -9,12 +9,15 @@ import time
 import asyncpg
 import redis
 
+from db.deployment import limit_in_force
 from db.failures import UNREACHABLE
 from db.migrate import require_current
 from db.pool import open_pool, unreachable_text
 from runtime import logs
+from runtime.process import log_refusal, process_name
 from runtime.program import as_called
 from runtime.redis_client import redis_client
+from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
 
@@ -34,10 +37,11 @@ def main() -> int:
     """Run the worker processes until SIGTERM; gives the exit status."""
     try:
         settings = Settings()
-        logs.configure(settings)
+        logs.configure(settings, worker=process_name(settings))
         _tell_dramatiq(settings)
         asyncio.run(_check(settings))
     except SluiceError as error:
+        log_refusal(error, "worker", status=error.exit_code)
         print(as_called(str(error)), file=sys.stderr)  # noqa: T201 - for whoever starts it
         return error.exit_code
     from dramatiq import cli  # noqa: PLC0415 - only after the above
@@ -74,8 +78,7 @@ async def _check(settings: Settings) -> None:
     A server that is away may come back: it is waited for, for `PATIENCE_SECONDS`. Raises
     DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch, QueueUnreachable.
     """
-    # Both import dramatiq.
-    from workers.context import process_name  # noqa: PLC0415 - only after `_tell_dramatiq`
+    # It imports dramatiq.
     from workers.outages import Outages  # noqa: PLC0415 - only after `_tell_dramatiq`
 
     settings.require_urls()
@@ -110,6 +113,7 @@ async def _check_database(settings: Settings) -> None:
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
+            log_difference(settings, await limit_in_force(connection))
     except UNREACHABLE as error:
         raise DatabaseUnreachable(unreachable_text(settings.database_url, error)) from error
     finally:

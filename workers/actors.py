@@ -32,10 +32,10 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
     """Declare every actor on the broker."""
 
     async def start(job_id: int) -> None:
-        await _guarded(outages, context, lambda: slices.start(context, job_id))
+        await _guarded(outages, context, job_id, lambda: slices.start(context, job_id))
 
     async def advance(job_id: int, lane: int, hop: int) -> None:
-        await _guarded(outages, context, lambda: slices.advance(context, job_id, lane, hop))
+        await _guarded(outages, context, job_id, lambda: slices.advance(context, job_id, lane, hop))
 
     for function, name, queue in (
         (start, START, STARTS),
@@ -49,7 +49,7 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
 
 
 async def _guarded(
-    outages: Outages, context: WorkerContext, work: Callable[[], Awaitable[None]]
+    outages: Outages, context: WorkerContext, job_id: int, work: Callable[[], Awaitable[None]]
 ) -> None:
     """A message is never tried again by the queue: the sweeper rings when something is left."""
     asked_at = time.monotonic()
@@ -57,8 +57,12 @@ async def _guarded(
         await work()
         outages.database.answers(asked_at)
     except NOT_THE_WORKS_FAULT as error:
-        await outages.work_fails(context.pool, error)
+        await outages.work_fails(context.pool, error, job_id)
     except Exception as error:
         log.error(
-            events.WORKER_FAILED, worker=context.name, error=type(error).__name__, exc_info=error
+            events.WORKER_FAILED,
+            worker=context.name,
+            job=job_id,
+            error=type(error).__name__,
+            exc_info=error,
         )

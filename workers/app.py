@@ -5,11 +5,12 @@ import gc
 import dramatiq
 
 from runtime import logs
+from runtime.process import process_name
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import make_broker, make_client_broker
-from workers.context import WorkerContext, process_name
+from workers.context import WorkerContext
 from workers.doorbell import Doorbell
 from workers.middleware.database import Database
 from workers.middleware.event_loop import EventLoop
@@ -21,9 +22,9 @@ from workers.outages import Outages, is_about_an_outage
 from workers.wake_ups import WakeUps
 
 settings = Settings()
-logs.configure(settings)
-
 _name = process_name(settings)
+logs.configure(settings, worker=_name)
+
 outages = Outages(_name)
 logs.leave_out(is_about_an_outage)
 assert settings.redis_url is not None

@@ -18,7 +18,8 @@ def log_processed(job: JobToWork, done: ChunkDone, *, attempt: int, worker: str)
         chunk=done.chunk_no,
         applied=counts.applied,
         unchanged=counts.unchanged,
-        rejected={
+        rejected=counts.rejected,
+        reasons={
             key.partition(":")[2]: rows
             for key, rows in counts.reasons.items()
             if key.startswith("rejected:")

@@ -1,11 +1,8 @@
 """What a worker process has at hand while it runs. Opened by middleware, used by actors."""
 
 import asyncio
-import os
-import socket
 import threading
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -13,16 +10,6 @@ import asyncpg
 from runtime.settings import Settings
 from workers.chunk_door import ChunkDoor
 from workers.doorbell import Doorbell
-
-
-def process_name(settings: Settings) -> str:
-    """How this process is called in logs and in `job_chunks.worker`: dyno or host, and its id."""
-    return f"{settings.dyno or _host()}.{os.getpid()}"
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
 
 
 class ChunkInHand(NamedTuple):

@@ -65,6 +65,11 @@ class Doorbell:
         outage.when_back(lambda: forget_idle_connections(broker))
 
     @property
+    def outage(self) -> Outage:
+        """What is known about Redis, which others may ask as well."""
+        return self._outage
+
+    @property
     def is_silent(self) -> bool:
         """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
         return self._outage.lasts
@@ -143,6 +148,12 @@ async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
     assert settings.redis_url is not None
     doorbell = _doorbell(settings.redis_url, settings.queue_namespace)
     return await doorbell.ring_start(job_id, urgent=is_urgent(action))
+
+
+def outage_of_queue(settings: Settings) -> Outage:
+    """What this process knows about the Redis that it rings by."""
+    assert settings.redis_url is not None
+    return _doorbell(settings.redis_url, settings.queue_namespace).outage
 
 
 @lru_cache(maxsize=8)

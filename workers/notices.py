@@ -173,7 +173,7 @@ def _facts(notice: DueNotice, status: int | None, **more: str) -> dict[str, Any]
         "job": notice.job_id,
         "account": notice.account_id,
         "attempt": notice.attempt,
-        "status": status,
+        "http_status": status,
         **more,
     }
 

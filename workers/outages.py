@@ -96,15 +96,23 @@ class Outages:
         )
         self.queue = queue_outage(worker=worker)
 
-    async def work_fails(self, pool: asyncpg.Pool, error: BaseException) -> None:
+    async def work_fails(
+        self, pool: asyncpg.Pool, error: BaseException, job_id: int | None = None
+    ) -> None:
         """Something failed through no fault of its own: the connection broke, or something was in
-        the way.
+        the way. `job_id` is the job that it was for, where there is one.
 
         Whether Postgres itself is away shows a connection that is tried now: one that was ended is
         no outage, and several that end one after the other are not several.
         """
         if isinstance(error, IN_THE_WAY):
-            log.warning(events.WORKER_INTERRUPTED, worker=self._worker, error=type(error).__name__)
+            log.warning(
+                events.WORKER_INTERRUPTED,
+                worker=self._worker,
+                job=job_id,
+                error=type(error).__name__,
+                place=logs.place_of(error),
+            )
             return
         asked_at = time.monotonic()
         try:

@@ -19,6 +19,8 @@ from workers.forecaster import forecast_of
 
 log = logs.get()
 
+_KEYS = {"further": "propagated"}
+
 IMPORT_SHARE = 2 / 3
 """A chunk of an import has so much of the chunk size: to make a contact with its addresses takes
 longer than to change them, and locks are to be held as briefly."""
@@ -109,7 +111,8 @@ async def _decide(
 
 
 def _counts(counts: dict[str, Any]) -> dict[str, int]:
-    return {name: counts[name] for name in COUNTS}
+    """The counts by the keys of the log, which has one name for what an opt-out reaches."""
+    return {_KEYS.get(name, name): counts[name] for name in COUNTS}
 
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:

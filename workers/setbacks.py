@@ -76,26 +76,34 @@ class Setbacks(NamedTuple):
             if chunk is None:
                 return None
             attempts = max(failed.attempts + (not counted), chunk.attempts)
+            delay_seconds = self.retry_seconds * 4.0 ** (attempts - 1)
+            again = attempts < ATTEMPTS and not isinstance(error, WorkersLost)
+            splits = not again and len(chunk.contact_ids) > 1
             log.warning(
                 events.CHUNK_FAILED,
                 job=self.job.id,
+                account=self.job.account_id,
+                action=self.job.action,
                 chunk=chunk.chunk_no,
                 attempt=attempts,
                 error=type(error).__name__,
+                place=logs.place_of(error),
+                next="again" if again else "split" if splits else "refused",
+                again_in_seconds=delay_seconds if again else None,
                 worker=self.worker,
             )
-            if attempts < ATTEMPTS and not isinstance(error, WorkersLost):
+            if again:
                 await chunks.postpone(
                     connection,
                     job_id=self.job.id,
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
                     error=text,
-                    delay_seconds=self.retry_seconds * 4.0 ** (attempts - 1),
+                    delay_seconds=delay_seconds,
                     counted=counted,
                 )
                 return None
-            if len(chunk.contact_ids) > 1:
+            if splits:
                 await chunks.split(
                     connection,
                     job_id=self.job.id,
@@ -106,6 +114,8 @@ class Setbacks(NamedTuple):
                 log.warning(
                     events.CHUNK_SPLIT,
                     job=self.job.id,
+                    account=self.job.account_id,
+                    action=self.job.action,
                     chunk=chunk.chunk_no,
                     contacts=len(chunk.contact_ids),
                 )

@@ -334,8 +334,11 @@ class _Slice:
         log.warning(
             events.CHUNK_INTERRUPTED,
             job=self.job.id,
+            account=self.job.account_id,
+            action=self.job.action,
             chunk=chunk_no,
             error=type(error).__name__,
+            place=logs.place_of(error),
             worker=self.context.name,
         )
         if self.connection.is_closed():
@@ -387,6 +390,7 @@ class _Slice:
                 events.IMPORT_COMPLETED,
                 job=self.job.id,
                 account=self.job.account_id,
+                action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
                 recognised=await reading.recognised_rows(self.connection, self.job.id),
                 refused=await arrivals.refused_rows(self.connection, self.job.id),

@@ -23,6 +23,7 @@ with privileges (name, verbs, columns) as (
         ('contact_tags', '{select,insert}', null),
         ('contacts', '{select,insert,update}',
          '{given_name,family_name,company,external_id,is_repeat}'),
+        ('deployment', '{select}', null),
         ('email_addresses', '{select,insert,update}',
          '{status,previous_status,propagated_from,status_job_id,status_changed_at,holders,repeats}'),
         ('hooks', '{select,insert,update}', null),

@@ -1,5 +1,7 @@
 """The command line, `sluice`. Each file is one subject; this one only puts them together."""
 
+from typing import Annotated
+
 import typer
 
 from producers.cli.accounts import accounts_app
@@ -13,6 +15,7 @@ from producers.cli.importing import import_contacts
 from producers.cli.jobs import cancel, list_jobs, pause, resume, show_job
 from producers.cli.keys import keys_app
 from producers.cli.migrating import grant_role, migrate
+from producers.cli.rendering import say
 from producers.cli.results import results
 from producers.cli.signing_keys import signing_keys
 from producers.cli.streams import encode_output
@@ -20,6 +23,8 @@ from producers.cli.submitting import add_actions, plan_app, submit_app
 from producers.cli.up import up
 from producers.cli.verifying import verify
 from runtime.program import program
+from runtime.settings import Settings
+from runtime.version import commit, version
 
 app = typer.Typer(
     cls=ErrorsAsText,
@@ -29,6 +34,28 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        told = commit(Settings())
+        say(f"sluice {version()}" + (f" (commit {told})" if told else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Tell the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Nothing comes before a command."""
+
+
 app.command("up")(up)
 app.command("migrate")(migrate)
 app.command("grants")(grant_role)

@@ -1,6 +1,7 @@
 """What a command works with: settings, servers that answer, and a database of this version."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -8,12 +9,14 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import redis
 
+from db.deployment import limit_in_force
 from db.migrate import require_current
 from db.pool import open_pool
 from producers.cli.owning import bring_up_to_date
 from runtime import logs
 from runtime.embedded_extra import settings_with_servers
 from runtime.redis_client import redis_client
+from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
 from schemas.errors import QueueUnreachable, said
 
@@ -43,15 +46,17 @@ def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool =
 
 
 @contextmanager
-def surroundings(*, migrated: bool = False) -> Iterator[Settings]:
+def surroundings(*, migrated: bool = False, releases: bool = False) -> Iterator[Settings]:
     """Settings with the URLs of servers, given or embedded; embedded ones are migrated, and with
     `migrated` those that were given as well.
 
     Logs go to standard error, since standard output is for answers. At a terminal the answer says
-    all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines.
+    all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines; a
+    command that `releases` logs more than that wherever nobody sits at a terminal.
     """
     given = Settings()
-    level = {} if given.log_format else {"log_level": "warning"}
+    wants_lines = given.log_format or (releases and not os.isatty(logs.STANDARD_ERROR))
+    level = {} if wants_lines else {"log_level": "warning"}
     logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
     with settings_with_servers(given) as settings:
         if migrated or given.wants_embedded_servers:
@@ -85,6 +90,7 @@ async def answer(work: Callable[[Surroundings], Coroutine[Any, Any, T]], setting
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
+            log_difference(settings, await limit_in_force(connection))
         return await work(Surroundings(pool, settings))
     finally:
         pool.terminate()

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from db.migrate import head
 from producers.cli.context import surroundings
 from producers.cli.owning import bring_up_to_date, grant_as_owner, grants_as_owner
 from producers.cli.rendering import say
+from runtime import events, logs
+from runtime.process import log_refusal
+from runtime.version import commit, version
+from schemas.errors import SluiceError
+
+log = logs.get()
 
 
 def migrate() -> None:
@@ -15,9 +22,25 @@ def migrate() -> None:
 
     With OWNER_DATABASE_URL set, it also grants the role of DATABASE_URL what processes need.
     """
-    with surroundings() as settings:
-        before, after = asyncio.run(bring_up_to_date(settings))
-    if before == after:
+    try:
+        with surroundings(releases=True) as settings:
+            before, after = asyncio.run(bring_up_to_date(settings))
+            log.info(
+                events.DATABASE_MIGRATED,
+                before=before,
+                after=after,
+                version=version(),
+                commit=commit(settings),
+            )
+    except SluiceError as error:
+        log_refusal(error, "release", status=error.exit_code, descriptor=logs.STANDARD_ERROR)
+        raise
+    if after != head():
+        say(
+            f"The database is at revision {after}, of a newer Sluice, and suits this one. Nothing"
+            " was done."
+        )
+    elif before == after:
         say(f"The database is at revision {after} already.")
     else:
         say(f"The database went from revision {before or 'none'} to {after}.")

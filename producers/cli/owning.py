@@ -6,11 +6,16 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from db.deployment import limit_in_force, put_limit_in_force
 from db.grants import grant, grants
 from db.migrate import migrate, require_current
 from db.pool import open_pool
+from runtime import events, logs
+from runtime.setting_in_force import NAME, chosen_limit, log_difference
 from runtime.settings import Settings
 from schemas.errors import SettingsError
+
+log = logs.get()
 
 
 async def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
@@ -20,6 +25,7 @@ async def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
     """
     assert settings.owners_database_url is not None
     revisions = await migrate(settings.owners_database_url)
+    await _put_in_force(settings)
     if settings.owner_database_url and settings.database_url:
         role = unquote(urlsplit(settings.database_url).username or "")
         if not role:
@@ -30,6 +36,23 @@ async def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
             )
         await grant_as_owner(settings, role)
     return revisions
+
+
+async def _put_in_force(settings: Settings) -> None:
+    """Have the limit of these settings be the one in force, where they state one."""
+    async with _as_owner(settings) as connection:
+        before = await limit_in_force(connection)
+        limit = chosen_limit(settings, before)
+        if limit is None:
+            log_difference(settings, before)
+            return
+        await put_limit_in_force(connection, limit)
+    log.info(
+        events.SETTING_CHANGED,
+        setting=NAME,
+        before=None if before is None else str(before),
+        after=str(limit),
+    )
 
 
 async def grant_as_owner(settings: Settings, role: str) -> None:

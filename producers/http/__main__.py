@@ -10,6 +10,7 @@ from uvicorn.supervisors import Multiprocess
 
 from producers.http.connections import Bounds, Connection
 from runtime import logs
+from runtime.process import log_refusal, process_name
 from runtime.program import as_called
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
@@ -30,9 +31,10 @@ def main() -> int:
         settings.require_signing_keys()
         listening = _listen(settings)
     except SluiceError as error:
+        log_refusal(error, "web", status=1)
         sys.stderr.write(f"{as_called(str(error))}\n")
         return 1
-    logs.configure(settings)
+    logs.configure(settings, web=process_name(settings))
     config = _config(settings)
     with listening, suppress(KeyboardInterrupt):
         if settings.web_processes > 1:

@@ -28,11 +28,16 @@ from producers.http.headers import Headers
 from producers.http.here import Here
 from producers.http.limits import FORM_LIMITS, Limits
 from producers.http.lines import Lines
+from producers.http.server_watch import ServerWatch
 from producers.http.time_limit import TimeLimit
 from producers.http.unexpected import Unexpected, is_told_already
 from producers.http.well_formed import well_formed
-from runtime import logs
+from runtime import events, logs
+from runtime.process import process_name
 from runtime.settings import Settings
+from runtime.version import commit, version
+
+log = logs.get()
 
 # A request is held to one after the other: what is asked most comes first.
 ROUTERS = (
@@ -54,7 +59,7 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     """The application; without settings it reads the environment and sets up the logs."""
     if settings is None:
         settings = Settings()
-        logs.configure(settings)
+        logs.configure(settings, web=process_name(settings))
         logs.leave_out(is_told_already)
     app = FastAPI(
         lifespan=_lifespan(settings),
@@ -94,12 +99,17 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         )
         here = Here(settings, pool)
         app.state.here = here
+        watch = app.state.watch = ServerWatch(settings)
+        watch.start()
+        log.info(events.WEB_STARTED, version=version(), commit=commit(settings))
         try:
             with noticing_the_end(here.closing):
                 watching = asyncio.create_task(watch_workers(here))
                 yield
                 watching.cancel()
         finally:
+            await watch.stop()
             pool.terminate()
+            log.info(events.WEB_STOPPED)
 
     return lifespan

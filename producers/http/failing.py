@@ -42,10 +42,13 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, on_caller_gone)  # type: ignore[arg-type]
 
 
-async def on_database_away(_request: Request, error: Exception) -> ProblemResponse:
+async def on_database_away(request: Request, error: Exception) -> ProblemResponse:
     """For what the driver raises when the connection cannot be had or broke, or others were in the
     way for too long.
     """
+    watch = getattr(request.app.state, "watch", None)
+    if watch is not None and not isinstance(error, IN_THE_WAY):
+        watch.suspect_database()
     return problem_response(database_away(error))
 
 

@@ -27,6 +27,7 @@ from producers.http.any_path import ANY
 from producers.http.bodies import body_schema
 from producers.http.forms import charset_of, fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
+from producers.http.noted import note_hook, note_job
 from producers.http.problems import (
     INVALID,
     KEY_REUSED,
@@ -412,6 +413,7 @@ async def _hook_that_signed(
 
 
 def _in_force(hook: Hook) -> Hook:
+    note_hook(hook)
     if hook.revoked:
         _note_refused(hook, "revoked", None)
         _not_there()
@@ -431,11 +433,14 @@ async def _apply(
     try:
         if len(request.selection.addresses or ()) > here.settings.chunk_size:
             stored = await submit(here.pool, here.settings, request, actor=actor)
+            note_job(stored.job_id)
             return Acknowledged(stored.job_id, stored.created, applied=False)
-        return await opt_out_now(here.pool, here.settings, request, actor=actor)
+        done = await opt_out_now(here.pool, here.settings, request, actor=actor)
     except IdempotencyConflict:
         _note_refused(hook, "key_reused", correlation_id)
         return None
+    note_job(done.job_id)
+    return done
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from producers.http.access import JobsReader
 from producers.http.here import Here, HereDep
 from producers.http.job_answers import percent
 from producers.http.jobs import JobId, require_job
+from producers.http.noted import waiting_on_purpose
 from producers.http.problems import (
     INVALID,
     NOT_FOUND,
@@ -111,7 +112,11 @@ async def _events(here: Here, caller: Caller, job_id: int) -> AsyncGenerator[str
         elif time.monotonic() - told_at > QUIET_SECONDS:
             told_at = time.monotonic()
             yield ": still there\n\n"
-        if moved.state in ENDED or await here.closes_within(LOOK_SECONDS):
+        if moved.state in ENDED:
+            return
+        with waiting_on_purpose():
+            closes = await here.closes_within(LOOK_SECONDS)
+        if closes:
             return
 
 

@@ -14,6 +14,7 @@ from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
 from producers.http.job_uploads import FORM, form_schema, uploaded_job
+from producers.http.noted import note_job
 from producers.http.paging import cursor_of, place_of
 from producers.http.problems import (
     EVIDENCE_MISSING,
@@ -263,15 +264,18 @@ async def require_job(here: Here, caller: Caller, job_id: int) -> jobs.Job:
         job = await jobs.get_job(connection, job_id, account_id=caller.account_id)
     if job is None:
         raise _no_job(job_id)
+    note_job(job_id)
     return job
 
 
 async def job_answer(here: Here, caller: Caller, job_id: int) -> JobAnswer:
     """The caller's job as it stands; raises as `require_job` does."""
     try:
-        return JobAnswer.of(await read_job(here.pool, job_id, account_id=caller.account_id))
+        answer = JobAnswer.of(await read_job(here.pool, job_id, account_id=caller.account_id))
     except NotFound:
         raise _no_job(job_id) from None
+    note_job(job_id)
+    return answer
 
 
 def _no_job(job_id: int) -> NotFound:

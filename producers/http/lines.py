@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producers.http.noted import Noted, begin
 from runtime import events, logs
 
 log = logs.get()
@@ -29,6 +30,7 @@ class Lines:
         correlation_id = _correlation_id(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["correlation_id"] = correlation_id
+        noted = begin()
         status = 0
 
         async def sending(message: Message) -> None:
@@ -42,7 +44,8 @@ class Lines:
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            with logs.bound(correlation_id=correlation_id):
+                await self._app(scope, receive, sending)
         finally:
             caller = state.get("caller")
             route = scope.get("route")
@@ -50,13 +53,17 @@ class Lines:
                 events.REQUEST_ANSWERED,
                 method=scope["method"],
                 route=getattr(route, "path_format", None),
-                status=status,
-                duration_ms=round((time.perf_counter() - began) * 1000, 1),
+                http_status=status,
+                duration_ms=_own_ms(time.perf_counter() - began, noted),
                 key=caller.key_id if caller else None,
-                account=caller.account_id if caller else None,
                 correlation_id=correlation_id,
+                **{"account": caller.account_id if caller else None} | noted.keys(),
                 **({"broken_off": True} if state.get("broken_off") else {}),
             )
+
+
+def _own_ms(seconds: float, noted: Noted) -> float:
+    return round(max(0.0, seconds - noted.waited) * 1000, 1)
 
 
 def _correlation_id(scope: Scope) -> str:

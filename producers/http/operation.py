@@ -1,16 +1,18 @@
 """What platforms ask: whether the process lives, can serve, and how many workers it takes."""
 
 import hmac
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from db.migrate import require_current
+from db.migrate import head, require_current
 from producers.http.failing import nothing_here
 from producers.http.here import Here, HereDep
 from producers.http.queue_loads import Figures
 from producers.http.time_limit import within
+from runtime.version import commit, version
 
 READY_SECONDS = 2.0
 """How long Postgres may take to prove that it answers."""
@@ -25,6 +27,16 @@ class Health(BaseModel):
     """That the process answers, or can serve."""
 
     status: str
+
+
+class Alive(Health):
+    """That the process answers, and which version it is."""
+
+    version: str
+    commit: str | None = Field(
+        description="Null where neither the platform nor a checkout tells it."
+    )
+    revision: str = Field(description="The newest revision of the database that it knows.")
 
 
 class QueueNow(BaseModel):
@@ -61,14 +73,18 @@ class Scale(BaseModel):
 
 
 @router.get("/healthz", operation_id="healthz", summary="Tell whether the process lives")
-async def healthz() -> Health:
-    """Whether the process answers."""
-    return Health(status="ok")
+async def healthz(here: HereDep) -> Alive:
+    """Whether the process answers, and which version it runs."""
+    return Alive(
+        status="ok", version=version(), commit=commit(here.settings), revision=_newest_revision()
+    )
 
 
 @router.get("/readyz", operation_id="readyz", summary="Tell whether requests can be served")
 async def readyz(here: HereDep) -> Health:
-    """Whether requests can be served: Postgres answers, and is at this version's revision."""
+    """Whether requests can be served: Postgres answers, and is at this version's revision or at a
+    newer one that suits this version.
+    """
     await within(READY_SECONDS, _require_ready(here))
     return Health(status="ready")
 
@@ -111,6 +127,10 @@ router.head("/healthz", include_in_schema=False)(healthz)
 router.head("/readyz", include_in_schema=False)(readyz)
 router.head("/scale", include_in_schema=False)(scale)
 router.head("/hirefire", include_in_schema=False)(hirefire)
+
+
+# The files of a process that runs do not change.
+_newest_revision = cache(head)
 
 
 async def _figures(here: Here) -> Figures:

@@ -10,6 +10,7 @@ from db import jobs, reading
 from producers.http.access import OptOutsWriter
 from producers.http.bodies import body_schema, json_body
 from producers.http.here import Here, correlation_id_of, here_of
+from producers.http.noted import note_job
 from producers.http.problems import (
     INVALID,
     KEY_REUSED,
@@ -117,6 +118,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
             "This event_id of this source stood for something else before; nothing was stored. What"
             " is new needs a new id.",
         ) from None
+    note_job(done.job_id)
     told = OptOutDone(
         job=done.job_id,
         applied=done.applied,

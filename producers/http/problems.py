@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from producers.http.noted import note_problem
 from producers.wrong_input import shortened
 from schemas.errors import (
     DatabaseUnreachable,
@@ -146,6 +147,7 @@ class ProblemResponse(JSONResponse):
 
 def problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
+    note_problem(problem.kind.slug)
     status = int(problem.kind.status)
     return ProblemResponse(problem_body(problem), status_code=status, headers=problem.headers)
 

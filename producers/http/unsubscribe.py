@@ -23,6 +23,7 @@ from producers.http.any_path import ANY
 from producers.http.failing import database_away
 from producers.http.forms import fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
+from producers.http.noted import note_job, note_problem
 from producers.http.problems import (
     NOT_FOUND,
     TOO_MANY_REQUESTS,
@@ -63,6 +64,7 @@ class _ToldOnPages(APIRoute):
 def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> HTMLResponse:
     if "text/html" not in request.headers.get("accept", ""):
         raise error
+    note_problem(problem.kind.slug)
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND:
             page = pages.no_such_link()
@@ -120,6 +122,7 @@ async def show(token: str, request: Request, here: HereDep) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
     link = _link_of(request, here, token)
     if link is None or await _linked(here, link) is None:
+        note_problem(NOT_FOUND.slug)
         return pages.no_such_link()
     return pages.question()
 
@@ -162,6 +165,7 @@ async def unsubscribe(
         ),
         actor=Actor(ActorKind.LINK, _WAYS[kind]),
     )
+    note_job(done.job_id)
     page = pages.unsubscribed() if done.applied else pages.stored()
     if not ended:
         # What is left of the body would be taken for the next request.

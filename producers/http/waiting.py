@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Response
 
 from db import jobs
 from producers.http.here import Here
+from producers.http.noted import note_job, waiting_on_purpose
 from schemas.outcomes import JobState
 
 MOST_SECONDS = 25
@@ -54,12 +55,14 @@ async def wait_for_rest(
     For at most so many seconds, and not when the process is to end. Between two looks at it the
     connection is given back.
     """
+    note_job(job_id)
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE_SECONDS
-    while (left := until - time.monotonic()) > 0:
-        async with here.pool.acquire() as connection:
-            if await jobs.state_of(connection, job_id) not in busy:
+    with waiting_on_purpose():
+        while (left := until - time.monotonic()) > 0:
+            async with here.pool.acquire() as connection:
+                if await jobs.state_of(connection, job_id) not in busy:
+                    return
+            if await here.closes_within(min(pause, left)):
                 return
-        if await here.closes_within(min(pause, left)):
-            return
-        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)

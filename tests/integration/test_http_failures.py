@@ -119,7 +119,7 @@ async def test_what_nobody_foresaw_is_told_once_and_without_its_text(http, key_o
         "KeyError",
     )
     assert "in unforeseen" in failed["exception"]
-    assert (answered["event"], answered["status"]) == ("request.answered", 500)
+    assert (answered["event"], answered["http_status"]) == ("request.answered", 500)
     assert {line["correlation_id"] for line in (failed, answered)} == {"by-this-it-is-found"}
     token = headers["Authorization"].partition(" ")[2]
     for text in (SECRET, token, "anna"):
@@ -141,7 +141,7 @@ async def test_a_stream_that_breaks_has_no_end(app: FastAPI, lines):
     assert [part.get("more_body") for part in sent[1:]] == [True]
     failed, answered = lines()
     assert (failed["event"], failed["error"]) == ("request.failed", "KeyError")
-    assert (answered["event"], answered["status"]) == ("request.answered", 200)
+    assert (answered["event"], answered["http_status"]) == ("request.answered", 200)
 
 
 async def test_a_postgres_that_is_away_is_a_moment_s_trouble(http, lines):

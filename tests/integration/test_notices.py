@@ -201,7 +201,7 @@ async def test_410_ends_it_at_once(pool, settings, notices):
             now = await until(notices, pool, job_id, lambda n: n.abandoned_at)
     assert (now.attempts, now.delivered_at, len(there.posted)) == (1, None, 1)
     (line,) = [line for line in logs if line["event"].startswith("notice.")]
-    assert (line["event"], line["status"], line["attempt"]) == ("notice.abandoned", 410, 1)
+    assert (line["event"], line["http_status"], line["attempt"]) == ("notice.abandoned", 410, 1)
 
 
 async def test_it_is_given_up_after_the_last_attempt(pool, settings, notices):
@@ -389,7 +389,7 @@ async def test_no_line_tells_the_url(pool, settings, notices):
             await until(notices, pool, job_id, lambda n: n.delivered_at)
     told = [line for line in logs if line["event"].startswith("notice.")]
     assert [line["event"] for line in told] == ["notice.failed", "notice.delivered"]
-    assert [line["status"] for line in told] == [503, 200]
+    assert [line["http_status"] for line in told] == [503, 200]
     assert "hush" not in str(logs)
     assert str(there.port) not in str(logs)
 

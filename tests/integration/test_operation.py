@@ -57,6 +57,7 @@ async def test_a_database_of_another_version_is_not_ready(http, pool):
     """The process lives, and says that it cannot serve; when the revision is right, it can."""
     assert (await http.get("/readyz")).json() == {"status": "ready"}
     revision = await pool.fetchval("select version_num from alembic_version")
+    await pool.execute("update deployment set suits_from_revision = '9999'")
     for other in ("0001", "9999"):
         await pool.execute("update alembic_version set version_num = $1", other)
         answer = await http.get("/readyz")
@@ -65,7 +66,7 @@ async def test_a_database_of_another_version_is_not_ready(http, pool):
             "urn:sluice:problem:unavailable",
         )
         assert int(answer.headers["Retry-After"]) > 0
-        assert (await http.get("/healthz")).json() == {"status": "ok"}
+        assert (await http.get("/healthz")).json()["status"] == "ok"
     await pool.execute("update alembic_version set version_num = $1", revision)
     assert (await http.get("/readyz")).status_code == 200
 

@@ -51,7 +51,7 @@ def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
 )
 def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check: str):
     """A fault, an event or a key that is not declared, and what is no event at all."""
-    fine = '{"event": "request.answered", "status": 200}\n'
+    fine = '{"event": "request.answered", "http_status": 200}\n'
     (tmp_path / "web.001.log").write_text(fine + line + fine + '{"event": "request.ans')
     [found] = read_logs(tmp_path)
     assert (found.check, found.what.partition(" ")[0]) == (check, "web.001.log:2")

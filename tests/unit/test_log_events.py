@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from runtime.events import COMMON_KEYS, EVENTS, Event
+from runtime.events import COMMON_KEYS, EVENTS, KEY_TYPES, Event, keys_of_wrong_type
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "log-events.md"
 
@@ -44,6 +44,19 @@ def test_names_are_dotted_and_keys_are_words() -> None:
         for key in event.keys:
             assert re.fullmatch(r"[a-z][a-z_]*", key)
             assert key not in COMMON_KEYS
+
+
+def test_each_key_has_one_type() -> None:
+    """Every key of every event has a type, and no type is of a key that there is not. A line with
+    another type fails the test that wrote it (`runtime.logs.Log.strict`).
+    """
+    keys = {key for event in EVENTS.values() for key in event.keys} | set(COMMON_KEYS)
+    assert keys == set(KEY_TYPES)
+    for key, value in (("rejected", {"bounced": 3}), ("broken_off", 1), ("job", True)):
+        assert keys_of_wrong_type({key: value}) == {key}
+    assert (
+        keys_of_wrong_type({"rejected": 3, "broken_off": True, "seconds": 1, "job": None}) == set()
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 from dramatiq.middleware import Middleware
 
 from runtime import events, logs
+from runtime.version import commit, version
 from workers.context import WorkerContext
 
 log = logs.get()
@@ -48,7 +49,13 @@ class Shutdown(Middleware):
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Say that the worker is there."""
         del broker
-        log.info(events.WORKER_STARTED, worker=self._context.name, threads=worker.worker_threads)
+        log.info(
+            events.WORKER_STARTED,
+            worker=self._context.name,
+            threads=worker.worker_threads,
+            version=version(),
+            commit=commit(self._context.settings),
+        )
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Say that the worker ended as it should."""

@@ -4,6 +4,7 @@ from db.migrations import run_sql
 
 revision = "0003"
 down_revision = "0002"
+suits_older_code = False
 
 
 def upgrade() -> None:

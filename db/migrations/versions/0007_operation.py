@@ -4,6 +4,7 @@ from db.migrations import run_sql
 
 revision = "0007"
 down_revision = "0006"
+suits_older_code = True
 
 
 def upgrade() -> None:

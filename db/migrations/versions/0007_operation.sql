@@ -136,3 +136,13 @@ return case
     when raw then value
     else without_formula(value)
 end;
+
+-- Versions.
+create table deployment (
+    only_row boolean primary key default true check (only_row),
+    -- Code of this revision and of every later one may use the database, whatever its own revision.
+    suits_from_revision text not null,
+    -- SHARED_ADDRESS_LIMIT as `sluice migrate` has put it in force; null until it has.
+    shared_address_limit integer check (shared_address_limit >= 1)
+);
+insert into deployment (suits_from_revision) values ('0007');

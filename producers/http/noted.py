@@ -1,0 +1,76 @@
+"""What a request's handlers note for its line in the log (`producers.http.lines`)."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from db.hooks import Hook
+
+
+@dataclass(slots=True)
+class Noted:
+    """What is known of one request besides what stands in its head and its answer."""
+
+    jobs: list[int] = field(default_factory=list)
+    hook: Hook | None = None
+    problem: str | None = None
+    waited: float = 0.0
+
+    def keys(self) -> dict[str, Any]:
+        """Return the keys of the line; what there is nothing to say on is left out."""
+        keys: dict[str, Any] = {}
+        if self.jobs:
+            keys["job"] = self.jobs[0]
+        if len(self.jobs) > 1:
+            keys["jobs"] = len(self.jobs)
+        if self.hook is not None:
+            keys |= {"hook": self.hook.id, "account": self.hook.account_id}
+        if self.problem is not None:
+            keys["problem"] = self.problem
+        if self.waited:
+            keys["waited_ms"] = round(self.waited * 1000, 1)
+        return keys
+
+
+# The tasks that a request is worked in have copies of its context, which share this one object.
+_noted: ContextVar[Noted | None] = ContextVar("noted", default=None)
+
+
+def begin() -> Noted:
+    """Return what this request's handlers note from now on."""
+    noted = Noted()
+    _noted.set(noted)
+    return noted
+
+
+def note_job(job_id: int) -> None:
+    """Note a job that the request made or is about."""
+    noted = _noted.get()
+    if noted is not None and job_id not in noted.jobs:
+        noted.jobs.append(job_id)
+
+
+def note_hook(hook: Hook) -> None:
+    """Note the hook that the request came by."""
+    if (noted := _noted.get()) is not None:
+        noted.hook = hook
+
+
+def note_problem(slug: str) -> None:
+    """Note the problem that the request is answered by."""
+    if (noted := _noted.get()) is not None:
+        noted.problem = slug
+
+
+@contextmanager
+def waiting_on_purpose() -> Iterator[None]:
+    """Count the time inside as what the caller asked to wait, and not as the request's own."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        if (noted := _noted.get()) is not None:
+            noted.waited += time.perf_counter() - began

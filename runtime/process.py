@@ -1,0 +1,48 @@
+"""What a process is called in logs and in Postgres, and how it says that it will not start."""
+
+import os
+import socket
+from functools import cache
+from typing import Literal
+
+from runtime import events, logs
+from runtime.settings import Settings, settings_for_logs
+from schemas.errors import MigrationInTheWay, SchemaMismatch, SettingsError, SluiceError
+
+log = logs.get()
+
+_SAYS_NO_VALUE = (SettingsError, SchemaMismatch, MigrationInTheWay)
+"""Errors whose text quotes no value. Others quote what a server has said, or its address."""
+
+
+def process_name(settings: Settings) -> str:
+    """Return the name of this process: its dyno or host, and its process id."""
+    return f"{settings.dyno or _host()}.{os.getpid()}"
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+def log_refusal(
+    error: SluiceError,
+    process: Literal["worker", "web", "release"],
+    *,
+    status: int,
+    descriptor: int = logs.STANDARD_OUTPUT,
+) -> None:
+    """Write `process.refused_to_start`; at a terminal the sentence says all there is to say."""
+    settings = settings_for_logs()
+    if settings.log_format is None and os.isatty(descriptor):
+        return
+    logs.configure(settings, descriptor=descriptor)
+    cause = error.__cause__
+    log.error(
+        events.PROCESS_REFUSED_TO_START,
+        process=process,
+        error=type(error).__name__,
+        cause=type(cause).__name__ if cause else None,
+        exit_status=status,
+        sentence=str(error) if isinstance(error, _SAYS_NO_VALUE) else None,
+    )
