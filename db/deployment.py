@@ -16,8 +16,9 @@ async def suits_from(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
+# For `db.migrate`, which runs them on a connection of alembic's.
+KEEPS_SUITS_FROM: str = _sql.keeps_suits_from.sql
 NOTE_SUITS_FROM: str = _sql.note_suits_from.sql
-"""For `db.migrate`, which runs it on a connection of alembic's."""
 
 
 async def limit_in_force(connection: asyncpg.Connection) -> int | None:

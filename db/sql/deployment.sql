@@ -4,6 +4,10 @@
 -- The oldest revision of code that may use the database.
 select suits_from_revision from deployment;
 
+-- name: keeps_suits_from$
+-- Whether the database is new enough to keep it.
+select to_regclass('deployment') is not null;
+
 -- name: note_suits_from!
 -- Whoever migrates says it, in the migration's own transaction.
 update deployment set suits_from_revision = :revision;

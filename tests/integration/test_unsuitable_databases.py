@@ -148,7 +148,7 @@ async def test_a_role_that_may_not_read_is_told_so(role, database_url, sluice):
     for arguments in (["migrate"], ["jobs"]):
         status, said = await sluice(url, *arguments)
         assert (status, "permission denied for table alembic_version" in said) == (1, True)
-    await execute(database_url, f"grant select on alembic_version to {role}")
+    await execute(database_url, f"grant select on alembic_version, deployment to {role}")
     status, said = await sluice(url, "jobs")
     assert (status, "permission denied for table jobs" in said) == (1, True)
 

@@ -147,7 +147,7 @@ def test_other_formats_have_the_same_facts(descriptor: int, log_format: str) -> 
     [line] = written(descriptor).splitlines()
     assert "chunk.processed" in line
     assert "duration_ms=61" in line
-    assert ("rejected.bounced=3" if log_format == "logfmt" else "bounced") in line
+    assert ("reasons.bounced=3" if log_format == "logfmt" else "bounced") in line
 
 
 def test_json_is_the_default_where_no_terminal_is(descriptor: int) -> None:
