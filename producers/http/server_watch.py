@@ -72,14 +72,17 @@ class ServerWatch:
             suspicion.clear()
             asked_at = time.monotonic()
             try:
-                await asyncio.wait_for(ask(), PROBE_SECONDS)
+                # Not `wait_for`, which in Python 3.11 may swallow the cancelling of its task.
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await ask()
             except _AWAY as error:
                 outage.fails(error, asked_at)
             else:
                 await asyncio.to_thread(outage.answers, asked_at)
             seconds = AWAY_SECONDS if outage.lasts else LOOK_SECONDS
             with suppress(TimeoutError):
-                await asyncio.wait_for(suspicion.wait(), seconds * random.uniform(0.8, 1.2))
+                async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
+                    await suspicion.wait()
             if outage.lasts:
                 # Requests that fail meanwhile say nothing new.
                 await asyncio.sleep(AWAY_SECONDS / 2)

@@ -25,7 +25,7 @@ from tests.worlds import fill_many, make_account
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
-OF_THE_OWNER = {"grants"}
+OF_THE_OWNER = {"grants", "deployment.note_suits_from", "deployment.put_limit_in_force"}
 """Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
 COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}

@@ -1,0 +1,172 @@
+"""Which version runs, and on which databases: what processes say of it, and what they refuse."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from chaos.code_copy import copy_code
+from db.migrate import head, known_revisions, migrate, oldest_suited, require_current
+from db.pool import connect_options
+from producers.cli.owning import bring_up_to_date
+from runtime.setting_in_force import log_difference
+from runtime.settings import Settings
+from runtime.version import commit, version
+from schemas.errors import SchemaMismatch
+from tests.commands import run_sluice
+
+AHEAD = "9998"
+"""A revision that this version does not know."""
+
+
+def newer_code(folder: Path, *, suits: bool) -> Path:
+    """Return a copy of the code with one more migration."""
+    code = copy_code(folder / "code")
+    versions = code / "db" / "migrations" / "versions"
+    (versions / f"{AHEAD}_ahead.py").write_text(
+        '"""A newer version."""\n\nfrom db.migrations import run_sql\n\n'
+        f'revision = "{AHEAD}"\ndown_revision = "{head()}"\nsuits_older_code = {suits}\n\n\n'
+        "def upgrade() -> None:\n    run_sql(__file__)\n"
+    )
+    (versions / f"{AHEAD}_ahead.sql").write_text("create table ahead (id int);\n")
+    return code
+
+
+async def run(code: Path, settings: Settings, *words: str, **more: str):
+    """Run a module of that code on the test's servers."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(code),
+        "DATABASE_URL": settings.database_url or "",
+        "REDIS_URL": settings.redis_url or "",
+        "QUEUE_NAMESPACE": settings.queue_namespace,
+        **more,
+    }
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", *words],
+        cwd=code,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("suits", [True, False])
+async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp_path, suits):
+    """A newer version has migrated: older processes are ready and may start where its migration
+    suits older code, and `sluice migrate` of the older code then changes nothing; otherwise each
+    of them says so.
+    """
+    migrated = await run(newer_code(tmp_path, suits=suits), settings, "producers.cli", "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    line = next(json.loads(text) for text in migrated.stderr.splitlines() if "migrated" in text)
+    assert (line["event"], line["before"], line["after"]) == ("database.migrated", head(), AHEAD)
+    assert line["version"] == version()
+    assert (await http.get("/readyz")).status_code == (200 if suits else 503)
+    assert (await http.get("/healthz")).json()["revision"] == head()
+    async with pool.acquire() as connection:
+        if suits:
+            await require_current(connection)
+            assert await migrate(settings.database_url or "") == (AHEAD, AHEAD)
+        else:
+            with pytest.raises(SchemaMismatch, match=f"{AHEAD} by a newer Sluice"):
+                await require_current(connection)
+            with pytest.raises(SchemaMismatch, match="does not suit"):
+                await migrate(settings.database_url or "")
+    if suits:
+        return
+    started = await run(Path(__file__).parents[2], settings, "workers", LOG_FORMAT="json")
+    refused = json.loads(started.stdout.splitlines()[-1])
+    assert (started.returncode, refused["event"]) == (1, "process.refused_to_start")
+    assert (refused["process"], refused["error"]) == ("worker", "SchemaMismatch")
+    assert refused["sentence"] in started.stderr
+    assert "@" not in started.stdout
+
+
+async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_path):
+    """Workers, web and the release phase: kind, exit status and a sentence without the value."""
+    root = Path(__file__).parents[2]
+    for process, words in (
+        ("worker", ["workers"]),
+        ("web", ["producers.http"]),
+        ("release", ["producers.cli", "migrate"]),
+    ):
+        done = await run(root, settings, *words, CHUNK_SIZE="hunter2", LOG_FORMAT="logfmt")
+        told = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert f"event=process.refused_to_start process={process} error=SettingsError" in told
+        assert "exit_status=1" in told
+        assert "hunter2" not in told
+
+
+def test_each_migration_says_whether_it_suits_older_code():
+    """What is noted in the database is the oldest code whose every later migration suits it."""
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    from db.migrate import _MIGRATIONS  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    says = [script.module.suits_older_code for script in scripts.walk_revisions()]
+    assert all(isinstance(each, bool) for each in says)
+    oldest = oldest_suited(scripts)
+    assert oldest in known_revisions()
+    assert all(says[: says.index(False)])
+    assert oldest == known_revisions()[-1 - says.index(False)]
+
+
+async def test_a_limit_that_differs_is_said(settings, monkeypatch):
+    """`sluice migrate` puts the first limit in force, and another only where it was set; whoever
+    has another one is told of both.
+    """
+
+    async def in_force() -> int | None:
+        options = connect_options(settings.database_url or "", pgbouncer=False)
+        connection = await asyncpg.connect(**options)
+        try:
+            return await connection.fetchval("select shared_address_limit from deployment")
+        finally:
+            await connection.close()
+
+    def with_limit(**limit) -> Settings:
+        urls = {"database_url": settings.database_url, "redis_url": settings.redis_url}
+        return Settings(**urls, **limit)
+
+    monkeypatch.delenv("SHARED_ADDRESS_LIMIT", raising=False)
+    assert await in_force() is None
+    for limit, expected, told in (
+        ({}, 10, ["setting.changed"]),
+        ({}, 10, []),
+        ({"shared_address_limit": 25}, 25, ["setting.changed"]),
+        ({}, 25, ["setting.differs"]),
+    ):
+        with capture_logs() as lines:
+            await bring_up_to_date(with_limit(**limit))
+        assert await in_force() == expected
+        assert [line["event"] for line in lines] == told
+    with capture_logs() as lines:
+        log_difference(with_limit(), 25)
+    [line] = lines
+    assert (line["here"], line["in_force"]) == ("10", "25")
+    assert "sluice migrate" in line["what_to_do"]
+
+
+def test_the_command_line_tells_the_version(monkeypatch):
+    """With the commit that the platform names, or the checkout's."""
+    monkeypatch.setenv("SOURCE_VERSION", "0123abc")
+    assert run_sluice("--version").stdout == f"sluice {version()} (commit 0123abc)\n"
+    monkeypatch.setenv("COMMIT", "4567def")
+    assert commit(Settings()) == "4567def"
+    monkeypatch.setenv("COMMIT", "not a commit")
+    assert Settings().commit is None
