@@ -100,4 +100,4 @@ def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path)
     assert not [json.dumps(event) for event in events if event["level"] == "error"]
     # That it was asked at all, and came through to what the routes do.
     answered = [event for event in events if event["event"] == "request.answered"]
-    assert len({event["route"] for event in answered if event["status"] in {200, 202}}) > 8
+    assert len({event["route"] for event in answered if event["http_status"] in {200, 202}}) > 8

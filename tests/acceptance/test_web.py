@@ -1,6 +1,7 @@
 """The web process as the Procfile starts it: how it begins, serves, loses its servers and ends."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -87,7 +88,9 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
             web.signal_all(signal.SIGTERM)
             web.wait_gone(deadline_seconds=ENDS_SECONDS)
             events = web.events()
-        assert {event["event"] for event in events} == {"request.answered"}
+        ends = {"web.started", "web.stopped"}
+        assert {event["event"] for event in events} == {"request.answered"} | ends
+        assert len({event["web"] for event in events}) == processes
         for event in events:
             assert event["event"] in EVENTS
             assert not unknown_keys(event["event"], event)
@@ -195,7 +198,7 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
 
 def answered(web: WebGroup, route: str) -> list[int]:
     """The statuses of the lines that the route's requests have by now."""
-    return [event["status"] for event in web.events() if event.get("route") == route]
+    return [event["http_status"] for event in web.events() if event.get("route") == route]
 
 
 def test_who_leaves_has_a_line(settings: Settings, tmp_path: Path):
@@ -405,12 +408,14 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
         port = str(taken.getsockname()[1])
         with WebGroup(settings, tmp_path / "taken.log", PORT=port) as web:
             assert web.process.wait(90) == 1
-            assert web.lines()[0].startswith(f"Cannot listen on 127.0.0.1:{port}: ")
-            assert len(web.lines()) == 1
+            event, sentence = web.lines()
+            assert sentence.startswith(f"Cannot listen on 127.0.0.1:{port}: ")
+            assert json.loads(event)["sentence"] == sentence
     with WebGroup(settings, tmp_path / "unsigned.log", SIGNING_KEYS="") as web:
         assert web.process.wait(90) == 1
-        assert web.lines()[0].startswith("SIGNING_KEYS is not set")
-        assert len(web.lines()) == 1
+        event, sentence = web.lines()
+        assert sentence.startswith("SIGNING_KEYS is not set")
+        assert json.loads(event)["exit_status"] == 1
 
 
 def test_postgres_may_be_restarted(
@@ -440,6 +445,12 @@ def test_postgres_may_be_restarted(
             what="it is ready again",
         )
         assert client.get("/v1/jobs").status_code == 200
+        outage = ["database.unreachable", "database.recovered"]
+        wait_until(
+            lambda: [e["event"] for e in web.events() if e["event"] in outage] == outage,
+            deadline_seconds=20,
+            what="the outage is told once, and its end, by itself",
+        )
         assert not any(event["level"] == "error" for event in web.events())
 
 
@@ -468,7 +479,8 @@ def test_a_stream_breaks_off_with_postgres(
         assert [event["route"] for event in web.events() if event.get("broken_off")] == [
             "/v1/jobs/{job_id}/events"
         ]
-        assert {event["event"] for event in web.events()} == {"request.answered", "job.submitted"}
+        told = {event["event"] for event in web.events()} - {"web.started", "database.unreachable"}
+        assert told == {"request.answered", "job.submitted"}
 
 
 def test_jobs_are_taken_while_redis_is_away(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
 from producers.http import job_events
@@ -580,3 +581,23 @@ async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, for
     else:
         assert "is not text in UTF-8" in problem(answer, 400, "malformed")
         assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_the_line_of_a_request_tells_its_job_and_its_problem(http, key):
+    """Which job it made or was about, by which problem it ended, and what it waited on purpose
+    apart from what it took.
+    """
+    with capture_logs() as lines:
+        wait = {**key, "Prefer": "wait=1"}
+        job = (await http.post("/v1/jobs", headers=wait, json=OPT_OUT)).json()["id"]
+        await http.post(f"/v1/jobs/{job}/pause", headers=key)
+        await http.get(f"/v1/jobs/{job + 1}", headers=key)
+    made, paused, missing = [line for line in lines if line["event"] == "request.answered"]
+    assert (made["job"], made["http_status"], "problem" in made) == (job, 202, False)
+    assert made["waited_ms"] >= 1000
+    assert (paused["job"], paused["http_status"], "waited_ms" in paused) == (job, 200, False)
+    assert (missing["problem"], missing["http_status"], "job" in missing) == (
+        "not-found",
+        404,
+        False,
+    )
