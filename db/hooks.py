@@ -73,14 +73,15 @@ async def all_in_force(connection: asyncpg.Connection) -> dict[int, Hook]:
 
 async def renew_hook(
     connection: asyncpg.Connection, hook_id: int, *, salt: bytes, key_id: str, former_days: int
-) -> bool:
-    """Give the hook another salt and key; False where there is no hook that counts. What it had
-    counts for so many days more.
+) -> int | None:
+    """Give the hook another salt and key. Return its account, or None where no hook counts.
+
+    What it had counts for so many days more.
     """
-    renewed = await _sql.renew_hook(
+    account_id: int | None = await _sql.renew_hook(
         connection, hook_id=hook_id, salt=salt, signing_key=key_id, former_days=former_days
     )
-    return renewed is not None
+    return account_id
 
 
 async def list_hooks(

@@ -91,7 +91,12 @@ async def create_hook(
 
 
 async def renew_hook(
-    pool: asyncpg.Pool, settings: Settings, hook_id: int, *, former_days: int = FORMER_DAYS
+    pool: asyncpg.Pool,
+    settings: Settings,
+    hook_id: int,
+    *,
+    former_days: int = FORMER_DAYS,
+    actor: Actor = PYTHON,
 ) -> MadeHook:
     """Give a hook another secret and form URL; the former ones count for so many days more.
 
@@ -103,15 +108,32 @@ async def renew_hook(
             f"The former secret cannot count for {former_days} days more. Nothing was changed. Give"
             f" 0 to {MAX_FORMER_DAYS} days."
         )
-    async with pool.acquire() as connection:
-        known = 0 < hook_id <= MAX_ID and await hooks.renew_hook(
-            connection, hook_id, salt=salt, key_id=key_id, former_days=former_days
+    async with pool.acquire() as connection, connection.transaction():
+        account_id = None
+        if 0 < hook_id <= MAX_ID:
+            account_id = await hooks.renew_hook(
+                connection, hook_id, salt=salt, key_id=key_id, former_days=former_days
+            )
+        if account_id is None:
+            raise NotFound(
+                f"There is no hook {hook_id} that counts. Nothing was changed. `sluice hooks list`"
+                " lists the hooks there are."
+            )
+        await activity.note(
+            connection,
+            Act.HOOK_RENEWED,
+            actor,
+            account_id=account_id,
+            hook_id=hook_id,
+            detail={"former_days": former_days},
         )
-    if not known:
-        raise NotFound(
-            f"There is no hook {hook_id} that counts. Nothing was changed. `sluice hooks list`"
-            " lists the hooks there are."
-        )
+    log.info(
+        events.HOOK_RENEWED,
+        hook=hook_id,
+        account=account_id,
+        former_days=former_days,
+        **actor.in_log(),
+    )
     return _made(settings, hook_id, salt)
 
 

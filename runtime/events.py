@@ -60,6 +60,7 @@ KEY_TYPES: dict[str, type | tuple[type, ...]] = {
             *("contacts", "recognised", "refused", "attempt", "hook", "http_status", "key"),
             *("threads", "lanes", "pending_chunks", "running_jobs", "exit_status"),
             *("times", "number", "open", "due_notices", "planning_jobs", "tolerance"),
+            "former_days",
         ),
         int,
     ),
@@ -329,8 +330,24 @@ KEY_REVOKED = _event(
 )
 _HOOK = {"hook": "the hook's id", "account": "the id of the account that the hook belongs to"}
 HOOK_CREATED = _event("hook.created", "A hook was made.", **_HOOK, **_ACTOR)
+HOOK_RENEWED = _event(
+    "hook.renewed",
+    "A hook got another secret and form URL.",
+    **_HOOK,
+    former_days="for how many days the former ones count beside them",
+    **_ACTOR,
+)
 HOOK_REVOKED = _event(
     "hook.revoked", "A hook was revoked; what is posted to it is refused.", **_HOOK, **_ACTOR
+)
+ACCOUNT_CREATED = _event(
+    "account.created", "An account was added.", account="the account's id", **_ACTOR
+)
+ACCOUNT_SECRET_RENEWED = _event(
+    "account.secret_renewed",
+    "An account got another secret for completion notices; they are signed with it from now on.",
+    account="the account's id",
+    **_ACTOR,
 )
 HOOK_REFUSED = _event(
     "hook.refused",

@@ -40,7 +40,10 @@ class Act(StrEnum):
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
     HOOK_CREATED = "hook.created"
+    HOOK_RENEWED = "hook.renewed"
     HOOK_REVOKED = "hook.revoked"
+    ACCOUNT_CREATED = "account.created"
+    ACCOUNT_SECRET_RENEWED = "account.secret_renewed"  # noqa: S105 - an act
 
 
 class Actor(NamedTuple):

@@ -30,7 +30,7 @@ set former_salt = salt, former_key_id = key_id,
     former_until = clock_timestamp() + make_interval(days => :former_days::int),
     salt = :salt, key_id = :signing_key
 where id = :hook_id and revoked_at is null
-returning id;
+returning account_id;
 
 -- name: hooks
 -- The hooks of one account, or of all, newest first, those that were revoked among them.

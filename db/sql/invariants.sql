@@ -567,7 +567,8 @@ left join hooks h on h.id = t.hook_id
 left join api_keys by_key on t.actor_kind = 'key' and by_key.id = t.actor_id
 left join hooks by_hook on t.actor_kind = 'hook' and by_hook.id = t.actor_id
 where (:account_id::bigint is null or t.account_id = :account_id)
-  and (t.account_id is distinct from coalesce(j.account_id, k.account_id, h.account_id)
+  and ((t.act not like 'account.%'
+        and t.account_id is distinct from coalesce(j.account_id, k.account_id, h.account_id))
        or (t.actor_kind = 'key' and by_key.account_id is distinct from t.account_id)
        or (t.actor_kind = 'hook' and by_hook.account_id is distinct from t.account_id))
 order by t.id

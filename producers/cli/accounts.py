@@ -9,6 +9,7 @@ from producers.accounts import create_account, renew_secret, shown_secret
 from producers.cli import options
 from producers.cli.context import Surroundings, run
 from producers.cli.rendering import as_json, say, table
+from schemas.actors import CLI
 
 accounts_app = typer.Typer(
     help="List accounts, add one, or show or renew its secret.", invoke_without_command=True
@@ -37,7 +38,7 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
 ) -> None:
     """Add an account."""
-    account_id = run(lambda here: create_account(here.pool, name))
+    account_id = run(lambda here: create_account(here.pool, name, actor=CLI))
     if as_json_:
         as_json({"id": account_id, "name": name})
     else:
@@ -60,7 +61,8 @@ def renew(
 
     Notices are signed with it from now on; what a receiver refuses is sent again for hours.
     """
-    _tell(name, run(lambda here: renew_secret(here.pool, here.settings, name)), as_json_=as_json_)
+    renewed = run(lambda here: renew_secret(here.pool, here.settings, name, actor=CLI))
+    _tell(name, renewed, as_json_=as_json_)
 
 
 def _tell(name: str, secret: str, *, as_json_: bool) -> None:

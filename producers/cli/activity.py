@@ -80,4 +80,4 @@ def _show(found: list[stored.Activity]) -> None:
 
 def _upon(row: stored.Activity) -> str:
     told = (("job", row.job_id), ("key", row.key_id), ("hook", row.hook_id))
-    return next(f"{name} {id_}" for name, id_ in told if id_ is not None)
+    return next((f"{name} {id_}" for name, id_ in told if id_ is not None), "account")

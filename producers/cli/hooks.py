@@ -99,7 +99,11 @@ def renew(
     as_json_: options.Json = False,
 ) -> None:
     """Give a hook another secret and form path. They are shown once."""
-    made = run(lambda here: renew_hook(here.pool, here.settings, hook_id, former_days=former_days))
+    made = run(
+        lambda here: renew_hook(
+            here.pool, here.settings, hook_id, former_days=former_days, actor=CLI
+        )
+    )
     if as_json_:
         as_json({**made._asdict(), "former_days": former_days})
         return

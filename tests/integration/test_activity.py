@@ -224,7 +224,7 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
     assert row["detail"] == {"expected": body["expected"], "tolerance": 0}
 
 
-async def test_keys_and_hooks_are_kept_with_who_made_and_revoked_them(
+async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
     pool, settings, surroundings, capfd
 ):
     """Once each: to revoke again changes nothing. Neither names nor secrets are kept."""
@@ -233,13 +233,22 @@ async def test_keys_and_hooks_are_kept_with_who_made_and_revoked_them(
         ("keys", "revoke", "1"),
         ("keys", "revoke", "1"),
         ("hooks", "create", "--source", "keap"),
+        ("hooks", "renew", "1", "--former-days", "3"),
         ("hooks", "revoke", "1"),
         ("hooks", "revoke", "1"),
+        ("accounts", "secret", "default"),
+        ("accounts", "renew-secret", "default"),
     ):
         await sluice(*words)
     told = logged(capfd)
-    expected = ["key.created", "key.revoked", "hook.created", "hook.revoked"]
-    assert await kept(pool) == [(act, "cli", "cli", 1) for act in expected]
+    expected = [
+        *("key.created", "key.revoked", "hook.created", "hook.renewed", "hook.revoked"),
+        "account.secret_renewed",
+    ]
+    upon = [*[1] * 5, None]
+    assert await kept(pool) == [
+        (act, "cli", "cli", id_) for act, id_ in zip(expected, upon, strict=True)
+    ]
     assert [line["event"] for line in told] == expected
     assert {(line["actor"], line["via"], line["account"]) for line in told} == {("cli", "cli", 1)}
     details = await pool.fetch("select detail from activity order by id")
@@ -247,16 +256,20 @@ async def test_keys_and_hooks_are_kept_with_who_made_and_revoked_them(
         {"scopes": ["jobs:read"]},
         None,
         {"source": "keap"},
+        {"former_days": 3},
+        None,
         None,
     ]
+    await sluice("accounts", "create", "shop")
+    assert (await kept(pool))[6:] == [("account.created", "cli", "cli", None)]
     key = await create_key(pool, account="default", name="x", scopes=[Scope.JOBS_READ])
     await revoke_key(pool, key.id)
     hook = await create_hook(pool, settings, account="default", source="x")
     await revoke_hook(pool, hook.id)
-    assert {each[1] for each in (await kept(pool))[4:]} == {"python"}
+    assert {each[1] for each in (await kept(pool))[7:]} == {"python"}
     listed = (await sluice("activity", "--limit", "3")).stdout
     assert f"key {key.id}" not in listed.splitlines()[1]
-    assert "sluice activity --before 6` lists older ones." in listed.replace("\n", " ")
+    assert "sluice activity --before 9` lists older ones." in listed.replace("\n", " ")
     assert "Nothing was done before" in (await sluice("activity", "--before", "1")).stdout
     assert "Nothing was done" in (await sluice("activity", "--job", "7")).stdout
 

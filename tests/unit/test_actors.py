@@ -11,7 +11,8 @@ from schemas.actors import CLI, Act, Actor, ActorKind, Via
 
 ACTING = {
     *("submit", "opt_out_now", "opt_out_address", "submit_import", "apply_plan"),
-    *("create_key", "revoke_key", "create_hook", "revoke_hook"),
+    *("create_key", "revoke_key", "create_hook", "renew_hook", "revoke_hook"),
+    *("create_account", "renew_secret"),
     *("pause", "resume", "cancel"),
 }
 """Functions of producers that do what is kept with its actor."""

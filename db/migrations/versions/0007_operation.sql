@@ -52,8 +52,10 @@ create table activity (
     detail jsonb,
     primary key (account_id, id),
     constraint actor_is_whole check ((actor_id is not null) = (actor_kind in ('key', 'hook'))),
-    -- This prevents an act upon nothing, or upon two things.
-    constraint act_is_upon_one_thing check (num_nonnulls(job_id, key_id, hook_id) = 1)
+    -- This prevents an act upon nothing, or upon two things. What is done to the account has no other.
+    constraint act_is_upon_one_thing check (
+        num_nonnulls(job_id, key_id, hook_id) = (act not like 'account.%')::int
+    )
 );
 create index activity_of_job on activity (job_id, id) where job_id is not null;
 
