@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,9 +194,15 @@ class _Slice:
         """
         if not self.context.pool.has_room:
             return
-        with suppress(*NOT_THE_WORKS_FAULT):
+        try:
             async with self.context.pool.acquire() as connection:
                 await tell(connection)
+        except NOT_THE_WORKS_FAULT:
+            pass
+        except Exception as error:
+            log.error(
+                events.WORKER_FAILED, job=self.job.id, error=type(error).__name__, exc_info=error
+            )
 
     async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:

@@ -71,22 +71,22 @@ select :job_id, generate_series(0, least(
 on conflict (job_id, lane) do nothing;
 
 -- name: wake_lanes
--- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than would find a chunk
--- that can be worked now besides the one for who asks, and :fewest in any case; none where the job does
--- not run. They are chosen once and for all: a plan that asked again for each lane would choose others
+-- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than there are chunks that
+-- can be worked now besides one for each lane that does not rest, and :fewest in any case; none where the
+-- job does not run. Chunks are counted and not locked: who claims one passes over what is locked. They are chosen once and for all: a plan that asked again for each lane would choose others
 -- each time, and in the end all of them.
-with free as materialized (
+with awake as materialized (
+    select count(*) as lanes from job_lanes where job_id = :job_id and state <> 'idle'
+), pending as materialized (
     select from job_chunks
     where job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
-    order by chunk_no
-    limit :most + 1
-    for update skip locked
+    limit :most + (select lanes from awake)
 ), resting as materialized (
     select lane from job_lanes
     where job_id = :job_id and state = 'idle'
       and exists (select from jobs where id = :job_id and state = 'running')
     order by lane
-    limit greatest(:fewest::int, least(:most::int, (select count(*) from free) - 1))
+    limit greatest(:fewest::int, least(:most::int, (select count(*) from pending) - (select lanes from awake)))
     for update skip locked
 )
 update job_lanes l

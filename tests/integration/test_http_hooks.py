@@ -980,6 +980,17 @@ async def test_a_message_of_too_many_values_is_refused(http, pool, hook, account
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
+@pytest.mark.parametrize("signs", [True, False])
+async def test_a_mail_with_many_commas_refuses_no_event(http, pool, hook, accounts, signs):
+    """Some senders put the whole mail beside the address, and what is attached to it."""
+    body = json.dumps({"email": ANN, "mail": 'a{"b", ' * 160_000}).encode()
+    path = hook.events_path if signs else hook.form_path
+    headers = signed(hook.secret, body) | {"Content-Type": "application/json"}
+    answer = await http.post(path, content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert await pool.fetchval("select count(*) from results where outcome = 'applied'") > 0
+
+
 async def test_a_number_of_any_length_refuses_no_event(http, pool, hook, accounts):
     """As the event's id, and beside it: each is what it is told by."""
     for number, (address, id_) in enumerate([(ANN, "7" * 5_000), (BOB, "7" * 5_001)], start=1):

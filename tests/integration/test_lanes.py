@@ -85,6 +85,8 @@ async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
         " finished_at = case $1::text when 'cancelled' then now() end where id = $2",
         *(state, job_id),
     )
+    # Two lanes hold a chunk each, and a third one asks.
+    await pool.execute("update job_lanes set state = 'taken' where lane <= 2")
     async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
         await worker.execute("select from job_chunks where chunk_no <= 2 for update")
         woken = await progress.wake_lanes(connection, job_id, fewest=0, most=2)

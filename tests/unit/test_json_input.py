@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.json_input import (
@@ -17,6 +17,7 @@ from schemas.json_input import (
     read_pairs,
     repeated_name,
 )
+from tests.examples import examples
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
@@ -80,6 +81,18 @@ def test_too_many_values_are_refused_before_they_are_made():
     # A list that is too long for a request is still read, so that its length can be told.
     for number in (100_000, 250_000):
         assert len(read_json(json.dumps([""] * number))) == number
+
+
+@settings(max_examples=examples(8))
+@given(
+    st.lists(st.sampled_from([",", "[", "{", '"', "\\", "é", "\n", "]"]), min_size=1, max_size=6)
+)
+def test_what_stands_in_a_text_is_no_value(parts):
+    """A mail in a field may have any number of commas and brackets, between quotes and escapes."""
+    told = "".join(parts) * (MOST_VALUES + 1)
+    for text in (json.dumps({"a": told, "b": told}), json.dumps([told], ensure_ascii=False)):
+        for given_as in (text, text.encode(), text.encode("utf-16")):
+            assert read_json(given_as) == json.loads(text)
 
 
 @pytest.mark.parametrize("around", ["{}", '{{"params": {}}}', "[[{}]]"])
