@@ -56,7 +56,8 @@ class Bounds(NamedTuple):
             settings.head_seconds,
             settings.slow_seconds,
             min(settings.max_connections or _MOST, room),
-            settings.max_connections_per_peer,
+            # All connections are the proxy's, whoever is behind it.
+            None if settings.proxies else settings.max_connections_per_peer,
         )
 
 
