@@ -1,5 +1,6 @@
 """What a producer may ask for: which contacts, which fields, which action."""
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import (
@@ -44,9 +45,14 @@ FieldNames = _Each[FieldName]
 MAX_URL = 2000
 _URL = TypeAdapter(HttpUrl)
 
+_has_what_is_repaired = re.compile(r"[\\\s\x00-\x1f\x7f]").search
+"""Readers of URLs drop these, or take them for something else: the URL would be another one."""
+
 
 def _url_to_post_to(text: str) -> str:
     """The URL in its one form: a host's name in ASCII, an IPv4 address with its four numbers."""
+    if _has_what_is_repaired(text):
+        raise ValueError("leave out blanks, control characters and backslashes, or encode them")
     try:
         url = _URL.validate_python(text)
     except ValidationError:

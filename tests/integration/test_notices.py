@@ -503,6 +503,12 @@ async def test_another_address_is_tried_where_one_does_not_answer(monkeypatch):
         "https://example.com/#part",
         "https://example.com/" + "x" * 2000,
         "https://example.com/" + "ü" * 700,
+        "http://example.com\\@127.0.0.1/",
+        "https://example.com\\x",
+        "https://example.com/a\r\nX: y",
+        "https://exam\tple.com/",
+        " https://example.com/",
+        "https://example.com/a b",
         "",
     ],
 )
