@@ -35,7 +35,9 @@ def list_accounts(ctx: typer.Context, *, as_json_: options.Json = False) -> None
 
 @accounts_app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called.")],
+    *,
+    as_json_: options.Json = False,
 ) -> None:
     """Add an account."""
     account_id = run(lambda here: create_account(here.pool, name, actor=CLI))
@@ -47,7 +49,9 @@ def create(
 
 @accounts_app.command()
 def secret(
-    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")],
+    *,
+    as_json_: options.Json = False,
 ) -> None:
     """Show the secret with which completion notices of the account are signed."""
     _tell(name, run(lambda here: shown_secret(here.pool, here.settings, name)), as_json_=as_json_)
@@ -55,11 +59,14 @@ def secret(
 
 @accounts_app.command("renew-secret")
 def renew(
-    name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json_: options.Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")],
+    *,
+    as_json_: options.Json = False,
 ) -> None:
     """Give the account another secret for completion notices, and show it.
 
-    Notices are signed with it from now on; what a receiver refuses is sent again for hours.
+    The former one is not used any more. Give the new one to the receiver now: what it refuses
+    meanwhile is sent again for some hours.
     """
     renewed = run(lambda here: renew_secret(here.pool, here.settings, name, actor=CLI))
     _tell(name, renewed, as_json_=as_json_)

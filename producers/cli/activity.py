@@ -22,21 +22,28 @@ def activity(
     ] = None,
     job_id: Annotated[
         int | None,
-        typer.Option("--job", min=1, max=MAX_ID, help="Only what was done with this job."),
+        typer.Option("--job", metavar="ID", min=1, help="Only what was done with this job."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 20,
     before: Annotated[
-        int, typer.Option("--before", min=1, max=MAX_ID, help="Only acts older than this one.")
-    ] = MAX_ID,
+        int | None,
+        typer.Option("--before", metavar="ID", min=1, help="Only acts before the one of this id."),
+    ] = None,
     as_json_: options.Json = False,
 ) -> None:
-    """List who did what with jobs, keys and hooks, the newest first."""
+    """List who did what with jobs, keys, hooks and accounts, the newest first."""
 
     async def work(here: Surroundings) -> list[stored.Activity]:
         async with here.pool.acquire() as connection:
             account_id = await named_account(connection, account)
+            if max(job_id or 0, before or 0) > MAX_ID:
+                return []
             return await stored.activity_page(
-                connection, account_id=account_id, job_id=job_id, before=before, most=limit
+                connection,
+                account_id=account_id,
+                job_id=job_id,
+                before=before or MAX_ID,
+                most=limit,
             )
 
     found = run(work)
@@ -47,7 +54,7 @@ def activity(
         if len(found) == limit:
             say(f"`{_older(found[-1].id, account, job_id)}` lists older ones.")
     else:
-        say("Nothing was done yet." if before == MAX_ID else "Nothing was done before that.")
+        say("Nothing was done yet." if before is None else "Nothing was done before that.")
 
 
 def _older(id_: int, account: str | None, job_id: int | None) -> str:

@@ -23,7 +23,11 @@ def create(
     *,
     scope: Annotated[
         list[Scope] | None,
-        typer.Option("--scope", help="What it allows; repeatable. (default: everything)"),
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help=f"What it allows: {', '.join(Scope)}; repeatable. (default: all of them)",
+        ),
     ] = None,
     account: options.Account = "default",
     expires: Annotated[
@@ -31,8 +35,8 @@ def create(
         typer.Option(
             "--expires",
             metavar="DAY",
-            help="Its last moment: the beginning of a day (2027-01-01, UTC), or so many days from"
-            " now (90d). (default: it has none)",
+            help="When it stops working: as a day begins (2027-01-01, in UTC), or so many"
+            " days from now (90d). (default: never)",
         ),
     ] = None,
     as_json_: options.Json = False,

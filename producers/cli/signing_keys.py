@@ -7,7 +7,11 @@ from producers.signing_keys import KeyUse, signing_key_uses
 
 
 def signing_keys(*, as_json_: options.Json = False) -> None:
-    """List SIGNING_KEYS by their ids, and what would stop working without each."""
+    """List SIGNING_KEYS by their ids, and what would stop working without each.
+
+    Renew what depends on a former key before you take it out of SIGNING_KEYS. Links in sent mail
+    depend on it as well, and are not listed.
+    """
 
     async def work(here: Surroundings) -> list[KeyUse]:
         return await signing_key_uses(here.pool, here.settings)
