@@ -24,6 +24,9 @@ from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 
+PRODUCERS_LOG = "producers.log"
+"""What the storm's own process logs, which asks for jobs by function calls."""
+
 _TABLE_WIDTH = 130
 _LEAST_SECONDS = 5
 
@@ -57,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the storm; gives the exit status: 1 where anything was violated."""
     options = _options(arguments)
     console = Console(stderr=True)
-    # Of what the producers in this process log, warnings about outages would fill the terminal.
-    logs.configure(Settings().model_copy(update={"log_level": "error"}))
     try:
-        with ended_by_signals(), _folder() as folder:
+        with ended_by_signals(), _folder() as folder, _logging_to(folder / "logs" / PRODUCERS_LOG):
             with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
                 plan = Plan(options.seed, options.seconds, options.apart, options.patience)
                 outcome = asyncio.run(run_storm(plan, servers, folder, show))
@@ -81,7 +82,17 @@ def _folder() -> Iterator[Path]:
         folder = Path(name)
         # The servers' own account has to get through to its files.
         folder.chmod(0o711)
+        (folder / "logs").mkdir()
         yield folder
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    """Send what the producers in this process log to a file; it would fill the terminal."""
+    with log.open("wb") as file:
+        settings = Settings().model_copy(update={"log_level": "info", "log_format": "json"})
+        logs.configure(settings, descriptor=file.fileno())
+        yield
 
 
 @contextmanager

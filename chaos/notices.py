@@ -20,15 +20,19 @@ _COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
 class Moody:
-    """How the storm's receiver answers: the first attempt of every other job fails in some way, and
-    once the storm is over none.
+    """How the storm's receiver answers: the very first attempt fails, and so does the first of
+    every other job in some way, until the storm is over.
     """
 
     def __init__(self, seed: int) -> None:
         self._draw = Random(f"receiver {seed}")
+        self._is_first = True
         self.calm = False
 
     def __call__(self, posted: Posted) -> bytes:
+        if self._is_first:
+            self._is_first = False
+            return _FAILURES[0]
         attempt = int(posted.headers["sluice-delivery"].rpartition("-")[2])
         if self.calm or self._draw.random() < attempt / 2:
             return _TAKEN

@@ -42,6 +42,9 @@ _FREE = nullcontext()
 _LONGEST_SECONDS = 1_800.0
 """So long there is traffic where the faults take the time that they need."""
 
+TRUTH = "truth.json"
+"""What Postgres knows when the storm is over, kept beside the logs: jobs, chunks and acts."""
+
 _NAMESPACE = "storm"
 _SIGNING_KEYS = "secrets-of-a-storm-are-nobodys-business"
 _CONNECTIONS = 12
@@ -107,8 +110,7 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
 @asynccontextmanager
 async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
     """Worker groups on a copy of the code; none of them is left afterwards."""
-    for name in ("logs", "tokens"):
-        (folder / name).mkdir()
+    (folder / "tokens").mkdir()
     code = copy_code_for_storm(folder / "code")
     fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
     try:
@@ -233,6 +235,7 @@ async def _cancel_planned(cast: _Cast) -> None:
 async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
     observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
     names, found = await checks.check_database(observer, records)
+    (folder / "logs" / TRUTH).write_text(await observer.value("truth"))
     found += [
         *await check_notices(observer, cast.settings, cast.receiver, records),
         *records.seen,

@@ -228,3 +228,28 @@ from jobs j where j.state not in ('completed', 'cancelled', 'failed') order by j
 select count(*) as jobs, coalesce(sum(applied + unchanged + rejected), 0)::bigint as addresses,
        coalesce(sum(applied), 0)::bigint as applied, coalesce(sum(propagated), 0)::bigint as propagated
 from jobs;
+
+-- name: truth$
+-- What Postgres knows when the storm is over, as JSON: to compare with what the logs tell.
+select json_build_object(
+    'jobs', (select json_agg(t) from (
+        select j.id as job, j.account_id as account, j.action, j.state::text as state,
+               concat_ws(chr(58), j.actor_kind, j.actor_id) as actor, j.via, j.correlation_id,
+               j.params->>'kind' as kind, j.created_at, j.finished_at,
+               extract(epoch from j.finished_at - j.created_at) as seconds,
+               j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
+               n.attempts as notice_attempts, n.delivered_at, n.abandoned_at
+        from jobs j
+        left join completion_notices n on n.job_id = j.id
+        order by j.id) t),
+    'chunks', (select json_agg(t) from (
+        select job_id as job, chunk_no as chunk, state::text as state, attempts, worker,
+               cardinality(contact_ids) as contacts, rejected, reasons, duration_ms
+        from job_chunks
+        order by job_id, chunk_no) t),
+    'acts', (select json_agg(t) from (
+        select at, act, concat_ws(chr(58), actor_kind, actor_id) as actor, via,
+               account_id as account, job_id as job, key_id as key, hook_id as hook
+        from activity
+        order by id) t)
+)::text;

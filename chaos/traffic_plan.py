@@ -16,6 +16,7 @@ FIELD_CHOICES = (
     ("email3",),
 )
 SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
+_FIRST_JOBS = 3
 _SIZES = (1, 5, 50, 1_500, 4_000, 8_000)
 _FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
 _RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
@@ -101,8 +102,15 @@ class Traffic(NamedTuple):
 def traffic_of(seed: int, seconds: float) -> Traffic:
     """The storm's traffic; the same seed gives the same."""
     draw = Random(f"traffic {seed} {seconds}")
+    jobs = [_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)]
+    # Before the first fault: jobs that a key asks for and pauses, and whose ends are told. One
+    # alone may have ended before it is paused.
+    jobs[:_FIRST_JOBS] = [
+        job._replace(action="opt_in", by="all", at_once="pause", door="json", to_be_told=True)
+        for job in jobs[:_FIRST_JOBS]
+    ]
     return Traffic(
-        jobs=[_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)],
+        jobs=jobs,
         controls=[_control(draw, at) for at in _times(draw, seconds, every=4.0)],
         imports=[_import(draw, at) for at in _times(draw, seconds, every=12.0)],
         opt_outs=[_opt_out(draw, at) for at in _times(draw, seconds, every=0.3)],

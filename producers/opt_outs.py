@@ -162,6 +162,7 @@ async def _opt_out(
             log.warning(
                 events.OPT_OUT_DEFERRED,
                 job=submitted.job_id,
+                account=submitted.account_id,
                 action=request.action,
                 error=type(failed.__cause__).__name__,
             )

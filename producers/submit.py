@@ -56,6 +56,7 @@ class Submitted(NamedTuple):
     """
 
     job_id: int
+    account_id: int
     created: bool
     announced: bool
     unknown: int | None = None
@@ -140,12 +141,16 @@ async def submit(
                     await upload.keep(connection, stored.job_id)
     require_same_request(stored, request, checked)
     if not stored.created:
-        return Submitted(stored.job_id, created=False, announced=True, unknown=checked.unknown)
+        return Submitted(
+            stored.job_id, account_id, created=False, announced=True, unknown=checked.unknown
+        )
     log_submitted(
         stored.job_id, account_id, checked, request, correlation_id=correlation_id, actor=actor
     )
     announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
-    return Submitted(stored.job_id, created=True, announced=announced, unknown=checked.unknown)
+    return Submitted(
+        stored.job_id, account_id, created=True, announced=announced, unknown=checked.unknown
+    )
 
 
 def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Checked) -> None:

@@ -149,8 +149,7 @@ OPT_OUT_DEFERRED = _event(
     "opt_out.deferred",
     "An opt-out could not be applied while the caller waited; its job is stored, and workers begin"
     " with it before all other work.",
-    job="the job's id",
-    action="the bulk action's name",
+    **_JOB,
     error="what kept it from being applied at once",
 )
 JOB_PLANNED = _event(

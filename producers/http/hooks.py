@@ -352,6 +352,7 @@ async def _leave_to_workers(
         log.warning(
             events.OPT_OUT_DEFERRED,
             job=stored.job_id,
+            account=hook.account_id,
             action=request.action,
             error="TooManyEvents",
             correlation_id=correlation_id,
