@@ -83,7 +83,7 @@ def storm_servers(folder: Path) -> Iterator[StormServers]:
 async def let_processes_in(owners_url: str) -> str:
     """Grant a role of its own, which is made where it is missing, what processes need.
 
-    Return the URL by which they connect; the URL of the owner is for whoever looks on.
+    Return the URL by which they connect; the owner's URL is for the checks.
     """
     owner = await asyncpg.connect(**connect_options(owners_url, pgbouncer=True))
     try:

@@ -9,7 +9,7 @@ _sql = load("grants")
 _turns = load("migrating")
 
 _SHOWN = 5
-"""So many of the privileges that a role should not have are named."""
+"""How many of the privileges that a role should not have are named."""
 
 
 async def grants(connection: asyncpg.Connection, role: str) -> list[str]:

@@ -12,7 +12,7 @@ _sql = load("hooks")
 
 class Hook(NamedTuple):
     """A hook, and whose it is. Its secrets are derived from `salt` (`runtime.signing`) by the key
-    `key_id`, and by any of SIGNING_KEYS where that is None; those that it had before from
+    `key_id`; where that is None, any of SIGNING_KEYS counts. The former secrets are derived from
     `former_salt`, while they count.
     """
 

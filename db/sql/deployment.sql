@@ -9,7 +9,7 @@ select suits_from_revision from deployment;
 select to_regclass('deployment') is not null;
 
 -- name: note_suits_from!
--- Whoever migrates says it, in the migration's own transaction.
+-- Written by each migration, in its own transaction.
 update deployment set suits_from_revision = :revision;
 
 -- name: limit_in_force$

@@ -10,7 +10,7 @@ from db import activity
 from producers.http.access import JobsReader
 from producers.http.here import HereDep
 from producers.http.job_answers import ActorText, ViaText
-from producers.http.paging import cursor_of, place_of
+from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import INVALID, answers
 from schemas.actors import Act
 from schemas.requests import MAX_ID
@@ -98,16 +98,14 @@ async def list_activity(
     *,
     here: HereDep,
     caller: JobsReader,
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many, at most.")] = 100,
-    cursor: Annotated[
-        str | None, Query(max_length=200, description="`next` of the page before.")
-    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
     job: Annotated[
         int | None, Query(ge=1, le=MAX_ID, description="Only what was done with this job.")
     ] = None,
 ) -> ActivityPage:
-    """Who submitted, paused, resumed, cancelled or applied a job, and who made or revoked a key or
-    a hook of the account; the newest first. Rows are never changed.
+    """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked
+    a key, a hook or a secret of the account; the newest first. Rows are never changed.
     """
     before = MAX_ID
     if cursor is not None:

@@ -13,7 +13,7 @@ from db import contacts, jobs
 from db.contacts import Sought
 from producers.http.access import AddressesReader
 from producers.http.here import HereDep
-from producers.http.paging import cursor_of, place_of
+from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import INVALID, NOT_FOUND, answers
 from schemas.errors import NotFound
 from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
@@ -161,10 +161,8 @@ async def find_contacts(
             " import that goes through all of the account's."
         ),
     ] = False,
-    cursor: Annotated[
-        str | None, Query(max_length=200, description="`next` of the page before.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many contacts, at most.")] = 100,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> ContactPage:
     """The contacts that meet all conditions, with all their addresses.
 

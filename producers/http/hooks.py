@@ -237,7 +237,8 @@ async def post_events(
     something else before, the answer is 409, and all other events are applied.
 
     Of a message with so many events that they take more than ten seconds, the rest is stored as one
-    job for each kind, without times and notes of their own, and applied before all other work.
+    job for each kind, without ids, times and notes of their own, and applied before all other work.
+    `adjusted` tells which these are; an id of theirs does not count as told.
     """
     body = await request.body()
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
@@ -298,9 +299,9 @@ def _taken(event: Event, done: Acknowledged | None) -> EventTaken:
 
 def _without_details(event: Event) -> Event:
     """The event as it is kept with others in one job, which have times and notes of their own."""
-    if event.occurred_at is None and event.note is None:
+    if event.event_id is None and event.occurred_at is None and event.note is None:
         return event
-    why = "with so many events in one message, its time and note are not kept"
+    why = "with so many events in one message, its id, time and note are not kept"
     adjusted = [*event.adjusted, Adjusted("note", why)]
     return event._replace(post=event.post._replace(adjusted=adjusted))
 

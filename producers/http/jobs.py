@@ -15,7 +15,7 @@ from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
 from producers.http.job_uploads import FORM, form_schema, uploaded_job
 from producers.http.noted import note_job
-from producers.http.paging import cursor_of, place_of
+from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import (
     EVIDENCE_MISSING,
     INVALID,
@@ -143,10 +143,8 @@ async def list_jobs(
     *,
     here: HereDep,
     caller: JobsReader,
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many, at most.")] = 100,
-    cursor: Annotated[
-        str | None, Query(max_length=200, description="`next` of the page before.")
-    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
     state: Annotated[
         list[JobState] | None, Query(description="Only jobs in this state; repeatable.")
     ] = None,

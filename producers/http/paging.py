@@ -2,10 +2,18 @@
 
 import base64
 import json
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Query
 
 from producers.http.problems import INVALID, Problem
 from schemas.requests import MAX_ID
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many, at most.")]
+"""A parameter of routes that give pages: as many rows a page has."""
+
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+"""A parameter of routes that give pages: where the page begins; from the beginning if None."""
 
 
 def cursor_of(*place: int | str) -> str:

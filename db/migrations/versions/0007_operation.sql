@@ -35,7 +35,7 @@ create trigger request_is_kept before update on jobs for each row
     execute function refuse_change_of_request();
 
 -- What callers did, each row written by the transaction that did it. Two indexes and no foreign keys,
--- since each opt-out at once pays for them; `sluice verify` checks what foreign keys would.
+-- since each immediate opt-out pays for them; `sluice verify` checks what foreign keys would.
 create table activity (
     account_id bigint not null,
     id bigint generated always as identity,
@@ -118,7 +118,7 @@ end $$;
 -- A text that no spreadsheet runs as a formula: an apostrophe comes before what begins like one, blanks
 -- and quotation marks aside, and before what would begin a cell of its own in a program that divides
 -- cells at semicolons or tabs, where the quotation marks around this one count for nothing. What has
--- apostrophes before such a beginning gets one more, so that whoever reads the file may take one away.
+-- apostrophes before such a beginning gets one more, so that a reader of the file may take one away.
 create function without_formula(value text) returns text
 language sql immutable parallel safe
 return regexp_replace(
