@@ -13,9 +13,9 @@ from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Violation
 from chaos.web_client import Answer, WebClient
 from chaos.web_producers import REPLAYED
 from db.hooks import Hook
-from producers.hook_events import Event, read_event, request_of_event
+from producers.hook_events import Event, read_event, told_of_event
 from producers.hook_fields import Field, read_post
-from producers.hook_forms import request_of_form
+from producers.hook_forms import told_of_form
 from producers.one_click import PATH
 from producers.recipient_acts import event_key
 from runtime.settings import Settings
@@ -108,8 +108,8 @@ class WebRecipients:
 
         known = read_event(Pairs(event.items()))
         assert isinstance(known, Event)
-        request = request_of_event(self._hook, known, "storm")
-        await self._keep(who, request.idempotency_key, await tell())
+        told = told_of_event(self._hook, known, "storm")
+        await self._keep(who, told.key(known.post), await tell())
         if who.again:
             self._expect_known(await tell())
 
@@ -135,8 +135,8 @@ class WebRecipients:
 
         taken = await tell()
         post = read_post(Field(name, text) for name, text in form.items())
-        request = request_of_form(self._hook, post, "storm")
-        await self._keep(who, request.idempotency_key, taken)
+        told = told_of_form(self._hook, post, "storm")
+        await self._keep(who, told.key(post), taken)
         if who.again:
             self._expect_known(await tell())
 

@@ -1,6 +1,6 @@
 """Accounts and jobs in Postgres: storing a request, reading where it stands, setting its state."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -10,7 +10,7 @@ import asyncpg
 from db.queries import load
 from db.time_limits import IDLE_MS
 from schemas.actors import Actor, actor_text
-from schemas.outcomes import JobState
+from schemas.outcomes import ENDED, JobState
 from schemas.requests import MAX_ID
 
 _sql = load("jobs")
@@ -91,13 +91,20 @@ class Stored(NamedTuple):
     """The job that now stands for a request; `created` is False when an earlier one does.
 
     `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
-    `state` is what the job was in when it was looked at.
+    `state` is what the job was in when it was looked at, and `has_failures` tells that it was
+    completed without rows that workers had to give up.
     """
 
     job_id: int
     request_hash: str
     created: bool
     state: JobState
+    has_failures: bool = False
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether the job has ended, and not all of what was asked for was done."""
+        return self.state in ENDED and (self.state is not JobState.COMPLETED or self.has_failures)
 
 
 class Moved(NamedTuple):
@@ -222,13 +229,36 @@ async def job_of_key(
     connection: asyncpg.Connection, account_id: int, idempotency_key: str
 ) -> Stored:
     """The account's job with this idempotency key, which has to be there."""
-    row = await _sql.job_of_key(connection, account_id=account_id, idempotency_key=idempotency_key)
-    return Stored(row["id"], row["request_hash"], created=False, state=JobState(row["state"]))
+    return (await jobs_of_keys(connection, account_id, [idempotency_key]))[idempotency_key]
 
 
-async def has_failures(connection: asyncpg.Connection, job_id: int) -> bool:
-    """Whether the job has rows that were rejected with internal_error."""
-    return bool(await _sql.job_has_failures(connection, job_id=job_id))
+async def jobs_of_keys(
+    connection: asyncpg.Connection, account_id: int, keys: Sequence[str]
+) -> dict[str, Stored]:
+    """Return the account's jobs by those of the idempotency keys that were used."""
+    return {
+        row["idempotency_key"]: Stored(
+            row["id"],
+            row["request_hash"],
+            created=False,
+            state=JobState(row["state"]),
+            has_failures=row["has_failures"],
+        )
+        async for row in _sql.jobs_of_keys(connection, account_id=account_id, idempotency_keys=keys)
+    }
+
+
+async def keep_merged_events(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, hashes: Mapping[str, str]
+) -> None:
+    """Keep what events asked for that are stored as one job, by their idempotency keys."""
+    await _sql.keep_merged_events(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        idempotency_keys=list(hashes),
+        request_hashes=list(hashes.values()),
+    )
 
 
 async def insert_job_contacts(

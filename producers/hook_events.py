@@ -1,6 +1,6 @@
 """Events that a sender signs: JSON, one or many at a time, each of one person's opt-out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,11 +21,12 @@ from producers.hook_fields import (
     read_message,
     read_post,
 )
+from producers.hook_opt_outs import Told
 from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, request_of
 from schemas.errors import WrongInput
 from schemas.json_input import Pairs, RepeatedName, repeated_name
 from schemas.requests import JobRequest
-from schemas.statuses import RECIPIENT_KINDS, Status
+from schemas.statuses import RECIPIENT_KINDS
 
 MOST_EVENTS = 10_000
 
@@ -187,40 +188,28 @@ def _event(post: HookPost) -> Event:
     )
 
 
-def request_of_rest(
-    hook: Hook, kind: Status, posts: Sequence[HookPost], correlation_id: str
-) -> JobRequest:
-    """Return the opt-out of all of them together: what is left of a message with many events."""
-    match_keys = sorted({key for post in posts for key in post.match_keys})
-    return request_of(
-        account=hook.account,
-        addresses=[address for post in posts for address in post.addresses],
-        kind=kind,
-        source=hook.source,
-        key=day_key("hook", hook.id, "rest", act=match_keys, kind=kind),
-        requested_by=f"hook {hook.id} ({hook.source})",
-        correlation_id=correlation_id,
-        note="told together with other events",
-    )
-
-
-def request_of_event(hook: Hook, event: Event, correlation_id: str) -> JobRequest:
+def told_of_event(hook: Hook, event: Event, correlation_id: str) -> Told:
     """Return the opt-out that the event is."""
-    post = event.post
-    if post.event_id is not None:
-        key = event_key("hook", hook.id, "event", event_id=post.event_id)
-    else:
+    event_id = event.event_id
+
+    def key(post: HookPost) -> str:
+        if event_id is not None:
+            return event_key("hook", hook.id, "event", event_id=event_id)
         moment = event.occurred_at and event.occurred_at.isoformat()
         act = [*post.match_keys, moment or "", event.note or ""]
-        key = day_key("hook", hook.id, "event", act=act, kind=post.kind)
-    return request_of(
-        account=hook.account,
-        addresses=post.addresses,
-        kind=post.kind,
-        source=hook.source,
-        key=key,
-        requested_by=f"hook {hook.id} ({hook.source})",
-        correlation_id=correlation_id,
-        occurred_at=event.occurred_at,
-        note=event.note,
-    )
+        return day_key("hook", hook.id, "event", act=act, kind=post.kind)
+
+    def request(post: HookPost) -> JobRequest:
+        return request_of(
+            account=hook.account,
+            addresses=post.addresses,
+            kind=post.kind,
+            source=hook.source,
+            key=key(post),
+            requested_by=f"hook {hook.id} ({hook.source})",
+            correlation_id=correlation_id,
+            occurred_at=event.occurred_at,
+            note=event.note,
+        )
+
+    return Told(event.post, key, request)

@@ -7,6 +7,7 @@ from db.hooks import Hook
 from producers.field_names import Meaning
 from producers.hook_events import MOST_EVENTS
 from producers.hook_fields import MOST_NAMED, EventObject, Field, HookPost, Reading, kept_text
+from producers.hook_opt_outs import Told
 from producers.recipient_acts import day_key, event_key, request_of
 from producers.wrong_input import too_much
 from schemas.errors import WrongInput
@@ -57,22 +58,28 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     return FormRead(posts, refused[:MOST_NAMED])
 
 
-def request_of_form(hook: Hook, form: HookPost, correlation_id: str) -> JobRequest:
+def told_of_form(hook: Hook, form: HookPost, correlation_id: str) -> Told:
     """Return the opt-out that the form is."""
     contact = form.texts.get(Meaning.CONTACT_ID)
     note = contact and f"contact {kept_text(contact)[:_MAX_CONTACT]} of {hook.source}"
-    if form.event_id is not None:
-        key = event_key("hook", hook.id, "form", event_id=form.event_id)
-    else:
+    event_id = form.event_id
+
+    def key(post: HookPost) -> str:
+        if event_id is not None:
+            return event_key("hook", hook.id, "form", event_id=event_id)
         # The same form is one job a day: the sender posts again when it had no answer.
-        key = day_key("hook", hook.id, "form", act=[*form.match_keys, note or ""], kind=form.kind)
-    return request_of(
-        account=hook.account,
-        addresses=form.addresses,
-        kind=form.kind,
-        source=hook.source,
-        key=key,
-        requested_by=f"hook {hook.id} ({hook.source})",
-        correlation_id=correlation_id,
-        note=note,
-    )
+        return day_key("hook", hook.id, "form", act=[*post.match_keys, note or ""], kind=post.kind)
+
+    def request(post: HookPost) -> JobRequest:
+        return request_of(
+            account=hook.account,
+            addresses=post.addresses,
+            kind=post.kind,
+            source=hook.source,
+            key=key(post),
+            requested_by=f"hook {hook.id} ({hook.source})",
+            correlation_id=correlation_id,
+            note=note,
+        )
+
+    return Told(form, key, request)

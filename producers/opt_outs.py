@@ -31,7 +31,7 @@ from runtime.process import process_name
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
-from schemas.outcomes import ENDED, JobState
+from schemas.outcomes import JobState
 from schemas.requests import JobRequest
 from schemas.statuses import Status
 from workers.chunk_facts import first_status, neighbours_up_to
@@ -147,8 +147,8 @@ async def _opt_out(
             applied = await attempt.until_it_goes_through()
             if applied is None:
                 earlier = await _earlier(connection, request, checked)
-                if not await _ended_undone(connection, earlier):
-                    return _acknowledged(earlier), None
+                if not earlier.is_undone:
+                    return acknowledged(earlier), None
     except _CannotNow as failed:
         # Out here, since the pool may have no second connection to give.
         submitted = await submit(
@@ -169,9 +169,7 @@ async def _opt_out(
         return Acknowledged(submitted.job_id, submitted.created, applied=False), None
     if applied is None:
         # Its job ended without being done, and whoever opted out tells it again.
-        key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
-        again = request.model_copy(update={"idempotency_key": key})
-        return await _opt_out(pool, settings, again, actor)
+        return await _opt_out(pool, settings, asked_again(request, earlier), actor)
     _log(applied, request, checked, actor, worker=attempt.worker)
     return Acknowledged(
         applied.job.id, created=True, applied=True, reached=applied.done.counts.propagated
@@ -341,16 +339,14 @@ async def _earlier(
     return stored
 
 
-async def _ended_undone(connection: asyncpg.Connection, earlier: jobs.Stored) -> bool:
-    """Whether a job that was left to the workers has ended without the opt-out: somebody ended it,
-    or it was completed without what the workers had to give up.
-    """
-    if earlier.state is JobState.COMPLETED:
-        return await jobs.has_failures(connection, earlier.job_id)
-    return earlier.state in ENDED
+def asked_again(request: JobRequest, earlier: jobs.Stored) -> JobRequest:
+    """Return the request for what the earlier job with its key has left undone."""
+    key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
+    return request.model_copy(update={"idempotency_key": key})
 
 
-def _acknowledged(earlier: jobs.Stored) -> Acknowledged:
+def acknowledged(earlier: jobs.Stored) -> Acknowledged:
+    """Return what there is to tell of an opt-out that has a job."""
     return Acknowledged(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
 
 

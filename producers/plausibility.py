@@ -71,19 +71,13 @@ def _doubtful(identities: Sequence[Identity]) -> list[Doubtful]:
     ]
 
 
-async def meant_by(pool: asyncpg.Pool, account_id: int, post: HookPost) -> HookPost:
-    """Return what a hook was told, each address that may be another one as the account knows it.
-
-    The account is asked only where that is not plain.
-    """
-    (meant,) = await all_meant_by(pool, account_id, [post])
-    return meant
-
-
-async def all_meant_by(
+async def meant_by(
     pool: asyncpg.Pool, account_id: int, posts: Sequence[HookPost]
 ) -> list[HookPost]:
-    """Return each as `meant_by` does; the account is asked once for all of them."""
+    """Return what a hook was told, each address that may be another one as the account knows it.
+
+    The account is asked only where that is not plain, and once for all of them.
+    """
     keys = {key for post in posts for key in post.ambiguous_keys}
     if not keys:
         return list(posts)

@@ -64,6 +64,9 @@ from jobs, generate_series(1, 2) block_no;
 insert into activity (account_id, actor_kind, via, act, job_id)
 select account_id, 'cli', 'cli', 'job.submitted', id from jobs, generate_series(1, 3);
 
+insert into merged_events (account_id, idempotency_key, request_hash, job_id)
+select account_id, 'event' || id || '.' || n, '', id from jobs, generate_series(1, 5) n;
+
 insert into api_keys (account_id, name, digest, scopes)
 select a.id, 'key' || n, sha256(n::text::bytea), '{{jobs:read}}'
 from accounts a, generate_series(1, 300) n;

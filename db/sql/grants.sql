@@ -41,6 +41,7 @@ with privileges (name, verbs, columns) as (
         ('jobs', '{select,insert,update}',
          '{state,request_hash,selected,applied,unchanged,rejected,empty,propagated,error,planned_at,'
          'started_at,finished_at,forecast,confirmation,confirmed_at,staged_at}'),
+        ('merged_events', '{select,insert}', null),
         ('rejections', '{select}', null),
         ('results', '{select,insert}', null),
         ('sweeps', '{select,update}', null),

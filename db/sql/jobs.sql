@@ -39,16 +39,32 @@ with job as (
 )
 select id from job;
 
--- name: job_of_key^
--- The job that used the idempotency key, what was asked for with it, and its state.
-select id, request_hash, state from jobs
-where account_id = :account_id and idempotency_key = :idempotency_key;
+-- name: jobs_of_keys
+-- The jobs that used the idempotency keys, or took in the events that have them; what was asked for with
+-- each key, the job's state, and whether workers had to give up rows of it, which is completed all the same.
+with told as (
+    select idempotency_key, request_hash, id as job_id
+    from jobs
+    where account_id = :account_id and idempotency_key = any(:idempotency_keys::text[])
+    union all
+    select idempotency_key, request_hash, job_id
+    from merged_events
+    where account_id = :account_id and idempotency_key = any(:idempotency_keys::text[])
+)
+select j.id, told.idempotency_key, told.request_hash, j.state,
+       j.state = 'completed' and exists (
+           select from job_chunks c
+           where c.job_id = j.id and c.reasons ? 'rejected:internal_error'
+       ) as has_failures
+from told join jobs j on j.id = told.job_id;
 
--- name: job_has_failures$
--- Whether workers had to give up rows of the job, which is completed all the same.
-select exists (
-    select from job_chunks where job_id = :job_id and reasons ? 'rejected:internal_error'
-);
+-- name: keep_merged_events!
+-- Keep the keys of the events that a job has taken in, but for those that have one.
+insert into merged_events (account_id, idempotency_key, request_hash, job_id)
+select :account_id, e.idempotency_key, e.request_hash, :job_id
+from unnest(:idempotency_keys::text[], :request_hashes::text[]) as e (idempotency_key, request_hash)
+order by e.idempotency_key
+on conflict do nothing;
 
 -- name: get_job^
 -- One job, in any account unless :account_id is given.

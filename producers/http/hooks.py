@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from time import monotonic
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -17,11 +16,11 @@ from producers.hook_events import (
     Event,
     HookEvent,
     read_events,
-    request_of_event,
-    request_of_rest,
+    told_of_event,
 )
-from producers.hook_fields import Adjusted, HookPost, kept_text
-from producers.hook_forms import read_form, request_of_form
+from producers.hook_fields import Adjusted, kept_text
+from producers.hook_forms import read_form, told_of_form
+from producers.hook_opt_outs import HookOptOuts, Told
 from producers.hooks import NO_HOOK, hook_claimed_by, is_token_of, secrets_of
 from producers.http.any_path import ANY
 from producers.http.bodies import body_schema
@@ -41,24 +40,17 @@ from producers.http.problems import (
     answers,
 )
 from producers.http.signed import require_signed
-from producers.opt_outs import Acknowledged, opt_out_now
-from producers.plausibility import all_meant_by, meant_by
-from producers.submit import submit
+from producers.opt_outs import Acknowledged
 from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
-from schemas.errors import IdempotencyConflict, WrongInput
-from schemas.requests import JobRequest
-from schemas.statuses import RECIPIENT_KINDS, Status
+from schemas.errors import WrongInput
+from schemas.statuses import RECIPIENT_KINDS
 
 log = logs.get()
 router = APIRouter(tags=["hooks"])
 T = TypeVar("T")
 
 _SMALL_BODY = 16 * 1024
-
-APPLY_SECONDS = 10.0
-"""How long the opt-outs of a message are applied one at a time. What is left then is stored for the
-workers: a sender that has no answer in time sends all of it again."""
 
 
 class FormTaken(BaseModel):
@@ -139,10 +131,8 @@ async def post_form(
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
         form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
-    asked = [
-        _Asked(post, lambda it: request_of_form(hook, it, correlation_id)) for post in form.posts
-    ]
-    done, _ = await _apply_all(here, hook, asked, Via.HOOK_FORM, correlation_id)
+    told = [told_of_form(hook, post, correlation_id) for post in form.posts]
+    done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
     if len(taken) < len(done):
         raise Problem(
@@ -236,9 +226,8 @@ async def post_events(
     message that comes again is answered as the first time, and changes nothing. Where ids stood for
     something else before, the answer is 409, and all other events are applied.
 
-    Of a message with so many events that they take more than ten seconds, the rest is stored as one
-    job for each kind, without ids, times and notes of their own, and applied before all other work.
-    `adjusted` tells which these are; an id of theirs does not count as told.
+    Of a message with so many events that they take more than five seconds, the rest is stored, and
+    applied by workers before all other work.
     """
     body = await request.body()
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
@@ -246,11 +235,10 @@ async def post_events(
         charset = charset_of(request.headers.get("content-type", ""))
         given = await _aside(body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
-    asked = [_asked(hook, event, correlation_id) for event in good]
-    done, alone = await _apply_all(here, hook, asked, Via.HOOK_EVENTS, correlation_id)
-    good = [*good[:alone], *map(_without_details, good[alone:])]
-    told = iter(map(_taken, good, done))
-    taken = [next(told) if isinstance(event, Event) else _refused(event) for event in given]
+    told = [told_of_event(hook, event, correlation_id) for event in good]
+    done = await _apply_all(here, hook, told, Via.HOOK_EVENTS, correlation_id)
+    answers = iter(map(_taken, good, done))
+    taken = [next(answers) if isinstance(event, Event) else _refused(event) for event in given]
     if any(event.error for event in taken):
         _note_refused(hook, "malformed", correlation_id)
     adjusted = [each for event in good for each in event.adjusted]
@@ -297,68 +285,18 @@ def _taken(event: Event, done: Acknowledged | None) -> EventTaken:
     )
 
 
-def _without_details(event: Event) -> Event:
-    """The event as it is kept with others in one job, which have times and notes of their own."""
-    if event.event_id is None and event.occurred_at is None and event.note is None:
-        return event
-    why = "with so many events in one message, its id, time and note are not kept"
-    adjusted = [*event.adjusted, Adjusted("note", why)]
-    return event._replace(post=event.post._replace(adjusted=adjusted))
-
-
-class _Asked(NamedTuple):
-    """An opt-out, and the request that it is once it is known which addresses are meant."""
-
-    post: HookPost
-    request: Callable[[HookPost], JobRequest]
-
-
-def _asked(hook: Hook, event: Event, correlation_id: str) -> _Asked:
-    return _Asked(
-        event.post,
-        lambda post: request_of_event(hook, event._replace(post=post), correlation_id),
-    )
-
-
 async def _apply_all(
-    here: Here, hook: Hook, asked: Sequence[_Asked], via: Via, correlation_id: str
-) -> tuple[list[Acknowledged | None], int]:
-    """What became of each, in their order, and how many were applied one at a time, as by `_apply`:
-    after so long the rest is left to the workers.
-    """
-    until = monotonic() + APPLY_SECONDS
-    done: list[Acknowledged | None] = []
-    for post, request in asked:
-        if monotonic() > until:
-            break
-        meant = await meant_by(here.pool, hook.account_id, post)
-        done.append(await _apply(here, hook, request(meant), via, correlation_id))
-    rest = [post for post, _ in asked[len(done) :]]
-    return [*done, *await _leave_to_workers(here, hook, rest, via, correlation_id)], len(done)
-
-
-async def _leave_to_workers(
-    here: Here, hook: Hook, posts: Sequence[HookPost], via: Via, correlation_id: str
-) -> list[Acknowledged]:
-    """Store the opt-outs as one job for each kind."""
-    meant = await all_meant_by(here.pool, hook.account_id, posts)
-    of_kind: dict[Status, Acknowledged] = {}
-    for kind in dict.fromkeys(post.kind for post in meant):
-        alike = [post for post in meant if post.kind is kind]
-        # Thousands of addresses are identified, and one of them may take 0.1 ms.
-        request = await asyncio.to_thread(request_of_rest, hook, kind, alike, correlation_id)
-        actor = Actor(ActorKind.HOOK, via, hook.id)
-        stored = await submit(here.pool, here.settings, request, actor=actor, as_written=True)
-        of_kind[kind] = Acknowledged(stored.job_id, stored.created, applied=False)
-        log.warning(
-            events.OPT_OUT_DEFERRED,
-            job=stored.job_id,
-            account=hook.account_id,
-            action=request.action,
-            error="TooManyEvents",
-            correlation_id=correlation_id,
-        )
-    return [of_kind[post.kind] for post in meant]
+    here: Here, hook: Hook, told: Sequence[Told], via: Via, correlation_id: str
+) -> list[Acknowledged | None]:
+    actor = Actor(ActorKind.HOOK, via, hook.id)
+    opt_outs = HookOptOuts(here.pool, here.settings, hook, actor, correlation_id)
+    done = await opt_outs.apply(told)
+    for each in done:
+        if each is None:
+            _note_refused(hook, "key_reused", correlation_id)
+        else:
+            note_job(each.job_id)
+    return done
 
 
 def _refused(event: BadEvent) -> EventTaken:
@@ -425,24 +363,6 @@ def _in_force(hook: Hook) -> Hook:
 def _not_there() -> NoReturn:
     """One answer for what never was, what was revoked, and what somebody guesses at."""
     raise Problem(NOT_FOUND, "There is no such hook; nothing was stored.")
-
-
-async def _apply(
-    here: Here, hook: Hook, request: JobRequest, via: Via, correlation_id: str
-) -> Acknowledged | None:
-    """What became of the opt-out; None where its event was told before, and otherwise."""
-    actor = Actor(ActorKind.HOOK, via, hook.id)
-    try:
-        if len(request.selection.addresses or ()) > here.settings.chunk_size:
-            stored = await submit(here.pool, here.settings, request, actor=actor)
-            note_job(stored.job_id)
-            return Acknowledged(stored.job_id, stored.created, applied=False)
-        done = await opt_out_now(here.pool, here.settings, request, actor=actor)
-    except IdempotencyConflict:
-        _note_refused(hook, "key_reused", correlation_id)
-        return None
-    note_job(done.job_id)
-    return done
 
 
 @contextmanager

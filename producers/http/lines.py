@@ -36,7 +36,7 @@ class Lines:
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-correlation-id", correlation_id.encode()),

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from producers import hook_opt_outs
 from producers.hook_events import MOST_EVENTS
 from producers.hooks import create_hook, renew_hook, revoke_hook
 from producers.http import forms
-from producers.http import hooks as hooks_over_http
 from producers.http.peers import WrongTries
 from runtime.signing import signature
 from schemas.errors import NotFound, WrongInput
@@ -927,37 +927,94 @@ async def test_nothing_to_sign_with_is_stored(pool, hook):
 # More than can be applied in time
 
 
+class EventClock:
+    """The time of `HookOptOuts`, which is up once some events were applied."""
+
+    def __init__(self, monkeypatch):
+        self.left = None
+        monkeypatch.setattr(hook_opt_outs, "monotonic", self)
+
+    def stop_after(self, events):
+        self.left = events
+
+    def __call__(self):
+        if self.left is None:
+            return 0.0
+        self.left -= 1
+        return 0.0 if self.left >= -1 else hook_opt_outs.APPLY_SECONDS + 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return EventClock(monkeypatch)
+
+
+def events_in_conflict(answer):
+    problem(answer, 409, "idempotency-key-reused")
+    return [each.get("conflict", False) for each in answer.json()["events"]]
+
+
 @pytest.mark.parametrize("applied", [0, 1])
-async def test_what_is_not_applied_in_time_is_stored(
-    http, pool, hook, accounts, monkeypatch, applied
-):
-    """One job for each kind lists what is left of a message, a form's or signed, and is one when it
-    comes again; what was applied one at a time is answered as before.
-    """
-    over = hooks_over_http.APPLY_SECONDS + 1
-    clock = itertools.chain.from_iterable(itertools.repeat([0.0, *[1.0] * applied, over]))
-    monkeypatch.setattr(hooks_over_http, "monotonic", lambda: next(clock))
+async def test_what_is_not_applied_in_time_is_stored(http, pool, hook, accounts, clock, applied):
+    """One job for each kind lists what is left, also when that comes again, or a part of it."""
     told = [
         event(event_id="1", address=ANN),
         event(event_id="2", address=BOB, kind="manual", note="a note"),
         event(event_id="3", address="new@x.example", kind="manual"),
+        event(address="fourth@x.example", kind="manual"),
     ]
+    clock.stop_after(applied)
     answer = await post_events(http, hook, told)
     assert answer.status_code == 202
-    assert [each["applied"] for each in answer.json()["events"]] == [
-        number < applied for number in range(3)
-    ]
-    assert ["not kept" in str(each.get("adjusted")) for each in answer.json()["events"]] == [
-        number >= applied for number in range(3)
-    ]
+    assert [each["applied"] for each in answer.json()["events"]] == [n < applied for n in range(4)]
     rows = await pool.fetch("select params ->> 'kind' as kind, selection from jobs order by id")
     assert sorted((row["kind"], row["selection"]["addresses"]) for row in rows) == [
         ("feedback", 1),
-        ("manual", 2),
+        ("manual", 3),
     ]
-    again = await post_events(http, hook, told)
-    assert [each["created"] for each in again.json()["events"]] == [False] * 3
+    for again, limit in ((told, applied), (told[:3], 3), (told[1:2], 1)):
+        clock.stop_after(limit)
+        answer = await post_events(http, hook, again)
+        assert not any(each["created"] for each in answer.json()["events"])
     assert await pool.fetchval("select count(*) from jobs") == 2
+
+
+@pytest.mark.parametrize("applied", [0, 1, 2])
+async def test_an_id_keeps_its_meaning_when_workers_apply_it(
+    http, pool, hook, accounts, clock, applied
+):
+    """An id that stood for something else is a conflict, in the same message and in later ones."""
+    clock.stop_after(applied)
+    told = [
+        event(event_id="2", address=BOB),
+        event(event_id="1", address=ANN),
+        event(event_id="1", address=BOB),
+        event(event_id="1", address=ANN),
+    ]
+    answer = await post_events(http, hook, told)
+    assert events_in_conflict(answer) == [False, False, True, False]
+    assert [each["created"] for each in answer.json()["events"]] == [True, True, False, False]
+    stored = await pool.fetchval("select count(*) from jobs")
+    other = [event(event_id="1", address="other@x.example")]
+    for limit in (0, 1):
+        clock.stop_after(limit)
+        assert events_in_conflict(await post_events(http, hook, other)) == [True]
+    assert await pool.fetchval("select count(*) from jobs") == stored
+
+
+@pytest.mark.parametrize("applied", [0, 2])
+async def test_what_workers_could_not_do_is_done_when_it_comes_again(
+    http, pool, hook, accounts, clock, applied
+):
+    """The job with what was left of a message may have been cancelled."""
+    told = [event(event_id="1", address=ANN), event(event_id="2", address=BOB)]
+    clock.stop_after(0)
+    await post_events(http, hook, told)
+    await pool.execute("update jobs set state = 'cancelled', finished_at = clock_timestamp()")
+    clock.stop_after(applied)
+    again = await post_events(http, hook, told)
+    assert [each["created"] for each in again.json()["events"]] == [True, True]
+    assert [each["applied"] for each in again.json()["events"]] == [applied > 0] * 2
 
 
 async def test_a_form_of_more_fields_than_any_is_refused(http, pool, hook, accounts):

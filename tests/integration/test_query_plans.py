@@ -60,8 +60,8 @@ HOT = {
     "hooks": "insert_hook hook_by_id renew_hook",
     "imports": "set_request_hash staged",
     "jobs": (
-        "account_id create_account accounts tag_exists tag_names insert_job job_of_key get_job"
-        " job_has_failures list_jobs list_jobs_of_account oldest_to_look_at"
+        "account_id create_account accounts tag_exists tag_names insert_job keep_merged_events"
+        " jobs_of_keys get_job list_jobs list_jobs_of_account oldest_to_look_at"
         " oldest_of_all_to_look_at state_of_job progress pairs_done limit_lock_wait"
         " interrupt_chunks set_state cancel"
     ),
@@ -270,6 +270,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "hook_id": 7,
         "hop": 1,
         "idempotency_key": "key7",
+        "idempotency_keys": ["key7", "key8"],
         "idle_ms": "1000",
         "ids": list(range(10**9, 10**9 + addresses)),
         "import_job": None,
@@ -331,6 +332,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "reach": [0] * 34,
         "role_sources": [0] * 34,
         "request_hash": "",
+        "request_hashes": ["", ""],
         "requested_by": "somebody",
         "row_id": 3 * ROLE_ADDRESS + 25_001,
         "rows": list(range(1, size + 1)),

@@ -11,10 +11,10 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from producers.hook_events import MOST_EVENTS
+from producers.hook_opt_outs import APPLY_SECONDS
 from producers.http import addresses, app, contacts, jobs, lists, problems
 from producers.http.bodies import DEEPEST
 from producers.http.forms import MOST_FIELDS
-from producers.http.hooks import APPLY_SECONDS
 from producers.http.job_bodies import MOST_LISTED, MOST_NOT_ASCII
 from producers.http.job_uploads import MOST_JOB_BYTES
 from producers.http.limits import LEAST_BYTES_PER_SECOND, PART_SECONDS

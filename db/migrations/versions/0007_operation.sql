@@ -68,6 +68,16 @@ end $$;
 create trigger activity_is_kept before update or delete or truncate on activity
     for each statement execute function refuse_rewriting_activity();
 
+-- The keys of events that were stored together as one job: a hook's message had too many of them. What a
+-- key stands for is kept as `jobs` keeps it.
+create table merged_events (
+    account_id bigint not null references accounts (id),
+    idempotency_key text not null,
+    request_hash text not null,
+    job_id bigint not null references jobs (id),
+    primary key (account_id, idempotency_key)
+);
+
 -- Keys and secrets.
 alter table api_keys
     add column expires_at timestamptz,

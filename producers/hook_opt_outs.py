@@ -1,0 +1,183 @@
+"""The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+import asyncpg
+
+from db import jobs
+from db.hooks import Hook
+from producers.hook_fields import HookPost
+from producers.opt_outs import Acknowledged, acknowledged, asked_again, opt_out_now
+from producers.plausibility import meant_by
+from producers.recipient_acts import day_key, request_of
+from producers.submit import check, require_same_request, submit
+from runtime import events, logs
+from runtime.settings import Settings
+from schemas.actors import Actor
+from schemas.errors import IdempotencyConflict
+from schemas.requests import JobRequest
+from schemas.statuses import Status
+
+log = logs.get()
+
+APPLY_SECONDS = 5.0
+"""How long the opt-outs of a message are applied one at a time. What is left then is stored for the
+workers: a sender that has no answer in time sends all of it again."""
+
+
+class Told(NamedTuple):
+    """What a hook was told; its idempotency key and its request, of the post as it is meant."""
+
+    post: HookPost
+    key: Callable[[HookPost], str]
+    request: Callable[[HookPost], JobRequest]
+
+
+class _Together(NamedTuple):
+    """Events that are stored as one job: their addresses, and what each asks for, by its key."""
+
+    addresses: list[str]
+    hashes: dict[str, str]
+
+
+class _Part(NamedTuple):
+    """An event that is stored with others of its kind; `is_first` where it is not told twice."""
+
+    kind: Status
+    is_first: bool
+
+
+class HookOptOuts(NamedTuple):
+    """Whose opt-outs they are, and by which way in they came."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+    hook: Hook
+    actor: Actor
+    correlation_id: str
+
+    async def apply(self, told: Sequence[Told]) -> list[Acknowledged | None]:
+        """Return what became of each, with None where its id stood for something else before.
+
+        They are applied in their order; after five seconds the rest is stored as one job for each
+        kind, with which workers begin before all other work.
+        """
+        until = monotonic() + APPLY_SECONDS
+        account_id = self.hook.account_id
+        posts = await meant_by(self.pool, account_id, [each.post for each in told])
+        meant = [each._replace(post=post) for each, post in zip(told, posts, strict=True)]
+        earlier = await self._earlier(meant)
+        done: list[Acknowledged | None] = []
+        for each in meant:
+            if monotonic() > until:
+                break
+            done.append(await self._apply(each.request(each.post), earlier))
+        left = meant[len(done) :]
+        return [*done, *await self._leave_to_workers(left)] if left else done
+
+    async def _earlier(self, told: Sequence[Told]) -> dict[str, jobs.Stored]:
+        keys = [each.key(each.post) for each in told]
+        async with self.pool.acquire() as connection:
+            return await jobs.jobs_of_keys(connection, self.hook.account_id, keys)
+
+    async def _apply(
+        self, request: JobRequest, earlier: dict[str, jobs.Stored]
+    ) -> Acknowledged | None:
+        try:
+            answer = _answer(request, earlier)
+            if isinstance(answer, Acknowledged):
+                return answer
+            pool, settings, actor = self.pool, self.settings, self.actor
+            if len(answer.selection.addresses or ()) > settings.chunk_size:
+                stored = await submit(pool, settings, answer, actor=actor)
+                return Acknowledged(stored.job_id, stored.created, applied=False)
+            return await opt_out_now(pool, settings, answer, actor=actor)
+        except IdempotencyConflict:
+            return None
+
+    async def _leave_to_workers(self, told: Sequence[Told]) -> list[Acknowledged | None]:
+        # The events that were just applied are among them.
+        earlier = await self._earlier(told)
+        # Thousands of addresses are identified, and one of them may take 0.1 ms.
+        answers, parts = await asyncio.to_thread(_sorted_out, told, earlier)
+        stored = {kind: await self._submit(kind, part) for kind, part in parts.items()}
+        return [
+            stored[each.kind]._replace(created=each.is_first and stored[each.kind].created)
+            if isinstance(each, _Part)
+            else each
+            for each in answers
+        ]
+
+    async def _submit(self, kind: Status, together: _Together) -> Acknowledged:
+        """Store them as one job, which has the keys of all of them."""
+        hook, keys = self.hook, together.hashes
+        request = await asyncio.to_thread(
+            request_of,
+            account=hook.account,
+            addresses=together.addresses,
+            kind=kind,
+            source=hook.source,
+            key=day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind),
+            requested_by=f"hook {hook.id} ({hook.source})",
+            correlation_id=self.correlation_id,
+            note="told together with other events",
+        )
+        stored = await submit(self.pool, self.settings, request, actor=self.actor, as_written=True)
+        # Were the keys lost here, the same events would make another job, which changes nothing.
+        async with self.pool.acquire() as connection:
+            await jobs.keep_merged_events(
+                connection, account_id=hook.account_id, job_id=stored.job_id, hashes=keys
+            )
+        log.warning(
+            events.OPT_OUT_DEFERRED,
+            job=stored.job_id,
+            account=hook.account_id,
+            action=request.action,
+            error="TooManyEvents",
+            correlation_id=self.correlation_id,
+        )
+        return Acknowledged(stored.job_id, stored.created, applied=False)
+
+
+def _sorted_out(
+    told: Sequence[Told], earlier: dict[str, jobs.Stored]
+) -> tuple[list[Acknowledged | _Part | None], dict[Status, _Together]]:
+    """What is to be answered to each, and what there is to store."""
+    answers: list[Acknowledged | _Part | None] = []
+    together: dict[Status, _Together] = {}
+    hashes: dict[str, str] = {}
+    for each in told:
+        try:
+            request = _answer(each.request(each.post), earlier)
+        except IdempotencyConflict:
+            answers.append(None)
+            continue
+        if isinstance(request, Acknowledged):
+            answers.append(request)
+            continue
+        key, digest = request.idempotency_key or "", check(request).request_hash
+        is_first = key not in hashes
+        if hashes.setdefault(key, digest) != digest:
+            answers.append(None)
+            continue
+        answers.append(_Part(each.post.kind, is_first))
+        if is_first:
+            part = together.setdefault(each.post.kind, _Together([], {}))
+            part.addresses.extend(request.selection.addresses or ())
+            part.hashes[key] = digest
+    return answers, together
+
+
+def _answer(request: JobRequest, earlier: dict[str, jobs.Stored]) -> Acknowledged | JobRequest:
+    """What there is to tell of an earlier job, or what is to be done.
+
+    Raises IdempotencyConflict where the job of its key was asked for something else.
+    """
+    stored = earlier.get(request.idempotency_key or "")
+    if stored is None:
+        return request
+    require_same_request(stored, request, check(request))
+    return asked_again(request, stored) if stored.is_undone else acknowledged(stored)
