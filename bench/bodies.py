@@ -1,15 +1,19 @@
-"""`python -m bench.bodies`: what a web process takes for bodies that are wrong a million times.
+"""`python -m bench.bodies [WORD]`: what a web process takes for bodies with a million mistakes.
 
-For each body a process of its own: when the answer came, how much its memory grew at most, and how
-long `/healthz` took to answer meanwhile. They come as an ordinary key can send them.
+For each body a process of its own, once with one request and once with eight of them together:
+when the last answer came, how much the memory of the process grew at most, and how long `/healthz`
+took to answer meanwhile. They come as an ordinary key or hook can send them. With a word, only
+bodies that have it in their name are sent.
 """
 
 import asyncio
 import json
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
@@ -27,7 +31,10 @@ from producers.keys import Scope, create_key
 from runtime.settings import Settings
 
 _SECONDS_BETWEEN = 0.02
+_TOGETHER = (1, 8)
 _FORM = "application/x-www-form-urlencoded"
+_TEXT = "text/plain"
+_PARTS = "multipart/form-data; boundary=b"
 
 
 class Body(NamedTuple):
@@ -81,10 +88,58 @@ def bodies(form: str) -> Iterator[Body]:
     yield Body("10,000 addresses beyond ASCII (taken)", _job(f'{{"addresses":[{odd}]}}'))
     ids = ",".join(map(str, range(1, 100_001)))
     yield Body("100,000 ids (taken)", _job(f'{{"contacts":[{ids}]}}'))
+    yield from _forms(form)
+
+
+def _forms(form: str) -> Iterator[Body]:
+    """What a hook's form may be: it is read whatever it is."""
     pairs = "&".join(f"f{n}=x" for n in range(200_000)).encode()
-    yield Body("a hook's form of 200,000 pairs", pairs, form, _FORM)
+    yield Body("form: 200,000 pairs", pairs, form, _FORM)
     events = [{"email": f"e{n}@many.example", "event": "unsubscribe"} for n in range(10_000)]
-    yield Body("a hook's form of 10,000 events (taken)", json.dumps(events).encode(), form)
+    yield Body("form: 10,000 events (taken)", json.dumps(events).encode(), form)
+    for name, text in {"email": b"email=", "a list": b"email=[", "no name": b""}.items():
+        for escape, number in {b"%2525": 790_000, b"%": 3_900_000, b"%a ": 1_300_000}.items():
+            title = f"form: {number:,} of {escape.decode()} in {name}"
+            yield Body(title, text + escape * number + b"]", form, _FORM)
+    yield Body("form: a value of 3,900,000 commas", b"email=" + b"," * 3_900_000, form, _FORM)
+    yield Body("form: 970,000 of a@b.", b"email=" + b"a@b." * 970_000, form, _FORM)
+    yield Body("form: 3,900,000 brackets", b"email=" + b"<" * 3_900_000, form, _FORM)
+    yield Body("form: 9,999 fields of 390 bytes", _fields(b"x" * 380), form, _FORM)
+    yield Body("form: 9,999 emails of 390 bytes", _fields(b"%2540" * 75, b"email"), form, _FORM)
+    yield Body("form: 9,999 fields of JSON", _fields(b"[" + b"1," * 180 + b"1]"), form, _FORM)
+    yield Body("form: 9,999 deep fields", _fields(b"[" * 190 + b"]" * 190), form, _FORM)
+    deep = b'{"a":' * 60 + b"1" + b"}" * 60
+    yield Body("form: 9,999 fields of 60 levels", _fields(deep), form, _FORM)
+    yield Body("form: deep JSON", b"a=" + b"[" * 1_900_000 + b"]" * 1_900_000, form, _FORM)
+    yield Body("form: 290,000 names in JSON", f"{{{_names(290_000)}}}".encode(), form)
+    spread = f"{{{_names(200_000)}}}"
+    for _ in range(30):
+        spread = f'{{"a":{spread}}}'
+    yield Body("form: 200,000 names at the 31st level", spread.encode(), form)
+    objects = "[" + ",".join('{"a":1}' for _ in range(99_000)) + "]"
+    for _ in range(20):
+        objects = f'[{{"b":{objects}}},{{"c":1}}]'
+    yield Body("form: lists of objects in each other", objects.encode(), form)
+    entities = b"email=" + b"%26%2364%3B" * 350_000
+    yield Body("form: 350,000 entities", entities, form, _FORM)
+    yield Body("text: 350,000 lines of an email", b"Email: a b\n" * 350_000, form, _TEXT)
+    yield Body("text: 970,000 lines of a name", b"x:1\n" * 970_000, form, _TEXT)
+    lines = "\n".join(f"a{n:06}: b" for n in range(350_000)).encode()
+    yield Body("text: 350,000 names", lines, form, _TEXT)
+    yield Body("text: 3,900,000 line ends", b"\n" * 3_900_000, form, _TEXT)
+    yield Body("text: 3,900,000 colons", b":" * 3_900_000, form, _TEXT)
+    part = b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\na b\r\n'
+    yield Body("parts: 60,000 of an email", part * 60_000, form, _PARTS)
+    yield Body("parts: 970,000 boundaries", b"\r\n--b" + b"\n--b" * 970_000, form, _PARTS)
+    long = b"--b\r\n" + b"a" * 3_900_000 + b"\r\n\r\nb\r\n--b"
+    yield Body("parts: a head of 3,900,000 bytes", long, form, _PARTS)
+    long = b"--b\r\n" + b" " * 3_900_000 + b"\r\n\r\nb\r\n--b"
+    yield Body("parts: a head of 3,900,000 blanks", long, form, _PARTS)
+    yield Body("utf-16 lines", "\ufeffa:b\n".encode("utf-16-le") * 390_000, form, _TEXT)
+
+
+def _fields(value: bytes, name: bytes = b"f") -> bytes:
+    return b"&".join(name + str(n).encode() + b"=" + value for n in range(9_999))
 
 
 class _Meanwhile(Thread):
@@ -120,30 +175,45 @@ async def _set_up(settings: Settings) -> tuple[dict[str, str], str]:
     return {"Authorization": f"Bearer {key.token}"}, hook.form_path
 
 
-def measure(settings: Settings, log: Path) -> Iterator[str]:
+def measure(settings: Settings, log: Path, word: str = "") -> Iterator[str]:
     """Yield a row of a table for each body."""
     headers, form = asyncio.run(_set_up(settings))
     for body in bodies(form):
-        with WebGroup(settings, log) as web, web.serving().client(headers=headers) as client:
-            client.get("/v1/jobs?limit=1")
-            before = psutil.Process(web.process.pid).memory_info().rss
-            meanwhile = _Meanwhile(web)
-            meanwhile.start()
-            began = time.perf_counter()
+        if word in body.name:
+            cells = [
+                cell for number in _TOGETHER for cell in _sent(settings, log, body, headers, number)
+            ]
+            yield f"| {body.name} | {len(body.content) / 1e6:.1f} | {' | '.join(cells)} |"
+
+
+def _sent(
+    settings: Settings, log: Path, body: Body, headers: dict[str, str], number: int
+) -> list[str]:
+    """What became of it, sent so often together."""
+    with WebGroup(settings, log) as web, web.serving().client(headers=headers) as client:
+        client.get("/v1/jobs?limit=1")
+        before = psutil.Process(web.process.pid).memory_info().rss
+
+        def post(_: int) -> str:
             try:
                 answer = client.post(
                     body.path, content=body.content, headers={"Content-Type": body.media_type}
                 )
-                seconds, status = time.perf_counter() - began, str(answer.status_code)
             except httpx.TransportError as error:
-                seconds, status = time.perf_counter() - began, type(error).__name__
-            meanwhile.over.set()
-            meanwhile.join()
-            grown = (_peak(web) - before) / 1e6
-            yield (
-                f"| {body.name} | {len(body.content) / 1e6:.1f} | {status} | {seconds:.2f} |"
-                f" {grown:.0f} | {meanwhile.longest * 1000:.0f} |"
-            )
+                return type(error).__name__
+            return str(answer.status_code)
+
+        meanwhile = _Meanwhile(web)
+        meanwhile.start()
+        began = time.perf_counter()
+        with ThreadPoolExecutor(number) as posting:
+            answers = sorted(set(posting.map(post, range(number))))
+        seconds = time.perf_counter() - began
+        meanwhile.over.set()
+        meanwhile.join()
+        grown = (_peak(web) - before) / 1e6
+    longest = f"{meanwhile.longest * 1000:.0f}"
+    return [" ".join(answers), f"{seconds:.2f}", f"{grown:.0f}", longest]
 
 
 def _opened(folder: str) -> Path:
@@ -154,8 +224,9 @@ def _opened(folder: str) -> Path:
 
 def main() -> None:
     """Measure with servers of its own, and show the table."""
-    print("| body | MB | answer | after s | memory + MB | `/healthz` ms at most |")
-    print("|---|---|---|---|---|---|")
+    columns = ["answer", "after s", "memory + MB", "`/healthz` ms at most"]
+    print(f"| body | MB | {' | '.join(columns)} | {' | '.join(f'8: {each}' for each in columns)} |")
+    print("|---" * (2 + len(_TOGETHER) * len(columns)) + "|")
     with (
         tempfile.TemporaryDirectory() as folder,
         storm_servers(_opened(folder) / "servers") as servers,
@@ -164,9 +235,9 @@ def main() -> None:
         settings = Settings(
             database_url=servers.database_url,
             redis_url=servers.redis_url,
-            signing_key=SecretStr("for measurements, and for nothing else"),
+            signing_keys=SecretStr("for-measurements-and-for-nothing-else"),
         )
-        for row in measure(settings, Path(folder) / "web.log"):
+        for row in measure(settings, Path(folder) / "web.log", *sys.argv[1:]):
             print(row, flush=True)
 
 

@@ -76,6 +76,12 @@ _PATTERNS = {
     Meaning.NOTE: f"{_around}note",
     Meaning.CONTACT_ID: f"(?:{_around}contact)?id|{_around}contact{_around}id",
 }
+_may_mean = re.compile(
+    "mail|address|recipient|rcptto|courriel|correoelectr|(?:kind[0-9]*|id|occurredat|note)$"
+).search
+"""Only names with one of these mean anything. It takes a tenth of the time that each pattern takes
+to tell."""
+
 _any = f"(?:{'|'.join((*ADDRESS_WORDS, *AROUND))}|[0-9])*"
 _is_weak = re.compile(
     f"{_any}(?:(?:{'|'.join(_OF_LISTS)})|{_address}{_any}(?:{'|'.join(_PROSE)})){_any}"
@@ -90,6 +96,8 @@ def meaning_of(name: str) -> Meaning | None:
     if len(name) > _MAX_NAME or name.isdecimal():
         return None
     plain = _plain(name)
+    if not _may_mean(plain):
+        return None
     found = next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
     # Whatever an import takes for an address of the person is one here.
     return found or (Meaning.ADDRESS if names_address(name) else None)

@@ -21,6 +21,11 @@ _MAX_TEXT = 5_000
 _MAX_CANDIDATES = 50
 """More than this is not the text of one person's field, and each costs time."""
 
+_MAX_RAW = 10 * _MAX_TEXT
+"""With invisible characters, and encoded once more than it should be."""
+
+_TOO_LONG = "It is longer than a few addresses."
+
 _MAX_READINGS = 8
 """Words before an @-sign that are tried as the beginning of the address."""
 
@@ -111,13 +116,13 @@ def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     before the address. Where the account knows none of what it may be, it is a name; but with
     `blank_is_plus` only a capital and a second blank show that.
     """
-    text = unicodedata.normalize("NFC", text.translate(_REPLACED)).strip()
+    text = _tidied(text)
     if (plain := plain_identity(text)) is not None:
         return AddressesRead([Candidate(plain, (plain,))])
     if "@" not in text and "%40" in text and _is_text(text):
         text = unquote(text)
     if len(text) > _MAX_TEXT or text.count("@") > _MAX_CANDIDATES:
-        raise InvalidAddress("It is longer than a few addresses.")
+        raise InvalidAddress(_TOO_LONG)
     if _is_quoted(text):
         quoted = identify(text)
         return AddressesRead([Candidate(quoted, (quoted,))])
@@ -144,6 +149,12 @@ def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
     if not found:
         raise why or InvalidAddress("It has no @-sign.")
     return AddressesRead(found, told, is_whole=why is None)
+
+
+def _tidied(text: str) -> str:
+    if len(text) > _MAX_RAW:
+        raise InvalidAddress(_TOO_LONG)
+    return unicodedata.normalize("NFC", text.translate(_REPLACED)).strip()
 
 
 _BLANK_READ = "a blank before its @-sign was read as a plus sign, or as the end of a name"

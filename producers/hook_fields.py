@@ -36,6 +36,8 @@ _MOST_TOLD = 3
 _MAX_PATH = 300
 """Longer names are cut; none of them means anything."""
 
+_MAX_KIND = 200
+
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 _UNKNOWN_KIND = f"it is not known, and counts as {Status.MANUAL.value}"
@@ -293,7 +295,7 @@ class Reading:
         self._names_address |= "@" in field.text or "%40" in field.text
         self._require_one_person()
         try:
-            read = addresses_in(field.text, blank_is_plus=field.blank_is_plus)
+            read = addresses_in(field.text.strip(), blank_is_plus=field.blank_is_plus)
         except InvalidAddress as error:
             self._why = error
             self._refuse(field)
@@ -318,7 +320,7 @@ class Reading:
             self.refused.append(_shown(field.name))
 
     def _take_kind(self, text: str) -> None:
-        plain = "".join(filter(str.isalpha, text.casefold()))
+        plain = "".join(filter(str.isalpha, text.strip()[:_MAX_KIND].casefold()))
         if (kind := _KINDS.get(plain)) is not None:
             self.kinds.append(kind)
         else:

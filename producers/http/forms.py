@@ -9,13 +9,15 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from itertools import islice
+from typing import Any, TypeVar
 
 from producers.field_names import meaning_of
 from producers.hook_fields import Field, events_of, read_message, text_of, unfolded
 from schemas.addresses import InvalidAddress, doubt_about, read_address
 from schemas.errors import WrongInput
+
+T = TypeVar("T")
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
@@ -25,9 +27,21 @@ _parameter = {
 }
 _dashes = re.compile(rb"\s*--([^\r\n]{1,200})").match
 _pairs = re.compile(rb"[^&\r\n]+").finditer
+_text_lines = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+").finditer
 _end_of_head = re.compile(rb"\r?\n\r?\n").search
 _encoded_plus = re.compile(rb"(?i)%2b")
+_begins_like_json = re.compile(rb"(?i)(?:[\s+\0]|%(?:0[09a-d]|1[c-f]|20))*(?:[\[{]|%[57]b)").match
+_broken_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MAX_ALONE = 1_000
+
+_MAX_PLAIN = 64 * 1024
+"""What is longer and not JSON has more characters than the text of an address may have, however it
+is encoded. No more of it is decoded."""
+
+_DECODED_AT_ONCE = 64 * 1024
+_MAX_HEAD_OF_PART = 16 * 1024
+_MOST_LINES = 50_000
+"""No line of a text is looked at beyond these: 4 MB of what people write have fewer."""
 
 MOST_FIELDS = 10_000
 """More fields are no form that a person has filled in, and each takes time."""
@@ -46,28 +60,56 @@ def fields_in(body: bytes, content_type: str = "") -> Iterator[Field]:
         body = body.decode("utf-16", "replace").encode()
     body = body.removeprefix(codecs.BOM_UTF8)
     if (boundary := _boundary(body, content_type)) is not None:
-        return unfolded(_bounded(_multipart(body, boundary, charset)))
+        return unfolded(_multipart(body, boundary, charset))
     if (value := _json(body, charset)) is not None:
         return events_of(value)
     if b"=" not in body:
         # Perhaps the whole was encoded once more than it should be.
-        decoded = unquote_to_bytes(body)
+        decoded = unquoted(body)
         if (value := _json(decoded, charset)) is not None:
             return events_of(value)
         if b"=" not in decoded:
             return _bounded(_lines(text_of(decoded, charset)))
-        body = unquote_to_bytes(_encoded_plus.sub(b"%252B", body))
-    return unfolded(_bounded(_urlencoded(body, charset)))
+        body = unquoted(_encoded_plus.sub(b"%252B", body))
+    return unfolded(_urlencoded(body, charset))
 
 
-def _bounded(fields: Iterable[Field]) -> Iterator[Field]:
-    for number, field in enumerate(fields):
+def _bounded(parts: Iterable[T]) -> Iterator[T]:
+    for number, part in enumerate(parts):
         if number == MOST_FIELDS:
             raise WrongInput(
                 f"The form has more than {MOST_FIELDS:,} fields. Nothing was stored. Send those of"
                 " the recipient."
             )
-        yield field
+        yield part
+
+
+def unquoted(quoted: bytes) -> bytes:
+    """Return what `urllib.parse.unquote_to_bytes` does, which makes an object of each escape."""
+    if b"%" not in quoted:
+        return quoted
+    decoded = bytearray()
+    begin = 0
+    while begin < len(quoted):
+        end = begin + _DECODED_AT_ONCE
+        # Not in the middle of an escape.
+        if end < len(quoted) and (cut := quoted.rfind(b"%", end - 2, end)) > 0:
+            end = cut
+        part = quoted[begin:end]
+        begin = end
+        try:
+            decoded += _unescaped(part)
+        except UnicodeDecodeError:
+            decoded += _unescaped(_broken_escape.sub(b"%25", part))
+    return bytes(decoded)
+
+
+def _unescaped(part: bytes) -> bytes:
+    r"""Return the bytes with each %41 decoded, by Python's own way to read \x41; raises
+    UnicodeDecodeError where one is broken.
+    """
+    escaped = part.replace(b"\\", b"\\\\").replace(b"%", b"\\x")
+    return escaped.decode("unicode_escape").encode("latin-1")
 
 
 def charset_of(content_type: str) -> str:
@@ -86,13 +128,17 @@ def _json(body: bytes, charset: str) -> Any:
 
 def _lines(text: str) -> Iterator[Field]:
     """Yield what lines such as `Email: ada@...` say, or an address that is all there is."""
-    named = (line.partition(":") for line in text.splitlines())
-    fields = [Field(name, rest) for name, _, rest in named if rest and meaning_of(name)]
-    if not fields and len(text) <= _MAX_ALONE:
+    has_field = False
+    for line in islice(_text_lines(text), _MOST_LINES):
+        name, _, rest = line[0].partition(":")
+        if rest and meaning_of(name):
+            has_field = True
+            yield Field(name, rest)
+    if not has_field and len(text) <= _MAX_ALONE:
         with suppress(InvalidAddress):
             alone = read_address(text)
-            fields = [Field("email", alone.address)] if doubt_about(alone) is None else []
-    yield from fields
+            if doubt_about(alone) is None:
+                yield Field("email", alone.address)
 
 
 def _boundary(body: bytes, content_type: str) -> bytes | None:
@@ -110,7 +156,7 @@ def _of(header: str, parameter: str) -> str:
 
 
 def _urlencoded(body: bytes, charset: str) -> Iterator[Field]:
-    for pair in _pairs(body):
+    for pair in _bounded(_pairs(body)):
         name, _, value = (text_of(_decoded(part), charset) for part in pair[0].partition(b"="))
         if not value and name[:1] in {"{", "["}:
             # JSON that was posted as a form.
@@ -119,16 +165,25 @@ def _urlencoded(body: bytes, charset: str) -> Iterator[Field]:
 
 
 def _decoded(part: bytes) -> bytes:
-    part = part.replace(b"+", b" ")
-    return unquote_to_bytes(part) if b"%" in part else part
+    if len(part) > _MAX_PLAIN and not _begins_like_json(part):
+        part = part[:_MAX_PLAIN]
+    return unquoted(part.replace(b"+", b" "))
 
 
 def _multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Field]:
     """Files too, since the text of an address may be one; a last part may lack its end."""
-    for part in re.split(rb"(?:\A\s*|\r?\n|\r)--" + re.escape(boundary), body):
+    for part in _bounded(_parts(body, boundary)):
         if (end := _end_of_head(part)) is not None:
-            name = _of(text_of(part[: end.start()], charset), "name")
-            yield Field(name, text_of(part[end.end() :], charset))
+            head = part[: min(end.start(), _MAX_HEAD_OF_PART)]
+            yield Field(_of(text_of(head, charset), "name"), text_of(part[end.end() :], charset))
+
+
+def _parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
+    begin = 0
+    for found in re.finditer(rb"(?:\A\s*|\r?\n|\r)--" + re.escape(boundary), body):
+        yield body[begin : found.start()]
+        begin = found.end()
+    yield body[begin:]
 
 
 def form_body(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
