@@ -76,6 +76,7 @@ _PATTERNS = {
     Meaning.NOTE: f"{_around}note",
     Meaning.CONTACT_ID: f"(?:{_around}contact)?id|{_around}contact{_around}id",
 }
+_punctuation = re.compile(r"[\W_]")
 _may_mean = re.compile(
     "mail|address|recipient|rcptto|courriel|correoelectr|(?:kind[0-9]*|id|occurredat|note)$"
 ).search
@@ -120,4 +121,4 @@ def lists_addresses(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).casefold()
+    return _punctuation.sub("", name).casefold()

@@ -169,7 +169,7 @@ def _events_of(
 ) -> Iterator[Field]:
     if not isinstance(value, list) or not levels:
         for field in fields_of(value, path, levels=levels):
-            yield field._replace(event=outer)
+            yield field if outer is None else field._replace(event=outer)
         return
     for name, part in _parts(value):
         within = _within(path, name)
@@ -210,7 +210,7 @@ def unfolded(fields: Iterable[Field]) -> Iterator[Field]:
             yield field
         else:
             for each in events_of(value, field.name):
-                yield each._replace(blank_is_plus=field.blank_is_plus)
+                yield each._replace(blank_is_plus=True) if field.blank_is_plus else each
 
 
 def _json_in(field: Field) -> Any:

@@ -34,7 +34,9 @@ def read_form(fields: Iterable[Field]) -> FormRead:
         if number == MOST_VALUES:
             # Each of many fields may have JSON with many in it.
             raise too_much("The form", TooMuch(f"more than {MOST_VALUES:,} values"))
-        readings.setdefault(field.event, Reading()).take(field)
+        if field.event not in readings:
+            readings[field.event] = Reading()
+        readings[field.event].take(field)
         if len(readings) - 1 > MOST_EVENTS:
             raise WrongInput(
                 f"The form has more than {MOST_EVENTS:,} events. Nothing was stored. Send fewer at"

@@ -10,6 +10,7 @@ from db import activity
 from producers.http.access import JobsReader
 from producers.http.here import HereDep
 from producers.http.job_answers import ActorText, ViaText
+from producers.http.numbers import WRITTEN_NUMBER
 from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import INVALID, answers
 from schemas.actors import Act
@@ -101,7 +102,9 @@ async def list_activity(
     limit: Limit = 100,
     cursor: Cursor = None,
     job: Annotated[
-        int | None, Query(ge=1, le=MAX_ID, description="Only what was done with this job.")
+        int | None,
+        WRITTEN_NUMBER,
+        Query(ge=1, le=MAX_ID, description="Only what was done with this job."),
     ] = None,
 ) -> ActivityPage:
     """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked

@@ -12,6 +12,7 @@ from producers.explaining import explain
 from producers.http.access import AddressesReader
 from producers.http.here import HereDep
 from producers.http.job_answers import ActorText, ViaText
+from producers.http.numbers import WRITTEN_NUMBER
 from producers.http.problems import INVALID, NOT_FOUND, answers
 from producers.one_click import one_click_url
 from schemas.addresses import InvalidAddress, identify
@@ -231,7 +232,7 @@ async def get_address(
     here: HereDep,
     caller: AddressesReader,
     limit: Annotated[
-        int, Query(ge=1, le=10_000, description="How much of its history, at most.")
+        int, WRITTEN_NUMBER, Query(ge=1, le=10_000, description="How much of its history, at most.")
     ] = 1_000,
 ) -> AddressAnswer:
     """Whether an address may be mailed to, since when and why, and whether it can be opted in."""

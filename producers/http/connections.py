@@ -119,6 +119,7 @@ class Connection(HeadLimit):
         """Called by the server."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
+        self._watch.note_answered(self)
 
     def resume_writing(self) -> None:
         """Called by the transport."""
@@ -148,6 +149,8 @@ class _Watch:
         self._loop = loop
         self._bounds = bounds
         self._open: set[Connection] = set()
+        # In the order in which they became idle. Those with a request under way may be among them.
+        self._idle: dict[Connection, None] = {}
         self._of_peer: Counter[str] = Counter()
         self._untold: Counter[tuple[Event, str]] = Counter()
         self._told_at: dict[tuple[Event, str], float] = {}
@@ -157,6 +160,7 @@ class _Watch:
     def admit(self, made: Connection) -> None:
         """Take a new connection, or refuse it."""
         self._open.add(made)
+        self._idle[made] = None
         self._of_peer[made.peer] += 1
         most_of_peer = self._bounds.most_of_peer
         if most_of_peer is not None and self._of_peer[made.peer] > most_of_peer:
@@ -166,34 +170,50 @@ class _Watch:
 
     def forget(self, lost: Connection) -> None:
         """Count a connection no more."""
-        self._open.discard(lost)
+        self._leave(lost)
         self._of_peer[lost.peer] -= 1
         if not self._of_peer[lost.peer]:
             del self._of_peer[lost.peer]
+
+    def note_answered(self, connection: Connection) -> None:
+        """Note that a connection has become idle, unless another request waits on it."""
+        if connection in self._open:
+            self._idle.pop(connection, None)
+            self._idle[connection] = None
+
+    def _leave(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
 
     def _make_room(self, made: Connection) -> None:
         now = self._loop.time()
         if now < self._full_until:
             self._refuse(made, "total")
             return
-        idle = (each for each in self._open if each.is_idle and each is not made)
-        longest = min(idle, key=lambda each: each.idle_since, default=None)
-        if longest is None or now - longest.idle_since < JUST_COME_SECONDS:
-            # Of many that come together not each has to look through all the others.
+        longest = self._idle_for_longest()
+        if longest is made or now - longest.idle_since < JUST_COME_SECONDS:
             self._full_until = now + _FULL_SECONDS
             self._refuse(made, "total")
         else:
             self._close(longest, "room")
 
+    def _idle_for_longest(self) -> Connection:
+        """The one that is idle for longest, the newest if need be. Each that is passed over has a
+        request under way, and is noted again after its answer.
+        """
+        while not (first := next(iter(self._idle))).is_idle:
+            del self._idle[first]
+        return first
+
     def _refuse(self, made: Connection, why: str) -> None:
         self._untold[events.CONNECTION_REFUSED, why] += 1
-        self._open.discard(made)
+        self._leave(made)
         made.transport.write(_BUSY)
         made.transport.close()
 
     def _close(self, connection: Connection, why: str) -> None:
         self._untold[events.CONNECTION_CLOSED, why] += 1
-        self._open.discard(connection)
+        self._leave(connection)
         connection.transport.close()
 
     def _look(self) -> None:
@@ -202,7 +222,7 @@ class _Watch:
             if each.is_unread(now, self._bounds.slow_seconds):
                 # To close it would wait for what is not read.
                 self._untold[events.CONNECTION_CLOSED, "unread"] += 1
-                self._open.discard(each)
+                self._leave(each)
                 each.transport.abort()
             elif each.is_idle and not each.transport.is_closing():
                 self._end_idle(each, now)

@@ -13,6 +13,7 @@ from db import contacts, jobs
 from db.contacts import Sought
 from producers.http.access import AddressesReader
 from producers.http.here import HereDep
+from producers.http.numbers import WRITTEN_NUMBER
 from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import INVALID, NOT_FOUND, answers
 from schemas.errors import NotFound
@@ -142,7 +143,9 @@ async def find_contacts(
         str | None, Query(min_length=1, max_length=200, description="Contacts with this tag.")
     ] = None,
     import_job: Annotated[
-        int | None, Query(alias="import", description="Contacts whom this import brought.")
+        int | None,
+        WRITTEN_NUMBER,
+        Query(alias="import", description="Contacts whom this import brought."),
     ] = None,
     engaged_before: Annotated[
         Day | None,

@@ -100,6 +100,9 @@ def unquoted(quoted: bytes) -> bytes:
         try:
             decoded += _unescaped(part)
         except UnicodeDecodeError:
+            for _ in range(2):
+                # Quickly, where there are many in a row.
+                part = part.replace(b"%%", b"%25%")
             decoded += _unescaped(_broken_escape.sub(b"%25", part))
     return bytes(decoded)
 

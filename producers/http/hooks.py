@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -27,6 +27,7 @@ from producers.http.bodies import body_schema
 from producers.http.forms import charset_of, fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.noted import note_hook, note_job
+from producers.http.numbers import WRITTEN_ID
 from producers.http.problems import (
     INVALID,
     KEY_REUSED,
@@ -211,7 +212,7 @@ _SIGNED_EVENTS: dict[str, Any] = {
     openapi_extra=_SIGNED_EVENTS,
 )
 async def post_events(
-    hook_id: int,
+    hook_id: Annotated[int, WRITTEN_ID],
     request: Request,
     response: Response,
     here: HereDep,

@@ -15,6 +15,7 @@ from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
 from producers.http.job_uploads import FORM, form_schema, uploaded_job
 from producers.http.noted import note_job
+from producers.http.numbers import WRITTEN_ID
 from producers.http.paging import Cursor, Limit, cursor_of, place_of
 from producers.http.problems import (
     EVIDENCE_MISSING,
@@ -39,7 +40,7 @@ from schemas.requests import MAX_ID, JobRequest
 
 router = APIRouter(tags=["jobs"])
 
-JobId = Annotated[int, Path(description="The job's number.", examples=[7])]
+JobId = Annotated[int, WRITTEN_ID, Path(description="The job's number.", examples=[7])]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -277,4 +278,5 @@ async def job_answer(here: Here, caller: Caller, job_id: int) -> JobAnswer:
 
 
 def _no_job(job_id: int) -> NotFound:
-    return NotFound(f"There is no job {job_id}. GET /v1/jobs lists the jobs there are.")
+    named = f"job {job_id}" if job_id else "such job"
+    return NotFound(f"There is no {named}. GET /v1/jobs lists the jobs there are.")

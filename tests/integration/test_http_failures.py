@@ -1,6 +1,7 @@
 """Every failure over HTTP is a problem, tells nothing that it should not, and has one line."""
 
 import json
+import re
 from typing import Annotated
 
 import asyncpg
@@ -293,3 +294,38 @@ def test_every_error_of_sluice_is_some_problem() -> None:
         for name in ("prompts", "mistakes"):
             setattr(error, name, ())
         assert problems.problem_of(error)
+
+
+ODD_IDS = (
+    "+1",
+    "1_0",
+    "%201",
+    "1%20",
+    "1%0A",
+    "01",
+    "1.0",
+    "0x1",
+    "-1",
+    "x",
+    "%D9%A3",
+    "9" * 5_000,
+)
+
+
+async def test_an_id_has_one_way_to_be_written(http, key_of, app):
+    """In every path that has one: what is not an id as we write it is answered like one that there
+    is not, whatever Python would read it as.
+    """
+    key = await key_of()
+    asked = 0
+    for path, operations in app.openapi()["paths"].items():
+        (name,) = re.findall(r"\{(\w+_id)\}", path) or [None]
+        for method in operations if name else ():
+            unknown = await http.request(method, path.format(**{name: 4711}), headers=key)
+            assert unknown.status_code in {401, 404, 415}, (path, unknown.text)
+            for odd in ODD_IDS:
+                asked += 1
+                answer = await http.request(method, path.format(**{name: odd}), headers=key)
+                assert answer.status_code == unknown.status_code, (path, odd, answer.text)
+                assert answer.json()["type"] == unknown.json()["type"]
+    assert asked > 8 * len(ODD_IDS)
