@@ -1,0 +1,33 @@
+"""Numbers in paths and queries, which have one way to be written: in the digits 0 to 9.
+
+Python reads `+7`, `1_0`, a blank before a digit, and the digits of all scripts as well, so that one
+job would have any number of paths, of which a proxy with rules of its own knows one.
+"""
+
+import re
+from typing import Any
+
+from pydantic import BeforeValidator
+
+_is_id = re.compile(r"[1-9][0-9]{0,18}").fullmatch
+_is_number = re.compile(r"-?[0-9]+").fullmatch
+
+NO_ID = 0
+"""The id of nothing."""
+
+
+def _id(text: Any) -> Any:
+    return text if _is_id(str(text)) else NO_ID
+
+
+def _number(text: Any) -> Any:
+    if isinstance(text, str) and not _is_number(text):
+        raise ValueError("Give a whole number.")
+    return text
+
+
+WRITTEN_ID = BeforeValidator(_id)
+"""Of an id in a path: what is not one is answered as any other that there is not."""
+
+WRITTEN_NUMBER = BeforeValidator(_number)
+"""Of a number in a query."""
