@@ -231,7 +231,7 @@ def fields_of(value: Any, path: str = "", *, levels: int = _MAX_LEVELS) -> Itera
     if isinstance(value, str):
         yield Field(path, value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield Field(path, json.dumps(value))
+        yield Field(path, str(value) if isinstance(value, int) else json.dumps(value))
     elif isinstance(value, list) and levels:
         for name, part in _parts(value):
             yield from fields_of(part, _within(path, name), levels=levels - 1)

@@ -40,7 +40,7 @@ from producers.http.problems import (
     Problem,
     answers,
 )
-from producers.http.signed import require_signed
+from producers.http.signed import is_signed, require_signed
 from producers.opt_outs import Acknowledged
 from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
@@ -325,8 +325,12 @@ async def _aside(here: Here, body: bytes, read: Callable[[], T]) -> T:
 async def _hook_of_form(request: Request, here: Here, token: str) -> Hook:
     peer = here.peer_of(request)
     too_many = here.wrong_tries.are_too_many(peer)
-    hook = await here.known_hooks.hook(hook_claimed_by(token), from_list=too_many)
-    if not is_token_of(here.settings, hook, token):
+
+    def is_right(hook: Hook) -> bool:
+        return is_token_of(here.settings, hook, token)
+
+    hook = await here.known_hooks.hook(hook_claimed_by(token), is_right, from_list=too_many)
+    if not is_right(hook):
         if too_many:
             raise here.wrong_tries.too_many()
         here.wrong_tries.count(peer)
@@ -343,7 +347,11 @@ async def _hook_that_signed(
     """
     peer = here.peer_of(request)
     too_many = here.wrong_tries.are_too_many(peer)
-    hook = await here.known_hooks.hook(hook_id, from_list=too_many)
+
+    def is_right(hook: Hook) -> bool:
+        return is_signed(request, body, secrets_of(here.settings, hook))
+
+    hook = await here.known_hooks.hook(hook_id, is_right, from_list=too_many)
     try:
         require_signed(request, body, secrets_of(here.settings, hook))
     except Problem as problem:

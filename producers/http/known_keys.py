@@ -8,6 +8,7 @@ from collections.abc import Callable
 import asyncpg
 
 from db import keys
+from producers.http.fresh_list import FreshList
 from producers.keys import Caller, caller_of, claimed_by
 
 KNOWN_SECONDS = 1.0
@@ -15,9 +16,6 @@ KNOWN_SECONDS = 1.0
 
 NOTE_SECONDS = 60.0
 """How often it is noted at most that a key was used."""
-
-FRESH_SECONDS = 1.0
-"""For how long the list of all digests is used before it is read again."""
 
 
 class KnownKeys:
@@ -32,9 +30,7 @@ class KnownKeys:
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._noting: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
-        self._read_at = float("-inf")
-        self._digests: dict[int, bytes] = {}
+        self._digests = FreshList(pool, keys.all_that_count, clock)
 
     async def caller_of(self, token: str) -> Caller | None:
         """Whose key this is, or was a second ago; None where it is none."""
@@ -52,16 +48,15 @@ class KnownKeys:
         return caller
 
     async def is_listed(self, token: str) -> bool:
-        """Tell whether this is a key that counts, by a list that is a second old at most."""
+        """Tell whether this is a key that counts, or was a second ago, by a list of all."""
         key_id, digest = claimed_by(token)
         if not key_id:
             return False
-        async with self._turn:
-            if self._clock() - self._read_at > FRESH_SECONDS:
-                async with self._pool.acquire() as connection:
-                    self._digests = await keys.all_that_count(connection)
-                self._read_at = self._clock()
-        return hmac.compare_digest(self._digests.get(key_id, b""), digest)
+
+        def is_right(listed: bytes) -> bool:
+            return hmac.compare_digest(listed, digest)
+
+        return await self._digests.find(key_id, is_right) is not None
 
     async def counts(self, caller: Caller) -> bool:
         """Tell whether the caller's key counts still."""

@@ -15,22 +15,27 @@ MOST_SECONDS_OFF = 300
 _seconds = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
 
 
-def require_signed(request: Request, body: bytes, secrets: Sequence[str]) -> None:
-    """Raise Problem unless the message is signed with one of the secrets, and not long ago.
+def is_signed(request: Request, body: bytes, secrets: Sequence[str]) -> bool:
+    """Tell whether the message is signed with one of the secrets, whenever that was.
 
     Each of them is tried, so that the time does not tell which one it was.
     """
     timestamp = request.headers.get("sluice-timestamp", "")
     given = request.headers.get("sluice-signature", "")
     right = [same(given, signature(secret, timestamp, body)) for secret in secrets]
-    if not (_seconds(timestamp) and any(right)):
+    return _seconds(timestamp) is not None and any(right)
+
+
+def require_signed(request: Request, body: bytes, secrets: Sequence[str]) -> None:
+    """Raise Problem unless the message is signed with one of the secrets, and not long ago."""
+    if not is_signed(request, body, secrets):
         raise Problem(
             SIGNATURE_WRONG,
             "The message is not signed with the hook's secret; nothing was stored. Send"
             " Sluice-Timestamp with Unix seconds, and Sluice-Signature with v1= and the hexadecimal"
             " HMAC-SHA256, by the secret, of the timestamp, a full stop and the body's bytes.",
         )
-    if abs(time.time() - int(timestamp)) > MOST_SECONDS_OFF:
+    if abs(time.time() - int(request.headers["sluice-timestamp"])) > MOST_SECONDS_OFF:
         raise Problem(
             STALE,
             f"The message was signed more than {MOST_SECONDS_OFF} seconds from now by our clock;"

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from producers.http import job_events
+from producers.http import fresh_list, job_events
 from producers.http.known_keys import KNOWN_SECONDS, KnownKeys
 from producers.http.peers import WrongTries
 from producers.http.rate_limit import RateLimit
@@ -170,10 +170,11 @@ def test_the_end_of_a_key_is_a_day_or_a_number_of_days():
             expiry(wrong, NOW)
 
 
-async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, pool):
-    """Of one network address: 429 without a look-up. Whoever has a key is served all the same, be
-    it one that this process never saw.
+async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, pool, monkeypatch):
+    """Of one network address: 429 without a look-up. A caller with a key is served all the same, be
+    it one that this process never saw, or one that was made after the last wrong one.
     """
+    monkeypatch.setattr(fresh_list, "LEAST_SECONDS", 0.01)
     here = app.state.here
     here.wrong_tries = WrongTries(4, Clock())
     seen, unseen = await key_of(), await key_of("shop")
@@ -184,7 +185,7 @@ async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, 
     assert [answer.status_code for answer in answers] == [401] * 4 + [429] * 8
     assert answers[-1].headers["retry-after"] == "15"
     assert [line["times"] for line in logs if line["event"] == "peer.limited"] == [1]
-    for headers in (seen, unseen):
+    for headers in (seen, unseen, await key_of(), await key_of("shop")):
         assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
     await revoke_key(pool, 2)
     here.known_keys = KnownKeys(pool)
