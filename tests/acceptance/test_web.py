@@ -329,6 +329,35 @@ def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(
             assert client.get("/healthz").status_code == 200
         cut.sendall(b"\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000)
         assert answer_on(cut).startswith(b"HTTP/1.1 401 ")
+        _require_refused_heads(web)
+
+
+def _require_refused_heads(web: WebGroup) -> None:
+    """Of a head that is refused when it comes whole, each with its kind of problem."""
+    one = b"GET /healthz HTTP/1.1\r\nHost: x.example:80\r\n"
+    large = b"urn:sluice:problem:head-too-large"
+    malformed = b"urn:sluice:problem:malformed"
+    for head, answered in (
+        (one + b"\r\n", b'"ok"'),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", b'"ok"'),
+        (b"GET /healthz HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", b'"ok"'),
+        (one + b"X-Long: " + b"a" * MOST_HEAD_BYTES + b"\r\n\r\n", large),
+        (one + b"X: y\r\n" * 12_000 + b"\r\n", large),
+        (b"GET /" + b"a" * MOST_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", large),
+        (one + b"Host: x.example:80\r\n\r\n", malformed),
+        (b"GET /healthz HTTP/1.0\r\nHost: x\r\nhost: y\r\n\r\n", malformed),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", malformed),
+        (b"GET /healthz HTTP/1.1\r\nHost: x/y?\r\n\r\n", malformed),
+        (b"GET /healthz HTTP/1.1\r\nHost: a@b\r\n\r\n", malformed),
+        (b"GET /healthz HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n", malformed),
+        (b"nothing at all\r\n\r\n", malformed),
+    ):
+        with closing(socket.create_connection(("127.0.0.1", web.port))) as asking:
+            asking.settimeout(20)
+            asking.sendall(head)
+            assert answered in answer_on(asking), head[:80]
+            if answered != b'"ok"':
+                assert asking.recv(1) == b""
 
 
 def test_what_trails_a_body_ends_as_well(settings: Settings, tmp_path: Path):
