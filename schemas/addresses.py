@@ -174,6 +174,8 @@ def doubt_about(identity: Identity) -> Doubt | None:
     if not parts:
         return None
     part = next((part for part in reversed(parts) if not part.isdecimal()), parts[-1])
+    if part == local_part:
+        return None
     try:
         meant = identify(f"{part}@{domain}")
     except InvalidAddress:

@@ -12,6 +12,13 @@ from producers.http.problems import INVALID, MALFORMED, Problem
 from producers.wrong_input import shortened, storable
 from schemas.requests import MAX_ID
 
+MOST_PARAMETERS = 100
+"""More in one query repeat themselves, and each that is wrong would be a mistake to tell."""
+
+_TOO_MANY = (
+    f"The query has more than {MOST_PARAMETERS} parameters. Nothing was done. Give each value once."
+)
+
 
 async def well_formed(request: Request) -> None:
     """A dependency of all routes: raises Problem for query parameters that the route does not
@@ -23,6 +30,8 @@ async def well_formed(request: Request) -> None:
     known = query_parameters(request)
     texts: list[str] = []
     if known is not None:
+        if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+            raise Problem(INVALID, _TOO_MANY)
         if unknown := sorted(set(request.query_params) - known):
             raise _unknown(unknown, known)
         query = (part for pair in request.query_params.items() for part in pair)

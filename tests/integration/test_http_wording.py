@@ -24,6 +24,7 @@ async def key(key_of):
         ),
         ("GET", "/v1/jobs?limit=x", {}, "the query parameter `limit`: Give a whole number"),
         ("GET", "/v1/jobs?state=odd", {}, "the first of `state`"),
+        ("GET", f"/v1/jobs?{'state=x&' * 5_000}", {}, "more than 100 parameters"),
         (
             "GET",
             "/v1/jobs?action=A!",
