@@ -7,7 +7,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
+from producers.http.problems import RETRY_SECONDS, TOO_LARGE, TOO_SLOW, UNAVAILABLE, Problem
 from runtime.settings import Settings
 
 PART_SECONDS = 30.0
@@ -15,6 +15,16 @@ PART_SECONDS = 30.0
 
 LEAST_BYTES_PER_SECOND = 1_000
 """How fast a body has to come, and an answer to be read, on average over SLOW_SECONDS or more."""
+
+LARGE_BYTES = 64 * 1024
+MOST_LARGE = 16
+"""So many bodies of more than `LARGE_BYTES` a process has in memory, until they are answered."""
+
+LARGE_WAIT_SECONDS = 10.0
+"""How long one more waits for its turn."""
+
+LARGE_SECONDS = 60.0
+"""How long one may take to come, so that slow ones do not keep all others out."""
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
@@ -32,6 +42,7 @@ class Limits:
         self._most_body = settings.max_body_bytes
         self._most_upload = settings.max_upload_bytes
         self._slow_seconds = settings.slow_seconds
+        self._large_turns = asyncio.Semaphore(MOST_LARGE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +52,7 @@ class Limits:
         waited = 0.0
         declared = declared_bytes(scope)
         ended = declared == 0
+        turn = _LargeTurn(self._large_turns)
 
         async def receiving() -> Message:
             nonlocal size, waited, ended
@@ -57,9 +69,10 @@ class Limits:
             if size > most:
                 raise _too_large(most)
             ended = not message.get("more_body", False)
-            is_slow = size < LEAST_BYTES_PER_SECOND * waited
-            if is_slow and waited > self._slow_seconds and not ended:
-                raise _too_slow(f"came at less than {LEAST_BYTES_PER_SECOND:,} bytes a second")
+            if not ended:
+                self._require_fast(size, waited)
+            if size > LARGE_BYTES and not takes_files(scope):
+                await turn.take(waited, ended=ended)
             return message
 
         async def sending(message: Message) -> None:
@@ -70,7 +83,41 @@ class Limits:
                 message["headers"] = headers.raw
             await send(message)
 
-        await self._app(scope, receiving, sending)
+        try:
+            await self._app(scope, receiving, sending)
+        finally:
+            turn.end()
+
+    def _require_fast(self, size: int, waited: float) -> None:
+        if waited > self._slow_seconds and size < LEAST_BYTES_PER_SECOND * waited:
+            raise _too_slow(f"came at less than {LEAST_BYTES_PER_SECOND:,} bytes a second")
+
+
+class _LargeTurn:
+    """The place among `MOST_LARGE` of a body that has become large."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+        self._waited_before: float | None = None
+
+    async def take(self, waited: float, *, ended: bool) -> None:
+        """Wait for a place, once; raise Problem where there is none, and for a body that does not
+        come. `waited` is how long its parts have taken so far.
+        """
+        if self._waited_before is None:
+            try:
+                async with asyncio.timeout(LARGE_WAIT_SECONDS):
+                    await self._turns.acquire()
+            except TimeoutError:
+                raise _too_many_large() from None
+            self._waited_before = waited
+        if not ended and waited - self._waited_before > LARGE_SECONDS:
+            raise _too_slow(f"did not come within {LARGE_SECONDS:.0f} seconds")
+
+    def end(self) -> None:
+        """Give the place back."""
+        if self._waited_before is not None:
+            self._turns.release()
 
 
 def takes_files(scope: Scope) -> bool:
@@ -109,6 +156,15 @@ def _too_slow(why: str) -> Problem:
         f"The body {why}; nothing was stored. Send it again.",
         # What is left of it would be taken for the next request.
         headers={"Connection": "close"},
+    )
+
+
+def _too_many_large() -> Problem:
+    return Problem(
+        UNAVAILABLE,
+        "Too many large requests are under way. Nothing was stored. Send it again after the seconds"
+        " in Retry-After, or send less at a time.",
+        headers={"Retry-After": str(RETRY_SECONDS), "Connection": "close"},
     )
 
 

@@ -363,3 +363,36 @@ async def test_a_file_for_which_the_disk_has_no_room_is_told(http, key_of, pool)
     assert [line["error"] for line in logs if line["event"] == "upload.failed"] == ["EFBIG"]
     assert await pool.fetchval("select count(*) from jobs") == 0
     assert (await http.post("/v1/jobs", headers=headers, **upload(10))).status_code == 202
+
+
+@pytest.mark.parametrize("settings", [{"max_body_bytes": 200_000}], indirect=True)
+async def test_so_many_large_bodies_are_in_memory(app, key_of, http, monkeypatch):
+    """One more waits for its turn, and is told to come again; small ones are taken meanwhile."""
+    monkeypatch.setattr(limits, "LARGE_WAIT_SECONDS", 0.05)
+    headers = await key_of()
+    small = {"action": "opt_out", "selection": {"addresses": ["a@x.example"]}}
+    hold, all_held = asyncio.Event(), asyncio.Event()
+    held = 0
+
+    async def held_back() -> AsyncIterator[bytes]:
+        nonlocal held
+        for _ in range(100):
+            yield PART
+        held += 1
+        if held == limits.MOST_LARGE:
+            all_held.set()
+        await hold.wait()
+
+    def post() -> asyncio.Task[httpx.Response]:
+        typed = headers | {"Content-Type": "application/json"}
+        return asyncio.create_task(http.post("/v1/jobs", headers=typed, content=held_back()))
+
+    first = [post() for _ in range(limits.MOST_LARGE)]
+    async with asyncio.timeout(20):
+        await all_held.wait()
+    answer = await post()
+    assert is_problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "2"
+    assert (await http.post("/v1/jobs", headers=headers, json=small)).status_code == 202
+    hold.set()
+    assert {answer.status_code for answer in await asyncio.gather(*first, post())} == {400}
