@@ -103,8 +103,8 @@ async def list_activity(
     cursor: Cursor = None,
     job: Annotated[
         int | None,
-        WRITTEN_NUMBER,
         Query(ge=1, le=MAX_ID, description="Only what was done with this job."),
+        WRITTEN_NUMBER,
     ] = None,
 ) -> ActivityPage:
     """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked

@@ -144,8 +144,8 @@ async def find_contacts(
     ] = None,
     import_job: Annotated[
         int | None,
-        WRITTEN_NUMBER,
         Query(alias="import", description="Contacts whom this import brought."),
+        WRITTEN_NUMBER,
     ] = None,
     engaged_before: Annotated[
         Day | None,

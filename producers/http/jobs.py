@@ -40,7 +40,7 @@ from schemas.requests import MAX_ID, JobRequest
 
 router = APIRouter(tags=["jobs"])
 
-JobId = Annotated[int, WRITTEN_ID, Path(description="The job's number.", examples=[7])]
+JobId = Annotated[int, Path(description="The job's number.", examples=[7]), WRITTEN_ID]
 IdempotencyKey = Annotated[
     str | None,
     Header(

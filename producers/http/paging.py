@@ -10,7 +10,7 @@ from producers.http.numbers import WRITTEN_NUMBER
 from producers.http.problems import INVALID, Problem
 from schemas.requests import MAX_ID
 
-Limit = Annotated[int, WRITTEN_NUMBER, Query(ge=1, le=1000, description="How many, at most.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many, at most."), WRITTEN_NUMBER]
 """A parameter of routes that give pages: as many rows a page has."""
 
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]

@@ -4,7 +4,8 @@ import json
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlencode
+from unittest.mock import patch
+from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from producers.hook_addresses import addresses_in, settled
 from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
 from producers.hook_fields import Field, read_post
 from producers.hook_forms import read_form
+from producers.http import forms
 from producers.http.forms import fields_in
 from schemas.addresses import InvalidAddress
 from schemas.errors import WrongInput
@@ -337,6 +339,33 @@ def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
     """Of a sender that encodes no field."""
     body = b'payload={"email":"eve+news@x.example"}'
     assert read_post(fields_in(body)).addresses == ["eve+news@x.example"]
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            [b"%", b"%4", b"%41", b"\\", b"x", b"\xe9", b"25", b"%00", b"\n", b"%c3%A9"]
+        )
+        | st.binary(max_size=3)
+    )
+)
+def test_escapes_are_decoded_as_the_standard_library_does(parts):
+    """Wherever a long text is cut to be decoded, and whether or not all escapes are whole."""
+    with patch.object(forms, "_DECODED_AT_ONCE", 7):
+        assert forms.unquoted(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Dear all,\n" * 20_000 + "Email: ada@x.example\n" + "wrote: so\n" * 300_000,
+        "email=ada@x.example&message=" + "%2525" * 700_000,
+        "payload=" + quote(json.dumps({"text": "+%" * 400_000, "email": "ada@x.example"})),
+    ],
+)
+def test_an_address_in_a_long_message_is_read(body):
+    """Whatever stands beside it."""
+    assert read_post(fields_in(body.encode())).addresses == ["ada@x.example"]
 
 
 @pytest.mark.parametrize("value", ["[1]", '{"a": 1}', "[]"])
