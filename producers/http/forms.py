@@ -176,15 +176,23 @@ def _decoded(part: bytes) -> bytes:
 def _multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Field]:
     """Files too, since the text of an address may be one; a last part may lack its end."""
     for part in _bounded(_parts(body, boundary)):
-        if (end := _end_of_head(part)) is not None:
-            head = part[: min(end.start(), _MAX_HEAD_OF_PART)]
-            yield Field(_of(text_of(head, charset), "name"), text_of(part[end.end() :], charset))
+        if (end := _end_of_head(part, 0, _MAX_HEAD_OF_PART)) is not None:
+            head = text_of(part[: end.start()], charset)
+            yield Field(_of(head, "name"), text_of(part[end.end() :], charset))
 
 
 def _parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
     begin = 0
-    for found in re.finditer(rb"(?:\A\s*|\r?\n|\r)--" + re.escape(boundary), body):
-        yield body[begin : found.start()]
+    # Searched for without what stands before it, which takes a tenth of the time.
+    for number, found in enumerate(re.finditer(b"--" + re.escape(boundary), body)):
+        end = found.start()
+        if body[end - 1 : end] == b"\n":
+            end -= 2 if body[end - 2 : end - 1] == b"\r" else 1
+        elif body[end - 1 : end] == b"\r":
+            end -= 1
+        elif number or body[:end].strip():
+            continue
+        yield body[begin : max(begin, end)]
         begin = found.end()
     yield body[begin:]
 
