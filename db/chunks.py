@@ -21,20 +21,18 @@ class ClaimedChunk(NamedTuple):
     """A chunk that this transaction holds; `attempts` were made before.
 
     `careful_attempts` is None unless a worker was lost with it. It counts the attempts that were
-    counted before they were made and have not come to an end. `in_hand` says that another lane had
-    the chunk, and may have lost its worker with it just now.
+    counted before they were made and have not come to an end.
     """
 
     chunk_no: int
     contact_ids: list[int]
     attempts: int
     careful_attempts: int | None = None
-    in_hand: bool = False
 
     @property
     def is_suspected(self) -> bool:
         """Whether it may have ended a worker."""
-        return self.careful_attempts is not None or self.in_hand
+        return self.careful_attempts is not None
 
 
 class AddressColumns(NamedTuple):
@@ -138,15 +136,10 @@ async def uncount_attempt(connection: asyncpg.Connection, job_id: int, chunk_no:
 
 
 async def note_in_hand(
-    connection: asyncpg.Connection, job_id: int, chunk_no: int, *, lane: int, hop: int
+    connection: asyncpg.Connection, job_id: int, chunk_no: int | None, *, lane: int, hop: int
 ) -> None:
-    """Note which chunk the lane's worker has in hand, without waiting for the disk."""
+    """Note which chunk the lane's worker has in hand, if any, without waiting for the disk."""
     await _sql.note_in_hand(connection, job_id=job_id, chunk_no=chunk_no, lane=lane, hop=hop)
-
-
-async def suspect(connection: asyncpg.Connection, job_id: int, chunk_no: int) -> None:
-    """Have the chunk worked with care from now on: a worker was lost with it."""
-    await _sql.suspect_chunk(connection, job_id=job_id, chunk_no=chunk_no)
 
 
 async def end_overlong(connection: asyncpg.Connection) -> int:

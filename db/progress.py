@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 import asyncpg
 
 from db.queries import load
-from db.time_limits import IDLE_MS
 
 _sql = load("progress")
 
@@ -228,7 +227,7 @@ async def give_back_lane(
 
 async def try_sweep(connection: asyncpg.Connection, every_seconds: float) -> bool:
     """Whether it is this process's turn to sweep."""
-    return bool(await _sql.try_sweep(connection, every_seconds=every_seconds, idle_ms=str(IDLE_MS)))
+    return bool(await _sql.try_sweep(connection, every_seconds=every_seconds))
 
 
 async def try_measure(connection: asyncpg.Connection, every_seconds: float) -> bool:
@@ -249,16 +248,13 @@ async def running_jobs(connection: asyncpg.Connection) -> list[RunningJob]:
     return [RunningJob(*row) async for row in _sql.running_jobs(connection)]
 
 
-async def unattended_chunks(connection: asyncpg.Connection, job_id: int, most: int) -> int:
-    """How many lanes the job could use now that nobody works in."""
-    count: int = await _sql.unattended_chunks(connection, job_id=job_id, most=most)
-    return count
-
-
 async def ring_silent_lanes(
     connection: asyncpg.Connection, job_id: int, *, most: int, silence_seconds: float
 ) -> list[SilentLane]:
-    """The lanes to ring again."""
+    """Return the lanes of the job to ring again, at most `most`.
+
+    A chunk that was lost with its worker is worked with care from now on.
+    """
     rows = _sql.ring_silent_lanes(
         connection, job_id=job_id, most=most, silence_seconds=silence_seconds
     )

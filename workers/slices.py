@@ -183,17 +183,16 @@ class _Slice:
         """
         while True:
             await asyncio.sleep(self.context.settings.silence_seconds / SIGNS_OF_LIFE)
+            # It waits for a connection: without a sign a living worker would look lost.
             await self._aside(
                 lambda connection: progress.touch_lane(connection, self.job.id, self.lane, self.hop)
             )
 
     async def _aside(self, tell: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
-        """Tell the database something by another connection than the slice's, if one is free.
+        """Tell the database something by another connection than the slice's.
 
         The slice's own shows nothing to others before it commits.
         """
-        if not self.context.pool.has_room:
-            return
         try:
             async with self.context.pool.acquire() as connection:
                 await tell(connection)
@@ -265,13 +264,23 @@ class _Slice:
         return LaneAtWork(self.lane, share, self.careful, self._note)
 
     async def _note(self, chunk_no: int) -> None:
-        """Note what is in hand, in this process and for those who may find it lost."""
+        """Note what is in hand, in this process and, if a connection is free, for those who may
+        find it lost.
+        """
         self._has_in_hand(chunk_no)
-        await self._aside(
-            lambda connection: chunks.note_in_hand(
-                connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
+        if self.context.pool.has_room:
+            await self._aside(
+                lambda connection: chunks.note_in_hand(
+                    connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
+                )
             )
-        )
+
+    async def _put_down(self) -> None:
+        """Note that nothing is in hand after a chunk was rolled back: other lanes may take it, and
+        a worker that is lost later is not lost with it.
+        """
+        self._has_in_hand(None)
+        await chunks.note_in_hand(self.connection, self.job.id, None, lane=self.lane, hop=self.hop)
 
     def _has_in_hand(self, chunk_no: int | None) -> None:
         if chunk_no is None:
@@ -329,6 +338,7 @@ class _Slice:
         )
         counted = self.counted is not None
         refused = await setbacks.take(self.connection, failed.chunk, error, counted=counted)
+        await self._put_down()
         if refused:
             attempts = failed.chunk.attempts + (not counted)
             self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, attempts, 0), attempts)
@@ -350,6 +360,7 @@ class _Slice:
             raise error from None
         if self.counted is not None:
             await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
+        await self._put_down()
         self.interruptions += 1
         # Whoever it met is to be gone.
         await asyncio.sleep(INTERRUPTED_SECONDS * random.uniform(0.5, 1.5))

@@ -4,7 +4,7 @@ Any worker process may do it, one at a time. It never depends on Redis having ke
 """
 
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
@@ -17,13 +17,6 @@ from workers.doorbell import UnderWay
 from workers.queues import is_urgent
 
 log = logs.get()
-
-
-class _SilentJob(NamedTuple):
-    """A job that has chunks which nobody works on, and the lanes to ring for it."""
-
-    job: RunningJob
-    lanes: list[SilentLane]
 
 
 async def sweep(context: WorkerContext) -> None:
@@ -40,20 +33,25 @@ async def sweep(context: WorkerContext) -> None:
             # Whoever runs this takes its return for an answer of Postgres.
             await progress.require_answer(connection)
             return
-        silent: list[_SilentJob] = []
-        async with connection.transaction():
-            if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
-                return
-            plans = await progress.silent_plans(connection, settings.silence_seconds)
-            for job in await progress.running_jobs(connection):
-                silent += await _silent_job(context, connection, job)
+        if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
+            return
         # A session of another role is not ours to end.
         with suppress(asyncpg.InsufficientPrivilegeError):
             await chunks.end_overlong(connection)
-    for found in silent:
-        _tell_lost(context, found)
-    if await _ring_plans(context, plans, under_way):
-        await _ring_lanes(context, silent, under_way)
+        plans = await progress.silent_plans(connection, settings.silence_seconds)
+        if not await _ring_plans(context, plans, under_way):
+            return
+        # A transaction for each job, which ends before it is rung for: workers wait for its locks.
+        for job in await progress.running_jobs(connection):
+            lanes = await progress.ring_silent_lanes(
+                connection,
+                job.id,
+                most=settings.job_lanes,
+                silence_seconds=settings.silence_seconds,
+            )
+            _tell_lost(context, job, lanes)
+            if lanes and not await _ring_lanes(context, job, lanes, under_way):
+                return
 
 
 async def _ring_plans(
@@ -74,24 +72,25 @@ async def _ring_plans(
 
 
 async def _ring_lanes(
-    context: WorkerContext, silent: list[_SilentJob], under_way: UnderWay
-) -> None:
-    for job, lanes in silent:
-        rung = [lane.rung for lane in lanes]
-        if not await context.doorbell.ring_lanes(job.id, rung, urgent=is_urgent(job.action)):
-            return
-        _log_at(
-            job.action in all_actions()
-            and any(
-                lane.found == "rung" and not under_way.has(job.id, lane.lane, lane.hop)
-                for lane in lanes
-            ),
-            job=job.id,
-            action=job.action,
-            why="has chunks that nobody works on",
-            lanes=len(lanes),
-            correlation_id=job.correlation_id,
-        )
+    context: WorkerContext, job: RunningJob, lanes: list[SilentLane], under_way: UnderWay
+) -> bool:
+    """Ring the lanes of a job; False when the queue does not answer."""
+    rung = [lane.rung for lane in lanes]
+    if not await context.doorbell.ring_lanes(job.id, rung, urgent=is_urgent(job.action)):
+        return False
+    _log_at(
+        job.action in all_actions()
+        and any(
+            lane.found == "rung" and not under_way.has(job.id, lane.lane, lane.hop)
+            for lane in lanes
+        ),
+        job=job.id,
+        action=job.action,
+        why="has chunks that nobody works on",
+        lanes=len(lanes),
+        correlation_id=job.correlation_id,
+    )
+    return True
 
 
 def _log_at(is_wrong: bool, **facts: Any) -> None:  # noqa: FBT001 - says which of two lines it is
@@ -100,36 +99,19 @@ def _log_at(is_wrong: bool, **facts: Any) -> None:  # noqa: FBT001 - says which 
     write(events.SWEEP_RANG, **facts)
 
 
-def _tell_lost(context: WorkerContext, found: _SilentJob) -> None:
-    for lane in found.lanes:
+def _tell_lost(context: WorkerContext, job: RunningJob, lanes: list[SilentLane]) -> None:
+    for lane in lanes:
         if lane.found == "taken":
             log.warning(
                 events.WORKER_LOST,
-                job=found.job.id,
-                account=found.job.account_id,
-                action=found.job.action,
+                job=job.id,
+                account=job.account_id,
+                action=job.action,
                 chunk=lane.lost_chunk,
                 worker=lane.worker,
                 found_by=context.name,
-                correlation_id=found.job.correlation_id,
+                correlation_id=job.correlation_id,
             )
-
-
-async def _silent_job(
-    context: WorkerContext, connection: asyncpg.Connection, job: RunningJob
-) -> list[_SilentJob]:
-    """The job, with the lanes to ring for it, if there are any."""
-    settings = context.settings
-    most = await progress.unattended_chunks(connection, job.id, settings.job_lanes)
-    if not most:
-        return []
-    lanes = await progress.ring_silent_lanes(
-        connection, job.id, most=most, silence_seconds=settings.silence_seconds
-    )
-    for lane in lanes:
-        if lane.lost_chunk is not None:
-            await chunks.suspect(connection, job.id, lane.lost_chunk)
-    return [_SilentJob(job, lanes)] if lanes else []
 
 
 async def measure(context: WorkerContext) -> None:

@@ -1,16 +1,16 @@
 -- The statements of one chunk's transaction, in the order in which they run.
 
 -- name: hold_job$
--- Wait for, and then keep out, whoever pauses or cancels the job: their lock is the exclusive one.
--- The lock of the lane tells the sweeper that a worker is at it. The transaction may then not last for
--- ever, whatever becomes of the client.
-select pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
-    pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int)),
+-- Wait for, and then keep out, callers that pause or cancel the job: their lock is the exclusive one.
+-- The lock of the lane tells the sweeper that a worker is at it. The time limits of the transaction come
+-- first, so that the wait for these locks is limited as any other: columns are computed in this order.
+select set_config('lock_timeout', :lock_ms, true),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
-    set_config('lock_timeout', :lock_ms, true),
     set_config('statement_timeout', :statement_ms, true),
     case when current_setting('transaction_timeout', true) is not null then
-        set_config('transaction_timeout', :transaction_ms, true) end;
+        set_config('transaction_timeout', :transaction_ms, true) end,
+    pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
+    pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int));
 
 -- name: keep_chunks_out$
 -- Wait until no chunk of the job is being worked, and let none start before the transaction ends.
@@ -19,11 +19,15 @@ select pg_advisory_xact_lock(7741, hashint8(:job_id));
 -- name: claim_chunk^
 -- The next chunk that nobody works on, if the job is running. The row lock is the lease. The search
 -- begins at a `share` of the job's chunks and comes to those before it at last: contacts that came
--- together hold the same addresses, and who begins elsewhere is not in their way. A chunk whose
--- attempt another lane has counted is left alone until that lane is left, or its worker found lost.
--- `in_hand` says that another lane had the chunk and may have lost its worker with it.
+-- together hold the same addresses, and who begins elsewhere is not in their way. A chunk that another
+-- lane has noted is left to that lane until it is left, or its worker is found lost: a chunk may be free
+-- because its transaction was rolled back, and only the sweeper can tell that from a lost worker.
 with bounds as materialized (
     select floor(max(chunk_no) * :share::float8) as first from job_chunks where job_id = :job_id
+), others as materialized (
+    select coalesce(array_agg(chunk_no) filter (where chunk_no is not null), '{}') as chunk_nos
+    from job_lanes
+    where job_id = :job_id and lane <> :lane and state = 'taken'
 ), ahead as materialized (
     select c.chunk_no, c.contact_ids, c.attempts, c.careful_attempts
     from job_chunks c
@@ -32,11 +36,7 @@ with bounds as materialized (
       and c.state = 'pending'
       and c.runnable_at <= clock_timestamp()
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
-      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
-          select from job_lanes l
-          where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
-            and l.chunk_no = c.chunk_no
-      ))
+      and c.chunk_no <> all((select chunk_nos from others)::int[])
     order by c.chunk_no
     limit 1
     for update of c skip locked
@@ -49,20 +49,12 @@ with bounds as materialized (
       and c.state = 'pending'
       and c.runnable_at <= clock_timestamp()
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
-      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
-          select from job_lanes l
-          where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
-            and l.chunk_no = c.chunk_no
-      ))
+      and c.chunk_no <> all((select chunk_nos from others)::int[])
     order by c.chunk_no
     limit 1
     for update of c skip locked
 )
-select c.*, exists (
-    select from job_lanes l
-    where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken' and l.chunk_no = c.chunk_no
-) as in_hand
-from (select * from ahead union all select * from behind) c;
+select * from ahead union all select * from behind;
 
 -- name: claim_this_chunk^
 -- The chunk of that number, if nobody works on it and the job is running.
@@ -86,11 +78,11 @@ with chunk as materialized (
       and c.state = 'pending' and c.runnable_at <= clock_timestamp()
       and c.careful_attempts is not distinct from :careful_attempts::smallint
       and exists (select from jobs j where j.id = :job_id and j.state = 'running')
-      and (coalesce(c.careful_attempts, 0) = 0 or not exists (
+      and not exists (
           select from job_lanes l
           where l.job_id = :job_id and l.lane <> :lane and l.state = 'taken'
             and l.chunk_no = c.chunk_no
-      ))
+      )
     for update of c skip locked
 ), noted as (
     update job_lanes l
@@ -113,23 +105,12 @@ set attempts = greatest(attempts - 1, 0), careful_attempts = greatest(careful_at
 where job_id = :job_id and chunk_no = :chunk_no and state = 'pending';
 
 -- name: note_in_hand$
--- Note which chunk a lane's worker has in hand. What a crash of Postgres forgets is no harm, so that
+-- Note which chunk a lane's worker has in hand, or that it has none. What a crash of Postgres forgets is no harm, so that
 -- nobody waits for the disk.
 update job_lanes
 set chunk_no = :chunk_no
 where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
 returning set_config('synchronous_commit', 'off', true) is not null;
-
--- name: suspect_chunk!
--- From now on the chunk is worked alone, with its attempts counted before they are made. One that a
--- worker holds is left: that worker has seen for itself whose chunk it was.
-update job_chunks
-set careful_attempts = coalesce(careful_attempts, 0)
-where (job_id, chunk_no) in (
-    select job_id, chunk_no from job_chunks
-    where job_id = :job_id and chunk_no = :chunk_no and state = 'pending'
-    for update skip locked
-);
 
 -- name: end_overlong_chunks
 -- End the connections whose transaction on a chunk has lasted for longer than any may. Postgres 17 and

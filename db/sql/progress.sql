@@ -132,12 +132,14 @@ where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
 returning hop;
 
 -- name: try_sweep$
--- Whether it is this process's turn to sweep: one at a time, and not more often than needed.
--- A process that is stopped in the middle of it is not waited for for long.
+-- Whether it is this process's turn to sweep. A process that takes its turn meanwhile is not waited for.
 update sweeps set swept_at = clock_timestamp()
-where swept_at < clock_timestamp() - make_interval(secs => :every_seconds)
-  and pg_try_advisory_xact_lock(7743, 0)
-returning set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
+where one in (
+    select one from sweeps
+    where swept_at < clock_timestamp() - make_interval(secs => :every_seconds)
+    for update skip locked
+)
+returning true;
 
 -- name: try_measure$
 -- Whether it is this process's turn to measure. Who sweeps meanwhile is not waited for.
@@ -165,31 +167,20 @@ returning job_id, (select action from jobs where id = job_id) as action;
 -- The jobs that should be making progress.
 select id, account_id, action, correlation_id from jobs where state = 'running' order by id;
 
--- name: unattended_chunks$
--- How many runnable chunks nobody works on, up to `most`; one where only the end is missing and nobody
--- is at that.
-select case
-    when exists (select from job_chunks where job_id = :job_id and state = 'pending') then (
-        select count(*) from (
-            select from job_chunks
-            where job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
-            order by chunk_no
-            limit :most
-            for update skip locked
-        ) free
-    )
-    else pg_try_advisory_xact_lock(7741, hashint8(:job_id))::int
-end;
-
 -- name: ring_silent_lanes
--- The lanes to ring again, at most `most`: idle ones, and those silent for longer than the wait,
--- which doubles once. A lane that was rung before keeps its hop, so that the ring which still waits
--- in the queue counts as well as the new one; a lane that a worker vanished with gets a new one.
--- Whether it vanished is told by the lane's lock, which every transaction on a chunk holds: who waits
--- in one, however long, is not lost. `lost_chunk` is what a lost worker had in hand; where that is not
--- known, the next one works the lane with care.
--- While Postgres was away nobody could say anything: silence counts from its start on. Of those at
--- rest one is rung: whoever takes it wakes the next.
+-- The lanes of a job to ring again, at most `most`, and no more than there are runnable chunks that no
+-- worker holds; one where only the end is missing and no worker is at that. They are idle ones, and
+-- those silent for longer than the wait, which doubles once. A lane that was rung before keeps its hop,
+-- so that the ring which still waits in the queue counts as well as the new one; a lane that a worker
+-- vanished with gets a new one.
+-- Whether it vanished is told by the lane's lock, which every transaction on a chunk holds: a worker that
+-- waits in one, however long, is not lost. `lost_chunk` is what a lost worker had in hand: it is suspected
+-- from now on, and worked alone, with its attempts counted before they are made. Where it is not known,
+-- the next worker works the lane with care.
+-- While Postgres was away no worker could say anything: silence counts from its start on. Of those at
+-- rest one is rung: the worker that takes it wakes the next.
+-- One statement, so that a sweeper which is stopped keeps no lock, and nothing waits for the disk: what a
+-- crash of Postgres forgets is found by the next sweep.
 with silent as materialized (
     select lane, state, worker, chunk_no from job_lanes
     where job_id = :job_id
@@ -201,10 +192,25 @@ with silent as materialized (
           else :silence_seconds * 2 ^ least(silent_rings, 1)
       end)
     for update skip locked
+), free as materialized (
+    select from job_chunks
+    where exists (select from silent)
+      and job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
+    order by chunk_no
+    limit :most
+    for update skip locked
+), unattended as materialized (
+    select case
+        when not exists (select from silent) then 0
+        when exists (select from job_chunks where job_id = :job_id and state = 'pending') then
+            (select count(*) from free)
+        else pg_try_advisory_xact_lock(7741, hashint8(:job_id))::int
+    end as lanes, set_config('synchronous_commit', 'off', true)
 ), judged as materialized (
     select silent.*, state <> 'taken'
-        or pg_try_advisory_xact_lock(7745, hashint8(:job_id::bigint * 1024 + lane)) as unattended
+        or pg_try_advisory_xact_lock(7745, hashint8(:job_id::bigint * 1024 + lane)) as has_nobody
     from silent
+    where (select lanes from unattended) > 0
 ), chosen as materialized (
     select judged.*, judged.state = 'taken' as is_lost, (
         select c.chunk_no from job_chunks c
@@ -212,10 +218,18 @@ with silent as materialized (
           and c.job_id = :job_id and c.chunk_no = judged.chunk_no and c.state = 'pending'
     ) as lost_chunk
     from judged
-    where unattended
-    -- What a lost worker had counted is touched by nobody before its lane is found.
+    where has_nobody
+    -- What a lost worker had in hand is touched by no other before its lane is found.
     order by state <> 'taken', lane
-    limit :most
+    limit (select lanes from unattended)
+), suspected as (
+    update job_chunks
+    set careful_attempts = coalesce(careful_attempts, 0)
+    where (job_id, chunk_no) in (
+        select job_id, chunk_no from job_chunks
+        where job_id = :job_id and chunk_no in (select lost_chunk from chosen) and state = 'pending'
+        for update skip locked
+    )
 )
 update job_lanes l
 set hop = case when is_lost then l.hop + 1 else l.hop end,

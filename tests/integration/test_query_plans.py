@@ -50,7 +50,7 @@ HOT = {
     "at_once": "limit_idling write",
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
-        " note_in_hand suspect_chunk end_overlong_chunks"
+        " note_in_hand end_overlong_chunks"
         " links_of_contacts read_chunk existing_contacts neighbours read_addresses"
         " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
         " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
@@ -80,7 +80,7 @@ HOT = {
         " job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
         " make_lanes wake_lanes take_lane has_lane touch_lane leave_lane give_back_lane"
         " try_sweep try_measure"
-        " silent_plans running_jobs unattended_chunks ring_silent_lanes measure"
+        " silent_plans running_jobs ring_silent_lanes measure"
     ),
     "lists": (
         "results_page results_looked_at unprocessed_page"

@@ -1,11 +1,14 @@
 """A chunk that may have ended its worker is worked alone: what it is blamed for is then its own."""
 
 import asyncio
+from collections.abc import Iterable
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from db import chunks, progress
+from db.progress import RungLane
 from runtime.settings import Settings
 from tests.conditions import wait_until_async
 from tests.doors import planned_opt_out, submit_job
@@ -18,6 +21,7 @@ from workers.doorbell import Doorbell
 from workers.outages import queue_outage
 from workers.planner import plan
 from workers.setbacks import ATTEMPTS
+from workers.sweeper import sweep
 
 PEOPLE = {n: {1: f"a{n}@example.com"} for n in (1, 2)}
 STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in PEOPLE}
@@ -91,18 +95,34 @@ async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
     return job_id
 
 
-async def test_what_another_lane_has_in_hand_is_suspected_and_counted_once(
-    pool: asyncpg.Pool, job_id: int
-) -> None:
-    """A free chunk that another lane has noted is suspected by the one that claims it, before any
-    sweep. Of two that saw it so only one counts an attempt, and while that one may live no other
-    claims the chunk: an innocent contact is not blamed for two that came at the same time.
+async def test_what_another_lane_has_in_hand_is_left_alone(pool: asyncpg.Pool, job_id: int) -> None:
+    """A free chunk that another lane has noted may have been rolled back, or have lost its worker.
+    No other lane claims it, or counts an attempt at it, until that lane puts it down, and then it
+    is not suspected.
     """
     async with pool.acquire() as connection:
+        free = await chunks.claim(connection, job_id, share=0.0, lane=1)
+        assert free is not None
         await chunks.note_in_hand(connection, job_id, 1, lane=0, hop=0)
+        claimed = [await chunks.claim(connection, job_id, share=0.0, lane=n) for n in (0, 1)]
+        assert [chunk and chunk.chunk_no for chunk in claimed] == [1, 2]
+        assert not await chunks.count_attempt(connection, job_id, free, lane=1, hop=0)
+        await chunks.note_in_hand(connection, job_id, None, lane=0, hop=0)
+        assert await chunks.claim(connection, job_id, share=0.0, lane=1) == free
+        assert not free.is_suspected
+
+
+async def test_of_two_lanes_that_saw_a_suspected_chunk_one_counts_an_attempt(
+    pool: asyncpg.Pool, job_id: int
+) -> None:
+    """While that one may live no other claims the chunk: an innocent contact is not blamed for two
+    that came at the same time.
+    """
+    async with pool.acquire() as connection:
+        await connection.execute("update job_chunks set careful_attempts = 0 where chunk_no = 1")
         seen = await chunks.claim(connection, job_id, share=0.0, lane=1)
         assert seen is not None
-        assert (seen.chunk_no, seen.is_suspected, seen.careful_attempts) == (1, True, None)
+        assert (seen.chunk_no, seen.is_suspected) == (1, True)
         counted = [
             await chunks.count_attempt(connection, job_id, seen, lane=lane, hop=0)
             for lane in (1, 0)
@@ -129,10 +149,11 @@ async def test_a_slow_worker_is_not_taken_for_lost(pool: asyncpg.Pool, job_id: i
     async with pool.acquire() as connection, pool.acquire() as slow, slow.transaction():
         await chunks.hold_job(slow, job_id, lane=0)
         await chunks.note_in_hand(connection, job_id, 3, lane=1, hop=0)
-        async with connection.transaction():
-            rung = await progress.ring_silent_lanes(connection, job_id, most=8, silence_seconds=5.0)
+        rung = await progress.ring_silent_lanes(connection, job_id, most=8, silence_seconds=0.0)
         assert rung == [progress.SilentLane(1, 1, "taken", "gone", 3)]
     assert await pool.fetchval("select max(lost) from job_lanes") == 0
+    suspected = await pool.fetch("select chunk_no from job_chunks where careful_attempts = 0")
+    assert [row["chunk_no"] for row in suspected] == [3]
 
 
 async def test_chunks_that_outlast_every_limit_are_ended(
@@ -173,7 +194,7 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
     context = worker_context(pool, settings)
     async with pool.acquire() as connection:
         await plan(connection, job_id, chunk_size=1, lanes=1)
-        await chunks.suspect(connection, job_id, 1)
+        await connection.execute("update job_chunks set careful_attempts = 0")
     seen = []
     for _ in range(ATTEMPTS):
         await pool.execute("update job_chunks set runnable_at = now() - interval '1 s'")
@@ -189,3 +210,90 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
     assert [careful for _, careful, state in seen if state == "pending"] == [0, 0]
     error = await pool.fetchval("select error from job_chunks where job_id = $1", job_id)
     assert "cannot be written" in error
+
+
+async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
+    pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane's chunk meets a lock for too long and is rolled back; the lane rests for a moment, and
+    lives. Another lane works the job meanwhile: no chunk is taken for one that lost a worker, and
+    no attempt is counted.
+    """
+    monkeypatch.setattr(chunks, "LOCK_MS", 200)
+    monkeypatch.setattr(slices, "INTERRUPTED_SECONDS", 2.0)
+    job_id = await planned_opt_out(pool, settings, "contended", contacts=4, lanes=2)
+    context = worker_context(pool, settings)
+    rows = await pool.fetch("select lane, hop from job_lanes where job_id = $1", job_id)
+    with capture_logs() as lines:
+        async with pool.acquire() as console, console.transaction():
+            await console.execute("select from email_addresses for update")
+            first, second = (slices.advance(context, job_id, *row) for row in rows)
+            resting = asyncio.create_task(first)
+            await wait_until_async(
+                lambda: any(line["event"] == "chunk.interrupted" for line in lines),
+                deadline_seconds=10,
+                what="the chunk was rolled back",
+            )
+        await second
+        await resting
+    assert (
+        await pool.fetch(
+            "select chunk_no, attempts, careful_attempts from job_chunks"
+            " where job_id = $1 and (attempts > 0 or careful_attempts is not null)",
+            job_id,
+        )
+        == []
+    )
+    assert await pool.fetchval("select state from jobs where id = $1", job_id) == "completed"
+
+
+async def test_the_wait_for_a_lane_that_is_looked_at_has_a_limit(
+    pool: asyncpg.Pool, job_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the lane's lock, or the job's, is somebody else's, a chunk waits for it as long as for
+    any other lock, and is then begun again.
+    """
+    monkeypatch.setattr(chunks, "LOCK_MS", 100)
+    for lock in ("7745, hashint8($1::bigint * 1024)", "7741, hashint8($1)"):
+        async with pool.acquire() as sweeper, sweeper.transaction(), pool.acquire() as connection:
+            await sweeper.execute(f"select pg_advisory_xact_lock({lock})", job_id)
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                async with asyncio.timeout(30), connection.transaction():
+                    await chunks.hold_job(connection, job_id, lane=0)
+
+
+class SeeingDoorbell(Doorbell):
+    """A doorbell that looks, before it rings for a job, which locks the others hold meanwhile."""
+
+    pool: asyncpg.Pool
+    seen: list[int]
+
+    async def ring_lanes(self, job_id: int, lanes: Iterable[RungLane], *, urgent: bool) -> bool:
+        self.seen.append(
+            await self.pool.fetchval(
+                "select count(*) from pg_locks where pid <> pg_backend_pid()"
+                " and database = (select oid from pg_database where datname = current_database())"
+            )
+        )
+        return await super().ring_lanes(job_id, lanes, urgent=urgent)
+
+
+async def test_the_sweeper_holds_no_lock_while_it_rings(
+    pool: asyncpg.Pool, settings: Settings, job_id: int
+) -> None:
+    """Two jobs have lanes to ring. When the sweeper rings for each, which may take long, it keeps
+    nothing locked that a chunk, a pause or another sweeper would wait for.
+    """
+    await planned_opt_out(pool, settings, "watched_too", contacts=4, lanes=2)
+    await pool.execute("update job_lanes set touched_at = now() - interval '1 hour'")
+    context = worker_context(pool, settings.model_copy(update={"silence_seconds": 0.01}))
+    broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
+    bell = context.doorbell = SeeingDoorbell(broker, queue_outage(worker="test"))
+    bell.pool, bell.seen = pool, []
+    await pool.execute("update sweeps set swept_at = '-infinity'")
+    await sweep(context)
+    assert bell.seen == [0, 0]
+    lost = await pool.fetch(
+        "select lost, state from job_lanes where job_id = $1 order by lane", job_id
+    )
+    assert [tuple(row) for row in lost] == [(1, "rung"), (1, "rung")]
