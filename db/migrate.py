@@ -42,7 +42,8 @@ def head() -> str:
 async def migrate(url: str) -> tuple[str | None, str]:
     """Bring the database to `head`; gives the revision before and after.
 
-    Two at once are safe: the second waits and finds nothing to do. Where somebody uses a table for
+    Each migration is a transaction of its own, so that none keeps locked what another one needs.
+    Two migrators are safe: the second waits and finds nothing to do. Where a table is used for
     too long it gives way and begins again. A database that a newer Sluice has migrated and that
     suits this one is left as it is. Raises DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch
     for one that does not suit, and MigrationInTheWay.
@@ -114,8 +115,8 @@ async def _upgrade_between_others(url: str) -> None:
             if time.monotonic() > ends:
                 raise MigrationInTheWay(
                     f"The database could not be migrated within {PATIENCE_SECONDS:.0f} seconds:"
-                    " its tables are in use. Nothing was changed. End long reports and dumps, or"
-                    " wait for them, and run `sluice migrate` again."
+                    " its tables are in use. Of the migration that waited nothing was changed. End"
+                    " long reports and dumps, or wait for them, and run `sluice migrate` again."
                 ) from error
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
@@ -132,9 +133,12 @@ async def _upgrade(url: str) -> None:
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            await connection.exec_driver_sql(_sql.take_turn.sql)
-            await connection.run_sync(_run_alembic)
+        async with engine.connect() as connection:
+            is_behind = True
+            while is_behind:
+                async with connection.begin():
+                    await connection.exec_driver_sql(_sql.take_turn.sql)
+                    is_behind = await connection.run_sync(_run_next)
     except DBAPIError as error:
         raise _of_driver(error) from error
     finally:
@@ -148,27 +152,35 @@ def _of_driver(error: BaseException) -> BaseException:
     return error
 
 
-def _run_alembic(connection: "Connection") -> None:
+def _run_next(connection: "Connection") -> bool:
+    """Run the next migration, if there is one; return whether the database is still behind."""
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    oldest = oldest_suited(ScriptDirectory.from_config(config))
-    # Tests migrate to versions that did not keep it yet.
+    revision = MigrationContext.configure(connection).get_current_revision()
+    known = known_revisions()
+    # Another migrator may have come first, of a newer version even.
+    if revision == head() or revision not in (None, *known):
+        return False
+    revision = known[known.index(revision) + 1 if revision else 0]
+    command.upgrade(config, revision)
     if connection.exec_driver_sql(KEEPS_SUITS_FROM).scalar():
+        oldest = oldest_suited(ScriptDirectory.from_config(config), revision)
         connection.exec_driver_sql(NOTE_SUITS_FROM, (oldest,))
+    return revision != head()
 
 
-def oldest_suited(scripts: "ScriptDirectory") -> str:
-    """Return the oldest revision of code that the newest revision of the database suits.
+def oldest_suited(scripts: "ScriptDirectory", revision: str) -> str:
+    """Return the oldest revision of code that this revision of the database suits.
 
     It is kept in the database: code of that age does not have the files that say it.
     """
-    for script in scripts.walk_revisions():
+    for script in scripts.walk_revisions(head=revision):
         if not script.module.suits_older_code:
             break
     return str(script.revision)

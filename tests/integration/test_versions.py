@@ -120,7 +120,7 @@ def test_each_migration_says_whether_it_suits_older_code():
     scripts = ScriptDirectory.from_config(config)
     says = [script.module.suits_older_code for script in scripts.walk_revisions()]
     assert all(isinstance(each, bool) for each in says)
-    oldest = oldest_suited(scripts)
+    oldest = oldest_suited(scripts, head())
     assert oldest in known_revisions()
     assert all(says[: says.index(False)])
     assert oldest == known_revisions()[-1 - says.index(False)]

@@ -108,11 +108,6 @@ alter table sweeps
 -- When the file of an import was stored whole: the job waits from then on, and not since its upload began.
 alter table jobs add column staged_at timestamptz;
 
--- How long chunks took of late. An opt-out that is applied when it is received stores its chunk after
--- the job's end, is no work of workers, and pays nothing for this index.
-create index job_chunks_recent on job_chunks (finished_at)
-    where state = 'done' and duration_ms is not null and runnable_at < finished_at;
-
 -- Roles.
 -- The role of a process may not write a job's history itself (`sluice grants`): the trigger does so as the
 -- owner. Temporary tables come last, so that no session puts one in the place of `job_states`.
