@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.interruption import INTERRUPTED, ended_by_signals
+from chaos.log_checks import PRODUCERS_LOG
 from chaos.preparing import Show
 from chaos.report import Outcome, check_table, fault_table, requests_line
 from chaos.schedule import Plan
@@ -23,9 +24,6 @@ from chaos.storm import run_storm
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
-
-PRODUCERS_LOG = "producers.log"
-"""What the storm's own process logs, which asks for jobs by function calls."""
 
 _TABLE_WIDTH = 130
 _LEAST_SECONDS = 5

@@ -1,4 +1,4 @@
-"""What must not stand in the logs of workers and of the web process."""
+"""What must not stand in the logs of workers, of the web process and of the storm's producers."""
 
 import json
 from collections import Counter
@@ -14,20 +14,25 @@ _LONGEST_BYTES = 8192
 _SHOWN = 300
 _OUTAGES = (b'"queue.unreachable"', b'"database.unreachable"')
 _FAILURES = (b'"worker.failed"', b'"request.failed"')
+PRODUCERS_LOG = "producers.log"
+"""What the storm's own process logs, which asks for jobs by function calls."""
+
 _AGAIN_SECONDS = 1.0
 """What a process tells so soon after it has told the same is no other outage."""
 
 NO_ADDRESS = "no log line has an address"
 NOT_LONG = "no log line is longer than 8 KB"
 NOT_FAILED = "no process met an error that it did not expect"
-DECLARED = "every log line of the web process is a declared event"
+DECLARED = "every log line of the web process and of the producers is a declared event"
 TOLD_ONCE = "an outage is told once by each process, and not again and again"
 NOT_GONE = "no group ends because a server was away"
 
 
 def read_logs(logs: Path) -> Iterator[Violation]:
-    """Go through every line of every group."""
-    for log in sorted([*logs.glob("group-*.log"), *logs.glob("web.*.log")]):
+    """Go through every line of every group, of the web process and of the producers."""
+    patterns = ("group-*.log", "web.*.log", PRODUCERS_LOG)
+    for log in sorted(log for pattern in patterns for log in logs.glob(pattern)):
+        is_groups = log.name.startswith("group-")
         yield from _told_again(log)
         for number, line in enumerate(log.read_bytes().split(b"\n"), start=1):
             where = f"{log.name}:{number}"
@@ -37,7 +42,7 @@ def read_logs(logs: Path) -> Iterator[Violation]:
                 yield Violation(NOT_LONG, f"{where} has {len(line)} bytes")
             if any(sign in line for sign in _FAILURES) or line.startswith(b"Traceback"):
                 yield Violation(NOT_FAILED, f"{where} {_shortened(line)}")
-            if log.name.startswith("web.") and not _is_declared(line):
+            if not is_groups and not _is_declared(line):
                 yield Violation(DECLARED, f"{where} {_shortened(line)}")
 
 
@@ -57,7 +62,8 @@ def _told_again(log: Path) -> Iterator[Violation]:
         if line.endswith(b"}") and any(event in line for event in _OUTAGES):
             facts = json.loads(line)
             key, at = (
-                (facts["event"], facts.get("worker") or facts["web"]),
+                # The producers share one process, which has no name.
+                (facts["event"], facts.get("worker") or facts.get("web") or log.stem),
                 datetime.fromisoformat(facts["timestamp"]),
             )
             before = told.get(key)

@@ -58,11 +58,12 @@ async def wait_for_rest(
     note_job(job_id)
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE_SECONDS
-    with waiting_on_purpose():
-        while (left := until - time.monotonic()) > 0:
-            async with here.pool.acquire() as connection:
-                if await jobs.state_of(connection, job_id) not in busy:
-                    return
-            if await here.closes_within(min(pause, left)):
+    while (left := until - time.monotonic()) > 0:
+        async with here.pool.acquire() as connection:
+            if await jobs.state_of(connection, job_id) not in busy:
                 return
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        with waiting_on_purpose():
+            closes = await here.closes_within(min(pause, left))
+        if closes:
+            return
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)

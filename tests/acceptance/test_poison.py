@@ -98,12 +98,13 @@ async def test_a_decision_that_raises_refuses_one_contact(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
     """An action that raises for one contact ends with an internal error for that one, with the
-    error's text, and every other contact of its chunk is done.
+    error's text, and every other contact of its chunk is done. Each failure is told, with the place
+    in the code and with what comes next.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
     code = code_with("trip", RAISING, tmp_path)
-    start_group(code=code, CHUNK_SIZE="8", **HASTY)
+    group = start_group(code=code, CHUNK_SIZE="8", **HASTY)
     job_id = await submit_trip(settings, code)
     await wait_for(pool, job_id, "completed")
     await only_the_poisoned_one_is_refused(
@@ -113,6 +114,14 @@ async def test_a_decision_that_raises_refuses_one_contact(
     # The chunks of eight, four, two and one that had the contact in them, and no other.
     assert len(failed) == 4
     assert max(failed) == 3
+    told = [facts for facts in map(json.loads, group.lines()) if facts["event"] == "chunk.failed"]
+    by_chunk = {facts["chunk"]: [] for facts in told}
+    for facts in told:
+        by_chunk[facts["chunk"]].append((facts["attempt"], facts["next"]))
+        assert facts["place"].startswith("at actions/trip.py:")
+        assert (facts["again_in_seconds"] is not None) == (facts["next"] == "again")
+    ends = ["split", "split", "split", "refused"]
+    assert list(by_chunk.values()) == [[(1, "again"), (2, "again"), (3, end)] for end in ends]
 
 
 async def test_attempts_survive_kills(

@@ -1,4 +1,4 @@
-"""The storm reads the workers' logs, and finds what must not stand in them."""
+"""The storm reads the logs of the service, and finds what must not stand in them."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from chaos.log_checks import (
     NOT_FAILED,
     NOT_GONE,
     NOT_LONG,
+    PRODUCERS_LOG,
     TOLD_ONCE,
     read_ends,
     read_logs,
@@ -50,11 +51,14 @@ def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
     ],
 )
 def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check: str):
-    """A fault, an event or a key that is not declared, and what is no event at all."""
+    """A fault, an event or a key that is not declared, and what is no event at all; the same in
+    what the producers log, who work in the storm's own process.
+    """
     fine = '{"event": "request.answered", "http_status": 200}\n'
-    (tmp_path / "web.001.log").write_text(fine + line + fine + '{"event": "request.ans')
-    [found] = read_logs(tmp_path)
-    assert (found.check, found.what.partition(" ")[0]) == (check, "web.001.log:2")
+    for log in ("web.001.log", PRODUCERS_LOG):
+        (tmp_path / log).write_text(fine + line + fine + '{"event": "request.ans')
+    found = [(each.check, each.what.partition(" ")[0]) for each in read_logs(tmp_path)]
+    assert found == [(check, "producers.log:2"), (check, "web.001.log:2")]
 
 
 def test_good_lines_are_none_of_them(tmp_path: Path):
@@ -76,6 +80,18 @@ def test_an_outage_that_is_told_again_is_found(tmp_path: Path):
         )
     ]
     (tmp_path / "group-1.001.log").write_text("\n".join(lines))
+    [found] = read_logs(tmp_path)
+    assert (found.check, found.times) == (TOLD_ONCE, 1)
+
+
+def test_an_outage_that_the_producers_tell_again_is_found(tmp_path: Path):
+    """They share one process, whose lines name none."""
+    (tmp_path / PRODUCERS_LOG).write_text(
+        "".join(
+            f'{{"event": "queue.unreachable", "timestamp": "2026-01-01T00:00:{second}Z"}}\n'
+            for second in ("01.0", "01.3", "09.0")
+        )
+    )
     [found] = read_logs(tmp_path)
     assert (found.check, found.times) == (TOLD_ONCE, 1)
 
