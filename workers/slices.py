@@ -338,6 +338,8 @@ class _Slice:
         )
         counted = self.counted is not None
         refused = await setbacks.take(self.connection, failed.chunk, error, counted=counted)
+        # What comes now may break off, and must not take back what has come to its end.
+        self.counted = None
         await self._put_down()
         if refused:
             attempts = failed.chunk.attempts + (not counted)
@@ -360,6 +362,7 @@ class _Slice:
             raise error from None
         if self.counted is not None:
             await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
+            self.counted = None
         await self._put_down()
         self.interruptions += 1
         # Whoever it met is to be gone.

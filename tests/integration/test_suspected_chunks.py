@@ -250,7 +250,7 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
 async def test_the_wait_for_a_lane_that_is_looked_at_has_a_limit(
     pool: asyncpg.Pool, job_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the lane's lock, or the job's, is somebody else's, a chunk waits for it as long as for
+    """While another session has the lane's lock, or the job's, a chunk waits for it as long as for
     any other lock, and is then begun again.
     """
     monkeypatch.setattr(chunks, "LOCK_MS", 100)
