@@ -116,9 +116,14 @@ class WebClient:
         self._records.requests[NO_ANSWER] += 1
 
     def _counts(self, what: str, response: httpx.Response) -> bool:
-        """Whether the answer is one to what was asked; one of 5xx has to be a 503."""
+        """Whether the answer is one to what was asked, and not that it is to be asked later: one of
+        5xx has to be a 503. After a 429 as well it is asked again: a file whose answer was given up
+        may still be under way, and then counts among those that the key uploads at a time.
+        """
         status = response.status_code
         self._records.requests[str(status)] += 1
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return False
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return True
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
