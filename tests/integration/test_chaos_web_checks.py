@@ -1,5 +1,6 @@
 """The storm's checks see what was lost, leaked or told wrongly over HTTP."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from chaos.observer import Observer
 from chaos.receiver import Posted, Receiver, answer
 from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Told
 from chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
+from chaos.web_client import WebClient
 from producers.opt_outs import opt_out_now
 from runtime.settings import Settings
 from runtime.signing import notice_secret, signature
@@ -167,3 +169,23 @@ async def test_who_was_not_told_or_told_wrongly_is_seen(
     counts = {"applied": 2, "unchanged": 0, "rejected": 0, "empty": 0, "propagated": 1}
     assert await found(right, posted(settings, shop, job_id, counts=counts)) == [RIGHT]
     assert await found(right, posted(settings, shop + 1, job_id)) == [RIGHT]
+
+
+async def test_a_caller_asks_again_where_it_is_told_to() -> None:
+    """After 503, and after 429, which a file gets whose first answer was given up: the same again,
+    until it is answered. What is lost so is told with the answer.
+    """
+    statuses = ["429 Too Many Requests", "503 Service Unavailable", "202 Accepted"]
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {statuses.pop(0)}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = WebClient(f"http://127.0.0.1:{port}", Records())
+        told = await client.ask("submit a job", "POST", "/v1/jobs")
+        await client.close()
+    assert (told.status, told.lost, statuses) == (202, 2, [])
