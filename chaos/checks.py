@@ -113,9 +113,8 @@ def _in_words(example: Example) -> str:
 
 async def _jobs(observer: Observer, records: Records) -> list[Violation]:
     """Compare the jobs there are with those that were acknowledged, by their keys."""
-    stored = {
-        (row["account"], row["idempotency_key"]): row for row in await observer.rows("ends_of_jobs")
-    }
+    rows = await observer.rows("ends_of_jobs")
+    stored = {(row["account"], key): row for row in rows for key in row["keys"]}
     acknowledged = {(job.account, job.key) for job in records.jobs}
     return [
         *(
@@ -130,7 +129,7 @@ async def _jobs(observer: Observer, records: Records) -> list[Violation]:
         ),
         *(
             Violation(ENDED_RIGHT, f"job {row['id']} is {row['state']}")
-            for row in stored.values()
+            for row in rows
             if not _ended_right(row, records)
         ),
     ]

@@ -121,8 +121,14 @@ insert into storm_refusals select unnest(:addresses::bigint[]) on conflict do no
 delete from storm_refusals where address_id = any(:addresses::bigint[]);
 
 -- name: ends_of_jobs
--- Every job there is: its key, how it stands, and its counts.
-select j.id, j.account_id, a.name as account, j.idempotency_key, j.state::text,
+-- Every job there is: its key, or those of the events that were stored together as one job, how it
+-- stands, and its counts.
+select j.id, j.account_id, a.name as account, j.state::text,
+       coalesce(
+           (select array_agg(idempotency_key) from merged_events m
+            where m.account_id = j.account_id and m.job_id = j.id),
+           array[j.idempotency_key]
+       ) as keys,
        j.applied, j.unchanged, j.rejected, j.empty, j.propagated
 from jobs j
 join accounts a on a.id = j.account_id

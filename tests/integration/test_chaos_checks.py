@@ -80,6 +80,20 @@ async def test_a_lost_job_is_seen(pool: asyncpg.Pool, records: Records):
     assert violated(await verdict(pool, records)) == {checks.KEPT_JOBS}
 
 
+async def test_a_job_of_several_events_is_known_by_their_keys(pool: asyncpg.Pool, records: Records):
+    """Events that were stored together as one job: it was asked for if each of them was."""
+    [job] = records.jobs
+    records.jobs = [AcknowledgedJob(job.job_id, "shop", "event one")]
+    add = (
+        "insert into merged_events (account_id, idempotency_key, request_hash, job_id)"
+        " select account_id, $2, '', id from jobs where id = $1"
+    )
+    await pool.execute(add, job.job_id, "event one")
+    assert violated(await verdict(pool, records)) == set()
+    await pool.execute(add, job.job_id, "event two")
+    assert violated(await verdict(pool, records)) == {checks.ASKED_FOR}
+
+
 async def test_an_opt_out_without_a_result_is_seen(pool: asyncpg.Pool, records: Records):
     """The address is opted out, but not by the job that was acknowledged for it."""
     first = records.opt_outs[0]
