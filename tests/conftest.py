@@ -164,20 +164,25 @@ def settings(
     servers: Servers, database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Settings]:
     """Settings for the test's own database and for a namespace of its own in Redis."""
-    namespace = f"test-{uuid4().hex[:12]}"
     alone = "own_redis" in request.fixturenames
     redis_url = request.getfixturevalue("own_redis") if alone else servers.redis_url
-    yield Settings(
+    settings = settings_for(redis_url, database_url)
+    yield settings
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter(f"{settings.queue_namespace}*", count=1000):
+            client.delete(key)
+
+
+def settings_for(redis_url: str, database_url: str) -> Settings:
+    """Return settings for the database, and for a namespace of their own in Redis."""
+    return Settings(
         database_url=database_url,
         redis_url=redis_url,
-        queue_namespace=namespace,
+        queue_namespace=f"test-{uuid4().hex[:12]}",
         signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
         # All tests come from one address, and many of them try what is wrong.
         max_wrong_per_minute=1_000_000,
     )
-    with redis.Redis.from_url(redis_url) as client:
-        for key in client.scan_iter(f"{namespace}*", count=1000):
-            client.delete(key)
 
 
 def _database(url: str, name: str) -> str:

@@ -1,45 +1,52 @@
 """Connections that keep a web process waiting: they end, and others are served meanwhile."""
 
-import asyncio
 import json
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 
+from chaos.servers import url_of_processes
 from db.pool import open_pool
 from producers.http.connections import Bounds
 from producers.keys import Scope, create_key
+from runtime.embedded import Servers
 from runtime.events import EVENTS, unknown_keys
 from runtime.settings import Settings
 from tests.acceptance.web import WebGroup
 from tests.conditions import wait_until
+from tests.conftest import NewDatabase, settings_for
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 FIRST_LINES = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n"
 
 
-@pytest.fixture
-def impatient(settings: Settings, tmp_path: Path) -> Iterator[WebGroup]:
-    """A web process that waits for a second where others wait for many."""
-    with WebGroup(settings, tmp_path / "web.log", HEAD_SECONDS="1.0", SLOW_SECONDS="1.0") as web:
-        yield web.serving()
+class Impatient(NamedTuple):
+    """A web process that waits for a second where others wait for many.
+
+    `key` is the header of a request by a key that may do everything.
+    """
+
+    web: WebGroup
+    key: bytes
 
 
-@pytest.fixture
-def key(settings: Settings) -> bytes:
-    """The header of a request by a key that may do everything."""
-
-    async def make() -> str:
-        async with await open_pool(settings.database_url or "", size=1) as pool:
+@pytest.fixture(scope="module")
+async def impatient(
+    servers: Servers, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Impatient]:
+    async with new_database() as url:
+        async with await open_pool(url, size=1) as pool:
             made = await create_key(pool, account="default", name="test", scopes=list(Scope))
-            return made.token
-
-    return f"Authorization: Bearer {asyncio.run(make())}\r\n".encode()
+        settings = settings_for(servers.redis_url, url_of_processes(url))
+        log = tmp_path_factory.mktemp("impatient") / "web.log"
+        with WebGroup(settings, log, HEAD_SECONDS="1.0", SLOW_SECONDS="1.0") as web:
+            yield Impatient(web.serving(), f"Authorization: Bearer {made.token}\r\n".encode())
 
 
 def connected(web: WebGroup, source: str = "127.0.0.1") -> socket.socket:
@@ -65,21 +72,23 @@ def sent_slowly(connection: socket.socket, drop: bytes) -> bytes:
     raise AssertionError("the connection does not end")
 
 
-def closed(web: WebGroup, event: str) -> set[str]:
-    """Why connections were closed, or refused, as its log tells it."""
-    told = [line for line in web.events() if line["event"] == event]
+def closed(web: WebGroup, event: str, *, after: int = 0) -> set[str]:
+    """Why connections were closed, or refused, as its log tells it `after` so many lines."""
+    told = [line for line in web.events()[after:] if line["event"] == event]
     assert not any(unknown_keys(event, line.keys() - {"web"}) for line in told)
     return {line["why"] for line in told}
 
 
-def test_who_keeps_it_waiting_is_closed(impatient: WebGroup, key: bytes):
+def test_who_keeps_it_waiting_is_closed(impatient: Impatient):
     """One that says nothing, a head and a body that come a byte at a time, blank lines for ever,
     and a body that goes on after its answer; the log tells of them, and who asks is served on a
     connection that lasts.
     """
+    web, key = impatient
+    before = len(web.lines())
     with ExitStack() as stack:
         silent, head, blank, body, late = (
-            stack.enter_context(closing(connected(impatient))) for _ in range(5)
+            stack.enter_context(closing(connected(web))) for _ in range(5)
         )
         head.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: ")
         body.sendall(FIRST_LINES + key + b"Content-Type: application/json\r\n\r\n")
@@ -91,7 +100,7 @@ def test_who_keeps_it_waiting_is_closed(impatient: WebGroup, key: bytes):
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "urn:sluice:problem:too-slow"
         assert sent_slowly(late, b"x").startswith(b"HTTP/1.1 401 ")
-        lasting = stack.enter_context(closing(connected(impatient)))
+        lasting = stack.enter_context(closing(connected(web)))
         lasting.settimeout(0.3)
         for _ in range(6):
             # In all for longer than a head may take.
@@ -103,23 +112,24 @@ def test_who_keeps_it_waiting_is_closed(impatient: WebGroup, key: bytes):
             with pytest.raises(TimeoutError):
                 lasting.recv(1)
         wait_until(
-            lambda: closed(impatient, "connection.closed") == {"silent", "head"},
+            lambda: closed(web, "connection.closed", after=before) == {"silent", "head"},
             deadline_seconds=20,
             what="the log tells why connections were closed",
         )
 
 
-def test_who_does_not_read_its_answers_is_closed(impatient: WebGroup):
+def test_who_does_not_read_its_answers_is_closed(impatient: Impatient):
     """However much of them the system keeps for it, it takes no place for ever."""
+    before = len(impatient.web.lines())
     with closing(socket.socket()) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.connect(("127.0.0.1", impatient.port))
+        deaf.connect(("127.0.0.1", impatient.web.port))
         deaf.settimeout(0.5)
         asks = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
         with suppress(TimeoutError, ConnectionError):
             deaf.sendall(asks)
         wait_until(
-            lambda: "unread" in closed(impatient, "connection.closed"),
+            lambda: "unread" in closed(impatient.web, "connection.closed", after=before),
             deadline_seconds=30,
             what="the connection is closed",
         )

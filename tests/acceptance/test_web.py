@@ -5,17 +5,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
 import psutil
 import pytest
-from pydantic import SecretStr
 
 from chaos.servers import StormServers, let_processes_in, storm_servers, url_of_processes
 from db import progress
@@ -27,17 +26,26 @@ from producers.http.head_limit import MOST_HEAD_BYTES
 from producers.keys import Scope, create_key
 from producers.one_click import one_click_url
 from producers.submit import submit
+from runtime.embedded import Servers
 from runtime.events import EVENTS, unknown_keys
 from runtime.server_process import command_line
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.web import WebGroup
 from tests.conditions import wait_until, wait_until_async
+from tests.conftest import NewDatabase, settings_for
 from tests.folders import folder_for_servers
 from tests.worlds import fill
 
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""
+
+
+class Shared(NamedTuple):
+    """A web process, and the settings that lead to its database."""
+
+    settings: Settings
+    web: WebGroup
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +60,36 @@ def servers_of_its_own() -> Iterator[StormServers]:
 @pytest.fixture
 def fragile(servers_of_its_own: StormServers) -> Iterator[Settings]:
     """Settings that lead to them; whatever a test took down is up again afterwards."""
-    yield Settings(
-        database_url=url_of_processes(servers_of_its_own.database_url),
-        redis_url=servers_of_its_own.redis_url,
-        signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
-    )
+    yield settings_of(servers_of_its_own)
     servers_of_its_own.start_redis()
     servers_of_its_own.start_postgres()
+
+
+def settings_of(servers: StormServers) -> Settings:
+    """Settings that lead to these servers, by the role of processes."""
+    return settings_for(servers.redis_url, url_of_processes(servers.database_url))
+
+
+@pytest.fixture(scope="module")
+def fragile_web(
+    servers_of_its_own: StormServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebGroup]:
+    """A web process on them, which outlives what is done to them."""
+    log = tmp_path_factory.mktemp("fragile") / "web.log"
+    with WebGroup(settings_of(servers_of_its_own), log) as web:
+        yield web.serving()
+
+
+@pytest.fixture(scope="module")
+async def shared(
+    servers: Servers, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shared]:
+    """A web process that every test finds serving, and leaves so. A key follows one job there."""
+    async with new_database() as url:
+        settings = settings_for(servers.redis_url, url_of_processes(url))
+        log = tmp_path_factory.mktemp("shared") / "web.log"
+        with WebGroup(settings, log, MAX_EVENT_STREAMS="1") as web:
+            yield Shared(settings, web.serving())
 
 
 def key_of(settings: Settings) -> dict[str, str]:
@@ -196,50 +227,48 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
         web.events()
 
 
-def answered(web: WebGroup, route: str) -> list[int]:
-    """The statuses of the lines that the route's requests have by now."""
-    return [event["http_status"] for event in web.events() if event.get("route") == route]
+def answered(web: WebGroup, route: str, *, after: int = 0) -> list[int]:
+    """The statuses of the lines that the route's requests have by now, `after` so many lines."""
+    return [event["http_status"] for event in web.events()[after:] if event.get("route") == route]
 
 
-def test_who_leaves_has_a_line(settings: Settings, tmp_path: Path):
+def test_who_leaves_has_a_line(shared: Shared):
     """It is written soon, and is no error: a stream's with what was sent, and 0 for one who left in
     the middle of a body; nothing goes on for nobody.
     """
-    headers = key_of(settings)
-    with WebGroup(settings, tmp_path / "web.log") as web:
-        with web.serving().client(headers=headers) as client:
-            body = {"action": "opt_out", "selection": {"all": True}}
-            job = client.post("/v1/jobs", json=body).json()["id"]
-            with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
-                assert next(stream.iter_text()).startswith("event: progress")
-        wait_until(
-            lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
-            deadline_seconds=10,
-            what="the stream has its line",
+    web = shared.web
+    headers = key_of(shared.settings)
+    before = len(web.lines())
+    with web.client(headers=headers) as client:
+        body = {"action": "opt_out", "selection": {"all": True}}
+        job = client.post("/v1/jobs", json=body).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
+            assert next(stream.iter_text()).startswith("event: progress")
+    wait_until(
+        lambda: answered(web, "/v1/jobs/{job_id}/events", after=before) == [200],
+        deadline_seconds=10,
+        what="the stream has its line",
+    )
+    lines = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
+    with closing(socket.create_connection(("127.0.0.1", web.port))) as leaving:
+        leaving.sendall(
+            f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{lines}\r\nContent-Length: 9\r\n"
+            "Content-Type: application/json\r\n\r\n{".encode()
         )
-        lines = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
-        with closing(socket.create_connection(("127.0.0.1", web.port))) as leaving:
-            leaving.sendall(
-                f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{lines}\r\nContent-Length: 9\r\n"
-                "Content-Type: application/json\r\n\r\n{".encode()
-            )
-        wait_until(
-            lambda: answered(web, "/v1/jobs") == [202, 0],
-            deadline_seconds=10,
-            what="who left in the middle has a line",
-        )
-        assert {event["level"] for event in web.events()} == {"info"}
+    wait_until(
+        lambda: answered(web, "/v1/jobs", after=before) == [202, 0],
+        deadline_seconds=10,
+        what="who left in the middle has a line",
+    )
+    assert {event["level"] for event in web.events()[before:]} == {"info"}
 
 
-def test_a_key_follows_so_many_jobs_at_a_time(settings: Settings, tmp_path: Path):
+def test_a_key_follows_so_many_jobs_at_a_time(shared: Shared):
     """One more stream than that is refused, with when to come again; another key's is not, and one
     whose client has left has its place free.
     """
-    headers, others = key_of(settings), key_of(settings)
-    with (
-        WebGroup(settings, tmp_path / "web.log", MAX_EVENT_STREAMS="1") as web,
-        web.serving().client(headers=headers) as client,
-    ):
+    headers, others = key_of(shared.settings), key_of(shared.settings)
+    with shared.web.client(headers=headers) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
         job = client.post("/v1/jobs", json=body).json()["id"]
         path = f"/v1/jobs/{job}/events"
@@ -271,13 +300,13 @@ def answer_on(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("begins", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
-def test_a_head_that_does_not_end_is_refused(settings: Settings, tmp_path: Path, begins: bytes):
+def test_a_head_that_does_not_end_is_refused(shared: Shared, begins: bytes):
     """Neither a path nor a header may go on for ever: 431 and the end of the connection, long
     before memory is full; ordinary requests are served meanwhile, on connections that last.
     """
+    web = shared.web
     with (
-        WebGroup(settings, tmp_path / "web.log") as web,
-        web.serving().client() as client,
+        web.client() as client,
         closing(socket.create_connection(("127.0.0.1", web.port))) as endless,
     ):
         endless.settimeout(20)
@@ -314,14 +343,11 @@ def test_a_head_that_does_not_end_is_refused(settings: Settings, tmp_path: Path,
             assert answer_on(patient).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(
-    settings: Settings, tmp_path: Path
-):
+def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(shared: Shared):
     """However a network cuts them into parts, bytes of a body do not make its head too large."""
     with (
-        WebGroup(settings, tmp_path / "web.log") as web,
-        web.serving().client() as client,
-        closing(socket.create_connection(("127.0.0.1", web.port))) as cut,
+        shared.web.client() as client,
+        closing(socket.create_connection(("127.0.0.1", shared.web.port))) as cut,
     ):
         cut.settimeout(20)
         for part in (b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 60_000):
@@ -360,30 +386,29 @@ def _require_refused_heads(web: WebGroup) -> None:
                 assert asking.recv(1) == b""
 
 
-def test_what_trails_a_body_ends_as_well(settings: Settings, tmp_path: Path):
+def test_what_trails_a_body_ends_as_well(shared: Shared):
     """A body in chunks may be of any number of them; headers after it that go on for ever end the
     connection, long before memory is full.
     """
-    (key,) = key_of(settings).values()
+    (key,) = key_of(shared.settings).values()
     head = (
         f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     ).encode()
     chunks = b"400\r\n" + b" " * 0x400 + b"\r\n"
-    with WebGroup(settings, tmp_path / "web.log") as web:
-        web.serving()
-        with closing(socket.create_connection(("127.0.0.1", web.port))) as ending:
-            ending.settimeout(20)
-            ending.sendall(head + chunks * 200 + b"1\r\n7\r\n0\r\nX-Short: a\r\n\r\n")
-            assert answer_on(ending).startswith(b"HTTP/1.1 422 ")
-        with closing(socket.create_connection(("127.0.0.1", web.port))) as endless:
-            endless.settimeout(20)
-            endless.sendall(head + chunks + b"0\r\nX-Long: ")
-            sent = 0
-            with suppress(ConnectionError):
-                while sent < 100_000_000:
-                    sent += endless.send(b"a" * 10_000)
-            assert sent < 100_000_000
+    address = ("127.0.0.1", shared.web.port)
+    with closing(socket.create_connection(address)) as ending:
+        ending.settimeout(20)
+        ending.sendall(head + chunks * 200 + b"1\r\n7\r\n0\r\nX-Short: a\r\n\r\n")
+        assert answer_on(ending).startswith(b"HTTP/1.1 422 ")
+    with closing(socket.create_connection(address)) as endless:
+        endless.settimeout(20)
+        endless.sendall(head + chunks + b"0\r\nX-Long: ")
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100_000_000:
+                sent += endless.send(b"a" * 10_000)
+        assert sent < 100_000_000
 
 
 ONE_CLICKS = (
@@ -401,8 +426,9 @@ ONE_CLICKS = (
 """What follows the first line and the host of a POST to an unsubscribe link."""
 
 
-def test_any_one_click_opts_out_however_its_body_comes(settings: Settings, tmp_path: Path):
+def test_any_one_click_opts_out_however_its_body_comes(shared: Shared):
     """In chunks, broken ones too, without an end, of another encoding, announced as too large."""
+    settings = shared.settings
 
     async def applied() -> set[str]:
         async with await open_pool(settings.database_url or "", size=1) as pool:
@@ -418,17 +444,15 @@ def test_any_one_click_opts_out_however_its_body_comes(settings: Settings, tmp_p
             return {row[0]: one_click_url(settings, "", 1, row[1]) for row in rows}
 
     links = asyncio.run(make())
-    with WebGroup(settings, tmp_path / "web.log") as web:
-        web.serving()
-        for (_, link), rest in zip(sorted(links.items()), ONE_CLICKS, strict=True):
-            with closing(socket.create_connection(("127.0.0.1", web.port))) as clicking:
-                clicking.sendall(f"POST {link}) HTTP/1.1\r\nHost: x\r\n".encode() + rest)
-                clicking.shutdown(socket.SHUT_WR)
-        wait_until(
-            lambda: asyncio.run(applied()) == set(links),
-            deadline_seconds=20,
-            what="all of them are opted out",
-        )
+    for (_, link), rest in zip(sorted(links.items()), ONE_CLICKS, strict=True):
+        with closing(socket.create_connection(("127.0.0.1", shared.web.port))) as clicking:
+            clicking.sendall(f"POST {link}) HTTP/1.1\r\nHost: x\r\n".encode() + rest)
+            clicking.shutdown(socket.SHUT_WR)
+    wait_until(
+        lambda: asyncio.run(applied()) == set(links),
+        deadline_seconds=20,
+        what="all of them are opted out",
+    )
 
 
 def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):
@@ -448,14 +472,12 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
 
 
 def test_postgres_may_be_restarted(
-    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: StormServers
 ):
     """Meanwhile whoever asks is told in seconds to come again; then the same process answers."""
-    headers = key_of(fragile)
-    with (
-        WebGroup(fragile, tmp_path / "web.log") as web,
-        web.serving().client(headers=headers) as client,
-    ):
+    web = fragile_web
+    before = len(web.lines())
+    with web.client(headers=key_of(fragile)) as client:
         assert client.get("/v1/jobs").status_code == 200
         servers_of_its_own.crash_postgres()
         for path in ("/v1/jobs", "/readyz", "/scale"):
@@ -476,22 +498,20 @@ def test_postgres_may_be_restarted(
         assert client.get("/v1/jobs").status_code == 200
         outage = ["database.unreachable", "database.recovered"]
         wait_until(
-            lambda: [e["event"] for e in web.events() if e["event"] in outage] == outage,
+            lambda: [e["event"] for e in web.events()[before:] if e["event"] in outage] == outage,
             deadline_seconds=20,
             what="the outage is told once, and its end, by itself",
         )
-        assert not any(event["level"] == "error" for event in web.events())
+        assert not any(event["level"] == "error" for event in web.events()[before:])
 
 
 def test_a_stream_breaks_off_with_postgres(
-    fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
+    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: StormServers
 ):
     """Who follows a job sees that the end is missing; that is no fault, and the line says it."""
-    headers = key_of(fragile)
-    with (
-        WebGroup(fragile, tmp_path / "web.log") as web,
-        web.serving().client(headers=headers) as client,
-    ):
+    web = fragile_web
+    before = len(web.lines())
+    with web.client(headers=key_of(fragile)) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
         job = client.post("/v1/jobs", json=body).json()["id"]
         with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
@@ -501,21 +521,24 @@ def test_a_stream_breaks_off_with_postgres(
             with pytest.raises(httpx.RemoteProtocolError):
                 list(parts)
         wait_until(
-            lambda: answered(web, "/v1/jobs/{job_id}/events") == [200],
+            lambda: answered(web, "/v1/jobs/{job_id}/events", after=before) == [200],
             deadline_seconds=10,
             what="the stream has its line",
         )
-        assert [event["route"] for event in web.events() if event.get("broken_off")] == [
+        events = web.events()[before:]
+        assert [event["route"] for event in events if event.get("broken_off")] == [
             "/v1/jobs/{job_id}/events"
         ]
-        told = {event["event"] for event in web.events()} - {"web.started", "database.unreachable"}
+        told = {event["event"] for event in events} - {"database.unreachable"}
         assert told == {"request.answered", "job.submitted"}
 
 
 def test_jobs_are_taken_while_redis_is_away(
     fragile: Settings, servers_of_its_own: StormServers, tmp_path: Path
 ):
-    """A job is stored, and will be found by the sweeper; the answer is as always."""
+    """A job is stored, and will be found by the sweeper; the answer is as always. The log says once
+    that Redis is away, and by itself that it is back.
+    """
     headers = key_of(fragile)
     servers_of_its_own.kill_redis()
     with (
@@ -526,6 +549,20 @@ def test_jobs_are_taken_while_redis_is_away(
         answer = client.post("/v1/jobs", json=body)
         assert (answer.status_code, answer.json()["state"]) == (202, "planning")
         assert client.get("/readyz").status_code == 200
+        assert outages_of_queue(web) == ["queue.unreachable"]
+        servers_of_its_own.start_redis()
+        wait_until(
+            lambda: outages_of_queue(web) == ["queue.unreachable", "queue.recovered"],
+            deadline_seconds=20,
+            what="it is said that Redis is back",
+        )
+
+
+def outages_of_queue(web: WebGroup) -> list[str]:
+    """What its log says of them, each line with the keys that are declared and no other."""
+    told = [event for event in web.events() if event["event"].startswith("queue.")]
+    assert not any(unknown_keys(event["event"], event.keys() - {"web"}) for event in told)
+    return [event["event"] for event in told]
 
 
 async def test_a_postgres_that_hangs_is_not_waited_for(
