@@ -56,8 +56,10 @@ class Here:
 
     async def closes_within(self, seconds: float) -> bool:
         """Wait so long, or until the process is to end; whether it is."""
+        # Not `wait_for`, which in Python 3.11 may swallow the cancelling of its task.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.closing.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.closing.wait()
         return self.closing.is_set()
 
 

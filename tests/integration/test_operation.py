@@ -398,3 +398,17 @@ async def test_heads_are_answered_as_gets_are(http):
         assert (await http.head(path)).status_code == 200
     assert (await http.head("/hirefire", headers={"HireFire-Token": TOKEN})).status_code == 200
     assert (await http.head("/hirefire")).status_code == 404
+
+
+async def test_who_waits_for_the_end_can_be_told_to_stop(app):
+    """Also when the process begins to end in the same moment: what waits is cancelled all the same,
+    and does not go on.
+    """
+    here = app.state.here
+    waiting = asyncio.create_task(here.closes_within(60))
+    await asyncio.sleep(0)
+    here.closing.set()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await here.closes_within(60)
