@@ -134,9 +134,10 @@ def test_it_is_so_in_a_real_terminal(job, columns, command):
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_jobs_are_one_line_each_with_their_age_and_state(job, columns):
+def test_jobs_are_one_line_each_with_their_age_and_state(monkeypatch, job, columns):
     """The list can be read at a glance; what there was no room for is named."""
-    heading, row, *more = in_terminal("jobs", columns=columns).lines
+    monkeypatch.setenv("COLUMNS", str(columns))
+    heading, row, *more = run_sluice("jobs").output.split("\n")
     assert heading.split()[:4] == ["job", "created", "action", "state"]
     assert row.split()[:6] == [str(job), *row.split()[1:4], "opt_out", "completed"]
     assert " s ago" in row or " min ago" in row
@@ -144,13 +145,14 @@ def test_jobs_are_one_line_each_with_their_age_and_state(job, columns):
     assert "Not shown here: " in " ".join(more)
 
 
-def test_jobs_are_narrowed_by_several_states(job):
+def test_jobs_are_narrowed_by_several_states(monkeypatch, job):
     """`--state` is repeatable, and the command that goes on keeps it."""
-    shown = in_terminal("jobs", "--state", "failed", "--state", "completed", columns=100)
-    assert shown.lines[1].startswith(str(job))
-    shown = in_terminal("jobs", "--state", "completed", "--limit", "1", columns=100)
-    assert f"jobs --before {job} --state completed`" in shown.text
-    assert "There are no such jobs." in in_terminal("jobs", "--state", "paused", columns=100).text
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = run_sluice("jobs", "--state", "failed", "--state", "completed").stdout
+    assert shown.split("\n")[1].startswith(str(job))
+    shown = run_sluice("jobs", "--state", "completed", "--limit", "1").output
+    assert f"jobs --before {job} --state completed`" in shown
+    assert "There are no such jobs." in run_sluice("jobs", "--state", "paused").output
     refused = in_terminal("jobs", "--state", "odd", columns=60)
     assert refused.status == 2
     assert all(cell_len(line) <= 60 for line in refused.lines)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator
+from functools import cache
 
 import httpx
 import pytest
@@ -244,6 +245,7 @@ def listed(name: str, value: str, number: int) -> str:
     return f'{{"{name}": [{",".join([value] * number)}]}}'
 
 
+@cache
 def names(number: int) -> str:
     """So many members of an object that nobody knows."""
     return ",".join(f'"x{n:06}":1' for n in range(number))
