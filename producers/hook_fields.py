@@ -40,7 +40,7 @@ _MAX_KIND = 200
 
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
-_UNKNOWN_KIND = f"it is not known, and counts as {Status.MANUAL.value}"
+_KIND_NOT_KNOWN = ("kind", f"it is not known, and counts as {Status.MANUAL.value}")
 
 _KINDS = {kind.value.replace("_", ""): kind for kind in RECIPIENT_KINDS}
 
@@ -265,7 +265,7 @@ class Reading:
         self._seen: set[Field] = set()
         self._names_address = False
         self._weak: dict[Field, None] = {}
-        self._adjusted: dict[tuple[str, str], Adjusted] = {}
+        self.adjusted: dict[tuple[str, str], Adjusted] = {}
         self.unknown: list[str] = []
         self._why: InvalidAddress | None = None
 
@@ -324,14 +324,16 @@ class Reading:
         if (kind := _KINDS.get(plain)) is not None:
             self.kinds.append(kind)
         else:
-            self._adjust("kind", _UNKNOWN_KIND)
+            self._adjust(*_KIND_NOT_KNOWN)
 
     def _adjust(self, what: str, message: str) -> None:
-        self._adjusted.setdefault((what, message), Adjusted(what, message))
+        self.adjusted.setdefault((what, message), Adjusted(what, message))
 
     def inherit(self, outer: "Reading") -> None:
         """Take what stands beside an event: it counts for those that do not say it themselves."""
         self.kinds = self.kinds or outer.kinds
+        if (told := outer.adjusted.get(_KIND_NOT_KNOWN)) is not None:
+            self.adjusted.setdefault(_KIND_NOT_KNOWN, told)
         beside = {each: text for each, text in outer.texts.items() if each is not Meaning.EVENT_ID}
         self.texts = beside | self.texts
 
@@ -361,13 +363,13 @@ class Reading:
         if not self.has_address:
             raise self._no_address()
         if self.kinds:
-            self._adjusted.pop(("kind", _UNKNOWN_KIND), None)
+            self.adjusted.pop(_KIND_NOT_KNOWN, None)
         return HookPost(
             list(self._candidates.values()),
             max(self.kinds, key=lambda kind: FACTS[kind].rank, default=Status.MANUAL),
             self.texts.get(Meaning.EVENT_ID),
             self.texts,
-            list(self._adjusted.values()),
+            list(self.adjusted.values()),
         )
 
     def _no_address(self) -> WrongInput:

@@ -19,7 +19,7 @@ async def test_every_example_runs_and_answers_as_shown(
     name: str, settings: Settings, start_group: StartGroup, tmp_path: Path
 ) -> None:
     """One after the other, beside a web process and workers: each succeeds, and what the page shows
-    of its answer holds.
+    of its answer holds. No file with a secret is left behind.
     """
     examples = [*examples_of(blocks_of(ROOT / "docs" / f"{name}.md"))]
     assert examples
@@ -33,6 +33,8 @@ async def test_every_example_runs_and_answers_as_shown(
         outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
     for example, output in zip(examples, outputs, strict=True):
         check(example, output)
+    left = "".join(path.read_text() for path in folder.iterdir())
+    assert '"secret"' not in left
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,28 @@ async def test_an_unknown_kind_is_told_in_answer_and_log(http, pool, hook, accou
     assert (line["hook"], line["what"]) == (hook.id, ["kind"])
 
 
+async def test_the_line_of_a_request_tells_its_hook(http, settings, hook, others, accounts):
+    """And its account, whatever was answered; without a token or a signature that holds there is
+    neither, as there is no hook to speak of.
+    """
+    with capture_logs() as logs:
+        await http.post(hook.form_path, data={"email": ANN})
+        await http.post(hook.form_path, data={"email": "nobody"})
+        await post_events(http, others, event(address=BOB))
+        await http.post(hook.form_path + "A", data={"email": ANN})
+        await http.post(hook.events_path, json=event())
+    told = [line for line in logs if line["event"] == "request.answered"]
+    ours, theirs = (hook.id, accounts["default"]), (others.id, accounts["other"])
+    assert [(line["http_status"], line.get("hook"), line["account"]) for line in told] == [
+        (200, *ours),
+        (422, *ours),
+        (200, *theirs),
+        (404, None, None),
+        (401, None, None),
+    ]
+    assert [line["key"] for line in told] == [None] * 5
+
+
 async def test_long_ids_are_one_event_each(http, pool, hook, accounts):
     """Though they differ only behind what fits into a key, or look like another's digest."""
     long = "x" * 300

@@ -466,6 +466,85 @@ def test_a_list_of_events_inside_an_object_is_several_people_s():
         assert [(post.addresses, post.kind, post.event_id) for post in posts] == told
 
 
+@pytest.mark.parametrize(
+    ("own", "beside", "kind", "told"),
+    [
+        ({}, {"kind": "spam"}, "spam", False),
+        ({"kind": "feedback"}, {"kind": "spam"}, "feedback", False),
+        ({}, {"kind": "complained"}, "manual", True),
+        ({"kind": "spam"}, {"kind": "complained"}, "spam", False),
+        ({"kind": "complained"}, {}, "manual", True),
+        ({"kind": "complained"}, {"kind": "spam"}, "spam", False),
+        ({"kind": "complained"}, {"kind": "odd"}, "manual", True),
+    ],
+)
+def test_a_kind_beside_events_is_told_of_as_their_own_is(own, beside, kind, told):
+    """One that is not known is told of by each event that it stands for, however deep in lists."""
+    events = [{"email": "a@x.example"} | own, {"email": "b@x.example"} | own]
+    for wrapped in ({"events": events}, {"data": [{"events": events}, {"email": "c@x.example"}]}):
+        body = json.dumps(wrapped | beside).encode()
+        in_form = urlencode({"payload": body.decode()}).encode()
+        forms = [read_form(fields_in(each)).posts for each in (body, in_form)]
+        signed = [each.post for each in read_events(body) if isinstance(each, Event)]
+        for posts in (*forms, signed):
+            of_list = [post for post in posts if post.addresses != ["c@x.example"]]
+            assert [post.addresses for post in of_list] == [["a@x.example"], ["b@x.example"]]
+            for post in of_list:
+                assert post.kind == kind
+                assert [each.what for each in post.adjusted] == ["kind"] * told
+
+
+def test_what_stands_beside_events_counts_where_they_say_nothing():
+    """The nearest of what is around counts: the note, the time and the kind, but never an id, which
+    is one event's.
+    """
+    inner = [{"email": "c@x.example"}, {"email": "d@x.example", "note": "own", "kind": "spam"}]
+    body = {
+        "kind": "feedback",
+        "note": "of all",
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "event_id": "1",
+        "events": [
+            {"email": "a@x.example", "note": "of some", "event_id": "2", "events": inner},
+            {"email": "b@x.example", "event_id": "3"},
+        ],
+    }
+    read = read_events(json.dumps(body).encode())
+    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, Event)}
+    assert {name: (each.post.kind, each.note, each.event_id) for name, each in events.items()} == {
+        "a": ("feedback", "of some", "2"),
+        "b": ("feedback", "of all", "3"),
+        "c": ("feedback", "of some", None),
+        "d": ("spam", "own", None),
+    }
+    assert {str(each.occurred_at) for each in events.values()} == {"2026-01-01 00:00:00+00:00"}
+
+
+@pytest.mark.parametrize("broken", ["broken@", "broken", "@", "a@b@c"])
+def test_a_broken_address_beside_events_keeps_none_of_them(broken):
+    """The field is named in the answer, and each event of the list is read."""
+    events = json.dumps([{"email": "a@x.example"}, {"email": "b@x.example"}])
+    in_field = urlencode({"email": broken, "events": events}).encode()
+    whole = json.dumps({"email": broken, "events": json.loads(events)}).encode()
+    for body in (in_field, whole):
+        read = read_form(fields_in(body))
+        assert [post.addresses for post in read.posts] == [["a@x.example"], ["b@x.example"]]
+        assert read.refused == ["email"]
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", ", ", ";", " ", "%0A", "&"])
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_body_of_several_bare_addresses_is_no_one_s(between, number):
+    """Nobody can tell whether they are one person's: nothing is read, and the answer says how to
+    name them. One alone is read.
+    """
+    addresses = [f"a{each}@x.example" for each in range(number)]
+    with pytest.raises(WrongInput, match=r"Nothing was stored\. Send it in a field named email"):
+        read_form(fields_in(between.join(addresses).encode()))
+    (post,) = read_form(fields_in(addresses[0].encode())).posts
+    assert post.addresses == addresses[:1]
+
+
 def test_three_hundred_events_inside_an_object_are_not_one_person_s():
     """Each is told of in its place, those without an address too."""
     many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
