@@ -69,18 +69,20 @@ def _older(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
 def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
     several = len({job.account for job in found}) > 1
     columns = (
-        *map(Column, ("job", "created", "action", "state", "selected", "applied")),
-        *(Column(name, spared=True) for name in ("rejected", "unchanged", *["account"] * several)),
-        *(Column(name, spared=True) for name in ("asked for by", "actor", "propagated", "empty")),
+        *map(Column, ("job", "created", "action", "state")),
+        *[Column("account", spared=True)] * several,
+        *map(Column, ("selected", "applied")),
+        *(Column(name, spared=True) for name in ("unchanged", "rejected", "empty", "propagated")),
+        *(Column(name, spared=True) for name in ("asked for by", "actor")),
     )
     spared = table(
         columns,
         [
             (
                 *(str(job.id), age(job.created_at), job.action, job.state.value),
-                *(job.selected, job.applied, job.rejected, job.unchanged),
                 *([job.account] * several),
-                *(job.requested_by, job.actor, job.propagated, job.empty),
+                *(job.selected, job.applied, job.unchanged, job.rejected, job.empty),
+                *(job.propagated, job.requested_by, job.actor),
             )
             for job in found
         ],

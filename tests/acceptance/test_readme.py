@@ -11,6 +11,7 @@ from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
 from tests.acceptance.fleet import ROOT, code_with
 from tests.acceptance.pages import WEB_URL, Block, blocks_of, check, examples_of, run
+from tests.acceptance.test_pages import PAGES
 from tests.acceptance.web import WebGroup
 
 README = (ROOT / "README.md").read_text()
@@ -35,6 +36,17 @@ def test_blocks_are_of_known_languages() -> None:
     """Each block is run, or is marked as text; the action's file is the one that is named."""
     assert {block.language for block in BLOCKS} == {"sh", "python", "json", "text"}
     assert f"`{ACTION}`" in README
+
+
+def test_each_answer_of_json_is_compared() -> None:
+    """On every page that is run. One that stands apart from what is asked would be compared with
+    nothing.
+    """
+    for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES)):
+        blocks = blocks_of(page)
+        compared = [example.shown for example in examples_of(blocks)]
+        apart = [each.text for each in blocks if each.language == "json" and each not in compared]
+        assert not apart, page
 
 
 def test_the_make_targets_exist() -> None:

@@ -133,6 +133,15 @@ def test_it_is_so_in_a_real_terminal(job, columns, command):
     require_fit(shown.lines, columns, COMMANDS.get(command, ()))
 
 
+def test_the_counts_of_jobs_stand_together(monkeypatch, job):
+    """In the order of every other list of them; who asked comes after, and is spared first."""
+    monkeypatch.setenv("COLUMNS", "400")
+    heading, *_ = run_sluice("jobs").stdout.split("\n")
+    counts = ["selected", "applied", "unchanged", "rejected", "empty", "propagated"]
+    before, after = ["job", "created", "action", "state"], ["asked", "for", "by", "actor"]
+    assert heading.split() == [*before, *counts, *after]
+
+
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_jobs_are_one_line_each_with_their_age_and_state(monkeypatch, job, columns):
     """The list can be read at a glance; what there was no room for is named."""
