@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import chaos.__main__ as program
 from schemas.statuses import RECIPIENT_KINDS
 from tests.acceptance.fleet import ROOT
 from tests.folders import room_for_servers
@@ -103,17 +104,17 @@ def test_a_short_storm_violates_nothing(storm: Storm):
 
 
 @pytest.mark.parametrize("wrong", [["--seconds", "1"], ["--seed", "x"], ["--unknown"]])
-def test_wrong_arguments_are_refused_before_anything_starts(wrong: list[str]):
+def test_wrong_arguments_are_refused_before_anything_starts(
+    wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     """Exit status 2, and a sentence that says which argument it was."""
-    done = subprocess.run(
-        [sys.executable, "-m", "chaos", *wrong],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert wrong[0] in done.stderr
+    started: list[object] = []
+    monkeypatch.setattr(program, "storm_servers", started.append)
+    with pytest.raises(SystemExit) as end:
+        program.main(wrong)
+    assert end.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+    assert not started
 
 
 def test_the_document_asks_fifteen_questions():

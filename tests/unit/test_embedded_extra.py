@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# Imports all of the production rooms, then says what a command without servers answers.
+# Hides all that is blocked.
 _BLOCKED = """
 import importlib, os, pkgutil, sys
 
@@ -24,6 +24,9 @@ class Blocker:
     find_distributions = staticmethod(lambda *_: ())
 
 sys.meta_path.insert(0, Blocker())
+"""
+# Imports all of the production rooms.
+_WALK = """
 left_out = set(sys.argv[2].split(","))
 # The workers' program has them when it is imported; nothing is connected to.
 given = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1"}
@@ -37,7 +40,9 @@ for room in ("schemas", "actions", "db", "runtime", "workers", "producers"):
 
 for name in given:
     del os.environ[name]
-
+"""
+# Says what a command without servers answers.
+_RUN = """
 import importlib.util
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in blocked else found(name)
@@ -61,8 +66,8 @@ def locked(name: str) -> set[str]:
     return set(re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE))
 
 
-def without_the_rest(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`sluice` where nothing but the production lock file is installed."""
+def without_the_rest(*arguments: str, first: str = "") -> subprocess.CompletedProcess[str]:
+    """`sluice` where nothing but the production lock file is installed; `first` runs before it."""
     production = locked("requirements.lock") | {"sluice", "pip", "setuptools"}
     blocked = {
         module
@@ -76,7 +81,7 @@ def without_the_rest(*arguments: str) -> subprocess.CompletedProcess[str]:
     }
     lists = (",".join(sorted(blocked)), ",".join(NEEDS_THE_EXTRA))
     return subprocess.run(
-        [sys.executable, "-c", _BLOCKED, *lists, *arguments],
+        [sys.executable, "-c", _BLOCKED + first + _RUN, *lists, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -106,7 +111,7 @@ def test_lock_files_have_hashes_and_no_addresses():
 
 def test_all_of_production_can_be_imported_without_it():
     """And a command that would start servers says what to install, in three sentences."""
-    result = without_the_rest("jobs")
+    result = without_the_rest("jobs", first=_WALK)
     assert result.returncode == 1, result.stderr
     assert (
         result.stderr.strip()
