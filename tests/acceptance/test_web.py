@@ -355,11 +355,10 @@ def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(shared: Shared
             assert client.get("/healthz").status_code == 200
         cut.sendall(b"\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000)
         assert answer_on(cut).startswith(b"HTTP/1.1 401 ")
-        _require_refused_heads(web)
 
 
-def _require_refused_heads(web: WebGroup) -> None:
-    """Of a head that is refused when it comes whole, each with its kind of problem."""
+def test_a_head_that_comes_whole_is_refused_alike(shared: Shared):
+    """One that is too large, or names no host or two, is refused with its kind of problem."""
     one = b"GET /healthz HTTP/1.1\r\nHost: x.example:80\r\n"
     large = b"urn:sluice:problem:head-too-large"
     malformed = b"urn:sluice:problem:malformed"
@@ -378,7 +377,7 @@ def _require_refused_heads(web: WebGroup) -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n", malformed),
         (b"nothing at all\r\n\r\n", malformed),
     ):
-        with closing(socket.create_connection(("127.0.0.1", web.port))) as asking:
+        with closing(socket.create_connection(("127.0.0.1", shared.web.port))) as asking:
             asking.settimeout(20)
             asking.sendall(head)
             assert answered in answer_on(asking), head[:80]

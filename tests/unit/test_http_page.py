@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic.fields import FieldInfo
 
 from producers.hook_events import MOST_EVENTS
 from producers.hook_opt_outs import APPLY_SECONDS
@@ -111,7 +112,7 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
     query = inspect.signature(endpoint).parameters["limit"]
     if not most:
         return int(query.default)
-    (field,) = get_args(query.annotation)[1:]
+    (field,) = (each for each in get_args(query.annotation) if isinstance(each, FieldInfo))
     return int(next(each.le for each in field.metadata if hasattr(each, "le")))
 
 
