@@ -21,13 +21,21 @@ async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
 async def grant(connection: asyncpg.Connection, role: str) -> None:
     """Grant the role what it needs, and take from it what else it was granted. Again is safe.
 
-    Raises RoleRefused for a superuser, the tables' owner, a role that does not exist, and one that
-    may do more by another way; nothing is granted then.
+    Raises RoleRefused where the connection is not the owner's, and for a superuser, the tables'
+    owner, a role that does not exist, and one that may do more by another way; nothing is granted
+    then.
     """
     async with connection.transaction():
         # Two at a time would update the same rows of the catalog.
         await _turns.take_turn(connection)
-        await _require_ordinary(connection, role)
+        facts = await _require_ordinary(connection, role)
+        if not facts["may_grant"]:
+            # Postgres would say no more than a warning.
+            raise RoleRefused(
+                f'The tables are those of "{facts["owner"]}", and "{facts["granted_by"]}" cannot'
+                " grant what it does not own. Nothing was granted. Set OWNER_DATABASE_URL to the"
+                " owner's URL, then try again."
+            )
         allowed = set()
         rows = [row async for row in _sql.grants(connection, role=role)]
         for row in rows:
@@ -43,7 +51,7 @@ async def grant(connection: asyncpg.Connection, role: str) -> None:
             )
 
 
-async def _require_ordinary(connection: asyncpg.Connection, role: str) -> None:
+async def _require_ordinary(connection: asyncpg.Connection, role: str) -> asyncpg.Record:
     facts = await _sql.role_facts(connection, role=role)
     if facts is None:
         raise RoleRefused(
@@ -56,5 +64,6 @@ async def _require_ordinary(connection: asyncpg.Connection, role: str) -> None:
         )
         raise RoleRefused(
             f'The role "{role}" is {kind}, and no grant limits that. Nothing was granted.'
-            " Name a role that is neither, then try again."
+            " Name a role that is neither a superuser nor an owner, then try again."
         )
+    return facts

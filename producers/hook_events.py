@@ -171,6 +171,9 @@ def _event_id(fields: Iterable[Field]) -> str | None:
 
 def _event(post: HookPost) -> Event:
     adjusted = list(post.adjusted)
+    if post.refused:
+        told = f"no address was read of {', '.join(post.refused)}"
+        adjusted.append(Adjusted("address", told))
     moment = None
     if (text := post.texts.get(Meaning.OCCURRED_AT)) is not None:
         try:

@@ -76,13 +76,14 @@ class Adjusted(NamedTuple):
 
 
 class HookPost(NamedTuple):
-    """One person's opt-out."""
+    """One person's opt-out. `refused` are names of fields that hold no address."""
 
     candidates: list[Candidate]
     kind: Status
     event_id: str | None
     texts: dict[Meaning, str]
     adjusted: list[Adjusted]
+    refused: list[str]
 
     @property
     def identities(self) -> list[Identity]:
@@ -334,6 +335,9 @@ class Reading:
         self.kinds = self.kinds or outer.kinds
         if (told := outer.adjusted.get(_KIND_NOT_KNOWN)) is not None:
             self.adjusted.setdefault(_KIND_NOT_KNOWN, told)
+        if not outer.has_address:
+            # Nothing else tells of them.
+            self.refused = [*outer.refused, *self.refused][:MOST_NAMED]
         beside = {each: text for each, text in outer.texts.items() if each is not Meaning.EVENT_ID}
         self.texts = beside | self.texts
 
@@ -370,6 +374,7 @@ class Reading:
             self.texts.get(Meaning.EVENT_ID),
             self.texts,
             list(self.adjusted.values()),
+            self.refused,
         )
 
     def _no_address(self) -> WrongInput:

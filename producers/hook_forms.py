@@ -57,7 +57,7 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     ]
     # Without an address the last of them tells what is missing.
     posts = [reading.post() for reading in having or list(readings.values())[-1:]]
-    return FormRead(posts, refused[:MOST_NAMED])
+    return FormRead(posts, list(dict.fromkeys(refused))[:MOST_NAMED])
 
 
 def told_of_form(hook: Hook, form: HookPost, correlation_id: str) -> Told:

@@ -125,12 +125,9 @@ class HookOptOuts(NamedTuple):
             correlation_id=self.correlation_id,
             note="told together with other events",
         )
-        stored = await submit(self.pool, self.settings, request, actor=self.actor, as_written=True)
-        # Were the keys lost here, the same events would make another job, which changes nothing.
-        async with self.pool.acquire() as connection:
-            await jobs.keep_merged_events(
-                connection, account_id=hook.account_id, job_id=stored.job_id, hashes=keys
-            )
+        stored = await submit(
+            self.pool, self.settings, request, as_written=True, merged=keys, actor=self.actor
+        )
         log.warning(
             events.OPT_OUT_DEFERRED,
             job=stored.job_id,

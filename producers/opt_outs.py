@@ -7,6 +7,7 @@ statement stores the job with all that was decided, if nobody has come between.
 
 import time
 import uuid
+from datetime import timedelta
 from typing import NamedTuple
 
 import asyncpg
@@ -138,12 +139,13 @@ async def opt_out_now(
 async def _opt_out(
     pool: asyncpg.Pool, settings: Settings, request: JobRequest, actor: Actor
 ) -> tuple[Acknowledged, _Applied | None]:
+    began = time.perf_counter()
     checked = check(request)
     _require_short_list(settings, request, checked)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     try:
         async with pool.acquire() as connection:
-            attempt = _Attempt(connection, settings, request, checked, correlation_id, actor)
+            attempt = _Attempt(connection, settings, request, checked, correlation_id, actor, began)
             applied = await attempt.until_it_goes_through()
             if applied is None:
                 earlier = await _earlier(connection, request, checked)
@@ -214,6 +216,7 @@ class _Attempt(NamedTuple):
     checked: Checked
     correlation_id: str
     actor: Actor
+    began: float
 
     @property
     def worker(self) -> str:
@@ -267,7 +270,8 @@ class _Attempt(NamedTuple):
         rows = listed.row_ids if listed else checked.contacts or []
         chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
         decided = await runner.decide(self.connection, chunk, lock_all=lock_all, found=listed)
-        duration_ms = round((time.perf_counter() - began) * 1000)
+        now = time.perf_counter()
+        duration_ms = round((now - began) * 1000)
         written = await at_once.write(
             self.connection,
             account_id=found.account_id,
@@ -281,6 +285,7 @@ class _Attempt(NamedTuple):
             correlation_id=self.correlation_id,
             actor=self.actor,
             chunk=chunk,
+            received_at=decided.gathered.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.gathered.decided_at,
             rows=decided.rows,
             new=listed and listed.new,

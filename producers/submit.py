@@ -6,7 +6,7 @@ before anything is stored; a job and the ids it lists are stored together or not
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -88,6 +88,7 @@ async def submit(
     upload: Upload | None = None,
     mostly_unknown: bool = True,
     as_written: bool = False,
+    merged: Mapping[str, str] | None = None,
     actor: Actor = PYTHON,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
@@ -97,6 +98,8 @@ async def submit(
     list in their place (`parse_request` takes it as `uploaded`). Unless it may be `mostly_unknown`,
     a list of addresses of which the account does not know more than half raises MostlyUnknown.
     Addresses that a recipient's act has named are meant `as_written`, however odd they are.
+    `merged` are the hashes of the requests that the job stands for, by their keys, where these are
+    several.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -120,9 +123,19 @@ async def submit(
             if not as_written:
                 await require_plausible(connection, account_id, checked)
             checked = await _with_unknown(connection, account_id, checked)
-            stored = await _store(
-                connection, account_id, request, checked, correlation_id=correlation_id, actor=actor
-            )
+            async with connection.transaction():
+                stored = await _store(
+                    connection,
+                    account_id,
+                    request,
+                    checked,
+                    correlation_id=correlation_id,
+                    actor=actor,
+                )
+                if merged:
+                    await jobs.keep_merged_events(
+                        connection, account_id=account_id, job_id=stored.job_id, hashes=merged
+                    )
         else:
             async with connection.transaction():
                 listed = await upload.stage(connection, account_id)
@@ -357,30 +370,30 @@ async def _store(
     correlation_id: str,
     actor: Actor,
 ) -> jobs.Stored:
-    async with connection.transaction():
-        stored = await jobs.insert_job(
-            connection,
-            account_id=account_id,
-            action=checked.action.name,
-            fields=request.field_numbers,
-            params=checked.params,
-            evidence=checked.evidence,
-            selection=with_unknown(checked.selection, checked.unknown),
-            plan_first=request.plan_first,
-            requested_by=request.requested_by,
-            idempotency_key=request.idempotency_key,
-            request_hash=checked.request_hash,
-            correlation_id=correlation_id,
-            actor=actor,
+    """Store the job with all that it lists, in the transaction of the caller."""
+    stored = await jobs.insert_job(
+        connection,
+        account_id=account_id,
+        action=checked.action.name,
+        fields=request.field_numbers,
+        params=checked.params,
+        evidence=checked.evidence,
+        selection=with_unknown(checked.selection, checked.unknown),
+        plan_first=request.plan_first,
+        requested_by=request.requested_by,
+        idempotency_key=request.idempotency_key,
+        request_hash=checked.request_hash,
+        correlation_id=correlation_id,
+        actor=actor,
+    )
+    if stored.created and checked.contacts:
+        await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
+    if stored.created and checked.addresses:
+        await address_lists.keep_list(
+            connection, job_id=stored.job_id, identities=checked.addresses
         )
-        if stored.created and checked.contacts:
-            await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
-        if stored.created and checked.addresses:
-            await address_lists.keep_list(
-                connection, job_id=stored.job_id, identities=checked.addresses
-            )
-        if stored.created and request.completion_url:
-            await notices.keep_url(connection, stored.job_id, request.completion_url)
+    if stored.created and request.completion_url:
+        await notices.keep_url(connection, stored.job_id, request.completion_url)
     return stored
 
 

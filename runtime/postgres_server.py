@@ -45,6 +45,8 @@ _SETTINGS = {
     "autovacuum": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # The details of an error may have an address.
+    "log_error_verbosity": "terse",
 }
 _NOT_DURABLE = {
     "fsync": "off",

@@ -20,9 +20,9 @@ log = logs.get()
 
 PROBE_SECONDS = 5.0
 
-
-SETTLE_SECONDS = 0.5
-"""A Postgres that is shut down refuses new connections while those that are open still answer."""
+SETTLE_SECONDS = 2.0
+"""A Postgres that is shut down refuses new connections while those that are open still answer: for
+a second, where it is busy."""
 
 
 class Outage:

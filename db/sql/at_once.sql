@@ -20,7 +20,7 @@ with job as (
             :selection::jsonb, :requested_by::text, :idempotency_key::text, :request_hash::text,
             :correlation_id::text, :selected::bigint, :applied::bigint, :unchanged::bigint,
             :rejected::bigint, :empty::bigint, :propagated::bigint,
-            :decided_at, :decided_at, :decided_at, clock_timestamp(),
+            :received_at::timestamptz, :decided_at, :decided_at, clock_timestamp(),
             :actor_kind::text, :actor_id::bigint, :via::text)
     on conflict (account_id, idempotency_key) do nothing
     returning id, finished_at, extract(epoch from finished_at - created_at)::float8 as seconds

@@ -1,9 +1,11 @@
 -- What a role needs that runs processes and commands, and nothing more. The schema is that of the tables.
 
 -- name: role_facts^
--- Whether the role is a superuser, or acts as the owner of the tables; no row where there is none.
+-- Whether the role is a superuser, or acts as the owner of the tables, and whether who asks does, without
+-- whom no grant is made; no row where there is no such role.
 select r.rolsuper as is_superuser,
        pg_has_role(r.oid, c.relowner, 'member') as acts_as_owner,
+       pg_has_role(c.relowner, 'usage') as may_grant, current_user::text as granted_by,
        pg_get_userbyid(c.relowner) as owner
 from pg_roles r, pg_class c
 where r.rolname = :role and c.oid = to_regclass('results');

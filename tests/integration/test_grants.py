@@ -252,6 +252,22 @@ async def test_roles_that_no_grant_limits_are_refused(
             await grants(owner, role)
 
 
+async def test_only_the_owner_grants(owner: asyncpg.Connection, make_role: MakeRole) -> None:
+    """Another role is refused, also one with all that is granted: Postgres would only warn."""
+    role, other = await make_role(), await make_role()
+    await grant(owner, role)
+    for whose in (role, other):
+        await owner.execute(f"set role {_quoted(whose)}")
+        try:
+            with pytest.raises(RoleRefused, match="Nothing was granted") as refused:
+                await grant(owner, other)
+            assert await grants(owner, other)
+        finally:
+            await owner.execute("reset role")
+        assert f'"{whose}" cannot grant' in str(refused.value)
+    assert not await owner.fetchval("select has_table_privilege($1, 'results', 'insert')", other)
+
+
 TOO_MUCH = {
     "grant update on results to {}": "update on results",
     "grant delete, truncate on jobs to {}": "delete on jobs",

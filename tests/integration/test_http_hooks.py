@@ -595,7 +595,7 @@ ODD_EVENTS = (
     ({"list": {"owner": {"email": BOB}}, "adress": BOB, "\x00": "\ud800"}, "feedback", []),
     ({"address": f"Ann <{ANN}>"}, "feedback", []),
     ({"address": None, "data": {"email": ANN}}, "feedback", []),
-    ({"address": "n/a", "recipient": ANN}, "feedback", []),
+    ({"address": "n/a", "recipient": ANN}, "feedback", ["address"]),
 )
 
 

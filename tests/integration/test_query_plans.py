@@ -320,6 +320,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "plan_first": False,
         "present": ["running", "paused"],
         "propagated": 0,
+        "received_at": datetime(2024, 1, 1, tzinfo=UTC),
         "recent_seconds": 10.0,
         "reason": None,
         "reasons": [None] * addresses if subject in {"results", "at_once"} else {},

@@ -15,7 +15,7 @@ from producers.column_names import names_address
 from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
 from producers.hook_addresses import addresses_in, settled
 from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
-from producers.hook_fields import Field, read_post
+from producers.hook_fields import Adjusted, Field, read_post
 from producers.hook_forms import read_form
 from producers.http import forms
 from producers.http.forms import fields_in
@@ -732,3 +732,22 @@ def test_an_event_whose_address_is_in_an_unknown_field_is_named():
     form = read_form(fields_in(body))
     assert [post.addresses for post in form.posts] == [["a@x.example"]]
     assert form.refused == ["1.e_m"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "ann@x.example", "email2": "broken@"},
+        {"email2": "broken@", "events": [{"email": "ann@x.example"}, {"email": "bob@x.example"}]},
+        {"email2": "broken@", "events": [{"email": "ann@x.example"}]},
+        {
+            "email2": "broken@",
+            "data": {"events": [{"email": "ann@x.example"}, {"email": "b@x.example"}]},
+        },
+    ],
+)
+def test_a_signed_event_tells_of_what_is_no_address(body):
+    """As a form does: what stands in the event, or around it, was meant to be opted out."""
+    for event in read_events(json.dumps(body).encode()):
+        assert isinstance(event, Event)
+        assert Adjusted("address", "no address was read of email2") in event.adjusted
