@@ -162,7 +162,12 @@ select o.key, y.id as address_id, y.status::text, reached.by_job, reopened.job_i
 from unnest(:accounts::text[], :keys::text[], :match_keys::text[], :moments::timestamptz[])
     as o (account, key, match_key, answered_at)
 join accounts a on a.name = o.account
-left join jobs j on j.account_id = a.id and j.idempotency_key = o.key
+left join lateral (
+    select id from jobs where account_id = a.id and idempotency_key = o.key
+    union all
+    -- Stored as one job with others, whose own key is another.
+    select job_id from merged_events where account_id = a.id and idempotency_key = o.key
+) j on true
 left join email_addresses y on y.account_id = a.id and y.match_key = o.match_key
 cross join lateral (
     select exists (

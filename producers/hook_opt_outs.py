@@ -1,6 +1,5 @@
 """The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import asyncpg
 from db import jobs
 from db.hooks import Hook
 from producers.hook_fields import HookPost
+from producers.long_work import in_turn
 from producers.opt_outs import Acknowledged, acknowledged, asked_again, opt_out_now
 from producers.plausibility import meant_by
 from producers.recipient_acts import day_key, request_of
@@ -102,7 +102,7 @@ class HookOptOuts(NamedTuple):
         # The events that were just applied are among them.
         earlier = await self._earlier(told)
         # Thousands of addresses are identified, and one of them may take 0.1 ms.
-        answers, parts = await asyncio.to_thread(_sorted_out, told, earlier)
+        answers, parts = await in_turn(lambda: _sorted_out(told, earlier))
         stored = {kind: await self._submit(kind, part) for kind, part in parts.items()}
         return [
             stored[each.kind]._replace(created=each.is_first and stored[each.kind].created)
@@ -114,16 +114,17 @@ class HookOptOuts(NamedTuple):
     async def _submit(self, kind: Status, together: _Together) -> Acknowledged:
         """Store them as one job, which has the keys of all of them."""
         hook, keys = self.hook, together.hashes
-        request = await asyncio.to_thread(
-            request_of,
-            account=hook.account,
-            addresses=together.addresses,
-            kind=kind,
-            source=hook.source,
-            key=day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind),
-            requested_by=f"hook {hook.id} ({hook.source})",
-            correlation_id=self.correlation_id,
-            note="told together with other events",
+        request = await in_turn(
+            lambda: request_of(
+                account=hook.account,
+                addresses=together.addresses,
+                kind=kind,
+                source=hook.source,
+                key=day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind),
+                requested_by=f"hook {hook.id} ({hook.source})",
+                correlation_id=self.correlation_id,
+                note="told together with other events",
+            )
         )
         stored = await submit(
             self.pool, self.settings, request, as_written=True, merged=keys, actor=self.actor

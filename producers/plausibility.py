@@ -1,6 +1,5 @@
 """Whether an address that is formally valid is the one that is meant, which the account tells."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from db import address_lists
 from producers.hook_fields import HookPost
 from producers.import_refusals import invalid_address
 from producers.listed_addresses import Doubtful
+from producers.long_work import in_turn
 from schemas.addresses import Identity, doubt_about, implausible
 from schemas.staging import Refusal
 
@@ -54,7 +54,7 @@ async def implausible_of(
     """Return the places of the addresses that are not meant as they are written, and why not."""
     # Of many addresses in a thread: one that is not ASCII takes 0.1 ms.
     many = len(identities) > MANY
-    doubtful = await asyncio.to_thread(_doubtful, identities) if many else _doubtful(identities)
+    doubtful = await in_turn(lambda: _doubtful(identities)) if many else _doubtful(identities)
     refused = {line for line, _, _ in (await plausible(connection, account_id, doubtful)).refusals}
     return [
         (each.line, str(implausible(each.identity, each.doubt.meant)))

@@ -4,7 +4,6 @@ The command line, HTTP and Python callers all hand in a `JobRequest` here. Every
 before anything is stored; a job and the ids it lists are stored together or not at all.
 """
 
-import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
 from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
+from producers.long_work import in_turn
 from producers.plausibility import implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
@@ -113,7 +113,7 @@ async def submit(
         )
     # Of a long list of addresses in a thread, so that whatever shares the event loop goes on.
     many = len(request.selection.addresses or ()) > MANY_ADDRESSES
-    checked = await asyncio.to_thread(check, request) if many else check(request)
+    checked = await in_turn(lambda: check(request)) if many else check(request)
     require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:

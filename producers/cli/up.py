@@ -40,7 +40,8 @@ def up() -> None:
         say(f"Postgres  {without_password(settings.database_url)}  (revision {revision})")
         say(f"Redis     {without_password(settings.redis_url)}")
         url = f"http://{_host(settings.listens_on)}:{port}"
-        say(f"HTTP      {url}")
+        taken = "" if port == settings.port else f"  ({settings.port} is in use)"
+        say(f"HTTP      {url}{taken}")
         say(f"OpenAPI   {url}/openapi.json")
         say(f"\n{WHERE_HTTP_IS_EXPLAINED} `sluice keys create NAME` makes an API key.")
         if given.wants_embedded_servers:

@@ -34,9 +34,6 @@ class Here:
     queue_loads: QueueLoads = field(init=False)
     long_turns: asyncio.Semaphore = field(init=False)
     """Taken by what holds a connection for seconds, so that some are left for everybody else."""
-    reading_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Taken by what reads a large body in a thread of its own: several would take as long, and more
-    memory."""
     event_streams: Counter[int] = field(default_factory=Counter)
     """How many each key has open."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

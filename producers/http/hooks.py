@@ -1,6 +1,5 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -41,6 +40,7 @@ from producers.http.problems import (
     answers,
 )
 from producers.http.signed import is_signed, require_signed
+from producers.long_work import in_turn
 from producers.opt_outs import Acknowledged
 from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
@@ -131,7 +131,7 @@ async def post_form(
     body = await request.body()
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
-        form = await _aside(here, body, lambda: read_form(fields_in(body, sent_as)))
+        form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
     told = [told_of_form(hook, post, correlation_id) for post in form.posts]
     done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
@@ -234,7 +234,7 @@ async def post_events(
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
-        given = await _aside(here, body, lambda: _events_of(body, charset))
+        given = await _aside(body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
     told = [told_of_event(hook, event, correlation_id) for event in good]
     done = await _apply_all(here, hook, told, Via.HOOK_EVENTS, correlation_id)
@@ -312,14 +312,9 @@ def _told(adjusted: Sequence[Adjusted]) -> list[str] | None:
     return [str(each) for each in adjusted] or None
 
 
-async def _aside(here: Here, body: bytes, read: Callable[[], T]) -> T:
-    """What `read` gives. Of a large body it takes a while, in which other requests are answered;
-    of several, one at a time is read.
-    """
-    if len(body) < _SMALL_BODY:
-        return read()
-    async with here.reading_turn:
-        return await asyncio.to_thread(read)
+async def _aside(body: bytes, read: Callable[[], T]) -> T:
+    """What `read` gives. Of a large body it takes a while, in which other requests are answered."""
+    return read() if len(body) < _SMALL_BODY else await in_turn(read)
 
 
 async def _hook_of_form(request: Request, here: Here, token: str) -> Hook:
