@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import BinaryIO, NamedTuple
 
+from producers.charsets import charset_named
 from schemas.errors import WrongInput
 
 BLOCK = 1 << 18
@@ -153,12 +154,8 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
 
 def require_encoding(encoding: str) -> None:
     """Raise WrongInput for an encoding that is unknown, or in which ASCII is something else."""
-    try:
-        name = codecs.lookup(encoding).name
-        usable = name in _WIDE or _ASCII.encode().decode(encoding) == _ASCII
-    except (LookupError, ValueError):
-        usable = False
-    if not usable:
+    name = charset_named(encoding)
+    if name is None or not (name in _WIDE or _ASCII.encode().decode(name) == _ASCII):
         raise WrongInput(
             f"The encoding {encoding[:40]!r} is not supported. Nothing was stored. Name another,"
             " such as utf-8, cp1252, iso-8859-2 or shift_jis, or save the file as UTF-8."

@@ -45,6 +45,9 @@ _JUNK = " \t\0'\"`<>()[]{},;:|="
 _QUOTES = "'`"
 """Of that, what stands around a local part alone."""
 
+_MOST_MARKS = 30
+_beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MOST_MARKS + 1},}}").finditer
+
 _in_brackets = re.compile(r"<([^<>]*)>").findall
 _pieces = re.compile(r"[,;|\t\r\n]+").split
 _each = re.compile(r"[^@]*@[^@ ]*").findall
@@ -154,7 +157,20 @@ def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
 def _tidied(text: str) -> str:
     if len(text) > _MAX_RAW:
         raise InvalidAddress(_TOO_LONG)
-    return unicodedata.normalize("NFC", text.translate(_REPLACED)).strip()
+    text = text.translate(_REPLACED).strip()
+    # Marks in any order are sorted one by one, which takes seconds of some thousands.
+    return text if _has_many_marks(text) else unicodedata.normalize("NFC", text)
+
+
+def _has_many_marks(text: str) -> bool:
+    """Whether a character has more marks on it than any language needs, by Unicode's annex 15."""
+    for run in _beyond_latin(text):
+        marks = 0
+        for character in run.group():
+            marks = marks + 1 if unicodedata.combining(character) else 0
+            if marks > _MOST_MARKS:
+                return True
+    return False
 
 
 _BLANK_READ = "a blank before its @-sign was read as a plus sign, or as the end of a name"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+from producers.charsets import charset_named
 from producers.field_names import Meaning, is_weak, lists_addresses, meaning_of
 from producers.hook_addresses import Candidate, addresses_in, settled
 from producers.wrong_input import shortened, storable, too_much
@@ -131,8 +132,8 @@ def text_of(raw: bytes, charset: str = "") -> str:
     except UnicodeDecodeError:
         pass
     try:
-        return raw.decode(charset or "utf-8")
-    except (UnicodeError, LookupError, ValueError):
+        return raw.decode(charset_named(charset) or "utf-8")
+    except UnicodeError:
         return raw.decode(errors="surrogateescape")
 
 

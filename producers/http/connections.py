@@ -32,7 +32,7 @@ JUST_COME_SECONDS = 1.0
 
 _FULL_SECONDS = 0.1
 
-_MOST = 10_000
+_MOST = 2_000
 _MOST_FILES = 65_536
 _OTHER_FILES = 64
 """What a process has open beside its connections: those to Postgres, its log, files of forms."""

@@ -189,7 +189,7 @@ async def find_contacts(
         found, following = await contacts.contacts_page(connection, sought, after=after, most=limit)
     counted = None
     if counts and cursor is None:
-        async with here.long_turns, here.pool.acquire() as connection:
+        async with here.long_turns.one_of(caller.account_id), here.pool.acquire() as connection:
             counted = await contacts.count_addresses(connection, sought)
     return ContactPage(
         contacts=[Contact.of(contact) for contact in found],

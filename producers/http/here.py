@@ -14,6 +14,7 @@ from producers.http.known_keys import KnownKeys
 from producers.http.peers import WrongTries, peer_of
 from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit, UploadLimit
+from producers.http.turns import Turns
 from runtime.settings import Settings
 
 KEPT_FREE = 3
@@ -32,8 +33,9 @@ class Here:
     uploads: UploadLimit = field(init=False)
     rate_limit: RateLimit = field(init=False)
     queue_loads: QueueLoads = field(init=False)
-    long_turns: asyncio.Semaphore = field(init=False)
-    """Taken by what holds a connection for seconds, so that some are left for everybody else."""
+    long_turns: Turns = field(init=False)
+    """Taken by what holds a connection for seconds, so that some are left for everybody else; no
+    account has more than half of them."""
     event_streams: Counter[int] = field(default_factory=Counter)
     """How many each key has open."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,7 +47,8 @@ class Here:
         self.uploads = UploadLimit(self.settings)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
         self.queue_loads = QueueLoads(self.pool, self.settings)
-        self.long_turns = asyncio.Semaphore(max(1, self.settings.web_pool_size - KEPT_FREE))
+        turns = max(1, self.settings.web_pool_size - KEPT_FREE)
+        self.long_turns = Turns(turns, of_each=max(1, turns // 2))
 
     def peer_of(self, request: Request) -> str:
         """Return the network address that the request comes from."""

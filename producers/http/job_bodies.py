@@ -1,5 +1,6 @@
 """What callers say when they ask for a job."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,10 +19,12 @@ from schemas.requests import (
 MOST_LISTED = 100_000
 """More ids, or addresses, than this come as a file."""
 
-MOST_NOT_ASCII = 10_000
-"""More addresses with characters beyond ASCII come as a file too: each takes as long to look at as
-a hundred others.
+MOST_ODD = 2_000
+"""More addresses that are not plain come as a file too: each takes as long to look at as a hundred
+others.
 """
+
+_is_odd = re.compile(r'[^\x00-\x7f]|xn--|["%]', re.IGNORECASE).search
 
 
 class JobBody(BaseModel):
@@ -103,11 +106,12 @@ class JobBody(BaseModel):
                     f"at most {MOST_LISTED:,} {name}, and there are {len(listed):,}; send them as"
                     f" a file, in the part `{name}` of multipart/form-data"
                 )
-        odd = sum(not text.isascii() for text in selection.addresses or ())
-        if odd > MOST_NOT_ASCII:
+        odd = sum(1 for text in selection.addresses or () if _is_odd(text))
+        if odd > MOST_ODD:
             raise ValueError(
-                f"at most {MOST_NOT_ASCII:,} addresses with characters beyond ASCII, and there are"
-                f" {odd:,}; send them as a file, in the part `addresses` of multipart/form-data"
+                f"at most {MOST_ODD:,} addresses with characters beyond ASCII, `xn--`, quotes or"
+                f" `%`, and there are {odd:,}; send them as a file, in the part `addresses` of"
+                " multipart/form-data"
             )
         return selection
 

@@ -109,7 +109,7 @@ async def submit_job(
     if media_type(request) == FORM:
         async with (
             uploaded_job(request, here, caller) as (body, upload),
-            here.long_turns,
+            here.long_turns.one_of(caller.account_id),
         ):
             submitted = await submit(
                 here.pool, here.settings, asked(body), upload=upload, actor=caller.actor

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producers.http.peers import peer_of
 from producers.http.problems import RETRY_SECONDS, TOO_LARGE, TOO_SLOW, UNAVAILABLE, Problem
+from producers.http.turns import Turns
 from runtime.settings import Settings
 
 PART_SECONDS = 30.0
@@ -19,6 +22,9 @@ LEAST_BYTES_PER_SECOND = 1_000
 LARGE_BYTES = 64 * 1024
 MOST_LARGE = 16
 """So many bodies of more than `LARGE_BYTES` a process has in memory, until they are answered."""
+
+MOST_LARGE_OF_PEER = 8
+"""So many of them come from one network, so that it does not keep all others out."""
 
 LARGE_WAIT_SECONDS = 10.0
 """How long one more waits for its turn."""
@@ -42,7 +48,8 @@ class Limits:
         self._most_body = settings.max_body_bytes
         self._most_upload = settings.max_upload_bytes
         self._slow_seconds = settings.slow_seconds
-        self._large_turns = asyncio.Semaphore(MOST_LARGE)
+        self._proxies = settings.proxies
+        self._large_turns = Turns(MOST_LARGE, MOST_LARGE_OF_PEER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +79,7 @@ class Limits:
             if not ended:
                 self._require_fast(size, waited)
             if size > LARGE_BYTES and not takes_files(scope):
-                await turn.take(waited, ended=ended)
+                await turn.take(peer_of(scope, self._proxies), waited, ended=ended)
             return message
 
         async def sending(message: Message) -> None:
@@ -86,7 +93,7 @@ class Limits:
         try:
             await self._app(scope, receiving, sending)
         finally:
-            turn.end()
+            await turn.end()
 
     def _require_fast(self, size: int, waited: float) -> None:
         if waited > self._slow_seconds and size < LEAST_BYTES_PER_SECOND * waited:
@@ -96,28 +103,28 @@ class Limits:
 class _LargeTurn:
     """The place among `MOST_LARGE` of a body that has become large."""
 
-    def __init__(self, turns: asyncio.Semaphore) -> None:
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        self._taken = AsyncExitStack()
         self._waited_before: float | None = None
 
-    async def take(self, waited: float, *, ended: bool) -> None:
+    async def take(self, peer: str, waited: float, *, ended: bool) -> None:
         """Wait for a place, once; raise Problem where there is none, and for a body that does not
         come. `waited` is how long its parts have taken so far.
         """
         if self._waited_before is None:
             try:
                 async with asyncio.timeout(LARGE_WAIT_SECONDS):
-                    await self._turns.acquire()
+                    await self._taken.enter_async_context(self._turns.one_of(peer))
             except TimeoutError:
                 raise _too_many_large() from None
             self._waited_before = waited
         if not ended and waited - self._waited_before > LARGE_SECONDS:
             raise _too_slow(f"did not come within {LARGE_SECONDS:.0f} seconds")
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Give the place back."""
-        if self._waited_before is not None:
-            self._turns.release()
+        await self._taken.aclose()
 
 
 def takes_files(scope: Scope) -> bool:

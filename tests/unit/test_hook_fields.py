@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from producers.column_names import names_address
 from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
+from producers.file_text import require_encoding
 from producers.hook_addresses import addresses_in, settled
 from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
 from producers.hook_fields import Adjusted, Field, read_post
@@ -751,3 +752,36 @@ def test_a_signed_event_tells_of_what_is_no_address(body):
     for event in read_events(json.dumps(body).encode()):
         assert isinstance(event, Event)
         assert Adjusted("address", "no address was read of email2") in event.adjusted
+
+
+MARKS = "\u0300\u0316" * 24_000
+
+
+@pytest.mark.parametrize("text", [f"a{MARKS}@x.example", MARKS, f"{MARKS} ann@x.example"])
+def test_marks_by_the_thousand_are_not_sorted(text):
+    """Their order would take seconds, in which Python does nothing else; a few are put in order."""
+    with patch("unicodedata.normalize", side_effect=AssertionError):
+        read_events(json.dumps({"email": text}).encode())
+    (event,) = read_events(json.dumps({"email": "jose\u0301@x.example"}).encode())
+    assert event.post.addresses == ["jos\u00e9@x.example"]
+
+
+@pytest.mark.parametrize(
+    "charset", ["idna", "punycode", "unicode_escape", "base64", "zlib", "none"]
+)
+def test_what_is_no_charset_is_not_decoded_by(charset):
+    """Some of Python's encodings take a second for 100 KB, and none of them is of text."""
+    body = b"email=ann%40x.example&name=xn--bcher-kva.\xff"
+    with patch("encodings.idna.Codec.decode", side_effect=AssertionError):
+        form = read_form(fields_in(body, f"text/plain; charset={charset}"))
+    assert form.posts[0].addresses == ["ann@x.example"]
+    with pytest.raises(WrongInput, match="is not supported"):
+        require_encoding(charset)
+
+
+@pytest.mark.parametrize(
+    "charset", ["cp1252", "latin1", "shift_jis", "utf-16", "koi8-r", "Windows-1250"]
+)
+def test_what_people_write_in_is_a_charset(charset):
+    """By any name that Python knows it by."""
+    require_encoding(charset)

@@ -16,7 +16,7 @@ from producers.hook_opt_outs import APPLY_SECONDS
 from producers.http import addresses, app, contacts, jobs, lists, problems
 from producers.http.bodies import DEEPEST
 from producers.http.forms import MOST_FIELDS
-from producers.http.job_bodies import MOST_LISTED, MOST_NOT_ASCII
+from producers.http.job_bodies import MOST_LISTED, MOST_ODD
 from producers.http.job_uploads import MOST_JOB_BYTES
 from producers.http.limits import LEAST_BYTES_PER_SECOND, PART_SECONDS
 from producers.http.problems import Kind
@@ -133,7 +133,7 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
         ("history of an address", f"{limit_of(addresses.get_address, most=True):,} entries"),
         ("history of an address", f"{limit_of(addresses.get_address, most=False):,} unless"),
         ("waiting by `Prefer`", f"{MOST_SECONDS} seconds"),
-        ("contacts or addresses within a body", f"ASCII {MOST_NOT_ASCII:,}"),
+        ("contacts or addresses within a body", f"`%` {MOST_ODD:,}"),
         ("events in a hook's message", f"after {APPLY_SECONDS:.0f} seconds"),
         ("fields of a hook's form", f"{MOST_FIELDS:,}"),
         ("names in an object of a request", f"{MOST_NAMES:,}"),
