@@ -15,6 +15,7 @@ from producers.hook_fields import (
     Field,
     HookPost,
     Reading,
+    ReadingTime,
     events_of,
     fields_of,
     kept_text,
@@ -92,16 +93,17 @@ class BadEvent(NamedTuple):
 def read_events(body: bytes, charset: str = "") -> list[Event | BadEvent]:
     """Return the events of a message, one or a list of them.
 
-    Raises ValueError where the body is not JSON, and WrongInput where there is none in it, or there
-    are too many.
+    Raises ValueError where the body is not JSON, WrongInput where there is none in it, or there are
+    too many, and TakesTooLong.
     """
     given = read_message(body, charset)
     is_list = isinstance(given, list) and not isinstance(given, Pairs)
     number = len(given) if is_list else 1
+    time = ReadingTime()
     events: list[Event | BadEvent] = []
     if 0 < number <= MOST_EVENTS:
         for each in given if is_list else [given]:
-            events += _events_in(each)
+            events += _events_in(each, time)
         number = len(events)
     if not 0 < number <= MOST_EVENTS:
         raise WrongInput(
@@ -111,12 +113,13 @@ def read_events(body: bytes, charset: str = "") -> list[Event | BadEvent]:
     return events
 
 
-def _events_in(given: Any) -> list[Event | BadEvent]:
+def _events_in(given: Any, time: ReadingTime) -> list[Event | BadEvent]:
     """Return the event, or those of a list in it, which others stand around."""
     grouped: dict[EventObject | None, list[Field]] = {None: []}
     for field in events_of(given) if isinstance(given, Pairs) else ():
         grouped.setdefault(field.event, []).append(field)
     if len(grouped) == 1:
+        time.require_some()
         return [read_event(given)]
     readings: dict[EventObject | None, Reading] = {}
     events: list[Event | BadEvent] = []
@@ -127,6 +130,7 @@ def _events_in(given: Any) -> list[Event | BadEvent]:
         is_around = event in around
         try:
             for field in fields:
+                time.require_some()
                 reading.take(field)
             reading.settle()
             if event is not None:

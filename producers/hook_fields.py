@@ -9,6 +9,7 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from time import monotonic
 from typing import Any, NamedTuple
 
 from producers.charsets import charset_named
@@ -16,7 +17,7 @@ from producers.field_names import Meaning, is_weak, lists_addresses, meaning_of
 from producers.hook_addresses import Candidate, addresses_in, settled
 from producers.wrong_input import shortened, storable, too_much
 from schemas.addresses import Identity, InvalidAddress
-from schemas.errors import WrongInput
+from schemas.errors import TakesTooLong, WrongInput
 from schemas.json_input import Pairs, TooMuch, read_pairs
 from schemas.statuses import FACTS, RECIPIENT_KINDS, Status
 
@@ -76,6 +77,25 @@ class Adjusted(NamedTuple):
         return f"{self.what}: {self.message}"
 
 
+READ_SECONDS = 10.0
+"""How long a message may take to read, while other large ones wait for it."""
+
+
+class ReadingTime:
+    """The time that there is to read a message, from now on."""
+
+    def __init__(self) -> None:
+        self._until = monotonic() + READ_SECONDS
+
+    def require_some(self) -> None:
+        """Raise TakesTooLong when it is over."""
+        if monotonic() > self._until:
+            raise TakesTooLong(
+                f"The message takes more than {READ_SECONDS:.0f} seconds to read. Nothing was"
+                " stored. Send fewer events at a time, or the same in a quieter moment."
+            )
+
+
 class HookPost(NamedTuple):
     """One person's opt-out. `refused` are names of fields that hold no address."""
 
@@ -116,8 +136,10 @@ class HookPost(NamedTuple):
 
 def read_post(fields: Iterable[Field]) -> HookPost:
     """Return what the fields say; raises WrongInput where there is no address of a recipient."""
+    time = ReadingTime()
     reading = Reading()
     for field in fields:
+        time.require_some()
         reading.take(field)
     reading.settle()
     return reading.post()

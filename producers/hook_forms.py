@@ -6,7 +6,15 @@ from typing import NamedTuple
 from db.hooks import Hook
 from producers.field_names import Meaning
 from producers.hook_events import MOST_EVENTS
-from producers.hook_fields import MOST_NAMED, EventObject, Field, HookPost, Reading, kept_text
+from producers.hook_fields import (
+    MOST_NAMED,
+    EventObject,
+    Field,
+    HookPost,
+    Reading,
+    ReadingTime,
+    kept_text,
+)
 from producers.hook_opt_outs import Told
 from producers.recipient_acts import day_key, event_key, request_of
 from producers.wrong_input import too_much
@@ -27,8 +35,10 @@ class FormRead(NamedTuple):
 def read_form(fields: Iterable[Field]) -> FormRead:
     """Return what the fields say, of each event by itself where there are several.
 
-    What has no address is passed over; raises WrongInput where nothing has, and for too many.
+    What has no address is passed over. Raises WrongInput where nothing has, and for too many, and
+    TakesTooLong.
     """
+    time = ReadingTime()
     readings: dict[EventObject | None, Reading] = {None: Reading()}
     for number, field in enumerate(fields):
         if number == MOST_VALUES:
@@ -36,6 +46,7 @@ def read_form(fields: Iterable[Field]) -> FormRead:
             raise too_much("The form", TooMuch(f"more than {MOST_VALUES:,} values"))
         if field.event not in readings:
             readings[field.event] = Reading()
+        time.require_some()
         readings[field.event].take(field)
         if len(readings) - 1 > MOST_EVENTS:
             raise WrongInput(
@@ -43,6 +54,7 @@ def read_form(fields: Iterable[Field]) -> FormRead:
                 " a time."
             )
     for event, reading in readings.items():
+        time.require_some()
         reading.settle()
         if event is not None:
             # The one around it came before.

@@ -93,6 +93,10 @@ class SettingsError(SluiceError):
     """A setting is missing or wrong; the process cannot start."""
 
 
+class TakesTooLong(SluiceError):
+    """What was sent takes longer to read than others can wait for."""
+
+
 class DatabaseUnreachable(SluiceError):
     """Postgres does not answer."""
 

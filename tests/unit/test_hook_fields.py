@@ -1,5 +1,6 @@
 """What is read of a hook's message: the recipient's addresses, and nobody else's."""
 
+import itertools
 import json
 import time
 from contextlib import suppress
@@ -16,12 +17,12 @@ from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
 from producers.file_text import require_encoding
 from producers.hook_addresses import addresses_in, settled
 from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
-from producers.hook_fields import Adjusted, Field, read_post
+from producers.hook_fields import READ_SECONDS, Adjusted, Field, read_post
 from producers.hook_forms import read_form
 from producers.http import forms
 from producers.http.forms import fields_in
 from schemas.addresses import InvalidAddress
-from schemas.errors import WrongInput
+from schemas.errors import TakesTooLong, WrongInput
 from schemas.json_input import read_pairs
 
 HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
@@ -785,3 +786,23 @@ def test_what_is_no_charset_is_not_decoded_by(charset):
 def test_what_people_write_in_is_a_charset(charset):
     """By any name that Python knows it by."""
     require_encoding(charset)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"email": "a@x.example"}] * 30,
+        {"events": [{"email": "a@x.example"}] * 30},
+        {f"email{number}": "a@x.example" for number in range(30)},
+    ],
+)
+def test_reading_a_message_ends(body):
+    """Some addresses take a millisecond, and there may be thousands: other messages wait."""
+    clock = itertools.count(step=READ_SECONDS / 20)
+    given = json.dumps(body).encode()
+    for read in (read_events, lambda body: read_form(fields_in(body))):
+        with (
+            patch("producers.hook_fields.monotonic", lambda: next(clock)),
+            pytest.raises(TakesTooLong, match="Nothing was stored"),
+        ):
+            read(given)
