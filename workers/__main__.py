@@ -96,7 +96,7 @@ async def _check(settings: Settings) -> None:
                     raise
                 outage.fails(cause, asked_at)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
-        outage.answers(asked_at)
+        outage.answers(asked_at, on_new_connection=True)
 
 
 _WRONG = (

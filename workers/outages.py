@@ -61,15 +61,17 @@ class Outage:
         if begins:
             log.warning(self._away, error=type(error).__name__, **self._keys)
 
-    def answers(self, asked_at: float) -> None:
+    def answers(self, asked_at: float, *, on_new_connection: bool = False) -> None:
         """The server answers what it was asked at that time.
 
         What it was asked before it failed somebody else says nothing: such answers come in late.
+        What it is asked on a connection that was made for it says so without settling.
         """
         if not self._down:
             return
+        settles = 0.0 if on_new_connection else self._settle_seconds
         with self._lock:
-            if not self._down or asked_at <= self._failed_at + self._settle_seconds:
+            if not self._down or asked_at <= self._failed_at + settles:
                 return
             self._down = False
             self._back_at = time.monotonic()

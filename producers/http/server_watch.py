@@ -78,7 +78,7 @@ class ServerWatch:
             except _AWAY as error:
                 outage.fails(error, asked_at)
             else:
-                await asyncio.to_thread(outage.answers, asked_at)
+                await asyncio.to_thread(outage.answers, asked_at, on_new_connection=True)
             seconds = AWAY_SECONDS if outage.lasts else LOOK_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):

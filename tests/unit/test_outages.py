@@ -40,6 +40,18 @@ def test_a_late_answer_ends_no_outage():
     assert told(lines) == ["queue.unreachable"]
 
 
+def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
+    """A Postgres that is shut down answers on connections that it had, and makes no new ones."""
+    outage = Outages("w").database
+    with capture_logs() as lines:
+        outage.fails(OSError(), time.monotonic())
+        outage.answers(time.monotonic())
+        assert outage.lasts
+        outage.answers(time.monotonic(), on_new_connection=True)
+    assert not outage.lasts
+    assert told(lines) == ["database.unreachable", "database.recovered"]
+
+
 def test_a_late_failure_begins_no_outage():
     """What timed out because it was asked while the server was away tells of that outage only."""
     outage = queue_outage(worker="w")
