@@ -1,6 +1,7 @@
 """The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from db.hooks import Hook
 from producers.hook_fields import HookPost
 from producers.long_work import in_turn
 from producers.opt_outs import Acknowledged, acknowledged, asked_again, opt_out_now
-from producers.plausibility import meant_by
+from producers.plausibility import MANY, meant_by
 from producers.recipient_acts import day_key, request_of
 from producers.submit import check, require_same_request, submit
 from runtime import events, logs
@@ -79,7 +80,9 @@ class HookOptOuts(NamedTuple):
         return [*done, *await self._leave_to_workers(left)] if left else done
 
     async def _earlier(self, told: Sequence[Told]) -> dict[str, jobs.Stored]:
-        keys = [each.key(each.post) for each in told]
+        # One in a message, as nearly all are, takes less than a turn.
+        work = partial(_keys, told)
+        keys = work() if len(told) <= MANY else await in_turn(work)
         async with self.pool.acquire() as connection:
             return await jobs.jobs_of_keys(connection, self.hook.account_id, keys)
 
@@ -138,6 +141,10 @@ class HookOptOuts(NamedTuple):
             correlation_id=self.correlation_id,
         )
         return Acknowledged(stored.job_id, stored.created, applied=False)
+
+
+def _keys(told: Sequence[Told]) -> list[str]:
+    return [each.key(each.post) for each in told]
 
 
 def _sorted_out(
