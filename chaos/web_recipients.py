@@ -108,8 +108,8 @@ class WebRecipients:
 
         known = read_event(Pairs(event.items()))
         assert isinstance(known, Event)
-        told = told_of_event(self._hook, known, "storm")
-        await self._keep(who, told.key(known.post), await tell())
+        told = told_of_event(self._hook, known)
+        await self._keep(who, told.key, await tell())
         if who.again:
             self._expect_known(await tell())
 
@@ -135,8 +135,8 @@ class WebRecipients:
 
         taken = await tell()
         post = read_post(Field(name, text) for name, text in form.items())
-        told = told_of_form(self._hook, post, "storm")
-        await self._keep(who, told.key(post), taken)
+        told = told_of_form(self._hook, post)
+        await self._keep(who, told.key, taken)
         if who.again:
             self._expect_known(await tell())
 

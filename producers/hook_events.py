@@ -23,10 +23,9 @@ from producers.hook_fields import (
     read_post,
 )
 from producers.hook_opt_outs import Told
-from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key, request_of
+from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key
 from schemas.errors import WrongInput
 from schemas.json_input import Pairs, RepeatedName, repeated_name
-from schemas.requests import JobRequest
 from schemas.statuses import RECIPIENT_KINDS
 
 MOST_EVENTS = 10_000
@@ -195,7 +194,7 @@ def _event(post: HookPost) -> Event:
     )
 
 
-def told_of_event(hook: Hook, event: Event, correlation_id: str) -> Told:
+def told_of_event(hook: Hook, event: Event) -> Told:
     """Return the opt-out that the event is."""
     event_id = event.event_id
 
@@ -206,17 +205,4 @@ def told_of_event(hook: Hook, event: Event, correlation_id: str) -> Told:
         act = [*post.match_keys, moment or "", event.note or ""]
         return day_key("hook", hook.id, "event", act=act, kind=post.kind)
 
-    def request(post: HookPost) -> JobRequest:
-        return request_of(
-            account=hook.account,
-            addresses=post.addresses,
-            kind=post.kind,
-            source=hook.source,
-            key=key(post),
-            requested_by=f"hook {hook.id} ({hook.source})",
-            correlation_id=correlation_id,
-            occurred_at=event.occurred_at,
-            note=event.note,
-        )
-
-    return Told(event.post, key, request)
+    return Told(event.post, key, event.note, event.occurred_at)

@@ -16,11 +16,10 @@ from producers.hook_fields import (
     kept_text,
 )
 from producers.hook_opt_outs import Told
-from producers.recipient_acts import day_key, event_key, request_of
+from producers.recipient_acts import day_key, event_key
 from producers.wrong_input import too_much
 from schemas.errors import WrongInput
 from schemas.json_input import MOST_VALUES, TooMuch
-from schemas.requests import JobRequest
 
 _MAX_CONTACT = 40
 
@@ -72,7 +71,7 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     return FormRead(posts, list(dict.fromkeys(refused))[:MOST_NAMED])
 
 
-def told_of_form(hook: Hook, form: HookPost, correlation_id: str) -> Told:
+def told_of_form(hook: Hook, form: HookPost) -> Told:
     """Return the opt-out that the form is."""
     contact = form.texts.get(Meaning.CONTACT_ID)
     note = contact and f"contact {kept_text(contact)[:_MAX_CONTACT]} of {hook.source}"
@@ -84,16 +83,4 @@ def told_of_form(hook: Hook, form: HookPost, correlation_id: str) -> Told:
         # The same form is one job a day: the sender posts again when it had no answer.
         return day_key("hook", hook.id, "form", act=[*post.match_keys, note or ""], kind=post.kind)
 
-    def request(post: HookPost) -> JobRequest:
-        return request_of(
-            account=hook.account,
-            addresses=post.addresses,
-            kind=post.kind,
-            source=hook.source,
-            key=key(post),
-            requested_by=f"hook {hook.id} ({hook.source})",
-            correlation_id=correlation_id,
-            note=note,
-        )
-
-    return Told(form, key, request)
+    return Told(form, key, note)

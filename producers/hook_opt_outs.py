@@ -1,6 +1,7 @@
 """The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -30,11 +31,17 @@ workers: a sender that has no answer in time sends all of it again."""
 
 
 class Told(NamedTuple):
-    """What a hook was told; its idempotency key and its request, of the post as it is meant."""
+    """What a hook was told. Its idempotency key is of the post as it is meant."""
 
     post: HookPost
-    key: Callable[[HookPost], str]
-    request: Callable[[HookPost], JobRequest]
+    key_of: Callable[[HookPost], str]
+    note: str | None = None
+    occurred_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+        return self.key_of(self.post)
 
 
 class _Together(NamedTuple):
@@ -75,7 +82,7 @@ class HookOptOuts(NamedTuple):
         for each in meant:
             if monotonic() > until:
                 break
-            done.append(await self._apply(each.request(each.post), earlier))
+            done.append(await self._apply(self._request_of(each), earlier))
         left = meant[len(done) :]
         return [*done, *await self._leave_to_workers(left)] if left else done
 
@@ -105,7 +112,7 @@ class HookOptOuts(NamedTuple):
         # The events that were just applied are among them.
         earlier = await self._earlier(told)
         # Thousands of addresses are identified, and one of them may take 0.1 ms.
-        answers, parts = await in_turn(lambda: _sorted_out(told, earlier))
+        answers, parts = await in_turn(lambda: self._sorted_out(told, earlier))
         stored = {kind: await self._submit(kind, part) for kind, part in parts.items()}
         return [
             stored[each.kind]._replace(created=each.is_first and stored[each.kind].created)
@@ -117,18 +124,9 @@ class HookOptOuts(NamedTuple):
     async def _submit(self, kind: Status, together: _Together) -> Acknowledged:
         """Store them as one job, which has the keys of all of them."""
         hook, keys = self.hook, together.hashes
-        request = await in_turn(
-            lambda: request_of(
-                account=hook.account,
-                addresses=together.addresses,
-                kind=kind,
-                source=hook.source,
-                key=day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind),
-                requested_by=f"hook {hook.id} ({hook.source})",
-                correlation_id=self.correlation_id,
-                note="told together with other events",
-            )
-        )
+        key = day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind)
+        note = "told together with other events"
+        request = await in_turn(lambda: self._request(together.addresses, kind, key=key, note=note))
         stored = await submit(
             self.pool, self.settings, request, as_written=True, merged=keys, actor=self.actor
         )
@@ -142,38 +140,69 @@ class HookOptOuts(NamedTuple):
         )
         return Acknowledged(stored.job_id, stored.created, applied=False)
 
+    def _request_of(self, told: Told) -> JobRequest:
+        post = told.post
+        return self._request(
+            post.addresses,
+            post.kind,
+            key=told.key,
+            note=told.note,
+            occurred_at=told.occurred_at,
+        )
+
+    def _request(
+        self,
+        addresses: Sequence[str],
+        kind: Status,
+        *,
+        key: str,
+        note: str | None,
+        occurred_at: datetime | None = None,
+    ) -> JobRequest:
+        hook = self.hook
+        return request_of(
+            account=hook.account,
+            addresses=addresses,
+            kind=kind,
+            source=hook.source,
+            key=key,
+            requested_by=f"hook {hook.id} ({hook.source})",
+            correlation_id=self.correlation_id,
+            occurred_at=occurred_at,
+            note=note,
+        )
+
+    def _sorted_out(
+        self, told: Sequence[Told], earlier: dict[str, jobs.Stored]
+    ) -> tuple[list[Acknowledged | _Part | None], dict[Status, _Together]]:
+        """What is to be answered to each, and what there is to store."""
+        answers: list[Acknowledged | _Part | None] = []
+        together: dict[Status, _Together] = {}
+        hashes: dict[str, str] = {}
+        for each in told:
+            try:
+                request = _answer(self._request_of(each), earlier)
+            except IdempotencyConflict:
+                answers.append(None)
+                continue
+            if isinstance(request, Acknowledged):
+                answers.append(request)
+                continue
+            key, digest = request.idempotency_key or "", check(request).request_hash
+            is_first = key not in hashes
+            if hashes.setdefault(key, digest) != digest:
+                answers.append(None)
+                continue
+            answers.append(_Part(each.post.kind, is_first))
+            if is_first:
+                part = together.setdefault(each.post.kind, _Together([], {}))
+                part.addresses.extend(request.selection.addresses or ())
+                part.hashes[key] = digest
+        return answers, together
+
 
 def _keys(told: Sequence[Told]) -> list[str]:
-    return [each.key(each.post) for each in told]
-
-
-def _sorted_out(
-    told: Sequence[Told], earlier: dict[str, jobs.Stored]
-) -> tuple[list[Acknowledged | _Part | None], dict[Status, _Together]]:
-    """What is to be answered to each, and what there is to store."""
-    answers: list[Acknowledged | _Part | None] = []
-    together: dict[Status, _Together] = {}
-    hashes: dict[str, str] = {}
-    for each in told:
-        try:
-            request = _answer(each.request(each.post), earlier)
-        except IdempotencyConflict:
-            answers.append(None)
-            continue
-        if isinstance(request, Acknowledged):
-            answers.append(request)
-            continue
-        key, digest = request.idempotency_key or "", check(request).request_hash
-        is_first = key not in hashes
-        if hashes.setdefault(key, digest) != digest:
-            answers.append(None)
-            continue
-        answers.append(_Part(each.post.kind, is_first))
-        if is_first:
-            part = together.setdefault(each.post.kind, _Together([], {}))
-            part.addresses.extend(request.selection.addresses or ())
-            part.hashes[key] = digest
-    return answers, together
+    return [each.key for each in told]
 
 
 def _answer(request: JobRequest, earlier: dict[str, jobs.Stored]) -> Acknowledged | JobRequest:

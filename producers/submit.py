@@ -123,35 +123,21 @@ async def submit(
             if not as_written:
                 await require_plausible(connection, account_id, checked)
             checked = await _with_unknown(connection, account_id, checked)
-            async with connection.transaction():
-                stored = await _store(
-                    connection,
-                    account_id,
-                    request,
-                    checked,
-                    correlation_id=correlation_id,
-                    actor=actor,
-                )
-                if merged:
-                    await jobs.keep_merged_events(
-                        connection, account_id=account_id, job_id=stored.job_id, hashes=merged
-                    )
-        else:
-            async with connection.transaction():
+        async with connection.transaction():
+            if upload is not None:
                 listed = await upload.stage(connection, account_id)
                 if not mostly_unknown:
                     _require_known(listed)
                 checked = check(request, listed)
-                stored = await _store(
-                    connection,
-                    account_id,
-                    request,
-                    checked,
-                    correlation_id=correlation_id,
-                    actor=actor,
+            stored = await _store(
+                connection, account_id, request, checked, correlation_id=correlation_id, actor=actor
+            )
+            if upload is not None and stored.created:
+                await upload.keep(connection, stored.job_id)
+            if merged:
+                await jobs.keep_merged_events(
+                    connection, account_id=account_id, job_id=stored.job_id, hashes=merged
                 )
-                if stored.created:
-                    await upload.keep(connection, stored.job_id)
     require_same_request(stored, request, checked)
     if not stored.created:
         return Submitted(

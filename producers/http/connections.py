@@ -56,7 +56,7 @@ class Bounds(NamedTuple):
             settings.head_seconds,
             settings.slow_seconds,
             min(settings.max_connections or _MOST, room),
-            # All connections are the proxy's, whoever is behind it.
+            # Behind a proxy all connections come from its address.
             None if settings.proxies else settings.max_connections_per_peer,
         )
 

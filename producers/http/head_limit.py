@@ -31,7 +31,7 @@ class HeadLimit(HttpToolsProtocol):
 
     A whole head is measured by what it names. Of one that is still without its end, all is counted
     that has come, but not what came together with its first byte: that may be the end of another
-    request's body, and is no more than what is read at once.
+    request's body, and is at most one read from the socket.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -132,7 +132,7 @@ async def post_form(
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
         form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
-    told = [told_of_form(hook, post, correlation_id) for post in form.posts]
+    told = [told_of_form(hook, post) for post in form.posts]
     done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
     if len(taken) < len(done):
@@ -236,7 +236,7 @@ async def post_events(
         charset = charset_of(request.headers.get("content-type", ""))
         given = await _aside(body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
-    told = [told_of_event(hook, event, correlation_id) for event in good]
+    told = [told_of_event(hook, event) for event in good]
     done = await _apply_all(here, hook, told, Via.HOOK_EVENTS, correlation_id)
     answers = iter(map(_taken, good, done))
     taken = [next(answers) if isinstance(event, Event) else _refused(event) for event in given]

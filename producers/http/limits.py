@@ -24,7 +24,7 @@ MOST_LARGE = 16
 """So many bodies of more than `LARGE_BYTES` a process has in memory, until they are answered."""
 
 MOST_LARGE_OF_PEER = 8
-"""So many of them come from one network, so that it does not keep all others out."""
+"""At most this many of them may come from one network: others need turns as well."""
 
 LARGE_WAIT_SECONDS = 10.0
 """How long one more waits for its turn."""
