@@ -30,6 +30,9 @@ REPORT_SECONDS = 10.0
 JUST_COME_SECONDS = 1.0
 """A connection is not closed to make room for another before it had time to ask something."""
 
+SLOW_BYTES_PER_SECOND = 64 * 1024
+"""A body that comes faster, and an answer that is read faster, is not ended to make room."""
+
 _FULL_SECONDS = 0.1
 
 _MOST = 2_000
@@ -82,6 +85,8 @@ class Connection(HeadLimit):
         super().__init__(*arguments, **named)
         self._watch = _watch_of(self.server_state, self.loop, bounds)
         self._unsent: tuple[float, int] | None = None
+        self._began = self.loop.time()
+        self._body_bytes = 0
         self.idle_since = self.loop.time()
         self.has_said_something = False
 
@@ -115,6 +120,17 @@ class Connection(HeadLimit):
         self.has_said_something = True
         super().data_received(data)
 
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._began = self.loop.time()
+        self._body_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_response_complete(self) -> None:
         """Called by the server."""
         self.idle_since = self.loop.time()
@@ -125,6 +141,20 @@ class Connection(HeadLimit):
         """Called by the transport."""
         self._unsent = None
         super().resume_writing()
+
+    def pace(self, now: float) -> float:
+        """How many bytes a second its peer sends of a body, or reads of an answer; without end
+        where it is not waited for, or for too short a time to tell.
+        """
+        if self._unsent:
+            since, at_first = self._unsent
+            moved = at_first - self.transport.get_write_buffer_size()
+        elif not self.is_idle and self.cycle.more_body and not self.flow.read_paused:
+            since, moved = self._began, self._body_bytes
+        else:
+            return math.inf
+        waited = now - since
+        return moved / waited if waited > JUST_COME_SECONDS else math.inf
 
     def is_unread(self, now: float, seconds: float) -> bool:
         """Whether its peer has taken less than the least rate of what is sent, for so long.
@@ -191,11 +221,15 @@ class _Watch:
             self._refuse(made, "total")
             return
         longest = self._idle_for_longest()
-        if longest is made or now - longest.idle_since < JUST_COME_SECONDS:
-            self._full_until = now + _FULL_SECONDS
-            self._refuse(made, "total")
-        else:
+        if longest is not made and now - longest.idle_since >= JUST_COME_SECONDS:
             self._close(longest, "room")
+            return
+        slowest = min(self._open, key=lambda each: each.pace(now))
+        if slowest.pace(now) < SLOW_BYTES_PER_SECOND:
+            self._abort(slowest, "room")
+            return
+        self._full_until = now + _FULL_SECONDS
+        self._refuse(made, "total")
 
     def _idle_for_longest(self) -> Connection:
         """The one that is idle for longest, the newest if need be. Each that is passed over has a
@@ -216,14 +250,17 @@ class _Watch:
         self._leave(connection)
         connection.transport.close()
 
+    def _abort(self, connection: Connection, why: str) -> None:
+        """Close it without waiting for what is not read."""
+        self._untold[events.CONNECTION_CLOSED, why] += 1
+        self._leave(connection)
+        connection.transport.abort()
+
     def _look(self) -> None:
         now = self._loop.time()
         for each in list(self._all):
             if each.is_unread(now, self._bounds.slow_seconds):
-                # To close it would wait for what is not read.
-                self._untold[events.CONNECTION_CLOSED, "unread"] += 1
-                self._leave(each)
-                each.transport.abort()
+                self._abort(each, "unread")
             elif each.is_idle and not each.transport.is_closing():
                 self._end_idle(each, now)
         self._report(now)

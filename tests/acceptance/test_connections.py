@@ -169,6 +169,43 @@ def test_many_connections_shut_nobody_out(settings: Settings, tmp_path: Path):
         assert {line["event"] for line in web.events()} <= EVENTS.keys()
 
 
+def test_slow_requests_shut_nobody_out(settings: Settings, tmp_path: Path):
+    """Where each connection has a request under way, whose body comes as slowly as it may or whose
+    answer is not read, a new one has the place of the slowest; one that comes fast keeps its own.
+    """
+    with (
+        WebGroup(settings, tmp_path / "web.log", MAX_CONNECTIONS="20") as web,
+        ExitStack() as stack,
+    ):
+        web.serving()
+        form = b"POST /v1/hooks/1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
+        slow = [stack.enter_context(closing(connected(web))) for _ in range(19)]
+        for each in slow:
+            each.sendall(form)
+        fast = stack.enter_context(closing(connected(web)))
+        fast.sendall(form)
+        served = []
+
+        def served_five_times() -> bool:
+            fast.sendall(b"x" * 30_000)
+            for each in slow:
+                with suppress(ConnectionError):
+                    each.sendall(b"x" * 100)
+            with suppress(httpx.TransportError):
+                served.append(httpx.get(f"{web.url}/healthz").status_code)
+            return served.count(200) == 5
+
+        wait_until(served_five_times, deadline_seconds=10, what="others are served")
+        fast.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            fast.recv(1)
+        wait_until(
+            lambda: "room" in closed(web, "connection.closed"),
+            deadline_seconds=30,
+            what="the log tells of those that made room",
+        )
+
+
 def test_there_are_fewer_than_files_that_may_be_open(settings: Settings, monkeypatch):
     """As many as this user may open, less what a process opens beside them."""
     allowed: list[tuple[int, int]] = [(256, 300)]
