@@ -28,13 +28,15 @@ def import_contacts(
     ],
     *,
     permission: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--permission/--no-permission",
             help="Whether these contacts agreed to broadcasts. With it new addresses become"
-            " single_opt_in and you are on record for it, without it non_marketable.",
+            " single_opt_in and you are on record for it, without it non_marketable. One of the two"
+            " has to be said.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A tag for each contact.")] = None,
     account: options.Account = "default",
     mapping: Annotated[
@@ -56,6 +58,11 @@ def import_contacts(
 
     An address that is there keeps its status; nothing reopens an opt-out.
     """
+    if permission is None:
+        raise WrongInput(
+            "It was not said whether these contacts agreed to broadcasts. Nothing was stored. Give"
+            " --permission or --no-permission."
+        )
     given: dict[str, Any] = {
         "permission": permission,
         "tag": tag,

@@ -12,6 +12,9 @@ from schemas.outcomes import ENDED, JobState
 from schemas.requests import FIELD_NAMES
 from schemas.staging import REFUSAL_MEANINGS
 
+_SHORT_SECONDS = 0.1
+"""Of a job that took less no rate is told: it would say nothing of a longer one."""
+
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
@@ -60,7 +63,7 @@ def show_story(story: JobStory) -> None:
             ("parameters", _in_words(job.params) or None),
             ("evidence", _in_words(job.evidence) if job.evidence else None),
             ("asked for by", job.requested_by),
-            ("actor", f"{job.actor}, via {job.via}" if job.actor else None),
+            ("actor", _actor(job.actor, job.via) if job.actor else None),
             ("key", job.idempotency_key),
             ("created", job.created_at),
             ("started", job.started_at),
@@ -77,7 +80,11 @@ def _confirmed_by(job: jobs.Job) -> str | None:
     if job.confirmation is None or job.confirmed_at is None:
         return None
     told, actor = job.confirmation["by"], job.confirmation.get("actor")
-    return f"{told} ({actor}, via {job.confirmation['via']})" if actor else str(told)
+    return f"{told} ({_actor(actor, job.confirmation['via'])})" if actor else str(told)
+
+
+def _actor(actor: str, via: str | None) -> str:
+    return actor if via in {None, actor} else f"{actor}, via {via}"
 
 
 def show_counts(story: JobStory) -> None:
@@ -119,7 +126,9 @@ def _pace(story: JobStory) -> str:
     job = story.job
     if job.started_at is None or job.finished_at is None:
         return ""
-    seconds = max((job.finished_at - job.started_at).total_seconds(), 0.001)
+    seconds = (job.finished_at - job.started_at).total_seconds()
+    if seconds < _SHORT_SECONDS:
+        return f" It took less than {_SHORT_SECONDS} s."
     return f" It took {seconds:,.1f} s, {story.progress.done / seconds:,.0f} a second."
 
 

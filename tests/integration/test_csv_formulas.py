@@ -20,9 +20,10 @@ from tests.integration.test_reading import collected, write_ledger
 
 BEGINNINGS = "=+-@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 BLANK = '" \t\r\n\v\f\x01\xa0\u200b\u3000\ufeff'
+UNSEEN = "\xad\u061c\u180e\u2066\u206f\u2800\u3164\ufe0f\ufff9\U0001d173\U000e0001\U000e01ef"
 
 texts = st.lists(
-    st.sampled_from([*BEGINNINGS, *BLANK, "'", ";", ",", "|", "a", "1", "cmd|' /C calc'!A0"])
+    st.sampled_from([*BEGINNINGS, *BLANK, *UNSEEN, *"';,|a1", "cmd|' /C calc'!A0"])
     | st.characters(codec="utf-8", exclude_characters="\0"),
     max_size=9,
 ).map("".join)
@@ -30,7 +31,7 @@ texts = st.lists(
 
 def runs(cell: str) -> bool:
     """Whether a spreadsheet may take the cell for a formula, whatever blanks it passes over."""
-    return cell.strip(BLANK)[:1] in set(BEGINNINGS)
+    return cell.strip(BLANK + UNSEEN)[:1] in set(BEGINNINGS)
 
 
 @hypothesis_settings(

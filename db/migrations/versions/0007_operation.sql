@@ -144,7 +144,10 @@ language sql immutable parallel safe
 return regexp_replace(
     value,
     '^(?=''*[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=''*'
-        '["\u0001-\u0008\u000b\u000c\u000e-\u0020\u007f-\u00a0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]*'
+        -- Blanks, and what is not seen (Unicode: White_Space, Cc, Default_Ignorable_Code_Point).
+        '["\u0001-\u0008\u000b\u000c\u000e-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5'
+        '\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0'
+        '\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*'
         '[-=+@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20])',
     '''',
     'g');
