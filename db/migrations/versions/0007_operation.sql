@@ -152,10 +152,12 @@ return regexp_replace(
     '''',
     'g');
 
--- A text as a cell of CSV, as it is where it is asked for raw.
+-- A text as a cell of CSV, as it is where it is asked for raw. Most addresses are plain, and to find that
+-- out takes a quarter of the time of the other questions.
 create function csv_cell(value text, raw boolean) returns text
 language sql immutable parallel safe
 return case
+    when value ~ '^[A-Za-z0-9][-A-Za-z0-9@._+]*$' then value
     when value ~ '[",;\t\r\n]' then
         '"' || replace(case when raw then value else without_formula(value) end, '"', '""') || '"'
     when raw then value
