@@ -34,14 +34,14 @@ class Controls:
         self._records = records
         self._in_hand: set[int] = set()
 
-    async def pause_for(self, door: ControlDoor, job_id: int, seconds: float, then: str) -> None:
-        """Pause the job, and after so many seconds resume or cancel it."""
+    async def pause_for(self, door: ControlDoor, job_id: int, seconds: float, then: str) -> bool:
+        """Pause the job, and after so many seconds resume or cancel it; whether it was paused."""
         if job_id in self._in_hand:
-            return
+            return False
         self._in_hand.add(job_id)
         if not await door.pause(job_id):
             self._in_hand.discard(job_id)
-            return
+            return False
         self._records.paused += 1
         await self._expect_no_change(job_id, seconds, PAUSED)
         # A late request to go on would undo the next pause: such a job stays in hand.
@@ -49,6 +49,7 @@ class Controls:
             self._in_hand.discard(job_id)
         if then == "cancel":
             await self.cancel(door, job_id)
+        return True
 
     async def cancel(self, door: ControlDoor, job_id: int) -> None:
         """Cancel the job."""

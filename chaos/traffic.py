@@ -131,7 +131,9 @@ class TrafficAtWork:
         job_id = await self._submit(planned, wanted)
         door = self._control_door(planned.door, planned.account)
         if planned.at_once == "pause":
-            await self._controls.pause_for(door, job_id, 1.0, "resume")
+            paused = await self._controls.pause_for(door, job_id, 1.0, "resume")
+            if planned.until_paused and not paused and not self._over.is_set():
+                await self._job(planned)
         elif planned.at_once == "cancel":
             await self._controls.cancel(door, job_id)
 

@@ -16,7 +16,6 @@ FIELD_CHOICES = (
     ("email3",),
 )
 SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
-_FIRST_JOBS = 3
 _SIZES = (1, 5, 50, 1_500, 4_000, 8_000)
 _FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
 _RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
@@ -29,7 +28,8 @@ _READS = ("results", "results", "follow", "jobs", "contacts", "foreign")
 class PlannedJob(NamedTuple):
     """A bulk job. `by` is how it selects: contacts, tag, status or all; `size` is how many contacts
     it lists; `at_once` is done to it as soon as it is acknowledged: pause, cancel or nothing. It
-    comes in by `door`; over HTTP it may come once `again`, and its end may have to be told.
+    comes in by `door`; over HTTP it may come once `again`, and its end may have to be told. Where
+    it has ended before it was paused, it is asked for again, `until_paused`.
     """
 
     at: float
@@ -43,6 +43,7 @@ class PlannedJob(NamedTuple):
     again: bool
     to_be_told: bool
     draw: float
+    until_paused: bool = False
 
 
 class PlannedControl(NamedTuple):
@@ -103,12 +104,15 @@ def traffic_of(seed: int, seconds: float) -> Traffic:
     """The storm's traffic; the same seed gives the same."""
     draw = Random(f"traffic {seed} {seconds}")
     jobs = [_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)]
-    # Before the first fault: jobs that a key asks for and pauses, and whose ends are told. One
-    # alone may have ended before it is paused.
-    jobs[:_FIRST_JOBS] = [
-        job._replace(action="opt_in", by="all", at_once="pause", door="json", to_be_told=True)
-        for job in jobs[:_FIRST_JOBS]
-    ]
+    # Before the first fault: a job that a key asks for and pauses, and whose end is told.
+    jobs[0] = jobs[0]._replace(
+        action="opt_in",
+        by="all",
+        at_once="pause",
+        until_paused=True,
+        door="json",
+        to_be_told=True,
+    )
     return Traffic(
         jobs=jobs,
         controls=[_control(draw, at) for at in _times(draw, seconds, every=4.0)],
