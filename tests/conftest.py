@@ -33,6 +33,13 @@ NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
 
 
+_SETTINGS = Settings(
+    signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
+    # All tests come from one address, and many of them try what is wrong.
+    max_wrong_per_minute=1_000_000,
+)
+"""What is alike in all tests, read once: it takes as long as a database."""
+
 _FOLDER = pytest.StashKey[Path]()
 """The folder of the embedded servers."""
 
@@ -129,7 +136,9 @@ def new_database(servers: Servers, template_database: str) -> NewDatabase:
     @asynccontextmanager
     async def new() -> AsyncIterator[str]:
         name = f"sluice_test_{uuid4().hex[:12]}"
-        await _execute(servers, f"create database {name} template {template_database}")
+        await _execute(
+            servers, f"create database {name} template {template_database} strategy file_copy"
+        )
         yield _database(servers.database_url, name)
         await _execute(servers, f"drop database {name} with (force)")
 
@@ -175,14 +184,12 @@ def settings(
 
 def settings_for(redis_url: str, database_url: str) -> Settings:
     """Return settings for the database, and for a namespace of their own in Redis."""
-    return Settings(
-        database_url=database_url,
-        redis_url=redis_url,
-        queue_namespace=f"test-{uuid4().hex[:12]}",
-        signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
-        # All tests come from one address, and many of them try what is wrong.
-        max_wrong_per_minute=1_000_000,
-    )
+    given = {
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "queue_namespace": f"test-{uuid4().hex[:12]}",
+    }
+    return _SETTINGS.model_copy(update=given)
 
 
 def _database(url: str, name: str) -> str:
