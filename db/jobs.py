@@ -37,6 +37,11 @@ class Account(NamedTuple):
     created_at: datetime
 
 
+PAGE_CHARACTERS = 300_000
+"""A page of jobs ends after the one with which it has so much evidence. One job may have a sixth of
+it, and all else of a job is short."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One row of `jobs`. The counts lag behind a running job's chunks by about a second.
@@ -323,7 +328,8 @@ async def jobs_page(
     action: str | None = None,
 ) -> tuple[list[Job], int | None]:
     """Up to `most` jobs with ids under `before`, newest first, and before which job the next page
-    begins; None where there are no more. They are the account's, or those of all accounts.
+    begins; None where there are no more. They are the account's, or those of all accounts. Jobs
+    with long evidence make a page shorter.
 
     Where jobs of some states or of an action are asked for, `JOBS_LOOKED_AT` jobs are looked
     through at most: a page may then have few jobs, or none, and yet not be the last. An action is
@@ -344,14 +350,22 @@ async def jobs_page(
         "most": most,
     }
     rows = (
-        _sql.list_jobs(connection, **wanted)
+        _sql.list_jobs_cursor(connection, **wanted)
         if account_id is None
-        else _sql.list_jobs_of_account(
+        else _sql.list_jobs_of_account_cursor(
             connection, account_id=account_id, of_action=action, **wanted
         )
     )
-    found = [Job.from_row(row) async for row in rows]
-    return found, found[-1].id if len(found) == most else oldest
+    found: list[Job] = []
+    characters = 0
+    async with connection.transaction(readonly=True), rows as cursor:
+        async for row in cursor:
+            job = Job.from_row(row)
+            found.append(job)
+            characters += sum(map(len, (job.evidence or {}).values()))
+            if len(found) == most or characters > PAGE_CHARACTERS:
+                return found, job.id
+    return found, oldest
 
 
 async def progress(connection: asyncpg.Connection, job_id: int) -> Progress | None:

@@ -130,7 +130,11 @@ class HookPost(NamedTuple):
 
     def for_account(self, known: Mapping[str, bool]) -> "HookPost":
         """Return it as an account means it that knows these keys, each held by a contact or not."""
-        meant = settled(self.candidates, known)
+        keys = self.ambiguous_keys
+        if not keys:
+            return self
+        # Not all of `known`, which is of a message with thousands of these.
+        meant = settled(self.candidates, {key: known[key] for key in keys if key in known})
         return self._replace(candidates=[Candidate(each, (each,)) for each in meant])
 
 

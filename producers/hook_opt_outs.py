@@ -1,5 +1,6 @@
 """The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -74,8 +75,7 @@ class HookOptOuts(NamedTuple):
         kind, with which workers begin before all other work.
         """
         until = monotonic() + APPLY_SECONDS
-        account_id = self.hook.account_id
-        posts = await meant_by(self.pool, account_id, [each.post for each in told])
+        posts = await meant_by(self.pool, self.hook, [each.post for each in told])
         meant = [each._replace(post=post) for each, post in zip(told, posts, strict=True)]
         earlier = await self._earlier(meant)
         done: list[Acknowledged | None] = []
@@ -83,13 +83,15 @@ class HookOptOuts(NamedTuple):
             if monotonic() > until:
                 break
             done.append(await self._apply(self._request_of(each), earlier))
+            # What was told before asks nothing of Postgres.
+            await asyncio.sleep(0)
         left = meant[len(done) :]
         return [*done, *await self._leave_to_workers(left)] if left else done
 
     async def _earlier(self, told: Sequence[Told]) -> dict[str, jobs.Stored]:
         # One in a message, as nearly all are, takes less than a turn.
         work = partial(_keys, told)
-        keys = work() if len(told) <= MANY else await in_turn(work)
+        keys = work() if len(told) <= MANY else await in_turn(self.hook.account, work)
         async with self.pool.acquire() as connection:
             return await jobs.jobs_of_keys(connection, self.hook.account_id, keys)
 
@@ -112,7 +114,7 @@ class HookOptOuts(NamedTuple):
         # The events that were just applied are among them.
         earlier = await self._earlier(told)
         # Thousands of addresses are identified, and one of them may take 0.1 ms.
-        answers, parts = await in_turn(lambda: self._sorted_out(told, earlier))
+        answers, parts = await in_turn(self.hook.account, lambda: self._sorted_out(told, earlier))
         stored = {kind: await self._submit(kind, part) for kind, part in parts.items()}
         return [
             stored[each.kind]._replace(created=each.is_first and stored[each.kind].created)
@@ -126,7 +128,9 @@ class HookOptOuts(NamedTuple):
         hook, keys = self.hook, together.hashes
         key = day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind)
         note = "told together with other events"
-        request = await in_turn(lambda: self._request(together.addresses, kind, key=key, note=note))
+        request = await in_turn(
+            hook.account, lambda: self._request(together.addresses, kind, key=key, note=note)
+        )
         stored = await submit(
             self.pool, self.settings, request, as_written=True, merged=keys, actor=self.actor
         )

@@ -1,19 +1,61 @@
 """What keeps a processor busy for long, away from the event loop."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-_ONE = ThreadPoolExecutor(1, thread_name_prefix="long-work")
+
+class _Work(NamedTuple):
+    future: "Future[Any]"
+    do: Callable[[], Any]
 
 
-async def in_turn(work: Callable[[], T]) -> T:
-    """Return what the work gives, done in a thread, one at a time in this process.
+class LongWork:
+    """One thread that does what is handed in, one piece at a time, for each account in turn.
 
     Several threads would take as long together and hold the memory of all of them, and the event
-    loop would wait for each of them whenever it has something to do. Raises what the work does.
+    loop would wait for each of them whenever it has something to do. An account that hands in much
+    keeps another waiting for one piece of it at most.
     """
-    return await asyncio.get_running_loop().run_in_executor(_ONE, work)
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="long-work")
+        self._changing = Lock()
+        # The account whose turn is next is the first.
+        self._waiting: dict[str, deque[_Work]] = {}
+
+    async def in_turn(self, account: str, work: Callable[[], T]) -> T:
+        """Return what the work gives, and raise what it raises."""
+        future: Future[T] = Future()
+        with self._changing:
+            self._waiting.setdefault(account, deque()).append(_Work(future, work))
+        self._thread.submit(self._do_next)
+        return await asyncio.wrap_future(future)
+
+    def _do_next(self) -> None:
+        future, work = self._take_next()
+        # Nobody waits any more for the work of a request that was given up.
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work was handed in
+            future.set_exception(error)
+
+    def _take_next(self) -> _Work:
+        with self._changing:
+            account = next(iter(self._waiting))
+            pieces = self._waiting.pop(account)
+            work = pieces.popleft()
+            if pieces:
+                self._waiting[account] = pieces
+            return work
+
+
+_long_work = LongWork()
+in_turn = _long_work.in_turn

@@ -1,17 +1,20 @@
 """Whether an address that is formally valid is the one that is meant, which the account tells."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 
 from db import address_lists
-from producers.hook_fields import HookPost
+from db.hooks import Hook
+from producers.hook_fields import HookPost, ReadingTime
 from producers.import_refusals import invalid_address
 from producers.listed_addresses import Doubtful
 from producers.long_work import in_turn
 from schemas.addresses import Identity, doubt_about, implausible
 from schemas.staging import Refusal
+
+T = TypeVar("T")
 
 MANY = 100
 """More addresses than this are looked at in a thread, so that others are answered meanwhile."""
@@ -49,12 +52,9 @@ async def plausible(
 
 
 async def implausible_of(
-    connection: asyncpg.Connection, account_id: int, identities: Sequence[Identity]
+    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
 ) -> list[tuple[int, str]]:
     """Return the places of the addresses that are not meant as they are written, and why not."""
-    # Of many addresses in a thread: one that is not ASCII takes 0.1 ms.
-    many = len(identities) > MANY
-    doubtful = await in_turn(lambda: _doubtful(identities)) if many else _doubtful(identities)
     refused = {line for line, _, _ in (await plausible(connection, account_id, doubtful)).refusals}
     return [
         (each.line, str(implausible(each.identity, each.doubt.meant)))
@@ -63,7 +63,10 @@ async def implausible_of(
     ]
 
 
-def _doubtful(identities: Sequence[Identity]) -> list[Doubtful]:
+def doubtful_of(identities: Sequence[Identity]) -> list[Doubtful]:
+    """Return those of the addresses that may be other ones, with their places. It takes 0.1 ms of
+    an address that is not ASCII.
+    """
     return [
         Doubtful(place, identity, doubt)
         for place, identity in enumerate(identities)
@@ -71,16 +74,29 @@ def _doubtful(identities: Sequence[Identity]) -> list[Doubtful]:
     ]
 
 
-async def meant_by(
-    pool: asyncpg.Pool, account_id: int, posts: Sequence[HookPost]
-) -> list[HookPost]:
-    """Return what a hook was told, each address that may be another one as the account knows it.
+async def meant_by(pool: asyncpg.Pool, hook: Hook, posts: Sequence[HookPost]) -> list[HookPost]:
+    """Return what the hook was told, each address that may be another one as the account knows it.
 
-    The account is asked only where that is not plain, and once for all of them.
+    The account is asked only where that is not plain, and once for all of them. Raises TakesTooLong
+    where there is too much of it.
     """
-    keys = {key for post in posts for key in post.ambiguous_keys}
+
+    async def done(work: Callable[[], T]) -> T:
+        many = sum(len(post.candidates) for post in posts) > MANY
+        return await in_turn(hook.account, work) if many else work()
+
+    keys = await done(lambda: list({key for post in posts for key in post.ambiguous_keys}))
     if not keys:
         return list(posts)
     async with pool.acquire() as connection:
-        known = await address_lists.known_keys(connection, account_id, list(keys))
-    return [post.for_account(known) if post.ambiguous_keys else post for post in posts]
+        known = await address_lists.known_keys(connection, hook.account_id, keys)
+    return await done(lambda: _as_meant(posts, known))
+
+
+def _as_meant(posts: Sequence[HookPost], known: Mapping[str, bool]) -> list[HookPost]:
+    time = ReadingTime()
+    meant = []
+    for post in posts:
+        time.require_some()
+        meant.append(post.for_account(known))
+    return meant

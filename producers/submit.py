@@ -16,8 +16,9 @@ from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
 from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
+from producers.listed_addresses import Doubtful
 from producers.long_work import in_turn
-from producers.plausibility import implausible_of
+from producers.plausibility import MANY, doubtful_of, implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
 from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
@@ -40,9 +41,6 @@ from schemas.statuses import RECIPIENT_KINDS
 from workers.doorbell import announce_job
 
 log = logs.get()
-
-MANY_ADDRESSES = 100
-"""So many addresses take about a millisecond to look at."""
 
 MOST_NAMES = 10
 """Names of tags that an error offers to a person who named one that does not exist."""
@@ -112,16 +110,20 @@ async def submit(
             " something, or hand in the file that it stands for."
         )
     # Of a long list of addresses in a thread, so that whatever shares the event loop goes on.
-    many = len(request.selection.addresses or ()) > MANY_ADDRESSES
-    checked = await in_turn(lambda: check(request)) if many else check(request)
+    many = len(request.selection.addresses or ()) > MANY
+
+    def look_at() -> tuple[Checked, list[Doubtful]]:
+        checked = check(request)
+        return checked, [] if as_written else doubtful_of(checked.addresses or ())
+
+    checked, doubtful = await in_turn(request.account, look_at) if many else look_at()
     require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
         await _require_selectable(connection, account_id, request)
         if upload is None:
-            if not as_written:
-                await require_plausible(connection, account_id, checked)
+            await _require_plausible(connection, account_id, doubtful)
             checked = await _with_unknown(connection, account_id, checked)
         async with connection.transaction():
             if upload is not None:
@@ -383,14 +385,14 @@ async def _store(
     return stored
 
 
-async def require_plausible(
-    connection: asyncpg.Connection, account_id: int, checked: Checked
+async def _require_plausible(
+    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
 ) -> None:
     """Raise WrongInput for addresses with which others are meant, by their places in the request.
 
     What the request lists once may stand there twice: the first place is told.
     """
-    found = await implausible_of(connection, account_id, checked.addresses or ())
+    found = await implausible_of(connection, account_id, doubtful)
     if found:
         told = [Mistake(f"selection.addresses.{place}", why) for place, why in found]
         left = len(told) - MOST_COMPLAINTS

@@ -22,17 +22,19 @@ class FreshList(Generic[T]):
 
     What is not in it may have been made a moment ago, so the list is read again before that is
     said: what is right is never refused, and guesses cost a few readings a second, however many
-    they are.
+    they are. What it does not have is judged as `missing` is, which takes as long.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool,
         read: Callable[[Any], Awaitable[Mapping[int, T]]],
+        missing: T,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._read = read
+        self._missing = missing
         self._clock = clock
         self._turn = asyncio.Lock()
         self._read_at = float("-inf")
@@ -58,5 +60,5 @@ class FreshList(Generic[T]):
         self._read_at = began
 
     def _right(self, listed_id: int, is_right: Callable[[T], bool]) -> T | None:
-        found = self._listed.get(listed_id)
-        return found if found is not None and is_right(found) else None
+        found = self._listed.get(listed_id, self._missing)
+        return found if is_right(found) and found is not self._missing else None

@@ -18,7 +18,8 @@ from producers.http.turns import Turns
 from runtime.settings import Settings
 
 KEPT_FREE = 3
-"""So many connections of a web process are never taken by files and counts."""
+"""So many connections of a web process are never taken by files and counts, and all but one of
+them at most by long lists."""
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class Here:
     long_turns: Turns = field(init=False)
     """Taken by what holds a connection for seconds, so that some are left for everybody else; no
     account has more than half of them."""
+    list_turns: Turns = field(init=False)
+    """Taken by long lists in bodies, which do not wait for files; an account has one of them."""
     event_streams: Counter[int] = field(default_factory=Counter)
     """How many each key has open."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,6 +52,7 @@ class Here:
         self.queue_loads = QueueLoads(self.pool, self.settings)
         turns = max(1, self.settings.web_pool_size - KEPT_FREE)
         self.long_turns = Turns(turns, of_each=max(1, turns // 2))
+        self.list_turns = Turns(KEPT_FREE - 1, of_each=1)
 
     def peer_of(self, request: Request) -> str:
         """Return the network address that the request comes from."""

@@ -131,7 +131,7 @@ async def post_form(
     body = await request.body()
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
-        form = await _aside(body, lambda: read_form(fields_in(body, sent_as)))
+        form = await _aside(hook, body, lambda: read_form(fields_in(body, sent_as)))
     told = [told_of_form(hook, post) for post in form.posts]
     done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
@@ -234,7 +234,7 @@ async def post_events(
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
-        given = await _aside(body, lambda: _events_of(body, charset))
+        given = await _aside(hook, body, lambda: _events_of(body, charset))
     good = [event for event in given if isinstance(event, Event)]
     told = [told_of_event(hook, event) for event in good]
     done = await _apply_all(here, hook, told, Via.HOOK_EVENTS, correlation_id)
@@ -312,9 +312,9 @@ def _told(adjusted: Sequence[Adjusted]) -> list[str] | None:
     return [str(each) for each in adjusted] or None
 
 
-async def _aside(body: bytes, read: Callable[[], T]) -> T:
+async def _aside(hook: Hook, body: bytes, read: Callable[[], T]) -> T:
     """What `read` gives. Of a large body it takes a while, in which other requests are answered."""
-    return read() if len(body) < _SMALL_BODY else await in_turn(read)
+    return read() if len(body) < _SMALL_BODY else await in_turn(hook.account, read)
 
 
 async def _hook_of_form(request: Request, here: Here, token: str) -> Hook:

@@ -1,6 +1,7 @@
 """Asking for jobs, and following them."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -52,6 +53,9 @@ IdempotencyKey = Annotated[
         examples=["spring-1"],
     ),
 ]
+
+_LONG_LIST = 5_000
+"""Longer lists in bodies are stored one at a time for each account."""
 
 _SUBMIT: dict[str, Any] = {
     "requestBody": {
@@ -116,11 +120,18 @@ async def submit_job(
             )
     else:
         body = await json_body(request, JobBody)
-        submitted = await submit(here.pool, here.settings, asked(body), actor=caller.actor)
+        async with _turn_of(here, caller, body):
+            submitted = await submit(here.pool, here.settings, asked(body), actor=caller.actor)
     if seconds is None:
         # Whoever wants a plan wants to see it.
         seconds = COUNT_SECONDS if body.mode == "plan" else 0
     return await _answer_submitted(here, caller, response, submitted, seconds)
+
+
+def _turn_of(here: Here, caller: Caller, body: JobBody) -> AbstractAsyncContextManager[None]:
+    """A turn for a long list, which takes a connection for a second or more."""
+    listed = body.selection.contacts or body.selection.addresses or ()
+    return here.list_turns.one_of(caller.account_id) if len(listed) > _LONG_LIST else nullcontext()
 
 
 async def _answer_submitted(

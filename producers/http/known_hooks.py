@@ -16,7 +16,7 @@ class KnownHooks:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._in_force = FreshList(pool, hooks.all_in_force)
+        self._in_force = FreshList(pool, hooks.all_in_force, NO_HOOK)
 
     async def hook(
         self, hook_id: int | None, is_right: Callable[[Hook], bool], *, from_list: bool

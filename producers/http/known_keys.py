@@ -30,7 +30,7 @@ class KnownKeys:
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._noting: asyncio.Task[None] | None = None
-        self._digests = FreshList(pool, keys.all_that_count, clock)
+        self._digests = FreshList(pool, keys.all_that_count, b"", clock)
 
     async def caller_of(self, token: str) -> Caller | None:
         """Whose key this is, or was a second ago; None where it is none."""

@@ -14,7 +14,8 @@ from db.hooks import Hook
 class Noted:
     """What is known of one request besides what stands in its head and its answer."""
 
-    jobs: list[int] = field(default_factory=list)
+    # In their order, each once.
+    jobs: dict[int, None] = field(default_factory=dict)
     hook: Hook | None = None
     problem: str | None = None
     waited: float = 0.0
@@ -23,7 +24,7 @@ class Noted:
         """Return the keys of the line; what there is nothing to say on is left out."""
         keys: dict[str, Any] = {}
         if self.jobs:
-            keys["job"] = self.jobs[0]
+            keys["job"] = next(iter(self.jobs))
         if len(self.jobs) > 1:
             keys["jobs"] = len(self.jobs)
         if self.hook is not None:
@@ -49,8 +50,8 @@ def begin() -> Noted:
 def note_job(job_id: int) -> None:
     """Note a job that the request made or is about."""
     noted = _noted.get()
-    if noted is not None and job_id not in noted.jobs:
-        noted.jobs.append(job_id)
+    if noted is not None:
+        noted.jobs.setdefault(job_id)
 
 
 def note_hook(hook: Hook) -> None:

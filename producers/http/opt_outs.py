@@ -22,7 +22,7 @@ from producers.http.problems import (
 )
 from producers.keys import Caller
 from producers.opt_outs import opt_out_address
-from producers.plausibility import implausible_of
+from producers.plausibility import doubtful_of, implausible_of
 from producers.recipient_acts import (
     RecipientAct,
     SourceName,
@@ -140,7 +140,7 @@ async def _require_meant(here: Here, caller: Caller, address: str) -> None:
     if doubt_about(identity) is None:
         return
     async with here.pool.acquire() as connection:
-        wrong = await implausible_of(connection, caller.account_id, [identity])
+        wrong = await implausible_of(connection, caller.account_id, doubtful_of([identity]))
     if wrong:
         raise refused("The opt-out", [Mistake("address", why) for _, why in wrong])
 

@@ -1,5 +1,6 @@
 """Hooks: senders without a key opt out addresses of one account, if token or signature hold."""
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -55,6 +56,21 @@ def signed(secret, body, *, at=None):
 async def post_events(http, hook, events, **how):
     body = json.dumps(events).encode()
     return await http.post(hook.events_path, content=body, headers=signed(hook.secret, body, **how))
+
+
+async def test_a_message_told_again_keeps_nobody_waiting(http, hook):
+    """What is asked meanwhile is answered between two of its events, though they ask nothing of
+    Postgres any more.
+    """
+    events = [event(event_id=str(n), address=f"p{n}@x.example") for n in range(40)]
+    assert (await post_events(http, hook, events)).status_code == 200
+    again = asyncio.create_task(post_events(http, hook, events))
+    turns = 0
+    while not again.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert not any(each["created"] for each in (await again).json()["events"])
+    assert turns > len(events)
 
 
 # Forms

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
 from producers.http import job_events
+from producers.http import jobs as jobs_routes
 from producers.wrong_input import line_of
 from schemas.errors import Mistake
 from tests.conditions import wait_until_async
@@ -291,19 +292,21 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
 
-async def many_jobs(pool, account_id, count):
+async def many_jobs(pool, account_id, count, evidence=None):
     """Jobs of two accounts in turn; every third is cancelled, every second is an opt-in."""
     other = await make_account(pool, "other")
     await pool.execute(
         "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
-        " request_hash, correlation_id) select case when n % 2 = 0 then $1 else $2::bigint end,"
+        " request_hash, correlation_id, evidence)"
+        " select case when n % 2 = 0 then $1 else $2::bigint end,"
         " case when n % 4 = 0 then 'opt_in' else 'opt_out' end,"
         " case when n % 3 = 0 then 'cancelled' else 'planning' end::job_state,"
-        " case when n % 3 = 0 then now() end, '{1}', '{}', 'x', '', ''"
+        " case when n % 3 = 0 then now() end, '{1}', '{}', 'x', '', '', $4"
         " from generate_series(1, $3) n",
         account_id,
         other,
         count,
+        evidence,
     )
 
 
@@ -343,6 +346,45 @@ async def test_pages_of_jobs_are_all_of_them_once(
     )
     assert found == [row["id"] for row in expected]
     assert pages <= 2 + 40 // min(limit, looked_at)
+
+
+async def test_pages_of_jobs_with_long_evidence_are_short(http, key, pool):
+    """However many are asked for, a page is soon sent and read, and all of them come."""
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    texts = dict.fromkeys(("description", "notice_text", "provider"), "€" * 10_000)
+    await many_jobs(pool, account_id, 40, texts)
+    found, cursor = [], {}
+    while cursor is not None:
+        answer = await http.get("/v1/jobs", headers=key, params={"limit": 1000, **cursor})
+        assert len(answer.text) < db_jobs.PAGE_CHARACTERS + 80_000
+        page = answer.json()
+        found += [job["id"] for job in page["jobs"]]
+        cursor = page["next"] and {"cursor": page["next"]}
+    rows = await pool.fetch(
+        "select id from jobs where account_id = $1 order by id desc", account_id
+    )
+    assert found == [row["id"] for row in rows]
+
+
+async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, monkeypatch):
+    """Of one account one long list is stored at a time; a short one, and those of others, are
+    stored meanwhile.
+    """
+    monkeypatch.setattr(jobs_routes, "_LONG_LIST", 2)
+    account_id = await two_people(pool)
+    long, short = ({"selection": {"contacts": [1, 2, 3][:n]}} for n in (3, 2))
+
+    async def stored(asked):
+        return (await http.post("/v1/jobs", headers=key, json=OPT_OUT | asked)).status_code == 202
+
+    turns = app.state.here.list_turns
+    async with turns.one_of("another account"):
+        assert await stored(long)
+    async with turns.one_of(account_id):
+        waiting = asyncio.create_task(stored(long))
+        assert await stored(short)
+        assert not waiting.done()
+    assert await waiting
 
 
 @pytest.mark.parametrize("cursor", ["x", "W10", "WzFd" * 40, "WyJhIl0", "WzFlOTldCg", "é"])
