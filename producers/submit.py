@@ -87,6 +87,7 @@ async def submit(
     mostly_unknown: bool = True,
     as_written: bool = False,
     merged: Mapping[str, str] | None = None,
+    aside: bool = False,
     actor: Actor = PYTHON,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
@@ -97,7 +98,7 @@ async def submit(
     a list of addresses of which the account does not know more than half raises MostlyUnknown.
     Addresses that a recipient's act has named are meant `as_written`, however odd they are.
     `merged` are the hashes of the requests that the job stands for, by their keys, where these are
-    several.
+    several. A large request is looked at `aside`, away from the event loop.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -109,14 +110,15 @@ async def submit(
             "The request selects an empty list, which is of nobody; nothing was stored. List"
             " something, or hand in the file that it stands for."
         )
-    # Of a long list of addresses in a thread, so that whatever shares the event loop goes on.
-    many = len(request.selection.addresses or ()) > MANY
 
     def look_at() -> tuple[Checked, list[Doubtful]]:
         checked = check(request)
         return checked, [] if as_written else doubtful_of(checked.addresses or ())
 
-    checked, doubtful = await in_turn(request.account, look_at) if many else look_at()
+    if aside or len(request.selection.addresses or ()) > MANY:
+        checked, doubtful = await in_turn(request.account, look_at)
+    else:
+        checked, doubtful = look_at()
     require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:

@@ -2,16 +2,21 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from producers.http.limits import LARGE_BYTES
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
+from producers.keys import Caller
+from producers.long_work import in_turn
 from producers.wrong_input import too_much, wrong_input
 from schemas.errors import said
 from schemas.json_input import RepeatedName, TooMuch, is_deeper, read_json
 
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 DEEPEST = 32
@@ -25,14 +30,27 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def json_body(request: Request, model: type[Model]) -> Model:
-    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake."""
+async def json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
+    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake. A
+    large one is read away from the event loop, in its caller's turn.
+    """
     if media_type(request) != "application/json":
         raise Problem(
             UNSUPPORTED,
             "The body is read as application/json; nothing was done. Say so in Content-Type.",
         )
-    return parsed(await request.body(), model, "The request")
+    body = await request.body()
+    return await aside(request, caller, lambda: parsed(body, model, "The request"))
+
+
+async def aside(request: Request, caller: Caller, work: Callable[[], T]) -> T:
+    """What the work on a body that has come gives, done where such a body is to be worked on."""
+    return await in_turn(caller.account, work) if await is_large(request) else work()
+
+
+async def is_large(request: Request) -> bool:
+    """Whether the body keeps others waiting who share the event loop with what works on it."""
+    return len(await request.body()) > LARGE_BYTES
 
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:

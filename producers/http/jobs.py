@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from db import jobs
 from producers import control
 from producers.http.access import JobsReader, JobsWriter
-from producers.http.bodies import body_schema, json_body, media_type
+from producers.http.bodies import aside, body_schema, is_large, json_body, media_type
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
@@ -119,9 +119,15 @@ async def submit_job(
                 here.pool, here.settings, asked(body), upload=upload, actor=caller.actor
             )
     else:
-        body = await json_body(request, JobBody)
+        body = await json_body(request, caller, JobBody)
         async with _turn_of(here, caller, body):
-            submitted = await submit(here.pool, here.settings, asked(body), actor=caller.actor)
+            submitted = await submit(
+                here.pool,
+                here.settings,
+                await aside(request, caller, lambda: asked(body)),
+                aside=await is_large(request),
+                actor=caller.actor,
+            )
     if seconds is None:
         # Whoever wants a plan wants to see it.
         seconds = COUNT_SECONDS if body.mode == "plan" else 0

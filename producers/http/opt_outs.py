@@ -96,7 +96,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     of the same `source` is one event: told with another body it is refused (409).
     """
     here = here_of(request)
-    given = await json_body(request, OptOutGiven)
+    given = await json_body(request, caller, OptOutGiven)
     refuse_unstorable("The opt-out", given.event_id)
     asked = request_of(
         account=caller.account,

@@ -104,7 +104,7 @@ async def apply_job(
     does not say otherwise; a job that is still `planning` then tells in `state` and
     `confirmation.drift` how that ended. To say the same yes again changes nothing.
     """
-    body = await json_body(request, ApplyBody)
+    body = await json_body(request, caller, ApplyBody)
     refuse_unstorable_texts("The request", body)
     await require_job(here, caller, job_id)
     await apply_plan(
