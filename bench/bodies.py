@@ -97,6 +97,8 @@ def _forms(form: str) -> Iterator[Body]:
     yield Body("form: 200,000 pairs", pairs, form, _FORM)
     events = [{"email": f"e{n}@many.example", "event": "unsubscribe"} for n in range(10_000)]
     yield Body("form: 10,000 events (taken)", json.dumps(events).encode(), form)
+    odd = [{"email": f"a|e{n}@many.example", "event": "unsubscribe"} for n in range(9_900)]
+    yield Body("form: 9,900 odd events (taken)", json.dumps(odd).encode(), form)
     for name, text in {"email": b"email=", "a list": b"email=[", "no name": b""}.items():
         for escape, number in {b"%2525": 790_000, b"%": 3_900_000, b"%a ": 1_300_000}.items():
             title = f"form: {number:,} of {escape.decode()} in {name}"

@@ -13,6 +13,8 @@ from schemas.errors import SluiceError
 
 _sql = load("address_lists")
 
+_KEYS_AT_ONCE = 10_000
+
 
 class NewAddresses(NamedTuple):
     """Addresses that an account does not know, with the ids that they are to have, as columns."""
@@ -133,8 +135,13 @@ async def known_keys(
     connection: asyncpg.Connection, account_id: int, match_keys: Sequence[str]
 ) -> dict[str, bool]:
     """Return the keys of addresses that the account knows, and whether a contact holds each."""
-    rows = _sql.known_keys(connection, account_id=account_id, match_keys=match_keys)
-    return {row["match_key"]: row["is_held"] async for row in rows}
+    known: dict[str, bool] = {}
+    # The driver reads each answer in one piece, in which the event loop stands still.
+    for first in range(0, len(match_keys), _KEYS_AT_ONCE):
+        some = match_keys[first : first + _KEYS_AT_ONCE]
+        rows = _sql.known_keys(connection, account_id=account_id, match_keys=some)
+        known |= {row["match_key"]: row["is_held"] async for row in rows}
+    return known
 
 
 async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:
