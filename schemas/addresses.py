@@ -1,21 +1,33 @@
 """What an email address is, and when two of them are the same.
 
 The rules are those of the email-validator library. It takes 0.05 ms an address, minutes for a file
-of millions, so the common case goes a shorter way here: the domain is put to the library once and
-remembered, and a plain local part is looked at by a few string operations. A property test holds
-the ways together.
+of millions, so the common case goes a shorter way here: a plain domain and a plain local part are
+looked at by a few string operations, and any other domain is put to the library once and
+remembered. A property test holds the ways together.
+
+Anyone may send these texts. So each pattern here takes time in proportion to the text, and none is
+given a text of more than `MAX_WRAPPED` characters.
 """
 
 import re
 import string
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from email_validator import (
+    SPECIAL_USE_DOMAIN_NAMES,
+    EmailNotValidError,
+    ValidatedEmail,
+    validate_email,
+)
 
 MAX_ADDRESS = 254
 """The longest address there can be, in bytes of UTF-8."""
+
+MAX_WRAPPED = 1_000
+"""The longest text in which an address is looked for, in characters."""
 
 _MAX_PLAIN_LOCAL_PART = 64
 _MAX_REASON = 200
@@ -28,6 +40,11 @@ _ODD_BEGINNINGS = "+-."
 
 _ATOM = r"[A-Za-z0-9_!#$%&'*+\-/=?^`{|}~]+"
 _plain_local_part = re.compile(rf"{_ATOM}(?:\.{_ATOM})*").fullmatch
+
+# Two hyphens as its third and fourth character mark a label as Punycode, or as nothing.
+_LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
+_plain_domain = re.compile(rf"{_LABEL}(?:\.{_LABEL})+(?<=[A-Za-z])").fullmatch
+_SPECIAL_USE = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
 class Identity(NamedTuple):
@@ -59,8 +76,6 @@ class _Domain(NamedTuple):
     refusal: str
 
 
-_NO_DOMAIN = _Domain("", 0, _TOO_LONG)
-
 
 def identify(text: str) -> Identity:
     """The identity of an address, surrounding white space aside.
@@ -79,7 +94,8 @@ def plain_identity(text: str) -> Identity | None:
     """
     local_part, _, domain = text.partition("@")
     if (
-        local_part.strip(_PLAIN)
+        len(text) > MAX_ADDRESS
+        or local_part.strip(_PLAIN)
         or local_part[:1] in _ODD_BEGINNINGS  # as is no local part at all
         or ".." in text
         or ".@" in text
@@ -92,6 +108,9 @@ def plain_identity(text: str) -> Identity | None:
 
 
 def _identify_formally(address: str) -> Identity:
+    # The library's time grows with the length, and its answer to this is known.
+    if len(address) > MAX_ADDRESS:
+        raise InvalidAddress(_TOO_LONG)
     local_part, at, domain = address.partition("@")
     if not (at and len(local_part) <= _MAX_PLAIN_LOCAL_PART and _plain_local_part(local_part)):
         return _identify_by_library(address)
@@ -108,15 +127,26 @@ def read_address(text: str) -> Identity:
     quotation marks, invisible characters, and a comma or full stop behind. Raises InvalidAddress,
     with a suggestion where the text has an address in it.
     """
+    if len(text) > MAX_WRAPPED and len(text := _stripped(text)) > MAX_WRAPPED:
+        raise InvalidAddress(f"{_TOO_LONG}{_hint(text)}")
     if not text.isascii():
         text = text.strip(_AROUND)
+    is_wrapped = _is_wrapped(text)
+    if is_wrapped and (found := _unwrapped(text)) is not None:
+        return found
     try:
         return identify(text)
     except InvalidAddress as error:
-        found = _unwrapped(text)
-        if found is not None:
+        if not is_wrapped and (found := _unwrapped(text)) is not None:
             return found
         raise InvalidAddress(f"{error}{_hint(text)}") from None
+
+
+def _is_wrapped(text: str) -> bool:
+    """Return whether the text has what no address has outside of quotation marks: the library need
+    not be asked about the whole of it, which takes as long as all the rest.
+    """
+    return _has_wrapping(text) is not None and not text.lstrip().startswith('"')
 
 
 def _unwrapped(text: str) -> Identity | None:
@@ -124,7 +154,7 @@ def _unwrapped(text: str) -> Identity | None:
     inner, names = _stripped(text), []
     for _ in range(_MAX_WRAPPINGS):
         found = next((match for wrapped in _WRAPPINGS if (match := wrapped(inner))), None)
-        if found is None or len(text) > _MAX_WRAPPED:
+        if found is None:
             break
         parts = found.groupdict()
         names.append(parts.get("name") or "")
@@ -143,10 +173,26 @@ def _stripped(text: str) -> str:
 
 
 def _hint(text: str) -> str:
-    found = list(dict.fromkeys(_addresses_in(text[:_MAX_WRAPPED])))
+    found = list(dict.fromkeys(_addresses_in(text[:MAX_WRAPPED])))
     if len(found) > 1:
         return f" It has several addresses: {', '.join(found[:3])}. Give each on its own."
     return f" Is {found[0]} meant?" if found else ""
+
+
+def _addresses_in(text: str) -> Iterator[str]:
+    """Yield the plain addresses in a text, whatever stands around them.
+
+    It is cut at each @-sign: a pattern that begins with the local part is tried from each of its
+    characters, and takes time by the square of their number.
+    """
+    before, *parts = text.split("@")
+    for part in parts:
+        local_part = before[len(before.rstrip(_PLAIN)) :].rpartition("..")[2].lstrip("+-.")
+        domain = _domain_at_start(part)
+        before = part
+        if domain and local_part and not local_part.endswith("."):
+            yield f"{local_part}@{domain[0]}"
+            before = part[domain.end() :]
 
 
 class Doubt(NamedTuple):
@@ -190,8 +236,7 @@ def suggestion_for(text: str) -> str | None:
     try:
         doubt = doubt_about(identify(text))
     except InvalidAddress:
-        found = list(_addresses_in(text[:_MAX_WRAPPED]))
-        return found[0] if found else None
+        return next(_addresses_in(text[:MAX_WRAPPED]), None)
     return doubt.meant.address if doubt else None
 
 
@@ -203,7 +248,6 @@ def implausible(identity: Identity, meant: Identity) -> InvalidAddress:
     )
 
 
-_MAX_WRAPPED = 1_000
 _MAX_WRAPPINGS = 5
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
@@ -220,7 +264,7 @@ _WRAPPINGS = [
     for pattern in (
         r"mailto:(?P<link>[^?]*)(?:\?.*)?",
         r"(?P<name>[^<>]*)<(?P<inner>[^<>]*)>",
-        r"(?P<inner>[^()]*@[^()]*)\([^()@]*\)",
+        r"(?P<inner>[^()@]*@[^()]*)\([^()@]*\)",
         r"\((?P<inner>[^()]*)\)",
         r"\[(?P<inner>[^][]*)\]",
         r'"(?P<inner>[^"]*)"',
@@ -229,9 +273,8 @@ _WRAPPINGS = [
     )
 ]
 
-_addresses_in = re.compile(
-    r"[A-Za-z0-9_](?:[A-Za-z0-9_+\-]|\.(?=[A-Za-z0-9_+\-]))*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,}"
-).findall
+_has_wrapping = re.compile(r"[<>()\[\]:;,]").search
+_domain_at_start = re.compile(r"(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,}").match
 
 _has_letter_or_digit = re.compile(r"[^\W_]").search
 _split_odd = re.compile(r"[^\w.+\-']+").split
@@ -249,9 +292,6 @@ _certainly_odd = re.compile(
 
 
 def _identify_by_library(address: str) -> Identity:
-    # The library's time grows with the length, and its answer to this is known.
-    if len(address) > MAX_ADDRESS:
-        raise InvalidAddress(_TOO_LONG)
     try:
         valid = _validate(address)
     except EmailNotValidError as error:
@@ -261,8 +301,10 @@ def _identify_by_library(address: str) -> Identity:
 
 @lru_cache(maxsize=_DOMAINS_REMEMBERED)
 def _domain(domain: str) -> _Domain:
-    if len(domain) > MAX_ADDRESS:
-        return _NO_DOMAIN
+    if len(domain) < MAX_ADDRESS - 1 and _plain_domain(domain):
+        key = domain.lower()
+        if not key.endswith(_SPECIAL_USE):
+            return _Domain(f"@{key}", MAX_ADDRESS - 1 - len(domain), _TOO_LONG)
     try:
         valid = _validate(f"a@{domain}")
     except EmailNotValidError as error:
