@@ -5,7 +5,8 @@ only: `Account Manager Email` is another person's address, and `User Email` may 
 """
 
 import re
-from functools import lru_cache
+
+from producers.text_cache import remembered_if_short
 
 ADDRESS_FIELDS = ("email1", "email2", "email3")
 ADDRESS = "email"
@@ -100,7 +101,7 @@ def plain(header: str) -> str:
     return " ".join(header.split()).casefold()
 
 
-@lru_cache(maxsize=4096)
+@remembered_if_short(maxsize=4096)
 def meaning_of(header: str, *, weak: bool = False) -> str | None:
     """Return what the header means, one of MEANINGS; None where that is not known.
 

@@ -8,9 +8,9 @@ an address there is another person's, who must not be opted out.
 
 import re
 from enum import Enum
-from functools import lru_cache
 
 from producers.column_names import names_address
+from producers.text_cache import remembered_if_short
 
 _MAX_NAME = 200
 """Longer names are not looked at."""
@@ -91,7 +91,7 @@ _ends_in_address = re.compile(r".*(?:mail|mails|address|addresses)[0-9]*").fullm
 _matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
 
 
-@lru_cache(maxsize=4096)
+@remembered_if_short(maxsize=4096)
 def meaning_of(name: str) -> Meaning | None:
     """Return what a field of this name is for; None where that is not known."""
     if len(name) > _MAX_NAME or name.isdecimal():
@@ -104,15 +104,15 @@ def meaning_of(name: str) -> Meaning | None:
     return found or (Meaning.ADDRESS if names_address(name) else None)
 
 
-@lru_cache(maxsize=4096)
+@remembered_if_short(maxsize=4096)
 def is_weak(name: str) -> bool:
     """Return whether a field of this name, one with an address, may have another than the
     recipient's: `unsubscribe_email` beside `email` is often that of the list.
     """
-    return _is_weak(_plain(name)) is not None
+    return len(name) <= _MAX_NAME and _is_weak(_plain(name)) is not None
 
 
-@lru_cache(maxsize=4096)
+@remembered_if_short(maxsize=4096)
 def lists_addresses(name: str) -> bool:
     """Return whether a list of this name has the addresses of one person: `contact.emails` has,
     and neither `recipients` nor `email_events`.

@@ -92,12 +92,22 @@ class FileText:
             if self._decoder is None:
                 self.encoding = _encoding_of(block, self.encoding)
                 self._decoder = codecs.getincrementaldecoder(self.encoding)(_UNDECODABLE)
-                text = self._decoder.decode(block, final=self._ended).removeprefix(_BEFORE_TEXT)
+                text = self._decoded(self._decoder, block).removeprefix(_BEFORE_TEXT)
             else:
-                text = self._decoder.decode(block, final=self._ended)
+                text = self._decoded(self._decoder, block)
             if text:
                 return text
         return ""
+
+    def _decoded(self, decoder: codecs.IncrementalDecoder, block: bytes) -> str:
+        try:
+            return decoder.decode(block, final=self._ended)
+        except UnicodeError:
+            # Some encodings have states in which wrong bytes are not passed to the handler.
+            raise WrongInput(
+                f"The file is not text in {self.encoding}. Nothing was stored."
+                f" {encoding_advice(self.encoding)}"
+            ) from None
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the bytes that were read."""
@@ -155,7 +165,7 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
 def require_encoding(encoding: str) -> None:
     """Raise WrongInput for an encoding that is unknown, or in which ASCII is something else."""
     name = charset_named(encoding)
-    if name is None or not (name in _WIDE or _ASCII.encode().decode(name) == _ASCII):
+    if name is None or not (name in _WIDE or _ASCII.encode().decode(name, "replace") == _ASCII):
         raise WrongInput(
             f"The encoding {encoding[:40]!r} is not supported. Nothing was stored. Name another,"
             " such as utf-8, cp1252, iso-8859-2 or shift_jis, or save the file as UTF-8."

@@ -50,7 +50,6 @@ _beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MOST_MARKS + 1},}}").findite
 
 _in_brackets = re.compile(r"<([^<>]*)>").findall
 _pieces = re.compile(r"[,;|\t\r\n]+").split
-_each = re.compile(r"[^@]*@[^@ ]*").findall
 _comment = re.compile(r"\([^()@]*\)")
 _encoded = re.compile(r"%[0-9A-Fa-f]{2}")
 _is_quoted = re.compile(r'"[^"]*"@[^\s"<>]+').fullmatch
@@ -212,6 +211,15 @@ def _candidates(text: str) -> Iterator[str]:
     bracketed = [part for part in _in_brackets(text) if "@" in part]
     for piece in bracketed or _pieces(_comment.sub(" ", text)):
         yield from _each(piece)
+
+
+def _each(piece: str) -> Iterator[str]:
+    """Yield what stands before each @-sign, and behind it up to the next one or to a blank."""
+    before, *parts = piece.split("@")
+    for part in parts:
+        domain, blank, rest = part.partition(" ")
+        yield f"{before}@{domain}"
+        before = blank + rest
 
 
 def _bare(text: str) -> str:

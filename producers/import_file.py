@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -32,6 +31,7 @@ from producers.status_cells import (
     suppressing_cell,
 )
 from producers.table import Table, broken_header
+from producers.text_cache import remembered_if_short
 from schemas.addresses import (
     Identity,
     InvalidAddress,
@@ -287,7 +287,7 @@ def _free(identities: Sequence[Identity | None]) -> int | None:
     return next((field for field, identity in enumerate(identities) if identity is None), None)
 
 
-@lru_cache(maxsize=256)
+@remembered_if_short(maxsize=256)
 def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None, str | None]:
     """The tags of a cell, divided by commas or semicolons; one that is too long, if any; and one
     that tells of an opt-out, if any.

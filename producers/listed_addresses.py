@@ -130,9 +130,12 @@ def _plain_parts(cell: str) -> list[Identity]:
     """The addresses of a line that another delimiter divides than that of the file; none where a
     part of it is anything else.
     """
-    parts = [part for part in _split_several(cell) if part]
-    found = [identity for part in parts if (identity := plain_identity(part))]
-    return found if len(found) == len(parts) else []
+    found: list[Identity] = []
+    for part in filter(None, _split_several(cell)):
+        if (identity := plain_identity(part)) is None:
+            return []
+        found.append(identity)
+    return found
 
 
 def _cut(table: Table) -> list[int] | None:
@@ -209,7 +212,7 @@ def _named(text: str) -> list[str]:
         for text in (value if isinstance(value, list) else [value])
         if isinstance(text, str) and text.strip()
     ]
-    sure = [text for name, text in texts if names_address(name)]
+    sure = {text for name, text in texts if names_address(name)}
     # An `address` beside an `email` may be a postal one.
     others = [text for name, text in texts if names_address(name, weak=True)]
     addresses = [text for text in others if not sure or text in sure or _is_address(text)]

@@ -1,6 +1,6 @@
 """Whether an address that is formally valid is the one that is meant, which the account tells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import asyncpg
@@ -19,6 +19,9 @@ T = TypeVar("T")
 MANY = 100
 """More addresses than this are looked at in a thread, so that others are answered meanwhile."""
 
+_ASKED_TOGETHER = 1_000
+"""Of so many addresses it takes some milliseconds to tell which are meant."""
+
 
 class Meant(NamedTuple):
     """Addresses that count as they are written, and those that are refused with a suggestion."""
@@ -35,32 +38,44 @@ async def plausible(
     One that the account knows is. Any other is refused where the doubt is certain, or where the
     account knows the one that is probably meant: it would be a new address, and nobody opted out.
     """
-    rows: list[tuple[int, Identity]] = []
-    refusals: list[Refusal] = []
-    if not doubtful:
-        return Meant(rows, refusals)
-    keys = {each.identity.match_key for each in doubtful}
-    keys |= {each.doubt.meant.match_key for each in doubtful}
-    known = await address_lists.known_keys(connection, account_id, list(keys))
-    for line, identity, (meant, certain) in doubtful:
-        if identity.match_key not in known and (certain or meant.match_key in known):
-            why = implausible(identity, meant)
-            refusals.append(invalid_address(line, identity.address, why))
+    meant = Meant([], [])
+    async for each, is_meant in _told_apart(connection, account_id, doubtful):
+        if is_meant:
+            meant.rows.append((each.line, each.identity))
         else:
-            rows.append((line, identity))
-    return Meant(rows, refusals)
+            why = implausible(each.identity, each.doubt.meant)
+            meant.refusals.append(invalid_address(each.line, each.identity.address, why))
+    return meant
 
 
 async def implausible_of(
     connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
 ) -> list[tuple[int, str]]:
     """Return the places of the addresses that are not meant as they are written, and why not."""
-    refused = {line for line, _, _ in (await plausible(connection, account_id, doubtful)).refusals}
     return [
         (each.line, str(implausible(each.identity, each.doubt.meant)))
-        for each in doubtful
-        if each.line in refused
+        async for each, is_meant in _told_apart(connection, account_id, doubtful)
+        if not is_meant
     ]
+
+
+async def _told_apart(
+    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
+) -> AsyncIterator[tuple[Doubtful, bool]]:
+    """Yield the addresses, each with whether it is meant as it is written.
+
+    The account is asked about some of them at a time, and others are answered meanwhile: for all
+    of a long list the event loop would be busy for a second.
+    """
+    for begin in range(0, len(doubtful), _ASKED_TOGETHER):
+        some = doubtful[begin : begin + _ASKED_TOGETHER]
+        keys = {each.identity.match_key for each in some}
+        keys |= {each.doubt.meant.match_key for each in some}
+        known = await address_lists.known_keys(connection, account_id, list(keys))
+        for each in some:
+            meant, certain = each.doubt
+            refused = certain or meant.match_key in known
+            yield each, each.identity.match_key in known or not refused
 
 
 def doubtful_of(identities: Sequence[Identity]) -> list[Doubtful]:

@@ -6,8 +6,8 @@ understood is refused, since it may be an opt-out.
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
+from producers.text_cache import remembered_if_short
 from schemas.statuses import FACTS, OPTED_OUT, Status
 
 
@@ -135,7 +135,7 @@ _STATED: dict[str, dict[bool, Status]] = {
 }
 
 
-@lru_cache(maxsize=4096)
+@remembered_if_short(maxsize=4096)
 def status_in(cell: str, column: str) -> Status | None:
     """Return the status that the cell states, in a column of this meaning; None where it states
     none. Raises UnknownStatus.

@@ -76,7 +76,6 @@ class _Domain(NamedTuple):
     refusal: str
 
 
-
 def identify(text: str) -> Identity:
     """The identity of an address, surrounding white space aside.
 

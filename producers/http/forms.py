@@ -38,6 +38,9 @@ _MAX_PLAIN = 64 * 1024
 """What is longer and not JSON has more characters than the text of an address may have, however it
 is encoded. No more of it is decoded."""
 
+_MAX_BEFORE_JSON = 1_000
+"""So far JSON in a form is looked for behind blanks. Each takes 100 bytes of memory."""
+
 _DECODED_AT_ONCE = 64 * 1024
 _MAX_HEAD_OF_PART = 16 * 1024
 _MOST_LINES = 50_000
@@ -168,7 +171,7 @@ def _urlencoded(body: bytes, charset: str) -> Iterator[Field]:
 
 
 def _decoded(part: bytes) -> bytes:
-    if len(part) > _MAX_PLAIN and not _begins_like_json(part):
+    if len(part) > _MAX_PLAIN and not _begins_like_json(part[:_MAX_BEFORE_JSON]):
         part = part[:_MAX_PLAIN]
     return unquoted(part.replace(b"+", b" "))
 
