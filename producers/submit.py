@@ -396,10 +396,12 @@ async def _require_plausible(
     """
     found = await implausible_of(connection, account_id, doubtful)
     if found:
-        told = [Mistake(f"selection.addresses.{place}", why) for place, why in found]
-        left = len(told) - MOST_COMPLAINTS
-        more = f"and {left} more mistakes" if left > 0 else ""
-        raise refused("The request", told[:MOST_COMPLAINTS], more)
+        told = [
+            Mistake(f"selection.addresses.{place}", why) for place, why in found[:MOST_COMPLAINTS]
+        ]
+        left = len(found) - len(told)
+        more = f"and {left} more mistakes" if left else ""
+        raise refused("The request", told, more)
 
 
 def with_unknown(selection: dict[str, Any], unknown: int | None) -> dict[str, Any]:

@@ -158,6 +158,8 @@ def _unwrapped(text: str) -> Identity | None:
         parts = found.groupdict()
         names.append(parts.get("name") or "")
         inner = _stripped(unquote(parts["link"]) if "link" in parts else parts["inner"])
+    if inner == text.strip():
+        return None
     try:
         identity = identify(inner)
         # A mail program may give the address as its own name.

@@ -1,6 +1,5 @@
 """How a command ends badly: a text for people, or JSON for programs, and the exit status."""
 
-import json
 import sys
 from typing import Any
 
@@ -11,7 +10,7 @@ from typer.core import TyperGroup
 from db.failures import NOT_THE_WORKS_FAULT
 from db.suitability import DENIED, denied
 from producers.cli.output import answers
-from producers.cli.rendering import complain, hint
+from producers.cli.rendering import complain, hint, json_text
 from runtime.program import as_called
 from schemas.errors import EvidenceMissing, OutputFailed, SluiceError, said
 from schemas.mistakes import sentence
@@ -65,7 +64,7 @@ def note_json(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer 
 
 def _show(error: SluiceError, *, in_json: bool) -> None:
     if in_json:
-        sys.stderr.write(json.dumps({"error": _as_dict(error)}, ensure_ascii=False) + "\n")
+        sys.stderr.write(json_text({"error": _as_dict(error)}) + "\n")
     else:
         complain(str(error))
         if isinstance(error, EvidenceMissing):

@@ -120,7 +120,17 @@ def _cell(value: object) -> Cell:
 
 def as_json(value: object) -> None:
     """One JSON document."""
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(value, indent=2) + "\n")
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return the JSON of the value, in which each character is readable or escaped: a terminal
+    shows it, and must not take orders from what is in the data.
+    """
+    text = json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,274 @@
+"""Texts that are made to take long, or much memory, take no more than others of their length.
+
+A pattern that takes time by the square of the length, or a parser that does, would take many
+minutes of what stands here: the deadline tells a hang, and no speed. See `bench.bodies` for speed.
+"""
+
+import encodings
+import io
+import json
+import pkgutil
+import re
+import tracemalloc
+from contextlib import suppress
+from itertools import product
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from producers import column_names, contact_ids, field_names, status_cells, table
+from producers.charsets import charset_named
+from producers.cli.rendering import json_text
+from producers.file_text import FileText
+from producers.formula_guard import without_guard
+from producers.hook_addresses import addresses_in
+from producers.hook_fields import text_of
+from producers.http.forms import fields_in
+from producers.http.waiting import _wait
+from producers.import_file import open_contacts
+from producers.import_refusals import quoted
+from producers.listed_addresses import blocks_of_addresses
+from producers.text_cache import LONGEST_REMEMBERED, remembered_if_short
+from runtime.log_lines import redacted
+from runtime.signing import hook_id_of
+from schemas import addresses
+from schemas.addresses import (
+    MAX_ADDRESS,
+    MAX_WRAPPED,
+    Identity,
+    InvalidAddress,
+    doubt_about,
+    identify,
+    read_address,
+    suggestion_for,
+)
+from schemas.errors import WrongInput
+
+LENGTH = 50_000
+"""By the square of it: minutes. In proportion to it: some milliseconds."""
+
+UNITS = [
+    *(
+        "a",
+        "@",
+        ".",
+        "-",
+        " ",
+        "(",
+        "<",
+        "[",
+        "'",
+        '"',
+        ",",
+        ";",
+        "|",
+        "%",
+        "=",
+        "0",
+        "_",
+        "?",
+        ":",
+    ),
+    *("{", "\t", "\0", "\u00a0", "\u200b", "\u00fc", "a.", "a@", ".@", "<a", "(a@", "('", "a "),
+    *('",', '""', "%40", "mailto:", "a@b.", "not ", "opt_", "mail", "1,", "1,123", "wait=", "xn--"),
+]
+AROUND = [("", ""), ("a@b.example (", ")"), ("'", "\x01")]
+
+
+def a_row(text: str) -> bytes:
+    """The text in a cell of its own, which it does not leave."""
+    return f'"{text.replace(chr(34), 2 * chr(34))}"'.encode(errors="replace")
+
+
+def listed(content: bytes) -> object:
+    return list(blocks_of_addresses(io.BytesIO(content)))
+
+
+def imported(content: bytes) -> object:
+    with open_contacts(io.BytesIO(content)) as contacts:
+        return list(contacts.blocks())
+
+
+READERS = {
+    "an address": read_address,
+    "a suggestion": suggestion_for,
+    "a local part in doubt": lambda text: doubt_about(Identity(f"{text}@b.example", text)),
+    "a domain in doubt": lambda text: doubt_about(Identity(f"a|b@{text}", text)),
+    "an address in a field": addresses_in,
+    "a status": lambda text: [status_cells.status_in(text, it) for it in ("status", "opted_in")],
+    "a note": lambda text: status_cells.suppressing_cell(["unsub", text]),
+    "a tag": status_cells.is_suppressing,
+    "a header": lambda text: column_names.meaning_of(text, weak=True),
+    "a header's sound": column_names.sounds_of_consent,
+    "a field's name": field_names.meaning_of,
+    "a weak field's name": field_names.is_weak,
+    "a list's name": field_names.lists_addresses,
+    "a guarded cell": without_guard,
+    "a quotation": quoted,
+    "a broken line": lambda text: table._tidied(text, ","),
+    "ids": lambda text: list(contact_ids.blocks_of_ids(io.BytesIO(text.encode(errors="replace")))),
+    "a list": lambda text: listed(a_row("a@b.example") + b"\n" + a_row(text)),
+    "a list at first": lambda text: listed(text.encode(errors="replace")),
+    "a list with a header": lambda text: listed(b"email\n" + a_row(text)),
+    "an import": lambda text: imported(b"email,tags\n" + a_row(text) + b"," + a_row(text)),
+    "an import's header": lambda text: imported(b"email," + a_row(text)),
+    "a form": lambda text: list(fields_in(text.encode(errors="replace"))),
+    "a field of a form": lambda text: list(fields_in(b"email=" + text.encode(errors="replace"))),
+    "a content type": lambda text: list(fields_in(b"a=b", f"text/plain; {text}")),
+    "a preference": _wait,
+    "a log line": redacted,
+    "a hook's token": hook_id_of,
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("reader", READERS)
+def test_the_time_is_in_proportion_to_the_length(monkeypatch, reader):
+    """Of each text that repeats a few characters, whatever stands before and behind it."""
+    # The patterns for an address are linear in themselves, besides that they get no such text.
+    monkeypatch.setattr(addresses, "MAX_WRAPPED", 10 * LENGTH)
+    for unit, (before, behind) in product(UNITS, AROUND):
+        with suppress(InvalidAddress, WrongInput, status_cells.UnknownStatus):
+            READERS[reader](f"{before}{unit * (LENGTH // len(unit))}{behind}")
+
+
+class Counting:
+    """Stands for a method of a pattern, and keeps the longest text that it was given."""
+
+    def __init__(self, method) -> None:
+        self.method = method
+        self.longest = 0
+
+    def __call__(self, text: str):
+        self.longest = max(self.longest, len(text))
+        return self.method(text)
+
+
+def test_no_pattern_of_an_address_is_given_a_long_text(monkeypatch):
+    """What is longer than any address with what stands around it is refused before that."""
+    patterns = [Counting(each) for each in addresses._WRAPPINGS]
+    monkeypatch.setattr(addresses, "_WRAPPINGS", patterns)
+    validated = Counting(addresses._validate)
+    monkeypatch.setattr(addresses, "_validate", validated)
+    for unit, (before, behind) in product(UNITS, AROUND):
+        for length in (MAX_WRAPPED - 20, MAX_WRAPPED + 1, 20 * MAX_WRAPPED):
+            with suppress(InvalidAddress):
+                read_address(f"{before}{unit * (length // len(unit))}{behind}")
+    assert max(each.longest for each in patterns) <= MAX_WRAPPED
+    assert validated.longest <= MAX_ADDRESS
+
+
+PLAIN_ADDRESS = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_+\-]|\.(?=[A-Za-z0-9_+\-]))*@(?:[A-Za-z0-9\-]+\.)+[A-Za-z]{2,}"
+)
+
+
+@given(st.text("ab1.@-+_ ,<ü", max_size=30))
+@example("a@b.ab@b.ab")
+@example("a..b@b.ab")
+@example("<.-a@b.ab.@c.ab")
+def test_the_addresses_in_a_text_are_those_of_a_pattern(text):
+    """A hint names what this pattern finds, which takes time by the square of the length."""
+    found = list(dict.fromkeys(PLAIN_ADDRESS.findall(text)))
+    assert list(dict.fromkeys(addresses._addresses_in(text))) == found
+
+
+@given(st.text("ab1.@<>()[]:;, \t\"'ü", max_size=25))
+@example("mailto:a@b.example")
+def test_what_is_wrapped_is_no_address_as_it_stands(text):
+    """So it is not put to the library before what is around it is left out."""
+    if addresses._is_wrapped(text):
+        with pytest.raises(InvalidAddress):
+            identify(text)
+
+
+@given(st.text("a@b .", max_size=12))
+def test_each_part_of_a_field_has_one_at_sign(text):
+    """A field is cut as this pattern would, which takes time by the square of the length."""
+    from producers.hook_addresses import _each  # noqa: PLC0415
+
+    assert list(_each(text)) == re.findall(r"[^@]*@[^@ ]*", text)
+
+
+@pytest.mark.parametrize("unit", [b"+", b"%20", b" ", b"\0", b"1,", b"[", b'""', b"a", b"\r\n"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda body: list(fields_in(b"email=a%40b.example&x=" + body)),
+        lambda body: list(fields_in(body)),
+        lambda body: list(contact_ids.blocks_of_ids(io.BytesIO(body))),
+        lambda body: listed(b'a@b.example\n"a" b,"' + body + b"\n"),
+    ],
+    ids=["a field", "a form", "ids", "a broken row"],
+)
+def test_the_memory_is_a_few_times_the_length(read, unit):
+    """A pattern that keeps where it may go back to takes a hundred times as much."""
+    body = unit * (300_000 // len(unit))
+    tracemalloc.start()
+    try:
+        with suppress(WrongInput):
+            read(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(body)
+
+
+def test_long_texts_are_not_remembered():
+    """A cache of texts from outside has bounded memory, not only a bounded number of texts."""
+    asked = []
+
+    @remembered_if_short(maxsize=10)
+    def length(text: str, *, more: int = 0) -> int:
+        asked.append(text)
+        return len(text) + more
+
+    short, long = "a" * LONGEST_REMEMBERED, "a" * (LONGEST_REMEMBERED + 1)
+    assert [length(short), length(short), length(short, more=1)] == [200, 200, 201]
+    assert [length(long), length(long)] == [201, 201]
+    assert asked == [short, short, long, long]
+
+
+CHARSETS = sorted(
+    {
+        name
+        for each in pkgutil.iter_modules(encodings.__path__)
+        if (name := charset_named(each.name))
+    }
+)
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=8),
+            st.sampled_from([b"\x1b$B", b"\x1b(J", b"\x1b$", b"\x1b", b"~{", b"~", b"\xff\xfe"]),
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_any_bytes_in_any_charset_are_text_or_refused(charset, parts, is_late):
+    """A file is read, wrong bytes as lone surrogates, or refused with a reason; and so is what a
+    hook's message says to be in a charset.
+    """
+    # Escapes that are cut off by the end of a block have a way of their own.
+    content = b"a" * (1 << 12 if is_late else 0) + b"".join(parts)
+    assert isinstance(text_of(content, charset), str)
+    with suppress(WrongInput):
+        source = FileText(io.BytesIO(content), charset)
+        assert all(isinstance(text, str) for text in iter(source.read, ""))
+
+
+@given(st.recursive(st.text() | st.integers(), lambda each: st.dictionaries(st.text(), each)))
+@example("\x7f\x9b31m\u202eevil\U000e0041\n\x1b]0;pwn\x07")
+@example("Zoë ☑ 李")
+def test_json_for_a_terminal_is_the_same_json_and_readable(value):
+    """It has no character that a terminal takes for an order, and letters stand as they are."""
+    text = json_text(value, indent=2)
+    assert json.loads(text) == value
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert json_text("Zoë ☑ 李") == '"Zoë ☑ 李"'
