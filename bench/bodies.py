@@ -88,7 +88,37 @@ def bodies(form: str) -> Iterator[Body]:
     yield Body("2,000 addresses beyond ASCII (taken)", _job(f'{{"addresses":[{odd}]}}'))
     ids = ",".join(map(str, range(1, 100_001)))
     yield Body("100,000 ids (taken)", _job(f'{{"contacts":[{ids}]}}'))
+    plain = ",".join(f'"a@{n:x}.ex.example"' for n in range(100_000))
+    yield Body("100,000 addresses of as many domains (taken)", _job(f'{{"addresses":[{plain}]}}'))
+    links = ",".join(f'"mailto:a{n}@x{n}.example?"' for n in range(100_000))
+    yield Body("100,000 addresses as links (taken)", _job(f'{{"addresses":[{links}]}}'))
+    doubtful = ",".join(f'"a|b#c=d{n}@example.com"' for n in range(100_000))
+    yield Body("100,000 addresses in doubt", _job(f'{{"addresses":[{doubtful}]}}'))
+    yield from _files()
     yield from _forms(form)
+
+
+def _files() -> Iterator[Body]:
+    """Lists of addresses that come as a file, with one that is good, so that they are taken."""
+    good = b"a@b.example\n"
+    yield _file("a line of 60,000 @", good + b"@" * 60_000)
+    yield _file("lines of 9,900 @", (good + b"@" * 9_900 + b"\n") * 400)
+    yield _file("lines of 9,900 @ with a header", b"email\n" + good + (b"@" * 9_900 + b"\n") * 400)
+    yield _file("4,000 lines of 1,000 letters", good + (b"a" * 1_000 + b"\n") * 4_000)
+    yield _file("4,000 lines of 1,000 @", good + (b"@" * 1_000 + b"\n") * 4_000)
+    yield _file("4,000 broken quotation marks", good + (b'"' + b"a" * 980 + b'" b\n') * 4_000)
+    names = {
+        "email": [f"{n:x}" for n in range(30_000)],
+        "address": [f"{n:x}." for n in range(30_000)],
+    }
+    listed = b'{"email":"a@b.example"}\n' + json.dumps(names, separators=(",", ":")).encode()
+    yield _file("an object with 60,000 texts", listed)
+
+
+def _file(name: str, content: bytes) -> Body:
+    job = b'--b\r\nContent-Disposition: form-data; name="job"\r\n\r\n{"action":"opt_out"}\r\n'
+    head = b'--b\r\nContent-Disposition: form-data; name="addresses"; filename="a.txt"\r\n\r\n'
+    return Body(f"file: {name}", job + head + content + b"\r\n--b--\r\n", media_type=_PARTS)
 
 
 def _forms(form: str) -> Iterator[Body]:
@@ -104,6 +134,15 @@ def _forms(form: str) -> Iterator[Body]:
             title = f"form: {number:,} of {escape.decode()} in {name}"
             yield Body(title, text + escape * number + b"]", form, _FORM)
     yield Body("form: a value of 3,900,000 commas", b"email=" + b"," * 3_900_000, form, _FORM)
+    yield Body(
+        "form: 3,900,000 plus signs", b"email=a%40b.example&" + b"+" * 3_900_000, form, _FORM
+    )
+    yield Body(
+        "form: 1,300,000 blanks", b"email=a%40b.example&x=" + b"%20" * 1_300_000, form, _FORM
+    )
+    yield Body(
+        "form: 9,999 emails without @", _fields(b"%2540" + b"x" * 380, b"email"), form, _FORM
+    )
     yield Body("form: 970,000 of a@b.", b"email=" + b"a@b." * 970_000, form, _FORM)
     yield Body("form: 3,900,000 brackets", b"email=" + b"<" * 3_900_000, form, _FORM)
     yield Body("form: 9,999 fields of 390 bytes", _fields(b"x" * 380), form, _FORM)

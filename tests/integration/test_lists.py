@@ -6,8 +6,10 @@ import pytest
 
 from producers.imports import submit_import
 from producers.opt_outs import opt_out_now
+from producers.plausibility import doubtful_of, implausible_of, plausible
 from producers.submit import submit
 from producers.wrong_input import parse_request
+from schemas.addresses import identify
 from schemas.errors import WrongInput
 from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
@@ -113,6 +115,22 @@ async def test_an_address_that_the_account_knows_as_it_is_written_is_meant(
     assert answer.status_code == 200, answer.text
 
 
+async def test_of_many_addresses_in_doubt_each_is_told_apart(pool, people):
+    """However many the account is asked about at a time, and wherever the known ones stand."""
+    texts = [f"4711|n{number}@x.example" for number in range(2_500)]
+    for place in (0, 999, 1_000, 2_499):
+        texts[place] = "*cy@x.example"
+    doubtful = doubtful_of([identify(text) for text in texts])
+    assert len(doubtful) == len(texts)
+    refused = await implausible_of(pool, people, doubtful)
+    assert [place for place, _ in refused] == [
+        place for place, text in enumerate(texts) if text != "*cy@x.example"
+    ]
+    meant = await plausible(pool, people, doubtful)
+    assert [line for line, _ in meant.rows] == [0, 999, 1_000, 2_499]
+    assert [line for line, _, _ in meant.refusals] == [place for place, _ in refused]
+
+
 async def test_what_a_recipient_did_is_meant_as_it_is_written(pool, settings, people):
     """A link, or a hook, names the address that mail went to: that one is opted out."""
     request = parse_request(
@@ -164,6 +182,8 @@ async def test_a_declared_charset_is_read(http, key, pool, people, works):
     await works.work(job["id"])
     assert (await statuses_of(pool, people))["jörg@x.example"] == ("admin", False)
     assert "klingon" in problem(await sent("klingon"), 422, "invalid")
+    assert "'hz' is not supported" in problem(await sent("hz"), 422, "invalid")
+    assert "not text in utf-16" in problem(await sent("utf-16"), 422, "invalid")
     assert "no email address" in problem(await sent("utf-8"), 422, "invalid")
 
 

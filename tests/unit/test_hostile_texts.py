@@ -44,6 +44,7 @@ from schemas.addresses import (
     suggestion_for,
 )
 from schemas.errors import WrongInput
+from tests.examples import examples
 
 LENGTH = 50_000
 """By the square of it: minutes. In proportion to it: some milliseconds."""
@@ -131,6 +132,15 @@ def test_the_time_is_in_proportion_to_the_length(monkeypatch, reader):
     for unit, (before, behind) in product(UNITS, AROUND):
         with suppress(InvalidAddress, WrongInput, status_cells.UnknownStatus):
             READERS[reader](f"{before}{unit * (LENGTH // len(unit))}{behind}")
+
+
+@pytest.mark.timeout(20)
+def test_an_object_of_a_list_may_have_many_texts():
+    """They are compared with each other only by what they are, not one by one."""
+    email = [f"{number:x}@b.ex" for number in range(25_000)]
+    line = json.dumps({"email": email, "address": email[::-1]}).encode()
+    (block,) = blocks_of_addresses(io.BytesIO(b'{"email":"a@b.example"}\n' + line))
+    assert len(block.rows) == 1 + 2 * len(email)
 
 
 class Counting:
@@ -240,7 +250,7 @@ CHARSETS = sorted(
 
 
 @pytest.mark.parametrize("charset", CHARSETS)
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 @given(
     st.lists(
         st.one_of(
