@@ -188,12 +188,13 @@ def _addresses_in(text: str) -> Iterator[str]:
     """
     before, *parts = text.split("@")
     for part in parts:
-        local_part = before[len(before.rstrip(_PLAIN)) :].rpartition("..")[2].lstrip("+-.")
-        domain = _domain_at_start(part)
+        if domain := _domain_at_start(part):
+            local_part = before[len(before.rstrip(_PLAIN)) :].rpartition("..")[2].lstrip("+-.")
+            if local_part and not local_part.endswith("."):
+                yield f"{local_part}@{domain[0]}"
+                before = part[domain.end() :]
+                continue
         before = part
-        if domain and local_part and not local_part.endswith("."):
-            yield f"{local_part}@{domain[0]}"
-            before = part[domain.end() :]
 
 
 class Doubt(NamedTuple):
