@@ -25,7 +25,8 @@ _parameter = {
     name: re.compile(rf"""(?i)[;\s]{name}\s*=\s*(?:"([^"]*)"|([^;\s"]+))""").search
     for name in ("boundary", "charset", "name")
 }
-_dashes = re.compile(rb"\s*--([^\r\n]{1,200})").match
+_MAX_BOUNDARY = 200
+_dashes = re.compile(rb"\s*--([^\r\n]{1,%d})" % _MAX_BOUNDARY).match
 _pairs = re.compile(rb"[^&\r\n]+").finditer
 _text_lines = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+").finditer
 _end_of_head = re.compile(rb"\r?\n\r?\n").search
@@ -149,7 +150,7 @@ def _lines(text: str) -> Iterator[Field]:
 
 def _boundary(body: bytes, content_type: str) -> bytes | None:
     named = _of(content_type, "boundary").encode("latin-1", "replace")
-    if named and b"--" + named in body:
+    if 0 < len(named) <= _MAX_BOUNDARY and b"--" + named in body:
         return named
     begins = _dashes(body)
     is_form = begins and b"form-data" in body[:1000].lower()

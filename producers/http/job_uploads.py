@@ -4,15 +4,15 @@ import errno
 import io
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from email.message import Message
 from typing import Any, BinaryIO, NamedTuple
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
-from starlette.types import Message as WireMessage
+from starlette.types import Message
 
 from producers.http.bodies import body_schema, json_value
+from producers.http.forms import charset_of
 from producers.http.here import Here
 from producers.http.job_bodies import JobBody
 from producers.http.limits import declared_bytes
@@ -41,6 +41,9 @@ _BYTES = "latin-1"
 
 MOST_JOB_BYTES = 1_000_000
 """As much as the part with the job may have, which is read into memory."""
+
+_LONGEST_TYPE = 1_000
+"""In characters. The reader of a longer one takes time by the square of its length."""
 
 RETRY_SECONDS = 10
 """When to come again where a key uploads as much as it may."""
@@ -157,9 +160,11 @@ def _byte_for_byte(request: Request, came: Callable[[int], None]) -> Request:
     """
     scope = {**request.scope, "headers": list(request.scope["headers"])}
     headers = MutableHeaders(scope=scope)
+    if len(headers["content-type"]) > _LONGEST_TYPE:
+        raise _odd_type()
     headers["content-type"] = f"{headers['content-type']}; charset={_BYTES}"
 
-    async def receive() -> WireMessage:
+    async def receive() -> Message:
         message = await request.receive()
         came(len(message.get("body", b"")))
         return message
@@ -205,20 +210,22 @@ def _file(part: UploadFile | str) -> BinaryIO:
         return io.BytesIO(part.encode(_BYTES))
     except UnicodeEncodeError:
         # Of a form whose type is too odd to name a charset in it, some characters are no bytes.
-        raise Problem(
-            MALFORMED,
-            "The form's Content-Type cannot be read; nothing was stored. Send it as"
-            f" `{FORM}; boundary=...`.",
-        ) from None
+        raise _odd_type() from None
+
+
+def _odd_type() -> Problem:
+    return Problem(
+        MALFORMED,
+        "The form's Content-Type cannot be read; nothing was stored. Send it as"
+        f" `{FORM}; boundary=...`.",
+    )
 
 
 def _charset(part: UploadFile | str) -> str:
     """The charset in which a file says that it is; what is no file cannot say it."""
     if isinstance(part, str):
         return "utf-8"
-    message = Message()
-    message["content-type"] = part.headers.get("content-type", "")
-    return str(message.get_param("charset", "") or "utf-8")
+    return charset_of(part.headers.get("content-type", "")) or "utf-8"
 
 
 def _body(text: bytes, name: str) -> JobBody:

@@ -643,6 +643,14 @@ async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, for
         assert await pool.fetchval("select count(*) from jobs") == 0
 
 
+async def test_a_form_whose_type_is_long_is_refused(http, key, pool):
+    """Before it is read, which takes time by the square of its length."""
+    long = {"Content-Type": f'multipart/form-data; boundary=B; x="{";" * 1_000}'}
+    answer = await http.post("/v1/jobs", headers={**key, **long}, content=b"--B--\r\n")
+    assert "Content-Type cannot be read" in problem(answer, 400, "malformed")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
 async def test_the_line_of_a_request_tells_its_job_and_its_problem(http, key):
     """Which job it made or was about, by which problem it ended, and what it waited on purpose
     apart from what it took.

@@ -117,6 +117,9 @@ READERS = {
     "a form": lambda text: list(fields_in(text.encode(errors="replace"))),
     "a field of a form": lambda text: list(fields_in(b"email=" + text.encode(errors="replace"))),
     "a content type": lambda text: list(fields_in(b"a=b", f"text/plain; {text}")),
+    "a boundary": lambda text: list(
+        fields_in(f"--{text}".encode(errors="replace"), f"multipart/form-data; boundary={text}")
+    ),
     "a preference": _wait,
     "a log line": redacted,
     "a hook's token": hook_id_of,
