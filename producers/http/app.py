@@ -1,6 +1,7 @@
 """The composition root of a web process: uvicorn calls `make_app`."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -56,11 +57,21 @@ ROUTERS = (
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
-    """The application; without settings it reads the environment and sets up the logs."""
-    if settings is None:
-        settings = Settings()
-        logs.configure(settings, web=process_name(settings))
-        logs.leave_out(is_told_already)
+    """The application; without settings it reads the environment and sets the process up."""
+    if settings is not None:
+        return _app(settings)
+    settings = Settings()
+    logs.configure(settings, web=process_name(settings))
+    logs.leave_out(is_told_already)
+    app = _app(settings)
+    app.openapi()
+    # All that is there by now stays. To look for cycles in it takes a tenth of a second, in which
+    # nobody is served.
+    gc.freeze()
+    return app
+
+
+def _app(settings: Settings) -> FastAPI:
     app = FastAPI(
         lifespan=_lifespan(settings),
         dependencies=[Depends(well_formed)],
