@@ -247,7 +247,11 @@ def test_9_outages_are_told_with_their_ends(storm: Storm):
         assert moments
         assert moments == sorted(moments)
     assert all(row["error"] for row in told if row["is"] == "unreachable")
-    last = {line.get("worker") or line.get("web"): line["timestamp"] for line in storm.events()}
+    # A line that tells of a lost worker is another's.
+    last = {
+        line.get("found_by") or line.get("worker") or line.get("web"): line["timestamp"]
+        for line in storm.events()
+    }
     ends = {(row["process"], row["server"]): row for row in told}
     for (process, _), row in ends.items():
         went_on = datetime.fromisoformat(last[process]) - datetime.fromisoformat(row["timestamp"])
