@@ -8,10 +8,14 @@ as its peer likes, and take one of the files that the process may have open.
 import asyncio
 import math
 import resource
+import time
 from collections import Counter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from producers.http.head_limit import HeadLimit, as_answer
@@ -32,6 +36,14 @@ JUST_COME_SECONDS = 1.0
 
 SLOW_BYTES_PER_SECOND = 64 * 1024
 """A body that comes faster, and an answer that is read faster, is not ended to make room."""
+
+PARSED_BYTES = 1024
+"""So much is parsed at a time of what was read: as many requests as that holds may wait behind one
+that is under way, however much of them is sent without waiting for answers."""
+
+TURN_SECONDS = 0.002
+"""For so long what came on one connection is parsed before others have their turn. A body in very
+small chunks takes a hundred times as long as others of its size."""
 
 _FULL_SECONDS = 0.1
 
@@ -78,11 +90,33 @@ def _allow_files() -> int:
     return allowed
 
 
+class _Flow(FlowControl):
+    """The server's own would have more read at each answer, and whenever a body is asked for, also
+    where that is not of the request that is read.
+    """
+
+    def __init__(self, connection: "Connection", transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        """Called by the server."""
+        if self._connection.has_room:
+            super().resume_reading()
+
+
 class Connection(HeadLimit):
-    """The server's protocol for a connection, of which it notes since when it waits for what."""
+    """The server's protocol for a connection, of which it notes since when it waits for what.
+
+    What is read behind a request that has to wait is kept unparsed, and no more is read: at most
+    what one read from the socket gives.
+    """
 
     def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._unparsed = b""
+        self._parse_later: asyncio.Handle | None = None
+        self._under_way: RequestResponseCycle | None = None
         self._watch = _watch_of(self.server_state, self.loop, bounds)
         self._unsent: tuple[float, int] | None = None
         self._began = self.loop.time()
@@ -108,17 +142,54 @@ class Connection(HeadLimit):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the transport."""
         super().connection_made(transport)
+        self.flow = _Flow(self, transport)
         self._watch.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport."""
+        self._unparsed = b""
+        self.pipeline.clear()
+        if self._under_way is not None and not self._under_way.response_complete:
+            # The server tells only the last request that was read.
+            self._under_way.disconnected = True
+            self._under_way.message_event.set()
         super().connection_lost(exc)
         self._watch.forget(self)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be read: all was parsed, and what came of the last body was taken."""
+        if self._unparsed or self.pipeline or self.transport.is_closing():
+            return False
+        return self.is_idle or len(self.cycle.body) <= HIGH_WATER_LIMIT
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
         self.has_said_something = True
-        super().data_received(data)
+        self._unparsed += data
+        if self._parse_later is None:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse what was read, until there is a request that has to wait."""
+        self._parse_later = None
+        until = time.monotonic() + TURN_SECONDS
+        rest = memoryview(self._unparsed)
+        while rest and not self.pipeline and not self.transport.is_closing():
+            if time.monotonic() > until:
+                self._parse_later = self.loop.call_soon(self._parse)
+                break
+            super().data_received(bytes(rest[:PARSED_BYTES]))
+            rest = rest[PARSED_BYTES:]
+        self._unparsed = b"" if self.transport.is_closing() else bytes(rest)
+        if self._unparsed:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._under_way = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -135,6 +206,8 @@ class Connection(HeadLimit):
         """Called by the server."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
+        if self._parse_later is None and not self.pipeline:
+            self._parse()
         self._watch.note_answered(self)
 
     def resume_writing(self) -> None:
