@@ -444,6 +444,12 @@ CONNECTION_REFUSED = _event(
     number="how many since the last such line",
     open="how many there are now",
 )
+BODIES_LIMITED = _event(
+    "bodies.limited",
+    "More large bodies came than a web process keeps in memory; at most one line in ten seconds.",
+    ended="how many were ended with 408 since the last such line, as the slowest, to make room",
+    refused="how many were refused with 503 since the last such line, as there was no room in time",
+)
 REQUEST_FAILED = _event(
     "request.failed",
     "A web process raised what it never should; its caller was told of an internal failure and the"

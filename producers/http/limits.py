@@ -2,15 +2,20 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producers.http.large_bodies import (
+    LARGE_BYTES,
+    MOST_LARGE,
+    LargeBodies,
+    LargeBody,
+    made_room,
+)
 from producers.http.peers import peer_of
-from producers.http.problems import RETRY_SECONDS, TOO_LARGE, TOO_SLOW, UNAVAILABLE, Problem
-from producers.http.turns import Turns
+from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
 from runtime.settings import Settings
 
 PART_SECONDS = 30.0
@@ -18,19 +23,6 @@ PART_SECONDS = 30.0
 
 LEAST_BYTES_PER_SECOND = 1_000
 """How fast a body has to come, and an answer to be read, on average over SLOW_SECONDS or more."""
-
-LARGE_BYTES = 64 * 1024
-MOST_LARGE = 16
-"""So many bodies of more than `LARGE_BYTES` a process has in memory, until they are answered."""
-
-MOST_LARGE_OF_PEER = 8
-"""At most this many of them may come from one network: others need turns as well."""
-
-LARGE_WAIT_SECONDS = 10.0
-"""How long one more waits for its turn."""
-
-LARGE_SECONDS = 60.0
-"""How long one may take to come, so that slow ones do not keep all others out."""
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
@@ -49,7 +41,7 @@ class Limits:
         self._most_upload = settings.max_upload_bytes
         self._slow_seconds = settings.slow_seconds
         self._proxies = settings.proxies
-        self._large_turns = Turns(MOST_LARGE, MOST_LARGE_OF_PEER)
+        self._large_bodies = LargeBodies(MOST_LARGE * self._most_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +51,8 @@ class Limits:
         waited = 0.0
         declared = declared_bytes(scope)
         ended = declared == 0
-        turn = _LargeTurn(self._large_turns)
+        room = self._most_body if declared is None else min(declared, self._most_body)
+        large = LargeBody(self._large_bodies, peer_of(scope, self._proxies), room)
 
         async def receiving() -> Message:
             nonlocal size, waited, ended
@@ -70,7 +63,7 @@ class Limits:
             if ended:
                 return await receive()
             began = time.monotonic()
-            message = await _in_time(receive)
+            message = await _in_time(receive, large)
             waited += time.monotonic() - began
             size += len(message.get("body", b""))
             if size > most:
@@ -79,7 +72,7 @@ class Limits:
             if not ended:
                 self._require_fast(size, waited)
             if size > LARGE_BYTES and not takes_files(scope):
-                await turn.take(peer_of(scope, self._proxies), waited, ended=ended)
+                await large.grow(size)
             return message
 
         async def sending(message: Message) -> None:
@@ -93,38 +86,11 @@ class Limits:
         try:
             await self._app(scope, receiving, sending)
         finally:
-            await turn.end()
+            large.leave()
 
     def _require_fast(self, size: int, waited: float) -> None:
         if waited > self._slow_seconds and size < LEAST_BYTES_PER_SECOND * waited:
             raise _too_slow(f"came at less than {LEAST_BYTES_PER_SECOND:,} bytes a second")
-
-
-class _LargeTurn:
-    """The place among `MOST_LARGE` of a body that has become large."""
-
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._taken = AsyncExitStack()
-        self._waited_before: float | None = None
-
-    async def take(self, peer: str, waited: float, *, ended: bool) -> None:
-        """Wait for a place, once; raise Problem where there is none, and for a body that does not
-        come. `waited` is how long its parts have taken so far.
-        """
-        if self._waited_before is None:
-            try:
-                async with asyncio.timeout(LARGE_WAIT_SECONDS):
-                    await self._taken.enter_async_context(self._turns.one_of(peer))
-            except TimeoutError:
-                raise _too_many_large() from None
-            self._waited_before = waited
-        if not ended and waited - self._waited_before > LARGE_SECONDS:
-            raise _too_slow(f"did not come within {LARGE_SECONDS:.0f} seconds")
-
-    async def end(self) -> None:
-        """Give the place back."""
-        await self._taken.aclose()
 
 
 def takes_files(scope: Scope) -> bool:
@@ -149,12 +115,20 @@ def declared_bytes(scope: Scope) -> int | None:
     return int(headers.get(b"content-length", b"0"))
 
 
-async def _in_time(receive: Receive) -> Message:
+async def _in_time(receive: Receive, large: LargeBody) -> Message:
     try:
-        async with asyncio.timeout(PART_SECONDS):
-            return await receive()
+        async with asyncio.timeout(PART_SECONDS) as large.waits_until:
+            message = await receive()
     except TimeoutError:
+        if large.has_ended:
+            raise made_room() from None
         raise _too_slow(f"stopped coming for {PART_SECONDS:.0f} seconds") from None
+    finally:
+        large.waits_until = None
+    if large.has_ended:
+        # It came in the moment in which that was told.
+        raise made_room()
+    return message
 
 
 def _too_slow(why: str) -> Problem:
@@ -163,15 +137,6 @@ def _too_slow(why: str) -> Problem:
         f"The body {why}; nothing was stored. Send it again.",
         # What is left of it would be taken for the next request.
         headers={"Connection": "close"},
-    )
-
-
-def _too_many_large() -> Problem:
-    return Problem(
-        UNAVAILABLE,
-        "Too many large requests are under way. Nothing was stored. Send it again after the seconds"
-        " in Retry-After, or send less at a time.",
-        headers={"Retry-After": str(RETRY_SECONDS), "Connection": "close"},
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from functools import cache
 
 import httpx
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from producers import wrong_input
-from producers.http import limits, time_limit
+from producers.http import large_bodies, limits, time_limit
 from runtime.settings import Settings
 
 MOST = 5_000
@@ -367,44 +367,83 @@ async def test_a_file_for_which_the_disk_has_no_room_is_told(http, key_of, pool)
     assert (await http.post("/v1/jobs", headers=headers, **upload(10))).status_code == 202
 
 
-@pytest.mark.parametrize(
-    "settings", [{"max_body_bytes": 200_000, "trusted_proxies": 1}], indirect=True
-)
-async def test_so_many_large_bodies_are_in_memory(app, key_of, http, monkeypatch):
-    """One more waits for its turn, and is told to come again; small ones are taken meanwhile. One
-    peer has no more than half of the turns.
-    """
-    monkeypatch.setattr(limits, "LARGE_WAIT_SECONDS", 0.05)
-    headers = await key_of()
-    small = {"action": "opt_out", "selection": {"addresses": ["a@x.example"]}}
-    hold, all_held = asyncio.Event(), asyncio.Event()
-    held = 0
+SIXTEEN_LARGE = {"max_body_bytes": 200_000, "trusted_proxies": 1}
 
-    async def held_back() -> AsyncIterator[bytes]:
-        nonlocal held
-        for _ in range(100):
-            yield PART
-        held += 1
-        if held % limits.MOST_LARGE_OF_PEER == 0:
-            all_held.set()
-        await hold.wait()
 
-    def post(peer: int) -> asyncio.Task[httpx.Response]:
-        of_peer = {"Content-Type": "application/json", "X-Forwarded-For": f"192.0.2.{peer}"}
+class LargePosts:
+    """Bodies in chunks, each of which may become as large as any, and stops before its end."""
+
+    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+        self._held = asyncio.Semaphore(0)
+        self.hold = asyncio.Event()
+        self._http = http
+        self._headers = headers | {"Content-Type": "application/json"}
+
+    def post(self, peer: int) -> asyncio.Task[httpx.Response]:
+        """Send one from that peer."""
+        headers = self._headers | {"X-Forwarded-For": f"192.0.2.{peer}"}
         return asyncio.create_task(
-            http.post("/v1/jobs", headers=headers | of_peer, content=held_back())
+            self._http.post("/v1/jobs", headers=headers, content=self._held_back())
         )
 
-    first: list[asyncio.Task[httpx.Response]] = []
-    for peer in range(limits.MOST_LARGE // limits.MOST_LARGE_OF_PEER):
-        first += [post(peer) for _ in range(limits.MOST_LARGE_OF_PEER)]
+    async def hold_back(self, peers: Iterable[int]) -> list[asyncio.Task[httpx.Response]]:
+        """Send one from each, and wait until all are held."""
+        posts = [self.post(peer) for peer in peers]
         async with asyncio.timeout(20):
-            await all_held.wait()
-        all_held.clear()
-        answer = await post(peer)
+            for _ in posts:
+                await self._held.acquire()
+        return posts
+
+    async def _held_back(self) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield PART
+        self._held.release()
+        await self.hold.wait()
+
+
+@pytest.mark.parametrize("settings", [SIXTEEN_LARGE], indirect=True)
+async def test_so_many_large_bodies_are_in_memory(key_of, http, monkeypatch):
+    """One more waits for room, and is told to come again; small ones are taken meanwhile. One peer
+    has no more than half of the room.
+    """
+    monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(large_bodies, "STALE_SECONDS", 1_000.0)
+    headers = await key_of()
+    small = {"action": "opt_out", "selection": {"addresses": ["a@x.example"]}}
+    large = LargePosts(http, headers)
+    with capture_logs() as logs:
+        first = await large.hold_back([0] * 8)
+        answer = await large.post(0)
         assert is_problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "2"
-    assert is_problem(await post(99), 503, "unavailable")
-    assert (await http.post("/v1/jobs", headers=headers, json=small)).status_code == 202
-    hold.set()
-    assert {answer.status_code for answer in await asyncio.gather(*first, post(0))} == {400}
+        first += await large.hold_back([1] * 8)
+        assert is_problem(await large.post(99), 503, "unavailable")
+        assert (await http.post("/v1/jobs", headers=headers, json=small)).status_code == 202
+        large.hold.set()
+        assert {answer.status_code for answer in await asyncio.gather(*first, large.post(0))} == {
+            400
+        }
+    told = [line for line in logs if line["event"] == "bodies.limited"]
+    assert [(line["ended"], line["refused"]) for line in told] == [(0, 1)]
+
+
+@pytest.mark.parametrize("settings", [SIXTEEN_LARGE], indirect=True)
+@pytest.mark.parametrize("peers", [[0] * 8, [*range(1, 9), *range(1, 9)]])
+async def test_slow_large_bodies_make_room(key_of, http, monkeypatch, peers):
+    """Where another waits the slowest is ended with 408, whether they come from the same peer or
+    have all of the room; nobody is refused.
+    """
+    monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.1)
+    large = LargePosts(http, await key_of())
+    slow = await large.hold_back(peers)
+    with capture_logs() as logs:
+        more = large.post(0)
+        (ended, *_), rest = await asyncio.wait(
+            slow, timeout=20, return_when=asyncio.FIRST_COMPLETED
+        )
+    assert is_problem(await ended, 408, "too-slow")
+    large.hold.set()
+    assert {answer.status_code for answer in await asyncio.gather(*rest)} == {400}
+    assert (await more).status_code == 400
+    (told,) = [line for line in logs if line["event"] == "bodies.limited"]
+    assert (told["ended"], told["refused"]) == (1, 0)
