@@ -41,6 +41,8 @@ class Here:
     """Taken by long lists in bodies, which do not wait for files; an account has one of them."""
     event_streams: Counter[int] = field(default_factory=Counter)
     """How many each key has open."""
+    waiting: Counter[int] = field(default_factory=Counter)
+    """How many requests of each key wait for a job."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

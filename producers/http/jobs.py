@@ -143,7 +143,7 @@ def _turn_of(here: Here, caller: Caller, body: JobBody) -> AbstractAsyncContextM
 async def _answer_submitted(
     here: Here, caller: Caller, response: Response, submitted: Submitted, seconds: int
 ) -> JobAnswer:
-    await wait_for_rest(here, submitted.job_id, seconds)
+    await wait_for_rest(here, caller, submitted.job_id, seconds, response=response)
     if not submitted.created:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = f"/v1/jobs/{submitted.job_id}"
@@ -198,12 +198,12 @@ async def list_jobs(
     responses=answers(INVALID, NOT_FOUND),
 )
 async def get_job(
-    job_id: JobId, here: HereDep, caller: JobsReader, seconds: PreferredWait
+    job_id: JobId, here: HereDep, caller: JobsReader, response: Response, seconds: PreferredWait
 ) -> JobAnswer:
     """What was asked for, where the job stands, and what became of the addresses."""
     if seconds:
         await require_job(here, caller, job_id)
-        await wait_for_rest(here, job_id, seconds)
+        await wait_for_rest(here, caller, job_id, seconds, response=response)
     return await job_answer(here, caller, job_id)
 
 

@@ -118,9 +118,8 @@ async def apply_job(
         actor=caller.actor,
         correlation_id=correlation_id,
     )
-    await wait_for_rest(
-        here, job_id, COUNT_SECONDS if seconds is None else seconds, busy={JobState.PLANNING}
-    )
+    seconds = COUNT_SECONDS if seconds is None else seconds
+    await wait_for_rest(here, caller, job_id, seconds, response=response, busy={JobState.PLANNING})
     answer = await job_answer(here, caller, job_id)
     drift = (answer.confirmation or {}).get("drift")
     if answer.state is JobState.PLANNED and drift:

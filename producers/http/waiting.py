@@ -10,10 +10,14 @@ from fastapi import Depends, Header, Response
 from db import jobs
 from producers.http.here import Here
 from producers.http.noted import note_job, waiting_on_purpose
+from producers.keys import Caller
 from schemas.outcomes import JobState
 
 MOST_SECONDS = 25
 """Routers of platforms give up an answer that has not begun after 30 seconds."""
+
+MOST_WAITING = 100
+"""So many requests of one key wait in a process at a time; one more is answered without waiting."""
 
 COUNT_SECONDS = 20
 """For so long a plan is waited for where the caller does not say; a million contacts take a few."""
@@ -48,14 +52,34 @@ PreferredWait = Annotated[int | None, Depends(_preferred_seconds)]
 
 
 async def wait_for_rest(
-    here: Here, job_id: int, seconds: float, *, busy: Collection[JobState] = AT_WORK
+    here: Here,
+    caller: Caller,
+    job_id: int,
+    seconds: float,
+    *,
+    response: Response,
+    busy: Collection[JobState] = AT_WORK,
 ) -> None:
     """Wait until the job is in no `busy` state: neither planned nor worked, where none is named.
 
-    For at most so many seconds, and not when the process is to end. Between two looks at it the
-    connection is given back.
+    For at most so many seconds, and not when the process is to end, or as many requests of the key
+    wait already as may. Between two looks at it the connection is given back.
     """
     note_job(job_id)
+    if not seconds:
+        return
+    if here.waiting[caller.key_id] >= MOST_WAITING:
+        if "Preference-Applied" in response.headers:
+            del response.headers["Preference-Applied"]
+        return
+    here.waiting[caller.key_id] += 1
+    try:
+        await _watch(here, job_id, seconds, busy)
+    finally:
+        here.waiting[caller.key_id] -= 1
+
+
+async def _watch(here: Here, job_id: int, seconds: float, busy: Collection[JobState]) -> None:
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE_SECONDS
     while (left := until - time.monotonic()) > 0:

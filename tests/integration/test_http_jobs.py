@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
-from producers.http import job_events
+from producers.http import job_events, waiting
 from producers.http import jobs as jobs_routes
 from producers.wrong_input import line_of
 from schemas.errors import Mistake
@@ -417,6 +417,27 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
     assert answer.headers["preference-applied"] == "wait=25"
     unheard = await http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=soon"})
     assert "preference-applied" not in unheard.headers
+
+
+async def test_so_many_requests_of_a_key_wait(http, app, key, monkeypatch):
+    """One more is answered without waiting, and told so; when one has ended another waits."""
+    monkeypatch.setattr(waiting, "MOST_WAITING", 2)
+    here = app.state.here
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    wait = {**key, "Prefer": "wait=25"}
+    two = {asyncio.create_task(http.get(f"/v1/jobs/{job}", headers=wait)) for _ in range(2)}
+    await wait_until_async(
+        lambda: asyncio.sleep(0, here.waiting.total() == 2),
+        deadline_seconds=20,
+        what="both wait",
+    )
+    more = await http.get(f"/v1/jobs/{job}", headers=wait)
+    assert (more.status_code, more.json()["state"]) == (200, "planning")
+    assert "preference-applied" not in more.headers
+    assert not any(each.done() for each in two)
+    await http.post(f"/v1/jobs/{job}/pause", headers=key)
+    assert {(await each).headers["preference-applied"] for each in two} == {"wait=25"}
+    assert not here.waiting.total()
 
 
 async def test_each_mistake_of_a_job_has_its_place(http, key):
