@@ -158,10 +158,22 @@ class Connection(HeadLimit):
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be read: all was parsed, and what came of the last body was taken."""
-        if self._unparsed or self.pipeline or self.transport.is_closing():
+        """Whether more may be read: all was parsed, and what came of the last body was taken.
+
+        Behind the last request all is read, and dropped: where a connection ends with something
+        unread, its peer may lose what was answered.
+        """
+        if self.transport.is_closing():
+            return False
+        if self._is_last:
+            return True
+        if self._unparsed or self.pipeline:
             return False
         return self.is_idle or len(self.cycle.body) <= HIGH_WATER_LIMIT
+
+    @property
+    def _takes_no_more(self) -> bool:
+        return self._is_last or self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
@@ -175,13 +187,13 @@ class Connection(HeadLimit):
         self._parse_later = None
         until = time.monotonic() + TURN_SECONDS
         rest = memoryview(self._unparsed)
-        while rest and not self.pipeline and not self.transport.is_closing():
+        while rest and not self.pipeline and not self._takes_no_more:
             if time.monotonic() > until:
                 self._parse_later = self.loop.call_soon(self._parse)
                 break
             super().data_received(bytes(rest[:PARSED_BYTES]))
             rest = rest[PARSED_BYTES:]
-        self._unparsed = b"" if self.transport.is_closing() else bytes(rest)
+        self._unparsed = b"" if self._takes_no_more else bytes(rest)
         if self._unparsed:
             self.flow.pause_reading()
         else:

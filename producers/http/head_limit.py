@@ -42,6 +42,8 @@ class HeadLimit(HttpToolsProtocol):
         self._named_bytes = 0
         self._is_behind_body = False
         self._refusal = _NO_HTTP
+        self._is_last = False
+        """Whether nothing is read behind the request that is under way."""
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
@@ -116,10 +118,25 @@ class HeadLimit(HttpToolsProtocol):
         """Called by the server, where the parser ended: what came is no HTTP, or was refused."""
         self._end(self._refusal)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called by the server. The request is answered as any other; what came behind it may be of
+        another protocol, and is lost.
+        """
+        self._be_last()
+
     def _end(self, answer: bytes) -> None:
+        """End the connection, when the requests that came whole were answered."""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(answer)
-        self.transport.close()
+            self.transport.close()
+        elif self.cycle.more_body:
+            self.transport.close()
+        else:
+            self._be_last()
+
+    def _be_last(self) -> None:
+        self._is_last = True
+        self.cycle.keep_alive = False
 
 
 def as_answer(problem: Problem) -> bytes:
