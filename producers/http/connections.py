@@ -130,6 +130,11 @@ class Connection(HeadLimit):
         return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
 
     @property
+    def was_answered(self) -> bool:
+        """Whether it had an answer already."""
+        return self.cycle is not None
+
+    @property
     def is_in_head(self) -> bool:
         """Whether a head has begun and not ended."""
         return self._in_head
@@ -305,8 +310,8 @@ class _Watch:
         if now < self._full_until:
             self._refuse(made, "total")
             return
-        longest = self._idle_for_longest()
-        if longest is not made and now - longest.idle_since >= JUST_COME_SECONDS:
+        longest = self._idle_for_longest(now)
+        if longest is not None:
             self._close(longest, "room")
             return
         slowest = min(self._open, key=lambda each: each.pace(now))
@@ -316,13 +321,16 @@ class _Watch:
         self._full_until = now + _FULL_SECONDS
         self._refuse(made, "total")
 
-    def _idle_for_longest(self) -> Connection:
-        """The one that is idle for longest, the newest if need be. Each that is passed over has a
-        request under way, and is noted again after its answer.
+    def _idle_for_longest(self, now: float) -> Connection | None:
+        """The one that is idle for longest, but for those that have just come. Each that is passed
+        over with a request under way is noted again after its answer.
         """
-        while not (first := next(iter(self._idle))).is_idle:
-            del self._idle[first]
-        return first
+        for each in list(self._idle):
+            if not each.is_idle:
+                del self._idle[each]
+            elif each.was_answered or now - each.idle_since >= JUST_COME_SECONDS:
+                return each
+        return None
 
     def _refuse(self, made: Connection, why: str) -> None:
         self._untold[events.CONNECTION_REFUSED, why] += 1

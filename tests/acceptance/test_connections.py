@@ -5,6 +5,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -215,3 +216,60 @@ def test_there_are_fewer_than_files_that_may_be_open(settings: Settings, monkeyp
     assert allowed[-1] == (300, 300)
     assert 200 < bounds.most < 240
     assert Bounds.of(settings.model_copy(update={"max_connections": 7})).most == 7
+
+
+def memory_mb(web: WebGroup) -> int:
+    """How much memory it has taken at most since it began."""
+    told = Path(f"/proc/{web.process.pid}/status").read_text(encoding="utf-8")
+    return int(told.partition("VmHWM:")[2].split()[0]) // 1024
+
+
+def test_requests_that_do_not_wait_for_answers_take_no_memory(impatient: Impatient):
+    """However many are sent on a connection, unread too, a process keeps few of them, and others
+    are served; all that are read are answered, each in its turn.
+    """
+    web, key = impatient
+    before = memory_mb(web)
+    body = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 300_000
+    for asks in (HEALTHZ * 100_000, b"GET /\r\n\r\n" * 300_000, HEALTHZ * 200 + body * 10):
+        with closing(connected(web)) as deaf:
+            deaf.settimeout(0.3)
+            with suppress(TimeoutError, ConnectionError):
+                deaf.sendall(asks)
+            for _ in range(30):
+                assert httpx.get(f"{web.url}/healthz").status_code == 200
+    with closing(connected(web)) as honest:
+        honest.settimeout(20)
+        unknown = b"GET /unknown HTTP/1.1\r\nHost: x\r\n\r\n"
+        json_type = b"Content-Type: application/json\r\n"
+        small = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n" + key + json_type
+        chunked = (
+            small + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 2_000 + b"0\r\n\r\n"
+        )
+        whole = small + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000
+        last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
+        honest.sendall((HEALTHZ + unknown) * 100 + chunked + whole + last)
+        received = b"".join(iter(partial(honest.recv, 65_536), b""))
+    statuses = [answer[:3] for answer in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"404"] * 100 + [b"400", b"400", b"200"]
+    assert memory_mb(web) - before < 30
+    assert "request.failed" not in {line["event"] for line in web.events()}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        HEALTHZ + b"no request\r\n\r\n",
+        HEALTHZ + HEALTHZ[:-2] + b"X-Long: " + b"a" * 100_000,
+        HEALTHZ[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + HEALTHZ,
+        HEALTHZ[:-2] + b"Connection: close\r\n\r\n" + HEALTHZ,
+    ],
+)
+def test_what_came_whole_is_answered_before_the_end(impatient: Impatient, last: bytes):
+    """Where what follows is no request, or another protocol, it ends only the connection."""
+    with closing(connected(impatient.web)) as asking:
+        asking.sendall(HEALTHZ * 3 + last)
+        received = sent_slowly(asking, b"")
+    statuses = [answer[:3] for answer in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200"] * 4
+    assert received.count(b"connection: close") == 1
