@@ -431,8 +431,9 @@ CONNECTION_CLOSED = _event(
     "A web process has closed connections that kept it waiting, or made room when there were too"
     " many; at most one line for each reason in ten seconds.",
     why="silent (nothing came), head (what came is not the head of a request, or not all of it),"
-    " unread (the peer does not read its answer), or room (for a new one: idle for longest, or the"
-    " slowest to send its body or to read its answer)",
+    " unread (the peer does not read its answer), or room (for a new one: idle for longest, one"
+    " that sends more before it has its answers, or the slowest to send its body or to read its"
+    " answer)",
     number="how many since the last such line",
     open="how many there are now",
 )

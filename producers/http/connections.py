@@ -9,7 +9,9 @@ import asyncio
 import math
 import resource
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -44,6 +46,10 @@ that is under way, however much of them is sent without waiting for answers."""
 TURN_SECONDS = 0.002
 """For so long what came on one connection is parsed before others have their turn. A body in very
 small chunks takes a hundred times as long as others of its size."""
+
+STARTED_TOGETHER = 4
+"""So many requests are begun before those under way have their turn: each has several, and would
+wait in each of them for all that came together."""
 
 _FULL_SECONDS = 0.1
 
@@ -206,7 +212,7 @@ class Connection(HeadLimit):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._under_way = cycle
-        super()._start_asgi_task(cycle, app)
+        self._watch.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -236,6 +242,9 @@ class Connection(HeadLimit):
         """How many bytes a second its peer sends of a body, or reads of an answer; without end
         where it is not waited for, or for too short a time to tell.
         """
+        if self.pipeline:
+            # It asks for more before it has its answers.
+            return 0.0
         if self._unsent:
             since, at_first = self._unsent
             moved = at_first - self.transport.get_write_buffer_size()
@@ -275,6 +284,7 @@ class _Watch:
         self._untold: Counter[tuple[Event, str]] = Counter()
         self._told_at: dict[tuple[Event, str], float] = {}
         self._full_until = 0.0
+        self._to_start: deque[Callable[[], None]] = deque()
         loop.call_later(LOOK_SECONDS, self._look)
 
     def admit(self, made: Connection) -> None:
@@ -300,6 +310,18 @@ class _Watch:
         if connection in self._open:
             self._idle.pop(connection, None)
             self._idle[connection] = None
+
+    def start(self, request: Callable[[], None]) -> None:
+        """Begin a request, in its turn."""
+        if not self._to_start:
+            self._loop.call_soon(self._start_some)
+        self._to_start.append(request)
+
+    def _start_some(self) -> None:
+        for _ in range(min(STARTED_TOGETHER, len(self._to_start))):
+            self._to_start.popleft()()
+        if self._to_start:
+            self._loop.call_soon(self._start_some)
 
     def _leave(self, connection: Connection) -> None:
         self._open.discard(connection)
