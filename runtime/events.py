@@ -59,7 +59,7 @@ KEY_TYPES: dict[str, type | tuple[type, ...]] = {
             *("chunks", "applied", "unchanged", "rejected", "empty", "propagated", "chunk"),
             *("contacts", "recognised", "refused", "attempt", "hook", "http_status", "key"),
             *("threads", "lanes", "pending_chunks", "running_jobs", "exit_status"),
-            *("times", "number", "open", "due_notices", "planning_jobs", "tolerance"),
+            *("times", "number", "open", "ended", "due_notices", "planning_jobs", "tolerance"),
             "former_days",
         ),
         int,
