@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from producers.http.limits import LARGE_BYTES
+from producers.http.large_bodies import LARGE_BYTES
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.keys import Caller
 from producers.long_work import in_turn
