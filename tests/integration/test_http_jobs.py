@@ -371,7 +371,8 @@ async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, mon
     stored meanwhile.
     """
     monkeypatch.setattr(jobs_routes, "_LONG_LIST", 2)
-    account_id = await two_people(pool)
+    await two_people(pool)
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
     long, short = ({"selection": {"contacts": [1, 2, 3][:n]}} for n in (3, 2))
 
     async def stored(asked):
