@@ -12,7 +12,7 @@ import asyncpg
 from db import jobs
 from db.hooks import Hook
 from producers.hook_fields import HookPost
-from producers.long_work import in_turn
+from producers.long_work import in_turn, off_loop
 from producers.opt_outs import Acknowledged, acknowledged, asked_again, opt_out_now
 from producers.plausibility import MANY, meant_by
 from producers.recipient_acts import day_key, request_of
@@ -90,8 +90,8 @@ class HookOptOuts(NamedTuple):
 
     async def _earlier(self, told: Sequence[Told]) -> dict[str, jobs.Stored]:
         # One in a message, as nearly all are, takes less than a turn.
-        work = partial(_keys, told)
-        keys = work() if len(told) <= MANY else await in_turn(self.hook.account, work)
+        many = len(told) > MANY
+        keys = await off_loop(self.hook.account, partial(_keys, told), where=many)
         async with self.pool.acquire() as connection:
             return await jobs.jobs_of_keys(connection, self.hook.account_id, keys)
 

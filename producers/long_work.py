@@ -59,3 +59,8 @@ class LongWork:
 
 _long_work = LongWork()
 in_turn = _long_work.in_turn
+
+
+async def off_loop(account: str, work: Callable[[], T], *, where: bool) -> T:
+    """Return what the work gives, done in its account's turn `where` it takes long, else here."""
+    return await in_turn(account, work) if where else work()

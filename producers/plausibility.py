@@ -1,6 +1,6 @@
 """Whether an address that is formally valid is the one that is meant, which the account tells."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import asyncpg
@@ -10,7 +10,7 @@ from db.hooks import Hook
 from producers.hook_fields import HookPost, ReadingTime
 from producers.import_refusals import invalid_address
 from producers.listed_addresses import Doubtful
-from producers.long_work import in_turn
+from producers.long_work import off_loop
 from schemas.addresses import Identity, doubt_about, implausible
 from schemas.staging import Refusal
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 MANY = 100
 """More addresses than this are looked at in a thread, so that others are answered meanwhile."""
 
-_ASKED_TOGETHER = 1_000
+_BATCH_SIZE = 1_000
 """Of so many addresses it takes some milliseconds to tell which are meant."""
 
 
@@ -39,7 +39,7 @@ async def plausible(
     account knows the one that is probably meant: it would be a new address, and nobody opted out.
     """
     meant = Meant([], [])
-    async for each, is_meant in _told_apart(connection, account_id, doubtful):
+    async for each, is_meant in _judged(connection, account_id, doubtful):
         if is_meant:
             meant.rows.append((each.line, each.identity))
         else:
@@ -54,12 +54,12 @@ async def implausible_of(
     """Return the places of the addresses that are not meant as they are written, and why not."""
     return [
         (each.line, str(implausible(each.identity, each.doubt.meant)))
-        async for each, is_meant in _told_apart(connection, account_id, doubtful)
+        async for each, is_meant in _judged(connection, account_id, doubtful)
         if not is_meant
     ]
 
 
-async def _told_apart(
+async def _judged(
     connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
 ) -> AsyncIterator[tuple[Doubtful, bool]]:
     """Yield the addresses, each with whether it is meant as it is written.
@@ -67,8 +67,8 @@ async def _told_apart(
     The account is asked about some of them at a time, and others are answered meanwhile: for all
     of a long list the event loop would be busy for a second.
     """
-    for begin in range(0, len(doubtful), _ASKED_TOGETHER):
-        some = doubtful[begin : begin + _ASKED_TOGETHER]
+    for begin in range(0, len(doubtful), _BATCH_SIZE):
+        some = doubtful[begin : begin + _BATCH_SIZE]
         keys = {each.identity.match_key for each in some}
         keys |= {each.doubt.meant.match_key for each in some}
         known = await address_lists.known_keys(connection, account_id, list(keys))
@@ -95,17 +95,17 @@ async def meant_by(pool: asyncpg.Pool, hook: Hook, posts: Sequence[HookPost]) ->
     The account is asked only where that is not plain, and once for all of them. Raises TakesTooLong
     where there is too much of it.
     """
-
-    async def done(work: Callable[[], T]) -> T:
-        many = sum(len(post.candidates) for post in posts) > MANY
-        return await in_turn(hook.account, work) if many else work()
-
-    keys = await done(lambda: list({key for post in posts for key in post.ambiguous_keys}))
+    many = sum(len(post.candidates) for post in posts) > MANY
+    keys = await off_loop(
+        hook.account,
+        lambda: list({key for post in posts for key in post.ambiguous_keys}),
+        where=many,
+    )
     if not keys:
         return list(posts)
     async with pool.acquire() as connection:
         known = await address_lists.known_keys(connection, hook.account_id, keys)
-    return await done(lambda: _as_meant(posts, known))
+    return await off_loop(hook.account, lambda: _as_meant(posts, known), where=many)
 
 
 def _as_meant(posts: Sequence[HookPost], known: Mapping[str, bool]) -> list[HookPost]:

@@ -87,7 +87,7 @@ async def submit(
     mostly_unknown: bool = True,
     as_written: bool = False,
     merged: Mapping[str, str] | None = None,
-    aside: bool = False,
+    off_loop: bool = False,
     actor: Actor = PYTHON,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
@@ -98,7 +98,7 @@ async def submit(
     a list of addresses of which the account does not know more than half raises MostlyUnknown.
     Addresses that a recipient's act has named are meant `as_written`, however odd they are.
     `merged` are the hashes of the requests that the job stands for, by their keys, where these are
-    several. A large request is looked at `aside`, away from the event loop.
+    several. A large request is checked `off_loop`, away from the event loop.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -115,7 +115,7 @@ async def submit(
         checked = check(request)
         return checked, [] if as_written else doubtful_of(checked.addresses or ())
 
-    if aside or len(request.selection.addresses or ()) > MANY:
+    if off_loop or len(request.selection.addresses or ()) > MANY:
         checked, doubtful = await in_turn(request.account, look_at)
     else:
         checked, doubtful = look_at()

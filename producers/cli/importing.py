@@ -60,8 +60,8 @@ def import_contacts(
     """
     if permission is None:
         raise WrongInput(
-            "It was not said whether these contacts agreed to broadcasts. Nothing was stored. Give"
-            " --permission or --no-permission."
+            "Say whether these contacts agreed to broadcasts: --permission or --no-permission."
+            " Nothing was stored."
         )
     given: dict[str, Any] = {
         "permission": permission,

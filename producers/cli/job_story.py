@@ -12,8 +12,8 @@ from schemas.outcomes import ENDED, JobState
 from schemas.requests import FIELD_NAMES
 from schemas.staging import REFUSAL_MEANINGS
 
-_SHORT_SECONDS = 0.1
-"""Of a job that took less no rate is told: it would say nothing of a longer one."""
+_SHORT_SECONDS = 1
+"""Shorter jobs show no rate: it would say nothing of longer ones."""
 
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -11,12 +10,11 @@ from pydantic import BaseModel, ValidationError
 from producers.http.large_bodies import LARGE_BYTES
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.keys import Caller
-from producers.long_work import in_turn
+from producers.long_work import off_loop
 from producers.wrong_input import too_much, wrong_input
 from schemas.errors import said
 from schemas.json_input import RepeatedName, TooMuch, is_deeper, read_json
 
-T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 DEEPEST = 32
@@ -40,17 +38,16 @@ async def json_body(request: Request, caller: Caller, model: type[Model]) -> Mod
             "The body is read as application/json; nothing was done. Say so in Content-Type.",
         )
     body = await request.body()
-    return await aside(request, caller, lambda: parsed(body, model, "The request"))
+    return await off_loop(
+        caller.account,
+        lambda: parsed(body, model, "The request"),
+        where=is_large(body),
+    )
 
 
-async def aside(request: Request, caller: Caller, work: Callable[[], T]) -> T:
-    """What the work on a body that has come gives, done where such a body is to be worked on."""
-    return await in_turn(caller.account, work) if await is_large(request) else work()
-
-
-async def is_large(request: Request) -> bool:
-    """Whether the body keeps others waiting who share the event loop with what works on it."""
-    return len(await request.body()) > LARGE_BYTES
+def is_large(body: bytes) -> bool:
+    """Return whether work on the body keeps others waiting who share the event loop with it."""
+    return len(body) > LARGE_BYTES
 
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:

@@ -7,10 +7,11 @@ as its peer likes, and take one of the files that the process may have open.
 
 import asyncio
 import math
+import operator
 import resource
-import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -47,9 +48,9 @@ TURN_SECONDS = 0.002
 """For so long what came on one connection is parsed before others have their turn. A body in very
 small chunks takes a hundred times as long as others of its size."""
 
-STARTED_TOGETHER = 4
-"""So many requests are begun before those under way have their turn: each has several, and would
-wait in each of them for all that came together."""
+MAX_STARTS_PER_TURN = 4
+"""At most this many requests begin in a turn of the event loop, so that those under way do not wait
+for all that came together."""
 
 _FULL_SECONDS = 0.1
 
@@ -97,8 +98,8 @@ def _allow_files() -> int:
 
 
 class _Flow(FlowControl):
-    """The server's own would have more read at each answer, and whenever a body is asked for, also
-    where that is not of the request that is read.
+    """Reads on only when the connection has room. The server's own does so at each answer, and
+    whenever a body is asked for.
     """
 
     def __init__(self, connection: "Connection", transport: asyncio.Transport) -> None:
@@ -169,7 +170,7 @@ class Connection(HeadLimit):
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be read: all was parsed, and what came of the last body was taken.
+        """Whether more may be read: all was parsed, and little of the last body waits to be taken.
 
         Behind the last request all is read, and dropped: where a connection ends with something
         unread, its peer may lose what was answered.
@@ -196,11 +197,11 @@ class Connection(HeadLimit):
     def _parse(self) -> None:
         """Parse what was read, until there is a request that has to wait."""
         self._parse_later = None
-        until = time.monotonic() + TURN_SECONDS
+        until = self.loop.time() + TURN_SECONDS
         rest = memoryview(self._unparsed)
         while rest and not self.pipeline and not self._takes_no_more:
-            if time.monotonic() > until:
-                self._parse_later = self.loop.call_soon(self._parse)
+            if self.loop.time() > until:
+                self._parse_later = self.loop.call_soon(self._parse, context=Context())
                 break
             super().data_received(bytes(rest[:PARSED_BYTES]))
             rest = rest[PARSED_BYTES:]
@@ -212,6 +213,7 @@ class Connection(HeadLimit):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._under_way = cycle
+        # Also where its peer has gone meanwhile: an opt-out that came whole is done.
         self._watch.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_headers_complete(self) -> None:
@@ -248,12 +250,22 @@ class Connection(HeadLimit):
         if self._unsent:
             since, at_first = self._unsent
             moved = at_first - self.transport.get_write_buffer_size()
-        elif not self.is_idle and self.cycle.more_body and not self.flow.read_paused:
+        elif self._waits_for_body:
             since, moved = self._began, self._body_bytes
         else:
             return math.inf
         waited = now - since
         return moved / waited if waited > JUST_COME_SECONDS else math.inf
+
+    @property
+    def _waits_for_body(self) -> bool:
+        """Whether its peer is to send more of a body, and was not told to wait with it."""
+        return (
+            not self.is_idle
+            and self.cycle.more_body
+            and not self.cycle.waiting_for_100_continue
+            and not self.flow.read_paused
+        )
 
     def is_unread(self, now: float, seconds: float) -> bool:
         """Whether its peer has taken less than the least rate of what is sent, for so long.
@@ -314,14 +326,18 @@ class _Watch:
     def start(self, request: Callable[[], None]) -> None:
         """Begin a request, in its turn."""
         if not self._to_start:
-            self._loop.call_soon(self._start_some)
+            self._start_later()
         self._to_start.append(request)
 
     def _start_some(self) -> None:
-        for _ in range(min(STARTED_TOGETHER, len(self._to_start))):
+        for _ in range(min(MAX_STARTS_PER_TURN, len(self._to_start))):
             self._to_start.popleft()()
         if self._to_start:
-            self._loop.call_soon(self._start_some)
+            self._start_later()
+
+    def _start_later(self) -> None:
+        # Without what the connection that comes first has noted of itself.
+        self._loop.call_soon(self._start_some, context=Context())
 
     def _leave(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -336,8 +352,10 @@ class _Watch:
         if longest is not None:
             self._close(longest, "room")
             return
-        slowest = min(self._open, key=lambda each: each.pace(now))
-        if slowest.pace(now) < SLOW_BYTES_PER_SECOND:
+        pace, slowest = min(
+            ((each.pace(now), each) for each in self._open), key=operator.itemgetter(0)
+        )
+        if pace < SLOW_BYTES_PER_SECOND:
             self._abort(slowest, "room")
             return
         self._full_until = now + _FULL_SECONDS

@@ -54,7 +54,8 @@ class Here:
         self.queue_loads = QueueLoads(self.pool, self.settings)
         turns = max(1, self.settings.web_pool_size - KEPT_FREE)
         self.long_turns = Turns(turns, of_each=max(1, turns // 2))
-        self.list_turns = Turns(KEPT_FREE - 1, of_each=1)
+        lists = max(1, min(KEPT_FREE - 1, self.settings.web_pool_size - turns - 1))
+        self.list_turns = Turns(lists, of_each=1)
 
     def peer_of(self, request: Request) -> str:
         """Return the network address that the request comes from."""

@@ -1,6 +1,6 @@
 """What senders without an API key post. No answer tells anything of the account."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -40,7 +40,7 @@ from producers.http.problems import (
     answers,
 )
 from producers.http.signed import is_signed, require_signed
-from producers.long_work import in_turn
+from producers.long_work import off_loop
 from producers.opt_outs import Acknowledged
 from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
@@ -52,6 +52,7 @@ router = APIRouter(tags=["hooks"])
 T = TypeVar("T")
 
 _SMALL_BODY = 16 * 1024
+"""More than this of what may be anything takes longer to read than as much of a job's JSON."""
 
 
 class FormTaken(BaseModel):
@@ -131,7 +132,11 @@ async def post_form(
     body = await request.body()
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
-        form = await _aside(hook, body, lambda: read_form(fields_in(body, sent_as)))
+        form = await off_loop(
+            hook.account,
+            lambda: read_form(fields_in(body, sent_as)),
+            where=len(body) > _SMALL_BODY,
+        )
     told = [told_of_form(hook, post) for post in form.posts]
     done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
     taken = [each for each in done if each is not None]
@@ -234,7 +239,9 @@ async def post_events(
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
-        given = await _aside(hook, body, lambda: _events_of(body, charset))
+        given = await off_loop(
+            hook.account, lambda: _events_of(body, charset), where=len(body) > _SMALL_BODY
+        )
     good = [event for event in given if isinstance(event, Event)]
     told = [told_of_event(hook, event) for event in good]
     done = await _apply_all(here, hook, told, Via.HOOK_EVENTS, correlation_id)
@@ -310,11 +317,6 @@ def _dumped(events: Iterable[EventTaken]) -> list[dict[str, Any]]:
 
 def _told(adjusted: Sequence[Adjusted]) -> list[str] | None:
     return [str(each) for each in adjusted] or None
-
-
-async def _aside(hook: Hook, body: bytes, read: Callable[[], T]) -> T:
-    """What `read` gives. Of a large body it takes a while, in which other requests are answered."""
-    return read() if len(body) < _SMALL_BODY else await in_turn(hook.account, read)
 
 
 async def _hook_of_form(request: Request, here: Here, token: str) -> Hook:

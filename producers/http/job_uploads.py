@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 from starlette.types import Message
 
-from producers.http.bodies import body_schema, json_value
+from producers.http.bodies import body_schema, is_large, json_value
 from producers.http.forms import charset_of
 from producers.http.here import Here
 from producers.http.job_bodies import JobBody
@@ -27,6 +27,7 @@ from producers.http.problems import (
 from producers.http.rate_limit import TooManyUploads
 from producers.http.well_formed import why_odd
 from producers.keys import Caller
+from producers.long_work import off_loop
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from producers.wrong_input import shortened, wrong_input
 from runtime import events, logs
@@ -111,7 +112,8 @@ async def uploaded_job(request: Request, here: Here, caller: Caller) -> AsyncIte
         try:
             parts = _parts(form)
             (name,) = parts.keys() - {_JOB}
-            body = _body(_bytes(parts[_JOB]), name)
+            text = _bytes(parts[_JOB])
+            body = await off_loop(caller.account, lambda: _body(text, name), where=is_large(text))
             yield UploadedJob(body, LISTS[name](_file(parts[name]), _charset(parts[name])))
         finally:
             await form.close()

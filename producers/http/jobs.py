@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from db import jobs
 from producers import control
 from producers.http.access import JobsReader, JobsWriter
-from producers.http.bodies import aside, body_schema, is_large, json_body, media_type
+from producers.http.bodies import body_schema, is_large, json_body, media_type
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.job_answers import JobAnswer, JobPage, JobSummary
 from producers.http.job_bodies import JobBody
@@ -33,6 +33,7 @@ from producers.http.problems import (
 from producers.http.waiting import COUNT_SECONDS, PreferredWait, wait_for_rest
 from producers.job_story import read_job
 from producers.keys import Caller
+from producers.long_work import off_loop
 from producers.recipient_acts import refuse_key_of_an_act
 from producers.submit import Submitted, submit
 from schemas.errors import NotFound
@@ -120,12 +121,13 @@ async def submit_job(
             )
     else:
         body = await json_body(request, caller, JobBody)
+        large = is_large(await request.body())
         async with _turn_of(here, caller, body):
             submitted = await submit(
                 here.pool,
                 here.settings,
-                await aside(request, caller, lambda: asked(body)),
-                aside=await is_large(request),
+                await off_loop(caller.account, lambda: asked(body), where=large),
+                off_loop=large,
                 actor=caller.actor,
             )
     if seconds is None:

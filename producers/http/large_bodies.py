@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
+from contextvars import Context
 
 from producers.http.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
 from runtime import events, logs
@@ -13,7 +14,7 @@ log = logs.get()
 LARGE_BYTES = 64 * 1024
 """A body is large when more than this has come of it; until then it is not counted."""
 
-MOST_LARGE = 16
+MAX_LARGE_BODIES = 16
 """There is room for so many bodies of the most bytes that one may have, or for more smaller ones,
 until they are answered."""
 
@@ -24,12 +25,15 @@ STALE_SECONDS = 1.0
 """A body that has not brought `LARGE_BYTES` more within this time makes room, if another waits."""
 
 LOOK_SECONDS = 0.1
-SAY_SECONDS = 10.0
+STALLED_SECONDS = 0.3
+"""When this process looks later than that, nobody has been slow but itself."""
+
+REPORT_SECONDS = 10.0
 """The log tells of bodies that had no room once in this time."""
 
 
 class LargeBodies:
-    """Those of one process.
+    """The large bodies of one process.
 
     Each has room for as much as its head declares, and those of one network for half of all. What
     comes slowly has it only while nobody else needs it: to hold all of it, a stranger has to send
@@ -44,8 +48,10 @@ class LargeBodies:
         self._held: dict[LargeBody, None] = {}
         self._waiting: dict[LargeBody, asyncio.Future[None]] = {}
         self._look: asyncio.Handle | None = None
+        self._looked_at = math.inf
         self._ended = self._refused = 0
-        self._told_at = -math.inf
+        self._report_later: asyncio.Handle | None = None
+        self._reported_at = -math.inf
 
     async def admit(self, body: "LargeBody") -> None:
         """Wait until there is room for the body, and hold it; raises Problem."""
@@ -56,7 +62,7 @@ class LargeBodies:
                 await room
         except TimeoutError:
             self._refused += 1
-            self._tell()
+            self._report()
             raise _too_many() from None
         finally:
             self._waiting.pop(body, None)
@@ -68,7 +74,7 @@ class LargeBodies:
             self._grant()
 
     def _grant(self) -> None:
-        """Give room to those that wait, and look again while there is not enough."""
+        """Give room to those that wait."""
         stale = self._stale()
         short: set[str] = set()
         for body, room in reversed(list(self._waiting.items())):
@@ -81,34 +87,61 @@ class LargeBodies:
             if not room.done():
                 self._hold(body)
                 room.set_result(None)
-        if self._waiting and self._look is None:
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._held and self._look is None:
+            self._looked_at = time.monotonic()
             self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
+        if (stalled := self._stalled_seconds()) > 0:
+            # What came meanwhile was not read: that is not the fault of those that sent it.
+            for each in self._held:
+                each.brought_at += stalled
         self._look = None
-        self._grant()
+        self._looked_at = math.inf
+        if self._waiting:
+            self._grant()
+        else:
+            self._look_later()
+
+    def _stalled_seconds(self) -> float:
+        """Return for how long this process has looked at nothing, where that is more than usual."""
+        late = time.monotonic() - self._looked_at - LOOK_SECONDS
+        return late if late > STALLED_SECONDS else 0.0
 
     def _stale(self) -> "list[LargeBody]":
         """Those that may be ended, the slowest first."""
+        if self._stalled_seconds() > 0:
+            return []
         before = time.monotonic() - STALE_SECONDS
         coming = (each for each in self._held if each.waits_until is not None)
         stale = (each for each in coming if each.brought_at <= before)
         return sorted(stale, key=lambda each: each.brought_at)
 
     def _make_room(self, body: "LargeBody", stale: "list[LargeBody]") -> bool:
-        """Whether there is room for the body, when some of the stale were ended, if need be."""
-        for each in list(stale):
-            is_of_use = each.peer == body.peer or not self._is_over_share(body)
-            if is_of_use and not self._fits(body):
-                stale.remove(each)
-                self._end(each)
-        return self._fits(body)
-
-    def _fits(self, body: "LargeBody") -> bool:
-        return body.room <= self._free and not self._is_over_share(body)
-
-    def _is_over_share(self, body: "LargeBody") -> bool:
-        return self._of_peer[body.peer] + body.room > self._most_of_peer
+        """Return whether there is room for the body, after some of the stale were ended, if need
+        be; none is where that would not be enough.
+        """
+        free, share = self._free, self._most_of_peer - self._of_peer[body.peer]
+        to_end: list[LargeBody] = []
+        for each in (each for each in stale if each.peer == body.peer):
+            if share >= body.room:
+                break
+            to_end.append(each)
+            free, share = free + each.room, share + each.room
+        for each in (each for each in stale if each not in to_end):
+            if free >= body.room:
+                break
+            to_end.append(each)
+            free += each.room
+        if min(free, share) < body.room:
+            return False
+        for each in to_end:
+            stale.remove(each)
+            self._end(each)
+        return True
 
     def _hold(self, body: "LargeBody") -> None:
         self._held[body] = None
@@ -127,13 +160,19 @@ class LargeBodies:
         self._forget(body)
         body.end()
         self._ended += 1
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if now - self._told_at >= SAY_SECONDS:
-            log.warning(events.BODIES_LIMITED, ended=self._ended, refused=self._refused)
-            self._ended, self._refused, self._told_at = 0, 0, now
+    def _report(self) -> None:
+        if self._report_later is None:
+            seconds = max(0.0, self._reported_at + REPORT_SECONDS - time.monotonic())
+            self._report_later = asyncio.get_running_loop().call_later(
+                seconds, self._report_now, context=Context()
+            )
+
+    def _report_now(self) -> None:
+        self._report_later = None
+        log.warning(events.BODIES_LIMITED, ended=self._ended, refused=self._refused)
+        self._ended, self._refused, self._reported_at = 0, 0, time.monotonic()
 
 
 class LargeBody:
@@ -150,7 +189,9 @@ class LargeBody:
         self._size = 0
 
     async def grow(self, size: int) -> None:
-        """Note that so much of it has come; have room for it when it has become large."""
+        """Note that so much of it has come. The first call, when it has become large, waits for
+        room, and raises Problem where there is none.
+        """
         if not self._size:
             await self._all.admit(self)
             self._size = size
@@ -162,14 +203,16 @@ class LargeBody:
         """Wait no longer for its next part."""
         assert self.waits_until is not None
         self.has_ended = True
-        self.waits_until.reschedule(asyncio.get_running_loop().time())
+        # Where its time is over by now, it ends by that.
+        if not self.waits_until.expired():
+            self.waits_until.reschedule(asyncio.get_running_loop().time())
 
     def leave(self) -> None:
         """Free its room."""
         self._all.leave(self)
 
 
-def made_room() -> Problem:
+def evicted() -> Problem:
     """Return the answer to a body that was ended."""
     return Problem(
         TOO_SLOW,

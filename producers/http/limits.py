@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.large_bodies import (
     LARGE_BYTES,
-    MOST_LARGE,
+    MAX_LARGE_BODIES,
     LargeBodies,
     LargeBody,
-    made_room,
+    evicted,
 )
 from producers.http.peers import peer_of
 from producers.http.problems import TOO_LARGE, TOO_SLOW, Problem
@@ -41,7 +41,7 @@ class Limits:
         self._most_upload = settings.max_upload_bytes
         self._slow_seconds = settings.slow_seconds
         self._proxies = settings.proxies
-        self._large_bodies = LargeBodies(MOST_LARGE * self._most_body)
+        self._large_bodies = LargeBodies(MAX_LARGE_BODIES * self._most_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -121,13 +121,13 @@ async def _in_time(receive: Receive, large: LargeBody) -> Message:
             message = await receive()
     except TimeoutError:
         if large.has_ended:
-            raise made_room() from None
+            raise evicted() from None
         raise _too_slow(f"stopped coming for {PART_SECONDS:.0f} seconds") from None
     finally:
         large.waits_until = None
     if large.has_ended:
         # It came in the moment in which that was told.
-        raise made_room()
+        raise evicted()
     return message
 
 

@@ -16,7 +16,7 @@ from schemas.outcomes import JobState
 MOST_SECONDS = 25
 """Routers of platforms give up an answer that has not begun after 30 seconds."""
 
-MOST_WAITING = 100
+MAX_WAITING_PER_KEY = 100
 """So many requests of one key wait in a process at a time; one more is answered without waiting."""
 
 COUNT_SECONDS = 20
@@ -68,15 +68,16 @@ async def wait_for_rest(
     note_job(job_id)
     if not seconds:
         return
-    if here.waiting[caller.key_id] >= MOST_WAITING:
-        if "Preference-Applied" in response.headers:
-            del response.headers["Preference-Applied"]
+    if here.waiting[caller.key_id] >= MAX_WAITING_PER_KEY:
+        del response.headers["Preference-Applied"]
         return
     here.waiting[caller.key_id] += 1
     try:
         await _watch(here, job_id, seconds, busy)
     finally:
         here.waiting[caller.key_id] -= 1
+        if not here.waiting[caller.key_id]:
+            del here.waiting[caller.key_id]
 
 
 async def _watch(here: Here, job_id: int, seconds: float, busy: Collection[JobState]) -> None:

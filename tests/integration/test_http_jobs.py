@@ -422,7 +422,7 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
 
 async def test_so_many_requests_of_a_key_wait(http, app, key, monkeypatch):
     """One more is answered without waiting, and told so; when one has ended another waits."""
-    monkeypatch.setattr(waiting, "MOST_WAITING", 2)
+    monkeypatch.setattr(waiting, "MAX_WAITING_PER_KEY", 2)
     here = app.state.here
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
     wait = {**key, "Prefer": "wait=25"}

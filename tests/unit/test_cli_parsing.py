@@ -44,7 +44,7 @@ def no_server(monkeypatch, tmp_path):
         (["submit", "opt-out", "--all", "--contacts", ""], "directory"),
         (["submit", "opt-out", "--all", "--account", ""], "account"),
         (["submit", "import"], "No such command"),
-        (["import", "list.csv"], "Give --permission or --no-permission."),
+        (["import", "list.csv"], "--permission or --no-permission."),
         (["results", "1", "--outcome", "odd"], "odd"),
         (["results", "1", "--outcome", "unprocessed", "--reason", "bounced"], "--reason"),
         (["job", "0"], "Give 1 or more."),

@@ -22,7 +22,7 @@ from producers.charsets import charset_named
 from producers.cli.rendering import json_text
 from producers.file_text import FileText
 from producers.formula_guard import without_guard
-from producers.hook_addresses import addresses_in
+from producers.hook_addresses import _each, addresses_in
 from producers.hook_fields import text_of
 from producers.http.forms import fields_in
 from producers.http.waiting import _wait
@@ -199,8 +199,6 @@ def test_what_is_wrapped_is_no_address_as_it_stands(text):
 @given(st.text("a@b .", max_size=12))
 def test_each_part_of_a_field_has_one_at_sign(text):
     """A field is cut as this pattern would, which takes time by the square of the length."""
-    from producers.hook_addresses import _each  # noqa: PLC0415
-
     assert list(_each(text)) == re.findall(r"[^@]*@[^@ ]*", text)
 
 

@@ -1,0 +1,116 @@
+"""Room for large bodies: who is ended for whom."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.http import large_bodies
+from producers.http.large_bodies import LARGE_BYTES, LargeBodies, LargeBody
+from producers.http.problems import Problem
+
+ROOM = 1_000
+
+
+async def coming(bodies: LargeBodies, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
+    """A body that holds room, and the wait for its next part."""
+    body = LargeBody(bodies, peer, room)
+    await body.grow(LARGE_BYTES + 1)
+
+    async def wait() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(30) as body.waits_until:
+                await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return body, waiting
+
+
+peers = st.sampled_from("abc")
+rooms = st.integers(50, ROOM // 2)
+
+
+@given(held=st.lists(st.tuples(peers, rooms), max_size=8), peer=peers, room=rooms)
+async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
+    """A body has room when enough of the slow ones can be ended, no more of them than it takes;
+    where it has none, none was ended. Never is more held than there is room for.
+    """
+    patch = pytest.MonkeyPatch()
+    patch.setattr(large_bodies, "WAIT_SECONDS", 0.0)
+    patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
+    patch.setattr(large_bodies, "REPORT_SECONDS", 1_000.0)
+    with patch.context():
+        bodies, waits = LargeBodies(ROOM), []
+        for each in held:
+            patch.setattr(large_bodies, "STALE_SECONDS", 1_000.0)
+            with suppress(Problem):
+                waits.append(await coming(bodies, *each))
+        patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
+        new = LargeBody(bodies, peer, room)
+        try:
+            await new.grow(LARGE_BYTES + 1)
+            has_room = True
+        except Problem:
+            has_room = False
+        ended = [body for body, _ in waits if body.has_ended]
+        left = [body for body, _ in waits if not body.has_ended] + [new] * has_room
+        assert sum(body.room for body in left) <= ROOM
+        assert sum(body.room for body in left if body.peer == peer) <= ROOM // 2
+        # All may be ended here, so there is always room to be made.
+        assert has_room
+        for body in ended:
+            without = [*left, body]
+            of_peer = sum(each.room for each in without if each.peer == peer)
+            is_needed = sum(each.room for each in without) > ROOM
+            assert is_needed or of_peer > ROOM // 2 or len(ended) > 1
+        for _, waiting in waits:
+            waiting.cancel()
+    patch.undo()
+
+
+async def test_what_is_of_no_use_is_not_ended(monkeypatch):
+    """One body is slow, but too small for the newcomer, and all others hurry."""
+    monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
+    bodies = LargeBodies(ROOM)
+    slow, waiting = await coming(bodies, "a", 200)
+    others = [await coming(bodies, peer, 400) for peer in "bc"]
+    slow.brought_at -= 60
+    with pytest.raises(Problem, match="Too many large"):
+        await LargeBody(bodies, "d", 400).grow(LARGE_BYTES + 1)
+    assert not slow.has_ended
+    await LargeBody(bodies, "d", 200).grow(LARGE_BYTES + 1)
+    assert slow.has_ended
+    await waiting
+    for _, each in others:
+        each.cancel()
+
+
+async def test_a_stalled_process_ends_nobody(monkeypatch):
+    """While the process looked at nothing it read nothing: who was quick before is so still."""
+    monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.5)
+    bodies = LargeBodies(ROOM)
+    held = [await coming(bodies, peer, 500) for peer in "ab"]
+    await asyncio.sleep(0)
+    time.sleep(0.7)  # noqa: ASYNC251 - the event loop stands still
+    with pytest.raises(Problem, match="Too many large"):
+        await LargeBody(bodies, "c", 400).grow(LARGE_BYTES + 1)
+    assert not any(body.has_ended for body, _ in held)
+    for _, waiting in held:
+        waiting.cancel()
+
+
+async def test_one_whose_time_is_over_anyway_is_ended_too():
+    """Both may happen in one turn of the event loop."""
+    bodies = LargeBodies(ROOM)
+    body = LargeBody(bodies, "a", 500)
+    await body.grow(LARGE_BYTES + 1)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0) as body.waits_until:
+            await asyncio.Event().wait()
+    body.end()
+    assert body.has_ended
