@@ -433,7 +433,7 @@ CONNECTION_CLOSED = _event(
     why="silent (nothing came), head (what came is not the head of a request, or not all of it),"
     " unread (the peer does not read its answer), or room (for a new one: idle for longest, one"
     " that sends more before it has its answers, or the slowest to send its body or to read its"
-    " answer)",
+    " answer), or ahead (it sent more before it had its answers than all connections may)",
     number="how many since the last such line",
     open="how many there are now",
 )

@@ -48,6 +48,9 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
                 f" {', '.join(sorted(found.scopes))}.",
                 scope=scope,
             )
+        if "requestBody" not in (request.scope["route"].openapi_extra or {}):
+            await here.take_turn(request, found.account_id)
+        # Of those with a body `json_body` does it, when that has come: it may come slowly.
         return found
 
     return caller

@@ -77,6 +77,7 @@ def _app(settings: Settings) -> FastAPI:
         dependencies=[Depends(well_formed)],
         # The pages that show the document have scripts from elsewhere.
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         # To where it leads would be what the caller's Host header says.
         redirect_slashes=False,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from producers.http.large_bodies import LARGE_BYTES
+from producers.http.here import here_of
 from producers.http.problems import MALFORMED, UNSUPPORTED, Problem
 from producers.keys import Caller
 from producers.long_work import off_loop
@@ -20,6 +20,9 @@ Model = TypeVar("Model", bound=BaseModel)
 DEEPEST = 32
 """How many levels of lists and objects a body may have."""
 
+_SMALL_BODY = 16 * 1024
+"""Of so much most takes a millisecond or two to read, and what is odd twenty."""
+
 _has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
@@ -29,8 +32,8 @@ def media_type(request: Request) -> str:
 
 
 async def json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
-    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake. A
-    large one is read away from the event loop, in its caller's turn.
+    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake.
+    When it has come, the request has a turn. A large one is read away from the event loop.
     """
     if media_type(request) != "application/json":
         raise Problem(
@@ -38,6 +41,7 @@ async def json_body(request: Request, caller: Caller, model: type[Model]) -> Mod
             "The body is read as application/json; nothing was done. Say so in Content-Type.",
         )
     body = await request.body()
+    await here_of(request).take_turn(request, caller.account_id)
     return await off_loop(
         caller.account,
         lambda: parsed(body, model, "The request"),
@@ -47,7 +51,7 @@ async def json_body(request: Request, caller: Caller, model: type[Model]) -> Mod
 
 def is_large(body: bytes) -> bool:
     """Return whether work on the body keeps others waiting who share the event loop with it."""
-    return len(body) > LARGE_BYTES
+    return len(body) > _SMALL_BODY
 
 
 def parsed(text: bytes | str, model: type[Model], what: str) -> Model:

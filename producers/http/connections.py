@@ -44,6 +44,10 @@ PARSED_BYTES = 1024
 """So much is parsed at a time of what was read: as many requests as that holds may wait behind one
 that is under way, however much of them is sent without waiting for answers."""
 
+MAX_UNPARSED_BYTES = 32 * 1024 * 1024
+"""So much of what was sent ahead all connections together may keep. Beyond it the one that sends
+more is ended."""
+
 TURN_SECONDS = 0.002
 """For so long what came on one connection is parsed before others have their turn. A body in very
 small chunks takes a hundred times as long as others of its size."""
@@ -122,6 +126,7 @@ class Connection(HeadLimit):
     def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._unparsed = b""
+        self._counted_unparsed = 0
         self._parse_later: asyncio.Handle | None = None
         self._under_way: RequestResponseCycle | None = None
         self._watch = _watch_of(self.server_state, self.loop, bounds)
@@ -159,8 +164,8 @@ class Connection(HeadLimit):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport."""
-        self._unparsed = b""
         self.pipeline.clear()
+        self._keep_unparsed(b"")
         if self._under_way is not None and not self._under_way.response_complete:
             # The server tells only the last request that was read.
             self._under_way.disconnected = True
@@ -205,11 +210,17 @@ class Connection(HeadLimit):
                 break
             super().data_received(bytes(rest[:PARSED_BYTES]))
             rest = rest[PARSED_BYTES:]
-        self._unparsed = b"" if self._takes_no_more else bytes(rest)
+        self._keep_unparsed(b"" if self._takes_no_more else bytes(rest))
         if self._unparsed:
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
+
+    def _keep_unparsed(self, rest: bytes) -> None:
+        # The rest of a body, whose turn is over, is soon parsed.
+        counted = len(rest) if self.pipeline else 0
+        self._watch.count_unparsed(self, counted - self._counted_unparsed)
+        self._unparsed, self._counted_unparsed = rest, counted
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._under_way = cycle
@@ -296,6 +307,7 @@ class _Watch:
         self._untold: Counter[tuple[Event, str]] = Counter()
         self._told_at: dict[tuple[Event, str], float] = {}
         self._full_until = 0.0
+        self._unparsed = 0
         self._to_start: deque[Callable[[], None]] = deque()
         loop.call_later(LOOK_SECONDS, self._look)
 
@@ -338,6 +350,12 @@ class _Watch:
     def _start_later(self) -> None:
         # Without what the connection that comes first has noted of itself.
         self._loop.call_soon(self._start_some, context=Context())
+
+    def count_unparsed(self, connection: Connection, more: int) -> None:
+        """Count what a connection keeps unparsed; end it where all of them keep too much."""
+        self._unparsed += more
+        if more > 0 and self._unparsed > MAX_UNPARSED_BYTES and connection in self._open:
+            self._loop.call_soon(self._abort, connection, "ahead")
 
     def _leave(self, connection: Connection) -> None:
         self._open.discard(connection)

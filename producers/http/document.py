@@ -1,12 +1,13 @@
 """The OpenAPI document: what the routes say of themselves, and what is true of all of them."""
 
+import json
 import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from producers.http import problems
@@ -48,6 +49,15 @@ def set_up_document(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign] # as FastAPI's own manual has it
+    written: list[bytes] = []
+
+    async def openapi_json(_: Request) -> Response:
+        # Once: it takes longer to write than most requests take.
+        if not written:
+            written.append(json.dumps(document(), ensure_ascii=False).encode())
+        return Response(written[0], media_type="application/json")
+
+    app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
 
 def query_parameters(request: Request) -> frozenset[str] | None:

@@ -1,6 +1,7 @@
 """What a request's handler works with."""
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,15 +12,24 @@ from fastapi import Depends, Request
 
 from producers.http.known_hooks import KnownHooks
 from producers.http.known_keys import KnownKeys
+from producers.http.noted import note_turn
 from producers.http.peers import WrongTries, peer_of
+from producers.http.problems import UNAVAILABLE, Problem
 from producers.http.queue_loads import QueueLoads
 from producers.http.rate_limit import RateLimit, UploadLimit
 from producers.http.turns import Turns
 from runtime.settings import Settings
 
+_LONG_WAIT_SECONDS = 1.0
+
 KEPT_FREE = 3
 """So many connections of a web process are never taken by files and counts, and all but one of
 them at most by long lists."""
+
+
+TURNS_PER_CONNECTION = 2
+"""So many requests of an account, or of a hook, are worked at a time for each connection of a web
+process: enough to keep all of them busy, and few enough for others to come soon."""
 
 
 @dataclass(slots=True)
@@ -34,6 +44,8 @@ class Here:
     uploads: UploadLimit = field(init=False)
     rate_limit: RateLimit = field(init=False)
     queue_loads: QueueLoads = field(init=False)
+    request_turns: Turns = field(init=False)
+    """Taken by each request of a key, for its account, and by each message of a hook."""
     long_turns: Turns = field(init=False)
     """Taken by what holds a connection for seconds, so that some are left for everybody else; no
     account has more than half of them."""
@@ -52,10 +64,22 @@ class Here:
         self.uploads = UploadLimit(self.settings)
         self.rate_limit = RateLimit(self.settings.requests_per_second)
         self.queue_loads = QueueLoads(self.pool, self.settings)
+        self.request_turns = Turns(None, of_each=TURNS_PER_CONNECTION * self.settings.web_pool_size)
         turns = max(1, self.settings.web_pool_size - KEPT_FREE)
         self.long_turns = Turns(turns, of_each=max(1, turns // 2))
         lists = max(1, min(KEPT_FREE - 1, self.settings.web_pool_size - turns - 1))
         self.list_turns = Turns(lists, of_each=1)
+
+    async def take_turn(self, request: Request, whose: object) -> None:
+        """Wait for a turn, which the request has until it is answered or waits on purpose.
+
+        Raises Problem where it only reads, and its caller has gone meanwhile.
+        """
+        began = time.monotonic()
+        note_turn(await self.request_turns.take(whose))
+        waited = time.monotonic() - began > _LONG_WAIT_SECONDS
+        if waited and request.method == "GET" and await request.is_disconnected():
+            raise Problem(UNAVAILABLE, "Nobody waits for the answer any more.")
 
     def peer_of(self, request: Request) -> str:
         """Return the network address that the request comes from."""

@@ -22,7 +22,7 @@ from producers.hook_forms import read_form, told_of_form
 from producers.hook_opt_outs import HookOptOuts, Told
 from producers.hooks import NO_HOOK, hook_claimed_by, is_token_of, secrets_of
 from producers.http.any_path import ANY
-from producers.http.bodies import body_schema
+from producers.http.bodies import body_schema, is_large
 from producers.http.forms import charset_of, fields_in, form_body
 from producers.http.here import CorrelationId, Here, HereDep
 from producers.http.noted import note_hook, note_job
@@ -50,9 +50,6 @@ from schemas.statuses import RECIPIENT_KINDS
 log = logs.get()
 router = APIRouter(tags=["hooks"])
 T = TypeVar("T")
-
-_SMALL_BODY = 16 * 1024
-"""More than this of what may be anything takes longer to read than as much of a job's JSON."""
 
 
 class FormTaken(BaseModel):
@@ -130,12 +127,13 @@ async def post_form(
     """
     hook = await _hook_of_form(request, here, token)
     body = await request.body()
+    await here.take_turn(request, ("hook", hook.id))
     sent_as = request.headers.get("content-type", "")
     with _noting_malformed(hook, correlation_id):
         form = await off_loop(
             hook.account,
             lambda: read_form(fields_in(body, sent_as)),
-            where=len(body) > _SMALL_BODY,
+            where=is_large(body),
         )
     told = [told_of_form(hook, post) for post in form.posts]
     done = await _apply_all(here, hook, told, Via.HOOK_FORM, correlation_id)
@@ -237,10 +235,11 @@ async def post_events(
     """
     body = await request.body()
     hook = await _hook_that_signed(request, here, hook_id, body, correlation_id)
+    await here.take_turn(request, ("hook", hook.id))
     with _noting_malformed(hook, correlation_id):
         charset = charset_of(request.headers.get("content-type", ""))
         given = await off_loop(
-            hook.account, lambda: _events_of(body, charset), where=len(body) > _SMALL_BODY
+            hook.account, lambda: _events_of(body, charset), where=is_large(body)
         )
     good = [event for event in given if isinstance(event, Event)]
     told = [told_of_event(hook, event) for event in good]

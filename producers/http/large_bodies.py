@@ -21,6 +21,9 @@ until they are answered."""
 WAIT_SECONDS = 10.0
 """How long one more waits for room."""
 
+MAX_WAITING = 100
+"""When more wait, the one that has waited for longest is refused."""
+
 STALE_SECONDS = 1.0
 """A body that has not brought `LARGE_BYTES` more within this time makes room, if another waits."""
 
@@ -55,17 +58,29 @@ class LargeBodies:
 
     async def admit(self, body: "LargeBody") -> None:
         """Wait until there is room for the body, and hold it; raises Problem."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._refuse_the_oldest()
         room = self._waiting[body] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 self._grant()
                 await room
         except TimeoutError:
-            self._refused += 1
-            self._report()
+            self._note_refused()
             raise _too_many() from None
         finally:
             self._waiting.pop(body, None)
+
+    def _refuse_the_oldest(self) -> None:
+        """What has come of those that wait is in memory too."""
+        waiting = self._waiting.pop(next(iter(self._waiting)))
+        if not waiting.done():
+            waiting.set_exception(_too_many())
+            self._note_refused()
+
+    def _note_refused(self) -> None:
+        self._refused += 1
+        self._report()
 
     def leave(self, body: "LargeBody") -> None:
         """Hold no room for the body any more."""

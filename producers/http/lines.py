@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.http.noted import Noted, begin
+from producers.http.noted import Noted, begin, end_turn
 from runtime import events, logs
 
 log = logs.get()
@@ -47,6 +47,7 @@ class Lines:
             with logs.bound(correlation_id=correlation_id):
                 await self._app(scope, receive, sending)
         finally:
+            end_turn()
             caller = state.get("caller")
             route = scope.get("route")
             log.info(

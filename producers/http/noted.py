@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.hooks import Hook
+from producers.http.turns import GiveBack
 
 
 @dataclass(slots=True)
 class Noted:
-    """What is known of one request besides what stands in its head and its answer."""
+    """What is known of one request besides what stands in its head and its answer. Until it is
+    answered, or waits on purpose, it has a turn of its caller's, which `give_back` ends.
+    """
 
     # In their order, each once.
     jobs: dict[int, None] = field(default_factory=dict)
     hook: Hook | None = None
     problem: str | None = None
     waited: float = 0.0
+    give_back: GiveBack | None = None
 
     def keys(self) -> dict[str, Any]:
         """Return the keys of the line; what there is nothing to say on is left out."""
@@ -66,9 +70,25 @@ def note_problem(slug: str) -> None:
         noted.problem = slug
 
 
+def note_turn(give_back: GiveBack) -> None:
+    """Note the turn that the request has from now on."""
+    if (noted := _noted.get()) is None:
+        give_back()
+    else:
+        noted.give_back = give_back
+
+
+def end_turn() -> None:
+    """Let others of the same caller have the turn of this request."""
+    noted = _noted.get()
+    if noted is not None and noted.give_back is not None:
+        noted.give_back()
+
+
 @contextmanager
 def waiting_on_purpose() -> Iterator[None]:
     """Count the time inside as what the caller asked to wait, and not as the request's own."""
+    end_turn()
     began = time.perf_counter()
     try:
         yield
