@@ -232,7 +232,7 @@ async def get_address(
     here: HereDep,
     caller: AddressesReader,
     limit: Annotated[
-        int, Query(ge=1, le=10_000, description="How much of its history, at most."), WRITTEN_NUMBER
+        int, Query(ge=1, le=2_000, description="How much of its history, at most."), WRITTEN_NUMBER
     ] = 1_000,
 ) -> AddressAnswer:
     """Whether an address may be mailed to, since when and why, and whether it can be opted in."""
