@@ -64,6 +64,7 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     logs.configure(settings, web=process_name(settings))
     logs.leave_out(is_told_already)
     app = _app(settings)
+    app.openapi()
     # All that is there by now stays. To look for cycles in it takes a tenth of a second, in which
     # nobody is served.
     gc.collect()
@@ -93,8 +94,6 @@ def _app(settings: Settings) -> FastAPI:
     app.add_middleware(Unexpected)
     app.add_middleware(Headers)
     app.add_middleware(Lines)
-    # Each request is looked at by it: a fault in it is to show now.
-    app.openapi()
     return app
 
 
@@ -102,6 +101,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert settings.database_url is not None
+        # Each request is looked at by it: a fault in it is to show now.
+        app.openapi()
         pool = await make_pool(
             settings.database_url,
             size=settings.web_pool_size,
