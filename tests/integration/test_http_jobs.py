@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
-from producers.http import job_events, waiting
+from producers.http import here, job_events, waiting
 from producers.http import jobs as jobs_routes
 from producers.wrong_input import line_of
 from schemas.errors import Mistake
@@ -364,6 +364,37 @@ async def test_pages_of_jobs_with_long_evidence_are_short(http, key, pool):
         "select id from jobs where account_id = $1 order by id desc", account_id
     )
     assert found == [row["id"] for row in rows]
+
+
+async def test_requests_of_an_account_have_so_many_turns(http, key, key_of, pool, app):
+    """One more waits for one of its own account, and for none of another. One that waits on purpose
+    has none meanwhile.
+    """
+    other = await key_of("other")
+    account_id = await pool.fetchval("select id from accounts where name = 'default'")
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    state = app.state.here
+    number = here.TURNS_PER_CONNECTION * state.settings.web_pool_size
+    *held, last = [await state.request_turns.take(account_id) for _ in range(number)]
+
+    async def listed(headers):
+        return (await http.get("/v1/jobs", headers=headers)).status_code
+
+    own = asyncio.create_task(listed(key))
+    assert await listed(other) == 200
+    assert not own.done()
+    last()
+    assert await own == 200
+    patient = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=20"}))
+    await wait_until_async(lambda: state.waiting, deadline_seconds=5, what="it waits on purpose")
+    assert await listed(key) == 200
+    assert not patient.done()
+    patient.cancel()
+    for give_back in held:
+        give_back()
+        give_back()
+    again = [await state.request_turns.take(account_id) for _ in range(number)]
+    assert len(again) == number
 
 
 async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, monkeypatch):
