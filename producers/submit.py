@@ -17,7 +17,7 @@ from actions.registry import action_named, all_actions
 from db import address_lists, jobs, notices
 from producers.completion_urls import require_public
 from producers.listed_addresses import Doubtful
-from producers.long_work import in_turn
+from producers.long_work import off_loop
 from producers.plausibility import MANY, doubtful_of, implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
@@ -87,7 +87,7 @@ async def submit(
     mostly_unknown: bool = True,
     as_written: bool = False,
     merged: Mapping[str, str] | None = None,
-    off_loop: bool = False,
+    is_large: bool = False,
     actor: Actor = PYTHON,
 ) -> Submitted:
     """Check the request, store it as a job, and ring for a worker.
@@ -98,7 +98,7 @@ async def submit(
     a list of addresses of which the account does not know more than half raises MostlyUnknown.
     Addresses that a recipient's act has named are meant `as_written`, however odd they are.
     `merged` are the hashes of the requests that the job stands for, by their keys, where these are
-    several. A large request is checked `off_loop`, away from the event loop.
+    several. One that `is_large` is checked away from the event loop.
 
     Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
@@ -115,10 +115,8 @@ async def submit(
         checked = check(request)
         return checked, [] if as_written else doubtful_of(checked.addresses or ())
 
-    if off_loop or len(request.selection.addresses or ()) > MANY:
-        checked, doubtful = await in_turn(request.account, look_at)
-    else:
-        checked, doubtful = look_at()
+    many = len(request.selection.addresses or ()) > MANY
+    checked, doubtful = await off_loop(request.account, look_at, where=is_large or many)
     require_public(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:

@@ -79,7 +79,7 @@ class Here:
         note_turn(await self.request_turns.take(whose))
         waited = time.monotonic() - began > _LONG_WAIT_SECONDS
         if waited and request.method == "GET" and await request.is_disconnected():
-            raise Problem(UNAVAILABLE, "Nobody waits for the answer any more.")
+            raise Problem(UNAVAILABLE, "The caller has gone; nothing was read.")
 
     def peer_of(self, request: Request) -> str:
         """Return the network address that the request comes from."""

@@ -127,7 +127,7 @@ async def submit_job(
                 here.pool,
                 here.settings,
                 await off_loop(caller.account, lambda: asked(body), where=large),
-                off_loop=large,
+                is_large=large,
                 actor=caller.actor,
             )
     if seconds is None:
