@@ -58,7 +58,7 @@ fmt: setup ## put the code in its standard format
 	$(BIN)/ruff format .
 
 chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
-	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench: setup $(COMPETITORS) ## compare Sluice with what else one would use: 15 to 20 minutes (CONTACTS=10000 for a look)
 	@$(BIN)/python -m bench $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -19,8 +19,8 @@ from bench.progress import Steps
 from bench.sitting import circumstances, measured_or_exit
 from bench.templates import making_templates
 from bench.terminal import bar, wide_console
-from chaos.worker_group import ROOT
 from runtime.settings import Settings
+from tests.kit.worker_group import ROOT
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -22,13 +22,13 @@ import httpx
 import psutil
 from pydantic import SecretStr
 
-from chaos.servers import storm_servers
-from chaos.web_process import WebGroup
 from db.migrate import migrate
 from db.pool import open_pool
 from producers.hooks import create_hook
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
+from tests.kit.servers import storm_servers
+from tests.kit.web_process import WebGroup
 
 _SECONDS_BETWEEN = 0.02
 _TOGETHER = (1, 8)

@@ -16,7 +16,7 @@ from bench.templates import LIST, WARM, Copy, checkpoint, warm_contacts
 from bench.unsubscribing import draw_recipients, sql
 from bench.waits import summed_up
 from db.pool import open_pool
-from producers.opt_outs import opt_out_now
+from producers.immediate_opt_out import opt_out_now
 from schemas.errors import SluiceError
 from schemas.requests import JobRequest, Selection
 

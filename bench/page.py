@@ -13,7 +13,7 @@ from typing import Any
 from bench import over_http
 from bench.latency import CONNECTIONS, LONGEST_SECONDS, RATE
 from bench.line import Line
-from chaos.worker_group import ROOT
+from tests.kit.worker_group import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"

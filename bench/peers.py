@@ -12,9 +12,9 @@ from typing import IO, Any
 import psutil
 
 from bench.competitors.commands import COMPETITORS
-from chaos.worker_group import ROOT
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
+from tests.kit.worker_group import ROOT
 
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 

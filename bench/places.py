@@ -14,7 +14,7 @@ import redis
 
 from db.migrate import migrate
 from db.pool import connect_options
-from runtime.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import Servers, embedded_servers
 from runtime.settings import Settings
 
 

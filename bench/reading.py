@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from bench.effects import sql
-from db import lists
-from db.reading import history_of
+from db import exports
+from db.address_history import history_of
 from schemas.outcomes import Outcome
 
 _PAGES = 20
@@ -54,15 +54,15 @@ async def pages(
     """
     rows = await sql.count_results(connection)
     draw = random.Random(_SEED)
-    results = lists.Results(account_id, job_id)
+    results = exports.Results(account_id, job_id)
     rejected = replace(results, outcome=Outcome.REJECTED)
 
     def places() -> Iterator[int]:
         return (first + draw.randrange(contacts) for _ in range(_PAGES))
 
-    def page(listing: lists.Results, place: int) -> _Question:
+    def page(listing: exports.Results, place: int) -> _Question:
         after = (place, *listing.first[1:])
-        return partial(listing.page, form=lists.Form.CSV, after=after, most=ROWS)
+        return partial(listing.page, form=exports.Form.CSV, after=after, most=ROWS)
 
     asked: dict[str, list[_Question]] = {
         "results": [page(results, place) for place in places()],

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from bench.machine import describe
 from bench.places import Place, place_to_measure
-from chaos.interruption import INTERRUPTED, ended_by_signals
 from db.pool import open_pool
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
+from tests.kit.interruption import INTERRUPTED, ended_by_signals
 
 
 def measured_or_exit(

@@ -14,7 +14,7 @@ from bench import lists
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
 from producers.accounts import create_account
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from runtime.settings import Settings
 
 LIST = "list"

@@ -10,7 +10,7 @@ import aiosql
 import asyncpg
 
 from bench.arrivals import Answered, open_loop
-from producers.opt_outs import opt_out_now
+from producers.immediate_opt_out import opt_out_now
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from pydantic import SecretStr
 
 from bench.watching import cpu_seconds
-from chaos.web_process import WebGroup
-from chaos.worker_group import ROOT
 from runtime.settings import Settings
 from schemas.errors import SluiceError
+from tests.kit.web_process import WebGroup
+from tests.kit.worker_group import ROOT
 
 _KEY = SecretStr("for-measurements-and-for-nothing-else")
 _NO_LIMIT = "1000000"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chaos.worker_group import ROOT, WorkerGroup
 from runtime.settings import Settings, environment_of_processes
+from tests.kit.worker_group import ROOT, WorkerGroup
 
 _STOP_SECONDS = 15.0
 

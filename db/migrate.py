@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from db.deployment import KEEPS_SUITS_FROM, NOTE_SUITS_FROM, suits_from
-from db.failures import UNREACHABLE
+from db.errors import UNREACHABLE
 from db.pool import connect_options, unreachable_text
 from db.queries import load
 from db.suitability import DENIED, denied, require_encoding

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-from db.failures import UNREACHABLE
+from db.errors import UNREACHABLE
 from db.suitability import DENIED, denied
 from db.time_limits import IDLE_MS
-from runtime.vanished_peers import (
+from runtime.tcp_keepalive import (
     IDLE_SECONDS,
     INTERVAL_SECONDS,
     QUESTIONS,

@@ -4,9 +4,9 @@ import secrets
 
 import asyncpg
 
-from db import activity, jobs, notices
+from db import activity, jobs, webhook_deliveries
+from producers.invalid_request import refuse_unstorable, shortened
 from producers.submit import require_account
-from producers.wrong_input import refuse_unstorable, shortened
 from runtime import events, logs
 from runtime.settings import Settings
 from runtime.signing import notice_secret, signing_key_id
@@ -61,7 +61,7 @@ async def _secret(
     key_id, salt = signing_key_id(settings), secrets.token_bytes(_SALT_BYTES)
     async with pool.acquire() as connection, connection.transaction():
         account_id = await require_account(connection, name)
-        source = await notices.keep_source_of_secret(
+        source = await webhook_deliveries.keep_source_of_secret(
             connection, account_id, salt=salt, key_id=key_id, renewed=renewed_by is not None
         )
         if renewed_by is not None:

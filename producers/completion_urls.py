@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from producers.wrong_input import refused
+from producers.invalid_request import refused
 from runtime.public_addresses import PORTS, is_public, literal_address
 from runtime.settings import Settings
 from schemas.errors import Mistake

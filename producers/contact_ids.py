@@ -13,8 +13,8 @@ from typing import BinaryIO
 from producers.column_names import meaning_of
 from producers.csv_header import require_width
 from producers.file_text import FileText, unreadable_in
+from producers.invalid_request import shortened
 from producers.table import Table, broken_header
-from producers.wrong_input import shortened
 from schemas.errors import WrongInput
 from schemas.json_input import RepeatedName, read_json
 from schemas.requests import MAX_ID

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import asyncpg
 
 from db import activity, chunks, jobs
+from engine.finalize import settle
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
-from workers.doorbell import announce_job
-from workers.settling import settle
+from workers.enqueue import announce_job
 
 log = logs.get()
 

@@ -23,7 +23,7 @@ from producers.hook_fields import (
     read_post,
 )
 from producers.hook_opt_outs import Told
-from producers.recipient_acts import MOST_NOTE, Moment, day_key, event_key
+from producers.recipient_events import MOST_NOTE, Moment, day_key, event_key
 from schemas.errors import WrongInput
 from schemas.json_input import Pairs, RepeatedName, repeated_name
 from schemas.statuses import RECIPIENT_KINDS

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from producers.charsets import charset_named
 from producers.field_names import Meaning, is_weak, lists_addresses, meaning_of
 from producers.hook_addresses import Candidate, addresses_in, settled
-from producers.wrong_input import shortened, storable, too_much
+from producers.invalid_request import shortened, storable, too_much
 from schemas.addresses import Identity, InvalidAddress
 from schemas.errors import TakesTooLong, WrongInput
 from schemas.json_input import Pairs, TooMuch, read_pairs

@@ -16,8 +16,8 @@ from producers.hook_fields import (
     kept_text,
 )
 from producers.hook_opt_outs import Told
-from producers.recipient_acts import day_key, event_key
-from producers.wrong_input import too_much
+from producers.invalid_request import too_much
+from producers.recipient_events import day_key, event_key
 from schemas.errors import WrongInput
 from schemas.json_input import MOST_VALUES, TooMuch
 

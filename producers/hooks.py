@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from db import activity, hooks
 from db.hooks import Hook
-from producers.recipient_acts import SourceName
+from producers.invalid_request import shortened
+from producers.recipient_events import SourceName
 from producers.submit import require_account
-from producers.wrong_input import shortened
 from runtime import events, logs
 from runtime.settings import Settings
 from runtime.signing import (

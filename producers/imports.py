@@ -16,16 +16,16 @@ from db import imports, jobs
 from db.imports import Staged
 from producers.import_file import ContactFile, open_contacts
 from producers.import_refusals import MAX_TAG
+from producers.invalid_request import refuse_unstorable, wrong_input
 from producers.request_hash import request_hash
 from producers.submit import require_account
-from producers.wrong_input import refuse_unstorable, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import IdempotencyConflict
 from schemas.requests import FIELD_NUMBERS, ShortText
 from schemas.staging import CELL_REASONS
-from workers.doorbell import announce_job
+from workers.enqueue import announce_job
 
 log = logs.get()
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import asyncpg
 
 from db import activity, keys
+from producers.invalid_request import refuse_unstorable, shortened
 from producers.submit import require_account
-from producers.wrong_input import refuse_unstorable, shortened
 from runtime import events, logs
 from schemas.actors import PYTHON, Act, Actor, ActorKind, Via
 from schemas.errors import NotFound, WrongInput

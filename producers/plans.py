@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from actions.forecast import COUNTS
+from actions.rules.forecast import COUNTS
 from db import activity, jobs, planning
-from producers.wrong_input import refuse_unstorable
+from producers.invalid_request import refuse_unstorable
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Act, Actor
 from schemas.errors import NotFound, StateConflict, WrongInput
 from schemas.outcomes import ENDED, JobState
-from workers.doorbell import announce_job
+from workers.enqueue import announce_job
 
 log = logs.get()
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import hooks, notices
+from db import hooks, webhook_deliveries
 from runtime.settings import Settings
 from runtime.signing import signing_key_ids
 
@@ -33,7 +33,7 @@ async def signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[KeyUs
     listed = signing_key_ids(settings)
     async with pool.acquire() as connection:
         all_hooks = await hooks.list_hooks(connection)
-        accounts = await notices.sources_of_secrets(connection)
+        accounts = await webhook_deliveries.sources_of_secrets(connection)
     hooks_of: dict[str, set[int]] = defaultdict(set)
     for hook in all_hooks:
         if hook.revoked_at is None:

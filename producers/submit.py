@@ -14,14 +14,14 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
-from db import address_lists, jobs, notices
+from db import address_lists, jobs, webhook_deliveries
 from producers.completion_urls import require_public
+from producers.invalid_request import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
 from producers.listed_addresses import Doubtful
 from producers.long_work import off_loop
 from producers.plausibility import MANY, doubtful_of, implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload
-from producers.wrong_input import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
@@ -38,7 +38,7 @@ from schemas.evidence import require_evidence
 from schemas.outcomes import ENDED
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import RECIPIENT_KINDS
-from workers.doorbell import announce_job
+from workers.enqueue import announce_job
 
 log = logs.get()
 
@@ -381,7 +381,7 @@ async def _store(
             connection, job_id=stored.job_id, identities=checked.addresses
         )
     if stored.created and request.completion_url:
-        await notices.keep_url(connection, stored.job_id, request.completion_url)
+        await webhook_deliveries.keep_url(connection, stored.job_id, request.completion_url)
     return stored
 
 

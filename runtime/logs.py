@@ -27,7 +27,7 @@ STANDARD_ERROR = 2
 _FRAMES = 8
 _OWN_FRAMES = 3
 _ROOT = Path(__file__).parents[1]
-_ROOMS = ("schemas", "actions", "db", "runtime", "workers", "producers")
+_ROOMS = ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web")
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,

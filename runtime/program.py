@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 NAME = "sluice"
-_MODULE = "producers.cli"
+_MODULE = "cli"
 _suggested = re.compile(rf"`{NAME}(?=[ `])")
 
 

@@ -7,7 +7,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runtime.vanished_peers import tcp_options
+from runtime.tcp_keepalive import tcp_options
 
 ANSWER_SECONDS = 5
 """How long an answer is waited for. Nothing here asks Redis to wait for messages, so that one which

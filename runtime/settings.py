@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
-from schemas.mistakes import sentence
+from schemas.field_errors import sentence
 
 MIN_KEY_CHARACTERS = 32
 """How long each of SIGNING_KEYS has to be."""

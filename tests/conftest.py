@@ -19,15 +19,15 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from chaos.servers import PROCESS_ROLE, StormServers, let_processes_in
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
-from runtime.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import Servers, embedded_servers
 from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartFailed
-from tests.examples import register_profiles
-from tests.folders import folder_for_servers
+from tests.kit.folders import folder_for_servers
+from tests.kit.property_examples import register_profiles
+from tests.kit.servers import PROCESS_ROLE, StormServers, let_processes_in
 
 NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
@@ -69,7 +69,7 @@ os.environ.pop("COLUMNS", None)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Run what takes long first: the folders are in that order by their names."""
-    from tests.scheduling import Scheduling  # noqa: PLC0415 - not where xdist is left out
+    from tests.kit.scheduling import Scheduling  # noqa: PLC0415 - not where xdist is left out
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

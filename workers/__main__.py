@@ -10,7 +10,7 @@ import asyncpg
 import redis
 
 from db.deployment import limit_in_force
-from db.failures import UNREACHABLE
+from db.errors import UNREACHABLE
 from db.migrate import require_current
 from db.pool import open_pool, unreachable_text
 from runtime import logs
@@ -23,7 +23,7 @@ from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
 
 IDLE_THREAD_MS = 200
 """How often an idle thread looks whether it is to end; consumers wait to be woken instead
-(`workers.wake_ups`). dramatiq's 1,000 made a SIGTERM take a second longer."""
+(`workers.queue_listener`). dramatiq's 1,000 made a SIGTERM take a second longer."""
 
 RESTART_MS = 1_000
 """How long a consumer waits after Redis failed before it tries again; dramatiq's 3,000 would be a

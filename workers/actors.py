@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import dramatiq
 
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from runtime import events, logs
 from workers import slices
 from workers.context import WorkerContext

@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import make_broker, make_client_broker
 from workers.context import WorkerContext
-from workers.doorbell import Doorbell
+from workers.enqueue import Doorbell
 from workers.middleware.database import Database
 from workers.middleware.event_loop import EventLoop
 from workers.middleware.housekeeping import Housekeeping
@@ -19,7 +19,7 @@ from workers.middleware.listening import Listening
 from workers.middleware.shutdown import Shutdown
 from workers.middleware.watchdog import Watchdog
 from workers.outages import Outages, is_about_an_outage
-from workers.wake_ups import WakeUps
+from workers.queue_listener import WakeUps
 
 settings = Settings()
 _name = process_name(settings)

@@ -10,10 +10,10 @@ import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
+from runtime.outages import Outage
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from workers.outages import Outage
-from workers.wake_ups import WakeUps, announce
+from workers.queue_listener import WakeUps, announce
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After this long without a sign of life, another worker takes a process's messages back."""

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from engine.chunk_limiter import ChunkDoor
 from runtime.settings import Settings
-from workers.chunk_door import ChunkDoor
-from workers.doorbell import Doorbell
+from workers.enqueue import Doorbell
 
 
 class ChunkInHand(NamedTuple):

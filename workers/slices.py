@@ -10,27 +10,27 @@ from typing import Any
 import asyncpg
 
 from actions.registry import action_named, all_actions
-from db import arrivals, chunks, progress, reading
+from db import address_history, chunks, import_chunks, progress
 from db.chunks import ClaimedChunk
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from db.progress import JobToWork, RungLane
-from runtime import events, logs
-from schemas.errors import said
-from schemas.outcomes import JobState
-from workers.chunk_line import log_processed
-from workers.chunk_runner import (
+from engine.chunk_log import log_processed
+from engine.chunk_runner import (
     ChunkDone,
     ChunkFailed,
     ChunkRunner,
     ChunkSuspected,
     LaneAtWork,
 )
+from engine.finalize import settle_and_complete, settle_and_fail
+from engine.planner import count_planned, plan
+from engine.retry_policy import HOPELESS, Setbacks, describe
+from runtime import events, logs
+from schemas.errors import said
+from schemas.outcomes import JobState
 from workers.context import ChunkInHand, WorkerContext
-from workers.giving_back import LeftLane, give_back
-from workers.planner import count_planned, plan
+from workers.lane_recovery import LeftLane, give_back
 from workers.queues import is_urgent
-from workers.setbacks import HOPELESS, Setbacks, describe
-from workers.settling import settle_and_complete, settle_and_fail
 
 log = logs.get()
 
@@ -411,8 +411,8 @@ class _Slice:
                 account=self.job.account_id,
                 action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
-                recognised=await reading.recognised_rows(self.connection, self.job.id),
-                refused=await arrivals.refused_rows(self.connection, self.job.id),
+                recognised=await address_history.recognised_rows(self.connection, self.job.id),
+                refused=await import_chunks.refused_rows(self.connection, self.job.id),
             )
 
 

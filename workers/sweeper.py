@@ -13,7 +13,7 @@ from db import chunks, progress
 from db.progress import RunningJob, SilentLane
 from runtime import events, logs
 from workers.context import WorkerContext
-from workers.doorbell import UnderWay
+from workers.enqueue import UnderWay
 from workers.queues import is_urgent
 
 log = logs.get()

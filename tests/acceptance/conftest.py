@@ -14,13 +14,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chaos.servers import url_of_processes
 from db.pool import open_pool
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from runtime.settings import Settings
-from tests.acceptance.fleet import WorkerGroup
-from tests.acceptance.forking import Forker
-from tests.acceptance.pgbouncer import PgBouncer, pgbouncer_before
+from tests.kit.forking import Forker
+from tests.kit.pgbouncer import PgBouncer, pgbouncer_before
+from tests.kit.servers import url_of_processes
+from tests.kit.worker_group import WorkerGroup
 
 StartGroup = Callable[..., WorkerGroup]
 

@@ -10,22 +10,22 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
-from runtime.embedded import Servers, embedded_servers
-from runtime.postgres_server import postgres_process
-from runtime.server_directory import ServerDirectory
-from runtime.server_process import lives
+from runtime.devservers.directory import ServerDirectory
+from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.postgres import postgres_process
+from runtime.devservers.process import lives
 from runtime.settings import Settings
 from schemas.errors import DatabaseUnreachable
 from tests.acceptance.conftest import StartGroup, through
-from tests.acceptance.fleet import WorkerGroup
-from tests.acceptance.pgbouncer import PgBouncer, pgbouncer_before
 from tests.acceptance.test_losses import Ended, done_chunks, ended, opt_out_everyone, state_of
-from tests.conditions import wait_until_async
-from tests.folders import folder_for_servers
-from tests.worlds import fill_many, make_account
+from tests.kit.factories import fill_many, make_account
+from tests.kit.folders import folder_for_servers
+from tests.kit.pgbouncer import PgBouncer, pgbouncer_before
+from tests.kit.waiting import wait_until_async
+from tests.kit.worker_group import WorkerGroup
 
 CONTACTS = 6_000
 CHUNKS = {"CHUNK_SIZE": "50"}

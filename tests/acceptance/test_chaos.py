@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import chaos.__main__ as program
+import tests.chaos.__main__ as program
 from schemas.statuses import RECIPIENT_KINDS
-from tests.acceptance.fleet import ROOT
-from tests.folders import room_for_servers
-from tests.monitoring import ask, questions, require_jq
+from tests.kit.folders import room_for_servers
+from tests.kit.monitoring import ask, questions, require_jq
+from tests.kit.worker_group import ROOT
 
 LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) violations=0")
 QUESTIONS = 15
@@ -72,7 +72,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Storm:
     folder = tmp_path_factory.mktemp("storm") / "kept"
     wanted = ["--seconds", "15", "--seed", "7", "--patience", "8", "--keep", str(folder)]
     done = subprocess.run(
-        [sys.executable, "-m", "chaos", *wanted],
+        [sys.executable, "-m", "tests.chaos", *wanted],
         cwd=ROOT,
         env=os.environ | ({"TMPDIR": memory} if (memory := room_for_servers()) else {}),
         capture_output=True,

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.commands import run_sluice
+from tests.kit.commands import run_sluice
 
 pytestmark = pytest.mark.both_ways
 

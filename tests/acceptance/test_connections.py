@@ -12,16 +12,16 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from chaos.servers import url_of_processes
 from db.pool import open_pool
-from producers.http.connections import Bounds
 from producers.keys import Scope, create_key
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from runtime.events import EVENTS, unknown_keys
 from runtime.settings import Settings
-from tests.acceptance.web import WebGroup
-from tests.conditions import wait_until
 from tests.conftest import NewDatabase, settings_for
+from tests.kit.servers import url_of_processes
+from tests.kit.waiting import wait_until
+from tests.kit.web_process import WebGroup
+from web.connections import Bounds
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 FIRST_LINES = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n"

@@ -9,12 +9,12 @@ from producers.control import cancel
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.conditions import wait_until_async
-from tests.doors import EVIDENCE
-from tests.model import RANK, SPREAD_RANK, Model
-from tests.worlds import fill, fill_many, make_account, statuses_of
+from tests.kit.factories import fill, fill_many, make_account, statuses_of
+from tests.kit.job_requests import submit_all, wait_for
+from tests.kit.model import RANK, SPREAD_RANK, Model
+from tests.kit.submitting import EVIDENCE
+from tests.kit.waiting import wait_until_async
 
 LARGE = 40_000
 ACCOUNTS = 10

@@ -7,10 +7,10 @@ import pytest
 
 from producers.control import cancel, pause, resume
 from runtime.settings import Settings
-from tests.acceptance.asking import HASTY, submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.conditions import wait_until_async
-from tests.worlds import fill_many, make_account
+from tests.kit.factories import fill_many, make_account
+from tests.kit.job_requests import HASTY, submit_all, wait_for
+from tests.kit.waiting import wait_until_async
 
 pytestmark = pytest.mark.both_ways
 

@@ -14,8 +14,8 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.conftest import StartGroup
-from tests.conditions import wait_until_async
-from tests.worlds import fill_many, make_account, statuses_of
+from tests.kit.factories import fill_many, make_account, statuses_of
+from tests.kit.waiting import wait_until_async
 
 MANY = 30_000
 SOME = 10_000

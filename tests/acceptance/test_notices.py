@@ -4,11 +4,11 @@ import asyncio
 import json
 import signal
 
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
-from tests.conditions import wait_until_async
-from tests.receiver import HANG, Receiver, answer, receiver
-from tests.worlds import fill_many
+from tests.kit.factories import fill_many
+from tests.kit.receiver import HANG, Receiver, answer, receiver
+from tests.kit.waiting import wait_until_async
 
 
 async def job_told_to(pool, settings, there: Receiver) -> int:

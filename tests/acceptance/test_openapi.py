@@ -17,9 +17,9 @@ from producers.one_click import PATH, one_click_url
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.acceptance.web import WebGroup
-from tests.examples import examples
-from tests.worlds import fill
+from tests.kit.factories import fill
+from tests.kit.property_examples import examples
+from tests.kit.web_process import WebGroup
 
 SEED = 7
 EXAMPLES = examples(20)

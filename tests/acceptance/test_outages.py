@@ -11,16 +11,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chaos.servers import StormServers, let_processes_in, storm_servers, url_of_processes
 from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
-from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import WorkerGroup
-from tests.conditions import wait_until, wait_until_async
-from tests.folders import folder_for_servers
-from tests.worlds import fill_many, make_account
+from tests.kit.factories import fill_many, make_account
+from tests.kit.folders import folder_for_servers
+from tests.kit.job_requests import submit_all, wait_for
+from tests.kit.servers import StormServers, let_processes_in, storm_servers, url_of_processes
+from tests.kit.waiting import wait_until, wait_until_async
+from tests.kit.worker_group import WorkerGroup
 
 AWAY_SECONDS = 4.0
 """Long enough for many attempts of each process. That a minute makes no difference is for the

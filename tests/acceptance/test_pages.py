@@ -7,9 +7,9 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT
-from tests.acceptance.pages import WEB_URL, blocks_of, check, differs, examples_of, run
-from tests.acceptance.web import WebGroup, unused_port
+from tests.kit.document_examples import WEB_URL, blocks_of, check, differs, examples_of, run
+from tests.kit.web_process import WebGroup, unused_port
+from tests.kit.worker_group import ROOT
 
 PAGES = ("http", "hooks", "python")
 

@@ -11,12 +11,13 @@ import asyncpg
 import pytest
 
 from runtime.settings import Settings
-from tests.acceptance.asking import HASTY, submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import WorkerGroup, code_with
-from tests.conditions import wait_until_async
-from tests.doors import submit_job
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.code_copy import code_with
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.job_requests import HASTY, submit_all, wait_for
+from tests.kit.submitting import submit_job
+from tests.kit.waiting import wait_until_async
+from tests.kit.worker_group import WorkerGroup
 
 TRIPPING = """
 '''Confirms addresses, and trips over one status.'''
@@ -53,7 +54,7 @@ async def submit_trip(settings: Settings, code: Path) -> int:
     done = await asyncio.to_thread(
         subprocess.run,
         [
-            *(sys.executable, "-m", "producers.cli", "submit", "trip", "--all"),
+            *(sys.executable, "-m", "cli", "submit", "trip", "--all"),
             *("--field", "email1", "--account", "poisoned", "--json"),
         ],
         cwd=code,

@@ -9,10 +9,11 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import ROOT, code_with
-from tests.acceptance.pages import WEB_URL, Block, blocks_of, check, examples_of, run
 from tests.acceptance.test_pages import PAGES
-from tests.acceptance.web import WebGroup
+from tests.kit.code_copy import code_with
+from tests.kit.document_examples import WEB_URL, Block, blocks_of, check, examples_of, run
+from tests.kit.web_process import WebGroup
+from tests.kit.worker_group import ROOT
 
 README = (ROOT / "README.md").read_text()
 ACTION = "actions/mark_unengaged.py"
@@ -61,7 +62,7 @@ def test_the_picture_of_the_demo_is_of_this_demo() -> None:
     """The chapters that the README shows are those of `sluice demo`."""
     (picture,) = (block.text for block in BLOCKS if block.text.startswith("1. "))
     shown = re.findall(r"^\d\. .+$", picture, re.MULTILINE)
-    demo = (ROOT / "producers" / "cli" / "demo.py").read_text()
+    demo = (ROOT / "cli" / "demo.py").read_text()
     assert len(shown) == 5
     for chapter in shown:
         assert f'"{chapter}"' in demo

@@ -8,11 +8,11 @@ import redis
 
 from producers.control import cancel, pause, resume
 from runtime.settings import Settings
-from tests.acceptance.asking import HASTY, submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import WorkerGroup
-from tests.conditions import wait_until_async, wait_until_lanes_rest
-from tests.worlds import fill_many, make_account
+from tests.kit.factories import fill_many, make_account
+from tests.kit.job_requests import HASTY, submit_all, wait_for
+from tests.kit.waiting import wait_until_async, wait_until_lanes_rest
+from tests.kit.worker_group import WorkerGroup
 
 AT_WORK = 8
 LANES = 12

@@ -14,11 +14,12 @@ import pytest
 from producers.control import cancel, pause, resume
 from runtime.settings import Settings
 from schemas.errors import StateConflict
-from tests.acceptance.asking import submit_all, wait_for
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import WorkerGroup, code_with
-from tests.conditions import wait_until, wait_until_async
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.code_copy import code_with
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.job_requests import submit_all, wait_for
+from tests.kit.waiting import wait_until, wait_until_async
+from tests.kit.worker_group import WorkerGroup
 
 STANDS_STILL = '''
 """An action whose rule blocks the process that asks it, as long as a file is there."""

@@ -12,8 +12,8 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.acceptance.fleet import code_with
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.code_copy import code_with
+from tests.kit.factories import fill, make_account, statuses_of
 
 MARK_UNENGAGED = '''
 """Mark addresses that nobody engaged with."""
@@ -77,7 +77,7 @@ async def test_one_file_adds_an_action(
     )
     start_group(code=code_with_a_third_action)
     command = [
-        *(sys.executable, "-m", "producers.cli", "submit", "mark-unengaged", "--all"),
+        *(sys.executable, "-m", "cli", "submit", "mark-unengaged", "--all"),
         *("--field", "email1", "--field", "email2", "--account", "third"),
         *("--months", "7", "--wait", "--json"),
     ]

@@ -14,19 +14,19 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from chaos.servers import let_processes_in
 from db.migrate import migrate
 from db.pool import open_pool
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.acceptance.fleet import WorkerGroup
 from tests.acceptance.test_losses import Ended, done_chunks, ended
-from tests.acceptance.two_hosts import Cable, Host, ReachedByTcp, servers_of, two_hosts
-from tests.conditions import wait_until, wait_until_async
-from tests.doors import EVIDENCE
-from tests.folders import folder_for_servers
-from tests.worlds import fill_many, make_account
+from tests.kit.factories import fill_many, make_account
+from tests.kit.folders import folder_for_servers
+from tests.kit.servers import let_processes_in
+from tests.kit.submitting import EVIDENCE
+from tests.kit.two_hosts import Cable, Host, ReachedByTcp, servers_of, two_hosts
+from tests.kit.waiting import wait_until, wait_until_async
+from tests.kit.worker_group import WorkerGroup
 
 CONTACTS = 10_000
 GATE = 4711

@@ -15,16 +15,16 @@ import httpx
 import psutil
 import pytest
 
-from producers.cli.up import free_port, without_password
+from cli.up import free_port, without_password
+from runtime.devservers.process import command_line
 from runtime.events import unknown_keys
-from runtime.server_process import command_line
 from runtime.settings import Settings
 from schemas.errors import SluiceError
-from tests.acceptance.web import unused_port
-from tests.conditions import wait_until
-from tests.folders import folder_for_servers
+from tests.kit.folders import folder_for_servers
+from tests.kit.waiting import wait_until
+from tests.kit.web_process import unused_port
 
-UP = [sys.executable, "-c", "from producers.cli.up import up; up()"]
+UP = [sys.executable, "-c", "from cli.up import up; up()"]
 
 
 class Running:

@@ -16,26 +16,27 @@ import httpx
 import psutil
 import pytest
 
-from chaos.servers import StormServers, let_processes_in, storm_servers, url_of_processes
 from db import progress
 from db.migrate import migrate
 from db.pool import open_pool
-from producers.http import operation, time_limit
-from producers.http.app import make_app
-from producers.http.head_limit import MOST_HEAD_BYTES
 from producers.keys import Scope, create_key
 from producers.one_click import one_click_url
 from producers.submit import submit
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
+from runtime.devservers.process import command_line
 from runtime.events import EVENTS, unknown_keys
-from runtime.server_process import command_line
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.acceptance.web import WebGroup
-from tests.conditions import wait_until, wait_until_async
 from tests.conftest import NewDatabase, settings_for
-from tests.folders import folder_for_servers
-from tests.worlds import fill
+from tests.kit.factories import fill
+from tests.kit.folders import folder_for_servers
+from tests.kit.servers import StormServers, let_processes_in, storm_servers, url_of_processes
+from tests.kit.waiting import wait_until, wait_until_async
+from tests.kit.web_process import WebGroup
+from web.app import make_app
+from web.head_limit import MOST_HEAD_BYTES
+from web.middleware import timeout
+from web.routes import operation
 
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""
@@ -570,7 +571,7 @@ async def test_a_postgres_that_hangs_is_not_waited_for(
     """While its processes are stopped everything is answered 503 in time, however many ask; when
     they go on, so does this process.
     """
-    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(timeout, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(operation, "READY_SECONDS", 0.5)
     app = make_app(fragile)
     async with (

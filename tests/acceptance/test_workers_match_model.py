@@ -6,10 +6,10 @@ import pytest
 from db.pool import open_pool
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.comparing import LIMIT, Story, drifted, selecting_jobs, stories, worlds
-from tests.conditions import wait_until_async
-from tests.doors import submit_job
-from tests.examples import for_all
+from tests.kit.model_comparison import LIMIT, Story, drifted, selecting_jobs, stories, worlds
+from tests.kit.property_examples import for_all
+from tests.kit.submitting import submit_job
+from tests.kit.waiting import wait_until_async
 
 
 class OnWorkers:

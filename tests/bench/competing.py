@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.competitors.commands import COMPETITORS
 from runtime.settings import Settings
-from tests.comparing import ADDRESSES
+from tests.kit.model_comparison import ADDRESSES
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"

@@ -23,7 +23,7 @@ from bench.templates import Copy, Templates, making_templates
 from bench.terminal import bar
 from db.invariants import INVARIANTS, check
 from producers.accounts import create_account
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 
 TINY = Sizes(
     large=300,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from bench.competitors.commands import COMPETITORS
 from runtime.settings import Settings
 from tests.bench.competing import LIMIT, PYTHON, Driver, crowds, running, world_with
-from tests.comparing import ADDRESSES, any_status, fields, links
-from tests.examples import for_all
-from tests.model import Model
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.model import Model
+from tests.kit.model_comparison import ADDRESSES, any_status, fields, links
+from tests.kit.property_examples import for_all
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench")
 

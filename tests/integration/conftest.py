@@ -8,10 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from producers.http.app import make_app
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
-from tests.worlds import fill, make_account
+from tests.kit.factories import fill, make_account
+from web.app import make_app
 
 KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
 """`await key_of("default", "jobs:read")`: the headers of a request by a key of that account.

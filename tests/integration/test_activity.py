@@ -10,16 +10,16 @@ from structlog.testing import capture_logs
 from db.activity import activity_page
 from producers import control
 from producers.hooks import create_hook, revoke_hook
+from producers.immediate_opt_out import opt_out_now
 from producers.keys import Scope, create_key, revoke_key
 from producers.one_click import one_click_url
-from producers.opt_outs import opt_out_now
 from producers.plans import NEEDED
 from producers.submit import submit
 from schemas.actors import CLI
 from schemas.requests import JobRequest, Selection
-from tests.commands import run_sluice
 from tests.integration.test_http_hooks import post_events
 from tests.integration.test_plans import Planned
+from tests.kit.commands import run_sluice
 
 EVE = {"requested_by": "Eve of the Marketing"}
 BULK = {"action": "opt_out", "selection": {"all": True}}

@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 
 from db import progress
+from engine import chunk_runner
+from engine.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
+from engine.planner import plan
 from runtime.settings import Settings
 from schemas.errors import LinksChanged
-from tests.doors import submit_job
-from tests.worlds import fill, make_account, statuses_of
-from workers import chunk_runner
-from workers.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
-from workers.planner import plan
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.submitting import submit_job
 
 LIMIT = 10
 HERS, OURS, HIS = "hers@example.com", "ours@example.com", "his@example.com"

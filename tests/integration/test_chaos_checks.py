@@ -8,17 +8,17 @@ import asyncpg
 import psutil
 import pytest
 
-from chaos import checks
-from chaos.observer import Observer
-from chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
-from chaos.report import Outcome
-from chaos.rest import AT_REST, IDLE, check_rest
-from producers.opt_outs import opt_out_now
+from producers.immediate_opt_out import opt_out_now
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.conditions import wait_until_async
-from tests.doors import planned_opt_out
-from tests.worlds import fill, make_account
+from tests.chaos import checks
+from tests.chaos.observer import Observer
+from tests.chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
+from tests.chaos.report import Outcome
+from tests.chaos.rest import AT_REST, IDLE, check_rest
+from tests.kit.factories import fill, make_account
+from tests.kit.submitting import planned_opt_out
+from tests.kit.waiting import wait_until_async
 
 Check = Callable[[], object]
 

@@ -7,9 +7,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import redis
 
-from chaos.proxy import RedisProxy
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from runtime.settings import Settings
+from tests.kit.redis_proxy import RedisProxy
 
 
 @pytest.fixture

@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from chaos import checks
-from chaos.in_force import IN_FORCE, not_in_force
-from chaos.notices import RIGHT, TOLD, check_notices
-from chaos.observer import Observer
-from chaos.receiver import Posted, Receiver, answer
-from chaos.records import AcknowledgedJob, AddressedOptOut, Records, Told
-from chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
-from chaos.web_client import WebClient
-from producers.opt_outs import opt_out_now
+from producers.immediate_opt_out import opt_out_now
 from runtime.settings import Settings
 from runtime.signing import notice_secret, signature
 from schemas.requests import JobRequest, Selection
-from tests.worlds import fill, make_account
+from tests.chaos import checks
+from tests.chaos.notices import RIGHT, TOLD, check_notices
+from tests.chaos.observer import Observer
+from tests.chaos.opt_out_checks import IN_FORCE, not_in_force
+from tests.chaos.records import AcknowledgedJob, AddressedOptOut, Records, Told
+from tests.chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
+from tests.chaos.web_client import WebClient
+from tests.kit.factories import fill, make_account
+from tests.kit.http_receiver import Posted, Receiver, answer
 
 ADA, ADA_AT_WORK = "ada@example.com", "ada@work.example.net"
 

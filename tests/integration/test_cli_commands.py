@@ -15,10 +15,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from cli import progress as cli_waiting
 from db.pool import connect_options, open_pool
-from producers.cli import waiting as cli_waiting
-from tests.commands import run_sluice
-from workers.planner import count_planned, plan
+from engine.planner import count_planned, plan
+from tests.kit.commands import run_sluice
 
 ROWS = 3_000
 FILES = Path(__file__).parents[1] / "files"
@@ -206,7 +206,7 @@ def test_at_a_terminal_a_person_is_asked(tmp_path, sql, people, said, status, jo
     command = (
         sys.executable,
         "-m",
-        "producers.cli",
+        "cli",
         "submit",
         "opt-out",
         "--addresses",
@@ -487,7 +487,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(sql):
         [
             sys.executable,
             "-c",
-            "from producers.cli import main; main()",
+            "from cli import main; main()",
             "results",
             str(job),
             "--json",

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from db.notices import source_of_secret
 from db.pool import open_pool
+from db.webhook_deliveries import source_of_secret
 from runtime.signing import notice_secret, signing_key_id
-from tests.commands import run_sluice
+from tests.kit.commands import run_sluice
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.commands import run_sluice
-from tests.terminal import SLUICE, in_terminal
+from tests.kit.commands import run_sluice
+from tests.kit.terminal import SLUICE, in_terminal
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "maria.fernandez-lopez@mail.department.company.example"

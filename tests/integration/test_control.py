@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from engine.planner import plan
 from producers import control
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import ENDED, STATE_CHANGES, JobState
-from tests.conditions import wait_until_someone_waits
-from tests.worlds import fill_many, make_account
-from workers.planner import plan
+from tests.kit.factories import fill_many, make_account
+from tests.kit.waiting import wait_until_someone_waits
 
 COMMANDS = {
     control.pause: JobState.PAUSED,

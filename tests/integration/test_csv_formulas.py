@@ -8,15 +8,15 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from db import lists
-from db.lists import Form
+from db import exports
+from db.exports import Form
 from producers.formula_guard import without_guard
 from producers.listed_addresses import blocks_of_addresses
 from schemas.addresses import InvalidAddress, identify
-from tests.examples import examples
-from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
 from tests.integration.test_reading import collected, write_ledger
+from tests.kit.in_process import InThisProcess
+from tests.kit.property_examples import examples
 
 BEGINNINGS = "=+-@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 BLANK = '" \t\r\n\v\f\x01\xa0\u200b\u3000\ufeff'
@@ -87,9 +87,9 @@ async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
         "insert into import_rejections values ($1, 2, 'invalid_address', '=1;=2')", ledger.job
     )
     for listing in (
-        lists.Results(ledger.account_id, ledger.job),
-        lists.unprocessed_addresses(ledger.job),
-        lists.refusals(ledger.job),
+        exports.Results(ledger.account_id, ledger.job),
+        exports.unprocessed_addresses(ledger.job),
+        exports.refusals(ledger.job),
     ):
         safe = await collected(pool, listing, form=Form.CSV)
         raw = await collected(pool, listing, form=Form.RAW_CSV)

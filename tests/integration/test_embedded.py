@@ -13,16 +13,16 @@ import psutil
 import pytest
 import redis
 
-from runtime.embedded import Servers, embedded_servers
-from runtime.server_process import command_line, lives
+from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.process import command_line, lives
 from schemas.errors import ServerStartFailed
-from tests.conditions import wait_until
-from tests.folders import folder_for_servers
+from tests.kit.folders import folder_for_servers
+from tests.kit.waiting import wait_until
 
 _USER = """
 import signal, sys
 from pathlib import Path
-from runtime.embedded import embedded_servers
+from runtime.devservers.embedded import embedded_servers
 # What a shell starts in the background ignores Ctrl-C, and so does what that starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with embedded_servers(Path(sys.argv[1]), durable=False) as servers:
@@ -59,7 +59,9 @@ def assert_all_gone(directory: Path, *, within_seconds: float = 0.5) -> None:
 
 
 def keeper_of(directory: Path) -> psutil.Process:
-    [keeper] = [p for p in processes_of(directory) if "runtime.keeper" in command_line(p)]
+    [keeper] = [
+        p for p in processes_of(directory) if "runtime.devservers.keeper" in command_line(p)
+    ]
     return keeper
 
 
@@ -153,7 +155,7 @@ def test_a_killed_user_counts_as_gone(directory: Path) -> None:
         assert_all_gone(directory, within_seconds=15)
 
 
-@pytest.mark.parametrize("started", ["runtime.keeper", "valkey", "postgres"])
+@pytest.mark.parametrize("started", ["runtime.devservers.keeper", "valkey", "postgres"])
 def test_ctrl_c_while_they_start_leaves_nothing(directory: Path, started: str) -> None:
     """Whoever is interrupted before the servers are ready ends when all of them have ended."""
     command = [sys.executable, "-c", _USER, str(directory)]

@@ -7,16 +7,16 @@ import pytest
 
 from db import progress
 from db.chunks import hold_job
+from engine.chunk_runner import ChunkRunner
+from engine.finalize import settle_and_complete, settle_and_fail
+from engine.planner import plan
 from producers.control import cancel
 from runtime.settings import Settings
-from tests.comparing import LIMIT
-from tests.conditions import wait_until_someone_waits
-from tests.doors import submit_job
-from tests.worked_world import Works
-from tests.worlds import fill, make_account, statuses_of
-from workers.chunk_runner import ChunkRunner
-from workers.planner import plan
-from workers.settling import settle_and_complete, settle_and_fail
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.model_comparison import LIMIT
+from tests.kit.sample_account import Works
+from tests.kit.submitting import submit_job
+from tests.kit.waiting import wait_until_someone_waits
 
 GONE = "gone@example.com"
 ROLE = "info@example.com"

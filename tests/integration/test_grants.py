@@ -10,17 +10,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from chaos.servers import PROCESS_ROLE, url_of_processes
 from db import queries
 from db.grants import grant, grants
 from db.migrate import head
 from db.pool import connect_options
 from db.queries import load
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from schemas.errors import RoleRefused
-from tests.commands import run_sluice
-from tests.plans import statement
-from tests.worlds import fill_many, make_account
+from tests.kit.commands import run_sluice
+from tests.kit.factories import fill_many, make_account
+from tests.kit.query_plans import statement
+from tests.kit.servers import PROCESS_ROLE, url_of_processes
 
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))

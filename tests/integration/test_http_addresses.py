@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from db import contacts
 from schemas.receiving import MayReceive, may_receive
 from schemas.statuses import FACTS, Status
-from tests.doors import EVIDENCE
-from tests.examples import examples
-from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
-from tests.worlds import fill
+from tests.kit.factories import fill
+from tests.kit.in_process import InThisProcess
+from tests.kit.property_examples import examples
+from tests.kit.submitting import EVIDENCE
 
 STATUSES = [status.value for status in Status]
 

@@ -13,11 +13,6 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from producers.http import problems, time_limit
-from producers.http.access import JobsReader
-from producers.http.app import ROUTERS, make_app
-from producers.http.here import HereDep
-from producers.http.problems import Kind
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import (
@@ -27,6 +22,12 @@ from schemas.errors import (
     SettingsError,
     SluiceError,
 )
+from web import problems
+from web.app import ROUTERS, make_app
+from web.auth import JobsReader
+from web.middleware import timeout
+from web.problems import Kind
+from web.state import HereDep
 
 SECRET = "anna@example.org, of whom nobody may read in a log"
 
@@ -156,10 +157,10 @@ async def test_a_postgres_that_is_away_is_a_moment_s_trouble(http, lines):
 
 async def test_an_answer_is_not_waited_for_without_end(http, monkeypatch, lines):
     """503 after the limit; the connection is free again for the next."""
-    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(timeout, "ANSWER_SECONDS", 0.1)
     for method, body in (("GET", None), ("POST", b"x")) * 4:
         assert (await http.request(method, "/fails/slow", content=body)).status_code == 503
-    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 20)
+    monkeypatch.setattr(timeout, "ANSWER_SECONDS", 20)
     assert (await http.get("/readyz")).status_code == 200
     assert {line["level"] for line in lines()} == {"info"}
 
@@ -208,7 +209,7 @@ async def test_each_mistake_is_told_with_its_place(http):
 
 def test_no_route_leaves_its_body_to_the_framework():
     """It would parse JSON of any size, take NaN and names given twice, and build an error for each
-    value: every route reads its body by `producers.http.bodies`, or as a form or file.
+    value: every route reads its body by `web.bodies`, or as a form or file.
     """
     routes = [route for router in ROUTERS for route in router.routes]
     assert all(isinstance(route, APIRoute) for route in routes)

@@ -17,14 +17,14 @@ from producers import hook_opt_outs
 from producers.hook_events import MOST_EVENTS
 from producers.hook_opt_outs import HookOptOuts
 from producers.hooks import create_hook, renew_hook, revoke_hook
-from producers.http import forms, fresh_list
-from producers.http.peers import WrongTries
 from runtime.signing import signature
 from schemas.errors import NotFound, WrongInput
-from tests.examples import for_all
-from tests.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
+from tests.kit.factories import fill, statuses_of
+from tests.kit.property_examples import for_all
+from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
 from tests.unit.test_rate_limit import Clock
-from tests.worlds import fill, statuses_of
+from web import cached_list, forms
+from web.peers import WrongTries
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -841,7 +841,7 @@ async def test_a_hook_takes_what_is_right_beside_too_much_that_is_wrong(
     """An opt-out is not refused for what others at the same address guess, be its hook one that was
     made, or renewed, after the last guess.
     """
-    monkeypatch.setattr(fresh_list, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(cached_list, "LEAST_SECONDS", 0.01)
     app.state.here.wrong_tries = WrongTries(5, Clock())
     with capture_logs() as logs:
         answers = [await http.post(f"/v1/hooks/{n}/events", content=b"{}") for n in range(20)]

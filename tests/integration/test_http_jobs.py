@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
-from producers.http import here, job_events, waiting
-from producers.http import jobs as jobs_routes
-from producers.wrong_input import line_of
+from producers.invalid_request import line_of
 from schemas.errors import Mistake
-from tests.conditions import wait_until_async
-from tests.doors import EVIDENCE
-from tests.examples import examples
-from tests.in_this_process import InThisProcess
-from tests.worlds import fill, make_account
+from tests.kit.factories import fill, make_account
+from tests.kit.in_process import InThisProcess
+from tests.kit.property_examples import examples
+from tests.kit.submitting import EVIDENCE
+from tests.kit.waiting import wait_until_async
+from web import prefer_wait
+from web import state as web_state
+from web.routes import job_events
+from web.routes import jobs as jobs_routes
 
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
 OPT_IN = {"action": "opt_in", "selection": {"all": True}, "fields": ["email1", "email2"]}
@@ -373,9 +375,9 @@ async def test_requests_of_an_account_have_so_many_turns(http, key, key_of, pool
     other = await key_of("other")
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
-    state = app.state.here
-    number = here.TURNS_PER_CONNECTION * state.settings.web_pool_size
-    *held, last = [await state.request_turns.take(account_id) for _ in range(number)]
+    here = app.state.here
+    number = web_state.TURNS_PER_CONNECTION * here.settings.web_pool_size
+    *held, last = [await here.request_turns.take(account_id) for _ in range(number)]
 
     async def listed(headers):
         return (await http.get("/v1/jobs", headers=headers)).status_code
@@ -386,14 +388,14 @@ async def test_requests_of_an_account_have_so_many_turns(http, key, key_of, pool
     last()
     assert await own == 200
     patient = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=20"}))
-    await wait_until_async(lambda: state.waiting, deadline_seconds=5, what="it waits on purpose")
+    await wait_until_async(lambda: here.waiting, deadline_seconds=5, what="it waits on purpose")
     assert await listed(key) == 200
     assert not patient.done()
     patient.cancel()
     for give_back in held:
         give_back()
         give_back()
-    again = [await state.request_turns.take(account_id) for _ in range(number)]
+    again = [await here.request_turns.take(account_id) for _ in range(number)]
     assert len(again) == number
 
 
@@ -453,7 +455,7 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
 
 async def test_so_many_requests_of_a_key_wait(http, app, key, monkeypatch):
     """One more is answered without waiting, and told so; when one has ended another waits."""
-    monkeypatch.setattr(waiting, "MAX_WAITING_PER_KEY", 2)
+    monkeypatch.setattr(prefer_wait, "MAX_WAITING_PER_KEY", 2)
     here = app.state.here
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
     wait = {**key, "Prefer": "wait=25"}

@@ -11,10 +11,11 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from producers import wrong_input
-from producers.http import large_bodies, limits, time_limit
+from producers import invalid_request
 from runtime.settings import Settings
-from tests.conditions import wait_until_async
+from tests.kit.waiting import wait_until_async
+from web import large_bodies
+from web.middleware import body_limit, timeout
 
 MOST = 5_000
 PART = b"x" * 1_000
@@ -106,7 +107,7 @@ async def test_a_body_of_the_limit_is_read(http, key_of):
 
 async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypatch):
     """After the time that its next part has, the answer is 408, and the connection ends."""
-    monkeypatch.setattr(limits, "PART_SECONDS", 0.05)
+    monkeypatch.setattr(body_limit, "PART_SECONDS", 0.05)
 
     class Stalling(Parts):
         async def __aiter__(self):
@@ -121,8 +122,8 @@ async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypat
 
 async def test_slow_parts_are_waited_for_however_many(app, key_of, monkeypatch):
     """Neither the time for a part nor that for an answer counts while parts go on coming."""
-    monkeypatch.setattr(limits, "PART_SECONDS", 20)
-    monkeypatch.setattr(time_limit, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(body_limit, "PART_SECONDS", 20)
+    monkeypatch.setattr(timeout, "ANSWER_SECONDS", 1.0)
 
     class Slow(Parts):
         async def __aiter__(self):
@@ -284,13 +285,13 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
 ):
     """One sentence says what is wrong, and no more errors were made than are looked at."""
     made: list[int] = []
-    told = wrong_input.wrong_input
+    told = invalid_request.wrong_input
 
     def counting(what, error, *arguments, **named):
         made.append(error.error_count())
         return told(what, error, *arguments, **named)
 
-    for module in ("producers.http.bodies", "producers.wrong_input", "producers.submit"):
+    for module in ("web.bodies", "producers.invalid_request", "producers.submit"):
         monkeypatch.setattr(f"{module}.wrong_input", counting)
     headers = await key_of() | {"Content-Type": "application/json"}
     for body, sentence in WRONG:
@@ -303,7 +304,7 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
         answer = await http.post("/v1/jobs/1/apply", content=body, headers=headers)
         assert is_problem(answer, 422, "invalid"), answer.text
     assert made
-    assert max(made) <= wrong_input.MOST_LOOKED_AT
+    assert max(made) <= invalid_request.MOST_LOOKED_AT
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -319,7 +320,7 @@ async def test_as_many_ids_as_may_stand_in_a_body_are_taken(http, key_of):
 @pytest.mark.parametrize("settings", [{"slow_seconds": 0.1}], indirect=True)
 async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
     """Each part comes in time, and all of them would take hours: 408 after SLOW_SECONDS."""
-    monkeypatch.setattr(limits, "LEAST_BYTES_PER_SECOND", 1_000_000_000)
+    monkeypatch.setattr(body_limit, "LEAST_BYTES_PER_SECOND", 1_000_000_000)
 
     class Trickling(Parts):
         async def __aiter__(self):

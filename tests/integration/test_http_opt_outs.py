@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
-from tests.doors import EVIDENCE
-from tests.in_this_process import InThisProcess
-from tests.recipients import ANN, BOB, FAMILY, OPEN, all_there_is, couples, problem
-from tests.worlds import statuses_of
+from tests.kit.factories import statuses_of
+from tests.kit.in_process import InThisProcess
+from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, all_there_is, couples, problem
+from tests.kit.submitting import EVIDENCE
 
 PATH = "/v1/opt-outs"
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from engine.planner import count_planned, plan
 from producers.uploads import AddressUpload
 from schemas.errors import WrongInput
-from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem, two_people
-from tests.worlds import statuses_of
-from workers.planner import count_planned, plan
+from tests.kit.factories import statuses_of
+from tests.kit.in_process import InThisProcess
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from db import lists
-from producers.http.paging import cursor_of
-from tests.conditions import wait_until_async
-from tests.doors import EVIDENCE
-from tests.examples import examples
-from tests.in_this_process import InThisProcess
+from db import exports
 from tests.integration.test_http_jobs import problem
-from tests.worlds import fill
+from tests.kit.factories import fill
+from tests.kit.in_process import InThisProcess
+from tests.kit.property_examples import examples
+from tests.kit.submitting import EVIDENCE
+from tests.kit.waiting import wait_until_async
+from web.paging import cursor_of
 
 ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@x.example"]
 
@@ -81,16 +81,16 @@ async def test_every_form_has_the_same_rows(
     pool, http, key, job, monkeypatch, limit, page, looked_at, asked
 ):
     """Pages, CSV and NDJSON have the rows that were asked for, each once, in the same order."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", page)
-    monkeypatch.setattr(lists, "ROWS_LOOKED_AT", looked_at)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", page)
+    monkeypatch.setattr(exports, "ROWS_LOOKED_AT", looked_at)
     path = f"/v1/jobs/{job}/results"
     rows = await paged(http, key, path, "results", limit=limit, **asked)
     ndjson = await http.get(path, headers=key, params={**asked, "format": "ndjson"})
     assert [json.loads(line) for line in ndjson.text.split("\n") if line] == rows
     in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=asked)
     assert list(csv.reader(io.StringIO(in_csv.text, newline=""))) == [
-        list(lists.Results.columns),
-        *as_cells(rows, lists.Results.columns),
+        list(exports.Results.columns),
+        *as_cells(rows, exports.Results.columns),
     ]
     expected = await pool.fetch(
         "select r.contact_id, a.address from results r"
@@ -207,7 +207,7 @@ async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
     app, key, job, monkeypatch
 ):
     """The stream ends, its page ahead is given up, and no connection stays taken."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", 1)
     reading, left = asyncio.Event(), asyncio.Event()
     sent = []
 

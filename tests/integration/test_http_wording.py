@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.wording import faults
+from tests.kit.wording import faults
 
 IN_JSON = {"Content-Type": "application/json"}
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}}

@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from db import imports, jobs
+from engine.planner import plan
 from producers import file_text
 from producers.imports import submit_import
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from schemas.errors import IdempotencyConflict, NotFound, WrongInput
-from workers.planner import plan
 
 HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
 PEOPLE = (

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from db import invariants
 from db.invariants import INVARIANTS, Found, check
 from db.pool import open_pool
-from runtime.embedded import Servers
+from runtime.devservers.embedded import Servers
 from runtime.settings import Settings
 from schemas.requests import THE_ADDRESS
-from tests.breaks import BREAKS, Break
-from tests.commands import run_sluice
-from tests.comparing import LIMIT, stories
 from tests.conftest import NewDatabase
-from tests.examples import for_all
-from tests.worked_world import Works, make_worked_world
-from tests.worlds import fill, make_account
+from tests.kit.commands import run_sluice
+from tests.kit.corruptions import BREAKS, Break
+from tests.kit.factories import fill, make_account
+from tests.kit.model_comparison import LIMIT, stories
+from tests.kit.property_examples import for_all
+from tests.kit.sample_account import Works, make_worked_world
 
 GONE = ("manual", False)
 

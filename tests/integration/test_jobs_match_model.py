@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from db.pool import open_pool
 from runtime.settings import Settings
-from tests.comparing import ADDRESSES, Story, drifted, selecting_jobs, stories, worlds
-from tests.examples import for_all
-from tests.in_this_process import InThisProcess
+from tests.kit.in_process import InThisProcess
+from tests.kit.model_comparison import ADDRESSES, Story, drifted, selecting_jobs, stories, worlds
+from tests.kit.property_examples import for_all
 
 # Lists that drifted apart before they came here: the second address is opted out, the first not.
 DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]

@@ -11,17 +11,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from producers.http import fresh_list, job_events
-from producers.http.known_keys import KNOWN_SECONDS, KnownKeys
-from producers.http.peers import WrongTries
-from producers.http.rate_limit import RateLimit
 from producers.keys import Scope, caller_of, create_key, expiry, revoke_key
 from schemas.errors import NotFound, WrongInput
-from tests.commands import run_sluice
-from tests.conditions import wait_until_async
-from tests.examples import examples
+from tests.kit.commands import run_sluice
+from tests.kit.factories import make_account
+from tests.kit.property_examples import examples
+from tests.kit.waiting import wait_until_async
 from tests.unit.test_rate_limit import Clock
-from tests.worlds import make_account
+from web import cached_list
+from web.api_key_cache import KNOWN_SECONDS, KnownKeys
+from web.peers import WrongTries
+from web.rate_limit import RateLimit
+from web.routes import job_events
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, 
     """Of one network address: 429 without a look-up. A caller with a key is served all the same, be
     it one that this process never saw, or one that was made after the last wrong one.
     """
-    monkeypatch.setattr(fresh_list, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(cached_list, "LEAST_SECONDS", 0.01)
     here = app.state.here
     here.wrong_tries = WrongTries(4, Clock())
     seen, unseen = await key_of(), await key_of("shop")

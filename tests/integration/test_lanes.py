@@ -5,7 +5,7 @@ import pytest
 
 from db import progress
 from runtime.settings import Settings
-from tests.doors import planned_opt_out
+from tests.kit.submitting import planned_opt_out
 
 LANES = 8
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from producers.immediate_opt_out import opt_out_now
 from producers.imports import submit_import
-from producers.opt_outs import opt_out_now
+from producers.invalid_request import parse_request
 from producers.plausibility import doubtful_of, implausible_of, plausible
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from schemas.addresses import identify
 from schemas.errors import WrongInput
-from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import problem
-from tests.worlds import fill, statuses_of
+from tests.kit.factories import fill, statuses_of
+from tests.kit.in_process import InThisProcess
 
 FILES = Path(__file__).parents[1] / "files"
 JOB = {"job": '{"action": "opt_out"}'}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_sluice
-from tests.doors import submit_job
-from tests.in_this_process import InThisProcess
+from tests.kit.commands import run_sluice
+from tests.kit.in_process import InThisProcess
+from tests.kit.submitting import submit_job
 
 C = {"LC_ALL": "C", "PYTHONUTF8": "0"}
 GERMAN = {"LC_ALL": "de_DE.ISO-8859-1", "PYTHONUTF8": "0", "PYTHONIOENCODING": "iso-8859-1"}
@@ -42,7 +42,7 @@ async def environment(pool, settings, monkeypatch) -> dict[str, str]:
 def command(arguments: list[str]) -> list[str]:
     """The program, which fails where anything, of a library too, is read as the locale says."""
     strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
-    return [sys.executable, *strict, "-m", "producers.cli", *arguments]
+    return [sys.executable, *strict, "-m", "cli", *arguments]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from db import migrate as migrating
 from db.migrate import head, migrate
 from db.pool import connect_options
 from schemas.errors import MigrationInTheWay
-from tests.conditions import wait_until_async
+from tests.kit.waiting import wait_until_async
 
 BEFORE = "0003"
 """The version before one that changes `jobs`."""

@@ -12,29 +12,29 @@ import httpcore
 import pytest
 from structlog.testing import capture_logs
 
-from db import notices as stored
+from db import webhook_deliveries as stored
 from producers.accounts import create_account
 from producers.control import cancel
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from runtime.settings import Settings
 from runtime.signing import notice_secret, signature
 from schemas.errors import IdempotencyConflict, WrongInput
-from tests.conditions import wait_until_async
-from tests.in_this_process import InThisProcess
-from tests.receiver import HANG, answer, receiver
-from tests.worlds import fill_many
-from workers import notice_client
+from tests.kit.factories import fill_many
+from tests.kit.in_process import InThisProcess
+from tests.kit.receiver import HANG, answer, receiver
+from tests.kit.waiting import wait_until_async
+from workers import webhook_client
 from workers.context import WorkerContext
-from workers.notice_client import AnswerTooLongError, NotPublicError, PublicBackend
-from workers.notices import (
+from workers.outages import Outages
+from workers.webhook_client import AnswerTooLongError, NotPublicError, PublicBackend
+from workers.webhook_delivery import (
     MOST_ATTEMPTS,
     MOST_OF_ACCOUNT,
     Notices,
     describe,
     wait_seconds,
 )
-from workers.outages import Outages
 
 OK = answer(200, body="thank you")
 
@@ -231,7 +231,7 @@ def test_waits_grow_up_to_an_hour():
 
 async def test_a_receiver_that_hangs_is_left(pool, settings, notices, monkeypatch):
     """After the time that one may take; the attempt counts."""
-    monkeypatch.setattr(notice_client, "ALL_SECONDS", 0.2)
+    monkeypatch.setattr(webhook_client, "ALL_SECONDS", 0.2)
     async with receiver(HANG) as there:
         job_id = await ended_job(pool, settings, there.url)
         now = await until(notices, pool, job_id, lambda n: n.error)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from producers.http import unsubscribe
-from producers.http.peers import WrongTries
 from producers.one_click import one_click_url
-from tests.examples import for_all
-from tests.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
+from tests.kit.factories import fill, statuses_of
+from tests.kit.property_examples import for_all
+from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
 from tests.unit.test_rate_limit import Clock
-from tests.worlds import fill, statuses_of
+from web.peers import WrongTries
+from web.routes import unsubscribe
 
 BUTTON = {"List-Unsubscribe": "One-Click"}
 PAGE = {"confirm": "yes"}

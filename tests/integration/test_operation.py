@@ -9,18 +9,18 @@ import pytest
 from pydantic import SecretStr
 
 from db import progress
+from engine.planner import count_planned, plan
 from producers.control import cancel, pause, resume
-from producers.http import attendance, queue_loads
-from producers.http.queue_loads import QueueLoads
-from producers.opt_outs import opt_out_now
+from producers.immediate_opt_out import opt_out_now
 from producers.scaling import HOLD_SECONDS
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.doors import planned_opt_out, submit_job
 from tests.integration.test_runbook import STATEMENTS
-from tests.worlds import fill_many
-from workers.planner import count_planned, plan
+from tests.kit.factories import fill_many
+from tests.kit.submitting import planned_opt_out, submit_job
+from web import queue_stats, unattended_queue
+from web.queue_stats import QueueLoads
 
 OLDEST = next(sql for sql in STATEMENTS if "waiting.since" in sql)
 
@@ -74,7 +74,7 @@ async def test_a_database_of_another_version_is_not_ready(http, pool):
 @pytest.fixture
 def scale(http, monkeypatch) -> Callable[[], Awaitable[dict[str, Any]]]:
     """Asks for the scale as it is at this moment."""
-    monkeypatch.setattr(queue_loads, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(queue_stats, "FRESH_SECONDS", 0)
 
     async def scale() -> dict[str, Any]:
         return (await http.get("/scale")).json()
@@ -327,7 +327,7 @@ async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, setting
     async def look(watched_seconds: float) -> list[str]:
         here.queue_loads = QueueLoads(pool, settings)
         capsys.readouterr()
-        await attendance.look(here, 0, watched_seconds)
+        await unattended_queue.look(here, 0, watched_seconds)
         return [word for word in capsys.readouterr().out.split() if word.startswith("queue.")]
 
     assert await look(1) == []
@@ -343,7 +343,7 @@ async def test_web_processes_agree_on_what_they_suggest(pool, settings, monkeypa
     """What one has suggested another one holds, and gives up in its time: no matter which of them
     the platform asks, and when each was started.
     """
-    monkeypatch.setattr(queue_loads, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(queue_stats, "FRESH_SECONDS", 0)
     jobs = [
         await planned_opt_out(pool, settings, account, contacts=300, lanes=8)
         for account in ("shop", "club")
@@ -369,7 +369,7 @@ async def test_many_who_ask_cost_one_measurement(http, counted, monkeypatch):
     """Those who come together share it, and never are two under way."""
     await asyncio.gather(*(http.get("/scale") for _ in range(20)))
     assert counted == [1]
-    monkeypatch.setattr(queue_loads, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(queue_stats, "FRESH_SECONDS", 0)
     await asyncio.gather(*(http.get("/scale") for _ in range(5)))
     assert set(counted) == {1}
     assert len(counted) > 1

@@ -8,22 +8,30 @@ import pytest
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from db.pool import open_pool
 from producers import control
-from producers.opt_outs import Acknowledged, opt_out_now
+from producers.immediate_opt_out import Acknowledged, opt_out_now
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, NotFound, WrongInput
 from schemas.requests import JobRequest
-from tests.comparing import LIMIT, Story, counts_of, drifted, selecting_jobs, stories, worlds
-from tests.conditions import wait_until_async, wait_until_someone_waits
-from tests.doors import EVIDENCE, selected
-from tests.examples import for_all
-from tests.in_this_process import InThisProcess
-from tests.worked_world import REFUSED_BY_POSTGRES, Works
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.in_process import InThisProcess
+from tests.kit.model_comparison import (
+    LIMIT,
+    Story,
+    counts_of,
+    drifted,
+    selecting_jobs,
+    stories,
+    worlds,
+)
+from tests.kit.property_examples import for_all
+from tests.kit.sample_account import REFUSED_BY_POSTGRES, Works
+from tests.kit.submitting import EVIDENCE, selected
+from tests.kit.waiting import wait_until_async, wait_until_someone_waits
 
 MARKETABLE = ("single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable")
 MARKETABLE_ONE = ("single_opt_in", False)

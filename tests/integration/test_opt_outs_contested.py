@@ -4,12 +4,12 @@ import asyncio
 
 import asyncpg
 
-from producers.opt_outs import opt_out_address
-from producers.recipient_acts import request_of
+from producers.immediate_opt_out import opt_out_address
+from producers.recipient_events import request_of
 from runtime.settings import Settings
 from schemas.statuses import Status
-from tests.conditions import wait_until_someone_waits
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.waiting import wait_until_someone_waits
 
 ANN, FAMILY, LATE = "ann@shop.example", "family@shop.example", "late@shop.example"
 

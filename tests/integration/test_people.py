@@ -9,15 +9,15 @@ import pytest
 
 from db import imports
 from db.invariants import INVARIANTS, check
-from producers.opt_outs import opt_out_now
-from producers.recipient_acts import request_of
+from producers.immediate_opt_out import opt_out_now
+from producers.recipient_events import request_of
 from runtime.settings import Settings
 from schemas.addresses import identify
 from schemas.staging import StagedRow
 from schemas.statuses import Status
-from tests.comparing import LIMIT
-from tests.in_this_process import InThisProcess
-from tests.worlds import fill, make_account, statuses_of
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.in_process import InThisProcess
+from tests.kit.model_comparison import LIMIT
 
 HOME, WORK = "nora.home@example.org", "nora@example.com"
 NIGHTLY = [["First Name", "Email", "Email Address 2"], ["Nora", WORK, HOME]]

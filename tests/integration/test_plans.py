@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from db import forecasting, jobs
 from db.pool import open_pool
+from engine.planner import count_planned, plan
 from producers import control
 from producers.plans import apply_plan
 from producers.submit import submit
@@ -15,12 +16,19 @@ from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
-from tests.comparing import ADDRESSES, LIMIT, Story, counts_of, drifted, selecting_jobs, worlds
-from tests.doors import EVIDENCE, selected
-from tests.examples import for_all
-from tests.in_this_process import InThisProcess
-from tests.worlds import make_account, statuses_of
-from workers.planner import count_planned, plan
+from tests.kit.factories import make_account, statuses_of
+from tests.kit.in_process import InThisProcess
+from tests.kit.model_comparison import (
+    ADDRESSES,
+    LIMIT,
+    Story,
+    counts_of,
+    drifted,
+    selecting_jobs,
+    worlds,
+)
+from tests.kit.property_examples import for_all
+from tests.kit.submitting import EVIDENCE, selected
 
 NOT_MARKETABLE = [("non_marketable", False)] * len(ADDRESSES)
 TWICE_ON_ONE_CONTACT = (
@@ -161,7 +169,7 @@ async def test_a_job_does_what_its_plan_said(
     that were forecast, and the forecast changes nothing.
     """
     # Of a handful of contacts as many slices as of millions otherwise.
-    monkeypatch.setattr("workers.forecaster.CONTACTS_AT_ONCE", 2)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 2)
     async with await open_pool(database_url, size=4) as pool:
 
         async def check(world, present, todo, chunk_size) -> None:
@@ -290,7 +298,7 @@ async def test_a_count_that_fails_leaves_no_connection_in_use(
     """Where one of two connections fails, the other has ended its part before both are given back,
     and the job is counted by whoever comes next.
     """
-    monkeypatch.setattr("workers.forecaster.CONTACTS_AT_ONCE", 1)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 1)
     count_slice = forecasting.count_slice
     calls = []
 
@@ -314,7 +322,7 @@ async def test_a_count_needs_no_second_connection(
     database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Where the pool has no other connection to give, the count goes on with the one it has."""
-    monkeypatch.setattr("workers.forecaster.CONTACTS_AT_ONCE", 1)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 1)
     async with await open_pool(database_url, size=1) as one:
         here = Planned(one, settings, 1)
         job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from db.pool import open_pool
 from runtime.settings import Settings
-from tests.comparing import ADDRESSES, Story
-from tests.examples import for_all
 from tests.integration.test_plans import AsForecast
+from tests.kit.model_comparison import ADDRESSES, Story
+from tests.kit.property_examples import for_all
 
 SHAPES = ["x", "xx", "xy", "xxx", "xxy", "xyx", "yxx", "xyz"]
 """Which fields of a contact have one address."""

@@ -16,14 +16,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db import arrivals, chunks, queries
+from db import chunks, import_chunks, queries
 from db.pool import open_pool
 from schemas.recognition import Recognised
 from schemas.requests import MAX_ID
 from schemas.statuses import Status
-from tests import plans
 from tests.conftest import NewDatabase
-from tests.large_database import (
+from tests.kit import query_plans
+from tests.kit.large_database import (
     ACCOUNT,
     CHUNK,
     CONTACTS_OF_LARGEST,
@@ -34,20 +34,20 @@ from tests.large_database import (
     ROLE_ADDRESS,
     fill,
 )
-from tests.plans import Index, Plan
+from tests.kit.query_plans import Index, Plan
 
 HOT = {
     "activity": "note newest_of_account newest_of_job",
     "address_lists": (
         "known_keys listed find_listed make_listed drop_listed refuse_listed freeze_list"
     ),
-    "arrivals": (
+    "import_chunks": (
         "lock_known rows_to_recognise candidates make_contacts make_links let_count"
         " update_contacts note_matches stated_statuses people_by_the_end make_contact_tags"
         " drop_rows refuse_row fields_of_row make_tags lock_role_addresses count_role_holders"
         " links_beside_spared refused_rows"
     ),
-    "at_once": "limit_idling write",
+    "immediate_opt_outs": "limit_idling write",
     "chunks": (
         "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
         " note_in_hand end_overlong_chunks"
@@ -71,7 +71,7 @@ HOT = {
         " ask_to_confirm"
     ),
     "links": "linked_address",
-    "notices": (
+    "webhook_deliveries": (
         "keep_url any_due claim note_delivered note_failed note_abandoned notice_of"
         " source_of_secret keep_source_of_secret"
     ),
@@ -82,11 +82,11 @@ HOT = {
         " try_sweep try_measure"
         " silent_plans running_jobs ring_silent_lanes measure"
     ),
-    "lists": (
+    "exports": (
         "results_page results_looked_at unprocessed_page"
         " unprocessed_lines_page unprocessed_addresses_page refusals_page"
     ),
-    "reading": (
+    "address_history": (
         "refusals_by_reason recognised_rows address contacts_of_address count_contacts_of_address"
         " history_of_address"
     ),
@@ -198,7 +198,7 @@ STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
 
 def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""
-    of_import = subject in {"arrivals", "imports"}
+    of_import = subject in {"import_chunks", "imports"}
     addresses = 2 * size
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
@@ -323,12 +323,12 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "received_at": datetime(2024, 1, 1, tzinfo=UTC),
         "recent_seconds": 10.0,
         "reason": None,
-        "reasons": [None] * addresses if subject in {"results", "at_once"} else {},
+        "reasons": [None] * addresses if subject in {"results", "immediate_opt_outs"} else {},
         "refused": 100,
         "repeats": [],
         "stated": list(Status),
         "stated_first": list(Status),
-        "rejected": False if subject == "lists" else 0,
+        "rejected": False if subject == "exports" else 0,
         "raw": False,
         "reach": [0] * 34,
         "role_sources": [0] * 34,
@@ -391,7 +391,7 @@ async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connect
 
 @pytest.fixture(scope="module")
 async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
-    return await plans.indexes(connection)
+    return await query_plans.indexes(connection)
 
 
 def hot() -> list[tuple[str, str]]:
@@ -402,12 +402,12 @@ async def all_plans(
     connection: asyncpg.Connection, subject: str, name: str, *special: dict[str, Any]
 ) -> list[Plan]:
     """The plan for whatever arguments, and those for a chunk and for one contact."""
-    statement = plans.statement(subject, name)
+    statement = query_plans.statement(subject, name)
     ways = special or SPECIAL.get(name, ({},))
     return [
-        await plans.generic_plan(connection, statement),
+        await query_plans.generic_plan(connection, statement),
         *[
-            await plans.custom_plan(connection, statement, arguments(subject, size) | way)
+            await query_plans.custom_plan(connection, statement, arguments(subject, size) | way)
             for size, way in product((1, CHUNK), ways)
         ],
     ]
@@ -418,7 +418,7 @@ def test_each_statement_is_hot_or_exempt():
     folder = Path(queries.__file__).parent / "sql"
     subjects = {path.stem for path in folder.glob("*.sql")} - EXEMPT_FILES.keys()
     stated = {
-        f"{subject}.{name}" for subject in subjects for name in plans.statement_names(subject)
+        f"{subject}.{name}" for subject in subjects for name in query_plans.statement_names(subject)
     }
     classified = [f"{subject}.{name}" for subject, name in hot()] + list(EXEMPT)
     assert sorted(stated) == sorted(classified)
@@ -429,7 +429,7 @@ def test_each_statement_is_hot_or_exempt():
 async def test_a_hot_statement_reads_only_what_it_needs(connection, indexes, subject, name):
     """No plan of it reads a whole table, account or large job, in CTEs and sub-queries neither."""
     for plan in await all_plans(connection, subject, name):
-        assert not plans.reads_too_much(plan, indexes, whole_job=name in WHOLE_IMPORT)
+        assert not query_plans.reads_too_much(plan, indexes, whole_job=name in WHOLE_IMPORT)
 
 
 async def test_a_listed_selection_reads_only_the_list(connection, indexes):
@@ -437,10 +437,10 @@ async def test_a_listed_selection_reads_only_the_list(connection, indexes):
     branch of the statement is taken is known where it is planned for values, as it is: for
     whatever values it would seem as dear as a whole account.
     """
-    statement = plans.statement("planning", "freeze_selection")
+    statement = query_plans.statement("planning", "freeze_selection")
     for way in ({}, {"statuses": ["admin"]}):
-        plan = await plans.custom_plan(connection, statement, arguments("planning", 1) | way)
-        assert not plans.reads_too_much(plan, indexes, whole_job=False)
+        plan = await query_plans.custom_plan(connection, statement, arguments("planning", 1) | way)
+        assert not query_plans.reads_too_much(plan, indexes, whole_job=False)
 
 
 @pytest.mark.parametrize("name", ORDER_OF_PAGE)
@@ -464,22 +464,24 @@ async def test_a_page_out_of_order_is_noticed(connection, name, index):
 
 async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -> list[Any]:
     """Those plans of a page's beginning and of its middle that take other ways than its index."""
-    statement, order = plans.statement("lists", name), ORDER_OF_PAGE[name]
-    made = [(await plans.generic_plan(connection, statement), list(order))]
+    statement, order = query_plans.statement("exports", name), ORDER_OF_PAGE[name]
+    made = [(await query_plans.generic_plan(connection, statement), list(order))]
     for cursor, size, rejected in product((FIRST_PAGE, LATER_PAGE), (1, CHUNK), range(len(order))):
         way = {**cursor, "job_id": job_id, "rejected": bool(rejected)}
-        plan = await plans.custom_plan(connection, statement, arguments("lists", size) | way)
+        plan = await query_plans.custom_plan(
+            connection, statement, arguments("exports", size) | way
+        )
         made.append((plan, [order[rejected]]))
     found = []
     for plan, indexes in made:
-        fed_by = plans.below_the_limit(plan)
+        fed_by = query_plans.below_the_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
         # One that is incremental goes on as the index gives its rows; one of nothing takes nothing.
         sorts = [
             node
             for node in fed_by
             if node["Node Type"] == "Sort"
-            and any("Relation Name" in below for below in plans.nodes(node))
+            and any("Relation Name" in below for below in query_plans.nodes(node))
         ]
         if sorts or by != indexes:
             found.append(fed_by)
@@ -513,17 +515,19 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     """The results of one address, thousands of them for a role address, are found by its index and
     put in order; jobs, sources and errors are looked up for those alone that are given.
     """
-    for plan in await all_plans(connection, "reading", "history_of_address"):
-        tables = {n["Relation Name"] for n in plans.below_the_limit(plan) if "Relation Name" in n}
+    for plan in await all_plans(connection, "address_history", "history_of_address"):
+        tables = {
+            n["Relation Name"] for n in query_plans.below_the_limit(plan) if "Relation Name" in n
+        }
         assert tables == {"results"}
 
 
 @pytest.mark.parametrize(
     ("index", "subject", "name"),
     [
-        ("results_of_address", "reading", "history_of_address"),
+        ("results_of_address", "address_history", "history_of_address"),
         ("contact_emails_of_address", "chunks", "neighbours"),
-        ("contact_emails_of_address", "reading", "contacts_of_address"),
+        ("contact_emails_of_address", "address_history", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),
     ],
 )
@@ -532,7 +536,7 @@ async def test_a_missing_index_is_noticed(connection, indexes, index, subject, n
     async with rolled_back(connection):
         await without_index(connection, index)
         for plan in await all_plans(connection, subject, name):
-            assert plans.reads_too_much(plan, indexes, whole_job=False)
+            assert query_plans.reads_too_much(plan, indexes, whole_job=False)
 
 
 async def test_triggers_read_only_what_they_need(connection):
@@ -549,15 +553,15 @@ async def test_triggers_read_only_what_they_need(connection):
 
 async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     """Let rows of an import arrive, and let an opt-out spread."""
-    of_import = arguments("arrivals", CHUNK)
-    known = await arrivals.lock_known(
+    of_import = arguments("import_chunks", CHUNK)
+    known = await import_chunks.lock_known(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
         contact_ids=of_import["contact_ids"],
         shared_address_limit=10,
     )
-    made = await arrivals.arrive(
+    made = await import_chunks.arrive(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
@@ -586,4 +590,6 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
 async def whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
     """How often this transaction has read each table from end to end."""
     rows = await connection.fetch("select relname, seq_scan from pg_stat_xact_user_tables")
-    return {row["relname"]: row["seq_scan"] for row in rows if row["relname"] not in plans.SMALL}
+    return {
+        row["relname"]: row["seq_scan"] for row in rows if row["relname"] not in query_plans.SMALL
+    }

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from db import lists, reading
-from db.lists import Form
+from db import address_history, exports
+from db.exports import Form
 from schemas.outcomes import Cause, Outcome
-from tests.conditions import wait_until_async
-from tests.examples import examples
+from tests.kit.property_examples import examples
+from tests.kit.waiting import wait_until_async
 
 MANY = 25_000
 
@@ -97,7 +97,7 @@ async def write_ledger(pool, contacts):
 
 async def collected(pool, listing, *, form=Form.JSON, most=None):
     """The rows of all pages, in JSON as objects and in CSV as lists."""
-    async with aclosing(lists.pages(pool, listing, form=form, most=most)) as pages:
+    async with aclosing(exports.pages(pool, listing, form=form, most=most)) as pages:
         if form is Form.JSON:
             return [row async for page in pages for row in page.objects()]
         text = "".join([page.lines async for page in pages])
@@ -123,9 +123,9 @@ async def test_pages_together_are_the_whole(
     job = await pool.fetchval("select max(id) from jobs")
     if job is None:
         account_id, _, job = await write_ledger(pool, 60)
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
-    monkeypatch.setattr(lists, "ROWS_LOOKED_AT", looked_at)
-    listing = lists.Results(account_id, job, outcome=outcome, reason=reason, cause=cause)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
+    monkeypatch.setattr(exports, "ROWS_LOOKED_AT", looked_at)
+    listing = exports.Results(account_id, job, outcome=outcome, reason=reason, cause=cause)
     rows = await collected(pool, listing, most=most)
     expected = await pool.fetch(
         "select contact_id, 'email' || field, cause from results where job_id = $1"
@@ -144,7 +144,7 @@ async def test_pages_together_are_the_whole(
 async def test_a_result_tells_its_addresses_and_its_error(pool):
     """A row has the address as it was given, the source of a spread, and Sluice's own error."""
     ledger = await write_ledger(pool, 20)
-    rows = await collected(pool, lists.Results(ledger.account_id, ledger.job))
+    rows = await collected(pool, exports.Results(ledger.account_id, ledger.job))
     by_key = {(row["contact_id"], row["field"], row["cause"]): row for row in rows}
     propagated = by_key[7, "email2", "propagated"]
     assert (propagated["address"], propagated["source_address"]) == (
@@ -170,7 +170,7 @@ async def test_csv_says_what_json_says_whatever_is_in_an_address(pool):
     await pool.execute(
         "update job_chunks set error = e'one,\\n\"two\"\\r\\nthree' where chunk_no = 1"
     )
-    listing = lists.Results(ledger.account_id, ledger.job)
+    listing = exports.Results(ledger.account_id, ledger.job)
     in_json = await collected(pool, listing)
     assert set(odd) <= {row["address"] for row in in_json}
     assert 'one,\n"two"\r\nthree' in {row["error"] for row in in_json}
@@ -187,15 +187,15 @@ async def test_csv_says_what_json_says_whatever_is_in_an_address(pool):
 @pytest.mark.parametrize("size", [1, 3, 100])
 async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
     """Every contact of a pending chunk is listed once, and none of a done or split one."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
-    monkeypatch.setattr(lists, "CHUNKS_PER_PAGE", 4)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
+    monkeypatch.setattr(exports, "CHUNKS_PER_PAGE", 4)
     ledger = await write_ledger(pool, 1)
     await pool.execute(
         "update job_chunks set state = 'split' where chunk_no = 3;"
         " update job_chunks set state = 'done', applied = 4 where chunk_no = 5"
     )
     expected = [id_ for n in range(1, 26) if n not in {3, 5} for id_ in (10 * n, 10 * n + 1)]
-    listing = lists.Unprocessed(ledger.job)
+    listing = exports.Unprocessed(ledger.job)
     rows = await collected(pool, listing)
     assert rows == [{"contact_id": id_} for id_ in expected]
     in_csv = await collected(pool, listing, form=Form.CSV)
@@ -205,44 +205,44 @@ async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
 @pytest.mark.parametrize("form", Form)
 async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch, form):
     """They come as they were given, and in their order."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 2)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", 2)
     ledger = await write_ledger(pool, 1)
     listed = ["Z@x.example", '"a,b"@x.example', "m@x.example"]
     await pool.executemany(
         "insert into job_addresses (job_id, line, address, match_key) values ($1, $2, $3, $3)",
         [(ledger.job, line, address) for line, address in enumerate(listed)],
     )
-    rows = await collected(pool, lists.unprocessed_addresses(ledger.job), form=form)
+    rows = await collected(pool, exports.unprocessed_addresses(ledger.job), form=form)
     assert rows == [{"address": a} if form is Form.JSON else [a] for a in listed]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypatch, size):
     """The end of a page never falls between the refusals of one line."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", size)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
     ledger = await write_ledger(pool, 1)
     lines = [2, 2, 2, 3, 5, 5, 9]
     await pool.executemany(
         "insert into import_rejections values ($1, $2, 'invalid_address', $3)",
         [(ledger.job, line, f"detail, {n}") for n, line in enumerate(lines)],
     )
-    rows = await collected(pool, lists.refusals(ledger.job))
+    rows = await collected(pool, exports.refusals(ledger.job))
     assert [row["line"] for row in rows] == lines
     assert {row["detail"] for row in rows} == {f"detail, {n}" for n in range(len(lines))}
-    assert await collected(pool, lists.refusals(ledger.job), form=Form.CSV) == [
+    assert await collected(pool, exports.refusals(ledger.job), form=Form.CSV) == [
         [str(row["line"]), row["reason"], row["detail"]] for row in rows
     ]
     async with pool.acquire() as connection:
-        by_reason = await reading.refusals_by_reason(connection, ledger.job)
+        by_reason = await address_history.refusals_by_reason(connection, ledger.job)
     assert by_reason == {"invalid_address": len(lines)}
 
 
 async def test_one_page_is_fetched_ahead_and_none_is_left_behind(pool, monkeypatch):
     """Who stops reading leaves neither a connection taken nor a page that nobody wants."""
-    monkeypatch.setattr(lists, "ROWS_PER_PAGE", 5)
+    monkeypatch.setattr(exports, "ROWS_PER_PAGE", 5)
     ledger = await write_ledger(pool, 60)
-    listing = _Counting(lists.Results(ledger.account_id, ledger.job))
-    async with aclosing(lists.pages(pool, listing, form=Form.JSON, most=None)) as pages:
+    listing = _Counting(exports.Results(ledger.account_id, ledger.job))
+    async with aclosing(exports.pages(pool, listing, form=Form.JSON, most=None)) as pages:
         async for _ in pages:
             await wait_until_async(
                 lambda: listing.asked == 2 and pool.get_idle_size() == pool.get_size(),
@@ -269,17 +269,17 @@ async def test_a_history_has_every_decision_the_newest_first(pool):
     """An address's history tells each job's decision, who asked, and on what evidence."""
     ledger = await write_ledger(pool, 10)
     async with pool.acquire() as connection:
-        now = await reading.address_now(
+        now = await address_history.address_now(
             connection, account_id=ledger.account_id, match_key="a14@x.example"
         )
         assert now is not None
-        history = await reading.history_of(
+        history = await address_history.history_of(
             connection, account_id=ledger.account_id, address_id=now.id, most=10
         )
-        holders, count = await reading.holders_of(
+        holders, count = await address_history.holders_of(
             connection, account_id=ledger.account_id, address_id=now.id, most=10
         )
-        unknown = await reading.address_now(
+        unknown = await address_history.address_now(
             connection, account_id=ledger.account_id, match_key="A14@x.example"
         )
     assert now.address == "A14@x.example"
@@ -311,17 +311,21 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         before = await scans(connection)
         for outcome in (None, *Outcome):
             for contact_id in (0, MANY // 2):
-                listing = lists.Results(account_id, job, outcome=outcome)
+                listing = exports.Results(account_id, job, outcome=outcome)
                 await listing.page(
                     connection, form=Form.CSV, after=(contact_id, 1, "direct"), most=1_000
                 )
-        now = await reading.address_now(
+        now = await address_history.address_now(
             connection, account_id=account_id, match_key="a14@x.example"
         )
         assert now is not None
-        await reading.holders_of(connection, account_id=account_id, address_id=now.id, most=5)
-        await reading.history_of(connection, account_id=account_id, address_id=now.id, most=5)
-        refused = lists.refusals(job)
+        await address_history.holders_of(
+            connection, account_id=account_id, address_id=now.id, most=5
+        )
+        await address_history.history_of(
+            connection, account_id=account_id, address_id=now.id, most=5
+        )
+        refused = exports.refusals(job)
         assert (await refused.page(connection, form=Form.CSV, after=(9_000,), most=100)).rows
         assert await scans(connection) == before
 

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.worlds import fill, make_account
+from tests.kit.factories import fill, make_account
 
 ADDRESS = "select id from email_addresses where address = '{}'"
 MINE, SPREAD, THEIRS = (

@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 
 from db import progress
+from engine.chunk_runner import ChunkRunner
+from engine.planner import plan
 from runtime.settings import Settings
-from tests.doors import submit_job
-from tests.worlds import fill, statuses_of
-from workers.chunk_runner import ChunkRunner
-from workers.planner import plan
+from tests.kit.factories import fill, statuses_of
+from tests.kit.submitting import submit_job
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 STATEMENTS = re.findall(r"^ *```sql\n(.*?)```", RUNBOOK, re.MULTILINE | re.DOTALL)

@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from db import contacts, jobs
 from db.contacts import Sought
+from engine.planner import plan
+from producers.invalid_request import parse_request
 from producers.submit import submit
 from producers.uploads import AddressUpload, ContactUpload
-from producers.wrong_input import parse_request
 from schemas.actors import PYTHON
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID, JobRequest
-from tests.comparing import ADDRESSES, drifted, worlds
-from tests.doors import EVIDENCE, submit_job
-from tests.examples import for_all
-from tests.in_this_process import InThisProcess
 from tests.integration.test_http_jobs import form, problem, two_people
-from tests.worlds import fill, make_account
-from workers.planner import plan
+from tests.kit.factories import fill, make_account
+from tests.kit.in_process import InThisProcess
+from tests.kit.model_comparison import ADDRESSES, drifted, worlds
+from tests.kit.property_examples import for_all
+from tests.kit.submitting import EVIDENCE, submit_job
 
 FIELDS = ("email1", "email2", "email3")
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}}

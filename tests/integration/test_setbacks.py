@@ -5,12 +5,12 @@ import pytest
 
 from db import chunks, progress
 from db.time_limits import LOCK_MS, STATEMENT_MS
+from engine.chunk_runner import ChunkFailed, ChunkRunner
+from engine.retry_policy import ATTEMPTS, Setbacks
 from runtime.settings import Settings
-from tests.comparing import LIMIT
-from tests.worked_world import REFUSED_BY_POSTGRES, Works
-from tests.worlds import make_account
-from workers.chunk_runner import ChunkFailed, ChunkRunner
-from workers.setbacks import ATTEMPTS, Setbacks
+from tests.kit.factories import make_account
+from tests.kit.model_comparison import LIMIT
+from tests.kit.sample_account import REFUSED_BY_POSTGRES, Works
 
 
 @pytest.mark.parametrize("stop", [Works.pause, Works.cancel])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from db import jobs
+from producers.invalid_request import parse_request
 from producers.submit import submit
-from producers.wrong_input import parse_request
 from schemas.errors import (
     EvidenceMissing,
     IdempotencyConflict,
@@ -20,7 +20,7 @@ from schemas.errors import (
     WrongInput,
 )
 from schemas.requests import MAX_ID
-from tests.examples import examples
+from tests.kit.property_examples import examples
 
 EVIDENCE = {
     "source": "customer_relationship",

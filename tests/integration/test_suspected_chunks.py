@@ -9,18 +9,18 @@ from structlog.testing import capture_logs
 
 from db import chunks, progress
 from db.progress import RungLane
+from engine.planner import plan
+from engine.retry_policy import ATTEMPTS
+from runtime.outages import queue_outage
 from runtime.settings import Settings
-from tests.conditions import wait_until_async
-from tests.doors import planned_opt_out, submit_job
-from tests.worked_world import REFUSED_BY_POSTGRES, Works
-from tests.worlds import fill, make_account
+from tests.kit.factories import fill, make_account
+from tests.kit.sample_account import REFUSED_BY_POSTGRES, Works
+from tests.kit.submitting import planned_opt_out, submit_job
+from tests.kit.waiting import wait_until_async
 from workers import slices
 from workers.broker import make_client_broker
 from workers.context import WorkerContext
-from workers.doorbell import Doorbell
-from workers.outages import queue_outage
-from workers.planner import plan
-from workers.setbacks import ATTEMPTS
+from workers.enqueue import Doorbell
 from workers.sweeper import sweep
 
 PEOPLE = {n: {1: f"a{n}@example.com"} for n in (1, 2)}

@@ -14,7 +14,7 @@ import pytest
 from db.migrate import head, migrate, require_current
 from db.pool import connect_options, open_pool
 from schemas.errors import DatabaseUnreachable, DatabaseUnsuitable
-from tests.commands import run_sluice
+from tests.kit.commands import run_sluice
 
 PASSWORD = "for a test only"
 

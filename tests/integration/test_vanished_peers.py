@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 import uvloop
 
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from db.pool import connect_options, make_pool, open_pool
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from tests.conditions import wait_until_async
+from tests.kit.waiting import wait_until_async
 
 WATCHED = {
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,

@@ -11,15 +11,15 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from chaos.code_copy import copy_code
+from cli.owner import bring_up_to_date
 from db.migrate import head, known_revisions, migrate, oldest_suited, require_current
 from db.pool import connect_options
-from producers.cli.owning import bring_up_to_date
 from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
 from runtime.version import commit, version
 from schemas.errors import SchemaMismatch
-from tests.commands import run_sluice
+from tests.kit.code_copy import copy_code
+from tests.kit.commands import run_sluice
 
 AHEAD = "9998"
 """A revision that this version does not know."""
@@ -66,7 +66,7 @@ async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp
     suits older code, and `sluice migrate` of the older code then changes nothing; otherwise each
     of them says so.
     """
-    migrated = await run(newer_code(tmp_path, suits=suits), settings, "producers.cli", "migrate")
+    migrated = await run(newer_code(tmp_path, suits=suits), settings, "cli", "migrate")
     assert migrated.returncode == 0, migrated.stderr
     line = next(json.loads(text) for text in migrated.stderr.splitlines() if "migrated" in text)
     assert (line["event"], line["before"], line["after"]) == ("database.migrated", head(), AHEAD)
@@ -97,8 +97,8 @@ async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_pa
     root = Path(__file__).parents[2]
     for process, words in (
         ("worker", ["workers"]),
-        ("web", ["producers.http"]),
-        ("release", ["producers.cli", "migrate"]),
+        ("web", ["web"]),
+        ("release", ["cli", "migrate"]),
     ):
         done = await run(root, settings, *words, CHUNK_SIZE="hunter2", LOG_FORMAT="logfmt")
         told = done.stdout + done.stderr

@@ -16,15 +16,15 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 from structlog.testing import capture_logs
 
-from chaos.proxy import RedisProxy
+from runtime.outages import queue_outage
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from tests.conditions import wait_until
-from workers import wake_ups
+from tests.kit.redis_proxy import RedisProxy
+from tests.kit.waiting import wait_until
+from workers import queue_listener
 from workers.broker import make_broker, make_client_broker
 from workers.middleware.listening import Listening
-from workers.outages import queue_outage
-from workers.wake_ups import WakeUps
+from workers.queue_listener import WakeUps
 
 FOR_MINUTES = 600.0
 SOON = 60
@@ -106,8 +106,8 @@ class Fleet:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds elsewhere takes a part of one."""
-    monkeypatch.setattr(wake_ups, "LISTEN_SECONDS", 0.1)
-    monkeypatch.setattr(wake_ups, "AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(queue_listener, "LISTEN_SECONDS", 0.1)
+    monkeypatch.setattr(queue_listener, "AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(dramatiq.worker, "CONSUMER_RESTART_DELAY_SECS", 0.2)
 
 
@@ -119,7 +119,7 @@ def fleet(settings: Settings) -> Iterator[Fleet]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consumers that wait for minutes if nobody wakes them."""
-    monkeypatch.setattr(wake_ups, "IDLE_SECONDS", FOR_MINUTES)
+    monkeypatch.setattr(queue_listener, "IDLE_SECONDS", FOR_MINUTES)
 
 
 @pytest.fixture

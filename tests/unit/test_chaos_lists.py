@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 
-from chaos.contact_lists import LIMIT, ContactList
+from tests.chaos.contact_lists import LIMIT, ContactList
 
 
 def addresses(contacts: ContactList) -> list[str]:

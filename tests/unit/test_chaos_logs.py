@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checks import late
-from chaos.dyno import Ended
-from chaos.log_checks import (
+from tests.chaos.checks import late
+from tests.chaos.dyno import Ended
+from tests.chaos.log_checks import (
     DECLARED,
     NO_ADDRESS,
     NOT_FAILED,
@@ -18,8 +18,8 @@ from chaos.log_checks import (
     read_ends,
     read_logs,
 )
-from chaos.recovery import GOAL_SECONDS, Recovery
-from chaos.schedule import Kind
+from tests.chaos.recovery import GOAL_SECONDS, Recovery
+from tests.chaos.schedule import Kind
 
 FINE = '{"level": "info", "event": "worker.started", "worker": "worker.1.17"}\n'
 

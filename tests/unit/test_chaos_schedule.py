@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.schedule import LANES, Kind, Plan, faults_of, faults_of_plan
-from chaos.traffic_plan import traffic_of
+from tests.chaos.schedule import LANES, Kind, Plan, faults_of, faults_of_plan
+from tests.chaos.traffic_plan import traffic_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "chaos.md"
 SEEDS = st.integers(min_value=0, max_value=2**31)

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from workers import chunk_door
-from workers.chunk_door import ChunkDoor
+from engine import chunk_limiter
+from engine.chunk_limiter import ChunkDoor
 
 FOR_EVER = 3600.0
 
@@ -41,7 +41,7 @@ async def test_no_more_are_inside_than_there_is_room_for(
     """However many come, and however long they wait, no more chunks are at work at a time than
     there is room for while each of them gets on.
     """
-    monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", FOR_EVER)
+    monkeypatch.setattr(chunk_limiter, "PATIENCE_SECONDS", FOR_EVER)
     inside = Inside(ChunkDoor(most))
     async with asyncio.timeout(60):
         await asyncio.gather(*(inside.pass_through() for _ in range(20)))
@@ -52,13 +52,13 @@ async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.Mo
     """Beside a chunk that stays inside, the others go on one at a time, as if it were not there;
     and when it has left there is room for one as before.
     """
-    monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(chunk_limiter, "PATIENCE_SECONDS", 0.01)
     inside = Inside(ChunkDoor(1))
     async with asyncio.timeout(60):
         async with inside.among_others():
             # It has to give up its room before those behind it, who are quick, give up theirs.
             await inside.pass_through()
-            monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", FOR_EVER)
+            monkeypatch.setattr(chunk_limiter, "PATIENCE_SECONDS", FOR_EVER)
             await asyncio.gather(*(inside.pass_through() for _ in range(20)))
             assert inside.most == 2
         inside.most = 0
@@ -70,7 +70,7 @@ async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> N
     """A chunk that is to be alone comes in when nobody is inside, those who do not get on included,
     and nobody comes in before it has left.
     """
-    monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", 0.001)
+    monkeypatch.setattr(chunk_limiter, "PATIENCE_SECONDS", 0.001)
     door = ChunkDoor(2)
     inside = Inside(door)
 
@@ -93,7 +93,7 @@ async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_who_stops_waiting_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that is cancelled while it waits, or inside, leaves as much room as there was."""
-    monkeypatch.setattr(chunk_door, "PATIENCE_SECONDS", FOR_EVER)
+    monkeypatch.setattr(chunk_limiter, "PATIENCE_SECONDS", FOR_EVER)
     inside = Inside(ChunkDoor(1))
 
     async def stay() -> None:

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from actions.registry import all_actions
-from producers.cli.importing import parse_mapping
+from cli.imports import parse_mapping
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID
-from tests.commands import run_sluice as sluice
+from tests.kit.commands import run_sluice as sluice
 
 
 @pytest.fixture(autouse=True)

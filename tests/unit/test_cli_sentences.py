@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.progress import QUIET_SECONDS, Quiet
+from cli.rendering import printable
+from db.address_history import AddressNow, Chapter
 from db.jobs import Moved
-from db.reading import AddressNow, Chapter
-from producers.cli.rendering import printable
-from producers.cli.waiting import QUIET_SECONDS, Quiet
-from producers.explaining import explain, what_happened
+from producers.explanations import explain, what_happened
 from schemas.outcomes import Cause, JobState, Outcome, Reason
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 

@@ -8,8 +8,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from producers.http.connections import MAX_STARTS_PER_TURN, Bounds, Connection, _Flow, _Watch
-from producers.http.head_limit import HeadLimit
+from web.connections import MAX_STARTS_PER_TURN, Bounds, Connection, _Flow, _Watch
+from web.head_limit import HeadLimit
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(HeadLimit, HttpToolsProtocol), (_Flow, FlowControl)])

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from actions.registry import all_actions
-from chaos.schedule import Kind
 from db.invariants import INVARIANTS
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.outcomes import ChunkState, JobState
-from tests.documents import TRANSITIONS, VARIANTS, decisions, filled, places, tables
+from tests.chaos.schedule import Kind
+from tests.kit.documents import TRANSITIONS, VARIANTS, decisions, filled, places, tables
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -23,7 +23,7 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def test_the_tables_match_the_code() -> None:
-    """`docs/transitions.md` is as `python -m tests.documents` writes it."""
+    """`docs/transitions.md` is as `python -m tests.kit.documents` writes it."""
     page = TRANSITIONS.read_text()
     assert page == filled(page)
 
@@ -34,7 +34,7 @@ def test_every_table_has_its_place() -> None:
 
 
 def test_every_action_is_described() -> None:
-    """A new action needs its tables; `VARIANTS` in `tests/documents.py` is where it is named."""
+    """A new action needs its tables: `VARIANTS` in `tests/kit/documents.py` names it."""
     assert set(VARIANTS) == set(all_actions())
 
 

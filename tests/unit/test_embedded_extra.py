@@ -31,7 +31,7 @@ left_out = set(sys.argv[2].split(","))
 # The workers' program has them when it is imported; nothing is connected to.
 given = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1"}
 os.environ.update(given)
-for room in ("schemas", "actions", "db", "runtime", "workers", "producers"):
+for room in ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web"):
     package = importlib.import_module(room)
     for module in pkgutil.walk_packages(package.__path__, f"{room}."):
         plain = not module.name.endswith("__main__") and "migrations" not in module.name
@@ -46,17 +46,22 @@ _RUN = """
 import importlib.util
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in blocked else found(name)
-import runtime.embedded_extra
-runtime.embedded_extra.find_spec = importlib.util.find_spec
-from producers.cli import main
+import runtime.devservers.extra
+runtime.devservers.extra.find_spec = importlib.util.find_spec
+from cli import main
 sys.argv = ["sluice", *sys.argv[3:]]
 main()
 """
 
 NEEDS_THE_EXTRA = {
-    *("runtime.embedded", "runtime.keeper", "runtime.postgres_server", "runtime.server_account"),
-    *("runtime.server_directory", "runtime.server_process", "runtime.valkey_server"),
-    "producers.cli.procfile_manager",
+    *(
+        "runtime.devservers.embedded",
+        "runtime.devservers.keeper",
+        "runtime.devservers.postgres",
+        "runtime.devservers.account",
+    ),
+    *("runtime.devservers.directory", "runtime.devservers.process", "runtime.devservers.valkey"),
+    "runtime.devservers.procfile_manager",
 }
 
 

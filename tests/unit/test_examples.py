@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hypothesis import settings
 
-from tests.examples import PROFILES, examples
+from tests.kit.property_examples import PROFILES, examples
 
 TESTS = Path(__file__).parents[1]
 

@@ -19,11 +19,11 @@ from producers.hook_addresses import addresses_in, settled
 from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
 from producers.hook_fields import READ_SECONDS, Adjusted, Field, read_post
 from producers.hook_forms import read_form
-from producers.http import forms
-from producers.http.forms import fields_in
 from schemas.addresses import InvalidAddress
 from schemas.errors import TakesTooLong, WrongInput
 from schemas.json_input import read_pairs
+from web import forms
+from web.forms import fields_in
 
 HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 

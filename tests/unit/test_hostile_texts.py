@@ -17,15 +17,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cli.rendering import json_text
 from producers import column_names, contact_ids, field_names, status_cells, table
 from producers.charsets import charset_named
-from producers.cli.rendering import json_text
 from producers.file_text import FileText
 from producers.formula_guard import without_guard
 from producers.hook_addresses import _each, addresses_in
 from producers.hook_fields import text_of
-from producers.http.forms import fields_in
-from producers.http.waiting import _wait
 from producers.import_file import open_contacts
 from producers.import_refusals import quoted
 from producers.listed_addresses import blocks_of_addresses
@@ -44,7 +42,9 @@ from schemas.addresses import (
     suggestion_for,
 )
 from schemas.errors import WrongInput
-from tests.examples import examples
+from tests.kit.property_examples import examples
+from web.forms import fields_in
+from web.prefer_wait import _wait
 
 LENGTH = 50_000
 """By the square of it: minutes. In proportion to it: some milliseconds."""

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from producers.http import document as http_document
-from producers.http.app import make_app
-from producers.http.document import TAGS
-from producers.http.problems import MEDIA_TYPE, SCHEMA_NAME
 from runtime.settings import Settings
+from web import openapi as http_document
+from web.app import make_app
+from web.openapi import TAGS
+from web.problems import MEDIA_TYPE, SCHEMA_NAME
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
 WITHOUT_KEY = {"operation", "hooks", "unsubscribing"}

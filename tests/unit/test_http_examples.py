@@ -2,11 +2,11 @@
 
 import pytest
 
-from producers.http.addresses import AddressAnswer
-from producers.http.contacts import ContactPage
-from producers.http.job_answers import JobAnswer
-from producers.http.job_bodies import JobBody
-from producers.http.results import RefusalPage, ResultPage
+from web.job_requests import JobBody
+from web.job_responses import JobAnswer
+from web.routes.addresses import AddressAnswer
+from web.routes.contacts import ContactPage
+from web.routes.results import RefusalPage, ResultPage
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,19 @@ from pydantic.fields import FieldInfo
 
 from producers.hook_events import MOST_EVENTS
 from producers.hook_opt_outs import APPLY_SECONDS
-from producers.http import addresses, app, contacts, jobs, lists, problems
-from producers.http.bodies import DEEPEST
-from producers.http.forms import MOST_FIELDS
-from producers.http.job_bodies import MOST_LISTED, MOST_ODD
-from producers.http.job_uploads import MOST_JOB_BYTES
-from producers.http.limits import LEAST_BYTES_PER_SECOND, PART_SECONDS
-from producers.http.problems import Kind
-from producers.http.signed import MOST_SECONDS_OFF
-from producers.http.waiting import MOST_SECONDS
 from producers.keys import Scope
 from runtime.settings import Settings
 from schemas.json_input import MOST_NAMES
+from web import app, exports, problems
+from web.bodies import DEEPEST
+from web.forms import MOST_FIELDS
+from web.job_requests import MOST_LISTED, MOST_ODD
+from web.middleware.body_limit import LEAST_BYTES_PER_SECOND, PART_SECONDS
+from web.prefer_wait import MOST_SECONDS
+from web.problems import Kind
+from web.routes import addresses, contacts, jobs
+from web.routes.job_uploads import MOST_JOB_BYTES
+from web.signatures import MOST_SECONDS_OFF
 
 DOCS = Path(__file__).parents[2] / "docs"
 HTTP = (DOCS / "http.md").read_text()
@@ -128,8 +129,8 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
         ("jobs in a page", f"{limit_of(jobs.list_jobs, most=False):,} unless"),
         ("contacts in a page", f"{limit_of(contacts.find_contacts, most=True):,}"),
         ("contacts in a page", f"{limit_of(contacts.find_contacts, most=False):,} unless"),
-        ("rows of results in a page", f"{limit_of(lists._Asked, most=True):,}"),
-        ("rows of results in a page", f"{lists._DEFAULT_LIMIT:,} unless"),
+        ("rows of results in a page", f"{limit_of(exports._Asked, most=True):,}"),
+        ("rows of results in a page", f"{exports._DEFAULT_LIMIT:,} unless"),
         ("history of an address", f"{limit_of(addresses.get_address, most=True):,} entries"),
         ("history of an address", f"{limit_of(addresses.get_address, most=False):,} unless"),
         ("waiting by `Prefer`", f"{MOST_SECONDS} seconds"),

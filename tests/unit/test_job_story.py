@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from producers.cli.job_story import _actor, _pace
+from cli.job_view import _actor, _pace
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 

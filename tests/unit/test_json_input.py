@@ -17,7 +17,7 @@ from schemas.json_input import (
     read_pairs,
     repeated_name,
 )
-from tests.examples import examples
+from tests.kit.property_examples import examples
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),

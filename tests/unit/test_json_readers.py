@@ -4,17 +4,17 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("schemas", "actions", "db", "runtime", "workers", "producers")
+ROOMS = ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web")
 
 _reads = re.compile(r"json\.loads?\b|\w+_validate_json\b|\w*JSONDecoder\b|\bfrom_json\b").search
 
 OF_ITS_OWN = {
     "schemas/json_input.py": "the one place",
-    "producers/http/bodies.py": "after it has looked for repeated names",
-    "producers/http/paging.py": "a cursor, of which only numbers and words in a list are taken",
+    "web/bodies.py": "after it has looked for repeated names",
+    "web/paging.py": "a cursor, of which only numbers and words in a list are taken",
     "db/pool.py": "what Postgres sends",
-    "db/lists.py": "what Postgres sends",
-    "runtime/server_directory.py": "what another process of the same folder has written",
+    "db/exports.py": "what Postgres sends",
+    "runtime/devservers/directory.py": "what another process of the same folder has written",
     "producers/contact_ids.py": "an object of which one name is taken",
     "producers/listed_addresses.py": "an object of which each address is taken",
 }

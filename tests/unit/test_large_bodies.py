@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http import large_bodies
-from producers.http.large_bodies import LARGE_BYTES, LargeBodies, LargeBody
-from producers.http.problems import Problem
+from web import large_bodies
+from web.large_bodies import LARGE_BYTES, LargeBodies, LargeBody
+from web.problems import Problem
 
 ROOM = 1_000
 

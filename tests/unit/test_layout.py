@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from producers.cli.layout import ENDLESS, Cell, Column, pair, table, wrapped
-from producers.cli.rendering import age
+from cli.layout import ENDLESS, Cell, Column, pair, table, wrapped
+from cli.rendering import age
 
 WIDTHS = st.integers(20, 120)
 WORDS = st.text(st.characters(categories=("L", "N"), include_characters="@.-_é漢"), min_size=1)

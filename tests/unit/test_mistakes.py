@@ -11,14 +11,14 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import core_schema
 
 from producers.hook_events import BadEvent, read_events
-from producers.http.bodies import parsed
-from producers.http.job_bodies import JobBody
-from producers.http.opt_outs import OptOutGiven
-from producers.http.plans import ApplyBody
-from producers.wrong_input import parse_request
+from producers.invalid_request import parse_request
 from schemas.errors import SluiceError, WrongInput, said
-from schemas.mistakes import as_sentence, place_for_people, sentence
-from tests.wording import faults
+from schemas.field_errors import as_sentence, place_for_people, sentence
+from tests.kit.wording import faults
+from web.bodies import parsed
+from web.job_requests import JobBody
+from web.routes.opt_outs import OptOutGiven
+from web.routes.plans import ApplyBody
 
 KINDS = get_args(core_schema.ErrorType)
 CONTEXT: dict[str, Any] = {

@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db.failures import IN_THE_WAY
-from workers.outages import Outages, queue_outage
+from db.errors import IN_THE_WAY
+from runtime.outages import queue_outage
+from workers.outages import Outages
 
 
 def told(lines: list) -> list[str]:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http.peers import MAX_PEERS, WrongTries, peer_of
 from runtime.settings import Settings
 from tests.unit.test_rate_limit import Clock
+from web.peers import MAX_PEERS, WrongTries, peer_of
 
 
 def scope(*forwarded: str, client: tuple[str, int] | None = ("10.0.0.1", 5)):

@@ -59,9 +59,9 @@ def test_where_it_is_not_installed_python_runs_it(project, monkeypatch):
     """As on a dyno, whose python is on the PATH."""
     scripts = project / ".venv" / "bin"
     (scripts / "sluice").unlink()
-    assert program() == ".venv/bin/python -m producers.cli"
+    assert program() == ".venv/bin/python -m cli"
     monkeypatch.setenv("PATH", str(scripts))
-    assert program() == "python -m producers.cli"
+    assert program() == "python -m cli"
 
 
 def test_commands_in_a_text_begin_as_they_are_called(project):

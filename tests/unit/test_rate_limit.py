@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.http.rate_limit import RateLimit, TooManyUploads, UploadLimit
 from runtime.settings import Settings
+from web.rate_limit import RateLimit, TooManyUploads, UploadLimit
 
 KEY, OTHER = 1, 2
 

@@ -5,7 +5,7 @@ from itertools import combinations, count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.recognition import FIELDS, recognise
+from actions.rules.recognition import FIELDS, recognise
 from schemas.recognition import ArrivingRow, Candidate
 
 KEYS = [f"a{n}@example.com" for n in range(5)]

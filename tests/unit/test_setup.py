@@ -49,7 +49,7 @@ def test_make_explains_every_target() -> None:
 def test_packages_are_all_listed() -> None:
     """Setuptools installs only the packages that `pyproject.toml` lists one by one."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    rooms = ("schemas", "actions", "db", "runtime", "workers", "producers")
+    rooms = ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web")
     found = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for room in rooms

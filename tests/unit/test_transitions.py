@@ -11,7 +11,7 @@ from schemas.decisions import Known
 from schemas.errors import NotFound
 from schemas.outcomes import REASON_MEANINGS, Outcome, Reason
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, Status, rank_of
-from tests import model
+from tests.kit import model
 
 KINDS = ["admin", "manual", "list_unsubscribe", "feedback", "spam"]
 SPREADING = {Status.ADMIN, Status.MANUAL}

@@ -9,11 +9,11 @@ from typing import Any
 from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.middleware import Middleware
 
-from db.failures import NOT_THE_WORKS_FAULT
+from db.errors import NOT_THE_WORKS_FAULT
 from workers.context import WorkerContext
-from workers.notices import LOOK_SECONDS, Notices
 from workers.outages import Outages
 from workers.sweeper import measure, sweep
+from workers.webhook_delivery import LOOK_SECONDS, Notices
 
 
 class Housekeeping(Middleware):

@@ -4,7 +4,7 @@ from typing import Any
 
 from dramatiq.middleware import Middleware
 
-from workers.wake_ups import WakeUps
+from workers.queue_listener import WakeUps
 
 
 class Listening(Middleware):

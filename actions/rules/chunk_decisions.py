@@ -1,0 +1,138 @@
+"""What becomes of every address of a chunk: the action's decisions, and how opt-outs spread.
+
+Pure: from the facts that were read for a chunk to rows and changes to be written. This is the
+hot loop; decisions are remembered per set of facts, so that the action is asked a handful
+of times per chunk and not once per address.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from actions.bulk_action import BulkAction
+from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Ending, Link, Row
+from actions.rules.propagation import let_spread
+from schemas.decisions import Decision, Known
+from schemas.errors import ForbiddenTransition
+from schemas.outcomes import Cause, Outcome, Reason
+from schemas.statuses import OPTED_OUT, OPTED_OUT_RANK, Status, rank_of
+
+_SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
+
+_NOT_FOUND: Ending = (Outcome.REJECTED, Reason.CONTACT_NOT_FOUND, None, None, Cause.DIRECT)
+
+
+def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
+    """Decide every selected address of the chunk, then let opt-outs spread.
+
+    Raises ForbiddenTransition when the action would reopen an opt-out, and whatever the action's
+    own `decide` raises.
+    """
+    decided = ChunkDecisions()
+    direct = facts.direct()
+    _decide_direct(action, params, facts, direct, decided)
+    if action.may_spread:
+        # What stands on a recognised contact already spreads to what is added to it.
+        sources = direct if facts.of_rows is None else facts.links
+        let_spread(action, params, facts, sources, decided)
+    if facts.missing:
+        fields = sorted(facts.fields)
+        decided.rows.setdefault(_NOT_FOUND, []).extend(
+            (contact_id, field_no, None, None)
+            for contact_id in facts.missing
+            for field_no in fields
+        )
+    return decided
+
+
+class _Kind(NamedTuple):
+    """What all addresses of which the same is known have in common: the decision, the change that
+    it makes, and the rows that end so.
+    """
+
+    decision: Decision
+    change: Change | None
+    rows: list[Row]
+
+
+def _decide_direct(
+    action: BulkAction,
+    params: Any,
+    facts: ChunkFacts,
+    direct: Sequence[Link],
+    decided: ChunkDecisions,
+) -> None:
+    first: dict[int, Decision] = {}
+    kinds: dict[tuple[Status | None, bool, bool, Status | None], _Kind] = {}
+    addresses, beside, job_id = facts.addresses, facts.beside_opt_out, facts.job_id
+    stated = facts.stated
+    changes = decided.changes
+    for contact_id, field_no, address_id in direct:
+        status, source, status_job_id, _ = addresses[address_id]
+        if address_id in first or (status_job_id == job_id and status is not None):
+            decision = _decided_before(address_id, first, facts)
+            if decision is not None:
+                if decision is _SAME_ADDRESS and address_id in changes:
+                    status = changes[address_id][1]
+                first[address_id] = decision
+                ending = (decision[0], decision[2], status, decision[1], Cause.DIRECT)
+                rows = decided.rows.setdefault(ending, [])
+                rows.append((contact_id, field_no, address_id, None))
+                continue
+        key = (status, source is not None, address_id in beside, stated.get(address_id))
+        kind = kinds.get(key)
+        if kind is None:
+            kind = kinds[key] = _kind(ask(action, params, Known(*key)), status, decided)
+        decision, change, rows = kind
+        first[address_id] = decision
+        if change is not None:
+            changes[address_id] = change
+        rows.append((contact_id, field_no, address_id, None))
+
+
+def _kind(decision: Decision, status: Status | None, decided: ChunkDecisions) -> _Kind:
+    outcome, to_status, reason = decision
+    change = None
+    if outcome is Outcome.APPLIED:
+        assert to_status is not None
+        change = (status, to_status, None)
+    ending = (outcome, reason, status, to_status, Cause.DIRECT)
+    return _Kind(decision, change, decided.rows.setdefault(ending, []))
+
+
+def _decided_before(
+    address_id: int, first: Mapping[int, Decision], facts: ChunkFacts
+) -> Decision | None:
+    """What this job's decision on the address means for its further rows, if there was one: in this
+    chunk, or in an earlier one.
+    """
+    decision = first.get(address_id)
+    if decision is None:
+        return _decided_by_this_job(address_id, facts.addresses[address_id][1], facts)
+    return _SAME_ADDRESS if decision.outcome is Outcome.APPLIED else decision
+
+
+def _decided_by_this_job(address_id: int, source: int | None, facts: ChunkFacts) -> Decision | None:
+    """What an earlier chunk's decision on the address means for its further rows, if it had one."""
+    if source is None:
+        return _SAME_ADDRESS
+    earlier = facts.decided_before.get(address_id)
+    if earlier is not None and earlier.outcome is Outcome.APPLIED:
+        return _SAME_ADDRESS
+    return earlier
+
+
+def ask(action: BulkAction, params: Any, known: Known) -> Decision:
+    """The action's decision; raises ForbiddenTransition when it would reopen an opt-out."""
+    decision = action.decide(known, params)
+    if (
+        known.status is not None
+        and decision.to_status is not None
+        and decision.to_status not in OPTED_OUT
+        and rank_of(Status(known.status), spread=known.spread) >= OPTED_OUT_RANK
+    ):
+        raise ForbiddenTransition(
+            f"The action {action.name} would make an address {decision.to_status} that is"
+            f" {known.status}; no bulk action may reopen an opt-out. Nothing of this chunk was"
+            " changed. Correct the action's decide()."
+        )
+    return decision

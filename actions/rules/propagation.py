@@ -1,0 +1,214 @@
+"""How the opt-out of one address reaches the other addresses of its people.
+
+Pure, and part of the hot loop of `actions/rules/chunk_decisions.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from actions.bulk_action import BulkAction, Spread
+from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link, Row
+from schemas.outcomes import Cause, Outcome
+from schemas.statuses import FACTS, OPTED_OUT, OWN_RIGHT_RANK, Status, rank_of
+
+_SPREAD_RANKS = {
+    status: facts.spread_rank for status, facts in FACTS.items() if facts.spread_rank is not None
+}
+
+
+def let_spread(
+    action: BulkAction,
+    params: Any,
+    facts: ChunkFacts,
+    direct: Sequence[Link],
+    decided: ChunkDecisions,
+) -> None:
+    """Let every opt-out in its own right among the selected addresses reach the others.
+
+    The strongest goes first, so that an address is reached once; one hop only, since what is
+    reached is not opted out in its own right.
+    """
+    within_reach = _within_reach(action, params, facts, decided)
+    if within_reach:
+        contacts_of = _contacts_by_source(facts, direct, decided)
+        _spread_from(contacts_of, within_reach, action, params, facts, decided)
+
+
+def spread_after_all(
+    action: BulkAction, params: Any, facts: ChunkFacts, contacts_of: Mapping[int, Sequence[int]]
+) -> ChunkDecisions:
+    """Let the opt-outs of some addresses reach the other addresses of the given contacts.
+
+    For the end of an import, when an address turns out to be no role address. What another opt-out
+    has reached before stays as it is: it has its one propagated row in this job.
+    """
+    decided = ChunkDecisions()
+    within_reach = {
+        id_
+        for id_ in _within_reach(action, params, facts, decided)
+        if facts.addresses[id_][0] not in OPTED_OUT
+    }
+    _spread_from(contacts_of, within_reach, action, params, facts, decided)
+    return decided
+
+
+def _spread_from(  # noqa: PLR0917
+    contacts_of: Mapping[int, Sequence[int]],
+    within_reach: set[int],
+    action: BulkAction,
+    params: Any,
+    facts: ChunkFacts,
+    decided: ChunkDecisions,
+) -> None:
+    by_strength: dict[Status, list[int]] = {}
+    for source_id in contacts_of:
+        by_strength.setdefault(_present(source_id, facts, decided), []).append(source_id)
+    spreads = [
+        (spread, sources)
+        for status, sources in by_strength.items()
+        if (spread := action.spread(status, params)) is not None
+    ]
+    spreads.sort(key=lambda pair: -rank_of(pair[0].to_status, spread=True))
+    links_of = _links_by_contact(facts, within_reach)
+    for spread, sources in spreads:
+        targets = (
+            (source_id, link)
+            for source_id in sorted(sources)
+            for link in _targets(spread, source_id, facts, contacts_of[source_id], links_of)
+            if link[2] in within_reach and link[2] != source_id
+        )
+        _reach(targets, spread.to_status, facts, decided)
+
+
+class _Lower(NamedTuple):
+    """The statuses below some spread: those in an address's own right, and those that spread to
+    it.
+    """
+
+    own: frozenset[Status]
+    spread: frozenset[Status]
+
+
+def _lower_than(rank: int) -> _Lower:
+    own = (status for status, facts in FACTS.items() if facts.rank < rank)
+    spread = (status for status, spread_rank in _SPREAD_RANKS.items() if spread_rank < rank)
+    return _Lower(frozenset(own), frozenset(spread))
+
+
+_LOWER = {status: _lower_than(rank) for status, rank in _SPREAD_RANKS.items()}
+"""What each status climbs over when it spreads."""
+
+
+def climbs_over(to_status: Status, status: Status, *, spread: bool) -> bool:
+    """Whether an opt-out that spreads as `to_status` changes an address of this status, which may
+    have spread to it as well.
+    """
+    own, by_spreading = _LOWER[to_status]
+    return status in (by_spreading if spread else own)
+
+
+_IN_OWN_RIGHT = frozenset(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
+
+
+def _within_reach(
+    action: BulkAction, params: Any, facts: ChunkFacts, decided: ChunkDecisions
+) -> set[int]:
+    """The addresses that some spread of the action could change, as they are now.
+
+    There are none where all that stands beside the selected addresses is selected too, and so is
+    opted out in its own right. Suppression only climbs, so none come to be during the spread.
+    """
+    spreads = (action.spread(status, params) for status in OPTED_OUT)
+    to_statuses = {spread.to_status for spread in spreads if spread}
+    if not to_statuses:
+        return set()
+    own, spread = _LOWER[max(to_statuses, key=_SPREAD_RANKS.__getitem__)]
+    changes = decided.changes
+    reach = {
+        id_
+        for id_, (status, source, _, _) in facts.addresses.items()
+        if status in (own if source is None else spread) and id_ not in changes
+    }
+    reach.update(
+        id_
+        for id_, (_, to_status, source) in changes.items()
+        if to_status in (own if source is None else spread)
+    )
+    return reach
+
+
+def _contacts_by_source(
+    facts: ChunkFacts, direct: Sequence[Link], decided: ChunkDecisions
+) -> dict[int, list[int]]:
+    """The selected addresses that are opted out in their own right now, and through whom."""
+    contacts_of: dict[int, list[int]] = {}
+    addresses, changes = facts.addresses, decided.changes
+    for contact_id, _, address_id in direct:
+        known = contacts_of.get(address_id)
+        if known is not None:
+            known.append(contact_id)
+            continue
+        change = changes.get(address_id)
+        status, source = addresses[address_id][:2] if change is None else change[1:]
+        if source is None and status in _IN_OWN_RIGHT:
+            contacts_of[address_id] = [contact_id]
+    return contacts_of
+
+
+def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, list[Link]]:
+    links_of: dict[int, list[Link]] = {}
+    for link in facts.links:
+        if link[2] in address_ids:
+            links_of.setdefault(link[0], []).append(link)
+    return links_of
+
+
+def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
+    """The status that an address has by now."""
+    change = decided.changes.get(address_id)
+    status = facts.addresses[address_id][0] if change is None else change[1]
+    assert status is not None
+    return status
+
+
+def _targets(
+    spread: Spread,
+    source_id: int,
+    facts: ChunkFacts,
+    contacts: Sequence[int],
+    links_of: Mapping[int, Sequence[Link]],
+) -> Sequence[Link]:
+    """The links of those whom the opt-out of the source reaches."""
+    people = facts.addresses[source_id][3]
+    if people > facts.shared_address_limit:
+        if not spread.role_reaches_selected:
+            return ()
+    elif spread.beyond_chunk and source_id in facts.neighbours:
+        return facts.neighbours[source_id]
+    if len(contacts) == 1:
+        return links_of.get(contacts[0], ())
+    return [link for contact_id in contacts for link in links_of.get(contact_id, ())]
+
+
+def _reach(
+    targets: Iterable[tuple[int, Link]],
+    to_status: Status,
+    facts: ChunkFacts,
+    decided: ChunkDecisions,
+) -> None:
+    """Give the addresses of the links, each with the source of the spread, the status to which it
+    climbs; the first that reaches an address has the credit.
+    """
+    own, spread = _LOWER[to_status]
+    addresses, changes = facts.addresses, decided.changes
+    rows: dict[Status | None, list[Row]] = {}
+    for source_id, (contact_id, field_no, address_id) in targets:
+        change = changes.get(address_id)
+        status, source = addresses[address_id][:2] if change is None else change[1:]
+        if status not in (own if source is None else spread):
+            continue
+        changes[address_id] = (status, to_status, source_id)
+        rows.setdefault(status, []).append((contact_id, field_no, address_id, source_id))
+    for status, reached in rows.items():
+        ending = (Outcome.APPLIED, None, status, to_status, Cause.PROPAGATED)
+        decided.rows.setdefault(ending, []).extend(reached)

@@ -1,0 +1,86 @@
+"""The command line, `sluice`. Each file is one subject; this one only puts them together."""
+
+from typing import Annotated
+
+import typer
+
+from cli.accounts import accounts_app
+from cli.activity import activity
+from cli.address import address
+from cli.apply import apply
+from cli.demo import demo
+from cli.errors import ErrorsAsText
+from cli.hooks import hooks_app
+from cli.imports import import_contacts
+from cli.jobs import cancel, list_jobs, pause, resume, show_job
+from cli.keys import keys_app
+from cli.migrate import grant_role, migrate
+from cli.rendering import say
+from cli.results import results
+from cli.signing_keys import signing_keys
+from cli.streams import encode_output
+from cli.submit import add_actions, plan_app, submit_app
+from cli.up import up
+from cli.verify import verify
+from runtime.program import program
+from runtime.settings import Settings
+from runtime.version import commit, version
+
+app = typer.Typer(
+    cls=ErrorsAsText,
+    help="Bulk consent changes on contact lists: say it once, and every address is checked,"
+    " changed only where it may be, and accounted for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _tell_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        told = commit(Settings())
+        say(f"sluice {version()}" + (f" (commit {told})" if told else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Tell the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Nothing comes before a command."""
+
+
+app.command("up")(up)
+app.command("migrate")(migrate)
+app.command("grants")(grant_role)
+app.command("import")(import_contacts)
+app.add_typer(submit_app, name="submit")
+app.add_typer(plan_app, name="plan")
+app.command("apply")(apply)
+app.command("jobs")(list_jobs)
+app.command("job")(show_job)
+app.command("results")(results)
+app.command("pause")(pause)
+app.command("resume")(resume)
+app.command("cancel")(cancel)
+app.command("address")(address)
+app.command("activity")(activity)
+app.command("verify")(verify)
+app.add_typer(accounts_app, name="accounts")
+app.add_typer(keys_app, name="keys")
+app.add_typer(hooks_app, name="hooks")
+app.command("signing-keys")(signing_keys)
+app.command("demo")(demo)
+add_actions()
+
+
+def main() -> None:
+    """The program `sluice`."""
+    encode_output()
+    app(prog_name=program())

@@ -1,0 +1,75 @@
+"""Workers beside a command that needs them for a while: the Procfile's, their log in a file."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from runtime.devservers.procfile import TERM_SECONDS, require_runner, run_procfile
+from schemas.errors import SluiceError
+
+START_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+
+@contextmanager
+def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """The Procfile's workers, ready, for as long as the context lasts.
+
+    They end with this process however it ends. Raises SluiceError when they do not start.
+    """
+    require_runner()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run, args=(dict(environment), str(log)), name="workers"
+    )
+    process.start()
+    try:
+        _wait_ready(process, log)
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        process.join(2 * TERM_SECONDS)
+        process.kill()
+        process.join()
+
+
+def logged(log: Path, event: str) -> list[str]:
+    """The log's lines of one event, as the workers wrote them."""
+    lines = []
+    with suppress(FileNotFoundError):
+        for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            line = text[text.find("{") :]
+            if f'"event": "{event}"' in line:
+                lines.append(line)
+    return lines
+
+
+def _wait_ready(process: Any, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not logged(log, "worker.started"):
+        if not process.is_alive() or time.monotonic() > deadline:
+            end = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
+            raise SluiceError(f"The workers did not start; nothing was done. They said:\n{end}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _run(environment: dict[str, str], log: str) -> None:
+    """In the process of its own: run until told to end, or until whoever wanted it is gone."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    Thread(target=_end_together, daemon=True).start()
+    run_procfile(environment, left_out={"web"})
+
+
+def _end_together() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,101 @@
+"""What a command works with: settings, servers that answer, and a database of this version."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import asyncpg
+import redis
+
+from cli.owner import bring_up_to_date
+from db.deployment import limit_in_force
+from db.migrate import require_current
+from db.pool import open_pool
+from runtime import logs
+from runtime.devservers.extra import settings_with_servers
+from runtime.redis_client import redis_client
+from runtime.setting_in_force import log_difference
+from runtime.settings import Settings
+from schemas.errors import QueueUnreachable, said
+
+T = TypeVar("T")
+
+_CONNECTIONS = 2
+
+
+class Surroundings(NamedTuple):
+    """A command's pool and settings; with embedded servers the URLs in them are those."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+
+
+def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool = False) -> T:
+    """The answer of `work`, with servers that answer and a database of this version.
+
+    `rings` says that the command will ring for workers, so that a wrong REDIS_URL is told before
+    anything is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable,
+    SchemaMismatch.
+    """
+    with surroundings() as settings:
+        if rings:
+            require_queue(settings)
+        return asyncio.run(answer(work, settings))
+
+
+@contextmanager
+def surroundings(*, migrated: bool = False, releases: bool = False) -> Iterator[Settings]:
+    """Settings with the URLs of servers, given or embedded; embedded ones are migrated, and with
+    `migrated` those that were given as well.
+
+    Logs go to standard error, since standard output is for answers. At a terminal the answer says
+    all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines; a
+    command that `releases` logs more than that wherever nobody sits at a terminal.
+    """
+    given = Settings()
+    wants_lines = given.log_format or (releases and not os.isatty(logs.STANDARD_ERROR))
+    level = {} if wants_lines else {"log_level": "warning"}
+    logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
+    with settings_with_servers(given) as settings:
+        if migrated or given.wants_embedded_servers:
+            asyncio.run(bring_up_to_date(settings))
+        yield settings
+
+
+def require_queue(settings: Settings) -> None:
+    """Raise QueueUnreachable unless Redis answers."""
+    assert settings.redis_url is not None
+    client = redis_client(settings.redis_url)
+    try:
+        client.ping()
+    except (redis.RedisError, OSError) as error:
+        raise QueueUnreachable(
+            f"Redis cannot be used: {said(error)}. Nothing was done."
+            " Check REDIS_URL and that the server runs, then try again."
+        ) from error
+    finally:
+        client.close()
+
+
+async def answer(work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings) -> T:
+    """The answer of `work` on servers that are known; raises as `run` does."""
+    pool = await open_pool(
+        _database_url(settings),
+        size=_CONNECTIONS,
+        pgbouncer=settings.pgbouncer,
+        application="sluice cli",
+    )
+    try:
+        async with pool.acquire() as connection:
+            await require_current(connection)
+            log_difference(settings, await limit_in_force(connection))
+        return await work(Surroundings(pool, settings))
+    finally:
+        pool.terminate()
+
+
+def _database_url(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url

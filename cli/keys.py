@@ -1,0 +1,109 @@
+"""`sluice keys`: who may ask over HTTP."""
+
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.context import Surroundings, run
+from cli.rendering import as_json, hint, say, table
+from db import keys as stored
+from producers.keys import Scope, create_key, expiry, revoke_key
+from producers.submit import named_account
+from schemas.actors import CLI
+
+keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)
+
+
+@keys_app.command()
+def create(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Who will use it; jobs show it as who asked.")
+    ],
+    *,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help=f"What it allows: {', '.join(Scope)}; repeatable. (default: all of them)",
+        ),
+    ] = None,
+    account: options.Account = "default",
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires",
+            metavar="DAY",
+            help="When it stops working: as a day begins (2027-01-01, in UTC), or so many"
+            " days from now (90d). (default: never)",
+        ),
+    ] = None,
+    as_json_: options.Json = False,
+) -> None:
+    """Make a key. It is shown once: only its digest is stored."""
+    scopes = scope or list(Scope)
+    expires_at = None if expires is None else expiry(expires)
+    made = run(
+        lambda here: create_key(
+            here.pool,
+            account=account,
+            name=name,
+            scopes=scopes,
+            expires_at=expires_at,
+            actor=CLI,
+        )
+    )
+    if as_json_:
+        as_json({**made._asdict(), "account": account, "scopes": scopes, "expires_at": expires_at})
+        return
+    say(made.token)
+    end = f" It ends on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
+    hint(f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}")
+
+
+@keys_app.command("list")
+def list_keys(
+    *,
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only the keys of this account.")
+    ] = None,
+    as_json_: options.Json = False,
+) -> None:
+    """List keys, the newest first, those that were revoked or have expired among them."""
+
+    async def work(here: Surroundings) -> list[stored.ListedKey]:
+        async with here.pool.acquire() as connection:
+            account_id = await named_account(connection, account)
+            return await stored.list_keys(connection, account_id)
+
+    found = run(work)
+    if as_json_:
+        as_json([key._asdict() for key in found])
+    elif not found:
+        say("There are no keys. `sluice keys create NAME` makes one.")
+    else:
+        table(
+            ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
+            [
+                (
+                    *(str(k.id), k.account, k.name, " ".join(k.scopes), k.created_at),
+                    *(k.last_used_at, k.expires_at, k.revoked_at),
+                )
+                for k in found
+            ],
+        )
+
+
+@keys_app.command()
+def revoke(
+    key_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The key's number.")],
+    *,
+    as_json_: options.Json = False,
+) -> None:
+    """Revoke a key. It is refused within a second."""
+    run(lambda here: revoke_key(here.pool, key_id, actor=CLI))
+    if as_json_:
+        as_json({"id": key_id, "revoked": True})
+    else:
+        say(f"Key {key_id} is revoked, and refused within a second.")

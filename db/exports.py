@@ -1,0 +1,228 @@
+"""What became of a job, as lists of any length: in pages of lines that Postgres has written.
+
+Pages go by key: no transaction, and so no snapshot, stays open while somebody reads. A connection
+is taken for one page at a time, memory is bounded by a page, and no row is touched in Python.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import asyncpg
+
+from db.queries import load
+from schemas.outcomes import Cause, Outcome
+from schemas.requests import MAX_ID
+
+_sql = load("exports")
+
+ROWS_PER_PAGE = 5_000
+ROWS_LOOKED_AT = 100_000
+"""So many results are looked through for those that were asked for, and no more for a page."""
+
+CHUNKS_PER_PAGE = 10
+
+Place: TypeAlias = tuple[int | str, ...]
+"""Where a page begins: after the row with this key."""
+
+
+class Form(StrEnum):
+    """How the lines of a list are written."""
+
+    CSV = "csv"
+    """As a spreadsheet may open it: no text begins like a formula."""
+
+    RAW_CSV = "raw_csv"
+    """As a program may read it: each text as it is stored."""
+
+    JSON = "json"
+
+    @property
+    def of_sql(self) -> dict[str, bool]:
+        """The parameters by which the statements know it."""
+        return {"in_csv": self is not Form.JSON, "raw": self is Form.RAW_CSV}
+
+
+class Page(NamedTuple):
+    """So many rows as lines, each with its end; `following` is None where nothing can follow.
+
+    A page may have fewer rows than were asked for, or none, and yet not be the last.
+    """
+
+    lines: str
+    rows: int
+    following: Place | None
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The rows of a page in JSON."""
+        return [json.loads(line) for line in self.lines.split("\n") if line]
+
+
+class Listing(Protocol):
+    """A list of one job."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its CSV."""
+        ...
+
+    @property
+    def first(self) -> Place:
+        """Where its first page begins."""
+        ...
+
+    async def page(
+        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+    ) -> Page:
+        """Up to `most` of its rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results of a job, in order of contact and field. `account_id` is the job's."""
+
+    columns = (
+        *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
+        *("cause", "source_address", "decided_at", "error"),
+    )
+    first = (-MAX_ID - 1, 0, Cause.DIRECT)
+
+    account_id: int
+    job_id: int
+    outcome: Outcome | None = None
+    reason: str | None = None
+    cause: Cause | None = None
+
+    async def page(
+        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+    ) -> Page:
+        """Up to `most` of them. What was rejected is found by an index of its own."""
+        rejected = self.outcome is Outcome.REJECTED
+        filters = (None if rejected else self.outcome, self.reason, self.cause)
+        narrowed = any(value is not None for value in filters)
+        place: dict[str, Any] = {
+            "job_id": self.job_id,
+            "rejected": rejected,
+            "looked_at": ROWS_LOOKED_AT if narrowed else most,
+            **dict(zip(("after_contact", "after_field", "after_cause"), after, strict=True)),
+        }
+        lines, rows, *last = await _sql.results_page(
+            connection,
+            **place,
+            account_id=self.account_id,
+            outcome=self.outcome,
+            reason=self.reason,
+            cause=self.cause,
+            **form.of_sql,
+            most=most,
+        )
+        if rows == most:
+            return Page(lines, rows, (*last,))
+        end = await _sql.results_looked_at(connection, **place) if narrowed else None
+        return Page(lines, rows, tuple(end) if end else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unprocessed:
+    """The contacts whose chunks were not worked, in chunks' order."""
+
+    columns = ("contact_id",)
+    first = (-1, 0)
+
+    job_id: int
+
+    async def page(
+        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+    ) -> Page:
+        """Up to `most` of them, from `CHUNKS_PER_PAGE` chunks at most."""
+        chunk_no, place = after
+        row = await _sql.unprocessed_page(
+            connection,
+            job_id=self.job_id,
+            after_chunk=chunk_no,
+            after_place=place,
+            chunks=CHUNKS_PER_PAGE,
+            **form.of_sql,
+            most=most,
+        )
+        following = None
+        if row["rows"] == most:
+            following = (row["chunk_no"], row["place"])
+        elif row["chunks"] == CHUNKS_PER_PAGE:
+            following = (row["last_chunk"], MAX_ID)
+        return Page(row["lines"], row["rows"], following)
+
+
+@dataclass(frozen=True, slots=True)
+class _InOneOrder:
+    """A list in the order of one number, by the statement that has its pages."""
+
+    job_id: int
+    columns: tuple[str, ...]
+    statement: Any
+    first: Place = (-1,)
+
+    async def page(
+        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+    ) -> Page:
+        """Up to `most` of its rows, and more where several belong to one line of a file."""
+        row = await self.statement(
+            connection, job_id=self.job_id, after=after[0], most=most, **form.of_sql
+        )
+        return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= most else None)
+
+
+def unprocessed_lines(job_id: int) -> Listing:
+    """The lines at which those rows of an import's file begin that became no contact."""
+    return _InOneOrder(job_id, ("line",), _sql.unprocessed_lines_page)
+
+
+def unprocessed_addresses(job_id: int) -> Listing:
+    """Those of the addresses which a job lists that it did not come to."""
+    return _InOneOrder(job_id, ("address",), _sql.unprocessed_addresses_page)
+
+
+def refusals(job_id: int) -> Listing:
+    """What was left out of the file that a job came with, in its order."""
+    return _InOneOrder(job_id, ("line", "reason", "detail"), _sql.refusals_page)
+
+
+async def pages(
+    pool: asyncpg.Pool, listing: Listing, *, form: Form, most: int | None = None
+) -> AsyncGenerator[Page, None]:
+    """The list from its beginning, all of it or the first `most` rows.
+
+    While a page is used the next one is fetched, and no more than that one. Close the iterator:
+    where it is left alone, a connection may be taken until it is collected.
+    """
+    fetching = _fetch(pool, listing, form, listing.first, most)
+    try:
+        while fetching is not None:
+            page = await fetching
+            most = None if most is None else most - page.rows
+            fetching = _fetch(pool, listing, form, page.following, most)
+            yield page
+    finally:
+        if fetching is not None:
+            fetching.cancel()
+            with suppress(asyncio.CancelledError):
+                await fetching
+
+
+def _fetch(
+    pool: asyncpg.Pool, listing: Listing, form: Form, after: Place | None, most: int | None
+) -> asyncio.Task[Page] | None:
+    if after is None or (most is not None and most <= 0):
+        return None
+    size = ROWS_PER_PAGE if most is None else min(most, ROWS_PER_PAGE)
+
+    async def fetch() -> Page:
+        async with pool.acquire() as connection:
+            return await listing.page(connection, form=form, after=after, most=size)
+
+    return asyncio.create_task(fetch())

@@ -1,0 +1,113 @@
+"""Jobs of one chunk that are stored, worked and ended in a single statement.
+
+Nobody else sees such a job before it is done: it is not planned, claimed or rung for.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from db.address_lists import NewAddresses
+from db.chunks import ChunkCounts, ClaimedChunk
+from db.made_once import made_once
+from db.queries import load
+from db.result_rows import Ending, Pair, columns
+from db.time_limits import IDLE_MS
+from schemas.actors import Actor
+from schemas.errors import NotLocked
+
+_sql = load("immediate_opt_outs")
+
+
+class Written(NamedTuple):
+    """A job that was stored as completed, and how many seconds it took."""
+
+    job_id: int
+    seconds: float
+
+
+async def limit_idling(connection: asyncpg.Connection) -> None:
+    """Let the transaction at hand end by itself when nothing is asked of it any more."""
+    await _sql.limit_idling(connection, idle_ms=str(IDLE_MS))
+
+
+async def write(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    action: str,
+    fields: Sequence[int],
+    params: dict[str, Any],
+    selection: dict[str, Any],
+    requested_by: str,
+    idempotency_key: str | None,
+    request_hash: str,
+    correlation_id: str,
+    actor: Actor,
+    chunk: ClaimedChunk,
+    received_at: datetime,
+    decided_at: datetime,
+    rows: Mapping[Ending, Sequence[Pair]],
+    new: NewAddresses | None,
+    new_status: str,
+    changes: Mapping[int, tuple[Any, Any, int | None]],
+    versions: Mapping[int, int],
+    counts: ChunkCounts,
+    worker: str,
+    duration_ms: int,
+) -> Written | None:
+    """Store the job with its only chunk, and all that was decided. None when the account has a job
+    with this idempotency key; nothing is written then.
+
+    `changes` and `versions` are those of `db.chunks.change_addresses`; `new` are the addresses that
+    are to be made, with `new_status`. Raises NotLocked when an address is not of its version any
+    more, LinksChanged when somebody else made a new one, and asyncpg.CheckViolationError when the
+    counts do not add up; nothing is written then either.
+    """
+    ids = sorted(changes)
+    made = new or NewAddresses([], [], [])
+    try:
+        with made_once():
+            row = await _sql.write(
+                connection,
+                account_id=account_id,
+                action=action,
+                job_fields=list(fields),
+                params=params,
+                selection=selection,
+                requested_by=requested_by,
+                idempotency_key=idempotency_key,
+                request_hash=request_hash,
+                correlation_id=correlation_id,
+                actor_kind=actor.kind.value,
+                actor_id=actor.id,
+                via=actor.via.value,
+                selected=len(chunk.contact_ids) * len(fields),
+                chunk_no=chunk.chunk_no,
+                rows=chunk.contact_ids,
+                received_at=received_at,
+                decided_at=decided_at,
+                new_ids=made.ids,
+                new_addresses=made.addresses,
+                new_keys=made.match_keys,
+                new_status=new_status,
+                changed_ids=ids,
+                changed_from=[changes[id_][0] for id_ in ids],
+                changed_to=[changes[id_][1] for id_ in ids],
+                changed_by=[changes[id_][2] for id_ in ids],
+                versions=[versions[id_] for id_ in ids],
+                worker=worker,
+                duration_ms=duration_ms,
+                applied=counts.applied,
+                unchanged=counts.unchanged,
+                rejected=counts.rejected,
+                empty=counts.empty,
+                propagated=counts.propagated,
+                by_reason=counts.reasons,
+                **columns(rows),
+            )
+    except asyncpg.SerializationError as error:
+        raise NotLocked("an address was changed by someone else since it was read") from error
+    return None if row is None else Written(*row[:2])

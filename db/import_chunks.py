@@ -1,0 +1,282 @@
+"""How the uploaded rows of an import become contacts, or are recognised as contacts there are."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from db.made_once import made_once
+from db.queries import load
+from schemas.recognition import ArrivingRow, Candidate, Recognised
+from schemas.staging import CELL_REASONS
+
+_sql = load("import_chunks")
+
+
+class KnownKeys(NamedTuple):
+    """Addresses of a chunk that the account knows, as columns of one order, and the keys of those
+    that stand in more than one of the chunk's rows. `with_ids` tells that rows have external ids.
+    """
+
+    ids: list[int]
+    match_keys: list[str]
+    roles: list[bool]
+    holders: list[int]
+    repeated: list[str]
+    with_ids: bool = False
+
+
+class Made(NamedTuple):
+    """What a chunk has made: new addresses with the people who hold them, all of one version, and
+    the links, each (contact, field, address), in their order.
+    """
+
+    people: dict[int, int]
+    version: int | None
+    links: list[tuple[int, int, int]]
+
+
+async def lock_known(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    contact_ids: Sequence[int],
+    shared_address_limit: int,
+) -> KnownKeys:
+    """Find the known addresses of a chunk's rows, and lock them but for role addresses."""
+    known = KnownKeys([], [], [], [], [])
+    rows = _sql.lock_known(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        contact_ids=contact_ids,
+        shared_address_limit=shared_address_limit,
+    )
+    with_ids = False
+    async for match_key, id_, role, holders in rows:
+        if match_key is None:
+            with_ids = True
+        elif id_ is None:
+            known.repeated.append(match_key)
+        else:
+            known.ids.append(id_)
+            known.match_keys.append(match_key)
+            known.roles.append(role)
+            known.holders.append(holders)
+    return known._replace(with_ids=with_ids)
+
+
+async def rows_to_recognise(
+    connection: asyncpg.Connection,
+    *,
+    job_id: int,
+    contact_ids: Sequence[int],
+    match_keys: Sequence[str],
+) -> list[ArrivingRow]:
+    """Read the rows of a chunk that have one of the addresses, or an id of another system."""
+    rows = _sql.rows_to_recognise(
+        connection, job_id=job_id, contact_ids=contact_ids, match_keys=match_keys
+    )
+    return [ArrivingRow(*row) async for row in rows]
+
+
+async def candidates(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    address_ids: Sequence[int],
+    external_ids: Sequence[str],
+) -> list[Candidate]:
+    """Read the contacts that hold one of the addresses, or have one of the external ids."""
+    if not address_ids and not external_ids:
+        return []
+    rows = _sql.candidates(
+        connection, account_id=account_id, address_ids=address_ids, external_ids=external_ids
+    )
+    return [
+        Candidate(
+            id=row["id"],
+            given_name=row["given_name"],
+            family_name=row["family_name"],
+            company=row["company"],
+            external_id=row["external_id"],
+            is_repeat=row["is_repeat"],
+            match_keys=dict(zip(row["fields"], row["match_keys"], strict=True)),
+        )
+        async for row in rows
+    ]
+
+
+async def arrive(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    contact_ids: Sequence[int],
+    known: KnownKeys,
+    recognised: Recognised,
+    first_status: str,
+    stated_first: Mapping[str, str],
+    tag: str | None,
+) -> Made:
+    """Make the contacts, addresses and links of a chunk.
+
+    A new address gets `first_status`, or what `stated_first` gives for the status that the file
+    states. Rows that were recognised add to the contacts that there are. Raises LinksChanged when
+    another transaction made one of the addresses or contacts at the same moment.
+    """
+    rows = {"job_id": job_id, "contact_ids": contact_ids}
+    matches = recognised.matches
+    made = {
+        "job_id": job_id,
+        "contact_ids": [id_ for id_ in contact_ids if id_ not in matches]
+        if matches
+        else contact_ids,
+        "repeats": list(recognised.repeats),
+    }
+    additions = recognised.additions
+    added = {
+        "added_row_ids": [each.row_id for each in additions],
+        "added_fields": [each.field for each in additions],
+    }
+    with made_once():
+        await _sql.make_contacts(
+            connection,
+            account_id=account_id,
+            without_external_id=list(recognised.without_external_id),
+            **made,
+        )
+        ids, people, version, *links = await _sql.make_links(
+            connection,
+            account_id=account_id,
+            status=first_status,
+            stated=list(stated_first),
+            stated_first=list(stated_first.values()),
+            known_ids=known.ids,
+            known_keys=known.match_keys,
+            known_roles=known.roles,
+            added_contact_ids=[each.contact_id for each in additions],
+            added_keys=[each.match_key for each in additions],
+            **added,
+            **made,
+        )
+        await _update(connection, account_id, recognised.updated.values())
+    if recognised.counting:
+        await _sql.let_count(
+            connection,
+            account_id=account_id,
+            contact_ids=sorted(recognised.counting),
+            added_contact_ids=[each.contact_id for each in additions],
+            added_fields=added["added_fields"],
+        )
+    matched = {"row_ids": list(matches), "matched_ids": list(matches.values())}
+    await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows, **matched)
+    if matches:
+        await _sql.note_matches(
+            connection,
+            job_id=job_id,
+            row_ids=matched["row_ids"],
+            contact_ids=matched["matched_ids"],
+            **added,
+        )
+    return Made(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
+
+
+async def _update(
+    connection: asyncpg.Connection, account_id: int, contacts: Collection[Candidate]
+) -> None:
+    if contacts:
+        await _sql.update_contacts(
+            connection,
+            account_id=account_id,
+            contact_ids=[contact.id for contact in contacts],
+            given_names=[contact.given_name for contact in contacts],
+            family_names=[contact.family_name for contact in contacts],
+            companies=[contact.company for contact in contacts],
+            external_ids=[contact.external_id for contact in contacts],
+        )
+
+
+async def stated_statuses(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, contact_ids: Sequence[int]
+) -> dict[int, str]:
+    """Read what the file states for the addresses of the chunk, which are stored by now."""
+    rows = _sql.stated_statuses(
+        connection, account_id=account_id, job_id=job_id, contact_ids=contact_ids
+    )
+    return {row[0]: row[1] async for row in rows}
+
+
+async def drop_rows(
+    connection: asyncpg.Connection, *, job_id: int, contact_ids: Sequence[int]
+) -> None:
+    """Remove the rows, which have become contacts or rejections."""
+    await _sql.drop_rows(connection, job_id=job_id, contact_ids=contact_ids)
+
+
+async def people_by_the_end(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
+) -> dict[int, int]:
+    """How many people will hold the addresses when the whole import is done, at most."""
+    rows = _sql.people_by_the_end(
+        connection, account_id=account_id, job_id=job_id, address_ids=address_ids
+    )
+    return {row[0]: row[1] async for row in rows}
+
+
+async def count_role_holders(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
+) -> None:
+    """Count who holds the role addresses that the import brought."""
+    of_import = {
+        "account_id": account_id,
+        "job_id": job_id,
+        "shared_address_limit": shared_address_limit,
+    }
+    await _sql.lock_role_addresses(connection, **of_import)
+    await _sql.count_role_holders(connection, **of_import)
+
+
+async def links_beside_spared(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    own_right_statuses: Sequence[str],
+    shared_address_limit: int,
+) -> list[tuple[int, int, int, int]]:
+    """(contact, field, address, source): whom an opt-out has to reach after all."""
+    rows = _sql.links_beside_spared(
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        own_right_statuses=own_right_statuses,
+        shared_address_limit=shared_address_limit,
+    )
+    return [tuple(row) async for row in rows]
+
+
+async def make_tags(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, tag: str | None
+) -> None:
+    """Make the tags that the import brings."""
+    await _sql.make_tags(connection, account_id=account_id, job_id=job_id, tag=tag)
+
+
+async def refuse(
+    connection: asyncpg.Connection, *, job_id: int, contact_id: int, detail: str
+) -> list[int]:
+    """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
+    fields: list[int] = await _sql.fields_of_row(connection, job_id=job_id, contact_id=contact_id)
+    await _sql.refuse_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
+    await drop_rows(connection, job_id=job_id, contact_ids=[contact_id])
+    return fields
+
+
+async def refused_rows(connection: asyncpg.Connection, job_id: int) -> int:
+    """How many rows of the import were refused, single cells not counted."""
+    count: int = await _sql.refused_rows(
+        connection, job_id=job_id, cell_reasons=sorted(CELL_REASONS)
+    )
+    return count

@@ -1,0 +1,1 @@
+"""The work of a job, without any queue library: read a chunk, decide, write, retry and split."""

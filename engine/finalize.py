@@ -1,0 +1,130 @@
+"""The end of an import: what could only be known when all its rows have arrived, or never will.
+
+Whether an address is a role address is decided by all rows of the file, so that it does not matter
+which are worked first. Where rows did not become contacts, because the import was cancelled or a
+row failed, an address may turn out to be no role address after all, and then its opt-out reaches
+those who arrived beside it.
+"""
+
+import asyncpg
+
+from actions.registry import all_actions
+from actions.rules.chunk import ChunkFacts, Link
+from actions.rules.propagation import spread_after_all
+from db import chunks, import_chunks, progress
+from db.jobs import Job
+from db.progress import JobTotals, JobToWork
+from engine.chunk_reader import OWN_RIGHT, by_id, versions_of
+from schemas.outcomes import JobState
+
+SETTLING_CHUNK = 0
+"""The number of the chunk that stands for this; those of the plan begin at 1."""
+
+
+async def settle_and_complete(
+    connection: asyncpg.Connection, job: JobToWork, *, shared_address_limit: int
+) -> JobTotals | None:
+    """End a running job of which no chunk is left; None where there is more to do.
+
+    Raises asyncpg.CheckViolationError when its counts do not add up.
+    """
+    async with connection.transaction():
+        if await progress.pending(connection, job.id):
+            return None
+        if _brings_contacts(job):
+            # Settling changes addresses, and a pause may have answered meanwhile.
+            await chunks.keep_chunks_out(connection, job.id)
+            if await progress.pending(connection, job.id):
+                return None
+        await settle(connection, job, shared_address_limit=shared_address_limit)
+        return await progress.complete(connection, job.id)
+
+
+def _brings_contacts(job: JobToWork | Job) -> bool:
+    action = all_actions().get(job.action)
+    return action is not None and action.brings_contacts
+
+
+async def settle_and_fail(
+    connection: asyncpg.Connection, job: JobToWork, error: str, *, shared_address_limit: int
+) -> bool:
+    """End a job that cannot be done, with what was done of it; whether it had not ended before."""
+    async with connection.transaction():
+        await chunks.keep_chunks_out(connection, job.id)
+        now = await progress.job_to_work(connection, job.id)
+        if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
+            return False
+        await settle(connection, job, shared_address_limit=shared_address_limit)
+        return await progress.fail(connection, job.id, error)
+
+
+async def settle(
+    connection: asyncpg.Connection, job: JobToWork | Job, *, shared_address_limit: int
+) -> None:
+    """Count the role addresses that an import brought, and let no opt-out have missed anyone.
+
+    Part of the transaction that ends the job and keeps its chunks out. Nothing for other actions.
+    """
+    if not _brings_contacts(job):
+        return
+    await import_chunks.count_role_holders(
+        connection,
+        account_id=job.account_id,
+        job_id=job.id,
+        shared_address_limit=shared_address_limit,
+    )
+    await _reach_those_missed(connection, job, shared_address_limit)
+
+
+async def _reach_those_missed(
+    connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+) -> None:
+    """Let opt-outs of addresses that are no role addresses after all spread to whom they spared."""
+    beside = await import_chunks.links_beside_spared(
+        connection,
+        account_id=job.account_id,
+        job_id=job.id,
+        own_right_statuses=OWN_RIGHT,
+        shared_address_limit=shared_address_limit,
+    )
+    if not beside:
+        return
+    links: dict[Link, None] = {}
+    contacts_of: dict[int, list[int]] = {}
+    for contact_id, field, address_id, source_id in beside:
+        links[contact_id, field, address_id] = None
+        if address_id == source_id:
+            contacts_of.setdefault(source_id, []).append(contact_id)
+    locked = await chunks.lock_addresses(
+        connection, job.account_id, sorted({link[2] for link in links})
+    )
+    action = all_actions()[job.action]
+    decided = spread_after_all(
+        action,
+        action.params.model_validate(job.params),
+        ChunkFacts(
+            job_id=job.id,
+            fields=frozenset(),
+            shared_address_limit=shared_address_limit,
+            links=list(links),
+            addresses=by_id(locked),
+        ),
+        contacts_of,
+    )
+    await chunks.change_addresses(
+        connection,
+        account_id=job.account_id,
+        job_id=job.id,
+        decided_at=locked.decided_at,
+        changes=decided.changes,
+        versions=versions_of(locked),
+    )
+    await chunks.write_results(
+        connection,
+        job_id=job.id,
+        chunk_no=SETTLING_CHUNK,
+        decided_at=locked.decided_at,
+        rows=decided.rows,
+    )
+    propagated = sum(map(len, decided.rows.values()))
+    await chunks.add_done(connection, job.id, SETTLING_CHUNK, propagated=propagated)

@@ -1,0 +1,124 @@
+"""Counting what a planned job would do, as exactly as if it had been done, and changing nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from actions.registry import action_named
+from actions.rules.forecast import Kind, forecast, rules_of
+from db import forecasting
+from db.errors import NOT_THE_WORKS_FAULT
+from db.forecasting import Counted, CountedJob
+from db.planning import JobToPlan
+from schemas.requests import THE_ADDRESS
+
+CONTACTS_AT_ONCE = 10_000
+"""So many contacts, about, are counted by one statement; more would take no less time for each."""
+
+_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[Counted], int]]]
+
+
+async def forecast_of(
+    connection: asyncpg.Connection,
+    pool: asyncpg.Pool,
+    job: JobToPlan,
+    *,
+    chunk_size: int,
+    shared_address_limit: int,
+) -> dict[str, Any]:
+    """What the job would do now, as in `actions.rules.forecast.forecast`, and when that was asked.
+
+    Its chunks are there, for the pool's other connections too. Statements are run one after the
+    other, so that what others change meanwhile may be counted in part. Raises whatever the
+    action's own rules raise.
+    """
+    action = action_named(job.action)
+    params = action.params.model_validate(job.params)
+    counted_at = datetime.now(UTC)
+    counted_job = CountedJob(
+        job.id,
+        job.account_id,
+        job.fields,
+        shared_address_limit,
+        rules_of(action, params)._asdict(),
+    )
+    assert job.selected is not None
+    missing = 0
+    if job.fields == [THE_ADDRESS]:
+        kinds, further = await forecasting.count_list(connection, counted_job)
+    else:
+        kinds, further = await _count_contacts(connection, pool, counted_job, chunk_size)
+        if "contacts" in job.selection:
+            missing = await forecasting.count_missing(connection, counted_job)
+    counts = forecast(
+        action,
+        params,
+        fields=job.fields,
+        contacts=job.selected // len(job.fields),
+        missing=missing,
+        kinds=(Kind(*kind) for kind in kinds),
+        further=further,
+    )
+    return {**counts, "counted_at": counted_at.isoformat()}
+
+
+async def _count_contacts(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, job: CountedJob, chunk_size: int
+) -> tuple[list[Counted], int]:
+    kinds: list[Counted] = []
+    further = 0
+    last_chunk = await forecasting.last_chunk(connection, job.id)
+    parts = _parts(job, last_chunk, max(1, CONTACTS_AT_ONCE // chunk_size))
+
+    async def count(lane: asyncpg.Connection) -> None:
+        nonlocal further
+        for part in parts:
+            counted, reached = await part(lane)
+            kinds.extend(counted)
+            further += reached
+
+    async with _another(pool, last_chunk * chunk_size) as other:
+        await _all_of([count(lane) for lane in (connection, other) if lane is not None])
+    return kinds, further
+
+
+async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; where one raises, so does this, once the others have ended too: a connection is
+    given back by whoever uses it no more.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _parts(job: CountedJob, last_chunk: int, step: int) -> Iterator[_Part]:
+    """What is to be counted, each by one connection; the largest part first."""
+    yield partial(forecasting.count_shared, job=job)
+    for first in range(1, last_chunk + 1, step):
+        yield partial(forecasting.count_slice, job=job, first=first, last=first + step - 1)
+
+
+@asynccontextmanager
+async def _another(pool: asyncpg.Pool, contacts: int) -> AsyncIterator[asyncpg.Connection | None]:
+    """A second connection, if there are contacts for two and one is free: who plans beside another
+    one who plans must not wait for it, since that one may wait as well.
+    """
+    connection = None
+    if contacts > CONTACTS_AT_ONCE and pool.has_room:
+        # One is enough, where Postgres gives no more.
+        with suppress(*NOT_THE_WORKS_FAULT):
+            connection = await pool.acquire()
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            await pool.release(connection)

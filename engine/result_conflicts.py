@@ -1,0 +1,35 @@
+"""Which result rows of a chunk another chunk of the job may be about to write too."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, TypeAlias
+
+from actions.rules.chunk import ChunkFacts, Ending, Row
+from schemas.outcomes import Cause
+
+Rows: TypeAlias = Mapping[Ending, list[Row]]
+
+
+class Apart(NamedTuple):
+    """Rows that nobody else writes, and rows that another chunk may write meanwhile."""
+
+    own: Rows
+    contested: Rows
+
+
+def apart(rows: Rows, facts: ChunkFacts, contact_ids: Collection[int]) -> Apart:
+    """Tell the rows of the chunk of these contacts apart.
+
+    A direct row belongs to the chunk of its contact. A propagated one may be reached from another
+    chunk as well: where its contact is not of this one, or holds an address that others hold too.
+    """
+    own = {ending: of for ending, of in rows.items() if ending[4] is not Cause.PROPAGATED}
+    contested = {}
+    spread = {ending: of for ending, of in rows.items() if ending[4] is Cause.PROPAGATED}
+    if spread:
+        addresses = facts.addresses
+        alone = set(contact_ids)
+        alone.difference_update(link[0] for link in facts.links if addresses[link[2]][3] > 1)
+        for ending, of in spread.items():
+            own[ending] = [row for row in of if row[0] in alone]
+            contested[ending] = [row for row in of if row[0] not in alone]
+    return Apart(own, contested)

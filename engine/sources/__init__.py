@@ -1,0 +1,1 @@
+"""What the items of a chunk are, by where they come from."""

@@ -1,0 +1,58 @@
+"""Why an address gets broadcasts or not, in sentences."""
+
+from collections.abc import Iterator
+
+from actions.registry import all_actions, meaning_of_reason
+from db.address_history import AddressNow, Chapter
+from schemas.outcomes import Cause, Outcome
+from schemas.requests import FIELD_NAMES, THE_ADDRESS
+from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
+
+_WOULD = {
+    Outcome.APPLIED: "would opt it in",
+    Outcome.UNCHANGED: "would leave it as it is",
+    Outcome.REJECTED: "would be refused",
+}
+
+
+def explain(address: AddressNow) -> Iterator[str]:
+    """Why it may, or may not, get broadcasts, and what a bulk opt-in would do about that."""
+    meaning = FACTS[address.status].meaning
+    if address.status in MARKETABLE:
+        yield f"It may get broadcasts: {meaning}."
+        return
+    if address.propagated_from is None:
+        yield f"It gets no broadcasts: {meaning}."
+    else:
+        yield (
+            f"It gets no broadcasts: {address.propagated_from_address} was opted out, and a"
+            " contact holds both. An opt-out is a person's, so it reached this address too."
+        )
+    yield from _what_an_opt_in_would_do(address)
+
+
+def _what_an_opt_in_would_do(address: AddressNow) -> Iterator[str]:
+    opt_in = all_actions().get("opt_in")
+    edges = opt_in.edges if opt_in else ()
+    for edge in edges:
+        if edge.from_status is address.status:
+            yield f"A bulk opt-in {_WOULD[edge.outcome]}: {edge.because}."
+    if address.status in OPTED_OUT:
+        yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."
+
+
+def what_happened(chapter: Chapter) -> str:
+    """One decision about the address in a sentence."""
+    where = f", in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
+    if chapter.field == THE_ADDRESS:
+        where = ""
+    if chapter.cause is Cause.PROPAGATED:
+        where = f", spread from {chapter.source_address}{where}"
+    if chapter.outcome is Outcome.APPLIED:
+        before = chapter.from_status.value if chapter.from_status else "new"
+        assert chapter.to_status is not None
+        return f"{before} → {chapter.to_status.value}{where}"
+    meaning = meaning_of_reason(chapter.reason)
+    because = f"{chapter.reason}: {meaning}" if meaning else str(chapter.reason)
+    error = f" ({chapter.error})" if chapter.error else ""
+    return f"{chapter.outcome.value} ({because}){error}{where}"

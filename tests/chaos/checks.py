@@ -1,0 +1,201 @@
+"""What has to hold when the storm is over and everything has come to rest."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from db.invariants import INVARIANTS, Example, Invariant, check
+from tests.chaos.contact_lists import LIMIT
+from tests.chaos.controls import CANCELLED, PAUSED
+from tests.chaos.dyno import ENDS, ORPHANS
+from tests.chaos.log_checks import DECLARED, NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
+from tests.chaos.notices import RIGHT, TOLD
+from tests.chaos.observer import Observer
+from tests.chaos.opt_out_checks import IN_FORCE
+from tests.chaos.records import AcknowledgedJob, Records, Violation
+from tests.chaos.recovery import GOAL_SECONDS, Recovery
+from tests.chaos.rest import AT_REST, IDLE
+from tests.chaos.traffic import ANSWERED
+from tests.chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
+from tests.chaos.web_client import FAILED
+from tests.chaos.web_plans import UNTOUCHED
+from tests.chaos.web_producers import OWN_ANSWER, REPLAYED
+from tests.chaos.web_readers import FOLLOWED, FOREIGN, WHOLE
+
+KEPT_JOBS = "every acknowledged job is there once, with its key"
+KEPT_OPT_OUTS = "every acknowledged opt-out is in force and in the ledger"
+NO_FAILED_JOB = "no job failed"
+DONE = "every fault could be done"
+ONLY_FAULTY = "only the faulty contacts ended as internal errors"
+ASKED_FOR = "no job is there that nobody asked for"
+ENDED_RIGHT = "every job is completed, or cancelled by those who asked for that"
+RECOVERED = "every fault was made good in time"
+SERVES = "after every fault the web process serves in time"
+
+OWN = (
+    KEPT_JOBS,
+    ASKED_FOR,
+    ENDED_RIGHT,
+    KEPT_OPT_OUTS,
+    KEPT_ADDRESSED,
+    NOT_REOPENED,
+    NO_FAILED_JOB,
+    ONLY_FAULTY,
+    PAUSED,
+    CANCELLED,
+    UNTOUCHED,
+    ANSWERED,
+    OWN_ANSWER,
+    REPLAYED,
+    IN_FORCE,
+    FAILED,
+    WHOLE,
+    FOLLOWED,
+    FOREIGN,
+    NOT_ANOTHERS,
+    TOLD,
+    RIGHT,
+    DONE,
+    ORPHANS,
+    ENDS,
+    NOT_GONE,
+    NOT_FAILED,
+    DECLARED,
+    NO_ADDRESS,
+    NOT_LONG,
+    TOLD_ONCE,
+    RECOVERED,
+    SERVES,
+    AT_REST,
+    IDLE,
+)
+"""The storm's own checks, beside the invariants of the service."""
+
+
+class Checked(NamedTuple):
+    """A check, how often it was violated, and the first few times."""
+
+    name: str
+    violations: int
+    examples: list[str]
+
+
+async def check_database(observer: Observer, records: Records) -> tuple[list[str], list[Violation]]:
+    """The names of the service's invariants, and everything that the database shows to be wrong."""
+    found = [
+        *await _jobs(observer, records),
+        *await _lost_opt_outs(observer, records),
+        *await _failures(observer, records),
+        *await check_web(observer, records),
+    ]
+    for invariant in INVARIANTS:
+        found += await _broken(observer, invariant)
+    return [invariant.claim for invariant in INVARIANTS], found
+
+
+async def _broken(observer: Observer, invariant: Invariant) -> list[Violation]:
+    """What `sluice verify` would find."""
+    async with observer.pool.acquire() as connection:
+        result = await check(connection, invariant, shared_address_limit=LIMIT)
+    violations = [Violation(invariant.claim, _in_words(example)) for example in result.examples]
+    more = result.violations - len(violations)
+    return violations + ([Violation(invariant.claim, f"{more} more", more)] if more else [])
+
+
+def _in_words(example: Example) -> str:
+    ids = example._asdict()
+    detail = ids.pop("detail")
+    return ", ".join(
+        [*(f"{name} {value}" for name, value in ids.items() if value is not None), detail]
+    )
+
+
+async def _jobs(observer: Observer, records: Records) -> list[Violation]:
+    """Compare the jobs there are with those that were acknowledged, by their keys."""
+    rows = await observer.rows("ends_of_jobs")
+    stored = {(row["account"], key): row for row in rows for key in row["keys"]}
+    acknowledged = {(job.account, job.key) for job in records.jobs}
+    return [
+        *(
+            Violation(KEPT_JOBS, f"job {job.job_id}, key {job.key!r}")
+            for job in records.jobs
+            if not _is_kept(job, stored.get((job.account, job.key)))
+        ),
+        *(
+            Violation(ASKED_FOR, f"job {row['id']}, key {key[1]!r}")
+            for key, row in stored.items()
+            if key not in acknowledged and key not in records.may_be_there
+        ),
+        *(
+            Violation(ENDED_RIGHT, f"job {row['id']} is {row['state']}")
+            for row in rows
+            if not _ended_right(row, records)
+        ),
+    ]
+
+
+def _is_kept(job: AcknowledgedJob, row: asyncpg.Record | None) -> bool:
+    """Whether it is there; an answer that does not tell of the job does not tell which it is."""
+    return row is not None and job.job_id in (None, row["id"])
+
+
+def _ended_right(row: asyncpg.Record, records: Records) -> bool:
+    """Whether it is completed, or cancelled by whom may have; those that failed have a check."""
+    may_be_cancelled = row["id"] in records.to_be_cancelled
+    return row["state"] in ("completed", "failed") or (
+        row["state"] == "cancelled" and may_be_cancelled
+    )
+
+
+async def _lost_opt_outs(observer: Observer, records: Records) -> list[Violation]:
+    columns = list(zip(*records.opt_outs, strict=True)) or [(), (), (), ()]
+    jobs, contacts, fields, addresses = (list(column) for column in columns)
+    rows = await observer.rows(
+        "unkept_opt_outs", jobs=jobs, contacts=contacts, fields=fields, addresses=addresses
+    )
+    return [
+        Violation(
+            KEPT_OPT_OUTS,
+            f"job {row['job_id']}: address {row['address_id']} is {row['status']},"
+            f" {'a' if row['has_result'] else 'no'} result",
+        )
+        for row in rows
+    ]
+
+
+async def _failures(observer: Observer, records: Records) -> list[Violation]:
+    failed = await observer.rows("failed_jobs")
+    errors = await observer.rows("internal_errors", meant=list(records.faulty))
+    return [
+        *(
+            Violation(NO_FAILED_JOB, f"job {row['id']} {row['action']}: {row['error']}")
+            for row in failed
+        ),
+        *(
+            Violation(
+                ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}"
+            )
+            for row in errors
+        ),
+    ]
+
+
+def late(recoveries: Sequence[Recovery], patience: float = 1.0) -> list[Violation]:
+    """The faults that took too long to be made good."""
+    return [
+        Violation(check, f"{recovery.kind}: " + ("never" if took is None else f"{took:.1f} s"))
+        for recovery in recoveries
+        for check, took in ((RECOVERED, recovery.seconds), (SERVES, recovery.web))
+        if took is None or took > GOAL_SECONDS * patience
+    ]
+
+
+def tally(names: Sequence[str], found: Sequence[Violation], *, most: int = 5) -> list[Checked]:
+    """Every check with what was found of it; also of a check that nobody had named."""
+    checked = []
+    for name in dict.fromkeys([*names, *OWN, *(violation.check for violation in found)]):
+        of_it = [violation for violation in found if violation.check == name]
+        times = sum(violation.times for violation in of_it)
+        checked.append(Checked(name, times, [violation.what for violation in of_it[:most]]))
+    return checked

@@ -1,0 +1,71 @@
+"""Pausing, resuming and cancelling jobs during a storm, and looking whether that holds."""
+
+import asyncio
+from typing import Protocol
+
+from tests.chaos.observer import Observer
+from tests.chaos.records import Records, Violation
+
+PAUSED = "a paused job changes nothing"
+CANCELLED = "a cancelled job changes nothing"
+
+_CANCELLED_SECONDS = 0.5
+"""For so long a cancelled job is looked at."""
+
+
+class ControlDoor(Protocol):
+    """A way in by which jobs are controlled."""
+
+    async def pause(self, job_id: int) -> bool:
+        """Whether the job was paused; one that has ended is not."""
+
+    async def resume(self, job_id: int) -> bool:
+        """Let a paused job go on; whether no request to do so can still be under way."""
+
+    async def cancel(self, job_id: int) -> bool:
+        """Whether the job was cancelled; one that has ended is not."""
+
+
+class Controls:
+    """Whoever controls a job has it in hand alone: two would undo what the other has asked for."""
+
+    def __init__(self, observer: Observer, records: Records) -> None:
+        self._observer = observer
+        self._records = records
+        self._in_hand: set[int] = set()
+
+    async def pause_for(self, door: ControlDoor, job_id: int, seconds: float, then: str) -> bool:
+        """Pause the job, and after so many seconds resume or cancel it; whether it was paused."""
+        if job_id in self._in_hand:
+            return False
+        self._in_hand.add(job_id)
+        if not await door.pause(job_id):
+            self._in_hand.discard(job_id)
+            return False
+        self._records.paused += 1
+        await self._expect_no_change(job_id, seconds, PAUSED)
+        # A late request to go on would undo the next pause: such a job stays in hand.
+        if then == "cancel" or await door.resume(job_id):
+            self._in_hand.discard(job_id)
+        if then == "cancel":
+            await self.cancel(door, job_id)
+        return True
+
+    async def cancel(self, door: ControlDoor, job_id: int) -> None:
+        """Cancel the job."""
+        if job_id in self._in_hand:
+            return
+        self._in_hand.add(job_id)
+        self._records.to_be_cancelled.add(job_id)
+        if await door.cancel(job_id):
+            self._records.cancelled += 1
+            await self._expect_no_change(job_id, _CANCELLED_SECONDS, CANCELLED)
+        self._in_hand.discard(job_id)
+
+    async def _expect_no_change(self, job_id: int, seconds: float, check: str) -> None:
+        before = await self._observer.value("result_rows", job_id=job_id)
+        await asyncio.sleep(seconds)
+        after = await self._observer.value("result_rows", job_id=job_id)
+        if before != after:
+            text = f"job {job_id} has {after - before} results more than when that was answered"
+            self._records.seen.append(Violation(check, text))

@@ -1,0 +1,24 @@
+"""Which coroutine does which kind of fault."""
+
+from tests.chaos.faults import Act, postgres, processes, redis, web, work
+from tests.chaos.schedule import Kind
+
+ACTS: dict[Kind, Act] = {
+    Kind.WORKER_KILLED: processes.kill_worker,
+    Kind.GROUP_KILLED: processes.kill_group,
+    Kind.GROUP_TERMINATED: processes.terminate_group,
+    Kind.WORKER_STOPPED: processes.stop_worker,
+    Kind.REDIS_WIPED: redis.wipe,
+    Kind.REDIS_KILLED: redis.kill,
+    Kind.REDIS_STALLED: redis.stall,
+    Kind.DOORBELLS_TRIPLED: redis.triple_doorbells,
+    Kind.POSTGRES_RESTARTED: postgres.restart,
+    Kind.CONNECTIONS_TERMINATED: postgres.terminate_connections,
+    Kind.DECISION_RAISES: work.raise_in_decision,
+    Kind.WRITE_FAILS: work.refuse_writes,
+    Kind.LOOP_BLOCKED: work.block_loop,
+    Kind.WORKER_POISONED: work.poison_worker,
+    Kind.WEB_KILLED: web.kill,
+    Kind.WEB_TERMINATED: web.terminate,
+    Kind.WEB_STOPPED: web.stop,
+}

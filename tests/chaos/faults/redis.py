@@ -1,0 +1,80 @@
+"""Redis wiped, lost and silent, and every message delivered three times."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import redis.asyncio
+from dramatiq import Message
+from redis.exceptions import RedisError
+
+from tests.chaos.faults import Stage
+from tests.chaos.schedule import Fault
+from workers.queues import BULK, OPT_OUTS, STARTS
+
+_LOOK_SECONDS = 0.05
+_QUEUES = (OPT_OUTS, STARTS, BULK)
+
+
+async def wipe(stage: Stage, fault: Fault) -> str:
+    """FLUSHALL: every message, and every worker's list of what it has fetched, is gone."""
+    del fault
+    async with redis.asyncio.Redis.from_url(stage.servers.redis_url) as client:
+        await client.flushall()
+    return "wiped"
+
+
+async def kill(stage: Stage, fault: Fault) -> str:
+    """`kill -9` of Valkey, which comes back empty after some seconds."""
+    await asyncio.to_thread(stage.servers.kill_redis)
+    try:
+        await asyncio.sleep(fault.lasts)
+    finally:
+        await asyncio.to_thread(stage.servers.start_redis)
+    return f"away for {fault.lasts:.1f} s"
+
+
+async def stall(stage: Stage, fault: Fault) -> str:
+    """Requests arrive and replies do not: fetched messages and answers to enqueues are lost."""
+    stage.proxy.stall()
+    try:
+        await asyncio.sleep(fault.lasts)
+    finally:
+        stage.proxy.unstall()
+    return f"lost the replies of {fault.lasts:.0f} s"
+
+
+async def triple_doorbells(stage: Stage, fault: Fault) -> str:
+    """Each message that is seen in Redis is put there twice more, under ids of their own."""
+    seen: set[bytes] = set()
+    ends = asyncio.get_running_loop().time() + fault.lasts
+    added = 0
+    async with redis.asyncio.Redis.from_url(stage.servers.redis_url) as client:
+        while asyncio.get_running_loop().time() < ends:
+            for queue in _QUEUES:
+                try:
+                    added += await _triple(client, f"{stage.namespace}:{queue}", seen)
+                except (RedisError, OSError):
+                    break  # Another fault has taken Redis away.
+            await asyncio.sleep(_LOOK_SECONDS)
+    return f"added {added} messages"
+
+
+async def _triple(client: redis.asyncio.Redis, queue: str, seen: set[bytes]) -> int:
+    """As dramatiq's own `enqueue` does it: the data in a hash, the id in a list."""
+    found: dict[Any, Any] = await client.hgetall(f"{queue}.msgs")
+    added = 0
+    for message_id, data in found.items():
+        if message_id in seen:
+            continue
+        seen.add(message_id)
+        for _ in range(2):
+            copy_id = str(uuid.uuid4())
+            copy = Message.decode(data).copy(options={"redis_message_id": copy_id})
+            seen.add(copy_id.encode())
+            async with client.pipeline(transaction=True) as pipe:
+                pipe.hset(f"{queue}.msgs", copy_id, copy.encode())
+                pipe.rpush(queue, copy_id)
+                await pipe.execute()
+            added += 1
+    return added

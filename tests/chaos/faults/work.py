@@ -1,0 +1,149 @@
+"""Work that goes wrong by itself: contacts that raise, block, kill, or cannot be written."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.requests import Selection
+from tests.chaos.faults import Stage
+from tests.chaos.fixtures import Person
+from tests.chaos.producers import FAULT, Bulk
+from tests.chaos.schedule import Fault
+from tests.chaos.waiting import within
+
+ACCOUNT = "faults"
+GROUP = 40
+"""So many contacts a fault has for itself."""
+
+_FAULTY = 2
+"""So many of them are faulty; the others only stand beside them."""
+
+_MARKED = "system"
+"""The status of the contacts that the storm's action stumbles over."""
+
+_PREPARED_SECONDS = 60.0
+_UNBLOCKED_SECONDS = 30.0
+
+
+async def raise_in_decision(stage: Stage, fault: Fault) -> str:
+    """A job over many contacts, of which a few make `decide` raise each time."""
+    del fault
+    people = await _some_marked(stage)
+    stage.producers.records.faulty.update(_ids(people[:_FAULTY]))
+    await _stumble(stage, people, "raise", stage.tokens)
+    return f"{_FAULTY} contacts raise"
+
+
+async def refuse_writes(stage: Stage, fault: Fault) -> str:
+    """A job over many contacts, of which a few cannot be written for some seconds."""
+    people = next(stage.groups)
+    addresses = [address for person in people[:_FAULTY] for address in person.addresses.values()]
+    stage.producers.records.faulty.update(_ids(people[:_FAULTY]))
+    await stage.observer.value("refuse_writes", addresses=addresses)
+    try:
+        await stage.producers.submit(
+            Bulk(
+                ACCOUNT,
+                "opt_out",
+                Selection(contacts=_ids(people)),
+                ("email1", "email2"),
+                requested_by=FAULT,
+            )
+        )
+        await asyncio.sleep(fault.lasts)
+    finally:
+        await stage.observer.value("allow_writes", addresses=addresses)
+    return f"{len(addresses)} addresses refused for {fault.lasts:.1f} s"
+
+
+async def block_loop(stage: Stage, fault: Fault) -> str:
+    """A decision that blocks its worker's event loop, once, until the watchdog ends the worker."""
+    people = await _some_marked(stage)
+    with _tokens(stage.tokens, fault, 1) as folder:
+        await _stumble(stage, people, "block", folder)
+        await _come_to_be_hit(folder)
+    await within(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
+    return "a loop blocked"
+
+
+async def poison_worker(stage: Stage, fault: Fault) -> str:
+    """A decision that kills its own process, twice, and is harmless the third time."""
+    people = await _some_marked(stage)
+    with _tokens(stage.tokens, fault, 2) as folder:
+        await _stumble(stage, people, "kill", folder)
+        await _come_to_be_hit(folder)
+        await within(fault.lasts, lambda: _all_taken(folder))
+    killed = len(list(folder.glob("killed.*")))
+    return f"killed {killed} workers by their own work"
+
+
+async def _some_marked(stage: Stage) -> list[Person]:
+    """Contacts of which the first have the status that the storm's action stumbles over."""
+    people = next(stage.groups)
+    job_id = await stage.producers.submit(
+        Bulk(
+            ACCOUNT,
+            "mark",
+            Selection(contacts=_ids(people[:_FAULTY])),
+            params={"status": _MARKED},
+            requested_by=FAULT,
+        )
+    )
+
+    async def marked() -> bool:
+        return bool(await stage.observer.value("state_of", job_id=job_id) == "completed")
+
+    await within(_PREPARED_SECONDS, marked)
+    return people
+
+
+async def _stumble(stage: Stage, people: list[Person], how: str, tokens: Path) -> None:
+    await stage.producers.submit(
+        Bulk(
+            ACCOUNT,
+            "stumble",
+            Selection(contacts=_ids(people)),
+            params={"over": _MARKED, "how": how, "tokens": str(tokens)},
+            requested_by=FAULT,
+        )
+    )
+
+
+def _ids(people: list[Person]) -> tuple[int, ...]:
+    return tuple(person.contact_id for person in people)
+
+
+@contextmanager
+def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
+    """A folder with so many tokens; those that nobody took are taken back."""
+    folder = parent / f"{fault.kind}.{fault.at}"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"token.{number}").touch()
+    yield folder
+    for token in folder.glob("token.*"):
+        token.unlink(missing_ok=True)
+
+
+async def _come_to_be_hit(folder: Path) -> None:
+    """Wait for the first worker; other faults may keep all of them away for a while."""
+
+    def is_hit() -> bool:
+        return bool(list(folder.glob("killed.*")) or list(folder.glob("blocked.*")))
+
+    if not await within(_PREPARED_SECONDS, is_hit):
+        raise RuntimeError("no worker came to the job that was to hit it")
+
+
+def _all_taken(folder: Path) -> bool:
+    return not list(folder.glob("token.*"))
+
+
+def _none_blocked(folder: Path) -> bool:
+    """Whether each that was blocked goes on, or has ended."""
+    return all(
+        (folder / f"unblocked{note.suffix}").exists()
+        or not Path(f"/proc/{note.suffix[1:]}").exists()
+        for note in folder.glob("blocked.*")
+    )

@@ -1,0 +1,186 @@
+"""The storm's processes: groups of workers and a web process, each started again when it ended."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from runtime.settings import Settings
+from tests.chaos.contact_lists import LIMIT
+from tests.chaos.dyno import ENDS, PLATFORM_KILLS_AFTER, Dyno, Ended
+from tests.chaos.records import Violation
+from tests.kit.web_process import WebGroup, unused_port
+from tests.kit.worker_group import WorkerGroup
+
+PROCESSES = (2, 1, 1)
+"""How many worker processes each group has."""
+
+_ENVIRONMENT = {
+    "WORKER_THREADS": "2",
+    # Small, so that a job has many chunks and a fault meets some of them half done.
+    "CHUNK_SIZE": "500",
+    "JOB_LANES": "3",
+    "SLICE_SECONDS": "0.3",
+    "RETRY_SECONDS": "0.3",
+    "WATCHDOG_SECONDS": "5",
+    "SHARED_ADDRESS_LIMIT": str(LIMIT),
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "info",
+    # The one who is told of ends of jobs listens on this machine.
+    "PRIVATE_NOTICES": "true",
+    # What does not end is aborted, and then writes where each of its threads was.
+    "PYTHONFAULTHANDLER": "1",
+}
+
+READY_SECONDS = 60.0
+
+
+class Fleet:
+    """Keeps every group running until it is stopped."""
+
+    def __init__(self, settings: Settings, code: Path, logs: Path, tokens: Path) -> None:
+        assert settings.signing_keys is not None
+        self._settings = settings
+        self._code = code
+        self._logs = logs
+        self._tokens = tokens
+        self._port = unused_port()
+        self._environment = _ENVIRONMENT | {
+            "SIGNING_KEYS": settings.signing_keys.get_secret_value()
+        }
+        self._workers = [self._worker_dyno(n, count) for n, count in enumerate(PROCESSES, start=1)]
+        self._web = Dyno(self._start_web, processes=1, by_own_work=lambda _: False)
+        self._dynos = [*self._workers, self._web]
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def web_url(self) -> str:
+        """Where the web process listens, whichever it is at the moment."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def ended(self) -> list[Ended]:
+        """The groups that ended by now."""
+        return [ended for dyno in self._dynos for ended in dyno.ended]
+
+    @property
+    def seen(self) -> list[Violation]:
+        """What was wrong with how they ended."""
+        return [violation for dyno in self._dynos for violation in dyno.seen]
+
+    def start(self) -> None:
+        """Start every group, and from now on each again that has ended."""
+        for dyno in self._dynos:
+            dyno.start()
+        self._keeping = asyncio.create_task(self._keep_running())
+
+    async def _keep_running(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for dyno in self._dynos:
+                group.create_task(dyno.keep())
+
+    async def ready(self) -> bool:
+        """Whether every process has started."""
+        return all(dyno.ready() for dyno in self._dynos)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes that have started and are at work."""
+        return [
+            process
+            for dyno in self._workers
+            if dyno.group is not None
+            for process in dyno.group.workers()
+            if process.pid in dyno.group.worker_ids() and _runs(process)
+        ]
+
+    def web(self) -> list[psutil.Process]:
+        """The web process, unless it has just ended."""
+        return [] if self._web.group is None else self._web.group.members()
+
+    def end_worker(self, process: psutil.Process) -> None:
+        """Kill one worker process; its group may end in consequence."""
+        for dyno in self._workers:
+            if dyno.group and process.pid in dyno.group.worker_ids():
+                dyno.by_storm = True
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+    def end_group(self, draw: float, signals: Sequence[signal.Signals]) -> int:
+        """Send the signals to every process of a group of workers by chance; gives its number."""
+        place = int(draw * len(self._workers))
+        self._workers[place].end(signals)
+        return place + 1
+
+    def end_web(self, signals: Sequence[signal.Signals]) -> None:
+        """Send the signals to the web process."""
+        self._web.end(signals)
+
+    async def stop(self) -> list[Violation]:
+        """End the fleet as a platform does; gives what was left of it after its time was up."""
+        await self._let_go()
+        groups = [dyno.group for dyno in self._dynos if dyno.group is not None]
+        for group in groups:
+            with suppress(ProcessLookupError):
+                group.signal_all(signal.SIGTERM)
+        left = []
+        for group in groups:
+            try:
+                await asyncio.to_thread(group.wait_gone, deadline_seconds=PLATFORM_KILLS_AFTER)
+            except TimeoutError as error:
+                left.append(Violation(ENDS, f"{group.log.name}: {error}"))
+                group.abort()
+        return left
+
+    async def _let_go(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+
+    def kill(self) -> None:
+        """End whatever is left, at once."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        for dyno in self._dynos:
+            dyno.kill()
+
+    def _worker_dyno(self, number: int, processes: int) -> Dyno:
+        def start(run: int) -> WorkerGroup:
+            return WorkerGroup(
+                self._settings,
+                self._logs / f"group-{number}.{run:03}.log",
+                code=self._code,
+                WORKER_PROCESSES=str(processes),
+                DYNO=f"worker.{number}",
+                **self._environment,
+            )
+
+        return Dyno(start, processes=processes, by_own_work=self._left_a_note)
+
+    def _start_web(self, run: int) -> WorkerGroup:
+        return WebGroup(
+            self._settings,
+            self._logs / f"web.{run:03}.log",
+            code=self._code,
+            PORT=str(self._port),
+            WEB_PROCESSES="1",
+            **self._environment,
+        )
+
+    def _left_a_note(self, ids: Sequence[int]) -> bool:
+        """A worker that was killed by its own work, or by the watchdog, has left one."""
+        return any(
+            list(self._tokens.glob(f"*/{what}.{pid}"))
+            for what in ("killed", "blocked")
+            for pid in ids
+        )
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,91 @@
+"""What must not stand in the logs of workers, of the web process and of the storm's producers."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from runtime.events import EVENTS, unknown_keys
+from tests.chaos.dyno import Ended
+from tests.chaos.records import Violation
+
+_LONGEST_BYTES = 8192
+_SHOWN = 300
+_OUTAGES = (b'"queue.unreachable"', b'"database.unreachable"')
+_FAILURES = (b'"worker.failed"', b'"request.failed"')
+PRODUCERS_LOG = "producers.log"
+"""What the storm's own process logs, which asks for jobs by function calls."""
+
+_AGAIN_SECONDS = 1.0
+"""What a process tells so soon after it has told the same is no other outage."""
+
+NO_ADDRESS = "no log line has an address"
+NOT_LONG = "no log line is longer than 8 KB"
+NOT_FAILED = "no process met an error that it did not expect"
+DECLARED = "every log line of the web process and of the producers is a declared event"
+TOLD_ONCE = "an outage is told once by each process, and not again and again"
+NOT_GONE = "no group ends because a server was away"
+
+
+def read_logs(logs: Path) -> Iterator[Violation]:
+    """Go through every line of every group, of the web process and of the producers."""
+    patterns = ("group-*.log", "web.*.log", PRODUCERS_LOG)
+    for log in sorted(log for pattern in patterns for log in logs.glob(pattern)):
+        is_groups = log.name.startswith("group-")
+        yield from _told_again(log)
+        for number, line in enumerate(log.read_bytes().split(b"\n"), start=1):
+            where = f"{log.name}:{number}"
+            if b"@" in line:
+                yield Violation(NO_ADDRESS, where)
+            if len(line) > _LONGEST_BYTES:
+                yield Violation(NOT_LONG, f"{where} has {len(line)} bytes")
+            if any(sign in line for sign in _FAILURES) or line.startswith(b"Traceback"):
+                yield Violation(NOT_FAILED, f"{where} {_shortened(line)}")
+            if not is_groups and not _is_declared(line):
+                yield Violation(DECLARED, f"{where} {_shortened(line)}")
+
+
+def _is_declared(line: bytes) -> bool:
+    # The last line of a process that was killed ends anywhere.
+    if not line.endswith(b"}"):
+        return not line or line.startswith(b"{")
+    facts = json.loads(line)
+    return facts["event"] in EVENTS and not unknown_keys(facts["event"], facts)
+
+
+def _told_again(log: Path) -> Iterator[Violation]:
+    told: dict[tuple[str, str], datetime] = {}
+    again: Counter[tuple[str, str]] = Counter()
+    for line in log.read_bytes().split(b"\n"):
+        # The last line of a process that was killed ends anywhere.
+        if line.endswith(b"}") and any(event in line for event in _OUTAGES):
+            facts = json.loads(line)
+            key, at = (
+                # The producers share one process, which has no name.
+                (facts["event"], facts.get("worker") or facts.get("web") or log.stem),
+                datetime.fromisoformat(facts["timestamp"]),
+            )
+            before = told.get(key)
+            if before is not None and (at - before).total_seconds() < _AGAIN_SECONDS:
+                again[key] += 1
+            told[key] = at
+    for (event, worker), times in again.items():
+        yield Violation(TOLD_ONCE, f"{log.name}: {event} of {worker}", times)
+
+
+def _shortened(line: bytes) -> str:
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        return line.decode(errors="replace")[:_SHOWN]
+    names = ("event", "error", "task", "route", "exception")
+    kept = {name: facts[name] for name in names if name in facts}
+    return json.dumps(kept)[:_SHOWN]
+
+
+def read_ends(ended: list[Ended]) -> Iterator[Violation]:
+    """Go through the ends of groups. One that never started was refused, with a sentence."""
+    for end in ended:
+        if end.worker_ids and not end.by_storm:
+            yield Violation(NOT_GONE, f"{end.log.name} ended with status {end.status}")

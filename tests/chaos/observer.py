@@ -1,0 +1,99 @@
+"""The storm's own view of the database, over connections that no fault cuts on purpose."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import aiosql
+import asyncpg
+import redis
+
+from db.errors import NOT_THE_WORKS_FAULT, UNREACHABLE
+from schemas.errors import DatabaseUnreachable, QueueUnreachable
+
+T = TypeVar("T")
+
+sql: Any = aiosql.from_path(
+    Path(__file__).with_name("storm.sql"), "asyncpg", mandatory_parameters=False
+)
+
+APPLICATION = "storm-observer"
+"""How its connections are called, so that they are spared."""
+
+LOST: tuple[type[BaseException], ...] = (
+    *NOT_THE_WORKS_FAULT,
+    *UNREACHABLE,
+    DatabaseUnreachable,
+    QueueUnreachable,
+    redis.RedisError,
+)
+"""What says that an answer was lost, and nothing about what was asked."""
+
+_AGAIN_SECONDS = 0.25
+ANSWER_SECONDS = 90.0
+"""How long an answer is tried for: longer than all outages together."""
+
+
+async def persistently(ask: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+    """The answer, and how often it was lost before. Raises the last loss after a long time."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    lost = 0
+    while True:
+        try:
+            return await ask(), lost
+        except LOST:
+            if time.monotonic() > deadline:
+                raise
+            lost += 1
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+class AtWork(NamedTuple):
+    """How far a job is that should move."""
+
+    job_id: int
+    state: str
+    done: int
+
+
+class Observer:
+    """Asks until it is answered."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+
+    async def rows(self, name: str, **parameters: Any) -> list[asyncpg.Record]:
+        """The rows of a statement of `storm.sql`."""
+
+        async def ask() -> list[asyncpg.Record]:
+            async with self.pool.acquire() as connection:
+                return [row async for row in getattr(sql, name)(connection, **parameters)]
+
+        return (await persistently(ask))[0]
+
+    async def value(self, name: str, **parameters: Any) -> Any:
+        """The value, or the one row, or nothing, of a statement of `storm.sql`."""
+
+        async def ask() -> Any:
+            async with self.pool.acquire() as connection:
+                return await getattr(sql, name)(connection, **parameters)
+
+        return (await persistently(ask))[0]
+
+    async def at_work(self) -> list[AtWork]:
+        """The jobs that are planning or running."""
+        return [AtWork(*row) for row in await self.rows("at_work")]
+
+    async def moved(self, noted: list[AtWork]) -> set[int]:
+        """Which of the jobs have moved: a chunk done, planned, paused, ended, or none left free."""
+        before = {job.job_id: job for job in noted}
+        rows = await self.rows("standing", jobs=list(before))
+        return {
+            row["id"]
+            for row in rows
+            if row["state"] != before[row["id"]].state
+            or row["done"] != before[row["id"]].done
+            or (row["state"] == "running" and not row["has_free_chunk"])
+        }

@@ -1,0 +1,25 @@
+"""Whether an opt-out holds, in the moment after it was said to be applied."""
+
+from tests.chaos.contact_lists import LIMIT
+from tests.chaos.observer import Observer
+from tests.chaos.records import Violation
+
+IN_FORCE = "an opt-out that is said to be applied is in force, for all that it covers"
+
+
+async def not_in_force(
+    observer: Observer,
+    account: str,
+    *,
+    key: str,
+    address_id: int | None = None,
+    match_key: str | None = None,
+) -> list[Violation]:
+    """The addresses for which it does not hold; it is known by its address's id or match key."""
+    left = await observer.rows(
+        "not_in_force", account=account, address_id=address_id, match_key=match_key, limit=LIMIT
+    )
+    return [
+        Violation(IN_FORCE, f"address {row['id']} was {row['status']} when {key!r} was answered")
+        for row in left
+    ]

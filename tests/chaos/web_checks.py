@@ -1,0 +1,45 @@
+"""What has to hold of what was acknowledged, and told, over HTTP."""
+
+from tests.chaos.observer import Observer
+from tests.chaos.records import Records, Violation
+
+KEPT_ADDRESSED = "every opt-out acknowledged over HTTP is in force and in the ledger"
+NOT_REOPENED = "no address is made marketable after its opt-out was acknowledged over HTTP"
+NOT_ANOTHERS = "no answer over HTTP tells of another account's jobs or contacts"
+
+
+async def check_web(observer: Observer, records: Records) -> list[Violation]:
+    """Everything that the database shows to be wrong with it."""
+    return [*await _opt_outs(observer, records), *await _told(observer, records)]
+
+
+async def _opt_outs(observer: Observer, records: Records) -> list[Violation]:
+    columns = list(zip(*records.addressed, strict=True)) or [(), (), (), ()]
+    accounts, keys, match_keys, moments = (list(column) for column in columns)
+    rows = await observer.rows(
+        "unkept_addressed", accounts=accounts, keys=keys, match_keys=match_keys, moments=moments
+    )
+    return [
+        Violation(NOT_REOPENED, f"address {row['address_id']} by job {row['reopened_by']}")
+        if row["reopened_by"] is not None
+        else Violation(
+            KEPT_ADDRESSED,
+            f"{row['key']!r}: address {row['address_id']} is {row['status']},"
+            f" {'a' if row['by_job'] else 'no'} result",
+        )
+        for row in rows
+    ]
+
+
+async def _told(observer: Observer, records: Records) -> list[Violation]:
+    rows = await observer.rows(
+        "told_of_anothers",
+        job_accounts=[told.account for told in records.told_jobs],
+        jobs=[told.id for told in records.told_jobs],
+        contact_accounts=[told.account for told in records.told_contacts],
+        contacts=[told.id for told in records.told_contacts],
+    )
+    return [
+        Violation(NOT_ANOTHERS, f"{row['account']} was told of {row['what']} {row['id']}")
+        for row in rows
+    ]

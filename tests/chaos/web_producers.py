@@ -1,0 +1,151 @@
+"""A service that asks for jobs over HTTP, with a key of its account."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from schemas.outcomes import ENDED, JobState
+from tests.chaos.observer import ANSWER_SECONDS
+from tests.chaos.producers import EVIDENCE, Bulk
+from tests.chaos.records import AcknowledgedJob, Records, Told, Violation
+from tests.chaos.web_client import Answer, WebClient
+
+REPLAYED = "what is told again over HTTP makes no second job"
+OWN_ANSWER = "an answer over HTTP is that of its request"
+
+_LISTING = frozenset({"contacts"})
+_CONTROLS = (HTTPStatus.OK, HTTPStatus.CONFLICT)
+_APPLIES = (HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT)
+_COUNTS = ("applied", "unchanged", "rejected", "further")
+_WAIT = {"Prefer": "wait=2"}
+"""Less than a caller waits for an answer at all."""
+
+_LOOK_SECONDS = 0.5
+
+
+class WebProducers:
+    """The doors for jobs, as a careful service of one account uses them."""
+
+    def __init__(self, account: str, client: WebClient, records: Records) -> None:
+        self._account = account
+        self._client = client
+        self._records = records
+        self._numbers = itertools.count(1)
+
+    async def submit(self, wanted: Bulk, *, again: bool = False) -> int:
+        """Have a job done; gives its id. Where it is told `again`, that has to change nothing."""
+        return await self._submit(wanted, again=again, json=_body_of(wanted))
+
+    async def submit_file(self, wanted: Bulk, *, again: bool = False) -> int:
+        """The same with the contacts in a file beside the job."""
+        listed = wanted.selection.contacts or ()
+        files = {
+            "job": (None, json.dumps(_body_of(wanted, leave_out=_LISTING))),
+            "contacts": ("contacts.csv", "\n".join(["contact_id", *map(str, listed)])),
+        }
+        return await self._submit(wanted, again=again, files=files)
+
+    async def plan(self, wanted: Bulk) -> int:
+        """Have a job planned; gives its id."""
+        return await self._submit(wanted, json=_body_of(wanted) | {"mode": "plan"}, headers=_WAIT)
+
+    async def planned(self, job_id: int) -> dict[str, Any] | None:
+        """What the job would do, once that is counted; None where it runs by now, or has ended."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            job = (await self._ask("look at a plan", "GET", f"/v1/jobs/{job_id}", _WAIT)).body
+            if job["state"] == JobState.PLANNED:
+                return {name: job["forecast"][name] for name in _COUNTS}
+            if job["state"] == JobState.RUNNING or job["state"] in ENDED:
+                return None
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise TimeoutError(f"job {job_id} was not planned for a long time")
+
+    async def apply(self, job_id: int, expected: Mapping[str, int]) -> None:
+        """Say yes to the counts; they may have drifted, or somebody has ended the job."""
+        await self._ask(
+            "apply a plan",
+            "POST",
+            f"/v1/jobs/{job_id}/apply",
+            _WAIT,
+            takes=_APPLIES,
+            json={"expected": dict(expected)},
+        )
+
+    async def pause(self, job_id: int) -> bool:
+        """Whether the job was paused; one that has ended is not."""
+        return (await self._control("pause", job_id)) == JobState.PAUSED
+
+    async def resume(self, job_id: int) -> bool:
+        """Let a paused job go on; whether no request to do so can still be under way."""
+        answer = await self._ask(
+            "resume a job", "POST", f"/v1/jobs/{job_id}/resume", takes=_CONTROLS
+        )
+        return not answer.lost
+
+    async def cancel(self, job_id: int) -> bool:
+        """Whether the job was cancelled; one that has ended is not."""
+        return (await self._control("cancel", job_id)) == JobState.CANCELLED
+
+    async def _control(self, what: str, job_id: int) -> str | None:
+        """The state that was answered, or None for a job that had ended."""
+        path = f"/v1/jobs/{job_id}/{what}"
+        answer = await self._ask(f"{what} a job", "POST", path, takes=_CONTROLS)
+        return answer.body["state"] if answer.status == HTTPStatus.OK else None
+
+    async def _submit(self, wanted: Bulk, *, again: bool = False, **request: Any) -> int:
+        key = f"web {wanted.action} {next(self._numbers)}"
+        headers = {"Idempotency-Key": key, **request.pop("headers", {})}
+        answer = await self._ask("submit a job", "POST", "/v1/jobs", headers, **request)
+        job_id: int = answer.body["id"]
+        self._keep(answer, job_id, key, wanted)
+        if again:
+            repeated = await self._ask("submit it again", "POST", "/v1/jobs", headers, **request)
+            if (repeated.status, repeated.body["id"]) != (HTTPStatus.OK, job_id):
+                self._see(REPLAYED, f"job {job_id}: {repeated.status}, {repeated.body['id']}")
+        return job_id
+
+    def _keep(self, answer: Answer, job_id: int, key: str, wanted: Bulk) -> None:
+        told = wanted.completion_url is not None
+        self._records.jobs.append(AcknowledgedJob(job_id, self._account, key, told))
+        if answer.lost:
+            self._records.resubmitted += 1
+            self._records.answered_twice += answer.status == HTTPStatus.OK
+        job = answer.body
+        if (job["idempotency_key"], job["action"]) != (key, wanted.action):
+            self._see(OWN_ANSWER, f"job {job_id} is said to have another key or action")
+
+    async def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Answer:
+        answer = await self._client.ask(what, method, path, headers=headers, **options)
+        if "id" in answer.body:
+            self._records.told_jobs.add(Told(self._account, answer.body["id"]))
+        return answer
+
+    def _see(self, check: str, what: str) -> None:
+        self._records.seen.append(Violation(check, what))
+
+
+def _body_of(wanted: Bulk, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The job in JSON, without the account, which is the key's."""
+    selection = wanted.selection.model_dump(mode="json", exclude_defaults=True, exclude=leave_out)
+    body = {
+        "action": wanted.action,
+        "selection": selection,
+        "fields": wanted.fields,
+        "params": dict(wanted.params),
+        "evidence": EVIDENCE if wanted.action == "opt_in" else None,
+        "requested_by": wanted.requested_by,
+        "completion_url": wanted.completion_url,
+    }
+    return {name: value for name, value in body.items() if value is not None}

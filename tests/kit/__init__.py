@@ -1,0 +1,1 @@
+"""What tests, storms and benchmarks share: processes, servers, clients, fixtures, waiting."""

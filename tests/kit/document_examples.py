@@ -1,0 +1,159 @@
+"""Pages of the documents whose examples are run as they stand, from top to bottom in one shell.
+
+A block of `sh` or `python` is run. A block of `json` or `text` that follows it with nothing between
+is what the page shows of its output: of JSON some members, of text some lines, each with `...` for
+what is another one every time.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runtime.settings import Settings
+from tests.kit.worker_group import ROOT
+
+PAGE_SECONDS = 540
+WEB_URL = "http://127.0.0.1:8000"
+"""Where the pages have the web process."""
+
+_RUN = ("sh", "python")
+_SHOWN = ("json", "text")
+_ANY = "..."
+_BETWEEN = "\x1e"
+_END_OF_PYTHON = "END_OF_THE_PAGE_S_PYTHON"
+_block = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, what stands in it, and whether something stands before it that
+    is no block.
+    """
+
+    language: str
+    text: str
+    apart: bool
+
+
+class Example(NamedTuple):
+    """What is run, and what the page shows of its output; None where it shows nothing."""
+
+    block: Block
+    shown: Block | None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All blocks of the page, in order."""
+    text, blocks, end = page.read_text(encoding="utf-8"), [], 0
+    for found in _block.finditer(text):
+        apart = bool(text[end : found.start()].strip())
+        blocks.append(Block(found[1], found[2], apart))
+        end = found.end()
+    return blocks
+
+
+def examples_of(blocks: list[Block]) -> Iterator[Example]:
+    """Those that are run, each with what is shown of its output."""
+    nothing = Block("", "", apart=True)
+    for block, following in pairwise([*blocks, nothing]):
+        if block.language in _RUN:
+            is_its = following.language in _SHOWN and not following.apart
+            yield Example(block, following if is_its else None)
+
+
+def run(
+    examples: list[Example],
+    folder: Path,
+    *,
+    settings: Settings,
+    here: Mapping[str, str],
+    code: Path = ROOT,
+) -> list[str]:
+    """What each of them writes, all of them run in one shell; fails where one does not succeed.
+
+    `here` has what is another thing here than on the page: the port of the web process, for one.
+    """
+    script = f"\nprintf '{_BETWEEN}'\n".join(_in_shell(each.block) for each in examples)
+    for on_the_page, meant in here.items():
+        script = script.replace(on_the_page, meant)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        env=_environment(settings, code),
+        capture_output=True,
+        text=True,
+        timeout=PAGE_SECONDS,
+        check=False,
+    )
+    written = done.stdout.split(_BETWEEN)
+    failed = examples[len(written) - 1].block.text
+    assert done.returncode == 0, f"{failed}\n{written[-1]}\n{done.stderr}"
+    return written
+
+
+def _in_shell(block: Block) -> str:
+    if block.language == "sh":
+        return block.text
+    return f"python - <<'{_END_OF_PYTHON}'\n{block.text}\n{_END_OF_PYTHON}"
+
+
+def _environment(settings: Settings, code: Path) -> dict[str, str]:
+    assert settings.signing_keys is not None
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(code),
+        "DATABASE_URL": settings.database_url or "",
+        "REDIS_URL": settings.redis_url or "",
+        "QUEUE_NAMESPACE": settings.queue_namespace,
+        "PGBOUNCER": str(settings.pgbouncer),
+        "SIGNING_KEYS": settings.signing_keys.get_secret_value(),
+    }
+
+
+def check(example: Example, output: str) -> None:
+    """The output is as the page shows it."""
+    if example.shown is None:
+        return
+    told = f"{example.block.text}\nanswers:\n{output}"
+    if example.shown.language == "json":
+        where = differs(json.loads(example.shown.text), json.loads(output))
+        assert where is None, f"{where} is not as the page shows it.\n{told}"
+        return
+    lines = iter(output.splitlines())
+    for line in example.shown.text.splitlines():
+        pattern = ".*".join(re.escape(part) for part in line.split(_ANY))
+        assert any(re.fullmatch(pattern, given.rstrip()) for given in lines), f"{line}\n{told}"
+
+
+def differs(shown: Any, given: Any, where: str = "it") -> str | None:
+    """Where the JSON that was given is not what is shown of it; None where all of that holds.
+
+    An object may have members besides; a list may have more after a last `...`.
+    """
+    if given is _Absent:
+        return where
+    if shown == _ANY:
+        return None
+    if isinstance(shown, dict) and isinstance(given, dict):
+        parts = ((name, shown[name], given.get(name, _Absent)) for name in shown)
+        found = (differs(one, other, f"{where}.{name}") for name, one, other in parts)
+        return next(filter(None, found), None)
+    if isinstance(shown, list) and isinstance(given, list):
+        if shown and shown[-1] == _ANY:
+            shown, given = shown[:-1], given[: len(shown) - 1]
+        if len(shown) != len(given):
+            return f"the length of {where}"
+        pairs = enumerate(zip(shown, given, strict=True))
+        found = (differs(*pair, f"{where}[{n}]") for n, pair in pairs)
+        return next(filter(None, found), None)
+    return None if shown == given and type(shown) is type(given) else where
+
+
+class _Absent:
+    """In place of a member that is not there, which even `...` does not stand for."""

@@ -1,0 +1,276 @@
+"""The tables of `docs/transitions.md`, made from the code they describe.
+
+The page's prose is written by hand; what stands between `<!-- table: NAME -->` and
+`<!-- end -->` is made here. `python -m tests.kit.documents` writes it anew, and a test compares.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from actions.bulk_action import BulkAction
+from actions.registry import action_named, all_actions
+from schemas.decisions import Decision, Known
+from schemas.errors import EvidenceMissing
+from schemas.evidence import Source, require_evidence
+from schemas.outcomes import REASON_MEANINGS, STATE_CHANGES, Outcome, Reason
+from schemas.staging import CELL_REASONS, REFUSAL_MEANINGS
+from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+
+TRANSITIONS = Path(__file__).parents[2] / "docs" / "transitions.md"
+
+_PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_DASH = "-"
+"""What stands for nothing in a cell."""
+
+Variants = tuple[tuple[str, dict[str, Any]], ...]
+
+VARIANTS: dict[str, Variants] = {
+    "opt_in": (("", {}),),
+    "opt_out": tuple(
+        (f"`{kind}`", {"kind": kind})
+        for kind in ("admin", "manual", "list_unsubscribe", "feedback", "spam")
+    ),
+    "import": (
+        ("with permission", {"permission": True}),
+        ("without permission", {"permission": False}),
+        ("whose file states statuses", {"permission": True, "statuses": True}),
+    ),
+}
+"""For each action the parameters on which its decisions depend, each with the words for them."""
+
+_FROM_THE_SERVICE = {
+    Reason.SAME_ADDRESS_IN_JOB: Outcome.UNCHANGED,
+    Reason.CONTACT_NOT_FOUND: Outcome.REJECTED,
+    Reason.INTERNAL_ERROR: Outcome.REJECTED,
+}
+"""The reasons that no action gives; any job may have them."""
+
+
+def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    headers = tuple(headers)
+    lines = [headers, ("---",) * len(headers), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
+
+
+def code(text: object) -> str:
+    """As code, or a dash for nothing."""
+    return _DASH if text is None else f"`{text}`"
+
+
+def statuses() -> str:
+    """What is fixed about each status."""
+    return table(
+        ("status", "marketable", "rank", "rank when it spread", "meaning"),
+        (
+            (
+                code(status.value),
+                "yes" if facts.marketable else "no",
+                facts.rank,
+                _DASH if facts.spread_rank is None else facts.spread_rank,
+                facts.meaning,
+            )
+            for status, facts in FACTS.items()
+        ),
+    )
+
+
+def edges(name: str) -> str:
+    """The transition table of an action, with the sentence of each edge."""
+    return table(
+        ("from", "outcome", "to", "reason", "because"),
+        (
+            (
+                "(new)" if edge.from_status is None else code(edge.from_status.value),
+                edge.outcome.value,
+                code(edge.to_status and edge.to_status.value),
+                code(edge.reason),
+                edge.because,
+            )
+            for edge in action_named(name).edges
+        ),
+    )
+
+
+def variants(name: str) -> str:
+    """What the action decides, by its parameters: `decide` itself is asked."""
+    action, by_params = action_named(name), VARIANTS[name]
+    first = [Known(None)] if action.brings_contacts or action.takes_addresses else []
+    known = first + [Known(status) for status in Status]
+    known += [Known(s, spread=True) for s, facts in FACTS.items() if facts.spread_rank is not None]
+    if action.refused_beside_opt_out:
+        known.append(Known(Status.NON_MARKETABLE, beside_opt_out=True))
+    return table(
+        ("from", *(words for words, _ in by_params)),
+        (
+            (
+                _situation(situation),
+                *(_answer(action.decide(situation, _params(action, p))) for _, p in by_params),
+            )
+            for situation in known
+        ),
+    )
+
+
+def _params(action: BulkAction, given: dict[str, Any]) -> Any:
+    return action.params.model_validate(given)
+
+
+def _situation(known: Known) -> str:
+    if known.status is None:
+        return "(new)"
+    text = code(known.status.value)
+    if known.spread:
+        text += ", by spreading"
+    if known.beside_opt_out:
+        text += ", while an opt-out spreads to it"
+    return text
+
+
+def _answer(decision: Decision) -> str:
+    if decision.to_status is not None:
+        return code(decision.to_status.value)
+    return f"{decision.outcome.value}, {code(decision.reason)}"
+
+
+def spreading() -> str:
+    """How an opt-out in its own right spreads, in each action that lets it."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    own_right = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
+    for action in all_actions().values():
+        for words, given in VARIANTS[action.name]:
+            for source in own_right:
+                spread = action.spread(source, _params(action, given))
+                if spread is None:
+                    continue
+                key = (
+                    code(action.name),
+                    words,
+                    code(spread.to_status.value),
+                    "every contact that holds it" if spread.beyond_chunk else "those that arrive",
+                    "the selected contacts" if spread.role_reaches_selected else "nobody",
+                )
+                rows.setdefault(key, []).append(code(source.value))
+    return table(
+        ("action", "kind", "becomes", "on", "from a role address, on", "where the source is"),
+        (
+            (*key, "any" if len(sources) == len(own_right) else ", ".join(sources))
+            for key, sources in rows.items()
+        ),
+    )
+
+
+def evidence() -> str:
+    """What is asked for in every case."""
+    return table(("field", "question"), ((code(f), q) for f, q in _always()))
+
+
+def follow_ups() -> str:
+    """What is asked for besides, by source."""
+    always = _always()
+    rows = []
+    for source in Source:
+        asked = [pair for pair in _asked({"source": source.value}) if pair not in always]
+        rows += [(code(source.value), code(f), q) for f, q in asked] or [
+            (code(source.value), _DASH, "nothing more")
+        ]
+    return table(("source", "field", "question"), rows)
+
+
+def _always() -> list[tuple[str, str]]:
+    return _asked({})
+
+
+def _asked(answers: dict[str, str]) -> list[tuple[str, str]]:
+    try:
+        require_evidence(answers, today=date(2000, 1, 1))
+    except EvidenceMissing as missing:
+        return [(prompt.field, prompt.prompt) for prompt in missing.prompts]
+    raise AssertionError("evidence of nothing but a source is never enough")
+
+
+def job_states() -> str:
+    """What takes a job from one state to another."""
+    return table(
+        ("from", "to", "when"),
+        ((code(a.value), code(b.value), when) for (a, b), when in STATE_CHANGES.items()),
+    )
+
+
+def reasons() -> str:
+    """Every reason, the outcomes it stands with, and what it says."""
+    outcomes = {reason: {outcome} for reason, outcome in _FROM_THE_SERVICE.items()}
+    for action in all_actions().values():
+        for decision in decisions(action):
+            if decision.reason is not None:
+                outcomes.setdefault(Reason(decision.reason), set()).add(decision.outcome)
+    return table(
+        ("reason", "outcome", "meaning"),
+        (
+            (code(reason), ", ".join(sorted(o.value for o in outcomes[Reason(reason)])), meaning)
+            for reason, meaning in REASON_MEANINGS.items()
+        ),
+    )
+
+
+def decisions(action: BulkAction) -> Iterator[Decision]:
+    """Everything that the action can decide."""
+    situations = [
+        Known(status, spread, beside)
+        for status, spread, beside in product(Status, (False, True), (False, True))
+        if not spread or FACTS[status].spread_rank is not None
+    ]
+    if action.brings_contacts or action.takes_addresses:
+        situations.append(Known(None))
+    for _, given in VARIANTS[action.name]:
+        for known in situations:
+            yield action.decide(known, _params(action, given))
+
+
+def refusals() -> str:
+    """Why a row of a file, or a cell of it, becomes no contact."""
+    return table(
+        ("reason", "leaves out", "meaning"),
+        (
+            (code(reason.value), "the cell" if reason in CELL_REASONS else "the row", meaning)
+            for reason, meaning in REFUSAL_MEANINGS.items()
+        ),
+    )
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """Every table that the page has to have, by its name."""
+    made: dict[str, Callable[[], str]] = {
+        "statuses": statuses,
+        "spreading": spreading,
+        "evidence": evidence,
+        "follow-ups": follow_ups,
+        "job-states": job_states,
+        "reasons": reasons,
+        "refusals": refusals,
+    }
+    for name, by_params in VARIANTS.items():
+        made[f"edges-{name}"] = partial(edges, name)
+        if len(by_params) > 1:
+            made[f"variants-{name}"] = partial(variants, name)
+    return made
+
+
+def places(page: str) -> list[str]:
+    """The names of the tables for which the page has a place."""
+    return [match[2] for match in _PLACE.finditer(page)]
+
+
+def filled(page: str) -> str:
+    """The page with every table as it has to be. Raises KeyError for a name that has none."""
+    made = tables()
+    return _PLACE.sub(lambda place: f"{place[1]}\n{made[place[2]]()}\n{place[3]}", page)
+
+
+if __name__ == "__main__":
+    TRANSITIONS.write_text(filled(TRANSITIONS.read_text()))

@@ -1,0 +1,46 @@
+"""Jobs submitted as anyone does, and worked in the tests' own process on a real Postgres."""
+
+import asyncio
+
+import asyncpg
+
+from db import progress
+from engine.chunk_runner import ChunkRunner
+from engine.finalize import settle_and_complete
+from engine.planner import plan
+from runtime.settings import Settings
+from tests.kit.model_comparison import LIMIT
+from tests.kit.submitting import submit_job
+
+
+class InThisProcess:
+    """Works each job when it is handed in, several chunks at once, and gives the job's id."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, *, chunk_size: int, parallel: int
+    ) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.chunk_size = chunk_size
+        self.parallel = parallel
+
+    async def __call__(self, account, action, what, fields, params) -> int:
+        job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
+        await self.work(job_id)
+        return job_id
+
+    async def work(self, job_id: int) -> None:
+        """Plan the job and work it to its end."""
+        async with self.pool.acquire() as connection:
+            await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
+            job = await progress.job_to_work(connection, job_id)
+        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
+        await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
+        async with self.pool.acquire() as connection:
+            ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
+            assert ended is not None
+
+    async def _lane(self, runner: ChunkRunner) -> None:
+        async with self.pool.acquire() as connection:
+            while await runner.run_next(connection):
+                pass

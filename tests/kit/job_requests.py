@@ -1,0 +1,33 @@
+"""Asking for jobs over whole accounts, and waiting for what becomes of them."""
+
+import asyncpg
+
+from producers.submit import submit
+from runtime.settings import Settings
+from schemas.requests import JobRequest, Selection
+from tests.kit.submitting import EVIDENCE
+from tests.kit.waiting import wait_until_async
+
+HASTY = {"SWEEP_SECONDS": "0.2", "SILENCE_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
+"""Workers that find out soon what nobody rang for, and hardly wait between attempts."""
+
+
+async def submit_all(
+    pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
+) -> int:
+    request = JobRequest(
+        account=account,
+        action=action,
+        selection=Selection(all=True),
+        fields=fields or ("email1", "email2"),
+        evidence=EVIDENCE if action == "opt_in" else None,
+        requested_by="test",
+    )
+    return (await submit(pool, settings, request)).job_id
+
+
+async def wait_for(pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60) -> None:
+    async def there() -> bool:
+        return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
+
+    await wait_until_async(there, deadline_seconds=deadline, what=f"job {job_id} is {state}")

@@ -1,0 +1,20 @@
+"""The receiver of the storm, with answers that a test lists."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.kit.http_receiver import HANG, Posted, Receiver, answer, listening
+
+__all__ = ["HANG", "Posted", "Receiver", "answer", "receiver"]
+
+
+@asynccontextmanager
+async def receiver(*answers: bytes) -> AsyncIterator[Receiver]:
+    """A receiver that answers each request with the next one, and at last with the last again."""
+    left = list(answers)
+
+    def reply(_posted: Posted) -> bytes:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    async with listening(reply) as made:
+        yield made

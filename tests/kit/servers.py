@@ -1,0 +1,115 @@
+"""The storm's own Postgres and Valkey, with nobody but the storm to keep them running.
+
+Elsewhere a keeper starts again at once what died. Here the storm decides how long a server is away.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import psutil
+
+from db.grants import grant
+from db.pool import connect_options
+from runtime.devservers.account import let_reach, own, owner_of_servers
+from runtime.devservers.directory import ServerDirectory
+from runtime.devservers.keeper import stop_servers
+from runtime.devservers.postgres import postgres_process, postgres_url, start_postgres
+from runtime.devservers.process import ServerProcess, lives
+from runtime.devservers.valkey import start_valkey, valkey_process, valkey_url
+
+_GONE_SECONDS = 30.0
+
+PROCESS_ROLE = "sluice_processes"
+"""The role of worker and web processes, which may not alter what it has written."""
+
+
+class StormServers:
+    """Both servers in one folder. Postgres writes through to disk: a commit that was acknowledged
+    has to outlive an immediate restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._directory = ServerDirectory(folder.absolute().resolve())
+        self._owner = owner_of_servers(self._directory.root / "postgres")
+        self._sockets = self._directory.sockets()
+        own(self._sockets, self._owner)
+        let_reach(self._sockets, self._owner)
+        self.database_url = postgres_url(self._sockets)
+        self.redis_url = valkey_url(self._sockets)
+        self.redis_socket = self._sockets / "valkey.sock"
+
+    def start_postgres(self) -> None:
+        """Start Postgres, and wait until it has recovered and takes connections."""
+        place = self._directory.postgres(self._sockets)
+        let_reach(place.data, self._owner)
+        start_postgres(place, self._owner, durable=True)
+
+    def start_redis(self) -> None:
+        """Start Valkey, empty."""
+        start_valkey(self._directory.valkey(self._sockets), self._owner)
+
+    def crash_postgres(self) -> None:
+        """Stop Postgres in immediate mode: no session ends, no checkpoint is made."""
+        place = self._directory.postgres(self._sockets)
+        _end(postgres_process(place), signal.SIGQUIT)
+
+    def kill_redis(self) -> None:
+        """Kill Valkey; all that was in it is lost."""
+        _end(valkey_process(self._directory.valkey(self._sockets)), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop both."""
+        stop_servers(self._directory)
+
+
+@contextmanager
+def storm_servers(folder: Path) -> Iterator[StormServers]:
+    """Both servers, running; they have stopped when the context ends, however it ends."""
+    servers = StormServers(folder)
+    try:
+        servers.start_redis()
+        servers.start_postgres()
+        yield servers
+    finally:
+        servers.stop()
+
+
+async def let_processes_in(owners_url: str) -> str:
+    """Grant a role of its own, which is made where it is missing, what processes need.
+
+    Return the URL by which they connect; the owner's URL is for the checks.
+    """
+    owner = await asyncpg.connect(**connect_options(owners_url, pgbouncer=True))
+    try:
+        password = urlsplit(owners_url).password or "of-no-use-elsewhere"
+        with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+            await owner.execute(f"create role {PROCESS_ROLE} login password '{unquote(password)}'")
+        await grant(owner, PROCESS_ROLE)
+    finally:
+        await owner.close()
+    return url_of_processes(owners_url)
+
+
+def url_of_processes(owners_url: str, role: str = PROCESS_ROLE) -> str:
+    """The same database by the role of processes, or by another one."""
+    parts = urlsplit(owners_url)
+    where = parts.netloc.rpartition("@")[2]
+    password = f":{parts.password}" if parts.password else ""
+    return parts._replace(netloc=f"{role}{password}@{where}").geturl()
+
+
+def _end(server: ServerProcess, number: signal.Signals) -> None:
+    process = server.running()
+    if process is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+    deadline = time.monotonic() + _GONE_SECONDS
+    while lives(process) and time.monotonic() < deadline:
+        time.sleep(0.01)

@@ -1,0 +1,53 @@
+"""Running commands in a terminal of some width, as a person does."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+SLUICE = (sys.executable, "-m", "cli")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LINES = 50
+
+
+class Shown(NamedTuple):
+    """What a terminal was sent, as text without colours, and with them."""
+
+    status: int
+    text: str
+    raw: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Its lines; what a progress bar has overwritten is none."""
+        return [line.rpartition("\r")[2] for line in self.text.split("\n")]
+
+
+def in_terminal(*arguments: str, columns: int, command: Sequence[str] = SLUICE) -> Shown:
+    """The command's output on a terminal of so many columns, standard error in it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [*command, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment | {"TERM": "xterm-256color"},
+    ) as process:
+        os.close(theirs)
+        raw = b""
+        # Linux says that the other end is closed by an error.
+        with suppress(OSError):
+            while block := os.read(ours, 65_536):
+                raw += block
+    os.close(ours)
+    text = raw.decode().replace("\r\n", "\n")
+    return Shown(process.returncode, _ESCAPE.sub("", text), text)

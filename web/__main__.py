@@ -1,0 +1,85 @@
+"""`python -m web`: a web process, as the Procfile starts it."""
+
+import socket
+import sys
+from contextlib import suppress
+from functools import partial
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from runtime import logs
+from runtime.process import log_refusal, process_name
+from runtime.program import as_called
+from runtime.settings import Settings
+from schemas.errors import SettingsError, SluiceError
+from web.connections import Bounds, Connection
+
+SHUTDOWN_SECONDS = 5
+"""How long requests that are under way may take to end after SIGTERM."""
+
+
+WAITING_CONNECTIONS = 2048
+"""How many connections the system keeps until they are taken up."""
+
+
+def main() -> int:
+    """Serve until told to end; 1 with a sentence where it cannot begin."""
+    try:
+        settings = Settings()
+        settings.require_urls()
+        settings.require_signing_keys()
+        listening = _listen(settings)
+    except SluiceError as error:
+        log_refusal(error, "web", status=1)
+        sys.stderr.write(f"{as_called(str(error))}\n")
+        return 1
+    logs.configure(settings, web=process_name(settings))
+    config = _config(settings)
+    with listening, suppress(KeyboardInterrupt):
+        if settings.web_processes > 1:
+            Multiprocess(config, sockets=[listening]).run()
+            return 0
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+        return 0 if server.started else 1
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The socket for all of the processes; raises SettingsError where it cannot be had."""
+    host, port = settings.listens_on, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {f'[{host}]' if ':' in host else host}:{port}: {error.strerror}."
+            " Nothing was started. End the program that uses it, or set PORT (and HOST) to what is"
+            " free here."
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        "web.app:make_app",
+        factory=True,
+        workers=settings.web_processes,
+        loop="uvloop",
+        http=partial(Connection, bounds=Bounds.of(settings)),  # type: ignore[arg-type]
+        ws="none",
+        # Its lines tell paths, which have addresses and tokens in them.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # A router stands in front of a dyno; what it says of a client matters to nobody here.
+        proxy_headers=False,
+        backlog=WAITING_CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What the head of a request, its first line and its headers, may be.
+
+The server itself takes a head of any length, and a line of it that never ends, and does not look at
+Host. A router in front of a dyno does, but nothing says that there is one.
+"""
+
+import json
+import re
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from web.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, Problem, problem_body
+
+MOST_HEAD_BYTES = 64 * 1024
+
+_is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-9]*)?").fullmatch
+_AROUND_HEADER = 4
+"""A colon, a blank and the end of the line."""
+
+_BEFORE_HOST = ("0.9", "1.0")
+"""The versions of HTTP in which a request need not name its host."""
+
+
+class _RefusedError(Exception):
+    """The head is not taken: raised to the parser, which ends by it."""
+
+
+class HeadLimit(HttpToolsProtocol):
+    """The server's protocol for a connection, which ends it where a head is not taken.
+
+    A whole head is measured by what it names. Of one that is still without its end, all is counted
+    that has come, but not what came together with its first byte: that may be the end of another
+    request's body, and is at most one read from the socket.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._in_head = False
+        self._has_just_begun = False
+        self._head_bytes = 0
+        self._named_bytes = 0
+        self._is_behind_body = False
+        self._refusal = _NO_HTTP
+        self._is_last = False
+        """Whether nothing is read behind the request that is under way."""
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        super().on_message_begin()
+        self._named_bytes = 0
+        self._is_behind_body = False
+        self._begin_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser."""
+        self._named_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser. What trails a body is not kept: it was not there to be judged."""
+        if not self._is_behind_body:
+            self._named_bytes += len(name) + len(value) + _AROUND_HEADER
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        if self._named_bytes > MOST_HEAD_BYTES:
+            self._refusal = _TOO_LARGE
+        elif not self._names_host():
+            self._refusal = _NO_HOST
+        else:
+            super().on_headers_complete()
+            return
+        raise _RefusedError
+
+    def _names_host(self) -> bool:
+        """Whether there is one host, or, as earlier versions of HTTP allow, none."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if not hosts:
+            return self.parser.get_http_version() in _BEFORE_HOST
+        return len(hosts) == 1 and _is_host(hosts[0]) is not None
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser. Of the last chunk there is no body, but what trails it."""
+        self._is_behind_body = True
+        self._begin_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._in_head = False
+        super().on_message_complete()
+
+    def _begin_head(self) -> None:
+        self._in_head = self._has_just_begun = True
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        self._has_just_begun = False
+        super().data_received(data)
+        if self._in_head and not self._has_just_begun:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse()
+
+    def _refuse(self) -> None:
+        self.logger.warning("Request with too large a head refused.")
+        self._end(_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is told as a problem
+        """Called by the server, where the parser ended: what came is no HTTP, or was refused."""
+        self._end(self._refusal)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called by the server. The request is answered as any other; what came behind it may be of
+        another protocol, and is lost.
+        """
+        self._be_last()
+
+    def _end(self, answer: bytes) -> None:
+        """End the connection, when the requests that came whole were answered."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(answer)
+            self.transport.close()
+        elif self.cycle.more_body:
+            self.transport.close()
+        else:
+            self._be_last()
+
+    def _be_last(self) -> None:
+        self._is_last = True
+        self.cycle.keep_alive = False
+
+
+def as_answer(problem: Problem) -> bytes:
+    """Return the whole answer to what has not become a request: the last on its connection."""
+    body = json.dumps(problem_body(problem)).encode()
+    headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers | problem.headers).items())
+    return STATUS_LINE[int(problem.kind.status)] + f"{lines}\r\n".encode() + body
+
+
+_TOO_LARGE = as_answer(
+    Problem(
+        HEAD_TOO_LARGE,
+        f"The first line and the headers of the request have more than {MOST_HEAD_BYTES:,} bytes;"
+        " nothing was done. What is long goes into the body.",
+    )
+)
+_NO_HOST = as_answer(
+    Problem(
+        MALFORMED,
+        "The request does not name one host; nothing was done. Send one header Host, with a name"
+        " and, if need be, a port.",
+    )
+)
+_NO_HTTP = as_answer(
+    Problem(
+        MALFORMED,
+        "The request is not HTTP that can be read; nothing was done. Send it as HTTP/1.1 has it.",
+    )
+)

@@ -1,0 +1,77 @@
+"""A line in the log for each request, and the name by which it can be followed."""
+
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime import events, logs
+from web.request_notes import Noted, begin, end_turn
+
+log = logs.get()
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}").fullmatch
+_NAMES = (b"x-correlation-id", b"x-request-id")
+
+
+class Lines:
+    """ASGI middleware. Tells the route and never the path, which may have an address in it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        correlation_id = _correlation_id(scope)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["correlation_id"] = correlation_id
+        noted = begin()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-correlation-id", correlation_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            with logs.bound(correlation_id=correlation_id):
+                await self._app(scope, receive, sending)
+        finally:
+            end_turn()
+            caller = state.get("caller")
+            route = scope.get("route")
+            log.info(
+                events.REQUEST_ANSWERED,
+                method=scope["method"],
+                route=getattr(route, "path_format", None),
+                http_status=status,
+                duration_ms=_own_ms(time.perf_counter() - began, noted),
+                key=caller.key_id if caller else None,
+                correlation_id=correlation_id,
+                **{"account": caller.account_id if caller else None} | noted.keys(),
+                **({"broken_off": True} if state.get("broken_off") else {}),
+            )
+
+
+def _own_ms(seconds: float, noted: Noted) -> float:
+    return round(max(0.0, seconds - noted.waited) * 1000, 1)
+
+
+def _correlation_id(scope: Scope) -> str:
+    """What the caller or the router calls the request, if that is a plain word."""
+    given: dict[bytes, bytes] = dict(scope["headers"])
+    for name in _NAMES:
+        text = given.get(name, b"").decode("latin-1")
+        if _PLAIN(text):
+            return text
+    return uuid.uuid4().hex

@@ -1,0 +1,97 @@
+"""What a request's handlers note for its line in the log (`web.middleware.access_log`)."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from db.hooks import Hook
+from web.request_slots import GiveBack
+
+
+@dataclass(slots=True)
+class Noted:
+    """What is known of one request besides what stands in its head and its answer. Until it is
+    answered, or waits on purpose, it has a turn of its caller's, which `give_back` ends.
+    """
+
+    # In their order, each once.
+    jobs: dict[int, None] = field(default_factory=dict)
+    hook: Hook | None = None
+    problem: str | None = None
+    waited: float = 0.0
+    give_back: GiveBack | None = None
+
+    def keys(self) -> dict[str, Any]:
+        """Return the keys of the line; what there is nothing to say on is left out."""
+        keys: dict[str, Any] = {}
+        if self.jobs:
+            keys["job"] = next(iter(self.jobs))
+        if len(self.jobs) > 1:
+            keys["jobs"] = len(self.jobs)
+        if self.hook is not None:
+            keys |= {"hook": self.hook.id, "account": self.hook.account_id}
+        if self.problem is not None:
+            keys["problem"] = self.problem
+        if self.waited:
+            keys["waited_ms"] = round(self.waited * 1000, 1)
+        return keys
+
+
+# The tasks that a request is worked in have copies of its context, which share this one object.
+_noted: ContextVar[Noted | None] = ContextVar("noted", default=None)
+
+
+def begin() -> Noted:
+    """Return what this request's handlers note from now on."""
+    noted = Noted()
+    _noted.set(noted)
+    return noted
+
+
+def note_job(job_id: int) -> None:
+    """Note a job that the request made or is about."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.jobs.setdefault(job_id)
+
+
+def note_hook(hook: Hook) -> None:
+    """Note the hook that the request came by."""
+    if (noted := _noted.get()) is not None:
+        noted.hook = hook
+
+
+def note_problem(slug: str) -> None:
+    """Note the problem that the request is answered by."""
+    if (noted := _noted.get()) is not None:
+        noted.problem = slug
+
+
+def note_turn(give_back: GiveBack) -> None:
+    """Note the turn that the request has from now on."""
+    if (noted := _noted.get()) is None:
+        give_back()
+    else:
+        noted.give_back = give_back
+
+
+def end_turn() -> None:
+    """Let others of the same caller have the turn of this request."""
+    noted = _noted.get()
+    if noted is not None and noted.give_back is not None:
+        noted.give_back()
+
+
+@contextmanager
+def waiting_on_purpose() -> Iterator[None]:
+    """Count the time inside as what the caller asked to wait, and not as the request's own."""
+    end_turn()
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        if (noted := _noted.get()) is not None:
+            noted.waited += time.perf_counter() - began

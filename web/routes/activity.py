@@ -1,0 +1,123 @@
+"""Who did what in the caller's account."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import activity
+from schemas.actors import Act
+from schemas.requests import MAX_ID
+from web.auth import JobsReader
+from web.job_responses import ActorText, ViaText
+from web.numbers import WRITTEN_NUMBER
+from web.paging import Cursor, Limit, cursor_of, place_of
+from web.problems import INVALID, answers
+from web.state import HereDep
+
+router = APIRouter(tags=["activity"])
+
+
+class ActivityRow(BaseModel):
+    """One act of a caller: upon a job, a key or a hook."""
+
+    id: int
+    at: datetime
+    act: Annotated[Act, Field(description="What was done.")]
+    actor: ActorText
+    via: ViaText
+    job: Annotated[int | None, Field(description="The job, null where it is about none.")]
+    key: Annotated[int | None, Field(description="The API key, null where it is about none.")]
+    hook: Annotated[int | None, Field(description="The hook, null where it is about none.")]
+    correlation_id: Annotated[
+        str | None,
+        Field(description="Of the request by which it was done; null where there was none."),
+    ]
+    detail: Annotated[
+        dict[str, Any] | None,
+        Field(description="Of a plan the counts that were confirmed, of a key its scopes."),
+    ]
+
+    @classmethod
+    def of(cls, row: activity.Activity) -> Self:
+        return cls(
+            id=row.id,
+            at=row.at,
+            act=Act(row.act),
+            actor=row.actor,
+            via=row.via,
+            job=row.job_id,
+            key=row.key_id,
+            hook=row.hook_id,
+            correlation_id=row.correlation_id,
+            detail=row.detail,
+        )
+
+
+class ActivityPage(BaseModel):
+    """A page of acts, the newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "activity": [
+                        {
+                            "id": 12,
+                            "at": "2025-03-01T08:00:00Z",
+                            "act": "job.paused",
+                            "actor": "key:7",
+                            "via": "http",
+                            "job": 3,
+                            "key": None,
+                            "hook": None,
+                            "correlation_id": "f6b0f0c1",
+                            "detail": None,
+                        }
+                    ],
+                    "next": None,
+                }
+            ]
+        }
+    )
+
+    activity: list[ActivityRow]
+    next: Annotated[
+        str | None, Field(description="The cursor of the next page, null after the last.")
+    ]
+
+
+@router.get(
+    "/v1/activity",
+    operation_id="list_activity",
+    summary="See who did what",
+    response_description="A page of what was done in the account.",
+    responses=answers(INVALID),
+)
+async def list_activity(
+    *,
+    here: HereDep,
+    caller: JobsReader,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    job: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_ID, description="Only what was done with this job."),
+        WRITTEN_NUMBER,
+    ] = None,
+) -> ActivityPage:
+    """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked
+    a key, a hook or a secret of the account; the newest first. Rows are never changed.
+    """
+    before = MAX_ID
+    if cursor is not None:
+        (before,) = place_of(cursor, int)
+    async with here.pool.acquire() as connection:
+        found = await activity.activity_page(
+            connection, account_id=caller.account_id, job_id=job, before=before, most=limit
+        )
+    return ActivityPage(
+        activity=[ActivityRow.of(row) for row in found],
+        next=cursor_of(found[-1].id) if len(found) == limit else None,
+    )

@@ -1,0 +1,256 @@
+"""What an address is now, and how it came to that."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from db import address_history
+from producers.address_history import CONTACTS_SHOWN, AddressStory, OptInNow, opt_in_now, read_story
+from producers.explanations import explain
+from producers.one_click import one_click_url
+from schemas.addresses import InvalidAddress, identify
+from schemas.errors import NotFound, WrongInput
+from schemas.outcomes import Cause, Outcome
+from schemas.receiving import MayReceive, may_receive
+from schemas.requests import FIELD_NAMES, THE_ADDRESS
+from schemas.statuses import Status
+from web.auth import AddressesReader
+from web.job_responses import ActorText, ViaText
+from web.numbers import WRITTEN_NUMBER
+from web.problems import INVALID, NOT_FOUND, answers
+from web.state import HereDep
+
+router = APIRouter(tags=["addresses"])
+
+
+class Holder(BaseModel):
+    """A contact that holds the address, and in which field."""
+
+    contact_id: int
+    field: str
+    given_name: str | None
+    family_name: str | None
+    company: str | None
+
+    @classmethod
+    def of(cls, holder: address_history.Holder) -> Self:
+        return cls(**holder._asdict() | {"field": FIELD_NAMES[holder.field]})
+
+
+class Chapter(BaseModel):
+    """One decision about the address."""
+
+    job_id: int
+    action: str
+    requested_by: Annotated[str, Field(description="Who asked for the job, as the caller said.")]
+    actor: ActorText
+    via: ViaText
+    evidence_source: Annotated[
+        str | None, Field(description="Of an opt-in: how permission was given.")
+    ]
+    contact_id: Annotated[int | None, Field(description="Null in a job over addresses.")]
+    field: str
+    cause: Cause
+    outcome: Outcome
+    reason: str | None
+    from_status: Status | None
+    to_status: Status | None
+    decided_at: datetime
+    source_address: Annotated[str | None, Field(description="The one that an opt-out spread from.")]
+    error: str | None
+
+    @classmethod
+    def of(cls, chapter: address_history.Chapter) -> Self:
+        of_address = chapter.field == THE_ADDRESS
+        return cls(
+            **chapter._asdict()
+            | {
+                "contact_id": None if of_address else chapter.contact_id,
+                "field": FIELD_NAMES[chapter.field],
+            }
+        )
+
+
+class Rule(BaseModel):
+    """Why a job would decide so."""
+
+    reason: Annotated[
+        str | None, Field(description="The reason that its result would have; null if applied.")
+    ]
+    because: Annotated[str, Field(description="The same for people.")]
+
+
+class CanOptIn(BaseModel):
+    """What a bulk opt-in would do with the address now, by the rules that jobs follow."""
+
+    allowed: Annotated[bool, Field(description="Whether it would be opted in.")]
+    outcome: Outcome
+    rule: Rule
+
+    @classmethod
+    def of(cls, now: OptInNow) -> Self:
+        return cls(
+            allowed=now.outcome is Outcome.APPLIED,
+            outcome=now.outcome,
+            rule=Rule(reason=now.reason, because=now.because),
+        )
+
+
+class AddressAnswer(BaseModel):
+    """An address, what it is now, and why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "address": "Ann@example.com",
+                    "status": "manual",
+                    "marketable": False,
+                    "may_receive": "nothing",
+                    "previous_status": "single_opt_in",
+                    "since": "2025-03-01T08:00:00Z",
+                    "by_job": 12,
+                    "spread_from": None,
+                    "contacts": [
+                        {
+                            "contact_id": 17,
+                            "field": "email1",
+                            "given_name": "Ann",
+                            "family_name": None,
+                            "company": None,
+                        }
+                    ],
+                    "contacts_in_all": 1,
+                    "history": [
+                        {
+                            "job_id": 12,
+                            "action": "opt_out",
+                            "requested_by": "the recipient",
+                            "actor": "link",
+                            "via": "one_click",
+                            "evidence_source": None,
+                            "contact_id": 17,
+                            "field": "email1",
+                            "cause": "direct",
+                            "outcome": "applied",
+                            "reason": None,
+                            "from_status": "single_opt_in",
+                            "to_status": "manual",
+                            "decided_at": "2025-03-01T08:00:00Z",
+                            "source_address": None,
+                            "error": None,
+                        }
+                    ],
+                    "explanation": ["It gets no broadcasts: recipient used the opt-out link."],
+                    "can_opt_in": {
+                        "allowed": False,
+                        "outcome": "rejected",
+                        "rule": {
+                            "reason": "opted_out_by_recipient",
+                            "because": "an opt-out by its owner is never reopened in bulk",
+                        },
+                    },
+                    "one_click_url": "https://sluice.example/v1/unsubscribe/1.77.Gk3c9w",
+                }
+            ]
+        }
+    )
+
+    address: Annotated[str, Field(description="As it was given first.")]
+    status: Status
+    marketable: Annotated[bool, Field(description="Whether it may get broadcasts.")]
+    may_receive: Annotated[
+        MayReceive,
+        Field(
+            description="The most that it may be sent: broadcasts where there is permission;"
+            " one-to-one mail where only permission or engagement is missing, or mail bounced for a"
+            " while; nothing once it is opted out, or mail cannot arrive."
+        ),
+    ]
+    previous_status: Status | None
+    since: Annotated[datetime, Field(description="When it came to its status.")]
+    by_job: Annotated[int | None, Field(description="The job that gave it its status.")]
+    spread_from: Annotated[
+        str | None, Field(description="The address whose opt-out reached this one.")
+    ]
+    contacts: Annotated[
+        list[Holder], Field(description=f"The first {CONTACTS_SHOWN} that hold it.")
+    ]
+    contacts_in_all: Annotated[int, Field(description="How many hold it, in one field or another.")]
+    history: Annotated[list[Chapter], Field(description="What jobs decided, the newest first.")]
+    explanation: Annotated[list[str], Field(description="Sentences for people.")]
+    can_opt_in: CanOptIn | None
+    one_click_url: Annotated[
+        str,
+        Field(
+            description="The link of this address for List-Unsubscribe (RFC 8058) and the foot of a"
+            " mail. Whoever has it can opt the address out."
+        ),
+    ]
+
+    @classmethod
+    def of(cls, story: AddressStory, opt_in: OptInNow | None, one_click: str) -> Self:
+        now = story.now
+        kind = may_receive(now.status)
+        return cls(
+            address=now.address,
+            status=now.status,
+            marketable=kind is MayReceive.BROADCASTS,
+            may_receive=kind,
+            previous_status=now.previous_status,
+            since=now.status_changed_at,
+            by_job=now.status_job_id,
+            spread_from=now.propagated_from_address,
+            contacts=[Holder.of(holder) for holder in story.holders],
+            contacts_in_all=story.holders_in_all,
+            history=[Chapter.of(chapter) for chapter in story.history],
+            explanation=list(explain(now)),
+            can_opt_in=opt_in and CanOptIn.of(opt_in),
+            one_click_url=one_click,
+        )
+
+
+@router.get(
+    # A slash may stand in an address.
+    "/v1/addresses/{address:path}",
+    operation_id="get_address",
+    summary="Tell the story of an address",
+    response_description="Its status and why, its contacts, and its history.",
+    responses=answers(INVALID, NOT_FOUND),
+)
+async def get_address(
+    address: Annotated[
+        str,
+        Path(
+            description="The email address, percent-encoded. Upper case makes no difference.",
+            examples=["ann@example.com"],
+        ),
+    ],
+    request: Request,
+    here: HereDep,
+    caller: AddressesReader,
+    limit: Annotated[
+        int, Query(ge=1, le=2_000, description="How much of its history, at most."), WRITTEN_NUMBER
+    ] = 1_000,
+) -> AddressAnswer:
+    """Whether an address may be mailed to, since when and why, and whether it can be opted in."""
+    try:
+        match_key = identify(address).match_key
+    except InvalidAddress as error:
+        raise WrongInput(f"That is not an email address: {error}") from None
+    async with here.pool.acquire() as connection:
+        story = await read_story(
+            connection, account_id=caller.account_id, match_key=match_key, most=limit
+        )
+        if story is None:
+            raise NotFound("The account does not know this address.")
+        opt_in = await opt_in_now(
+            connection,
+            story.now,
+            account_id=caller.account_id,
+            shared_address_limit=here.settings.shared_address_limit,
+        )
+    link = one_click_url(here.settings, str(request.base_url), caller.account_id, story.now.id)
+    return AddressAnswer.of(story, opt_in, link)

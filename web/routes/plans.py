@@ -1,0 +1,136 @@
+"""Saying yes to a plan."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.invalid_request import refuse_unstorable_texts
+from producers.plans import apply_plan
+from schemas.outcomes import JobState
+from schemas.requests import MAX_ID, ShortText
+from web.auth import JobsWriter
+from web.bodies import body_schema, json_body
+from web.job_responses import JobAnswer
+from web.prefer_wait import COUNT_SECONDS, PreferredWait, wait_for_rest
+from web.problems import (
+    INVALID,
+    MALFORMED,
+    NOT_FOUND,
+    PLAN_DRIFTED,
+    STATE_CONFLICT,
+    Problem,
+    answers,
+)
+from web.routes.jobs import JobId, job_answer, require_job
+from web.state import CorrelationId, HereDep
+
+router = APIRouter(tags=["jobs"])
+
+_Count = Annotated[int, Field(ge=0, le=MAX_ID)]
+
+
+class Expected(BaseModel):
+    """The counts that the person saw, as `forecast` of the job has them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    applied: _Count
+    unchanged: _Count
+    rejected: _Count
+    further: _Count
+    empty: _Count | None = None
+
+
+class ApplyBody(BaseModel):
+    """A yes to what a planned job would do."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "expected": {"applied": 120, "unchanged": 3, "rejected": 7, "further": 14},
+                    "tolerance": 5,
+                }
+            ]
+        },
+    )
+
+    expected: Expected
+    tolerance: Annotated[
+        _Count, Field(description="By how many addresses each count may differ by now.")
+    ] = 0
+    confirmed_by: Annotated[
+        ShortText | None, Field(description="Who says yes; the key's name where nobody is named.")
+    ] = None
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": body_schema(ApplyBody)}},
+    }
+}
+
+
+@router.post(
+    "/v1/jobs/{job_id}/apply",
+    operation_id="apply_job",
+    summary="Run a planned job",
+    status_code=HTTPStatus.ACCEPTED,
+    response_description="The counts still hold, and workers do the job; or, where it is still"
+    " `planning`, they are being counted.",
+    responses=answers(MALFORMED, INVALID, NOT_FOUND, STATE_CONFLICT, PLAN_DRIFTED),
+    openapi_extra=_BODY,
+)
+async def apply_job(
+    *,
+    job_id: JobId,
+    request: Request,
+    response: Response,
+    here: HereDep,
+    caller: JobsWriter,
+    correlation_id: CorrelationId,
+    seconds: PreferredWait,
+) -> JobAnswer:
+    """Count once more what the planned job would do, and run it if no count differs by more than
+    the tolerance from what the person saw.
+
+    Otherwise it stays `planned` and changes nothing: the answer is the problem `plan-drifted`, with
+    the present counts. The answer comes when they are counted, or after 20 seconds where `Prefer`
+    does not say otherwise; a job that is still `planning` then tells in `state` and
+    `confirmation.drift` how that ended. To say the same yes again changes nothing.
+    """
+    body = await json_body(request, caller, ApplyBody)
+    refuse_unstorable_texts("The request", body)
+    await require_job(here, caller, job_id)
+    await apply_plan(
+        here.pool,
+        here.settings,
+        account_id=caller.account_id,
+        job_id=job_id,
+        expected=body.expected.model_dump(exclude_none=True),
+        tolerance=body.tolerance,
+        confirmed_by=body.confirmed_by or caller.key_name,
+        actor=caller.actor,
+        correlation_id=correlation_id,
+    )
+    seconds = COUNT_SECONDS if seconds is None else seconds
+    await wait_for_rest(here, caller, job_id, seconds, response=response, busy={JobState.PLANNING})
+    answer = await job_answer(here, caller, job_id)
+    drift = (answer.confirmation or {}).get("drift")
+    if answer.state is JobState.PLANNED and drift:
+        changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())
+        raise Problem(
+            PLAN_DRIFTED,
+            f"The counts of job {job_id} have changed since they were seen: {changes}, and"
+            f" {body.tolerance:,} were allowed. Nothing was done. Look at the present counts, and"
+            " apply the job with those, or cancel it.",
+            drift=drift,
+            forecast=answer.forecast,
+        )
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    return answer

@@ -1,0 +1,221 @@
+"""Unsubscribing by the link in a mail: with the mail client's button (RFC 8058), or on a page.
+
+A mail client posts `List-Unsubscribe=One-Click` without asking the recipient anything more, and
+some post something else, or nothing: any POST opts out. What only looks at links, such as a virus
+scanner, sends GET or HEAD, and changes nothing by it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+
+from db.errors import NOT_THE_WORKS_FAULT, UNREACHABLE
+from db.links import LinkedAddress, linked_address
+from producers.immediate_opt_out import opt_out_now
+from producers.one_click import PATH
+from producers.recipient_events import request_of
+from runtime.signing import OneClick, one_click_of
+from schemas.actors import Actor, ActorKind, Via
+from schemas.errors import SluiceError
+from schemas.statuses import Status
+from web import pages
+from web.any_path import ANY
+from web.error_handlers import database_away
+from web.forms import fields_in, form_body
+from web.problems import (
+    NOT_FOUND,
+    TOO_MANY_REQUESTS,
+    UNAVAILABLE,
+    Problem,
+    answers,
+    problem_of,
+)
+from web.request_notes import note_job, note_problem
+from web.state import CorrelationId, Here, HereDep
+
+
+class _ToldOnPages(APIRoute):
+    """A route whose problems a browser shows as pages; mail clients, which show nothing, and other
+    programs get them as everywhere.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's way to wrap a handler."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except SluiceError as error:
+                return _page_or_raise(request, error, problem_of(error))
+            except (*NOT_THE_WORKS_FAULT, *UNREACHABLE) as error:
+                return _page_or_raise(request, error, database_away(error))
+
+        return answer
+
+
+def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> HTMLResponse:
+    if "text/html" not in request.headers.get("accept", ""):
+        raise error
+    note_problem(problem.kind.slug)
+    match problem.kind.status:
+        case HTTPStatus.NOT_FOUND:
+            page = pages.no_such_link()
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            page = pages.no_such_link(status=HTTPStatus.TOO_MANY_REQUESTS)
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            page = pages.try_again()
+        case status:
+            page = pages.not_understood(status)
+    page.headers.update(problem.headers)
+    return page
+
+
+router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
+
+_LINK = f"{PATH}/{{token:{ANY}}}"
+_WAYS = {Status.LIST_UNSUBSCRIBE: Via.ONE_CLICK, Status.MANUAL: Via.UNSUBSCRIBE_PAGE}
+_SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
+
+_BODY_SECONDS = 5.0
+"""How long a body is waited for. Only whose act it was stands in it."""
+
+_MAX_READ = 8 * 1024
+"""So many bytes of a body are looked at, and kept in memory."""
+
+_BODY = form_body(
+    {
+        "List-Unsubscribe": {"description": "One-Click, of the mail client's button."},
+        "confirm": {"description": "yes, of the page's button."},
+    },
+    required=False,
+)
+
+
+def _also_as_pages(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    for response in told.values():
+        response["content"]["text/html"] = {}
+    return told
+
+
+_NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
+    404: {"description": "There is no such link.", "content": {"text/html": {}}}
+}
+
+
+@router.head(_LINK, response_class=HTMLResponse, include_in_schema=False)
+@router.get(
+    _LINK,
+    operation_id="show_unsubscribe_page",
+    summary="See the page of an unsubscribe link",
+    response_class=HTMLResponse,
+    responses={**_NO_SUCH_LINK, **_also_as_pages(answers(TOO_MANY_REQUESTS))},
+)
+async def show(token: str, request: Request, here: HereDep) -> HTMLResponse:
+    """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
+    link = _link_of(request, here, token)
+    if link is None or await _linked(here, link) is None:
+        note_problem(NOT_FOUND.slug)
+        return pages.no_such_link()
+    return pages.question()
+
+
+@router.post(
+    _LINK,
+    operation_id="unsubscribe",
+    summary="Unsubscribe",
+    response_class=HTMLResponse,
+    response_description="The recipient is opted out, and is told so on a page.",
+    responses=_also_as_pages(answers(NOT_FOUND, TOO_MANY_REQUESTS, UNAVAILABLE)),
+    openapi_extra={"requestBody": _BODY},
+)
+async def unsubscribe(
+    token: str, request: Request, here: HereDep, correlation_id: CorrelationId
+) -> HTMLResponse:
+    """Opt out the address that the link was made for, and those it spreads to.
+
+    Any body will do, of any type and size, and none: mail clients send
+    `List-Unsubscribe=One-Click`, and with `confirm=yes` it was the button of the page. What stands
+    around the token in the path, such as a full stop, does not matter. Neither cookies nor a login
+    are looked at, and nobody is sent elsewhere.
+    """
+    link = _link_of(request, here, token)
+    linked = None if link is None else await _linked(here, link)
+    if link is None or linked is None:
+        raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
+    kind, ended = await _kind(request)
+    done = await opt_out_now(
+        here.pool,
+        here.settings,
+        request_of(
+            account=linked.account,
+            addresses=[linked.address],
+            kind=kind,
+            source=_SOURCES[kind],
+            key=f"one-click {link.address_id} {kind.value} {datetime.now(UTC).date()}",
+            requested_by="the recipient",
+            correlation_id=correlation_id,
+        ),
+        actor=Actor(ActorKind.LINK, _WAYS[kind]),
+    )
+    note_job(done.job_id)
+    page = pages.unsubscribed() if done.applied else pages.stored()
+    if not ended:
+        # What is left of the body would be taken for the next request.
+        page.headers["Connection"] = "close"
+    return page
+
+
+def _link_of(request: Request, here: Here, token: str) -> OneClick | None:
+    """What the link was made for; None where it was not made here, and a Problem is raised where
+    too many of these came from its peer. A link that was made here works whatever came before.
+    """
+    link = one_click_of(here.settings, token)
+    if link is None:
+        peer = here.peer_of(request)
+        if here.wrong_tries.are_too_many(peer):
+            raise here.wrong_tries.too_many()
+        here.wrong_tries.count(peer)
+    return link
+
+
+async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
+    async with here.pool.acquire() as connection:
+        return await linked_address(
+            connection, account_id=link.account_id, address_id=link.address_id
+        )
+
+
+async def _kind(request: Request) -> tuple[Status, bool]:
+    """Whose act it was, the mail client's button unless the body says that it was the page's; and
+    whether the body was read to its end.
+    """
+    body, ended = await _beginning(request)
+    fields = {
+        (field.name.strip().casefold(), field.text.strip().casefold())
+        for field in fields_in(body, request.headers.get("content-type", ""))
+    }
+    is_button = any(name == "list-unsubscribe" for name, _ in fields)
+    is_page = ("confirm", "yes") in fields and not is_button
+    return (Status.MANUAL if is_page else Status.LIST_UNSUBSCRIBE), ended
+
+
+async def _beginning(request: Request) -> tuple[bytes, bool]:
+    """What the body begins with, and whether it came to its end: one that is too large, too slow or
+    broken off is no reason to lose the opt-out.
+    """
+    kept = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                kept += part[: _MAX_READ - len(kept)]
+    except (Problem, ClientDisconnect, TimeoutError):
+        return bytes(kept), False
+    return bytes(kept), True

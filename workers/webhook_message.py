@@ -1,0 +1,67 @@
+"""What the receiver of a completion notice is sent."""
+
+import json
+import time
+from typing import NamedTuple
+
+import asyncpg
+
+from db import jobs
+from db.webhook_deliveries import DueNotice, source_of_secret
+from runtime.settings import Settings
+from runtime.signing import notice_secret, signature
+
+
+class Message(NamedTuple):
+    """A notice as it is posted, and the correlation id of its job."""
+
+    headers: dict[str, str]
+    body: bytes
+    correlation_id: str
+
+
+async def message_of(
+    connection: asyncpg.Connection, settings: Settings, notice: DueNotice
+) -> Message:
+    """The job's end, with its counts, signed for this attempt.
+
+    Raises SettingsError where the key that the account's secret was derived by is not listed.
+    """
+    source = await source_of_secret(connection, notice.account_id)
+    secret = notice_secret(settings, notice.account_id, source.salt, key_id=source.key_id)
+    job = await jobs.get_job(connection, notice.job_id)
+    progress = await jobs.progress(connection, notice.job_id)
+    assert job is not None
+    assert progress is not None
+    assert job.finished_at is not None
+    told = {
+        "event": "job.ended",
+        "job": job.id,
+        "account": job.account,
+        "action": job.action,
+        "state": job.state.value,
+        "counts": {
+            "selected": job.selected,
+            "applied": job.applied,
+            "unchanged": job.unchanged,
+            "rejected": job.rejected,
+            "empty": job.empty,
+            "propagated": job.propagated,
+        },
+        "reasons": progress.reasons,
+        "finished_at": job.finished_at.isoformat(),
+        "correlation_id": job.correlation_id,
+    }
+    body = json.dumps(told).encode()
+    return Message(_headers(secret, notice, body), body, job.correlation_id)
+
+
+def _headers(secret: str, notice: DueNotice, body: bytes) -> dict[str, str]:
+    timestamp = str(int(time.time()))
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "Sluice",
+        "Sluice-Timestamp": timestamp,
+        "Sluice-Signature": signature(secret, timestamp, body),
+        "Sluice-Delivery": f"{notice.job_id}-{notice.attempt}",
+    }
