@@ -15,7 +15,7 @@ import click
 import pytest
 import typer.main
 
-from producers.cli import app
+from cli import app
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
