@@ -15,10 +15,10 @@ from cli.imports import import_contacts
 from cli.jobs import cancel, list_jobs, pause, resume, show_job
 from cli.keys import keys_app
 from cli.migrate import grant_role, migrate
+from cli.output_encoding import encode_output
 from cli.rendering import say
 from cli.results import results
 from cli.signing_keys import signing_keys
-from cli.streams import encode_output
 from cli.submit import add_actions, plan_app, submit_app
 from cli.up import up
 from cli.verify import verify

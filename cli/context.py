@@ -16,8 +16,8 @@ from db.pool import open_pool
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers
 from runtime.redis_client import redis_client
-from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
+from runtime.shared_setting import log_difference
 from schemas.errors import QueueUnreachable, said
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from cli.output import answers
+from cli.output_guard import answers
 from cli.rendering import complain, hint, json_text
 from db.errors import NOT_THE_WORKS_FAULT
 from db.suitability import DENIED, denied

@@ -10,7 +10,7 @@ from cli import options
 from cli.context import Surroundings, run
 from cli.job_view import job_as_dict, show_story, story_as_dict
 from cli.layout import Column
-from cli.output import for_who_reads
+from cli.output_guard import for_who_reads
 from cli.progress import follow
 from cli.rendering import age, as_json, hint, say, table
 from db import jobs

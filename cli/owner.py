@@ -11,8 +11,8 @@ from db.grants import grant, grants
 from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import events, logs
-from runtime.setting_in_force import NAME, chosen_limit, log_difference
 from runtime.settings import Settings
+from runtime.shared_setting import NAME, chosen_limit, log_difference
 from schemas.errors import SettingsError
 
 log = logs.get()

@@ -13,8 +13,8 @@ from cli.owner import bring_up_to_date
 from cli.rendering import say
 from runtime.devservers.extra import DEFAULT_DIRECTORY, settings_with_servers
 from runtime.devservers.procfile import PROCFILE, require_runner, run_procfile
+from runtime.devservers.signing_key import kept_signing_key
 from runtime.settings import Settings, environment_of_processes
-from runtime.signing_key import kept_signing_key
 from schemas.errors import SluiceError
 
 _HTTP_PAGE = PROCFILE.with_name("docs") / "http.md"

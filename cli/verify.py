@@ -8,7 +8,7 @@ import typer
 
 from cli import options
 from cli.context import Surroundings, run
-from cli.output import for_who_reads
+from cli.output_guard import for_who_reads
 from cli.progress import ProgressBar
 from cli.rendering import as_json, counted, say, table
 from db.invariants import INVARIANTS, Found, Invariant, check

@@ -6,7 +6,7 @@ only: `Account Manager Email` is another person's address, and `User Email` may 
 
 import re
 
-from producers.text_cache import remembered_if_short
+from producers.short_text_cache import remembered_if_short
 
 ADDRESS_FIELDS = ("email1", "email2", "email3")
 ADDRESS = "email"

@@ -17,7 +17,7 @@ from producers.column_names import (
     plain,
     sounds_of_consent,
 )
-from producers.import_refusals import quoted
+from producers.import_rejections import quoted
 from schemas.errors import WrongInput
 
 MAX_COLUMNS = 2_000

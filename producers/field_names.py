@@ -10,7 +10,7 @@ import re
 from enum import Enum
 
 from producers.column_names import names_address
-from producers.text_cache import remembered_if_short
+from producers.short_text_cache import remembered_if_short
 
 _MAX_NAME = 200
 """Longer names are not looked at."""

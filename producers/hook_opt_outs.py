@@ -11,9 +11,9 @@ import asyncpg
 
 from db import jobs
 from db.hooks import Hook
+from producers.fair_executor import in_turn, off_loop
 from producers.hook_fields import HookPost
 from producers.immediate_opt_out import Acknowledged, acknowledged, asked_again, opt_out_now
-from producers.long_work import in_turn, off_loop
 from producers.plausibility import MANY, meant_by
 from producers.recipient_events import day_key, request_of
 from producers.submit import check, require_same_request, submit

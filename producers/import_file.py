@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from producers.csv_header import read_header, recognised
 from producers.file_text import FileText, encoding_advice, unreadable_in
 from producers.formula_guard import without_guard
-from producers.import_refusals import (
+from producers.import_rejections import (
     MAX_EXTERNAL_ID,
     MAX_TAG,
     UnusableRow,
@@ -22,6 +22,7 @@ from producers.import_refusals import (
     too_many_addresses,
     unknown_status,
 )
+from producers.short_text_cache import remembered_if_short
 from producers.status_cells import (
     UnknownStatus,
     is_suppressing,
@@ -31,7 +32,6 @@ from producers.status_cells import (
     suppressing_cell,
 )
 from producers.table import Table, broken_header
-from producers.text_cache import remembered_if_short
 from schemas.addresses import (
     Identity,
     InvalidAddress,

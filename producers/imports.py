@@ -15,7 +15,7 @@ from actions.import_contacts import ImportContacts, ImportParams
 from db import imports, jobs
 from db.imports import Staged
 from producers.import_file import ContactFile, open_contacts
-from producers.import_refusals import MAX_TAG
+from producers.import_rejections import MAX_TAG
 from producers.invalid_request import refuse_unstorable, wrong_input
 from producers.request_hash import request_hash
 from producers.submit import require_account

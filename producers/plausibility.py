@@ -7,10 +7,10 @@ import asyncpg
 
 from db import address_lists
 from db.hooks import Hook
+from producers.address_files import Doubtful
+from producers.fair_executor import off_loop
 from producers.hook_fields import HookPost, ReadingTime
-from producers.import_refusals import invalid_address
-from producers.listed_addresses import Doubtful
-from producers.long_work import off_loop
+from producers.import_rejections import invalid_address
 from schemas.addresses import Identity, doubt_about, implausible
 from schemas.staging import Refusal
 

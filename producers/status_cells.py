@@ -7,7 +7,7 @@ understood is refused, since it may be an opt-out.
 import re
 from collections.abc import Sequence
 
-from producers.text_cache import remembered_if_short
+from producers.short_text_cache import remembered_if_short
 from schemas.statuses import FACTS, OPTED_OUT, Status
 
 

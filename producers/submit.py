@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from actions.bulk_action import BulkAction
 from actions.registry import action_named, all_actions
 from db import address_lists, jobs, webhook_deliveries
+from producers.address_files import Doubtful
 from producers.completion_urls import require_public
+from producers.fair_executor import off_loop
 from producers.invalid_request import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
-from producers.listed_addresses import Doubtful
-from producers.long_work import off_loop
 from producers.plausibility import MANY, doubtful_of, implausible_of
 from producers.request_hash import ListHash, request_hash
 from producers.uploads import Listed, Upload

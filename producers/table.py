@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from producers.file_text import MAX_CELL, MAX_LINE, FileText, lines_of, unreadable_in
-from producers.import_refusals import (
+from producers.import_rejections import (
     UnusableRow,
     broken_quotes,
     cell_too_large,

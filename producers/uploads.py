@@ -10,8 +10,8 @@ from typing import BinaryIO, ClassVar, NamedTuple, Protocol
 import asyncpg
 
 from db import imports, uploads
-from producers.contact_ids import blocks_of_ids
-from producers.listed_addresses import blocks_of_addresses
+from producers.address_files import blocks_of_addresses
+from producers.contact_id_files import blocks_of_ids
 from producers.plausibility import plausible
 from producers.request_hash import ListHash
 from schemas.errors import WrongInput

@@ -19,6 +19,7 @@ from web.middleware.security_headers import Headers
 from web.middleware.server_error import Unexpected, is_told_already
 from web.middleware.timeout import TimeLimit
 from web.openapi import set_up_document
+from web.request_checks import well_formed
 from web.routes import (
     activity,
     addresses,
@@ -32,11 +33,10 @@ from web.routes import (
     results,
     unsubscribe,
 )
-from web.server_watch import ServerWatch
+from web.server_monitor import ServerWatch
 from web.shutdown import noticing_the_end
 from web.state import Here
 from web.unattended_queue import watch_workers
-from web.well_formed import well_formed
 
 log = logs.get()
 

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from runtime import events, logs
 from runtime.events import Event
 from runtime.settings import Settings
-from web.head_limit import HeadLimit, as_answer
+from web.header_limit import HeadLimit, as_answer
 from web.middleware.body_limit import LEAST_BYTES_PER_SECOND
 from web.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
 

@@ -15,7 +15,6 @@ from producers.invalid_request import MOST_COMPLAINTS
 from schemas.errors import SluiceError
 from schemas.field_errors import place_for_people, sentence, shortened
 from web import problems
-from web.bodies import not_utf_8
 from web.problems import (
     RETRY_SECONDS,
     Kind,
@@ -25,6 +24,7 @@ from web.problems import (
     problem_of,
     problem_response,
 )
+from web.request_body import not_utf_8
 
 _QUOTED = ("body", "query")
 """Where a wrong value may be repeated to who gave it: never a header or a path, which have keys and

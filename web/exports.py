@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Query, Response
 
 from db import exports
 from db.exports import Form, Listing
-from web.paging import cursor_of, place_of
+from web.pagination import cursor_of, place_of
 from web.problems import INVALID, Problem
 from web.state import Here
 from web.streaming import Stream

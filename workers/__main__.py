@@ -17,8 +17,8 @@ from runtime import logs
 from runtime.process import log_refusal, process_name
 from runtime.program import as_called
 from runtime.redis_client import redis_client
-from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
+from runtime.shared_setting import log_difference
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
 
 IDLE_THREAD_MS = 200

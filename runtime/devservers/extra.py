@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from runtime.devservers.signing_key import kept_signing_key
 from runtime.settings import Settings
-from runtime.signing_key import kept_signing_key
 from schemas.errors import ServerStartFailed
 
 DEFAULT_DIRECTORY = Path(".sluice")

@@ -34,7 +34,7 @@ from tests.kit.servers import StormServers, let_processes_in, storm_servers, url
 from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.web_process import WebGroup
 from web.app import make_app
-from web.head_limit import MOST_HEAD_BYTES
+from web.header_limit import MOST_HEAD_BYTES
 from web.middleware import timeout
 from web.routes import operation
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from db import exports
 from db.exports import Form
+from producers.address_files import blocks_of_addresses
 from producers.formula_guard import without_guard
-from producers.listed_addresses import blocks_of_addresses
 from schemas.addresses import InvalidAddress, identify
 from tests.integration.test_http_jobs import problem
 from tests.integration.test_reading import collected, write_ledger

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import contacts
-from schemas.receiving import MayReceive, may_receive
+from schemas.allowed_mail import MayReceive, may_receive
 from schemas.statuses import FACTS, Status
 from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill

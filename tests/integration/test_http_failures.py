@@ -209,7 +209,7 @@ async def test_each_mistake_is_told_with_its_place(http):
 
 def test_no_route_leaves_its_body_to_the_framework():
     """It would parse JSON of any size, take NaN and names given twice, and build an error for each
-    value: every route reads its body by `web.bodies`, or as a form or file.
+    value: every route reads its body by `web.request_body`, or as a form or file.
     """
     routes = [route for router in ROUTERS for route in router.routes]
     assert all(isinstance(route, APIRoute) for route in routes)

@@ -23,7 +23,7 @@ from tests.kit.factories import fill, statuses_of
 from tests.kit.property_examples import for_all
 from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
 from tests.unit.test_rate_limit import Clock
-from web import cached_list, forms
+from web import cached_list, form_parser
 from web.peers import WrongTries
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -1076,7 +1076,7 @@ async def test_what_workers_could_not_do_is_done_when_it_comes_again(
 
 async def test_a_form_of_more_fields_than_any_is_refused(http, pool, hook, accounts):
     """Before each of them is looked at; as many as that are read."""
-    fill_up = "&".join(f"f{n}=x" for n in range(forms.MOST_FIELDS - 1))
+    fill_up = "&".join(f"f{n}=x" for n in range(form_parser.MOST_FIELDS - 1))
     for more, status in ((f"&email={ANN}", 200), (f"&x=1&email={BOB}", 422)):
         answer = await http.post(hook.form_path, content=fill_up + more, headers=FORM)
         assert answer.status_code == status, answer.text

@@ -291,7 +291,7 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
         made.append(error.error_count())
         return told(what, error, *arguments, **named)
 
-    for module in ("web.bodies", "producers.invalid_request", "producers.submit"):
+    for module in ("web.request_body", "producers.invalid_request", "producers.submit"):
         monkeypatch.setattr(f"{module}.wrong_input", counting)
     headers = await key_of() | {"Content-Type": "application/json"}
     for body, sentence in WRONG:

@@ -17,7 +17,7 @@ from tests.kit.in_process import InThisProcess
 from tests.kit.property_examples import examples
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
-from web.paging import cursor_of
+from web.pagination import cursor_of
 
 ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@x.example"]
 

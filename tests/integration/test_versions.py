@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from cli.owner import bring_up_to_date
 from db.migrate import head, known_revisions, migrate, oldest_suited, require_current
 from db.pool import connect_options
-from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
+from runtime.shared_setting import log_difference
 from runtime.version import commit, version
 from schemas.errors import SchemaMismatch
 from tests.kit.code_copy import copy_code

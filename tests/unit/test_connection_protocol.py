@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from web.connections import MAX_STARTS_PER_TURN, Bounds, Connection, _Flow, _Watch
-from web.head_limit import HeadLimit
+from web.header_limit import HeadLimit
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(HeadLimit, HttpToolsProtocol), (_Flow, FlowControl)])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from producers import contact_ids, file_text
-from producers.contact_ids import blocks_of_ids
+from producers import contact_id_files, file_text
+from producers.contact_id_files import blocks_of_ids
 from schemas.errors import WrongInput
 from schemas.requests import MAX_ID
 
@@ -98,7 +98,7 @@ def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
 
 def test_a_line_without_end_is_refused(monkeypatch):
     """What is no list of ids does not fill the memory."""
-    monkeypatch.setattr(contact_ids, "_LONGEST_LINE", 100)
+    monkeypatch.setattr(contact_id_files, "_LONGEST_LINE", 100)
     monkeypatch.setattr(file_text, "FIRST_BLOCK", 10)
     monkeypatch.setattr(file_text, "BLOCK", 10)
     with pytest.raises(WrongInput, match="Line 2 of the contacts: it is longer"):

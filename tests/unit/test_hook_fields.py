@@ -22,8 +22,8 @@ from producers.hook_forms import read_form
 from schemas.addresses import InvalidAddress
 from schemas.errors import TakesTooLong, WrongInput
 from schemas.json_input import read_pairs
-from web import forms
-from web.forms import fields_in
+from web import form_parser
+from web.form_parser import fields_in
 
 HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
@@ -353,8 +353,8 @@ def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
 )
 def test_escapes_are_decoded_as_the_standard_library_does(parts):
     """Wherever a long text is cut to be decoded, and whether or not all escapes are whole."""
-    with patch.object(forms, "_DECODED_AT_ONCE", 7):
-        assert forms.unquoted(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
+    with patch.object(form_parser, "_DECODED_AT_ONCE", 7):
+        assert form_parser.unquoted(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
 
 
 @pytest.mark.parametrize(

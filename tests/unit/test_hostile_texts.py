@@ -18,16 +18,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cli.rendering import json_text
-from producers import column_names, contact_ids, field_names, status_cells, table
+from producers import column_names, contact_id_files, field_names, status_cells, table
+from producers.address_files import blocks_of_addresses
 from producers.charsets import charset_named
 from producers.file_text import FileText
 from producers.formula_guard import without_guard
 from producers.hook_addresses import _each, addresses_in
 from producers.hook_fields import text_of
 from producers.import_file import open_contacts
-from producers.import_refusals import quoted
-from producers.listed_addresses import blocks_of_addresses
-from producers.text_cache import LONGEST_REMEMBERED, remembered_if_short
+from producers.import_rejections import quoted
+from producers.short_text_cache import LONGEST_REMEMBERED, remembered_if_short
 from runtime.log_lines import redacted
 from runtime.signing import hook_id_of
 from schemas import addresses
@@ -43,7 +43,7 @@ from schemas.addresses import (
 )
 from schemas.errors import WrongInput
 from tests.kit.property_examples import examples
-from web.forms import fields_in
+from web.form_parser import fields_in
 from web.prefer_wait import _wait
 
 LENGTH = 50_000
@@ -108,7 +108,9 @@ READERS = {
     "a guarded cell": without_guard,
     "a quotation": quoted,
     "a broken line": lambda text: table._tidied(text, ","),
-    "ids": lambda text: list(contact_ids.blocks_of_ids(io.BytesIO(text.encode(errors="replace")))),
+    "ids": lambda text: list(
+        contact_id_files.blocks_of_ids(io.BytesIO(text.encode(errors="replace")))
+    ),
     "a list": lambda text: listed(a_row("a@b.example") + b"\n" + a_row(text)),
     "a list at first": lambda text: listed(text.encode(errors="replace")),
     "a list with a header": lambda text: listed(b"email\n" + a_row(text)),
@@ -208,7 +210,7 @@ def test_each_part_of_a_field_has_one_at_sign(text):
     [
         lambda body: list(fields_in(b"email=a%40b.example&x=" + body)),
         lambda body: list(fields_in(body)),
-        lambda body: list(contact_ids.blocks_of_ids(io.BytesIO(body))),
+        lambda body: list(contact_id_files.blocks_of_ids(io.BytesIO(body))),
         lambda body: listed(b'a@b.example\n"a" b,"' + body + b"\n"),
     ],
     ids=["a field", "a form", "ids", "a broken row"],

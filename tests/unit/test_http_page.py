@@ -17,12 +17,12 @@ from producers.keys import Scope
 from runtime.settings import Settings
 from schemas.json_input import MOST_NAMES
 from web import app, exports, problems
-from web.bodies import DEEPEST
-from web.forms import MOST_FIELDS
+from web.form_parser import MOST_FIELDS
 from web.job_requests import MOST_LISTED, MOST_ODD
 from web.middleware.body_limit import LEAST_BYTES_PER_SECOND, PART_SECONDS
 from web.prefer_wait import MOST_SECONDS
 from web.problems import Kind
+from web.request_body import DEEPEST
 from web.routes import addresses, contacts, jobs
 from web.routes.job_uploads import MOST_JOB_BYTES
 from web.signatures import MOST_SECONDS_OFF

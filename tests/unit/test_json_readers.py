@@ -10,13 +10,13 @@ _reads = re.compile(r"json\.loads?\b|\w+_validate_json\b|\w*JSONDecoder\b|\bfrom
 
 OF_ITS_OWN = {
     "schemas/json_input.py": "the one place",
-    "web/bodies.py": "after it has looked for repeated names",
-    "web/paging.py": "a cursor, of which only numbers and words in a list are taken",
+    "web/request_body.py": "after it has looked for repeated names",
+    "web/pagination.py": "a cursor, of which only numbers and words in a list are taken",
     "db/pool.py": "what Postgres sends",
     "db/exports.py": "what Postgres sends",
     "runtime/devservers/directory.py": "what another process of the same folder has written",
-    "producers/contact_ids.py": "an object of which one name is taken",
-    "producers/listed_addresses.py": "an object of which each address is taken",
+    "producers/contact_id_files.py": "an object of which one name is taken",
+    "producers/address_files.py": "an object of which each address is taken",
 }
 """Files that call a parser of JSON themselves, and what they read by it."""
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.address_files import blocks_of_addresses
 from producers.file_text import BLOCK, MAX_LINE
 from producers.import_file import open_contacts
-from producers.listed_addresses import blocks_of_addresses
 from schemas.errors import WrongInput
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.long_work import LongWork
+from producers.fair_executor import LongWork
 
 
 @given(handed_in=st.lists(st.sampled_from("abc"), max_size=12))

@@ -15,8 +15,8 @@ from producers.invalid_request import parse_request
 from schemas.errors import SluiceError, WrongInput, said
 from schemas.field_errors import as_sentence, place_for_people, sentence
 from tests.kit.wording import faults
-from web.bodies import parsed
 from web.job_requests import JobBody
+from web.request_body import parsed
 from web.routes.opt_outs import OptOutGiven
 from web.routes.plans import ApplyBody
 

@@ -11,8 +11,8 @@ from schemas.actors import Act
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
 from web.job_responses import ActorText, ViaText
-from web.numbers import WRITTEN_NUMBER
-from web.paging import Cursor, Limit, cursor_of, place_of
+from web.number_params import WRITTEN_NUMBER
+from web.pagination import Cursor, Limit, cursor_of, place_of
 from web.problems import INVALID, answers
 from web.state import HereDep
 

@@ -11,14 +11,14 @@ from producers.address_history import CONTACTS_SHOWN, AddressStory, OptInNow, op
 from producers.explanations import explain
 from producers.one_click import one_click_url
 from schemas.addresses import InvalidAddress, identify
+from schemas.allowed_mail import MayReceive, may_receive
 from schemas.errors import NotFound, WrongInput
 from schemas.outcomes import Cause, Outcome
-from schemas.receiving import MayReceive, may_receive
 from schemas.requests import FIELD_NAMES, THE_ADDRESS
 from schemas.statuses import Status
 from web.auth import AddressesReader
 from web.job_responses import ActorText, ViaText
-from web.numbers import WRITTEN_NUMBER
+from web.number_params import WRITTEN_NUMBER
 from web.problems import INVALID, NOT_FOUND, answers
 from web.state import HereDep
 

@@ -15,8 +15,8 @@ from schemas.errors import NotFound
 from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
 from schemas.statuses import Status
 from web.auth import AddressesReader
-from web.numbers import WRITTEN_NUMBER
-from web.paging import Cursor, Limit, cursor_of, place_of
+from web.number_params import WRITTEN_NUMBER
+from web.pagination import Cursor, Limit, cursor_of, place_of
 from web.problems import INVALID, NOT_FOUND, answers
 from web.state import HereDep
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from db.hooks import Hook
+from producers.fair_executor import off_loop
 from producers.hook_events import (
     MOST_EVENTS,
     BadEvent,
@@ -22,15 +23,13 @@ from producers.hook_forms import read_form, told_of_form
 from producers.hook_opt_outs import HookOptOuts, Told
 from producers.hooks import NO_HOOK, hook_claimed_by, is_token_of, secrets_of
 from producers.immediate_opt_out import Acknowledged
-from producers.long_work import off_loop
 from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import WrongInput
 from schemas.statuses import RECIPIENT_KINDS
-from web.any_path import ANY
-from web.bodies import body_schema, is_large
-from web.forms import charset_of, fields_in, form_body
-from web.numbers import WRITTEN_ID
+from web.form_parser import charset_of, fields_in, form_body
+from web.number_params import WRITTEN_ID
+from web.path_convertor import ANY
 from web.problems import (
     INVALID,
     KEY_REUSED,
@@ -43,6 +42,7 @@ from web.problems import (
     Problem,
     answers,
 )
+from web.request_body import body_schema, is_large
 from web.request_notes import note_hook, note_job
 from web.signatures import is_signed, require_signed
 from web.state import CorrelationId, Here, HereDep

@@ -11,14 +11,13 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
 from starlette.types import Message
 
+from producers.fair_executor import off_loop
 from producers.invalid_request import shortened, wrong_input
 from producers.keys import Caller
-from producers.long_work import off_loop
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from runtime import events, logs
 from schemas.requests import UPLOADED
-from web.bodies import body_schema, is_large, json_value
-from web.forms import charset_of
+from web.form_parser import charset_of
 from web.job_requests import JobBody
 from web.middleware.body_limit import declared_bytes
 from web.problems import (
@@ -30,8 +29,9 @@ from web.problems import (
     Problem,
 )
 from web.rate_limit import TooManyUploads
+from web.request_body import body_schema, is_large, json_value
+from web.request_checks import why_odd
 from web.state import Here
-from web.well_formed import why_odd
 
 log = logs.get()
 

@@ -9,20 +9,19 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from db import jobs
 from producers import control
+from producers.fair_executor import off_loop
 from producers.job_view import read_job
 from producers.keys import Caller
-from producers.long_work import off_loop
 from producers.recipient_events import refuse_key_of_an_act
 from producers.submit import Submitted, submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, JobRequest
 from web.auth import JobsReader, JobsWriter
-from web.bodies import body_schema, is_large, json_body, media_type
 from web.job_requests import JobBody
 from web.job_responses import JobAnswer, JobPage, JobSummary
-from web.numbers import WRITTEN_ID
-from web.paging import Cursor, Limit, cursor_of, place_of
+from web.number_params import WRITTEN_ID
+from web.pagination import Cursor, Limit, cursor_of, place_of
 from web.prefer_wait import COUNT_SECONDS, PreferredWait, wait_for_rest
 from web.problems import (
     EVIDENCE_MISSING,
@@ -36,6 +35,7 @@ from web.problems import (
     UNSUPPORTED,
     answers,
 )
+from web.request_body import body_schema, is_large, json_body, media_type
 from web.request_notes import note_job
 from web.routes.job_uploads import FORM, form_schema, uploaded_job
 from web.state import CorrelationId, Here, HereDep

@@ -23,7 +23,6 @@ from schemas.errors import IdempotencyConflict, Mistake
 from schemas.requests import ShortText
 from schemas.statuses import Status
 from web.auth import OptOutsWriter
-from web.bodies import body_schema, json_body
 from web.problems import (
     INVALID,
     KEY_REUSED,
@@ -33,6 +32,7 @@ from web.problems import (
     Problem,
     answers,
 )
+from web.request_body import body_schema, json_body
 from web.request_notes import note_job
 from web.state import Here, correlation_id_of, here_of
 

@@ -11,7 +11,6 @@ from producers.plans import apply_plan
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 from web.auth import JobsWriter
-from web.bodies import body_schema, json_body
 from web.job_responses import JobAnswer
 from web.prefer_wait import COUNT_SECONDS, PreferredWait, wait_for_rest
 from web.problems import (
@@ -23,6 +22,7 @@ from web.problems import (
     Problem,
     answers,
 )
+from web.request_body import body_schema, json_body
 from web.routes.jobs import JobId, job_answer, require_job
 from web.state import CorrelationId, HereDep
 

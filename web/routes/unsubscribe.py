@@ -25,10 +25,10 @@ from runtime.signing import OneClick, one_click_of
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import SluiceError
 from schemas.statuses import Status
-from web import pages
-from web.any_path import ANY
+from web import unsubscribe_pages
 from web.error_handlers import database_away
-from web.forms import fields_in, form_body
+from web.form_parser import fields_in, form_body
+from web.path_convertor import ANY
 from web.problems import (
     NOT_FOUND,
     TOO_MANY_REQUESTS,
@@ -67,13 +67,13 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
     note_problem(problem.kind.slug)
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND:
-            page = pages.no_such_link()
+            page = unsubscribe_pages.no_such_link()
         case HTTPStatus.TOO_MANY_REQUESTS:
-            page = pages.no_such_link(status=HTTPStatus.TOO_MANY_REQUESTS)
+            page = unsubscribe_pages.no_such_link(status=HTTPStatus.TOO_MANY_REQUESTS)
         case HTTPStatus.SERVICE_UNAVAILABLE:
-            page = pages.try_again()
+            page = unsubscribe_pages.try_again()
         case status:
-            page = pages.not_understood(status)
+            page = unsubscribe_pages.not_understood(status)
     page.headers.update(problem.headers)
     return page
 
@@ -123,8 +123,8 @@ async def show(token: str, request: Request, here: HereDep) -> HTMLResponse:
     link = _link_of(request, here, token)
     if link is None or await _linked(here, link) is None:
         note_problem(NOT_FOUND.slug)
-        return pages.no_such_link()
-    return pages.question()
+        return unsubscribe_pages.no_such_link()
+    return unsubscribe_pages.question()
 
 
 @router.post(
@@ -166,7 +166,7 @@ async def unsubscribe(
         actor=Actor(ActorKind.LINK, _WAYS[kind]),
     )
     note_job(done.job_id)
-    page = pages.unsubscribed() if done.applied else pages.stored()
+    page = unsubscribe_pages.unsubscribed() if done.applied else unsubscribe_pages.stored()
     if not ended:
         # What is left of the body would be taken for the next request.
         page.headers["Connection"] = "close"

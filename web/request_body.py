@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from producers.fair_executor import off_loop
 from producers.invalid_request import too_much, wrong_input
 from producers.keys import Caller
-from producers.long_work import off_loop
 from schemas.errors import said
 from schemas.json_input import RepeatedName, TooMuch, is_deeper, read_json
 from web.problems import MALFORMED, UNSUPPORTED, Problem

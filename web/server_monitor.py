@@ -20,8 +20,8 @@ from db.progress import require_answer
 from runtime import events
 from runtime.outages import PROBE_SECONDS, SETTLE_SECONDS, Outage
 from runtime.redis_client import redis_client
-from runtime.setting_in_force import log_difference
 from runtime.settings import Settings
+from runtime.shared_setting import log_difference
 from workers.enqueue import outage_of_queue
 
 LOOK_SECONDS = 5.0

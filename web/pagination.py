@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from schemas.requests import MAX_ID
-from web.numbers import WRITTEN_NUMBER
+from web.number_params import WRITTEN_NUMBER
 from web.problems import INVALID, Problem
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many, at most."), WRITTEN_NUMBER]

@@ -14,7 +14,7 @@ from producers.column_names import names_address
 from producers.csv_header import address_columns, require_width
 from producers.file_text import FileText, unreadable_in
 from producers.formula_guard import without_guard
-from producers.import_refusals import invalid_address
+from producers.import_rejections import invalid_address
 from producers.table import Table
 from schemas.addresses import (
     Doubt,

@@ -8,9 +8,9 @@ from fastapi import Request
 
 from producers.invalid_request import shortened, storable
 from schemas.requests import MAX_ID
-from web.bodies import DEEPEST
 from web.openapi import query_parameters
 from web.problems import INVALID, MALFORMED, Problem
+from web.request_body import DEEPEST
 
 MOST_PARAMETERS = 100
 """More in one query repeat themselves, and each that is wrong would be a mistake to tell."""
