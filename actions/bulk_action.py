@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.decisions import Decision, Known
+from schemas.decisions import AddressState, Decision
 from schemas.outcomes import Outcome
 from schemas.statuses import Status
 
@@ -16,7 +16,7 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Edge(NamedTuple):
+class Transition(NamedTuple):
     """One row of a transition table: what happens to an address in `from_status`, and why."""
 
     from_status: Status | None
@@ -26,17 +26,17 @@ class Edge(NamedTuple):
     because: str
 
 
-class Spread(NamedTuple):
+class Propagation(NamedTuple):
     """How an opt-out reaches the other addresses of the same person.
 
     `to_status` is what they become, climbing as always. `beyond_chunk` says that it reaches every
-    contact that holds the address, not only those at hand. `role_reaches_selected` says that even
-    a role address, held by many contacts, reaches the selected contacts' other addresses.
+    contact that holds the address, not only those at hand. `role_propagates_to_selected` says that
+    even a role address, held by many contacts, reaches the selected contacts' other addresses.
     """
 
     to_status: Status
     beyond_chunk: bool
-    role_reaches_selected: bool
+    role_propagates_to_selected: bool
 
 
 class BulkAction(ABC):
@@ -55,28 +55,28 @@ class BulkAction(ABC):
     """Whether a job needs evidence of permission (`schemas.evidence`)."""
     urgent: ClassVar[bool] = False
     """Whether its jobs begin before all others, and have a queue of their own."""
-    refused_beside_opt_out: ClassVar[bool] = False
-    """Whether `decide` wants `Known.beside_opt_out`, which costs a look at the siblings."""
-    may_spread: ClassVar[bool] = False
-    """Whether `spread` can give anything; the other addresses of each contact are read too."""
-    brings_contacts: ClassVar[bool] = False
+    checks_siblings: ClassVar[bool] = False
+    """Whether `decide` needs `AddressState.sibling_opted_out`, which costs a read of siblings."""
+    may_propagate: ClassVar[bool] = False
+    """Whether `propagation` can give anything; the other addresses of each contact are read too."""
+    creates_contacts: ClassVar[bool] = False
     """Whether the job creates its contacts from rows that were uploaded with it."""
-    takes_addresses: ClassVar[bool] = False
+    accepts_addresses: ClassVar[bool] = False
     """Whether a job may list addresses instead of contacts; one that is new to the account is then
     stored with the status that `decide` gives it, so that it has to give one."""
-    edges: ClassVar[tuple[Edge, ...]] = ()
+    transitions: ClassVar[tuple[Transition, ...]] = ()
     """The transition table, for the documents and tests; `decide` follows it."""
 
     @abstractmethod
-    def decide(self, known: Known, params: Any) -> Decision:
+    def decide(self, known: AddressState, params: Any) -> Decision:
         """What becomes of one address. Pure, so equal facts give equal decisions."""
 
     def reads_statuses(self, params: Any) -> bool:
-        """Whether a job that brings contacts is told statuses for them (`Known.stated`)."""
+        """Whether a job that brings contacts is told statuses for them (`AddressState.stated`)."""
         del params
         return False
 
-    def spread(self, source: Status, params: Any) -> Spread | None:
+    def propagation(self, source: Status, params: Any) -> Propagation | None:
         """How an opt-out in its own right with status `source` spreads in this job, if it does."""
         del source, params
         return None

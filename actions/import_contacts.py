@@ -11,9 +11,9 @@ permission, which the importer claims and no column does.
 
 from pydantic import Field
 
-from actions.bulk_action import BulkAction, Edge, Params, Spread
-from actions.opt_in import OPT_IN_EDGES, decide_opt_in
-from schemas.decisions import Decision, Known, apply, leave
+from actions.bulk_action import BulkAction, Params, Propagation, Transition
+from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
+from schemas.decisions import AddressState, Decision, apply, leave
 from schemas.outcomes import Outcome, Reason
 from schemas.statuses import MARKETABLE, Status, rank_of
 
@@ -33,21 +33,21 @@ class ImportContacts(BulkAction):
     name = "import"
     summary = "Import contacts from a file."
     params = ImportParams
-    refused_beside_opt_out = True
-    may_spread = True
-    brings_contacts = True
-    edges = (
-        Edge(
+    checks_siblings = True
+    may_propagate = True
+    creates_contacts = True
+    transitions = (
+        Transition(
             None,
             Outcome.APPLIED,
             Status.SINGLE_OPT_IN,
             None,
             "new to the account; without permission it becomes non_marketable instead",
         ),
-        *OPT_IN_EDGES,
+        *OPT_IN_TRANSITIONS,
     )
 
-    def decide(self, known: Known, params: ImportParams) -> Decision:
+    def decide(self, known: AddressState, params: ImportParams) -> Decision:
         """Give a new address its first status, and a known one what the file states where that
         climbs; otherwise follow the opt-in table, given permission.
         """
@@ -64,23 +64,23 @@ class ImportContacts(BulkAction):
         """Return whether the file states statuses."""
         return params.statuses is True
 
-    def spread(self, source: Status, params: ImportParams) -> Spread:
+    def propagation(self, source: Status, params: ImportParams) -> Propagation:
         """Opt out what arrives beside an opted-out address as if that had happened now.
 
         Where the file states opt-outs, they reach as far as those of a bulk opt-out do.
         """
         reads_statuses = self.reads_statuses(params)
-        return Spread(
+        return Propagation(
             to_status=Status.ADMIN if reads_statuses or source == Status.ADMIN else Status.MANUAL,
             beyond_chunk=reads_statuses,
-            role_reaches_selected=False,
+            role_propagates_to_selected=False,
         )
 
 
-def _climbs(stated: Status, known: Known) -> bool:
+def _climbs(stated: Status, known: AddressState) -> bool:
     assert known.status is not None
-    present = rank_of(Status(known.status), spread=known.spread)
-    return rank_of(stated, spread=False) > present
+    present = rank_of(Status(known.status), is_propagated=known.is_propagated)
+    return rank_of(stated, is_propagated=False) > present
 
 
 def _first_status(stated: Status | None, *, permission: bool) -> Status:

@@ -5,24 +5,24 @@ Email addresses that have been opted out either by the recipient or by a user ca
 back in" (seeds 000, 001, 002; the same rule in 004).
 """
 
-from actions.bulk_action import BulkAction, Edge, Params
-from schemas.decisions import Decision, Known, reject
+from actions.bulk_action import BulkAction, Params, Transition
+from schemas.decisions import AddressState, Decision, reject
 from schemas.outcomes import Outcome, Reason
 from schemas.statuses import Status
 
 _TARGET = Status.SINGLE_OPT_IN
 
 
-def _unchanged(status: Status, because: str) -> Edge:
-    return Edge(status, Outcome.UNCHANGED, None, Reason.ALREADY_MARKETABLE, because)
+def _unchanged(status: Status, because: str) -> Transition:
+    return Transition(status, Outcome.UNCHANGED, None, Reason.ALREADY_MARKETABLE, because)
 
 
-def _rejected(status: Status, reason: Reason, because: str) -> Edge:
-    return Edge(status, Outcome.REJECTED, None, reason, because)
+def _rejected(status: Status, reason: Reason, because: str) -> Transition:
+    return Transition(status, Outcome.REJECTED, None, reason, because)
 
 
-OPT_IN_EDGES = (
-    Edge(
+OPT_IN_TRANSITIONS = (
+    Transition(
         Status.NON_MARKETABLE,
         Outcome.APPLIED,
         _TARGET,
@@ -62,14 +62,15 @@ OPT_IN_EDGES = (
 )
 
 _DECISIONS = {
-    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason) for edge in OPT_IN_EDGES
+    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason)
+    for edge in OPT_IN_TRANSITIONS
 }
 
 
-def decide_opt_in(known: Known) -> Decision:
+def decide_opt_in(known: AddressState) -> Decision:
     """The opt-in table, with the rule that an opt-out spreading to the address refuses it."""
     decision = _DECISIONS[known.status]
-    if decision.outcome is Outcome.APPLIED and known.beside_opt_out:
+    if decision.outcome is Outcome.APPLIED and known.sibling_opted_out:
         return reject(Reason.SIBLING_OPTED_OUT)
     return decision
 
@@ -80,10 +81,10 @@ class OptIn(BulkAction):
     name = "opt_in"
     summary = "Opt addresses in, with evidence of permission."
     needs_evidence = True
-    refused_beside_opt_out = True
-    edges = OPT_IN_EDGES
+    checks_siblings = True
+    transitions = OPT_IN_TRANSITIONS
 
-    def decide(self, known: Known, params: Params) -> Decision:
-        """See `OPT_IN_EDGES`."""
+    def decide(self, known: AddressState, params: Params) -> Decision:
+        """See `OPT_IN_TRANSITIONS`."""
         del params
         return decide_opt_in(known)

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from actions.bulk_action import BulkAction, Edge, Params, Spread
-from schemas.decisions import Decision, Known, apply, leave
+from actions.bulk_action import BulkAction, Params, Propagation, Transition
+from schemas.decisions import AddressState, Decision, apply, leave
 from schemas.outcomes import Outcome, Reason
 from schemas.statuses import FACTS, Status, rank_of
 
@@ -35,10 +35,12 @@ class OptOutParams(Params):
     )
 
 
-def _edge(status: Status) -> Edge:
+def _edge(status: Status) -> Transition:
     if FACTS[status].rank < FACTS[Status.ADMIN].rank:
-        return Edge(status, Outcome.APPLIED, Status.ADMIN, None, "an opt-out suppresses it more")
-    return Edge(
+        return Transition(
+            status, Outcome.APPLIED, Status.ADMIN, None, "an opt-out suppresses it more"
+        )
+    return Transition(
         status,
         Outcome.UNCHANGED,
         None,
@@ -54,10 +56,10 @@ class OptOut(BulkAction):
     summary = "Opt addresses out, and with them the other addresses of the same people."
     params = OptOutParams
     urgent = True
-    may_spread = True
-    takes_addresses = True
-    edges = (
-        Edge(
+    may_propagate = True
+    accepts_addresses = True
+    transitions = (
+        Transition(
             None,
             Outcome.APPLIED,
             Status.ADMIN,
@@ -67,19 +69,23 @@ class OptOut(BulkAction):
         *(_edge(status) for status in Status),
     )
 
-    def decide(self, known: Known, params: OptOutParams) -> Decision:
+    def decide(self, known: AddressState, params: OptOutParams) -> Decision:
         """Applied where it climbs: over any lower status, and over an opt-out that spread."""
-        present = -1 if known.status is None else rank_of(Status(known.status), spread=known.spread)
+        present = (
+            -1
+            if known.status is None
+            else rank_of(Status(known.status), is_propagated=known.is_propagated)
+        )
         if FACTS[params.kind].rank > present:
             return apply(params.kind)
         return leave(Reason.ALREADY_OPTED_OUT)
 
-    def spread(self, source: Status, params: OptOutParams) -> Spread:
+    def propagation(self, source: Status, params: OptOutParams) -> Propagation:
         """To `admin` by a bulk job, to `manual` by a recipient's own act."""
         del source
         by_user = params.kind is Status.ADMIN
-        return Spread(
+        return Propagation(
             to_status=Status.ADMIN if by_user else Status.MANUAL,
             beyond_chunk=True,
-            role_reaches_selected=by_user,
+            role_propagates_to_selected=by_user,
         )

@@ -23,7 +23,7 @@ def all_actions() -> dict[str, BulkAction]:
     return dict(sorted(found.items()))
 
 
-def action_named(name: str) -> BulkAction:
+def get_action(name: str) -> BulkAction:
     """The action called `name`; raises NotFound with the names there are."""
     try:
         return all_actions()[name]
@@ -33,12 +33,12 @@ def action_named(name: str) -> BulkAction:
         ) from None
 
 
-def meaning_of_reason(reason: str | None) -> str:
+def describe_reason(reason: str | None) -> str:
     """Return what a reason means, in words: the service's own, or an action's."""
     return _meanings().get(reason or "", "")
 
 
 @cache
 def _meanings() -> dict[str, str]:
-    edges = [edge for action in all_actions().values() for edge in action.edges]
-    return {edge.reason: edge.because for edge in edges if edge.reason} | REASON_MEANINGS
+    transitions = [edge for action in all_actions().values() for edge in action.transitions]
+    return {edge.reason: edge.because for edge in transitions if edge.reason} | REASON_MEANINGS

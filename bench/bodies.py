@@ -27,7 +27,7 @@ from db.pool import open_pool
 from producers.hooks import create_hook
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
-from tests.kit.servers import storm_servers
+from tests.kit.servers import chaos_servers
 from tests.kit.web_process import WebGroup
 
 _SECONDS_BETWEEN = 0.02
@@ -270,7 +270,7 @@ def main() -> None:
     print("|---" * (2 + len(_TOGETHER) * len(columns)) + "|")
     with (
         tempfile.TemporaryDirectory() as folder,
-        storm_servers(_opened(folder) / "servers") as servers,
+        chaos_servers(_opened(folder) / "servers") as servers,
     ):
         asyncio.run(migrate(servers.database_url))
         settings = Settings(

@@ -16,7 +16,7 @@ from bench.templates import LIST, WARM, Copy, checkpoint, warm_contacts
 from bench.unsubscribing import draw_recipients, sql
 from bench.waits import summed_up
 from db.pool import open_pool
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from schemas.errors import SluiceError
 from schemas.requests import JobRequest, Selection
 
@@ -87,7 +87,7 @@ class Recipients(NamedTuple):
             params={"kind": "manual"},
             requested_by="a recipient",
         )
-        return (await opt_out_now(self.doors, self.copy.settings, request)).applied
+        return (await opt_out_immediately(self.doors, self.copy.settings, request)).applied
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import psutil
 from bench.lists import sql
 from bench.watching import Watch, cpu_seconds, machine_busy_seconds
 from producers.submit import submit
-from runtime.settings import Settings, environment_of_processes
+from runtime.settings import Settings, child_environment
 from schemas.requests import JobRequest, Selection
 
 _POLL_SECONDS = 0.2
@@ -80,9 +80,7 @@ async def measure_import(
         began = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bench.stage_file", file, account),
-            env=environment_of_processes(
-                stand.settings, QUEUE_NAMESPACE=stand.settings.queue_namespace
-            ),
+            env=child_environment(stand.settings, QUEUE_NAMESPACE=stand.settings.queue_namespace),
             stdout=asyncio.subprocess.PIPE,
         )
         try:

@@ -14,14 +14,14 @@ import redis
 
 from db.migrate import migrate
 from db.pool import connect_options
-from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import ServerUrls, embedded_servers
 from runtime.settings import Settings
 
 
 class Place(NamedTuple):
     """Servers to use, and a folder for files; `embedded` when nobody else uses the servers."""
 
-    servers: Servers
+    servers: ServerUrls
     folder: Path
     embedded: bool
 
@@ -34,11 +34,11 @@ def place_to_measure() -> Iterator[Place]:
         prefix="sluice-bench-", ignore_cleanup_errors=True
     ) as folder_name:
         folder = Path(folder_name)
-        if not given.wants_embedded_servers:
+        if not given.uses_embedded_servers:
             given.require_urls()
             assert given.database_url is not None
             assert given.redis_url is not None
-            yield Place(Servers(given.database_url, given.redis_url), folder, embedded=False)
+            yield Place(ServerUrls(given.database_url, given.redis_url), folder, embedded=False)
             return
         # The servers' own account has to get through to its files.
         folder.chmod(0o711)
@@ -66,7 +66,7 @@ async def fresh_settings(place: Place) -> AsyncIterator[Settings]:
                 client.delete(key)
 
 
-async def _execute(servers: Servers, statement: str) -> None:
+async def _execute(servers: ServerUrls, statement: str) -> None:
     connection = await asyncpg.connect(**connect_options(servers.database_url, pgbouncer=True))
     try:
         await connection.execute(statement)

@@ -12,14 +12,14 @@ import asyncpg
 
 from bench.effects import sql
 from db import exports
-from db.address_history import history_of
+from db.address_history import list_history
 from schemas.outcomes import Outcome
 
 _PAGES = 20
 ROWS = 100
 """Of a page."""
 
-FEW_ROWS = 1_000
+MAX_ROWS_BY_INSERT = 1_000
 """A table of fewer rows, as that of the jobs may be, is read as a whole with good reason."""
 
 _SEED = 31
@@ -61,18 +61,18 @@ async def pages(
         return (first + draw.randrange(contacts) for _ in range(_PAGES))
 
     def page(listing: exports.Results, place: int) -> _Question:
-        after = (place, *listing.first[1:])
-        return partial(listing.page, form=exports.Form.CSV, after=after, most=ROWS)
+        after = (place, *listing.start[1:])
+        return partial(listing.page, form=exports.ExportFormat.CSV, after=after, limit=ROWS)
 
     asked: dict[str, list[_Question]] = {
         "results": [page(results, place) for place in places()],
         "rejections": [page(rejected, place) for place in places()],
         "history": [
             partial(
-                history_of,
+                list_history,
                 account_id=account_id,
                 address_id=first + 2 * (place - first),
-                most=ROWS,
+                limit=ROWS,
             )
             for place in places()
         ],
@@ -100,7 +100,7 @@ async def _explained(connection: asyncpg.Connection, questions: list[_Question])
         "ms_median": statistics.median(milliseconds),
         "ms_longest": max(milliseconds),
         "scanned": scanned,
-        "sequential_scan": any(rows > FEW_ROWS for rows in scanned.values()),
+        "sequential_scan": any(rows > MAX_ROWS_BY_INSERT for rows in scanned.values()),
     }
 
 

@@ -16,7 +16,7 @@ from db.pool import open_pool
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
-from tests.kit.interruption import INTERRUPTED, ended_by_signals
+from tests.kit.interruption import INTERRUPTED, exit_on_signals
 
 
 def measured_or_exit(
@@ -29,7 +29,7 @@ def measured_or_exit(
     Where nothing was, the console says why, and the program exits with the status that tells so.
     """
     try:
-        with ended_by_signals(), place_to_measure() as place:
+        with exit_on_signals(), place_to_measure() as place:
             return run(measure(place))
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and no figures were kept.")

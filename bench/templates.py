@@ -14,7 +14,7 @@ from bench import lists
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
 from producers.accounts import create_account
-from runtime.devservers.embedded import Servers
+from runtime.devservers.embedded import ServerUrls
 from runtime.settings import Settings
 
 LIST = "list"
@@ -50,7 +50,7 @@ class Copy(NamedTuple):
 class Templates:
     """Makes the lists and their copies on these servers."""
 
-    def __init__(self, servers: Servers, say: Callable[[str], None]) -> None:
+    def __init__(self, servers: ServerUrls, say: Callable[[str], None]) -> None:
         self._servers = servers
         self._say = say
         self._made: dict[int, Template] = {}
@@ -136,7 +136,7 @@ async def checkpoint(pool: asyncpg.Pool) -> None:
 
 @asynccontextmanager
 async def making_templates(
-    servers: Servers, say: Callable[[str], None]
+    servers: ServerUrls, say: Callable[[str], None]
 ) -> AsyncIterator[Templates]:
     """Lists and copies for as long as the context lasts."""
     templates = Templates(servers, say)
@@ -146,7 +146,7 @@ async def making_templates(
         await templates.close()
 
 
-async def _execute(servers: Servers, statement: str) -> None:
+async def _execute(servers: ServerUrls, statement: str) -> None:
     connection = await asyncpg.connect(**connect_options(servers.database_url, pgbouncer=True))
     try:
         await connection.execute(statement)

@@ -10,7 +10,7 @@ import aiosql
 import asyncpg
 
 from bench.arrivals import Answered, open_loop
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 
@@ -57,7 +57,7 @@ class Recipients(NamedTuple):
             requested_by="a recipient",
             idempotency_key=f"unsubscribe {contact}",
         )
-        answer = await opt_out_now(self.doors, self.settings, request)
+        answer = await opt_out_immediately(self.doors, self.settings, request)
         time = stopwatch()
         seen = None
         if number % _LOOK_AT_EVERY == 0:

@@ -118,7 +118,7 @@ def _require_spread(answer: Answer) -> None:
     """Each opt-out is applied when it is answered, and has reached the person's other address."""
     _require_success(answer)
     said = json.loads(answer.body)
-    if not (answer.status == http.client.OK and said["applied"] and said["reached"] == 1):
+    if not (answer.status == http.client.OK and said["applied"] and said["propagated"] == 1):
         sys.exit(f"It was not applied, or did not spread: {answer.status} {said}")
 
 

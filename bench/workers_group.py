@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime.settings import Settings, environment_of_processes
+from runtime.settings import Settings, child_environment
 from tests.kit.worker_group import ROOT, WorkerGroup
 
 _STOP_SECONDS = 15.0
@@ -18,7 +18,7 @@ def running_workers(settings: Settings, log: Path, *, in_order: bool = True) -> 
     All of the group have ended when the context has, however it ends; not `in_order`, where what
     they leave behind is dropped anyway.
     """
-    environment = environment_of_processes(
+    environment = child_environment(
         settings,
         WORKER_PROCESSES=str(settings.worker_processes),
         WORKER_THREADS=str(settings.worker_threads),

@@ -9,25 +9,25 @@ from cli.activity import activity
 from cli.address import address
 from cli.apply import apply
 from cli.demo import demo
-from cli.errors import ErrorsAsText
+from cli.errors import SluiceGroup
 from cli.hooks import hooks_app
 from cli.imports import import_contacts
 from cli.jobs import cancel, list_jobs, pause, resume, show_job
 from cli.keys import keys_app
 from cli.migrate import grant_role, migrate
 from cli.output_encoding import encode_output
-from cli.rendering import say
+from cli.rendering import print_text
 from cli.results import results
 from cli.signing_keys import signing_keys
-from cli.submit import add_actions, plan_app, submit_app
+from cli.submit import add_action_commands, plan_app, submit_app
 from cli.up import up
 from cli.verify import verify
-from runtime.program import program
+from runtime.program import program_name
 from runtime.settings import Settings
 from runtime.version import commit, version
 
 app = typer.Typer(
-    cls=ErrorsAsText,
+    cls=SluiceGroup,
     help="Bulk consent changes on contact lists: say it once, and every address is checked,"
     " changed only where it may be, and accounted for.",
     no_args_is_help=True,
@@ -36,10 +36,10 @@ app = typer.Typer(
 )
 
 
-def _tell_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
     if value:
         told = commit(Settings())
-        say(f"sluice {version()}" + (f" (commit {told})" if told else ""))
+        print_text(f"sluice {version()}" + (f" (commit {told})" if told else ""))
         raise typer.Exit
 
 
@@ -49,7 +49,7 @@ def root(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_tell_version, is_eager=True, help="Tell the version, and end."
+            "--version", callback=_print_version, is_eager=True, help="Tell the version, and end."
         ),
     ] = False,
 ) -> None:
@@ -77,10 +77,10 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(hooks_app, name="hooks")
 app.command("signing-keys")(signing_keys)
 app.command("demo")(demo)
-add_actions()
+add_action_commands()
 
 
 def main() -> None:
     """The program `sluice`."""
     encode_output()
-    app(prog_name=program())
+    app(prog_name=program_name())

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import as_json, say, table
+from cli.context import CommandContext, run
+from cli.rendering import print_json, print_table, print_text
 from db import jobs
-from producers.accounts import create_account, renew_secret, shown_secret
+from producers.accounts import create_account, get_webhook_secret, renew_webhook_secret
 from schemas.actors import CLI
 
 accounts_app = typer.Typer(
@@ -17,63 +17,69 @@ accounts_app = typer.Typer(
 
 
 @accounts_app.callback()
-def list_accounts(ctx: typer.Context, *, as_json_: options.Json = False) -> None:
+def list_accounts(typer_ctx: typer.Context, *, json_output: options.Json = False) -> None:
     """List accounts, add one, or show or renew its secret."""
-    if ctx.invoked_subcommand is not None:
+    if typer_ctx.invoked_subcommand is not None:
         return
 
-    async def work(here: Surroundings) -> list[jobs.Account]:
-        async with here.pool.acquire() as connection:
+    async def work(ctx: CommandContext) -> list[jobs.Account]:
+        async with ctx.pool.acquire() as connection:
             return await jobs.list_accounts(connection)
 
     found = run(work)
-    if as_json_:
-        as_json([account._asdict() for account in found])
+    if json_output:
+        print_json([account._asdict() for account in found])
     else:
-        table(("account", "created"), [(account.name, account.created_at) for account in found])
+        print_table(
+            ("account", "created"), [(account.name, account.created_at) for account in found]
+        )
 
 
 @accounts_app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called.")],
     *,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Add an account."""
-    account_id = run(lambda here: create_account(here.pool, name, actor=CLI))
-    if as_json_:
-        as_json({"id": account_id, "name": name})
+    account_id = run(lambda ctx: create_account(ctx.pool, name, actor=CLI))
+    if json_output:
+        print_json({"id": account_id, "name": name})
     else:
-        say(f"The account {name} was added. `--account {name}` works on its contacts.")
+        print_text(f"The account {name} was added. `--account {name}` works on its contacts.")
 
 
 @accounts_app.command()
 def secret(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")],
     *,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Show the secret with which completion notices of the account are signed."""
-    _tell(name, run(lambda here: shown_secret(here.pool, here.settings, name)), as_json_=as_json_)
+    _print_secret(
+        name,
+        run(lambda ctx: get_webhook_secret(ctx.pool, ctx.settings, name)),
+        json_output=json_output,
+    )
 
 
 @accounts_app.command("renew-secret")
 def renew(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")],
     *,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Give the account another secret for completion notices, and show it.
 
     The former one is not used any more. Give the new one to the receiver now: what it refuses
     meanwhile is sent again for some hours.
     """
-    renewed = run(lambda here: renew_secret(here.pool, here.settings, name, actor=CLI))
-    _tell(name, renewed, as_json_=as_json_)
+    renewed = run(lambda ctx: renew_webhook_secret(ctx.pool, ctx.settings, name, actor=CLI))
+    _print_secret(name, renewed, json_output=json_output)
 
 
-def _tell(name: str, secret: str, *, as_json_: bool) -> None:
-    if as_json_:
-        as_json({"name": name, "secret": secret})
+def _print_secret(name: str, secret: str, *, json_output: bool) -> None:
+    if json_output:
+        print_json({"name": name, "secret": secret})
     else:
-        say(secret)
+        print_text(secret)

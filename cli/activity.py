@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
+from cli.context import CommandContext, run
 from cli.layout import Column
-from cli.rendering import as_json, hint, say, table
+from cli.rendering import print_hint, print_json, print_table, print_text
 from db import activity as stored
-from producers.submit import named_account
+from producers.submit import find_account
 from schemas.requests import MAX_ID
 
 
@@ -29,35 +29,35 @@ def activity(
         int | None,
         typer.Option("--before", metavar="ID", min=1, help="Only acts before the one of this id."),
     ] = None,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """List who did what with jobs, keys, hooks and accounts, the newest first."""
 
-    async def work(here: Surroundings) -> list[stored.Activity]:
-        async with here.pool.acquire() as connection:
-            account_id = await named_account(connection, account)
+    async def work(ctx: CommandContext) -> list[stored.Activity]:
+        async with ctx.pool.acquire() as connection:
+            account_id = await find_account(connection, account)
             if max(job_id or 0, before or 0) > MAX_ID:
                 return []
-            return await stored.activity_page(
+            return await stored.list_activity(
                 connection,
                 account_id=account_id,
                 job_id=job_id,
                 before=before or MAX_ID,
-                most=limit,
+                limit=limit,
             )
 
     found = run(work)
-    if as_json_:
-        as_json([asdict(row) for row in found])
+    if json_output:
+        print_json([asdict(row) for row in found])
     elif found:
         _show(found)
         if len(found) == limit:
-            say(f"`{_older(found[-1].id, account, job_id)}` lists older ones.")
+            print_text(f"`{_next_page_command(found[-1].id, account, job_id)}` lists older ones.")
     else:
-        say("Nothing was done yet." if before is None else "Nothing was done before that.")
+        print_text("Nothing was done yet." if before is None else "Nothing was done before that.")
 
 
-def _older(id_: int, account: str | None, job_id: int | None) -> str:
+def _next_page_command(id_: int, account: str | None, job_id: int | None) -> str:
     """Return the command that goes on after the act."""
     words = ["sluice", "activity", "--before", str(id_)]
     words += ["--account", account] if account else []
@@ -69,22 +69,25 @@ def _show(found: list[stored.Activity]) -> None:
     several = len({row.account for row in found}) > 1
     columns = (
         *map(Column, ("id", "when", "act", "upon", "actor")),
-        *(Column(name, spared=True) for name in ("via", *["account"] * several, "correlation id")),
+        *(
+            Column(name, is_optional=True)
+            for name in ("via", *["account"] * several, "correlation id")
+        ),
     )
-    spared = table(
+    omitted = print_table(
         columns,
         [
             (
-                *(str(row.id), row.at, row.act, _upon(row), row.actor),
+                *(str(row.id), row.at, row.act, _subject(row), row.actor),
                 *(row.via, *[row.account] * several, row.correlation_id),
             )
             for row in found
         ],
     )
-    if spared:
-        hint(f"Not shown here: {', '.join(spared)}. --json shows all.")
+    if omitted:
+        print_hint(f"Not shown here: {', '.join(omitted)}. --json shows all.")
 
 
-def _upon(row: stored.Activity) -> str:
+def _subject(row: stored.Activity) -> str:
     told = (("job", row.job_id), ("key", row.key_id), ("hook", row.hook_id))
     return next((f"{name} {id_}" for name, id_ in told if id_ is not None), "account")

@@ -6,14 +6,14 @@ import asyncpg
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import as_json, counted, facts, hint, say, table
+from cli.context import CommandContext, run
+from cli.rendering import format_count, print_facts, print_hint, print_json, print_table, print_text
 from db import address_history
-from producers.address_history import AddressStory, read_story
-from producers.explanations import explain, what_happened
+from producers.address_history import AddressHistory, read_address_history
+from producers.explanations import describe_decision, explain_status
 from producers.submit import require_account
-from schemas.addresses import InvalidAddress, identify
-from schemas.errors import NotFound, WrongInput
+from schemas.addresses import InvalidAddress, normalize_address
+from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import FIELD_NAMES
 
 
@@ -24,46 +24,48 @@ def address(
     limit: Annotated[
         int, typer.Option("--limit", min=1, help="At most so many entries of its history.")
     ] = 1000,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Tell the story of an address: its status and why, its contacts, and its whole history."""
     try:
-        match_key = identify(text).match_key
+        match_key = normalize_address(text).match_key
     except InvalidAddress as error:
-        raise WrongInput(f"That is not an email address: {error}") from None
+        raise InvalidRequest(f"That is not an email address: {error}") from None
 
-    async def work(here: Surroundings) -> AddressStory:
-        return await read_address(here.pool, account, match_key, most=limit)
+    async def work(ctx: CommandContext) -> AddressHistory:
+        return await parse_address(ctx.pool, account, match_key, most=limit)
 
     story = run(work)
-    if as_json_:
-        as_json(_as_dict(story, account))
+    if json_output:
+        print_json(_as_dict(story, account))
     else:
         show_address(story, account)
     if len(story.history) == limit:
-        hint(f"The newest {limit:,} entries of its history; `--limit` shows more.")
+        print_hint(f"The newest {limit:,} entries of its history; `--limit` shows more.")
 
 
-async def read_address(
+async def parse_address(
     pool: asyncpg.Pool, account: str, match_key: str, *, most: int
-) -> AddressStory:
+) -> AddressHistory:
     """The story of an address, with its newest `most` chapters; raises NotFound."""
     async with pool.acquire() as connection:
         account_id = await require_account(connection, account)
-        story = await read_story(connection, account_id=account_id, match_key=match_key, most=most)
+        story = await read_address_history(
+            connection, account_id=account_id, match_key=match_key, limit=most
+        )
     if story is None:
         raise NotFound(f"The account {account!r} does not know this address.")
     return story
 
 
-def show_address(story: AddressStory, account: str) -> None:
+def show_address(story: AddressHistory, account: str) -> None:
     """The story for people."""
     now = story.now
-    say(f"{now.address}  {now.status.value}")
-    for sentence in explain(now):
-        say(f"  {sentence}")
-    say("")
-    facts(
+    print_text(f"{now.address}  {now.status.value}")
+    for sentence in explain_status(now):
+        print_text(f"  {sentence}")
+    print_text("")
+    print_facts(
         [
             ("account", account),
             ("since", now.status_changed_at),
@@ -72,21 +74,21 @@ def show_address(story: AddressStory, account: str) -> None:
             ("spread from", now.propagated_from_address),
         ]
     )
-    say(f"\nHeld by {counted(story.holders_in_all, 'contact')}:")
-    table(
+    print_text(f"\nHeld by {format_count(story.holder_count, 'contact')}:")
+    print_table(
         ("contact", "field", "name", "company"),
         [(str(h.contact_id), FIELD_NAMES[h.field], _name(h), h.company) for h in story.holders],
     )
-    if story.holders_in_all > len(story.holders):
-        say(f"and {story.holders_in_all - len(story.holders):,} more")
-    say("\nIts history, newest first:")
-    table(
+    if story.holder_count > len(story.holders):
+        print_text(f"and {story.holder_count - len(story.holders):,} more")
+    print_text("\nIts history, newest first:")
+    print_table(
         ("when", "job", "what happened", "who asked", "evidence"),
         [
             (
                 c.decided_at,
                 f"{c.job_id} {c.action}",
-                what_happened(c),
+                describe_decision(c),
                 f"{c.requested_by} ({c.actor})" if c.actor else c.requested_by,
                 c.evidence_source,
             )
@@ -95,19 +97,19 @@ def show_address(story: AddressStory, account: str) -> None:
     )
 
 
-def _name(holder: address_history.Holder) -> str:
+def _name(holder: address_history.AddressContact) -> str:
     return " ".join(part for part in (holder.given_name, holder.family_name) if part)
 
 
-def _as_dict(story: AddressStory, account: str) -> dict[str, Any]:
+def _as_dict(story: AddressHistory, account: str) -> dict[str, Any]:
     return {
         **story.now._asdict(),
         "account": account,
-        "explanation": list(explain(story.now)),
+        "explanation": list(explain_status(story.now)),
         "contacts": [
             {**holder._asdict(), "field": FIELD_NAMES[holder.field]} for holder in story.holders
         ],
-        "contacts_in_all": story.holders_in_all,
+        "contact_count": story.holder_count,
         "history": [
             {**chapter._asdict(), "field": FIELD_NAMES[chapter.field]} for chapter in story.history
         ],

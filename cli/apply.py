@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.jobs import answer_with_job
-from cli.progress import follow
-from cli.submit import user_name
+from cli.context import CommandContext, run
+from cli.jobs import print_job
+from cli.progress import follow_job
+from cli.submit import get_user_name
 from db import jobs
-from producers.job_view import JobStory, read_job
-from producers.plans import NEEDED, apply_plan
+from producers.job_view import JobView, read_job
+from producers.plans import REQUIRED_COUNTS, apply_plan
 from schemas.actors import CLI
 from schemas.errors import NotFound, StateConflict
 from schemas.outcomes import JobState
@@ -30,12 +30,12 @@ def apply(
     ] = 0,
     requested_by: options.RequestedBy = None,
     wait: options.Wait = False,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Run a job that was planned, if its counts are still those of the plan."""
 
-    async def work(here: Surroundings) -> JobStory:
-        async with here.pool.acquire() as connection:
+    async def work(ctx: CommandContext) -> JobView:
+        async with ctx.pool.acquire() as connection:
             job = await jobs.get_job(connection, job_id)
         if job is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
@@ -45,19 +45,19 @@ def apply(
                 " planned first."
             )
         await apply_plan(
-            here.pool,
-            here.settings,
+            ctx.pool,
+            ctx.settings,
             account_id=job.account_id,
             job_id=job_id,
-            expected={name: job.forecast[name] for name in NEEDED},
+            expected={name: job.forecast[name] for name in REQUIRED_COUNTS},
             tolerance=tolerance,
-            confirmed_by=requested_by or user_name(),
+            confirmed_by=requested_by or get_user_name(),
             actor=CLI,
         )
-        await follow(here, job_id, until_ended=wait)
-        return await read_job(here.pool, job_id)
+        await follow_job(ctx, job_id, until_ended=wait)
+        return await read_job(ctx.pool, job_id)
 
-    story = run(work, rings=True)
-    answer_with_job(story, ended=wait, in_json=as_json_)
+    story = run(work, enqueues=True)
+    print_job(story, ended=wait, json_output=json_output)
     if story.progress.state is JobState.PLANNED:
         raise typer.Exit(1)

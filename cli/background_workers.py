@@ -10,10 +10,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from runtime.devservers.procfile import TERM_SECONDS, require_runner, run_procfile
+from runtime.devservers.procfile import TERMINATE_TIMEOUT_SECONDS, require_honcho, run_procfile
 from schemas.errors import SluiceError
 
-START_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
@@ -23,23 +23,23 @@ def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[No
 
     They end with this process however it ends. Raises SluiceError when they do not start.
     """
-    require_runner()
+    require_honcho()
     process = multiprocessing.get_context("spawn").Process(
         target=_run, args=(dict(environment), str(log)), name="workers"
     )
     process.start()
     try:
-        _wait_ready(process, log)
+        _wait_until_ready(process, log)
         yield
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
-        process.join(2 * TERM_SECONDS)
+        process.join(2 * TERMINATE_TIMEOUT_SECONDS)
         process.kill()
         process.join()
 
 
-def logged(log: Path, event: str) -> list[str]:
+def read_log_lines(log: Path, event: str) -> list[str]:
     """The log's lines of one event, as the workers wrote them."""
     lines = []
     with suppress(FileNotFoundError):
@@ -50,9 +50,9 @@ def logged(log: Path, event: str) -> list[str]:
     return lines
 
 
-def _wait_ready(process: Any, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not logged(log, "worker.started"):
+def _wait_until_ready(process: Any, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not read_log_lines(log, "worker.started"):
         if not process.is_alive() or time.monotonic() > deadline:
             end = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
             raise SluiceError(f"The workers did not start; nothing was done. They said:\n{end}")
@@ -64,11 +64,11 @@ def _run(environment: dict[str, str], log: str) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    Thread(target=_end_together, daemon=True).start()
-    run_procfile(environment, left_out={"web"})
+    Thread(target=_end_with_parent, daemon=True).start()
+    run_procfile(environment, excluded={"web"})
 
 
-def _end_together() -> None:
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

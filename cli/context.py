@@ -9,62 +9,62 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import redis
 
-from cli.owner import bring_up_to_date
-from db.deployment import limit_in_force
+from cli.owner import migrate_database
+from db.deployment import get_shared_address_limit
 from db.migrate import require_current
 from db.pool import open_pool
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from runtime.shared_setting import log_difference
-from schemas.errors import QueueUnreachable, said
+from runtime.shared_setting import warn_if_different
+from schemas.errors import QueueUnreachable, error_text
 
 T = TypeVar("T")
 
-_CONNECTIONS = 2
+_POOL_SIZE = 2
 
 
-class Surroundings(NamedTuple):
+class CommandContext(NamedTuple):
     """A command's pool and settings; with embedded servers the URLs in them are those."""
 
     pool: asyncpg.Pool
     settings: Settings
 
 
-def run(work: Callable[[Surroundings], Coroutine[Any, Any, T]], *, rings: bool = False) -> T:
+def run(work: Callable[[CommandContext], Coroutine[Any, Any, T]], *, enqueues: bool = False) -> T:
     """The answer of `work`, with servers that answer and a database of this version.
 
-    `rings` says that the command will ring for workers, so that a wrong REDIS_URL is told before
+    `enqueues` says that the command will ring for workers, so that a wrong REDIS_URL is told before
     anything is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable,
     SchemaMismatch.
     """
-    with surroundings() as settings:
-        if rings:
-            require_queue(settings)
-        return asyncio.run(answer(work, settings))
+    with command_settings() as settings:
+        if enqueues:
+            require_redis(settings)
+        return asyncio.run(run_async(work, settings))
 
 
 @contextmanager
-def surroundings(*, migrated: bool = False, releases: bool = False) -> Iterator[Settings]:
+def command_settings(*, migrated: bool = False, is_release: bool = False) -> Iterator[Settings]:
     """Settings with the URLs of servers, given or embedded; embedded ones are migrated, and with
     `migrated` those that were given as well.
 
     Logs go to standard error, since standard output is for answers. At a terminal the answer says
     all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines; a
-    command that `releases` logs more than that wherever nobody sits at a terminal.
+    command with `is_release` logs more than that wherever nobody sits at a terminal.
     """
     given = Settings()
-    wants_lines = given.log_format or (releases and not os.isatty(logs.STANDARD_ERROR))
+    wants_lines = given.log_format or (is_release and not os.isatty(logs.STANDARD_ERROR))
     level = {} if wants_lines else {"log_level": "warning"}
     logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
     with settings_with_servers(given) as settings:
-        if migrated or given.wants_embedded_servers:
-            asyncio.run(bring_up_to_date(settings))
+        if migrated or given.uses_embedded_servers:
+            asyncio.run(migrate_database(settings))
         yield settings
 
 
-def require_queue(settings: Settings) -> None:
+def require_redis(settings: Settings) -> None:
     """Raise QueueUnreachable unless Redis answers."""
     assert settings.redis_url is not None
     client = redis_client(settings.redis_url)
@@ -72,26 +72,28 @@ def require_queue(settings: Settings) -> None:
         client.ping()
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
-            f"Redis cannot be used: {said(error)}. Nothing was done."
+            f"Redis cannot be used: {error_text(error)}. Nothing was done."
             " Check REDIS_URL and that the server runs, then try again."
         ) from error
     finally:
         client.close()
 
 
-async def answer(work: Callable[[Surroundings], Coroutine[Any, Any, T]], settings: Settings) -> T:
+async def run_async(
+    work: Callable[[CommandContext], Coroutine[Any, Any, T]], settings: Settings
+) -> T:
     """The answer of `work` on servers that are known; raises as `run` does."""
     pool = await open_pool(
         _database_url(settings),
-        size=_CONNECTIONS,
+        size=_POOL_SIZE,
         pgbouncer=settings.pgbouncer,
         application="sluice cli",
     )
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
-            log_difference(settings, await limit_in_force(connection))
-        return await work(Surroundings(pool, settings))
+            warn_if_different(settings, await get_shared_address_limit(connection))
+        return await work(CommandContext(pool, settings))
     finally:
         pool.terminate()
 

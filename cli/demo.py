@@ -12,23 +12,23 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from cli.address import read_address, show_address
-from cli.background_workers import background_workers, logged
-from cli.context import Surroundings, answer, surroundings
+from cli.address import parse_address, show_address
+from cli.background_workers import background_workers, read_log_lines
+from cli.context import CommandContext, command_settings, run_async
 from cli.job_view import show_counts
-from cli.progress import ProgressBar, follow
-from cli.rendering import hint, say, show_command
-from cli.up import WHERE_HTTP_IS_EXPLAINED
+from cli.progress import ProgressBar, follow_job
+from cli.rendering import print_command, print_hint, print_text
+from cli.up import HTTP_DOCS_HINT
 from db import address_history, exports, jobs
-from db.exports import Form
+from db.exports import ExportFormat
 from producers.imports import submit_import
-from producers.job_view import JobStory, read_job
+from producers.job_view import JobView, read_job
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
-from runtime.program import program
-from runtime.settings import Settings, environment_of_processes
+from runtime.program import program_name
+from runtime.settings import Settings, child_environment
 from schemas.actors import CLI
-from schemas.addresses import identify
+from schemas.addresses import normalize_address
 from schemas.errors import SluiceError
 from schemas.outcomes import JobState, Outcome
 from schemas.requests import JobRequest, Selection
@@ -36,7 +36,7 @@ from schemas.requests import JobRequest, Selection
 T = TypeVar("T")
 
 DEFAULT_CONTACTS = 100_000
-PERSON = "demo"
+REQUESTER = "demo"
 
 
 def demo(
@@ -52,15 +52,15 @@ def demo(
     an account of its own, which stays for looking around.
     """
     began = time.monotonic()
-    with surroundings(migrated=True) as settings, tempfile.TemporaryDirectory() as folder:
+    with command_settings(migrated=True) as settings, tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "workers.log"
-        environment = environment_of_processes(settings, LOG_FORMAT="json")
+        environment = child_environment(settings, LOG_FORMAT="json")
         with background_workers(environment, log):
-            story = _Demo(settings, Path(folder), contacts, seed)
-            story.tell()
-            story.show_log(log)
-    say(f"\nAll of this took {time.monotonic() - began:,.0f} seconds. Look around:")
-    story.show_what_next()
+            demo_run = _Demo(settings, Path(folder), contacts, seed)
+            demo_run.run()
+            demo_run.show_log(log)
+    print_text(f"\nAll of this took {time.monotonic() - began:,.0f} seconds. Look around:")
+    demo_run.show_what_next()
 
 
 class _Demo:
@@ -75,34 +75,34 @@ class _Demo:
         self._account = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self._last_job = 0
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Every step; raises SluiceError when a job does not complete."""
         self._answer(self._make_account)
-        self._chapter(
+        self._print_heading(
             "1. A list arrives from the old provider, without the permission box ticked",
             f"{self._contacts:,} rows; what is new to the account becomes non_marketable.",
         )
         self._write_list()
         self._run(self._import)
-        self._chapter(
+        self._print_heading(
             "2. The old provider's unsubscribes are opted out",
             "The opt-out of one address spreads to the same person's others.",
         )
         self._run(self._opt_out)
-        self._chapter(
+        self._print_heading(
             "3. Everyone is opted in, with evidence of permission",
             "Every address is checked on its own; no opt-out is reopened.",
         )
         self._run(self._opt_in)
-        self._chapter("4. Why was this address not opted in?", "")
+        self._print_heading("4. Why was this address not opted in?", "")
         self._explain()
 
     def show_log(self, log: Path) -> None:
         """Three lines as the workers wrote them."""
-        self._chapter("5. What the operators saw", "")
+        self._print_heading("5. What the operators saw", "")
         for event in ("job.planned", "chunk.processed", "job.completed"):
-            for line in logged(log, event)[-1:]:
-                say(line)
+            for line in read_log_lines(log, event)[-1:]:
+                print_text(line)
 
     def show_what_next(self) -> None:
         """Commands that work from here."""
@@ -112,39 +112,39 @@ class _Demo:
             f"results {job} --outcome rejected --limit 10",
             f"results {job} --format csv > results.csv",
         ):
-            show_command(f"{program()} {words}")
-        say("To submit jobs, run servers, workers and HTTP in this terminal:")
-        show_command(f"{program()} up")
-        say("Then in another one, in this folder:")
-        show_command(
-            f"{program()} submit opt-out --all --account {self._account} --field email1 --wait"
+            print_command(f"{program_name()} {words}")
+        print_text("To submit jobs, run servers, workers and HTTP in this terminal:")
+        print_command(f"{program_name()} up")
+        print_text("Then in another one, in this folder:")
+        print_command(
+            f"{program_name()} submit opt-out --all --account {self._account} --field email1 --wait"
         )
-        say(f"`sluice up` shows where HTTP answers. {WHERE_HTTP_IS_EXPLAINED}")
+        print_text(f"`sluice up` shows where HTTP answers. {HTTP_DOCS_HINT}")
 
-    def _answer(self, work: Callable[[Surroundings], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run(answer(work, self._settings))
+    def _answer(self, work: Callable[[CommandContext], Coroutine[Any, Any, T]]) -> T:
+        return asyncio.run(run_async(work, self._settings))
 
-    def _chapter(self, title: str, text: str) -> None:
-        say(f"\n{title}", style="bold")
+    def _print_heading(self, title: str, text: str) -> None:
+        print_text(f"\n{title}", style="bold")
         if text:
-            say(text)
+            print_text(text)
 
-    async def _make_account(self, here: Surroundings) -> None:
-        async with here.pool.acquire() as connection:
+    async def _make_account(self, ctx: CommandContext) -> None:
+        async with ctx.pool.acquire() as connection:
             await jobs.create_account(connection, self._account)
 
     def _write_list(self) -> None:
-        hint("Writing the list")
+        print_hint("Writing the list")
         with self._file.open("w", encoding="utf-8", newline="") as file:
             write_sample_list(file, contacts=self._contacts, seed=self._seed)
 
-    def _run(self, start: Callable[[Surroundings], Coroutine[Any, Any, int]]) -> None:
+    def _run(self, start: Callable[[CommandContext], Coroutine[Any, Any, int]]) -> None:
         """A job from submission to its counts."""
 
-        async def work(here: Surroundings) -> JobStory:
-            job_id = await start(here)
-            await follow(here, job_id)
-            return await read_job(here.pool, job_id)
+        async def work(ctx: CommandContext) -> JobView:
+            job_id = await start(ctx)
+            await follow_job(ctx, job_id)
+            return await read_job(ctx.pool, job_id)
 
         story = self._answer(work)
         self._last_job = story.job.id
@@ -152,35 +152,35 @@ class _Demo:
         if story.progress.state is not JobState.COMPLETED:
             raise SluiceError(f"Job {story.job.id} ended as {story.progress.state.value}.")
 
-    async def _import(self, here: Surroundings) -> int:
+    async def _import(self, ctx: CommandContext) -> int:
         size = self._file.stat().st_size
-        with ProgressBar("Reading the list", of_bytes=True) as bar:
+        with ProgressBar("Reading the list", counts_bytes=True) as bar:
             submitted = await submit_import(
-                here.pool,
-                here.settings,
+                ctx.pool,
+                ctx.settings,
                 file=self._file,
                 account=self._account,
                 permission=False,
                 tag="old provider",
                 mapping={},
                 encoding="utf-8",
-                requested_by=PERSON,
+                requested_by=REQUESTER,
                 actor=CLI,
                 progress=lambda read, _rows, _refused: bar.show(read, size),
             )
         return submitted.job_id
 
-    async def _opt_out(self, here: Surroundings) -> int:
+    async def _opt_out(self, ctx: CommandContext) -> int:
         request = JobRequest(
             account=self._account,
             action="opt_out",
             selection=Selection(tag=UNSUBSCRIBED),
             params={"note": "unsubscribed at the old provider"},
-            requested_by=PERSON,
+            requested_by=REQUESTER,
         )
-        return (await submit(here.pool, here.settings, request, actor=CLI)).job_id
+        return (await submit(ctx.pool, ctx.settings, request, actor=CLI)).job_id
 
-    async def _opt_in(self, here: Surroundings) -> int:
+    async def _opt_in(self, ctx: CommandContext) -> int:
         today = datetime.now(UTC).date()
         request = JobRequest(
             account=self._account,
@@ -197,37 +197,39 @@ class _Demo:
                 "provider": "Old Provider Inc.",
                 "last_emailed_on": str(today - timedelta(days=14)),
             },
-            requested_by=PERSON,
+            requested_by=REQUESTER,
         )
-        return (await submit(here.pool, here.settings, request, actor=CLI)).job_id
+        return (await submit(ctx.pool, ctx.settings, request, actor=CLI)).job_id
 
     def _explain(self) -> None:
         """One address that an opt-out spread to: its whole story."""
 
-        async def work(here: Surroundings) -> None:
-            match_key = await self._rejected_address(here)
+        async def work(ctx: CommandContext) -> None:
+            match_key = await self._rejected_address(ctx)
             if match_key is None:
-                say("No address was rejected; a larger list has some.")
+                print_text("No address was rejected; a larger list has some.")
                 return
-            command = f"{program()} address {shlex.quote(match_key)} --account {self._account}"
-            show_command(f"$ {command}")
-            say("")
-            story = await read_address(here.pool, self._account, match_key, most=20)
+            command = f"{program_name()} address {shlex.quote(match_key)} --account {self._account}"
+            print_command(f"$ {command}")
+            print_text("")
+            story = await parse_address(ctx.pool, self._account, match_key, most=20)
             show_address(story, self._account)
 
         self._answer(work)
 
-    async def _rejected_address(self, here: Surroundings) -> str | None:
+    async def _rejected_address(self, ctx: CommandContext) -> str | None:
         """An address that the opt-in refused, if possible because an opt-out spread to it."""
-        async with here.pool.acquire() as connection:
-            account_id = await jobs.account_id(connection, self._account)
+        async with ctx.pool.acquire() as connection:
+            account_id = await jobs.get_account_id(connection, self._account)
             assert account_id is not None
             refused = exports.Results(account_id, self._last_job, outcome=Outcome.REJECTED)
-            page = await refused.page(connection, form=Form.JSON, after=refused.first, most=500)
+            page = await refused.page(
+                connection, form=ExportFormat.JSON, after=refused.start, limit=500
+            )
             addresses = [row["address"] for row in page.objects()]
-            keys = [identify(address).match_key for address in addresses if address]
+            keys = [normalize_address(address).match_key for address in addresses if address]
             for key in keys:
-                now = await address_history.address_now(
+                now = await address_history.get_address(
                     connection, account_id=account_id, match_key=key
                 )
                 if now is not None and now.propagated_from is not None and now.holders == 1:

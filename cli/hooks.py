@@ -5,18 +5,18 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import as_json, facts, hint, say, table
+from cli.context import CommandContext, run
+from cli.rendering import print_facts, print_hint, print_json, print_table, print_text
 from db import hooks as stored
 from producers.hooks import (
     FORMER_DAYS,
     MAX_FORMER_DAYS,
-    MadeHook,
+    NewHook,
     create_hook,
-    renew_hook,
     revoke_hook,
+    rotate_hook_secret,
 )
-from producers.submit import named_account
+from producers.submit import find_account
 from schemas.actors import CLI
 
 hooks_app = typer.Typer(
@@ -31,19 +31,17 @@ def create(
         str, typer.Option("--source", help="Which system will post, in one word: keap, for one.")
     ],
     account: options.Account = "default",
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Make a hook. Its paths and its secret are shown once."""
     made = run(
-        lambda here: create_hook(
-            here.pool, here.settings, account=account, source=source, actor=CLI
-        )
+        lambda ctx: create_hook(ctx.pool, ctx.settings, account=account, source=source, actor=CLI)
     )
-    if as_json_:
-        as_json({**made._asdict(), "account": account, "source": source})
+    if json_output:
+        print_json({**made._asdict(), "account": account, "source": source})
         return
     _show(made)
-    hint(
+    print_hint(
         "Put the URL of your Sluice before a path. Anyone who knows the path of the form can opt"
         f" out addresses of the account {account}. Sign JSON for the other path with the secret."
     )
@@ -55,22 +53,22 @@ def list_hooks(
     account: Annotated[
         str | None, typer.Option("--account", help="Only the hooks of this account.")
     ] = None,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """List hooks, the newest first, those that were revoked among them."""
 
-    async def work(here: Surroundings) -> list[stored.ListedHook]:
-        async with here.pool.acquire() as connection:
-            account_id = await named_account(connection, account)
+    async def work(ctx: CommandContext) -> list[stored.HookSummary]:
+        async with ctx.pool.acquire() as connection:
+            account_id = await find_account(connection, account)
             return await stored.list_hooks(connection, account_id)
 
     found = run(work)
-    if as_json_:
-        as_json([hook._asdict() for hook in found])
+    if json_output:
+        print_json([hook._asdict() for hook in found])
     elif not found:
-        say("There are no hooks. `sluice hooks create --source NAME` makes one.")
+        print_text("There are no hooks. `sluice hooks create --source NAME` makes one.")
     else:
-        table(
+        print_table(
             ("hook", "account", "source", "created", "key", "former until", "revoked"),
             [
                 (
@@ -96,19 +94,19 @@ def renew(
             " where they have leaked.",
         ),
     ] = FORMER_DAYS,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Give a hook another secret and form path. They are shown once."""
     made = run(
-        lambda here: renew_hook(
-            here.pool, here.settings, hook_id, former_days=former_days, actor=CLI
+        lambda ctx: rotate_hook_secret(
+            ctx.pool, ctx.settings, hook_id, former_days=former_days, actor=CLI
         )
     )
-    if as_json_:
-        as_json({**made._asdict(), "former_days": former_days})
+    if json_output:
+        print_json({**made._asdict(), "former_days": former_days})
         return
     _show(made)
-    hint(
+    print_hint(
         f"Give them to the sender. The former ones count for {former_days} days more."
         if former_days
         else "Give them to the sender. The former ones do not count any more."
@@ -119,18 +117,18 @@ def renew(
 def revoke(
     hook_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The hook's number.")],
     *,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Revoke a hook, from the next request on."""
-    run(lambda here: revoke_hook(here.pool, hook_id, actor=CLI))
-    if as_json_:
-        as_json({"id": hook_id, "revoked": True})
+    run(lambda ctx: revoke_hook(ctx.pool, hook_id, actor=CLI))
+    if json_output:
+        print_json({"id": hook_id, "revoked": True})
     else:
-        say(f"Hook {hook_id} is revoked.")
+        print_text(f"Hook {hook_id} is revoked.")
 
 
-def _show(made: MadeHook) -> None:
-    facts(
+def _show(made: NewHook) -> None:
+    print_facts(
         (
             ("hook", str(made.id)),
             ("form", made.form_path),

@@ -8,18 +8,18 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
+from cli.context import CommandContext, run
 from cli.input_files import STDIN
-from cli.jobs import answer_with_job
-from cli.progress import ProgressBar, follow
-from cli.rendering import as_json, counted, hint, say
-from cli.submit import user_name
-from producers.imports import SubmittedImport, submit_import
-from producers.job_view import JobStory, read_job
+from cli.jobs import print_job
+from cli.progress import ProgressBar, follow_job
+from cli.rendering import format_count, print_hint, print_json, print_text
+from cli.submit import get_user_name
+from producers.imports import ImportSubmission, submit_import
+from producers.job_view import JobView, read_job
 from schemas.actors import CLI
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 
-_SHOWN_COLUMNS = 20
+_MAX_COLUMNS_SHOWN = 20
 
 
 def import_contacts(
@@ -52,14 +52,14 @@ def import_contacts(
     requested_by: options.RequestedBy = None,
     key: options.Key = None,
     wait: options.Wait = False,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Import contacts from a CSV file with a header, as Keap exports them.
 
     An address that is there keeps its status; nothing reopens an opt-out.
     """
     if permission is None:
-        raise WrongInput(
+        raise InvalidRequest(
             "Say whether these contacts agreed to broadcasts: --permission or --no-permission."
             " Nothing was stored."
         )
@@ -69,42 +69,42 @@ def import_contacts(
         "account": account,
         "mapping": parse_mapping(mapping or ()),
         "encoding": encoding,
-        "requested_by": requested_by or user_name(),
+        "requested_by": requested_by or get_user_name(),
         "idempotency_key": key,
         "actor": CLI,
     }
 
-    async def work(here: Surroundings) -> tuple[SubmittedImport, JobStory | None]:
-        submitted = await _upload(here, file, given)
+    async def work(ctx: CommandContext) -> tuple[ImportSubmission, JobView | None]:
+        submitted = await _upload(ctx, file, given)
         if not wait:
             return submitted, None
-        _tell(submitted, hint)
-        await follow(here, submitted.job_id)
-        return submitted, await read_job(here.pool, submitted.job_id)
+        _print_submitted(submitted, print_hint)
+        await follow_job(ctx, submitted.job_id)
+        return submitted, await read_job(ctx.pool, submitted.job_id)
 
-    submitted, story = run(work, rings=True)
+    submitted, story = run(work, enqueues=True)
     if story is not None:
-        answer_with_job(story, ended=True, in_json=as_json_)
-    elif as_json_:
-        as_json(_as_dict(submitted))
+        print_job(story, ended=True, json_output=json_output)
+    elif json_output:
+        print_json(_as_dict(submitted))
     else:
-        _tell(submitted, say)
-        say(f"`sluice job {submitted.job_id} --watch` follows it.")
+        _print_submitted(submitted, print_text)
+        print_text(f"`sluice job {submitted.job_id} --watch` follows it.")
 
 
-async def _upload(here: Surroundings, file: str, given: dict[str, Any]) -> SubmittedImport:
+async def _upload(ctx: CommandContext, file: str, given: dict[str, Any]) -> ImportSubmission:
     source: str | BinaryIO = sys.stdin.buffer if file == STDIN else file
-    total = _size(file)
-    with ProgressBar(f"Reading {file}", of_bytes=True) as bar:
+    total = _input_size(file)
+    with ProgressBar(f"Reading {file}", counts_bytes=True) as bar:
 
         def show(done: int, rows: int, refused: int) -> None:
             del refused
             bar.show(done, total, f"Reading {file}: {rows:,} contacts")
 
-        return await submit_import(here.pool, here.settings, file=source, progress=show, **given)
+        return await submit_import(ctx.pool, ctx.settings, file=source, progress=show, **given)
 
 
-def _size(file: str) -> int | None:
+def _input_size(file: str) -> int | None:
     """How many bytes are to come, where that can be known."""
     if file == STDIN:
         return None
@@ -117,47 +117,49 @@ def _size(file: str) -> int | None:
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """The meanings of headers from `HEADER=MEANING`; raises WrongInput."""
+    """The meanings of headers from `HEADER=MEANING`; raises InvalidRequest."""
     mapping: dict[str, str] = {}
     for pair in pairs:
         header, equals, meaning = pair.rpartition("=")
         if not (equals and header and meaning):
-            raise WrongInput(
+            raise InvalidRequest(
                 f"--map {pair!r} is not HEADER=MEANING, as in 'Work mail=email2'."
                 " Nothing was stored."
             )
         if header in mapping:
-            raise WrongInput(f"--map gives the header {header!r} twice. Nothing was stored.")
+            raise InvalidRequest(f"--map gives the header {header!r} twice. Nothing was stored.")
         mapping[header] = meaning
     return mapping
 
 
-def _tell(submitted: SubmittedImport, tell: Callable[[str], None]) -> None:
-    tell(_told(submitted))
+def _print_submitted(submitted: ImportSubmission, tell: Callable[[str], None]) -> None:
+    tell(_summarize(submitted))
     if submitted.ignored_columns:
-        shown = ", ".join(f'"{header}"' for header in submitted.ignored_columns[:_SHOWN_COLUMNS])
-        more = len(submitted.ignored_columns) - _SHOWN_COLUMNS
+        shown = ", ".join(
+            f'"{header}"' for header in submitted.ignored_columns[:_MAX_COLUMNS_SHOWN]
+        )
+        more = len(submitted.ignored_columns) - _MAX_COLUMNS_SHOWN
         tell(f"Columns that were not read: {shown}{f' and {more:,} more' if more > 0 else ''}.")
 
 
-def _told(submitted: SubmittedImport) -> str:
-    counts = counted(submitted.rows, "contact")
-    if submitted.refused:
-        counts += f", {counted(submitted.refused, 'row')} refused"
-    if submitted.left_out:
-        counts += f", {counted(submitted.left_out, 'cell')} left out"
+def _summarize(submitted: ImportSubmission) -> str:
+    counts = format_count(submitted.rows, "contact")
+    if submitted.rejected_rows:
+        counts += f", {format_count(submitted.rejected_rows, 'row')} refused"
+    if submitted.rejected_cells:
+        counts += f", {format_count(submitted.rejected_cells, 'cell')} left out"
     if not submitted.created:
         return f"Job {submitted.job_id} was submitted before with this key: {counts}."
-    unheard = "" if submitted.announced else " Redis did not answer; a worker finds it later."
+    unheard = "" if submitted.enqueued else " Redis did not answer; a worker finds it later."
     return f"Job {submitted.job_id} is stored: {counts}.{unheard}"
 
 
-def _as_dict(submitted: SubmittedImport) -> dict[str, Any]:
+def _as_dict(submitted: ImportSubmission) -> dict[str, Any]:
     return {
-        "job": submitted.job_id,
+        "job_id": submitted.job_id,
         "created": submitted.created,
         "contacts": submitted.rows,
-        "refused_rows": submitted.refused,
-        "left_out_cells": submitted.left_out,
+        "count_rejected_rows": submitted.rejected_rows,
+        "rejected_cells": submitted.rejected_cells,
         "ignored_columns": submitted.ignored_columns,
     }

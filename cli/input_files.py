@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 
 STDIN = "-"
 
 
 @contextmanager
-def opened_bytes(source: str, option: str) -> Iterator[BinaryIO]:
-    """The file `source`, or standard input for `-`; raises WrongInput, naming the option."""
+def open_input(source: str, option: str) -> Iterator[BinaryIO]:
+    """The file `source`, or standard input for `-`; raises InvalidRequest, naming the option."""
     try:
         file = sys.stdin.buffer if source == STDIN else Path(source).open("rb")  # noqa: SIM115
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WrongInput(f"{option} {source}: {reason}. Nothing was stored.") from None
+        raise InvalidRequest(f"{option} {source}: {reason}. Nothing was stored.") from None
     with file:
         yield file

@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.job_view import job_as_dict, show_story, story_as_dict
+from cli.context import CommandContext, run
+from cli.job_view import job_to_dict, show_view, view_to_dict
 from cli.layout import Column
-from cli.output_guard import for_who_reads
-from cli.progress import follow
-from cli.rendering import age, as_json, hint, say, table
+from cli.output_guard import ignore_closed_output
+from cli.progress import follow_job
+from cli.rendering import format_age, print_hint, print_json, print_table, print_text
 from db import jobs
 from producers import control
-from producers.job_view import JobStory, read_job
-from producers.submit import named_account
+from producers.job_view import JobView, read_job
+from producers.submit import find_account
 from schemas.actors import CLI
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
@@ -35,29 +35,29 @@ def list_jobs(
     before: Annotated[
         int, typer.Option("--before", min=1, max=MAX_ID, help="Only jobs older than this one.")
     ] = MAX_ID,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
 
-    async def work(here: Surroundings) -> list[jobs.Job]:
-        async with here.pool.acquire() as connection:
-            account_id = await named_account(connection, account)
+    async def work(ctx: CommandContext) -> list[jobs.Job]:
+        async with ctx.pool.acquire() as connection:
+            account_id = await find_account(connection, account)
             return await jobs.list_jobs(
-                connection, account_id=account_id, before=before, most=limit, states=state or ()
+                connection, account_id=account_id, before=before, limit=limit, states=state or ()
             )
 
     found = run(work)
-    if as_json_:
-        as_json([job_as_dict(job) for job in found])
+    if json_output:
+        print_json([job_to_dict(job) for job in found])
     elif found:
-        _show_list(found, limit, older=_older(found[-1].id, account, state or ()))
+        _show_list(found, limit, older=_next_page_command(found[-1].id, account, state or ()))
     elif state or before < MAX_ID:
-        say("There are no such jobs. `sluice jobs` lists all.")
+        print_text("There are no such jobs. `sluice jobs` lists all.")
     else:
-        say("There are no jobs. `sluice import` and `sluice submit` make some.")
+        print_text("There are no jobs. `sluice import` and `sluice submit` make some.")
 
 
-def _older(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
+def _next_page_command(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
     """The command that goes on after the job."""
     words = ["sluice", "jobs", "--before", str(job_id)]
     words += ["--account", account] if account else []
@@ -70,16 +70,19 @@ def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
     several = len({job.account for job in found}) > 1
     columns = (
         *map(Column, ("job", "created", "action", "state")),
-        *[Column("account", spared=True)] * several,
+        *[Column("account", is_optional=True)] * several,
         *map(Column, ("selected", "applied")),
-        *(Column(name, spared=True) for name in ("unchanged", "rejected", "empty", "propagated")),
-        *(Column(name, spared=True) for name in ("asked for by", "actor")),
+        *(
+            Column(name, is_optional=True)
+            for name in ("unchanged", "rejected", "empty", "propagated")
+        ),
+        *(Column(name, is_optional=True) for name in ("asked for by", "actor")),
     )
-    spared = table(
+    omitted = print_table(
         columns,
         [
             (
-                *(str(job.id), age(job.created_at), job.action, job.state.value),
+                *(str(job.id), format_age(job.created_at), job.action, job.state.value),
                 *([job.account] * several),
                 *(job.selected, job.applied, job.unchanged, job.rejected, job.empty),
                 *(job.propagated, job.requested_by, job.actor),
@@ -87,10 +90,10 @@ def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
             for job in found
         ],
     )
-    if spared:
-        hint(f"Not shown here: {', '.join(spared)}. `sluice job ID` and --json show all.")
+    if omitted:
+        print_hint(f"Not shown here: {', '.join(omitted)}. `sluice job ID` and --json show all.")
     if len(found) == limit:
-        say(f"`{older}` lists older ones.")
+        print_text(f"`{older}` lists older ones.")
 
 
 def show_job(
@@ -99,62 +102,62 @@ def show_job(
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow its progress until it has ended.")
     ] = False,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Show a job: what was asked, where it stands, and what became of the addresses."""
 
-    async def work(here: Surroundings) -> JobStory:
+    async def work(ctx: CommandContext) -> JobView:
         if watch:
-            await follow(here, job_id)
-        return await read_job(here.pool, job_id)
+            await follow_job(ctx, job_id)
+        return await read_job(ctx.pool, job_id)
 
-    answer_with_job(run(work), ended=watch, in_json=as_json_)
+    print_job(run(work), ended=watch, json_output=json_output)
 
 
-def answer_with_job(story: JobStory, *, ended: bool, in_json: bool) -> None:
+def print_job(story: JobView, *, ended: bool, json_output: bool) -> None:
     """Show the job; where it was to be `ended`, the exit status tells whether it was done."""
-    with for_who_reads():
-        if in_json:
-            as_json(story_as_dict(story))
+    with ignore_closed_output():
+        if json_output:
+            print_json(view_to_dict(story))
         else:
-            show_story(story)
+            show_view(story)
     if ended and story.progress.state is not JobState.COMPLETED:
         raise typer.Exit(1)
 
 
-def pause(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+def pause(job_id: options.JobId, *, json_output: options.Json = False) -> None:
     """Pause a job. Once this has answered, no further address changes."""
-    state = run(lambda here: control.pause(here.pool, here.settings, None, job_id, actor=CLI))
-    _answer_with_state(job_id, state, as_json_, f"`sluice resume {job_id}` continues it.")
+    state = run(lambda ctx: control.pause(ctx.pool, ctx.settings, None, job_id, actor=CLI))
+    _print_state(job_id, state, json_output, f"`sluice resume {job_id}` continues it.")
 
 
-def resume(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+def resume(job_id: options.JobId, *, json_output: options.Json = False) -> None:
     """Continue a paused job where it stopped."""
     state = run(
-        lambda here: control.resume(here.pool, here.settings, None, job_id, actor=CLI), rings=True
+        lambda ctx: control.resume(ctx.pool, ctx.settings, None, job_id, actor=CLI), enqueues=True
     )
-    _answer_with_state(job_id, state, as_json_, f"`sluice job {job_id} --watch` follows it.")
+    _print_state(job_id, state, json_output, f"`sluice job {job_id} --watch` follows it.")
 
 
-def cancel(job_id: options.JobId, *, as_json_: options.Json = False) -> None:
+def cancel(job_id: options.JobId, *, json_output: options.Json = False) -> None:
     """End a job. What it has changed stays changed, and no further address changes."""
-    state = run(lambda here: control.cancel(here.pool, here.settings, None, job_id, actor=CLI))
-    _answer_with_state(
+    state = run(lambda ctx: control.cancel(ctx.pool, ctx.settings, None, job_id, actor=CLI))
+    _print_state(
         job_id,
         state,
-        as_json_,
+        json_output,
         f"`sluice job {job_id}` shows what was done, and"
         f" `sluice results {job_id} --outcome unprocessed` what was not.",
     )
 
 
-def _answer_with_state(
+def _print_state(
     job_id: int,
     state: JobState,
-    in_json: bool,  # noqa: FBT001
+    json_output: bool,  # noqa: FBT001
     what_next: str,
 ) -> None:
-    if in_json:
-        as_json({"job": job_id, "state": state})
+    if json_output:
+        print_json({"job_id": job_id, "state": state})
     else:
-        say(f"Job {job_id} is {state.value}. {what_next}")
+        print_text(f"Job {job_id} is {state.value}. {what_next}")

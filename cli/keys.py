@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import as_json, hint, say, table
+from cli.context import CommandContext, run
+from cli.rendering import print_hint, print_json, print_table, print_text
 from db import keys as stored
-from producers.keys import Scope, create_key, expiry, revoke_key
-from producers.submit import named_account
+from producers.keys import Scope, create_key, parse_expiry, revoke_key
+from producers.submit import find_account
 from schemas.actors import CLI
 
 keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)
@@ -39,14 +39,14 @@ def create(
             " days from now (90d). (default: never)",
         ),
     ] = None,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Make a key. It is shown once: only its digest is stored."""
     scopes = scope or list(Scope)
-    expires_at = None if expires is None else expiry(expires)
+    expires_at = None if expires is None else parse_expiry(expires)
     made = run(
-        lambda here: create_key(
-            here.pool,
+        lambda ctx: create_key(
+            ctx.pool,
             account=account,
             name=name,
             scopes=scopes,
@@ -54,12 +54,16 @@ def create(
             actor=CLI,
         )
     )
-    if as_json_:
-        as_json({**made._asdict(), "account": account, "scopes": scopes, "expires_at": expires_at})
+    if json_output:
+        print_json(
+            {**made._asdict(), "account": account, "scopes": scopes, "expires_at": expires_at}
+        )
         return
-    say(made.token)
+    print_text(made.token)
     end = f" It ends on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
-    hint(f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}")
+    print_hint(
+        f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}"
+    )
 
 
 @keys_app.command("list")
@@ -68,22 +72,22 @@ def list_keys(
     account: Annotated[
         str | None, typer.Option("--account", help="Only the keys of this account.")
     ] = None,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """List keys, the newest first, those that were revoked or have expired among them."""
 
-    async def work(here: Surroundings) -> list[stored.ListedKey]:
-        async with here.pool.acquire() as connection:
-            account_id = await named_account(connection, account)
+    async def work(ctx: CommandContext) -> list[stored.ApiKeySummary]:
+        async with ctx.pool.acquire() as connection:
+            account_id = await find_account(connection, account)
             return await stored.list_keys(connection, account_id)
 
     found = run(work)
-    if as_json_:
-        as_json([key._asdict() for key in found])
+    if json_output:
+        print_json([key._asdict() for key in found])
     elif not found:
-        say("There are no keys. `sluice keys create NAME` makes one.")
+        print_text("There are no keys. `sluice keys create NAME` makes one.")
     else:
-        table(
+        print_table(
             ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
             [
                 (
@@ -99,11 +103,11 @@ def list_keys(
 def revoke(
     key_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="The key's number.")],
     *,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Revoke a key. It is refused within a second."""
-    run(lambda here: revoke_key(here.pool, key_id, actor=CLI))
-    if as_json_:
-        as_json({"id": key_id, "revoked": True})
+    run(lambda ctx: revoke_key(ctx.pool, key_id, actor=CLI))
+    if json_output:
+        print_json({"id": key_id, "revoked": True})
     else:
-        say(f"Key {key_id} is revoked, and refused within a second.")
+        print_text(f"Key {key_id} is revoked, and refused within a second.")

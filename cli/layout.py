@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
-ENDLESS = 1_000_000
+UNLIMITED_WIDTH = 1_000_000
 """The width of what is no terminal: each row is one line, for grep and files."""
 
 GAP = 2
 INDENT = 2
 
-_LONG_WORD = 28
+_MAX_WORD_WIDTH = 28
 """Words longer than this may be broken in a column, if they are no addresses."""
 
-_PROSE = 20
+_MIN_PROSE_WIDTH = 20
 """A column of prose is not made narrower than this."""
 
 _words = re.compile(r"\S+")
@@ -32,14 +32,14 @@ class Column(NamedTuple):
     """
 
     heading: str
-    spared: bool = False
+    is_optional: bool = False
 
 
 class Cell(NamedTuple):
     """A cell's text; one that is `whole` is never broken between its words."""
 
     text: str
-    whole: bool = False
+    is_unbreakable: bool = False
     right: bool = False
 
 
@@ -48,18 +48,18 @@ class Table(NamedTuple):
 
     heading: str
     lines: list[str]
-    spared: list[str]
+    omitted: list[str]
 
 
-def wrapped(text: str, width: int, *, commands: bool = False) -> list[str]:
+def wrap_text(text: str, width: int, *, commands: bool = False) -> list[str]:
     """The lines of a text. With `commands`, one in backticks is kept in one line, to be copied as
     it stands, even where it is longer than the width.
     """
     words = _words_and_commands if commands else _words
-    return [line for part in text.split("\n") for line in _wrapped(part, width, words)]
+    return [line for part in text.split("\n") for line in _wrap_paragraph(part, width, words)]
 
 
-def _wrapped(paragraph: str, width: int, words: re.Pattern[str]) -> list[str]:
+def _wrap_paragraph(paragraph: str, width: int, words: re.Pattern[str]) -> list[str]:
     if cell_len(paragraph) <= width:
         return [paragraph.rstrip(" ")]
     lines: list[str] = []
@@ -89,14 +89,14 @@ def _wrapped(paragraph: str, width: int, words: re.Pattern[str]) -> list[str]:
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
     """Rows under headings, in lines of the width at most."""
     cells = [list(row) for row in rows]
-    widths = {n: _least(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
+    widths = {n: _min_width(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
     below: list[int] = []
     spared: list[int] = []
-    while len(widths) > 1 and _total(widths.values()) > width:
+    while len(widths) > 1 and _total_width(widths.values()) > width:
         # The first column names the row.
         _, *others = widths
         empty = [n for n in others if not any(row[n].text for row in cells)]
-        sparable = [n for n in others if columns[n].spared]
+        sparable = [n for n in others if columns[n].is_optional]
         if empty:
             del widths[empty[-1]]
         elif sparable:
@@ -107,7 +107,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int)
             del widths[below[-1]]
     # A column that is alone may still be wider than the line.
     widths = {n: min(wide, width) for n, wide in widths.items()}
-    _spread(widths, {n: _natural(columns[n], [row[n] for row in cells]) for n in widths}, width)
+    _distribute_width(
+        widths, {n: _full_width(columns[n], [row[n] for row in cells]) for n in widths}, width
+    )
     right = {n for n in widths if any(row[n].right for row in cells)}
     heading = _line([Cell(columns[n].heading, right=n in right) for n in widths], widths)
     lines = []
@@ -130,14 +132,16 @@ def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[
     begin = indent + names + GAP
     label = " " * indent + name
     if _longest_word(text) <= width - begin:
-        first, *more = [line for part in text.split("\n") for line in wrapped(part, width - begin)]
+        first, *more = [
+            line for part in text.split("\n") for line in wrap_text(part, width - begin)
+        ]
         padded = label + " " * (begin - cell_len(label))
         return [(padded + first).rstrip(" "), *(" " * begin + line for line in more)]
-    return [label, *wrapped(text, width)]
+    return [label, *wrap_text(text, width)]
 
 
 def _row(cells: Sequence[Cell], widths: dict[int, int]) -> list[str]:
-    parts = [wrapped(cell.text, wide) for cell, wide in zip(cells, widths.values(), strict=True)]
+    parts = [wrap_text(cell.text, wide) for cell, wide in zip(cells, widths.values(), strict=True)]
     return [
         _line(
             [
@@ -158,35 +162,35 @@ def _line(cells: Sequence[Cell], widths: dict[int, int]) -> str:
     return (" " * GAP).join(shown).rstrip(" ")
 
 
-def _total(widths: Iterable[int]) -> int:
+def _total_width(widths: Iterable[int]) -> int:
     each = list(widths)
     return sum(each) + GAP * (len(each) - 1)
 
 
-def _least(column: Column, cells: Sequence[Cell]) -> int:
+def _min_width(column: Column, cells: Sequence[Cell]) -> int:
     """How wide the column has to be."""
-    return max([cell_len(column.heading), *(_least_of(cell) for cell in cells)])
+    return max([cell_len(column.heading), *(_min_cell_width(cell) for cell in cells)])
 
 
-def _least_of(cell: Cell) -> int:
-    if cell.whole:
+def _min_cell_width(cell: Cell) -> int:
+    if cell.is_unbreakable:
         return _widest_line(cell.text)
     words = [
-        cell_len(word) if "@" in word else min(cell_len(word), _LONG_WORD)
+        cell_len(word) if "@" in word else min(cell_len(word), _MAX_WORD_WIDTH)
         for word in cell.text.split()
     ]
-    return max([min(_widest_line(cell.text), _PROSE), *words])
+    return max([min(_widest_line(cell.text), _MIN_PROSE_WIDTH), *words])
 
 
-def _natural(column: Column, cells: Sequence[Cell]) -> int:
+def _full_width(column: Column, cells: Sequence[Cell]) -> int:
     """How wide it would be with all the room there is."""
     return max([cell_len(column.heading), *(_widest_line(cell.text) for cell in cells)])
 
 
-def _spread(widths: dict[int, int], natural: dict[int, int], width: int) -> None:
+def _distribute_width(widths: dict[int, int], natural: dict[int, int], width: int) -> None:
     """Give the room that is left to the columns that want it, each an even share."""
     while wanting := [n for n in widths if widths[n] < natural[n]]:
-        share = (width - _total(widths.values())) // len(wanting)
+        share = (width - _total_width(widths.values())) // len(wanting)
         if share <= 0:
             return
         for n in wanting:

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cli.context import surroundings
-from cli.owner import bring_up_to_date, grant_as_owner, grants_as_owner
-from cli.rendering import say
-from db.migrate import head
+from cli.context import command_settings
+from cli.owner import grant_as_owner, list_grants_as_owner, migrate_database
+from cli.rendering import print_text
+from db.migrate import latest_revision
 from runtime import events, logs
-from runtime.process import log_refusal
+from runtime.process import log_startup_failure
 from runtime.version import commit, version
 from schemas.errors import SluiceError
 
-log = logs.get()
+log = logs.get_logger()
 
 
 def migrate() -> None:
@@ -23,8 +23,8 @@ def migrate() -> None:
     With OWNER_DATABASE_URL set, it also grants the role of DATABASE_URL what processes need.
     """
     try:
-        with surroundings(releases=True) as settings:
-            before, after = asyncio.run(bring_up_to_date(settings))
+        with command_settings(is_release=True) as settings:
+            before, after = asyncio.run(migrate_database(settings))
             log.info(
                 events.DATABASE_MIGRATED,
                 before=before,
@@ -33,17 +33,19 @@ def migrate() -> None:
                 commit=commit(settings),
             )
     except SluiceError as error:
-        log_refusal(error, "release", status=error.exit_code, descriptor=logs.STANDARD_ERROR)
+        log_startup_failure(
+            error, "release", status=error.exit_code, descriptor=logs.STANDARD_ERROR
+        )
         raise
-    if after != head():
-        say(
+    if after != latest_revision():
+        print_text(
             f"The database is at revision {after}, of a newer Sluice, and suits this one. Nothing"
             " was done."
         )
     elif before == after:
-        say(f"The database is at revision {after} already.")
+        print_text(f"The database is at revision {after} already.")
     else:
-        say(f"The database went from revision {before or 'none'} to {after}.")
+        print_text(f"The database went from revision {before or 'none'} to {after}.")
 
 
 def grant_role(
@@ -57,11 +59,11 @@ def grant_role(
 
     It asks by OWNER_DATABASE_URL, or by DATABASE_URL where that is not set.
     """
-    with surroundings() as settings:
+    with command_settings() as settings:
         if not print_:
             asyncio.run(grant_as_owner(settings, role))
-            say(f'The role "{role}" may do what processes and commands do, and no more.')
+            print_text(f'The role "{role}" may do what processes and commands do, and no more.')
             return
 
-        for statement in asyncio.run(grants_as_owner(settings, role)):
-            say(f"{statement};")
+        for statement in asyncio.run(list_grants_as_owner(settings, role)):
+            print_text(f"{statement};")

@@ -4,13 +4,16 @@ from typing import Annotated
 
 import typer
 
-from cli.errors import note_json
+from cli.errors import remember_json_output
 from schemas.requests import MAX_ID
 
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Answer with JSON, errors included.", callback=note_json, is_eager=True
+        "--json",
+        help="Answer with JSON, errors included.",
+        callback=remember_json_output,
+        is_eager=True,
     ),
 ]
 Account = Annotated[str, typer.Option("--account", help="The account whose contacts are meant.")]
@@ -19,7 +22,7 @@ Encoding = Annotated[
     typer.Option(
         "--encoding",
         help="The encoding of the files given, such as cp1252. UTF-8, and UTF-16 as Excel writes"
-        " it, are recognised.",
+        " it, are recognized.",
     ),
 ]
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="The job's number.")]

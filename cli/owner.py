@@ -6,26 +6,26 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from db.deployment import limit_in_force, put_limit_in_force
+from db.deployment import get_shared_address_limit, set_shared_address_limit
 from db.grants import grant, grants
 from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import events, logs
 from runtime.settings import Settings
-from runtime.shared_setting import NAME, chosen_limit, log_difference
+from runtime.shared_setting import NAME, limit_to_store, warn_if_different
 from schemas.errors import SettingsError
 
-log = logs.get()
+log = logs.get_logger()
 
 
-async def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
+async def migrate_database(settings: Settings) -> tuple[str | None, str]:
     """Migrate, and grant the role of DATABASE_URL what it needs where it is not to be the owner.
 
     Return the revision before and after.
     """
-    assert settings.owners_database_url is not None
-    revisions = await migrate(settings.owners_database_url)
-    await _put_in_force(settings)
+    assert settings.migration_database_url is not None
+    revisions = await migrate(settings.migration_database_url)
+    await _store_shared_setting(settings)
     if settings.owner_database_url and settings.database_url:
         role = unquote(urlsplit(settings.database_url).username or "")
         if not role:
@@ -38,15 +38,15 @@ async def bring_up_to_date(settings: Settings) -> tuple[str | None, str]:
     return revisions
 
 
-async def _put_in_force(settings: Settings) -> None:
+async def _store_shared_setting(settings: Settings) -> None:
     """Have the limit of these settings be the one in force, where they state one."""
-    async with _as_owner(settings) as connection:
-        before = await limit_in_force(connection)
-        limit = chosen_limit(settings, before)
+    async with _connect_as_owner(settings) as connection:
+        before = await get_shared_address_limit(connection)
+        limit = limit_to_store(settings, before)
         if limit is None:
-            log_difference(settings, before)
+            warn_if_different(settings, before)
             return
-        await put_limit_in_force(connection, limit)
+        await set_shared_address_limit(connection, limit)
     log.info(
         events.SETTING_CHANGED,
         setting=NAME,
@@ -56,21 +56,21 @@ async def _put_in_force(settings: Settings) -> None:
 
 
 async def grant_as_owner(settings: Settings, role: str) -> None:
-    """Grant the role what it needs; raises RoleRefused."""
-    async with _as_owner(settings) as connection:
+    """Grant the role what it needs; raises UnsafeRole."""
+    async with _connect_as_owner(settings) as connection:
         await grant(connection, role)
 
 
-async def grants_as_owner(settings: Settings, role: str) -> list[str]:
-    """Return the statements that would grant it; raises RoleRefused."""
-    async with _as_owner(settings) as connection:
+async def list_grants_as_owner(settings: Settings, role: str) -> list[str]:
+    """Return the statements that would grant it; raises UnsafeRole."""
+    async with _connect_as_owner(settings) as connection:
         return await grants(connection, role)
 
 
 @asynccontextmanager
-async def _as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    assert settings.owners_database_url is not None
-    pool = await open_pool(settings.owners_database_url, size=1, pgbouncer=settings.pgbouncer)
+async def _connect_as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    assert settings.migration_database_url is not None
+    pool = await open_pool(settings.migration_database_url, size=1, pgbouncer=settings.pgbouncer)
     try:
         async with pool.acquire() as connection:
             await require_current(connection)

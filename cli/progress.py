@@ -20,31 +20,31 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cli.context import Surroundings
-from cli.rendering import err, hint
+from cli.context import CommandContext
+from cli.rendering import get_stderr, print_hint
 from db import jobs
-from db.errors import NOT_THE_WORKS_FAULT
-from db.jobs import Moved
-from runtime.program import as_called
+from db.errors import TRANSIENT_ERRORS
+from db.jobs import JobProgress
+from runtime.program import expand_program_name
 from schemas.errors import NotFound
-from schemas.outcomes import ENDED, JobState
+from schemas.outcomes import FINAL_STATES, JobState
 
 POLL_SECONDS = 0.25
-QUIET_SECONDS = 10.0
+STALLED_AFTER_SECONDS = 10.0
 """After this long without any progress the person is told what may be the matter."""
 
 
 # The last is what asyncpg raises when a connection ends at an unlucky moment of a query.
-_LOST = (*NOT_THE_WORKS_FAULT, asyncpg.InternalClientError)
+_CONNECTION_ERRORS = (*TRANSIENT_ERRORS, asyncpg.InternalClientError)
 
-OUTAGE_SECONDS = 60.0
+MAX_OUTAGE_SECONDS = 60.0
 """For this long an outage of Postgres is waited out; the job itself survives any."""
 
 
-_WIDE = 90
+_WIDE_COLUMNS = 90
 """From so many columns on there is room for a long bar beside label, count, rate and time."""
 
-_BESIDE_LABEL = 58
+_BAR_COLUMNS = 58
 """Columns that the long bar, count, rate and time take."""
 
 
@@ -67,15 +67,15 @@ class _Rate(ProgressColumn):
 class ProgressBar:
     """A bar on standard error with count, rate and time left; silent without a terminal."""
 
-    def __init__(self, label: str, *, of_bytes: bool = False) -> None:
-        console = err()
-        is_wide = console.width >= _WIDE
-        self._room = max(console.width - (_BESIDE_LABEL if is_wide else _BESIDE_LABEL - 16), 10)
+    def __init__(self, label: str, *, counts_bytes: bool = False) -> None:
+        console = get_stderr()
+        is_wide = console.width >= _WIDE_COLUMNS
+        self._room = max(console.width - (_BAR_COLUMNS if is_wide else _BAR_COLUMNS - 16), 10)
         self._progress = Progress(
             SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24 if is_wide else 8),
-            *((DownloadColumn(), TransferSpeedColumn()) if of_bytes else (_Count(), _Rate())),
+            *((DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (_Count(), _Rate())),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
@@ -105,23 +105,23 @@ class ProgressBar:
 
     def note(self, text: str) -> None:
         """A sentence above the bar."""
-        self._progress.console.print(as_called(text), soft_wrap=True, style="yellow")
+        self._progress.console.print(expand_program_name(text), soft_wrap=True, style="yellow")
 
 
 @dataclass
-class Quiet:
+class StallDetector:
     """Notices when a job has not moved for a while, and says why that may be, once per cause."""
 
     job_id: int
     now: float
-    _last: Moved | None = None
+    _last: JobProgress | None = None
     _since: float = field(init=False)
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._since = self.now
 
-    def advice(self, moved: Moved, now: float) -> str | None:
+    def advice(self, moved: JobProgress, now: float) -> str | None:
         """What to tell the person at the moment `now`, if there is something new to tell."""
         if moved != self._last:
             self._last, self._since = moved, now
@@ -131,61 +131,61 @@ class Quiet:
         self._said.add(text)
         return text
 
-    def _text(self, moved: Moved, quiet_seconds: float) -> str | None:
+    def _text(self, moved: JobProgress, stalled_seconds: float) -> str | None:
         if moved.state is JobState.PAUSED:
             return f"The job is paused; `sluice resume {self.job_id}` continues it."
-        if quiet_seconds < QUIET_SECONDS:
+        if stalled_seconds < STALLED_AFTER_SECONDS:
             return None
-        if moved.done == 0 and not moved.taken:
+        if moved.done == 0 and not moved.is_held:
             return "No worker has taken this job yet. `sluice up` starts workers."
-        return f"Nothing has changed for {QUIET_SECONDS:.0f} seconds. Is a worker running?"
+        return f"Nothing has changed for {STALLED_AFTER_SECONDS:.0f} seconds. Is a worker running?"
 
 
-async def follow(surroundings: Surroundings, job_id: int, *, until_ended: bool = True) -> JobState:
+async def follow_job(ctx: CommandContext, job_id: int, *, until_ended: bool = True) -> JobState:
     """Show the job's progress until it has ended, or is planned; gives the state it is in.
 
     Where it need not have ended, until it is planned.
     """
-    async with surroundings.pool.acquire() as connection:
+    async with ctx.pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id)
     if job is None:
         raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
     try:
-        return await _follow(surroundings, job, until_ended=until_ended)
+        return await _follow(ctx, job, until_ended=until_ended)
     except asyncio.CancelledError:
         # Ctrl-C ends the watching and not the job.
-        hint(
+        print_hint(
             f"\nJob {job_id} goes on. `sluice job {job_id} --watch` follows it again,"
             f" `sluice pause {job_id}` and `sluice cancel {job_id}` stop it."
         )
         raise
 
 
-async def _follow(surroundings: Surroundings, job: jobs.Job, *, until_ended: bool) -> JobState:
-    quiet = Quiet(job.id, time.monotonic())
+async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> JobState:
+    detector = StallDetector(job.id, time.monotonic())
     with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
-            moved = await _moved(surroundings, job.id, bar)
+            moved = await _read_progress(ctx, job.id, bar)
             total = moved.planned if moved.planned_at else None
             bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
-            done = ENDED | {JobState.PLANNED}
+            done = FINAL_STATES | {JobState.PLANNED}
             if moved.state in done or (not until_ended and moved.state is not JobState.PLANNING):
                 return moved.state
-            if advice := quiet.advice(moved, time.monotonic()):
+            if advice := detector.advice(moved, time.monotonic()):
                 bar.note(advice)
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _moved(surroundings: Surroundings, job_id: int, bar: ProgressBar) -> Moved:
-    """How far the job is, through an outage of Postgres of up to `OUTAGE_SECONDS`."""
+async def _read_progress(ctx: CommandContext, job_id: int, bar: ProgressBar) -> JobProgress:
+    """How far the job is, through an outage of Postgres of up to `MAX_OUTAGE_SECONDS`."""
     began = time.monotonic()
     told = False
     while True:
         try:
-            async with surroundings.pool.acquire() as connection:
-                moved = await jobs.moved(connection, job_id)
-        except _LOST:
-            if time.monotonic() - began > OUTAGE_SECONDS:
+            async with ctx.pool.acquire() as connection:
+                moved = await jobs.get_progress(connection, job_id)
+        except _CONNECTION_ERRORS:
+            if time.monotonic() - began > MAX_OUTAGE_SECONDS:
                 raise
             if not told:
                 bar.note("Postgres does not answer. Still trying.")

@@ -10,20 +10,20 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cli import layout
-from cli.layout import ENDLESS, Cell, Column
-from runtime.program import as_called
+from cli.layout import UNLIMITED_WIDTH, Cell, Column
+from runtime.program import expand_program_name
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _AGES = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"), (60 * _DAY, _DAY, "d"))
 """Up to how many seconds an age is told in a unit, the unit's seconds, and its name."""
 
 
-def out() -> Console:
+def get_stdout() -> Console:
     """Where answers go. Text is taken literally: what is in the data cannot style the screen."""
     return _console(stderr=False)
 
 
-def err() -> Console:
+def get_stderr() -> Console:
     """Where progress, hints and errors go, so that answers can be piped."""
     return _console(stderr=True)
 
@@ -34,35 +34,35 @@ def _console(*, stderr: bool) -> Console:
 
 def width() -> int:
     """How many columns there are: of COLUMNS, else of the terminal that answers go to."""
-    return shutil.get_terminal_size((ENDLESS, 0)).columns
+    return shutil.get_terminal_size((UNLIMITED_WIDTH, 0)).columns
 
 
-def say(text: str, *, style: str | None = None) -> None:
+def print_text(text: str, *, style: str | None = None) -> None:
     """A sentence of the answer; commands in it are named as they are called here."""
-    _print(out(), text, style)
+    _print(get_stdout(), text, style)
 
 
-def hint(text: str) -> None:
+def print_hint(text: str) -> None:
     """A sentence beside the answer."""
-    _print(err(), text, "dim")
+    _print(get_stderr(), text, "dim")
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """The text of an error."""
-    _print(err(), text, "red")
+    _print(get_stderr(), text, "red")
 
 
-def show_command(command: str) -> None:
+def print_command(command: str) -> None:
     """A command in a line of its own, which is not broken, so that it can be copied."""
-    out().print(f"  {printable(command)}", soft_wrap=True)
+    get_stdout().print(f"  {to_printable(command)}", soft_wrap=True)
 
 
 def _print(console: Console, text: str, style: str | None) -> None:
-    lines = layout.wrapped(printable(as_called(text)), width(), commands=True)
+    lines = layout.wrap_text(to_printable(expand_program_name(text)), width(), commands=True)
     console.print("\n".join(lines), soft_wrap=True, style=style)
 
 
-def printable(value: object) -> str:
+def to_printable(value: object) -> str:
     """Text that cannot move the cursor or colour the screen, whatever is in the data."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -72,53 +72,53 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """`1 contact`, `2,000 contacts`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def age(moment: datetime, now: datetime | None = None) -> Cell:
+def format_age(moment: datetime, now: datetime | None = None) -> Cell:
     """How long ago that was, to the unit that matters; of what is long past, the day."""
     seconds = max(int(((now or datetime.now(UTC)) - moment).total_seconds()), 0)
     for up_to, unit, name in _AGES:
         if seconds < up_to:
-            return Cell(f"{seconds // unit} {name} ago", whole=True)
-    return Cell(moment.astimezone(UTC).strftime("%Y-%m-%d"), whole=True)
+            return Cell(f"{seconds // unit} {name} ago", is_unbreakable=True)
+    return Cell(moment.astimezone(UTC).strftime("%Y-%m-%d"), is_unbreakable=True)
 
 
-def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> list[str]:
+def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> list[str]:
     """Rows under headings; a column of numbers stands to the right. Gives the headings of columns
     that there was no room for.
     """
     named = [Column(each) if isinstance(each, str) else each for each in columns]
     laid = layout.table(named, [[_cell(value) for value in row] for row in rows], width())
-    console = out()
+    console = get_stdout()
     console.print(laid.heading, soft_wrap=True, style="bold")
     for line in laid.lines:
         console.print(line, soft_wrap=True)
-    return laid.spared
+    return laid.omitted
 
 
-def facts(pairs: Iterable[tuple[str, object]]) -> None:
+def print_facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one under the other; what has no value is left out."""
-    told = [(name, printable(value)) for name, value in pairs if value is not None]
+    told = [(name, to_printable(value)) for name, value in pairs if value is not None]
     names = max((cell_len(name) for name, _ in told), default=0)
     for name, text in told:
         for line in layout.pair(name, text, names, width()):
-            out().print(line, soft_wrap=True)
+            get_stdout().print(line, soft_wrap=True)
 
 
 def _cell(value: object) -> Cell:
     if isinstance(value, Cell):
         return value
     return Cell(
-        printable(value),
-        whole=isinstance(value, int | datetime),
+        to_printable(value),
+        is_unbreakable=isinstance(value, int | datetime),
         right=isinstance(value, int),
     )
 
 
-def as_json(value: object) -> None:
+def print_json(value: object) -> None:
     """One JSON document."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
 
@@ -127,13 +127,13 @@ def json_text(value: object, *, indent: int | None = None) -> str:
     """Return the JSON of the value, in which each character is readable or escaped: a terminal
     shows it, and must not take orders from what is in the data.
     """
-    text = json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
+    text = json.dumps(value, default=_encode_value, indent=indent, ensure_ascii=False)
     if text.isascii() and "\x7f" not in text:
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def _plain(value: object) -> object:
+def _encode_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")

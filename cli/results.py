@@ -8,31 +8,31 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import hint, say, table
+from cli.context import CommandContext, run
+from cli.rendering import print_hint, print_table, print_text
 from db import exports
-from db.exports import Form, Listing
+from db.exports import Export, ExportFormat
 from producers.job_view import (
-    JobStory,
-    brings_contacts,
+    JobView,
+    creates_contacts,
     lists_addresses,
     read_job,
-    unprocessed,
+    unprocessed_listing,
 )
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 from schemas.outcomes import Outcome
 
-ROWS_ON_SCREEN = 50
+MAX_TABLE_ROWS = 50
 
 
-class Listed(StrEnum):
+class ResultFilter(StrEnum):
     """What `--outcome` can list."""
 
     APPLIED = "applied"
     UNCHANGED = "unchanged"
     REJECTED = "rejected"
     UNPROCESSED = "unprocessed"
-    REFUSALS = "refusals"
+    IMPORT_REJECTIONS = "import_rejections"
 
 
 class Format(StrEnum):
@@ -47,11 +47,12 @@ def results(
     job_id: options.JobId,
     *,
     outcome: Annotated[
-        Listed | None,
+        ResultFilter | None,
         typer.Option(
             "--outcome",
             help="Only these; `unprocessed` lists the contacts that the job did not come to (of an"
-            " import the lines of its file), `refusals` what was left out of an import's file.",
+            " import the lines of its file), `import_rejections` what was left out of an"
+            " import's file.",
         ),
     ] = None,
     reason: Annotated[
@@ -65,7 +66,7 @@ def results(
         typer.Option(
             "--limit",
             min=1,
-            help=f"At most so many rows. (default: table {ROWS_ON_SCREEN}, else all)",
+            help=f"At most so many rows. (default: table {MAX_TABLE_ROWS}, else all)",
         ),
     ] = None,
     raw: Annotated[
@@ -76,67 +77,75 @@ def results(
             " spreadsheet would run as a formula.",
         ),
     ] = False,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """List what became of each address of a job, with the reason."""
-    if reason is not None and outcome in {Listed.UNPROCESSED, Listed.REFUSALS}:
-        raise WrongInput("--reason narrows results. It cannot be combined with this --outcome.")
-    form = Format.JSON if as_json_ else form
+    if reason is not None and outcome in {ResultFilter.UNPROCESSED, ResultFilter.IMPORT_REJECTIONS}:
+        raise InvalidRequest("--reason narrows results. It cannot be combined with this --outcome.")
+    form = Format.JSON if json_output else form
     if raw and form is not Format.CSV:
-        raise WrongInput("--raw is about CSV. Nothing was read. Give --format csv too.")
-    most = limit or (ROWS_ON_SCREEN if form is Format.TABLE else None)
+        raise InvalidRequest("--raw is about CSV. Nothing was read. Give --format csv too.")
+    most = limit or (MAX_TABLE_ROWS if form is Format.TABLE else None)
 
-    async def work(here: Surroundings) -> None:
-        story = await read_job(here.pool, job_id)
-        if outcome is Listed.UNPROCESSED and _is_to_be_selected(story):
-            hint("Its contacts are not selected yet, so there is no list of them.")
-        listing = _listing(story, outcome, reason)
+    async def work(ctx: CommandContext) -> None:
+        story = await read_job(ctx.pool, job_id)
+        if outcome is ResultFilter.UNPROCESSED and _awaits_selection(story):
+            print_hint("Its contacts are not selected yet, so there is no list of them.")
+        listing = _build_listing(story, outcome, reason)
         if form is Format.TABLE:
-            await _write_table(here, listing, most)
+            await _write_table(ctx, listing, most)
         elif form is Format.JSON:
-            await _write_lines(here, listing, most, Form.JSON)
+            await _write_lines(ctx, listing, most, ExportFormat.JSON)
         else:
             sys.stdout.write(",".join(listing.columns) + "\n")
-            await _write_lines(here, listing, most, Form.RAW_CSV if raw else Form.CSV)
+            await _write_lines(
+                ctx, listing, most, ExportFormat.RAW_CSV if raw else ExportFormat.CSV
+            )
 
     run(work)
 
 
-def _is_to_be_selected(story: JobStory) -> bool:
-    brings_its_own = brings_contacts(story.job.action) or lists_addresses(story.job)
+def _awaits_selection(story: JobView) -> bool:
+    brings_its_own = creates_contacts(story.job.action) or lists_addresses(story.job)
     return story.job.planned_at is None and not brings_its_own
 
 
-def _listing(story: JobStory, outcome: Listed | None, reason: str | None) -> Listing:
+def _build_listing(story: JobView, outcome: ResultFilter | None, reason: str | None) -> Export:
     job = story.job
-    if outcome is Listed.UNPROCESSED:
-        return unprocessed(job)
-    if outcome is Listed.REFUSALS:
-        return exports.refusals(job.id)
+    if outcome is ResultFilter.UNPROCESSED:
+        return unprocessed_listing(job)
+    if outcome is ResultFilter.IMPORT_REJECTIONS:
+        return exports.rejections(job.id)
     wanted = Outcome(outcome.value) if outcome else None
     return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason)
 
 
-async def _write_table(here: Surroundings, listing: Listing, most: int | None) -> None:
+async def _write_table(ctx: CommandContext, listing: Export, most: int | None) -> None:
     found: list[dict[str, Any]] = []
-    async for page in exports.pages(here.pool, listing, form=Form.JSON, most=most):
+    async for page in exports.stream_pages(ctx.pool, listing, form=ExportFormat.JSON, limit=most):
         found += page.objects()
     if not found:
-        say("There are no such results.")
+        print_text("There are no such results.")
         return
     if isinstance(listing, exports.Results):
-        table(
+        print_table(
             ("contact", "field", "address", "outcome", "what happened"),
             [
-                (_id(row["contact_id"]), row["field"], row["address"], row["outcome"], _told(row))
+                (
+                    _id(row["contact_id"]),
+                    row["field"],
+                    row["address"],
+                    row["outcome"],
+                    _describe_change(row),
+                )
                 for row in found
             ],
         )
     else:
         shown = listing.columns
-        table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
+        print_table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
     if most is not None and len(found) >= most:
-        hint(f"The first {most:,}. `--format csv` gives all of them, `--limit` more here.")
+        print_hint(f"The first {most:,}. `--format csv` gives all of them, `--limit` more here.")
 
 
 def _cell(column: str, value: object) -> object:
@@ -148,7 +157,7 @@ def _id(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _told(row: dict[str, Any]) -> str:
+def _describe_change(row: dict[str, Any]) -> str:
     """What was changed, or why not; all of it is in the CSV."""
     if row["outcome"] == Outcome.APPLIED:
         told = f"{row['from_status'] or 'new'} → {row['to_status']}"
@@ -159,7 +168,9 @@ def _told(row: dict[str, Any]) -> str:
     return f"{told} ({row['error']})" if row["error"] else told
 
 
-async def _write_lines(here: Surroundings, listing: Listing, most: int | None, form: Form) -> None:
-    async with aclosing(exports.pages(here.pool, listing, form=form, most=most)) as pages:
+async def _write_lines(
+    ctx: CommandContext, listing: Export, most: int | None, form: ExportFormat
+) -> None:
+    async with aclosing(exports.stream_pages(ctx.pool, listing, form=form, limit=most)) as pages:
         async for page in pages:
             sys.stdout.write(page.lines)

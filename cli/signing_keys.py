@@ -1,26 +1,26 @@
 """`sluice signing-keys`: which secrets depend on which of SIGNING_KEYS."""
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.rendering import as_json, table
-from producers.signing_keys import KeyUse, signing_key_uses
+from cli.context import CommandContext, run
+from cli.rendering import print_json, print_table
+from producers.signing_keys import SigningKeyUse, list_signing_key_uses
 
 
-def signing_keys(*, as_json_: options.Json = False) -> None:
+def signing_keys(*, json_output: options.Json = False) -> None:
     """List SIGNING_KEYS by their ids, and what would stop working without each.
 
     Renew what depends on a former key before you take it out of SIGNING_KEYS. Links in sent mail
     depend on it as well, and are not listed.
     """
 
-    async def work(here: Surroundings) -> list[KeyUse]:
-        return await signing_key_uses(here.pool, here.settings)
+    async def work(ctx: CommandContext) -> list[SigningKeyUse]:
+        return await list_signing_key_uses(ctx.pool, ctx.settings)
 
     found = run(work)
-    if as_json_:
-        as_json([key._asdict() for key in found])
+    if json_output:
+        print_json([key._asdict() for key in found])
         return
-    table(
+    print_table(
         ("key", "state", "hooks", "accounts"),
         [
             (key.id, key.state, " ".join(map(str, key.hooks)), " ".join(key.accounts))

@@ -18,19 +18,19 @@ from pydantic.fields import FieldInfo
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions
 from cli import options
-from cli.context import Surroundings, run
-from cli.input_files import STDIN, opened_bytes
-from cli.jobs import answer_with_job
-from cli.progress import follow
-from cli.rendering import as_json, hint, say
+from cli.context import CommandContext, run
+from cli.input_files import STDIN, open_input
+from cli.jobs import print_job
+from cli.progress import follow_job
+from cli.rendering import print_hint, print_json, print_text
 from producers.file_text import read_text
 from producers.invalid_request import parse_request
-from producers.job_view import JobStory, read_job
-from producers.submit import Submitted, submit
+from producers.job_view import JobView, read_job
+from producers.submit import JobSubmission, submit
 from producers.uploads import AddressUpload, ContactUpload, Upload
 from schemas.actors import CLI
-from schemas.errors import MostlyUnknown, WrongInput, said
-from schemas.json_input import RepeatedName, read_json
+from schemas.errors import InvalidRequest, MostlyUnknownList, error_text
+from schemas.json_input import DuplicateName, read_json
 from schemas.requests import DEFAULT_FIELDS, JobRequest
 from schemas.statuses import Status
 
@@ -99,7 +99,7 @@ _EVIDENCE = Annotated[
     ),
 ]
 
-_COMMON: tuple[tuple[str, Any, object], ...] = (
+_COMMON_OPTIONS: tuple[tuple[str, Any, object], ...] = (
     ("tag", _TAG, None),
     ("import_job", _IMPORT, None),
     ("status", _STATUS, None),
@@ -110,35 +110,35 @@ _COMMON: tuple[tuple[str, Any, object], ...] = (
     ("requested_by", options.RequestedBy, None),
     ("key", options.Key, None),
     ("encoding", options.Encoding, "utf-8"),
-    ("as_json_", options.Json, False),
+    ("json_output", options.Json, False),
 )
-_PARAM = "param_"
+_PARAM_PREFIX = "param_"
 
 
-def add_actions() -> None:
+def add_action_commands() -> None:
     """Give `sluice submit` and `sluice plan` a command for each action that there is."""
     for action in all_actions().values():
-        if not action.brings_contacts:
+        if not action.creates_contacts:
             name = action.name.replace("_", "-")
-            submit_app.command(name, help=action.summary)(_command(action, plan_first=False))
-            plan_app.command(name, help=action.summary)(_command(action, plan_first=True))
+            submit_app.command(name, help=action.summary)(_build_command(action, plan_first=False))
+            plan_app.command(name, help=action.summary)(_build_command(action, plan_first=True))
 
 
-def _command(action: BulkAction, *, plan_first: bool) -> Callable[..., None]:
+def _build_command(action: BulkAction, *, plan_first: bool) -> Callable[..., None]:
     def command(**given: Any) -> None:
         (_plan if plan_first else _submit)(action, given)
 
-    given = list(_COMMON)
+    given = list(_COMMON_OPTIONS)
     if not plan_first:
         given.append(("wait", options.Wait, False))
-    if action.takes_addresses:
+    if action.accepts_addresses:
         given.append(("addresses", _ADDRESSES, None))
         if not plan_first:
             given.append(("yes", _YES, False))
     if action.needs_evidence:
         given.append(("evidence", _EVIDENCE, None))
     given += [
-        (f"{_PARAM}{name}", *_param_option(name, field))
+        (f"{_PARAM_PREFIX}{name}", *_param_option(name, field))
         for name, field in action.params.model_fields.items()
     ]
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -179,46 +179,48 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _plan(action: BulkAction, given: dict[str, Any]) -> None:
-    request = _request(action, given, plan_first=True)
+    request = _build_request(action, given, plan_first=True)
 
-    with _given_list(given) as listed:
+    with _open_list(given) as listed:
 
-        async def work(here: Surroundings) -> JobStory:
-            submitted = await _hand_in(here, request, listed, sure=True)
-            _tell(submitted, hint)
-            await follow(here, submitted.job_id)
-            return await read_job(here.pool, submitted.job_id)
+        async def work(ctx: CommandContext) -> JobView:
+            submitted = await _submit_request(ctx, request, listed, is_confirmed=True)
+            _print_submitted(submitted, print_hint)
+            await follow_job(ctx, submitted.job_id)
+            return await read_job(ctx.pool, submitted.job_id)
 
-        story = run(work, rings=True)
-    answer_with_job(story, ended=False, in_json=given["as_json_"])
+        story = run(work, enqueues=True)
+    print_job(story, ended=False, json_output=given["json_output"])
 
 
 def _submit(action: BulkAction, given: dict[str, Any]) -> None:
-    request = _request(action, given, plan_first=False)
-    wait, in_json = given["wait"], given["as_json_"]
+    request = _build_request(action, given, plan_first=False)
+    wait, json_output = given["wait"], given["json_output"]
 
-    with _given_list(given) as listed:
+    with _open_list(given) as listed:
 
-        async def work(here: Surroundings) -> tuple[Submitted, JobStory | None]:
-            submitted = await _hand_in(here, request, listed, sure=given.get("yes", False))
+        async def work(ctx: CommandContext) -> tuple[JobSubmission, JobView | None]:
+            submitted = await _submit_request(
+                ctx, request, listed, is_confirmed=given.get("yes", False)
+            )
             if not wait:
                 return submitted, None
-            _tell(submitted, hint)
-            await follow(here, submitted.job_id)
-            return submitted, await read_job(here.pool, submitted.job_id)
+            _print_submitted(submitted, print_hint)
+            await follow_job(ctx, submitted.job_id)
+            return submitted, await read_job(ctx.pool, submitted.job_id)
 
-        submitted, story = run(work, rings=True)
+        submitted, story = run(work, enqueues=True)
     if story is not None:
-        answer_with_job(story, ended=True, in_json=in_json)
-    elif in_json:
+        print_job(story, ended=True, json_output=json_output)
+    elif json_output:
         unknown = {} if submitted.unknown is None else {"unknown": submitted.unknown}
-        as_json({"job": submitted.job_id, "created": submitted.created, **unknown})
+        print_json({"job_id": submitted.job_id, "created": submitted.created, **unknown})
     else:
-        _tell(submitted, say)
-        say(f"`sluice job {submitted.job_id} --watch` follows it.")
+        _print_submitted(submitted, print_text)
+        print_text(f"`sluice job {submitted.job_id} --watch` follows it.")
 
 
-class _GivenList(NamedTuple):
+class _ListFile(NamedTuple):
     """A list that is given in a file, and how it is read, from the file's beginning."""
 
     file: BinaryIO
@@ -229,73 +231,75 @@ class _GivenList(NamedTuple):
         return self.make(self.file, self.encoding)
 
 
-_LISTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
+_UPLOAD_TYPES: dict[str, Callable[[BinaryIO, str], Upload]] = {
     "contacts": ContactUpload,
     "addresses": AddressUpload,
 }
 
 
 @contextmanager
-def _given_list(given: dict[str, Any]) -> Iterator[_GivenList | None]:
-    for name, make in _LISTS.items():
+def _open_list(given: dict[str, Any]) -> Iterator[_ListFile | None]:
+    for name, make in _UPLOAD_TYPES.items():
         if given.get(name) is not None:
-            with opened_bytes(given[name], f"--{name}") as file:
-                yield _GivenList(file, make, given["encoding"])
+            with open_input(given[name], f"--{name}") as file:
+                yield _ListFile(file, make, given["encoding"])
             return
     yield None
 
 
-async def _hand_in(
-    here: Surroundings, request: JobRequest, listed: _GivenList | None, *, sure: bool
-) -> Submitted:
-    """Submit the request with its list; ask first, unless `sure`, about one that is unknown."""
+async def _submit_request(
+    ctx: CommandContext, request: JobRequest, listed: _ListFile | None, *, is_confirmed: bool
+) -> JobSubmission:
+    """Submit the request with its list; ask first, unless `is_confirmed`, about one that is
+    unknown.
+    """
     if listed is None:
-        return await submit(here.pool, here.settings, request, actor=CLI)
+        return await submit(ctx.pool, ctx.settings, request, actor=CLI)
     try:
         return await submit(
-            here.pool,
-            here.settings,
+            ctx.pool,
+            ctx.settings,
             request,
             upload=listed.upload(),
-            mostly_unknown=sure,
+            allow_mostly_unknown=is_confirmed,
             actor=CLI,
         )
-    except MostlyUnknown as error:
-        _require_yes(error, listed.file)
+    except MostlyUnknownList as error:
+        _confirm_list(error, listed.file)
     # What is worked is what was asked about: the file is read again from its beginning.
     listed.file.seek(0)
-    return await submit(here.pool, here.settings, request, upload=listed.upload(), actor=CLI)
+    return await submit(ctx.pool, ctx.settings, request, upload=listed.upload(), actor=CLI)
 
 
-def _require_yes(error: MostlyUnknown, file: BinaryIO) -> None:
-    """Ask a person at the terminal about a list of which most is unknown; raises WrongInput without
-    a yes, and where nobody can be asked.
+def _confirm_list(error: MostlyUnknownList, file: BinaryIO) -> None:
+    """Ask a person at the terminal about a list of which most is unknown; raises InvalidRequest
+    without a yes, and where nobody can be asked.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty() and file.seekable()):
-        raise WrongInput(f"{error} If they are, give --yes.") from None
-    hint(
+        raise InvalidRequest(f"{error} If they are, give --yes.") from None
+    print_hint(
         f"The account does not know {error.unknown:,} of the {error.listed:,} addresses in the"
         " list."
     )
     if not typer.confirm("Is it the right list, and the right account?", err=True):
-        raise WrongInput("The list was not confirmed. Nothing was stored.") from None
+        raise InvalidRequest("The list was not confirmed. Nothing was stored.") from None
 
 
-def _tell(submitted: Submitted, tell: Callable[[str], None]) -> None:
+def _print_submitted(submitted: JobSubmission, tell: Callable[[str], None]) -> None:
     if not submitted.created:
         tell(f"Job {submitted.job_id} was submitted before with this key.")
         return
     tell(f"Job {submitted.job_id} is stored.")
     if submitted.unknown:
         tell(f"Addresses of the list that the account did not know: {submitted.unknown:,}.")
-    if not submitted.announced:
-        hint("Redis did not answer. A worker finds the job once it does.")
+    if not submitted.enqueued:
+        print_hint("Redis did not answer. A worker finds the job once it does.")
 
 
-def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> JobRequest:
+def _build_request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> JobRequest:
     files = [f"--{name}" for name in ("contacts", "addresses", "evidence") if given.get(name)]
     if [given[name.removeprefix("--")] for name in files].count(STDIN) > 1:
-        raise WrongInput(f"Only one of {', '.join(files)} can be read from standard input.")
+        raise InvalidRequest(f"Only one of {', '.join(files)} can be read from standard input.")
     conditions = {
         "tag": given["tag"],
         "import_job": given["import_job"],
@@ -324,7 +328,7 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
             "evidence": read_evidence(evidence, given["encoding"])
             if evidence is not None
             else None,
-            "requested_by": given["requested_by"] or user_name(),
+            "requested_by": given["requested_by"] or get_user_name(),
             "idempotency_key": given["key"],
         },
         uploaded=uploaded,
@@ -333,32 +337,36 @@ def _request(action: BulkAction, given: dict[str, Any], *, plan_first: bool) -> 
 
 def _params(given: dict[str, Any]) -> dict[str, Any]:
     return {
-        name.removeprefix(_PARAM): value
+        name.removeprefix(_PARAM_PREFIX): value
         for name, value in given.items()
-        if name.startswith(_PARAM) and value is not None
+        if name.startswith(_PARAM_PREFIX) and value is not None
     }
 
 
 def read_evidence(source: str, encoding: str = "utf-8") -> dict[str, Any]:
-    """The evidence in a JSON file, or on standard input for `-`; raises WrongInput."""
+    """The evidence in a JSON file, or on standard input for `-`; raises InvalidRequest."""
     what = f"--evidence {source}"
-    with opened_bytes(source, "--evidence") as file:
+    with open_input(source, "--evidence") as file:
         text = read_text(file, what, encoding=encoding)
     try:
         evidence = read_json(text)
-    except RepeatedName as error:
-        raise WrongInput(f"{what} has {error}. Nothing was stored. Give each name once.") from None
+    except DuplicateName as error:
+        raise InvalidRequest(
+            f"{what} has {error}. Nothing was stored. Give each name once."
+        ) from None
     except ValueError as error:
-        raise WrongInput(f"{what} is not JSON: {said(error)}. Nothing was stored.") from None
+        raise InvalidRequest(
+            f"{what} is not JSON: {error_text(error)}. Nothing was stored."
+        ) from None
     if not isinstance(evidence, dict):
-        raise WrongInput(
+        raise InvalidRequest(
             f"{what} holds no JSON object. Nothing was stored. Write the answers as"
             ' {"source": "web_form", "description": "…"}.'
         )
     return evidence
 
 
-def user_name() -> str:
+def get_user_name() -> str:
     """The name of the user who runs this process, from the system's accounts."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -7,19 +7,19 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from cli import options
-from cli.context import Surroundings, run
-from cli.output_guard import for_who_reads
+from cli.context import CommandContext, run
+from cli.output_guard import ignore_closed_output
 from cli.progress import ProgressBar
-from cli.rendering import as_json, counted, say, table
-from db.invariants import INVARIANTS, Found, Invariant, check
-from producers.submit import named_account
+from cli.rendering import format_count, print_json, print_table, print_text
+from db.invariants import INVARIANTS, Invariant, InvariantResult, check_invariant
+from producers.submit import find_account
 
 
-class Checked(NamedTuple):
+class CheckResult(NamedTuple):
     """An invariant, what breaks it, and how long it took to tell."""
 
     invariant: Invariant
-    found: Found
+    found: InvariantResult
     seconds: float
 
 
@@ -28,25 +28,25 @@ def verify(
     account: Annotated[
         str | None, typer.Option("--account", help="Only the data of this account.")
     ] = None,
-    under_way: Annotated[
+    allow_running: Annotated[
         bool,
         typer.Option(
-            "--under-way",
+            "--allow-running",
             help="Accept jobs that wait or run, as in production.",
         ),
     ] = False,
-    as_json_: options.Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Prove that nothing is lost: check the whole database, and change nothing.
 
     The exit status is 1 when something is wrong. It reads all results, so it takes a while.
     """
-    invariants = [each for each in INVARIANTS if not (under_way and each.at_rest_only)]
-    checked = run(lambda here: _check_all(here, invariants, account))
+    invariants = [each for each in INVARIANTS if not (allow_running and each.at_rest_only)]
+    checked = run(lambda ctx: _check_all(ctx, invariants, account))
     violations = sum(each.found.violations for each in checked)
-    with for_who_reads():
-        if as_json_:
-            as_json({"violations": violations, "checks": [_as_dict(each) for each in checked]})
+    with ignore_closed_output():
+        if json_output:
+            print_json({"violations": violations, "checks": [_as_dict(each) for each in checked]})
         else:
             _show(checked, violations)
     if violations:
@@ -54,28 +54,28 @@ def verify(
 
 
 async def _check_all(
-    here: Surroundings, invariants: Sequence[Invariant], account: str | None
-) -> list[Checked]:
+    ctx: CommandContext, invariants: Sequence[Invariant], account: str | None
+) -> list[CheckResult]:
     checked = []
-    async with here.pool.acquire() as connection:
-        account_id = await named_account(connection, account)
+    async with ctx.pool.acquire() as connection:
+        account_id = await find_account(connection, account)
         with ProgressBar("Checking") as bar:
             for number, invariant in enumerate(invariants):
                 bar.show(number, len(invariants), f"Checking that {invariant.claim}")
                 began = time.monotonic()
-                found = await check(
+                found = await check_invariant(
                     connection,
                     invariant,
-                    shared_address_limit=here.settings.shared_address_limit,
+                    shared_address_limit=ctx.settings.shared_address_limit,
                     account_id=account_id,
                 )
-                checked.append(Checked(invariant, found, time.monotonic() - began))
-            bar.show(len(invariants), len(invariants), "Checked")
+                checked.append(CheckResult(invariant, found, time.monotonic() - began))
+            bar.show(len(invariants), len(invariants), "CheckResult")
     return checked
 
 
-def _show(checked: Sequence[Checked], violations: int) -> None:
-    table(
+def _show(checked: Sequence[CheckResult], violations: int) -> None:
+    print_table(
         ("check", "claim", "violations", "seconds"),
         [
             (
@@ -91,17 +91,19 @@ def _show(checked: Sequence[Checked], violations: int) -> None:
         if each.found.violations:
             _show_examples(each)
     if violations:
-        say(f"\n{counted(violations, 'violation')}. The runbook says what each would mean.")
+        print_text(
+            f"\n{format_count(violations, 'violation')}. The runbook says what each would mean."
+        )
     else:
-        say("\nNo violations.")
+        print_text("\nNo violations.")
 
 
-def _show_examples(each: Checked) -> None:
+def _show_examples(each: CheckResult) -> None:
     name, found = each.invariant.name, each.found
     shown = len(found.examples)
     first = f", the first {shown} of {found.violations:,}" if shown < found.violations else ""
-    say(f"\n{name}{first}:")
-    table(
+    print_text(f"\n{name}{first}:")
+    print_table(
         ("account", "job", "contact", "address", "what is wrong"),
         [(*map(_id, example[:4]), example.detail) for example in found.examples],
     )
@@ -112,7 +114,7 @@ def _id(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
-def _as_dict(each: Checked) -> dict[str, Any]:
+def _as_dict(each: CheckResult) -> dict[str, Any]:
     return {
         "name": each.invariant.name,
         "claim": each.invariant.claim,

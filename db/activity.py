@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from db.queries import load
-from schemas.actors import Act, Actor, actor_text
+from schemas.actors import ActivityKind, Actor, format_actor
 from schemas.requests import MAX_ID
 
 _sql = load("activity")
@@ -32,9 +32,9 @@ class Activity:
     detail: dict[str, Any] | None
 
 
-async def note(
+async def record(
     connection: asyncpg.Connection,
-    act: Act,
+    act: ActivityKind,
     actor: Actor,
     *,
     account_id: int,
@@ -45,7 +45,7 @@ async def note(
     detail: dict[str, Any] | None = None,
 ) -> None:
     """Keep that the actor did this; within the transaction that does it."""
-    await _sql.note(
+    await _sql.record(
         connection,
         account_id=account_id,
         actor_kind=actor.kind.value,
@@ -60,27 +60,27 @@ async def note(
     )
 
 
-async def activity_page(
+async def list_activity(
     connection: asyncpg.Connection,
     *,
     account_id: int | None,
     job_id: int | None = None,
     before: int = MAX_ID,
-    most: int,
+    limit: int,
 ) -> list[Activity]:
-    """Return up to `most` acts with ids under `before`, newest first; of one account if it is
+    """Return up to `limit` acts with ids under `before`, newest first; of one account if it is
     given, and of one job if one is.
     """
-    place = {"before": before, "most": most}
+    place = {"before": before, "limit": limit}
     if job_id is not None:
-        rows = _sql.newest_of_job(connection, job_id=job_id, account_id=account_id, **place)
+        rows = _sql.list_activity_of_job(connection, job_id=job_id, account_id=account_id, **place)
     elif account_id is not None:
-        rows = _sql.newest_of_account(connection, account_id=account_id, **place)
+        rows = _sql.list_activity_of_account(connection, account_id=account_id, **place)
     else:
-        rows = _sql.newest(connection, **place)
+        rows = _sql.list_activity(connection, **place)
     return [_activity(row) async for row in rows]
 
 
 def _activity(row: asyncpg.Record) -> Activity:
     given = {name: row[name] for name in Activity.__dataclass_fields__ if name != "actor"}
-    return Activity(**given, actor=actor_text(row["actor_kind"], row["actor_id"]))
+    return Activity(**given, actor=format_actor(row["actor_kind"], row["actor_id"]))

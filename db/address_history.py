@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
-from schemas.actors import actor_text
+from schemas.actors import format_actor
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
 _sql = load("address_history")
 
 
-class AddressNow(NamedTuple):
+class CurrentAddress(NamedTuple):
     """An address, what it is now, and where that came from."""
 
     id: int
@@ -28,7 +28,7 @@ class AddressNow(NamedTuple):
     propagated_from_address: str | None
 
 
-class Holder(NamedTuple):
+class AddressContact(NamedTuple):
     """A contact that holds an address, and in which field."""
 
     contact_id: int
@@ -38,7 +38,7 @@ class Holder(NamedTuple):
     company: str | None
 
 
-class Chapter(NamedTuple):
+class HistoryEntry(NamedTuple):
     """One decision in the history of an address: a result, with who asked for the job.
 
     `requested_by` is who the caller said was asking, and `actor` who the caller was; None where an
@@ -64,54 +64,50 @@ class Chapter(NamedTuple):
     error: str | None
 
 
-async def refusals_by_reason(connection: asyncpg.Connection, job_id: int) -> dict[str, int]:
+async def import_rejections_by_reason(
+    connection: asyncpg.Connection, job_id: int
+) -> dict[str, int]:
     """How many rows and cells of the import's file were left out, by reason, most first."""
-    rows = _sql.refusals_by_reason(connection, job_id=job_id)
+    rows = _sql.import_rejections_by_reason(connection, job_id=job_id)
     return {row["reason"]: row["refused"] async for row in rows}
 
 
-async def recognised_rows(connection: asyncpg.Connection, job_id: int) -> int:
+async def count_recognized_rows(connection: asyncpg.Connection, job_id: int) -> int:
     """Return how many rows of the import were about contacts that were there already."""
-    count: int = await _sql.recognised_rows(connection, job_id=job_id)
+    count: int = await _sql.count_recognized_rows(connection, job_id=job_id)
     return count
 
 
-async def address_now(
+async def get_address(
     connection: asyncpg.Connection, *, account_id: int, match_key: str
-) -> AddressNow | None:
+) -> CurrentAddress | None:
     """The address of this identity, or None when the account has none."""
-    row = await _sql.address(connection, account_id=account_id, match_key=match_key)
-    return AddressNow(**_decided(row)) if row else None
+    row = await _sql.get_address(connection, account_id=account_id, match_key=match_key)
+    return CurrentAddress(**_to_values(row)) if row else None
 
 
-async def holders_of(
-    connection: asyncpg.Connection, *, account_id: int, address_id: int, most: int
-) -> tuple[list[Holder], int]:
-    """Up to `most` contacts that hold the address, and how many there are."""
-    rows = _sql.contacts_of_address(
-        connection, account_id=account_id, address_id=address_id, most=most
-    )
-    holders = [Holder(*row) async for row in rows]
-    count: int = await _sql.count_contacts_of_address(
-        connection, account_id=account_id, address_id=address_id
-    )
+async def list_contacts(
+    connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
+) -> tuple[list[AddressContact], int]:
+    """Up to `limit` contacts that hold the address, and how many there are."""
+    rows = _sql.list_contacts(connection, account_id=account_id, address_id=address_id, limit=limit)
+    holders = [AddressContact(*row) async for row in rows]
+    count: int = await _sql.count_contacts(connection, account_id=account_id, address_id=address_id)
     return holders, count
 
 
-async def history_of(
-    connection: asyncpg.Connection, *, account_id: int, address_id: int, most: int
-) -> list[Chapter]:
-    """Up to `most` decisions about the address, newest first."""
-    rows = _sql.history_of_address(
-        connection, account_id=account_id, address_id=address_id, most=most
-    )
-    return [_chapter(row) async for row in rows]
+async def list_history(
+    connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
+) -> list[HistoryEntry]:
+    """Up to `limit` decisions about the address, newest first."""
+    rows = _sql.list_history(connection, account_id=account_id, address_id=address_id, limit=limit)
+    return [_history_entry(row) async for row in rows]
 
 
-def _chapter(row: Mapping[str, Any]) -> Chapter:
-    given = _decided(row)
+def _history_entry(row: Mapping[str, Any]) -> HistoryEntry:
+    given = _to_values(row)
     kind, id_ = given.pop("actor_kind"), given.pop("actor_id")
-    return Chapter(**given, actor=actor_text(kind, id_))
+    return HistoryEntry(**given, actor=format_actor(kind, id_))
 
 
 _TYPES: dict[str, type[Status | Outcome | Cause]] = {
@@ -124,7 +120,7 @@ _TYPES: dict[str, type[Status | Outcome | Cause]] = {
 }
 
 
-def _decided(row: Mapping[str, Any]) -> dict[str, Any]:
+def _to_values(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row's columns by name, its enum texts as the vocabulary's members."""
     return {
         name: _TYPES[name](value) if name in _TYPES and value is not None else value

@@ -5,15 +5,15 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db.chunks import AddressColumns, Neighbour
+from db.chunks import AddressColumns, Sibling
 from db.made_once import made_once
 from db.queries import load
-from schemas.addresses import Identity
+from schemas.addresses import NormalizedAddress
 from schemas.errors import SluiceError
 
 _sql = load("address_lists")
 
-_KEYS_AT_ONCE = 10_000
+_BATCH_SIZE = 10_000
 
 
 class NewAddresses(NamedTuple):
@@ -24,23 +24,23 @@ class NewAddresses(NamedTuple):
     match_keys: list[str]
 
 
-class Found(NamedTuple):
+class ListLookup(NamedTuple):
     """The rows of a list and their addresses, in one order, and which of those are new.
 
-    `neighbours` are whom the others stand beside, on any contact; of role addresses there are none.
-    `known` is what all of them are, without a lock, but for the new ones.
+    `sibling_links` are whom the others stand beside, on any contact; of role addresses there are
+    none. `known` is what all of them are, without a lock, but for the new ones.
     """
 
     account_id: int
     row_ids: list[int]
     address_ids: list[int]
     new: NewAddresses
-    neighbours: list[Neighbour]
+    sibling_links: list[Sibling]
     known: AddressColumns
 
 
-async def keep_list(
-    connection: asyncpg.Connection, *, job_id: int, identities: Sequence[Identity]
+async def insert_list(
+    connection: asyncpg.Connection, *, job_id: int, identities: Sequence[NormalizedAddress]
 ) -> None:
     """Keep the addresses that a submitter listed, each identity once, by COPY."""
     await connection.copy_records_to_table(
@@ -61,18 +61,20 @@ async def resolve_listed(
     account_id: int,
     job_id: int,
     row_ids: Sequence[int],
-    first_status: str,
+    initial_status: str,
     shared_address_limit: int,
-) -> Found:
+) -> ListLookup:
     """Find or make the addresses of a chunk's rows, which leave the list by that. Neighbours are
     read of those that no more contacts hold than the limit.
 
-    Raises LinksChanged when another transaction made one of them at the same moment.
+    Raises ConcurrentLink when another transaction made one of them at the same moment.
     """
-    ids, addresses, match_keys = await _sql.listed(connection, job_id=job_id, row_ids=row_ids)
+    ids, addresses, match_keys = await _sql.read_list_rows(
+        connection, job_id=job_id, row_ids=row_ids
+    )
     if len(ids) != len(row_ids):
         raise SluiceError(f"{len(row_ids) - len(ids)} rows of the list of job {job_id} are gone")
-    row = await _sql.find_listed(
+    row = await _sql.look_up_listed(
         connection,
         account_id=account_id,
         account=None,
@@ -81,32 +83,32 @@ async def resolve_listed(
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
-    found = _found(row)
+    found = _to_lookup(row)
     if found.new.ids:
         with made_once():
-            await _sql.make_listed(
+            await _sql.insert_listed(
                 connection,
                 account_id=account_id,
                 job_id=job_id,
-                status=first_status,
+                status=initial_status,
                 **found.new._asdict(),
             )
-    await _sql.drop_listed(connection, job_id=job_id, row_ids=row_ids)
+    await _sql.delete_listed(connection, job_id=job_id, row_ids=row_ids)
     return found
 
 
-async def find(
+async def look_up_addresses(
     connection: asyncpg.Connection,
     *,
     account: str,
-    identities: Sequence[Identity],
+    identities: Sequence[NormalizedAddress],
     shared_address_limit: int,
-) -> Found | None:
+) -> ListLookup | None:
     """The addresses of a list that was never kept, where a row has the id of its address; those
     that are new are left to be made. None when no account is called so.
     """
     addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
-    row = await _sql.find_listed(
+    row = await _sql.look_up_listed(
         connection,
         account_id=None,
         account=account,
@@ -115,36 +117,38 @@ async def find(
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
-    return None if row is None else _found(row)
+    return None if row is None else _to_lookup(row)
 
 
-def _found(row: asyncpg.Record) -> Found:
+def _to_lookup(row: asyncpg.Record) -> ListLookup:
     account_id, row_ids, address_ids = row[:3]
-    neighbours = list(zip(*row[6:10], strict=True))
-    return Found(
+    sibling_links = list(zip(*row[6:10], strict=True))
+    return ListLookup(
         account_id,
         row_ids,
         address_ids,
         NewAddresses(*row[3:6]),
-        neighbours,
+        sibling_links,
         AddressColumns(*row[10:]),
     )
 
 
-async def known_keys(
+async def find_known_keys(
     connection: asyncpg.Connection, account_id: int, match_keys: Sequence[str]
 ) -> dict[str, bool]:
     """Return the keys of addresses that the account knows, and whether a contact holds each."""
     known: dict[str, bool] = {}
     # The driver reads each answer in one piece, in which the event loop stands still.
-    for first in range(0, len(match_keys), _KEYS_AT_ONCE):
-        some = match_keys[first : first + _KEYS_AT_ONCE]
-        rows = _sql.known_keys(connection, account_id=account_id, match_keys=some)
+    for first in range(0, len(match_keys), _BATCH_SIZE):
+        some = match_keys[first : first + _BATCH_SIZE]
+        rows = _sql.find_known_keys(connection, account_id=account_id, match_keys=some)
         known |= {row["match_key"]: row["is_held"] async for row in rows}
     return known
 
 
-async def refuse(connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str) -> None:
+async def reject_listed(
+    connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str
+) -> None:
     """Keep a row that could not be done as refused."""
-    await _sql.refuse_listed(connection, job_id=job_id, row_id=row_id, detail=detail)
-    await _sql.drop_listed(connection, job_id=job_id, row_ids=[row_id])
+    await _sql.reject_listed(connection, job_id=job_id, row_id=row_id, detail=detail)
+    await _sql.delete_listed(connection, job_id=job_id, row_ids=[row_id])

@@ -13,11 +13,11 @@ _LENGTHS = [_length(n) for n in range(512)]
 _TEXT_OID = 25
 _ARRAY_BEGIN = struct.Struct(">iiiii").pack
 _NO_ELEMENTS = struct.pack(">iiii", 12, 0, 0, _TEXT_OID)
-_OF_THREE = _ARRAY_BEGIN(1, 1, _TEXT_OID, 3, 1)
+_THREE_ELEMENTS = _ARRAY_BEGIN(1, 1, _TEXT_OID, 3, 1)
 _MAY_HAVE_NULL = 1
 
 
-def text(value: str | None) -> bytes:
+def encode_text(value: str | None) -> bytes:
     """Return a text, or the member of an enum, which is sent by its name."""
     if value is None:
         return NULL
@@ -26,16 +26,16 @@ def text(value: str | None) -> bytes:
     return (_LENGTHS[size] if size < len(_LENGTHS) else _length(size)) + encoded
 
 
-def three_texts(first: str | None, second: str | None, third: str | None) -> bytes:
+def encode_three_texts(first: str | None, second: str | None, third: str | None) -> bytes:
     """Return an array of three texts."""
-    elements = text(first) + text(second) + text(third)
-    return _length(len(_OF_THREE) + len(elements)) + _OF_THREE + elements
+    elements = encode_text(first) + encode_text(second) + encode_text(third)
+    return _length(len(_THREE_ELEMENTS) + len(elements)) + _THREE_ELEMENTS + elements
 
 
-def texts(values: Sequence[str]) -> bytes:
+def encode_texts(values: Sequence[str]) -> bytes:
     """Return an array of texts."""
     if not values:
         return _NO_ELEMENTS
-    elements = b"".join(map(text, values))
+    elements = b"".join(map(encode_text, values))
     begin = _ARRAY_BEGIN(1, _MAY_HAVE_NULL, _TEXT_OID, len(values), 1)
     return _length(len(begin) + len(elements)) + begin + elements

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, TypeAlias
 import asyncpg
 
 from db.queries import load
-from db.result_rows import RESULT_COLUMNS, Ending, Pair, columns, packed
+from db.result_rows import RESULT_COLUMNS, Pair, ResultKind, pack_rows, result_columns
 from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS, TRANSACTION_MS
 
 _sql = load("chunks")
 _results = load("results")
 
-FEW_ROWS = 20
+MAX_ROWS_BY_INSERT = 20
 """Up to so many result rows are inserted and not copied, which takes a round trip less."""
 
 
@@ -53,7 +53,7 @@ class AddressColumns(NamedTuple):
 Link: TypeAlias = tuple[int, int, int]
 """(contact, field, address)."""
 
-Neighbour: TypeAlias = tuple[int, int, int, int]
+Sibling: TypeAlias = tuple[int, int, int, int]
 """(source, contact, field, address): an address, and one that a contact holds beside it."""
 
 
@@ -72,13 +72,15 @@ NO_LANE = -1
 """What stands for a lane where the work comes by none."""
 
 
-async def hold_job(connection: asyncpg.Connection, job_id: int, *, lane: int = NO_LANE) -> None:
+async def lock_job_shared(
+    connection: asyncpg.Connection, job_id: int, *, lane: int = NO_LANE
+) -> None:
     """Keep pause and cancel waiting until the transaction ends, so that their answer is exact.
 
     The sweeper sees until then that a worker is at the lane. From now on the transaction has the
     time limits of `db.time_limits`.
     """
-    await _sql.hold_job(
+    await _sql.lock_job_shared(
         connection,
         job_id=job_id,
         lane=lane,
@@ -89,26 +91,26 @@ async def hold_job(connection: asyncpg.Connection, job_id: int, *, lane: int = N
     )
 
 
-async def keep_chunks_out(connection: asyncpg.Connection, job_id: int) -> None:
+async def lock_job_exclusive(connection: asyncpg.Connection, job_id: int) -> None:
     """Wait for the chunks at work, and let none start until the transaction ends."""
-    await _sql.keep_chunks_out(connection, job_id=job_id)
+    await _sql.lock_job_exclusive(connection, job_id=job_id)
 
 
-async def claim(
+async def claim_next(
     connection: asyncpg.Connection, job_id: int, *, share: float, lane: int = NO_LANE
 ) -> ClaimedChunk | None:
     """The next free chunk of a running job, held until the transaction ends: from that share of
     its chunks on (0 to 1), or from the beginning when none is left there.
     """
-    row = await _sql.claim_chunk(connection, job_id=job_id, share=share, lane=lane)
+    row = await _sql.claim_next_chunk(connection, job_id=job_id, share=share, lane=lane)
     return ClaimedChunk(*row) if row else None
 
 
-async def claim_this(
+async def claim_by_number(
     connection: asyncpg.Connection, job_id: int, chunk_no: int
 ) -> ClaimedChunk | None:
     """The chunk, held until the transaction ends, if it is free and its job is running."""
-    row = await _sql.claim_this_chunk(connection, job_id=job_id, chunk_no=chunk_no)
+    row = await _sql.claim_chunk_by_number(connection, job_id=job_id, chunk_no=chunk_no)
     return ClaimedChunk(*row) if row else None
 
 
@@ -135,62 +137,68 @@ async def uncount_attempt(connection: asyncpg.Connection, job_id: int, chunk_no:
     await _sql.uncount_attempt(connection, job_id=job_id, chunk_no=chunk_no)
 
 
-async def note_in_hand(
+async def record_current_chunk(
     connection: asyncpg.Connection, job_id: int, chunk_no: int | None, *, lane: int, hop: int
 ) -> None:
     """Note which chunk the lane's worker has in hand, if any, without waiting for the disk."""
-    await _sql.note_in_hand(connection, job_id=job_id, chunk_no=chunk_no, lane=lane, hop=hop)
+    await _sql.record_current_chunk(
+        connection, job_id=job_id, chunk_no=chunk_no, lane=lane, hop=hop
+    )
 
 
-async def end_overlong(connection: asyncpg.Connection) -> int:
+async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
     """End the connections that work a chunk for longer than any may; gives their number.
 
     Raises asyncpg.InsufficientPrivilegeError where one is another role's.
     """
     seconds = (TRANSACTION_MS + LOCK_MS) / 1000
-    return len([row async for row in _sql.end_overlong_chunks(connection, seconds=seconds)])
+    return len([row async for row in _sql.terminate_overlong_chunks(connection, seconds=seconds)])
 
 
-async def links_of_contacts(
+async def read_links(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> list[Link]:
     """The links of the contacts, in order of contact and field."""
-    row = await _sql.links_of_contacts(connection, account_id=account_id, contact_ids=contact_ids)
+    row = await _sql.read_links(connection, account_id=account_id, contact_ids=contact_ids)
     return list(zip(*row, strict=True))
 
 
-async def read_chunk(
+async def read_links_and_addresses(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> tuple[list[Link], AddressColumns]:
     """The links of the contacts, in order of contact and field, and the addresses that they lead
     to, without a lock and as one moment showed them.
     """
-    row = await _sql.read_chunk(connection, account_id=account_id, contact_ids=contact_ids)
+    row = await _sql.read_links_and_addresses(
+        connection, account_id=account_id, contact_ids=contact_ids
+    )
     return list(zip(*row[:3], strict=True)), AddressColumns(*row[3:])
 
 
-async def existing_contacts(
+async def find_existing_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """Those of the ids that are contacts of the account, and those of them that hold an address."""
-    row = await _sql.existing_contacts(connection, account_id=account_id, contact_ids=contact_ids)
+    row = await _sql.find_existing_contacts(
+        connection, account_id=account_id, contact_ids=contact_ids
+    )
     return row["ids"], row["holding"]
 
 
-async def neighbours(
+async def read_siblings(
     connection: asyncpg.Connection,
     account_id: int,
     address_ids: Sequence[int],
     *,
-    fewest: int,
+    min_contacts: int,
     shared_address_limit: int,
-) -> list[Neighbour]:
+) -> list[Sibling]:
     """Whom addresses that so many contacts hold stand beside, on any contact."""
-    rows = _sql.neighbours(
+    rows = _sql.read_siblings(
         connection,
         account_id=account_id,
         address_ids=address_ids,
-        fewest=fewest,
+        min_contacts=min_contacts,
         shared_address_limit=shared_address_limit,
     )
     return [tuple(row) async for row in rows]
@@ -223,7 +231,7 @@ async def lock_addresses(
     return AddressColumns(*row)
 
 
-async def beside_opt_out(
+async def find_with_opted_out_sibling(
     connection: asyncpg.Connection,
     *,
     account_id: int,
@@ -233,7 +241,7 @@ async def beside_opt_out(
     shared_address_limit: int,
 ) -> list[int]:
     """Those of the addresses that stand beside one whose own opt-out spreads."""
-    found: list[int] = await _sql.beside_opt_out(
+    found: list[int] = await _sql.find_with_opted_out_sibling(
         connection,
         account_id=account_id,
         job_id=job_id,
@@ -244,15 +252,15 @@ async def beside_opt_out(
     return found
 
 
-async def decided_before(
+async def find_earlier_decisions(
     connection: asyncpg.Connection, job_id: int, address_ids: Sequence[int]
 ) -> list[tuple[int, str, str | None, str | None]]:
     """(address, outcome, to_status, reason) of this job's direct decisions so far."""
-    rows = _sql.decided_before(connection, job_id=job_id, address_ids=address_ids)
+    rows = _sql.find_earlier_decisions(connection, job_id=job_id, address_ids=address_ids)
     return [tuple(row) async for row in rows]
 
 
-async def change_addresses(
+async def update_addresses(
     connection: asyncpg.Connection,
     *,
     account_id: int,
@@ -276,7 +284,7 @@ async def change_addresses(
     ordered = [changes[id_] for id_ in ids]
     sources = [change[2] for change in ordered]
     if len({change[1] for change in ordered}) == 1 and not any(sources):
-        tag = await _sql.change_alike(
+        tag = await _sql.update_alike(
             connection,
             to_status=ordered[0][1],
             address_ids=ids,
@@ -286,7 +294,7 @@ async def change_addresses(
     else:
         number = {kind: n for n, kind in enumerate({change[:2] for change in ordered}, start=1)}
         from_statuses, to_statuses = zip(*number, strict=True)
-        tag = await _sql.change_each(
+        tag = await _sql.update_each(
             connection,
             address_ids=ids,
             kinds=[number[change[:2]] for change in ordered],
@@ -299,30 +307,34 @@ async def change_addresses(
     return int(tag.rpartition(" ")[2]) == len(ids)
 
 
-async def write_results(
+async def insert_results(
     connection: asyncpg.Connection,
     *,
     job_id: int,
     chunk_no: int,
     decided_at: datetime,
-    rows: Mapping[Ending, Sequence[Pair]],
+    rows: Mapping[ResultKind, Sequence[Pair]],
 ) -> None:
     """Append result rows: by COPY, where they are many."""
     count = sum(map(len, rows.values()))
-    if 0 < count <= FEW_ROWS:
-        await _results.append_few(
-            connection, job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, **columns(rows)
+    if 0 < count <= MAX_ROWS_BY_INSERT:
+        await _results.insert_few(
+            connection,
+            job_id=job_id,
+            chunk_no=chunk_no,
+            decided_at=decided_at,
+            **result_columns(rows),
         )
     elif count:
         await connection.copy_to_table(
             "results",
-            source=packed(job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, rows=rows),
+            source=pack_rows(job_id=job_id, chunk_no=chunk_no, decided_at=decided_at, rows=rows),
             columns=RESULT_COLUMNS,
             format="binary",
         )
 
 
-async def write_refusals(
+async def insert_rejections(
     connection: asyncpg.Connection,
     *,
     job_id: int,
@@ -337,7 +349,7 @@ async def write_refusals(
         )
 
 
-async def finish(
+async def finish_chunk(
     connection: asyncpg.Connection,
     *,
     job_id: int,
@@ -361,24 +373,26 @@ async def finish(
     )
 
 
-async def add_done(
+async def insert_done_chunk(
     connection: asyncpg.Connection, job_id: int, chunk_no: int, *, propagated: int
 ) -> None:
     """A chunk for what was propagated beside the planned ones."""
-    await _sql.add_done_chunk(connection, job_id=job_id, chunk_no=chunk_no, propagated=propagated)
+    await _sql.insert_done_chunk(
+        connection, job_id=job_id, chunk_no=chunk_no, propagated=propagated
+    )
 
 
-async def lock_failed(
+async def lock_failed_chunk(
     connection: asyncpg.Connection, job_id: int, chunk_no: int
 ) -> ClaimedChunk | None:
     """Hold a chunk that failed; None when someone else holds or has done it meanwhile, or its job
     does not run any more.
     """
-    row = await _sql.lock_chunk(connection, job_id=job_id, chunk_no=chunk_no)
+    row = await _sql.lock_failed_chunk(connection, job_id=job_id, chunk_no=chunk_no)
     return ClaimedChunk(chunk_no, *row) if row else None
 
 
-async def postpone(
+async def postpone_chunk(
     connection: asyncpg.Connection,
     *,
     job_id: int,
@@ -403,12 +417,12 @@ async def postpone(
     )
 
 
-async def split(
+async def split_chunk(
     connection: asyncpg.Connection, *, job_id: int, chunk_no: int, attempts: int, error: str
 ) -> None:
     """Replace the chunk by its halves: no attempt was made yet, suspected they are as it was."""
     # Halves are numbered after the last chunk; two splits at once must not draw one number.
-    await _sql.lock_numbering(connection, job_id=job_id)
+    await _sql.lock_chunk_numbers(connection, job_id=job_id)
     await _sql.split_chunk(
         connection, job_id=job_id, chunk_no=chunk_no, attempts=attempts, error=error
     )

@@ -11,13 +11,13 @@ from schemas.statuses import Status
 
 _sql = load("contacts")
 
-CONTACTS_LOOKED_AT = 10_000
+MAX_SCANNED_CONTACTS = 10_000
 """So many contacts are looked through for those that were asked for, and no more for a page."""
 
 _UNENGAGED = (Status.UNENGAGED_MARKETABLE, Status.UNENGAGED_NON_MARKETABLE)
 
 
-class Sought(NamedTuple):
+class ContactFilter(NamedTuple):
     """Which contacts are looked for; those of an account that meet all that is given.
 
     One address of the contact, in one of the `fields`, has to be of one of the `statuses`, and
@@ -43,58 +43,62 @@ class Contact(NamedTuple):
     emails: list[dict[str, Any]]
 
 
-async def tag_id(connection: asyncpg.Connection, account_id: int, tag: str) -> int | None:
+async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) -> int | None:
     """The id of the account's tag of exactly this name."""
-    found: int | None = await _sql.tag_id(connection, account_id=account_id, tag=tag)
+    found: int | None = await _sql.get_tag_id(connection, account_id=account_id, tag=tag)
     return found
 
 
-async def contacts_page(
-    connection: asyncpg.Connection, sought: Sought, *, after: int, most: int
+async def find_contacts(
+    connection: asyncpg.Connection, filter_: ContactFilter, *, after: int, limit: int
 ) -> tuple[list[Contact], int | None]:
-    """Up to `most` contacts with ids above `after`, in order, and after whom the next page begins.
+    """Up to `limit` contacts with ids above `after`, in order, and after whom the next page begins.
 
-    `CONTACTS_LOOKED_AT` contacts are looked through at most: a page may have few, or none, and yet
-    not be the last.
+    `MAX_SCANNED_CONTACTS` contacts are looked through at most: a page may have few, or none, and
+    yet not be the last.
     """
-    row = await _sql.find(
+    row = await _sql.find_contact_ids(
         connection,
-        account_id=sought.account_id,
-        tag_id=sought.tag_id,
-        import_job=sought.import_job,
-        narrowed=sought.statuses is not None or sought.unengaged_before is not None,
-        fields=sought.fields,
-        statuses=sought.statuses,
+        account_id=filter_.account_id,
+        tag_id=filter_.tag_id,
+        import_job=filter_.import_job,
+        narrowed=filter_.statuses is not None or filter_.unengaged_before is not None,
+        fields=filter_.fields,
+        statuses=filter_.statuses,
         unengaged=_UNENGAGED,
-        unengaged_before=sought.unengaged_before,
-        looked_at=CONTACTS_LOOKED_AT,
+        unengaged_before=filter_.unengaged_before,
+        looked_at=MAX_SCANNED_CONTACTS,
         after=after,
-        most=most,
+        limit=limit,
     )
     ids = row["ids"]
     following = None
-    if len(ids) == most:
+    if len(ids) == limit:
         following = ids[-1]
-    elif row["looked_at"] == CONTACTS_LOOKED_AT:
+    elif row["looked_at"] == MAX_SCANNED_CONTACTS:
         following = row["last"]
-    rows = _sql.shown(connection, account_id=sought.account_id, contact_ids=ids)
+    rows = _sql.read_contacts(connection, account_id=filter_.account_id, contact_ids=ids)
     return [Contact(*row) async for row in rows], following
 
 
-async def count_addresses(connection: asyncpg.Connection, sought: Sought) -> dict[Status, int]:
+async def count_addresses(
+    connection: asyncpg.Connection, filter_: ContactFilter
+) -> dict[Status, int]:
     """How many addresses of each status the contacts hold, in one of the fields, who have the tag,
     and whom the import brought; without either, those of the whole account, which takes a look at
     all of them.
     """
     given = {
-        "account_id": sought.account_id,
-        "import_job": sought.import_job,
-        "fields": sought.fields,
+        "account_id": filter_.account_id,
+        "import_job": filter_.import_job,
+        "fields": filter_.fields,
     }
-    if sought.tag_id is not None:
-        rows = _sql.count_addresses_of_tag(connection, **given, tag_id=sought.tag_id)
-    elif sought.import_job is not None:
+    if filter_.tag_id is not None:
+        rows = _sql.count_addresses_of_tag(connection, **given, tag_id=filter_.tag_id)
+    elif filter_.import_job is not None:
         rows = _sql.count_addresses_of_import(connection, **given)
     else:
-        rows = _sql.count_addresses(connection, account_id=sought.account_id, fields=sought.fields)
+        rows = _sql.count_addresses(
+            connection, account_id=filter_.account_id, fields=filter_.fields
+        )
     return {Status(row["status"]): row["addresses"] async for row in rows}

@@ -6,7 +6,7 @@ allowed`) is a protocol violation by its code, 08P01, and to asyncpg that is a c
 
 import asyncpg
 
-UNREACHABLE: tuple[type[BaseException], ...] = (
+CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -18,7 +18,7 @@ UNREACHABLE: tuple[type[BaseException], ...] = (
 )
 """What connecting to Postgres raises when it cannot be used."""
 
-IN_THE_WAY: tuple[type[BaseException], ...] = (
+CONTENTION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
@@ -26,7 +26,7 @@ IN_THE_WAY: tuple[type[BaseException], ...] = (
 )
 """Of those that are not the work's fault, those after which the connection is as good as before."""
 
-NOT_THE_WORKS_FAULT: tuple[type[BaseException], ...] = (
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -38,7 +38,7 @@ NOT_THE_WORKS_FAULT: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    *IN_THE_WAY,
+    *CONTENTION_ERRORS,
 )
 """Failures that say nothing about the chunk: it is tried again without counting an attempt. A
 statement that takes too long or too much memory is not among them: a smaller chunk may do."""

@@ -21,16 +21,16 @@ from schemas.requests import MAX_ID
 _sql = load("exports")
 
 ROWS_PER_PAGE = 5_000
-ROWS_LOOKED_AT = 100_000
+MAX_SCANNED_ROWS = 100_000
 """So many results are looked through for those that were asked for, and no more for a page."""
 
 CHUNKS_PER_PAGE = 10
 
-Place: TypeAlias = tuple[int | str, ...]
+Cursor: TypeAlias = tuple[int | str, ...]
 """Where a page begins: after the row with this key."""
 
 
-class Form(StrEnum):
+class ExportFormat(StrEnum):
     """How the lines of a list are written."""
 
     CSV = "csv"
@@ -42,27 +42,27 @@ class Form(StrEnum):
     JSON = "json"
 
     @property
-    def of_sql(self) -> dict[str, bool]:
+    def sql_parameters(self) -> dict[str, bool]:
         """The parameters by which the statements know it."""
-        return {"in_csv": self is not Form.JSON, "raw": self is Form.RAW_CSV}
+        return {"in_csv": self is not ExportFormat.JSON, "raw": self is ExportFormat.RAW_CSV}
 
 
 class Page(NamedTuple):
-    """So many rows as lines, each with its end; `following` is None where nothing can follow.
+    """So many rows as lines, each with its end; `next_cursor` is None where nothing can follow.
 
     A page may have fewer rows than were asked for, or none, and yet not be the last.
     """
 
     lines: str
     rows: int
-    following: Place | None
+    next_cursor: Cursor | None
 
     def objects(self) -> list[dict[str, Any]]:
         """The rows of a page in JSON."""
         return [json.loads(line) for line in self.lines.split("\n") if line]
 
 
-class Listing(Protocol):
+class Export(Protocol):
     """A list of one job."""
 
     @property
@@ -71,14 +71,14 @@ class Listing(Protocol):
         ...
 
     @property
-    def first(self) -> Place:
+    def start(self) -> Cursor:
         """Where its first page begins."""
         ...
 
     async def page(
-        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `most` of its rows."""
+        """Up to `limit` of its rows."""
         ...
 
 
@@ -90,7 +90,7 @@ class Results:
         *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
         *("cause", "source_address", "decided_at", "error"),
     )
-    first = (-MAX_ID - 1, 0, Cause.DIRECT)
+    start = (-MAX_ID - 1, 0, Cause.DIRECT)
 
     account_id: int
     job_id: int
@@ -99,16 +99,16 @@ class Results:
     cause: Cause | None = None
 
     async def page(
-        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `most` of them. What was rejected is found by an index of its own."""
+        """Up to `limit` of them. What was rejected is found by an index of its own."""
         rejected = self.outcome is Outcome.REJECTED
         filters = (None if rejected else self.outcome, self.reason, self.cause)
         narrowed = any(value is not None for value in filters)
         place: dict[str, Any] = {
             "job_id": self.job_id,
             "rejected": rejected,
-            "looked_at": ROWS_LOOKED_AT if narrowed else most,
+            "looked_at": MAX_SCANNED_ROWS if narrowed else limit,
             **dict(zip(("after_contact", "after_field", "after_cause"), after, strict=True)),
         }
         lines, rows, *last = await _sql.results_page(
@@ -118,12 +118,12 @@ class Results:
             outcome=self.outcome,
             reason=self.reason,
             cause=self.cause,
-            **form.of_sql,
-            most=most,
+            **form.sql_parameters,
+            limit=limit,
         )
-        if rows == most:
+        if rows == limit:
             return Page(lines, rows, (*last,))
-        end = await _sql.results_looked_at(connection, **place) if narrowed else None
+        end = await _sql.results_scanned_to(connection, **place) if narrowed else None
         return Page(lines, rows, tuple(end) if end else None)
 
 
@@ -132,14 +132,14 @@ class Unprocessed:
     """The contacts whose chunks were not worked, in chunks' order."""
 
     columns = ("contact_id",)
-    first = (-1, 0)
+    start = (-1, 0)
 
     job_id: int
 
     async def page(
-        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `most` of them, from `CHUNKS_PER_PAGE` chunks at most."""
+        """Up to `limit` of them, from `CHUNKS_PER_PAGE` chunks at most."""
         chunk_no, place = after
         row = await _sql.unprocessed_page(
             connection,
@@ -147,65 +147,65 @@ class Unprocessed:
             after_chunk=chunk_no,
             after_place=place,
             chunks=CHUNKS_PER_PAGE,
-            **form.of_sql,
-            most=most,
+            **form.sql_parameters,
+            limit=limit,
         )
-        following = None
-        if row["rows"] == most:
-            following = (row["chunk_no"], row["place"])
+        next_cursor = None
+        if row["rows"] == limit:
+            next_cursor = (row["chunk_no"], row["place"])
         elif row["chunks"] == CHUNKS_PER_PAGE:
-            following = (row["last_chunk"], MAX_ID)
-        return Page(row["lines"], row["rows"], following)
+            next_cursor = (row["last_chunk"], MAX_ID)
+        return Page(row["lines"], row["rows"], next_cursor)
 
 
 @dataclass(frozen=True, slots=True)
-class _InOneOrder:
+class _NumberedExport:
     """A list in the order of one number, by the statement that has its pages."""
 
     job_id: int
     columns: tuple[str, ...]
     statement: Any
-    first: Place = (-1,)
+    start: Cursor = (-1,)
 
     async def page(
-        self, connection: asyncpg.Connection, *, form: Form, after: Place, most: int
+        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `most` of its rows, and more where several belong to one line of a file."""
+        """Up to `limit` of its rows, and more where several belong to one line of a file."""
         row = await self.statement(
-            connection, job_id=self.job_id, after=after[0], most=most, **form.of_sql
+            connection, job_id=self.job_id, after=after[0], limit=limit, **form.sql_parameters
         )
-        return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= most else None)
+        return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= limit else None)
 
 
-def unprocessed_lines(job_id: int) -> Listing:
+def unprocessed_lines(job_id: int) -> Export:
     """The lines at which those rows of an import's file begin that became no contact."""
-    return _InOneOrder(job_id, ("line",), _sql.unprocessed_lines_page)
+    return _NumberedExport(job_id, ("line",), _sql.unprocessed_lines_page)
 
 
-def unprocessed_addresses(job_id: int) -> Listing:
+def unprocessed_addresses(job_id: int) -> Export:
     """Those of the addresses which a job lists that it did not come to."""
-    return _InOneOrder(job_id, ("address",), _sql.unprocessed_addresses_page)
+    return _NumberedExport(job_id, ("address",), _sql.unprocessed_addresses_page)
 
 
-def refusals(job_id: int) -> Listing:
+def rejections(job_id: int) -> Export:
     """What was left out of the file that a job came with, in its order."""
-    return _InOneOrder(job_id, ("line", "reason", "detail"), _sql.refusals_page)
+    return _NumberedExport(job_id, ("line", "reason", "detail"), _sql.rejections_page)
 
 
-async def pages(
-    pool: asyncpg.Pool, listing: Listing, *, form: Form, most: int | None = None
+async def stream_pages(
+    pool: asyncpg.Pool, listing: Export, *, form: ExportFormat, limit: int | None = None
 ) -> AsyncGenerator[Page, None]:
-    """The list from its beginning, all of it or the first `most` rows.
+    """The list from its beginning, all of it or the first `limit` rows.
 
     While a page is used the next one is fetched, and no more than that one. Close the iterator:
     where it is left alone, a connection may be taken until it is collected.
     """
-    fetching = _fetch(pool, listing, form, listing.first, most)
+    fetching = _fetch(pool, listing, form, listing.start, limit)
     try:
         while fetching is not None:
             page = await fetching
-            most = None if most is None else most - page.rows
-            fetching = _fetch(pool, listing, form, page.following, most)
+            limit = None if limit is None else limit - page.rows
+            fetching = _fetch(pool, listing, form, page.next_cursor, limit)
             yield page
     finally:
         if fetching is not None:
@@ -215,14 +215,14 @@ async def pages(
 
 
 def _fetch(
-    pool: asyncpg.Pool, listing: Listing, form: Form, after: Place | None, most: int | None
+    pool: asyncpg.Pool, listing: Export, form: ExportFormat, after: Cursor | None, limit: int | None
 ) -> asyncio.Task[Page] | None:
-    if after is None or (most is not None and most <= 0):
+    if after is None or (limit is not None and limit <= 0):
         return None
-    size = ROWS_PER_PAGE if most is None else min(most, ROWS_PER_PAGE)
+    size = ROWS_PER_PAGE if limit is None else min(limit, ROWS_PER_PAGE)
 
     async def fetch() -> Page:
         async with pool.acquire() as connection:
-            return await listing.page(connection, form=form, after=after, most=size)
+            return await listing.page(connection, form=form, after=after, limit=size)
 
     return asyncio.create_task(fetch())

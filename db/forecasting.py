@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 
 _sql = load("forecasting")
@@ -14,7 +14,7 @@ _sql = load("forecasting")
 _MEMORY = "64MB"
 
 
-class Counted(NamedTuple):
+class PairCount(NamedTuple):
     """So many selected pairs that are alike: `code` as in `forecasting.sql`, or None for an address
     that the account does not know.
     """
@@ -26,7 +26,7 @@ class Counted(NamedTuple):
     rows: int
 
 
-class CountedJob(NamedTuple):
+class ForecastJob(NamedTuple):
     """The job whose selection is counted, with what the rules say of each code."""
 
     id: int
@@ -54,10 +54,10 @@ async def last_chunk(connection: asyncpg.Connection, job_id: int) -> int:
 
 
 async def count_slice(
-    connection: asyncpg.Connection, job: CountedJob, *, first: int, last: int
-) -> tuple[list[Counted], int]:
+    connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
+) -> tuple[list[PairCount], int]:
     """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and how
-    many further ones of those would be reached.
+    many further ones of those would be propagated.
     """
     further = 0
     counted = []
@@ -68,36 +68,38 @@ async def count_slice(
             if row["field"] is None:
                 further = row["rows"]
             else:
-                counted.append(Counted(*row))
+                counted.append(PairCount(*row))
     return counted, further
 
 
 async def count_shared(
-    connection: asyncpg.Connection, job: CountedJob
-) -> tuple[list[Counted], int]:
+    connection: asyncpg.Connection, job: ForecastJob
+) -> tuple[list[PairCount], int]:
     """The same for the addresses that several contacts hold, and for whom those stand beside."""
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, job_id=job.id)
         arguments = {**job.arguments(), "large": large}
-        counted = [Counted(*row) async for row in _sql.count_shared(connection, **arguments)]
+        counted = [PairCount(*row) async for row in _sql.count_shared(connection, **arguments)]
         further = 0
         if any(job.rules["sources"]):
-            further = await _sql.count_reached(connection, **arguments)
+            further = await _sql.count_propagated(connection, **arguments)
     return counted, further
 
 
-async def count_missing(connection: asyncpg.Connection, job: CountedJob) -> int:
+async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
     """How many of the listed ids are of no contact."""
     missing: int = await _sql.count_missing(connection, **job.arguments())
     return missing
 
 
-async def count_list(connection: asyncpg.Connection, job: CountedJob) -> tuple[list[Counted], int]:
-    """Of a list of addresses: the addresses, and how many further ones would be reached."""
+async def count_list(
+    connection: asyncpg.Connection, job: ForecastJob
+) -> tuple[list[PairCount], int]:
+    """Of a list of addresses: the addresses, and how many further ones would be propagated."""
     counted = [
-        Counted(THE_ADDRESS, row["code"], beside=False, first=True, rows=row["rows"])
+        PairCount(LISTED_ADDRESS_FIELD, row["code"], beside=False, first=True, rows=row["rows"])
         async for row in _sql.count_listed(connection, **job.arguments())
     ]
-    further: int = await _sql.count_reached_by_list(connection, **job.arguments())
+    further: int = await _sql.count_propagated_by_list(connection, **job.arguments())
     return counted, further

@@ -3,17 +3,17 @@
 import asyncpg
 
 from db.queries import load
-from schemas.errors import RoleRefused
+from schemas.errors import UnsafeRole
 
 _sql = load("grants")
-_turns = load("migrating")
+_migrating = load("migrating")
 
-_SHOWN = 5
+_MAX_SHOWN = 5
 """How many of the privileges that a role should not have are named."""
 
 
 async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
-    """Return the statements that grant the role what it needs; raises RoleRefused."""
+    """Return the statements that grant the role what it needs; raises UnsafeRole."""
     await _require_ordinary(connection, role)
     return [row["statement"] async for row in _sql.grants(connection, role=role)]
 
@@ -21,17 +21,17 @@ async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
 async def grant(connection: asyncpg.Connection, role: str) -> None:
     """Grant the role what it needs, and take from it what else it was granted. Again is safe.
 
-    Raises RoleRefused where the connection is not the owner's, and for a superuser, the tables'
+    Raises UnsafeRole where the connection is not the owner's, and for a superuser, the tables'
     owner, a role that does not exist, and one that may do more by another way; nothing is granted
     then.
     """
     async with connection.transaction():
         # Two at a time would update the same rows of the catalog.
-        await _turns.take_turn(connection)
+        await _migrating.lock_migrations(connection)
         facts = await _require_ordinary(connection, role)
         if not facts["may_grant"]:
             # Postgres would say no more than a warning.
-            raise RoleRefused(
+            raise UnsafeRole(
                 f'The tables are those of "{facts["owner"]}", and "{facts["granted_by"]}" cannot'
                 " grant what it does not own. Nothing was granted. Set OWNER_DATABASE_URL to the"
                 " owner's URL, then try again."
@@ -41,20 +41,20 @@ async def grant(connection: asyncpg.Connection, role: str) -> None:
         for row in rows:
             await connection.execute(row["statement"])
             allowed |= {(row["name"], verb) for verb in row["verbs"] or ()}
-        held = [(row["name"], row["verb"]) async for row in _sql.held(connection, role=role)]
+        held = [(row["name"], row["verb"]) async for row in _sql.list_grants(connection, role=role)]
         if further := [f"{verb} on {name}" for name, verb in held if (name, verb) not in allowed]:
-            more = f" and {len(further) - _SHOWN} more" if len(further) > _SHOWN else ""
-            raise RoleRefused(
+            more = f" and {len(further) - _MAX_SHOWN} more" if len(further) > _MAX_SHOWN else ""
+            raise UnsafeRole(
                 f'The role "{role}" has more privileges than it needs, from PUBLIC or from another'
-                f" role: {', '.join(further[:_SHOWN])}{more}. Nothing was granted."
+                f" role: {', '.join(further[:_MAX_SHOWN])}{more}. Nothing was granted."
                 " Revoke them there, or name a role that has none, then try again."
             )
 
 
 async def _require_ordinary(connection: asyncpg.Connection, role: str) -> asyncpg.Record:
-    facts = await _sql.role_facts(connection, role=role)
+    facts = await _sql.read_role(connection, role=role)
     if facts is None:
-        raise RoleRefused(
+        raise UnsafeRole(
             f'There is no role "{role}". Nothing was granted.'
             " Create it with `create role NAME login`, or check the name, then try again."
         )
@@ -62,7 +62,7 @@ async def _require_ordinary(connection: asyncpg.Connection, role: str) -> asyncp
         kind = (
             "a superuser" if facts["is_superuser"] else f'the owner "{facts["owner"]}" or a member'
         )
-        raise RoleRefused(
+        raise UnsafeRole(
             f'The role "{role}" is {kind}, and no grant limits that. Nothing was granted.'
             " Name a role that is neither a superuser nor an owner, then try again."
         )

@@ -30,7 +30,7 @@ class Hook(NamedTuple):
         return f"Hook(id={self.id})"
 
 
-class ListedHook(NamedTuple):
+class HookSummary(NamedTuple):
     """A hook as it is listed; nobody can tell from this how to sign."""
 
     id: int
@@ -43,7 +43,7 @@ class ListedHook(NamedTuple):
     former_key_id: str | None
 
 
-class Revoked(NamedTuple):
+class Revocation(NamedTuple):
     """Whose hook it was. `now` is False where it was revoked before."""
 
     account_id: int
@@ -60,25 +60,25 @@ async def insert_hook(
     return hook_id
 
 
-async def hook_by_id(connection: asyncpg.Connection, hook_id: int) -> Hook | None:
+async def get_hook(connection: asyncpg.Connection, hook_id: int) -> Hook | None:
     """The hook, revoked or not; None where there is none."""
-    row = await _sql.hook_by_id(connection, hook_id=hook_id)
+    row = await _sql.get_hook(connection, hook_id=hook_id)
     return Hook(*row) if row else None
 
 
-async def all_in_force(connection: asyncpg.Connection) -> dict[int, Hook]:
+async def list_active_hooks(connection: asyncpg.Connection) -> dict[int, Hook]:
     """Return all hooks that were not revoked, by their ids."""
-    return {row["id"]: Hook(*row) async for row in _sql.all_in_force(connection)}
+    return {row["id"]: Hook(*row) async for row in _sql.list_active_hooks(connection)}
 
 
-async def renew_hook(
+async def rotate_hook_secret(
     connection: asyncpg.Connection, hook_id: int, *, salt: bytes, key_id: str, former_days: int
 ) -> int | None:
     """Give the hook another salt and key. Return its account, or None where no hook counts.
 
     What it had counts for so many days more.
     """
-    account_id: int | None = await _sql.renew_hook(
+    account_id: int | None = await _sql.rotate_hook_secret(
         connection, hook_id=hook_id, salt=salt, signing_key=key_id, former_days=former_days
     )
     return account_id
@@ -86,12 +86,12 @@ async def renew_hook(
 
 async def list_hooks(
     connection: asyncpg.Connection, account_id: int | None = None
-) -> list[ListedHook]:
+) -> list[HookSummary]:
     """All hooks, or those of one account, newest first."""
-    return [ListedHook(*row) async for row in _sql.hooks(connection, account_id=account_id)]
+    return [HookSummary(*row) async for row in _sql.list_hooks(connection, account_id=account_id)]
 
 
-async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revoked | None:
+async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revocation | None:
     """Revoke the hook. Return None where there is none."""
     row = await _sql.revoke_hook(connection, hook_id=hook_id)
-    return Revoked(*row) if row else None
+    return Revocation(*row) if row else None

@@ -13,27 +13,27 @@ from db.address_lists import NewAddresses
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.made_once import made_once
 from db.queries import load
-from db.result_rows import Ending, Pair, columns
+from db.result_rows import Pair, ResultKind, result_columns
 from db.time_limits import IDLE_MS
 from schemas.actors import Actor
-from schemas.errors import NotLocked
+from schemas.errors import StaleRead
 
 _sql = load("immediate_opt_outs")
 
 
-class Written(NamedTuple):
+class ImmediateJob(NamedTuple):
     """A job that was stored as completed, and how many seconds it took."""
 
     job_id: int
     seconds: float
 
 
-async def limit_idling(connection: asyncpg.Connection) -> None:
+async def set_idle_timeout(connection: asyncpg.Connection) -> None:
     """Let the transaction at hand end by itself when nothing is asked of it any more."""
-    await _sql.limit_idling(connection, idle_ms=str(IDLE_MS))
+    await _sql.set_idle_timeout(connection, idle_ms=str(IDLE_MS))
 
 
-async def write(
+async def insert_completed_job(
     connection: asyncpg.Connection,
     *,
     account_id: int,
@@ -49,7 +49,7 @@ async def write(
     chunk: ClaimedChunk,
     received_at: datetime,
     decided_at: datetime,
-    rows: Mapping[Ending, Sequence[Pair]],
+    rows: Mapping[ResultKind, Sequence[Pair]],
     new: NewAddresses | None,
     new_status: str,
     changes: Mapping[int, tuple[Any, Any, int | None]],
@@ -57,20 +57,20 @@ async def write(
     counts: ChunkCounts,
     worker: str,
     duration_ms: int,
-) -> Written | None:
+) -> ImmediateJob | None:
     """Store the job with its only chunk, and all that was decided. None when the account has a job
     with this idempotency key; nothing is written then.
 
-    `changes` and `versions` are those of `db.chunks.change_addresses`; `new` are the addresses that
-    are to be made, with `new_status`. Raises NotLocked when an address is not of its version any
-    more, LinksChanged when somebody else made a new one, and asyncpg.CheckViolationError when the
+    `changes` and `versions` are those of `db.chunks.update_addresses`; `new` are the addresses that
+    are to be made, with `new_status`. Raises StaleRead when an address is not of its version any
+    more, ConcurrentLink when somebody else made a new one, and asyncpg.CheckViolationError when the
     counts do not add up; nothing is written then either.
     """
     ids = sorted(changes)
     made = new or NewAddresses([], [], [])
     try:
         with made_once():
-            row = await _sql.write(
+            row = await _sql.insert_completed_job(
                 connection,
                 account_id=account_id,
                 action=action,
@@ -106,8 +106,8 @@ async def write(
                 empty=counts.empty,
                 propagated=counts.propagated,
                 by_reason=counts.reasons,
-                **columns(rows),
+                **result_columns(rows),
             )
     except asyncpg.SerializationError as error:
-        raise NotLocked("an address was changed by someone else since it was read") from error
-    return None if row is None else Written(*row[:2])
+        raise StaleRead("an address was changed by someone else since it was read") from error
+    return None if row is None else ImmediateJob(*row[:2])

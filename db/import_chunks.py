@@ -1,4 +1,4 @@
-"""How the uploaded rows of an import become contacts, or are recognised as contacts there are."""
+"""How the uploaded rows of an import become contacts, or are recognized as contacts there are."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -7,13 +7,13 @@ import asyncpg
 
 from db.made_once import made_once
 from db.queries import load
-from schemas.recognition import ArrivingRow, Candidate, Recognised
-from schemas.staging import CELL_REASONS
+from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
+from schemas.staging import CELL_REJECTION_REASONS
 
 _sql = load("import_chunks")
 
 
-class KnownKeys(NamedTuple):
+class KnownAddressColumns(NamedTuple):
     """Addresses of a chunk that the account knows, as columns of one order, and the keys of those
     that stand in more than one of the chunk's rows. `with_ids` tells that rows have external ids.
     """
@@ -26,7 +26,7 @@ class KnownKeys(NamedTuple):
     with_ids: bool = False
 
 
-class Made(NamedTuple):
+class CreatedRows(NamedTuple):
     """What a chunk has made: new addresses with the people who hold them, all of one version, and
     the links, each (contact, field, address), in their order.
     """
@@ -36,17 +36,17 @@ class Made(NamedTuple):
     links: list[tuple[int, int, int]]
 
 
-async def lock_known(
+async def lock_known_addresses(
     connection: asyncpg.Connection,
     *,
     account_id: int,
     job_id: int,
     contact_ids: Sequence[int],
     shared_address_limit: int,
-) -> KnownKeys:
+) -> KnownAddressColumns:
     """Find the known addresses of a chunk's rows, and lock them but for role addresses."""
-    known = KnownKeys([], [], [], [], [])
-    rows = _sql.lock_known(
+    known = KnownAddressColumns([], [], [], [], [])
+    rows = _sql.lock_known_addresses(
         connection,
         account_id=account_id,
         job_id=job_id,
@@ -67,35 +67,35 @@ async def lock_known(
     return known._replace(with_ids=with_ids)
 
 
-async def rows_to_recognise(
+async def read_rows_to_recognize(
     connection: asyncpg.Connection,
     *,
     job_id: int,
     contact_ids: Sequence[int],
     match_keys: Sequence[str],
-) -> list[ArrivingRow]:
+) -> list[RowToRecognize]:
     """Read the rows of a chunk that have one of the addresses, or an id of another system."""
-    rows = _sql.rows_to_recognise(
+    rows = _sql.read_rows_to_recognize(
         connection, job_id=job_id, contact_ids=contact_ids, match_keys=match_keys
     )
-    return [ArrivingRow(*row) async for row in rows]
+    return [RowToRecognize(*row) async for row in rows]
 
 
-async def candidates(
+async def find_candidates(
     connection: asyncpg.Connection,
     *,
     account_id: int,
     address_ids: Sequence[int],
     external_ids: Sequence[str],
-) -> list[Candidate]:
+) -> list[ContactCandidate]:
     """Read the contacts that hold one of the addresses, or have one of the external ids."""
     if not address_ids and not external_ids:
         return []
-    rows = _sql.candidates(
+    rows = _sql.find_candidates(
         connection, account_id=account_id, address_ids=address_ids, external_ids=external_ids
     )
     return [
-        Candidate(
+        ContactCandidate(
             id=row["id"],
             given_name=row["given_name"],
             family_name=row["family_name"],
@@ -108,51 +108,52 @@ async def candidates(
     ]
 
 
-async def arrive(
+async def create_contacts(
     connection: asyncpg.Connection,
     *,
     account_id: int,
     job_id: int,
     contact_ids: Sequence[int],
-    known: KnownKeys,
-    recognised: Recognised,
-    first_status: str,
-    stated_first: Mapping[str, str],
+    known: KnownAddressColumns,
+    recognized: RecognitionResult,
+    initial_status: str,
+    initial_statuses_by_stated: Mapping[str, str],
     tag: str | None,
-) -> Made:
+) -> CreatedRows:
     """Make the contacts, addresses and links of a chunk.
 
-    A new address gets `first_status`, or what `stated_first` gives for the status that the file
-    states. Rows that were recognised add to the contacts that there are. Raises LinksChanged when
-    another transaction made one of the addresses or contacts at the same moment.
+    A new address gets `initial_status`, or what `initial_statuses_by_stated` gives for the status
+    that the file states. Rows that were recognized add to the contacts that there are. Raises
+    ConcurrentLink when another transaction made one of the addresses or contacts at the same
+    moment.
     """
     rows = {"job_id": job_id, "contact_ids": contact_ids}
-    matches = recognised.matches
+    matches = recognized.matches
     made = {
         "job_id": job_id,
         "contact_ids": [id_ for id_ in contact_ids if id_ not in matches]
         if matches
         else contact_ids,
-        "repeats": list(recognised.repeats),
+        "repeats": list(recognized.repeats),
     }
-    additions = recognised.additions
+    additions = recognized.additions
     added = {
         "added_row_ids": [each.row_id for each in additions],
         "added_fields": [each.field for each in additions],
     }
     with made_once():
-        await _sql.make_contacts(
+        await _sql.insert_contacts(
             connection,
             account_id=account_id,
-            without_external_id=list(recognised.without_external_id),
+            without_external_id=list(recognized.without_external_id),
             **made,
         )
-        ids, people, version, *links = await _sql.make_links(
+        ids, people, version, *links = await _sql.insert_links(
             connection,
             account_id=account_id,
-            status=first_status,
-            stated=list(stated_first),
-            stated_first=list(stated_first.values()),
+            status=initial_status,
+            stated=list(initial_statuses_by_stated),
+            initial_statuses_by_stated=list(initial_statuses_by_stated.values()),
             known_ids=known.ids,
             known_keys=known.match_keys,
             known_roles=known.roles,
@@ -161,30 +162,30 @@ async def arrive(
             **added,
             **made,
         )
-        await _update(connection, account_id, recognised.updated.values())
-    if recognised.counting:
-        await _sql.let_count(
+        await _update(connection, account_id, recognized.updated.values())
+    if recognized.counting:
+        await _sql.add_contact_counts(
             connection,
             account_id=account_id,
-            contact_ids=sorted(recognised.counting),
+            contact_ids=sorted(recognized.counting),
             added_contact_ids=[each.contact_id for each in additions],
             added_fields=added["added_fields"],
         )
     matched = {"row_ids": list(matches), "matched_ids": list(matches.values())}
-    await _sql.make_contact_tags(connection, account_id=account_id, tag=tag, **rows, **matched)
+    await _sql.insert_contact_tags(connection, account_id=account_id, tag=tag, **rows, **matched)
     if matches:
-        await _sql.note_matches(
+        await _sql.insert_matches(
             connection,
             job_id=job_id,
             row_ids=matched["row_ids"],
             contact_ids=matched["matched_ids"],
             **added,
         )
-    return Made(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
+    return CreatedRows(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
 
 
 async def _update(
-    connection: asyncpg.Connection, account_id: int, contacts: Collection[Candidate]
+    connection: asyncpg.Connection, account_id: int, contacts: Collection[ContactCandidate]
 ) -> None:
     if contacts:
         await _sql.update_contacts(
@@ -198,34 +199,34 @@ async def _update(
         )
 
 
-async def stated_statuses(
+async def read_stated_statuses(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, contact_ids: Sequence[int]
 ) -> dict[int, str]:
     """Read what the file states for the addresses of the chunk, which are stored by now."""
-    rows = _sql.stated_statuses(
+    rows = _sql.read_stated_statuses(
         connection, account_id=account_id, job_id=job_id, contact_ids=contact_ids
     )
     return {row[0]: row[1] async for row in rows}
 
 
-async def drop_rows(
+async def delete_rows(
     connection: asyncpg.Connection, *, job_id: int, contact_ids: Sequence[int]
 ) -> None:
     """Remove the rows, which have become contacts or rejections."""
-    await _sql.drop_rows(connection, job_id=job_id, contact_ids=contact_ids)
+    await _sql.delete_rows(connection, job_id=job_id, contact_ids=contact_ids)
 
 
-async def people_by_the_end(
+async def final_contact_counts(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
 ) -> dict[int, int]:
     """How many people will hold the addresses when the whole import is done, at most."""
-    rows = _sql.people_by_the_end(
+    rows = _sql.final_contact_counts(
         connection, account_id=account_id, job_id=job_id, address_ids=address_ids
     )
     return {row[0]: row[1] async for row in rows}
 
 
-async def count_role_holders(
+async def count_role_address_contacts(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
 ) -> None:
     """Count who holds the role addresses that the import brought."""
@@ -234,11 +235,11 @@ async def count_role_holders(
         "job_id": job_id,
         "shared_address_limit": shared_address_limit,
     }
-    await _sql.lock_role_addresses(connection, **of_import)
-    await _sql.count_role_holders(connection, **of_import)
+    await _sql.lock_repeated_role_addresses(connection, **of_import)
+    await _sql.count_role_address_contacts(connection, **of_import)
 
 
-async def links_beside_spared(
+async def find_missed_propagation(
     connection: asyncpg.Connection,
     *,
     account_id: int,
@@ -247,7 +248,7 @@ async def links_beside_spared(
     shared_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
     """(contact, field, address, source): whom an opt-out has to reach after all."""
-    rows = _sql.links_beside_spared(
+    rows = _sql.find_missed_propagation(
         connection,
         account_id=account_id,
         job_id=job_id,
@@ -257,26 +258,26 @@ async def links_beside_spared(
     return [tuple(row) async for row in rows]
 
 
-async def make_tags(
+async def insert_tags(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, tag: str | None
 ) -> None:
     """Make the tags that the import brings."""
-    await _sql.make_tags(connection, account_id=account_id, job_id=job_id, tag=tag)
+    await _sql.insert_tags(connection, account_id=account_id, job_id=job_id, tag=tag)
 
 
-async def refuse(
+async def reject_row(
     connection: asyncpg.Connection, *, job_id: int, contact_id: int, detail: str
 ) -> list[int]:
     """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
-    fields: list[int] = await _sql.fields_of_row(connection, job_id=job_id, contact_id=contact_id)
-    await _sql.refuse_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
-    await drop_rows(connection, job_id=job_id, contact_ids=[contact_id])
+    fields: list[int] = await _sql.read_row_fields(connection, job_id=job_id, contact_id=contact_id)
+    await _sql.reject_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
+    await delete_rows(connection, job_id=job_id, contact_ids=[contact_id])
     return fields
 
 
-async def refused_rows(connection: asyncpg.Connection, job_id: int) -> int:
+async def count_rejected_rows(connection: asyncpg.Connection, job_id: int) -> int:
     """How many rows of the import were refused, single cells not counted."""
-    count: int = await _sql.refused_rows(
-        connection, job_id=job_id, cell_reasons=sorted(CELL_REASONS)
+    count: int = await _sql.count_rejected_rows(
+        connection, job_id=job_id, cell_reasons=sorted(CELL_REJECTION_REASONS)
     )
     return count

@@ -6,9 +6,14 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from db.binary_copy import HEADER, TRAILER, text, texts, three_texts
+from db.binary_copy import HEADER, TRAILER, encode_text, encode_texts, encode_three_texts
 from db.queries import load
-from schemas.staging import CELL_REASONS, Refusal, RefusalReason, StagedRow
+from schemas.staging import (
+    CELL_REJECTION_REASONS,
+    ImportRejection,
+    ImportRejectionReason,
+    ImportRow,
+)
 
 _sql = load("imports")
 
@@ -26,7 +31,7 @@ _ROW_COLUMNS = (
 )
 
 
-class Staged(NamedTuple):
+class StagedFile(NamedTuple):
     """What a file came to: contacts staged, rows refused, and single cells left out."""
 
     rows: int
@@ -34,7 +39,7 @@ class Staged(NamedTuple):
     left_out: int
 
 
-class Packed(NamedTuple):
+class PackedRows(NamedTuple):
     """Rows of a file, ready to be stored: by COPY as they are, or each by the driver."""
 
     rows: int
@@ -42,14 +47,14 @@ class Packed(NamedTuple):
     records: Sequence[tuple[Any, ...]]
 
 
-def pack_rows(job_id: int, rows: Sequence[StagedRow]) -> Packed:
+def pack_rows(job_id: int, rows: Sequence[ImportRow]) -> PackedRows:
     """Return the rows of a job as `stage_rows` takes them. It takes longer than to store them."""
     if any(row.statuses for row in rows):
-        return Packed(len(rows), None, list(_records(job_id, rows)))
-    return Packed(len(rows), _packed(job_id, rows), ())
+        return PackedRows(len(rows), None, list(_records(job_id, rows)))
+    return PackedRows(len(rows), _pack(job_id, rows), ())
 
 
-async def stage_rows(connection: asyncpg.Connection, packed: Packed) -> None:
+async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None:
     """Keep rows for the workers, by COPY; each gets the id that its contact will have."""
     if packed.copied is None:
         await connection.copy_records_to_table(
@@ -61,7 +66,7 @@ async def stage_rows(connection: asyncpg.Connection, packed: Packed) -> None:
         )
 
 
-def _packed(job_id: int, rows: Sequence[StagedRow]) -> memoryview:
+def _pack(job_id: int, rows: Sequence[ImportRow]) -> memoryview:
     """Rows without statuses, in a third of the time that the driver takes to encode them.
 
     (The number that stands for the type of a status is another one in each database.)
@@ -73,19 +78,19 @@ def _packed(job_id: int, rows: Sequence[StagedRow]) -> memoryview:
         first, second, third = identities
         made += (
             begin(columns, 8, job_id, 8, line),
-            text(given_name),
-            text(family_name),
-            text(company),
-            texts(tags),
-            three_texts(first and first[0], second and second[0], third and third[0]),
-            three_texts(first and first[1], second and second[1], third and third[1]),
-            text(external_id),
+            encode_text(given_name),
+            encode_text(family_name),
+            encode_text(company),
+            encode_texts(tags),
+            encode_three_texts(first and first[0], second and second[0], third and third[0]),
+            encode_three_texts(first and first[1], second and second[1], third and third[1]),
+            encode_text(external_id),
         )
     made.append(TRAILER)
     return memoryview(b"".join(made))
 
 
-def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]]:
+def _records(job_id: int, rows: Iterable[ImportRow]) -> Iterator[tuple[Any, ...]]:
     for line, given_name, family_name, company, tags, identities, external_id, statuses in rows:
         first, second, third = identities
         yield (
@@ -102,14 +107,14 @@ def _records(job_id: int, rows: Iterable[StagedRow]) -> Iterator[tuple[Any, ...]
         )
 
 
-async def keep_refusals(
-    connection: asyncpg.Connection, *, job_id: int, refusals: Iterable[Refusal]
+async def insert_import_rejections(
+    connection: asyncpg.Connection, *, job_id: int, rejections: Iterable[ImportRejection]
 ) -> None:
     """Keep what was refused, with its line and reason, for good."""
     await connection.copy_records_to_table(
         "import_rejections",
         columns=("job_id", "line", "reason", "detail"),
-        records=((job_id, line, reason.value, detail) for line, reason, detail in refusals),
+        records=((job_id, line, reason.value, detail) for line, reason, detail in rejections),
     )
 
 
@@ -120,12 +125,14 @@ async def set_request_hash(
     await _sql.set_request_hash(connection, job_id=job_id, request_hash=request_hash)
 
 
-async def staged(connection: asyncpg.Connection, job_id: int) -> Staged:
+async def read_staged_file(connection: asyncpg.Connection, job_id: int) -> StagedFile:
     """What the file of an import came to when it was submitted."""
-    row = await _sql.staged(
+    row = await _sql.read_staged_file(
         connection,
         job_id=job_id,
-        row_reasons=[reason.value for reason in RefusalReason if reason not in CELL_REASONS],
-        cell_reasons=[reason.value for reason in CELL_REASONS],
+        row_reasons=[
+            reason.value for reason in ImportRejectionReason if reason not in CELL_REJECTION_REASONS
+        ],
+        cell_reasons=[reason.value for reason in CELL_REJECTION_REASONS],
     )
-    return Staged(*row)
+    return StagedFile(*row)

@@ -13,7 +13,7 @@ from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, OWN_RIGHT_RANK, Statu
 
 _sql = load("invariants")
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 """So many of the violating rows are given."""
 
 _SORT_MEMORY = "64MB"
@@ -29,7 +29,7 @@ class Invariant(NamedTuple):
     at_rest_only: bool = False
 
 
-class Example(NamedTuple):
+class InvariantViolation(NamedTuple):
     """One row that breaks an invariant. `detail` has ids, statuses and times, and no address."""
 
     account_id: int | None
@@ -39,11 +39,11 @@ class Example(NamedTuple):
     detail: str
 
 
-class Found(NamedTuple):
+class InvariantResult(NamedTuple):
     """How many rows break an invariant, and the first of them."""
 
     violations: int
-    examples: tuple[Example, ...]
+    examples: tuple[InvariantViolation, ...]
 
 
 INVARIANTS = (
@@ -75,8 +75,8 @@ INVARIANTS = (
         "a contact that does not count as a person has the addresses of one that does",
     ),
     Invariant(
-        "every_recognised_row_is_its_contacts",
-        "a recognised row of an import is about a contact that holds its addresses",
+        "every_recognized_row_is_its_contacts",
+        "a recognized row of an import is about a contact that holds its addresses",
     ),
     Invariant(
         "decided_only_while_running",
@@ -94,23 +94,23 @@ INVARIANTS = (
 )
 """All of them, in the order in which they are checked."""
 
-_LADDER = [(status, False, facts.rank) for status, facts in FACTS.items()] + [
-    (status, True, facts.spread_rank)
+_STATUS_RANKS = [(status, False, facts.rank) for status, facts in FACTS.items()] + [
+    (status, True, facts.propagated_rank)
     for status, facts in FACTS.items()
-    if facts.spread_rank is not None
+    if facts.propagated_rank is not None
 ]
 _OWN_RIGHT = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
 
 
-async def check(
+async def check_invariant(
     connection: asyncpg.Connection,
     invariant: Invariant,
     *,
     shared_address_limit: int,
     account_id: int | None = None,
-    most: int = EXAMPLES,
-) -> Found:
-    """What breaks the invariant at this moment, in one account or in all; at most `most` examples.
+    limit: int = MAX_EXAMPLES,
+) -> InvariantResult:
+    """What breaks the invariant at this moment, in one account or in all; at most `limit` examples.
 
     `shared_address_limit` is that of the workers. Outside of a transaction; it makes its own.
     """
@@ -123,19 +123,21 @@ async def check(
             async for row in query(
                 connection,
                 account_id=account_id,
-                most=most,
+                limit=limit,
                 shared_address_limit=shared_address_limit,
                 **_vocabulary(),
             )
         ]
-    examples = tuple(Example(*(row[name] for name in Example._fields)) for row in rows)
-    return Found(rows[0]["violations"] if rows else 0, examples)
+    examples = tuple(
+        InvariantViolation(*(row[name] for name in InvariantViolation._fields)) for row in rows
+    )
+    return InvariantResult(rows[0]["violations"] if rows else 0, examples)
 
 
 def _vocabulary() -> dict[str, Any]:
     """The statuses by what they mean, so that no query repeats the ladder."""
     statuses: tuple[Status, ...]
-    statuses, spread, ranks = zip(*_LADDER, strict=True)
+    statuses, spread, ranks = zip(*_STATUS_RANKS, strict=True)
     return {
         "marketable": list(MARKETABLE),
         "opted_out": list(OPTED_OUT),

@@ -9,8 +9,8 @@ import asyncpg
 
 from db.queries import load
 from db.time_limits import IDLE_MS
-from schemas.actors import Actor, actor_text
-from schemas.outcomes import ENDED, JobState
+from schemas.actors import Actor, format_actor
+from schemas.outcomes import FINAL_STATES, JobState
 from schemas.requests import MAX_ID
 
 _sql = load("jobs")
@@ -21,11 +21,11 @@ CONTACTS_PER_BLOCK = 10_000
 RECENT_SECONDS = 10.0
 """The pace of a job is what it did in so many seconds: since its start it may have been paused."""
 
-JOBS_LOOKED_AT = 10_000
+MAX_SCANNED_JOBS = 10_000
 """So many jobs are looked through for those that were asked for, and no more at a time."""
 
 
-_DERIVED = {"actor", "unknown"}
+_COMPUTED_FIELDS = {"actor", "unknown"}
 """Those of a job's facts that are no columns of it."""
 
 
@@ -37,7 +37,7 @@ class Account(NamedTuple):
     created_at: datetime
 
 
-PAGE_CHARACTERS = 300_000
+MAX_PAGE_CHARACTERS = 300_000
 """A page of jobs ends after the one with which it has so much evidence. One job may have a sixth of
 it, and all else of a job is short."""
 
@@ -84,15 +84,17 @@ class Job:
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
-        values = {name: row[name] for name in cls.__dataclass_fields__ if name not in _DERIVED}
-        values["actor"] = actor_text(row["actor_kind"], row["actor_id"])
+        values = {
+            name: row[name] for name in cls.__dataclass_fields__ if name not in _COMPUTED_FIELDS
+        }
+        values["actor"] = format_actor(row["actor_kind"], row["actor_id"])
         values["unknown"] = values["selection"].pop("unknown", None)
         values["state"] = JobState(values["state"])
         values["fields"] = tuple(values["fields"])
         return cls(**values)
 
 
-class Stored(NamedTuple):
+class InsertedJob(NamedTuple):
     """The job that now stands for a request; `created` is False when an earlier one does.
 
     `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
@@ -107,27 +109,29 @@ class Stored(NamedTuple):
     has_failures: bool = False
 
     @property
-    def is_undone(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether the job has ended, and not all of what was asked for was done."""
-        return self.state in ENDED and (self.state is not JobState.COMPLETED or self.has_failures)
+        return self.state in FINAL_STATES and (
+            self.state is not JobState.COMPLETED or self.has_failures
+        )
 
 
-class Moved(NamedTuple):
+class JobProgress(NamedTuple):
     """What a progress bar shows: the state, and how many of the planned pairs are accounted for."""
 
     state: JobState
     planned_at: datetime | None
-    taken: bool
+    is_held: bool
     done: int
     planned: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class JobCounts:
     """Exact counts of a job at this moment, summed over its chunks.
 
     `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
-    frozen. `reasons` counts result rows by `outcome:reason`. `taken` tells that a worker has one
+    frozen. `reasons` counts result rows by `outcome:reason`. `is_held` tells that a worker has one
     of the job's places in the queue in hand. `last_error` is that of a chunk which failed and will
     be tried again. `done_recently` are the pairs of the `RECENT_SECONDS` before the moment `at`.
     """
@@ -136,7 +140,7 @@ class Progress:
     planned_at: datetime | None
     selected: int | None
     at: datetime
-    taken: bool
+    is_held: bool
     chunks_done: int
     chunks_pending: int
     chunks_split: int
@@ -153,9 +157,9 @@ class Progress:
     reasons: dict[str, int]
 
 
-async def account_id(connection: asyncpg.Connection, name: str) -> int | None:
+async def get_account_id(connection: asyncpg.Connection, name: str) -> int | None:
     """The id of the account called `name`, or None when there is none."""
-    found: int | None = await _sql.account_id(connection, name=name)
+    found: int | None = await _sql.get_account_id(connection, name=name)
     return found
 
 
@@ -170,7 +174,7 @@ async def create_account(connection: asyncpg.Connection, name: str) -> int | Non
 
 async def list_accounts(connection: asyncpg.Connection) -> list[Account]:
     """Every account, by name."""
-    return [Account(*row) async for row in _sql.accounts(connection)]
+    return [Account(*row) async for row in _sql.list_accounts(connection)]
 
 
 async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
@@ -179,9 +183,9 @@ async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) 
     return found
 
 
-async def tag_names(connection: asyncpg.Connection, account_id: int, *, most: int) -> list[str]:
-    """Up to `most` of the account's tags, by name."""
-    rows = _sql.tag_names(connection, account_id=account_id, most=most)
+async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:
+    """Up to `limit` of the account's tags, by name."""
+    rows = _sql.list_tags(connection, account_id=account_id, limit=limit)
     return [row["name"] async for row in rows]
 
 
@@ -200,7 +204,7 @@ async def insert_job(
     correlation_id: str,
     actor: Actor,
     plan_first: bool = False,
-) -> Stored:
+) -> InsertedJob:
     """Store a job in state `planning`, and who asked for it, unless the account has one with this
     idempotency key.
 
@@ -225,39 +229,41 @@ async def insert_job(
         via=actor.via.value,
     )
     if created is not None:
-        return Stored(created, request_hash, created=True, state=JobState.PLANNING)
+        return InsertedJob(created, request_hash, created=True, state=JobState.PLANNING)
     assert idempotency_key is not None
-    return await job_of_key(connection, account_id, idempotency_key)
+    return await get_job_by_key(connection, account_id, idempotency_key)
 
 
-async def job_of_key(
+async def get_job_by_key(
     connection: asyncpg.Connection, account_id: int, idempotency_key: str
-) -> Stored:
+) -> InsertedJob:
     """The account's job with this idempotency key, which has to be there."""
-    return (await jobs_of_keys(connection, account_id, [idempotency_key]))[idempotency_key]
+    return (await list_jobs_by_key(connection, account_id, [idempotency_key]))[idempotency_key]
 
 
-async def jobs_of_keys(
+async def list_jobs_by_key(
     connection: asyncpg.Connection, account_id: int, keys: Sequence[str]
-) -> dict[str, Stored]:
+) -> dict[str, InsertedJob]:
     """Return the account's jobs by those of the idempotency keys that were used."""
     return {
-        row["idempotency_key"]: Stored(
+        row["idempotency_key"]: InsertedJob(
             row["id"],
             row["request_hash"],
             created=False,
             state=JobState(row["state"]),
             has_failures=row["has_failures"],
         )
-        async for row in _sql.jobs_of_keys(connection, account_id=account_id, idempotency_keys=keys)
+        async for row in _sql.list_jobs_by_key(
+            connection, account_id=account_id, idempotency_keys=keys
+        )
     }
 
 
-async def keep_merged_events(
+async def insert_merged_events(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, hashes: Mapping[str, str]
 ) -> None:
     """Keep what events asked for that are stored as one job, by their idempotency keys."""
-    await _sql.keep_merged_events(
+    await _sql.insert_merged_events(
         connection,
         account_id=account_id,
         job_id=job_id,
@@ -298,56 +304,58 @@ async def list_jobs(
     *,
     account_id: int | None = None,
     before: int = MAX_ID,
-    most: int = 20,
+    limit: int = 20,
     states: Collection[JobState] = (),
 ) -> list[Job]:
-    """Up to `most` jobs with ids under `before`, newest first; of one account if it is given, and
+    """Up to `limit` jobs with ids under `before`, newest first; of one account if it is given, and
     in one of the `states` if there are any.
     """
     found: list[Job] = []
     following: int | None = before
-    while following is not None and len(found) < most:
-        page, following = await jobs_page(
+    while following is not None and len(found) < limit:
+        page, following = await list_jobs_page(
             connection,
             account_id=account_id,
             before=following,
-            most=most - len(found),
+            limit=limit - len(found),
             states=states,
         )
         found += page
     return found
 
 
-async def jobs_page(
+async def list_jobs_page(
     connection: asyncpg.Connection,
     *,
     account_id: int | None,
     before: int = MAX_ID,
-    most: int,
+    limit: int,
     states: Collection[JobState] = (),
     action: str | None = None,
 ) -> tuple[list[Job], int | None]:
-    """Up to `most` jobs with ids under `before`, newest first, and before which job the next page
+    """Up to `limit` jobs with ids under `before`, newest first, and before which job the next page
     begins; None where there are no more. They are the account's, or those of all accounts. Jobs
     with long evidence make a page shorter.
 
-    Where jobs of some states or of an action are asked for, `JOBS_LOOKED_AT` jobs are looked
+    Where jobs of some states or of an action are asked for, `MAX_SCANNED_JOBS` jobs are looked
     through at most: a page may then have few jobs, or none, and yet not be the last. An action is
     looked for in one account only.
     """
     oldest = None
     if states or action is not None:
-        place = {"before": before, "most": JOBS_LOOKED_AT}
+        place = {"before": before, "limit": MAX_SCANNED_JOBS}
         oldest = (
-            await _sql.oldest_of_all_to_look_at(connection, **place)
+            await _sql.oldest_scanned_job(connection, **place)
             if account_id is None
-            else await _sql.oldest_to_look_at(connection, account_id=account_id, **place)
+            else await _sql.oldest_scanned_job_of_account(
+                connection, account_id=account_id, **place
+            )
         )
     wanted = {
         "before": before,
         "oldest": oldest or 0,
         "in_states": [state.value for state in states] or None,
-        "most": most,
+        "limit": limit,
     }
     rows = (
         _sql.list_jobs_cursor(connection, **wanted)
@@ -363,60 +371,60 @@ async def jobs_page(
             job = Job.from_row(row)
             found.append(job)
             characters += sum(map(len, (job.evidence or {}).values()))
-            if len(found) == most or characters > PAGE_CHARACTERS:
+            if len(found) == limit or characters > MAX_PAGE_CHARACTERS:
                 return found, job.id
     return found, oldest
 
 
-async def progress(connection: asyncpg.Connection, job_id: int) -> Progress | None:
+async def get_counts(connection: asyncpg.Connection, job_id: int) -> JobCounts | None:
     """The exact counts of the job at this moment, or None when there is no such job."""
-    row = await _sql.progress(connection, job_id=job_id, recent_seconds=RECENT_SECONDS)
+    row = await _sql.read_job_counts(connection, job_id=job_id, recent_seconds=RECENT_SECONDS)
     if row is None:
         return None
     values = dict(row)
     values["state"] = JobState(values["state"])
-    return Progress(**values)
+    return JobCounts(**values)
 
 
-async def moved(connection: asyncpg.Connection, job_id: int) -> Moved | None:
+async def get_progress(connection: asyncpg.Connection, job_id: int) -> JobProgress | None:
     """How far the job is, cheap enough to ask several times a second."""
-    row = await _sql.pairs_done(connection, job_id=job_id)
-    return Moved(JobState(row["state"]), *row[1:]) if row else None
+    row = await _sql.read_job_progress(connection, job_id=job_id)
+    return JobProgress(JobState(row["state"]), *row[1:]) if row else None
 
 
-async def state_of(connection: asyncpg.Connection, job_id: int) -> JobState | None:
+async def get_state(connection: asyncpg.Connection, job_id: int) -> JobState | None:
     """Where the job stands; None when there is none. The cheapest question about a job."""
-    state: str | None = await _sql.state_of_job(connection, job_id=job_id)
+    state: str | None = await _sql.get_state(connection, job_id=job_id)
     return JobState(state) if state else None
 
 
-async def limit_lock_wait(connection: asyncpg.Connection, *, seconds: float) -> None:
+async def set_lock_timeout(connection: asyncpg.Connection, *, seconds: float) -> None:
     """Let no statement of the transaction wait longer for a lock.
 
     One that would raises asyncpg.LockNotAvailableError.
     """
-    await _sql.limit_lock_wait(
+    await _sql.set_lock_timeout(
         connection, milliseconds=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS)
     )
 
 
-async def interrupt_chunks(connection: asyncpg.Connection, job_id: int) -> int:
+async def terminate_chunks(connection: asyncpg.Connection, job_id: int) -> int:
     """End the connections that work chunks of the job; gives how many there were.
 
     Their workers take it for a broken connection and begin again. Raises
     asyncpg.InsufficientPrivilegeError where they belong to another role.
     """
-    return len([row async for row in _sql.interrupt_chunks(connection, job_id=job_id)])
+    return len([row async for row in _sql.terminate_chunks(connection, job_id=job_id)])
 
 
 async def set_state(
     connection: asyncpg.Connection,
     job_id: int,
     *,
-    present: Iterable[JobState],
-    wanted: JobState,
+    from_states: Iterable[JobState],
+    to_state: JobState,
 ) -> JobState | None:
-    """Pause or resume a job that is in one of the states `present`.
+    """Pause or resume a job that is in one of the states `from_states`.
 
     Gives the new state, or None when the job is in another state or does not exist. A job whose
     selection was not frozen yet becomes `planning` where `running` was wanted.
@@ -424,8 +432,8 @@ async def set_state(
     state: str | None = await _sql.set_state(
         connection,
         job_id=job_id,
-        present=[state.value for state in present],
-        wanted=wanted.value,
+        from_states=[state.value for state in from_states],
+        to_state=to_state.value,
     )
     return JobState(state) if state else None
 
@@ -434,12 +442,12 @@ async def cancel(
     connection: asyncpg.Connection,
     job_id: int,
     *,
-    present: Iterable[JobState],
+    from_states: Iterable[JobState],
 ) -> JobState | None:
-    """End a job that is in one of the states `present`, with the exact counts of what was done."""
+    """End a job that is in one of `from_states`, with the exact counts of what was done."""
     state: str | None = await _sql.cancel(
         connection,
         job_id=job_id,
-        present=[state.value for state in present],
+        from_states=[state.value for state in from_states],
     )
     return JobState(state) if state else None

@@ -11,7 +11,7 @@ from db.queries import load
 _sql = load("keys")
 
 
-class KnownKey(NamedTuple):
+class ApiKeyRow(NamedTuple):
     """A key that counts; `digest` is the SHA-256 of what its holder has."""
 
     account_id: int
@@ -22,7 +22,7 @@ class KnownKey(NamedTuple):
     seconds_left: float | None
 
 
-class ListedKey(NamedTuple):
+class ApiKeySummary(NamedTuple):
     """A key as it is listed; nobody can tell from this what its holder has."""
 
     id: int
@@ -35,7 +35,7 @@ class ListedKey(NamedTuple):
     revoked_at: datetime | None
 
 
-class Revoked(NamedTuple):
+class Revocation(NamedTuple):
     """Whose key it was. `now` is False where it was revoked before."""
 
     account_id: int
@@ -63,36 +63,36 @@ async def insert_key(
     return key_id
 
 
-async def key_by_id(connection: asyncpg.Connection, key_id: int) -> KnownKey | None:
+async def get_key(connection: asyncpg.Connection, key_id: int) -> ApiKeyRow | None:
     """The key, unless there is none, it was revoked, or it has expired."""
-    row = await _sql.key_by_id(connection, key_id=key_id)
-    return KnownKey(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
+    row = await _sql.get_key(connection, key_id=key_id)
+    return ApiKeyRow(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
 
 
-async def counts(connection: asyncpg.Connection, key_id: int) -> bool:
+async def is_active(connection: asyncpg.Connection, key_id: int) -> bool:
     """Tell whether the key is neither revoked nor expired."""
-    found: bool = await _sql.counts(connection, key_id=key_id)
+    found: bool = await _sql.is_active(connection, key_id=key_id)
     return found
 
 
-async def all_that_count(connection: asyncpg.Connection) -> dict[int, bytes]:
+async def list_active_digests(connection: asyncpg.Connection) -> dict[int, bytes]:
     """Return the digest of each key that counts, by its id."""
-    return {row["id"]: row["digest"] async for row in _sql.all_that_count(connection)}
+    return {row["id"]: row["digest"] async for row in _sql.list_active_digests(connection)}
 
 
-async def note_used(connection: asyncpg.Connection, key_ids: Sequence[int]) -> None:
+async def record_use(connection: asyncpg.Connection, key_ids: Sequence[int]) -> None:
     """Note that the keys were used just now."""
-    await _sql.note_used(connection, key_ids=key_ids)
+    await _sql.record_use(connection, key_ids=key_ids)
 
 
 async def list_keys(
     connection: asyncpg.Connection, account_id: int | None = None
-) -> list[ListedKey]:
+) -> list[ApiKeySummary]:
     """All keys, or those of one account, newest first."""
-    return [ListedKey(*row) async for row in _sql.keys(connection, account_id=account_id)]
+    return [ApiKeySummary(*row) async for row in _sql.list_keys(connection, account_id=account_id)]
 
 
-async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revoked | None:
+async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revocation | None:
     """Revoke the key. Return None where there is none."""
     row = await _sql.revoke_key(connection, key_id=key_id)
-    return Revoked(*row) if row else None
+    return Revocation(*row) if row else None

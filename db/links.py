@@ -16,9 +16,9 @@ class LinkedAddress(NamedTuple):
     address: str
 
 
-async def linked_address(
+async def get_linked_address(
     connection: asyncpg.Connection, *, account_id: int, address_id: int
 ) -> LinkedAddress | None:
     """The address that the link is about; None where there is none any more."""
-    row = await _sql.linked_address(connection, account_id=account_id, address_id=address_id)
+    row = await _sql.get_linked_address(connection, account_id=account_id, address_id=address_id)
     return LinkedAddress(*row) if row else None

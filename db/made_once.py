@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from schemas.errors import LinksChanged
+from schemas.errors import ConcurrentLink
 
 _MADE_ONCE = {
     "email_addresses_account_id_match_key_key",
@@ -16,12 +16,12 @@ _MADE_ONCE = {
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Raise LinksChanged when another transaction has just made what this one makes."""
+    """Raise ConcurrentLink when another transaction has just made what this one makes."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name not in _MADE_ONCE:
             raise
-        raise LinksChanged(
+        raise ConcurrentLink(
             "an address or a contact of the chunk was made by another transaction meanwhile"
         ) from error

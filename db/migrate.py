@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from db.deployment import KEEPS_SUITS_FROM, NOTE_SUITS_FROM, suits_from
-from db.errors import UNREACHABLE
-from db.pool import connect_options, unreachable_text
+from db.deployment import HAS_COMPATIBLE_FROM, SET_COMPATIBLE_FROM, get_compatible_from
+from db.errors import CONNECTION_ERRORS
+from db.pool import connect_options, describe_unreachable
 from db.queries import load
-from db.suitability import DENIED, denied, require_encoding
-from schemas.errors import DatabaseUnreachable, MigrationInTheWay, SchemaMismatch
+from db.suitability import PERMISSION_ERRORS, describe_denied, require_encoding
+from schemas.errors import DatabaseUnreachable, MigrationLockTimeout, SchemaMismatch
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 _sql = load("migrating")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
-PATIENCE_SECONDS = 120.0
+MIGRATE_TIMEOUT_SECONDS = 120.0
 """For so long it is tried again: workers and services go on while a database is migrated."""
 
-_IN_THE_WAY = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+_CONTENTION_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 def known_revisions() -> list[str]:
@@ -34,19 +34,19 @@ def known_revisions() -> list[str]:
     return sorted(name.partition("_")[0] for name in names)
 
 
-def head() -> str:
+def latest_revision() -> str:
     """The newest revision that this version of Sluice knows."""
     return known_revisions()[-1]
 
 
 async def migrate(url: str) -> tuple[str | None, str]:
-    """Bring the database to `head`; gives the revision before and after.
+    """Bring the database to `latest_revision`; gives the revision before and after.
 
     Each migration is a transaction of its own, so that none keeps locked what another one needs.
     Two migrators are safe: the second waits and finds nothing to do. Where a table is used for
     too long it gives way and begins again. A database that a newer Sluice has migrated and that
     suits this one is left as it is. Raises DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch
-    for one that does not suit, and MigrationInTheWay.
+    for one that does not suit, and MigrationLockTimeout.
     """
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
@@ -58,13 +58,13 @@ async def migrate(url: str) -> tuple[str | None, str]:
                 return before, before
         finally:
             await connection.close()
-        if before != head():
-            await _upgrade_between_others(url)
-    except UNREACHABLE as error:
-        raise DatabaseUnreachable(unreachable_text(url, error)) from error
-    except DENIED as error:
-        raise denied(error) from error
-    return before, head()
+        if before != latest_revision():
+            await _upgrade_with_retries(url)
+    except CONNECTION_ERRORS as error:
+        raise DatabaseUnreachable(describe_unreachable(url, error)) from error
+    except PERMISSION_ERRORS as error:
+        raise describe_denied(error) from error
+    return before, latest_revision()
 
 
 async def require_current(connection: asyncpg.Connection) -> None:
@@ -77,11 +77,12 @@ async def require_current(connection: asyncpg.Connection) -> None:
         if revision is not None and revision not in known_revisions():
             await _require_suitable(connection, revision)
             return
-    except DENIED as error:
-        raise denied(error) from error
-    if revision != head():
+    except PERMISSION_ERRORS as error:
+        raise describe_denied(error) from error
+    if revision != latest_revision():
         raise SchemaMismatch(
-            f"The database is at revision {revision or 'none'}, and this Sluice needs {head()}."
+            f"The database is at revision {revision or 'none'}, and this Sluice needs"
+            f" {latest_revision()}."
             " Nothing was done. Run `sluice migrate` first."
         )
 
@@ -98,23 +99,25 @@ async def _require_suitable(connection: asyncpg.Connection, revision: str) -> No
     """Raise SchemaMismatch unless the newer version that migrated the database has noted that it
     suits this one: a release migrates while the processes of the version before still serve.
     """
-    if await suits_from(connection) not in known_revisions():
+    if await get_compatible_from(connection) not in known_revisions():
         raise SchemaMismatch(
             f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
-            f" this one, which knows revisions up to {head()}. Nothing was done. Deploy the newer"
+            f" this one, which knows revisions up to {latest_revision()}. Nothing was done."
+            " Deploy the newer"
             " version again."
         )
 
 
-async def _upgrade_between_others(url: str) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
+async def _upgrade_with_retries(url: str) -> None:
+    ends = time.monotonic() + MIGRATE_TIMEOUT_SECONDS
     while True:
         try:
             return await _upgrade(url)
-        except _IN_THE_WAY as error:
+        except _CONTENTION_ERRORS as error:
             if time.monotonic() > ends:
-                raise MigrationInTheWay(
-                    f"The database could not be migrated within {PATIENCE_SECONDS:.0f} seconds:"
+                raise MigrationLockTimeout(
+                    f"The database could not be migrated within {MIGRATE_TIMEOUT_SECONDS:.0f}"
+                    " seconds:"
                     " its tables are in use. Of the migration that waited nothing was changed. End"
                     " long reports and dumps, or wait for them, and run `sluice migrate` again."
                 ) from error
@@ -137,15 +140,15 @@ async def _upgrade(url: str) -> None:
             is_behind = True
             while is_behind:
                 async with connection.begin():
-                    await connection.exec_driver_sql(_sql.take_turn.sql)
+                    await connection.exec_driver_sql(_sql.lock_migrations.sql)
                     is_behind = await connection.run_sync(_run_next)
     except DBAPIError as error:
-        raise _of_driver(error) from error
+        raise _driver_error(error) from error
     finally:
         await engine.dispose()
 
 
-def _of_driver(error: BaseException) -> BaseException:
+def _driver_error(error: BaseException) -> BaseException:
     """What asyncpg raised, which SQLAlchemy wraps in errors of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -165,17 +168,17 @@ def _run_next(connection: "Connection") -> bool:
     revision = MigrationContext.configure(connection).get_current_revision()
     known = known_revisions()
     # Another migrator may have come first, of a newer version even.
-    if revision == head() or revision not in (None, *known):
+    if revision == latest_revision() or revision not in (None, *known):
         return False
     revision = known[known.index(revision) + 1 if revision else 0]
     command.upgrade(config, revision)
-    if connection.exec_driver_sql(KEEPS_SUITS_FROM).scalar():
-        oldest = oldest_suited(ScriptDirectory.from_config(config), revision)
-        connection.exec_driver_sql(NOTE_SUITS_FROM, (oldest,))
-    return revision != head()
+    if connection.exec_driver_sql(HAS_COMPATIBLE_FROM).scalar():
+        oldest = oldest_compatible_revision(ScriptDirectory.from_config(config), revision)
+        connection.exec_driver_sql(SET_COMPATIBLE_FROM, (oldest,))
+    return revision != latest_revision()
 
 
-def oldest_suited(scripts: "ScriptDirectory", revision: str) -> str:
+def oldest_compatible_revision(scripts: "ScriptDirectory", revision: str) -> str:
     """Return the oldest revision of code that this revision of the database suits.
 
     It is kept in the database: code of that age does not have the files that say it.

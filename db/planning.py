@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     chunks: int
 
 
-async def take(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
+async def lock_job_to_plan(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
     """The job, if it waits for its plan and nobody else is planning it."""
     if not await _sql.try_plan(connection, job_id=job_id, idle_ms=str(IDLE_MS)):
         return None
@@ -54,7 +54,7 @@ async def freeze_import(
 ) -> None:
     """Chunks of the contacts that the uploaded rows will become, and what repeats among them."""
     await _sql.freeze_import(connection, job_id=job_id, fields=fields, chunk_size=chunk_size)
-    await _sql.note_repeats(connection, job_id=job_id)
+    await _sql.insert_repeats(connection, job_id=job_id)
 
 
 async def freeze_selection(
@@ -81,13 +81,13 @@ async def freeze_selection(
     )
 
 
-async def close(connection: asyncpg.Connection, job_id: int) -> Plan | None:
+async def close_plan(connection: asyncpg.Connection, job_id: int) -> Plan | None:
     """Let the plan stand; None when the job was cancelled meanwhile."""
     row = await _sql.close_plan(connection, job_id=job_id)
     return Plan(*row) if row else None
 
 
-async def show_forecast(
+async def store_forecast(
     connection: asyncpg.Connection,
     job_id: int,
     forecast: Mapping[str, Any],
@@ -97,7 +97,7 @@ async def show_forecast(
     """Let a job that was planned first wait for somebody to confirm its forecast, from which what
     was confirmed before may differ by a drift. False when it was paused or cancelled meanwhile.
     """
-    shown = await _sql.show_forecast(connection, job_id=job_id, forecast=forecast, drift=drift)
+    shown = await _sql.store_forecast(connection, job_id=job_id, forecast=forecast, drift=drift)
     return shown is not None
 
 
@@ -108,7 +108,7 @@ async def confirm_plan(
     return await _sql.confirm_plan(connection, job_id=job_id, forecast=forecast) is not None
 
 
-class Asked(NamedTuple):
+class PlanConfirmation(NamedTuple):
     """A planned job that somebody has said yes to."""
 
     id: int
@@ -116,15 +116,15 @@ class Asked(NamedTuple):
     correlation_id: str
 
 
-async def ask_to_confirm(
+async def request_confirmation(
     connection: asyncpg.Connection,
     *,
     account_id: int,
     job_id: int,
     confirmation: Mapping[str, Any],
-) -> Asked | None:
+) -> PlanConfirmation | None:
     """Have a planned job counted once more, and run if it is as confirmed; None if it waits not."""
-    row = await _sql.ask_to_confirm(
+    row = await _sql.request_confirmation(
         connection, account_id=account_id, job_id=job_id, confirmation=confirmation
     )
-    return Asked(*row) if row else None
+    return PlanConfirmation(*row) if row else None

@@ -8,25 +8,25 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-from db.errors import UNREACHABLE
-from db.suitability import DENIED, denied
+from db.errors import CONNECTION_ERRORS
+from db.suitability import PERMISSION_ERRORS, describe_denied
 from db.time_limits import IDLE_MS
 from runtime.tcp_keepalive import (
     IDLE_SECONDS,
     INTERVAL_SECONDS,
-    QUESTIONS,
-    UNANSWERED_SECONDS,
-    notice_soon,
+    PROBES,
+    USER_TIMEOUT_SECONDS,
+    enable_keepalive,
 )
-from schemas.errors import DatabaseUnreachable, said
+from schemas.errors import DatabaseUnreachable, error_text
 
-CONNECT_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
 
 WORK_IDLE_SECONDS = IDLE_MS // 1000
 """How long a worker may leave a transaction idle, where no PgBouncer refuses settings of a session:
 a net under the transactions that set it themselves."""
 
-DOOR_IDLE_SECONDS = 60
+WEB_IDLE_SECONDS = 60
 """The same for those who submit and ask: an import reads its file in mid-transaction."""
 
 
@@ -38,7 +38,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
         # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
-        notice_soon(transport.get_extra_info("socket"))
+        enable_keepalive(transport.get_extra_info("socket"))
 
     async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
         """As asyncpg's, but it ends when the connection is lost while the network is slower than
@@ -73,12 +73,12 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
     who wait for one, so that under load some wait for many seconds and the others hardly at all.
     """
 
-    __slots__ = ("_lent", "_turns")
+    __slots__ = ("_acquired", "_turns")
 
     def __init__(self, *arguments: Any, max_size: int, **options: Any) -> None:
         super().__init__(*arguments, max_size=max_size, **options)
         self._turns = asyncio.Semaphore(max_size)
-        self._lent: set[Any] = set()
+        self._acquired: set[Any] = set()
 
     @property
     def has_room(self) -> bool:
@@ -92,13 +92,13 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
         except BaseException:
             self._turns.release()
             raise
-        self._lent.add(connection)
+        self._acquired.add(connection)
         return connection
 
     async def release(self, connection: Any, **options: Any) -> None:
         """Give the connection back, and with it the turn; a second time it changes nothing."""
-        lent = connection in self._lent
-        self._lent.discard(connection)
+        lent = connection in self._acquired
+        self._acquired.discard(connection)
         try:
             await super().release(connection, **options)
         finally:
@@ -106,7 +106,7 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
                 self._turns.release()
 
 
-async def _leave_session(_connection: asyncpg.Connection) -> None:
+async def _skip_reset(_connection: asyncpg.Connection) -> None:
     """Nothing to do when a connection comes back: Sluice leaves nothing in a session, neither
     settings nor locks, and the driver's own cleaning would cost a round trip each time.
     """
@@ -121,7 +121,7 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connection_class": Connection,
         "dsn": url.replace("postgres://", "postgresql://", 1),
-        "timeout": CONNECT_SECONDS,
+        "timeout": CONNECT_TIMEOUT_SECONDS,
         "command_timeout": None,
     }
     if pgbouncer:
@@ -144,8 +144,8 @@ def _session_settings(application: str, idle_seconds: int) -> dict[str, str]:
         "application_name": application,
         "tcp_keepalives_idle": str(IDLE_SECONDS),
         "tcp_keepalives_interval": str(INTERVAL_SECONDS),
-        "tcp_keepalives_count": str(QUESTIONS),
-        "tcp_user_timeout": str(UNANSWERED_SECONDS * 1000),
+        "tcp_keepalives_count": str(PROBES),
+        "tcp_user_timeout": str(USER_TIMEOUT_SECONDS * 1000),
         "idle_in_transaction_session_timeout": str(idle_seconds * 1000),
     }
 
@@ -170,7 +170,7 @@ async def make_pool(
         min_size=0,
         max_size=size,
         init=_prepare,
-        reset=_leave_session,
+        reset=_skip_reset,
         # A lifetime would close connections in long idle phases only to open them again; the
         # platform restarts every dyno daily anyway.
         max_inactive_connection_lifetime=0,
@@ -194,25 +194,25 @@ async def open_pool(
         size=size,
         pgbouncer=pgbouncer,
         application=application,
-        idle_seconds=DOOR_IDLE_SECONDS,
+        idle_seconds=WEB_IDLE_SECONDS,
     )
     try:
-        async with asyncio.timeout(CONNECT_SECONDS * 2), pool.acquire():
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS * 2), pool.acquire():
             return pool
-    except UNREACHABLE as error:
+    except CONNECTION_ERRORS as error:
         pool.terminate()
-        raise DatabaseUnreachable(unreachable_text(url, error)) from error
-    except DENIED as error:
+        raise DatabaseUnreachable(describe_unreachable(url, error)) from error
+    except PERMISSION_ERRORS as error:
         pool.terminate()
-        raise denied(error) from error
+        raise describe_denied(error) from error
 
 
-def unreachable_text(url: str, error: BaseException) -> str:
+def describe_unreachable(url: str, error: BaseException) -> str:
     """A sentence for people that names the server, and never the password."""
     parts = urlsplit(url)
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
-    reason = said(error) or type(error).__name__
+    reason = error_text(error) or type(error).__name__
     # What a PgBouncer says of settings that a Postgres takes.
     if "unsupported startup parameter" in reason:
         advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."

@@ -37,21 +37,21 @@ class JobTotals(NamedTuple):
     seconds: float
 
 
-class TakenLane(NamedTuple):
+class LaneHold(NamedTuple):
     """A lane that this worker has now; so many workers were `lost` while they had it."""
 
     hop: int
     lost: int
 
 
-class RungLane(NamedTuple):
+class QueuedLane(NamedTuple):
     """A lane to send a message for; it counts while the lane stands at `hop`."""
 
     lane: int
     hop: int
 
 
-class SilentLane(NamedTuple):
+class StalledLane(NamedTuple):
     """A lane that the sweeper rings, and how it was found: `idle`, `rung` or `taken`.
 
     A taken one was lost with the process `worker`; `lost_chunk` is what that had in hand, where it
@@ -65,9 +65,9 @@ class SilentLane(NamedTuple):
     lost_chunk: int | None
 
     @property
-    def rung(self) -> RungLane:
+    def rung(self) -> QueuedLane:
         """What to send."""
-        return RungLane(self.lane, self.hop)
+        return QueuedLane(self.lane, self.hop)
 
 
 class RunningJob(NamedTuple):
@@ -95,10 +95,10 @@ class QueueLoad(NamedTuple):
     lanes: int
 
 
-class Attendance(NamedTuple):
+class WorkerAbsence(NamedTuple):
     """For how long no worker has come, and whether that was said."""
 
-    silent_seconds: float
+    unattended_for_seconds: float
     is_told: bool
 
 
@@ -119,20 +119,20 @@ PLAN_SECONDS = 0.1
 """What a plan is taken to last."""
 
 
-async def require_answer(connection: asyncpg.Connection) -> None:
+async def ping(connection: asyncpg.Connection) -> None:
     """Raise what the driver raises unless Postgres answers."""
-    await _sql.answer(connection)
+    await _sql.ping(connection)
 
 
-async def job_to_work(connection: asyncpg.Connection, job_id: int) -> JobToWork | None:
+async def get_job_to_work(connection: asyncpg.Connection, job_id: int) -> JobToWork | None:
     """The job, or None."""
-    row = await _sql.job_to_work(connection, job_id=job_id)
+    row = await _sql.get_job_to_work(connection, job_id=job_id)
     return JobToWork(*row) if row else None
 
 
-async def note_start(connection: asyncpg.Connection, job_id: int) -> bool:
+async def mark_started(connection: asyncpg.Connection, job_id: int) -> bool:
     """Whether this is the first that works on the job."""
-    return bool(await _sql.note_start(connection, job_id=job_id))
+    return bool(await _sql.mark_started(connection, job_id=job_id))
 
 
 async def refresh_counts(connection: asyncpg.Connection, job_id: int) -> None:
@@ -140,12 +140,12 @@ async def refresh_counts(connection: asyncpg.Connection, job_id: int) -> None:
     await _sql.refresh_counts(connection, job_id=job_id)
 
 
-async def pending(connection: asyncpg.Connection, job_id: int) -> bool:
+async def has_pending_chunks(connection: asyncpg.Connection, job_id: int) -> bool:
     """Whether the job cannot be completed yet, or not at all."""
-    return bool(await _sql.pending(connection, job_id=job_id))
+    return bool(await _sql.has_pending_chunks(connection, job_id=job_id))
 
 
-async def complete(connection: asyncpg.Connection, job_id: int) -> JobTotals | None:
+async def complete_job(connection: asyncpg.Connection, job_id: int) -> JobTotals | None:
     """End the job if nothing is left to do.
 
     Raises asyncpg.CheckViolationError when its counts do not add up.
@@ -154,42 +154,42 @@ async def complete(connection: asyncpg.Connection, job_id: int) -> JobTotals | N
     return JobTotals(*row) if row else None
 
 
-async def fail(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
+async def fail_job(connection: asyncpg.Connection, job_id: int, error: str) -> bool:
     """End the job as failed; whether it had not ended before."""
     return await _sql.fail_job(connection, job_id=job_id, error=error) is not None
 
 
-async def hopeless(connection: asyncpg.Connection, job_id: int, *, refused: int) -> bool:
+async def has_only_rejections(connection: asyncpg.Connection, job_id: int, *, refused: int) -> bool:
     """Whether `refused` contacts were refused at last and none was ever done."""
-    return bool(await _sql.hopeless(connection, job_id=job_id, refused=refused))
+    return bool(await _sql.has_only_rejections(connection, job_id=job_id, refused=refused))
 
 
-async def make_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> None:
+async def insert_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) -> None:
     """Make the job's lanes, at most `lanes`, at rest."""
-    await _sql.make_lanes(connection, job_id=job_id, lanes=lanes)
+    await _sql.insert_lanes(connection, job_id=job_id, lanes=lanes)
 
 
-async def wake_lanes(
-    connection: asyncpg.Connection, job_id: int, *, fewest: int, most: int
-) -> list[RungLane]:
-    """Lanes that rested, to be rung now: at most `most`, and beyond `fewest` only as many as would
-    find a chunk besides the one for who asks. None of a job that does not run.
+async def queue_idle_lanes(
+    connection: asyncpg.Connection, job_id: int, *, min_lanes: int, limit: int
+) -> list[QueuedLane]:
+    """Lanes that rested, to be rung now: at most `limit`, and beyond `min_lanes` only as many as
+    would find a chunk besides the one for who asks. None of a job that does not run.
     """
-    rows = _sql.wake_lanes(connection, job_id=job_id, fewest=fewest, most=most)
-    return [RungLane(*row) async for row in rows]
+    rows = _sql.queue_idle_lanes(connection, job_id=job_id, min_lanes=min_lanes, limit=limit)
+    return [QueuedLane(*row) async for row in rows]
 
 
-async def take_lane(
+async def hold_lane(
     connection: asyncpg.Connection, job_id: int, lane: int, hop: int, worker: str
-) -> TakenLane | None:
+) -> LaneHold | None:
     """Come to work on a lane; None when the message was one of an earlier ring."""
-    row = await _sql.take_lane(connection, job_id=job_id, lane=lane, hop=hop, worker=worker)
-    return TakenLane(*row) if row else None
+    row = await _sql.hold_lane(connection, job_id=job_id, lane=lane, hop=hop, worker=worker)
+    return LaneHold(*row) if row else None
 
 
-async def has_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> bool:
+async def holds_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> bool:
     """Whether the lane still stands at that hop."""
-    return bool(await _sql.has_lane(connection, job_id=job_id, lane=lane, hop=hop))
+    return bool(await _sql.holds_lane(connection, job_id=job_id, lane=lane, hop=hop))
 
 
 async def touch_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> None:
@@ -197,7 +197,7 @@ async def touch_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop
     await _sql.touch_lane(connection, job_id=job_id, lane=lane, hop=hop)
 
 
-async def leave_lane(
+async def release_lane(
     connection: asyncpg.Connection,
     job_id: int,
     lane: int,
@@ -205,13 +205,13 @@ async def leave_lane(
     state: Literal["rung", "idle"],
 ) -> int | None:
     """Leave a lane; the hop to ring it with, or None when someone else has it by now."""
-    hop_after: int | None = await _sql.leave_lane(
+    hop_after: int | None = await _sql.release_lane(
         connection, job_id=job_id, lane=lane, hop=hop, state=state
     )
     return hop_after
 
 
-async def give_back_lane(
+async def recover_lane(
     connection: asyncpg.Connection,
     job_id: int,
     lane: int,
@@ -219,7 +219,7 @@ async def give_back_lane(
     state: Literal["rung", "idle"],
 ) -> int | None:
     """Leave a lane after its work broke off; the hop to ring it with, or None as above."""
-    hop_after: int | None = await _sql.give_back_lane(
+    hop_after: int | None = await _sql.recover_lane(
         connection, job_id=job_id, lane=lane, hop=hop, state=state
     )
     return hop_after
@@ -230,83 +230,83 @@ async def try_sweep(connection: asyncpg.Connection, every_seconds: float) -> boo
     return bool(await _sql.try_sweep(connection, every_seconds=every_seconds))
 
 
-async def try_measure(connection: asyncpg.Connection, every_seconds: float) -> bool:
+async def try_begin_queue_stats(connection: asyncpg.Connection, every_seconds: float) -> bool:
     """Whether it is this process's turn to measure."""
-    return bool(await _sql.try_measure(connection, every_seconds=every_seconds))
+    return bool(await _sql.try_begin_queue_stats(connection, every_seconds=every_seconds))
 
 
-async def silent_plans(
-    connection: asyncpg.Connection, silence_seconds: float
+async def list_stalled_plans(
+    connection: asyncpg.Connection, stalled_after_seconds: float
 ) -> list[tuple[int, str]]:
     """(job, action) of those that wait for a plan and must be rung again."""
-    rows = _sql.silent_plans(connection, silence_seconds=silence_seconds)
+    rows = _sql.list_stalled_plans(connection, stalled_after_seconds=stalled_after_seconds)
     return [tuple(row) async for row in rows]
 
 
-async def running_jobs(connection: asyncpg.Connection) -> list[RunningJob]:
+async def list_running_jobs(connection: asyncpg.Connection) -> list[RunningJob]:
     """The running jobs."""
-    return [RunningJob(*row) async for row in _sql.running_jobs(connection)]
+    return [RunningJob(*row) async for row in _sql.list_running_jobs(connection)]
 
 
-async def ring_silent_lanes(
-    connection: asyncpg.Connection, job_id: int, *, most: int, silence_seconds: float
-) -> list[SilentLane]:
-    """Return the lanes of the job to ring again, at most `most`.
+async def requeue_stalled_lanes(
+    connection: asyncpg.Connection, job_id: int, *, limit: int, stalled_after_seconds: float
+) -> list[StalledLane]:
+    """Return the lanes of the job to ring again, at most `limit`.
 
     A chunk that was lost with its worker is worked with care from now on.
     """
-    rows = _sql.ring_silent_lanes(
-        connection, job_id=job_id, most=most, silence_seconds=silence_seconds
+    rows = _sql.requeue_stalled_lanes(
+        connection, job_id=job_id, limit=limit, stalled_after_seconds=stalled_after_seconds
     )
-    return [SilentLane(*row) async for row in rows]
+    return [StalledLane(*row) async for row in rows]
 
 
-async def measure(
-    connection: asyncpg.Connection, urgent_actions: Sequence[str], job_lanes: int
+async def read_queue_loads(
+    connection: asyncpg.Connection, urgent_actions: Sequence[str], job_concurrency: int
 ) -> list[QueueLoad]:
-    """Return what waits in each queue, where a job has at most `job_lanes` lanes."""
-    rows = _sql.measure(
+    """Return what waits in each queue, where a job has at most `job_concurrency` lanes."""
+    rows = _sql.read_queue_loads(
         connection,
         urgent_actions=urgent_actions,
-        job_lanes=job_lanes,
+        job_concurrency=job_concurrency,
         chunk_seconds=CHUNK_SECONDS,
         plan_seconds=PLAN_SECONDS,
     )
     return [QueueLoad(*row) async for row in rows]
 
 
-async def due_notices(connection: asyncpg.Connection) -> int:
+async def count_due_deliveries(connection: asyncpg.Connection) -> int:
     """Return how many completion notices wait to be delivered."""
-    count: int = await _sql.due_notices(connection)
+    count: int = await _sql.count_due_deliveries(connection)
     return count
 
 
-async def attendance(connection: asyncpg.Connection) -> Attendance:
+async def get_worker_absence(connection: asyncpg.Connection) -> WorkerAbsence:
     """Return for how long no worker has come."""
-    return Attendance(*await _sql.attendance(connection))
+    return WorkerAbsence(*await _sql.get_worker_absence(connection))
 
 
-async def tell_unattended(connection: asyncpg.Connection, every_seconds: float) -> bool:
+async def try_report_absence(connection: asyncpg.Connection, every_seconds: float) -> bool:
     """Whether it is this process's turn to say that no worker comes."""
-    return bool(await _sql.tell_unattended(connection, every_seconds=every_seconds))
+    return bool(await _sql.try_report_absence(connection, every_seconds=every_seconds))
 
 
-async def tell_attended(connection: asyncpg.Connection) -> bool:
+async def try_report_return(connection: asyncpg.Connection) -> bool:
     """Whether it is this process's turn to say that workers come again."""
-    return bool(await _sql.tell_attended(connection))
+    return bool(await _sql.try_report_return(connection))
 
 
-async def suggestion(connection: asyncpg.Connection) -> tuple[Suggestion | None, float]:
+async def get_suggestion(connection: asyncpg.Connection) -> tuple[Suggestion | None, float]:
     """Return the last suggestion, if there was one, and Postgres's time."""
-    workers, peak, at, now = await _sql.suggestion(connection)
+    workers, peak, at, now = await _sql.get_suggestion(connection)
     return (None if at is None else Suggestion(workers, peak, at)), now
 
 
-async def keep_suggestion(
+async def store_suggestion(
     connection: asyncpg.Connection, new: Suggestion, before: Suggestion | None
 ) -> None:
     """Keep a suggestion, unless another process has kept one after `before`."""
-    await _sql.keep_suggestion(
+    await _sql.store_suggestion(
         connection,
         workers=new.workers,
         peak=new.peak,

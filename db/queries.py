@@ -11,7 +11,7 @@ from aiosql.adapters.asyncpg import AsyncPGAdapter
 _SQL = Path(__file__).parent / "sql"
 
 
-class _OnConnection(AsyncPGAdapter):
+class _ConnectionAdapter(AsyncPGAdapter):
     """Statements are run on the connection that they are given. aiosql's own adapter asks each time
     whether that is a pool, by listing all it can do, which takes longer than sending a statement.
     """
@@ -45,7 +45,7 @@ class _OnConnection(AsyncPGAdapter):
         return await conn.execute(sql, *self._ordered(query_name, parameters))
 
 
-_ADAPTER: Any = _OnConnection
+_ADAPTER: Any = _ConnectionAdapter
 
 
 def load(subject: str) -> Any:

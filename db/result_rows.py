@@ -12,7 +12,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from db.binary_copy import HEADER, TRAILER, text
+from db.binary_copy import HEADER, TRAILER, encode_text
 
 RESULT_COLUMNS = (
     "job_id",
@@ -29,7 +29,7 @@ RESULT_COLUMNS = (
     "source_address_id",
 )
 
-Ending: TypeAlias = tuple[Any, Any, Any, Any, Any]
+ResultKind: TypeAlias = tuple[Any, Any, Any, Any, Any]
 """What many rows have in common: outcome, reason, from status, to status, cause; texts or None."""
 
 Pair: TypeAlias = tuple[int, int, int | None, int | None]
@@ -53,7 +53,7 @@ _PARAMETERS = (
 )
 
 
-def columns(rows: Mapping[Ending, Sequence[Pair]]) -> dict[str, Sequence[Any]]:
+def result_columns(rows: Mapping[ResultKind, Sequence[Pair]]) -> dict[str, Sequence[Any]]:
     """The rows as arrays, by the names that statements have for them; for a few rows."""
     few = sorted(
         ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
@@ -62,12 +62,12 @@ def columns(rows: Mapping[Ending, Sequence[Pair]]) -> dict[str, Sequence[Any]]:
     return dict(zip(_PARAMETERS, zip(*few, strict=True) if few else repeat(()), strict=False))
 
 
-def packed(
+def pack_rows(
     *,
     job_id: int,
     chunk_no: int,
     decided_at: datetime,
-    rows: Mapping[Ending, Sequence[Pair]],
+    rows: Mapping[ResultKind, Sequence[Pair]],
 ) -> memoryview:
     """The rows as COPY takes them.
 
@@ -77,14 +77,14 @@ def packed(
     begin = _BEGIN(len(RESULT_COLUMNS), 8, job_id, 4, chunk_no, 8, microseconds)
     made: list[tuple[int, int, bytes]] = []
     for ending, pairs in rows.items():
-        made += _packed_alike(begin, b"".join(map(text, ending)), pairs)
+        made += _pack_alike(begin, b"".join(map(encode_text, ending)), pairs)
     # In the order of the index by which they are read: out of order they would split its pages in
     # the middle, and leave them half empty.
     made.sort()
     return memoryview(b"".join([HEADER, *(row for _, _, row in made), TRAILER]))
 
 
-def _packed_alike(
+def _pack_alike(
     begin: bytes, end: bytes, pairs: Sequence[Pair]
 ) -> Iterator[tuple[int, int, bytes]]:
     """(contact, field, row) of rows that begin and end alike, each row packed by a single call."""

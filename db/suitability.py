@@ -9,7 +9,7 @@ _sql = load("migrating")
 
 ENCODING = "UTF8"
 
-DENIED: tuple[type[BaseException], ...] = (
+PERMISSION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.ReadOnlySQLTransactionError,
     # What a role is told that may not use the schema in which it would create tables.
@@ -33,8 +33,8 @@ async def require_encoding(connection: asyncpg.Connection) -> None:
         )
 
 
-def denied(error: BaseException) -> DatabaseUnsuitable:
-    """One of `DENIED` for people: what was not allowed, and who can allow it."""
+def describe_denied(error: BaseException) -> DatabaseUnsuitable:
+    """One of `PERMISSION_ERRORS` for people: what was not allowed, and who can allow it."""
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         advice = (
             "Set DATABASE_URL to the primary server, or switch default_transaction_read_only off"

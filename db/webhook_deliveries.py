@@ -11,7 +11,7 @@ from db.queries import load
 _sql = load("webhook_deliveries")
 
 
-class DueNotice(NamedTuple):
+class DueDelivery(NamedTuple):
     """A notice that is this process's to deliver, until its lease is over.
 
     `attempt` counts from 1. The URL may carry a token in it, and is in no text.
@@ -23,7 +23,7 @@ class DueNotice(NamedTuple):
     attempt: int
 
     def __repr__(self) -> str:
-        return f"DueNotice(job_id={self.job_id}, attempt={self.attempt})"
+        return f"DueDelivery(job_id={self.job_id}, attempt={self.attempt})"
 
 
 class SecretSource(NamedTuple):
@@ -35,7 +35,7 @@ class SecretSource(NamedTuple):
     key_id: str | None
 
 
-class Notice(NamedTuple):
+class DeliveryState(NamedTuple):
     """How far the telling of a job's end is; `error` is why the last attempt failed."""
 
     attempts: int
@@ -44,60 +44,60 @@ class Notice(NamedTuple):
     error: str | None
 
 
-async def keep_url(connection: asyncpg.Connection, job_id: int, url: str) -> None:
+async def insert_delivery(connection: asyncpg.Connection, job_id: int, url: str) -> None:
     """Have the URL told of the job's end; to be called in the transaction that stores the job."""
-    await _sql.keep_url(connection, job_id=job_id, url=url)
+    await _sql.insert_delivery(connection, job_id=job_id, url=url)
 
 
-async def source_of_secret(connection: asyncpg.Connection, account_id: int) -> SecretSource:
+async def get_secret_source(connection: asyncpg.Connection, account_id: int) -> SecretSource:
     """Return what the account's secret is derived from."""
-    return SecretSource(*await _sql.source_of_secret(connection, account_id=account_id))
+    return SecretSource(*await _sql.get_secret_source(connection, account_id=account_id))
 
 
-async def keep_source_of_secret(
+async def store_secret_source(
     connection: asyncpg.Connection, account_id: int, *, salt: bytes, key_id: str, renewed: bool
 ) -> SecretSource:
     """Let the account's secret be derived from this, unless it was shown before and is not to be
     renewed; return what it is derived from.
     """
-    await _sql.keep_source_of_secret(
+    await _sql.store_secret_source(
         connection, account_id=account_id, salt=salt, signing_key=key_id, renewed=renewed
     )
-    return await source_of_secret(connection, account_id)
+    return await get_secret_source(connection, account_id)
 
 
-async def sources_of_secrets(connection: asyncpg.Connection) -> list[tuple[str, str]]:
+async def list_secret_sources(connection: asyncpg.Connection) -> list[tuple[str, str]]:
     """Return the accounts whose secret was shown, each with the id of its key."""
-    return [(row["name"], row["key_id"]) async for row in _sql.sources_of_secrets(connection)]
+    return [(row["name"], row["key_id"]) async for row in _sql.list_secret_sources(connection)]
 
 
-async def any_due(connection: asyncpg.Connection) -> bool:
+async def has_due(connection: asyncpg.Connection) -> bool:
     """Whether a notice waits to be delivered."""
-    found: bool = await _sql.any_due(connection)
+    found: bool = await _sql.has_due(connection)
     return found
 
 
-async def claim(
+async def claim_due(
     connection: asyncpg.Connection, *, busy: Collection[int], lease_seconds: float
-) -> DueNotice | None:
+) -> DueDelivery | None:
     """The notice that has been due for longest, for this process to deliver; None where none is.
 
     Those of the accounts `busy` are left out.
     """
-    row = await _sql.claim(connection, busy=list(busy), lease_seconds=lease_seconds)
-    return DueNotice(*row) if row else None
+    row = await _sql.claim_due(connection, busy=list(busy), lease_seconds=lease_seconds)
+    return DueDelivery(*row) if row else None
 
 
-async def note_delivered(connection: asyncpg.Connection, notice: DueNotice) -> None:
+async def mark_delivered(connection: asyncpg.Connection, notice: DueDelivery) -> None:
     """The receiver has taken it."""
-    await _sql.note_delivered(connection, job_id=notice.job_id)
+    await _sql.mark_delivered(connection, job_id=notice.job_id)
 
 
-async def note_failed(
-    connection: asyncpg.Connection, notice: DueNotice, *, error: str, delay_seconds: float
+async def mark_failed(
+    connection: asyncpg.Connection, notice: DueDelivery, *, error: str, delay_seconds: float
 ) -> None:
     """The attempt failed; there will be another."""
-    await _sql.note_failed(
+    await _sql.mark_failed(
         connection,
         job_id=notice.job_id,
         attempt=notice.attempt,
@@ -106,12 +106,14 @@ async def note_failed(
     )
 
 
-async def note_abandoned(connection: asyncpg.Connection, notice: DueNotice, *, error: str) -> None:
+async def mark_abandoned(
+    connection: asyncpg.Connection, notice: DueDelivery, *, error: str
+) -> None:
     """The attempt failed, and there will be no other."""
-    await _sql.note_abandoned(connection, job_id=notice.job_id, attempt=notice.attempt, error=error)
+    await _sql.mark_abandoned(connection, job_id=notice.job_id, attempt=notice.attempt, error=error)
 
 
-async def notice_of(connection: asyncpg.Connection, job_id: int) -> Notice | None:
+async def get_delivery(connection: asyncpg.Connection, job_id: int) -> DeliveryState | None:
     """How far the telling of the job's end is; None where nobody asked to be told."""
-    row = await _sql.notice_of(connection, job_id=job_id)
-    return Notice(*row) if row else None
+    row = await _sql.get_delivery(connection, job_id=job_id)
+    return DeliveryState(*row) if row else None

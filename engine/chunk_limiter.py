@@ -9,64 +9,64 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-PATIENCE_SECONDS = 0.5
+SLOT_SECONDS = 0.5
 """Some chunks' time. Whoever is inside for longer waits for somebody else: it does not count any
 more, so that the work of other jobs does not wait with it.
 """
 
 
-class _Place:
+class _Slot:
     """What one of those inside takes up, until it is left for the first time."""
 
-    def __init__(self, room: asyncio.Semaphore) -> None:
-        self._room = room
-        self._left = False
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._released = False
 
-    def leave(self) -> None:
-        if not self._left:
-            self._left = True
-            self._room.release()
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._slots.release()
 
 
-class ChunkDoor:
+class ChunkLimiter:
     """The door of one process's event loop, through which chunks come in the order of asking.
 
     Ask before the chunk's transaction begins: whoever waits here holds nothing that others wait
     for.
     """
 
-    def __init__(self, most: int) -> None:
-        self._room = asyncio.Semaphore(most)
-        self._turn = asyncio.Lock()
-        self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._entry_lock = asyncio.Lock()
+        self._active = 0
+        self._no_active = asyncio.Event()
+        self._no_active.set()
 
     @asynccontextmanager
-    async def among_others(self) -> AsyncIterator[None]:
-        """Work a chunk beside at most `most` - 1 others, but for those that do not get on with it,
+    async def shared(self) -> AsyncIterator[None]:
+        """Work a chunk beside at most `limit` - 1 others, but for those that do not get on with it,
         and beside none that is to be alone.
         """
-        await self._room.acquire()
-        place = _Place(self._room)
+        await self._slots.acquire()
+        slot = _Slot(self._slots)
         try:
-            async with self._turn:
-                self._inside += 1
-                self._empty.clear()
-            no_more = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, place.leave)
+            async with self._entry_lock:
+                self._active += 1
+                self._no_active.clear()
+            timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, slot.release)
             try:
                 yield
             finally:
-                no_more.cancel()
-                self._inside -= 1
-                if not self._inside:
-                    self._empty.set()
+                timer.cancel()
+                self._active -= 1
+                if not self._active:
+                    self._no_active.set()
         finally:
-            place.leave()
+            slot.release()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """Work a chunk after those at work have ended, and before any other begins."""
-        async with self._turn:
-            await self._empty.wait()
+        async with self._entry_lock:
+            await self._no_active.wait()
             yield

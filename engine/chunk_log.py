@@ -1,13 +1,13 @@
 """The canonical line of the work: what became of a chunk that was committed."""
 
 from db.progress import JobToWork
-from engine.chunk_runner import ChunkDone
+from engine.chunk_runner import ChunkResult
 from runtime import events, logs
 
-log = logs.get()
+log = logs.get_logger()
 
 
-def log_processed(job: JobToWork, done: ChunkDone, *, attempt: int, worker: str) -> None:
+def log_processed(job: JobToWork, done: ChunkResult, *, attempt: int, worker: str) -> None:
     """Write `chunk.processed`; `attempt` says which one succeeded, from 1 on."""
     counts = done.counts
     log.info(

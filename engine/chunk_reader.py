@@ -7,26 +7,26 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import Address, ChunkFacts, Link
+from actions.rules.chunk import AddressRow, ChunkFacts, Link
 from db import address_lists, chunks, import_chunks
-from db.address_lists import Found
-from db.chunks import AddressColumns, ClaimedChunk, Neighbour
+from db.address_lists import ListLookup
+from db.chunks import AddressColumns, ClaimedChunk, Sibling
 from db.progress import JobToWork
-from engine.sources.import_rows import Arrived, arrive, links_of_rows
-from schemas.decisions import Decision, Known
-from schemas.errors import LinksChanged
+from engine.sources.import_rows import ImportedRows, create_contacts, read_row_links
+from schemas.decisions import AddressState, Decision
+from schemas.errors import ConcurrentLink
 from schemas.outcomes import Outcome
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 _OWN_RIGHT = frozenset(OWN_RIGHT)
 
-_NEW: Address = (None, None, None, 0)
+_NEW: AddressRow = (None, None, None, 0)
 """What is known of an address that the account did not know."""
 
 
-class Gathered(NamedTuple):
+class ChunkSnapshot(NamedTuple):
     """The facts, when they were true, and the addresses that the chunk brought in.
 
     `versions` tell whether an address is still as it was read.
@@ -38,7 +38,7 @@ class Gathered(NamedTuple):
     versions: Mapping[int, int]
 
 
-async def gather(
+async def read_chunk(
     connection: asyncpg.Connection,
     *,
     job: JobToWork,
@@ -47,9 +47,9 @@ async def gather(
     chunk: ClaimedChunk,
     shared_address_limit: int,
     lock_all: bool,
-    found: Found | None = None,
-) -> Gathered:
-    """Read everything that the decisions depend on. `found` are the addresses of a list that was
+    lookup: ListLookup | None = None,
+) -> ChunkSnapshot:
+    """Read everything that the decisions depend on. `lookup` are the addresses of a list that was
     never kept, of which the new ones are still to be made.
 
     With `lock_all` every address is locked first, in the order of ids. Otherwise an import locks
@@ -57,24 +57,24 @@ async def gather(
     but for role addresses, whose spread whoever comes to hold one is not reached by; and all other
     actions lock nothing: that an address is still as it was read is checked when it is changed.
 
-    Raises LinksChanged when contacts were made, or linked to a shared address of the chunk, in the
-    meantime; the transaction is then to be rolled back and begun again.
+    Raises ConcurrentLink when contacts were made, or linked to a shared address of the chunk, in
+    the meantime; the transaction is then to be rolled back and begun again.
     """
-    reader = _Reader(connection, job, action, params, shared_address_limit, lock_all)
-    return await reader.gather(chunk, found)
+    reader = _ChunkReader(connection, job, action, params, shared_address_limit, lock_all)
+    return await reader.read(chunk, lookup)
 
 
-class _Read(NamedTuple):
+class _LinkedAddresses(NamedTuple):
     """The links of a chunk, their addresses, and whom shared ones among these stand beside."""
 
     links: list[Link]
-    addresses: dict[int, Address]
+    addresses: dict[int, AddressRow]
     versions: dict[int, int]
-    neighbours: dict[int, list[Link]]
+    sibling_links: dict[int, list[Link]]
     decided_at: datetime
 
 
-class _Reader(NamedTuple):
+class _ChunkReader(NamedTuple):
     connection: asyncpg.Connection
     job: JobToWork
     action: BulkAction
@@ -85,202 +85,211 @@ class _Reader(NamedTuple):
     @property
     def lists_addresses(self) -> bool:
         """Whether the chunk's rows are addresses, and no contacts."""
-        return self.job.fields == [THE_ADDRESS]
+        return self.job.fields == [LISTED_ADDRESS_FIELD]
 
     @property
-    def fewest(self) -> int:
+    def min_contacts(self) -> int:
         """How many contacts an address has to be on to lead beyond the row at hand."""
         return 1 if self.lists_addresses else 2
 
-    async def gather(self, chunk: ClaimedChunk, given: Found | None) -> Gathered:
-        found, listed, arrived = given, None, Arrived()
-        own: dict[int, Address] = dict.fromkeys(given.new.ids, _NEW) if given else {}
+    async def read(self, chunk: ClaimedChunk, given: ListLookup | None) -> ChunkSnapshot:
+        lookup, listed, imported = given, None, ImportedRows()
+        new_addresses: dict[int, AddressRow] = dict.fromkeys(given.new.ids, _NEW) if given else {}
         if self.lists_addresses:
-            found = found or await self._resolve(chunk)
+            lookup = lookup or await self._resolve_listed(chunk)
             listed = [
-                (row_id, THE_ADDRESS, address_id)
-                for row_id, address_id in zip(found.row_ids, found.address_ids, strict=True)
+                (row_id, LISTED_ADDRESS_FIELD, address_id)
+                for row_id, address_id in zip(lookup.row_ids, lookup.address_ids, strict=True)
             ]
-            new = frozenset(found.new.ids)
+            new = frozenset(lookup.new.ids)
         else:
-            arrived = await self._arrive(chunk)
-            own |= {id_: (None, None, None, people) for id_, people in arrived.made.people.items()}
-            new = frozenset(own)
-        if self.lock_all or self.action.brings_contacts:
-            read = await self._lock(chunk, listed, own, arrived)
-        elif found is not None and listed is not None:
-            read = self._as_found(listed, found)
+            imported = await self._create_contacts(chunk)
+            new_addresses |= {
+                id_: (None, None, None, people) for id_, people in imported.made.people.items()
+            }
+            new = frozenset(new_addresses)
+        if self.lock_all or self.action.creates_contacts:
+            read = await self._read_locked(chunk, listed, new_addresses, imported)
+        elif lookup is not None and listed is not None:
+            read = self._from_lookup(listed, lookup)
         else:
-            read = await self._look(chunk)
+            read = await self._read_unlocked(chunk)
         links, addresses = read.links, read.addresses
         for id_ in new:
             addresses[id_] = (None, *addresses[id_][1:])
         selected = frozenset(self.job.fields)
-        of_rows = arrived.of_rows(links)
-        selectable = links if of_rows is None else of_rows
+        row_links = imported.row_links(links)
+        selectable = links if row_links is None else row_links
         direct = {link[2] for link in selectable if link[1] in selected}
-        if self.action.brings_contacts:
-            addresses |= await self._as_by_the_end(direct, addresses, arrived.stated)
+        if self.action.creates_contacts:
+            addresses |= await self._with_final_contact_counts(direct, addresses, imported.stated)
         facts = ChunkFacts(
             job_id=self.job.id,
             fields=selected,
             shared_address_limit=self.limit,
             links=links,
-            of_rows=of_rows,
+            row_links=row_links,
             addresses=addresses,
-            stated=arrived.stated,
-            missing=await self._missing(chunk, links),
-            beside_opt_out=await self._beside_opt_out(links, direct, addresses),
-            neighbours=read.neighbours,
-            decided_before=await self._decided_before(direct, addresses),
+            stated=imported.stated,
+            missing=await self._find_missing(chunk, links),
+            sibling_opted_out=await self._find_opted_out_siblings(links, direct, addresses),
+            sibling_links=read.sibling_links,
+            earlier_decisions=await self._find_earlier_decisions(direct, addresses),
         )
-        return Gathered(facts, read.decided_at, new, read.versions)
+        return ChunkSnapshot(facts, read.decided_at, new, read.versions)
 
-    def _as_found(self, listed: list[Link], found: Found) -> _Read:
+    def _from_lookup(self, listed: list[Link], lookup: ListLookup) -> _LinkedAddresses:
         """Everything that was read without a lock when the listed addresses were looked for."""
-        known = found.known
-        return _Read(
+        known = lookup.known
+        return _LinkedAddresses(
             listed,
-            by_id(known) | dict.fromkeys(found.new.ids, _NEW),
-            versions_of(known),
-            _by_source(found.neighbours),
+            addresses_by_id(known) | dict.fromkeys(lookup.new.ids, _NEW),
+            versions_by_id(known),
+            _group_by_source(lookup.sibling_links),
             known.decided_at,
         )
 
-    async def _look(self, chunk: ClaimedChunk) -> _Read:
+    async def _read_unlocked(self, chunk: ClaimedChunk) -> _LinkedAddresses:
         """Everything without a lock. Who comes to hold an address changes it too (`holders`), so
         that a neighbour who was not there yet is noticed when the address is changed.
         """
         account_id = self.job.account_id
-        links, read = await chunks.read_chunk(self.connection, account_id, chunk.contact_ids)
-        addresses, versions, decided_at = by_id(read), versions_of(read), read.decided_at
-        neighbours: dict[int, list[Link]] = {}
-        if self._reaches_beyond():
-            neighbours = await self._neighbours(self._shared(links, addresses))
-            further = {link[2] for around in neighbours.values() for link in around}
+        links, read = await chunks.read_links_and_addresses(
+            self.connection, account_id, chunk.contact_ids
+        )
+        addresses, versions, decided_at = (
+            addresses_by_id(read),
+            versions_by_id(read),
+            read.decided_at,
+        )
+        sibling_links: dict[int, list[Link]] = {}
+        if self._has_propagation():
+            sibling_links = await self._read_siblings(self._shared(links, addresses))
+            further = {link[2] for linked in sibling_links.values() for link in linked}
             further.difference_update(addresses)
             if further:
                 read = await chunks.read_addresses(self.connection, account_id, sorted(further))
-                addresses |= by_id(read)
-                versions |= versions_of(read)
+                addresses |= addresses_by_id(read)
+                versions |= versions_by_id(read)
                 decided_at = read.decided_at
-        return _Read(links, addresses, versions, neighbours, decided_at)
+        return _LinkedAddresses(links, addresses, versions, sibling_links, decided_at)
 
-    async def _lock(
+    async def _read_locked(
         self,
         chunk: ClaimedChunk,
         listed: list[Link] | None,
-        own: Mapping[int, Address],
-        arrived: Arrived,
-    ) -> _Read:
+        new_addresses: Mapping[int, AddressRow],
+        imported: ImportedRows,
+    ) -> _LinkedAddresses:
         """Everything under locks, but for the role addresses where not all are locked, and for
-        the transaction's `own` addresses: those that it has made, and those still to be made.
+        the transaction's `new_addresses` addresses: those that it has made, and those still to be
+        made.
         """
         account_id = self.job.account_id
         links = listed
         if links is None:
             links = (
-                await links_of_rows(self.connection, account_id, chunk.contact_ids, arrived)
-                if self.action.brings_contacts
-                else await chunks.links_of_contacts(self.connection, account_id, chunk.contact_ids)
+                await read_row_links(self.connection, account_id, chunk.contact_ids, imported)
+                if self.action.creates_contacts
+                else await chunks.read_links(self.connection, account_id, chunk.contact_ids)
             )
         wanted = {link[2] for link in links}
-        if self._reaches_beyond():
-            neighbours = await self._neighbours(
+        if self._has_propagation():
+            sibling_links = await self._read_siblings(
                 {link[2] for link in links if link[1] in self.job.fields}
             )
-            wanted |= {link[2] for around in neighbours.values() for link in around}
-        wanted.difference_update(own)
+            wanted |= {link[2] for linked in sibling_links.values() for link in linked}
+        wanted.difference_update(new_addresses)
         read = await chunks.lock_addresses(
             self.connection,
             account_id,
             sorted(wanted),
             shared_address_limit=None if self.lock_all else self.limit,
         )
-        addresses, versions = by_id(read), versions_of(read)
+        addresses, versions = addresses_by_id(read), versions_by_id(read)
         roles = wanted.difference(addresses)
         if roles:
             # After the locks: no version that is known by now is then one of a later change.
             read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
-            addresses |= by_id(read)
-            versions |= versions_of(read)
-        addresses |= own
-        if arrived.made.version is not None:
-            versions |= dict.fromkeys(arrived.made.people, arrived.made.version)
-        neighbours = {}
-        if self._reaches_beyond():
-            neighbours = await self._neighbours_again(self._shared(links, addresses), addresses)
-        return _Read(links, addresses, versions, neighbours, read.decided_at)
+            addresses |= addresses_by_id(read)
+            versions |= versions_by_id(read)
+        addresses |= new_addresses
+        if imported.made.version is not None:
+            versions |= dict.fromkeys(imported.made.people, imported.made.version)
+        sibling_links = {}
+        if self._has_propagation():
+            sibling_links = await self._reread_siblings(self._shared(links, addresses), addresses)
+        return _LinkedAddresses(links, addresses, versions, sibling_links, read.decided_at)
 
-    def _shared(self, links: list[Link], addresses: dict[int, Address]) -> set[int]:
+    def _shared(self, links: list[Link], addresses: dict[int, AddressRow]) -> set[int]:
         """The selected addresses that lead beyond the chunk, and that are no role addresses."""
-        fields, fewest, limit = self.job.fields, self.fewest, self.limit
+        fields, min_contacts, limit = self.job.fields, self.min_contacts, self.limit
         return {
             link[2]
             for link in links
-            if fewest <= addresses[link[2]][3] <= limit and link[1] in fields
+            if min_contacts <= addresses[link[2]][3] <= limit and link[1] in fields
         }
 
-    async def _resolve(self, chunk: ClaimedChunk) -> Found:
+    async def _resolve_listed(self, chunk: ClaimedChunk) -> ListLookup:
         return await address_lists.resolve_listed(
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
             row_ids=chunk.contact_ids,
-            first_status=self._first_status(),
-            shared_address_limit=neighbours_up_to(self.action, self.params, self.limit),
+            initial_status=self._initial_status(),
+            shared_address_limit=sibling_link_limit(self.action, self.params, self.limit),
         )
 
-    def _first_status(self) -> Status:
-        return first_status(self.action, self.params)
+    def _initial_status(self) -> Status:
+        return initial_status(self.action, self.params)
 
-    def _stated_first(self) -> dict[str, str]:
+    def _initial_statuses_by_stated(self) -> dict[str, str]:
         """The first status of an address for which the file states one, by what it states."""
         if not self.action.reads_statuses(self.params):
             return {}
-        return {stated: first_status(self.action, self.params, stated) for stated in Status}
+        return {stated: initial_status(self.action, self.params, stated) for stated in Status}
 
-    async def _arrive(self, chunk: ClaimedChunk) -> Arrived:
-        if not self.action.brings_contacts:
-            return Arrived()
-        return await arrive(
+    async def _create_contacts(self, chunk: ClaimedChunk) -> ImportedRows:
+        if not self.action.creates_contacts:
+            return ImportedRows()
+        return await create_contacts(
             self.connection,
             job=self.job,
             contact_ids=chunk.contact_ids,
             shared_address_limit=self.limit,
-            first_status=self._first_status(),
-            stated_first=self._stated_first(),
+            initial_status=self._initial_status(),
+            initial_statuses_by_stated=self._initial_statuses_by_stated(),
         )
 
-    def _reaches_beyond(self) -> bool:
-        return reaches_beyond(self.action, self.params)
+    def _has_propagation(self) -> bool:
+        return has_propagation(self.action, self.params)
 
-    async def _neighbours(self, address_ids: set[int]) -> dict[int, list[Link]]:
+    async def _read_siblings(self, address_ids: set[int]) -> dict[int, list[Link]]:
         if not address_ids:
             return {}
-        return _by_source(
-            await chunks.neighbours(
+        return _group_by_source(
+            await chunks.read_siblings(
                 self.connection,
                 self.job.account_id,
                 sorted(address_ids),
-                fewest=self.fewest,
+                min_contacts=self.min_contacts,
                 shared_address_limit=self.limit,
             )
         )
 
-    async def _neighbours_again(
-        self, shared: set[int], addresses: dict[int, Address]
+    async def _reread_siblings(
+        self, shared: set[int], addresses: dict[int, AddressRow]
     ) -> dict[int, list[Link]]:
         """The neighbours as they are now that nobody can link to the locked addresses any more."""
-        neighbours = await self._neighbours(shared)
-        for around in neighbours.values():
-            if any(link[2] not in addresses for link in around):
-                raise LinksChanged("contacts were linked to an address of the chunk meanwhile")
-        return neighbours
+        sibling_links = await self._read_siblings(shared)
+        for linked in sibling_links.values():
+            if any(link[2] not in addresses for link in linked):
+                raise ConcurrentLink("contacts were linked to an address of the chunk meanwhile")
+        return sibling_links
 
-    async def _as_by_the_end(
-        self, direct: set[int], addresses: dict[int, Address], stated: Mapping[int, Status]
-    ) -> dict[int, Address]:
+    async def _with_final_contact_counts(
+        self, direct: set[int], addresses: dict[int, AddressRow], stated: Mapping[int, Status]
+    ) -> dict[int, AddressRow]:
         """The opted-out addresses with the people they will have when the import is done, so that
         it does not matter which of its chunks come first.
         """
@@ -296,7 +305,7 @@ class _Reader(NamedTuple):
         ]
         if not opted_out:
             return {}
-        by_the_end = await import_chunks.people_by_the_end(
+        final_counts = await import_chunks.final_contact_counts(
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
@@ -304,39 +313,41 @@ class _Reader(NamedTuple):
         )
         return {
             id_: (*addresses[id_][:3], max(addresses[id_][3], people))
-            for id_, people in by_the_end.items()
+            for id_, people in final_counts.items()
         }
 
-    async def _missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
+    async def _find_missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
         without_address = set(chunk.contact_ids).difference(link[0] for link in links)
-        if not without_address or self.action.brings_contacts:
+        if not without_address or self.action.creates_contacts:
             return []
-        existing, holding = await chunks.existing_contacts(
+        existing, holding = await chunks.find_existing_contacts(
             self.connection, self.job.account_id, sorted(without_address)
         )
         if holding:
-            raise LinksChanged("contacts of the chunk were made since their links were read")
+            raise ConcurrentLink("contacts of the chunk were made since their links were read")
         return sorted(without_address.difference(existing))
 
-    async def _beside_opt_out(
-        self, links: list[Link], direct: set[int], addresses: dict[int, Address]
+    async def _find_opted_out_siblings(
+        self, links: list[Link], direct: set[int], addresses: dict[int, AddressRow]
     ) -> frozenset[int]:
         """The addresses, of those for which it matters, that an opt-out spreads to.
 
         An address on one contact can only stand beside that contact's other addresses, most of
         which are at hand; only the shared ones need a look at other contacts.
         """
-        if not self.action.refused_beside_opt_out:
+        if not self.action.checks_siblings:
             return frozenset()
         beside: set[int] = set()
-        if not self.action.brings_contacts:
-            spreading = self._spreading(addresses)
-            if spreading:
-                beside = _beside(links, spreading)
-        shared = self._that_mind([id_ for id_ in direct if addresses[id_][3] > 1], addresses)
+        if not self.action.creates_contacts:
+            propagating = self._propagating_opt_outs(addresses)
+            if propagating:
+                beside = _siblings_on_contacts(links, propagating)
+        shared = self._filter_sibling_dependent(
+            [id_ for id_ in direct if addresses[id_][3] > 1], addresses
+        )
         if shared:
             beside.update(
-                await chunks.beside_opt_out(
+                await chunks.find_with_opted_out_sibling(
                     self.connection,
                     account_id=self.job.account_id,
                     job_id=self.job.id,
@@ -347,22 +358,24 @@ class _Reader(NamedTuple):
             )
         return frozenset(beside)
 
-    def _that_mind(self, address_ids: list[int], addresses: dict[int, Address]) -> list[int]:
+    def _filter_sibling_dependent(
+        self, address_ids: list[int], addresses: dict[int, AddressRow]
+    ) -> list[int]:
         """Those whose decision an opt-out beside them would change."""
-        minds: dict[tuple[Status | None, bool], bool] = {}
+        depends: dict[tuple[Status | None, bool], bool] = {}
         found = []
         for id_ in address_ids:
             status, source, _, _ = addresses[id_]
             key = (status, source is not None)
-            if key not in minds:
-                alone = self.action.decide(Known(*key), self.params)
-                beside = self.action.decide(Known(*key, beside_opt_out=True), self.params)
-                minds[key] = alone != beside
-            if minds[key] and status is not None:
+            if key not in depends:
+                alone = self.action.decide(AddressState(*key), self.params)
+                beside = self.action.decide(AddressState(*key, sibling_opted_out=True), self.params)
+                depends[key] = alone != beside
+            if depends[key] and status is not None:
                 found.append(id_)
         return found
 
-    def _spreading(self, addresses: dict[int, Address]) -> set[int]:
+    def _propagating_opt_outs(self, addresses: dict[int, AddressRow]) -> set[int]:
         """The addresses of the chunk's contacts whose own opt-out spreads."""
         limit = self.limit
         return {
@@ -371,11 +384,11 @@ class _Reader(NamedTuple):
             if status in _OWN_RIGHT and source is None and people <= limit
         }
 
-    async def _decided_before(
-        self, direct: set[int], addresses: dict[int, Address]
+    async def _find_earlier_decisions(
+        self, direct: set[int], addresses: dict[int, AddressRow]
     ) -> dict[int, Decision]:
         """What this job decided on addresses that its own spreading has changed since."""
-        if not self.action.brings_contacts:
+        if not self.action.creates_contacts:
             return {}
         changed = [
             id_
@@ -386,58 +399,59 @@ class _Reader(NamedTuple):
             return {}
         return {
             id_: Decision(Outcome(outcome), Status(to_status) if to_status else None, reason)
-            for id_, outcome, to_status, reason in await chunks.decided_before(
+            for id_, outcome, to_status, reason in await chunks.find_earlier_decisions(
                 self.connection, self.job.id, changed
             )
         }
 
 
-def first_status(action: BulkAction, params: Any, stated: Status | None = None) -> Status:
+def initial_status(action: BulkAction, params: Any, stated: Status | None = None) -> Status:
     """The status of an address that a job of the action brings into the account."""
-    first = action.decide(Known(status=None, stated=stated), params).to_status
+    first = action.decide(AddressState(status=None, stated=stated), params).to_status
     assert first is not None
     return first
 
 
-def reaches_beyond(action: BulkAction, params: Any) -> bool:
+def has_propagation(action: BulkAction, params: Any) -> bool:
     """Whether a job of the action may change addresses of contacts that are not at hand."""
-    if not action.may_spread:
+    if not action.may_propagate:
         return False
-    spreads = (action.spread(status, params) for status in OWN_RIGHT)
+    spreads = (action.propagation(status, params) for status in OWN_RIGHT)
     return any(spread is not None and spread.beyond_chunk for spread in spreads)
 
 
-def neighbours_up_to(action: BulkAction, params: Any, shared_address_limit: int) -> int:
+def sibling_link_limit(action: BulkAction, params: Any, shared_address_limit: int) -> int:
     """Up to how many contacts may hold an address of a list, for its neighbours to matter."""
-    return shared_address_limit if reaches_beyond(action, params) else 0
+    return shared_address_limit if has_propagation(action, params) else 0
 
 
-def _by_source(neighbours: Iterable[Neighbour]) -> dict[int, list[Link]]:
-    around: dict[int, list[Link]] = {}
-    for source, contact, field, address in neighbours:
-        around.setdefault(source, []).append((contact, field, address))
-    return around
+def _group_by_source(sibling_links: Iterable[Sibling]) -> dict[int, list[Link]]:
+    linked: dict[int, list[Link]] = {}
+    for source, contact, field, address in sibling_links:
+        linked.setdefault(source, []).append((contact, field, address))
+    return linked
 
 
-def _beside(links: list[Link], spreading: set[int]) -> set[int]:
+def _siblings_on_contacts(links: list[Link], propagating: set[int]) -> set[int]:
     """The addresses that stand beside a spreading one on a contact of the chunk."""
-    spreading_on: dict[int, set[int]] = {}
+    propagating_by_contact: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
-        if address_id in spreading:
-            spreading_on.setdefault(contact_id, set()).add(address_id)
+        if address_id in propagating:
+            propagating_by_contact.setdefault(contact_id, set()).add(address_id)
     return {
         address_id
         for contact_id, _, address_id in links
-        if contact_id in spreading_on and spreading_on[contact_id] - {address_id}
+        if contact_id in propagating_by_contact
+        and propagating_by_contact[contact_id] - {address_id}
     }
 
 
-def by_id(read: AddressColumns) -> dict[int, Any]:
+def addresses_by_id(read: AddressColumns) -> dict[int, Any]:
     """Addresses as the decisions want them."""
     columns = zip(read.statuses, read.sources, read.job_ids, read.people, strict=True)
     return dict(zip(read.ids, columns, strict=True))
 
 
-def versions_of(read: AddressColumns) -> dict[int, int]:
+def versions_by_id(read: AddressColumns) -> dict[int, int]:
     """The addresses' versions by their ids."""
     return dict(zip(read.ids, read.versions, strict=True))

@@ -10,27 +10,27 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.registry import action_named
+from actions.registry import get_action
 from actions.rules.chunk import Change, ChunkDecisions
 from actions.rules.chunk_decisions import decide_chunk
 from db import chunks
-from db.address_lists import Found
+from db.address_lists import ListLookup
 from db.chunks import ChunkCounts, ClaimedChunk
-from db.errors import NOT_THE_WORKS_FAULT
+from db.errors import TRANSIENT_ERRORS
 from db.progress import JobToWork
-from engine.chunk_reader import Gathered, gather
-from engine.result_conflicts import Rows, apart
-from engine.retry_policy import WorkersLost, careful_attempts_of
-from schemas.errors import LinksChanged, NotLocked, SluiceError
+from engine.chunk_reader import ChunkSnapshot, read_chunk
+from engine.result_conflicts import ResultRows, partition_rows
+from engine.retry_policy import WorkersLost, max_suspect_attempts
+from schemas.errors import ConcurrentLink, SluiceError, StaleRead
 from schemas.outcomes import Cause
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 
-TRIES = 10
+MAX_TRIES = 10
 """So often a chunk is begun in one go where others come between its reading and its writing."""
 
 
-class ChunkDone(NamedTuple):
+class ChunkResult(NamedTuple):
     """A chunk that was committed."""
 
     chunk_no: int
@@ -39,15 +39,15 @@ class ChunkDone(NamedTuple):
     duration_ms: int
 
 
-class Decided(NamedTuple):
+class DecidedChunk(NamedTuple):
     """What is known of a chunk, and what was decided on it; nothing of it is written yet."""
 
-    gathered: Gathered
+    snapshot: ChunkSnapshot
     decisions: ChunkDecisions
     counts: ChunkCounts
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ResultRows:
         """The results."""
         return self.decisions.rows
 
@@ -57,13 +57,13 @@ class Decided(NamedTuple):
         return {
             id_: change
             for id_, change in self.decisions.changes.items()
-            if id_ not in self.gathered.new or change[2] is not None
+            if id_ not in self.snapshot.new or change[2] is not None
         }
 
     def statuses(self) -> list[Status]:
         """What the selected addresses are once it is written, each as often as it is selected."""
-        facts, changes = self.gathered.facts, self.decisions.changes
-        selected = [link[2] for link in facts.direct()]
+        facts, changes = self.snapshot.facts, self.decisions.changes
+        selected = [link[2] for link in facts.selected_links()]
         found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
         return [Status(status) for status in found if status is not None]
 
@@ -71,13 +71,13 @@ class Decided(NamedTuple):
 class ChunkFailed(SluiceError):
     """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error.
 
-    `at_fault` tells whether that says something about the chunk.
+    `is_chunk_fault` tells whether that says something about the chunk.
     """
 
-    def __init__(self, chunk: ClaimedChunk, *, at_fault: bool) -> None:
+    def __init__(self, chunk: ClaimedChunk, *, is_chunk_fault: bool) -> None:
         super().__init__(f"chunk {chunk.chunk_no} failed and was rolled back")
         self.chunk = chunk
-        self.at_fault = at_fault
+        self.is_chunk_fault = is_chunk_fault
 
 
 class ChunkSuspected(Exception):
@@ -88,29 +88,29 @@ class ChunkSuspected(Exception):
         self.chunk = chunk
 
 
-class LaneAtWork(NamedTuple):
+class ActiveLane(NamedTuple):
     """The lane by which chunks are worked.
 
-    The search for the next chunk begins at `share` of them (0 to 1). With `careful` every chunk is
-    taken for suspected. `note` tells that a chunk is in hand; it raises nothing.
+    The search for the next chunk begins at `share` of them (0 to 1). With `is_suspect` every chunk
+    is taken for suspected. `on_claim` tells that a chunk is in hand; it raises nothing.
     """
 
     number: int
     share: float
-    careful: bool
-    note: Callable[[int], Awaitable[None]]
+    is_suspect: bool
+    on_claim: Callable[[int], Awaitable[None]]
 
 
 @contextmanager
-def _failing(chunk: ClaimedChunk) -> Iterator[None]:
+def _wrap_errors(chunk: ClaimedChunk) -> Iterator[None]:
     """Whatever is raised, but for what asks to begin again, is a failure of the chunk."""
     try:
         yield
-    except (LinksChanged, NotLocked, ChunkFailed, ChunkSuspected):
+    except (ConcurrentLink, StaleRead, ChunkFailed, ChunkSuspected):
         raise
     except Exception as error:
-        at_fault = not isinstance(error, NOT_THE_WORKS_FAULT)
-        raise ChunkFailed(chunk, at_fault=at_fault) from error
+        is_chunk_fault = not isinstance(error, TRANSIENT_ERRORS)
+        raise ChunkFailed(chunk, is_chunk_fault=is_chunk_fault) from error
 
 
 class ChunkRunner(NamedTuple):
@@ -123,9 +123,9 @@ class ChunkRunner(NamedTuple):
     worker: str
 
     @classmethod
-    def of(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
+    def for_job(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
         """The runner for a job whose action this version knows."""
-        action = action_named(job.action)
+        action = get_action(job.action)
         return cls(
             job=job,
             action=action,
@@ -138,15 +138,16 @@ class ChunkRunner(NamedTuple):
         self,
         connection: asyncpg.Connection,
         *,
-        only: int | None = None,
-        lane: LaneAtWork | None = None,
-    ) -> ChunkDone | None:
-        """Work the next free chunk, or `only` the one of that number; None when it is not free.
+        only_chunk_no: int | None = None,
+        lane: ActiveLane | None = None,
+    ) -> ChunkResult | None:
+        """Work the next free chunk, or `only_chunk_no` the one of that number; None when it is not
+        free.
 
         Raises ChunkSuspected when the next one of a lane is to be worked alone.
 
         What was changed or linked by others in the meantime is read again and decided anew, up to
-        TRIES times. Raises ChunkFailed when something went wrong with a chunk, or others always
+        MAX_TRIES times. Raises ChunkFailed when something went wrong with a chunk, or others always
         came between, which says nothing about the chunk; where the connection broke
         during the commit, whether it was done is then to be seen in the chunk's row. What the
         driver raises before there is a chunk comes as it is.
@@ -156,70 +157,72 @@ class ChunkRunner(NamedTuple):
         while True:
             tries += 1
             chunk = None
-            noted: asyncio.Task[None] | None = None
+            claim_task: asyncio.Task[None] | None = None
             try:
                 async with connection.transaction():
-                    chunk = await self._claim(connection, only, lane)
+                    chunk = await self._claim(connection, only_chunk_no, lane)
                     if chunk is None:
                         return None
-                    if only is None and lane is not None:
+                    if only_chunk_no is None and lane is not None:
                         # Beside the chunk's own statements, which this does not keep waiting.
-                        noted = asyncio.ensure_future(lane.note(chunk.chunk_no))
-                    done = await self.work(connection, chunk, lock_all=lock_all, noted=noted)
+                        claim_task = asyncio.ensure_future(lane.on_claim(chunk.chunk_no))
+                    done = await self.process_chunk(
+                        connection, chunk, lock_all=lock_all, claim_task=claim_task
+                    )
                     await self._finish(connection, chunk, done)
                     return done
-            except (NotLocked, LinksChanged) as error:
-                lock_all = lock_all or isinstance(error, NotLocked)
-                if tries == TRIES:
+            except (StaleRead, ConcurrentLink) as error:
+                lock_all = lock_all or isinstance(error, StaleRead)
+                if tries == MAX_TRIES:
                     assert chunk is not None
-                    raise ChunkFailed(chunk, at_fault=False) from error
-            except NOT_THE_WORKS_FAULT as error:
+                    raise ChunkFailed(chunk, is_chunk_fault=False) from error
+            except TRANSIENT_ERRORS as error:
                 # From the commit, or from a rollback on a connection that broke.
                 if chunk is None:
                     raise
-                raise ChunkFailed(chunk, at_fault=False) from error
+                raise ChunkFailed(chunk, is_chunk_fault=False) from error
             finally:
                 # A note that came later than the next chunk's would name the wrong one.
-                if noted is not None:
-                    await noted
+                if claim_task is not None:
+                    await claim_task
 
     async def _claim(
-        self, connection: asyncpg.Connection, only: int | None, lane: LaneAtWork | None
+        self, connection: asyncpg.Connection, only_chunk_no: int | None, lane: ActiveLane | None
     ) -> ClaimedChunk | None:
         number, share = (lane.number, lane.share) if lane else (chunks.NO_LANE, 0.0)
-        await chunks.hold_job(connection, self.job.id, lane=number)
-        if only is not None:
-            return await chunks.claim_this(connection, self.job.id, only)
-        chunk = await chunks.claim(connection, self.job.id, share=share, lane=number)
-        if chunk is not None and lane is not None and (lane.careful or chunk.is_suspected):
+        await chunks.lock_job_shared(connection, self.job.id, lane=number)
+        if only_chunk_no is not None:
+            return await chunks.claim_by_number(connection, self.job.id, only_chunk_no)
+        chunk = await chunks.claim_next(connection, self.job.id, share=share, lane=number)
+        if chunk is not None and lane is not None and (lane.is_suspect or chunk.is_suspected):
             raise ChunkSuspected(chunk)
         return chunk
 
-    async def work(
+    async def process_chunk(
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
         *,
         lock_all: bool,
-        noted: Awaitable[None] | None = None,
-    ) -> ChunkDone:
+        claim_task: Awaitable[None] | None = None,
+    ) -> ChunkResult:
         """Decide and write the chunk, which the transaction holds; noting it as done is left.
 
-        Raises NotLocked and LinksChanged when the transaction is to be rolled back and begun
-        again, after NotLocked with `lock_all`; otherwise ChunkFailed.
+        Raises StaleRead and ConcurrentLink when the transaction is to be rolled back and begun
+        again, after StaleRead with `lock_all`; otherwise ChunkFailed.
         """
         began = time.perf_counter()
-        decided = await self.decide(connection, chunk, lock_all=lock_all, noted=noted)
-        with _failing(chunk):
+        decided = await self.decide(connection, chunk, lock_all=lock_all, claim_task=claim_task)
+        with _wrap_errors(chunk):
             try:
                 await self._write(connection, chunk, decided)
             except asyncpg.UniqueViolationError as error:
                 if lock_all:
                     raise
                 # Through someone who was linked since then, it may have had the same row to write.
-                raise NotLocked("another chunk wrote a result since this one read") from error
+                raise StaleRead("another chunk wrote a result since this one read") from error
         duration_ms = round((time.perf_counter() - began) * 1000)
-        return ChunkDone(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+        return ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
 
     async def decide(
         self,
@@ -227,16 +230,17 @@ class ChunkRunner(NamedTuple):
         chunk: ClaimedChunk,
         *,
         lock_all: bool,
-        found: Found | None = None,
-        noted: Awaitable[None] | None = None,
-    ) -> Decided:
-        """Read what is known of the chunk and decide it; raises as `work` does. `found` are the
-        addresses of a list that was never kept. Nothing is decided before the chunk is `noted`.
+        lookup: ListLookup | None = None,
+        claim_task: Awaitable[None] | None = None,
+    ) -> DecidedChunk:
+        """Read what is known of the chunk and decide it; raises as `process_chunk` does. `lookup`
+        are the addresses of a list that was never kept. Nothing is decided before the chunk is
+        `claim_task`.
         """
-        with _failing(chunk):
-            if (chunk.careful_attempts or 0) > careful_attempts_of(chunk):
-                raise WorkersLost(lost=careful_attempts_of(chunk))
-            gathered = await gather(
+        with _wrap_errors(chunk):
+            if (chunk.careful_attempts or 0) > max_suspect_attempts(chunk):
+                raise WorkersLost(lost=max_suspect_attempts(chunk))
+            snapshot = await read_chunk(
                 connection,
                 job=self.job,
                 action=self.action,
@@ -244,18 +248,20 @@ class ChunkRunner(NamedTuple):
                 chunk=chunk,
                 shared_address_limit=self.shared_address_limit,
                 lock_all=lock_all,
-                found=found,
+                lookup=lookup,
             )
-            if noted is not None:
-                await noted
-            decisions = self._decide(chunk, gathered)
-            return Decided(gathered, decisions, count(chunk, len(self.job.fields), decisions))
+            if claim_task is not None:
+                await claim_task
+            decisions = self._decide(chunk, snapshot)
+            return DecidedChunk(
+                snapshot, decisions, count_outcomes(chunk, len(self.job.fields), decisions)
+            )
 
     async def _finish(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkDone
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkResult
     ) -> None:
-        with _failing(chunk):
-            await chunks.finish(
+        with _wrap_errors(chunk):
+            await chunks.finish_chunk(
                 connection,
                 job_id=self.job.id,
                 chunk_no=done.chunk_no,
@@ -265,56 +271,56 @@ class ChunkRunner(NamedTuple):
                 duration_ms=done.duration_ms,
             )
 
-    def _decide(self, chunk: ClaimedChunk, gathered: Gathered) -> ChunkDecisions:
+    def _decide(self, chunk: ClaimedChunk, snapshot: ChunkSnapshot) -> ChunkDecisions:
         """Rules talk to nobody, so whatever one raises is about what it was asked."""
         try:
-            return decide_chunk(self.action, self.params, gathered.facts)
+            return decide_chunk(self.action, self.params, snapshot.facts)
         except Exception as error:
-            raise ChunkFailed(chunk, at_fault=True) from error
+            raise ChunkFailed(chunk, is_chunk_fault=True) from error
 
     async def _write(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, decided: Decided
+        self, connection: asyncpg.Connection, chunk: ClaimedChunk, decided: DecidedChunk
     ) -> None:
         """An address is locked from its change on, and the fewer moments the better: results first.
 
         Not those that another chunk may write too: only the lock that the change takes keeps it
         from writing the same one meanwhile.
         """
-        gathered = decided.gathered
+        snapshot = decided.snapshot
         # Of a list of addresses the rows are no contacts, and each contact that is reached may be
         # reached from another chunk.
-        contact_ids = () if THE_ADDRESS in gathered.facts.fields else chunk.contact_ids
-        rows = apart(decided.rows, gathered.facts, contact_ids)
-        await self._note(connection, chunk, gathered, rows.own)
-        as_read = await chunks.change_addresses(
+        contact_ids = () if LISTED_ADDRESS_FIELD in snapshot.facts.fields else chunk.contact_ids
+        rows = partition_rows(decided.rows, snapshot.facts, contact_ids)
+        await self._insert_results(connection, chunk, snapshot, rows.own)
+        as_read = await chunks.update_addresses(
             connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
-            decided_at=gathered.decided_at,
+            decided_at=snapshot.decided_at,
             changes=decided.changes,
-            versions=gathered.versions,
+            versions=snapshot.versions,
         )
         if not as_read:
-            raise NotLocked("an address was changed by someone else since it was read")
-        await self._note(connection, chunk, gathered, rows.contested)
+            raise StaleRead("an address was changed by someone else since it was read")
+        await self._insert_results(connection, chunk, snapshot, rows.contested)
 
-    async def _note(
+    async def _insert_results(
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
-        gathered: Gathered,
-        rows: Rows,
+        snapshot: ChunkSnapshot,
+        rows: ResultRows,
     ) -> None:
-        await chunks.write_results(
+        await chunks.insert_results(
             connection,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
-            decided_at=gathered.decided_at,
+            decided_at=snapshot.decided_at,
             rows=rows,
         )
 
 
-def count(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
+def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
     """The chunk's counts. Pairs without a row are empty: the contact has no address there."""
     by_outcome: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

@@ -10,18 +10,18 @@ import asyncpg
 
 from actions.registry import all_actions
 from actions.rules.chunk import ChunkFacts, Link
-from actions.rules.propagation import spread_after_all
+from actions.rules.propagation import propagate_after_import
 from db import chunks, import_chunks, progress
 from db.jobs import Job
 from db.progress import JobTotals, JobToWork
-from engine.chunk_reader import OWN_RIGHT, by_id, versions_of
+from engine.chunk_reader import OWN_RIGHT, addresses_by_id, versions_by_id
 from schemas.outcomes import JobState
 
-SETTLING_CHUNK = 0
+FINALIZE_CHUNK_NO = 0
 """The number of the chunk that stands for this; those of the plan begin at 1."""
 
 
-async def settle_and_complete(
+async def complete_job(
     connection: asyncpg.Connection, job: JobToWork, *, shared_address_limit: int
 ) -> JobTotals | None:
     """End a running job of which no chunk is left; None where there is more to do.
@@ -29,36 +29,36 @@ async def settle_and_complete(
     Raises asyncpg.CheckViolationError when its counts do not add up.
     """
     async with connection.transaction():
-        if await progress.pending(connection, job.id):
+        if await progress.has_pending_chunks(connection, job.id):
             return None
         if _brings_contacts(job):
             # Settling changes addresses, and a pause may have answered meanwhile.
-            await chunks.keep_chunks_out(connection, job.id)
-            if await progress.pending(connection, job.id):
+            await chunks.lock_job_exclusive(connection, job.id)
+            if await progress.has_pending_chunks(connection, job.id):
                 return None
-        await settle(connection, job, shared_address_limit=shared_address_limit)
-        return await progress.complete(connection, job.id)
+        await finalize_import(connection, job, shared_address_limit=shared_address_limit)
+        return await progress.complete_job(connection, job.id)
 
 
 def _brings_contacts(job: JobToWork | Job) -> bool:
     action = all_actions().get(job.action)
-    return action is not None and action.brings_contacts
+    return action is not None and action.creates_contacts
 
 
-async def settle_and_fail(
+async def fail_job(
     connection: asyncpg.Connection, job: JobToWork, error: str, *, shared_address_limit: int
 ) -> bool:
     """End a job that cannot be done, with what was done of it; whether it had not ended before."""
     async with connection.transaction():
-        await chunks.keep_chunks_out(connection, job.id)
-        now = await progress.job_to_work(connection, job.id)
+        await chunks.lock_job_exclusive(connection, job.id)
+        now = await progress.get_job_to_work(connection, job.id)
         if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
             return False
-        await settle(connection, job, shared_address_limit=shared_address_limit)
-        return await progress.fail(connection, job.id, error)
+        await finalize_import(connection, job, shared_address_limit=shared_address_limit)
+        return await progress.fail_job(connection, job.id, error)
 
 
-async def settle(
+async def finalize_import(
     connection: asyncpg.Connection, job: JobToWork | Job, *, shared_address_limit: int
 ) -> None:
     """Count the role addresses that an import brought, and let no opt-out have missed anyone.
@@ -67,20 +67,20 @@ async def settle(
     """
     if not _brings_contacts(job):
         return
-    await import_chunks.count_role_holders(
+    await import_chunks.count_role_address_contacts(
         connection,
         account_id=job.account_id,
         job_id=job.id,
         shared_address_limit=shared_address_limit,
     )
-    await _reach_those_missed(connection, job, shared_address_limit)
+    await _propagate_missed_opt_outs(connection, job, shared_address_limit)
 
 
-async def _reach_those_missed(
+async def _propagate_missed_opt_outs(
     connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
 ) -> None:
     """Let opt-outs of addresses that are no role addresses after all spread to whom they spared."""
-    beside = await import_chunks.links_beside_spared(
+    beside = await import_chunks.find_missed_propagation(
         connection,
         account_id=job.account_id,
         job_id=job.id,
@@ -99,7 +99,7 @@ async def _reach_those_missed(
         connection, job.account_id, sorted({link[2] for link in links})
     )
     action = all_actions()[job.action]
-    decided = spread_after_all(
+    decided = propagate_after_import(
         action,
         action.params.model_validate(job.params),
         ChunkFacts(
@@ -107,24 +107,24 @@ async def _reach_those_missed(
             fields=frozenset(),
             shared_address_limit=shared_address_limit,
             links=list(links),
-            addresses=by_id(locked),
+            addresses=addresses_by_id(locked),
         ),
         contacts_of,
     )
-    await chunks.change_addresses(
+    await chunks.update_addresses(
         connection,
         account_id=job.account_id,
         job_id=job.id,
         decided_at=locked.decided_at,
         changes=decided.changes,
-        versions=versions_of(locked),
+        versions=versions_by_id(locked),
     )
-    await chunks.write_results(
+    await chunks.insert_results(
         connection,
         job_id=job.id,
-        chunk_no=SETTLING_CHUNK,
+        chunk_no=FINALIZE_CHUNK_NO,
         decided_at=locked.decided_at,
         rows=decided.rows,
     )
     propagated = sum(map(len, decided.rows.values()))
-    await chunks.add_done(connection, job.id, SETTLING_CHUNK, propagated=propagated)
+    await chunks.insert_done_chunk(connection, job.id, FINALIZE_CHUNK_NO, propagated=propagated)

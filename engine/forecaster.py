@@ -9,21 +9,21 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from actions.registry import action_named
-from actions.rules.forecast import Kind, forecast, rules_of
+from actions.registry import get_action
+from actions.rules.forecast import PairGroup, compute_code_rules, forecast
 from db import forecasting
-from db.errors import NOT_THE_WORKS_FAULT
-from db.forecasting import Counted, CountedJob
+from db.errors import TRANSIENT_ERRORS
+from db.forecasting import ForecastJob, PairCount
 from db.planning import JobToPlan
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 
-CONTACTS_AT_ONCE = 10_000
+CONTACTS_PER_STATEMENT = 10_000
 """So many contacts, about, are counted by one statement; more would take no less time for each."""
 
-_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[Counted], int]]]
+_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[PairCount], int]]]
 
 
-async def forecast_of(
+async def compute_forecast(
     connection: asyncpg.Connection,
     pool: asyncpg.Pool,
     job: JobToPlan,
@@ -37,57 +37,57 @@ async def forecast_of(
     other, so that what others change meanwhile may be counted in part. Raises whatever the
     action's own rules raise.
     """
-    action = action_named(job.action)
+    action = get_action(job.action)
     params = action.params.model_validate(job.params)
     counted_at = datetime.now(UTC)
-    counted_job = CountedJob(
+    forecast_job = ForecastJob(
         job.id,
         job.account_id,
         job.fields,
         shared_address_limit,
-        rules_of(action, params)._asdict(),
+        compute_code_rules(action, params)._asdict(),
     )
     assert job.selected is not None
     missing = 0
-    if job.fields == [THE_ADDRESS]:
-        kinds, further = await forecasting.count_list(connection, counted_job)
+    if job.fields == [LISTED_ADDRESS_FIELD]:
+        kinds, further = await forecasting.count_list(connection, forecast_job)
     else:
-        kinds, further = await _count_contacts(connection, pool, counted_job, chunk_size)
+        kinds, further = await _count_contacts(connection, pool, forecast_job, chunk_size)
         if "contacts" in job.selection:
-            missing = await forecasting.count_missing(connection, counted_job)
+            missing = await forecasting.count_missing(connection, forecast_job)
     counts = forecast(
         action,
         params,
         fields=job.fields,
         contacts=job.selected // len(job.fields),
         missing=missing,
-        kinds=(Kind(*kind) for kind in kinds),
-        further=further,
+        kinds=(PairGroup(*kind) for kind in kinds),
+        propagated=further,
     )
     return {**counts, "counted_at": counted_at.isoformat()}
 
 
 async def _count_contacts(
-    connection: asyncpg.Connection, pool: asyncpg.Pool, job: CountedJob, chunk_size: int
-) -> tuple[list[Counted], int]:
-    kinds: list[Counted] = []
+    connection: asyncpg.Connection, pool: asyncpg.Pool, job: ForecastJob, chunk_size: int
+) -> tuple[list[PairCount], int]:
+    kinds: list[PairCount] = []
     further = 0
     last_chunk = await forecasting.last_chunk(connection, job.id)
-    parts = _parts(job, last_chunk, max(1, CONTACTS_AT_ONCE // chunk_size))
+    parts = _iter_parts(job, last_chunk, max(1, CONTACTS_PER_STATEMENT // chunk_size))
 
     async def count(lane: asyncpg.Connection) -> None:
         nonlocal further
         for part in parts:
-            counted, reached = await part(lane)
+            counted, propagated = await part(lane)
             kinds.extend(counted)
-            further += reached
+            further += propagated
 
-    async with _another(pool, last_chunk * chunk_size) as other:
-        await _all_of([count(lane) for lane in (connection, other) if lane is not None])
+    async with _second_connection(pool, last_chunk * chunk_size) as second:
+        await _gather_all([count(lane) for lane in (connection, second) if lane is not None])
     return kinds, further
 
 
-async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _gather_all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Wait for all; where one raises, so does this, once the others have ended too: a connection is
     given back by whoever uses it no more.
     """
@@ -100,7 +100,7 @@ async def _all_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _parts(job: CountedJob, last_chunk: int, step: int) -> Iterator[_Part]:
+def _iter_parts(job: ForecastJob, last_chunk: int, step: int) -> Iterator[_Part]:
     """What is to be counted, each by one connection; the largest part first."""
     yield partial(forecasting.count_shared, job=job)
     for first in range(1, last_chunk + 1, step):
@@ -108,14 +108,16 @@ def _parts(job: CountedJob, last_chunk: int, step: int) -> Iterator[_Part]:
 
 
 @asynccontextmanager
-async def _another(pool: asyncpg.Pool, contacts: int) -> AsyncIterator[asyncpg.Connection | None]:
+async def _second_connection(
+    pool: asyncpg.Pool, contacts: int
+) -> AsyncIterator[asyncpg.Connection | None]:
     """A second connection, if there are contacts for two and one is free: who plans beside another
     one who plans must not wait for it, since that one may wait as well.
     """
     connection = None
-    if contacts > CONTACTS_AT_ONCE and pool.has_room:
+    if contacts > CONTACTS_PER_STATEMENT and pool.has_room:
         # One is enough, where Postgres gives no more.
-        with suppress(*NOT_THE_WORKS_FAULT):
+        with suppress(*TRANSIENT_ERRORS):
             connection = await pool.acquire()
     try:
         yield connection

@@ -8,25 +8,24 @@ from typing import Any
 
 import asyncpg
 
-from actions.registry import action_named
-from actions.rules.forecast import COUNTS, drift
+from actions.registry import get_action
+from actions.rules.forecast import FORECAST_COUNTS, drift
 from db import address_lists, import_chunks, planning, progress
 from db.planning import JobToPlan, Plan
-from engine.forecaster import forecast_of
+from engine.forecaster import compute_forecast
 from runtime import events, logs
 from schemas.outcomes import JobState
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 
-log = logs.get()
+log = logs.get_logger()
 
-_KEYS = {"further": "propagated"}
 
-IMPORT_SHARE = 2 / 3
+IMPORT_CHUNK_SHARE = 2 / 3
 """A chunk of an import has so much of the chunk size: to make a contact with its addresses takes
 longer than to change them, and locks are to be held as briefly."""
 
 
-async def plan(
+async def plan_job(
     connection: asyncpg.Connection, job_id: int, *, chunk_size: int, lanes: int
 ) -> Plan | None:
     """Plan the job in one transaction; None when it needs no plan, or someone else is at it.
@@ -35,15 +34,15 @@ async def plan(
     """
     try:
         async with connection.transaction():
-            job = await planning.take(connection, job_id)
+            job = await planning.lock_job_to_plan(connection, job_id)
             if job is None or job.planned_at is not None:
                 return None
             await _freeze(connection, job, chunk_size)
-            frozen = await planning.close(connection, job.id)
+            frozen = await planning.close_plan(connection, job.id)
             if frozen is None:
-                raise _CancelledMeanwhile
-            await progress.make_lanes(connection, job.id, lanes)
-    except _CancelledMeanwhile:
+                raise _ConcurrentCancel
+            await progress.insert_lanes(connection, job.id, lanes)
+    except _ConcurrentCancel:
         return None
     log.info(
         events.JOB_PLANNED,
@@ -56,11 +55,11 @@ async def plan(
     return frozen
 
 
-class _CancelledMeanwhile(Exception):
+class _ConcurrentCancel(Exception):
     """The job was cancelled while it was being planned: no chunk of it may stay."""
 
 
-async def count_planned(
+async def forecast_job(
     connection: asyncpg.Connection,
     pool: asyncpg.Pool,
     job_id: int,
@@ -75,61 +74,61 @@ async def count_planned(
     whoever comes after one who was lost begins again.
     """
     async with connection.transaction():
-        job = await planning.take(connection, job_id)
+        job = await planning.lock_job_to_plan(connection, job_id)
         if job is None or job.planned_at is None:
             return None
-        counts = await forecast_of(
+        counts = await compute_forecast(
             connection,
             pool,
             job,
             chunk_size=chunk_size,
             shared_address_limit=shared_address_limit,
         )
-        return await _decide(connection, job, counts)
+        return await _store_forecast(connection, job, counts)
 
 
-async def _decide(
+async def _store_forecast(
     connection: asyncpg.Connection, job: JobToPlan, counts: dict[str, Any]
 ) -> JobState | None:
     facts = {"job": job.id, "account": job.account_id, "action": job.action}
-    seen = job.confirmation
-    if seen is None or "drift" in seen:
-        if not await planning.show_forecast(connection, job.id, counts):
+    confirmation = job.confirmation
+    if confirmation is None or "drift" in confirmation:
+        if not await planning.store_forecast(connection, job.id, counts):
             return None
-        log.info(events.PLAN_COUNTED, **facts, **_counts(counts))
+        log.info(events.PLAN_COUNTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
-    differences = drift(seen["expected"], counts)
-    if any(abs(by) > seen["tolerance"] for by in differences.values()):
-        if not await planning.show_forecast(connection, job.id, counts, drift=differences):
+    differences = drift(confirmation["expected"], counts)
+    if any(abs(by) > confirmation["tolerance"] for by in differences.values()):
+        if not await planning.store_forecast(connection, job.id, counts, drift=differences):
             return None
-        log.warning(events.PLAN_DRIFTED, **facts, **_counts(counts))
+        log.warning(events.PLAN_DRIFTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
     if not await planning.confirm_plan(connection, job.id, counts):
         return None
-    log.info(events.PLAN_CONFIRMED, **facts, **_counts(counts))
+    log.info(events.PLAN_CONFIRMED, **facts, **_log_counts(counts))
     return JobState.RUNNING
 
 
-def _counts(counts: dict[str, Any]) -> dict[str, int]:
+def _log_counts(counts: dict[str, Any]) -> dict[str, int]:
     """The counts by the keys of the log, which has one name for what an opt-out reaches."""
-    return {_KEYS.get(name, name): counts[name] for name in COUNTS}
+    return {name: counts[name] for name in FORECAST_COUNTS}
 
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
-    if job.fields == [THE_ADDRESS]:
+    if job.fields == [LISTED_ADDRESS_FIELD]:
         await address_lists.freeze_list(connection, job_id=job.id, chunk_size=chunk_size)
         return
-    if not action_named(job.action).brings_contacts:
+    if not get_action(job.action).creates_contacts:
         await _freeze_selection(connection, job, chunk_size)
         return
-    await import_chunks.make_tags(
+    await import_chunks.insert_tags(
         connection, account_id=job.account_id, job_id=job.id, tag=job.params.get("tag")
     )
     await planning.freeze_import(
         connection,
         job_id=job.id,
         fields=len(job.fields),
-        chunk_size=max(1, int(chunk_size * IMPORT_SHARE)),
+        chunk_size=max(1, int(chunk_size * IMPORT_CHUNK_SHARE)),
     )
 
 

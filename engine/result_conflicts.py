@@ -3,20 +3,22 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeAlias
 
-from actions.rules.chunk import ChunkFacts, Ending, Row
+from actions.rules.chunk import ChunkFacts, ResultKind, ResultRow
 from schemas.outcomes import Cause
 
-Rows: TypeAlias = Mapping[Ending, list[Row]]
+ResultRows: TypeAlias = Mapping[ResultKind, list[ResultRow]]
 
 
-class Apart(NamedTuple):
+class PartitionedRows(NamedTuple):
     """Rows that nobody else writes, and rows that another chunk may write meanwhile."""
 
-    own: Rows
-    contested: Rows
+    own: ResultRows
+    contested: ResultRows
 
 
-def apart(rows: Rows, facts: ChunkFacts, contact_ids: Collection[int]) -> Apart:
+def partition_rows(
+    rows: ResultRows, facts: ChunkFacts, contact_ids: Collection[int]
+) -> PartitionedRows:
     """Tell the rows of the chunk of these contacts apart.
 
     A direct row belongs to the chunk of its contact. A propagated one may be reached from another
@@ -32,4 +34,4 @@ def apart(rows: Rows, facts: ChunkFacts, contact_ids: Collection[int]) -> Apart:
         for ending, of in spread.items():
             own[ending] = [row for row in of if row[0] in alone]
             contested[ending] = [row for row in of if row[0] not in alone]
-    return Apart(own, contested)
+    return PartitionedRows(own, contested)

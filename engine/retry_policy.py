@@ -14,26 +14,26 @@ from db.progress import JobToWork
 from runtime import events, logs
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 
-log = logs.get()
+log = logs.get_logger()
 
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 """How often a chunk that raises is tried before it is split."""
 
-CAREFUL_ATTEMPTS = 1
+MAX_SUSPECT_ATTEMPTS = 1
 """How often a chunk that lost a worker is tried alone before it is split. To split an innocent one,
 whose worker was ended by chance, is harmless."""
 
-CAREFUL_ATTEMPTS_AT_ONE = 2
+MAX_SUSPECT_ATTEMPTS_AT_ONE_ITEM = 2
 """The same for a single contact, which is refused afterwards. It costs one worker more, and takes
 three workers ended by chance, each with the same contact in hand, to refuse an innocent one."""
 
-HOPELESS = 100
+MAX_REJECTED_WITHOUT_SUCCESS = 100
 """After so many contacts refused one by one, and nothing done, the job has failed as a whole:
 what is wrong is then not with the contacts."""
 
-MAX_ERROR_TEXT = 2000
+MAX_ERROR_CHARACTERS = 2000
 
 
 class WorkersLost(SluiceError):
@@ -44,40 +44,40 @@ class WorkersLost(SluiceError):
         super().__init__(f"{count} lost while this was all that they worked on")
 
 
-def careful_attempts_of(chunk: ClaimedChunk) -> int:
+def max_suspect_attempts(chunk: ClaimedChunk) -> int:
     """How many attempts that were counted beforehand may lose their workers."""
-    return CAREFUL_ATTEMPTS if len(chunk.contact_ids) > 1 else CAREFUL_ATTEMPTS_AT_ONE
+    return MAX_SUSPECT_ATTEMPTS if len(chunk.contact_ids) > 1 else MAX_SUSPECT_ATTEMPTS_AT_ONE_ITEM
 
 
-class Setbacks(NamedTuple):
+class FailureHandler(NamedTuple):
     """Deals with the failed chunks of one job."""
 
     job: JobToWork
-    brings_contacts: bool
+    creates_contacts: bool
     worker: str
     retry_seconds: float
 
-    async def take(
+    async def handle(
         self,
         connection: asyncpg.Connection,
         failed: ClaimedChunk,
         error: BaseException,
         *,
-        counted: bool,
+        is_counted: bool,
     ) -> ChunkCounts | None:
         """Postpone, split or refuse; gives the counts when a contact was refused at last.
 
-        `counted` says that the attempt was counted before it was made.
+        `is_counted` says that the attempt was counted before it was made.
         """
-        text = describe(error)
+        text = describe_error(error)
         async with connection.transaction():
-            await chunks.hold_job(connection, self.job.id)
-            chunk = await chunks.lock_failed(connection, self.job.id, failed.chunk_no)
+            await chunks.lock_job_shared(connection, self.job.id)
+            chunk = await chunks.lock_failed_chunk(connection, self.job.id, failed.chunk_no)
             if chunk is None:
                 return None
-            attempts = max(failed.attempts + (not counted), chunk.attempts)
+            attempts = max(failed.attempts + (not is_counted), chunk.attempts)
             delay_seconds = self.retry_seconds * 4.0 ** (attempts - 1)
-            again = attempts < ATTEMPTS and not isinstance(error, WorkersLost)
+            again = attempts < MAX_ATTEMPTS and not isinstance(error, WorkersLost)
             splits = not again and len(chunk.contact_ids) > 1
             log.warning(
                 events.CHUNK_FAILED,
@@ -87,24 +87,24 @@ class Setbacks(NamedTuple):
                 chunk=chunk.chunk_no,
                 attempt=attempts,
                 error=type(error).__name__,
-                place=logs.place_of(error),
-                next="again" if again else "split" if splits else "refused",
-                again_in_seconds=delay_seconds if again else None,
+                location=logs.error_location(error),
+                next_step="again" if again else "split" if splits else "refused",
+                retry_in_seconds=delay_seconds if again else None,
                 worker=self.worker,
             )
             if again:
-                await chunks.postpone(
+                await chunks.postpone_chunk(
                     connection,
                     job_id=self.job.id,
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
                     error=text,
                     delay_seconds=delay_seconds,
-                    counted=counted,
+                    counted=is_counted,
                 )
                 return None
             if splits:
-                await chunks.split(
+                await chunks.split_chunk(
                     connection,
                     job_id=self.job.id,
                     chunk_no=chunk.chunk_no,
@@ -120,14 +120,14 @@ class Setbacks(NamedTuple):
                     contacts=len(chunk.contact_ids),
                 )
                 return None
-            return await self._refuse(connection, chunk, attempts, text)
+            return await self._reject_item(connection, chunk, attempts, text)
 
-    async def _refuse(
+    async def _reject_item(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, attempts: int, text: str
     ) -> ChunkCounts:
         """The one contact that cannot be done: its addresses are rejected, the job goes on."""
         (contact_id,) = chunk.contact_ids
-        addresses = await self._addresses(connection, contact_id, text)
+        addresses = await self._rejected_addresses(connection, contact_id, text)
         counts = ChunkCounts(
             applied=0,
             unchanged=0,
@@ -136,7 +136,7 @@ class Setbacks(NamedTuple):
             propagated=0,
             reasons={f"{Outcome.REJECTED}:{Reason.INTERNAL_ERROR}": len(addresses)},
         )
-        await chunks.write_refusals(
+        await chunks.insert_rejections(
             connection,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
@@ -155,7 +155,7 @@ class Setbacks(NamedTuple):
                 for field, address_id in sorted(addresses.items())
             ],
         )
-        await chunks.finish(
+        await chunks.finish_chunk(
             connection,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
@@ -167,25 +167,25 @@ class Setbacks(NamedTuple):
         )
         return counts
 
-    async def _addresses(
+    async def _rejected_addresses(
         self, connection: asyncpg.Connection, contact_id: int, text: str
     ) -> dict[int, int | None]:
         """The selected fields in which the contact has, or would have had, an address."""
-        if self.job.fields == [THE_ADDRESS]:
-            await address_lists.refuse(
+        if self.job.fields == [LISTED_ADDRESS_FIELD]:
+            await address_lists.reject_listed(
                 connection, job_id=self.job.id, row_id=contact_id, detail=text
             )
-            return {THE_ADDRESS: None}
-        if self.brings_contacts:
-            fields = await import_chunks.refuse(
+            return {LISTED_ADDRESS_FIELD: None}
+        if self.creates_contacts:
+            fields = await import_chunks.reject_row(
                 connection, job_id=self.job.id, contact_id=contact_id, detail=text
             )
             return dict.fromkeys(fields)
-        links = await chunks.links_of_contacts(connection, self.job.account_id, [contact_id])
+        links = await chunks.read_links(connection, self.job.account_id, [contact_id])
         return {field: address for _, field, address in links if field in self.job.fields}
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The error as kept with the chunk, for the person who has to find its cause."""
     said = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
-    return said.replace("\x00", "\\0")[:MAX_ERROR_TEXT]
+    return said.replace("\x00", "\\0")[:MAX_ERROR_CHARACTERS]

@@ -10,25 +10,25 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from producers.column_names import names_address
+from producers.column_names import is_address_column
 from producers.csv_header import address_columns, require_width
-from producers.file_text import FileText, unreadable_in
-from producers.formula_guard import without_guard
+from producers.file_text import FileText, find_unreadable
+from producers.formula_guard import strip_formula_guard
 from producers.import_rejections import invalid_address
 from producers.table import Table
 from schemas.addresses import (
-    Doubt,
-    Identity,
+    Correction,
     InvalidAddress,
-    doubt_about,
-    plain_identity,
-    read_address,
+    NormalizedAddress,
+    find_correction,
+    normalize_plain_address,
+    parse_address,
 )
-from schemas.errors import WrongInput
-from schemas.json_input import RepeatedName, read_json
-from schemas.staging import Refusal
+from schemas.errors import InvalidRequest
+from schemas.json_input import DuplicateName, read_json
+from schemas.staging import ImportRejection
 
-LINES_AT_ONCE = 5_000
+BATCH_SIZE = 5_000
 """Lines of JSON that are read at a time."""
 
 _WHOSE = (
@@ -39,63 +39,63 @@ _WHOSE = (
 _split_several = re.compile(r"[,;|\s]+").split
 
 
-class Doubtful(NamedTuple):
+class DoubtfulAddress(NamedTuple):
     """An address that counts where the account knows it as it is written; and, unless the doubt is
     certain, where the account does not know the one that is probably meant.
     """
 
     line: int
-    identity: Identity
-    doubt: Doubt
+    identity: NormalizedAddress
+    doubt: Correction
 
 
 class Block(NamedTuple):
     """Some rows of a list: addresses by their lines, those in doubt, and what is refused."""
 
-    rows: list[tuple[int, Identity]]
-    doubtful: list[Doubtful]
-    refusals: list[Refusal]
+    rows: list[tuple[int, NormalizedAddress]]
+    doubtful: list[DoubtfulAddress]
+    rejections: list[ImportRejection]
 
 
-def blocks_of_addresses(file: BinaryIO, encoding: str = "utf-8") -> Iterator[Block]:
+def read_addresses(file: BinaryIO, encoding: str = "utf-8") -> Iterator[Block]:
     """The addresses in the file, in its order, a few thousand rows at a time.
 
-    Raises WrongInput for a file that cannot be such a list as a whole: it is no text, or its header
-    names no column of addresses.
+    Raises InvalidRequest for a file that cannot be such a list as a whole: it is no text, or its
+    header names no column of addresses.
     """
     table = Table(FileText(file, encoding))
     if table.first_line.lstrip().startswith("{"):
-        yield from _in_objects(table)
+        yield from _read_objects(table)
     elif table.first_line:
-        yield from _in_cells(table, _cut(table))
+        yield from _read_cells(table, _set_dialect(table))
 
 
-def _in_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
+def _read_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
     for found in table.blocks():
         block = Block([], [], [])
         rows = block.rows
         for row in found:
-            if isinstance(row, Refusal):
-                block.refusals.append(row)
+            if isinstance(row, ImportRejection):
+                block.rejections.append(row)
                 continue
             line, cells = row
             if columns is not None:
                 listed = [cells[column] for column in columns]
             else:
-                listed = _listed_alone(cells)
+                listed = _addresses_without_header(cells)
             for cell in listed:
-                if identity := plain_identity(cell):
+                if identity := normalize_plain_address(cell):
                     rows.append((line, identity))
                 elif cell and not cell.isspace():
-                    _read(line, without_guard(cell), block, several=columns is None)
+                    _read(line, strip_formula_guard(cell), block, several=columns is None)
             if not any(map(str.strip, listed)) and not table.is_blank(cells):
                 mixed = columns is None and "@" in "".join(cells)
                 why = InvalidAddress(_WHOSE if mixed else "the row has no address.")
-                block.refusals.append(invalid_address(line, ", ".join(cells), why))
+                block.rejections.append(invalid_address(line, ", ".join(cells), why))
         yield block
 
 
-def _listed_alone(cells: list[str]) -> list[str]:
+def _addresses_without_header(cells: list[str]) -> list[str]:
     """The cells of addresses in a row without a header; none where it is not clear whose they are.
 
     What else stands in it, such as a day, is passed over.
@@ -111,34 +111,34 @@ def _listed_alone(cells: list[str]) -> list[str]:
 def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
     """Add the address that the cell has, or, where they may be, `several`, to the block."""
     try:
-        if unreadable_in(cell):
+        if find_unreadable(cell):
             raise InvalidAddress("it has bytes that are not text in the file's encoding.")
-        identity = read_address(cell)
+        identity = parse_address(cell)
     except InvalidAddress as error:
         parts = _plain_parts(cell) if several else []
         block.rows.extend((line, part) for part in parts)
         if not parts:
-            block.refusals.append(invalid_address(line, cell, error))
+            block.rejections.append(invalid_address(line, cell, error))
         return
-    if doubt := doubt_about(identity):
-        block.doubtful.append(Doubtful(line, identity, doubt))
+    if doubt := find_correction(identity):
+        block.doubtful.append(DoubtfulAddress(line, identity, doubt))
     else:
         block.rows.append((line, identity))
 
 
-def _plain_parts(cell: str) -> list[Identity]:
+def _plain_parts(cell: str) -> list[NormalizedAddress]:
     """The addresses of a line that another delimiter divides than that of the file; none where a
     part of it is anything else.
     """
-    found: list[Identity] = []
+    found: list[NormalizedAddress] = []
     for part in filter(None, _split_several(cell)):
-        if (identity := plain_identity(part)) is None:
+        if (identity := normalize_plain_address(part)) is None:
             return []
         found.append(identity)
     return found
 
 
-def _cut(table: Table) -> list[int] | None:
+def _set_dialect(table: Table) -> list[int] | None:
     """Set how the file is cut; gives the columns of addresses, None where it has no header."""
     rows = table.first_rows()
     headers = {
@@ -149,21 +149,21 @@ def _cut(table: Table) -> list[int] | None:
     if headers:
         delimiter = max(headers, key=lambda each: (len(headers[each]), len(rows[each].cells)))
         require_width(rows[delimiter].cells)
-        table.cut_by(delimiter, header=rows[delimiter], needed=headers[delimiter])
+        table.set_dialect(delimiter, header=rows[delimiter], needed=headers[delimiter])
         return headers[delimiter]
     if "@" not in table.first_line:
-        raise WrongInput(
+        raise InvalidRequest(
             "The first line of the addresses has none, and names no column of them. Nothing was"
             " stored. Remove a title above the header, call the column `email` or `address`, or"
             " give one address a line."
         )
 
     def alone(delimiter: str) -> int:
-        return sum(map(_addresses_in, table.cells_at_first(delimiter)))
+        return sum(map(_addresses_in, table.peek_cells(delimiter)))
 
     delimiter = max(table.delimiters, key=alone)
     width = len(rows[delimiter].cells) if delimiter in rows else 1
-    table.cut_by(delimiter, needed=(), usual_width=width)
+    table.set_dialect(delimiter, needed=(), usual_width=width)
     return None
 
 
@@ -173,32 +173,32 @@ def _addresses_in(cells: Sequence[str]) -> int:
 
 def _is_address(cell: str) -> bool:
     try:
-        return doubt_about(read_address(without_guard(cell))) is None
+        return find_correction(parse_address(strip_formula_guard(cell))) is None
     except InvalidAddress:
         return False
 
 
-def _in_objects(table: Table) -> Iterator[Block]:
+def _read_objects(table: Table) -> Iterator[Block]:
     block = Block([], [], [])
     for count, (line, text) in enumerate(table.plain_lines(), start=1):
         try:
-            cells = _named(text)
+            cells = _named_addresses(text)
         except InvalidAddress as error:
-            block.refusals.append(invalid_address(line, text, error))
+            block.rejections.append(invalid_address(line, text, error))
         else:
             for cell in cells:
                 _read(line, cell, block, several=False)
-        if count % LINES_AT_ONCE == 0:
+        if count % BATCH_SIZE == 0:
             yield block
             block = Block([], [], [])
     yield block
 
 
-def _named(text: str) -> list[str]:
+def _named_addresses(text: str) -> list[str]:
     """The addresses of a JSON object; raises InvalidAddress where it names none."""
     try:
         found = read_json(text)
-    except RepeatedName as error:
+    except DuplicateName as error:
         raise InvalidAddress(f"the object has {error}.") from None
     except ValueError:
         raise InvalidAddress("it is no JSON object, as the first line is.") from None
@@ -212,9 +212,9 @@ def _named(text: str) -> list[str]:
         for text in (value if isinstance(value, list) else [value])
         if isinstance(text, str) and text.strip()
     ]
-    sure = {text for name, text in texts if names_address(name)}
+    sure = {text for name, text in texts if is_address_column(name)}
     # An `address` beside an `email` may be a postal one.
-    others = [text for name, text in texts if names_address(name, weak=True)]
+    others = [text for name, text in texts if is_address_column(name, weak=True)]
     addresses = [text for text in others if not sure or text in sure or _is_address(text)]
     if not addresses:
         raise InvalidAddress("the object has no text as `address`, or as `email`.")

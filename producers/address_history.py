@@ -4,19 +4,19 @@ from typing import NamedTuple
 
 import asyncpg
 
-from actions.registry import all_actions, meaning_of_reason
+from actions.registry import all_actions, describe_reason
 from db import address_history, chunks
 from engine.chunk_reader import OWN_RIGHT
-from schemas.decisions import Known
+from schemas.decisions import AddressState
 from schemas.outcomes import Outcome
 
-CONTACTS_SHOWN = 20
+MAX_CONTACTS_SHOWN = 20
 
 _NO_JOB = 0
 """The id of no job: what an import brings is left out only by that import itself."""
 
 
-class OptInNow(NamedTuple):
+class OptInPreview(NamedTuple):
     """What a bulk opt-in would do with the address now, and why."""
 
     outcome: Outcome
@@ -24,43 +24,43 @@ class OptInNow(NamedTuple):
     because: str
 
 
-class AddressStory(NamedTuple):
+class AddressHistory(NamedTuple):
     """An address as it is, some of its holders, and its history, newest first."""
 
-    now: address_history.AddressNow
-    holders: list[address_history.Holder]
-    holders_in_all: int
-    history: list[address_history.Chapter]
+    now: address_history.CurrentAddress
+    holders: list[address_history.AddressContact]
+    holder_count: int
+    history: list[address_history.HistoryEntry]
 
 
-async def read_story(
-    connection: asyncpg.Connection, *, account_id: int, match_key: str, most: int
-) -> AddressStory | None:
-    """The story of an address, with its newest `most` chapters; None where it is not known."""
-    now = await address_history.address_now(connection, account_id=account_id, match_key=match_key)
+async def read_address_history(
+    connection: asyncpg.Connection, *, account_id: int, match_key: str, limit: int
+) -> AddressHistory | None:
+    """The story of an address, with its newest `limit` chapters; None where it is not known."""
+    now = await address_history.get_address(connection, account_id=account_id, match_key=match_key)
     if now is None:
         return None
-    holders, in_all = await address_history.holders_of(
-        connection, account_id=account_id, address_id=now.id, most=CONTACTS_SHOWN
+    holders, in_all = await address_history.list_contacts(
+        connection, account_id=account_id, address_id=now.id, limit=MAX_CONTACTS_SHOWN
     )
-    history = await address_history.history_of(
-        connection, account_id=account_id, address_id=now.id, most=most
+    history = await address_history.list_history(
+        connection, account_id=account_id, address_id=now.id, limit=limit
     )
-    return AddressStory(now, holders, in_all, history)
+    return AddressHistory(now, holders, in_all, history)
 
 
-async def opt_in_now(
+async def preview_opt_in(
     connection: asyncpg.Connection,
-    now: address_history.AddressNow,
+    now: address_history.CurrentAddress,
     *,
     account_id: int,
     shared_address_limit: int,
-) -> OptInNow | None:
+) -> OptInPreview | None:
     """What an opt-in job would decide, by the rules that it follows; None where there is none."""
     action = all_actions().get("opt_in")
     if action is None:
         return None
-    beside = await chunks.beside_opt_out(
+    beside = await chunks.find_with_opted_out_sibling(
         connection,
         account_id=account_id,
         job_id=_NO_JOB,
@@ -68,14 +68,16 @@ async def opt_in_now(
         own_right_statuses=OWN_RIGHT,
         shared_address_limit=shared_address_limit,
     )
-    known = Known(now.status, now.propagated_from is not None, beside_opt_out=bool(beside))
+    known = AddressState(
+        now.status, now.propagated_from is not None, sibling_opted_out=bool(beside)
+    )
     decision = action.decide(known, action.params())
     because = next(
         (
             edge.because
-            for edge in action.edges
+            for edge in action.transitions
             if edge.from_status is now.status and edge.reason == decision.reason
         ),
-        meaning_of_reason(decision.reason),
+        describe_reason(decision.reason),
     )
-    return OptInNow(decision.outcome, decision.reason, because)
+    return OptInPreview(decision.outcome, decision.reason, because)

@@ -11,7 +11,7 @@ _is_text = re.compile(
 ).fullmatch
 
 
-def charset_named(name: str) -> str | None:
+def find_charset(name: str) -> str | None:
     """Return the encoding of this name, as Python calls it; None where it is not one of text."""
     try:
         found = codecs.lookup(name).name

@@ -6,7 +6,7 @@ only: `Account Manager Email` is another person's address, and `User Email` may 
 
 import re
 
-from producers.short_text_cache import remembered_if_short
+from producers.short_text_cache import cache_short_texts
 
 ADDRESS_FIELDS = ("email1", "email2", "email3")
 ADDRESS = "email"
@@ -15,14 +15,14 @@ ADDRESS = "email"
 IGNORE = "ignore"
 STATUS = "status"
 STATUS_FIELDS = ("status1", "status2", "status3")
-YES_OR_NO = ("unsubscribed", "opted_out", "opted_in", "bounced", "complained")
+BOOLEAN_MEANINGS = ("unsubscribed", "opted_out", "opted_in", "bounced", "complained")
 MEANINGS = (
     *ADDRESS_FIELDS,
     ADDRESS,
     *("given_name", "family_name", "company", "tags", "external_id"),
     STATUS,
     *STATUS_FIELDS,
-    *YES_OR_NO,
+    *BOOLEAN_MEANINGS,
     IGNORE,
 )
 """What a column can be mapped to."""
@@ -96,13 +96,13 @@ _sounds = re.compile(
 _word_opt = re.compile(r"(?:^|[\W_])opt(?:[\W_]|$)").search
 
 
-def plain(header: str) -> str:
+def normalize_header(header: str) -> str:
     """Return the header as it is compared: one blank between words, and no case."""
     return " ".join(header.split()).casefold()
 
 
-@remembered_if_short(maxsize=4096)
-def meaning_of(header: str, *, weak: bool = False) -> str | None:
+@cache_short_texts(maxsize=4096)
+def column_meaning(header: str, *, weak: bool = False) -> str | None:
     """Return what the header means, one of MEANINGS; None where that is not known.
 
     `Address` may be a postal one, and `Recipient` a name: they are email addresses for callers
@@ -111,12 +111,12 @@ def meaning_of(header: str, *, weak: bool = False) -> str | None:
     if len(header) > _MAX_NAME:
         return None
     name = re.sub(r"[\W_]", "", header).casefold()
-    found = _meaning_of(name, weak=weak)
+    found = _column_meaning(name, weak=weak)
     # A question has yes or no for an answer.
-    return None if header.rstrip().endswith("?") and found not in YES_OR_NO else found
+    return None if header.rstrip().endswith("?") and found not in BOOLEAN_MEANINGS else found
 
 
-def _meaning_of(name: str, *, weak: bool) -> str | None:
+def _column_meaning(name: str, *, weak: bool) -> str | None:
     if _is_first(name):
         return ADDRESS_FIELDS[0]
     if found := _is_address(name):
@@ -130,13 +130,13 @@ def _meaning_of(name: str, *, weak: bool) -> str | None:
     return next((meaning for meaning, fits in _matches.items() if fits(name)), None)
 
 
-def names_address(header: str, *, weak: bool = False) -> bool:
+def is_address_column(header: str, *, weak: bool = False) -> bool:
     """Return whether a column of this name has addresses of the person."""
-    meaning = meaning_of(header, weak=weak)
+    meaning = column_meaning(header, weak=weak)
     return meaning == ADDRESS or meaning in ADDRESS_FIELDS
 
 
-def sounds_of_consent(header: str) -> bool:
+def mentions_consent(header: str) -> bool:
     """Return whether a column of this name may tell about mail or consent."""
     found = _sounds(re.sub(r"[\W_]", "", header).casefold()) or _word_opt(header.casefold())
     return found is not None

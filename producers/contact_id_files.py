@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from producers.column_names import meaning_of
+from producers.column_names import column_meaning
 from producers.csv_header import require_width
-from producers.file_text import FileText, unreadable_in
-from producers.invalid_request import shortened
-from producers.table import Table, broken_header
-from schemas.errors import WrongInput
-from schemas.json_input import RepeatedName, read_json
+from producers.file_text import FileText, find_unreadable
+from producers.invalid_request import shorten
+from producers.table import Table, broken_header_error
+from schemas.errors import InvalidRequest
+from schemas.json_input import DuplicateName, read_json
 from schemas.requests import MAX_ID
-from schemas.staging import Refusal
+from schemas.staging import ImportRejection
 
 _LONGEST_LINE = 1 << 20
 """In characters; of a line with commas each part is one."""
@@ -35,40 +35,40 @@ _one_number = re.compile(
 _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))").match
 
 
-def blocks_of_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
+def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
     """The ids in the file, in its order, a few ten thousand at a time; memory is bounded by that.
 
-    Raises WrongInput that names the first line which is none of those described above.
+    Raises InvalidRequest that names the first line which is none of those described above.
     """
     source = FileText(file, encoding)
     beginning = source.beginning().lstrip()
     first = beginning.split("\n", 1)[0].split("\r", 1)[0]
     if _begins_plain(beginning):
-        return _in_lines(source)
+        return _read_lines(source)
     if _is_name(first.strip().removeprefix('"').removesuffix('"')):
-        return _in_lines(source, header=True)
-    return _in_table(Table(source))
+        return _read_lines(source, header=True)
+    return _read_table(Table(source))
 
 
-def contact_id(text: str, line_no: int) -> int:
-    """The id that `text`, on this line, says; raises WrongInput.
+def parse_contact_id(text: str, line_no: int) -> int:
+    """The id that `text`, on this line, says; raises InvalidRequest.
 
     Only plain digits are an id: `"1,234"`, `42.0` and `1e3` may stand for another number than was
     meant, and are the same for a file, the command line and HTTP.
     """
     if not _is_number(text):
-        raise _wrong(line_no, f"{shortened(text)!r} is not a contact id.")
+        raise _line_error(line_no, f"{shorten(text)!r} is not a contact id.")
     number = int(text)
     if not -MAX_ID - 1 <= number <= MAX_ID:
-        raise _wrong(line_no, f"{text} is too large for a contact id.")
+        raise _line_error(line_no, f"{text} is too large for a contact id.")
     return number
 
 
 def _is_name(header: str) -> bool:
-    return meaning_of(header) == "external_id"
+    return column_meaning(header) == "external_id"
 
 
-def _in_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
+def _read_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
     line_no = 1
     for part in _parts(source):
         text = part
@@ -78,7 +78,7 @@ def _in_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
             text = part[:blank] + part[name.end() :] if name else part
             header = False
         if "," in text and (found := _one_number(text)):
-            raise _wrong(
+            raise _line_error(
                 line_no + _breaks(text[: found.start(1)]),
                 f"{found[1]} may be one number or several ids.",
             )
@@ -100,7 +100,7 @@ def _parts(source: FileText) -> Iterator[str]:
         if not end and len(rest) > _ONE_NUMBER and not {"{", '"'} & set(rest):
             end = rest.rfind(",") + 1
         if not end and len(rest) > _LONGEST_LINE:
-            raise _wrong(line_no, "it is longer than any with an id would be.")
+            raise _line_error(line_no, "it is longer than any with an id would be.")
         if end:
             line_no += _breaks(rest[:end])
             yield rest[:end]
@@ -121,51 +121,51 @@ def _ids(part: str, first_line: int) -> Iterator[int]:
         try:
             cells = next(csv.reader([line], strict=True, skipinitialspace=True), [])
         except csv.Error:
-            raise _wrong(line_no, "a quotation mark is not closed.") from None
+            raise _line_error(line_no, "a quotation mark is not closed.") from None
         for cell in cells:
             if text := cell.strip():
-                yield contact_id(text, line_no)
+                yield parse_contact_id(text, line_no)
 
 
 def _id_of_object(text: str, line_no: int) -> int:
     try:
         found = read_json(text)
-    except RepeatedName as error:
-        raise _wrong(line_no, f"the object has {error}.") from None
+    except DuplicateName as error:
+        raise _line_error(line_no, f"the object has {error}.") from None
     except ValueError:
-        raise _wrong(line_no, "it is no JSON object, and begins as one.") from None
+        raise _line_error(line_no, "it is no JSON object, and begins as one.") from None
     named = [value for name, value in found.items() if _is_name(name)]
     if len(named) != 1 or type(named[0]) is not int:
-        raise _wrong(line_no, "the object has no whole number as `contact_id`, or as `id`.")
-    return contact_id(str(named[0]), line_no)
+        raise _line_error(line_no, "the object has no whole number as `contact_id`, or as `id`.")
+    return parse_contact_id(str(named[0]), line_no)
 
 
-def _in_table(table: Table) -> Iterator[list[int]]:
+def _read_table(table: Table) -> Iterator[list[int]]:
     """The ids of a column among others, or of rows that another delimiter than a comma divides."""
     if not table.first_line:
         return
-    column = _cut(table)
+    column = _set_dialect(table)
     for found in table.blocks():
         block: list[int] = []
         for row in found:
-            if isinstance(row, Refusal):
-                raise _wrong(row.line, row.detail)
+            if isinstance(row, ImportRejection):
+                raise _line_error(row.line, row.detail)
             line_no, cells = row
             if table.is_blank(cells):
                 continue
             listed = [cell for cell in cells if cell.strip()] if column is None else [cells[column]]
             for cell in listed:
-                if unreadable_in(cell):
-                    raise _wrong(line_no, "it is not text in the file's encoding.")
-                block.append(contact_id(cell.strip(), line_no))
+                if find_unreadable(cell):
+                    raise _line_error(line_no, "it is not text in the file's encoding.")
+                block.append(parse_contact_id(cell.strip(), line_no))
         yield block
 
 
-def _cut(table: Table) -> int | None:
+def _set_dialect(table: Table) -> int | None:
     """Set how the file is cut; gives the column of ids, None where it has no header."""
     rows = table.first_rows()
     if not rows:
-        raise broken_header()
+        raise broken_header_error()
     headers = {
         delimiter: places
         for delimiter, row in rows.items()
@@ -173,7 +173,7 @@ def _cut(table: Table) -> int | None:
     }
     if not headers:
         delimiter = max(rows, key=lambda each: sum(map(bool, map(_is_number, rows[each].cells))))
-        table.cut_by(delimiter, needed=())
+        table.set_dialect(delimiter, needed=())
         return None
     delimiter = max(headers, key=lambda each: len(rows[each].cells))
     places = headers[delimiter]
@@ -182,17 +182,17 @@ def _cut(table: Table) -> int | None:
     # An `Id` beside a `Contact Id` is that of something else.
     contacts = [at for at, name in zip(places, names, strict=True) if "contact" in name.casefold()]
     if len(contacts or places) > 1:
-        raise WrongInput(
+        raise InvalidRequest(
             f"The contacts have more than one column of ids: {', '.join(names)[:200]}. Nothing was"
             " stored. Remove those that are not the contacts' ids."
         )
     (column,) = contacts or places
-    table.cut_by(delimiter, header=rows[delimiter], needed=[column])
+    table.set_dialect(delimiter, header=rows[delimiter], needed=[column])
     return column
 
 
-def _wrong(line_no: int, what: str) -> WrongInput:
-    return WrongInput(
+def _line_error(line_no: int, what: str) -> InvalidRequest:
+    return InvalidRequest(
         f"Line {line_no} of the contacts: {what} Nothing was stored. Give whole numbers in plain"
         " digits, one a line or in a column `contact_id`."
     )

@@ -12,38 +12,38 @@ from typing import NamedTuple
 import asyncpg
 
 from db import activity, chunks, jobs
-from engine.finalize import settle
+from engine.finalize import finalize_import
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.actors import PYTHON, Act, Actor
+from schemas.actors import PYTHON, ActivityKind, Actor
 from schemas.errors import NotFound, SluiceError, StateConflict
-from schemas.outcomes import ENDED, STATE_CHANGES, JobState
-from workers.enqueue import announce_job
+from schemas.outcomes import FINAL_STATES, STATE_CHANGES, JobState
+from workers.enqueue import enqueue_job
 
-log = logs.get()
+log = logs.get_logger()
 
-CHUNK_SECONDS = 1.0
+CHUNK_WAIT_SECONDS = 1.0
 """How long the chunks at work are waited for, which take a fraction of it. Then they are ended:
 they are rolled back, and done again where the job goes on."""
 
 LOCK_WAIT_SECONDS = 10.0
 """How long it is tried altogether."""
 
-_AT_WORK = (JobState.PLANNING, JobState.RUNNING)
+_ACTIVE_STATES = (JobState.PLANNING, JobState.RUNNING)
 _EVENTS = {
     JobState.PAUSED: events.JOB_PAUSED,
     JobState.RUNNING: events.JOB_RESUMED,
     JobState.CANCELLED: events.JOB_CANCELLED,
 }
 _PARTICIPLES = {wanted: event.name.removeprefix("job.") for wanted, event in _EVENTS.items()}
-_LEADING_TO = {
+_ALLOWED_FROM = {
     wanted: [before for before, after in STATE_CHANGES if after is wanted]
     for wanted in (JobState.PAUSED, JobState.CANCELLED)
 } | {JobState.RUNNING: [JobState.PAUSED]}
 """The states from which a person may bring a job to each state; only workers start a job."""
 
 
-class _Wanted(NamedTuple):
+class _StateRequest(NamedTuple):
     """What is asked for, by whom and by which request."""
 
     state: JobState
@@ -66,8 +66,8 @@ async def pause(
     at work after `LOCK_WAIT_SECONDS`. `correlation_id` is that of the request by which the `actor`
     asks, if there is one.
     """
-    return await _change(
-        pool, settings, account_id, job_id, _Wanted(JobState.PAUSED, actor, correlation_id)
+    return await _change_state(
+        pool, settings, account_id, job_id, _StateRequest(JobState.PAUSED, actor, correlation_id)
     )
 
 
@@ -84,11 +84,11 @@ async def resume(
 
     A job that is at work already is left so. Raises as `pause` does.
     """
-    state = await _change(
-        pool, settings, account_id, job_id, _Wanted(JobState.RUNNING, actor, correlation_id)
+    state = await _change_state(
+        pool, settings, account_id, job_id, _StateRequest(JobState.RUNNING, actor, correlation_id)
     )
-    job = await _job(pool, account_id, job_id)
-    await announce_job(settings, job_id=job_id, action=job.action)
+    job = await _require_job(pool, account_id, job_id)
+    await enqueue_job(settings, job_id=job_id, action=job.action)
     return state
 
 
@@ -105,30 +105,30 @@ async def cancel(
 
     Cancelling a cancelled job changes nothing. Raises as `pause` does.
     """
-    return await _change(
-        pool, settings, account_id, job_id, _Wanted(JobState.CANCELLED, actor, correlation_id)
+    return await _change_state(
+        pool, settings, account_id, job_id, _StateRequest(JobState.CANCELLED, actor, correlation_id)
     )
 
 
-async def _change(
+async def _change_state(
     pool: asyncpg.Pool,
     settings: Settings,
     account_id: int | None,
     job_id: int,
-    wanted: _Wanted,
+    wanted: _StateRequest,
 ) -> JobState:
-    job = await _job(pool, account_id, job_id)
+    job = await _require_job(pool, account_id, job_id)
     gives_up = time.monotonic() + LOCK_WAIT_SECONDS
     async with pool.acquire() as connection:
         while True:
             try:
-                state, changed = await _try_to_change(connection, settings, job_id, wanted)
+                state, changed = await _try_to_change_state(connection, settings, job_id, wanted)
                 break
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 if time.monotonic() > gives_up:
-                    raise _still_at_work(job_id) from None
+                    raise _still_running_error(job_id) from None
                 with suppress(asyncpg.InsufficientPrivilegeError):
-                    await jobs.interrupt_chunks(connection, job_id)
+                    await jobs.terminate_chunks(connection, job_id)
     if changed:
         log.info(
             _EVENTS[wanted.state],
@@ -137,33 +137,33 @@ async def _change(
             action=job.action,
             state=state.value,
             correlation_id=job.correlation_id,
-            request=wanted.correlation_id,
-            **wanted.actor.in_log(),
+            request_correlation_id=wanted.correlation_id,
+            **wanted.actor.log_keys(),
         )
     return state
 
 
-async def _try_to_change(
-    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: _Wanted
+async def _try_to_change_state(
+    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: _StateRequest
 ) -> tuple[JobState, bool]:
     """The job's state now, and whether it was changed.
 
     Raises asyncpg.LockNotAvailableError when its chunks are at work for longer than a moment.
     """
     async with connection.transaction():
-        await jobs.limit_lock_wait(connection, seconds=CHUNK_SECONDS)
-        await chunks.keep_chunks_out(connection, job_id)
+        await jobs.set_lock_timeout(connection, seconds=CHUNK_WAIT_SECONDS)
+        await chunks.lock_job_exclusive(connection, job_id)
         job = await jobs.get_job(connection, job_id)
         assert job is not None
-        if wanted.state is JobState.CANCELLED and job.state not in ENDED:
+        if wanted.state is JobState.CANCELLED and job.state not in FINAL_STATES:
             limit = settings.shared_address_limit
-            await settle(connection, job, shared_address_limit=limit)
+            await finalize_import(connection, job, shared_address_limit=limit)
         changed = await _set_state(connection, job_id, wanted.state)
         if changed is None:
-            return await _already_there(connection, job_id, wanted.state), False
-        await activity.note(
+            return await _confirm_state(connection, job_id, wanted.state), False
+        await activity.record(
             connection,
-            Act(_EVENTS[wanted.state].name),
+            ActivityKind(_EVENTS[wanted.state].name),
             wanted.actor,
             account_id=job.account_id,
             job_id=job_id,
@@ -172,7 +172,7 @@ async def _try_to_change(
         return changed, True
 
 
-def _still_at_work(job_id: int) -> SluiceError:
+def _still_running_error(job_id: int) -> SluiceError:
     return SluiceError(
         f"Job {job_id} was not changed: a part of it is still being worked after"
         f" {LOCK_WAIT_SECONDS:.0f} seconds. Try again in a moment."
@@ -183,15 +183,17 @@ async def _set_state(
     connection: asyncpg.Connection, job_id: int, wanted: JobState
 ) -> JobState | None:
     if wanted is JobState.CANCELLED:
-        return await jobs.cancel(connection, job_id, present=_LEADING_TO[wanted])
-    return await jobs.set_state(connection, job_id, present=_LEADING_TO[wanted], wanted=wanted)
+        return await jobs.cancel(connection, job_id, from_states=_ALLOWED_FROM[wanted])
+    return await jobs.set_state(
+        connection, job_id, from_states=_ALLOWED_FROM[wanted], to_state=wanted
+    )
 
 
-async def _already_there(connection: asyncpg.Connection, job_id: int, wanted: JobState) -> JobState:
+async def _confirm_state(connection: asyncpg.Connection, job_id: int, wanted: JobState) -> JobState:
     """The state of a job that is as wanted already; raises StateConflict for any other."""
     job = await jobs.get_job(connection, job_id)
     assert job is not None
-    if job.state is wanted or (wanted is JobState.RUNNING and job.state in _AT_WORK):
+    if job.state is wanted or (wanted is JobState.RUNNING and job.state in _ACTIVE_STATES):
         return job.state
     raise StateConflict(
         f"Job {job_id} is {job.state.value} and cannot be {_PARTICIPLES[wanted]}."
@@ -199,7 +201,7 @@ async def _already_there(connection: asyncpg.Connection, job_id: int, wanted: Jo
     )
 
 
-async def _job(pool: asyncpg.Pool, account_id: int | None, job_id: int) -> jobs.Job:
+async def _require_job(pool: asyncpg.Pool, account_id: int | None, job_id: int) -> jobs.Job:
     async with pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=account_id)
     if job is None:

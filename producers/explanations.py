@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 
-from actions.registry import all_actions, meaning_of_reason
-from db.address_history import AddressNow, Chapter
+from actions.registry import all_actions, describe_reason
+from db.address_history import CurrentAddress, HistoryEntry
 from schemas.outcomes import Cause, Outcome
-from schemas.requests import FIELD_NAMES, THE_ADDRESS
+from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
 
-_WOULD = {
+_OPT_IN_EFFECTS = {
     Outcome.APPLIED: "would opt it in",
     Outcome.UNCHANGED: "would leave it as it is",
     Outcome.REJECTED: "would be refused",
 }
 
 
-def explain(address: AddressNow) -> Iterator[str]:
+def explain_status(address: CurrentAddress) -> Iterator[str]:
     """Why it may, or may not, get broadcasts, and what a bulk opt-in would do about that."""
     meaning = FACTS[address.status].meaning
     if address.status in MARKETABLE:
@@ -28,23 +28,23 @@ def explain(address: AddressNow) -> Iterator[str]:
             f"It gets no broadcasts: {address.propagated_from_address} was opted out, and a"
             " contact holds both. An opt-out is a person's, so it reached this address too."
         )
-    yield from _what_an_opt_in_would_do(address)
+    yield from _explain_opt_in(address)
 
 
-def _what_an_opt_in_would_do(address: AddressNow) -> Iterator[str]:
+def _explain_opt_in(address: CurrentAddress) -> Iterator[str]:
     opt_in = all_actions().get("opt_in")
-    edges = opt_in.edges if opt_in else ()
-    for edge in edges:
+    transitions = opt_in.transitions if opt_in else ()
+    for edge in transitions:
         if edge.from_status is address.status:
-            yield f"A bulk opt-in {_WOULD[edge.outcome]}: {edge.because}."
+            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.outcome]}: {edge.because}."
     if address.status in OPTED_OUT:
         yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."
 
 
-def what_happened(chapter: Chapter) -> str:
+def describe_decision(chapter: HistoryEntry) -> str:
     """One decision about the address in a sentence."""
     where = f", in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
-    if chapter.field == THE_ADDRESS:
+    if chapter.field == LISTED_ADDRESS_FIELD:
         where = ""
     if chapter.cause is Cause.PROPAGATED:
         where = f", spread from {chapter.source_address}{where}"
@@ -52,7 +52,7 @@ def what_happened(chapter: Chapter) -> str:
         before = chapter.from_status.value if chapter.from_status else "new"
         assert chapter.to_status is not None
         return f"{before} → {chapter.to_status.value}{where}"
-    meaning = meaning_of_reason(chapter.reason)
+    meaning = describe_reason(chapter.reason)
     because = f"{chapter.reason}: {meaning}" if meaning else str(chapter.reason)
     error = f" ({chapter.error})" if chapter.error else ""
     return f"{chapter.outcome.value} ({because}){error}{where}"

@@ -15,7 +15,7 @@ class _Work(NamedTuple):
     do: Callable[[], Any]
 
 
-class LongWork:
+class FairExecutor:
     """One thread that does what is handed in, one piece at a time, for each account in turn.
 
     Several threads would take as long together and hold the memory of all of them, and the event
@@ -29,7 +29,7 @@ class LongWork:
         # The account whose turn is next is the first.
         self._waiting: dict[str, deque[_Work]] = {}
 
-    async def in_turn(self, account: str, work: Callable[[], T]) -> T:
+    async def run_in_turn(self, account: str, work: Callable[[], T]) -> T:
         """Return what the work gives, and raise what it raises."""
         future: Future[T] = Future()
         with self._changing:
@@ -57,10 +57,10 @@ class LongWork:
             return work
 
 
-_long_work = LongWork()
-in_turn = _long_work.in_turn
+_long_work = FairExecutor()
+run_in_turn = _long_work.run_in_turn
 
 
-async def off_loop(account: str, work: Callable[[], T], *, where: bool) -> T:
+async def run_off_loop(account: str, work: Callable[[], T], *, is_long: bool) -> T:
     """Return what the work gives, done in its account's turn `where` it takes long, else here."""
-    return await in_turn(account, work) if where else work()
+    return await run_in_turn(account, work) if is_long else work()

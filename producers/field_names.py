@@ -9,8 +9,8 @@ an address there is another person's, who must not be opted out.
 import re
 from enum import Enum
 
-from producers.column_names import names_address
-from producers.short_text_cache import remembered_if_short
+from producers.column_names import is_address_column
+from producers.short_text_cache import cache_short_texts
 
 _MAX_NAME = 200
 """Longer names are not looked at."""
@@ -91,8 +91,8 @@ _ends_in_address = re.compile(r".*(?:mail|mails|address|addresses)[0-9]*").fullm
 _matches = {meaning: re.compile(pattern).fullmatch for meaning, pattern in _PATTERNS.items()}
 
 
-@remembered_if_short(maxsize=4096)
-def meaning_of(name: str) -> Meaning | None:
+@cache_short_texts(maxsize=4096)
+def field_meaning(name: str) -> Meaning | None:
     """Return what a field of this name is for; None where that is not known."""
     if len(name) > _MAX_NAME or name.isdecimal():
         return None
@@ -101,23 +101,23 @@ def meaning_of(name: str) -> Meaning | None:
         return None
     found = next((meaning for meaning, matches in _matches.items() if matches(plain)), None)
     # Whatever an import takes for an address of the person is one here.
-    return found or (Meaning.ADDRESS if names_address(name) else None)
+    return found or (Meaning.ADDRESS if is_address_column(name) else None)
 
 
-@remembered_if_short(maxsize=4096)
-def is_weak(name: str) -> bool:
+@cache_short_texts(maxsize=4096)
+def is_weak_address_field(name: str) -> bool:
     """Return whether a field of this name, one with an address, may have another than the
     recipient's: `unsubscribe_email` beside `email` is often that of the list.
     """
     return len(name) <= _MAX_NAME and _is_weak(_plain(name)) is not None
 
 
-@remembered_if_short(maxsize=4096)
-def lists_addresses(name: str) -> bool:
+@cache_short_texts(maxsize=4096)
+def is_address_list(name: str) -> bool:
     """Return whether a list of this name has the addresses of one person: `contact.emails` has,
     and neither `recipients` nor `email_events`.
     """
-    return meaning_of(name) is Meaning.ADDRESS and _ends_in_address(_plain(name)) is not None
+    return field_meaning(name) is Meaning.ADDRESS and _ends_in_address(_plain(name)) is not None
 
 
 def _plain(name: str) -> str:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import BinaryIO, NamedTuple
 
-from producers.charsets import charset_named
-from schemas.errors import WrongInput
+from producers.charsets import find_charset
+from schemas.errors import InvalidRequest
 
-BLOCK = 1 << 18
+BLOCK_BYTES = 1 << 18
 """Bytes that are read at a time."""
 
 MAX_CELL = 10_000
@@ -41,12 +41,12 @@ _NO_TEXT = {
 }
 _WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
 _ASCII = string.printable + r"\u0041"
-FIRST_BLOCK = 1 << 12
+FIRST_BLOCK_BYTES = 1 << 12
 """Bytes that tell what a file is, which is read at first whatever the size of a block."""
 
 _UNDECODABLE = "sluice.undecodable"
 
-unreadable_in = re.compile("[\x00\ud800-\udfff]").search
+find_unreadable = re.compile("[\x00\ud800-\udfff]").search
 """The first character that is no text: a NUL, or a surrogate for a byte."""
 
 
@@ -63,7 +63,7 @@ class FileText:
     """Reads a binary file from its beginning as text, a byte order mark left out.
 
     A byte order mark, and the NULs of UTF-16, tell the encoding better than a name does. Raises
-    WrongInput for an unknown encoding, for a file that is no text and when reading fails.
+    InvalidRequest for an unknown encoding, for a file that is no text and when reading fails.
     """
 
     def __init__(self, stream: BinaryIO, encoding: str = "utf-8") -> None:
@@ -71,7 +71,7 @@ class FileText:
         self.bytes_read = 0
         self.encoding = encoding
         self._stream = stream
-        self._sha256 = sha256()
+        self._digest_text = sha256()
         self._decoder: codecs.IncrementalDecoder | None = None
         self._ended = False
         self._looked_at = ""
@@ -87,7 +87,9 @@ class FileText:
             looked_at, self._looked_at = self._looked_at, ""
             return looked_at
         while not self._ended:
-            block = self._block(max(BLOCK, FIRST_BLOCK) if self._decoder is None else BLOCK)
+            block = self._block(
+                max(BLOCK_BYTES, FIRST_BLOCK_BYTES) if self._decoder is None else BLOCK_BYTES
+            )
             self._ended = not block
             if self._decoder is None:
                 self.encoding = _encoding_of(block, self.encoding)
@@ -104,18 +106,18 @@ class FileText:
             return decoder.decode(block, final=self._ended)
         except UnicodeError:
             # Some encodings have states in which wrong bytes are not passed to the handler.
-            raise WrongInput(
+            raise InvalidRequest(
                 f"The file is not text in {self.encoding}. Nothing was stored."
                 f" {encoding_advice(self.encoding)}"
             ) from None
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of the bytes that were read."""
-        return self._sha256.hexdigest()
+        return self._digest_text.hexdigest()
 
     def drain(self) -> None:
         """Read the rest of the file for its digest alone."""
-        while self._block(BLOCK):
+        while self._block(BLOCK_BYTES):
             pass
 
     def _block(self, size: int) -> bytes:
@@ -130,17 +132,17 @@ class FileText:
         try:
             part = self._stream.read(size)
         except OSError as error:
-            raise WrongInput(
+            raise InvalidRequest(
                 f"Reading the file failed after {self.bytes_read:,} bytes:"
                 f" {error.strerror or error}. Nothing was stored. Try again."
             ) from error
         self.bytes_read += len(part)
-        self._sha256.update(part)
+        self._digest_text.update(part)
         return part
 
 
 def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
-    """Return the whole text of a small file; raises WrongInput where it is not all text.
+    """Return the whole text of a small file; raises InvalidRequest where it is not all text.
 
     UTF-8 is read as that, whatever the encoding that is said: of bytes that are not ASCII, other
     texts do not come out as UTF-8, and what is said may be about another file.
@@ -148,13 +150,13 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
     require_encoding(encoding)
     source = FileText(stream)
     text = "".join(iter(source.read, ""))
-    if source.encoding == "utf-8" and (unreadable_in(text) or text.isascii()):
+    if source.encoding == "utf-8" and (find_unreadable(text) or text.isascii()):
         data = text.encode(errors="surrogateescape")
         source = FileText(io.BytesIO(data), encoding)
         text = "".join(iter(source.read, ""))
-    if found := unreadable_in(text):
+    if found := find_unreadable(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise WrongInput(
+        raise InvalidRequest(
             f"{what} is not text in {source.encoding}: line {line} has"
             f" {'a NUL byte' if found.group() == chr(0) else 'bytes of another encoding'}. Nothing"
             f" was stored. {encoding_advice(source.encoding)}"
@@ -163,10 +165,10 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
 
 
 def require_encoding(encoding: str) -> None:
-    """Raise WrongInput for an encoding that is unknown, or in which ASCII is something else."""
-    name = charset_named(encoding)
+    """Raise InvalidRequest for an encoding that is unknown, or in which ASCII is something else."""
+    name = find_charset(encoding)
     if name is None or not (name in _WIDE or _ASCII.encode().decode(name, "replace") == _ASCII):
-        raise WrongInput(
+        raise InvalidRequest(
             f"The encoding {encoding[:40]!r} is not supported. Nothing was stored. Name another,"
             " such as utf-8, cp1252, iso-8859-2 or shift_jis, or save the file as UTF-8."
         )
@@ -182,14 +184,14 @@ def encoding_advice(encoding: str) -> str:
 def _encoding_of(start: bytes, named: str) -> str:
     for mark, what in _NO_TEXT.items():
         if start.startswith(mark):
-            raise WrongInput(
+            raise InvalidRequest(
                 f"The file is {what}, and no text. Nothing was stored. Save its contents as CSV"
                 " UTF-8 and give that."
             )
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
-    looked_at = start[:FIRST_BLOCK]
+    looked_at = start[:FIRST_BLOCK_BYTES]
     # Half of what Western languages write has a NUL in the one place, and nothing in the other.
     if len(looked_at) > 1:
         for encoding, nuls, others in (
@@ -201,7 +203,7 @@ def _encoding_of(start: bytes, named: str) -> str:
     return named
 
 
-class Lines(NamedTuple):
+class LineBatch(NamedTuple):
     """Complete physical lines, each with its ending: LF, CRLF or a lone CR.
 
     `odd` tells that some of them have a character that is no text, or are long.
@@ -211,7 +213,7 @@ class Lines(NamedTuple):
     odd: bool
 
 
-def lines_of(source: FileText) -> Iterator[Lines]:
+def read_lines(source: FileText) -> Iterator[LineBatch]:
     """Yield the lines of a file, a block's worth at a time, in bounded memory.
 
     A line longer than MAX_LINE arrives as a stand-in that is too large for a cell.
@@ -226,10 +228,10 @@ def lines_of(source: FileText) -> Iterator[Lines]:
             stand_in, rest = _pass_over(rest, source)
             lines.append(stand_in)
         if lines:
-            yield Lines(lines, _is_odd(text, lines))
+            yield LineBatch(lines, _is_odd(text, lines))
     if rest:
         lines = _split(rest)
-        yield Lines(lines, _is_odd(rest, lines))
+        yield LineBatch(lines, _is_odd(rest, lines))
 
 
 def _split(text: str) -> list[str]:
@@ -245,7 +247,7 @@ _OTHER_BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 def _is_odd(text: str, lines: list[str]) -> bool:
     if "\x00" in text or len(max(lines, key=len)) > MAX_CELL:
         return True
-    return not text.isascii() and unreadable_in(text) is not None
+    return not text.isascii() and find_unreadable(text) is not None
 
 
 def _pass_over(begun: str, source: FileText) -> tuple[str, str]:

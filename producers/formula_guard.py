@@ -15,6 +15,6 @@ _guards = re.compile(
 ).sub
 
 
-def without_guard(cell: str) -> str:
+def strip_formula_guard(cell: str) -> str:
     """Return the cell as it was before each formula in it had an apostrophe put in front."""
     return _guards("", cell)

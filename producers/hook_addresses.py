@@ -14,8 +14,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from producers.field_names import Meaning, meaning_of
-from schemas.addresses import Identity, InvalidAddress, doubt_about, identify, plain_identity
+from producers.field_names import Meaning, field_meaning
+from schemas.addresses import (
+    InvalidAddress,
+    NormalizedAddress,
+    find_correction,
+    normalize_address,
+    normalize_plain_address,
+)
 
 _MAX_TEXT = 5_000
 _MAX_CANDIDATES = 50
@@ -30,7 +36,9 @@ _MAX_READINGS = 8
 """Words before an @-sign that are tried as the beginning of the address."""
 
 _LOST = "\udcfd"
-"""Stands for a character that was lost on the way, as bytes that are no text do (see `text_of`)."""
+"""Stands for a character that was lost on the way, as bytes that are no text do (see
+`decode_text`).
+"""
 
 _is_lost = re.compile("[\udc80-\udcff]").search
 
@@ -45,8 +53,8 @@ _JUNK = " \t\0'\"`<>()[]{},;:|="
 _QUOTES = "'`"
 """Of that, what stands around a local part alone."""
 
-_MOST_MARKS = 30
-_beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MOST_MARKS + 1},}}").finditer
+_MAX_MARKS = 30
+_beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MAX_MARKS + 1},}}").finditer
 
 _in_brackets = re.compile(r"<([^<>]*)>").findall
 _pieces = re.compile(r"[,;|\t\r\n]+").split
@@ -58,20 +66,20 @@ _is_quoted = re.compile(r'"[^"]*"@[^\s"<>]+').fullmatch
 _NOTHING_KNOWN: Mapping[str, bool] = MappingProxyType({})
 
 
-class Candidate(NamedTuple):
+class AddressCandidate(NamedTuple):
     """An address in a text, and what else it may be.
 
     It is the first of `readings` that a contact of the account holds, else the first that the
     account knows, and `default` where it knows none of them.
     """
 
-    default: Identity
-    readings: tuple[Identity, ...]
+    default: NormalizedAddress
+    readings: tuple[NormalizedAddress, ...]
 
 
-def settled(
-    candidates: Sequence[Candidate], known: Mapping[str, bool] = _NOTHING_KNOWN
-) -> list[Identity]:
+def resolve_candidates(
+    candidates: Sequence[AddressCandidate], known: Mapping[str, bool] = _NOTHING_KNOWN
+) -> list[NormalizedAddress]:
     """Return what each candidate is, for an account that knows the `known` keys, each with whether
     a contact holds it.
 
@@ -83,7 +91,7 @@ def settled(
     keys, before = set(known), None
     while True:
         chosen = [
-            _first_of(readings, held) or _first_of(readings, keys) or default
+            _first_known(readings, held) or _first_known(readings, keys) or default
             for default, readings in candidates
         ]
         if chosen == before:
@@ -92,16 +100,18 @@ def settled(
         before = chosen
 
 
-def _first_of(readings: Iterable[Identity], keys: Collection[str]) -> Identity | None:
+def _first_known(
+    readings: Iterable[NormalizedAddress], keys: Collection[str]
+) -> NormalizedAddress | None:
     return next((each for each in readings if each.match_key in keys), None)
 
 
-class AddressesRead(NamedTuple):
+class ParsedAddresses(NamedTuple):
     """The addresses of a text. `told` says how they were read, where that is not plain, and
     `is_whole` that all that looks like an address is one.
     """
 
-    candidates: list[Candidate]
+    candidates: list[AddressCandidate]
     told: str | None = None
     is_whole: bool = True
 
@@ -111,49 +121,49 @@ class AddressesRead(NamedTuple):
         return [each.default.address for each in self.candidates]
 
 
-def addresses_in(text: str, *, blank_is_plus: bool = False) -> AddressesRead:
+def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresses:
     """Return the addresses that the text names; raises InvalidAddress where there is none.
 
     Blanks in a local part, where none can be, are plus signs that came unencoded, or a name stands
     before the address. Where the account knows none of what it may be, it is a name; but with
     `blank_is_plus` only a capital and a second blank show that.
     """
-    text = _tidied(text)
-    if (plain := plain_identity(text)) is not None:
-        return AddressesRead([Candidate(plain, (plain,))])
+    text = _tidy(text)
+    if (plain := normalize_plain_address(text)) is not None:
+        return ParsedAddresses([AddressCandidate(plain, (plain,))])
     if "@" not in text and "%40" in text and _is_text(text):
         text = unquote(text)
     if len(text) > _MAX_TEXT or text.count("@") > _MAX_CANDIDATES:
         raise InvalidAddress(_TOO_LONG)
     if _is_quoted(text):
-        quoted = identify(text)
-        return AddressesRead([Candidate(quoted, (quoted,))])
+        quoted = normalize_address(text)
+        return ParsedAddresses([AddressCandidate(quoted, (quoted,))])
     # `4711|ada@...` as it is written is an address too, if the account has it.
-    as_written = _valid([text])
-    found: list[Candidate] = []
+    as_written = _normalize_valid([text])
+    found: list[AddressCandidate] = []
     why: InvalidAddress | None = None
     told: str | None = None
-    for text_of_one in _candidates(text):
-        local, _, domain = _bare(text_of_one).rpartition("@")
+    for text_of_one in _split_candidates(text):
+        local, _, domain = _strip_around(text_of_one).rpartition("@")
         try:
             _require_whole(local + domain)
-            default, readings = _read(local, domain, blank_is_plus=blank_is_plus)
+            default, readings = _read_local_part(local, domain, blank_is_plus=blank_is_plus)
         except InvalidAddress as error:
             why = why or error
             continue
         if " " in local:
             told = _BLANK_READ
-        if (doubt := doubt_about(default)) is not None:
+        if (doubt := find_correction(default)) is not None:
             told = told or _DOUBTED
-            readings = [*readings, doubt.meant]
-            default = doubt.meant if doubt.certain else default
-        found.append(Candidate(default, tuple(dict.fromkeys([*as_written, *readings]))))
+            readings = [*readings, doubt.intended]
+            default = doubt.intended if doubt.is_certain else default
+        found.append(AddressCandidate(default, tuple(dict.fromkeys([*as_written, *readings]))))
     if not found:
         raise why or InvalidAddress("It has no @-sign.")
-    return AddressesRead(found, told, is_whole=why is None)
+    return ParsedAddresses(found, told, is_whole=why is None)
 
 
-def _tidied(text: str) -> str:
+def _tidy(text: str) -> str:
     if len(text) > _MAX_RAW:
         raise InvalidAddress(_TOO_LONG)
     text = text.translate(_REPLACED).strip()
@@ -167,7 +177,7 @@ def _has_many_marks(text: str) -> bool:
         marks = 0
         for character in run.group():
             marks = marks + 1 if unicodedata.combining(character) else 0
-            if marks > _MOST_MARKS:
+            if marks > _MAX_MARKS:
                 return True
     return False
 
@@ -177,19 +187,21 @@ _DOUBTED = "it has characters that may be no part of it"
 """Neither tells what the account knows."""
 
 
-def _read(local: str, domain: str, *, blank_is_plus: bool) -> tuple[Identity, list[Identity]]:
+def _read_local_part(
+    local: str, domain: str, *, blank_is_plus: bool
+) -> tuple[NormalizedAddress, list[NormalizedAddress]]:
     """Return the address where nothing is known, and all that it may be, the longest first."""
     words = local.split(" ")
     if len(words) == 1:
-        identity = identify(f"{local}@{domain}")
+        identity = normalize_address(f"{local}@{domain}")
         return identity, [identity]
     before = local.rpartition(" ")[0]
     # `Ada Lovelace ada@...` has a name before the address that is meant.
     is_name = not blank_is_plus or (" " in before and before != before.lower())
-    default = identify(f"{words[-1] if is_name else '+'.join(words)}@{domain}")
+    default = normalize_address(f"{words[-1] if is_name else '+'.join(words)}@{domain}")
     starts = [0, *range(1, len(words))[1 - _MAX_READINGS :]]
     texts = (f"{'+'.join(words[start:])}@{domain}" for start in starts if words[start])
-    return default, _valid(texts)
+    return default, _normalize_valid(texts)
 
 
 def _require_whole(text: str) -> None:
@@ -198,22 +210,22 @@ def _require_whole(text: str) -> None:
         raise InvalidAddress("It has bytes that are not text in UTF-8; name the charset.")
 
 
-def _valid(texts: Iterable[str]) -> list[Identity]:
-    found: list[Identity] = []
+def _normalize_valid(texts: Iterable[str]) -> list[NormalizedAddress]:
+    found: list[NormalizedAddress] = []
     for text in texts:
         with suppress(InvalidAddress):
-            found.append(identify(text))
+            found.append(normalize_address(text))
     return found
 
 
-def _candidates(text: str) -> Iterator[str]:
+def _split_candidates(text: str) -> Iterator[str]:
     """Texts with one @ each, and with what stands around an address still on them."""
     bracketed = [part for part in _in_brackets(text) if "@" in part]
     for piece in bracketed or _pieces(_comment.sub(" ", text)):
-        yield from _each(piece)
+        yield from _split_at_signs(piece)
 
 
-def _each(piece: str) -> Iterator[str]:
+def _split_at_signs(piece: str) -> Iterator[str]:
     """Yield what stands before each @-sign, and behind it up to the next one or to a blank."""
     before, *parts = piece.split("@")
     for part in parts:
@@ -222,11 +234,11 @@ def _each(piece: str) -> Iterator[str]:
         before = blank + rest
 
 
-def _bare(text: str) -> str:
+def _strip_around(text: str) -> str:
     """The text without what may stand around an address."""
     text = text.strip(_JUNK)
     name, equals, rest = text.partition("=")
-    if equals and meaning_of(name) is Meaning.ADDRESS:
+    if equals and field_meaning(name) is Meaning.ADDRESS:
         text = rest
     if text[:7].lower() == "mailto:":
         text = text[7:]

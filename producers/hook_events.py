@@ -8,27 +8,27 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from db.hooks import Hook
-from producers.field_names import Meaning, meaning_of
+from producers.field_names import Meaning, field_meaning
 from producers.hook_fields import (
-    Adjusted,
+    Adjustment,
     EventObject,
     Field,
     HookPost,
-    Reading,
-    ReadingTime,
-    events_of,
-    fields_of,
-    kept_text,
+    OptOutReader,
+    ReadingDeadline,
+    iterate_events,
+    iterate_fields,
     read_message,
     read_post,
+    to_storable_text,
 )
-from producers.hook_opt_outs import Told
-from producers.recipient_events import MOST_NOTE, Moment, day_key, event_key
-from schemas.errors import WrongInput
-from schemas.json_input import Pairs, RepeatedName, repeated_name
+from producers.hook_opt_outs import HookOptOut
+from producers.recipient_events import MAX_NOTE_LENGTH, Moment, day_key, event_key
+from schemas.errors import InvalidRequest
+from schemas.json_input import DuplicateName, Pairs, find_duplicate_name
 from schemas.statuses import RECIPIENT_KINDS
 
-MOST_EVENTS = 10_000
+MAX_EVENTS = 10_000
 
 _MOMENT = TypeAdapter(Moment)
 
@@ -59,11 +59,11 @@ class HookEvent(BaseModel):
         None, description="When it happened, with its time zone; not in the future."
     )
     note: Any = pydantic.Field(
-        None, description=f"Kept with the job, up to {MOST_NOTE:,} characters of it."
+        None, description=f"Kept with the job, up to {MAX_NOTE_LENGTH:,} characters of it."
     )
 
 
-class Event(NamedTuple):
+class OptOutEvent(NamedTuple):
     """An event that opts out. `occurred_at` and `note` are as they can be kept."""
 
     post: HookPost
@@ -76,12 +76,12 @@ class Event(NamedTuple):
         return self.post.event_id
 
     @property
-    def adjusted(self) -> list[Adjusted]:
+    def adjusted(self) -> list[Adjustment]:
         """What was passed over or read otherwise than it came."""
         return self.post.adjusted
 
 
-class BadEvent(NamedTuple):
+class InvalidEvent(NamedTuple):
     """An event of which nothing is stored; `is_repeated` tells that it has a name twice."""
 
     event_id: str | None
@@ -89,112 +89,114 @@ class BadEvent(NamedTuple):
     is_repeated: bool = False
 
 
-def read_events(body: bytes, charset: str = "") -> list[Event | BadEvent]:
+def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEvent]:
     """Return the events of a message, one or a list of them.
 
-    Raises ValueError where the body is not JSON, WrongInput where there is none in it, or there are
-    too many, and TakesTooLong.
+    Raises ValueError where the body is not JSON, InvalidRequest where there is none in it, or there
+    are too many, and ReadingTimeout.
     """
     given = read_message(body, charset)
     is_list = isinstance(given, list) and not isinstance(given, Pairs)
     number = len(given) if is_list else 1
-    time = ReadingTime()
-    events: list[Event | BadEvent] = []
-    if 0 < number <= MOST_EVENTS:
+    time = ReadingDeadline()
+    events: list[OptOutEvent | InvalidEvent] = []
+    if 0 < number <= MAX_EVENTS:
         for each in given if is_list else [given]:
-            events += _events_in(each, time)
+            events += _read_events_in(each, time)
         number = len(events)
-    if not 0 < number <= MOST_EVENTS:
-        raise WrongInput(
-            f"The list has {number:,} events. Nothing was stored. Send 1 to {MOST_EVENTS:,}"
+    if not 0 < number <= MAX_EVENTS:
+        raise InvalidRequest(
+            f"The list has {number:,} events. Nothing was stored. Send 1 to {MAX_EVENTS:,}"
             " at a time."
         )
     return events
 
 
-def _events_in(given: Any, time: ReadingTime) -> list[Event | BadEvent]:
+def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | InvalidEvent]:
     """Return the event, or those of a list in it, which others stand around."""
     grouped: dict[EventObject | None, list[Field]] = {None: []}
-    for field in events_of(given) if isinstance(given, Pairs) else ():
+    for field in iterate_events(given) if isinstance(given, Pairs) else ():
         grouped.setdefault(field.event, []).append(field)
     if len(grouped) == 1:
-        time.require_some()
+        time.require_time_left()
         return [read_event(given)]
-    readings: dict[EventObject | None, Reading] = {}
-    events: list[Event | BadEvent] = []
+    readings: dict[EventObject | None, OptOutReader] = {}
+    events: list[OptOutEvent | InvalidEvent] = []
     around = {None, *(event.outer for event in grouped if event is not None)}
     for event, fields in grouped.items():
-        readings[event] = reading = Reading()
+        readings[event] = reading = OptOutReader()
         # What is only around others needs no address of its own.
         is_around = event in around
         try:
             for field in fields:
-                time.require_some()
+                time.require_time_left()
                 reading.take(field)
             reading.settle()
             if event is not None:
                 reading.inherit(readings[event.outer])
             if is_around and not reading.has_address:
                 continue
-            bad = None if event is None or is_around else _repeated(event.given, fields)
-            events.append(bad or _event(reading.post()))
-        except WrongInput as error:
-            events.append(BadEvent(_event_id(fields), str(error)))
+            bad = (
+                None if event is None or is_around else _check_duplicate_names(event.given, fields)
+            )
+            events.append(bad or _to_event(reading.post()))
+        except InvalidRequest as error:
+            events.append(InvalidEvent(_find_event_id(fields), str(error)))
     return events
 
 
-def read_event(given: Any) -> Event | BadEvent:
+def read_event(given: Any) -> OptOutEvent | InvalidEvent:
     """Return the event that a value of JSON, as `read_pairs` gives it, is."""
     if not isinstance(given, Pairs):
-        return BadEvent(None, "An event has to be an object. Nothing was stored of it.")
-    fields = list(fields_of(given))
-    if (bad := _repeated(given, fields)) is not None:
+        return InvalidEvent(None, "An event has to be an object. Nothing was stored of it.")
+    fields = list(iterate_fields(given))
+    if (bad := _check_duplicate_names(given, fields)) is not None:
         return bad
     try:
         post = read_post(fields)
-    except WrongInput as error:
-        return BadEvent(_event_id(fields), str(error))
-    return _event(post)
+    except InvalidRequest as error:
+        return InvalidEvent(_find_event_id(fields), str(error))
+    return _to_event(post)
 
 
-def _repeated(given: Pairs, fields: Iterable[Field]) -> BadEvent | None:
-    if (name := repeated_name(given)) is None:
+def _check_duplicate_names(given: Pairs, fields: Iterable[Field]) -> InvalidEvent | None:
+    if (name := find_duplicate_name(given)) is None:
         return None
-    told = f"The event has {RepeatedName(name)}. Nothing was stored of it. Give each name once."
-    return BadEvent(_event_id(fields), told, is_repeated=True)
+    told = f"The event has {DuplicateName(name)}. Nothing was stored of it. Give each name once."
+    return InvalidEvent(_find_event_id(fields), told, is_repeated=True)
 
 
-def _event_id(fields: Iterable[Field]) -> str | None:
+def _find_event_id(fields: Iterable[Field]) -> str | None:
     """What the event is called in an answer, where nothing else of it is read."""
     for field in fields:
-        if meaning_of(field.name) is Meaning.EVENT_ID:
+        if field_meaning(field.name) is Meaning.EVENT_ID:
             return field.text
     return None
 
 
-def _event(post: HookPost) -> Event:
+def _to_event(post: HookPost) -> OptOutEvent:
     adjusted = list(post.adjusted)
     if post.refused:
         told = f"no address was read of {', '.join(post.refused)}"
-        adjusted.append(Adjusted("address", told))
+        adjusted.append(Adjustment("address", told))
     moment = None
     if (text := post.texts.get(Meaning.OCCURRED_AT)) is not None:
         try:
             moment = _MOMENT.validate_python(text)
         except ValidationError:
             told = "it is no time that has passed, with its time zone, and is not kept"
-            adjusted.append(Adjusted("occurred_at", told))
+            adjusted.append(Adjustment("occurred_at", told))
     note = post.texts.get(Meaning.NOTE)
-    if note is not None and len(note) > MOST_NOTE:
-        adjusted.append(Adjusted("note", f"its first {MOST_NOTE:,} characters are kept"))
-    return Event(
+    if note is not None and len(note) > MAX_NOTE_LENGTH:
+        adjusted.append(Adjustment("note", f"its first {MAX_NOTE_LENGTH:,} characters are kept"))
+    return OptOutEvent(
         post._replace(adjusted=adjusted),
         moment,
-        None if note is None else kept_text(note[:MOST_NOTE]),
+        None if note is None else to_storable_text(note[:MAX_NOTE_LENGTH]),
     )
 
 
-def told_of_event(hook: Hook, event: Event) -> Told:
+def event_to_opt_out(hook: Hook, event: OptOutEvent) -> HookOptOut:
     """Return the opt-out that the event is."""
     event_id = event.event_id
 
@@ -205,4 +207,4 @@ def told_of_event(hook: Hook, event: Event) -> Told:
         act = [*post.match_keys, moment or "", event.note or ""]
         return day_key("hook", hook.id, "event", act=act, kind=post.kind)
 
-    return Told(event.post, key, event.note, event.occurred_at)
+    return HookOptOut(event.post, key, event.note, event.occurred_at)

@@ -5,55 +5,55 @@ from typing import NamedTuple
 
 from db.hooks import Hook
 from producers.field_names import Meaning
-from producers.hook_events import MOST_EVENTS
+from producers.hook_events import MAX_EVENTS
 from producers.hook_fields import (
-    MOST_NAMED,
+    MAX_NAMED_FIELDS,
     EventObject,
     Field,
     HookPost,
-    Reading,
-    ReadingTime,
-    kept_text,
+    OptOutReader,
+    ReadingDeadline,
+    to_storable_text,
 )
-from producers.hook_opt_outs import Told
-from producers.invalid_request import too_much
+from producers.hook_opt_outs import HookOptOut
+from producers.invalid_request import input_too_large
 from producers.recipient_events import day_key, event_key
-from schemas.errors import WrongInput
-from schemas.json_input import MOST_VALUES, TooMuch
+from schemas.errors import InvalidRequest
+from schemas.json_input import MAX_VALUES, InputTooLarge
 
 _MAX_CONTACT = 40
 
 
-class FormRead(NamedTuple):
+class ParsedForm(NamedTuple):
     """The opt-outs of a form, nearly always one, and names of fields that hold no address."""
 
     posts: list[HookPost]
     refused: list[str]
 
 
-def read_form(fields: Iterable[Field]) -> FormRead:
+def read_form(fields: Iterable[Field]) -> ParsedForm:
     """Return what the fields say, of each event by itself where there are several.
 
-    What has no address is passed over. Raises WrongInput where nothing has, and for too many, and
-    TakesTooLong.
+    What has no address is passed over. Raises InvalidRequest where nothing has, and for too many,
+    and ReadingTimeout.
     """
-    time = ReadingTime()
-    readings: dict[EventObject | None, Reading] = {None: Reading()}
+    time = ReadingDeadline()
+    readings: dict[EventObject | None, OptOutReader] = {None: OptOutReader()}
     for number, field in enumerate(fields):
-        if number == MOST_VALUES:
+        if number == MAX_VALUES:
             # Each of many fields may have JSON with many in it.
-            raise too_much("The form", TooMuch(f"more than {MOST_VALUES:,} values"))
+            raise input_too_large("The form", InputTooLarge(f"more than {MAX_VALUES:,} values"))
         if field.event not in readings:
-            readings[field.event] = Reading()
-        time.require_some()
+            readings[field.event] = OptOutReader()
+        time.require_time_left()
         readings[field.event].take(field)
-        if len(readings) - 1 > MOST_EVENTS:
-            raise WrongInput(
-                f"The form has more than {MOST_EVENTS:,} events. Nothing was stored. Send fewer at"
+        if len(readings) - 1 > MAX_EVENTS:
+            raise InvalidRequest(
+                f"The form has more than {MAX_EVENTS:,} events. Nothing was stored. Send fewer at"
                 " a time."
             )
     for event, reading in readings.items():
-        time.require_some()
+        time.require_time_left()
         reading.settle()
         if event is not None:
             # The one around it came before.
@@ -68,13 +68,13 @@ def read_form(fields: Iterable[Field]) -> FormRead:
     ]
     # Without an address the last of them tells what is missing.
     posts = [reading.post() for reading in having or list(readings.values())[-1:]]
-    return FormRead(posts, list(dict.fromkeys(refused))[:MOST_NAMED])
+    return ParsedForm(posts, list(dict.fromkeys(refused))[:MAX_NAMED_FIELDS])
 
 
-def told_of_form(hook: Hook, form: HookPost) -> Told:
+def form_to_opt_out(hook: Hook, form: HookPost) -> HookOptOut:
     """Return the opt-out that the form is."""
     contact = form.texts.get(Meaning.CONTACT_ID)
-    note = contact and f"contact {kept_text(contact)[:_MAX_CONTACT]} of {hook.source}"
+    note = contact and f"contact {to_storable_text(contact)[:_MAX_CONTACT]} of {hook.source}"
     event_id = form.event_id
 
     def key(post: HookPost) -> str:
@@ -83,4 +83,4 @@ def told_of_form(hook: Hook, form: HookPost) -> Told:
         # The same form is one job a day: the sender posts again when it had no answer.
         return day_key("hook", hook.id, "form", act=[*post.match_keys, note or ""], kind=post.kind)
 
-    return Told(form, key, note)
+    return HookOptOut(form, key, note)

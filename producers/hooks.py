@@ -12,24 +12,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from db import activity, hooks
 from db.hooks import Hook
-from producers.invalid_request import shortened
+from producers.invalid_request import shorten
 from producers.recipient_events import SourceName
 from producers.submit import require_account
 from runtime import events, logs
 from runtime.settings import Settings
 from runtime.signing import (
-    hook_id_of,
     hook_secret,
     hook_token,
     is_hook_token,
+    parse_hook_token,
     signing_key_id,
     signing_key_ids,
 )
-from schemas.actors import PYTHON, Act, Actor
-from schemas.errors import NotFound, WrongInput
+from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import MAX_ID
 
-log = logs.get()
+log = logs.get_logger()
 
 _SALT_BYTES = 16
 _SOURCE = TypeAdapter(SourceName)
@@ -39,14 +39,14 @@ FORMER_DAYS = 7
 
 MAX_FORMER_DAYS = 366
 
-NO_HOOK = Hook(0, 0, "", "", secrets.token_bytes(_SALT_BYTES), revoked=True, key_id="")
+DUMMY_HOOK = Hook(0, 0, "", "", secrets.token_bytes(_SALT_BYTES), revoked=True, key_id="")
 """What stands in for a hook that there is not, so that its messages take the same steps."""
 
-_LEAST_SECRETS = 2
-_NOBODYS_SECRET = secrets.token_hex(32)
+_MIN_SECRETS = 2
+_DUMMY_SECRET = secrets.token_hex(32)
 
 
-class MadeHook(NamedTuple):
+class NewHook(NamedTuple):
     """A new hook. The secret and the token in `form_path` can be derived again, but are not shown
     again.
     """
@@ -57,19 +57,19 @@ class MadeHook(NamedTuple):
     secret: str
 
     def __repr__(self) -> str:
-        return f"MadeHook(id={self.id})"
+        return f"NewHook(id={self.id})"
 
 
 async def create_hook(
     pool: asyncpg.Pool, settings: Settings, *, account: str, source: str, actor: Actor = PYTHON
-) -> MadeHook:
-    """A new hook of an account; raises WrongInput, NotFound among it, and SettingsError."""
+) -> NewHook:
+    """A new hook of an account; raises InvalidRequest, NotFound among it, and SettingsError."""
     key_id = signing_key_id(settings)
     try:
         _SOURCE.validate_python(source)
     except ValidationError:
-        raise WrongInput(
-            f"{shortened(source)!r} cannot be the source of a hook. Nothing was made. Use one word"
+        raise InvalidRequest(
+            f"{shorten(source)!r} cannot be the source of a hook. Nothing was made. Use one word"
             " of up to 100 letters, digits, dots, colons, dashes and underscores, such as keap."
         ) from None
     salt = secrets.token_bytes(_SALT_BYTES)
@@ -78,40 +78,41 @@ async def create_hook(
         hook_id = await hooks.insert_hook(
             connection, account_id=account_id, source=source, salt=salt, key_id=key_id
         )
-        await activity.note(
+        await activity.record(
             connection,
-            Act.HOOK_CREATED,
+            ActivityKind.HOOK_CREATED,
             actor,
             account_id=account_id,
             hook_id=hook_id,
             detail={"source": source},
         )
-    log.info(events.HOOK_CREATED, hook=hook_id, account=account_id, **actor.in_log())
+    log.info(events.HOOK_CREATED, hook=hook_id, account=account_id, **actor.log_keys())
     return _made(settings, hook_id, salt)
 
 
-async def renew_hook(
+async def rotate_hook_secret(
     pool: asyncpg.Pool,
     settings: Settings,
     hook_id: int,
     *,
     former_days: int = FORMER_DAYS,
     actor: Actor = PYTHON,
-) -> MadeHook:
+) -> NewHook:
     """Give a hook another secret and form URL; the former ones count for so many days more.
 
-    Raises WrongInput, NotFound where there is no such hook or it was revoked, and SettingsError.
+    Raises InvalidRequest, NotFound where there is no such hook or it was revoked, and
+    SettingsError.
     """
     key_id, salt = signing_key_id(settings), secrets.token_bytes(_SALT_BYTES)
     if not 0 <= former_days <= MAX_FORMER_DAYS:
-        raise WrongInput(
+        raise InvalidRequest(
             f"The former secret cannot count for {former_days} days more. Nothing was changed. Give"
             f" 0 to {MAX_FORMER_DAYS} days."
         )
     async with pool.acquire() as connection, connection.transaction():
         account_id = None
         if 0 < hook_id <= MAX_ID:
-            account_id = await hooks.renew_hook(
+            account_id = await hooks.rotate_hook_secret(
                 connection, hook_id, salt=salt, key_id=key_id, former_days=former_days
             )
         if account_id is None:
@@ -119,9 +120,9 @@ async def renew_hook(
                 f"There is no hook {hook_id} that counts. Nothing was changed. `sluice hooks list`"
                 " lists the hooks there are."
             )
-        await activity.note(
+        await activity.record(
             connection,
-            Act.HOOK_RENEWED,
+            ActivityKind.HOOK_RENEWED,
             actor,
             account_id=account_id,
             hook_id=hook_id,
@@ -132,13 +133,13 @@ async def renew_hook(
         hook=hook_id,
         account=account_id,
         former_days=former_days,
-        **actor.in_log(),
+        **actor.log_keys(),
     )
     return _made(settings, hook_id, salt)
 
 
-def _made(settings: Settings, hook_id: int, salt: bytes) -> MadeHook:
-    return MadeHook(
+def _made(settings: Settings, hook_id: int, salt: bytes) -> NewHook:
+    return NewHook(
         hook_id,
         f"/v1/hooks/form/{hook_token(settings, hook_id, salt)}",
         f"/v1/hooks/{hook_id}/events",
@@ -156,26 +157,30 @@ async def revoke_hook(pool: asyncpg.Pool, hook_id: int, *, actor: Actor = PYTHON
             )
         if not revoked.now:
             return
-        await activity.note(
-            connection, Act.HOOK_REVOKED, actor, account_id=revoked.account_id, hook_id=hook_id
+        await activity.record(
+            connection,
+            ActivityKind.HOOK_REVOKED,
+            actor,
+            account_id=revoked.account_id,
+            hook_id=hook_id,
         )
-    log.info(events.HOOK_REVOKED, hook=hook_id, account=revoked.account_id, **actor.in_log())
+    log.info(events.HOOK_REVOKED, hook=hook_id, account=revoked.account_id, **actor.log_keys())
 
 
-def hook_claimed_by(token: str) -> int | None:
-    """Return the id of the hook that a form's token claims to be of; `is_token_of` has to confirm
-    it.
+def parse_form_token(token: str) -> int | None:
+    """Return the id of the hook that a form's token claims to be of; `is_token_of_hook` has to
+    confirm it.
     """
-    return hook_id_of(token)
+    return parse_hook_token(token)
 
 
-def is_token_of(settings: Settings, hook: Hook, token: str) -> bool:
+def is_token_of_hook(settings: Settings, hook: Hook, token: str) -> bool:
     """Whether the token was made for the hook."""
     former = hook.salt if hook.former_salt is None else hook.former_salt
     return is_hook_token(settings, token, hook.id, (hook.salt, former))
 
 
-def secrets_of(settings: Settings, hook: Hook) -> list[str]:
+def hook_secrets(settings: Settings, hook: Hook) -> list[str]:
     """Return the secrets that count for the hook, filled up with one that nobody has, so that as
     many are tried for each hook and for one that there is not.
 
@@ -191,4 +196,4 @@ def secrets_of(settings: Settings, hook: Hook) -> list[str]:
         for each in (listed if key_id is None else [key_id])
         if each in listed
     ]
-    return found + [_NOBODYS_SECRET] * max(0, _LEAST_SECRETS - len(found))
+    return found + [_DUMMY_SECRET] * max(0, _MIN_SECRETS - len(found))

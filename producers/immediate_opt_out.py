@@ -14,34 +14,34 @@ import asyncpg
 
 from db import address_lists, immediate_opt_outs, jobs
 from db.chunks import ClaimedChunk
-from db.errors import NOT_THE_WORKS_FAULT
+from db.errors import TRANSIENT_ERRORS
 from db.progress import JobTotals, JobToWork
 from engine.chunk_log import log_processed
-from engine.chunk_reader import first_status, neighbours_up_to
-from engine.chunk_runner import ChunkDone, ChunkFailed, ChunkRunner
+from engine.chunk_reader import initial_status, sibling_link_limit
+from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
 from producers.recipient_events import event_key
 from producers.submit import (
-    Checked,
-    check,
+    ValidatedRequest,
+    add_unknown_count,
     log_submitted,
-    no_account,
     require_account,
     require_same_request,
     submit,
-    with_unknown,
+    unknown_account_error,
+    validate_request,
 )
 from runtime import events, logs
 from runtime.process import process_name
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
-from schemas.errors import LinksChanged, NotFound, NotLocked, WrongInput
+from schemas.errors import ConcurrentLink, InvalidRequest, NotFound, StaleRead
 from schemas.outcomes import JobState
 from schemas.requests import JobRequest
 from schemas.statuses import Status
 
-log = logs.get()
+log = logs.get_logger()
 
-TRIES = 10
+MAX_TRIES = 10
 """How often it is begun before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
@@ -49,7 +49,7 @@ _ONLY_CHUNK = 1
 _NOT_STORED = -1
 """No job has this id, and so no address has its status by it."""
 
-_PASSING: tuple[type[BaseException], ...] = (
+_TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
@@ -57,36 +57,36 @@ _PASSING: tuple[type[BaseException], ...] = (
 """What another transaction did to this one, so that it may go well the next time."""
 
 
-class Acknowledged(NamedTuple):
+class OptOutReceipt(NamedTuple):
     """The job that stands for the request.
 
     `created` is False when an earlier request with the same key made it. `applied` tells that the
     job is completed, and committed (an id of no contact is rejected in its results); where it is
-    False, workers will begin with it before all other work. `reached` is how many further addresses
-    it spread to; None where an earlier request did it, or it is still to be done.
+    False, workers will begin with it before all other work. `propagated` is how many further
+    addresses it spread to; None where an earlier request did it, or it is still to be done.
     """
 
     job_id: int
     created: bool
     applied: bool
-    reached: int | None = None
+    propagated: int | None = None
 
 
-class OptedOut(NamedTuple):
+class AddressOptOut(NamedTuple):
     """What became of the opt-out of a single address.
 
     `status` is what the address was right after it; None where it was not applied by this request.
     """
 
-    acknowledged: Acknowledged
+    receipt: OptOutReceipt
     status: Status | None = None
 
 
-class _Applied(NamedTuple):
+class _AppliedJob(NamedTuple):
     """A job of this request, and the addresses that it selects as it has left them."""
 
     job: JobToWork
-    done: ChunkDone
+    done: ChunkResult
     seconds: float
     statuses: list[Status]
 
@@ -105,21 +105,23 @@ class _Applied(NamedTuple):
         )
 
 
-class _CannotNow(Exception):
+class _NotAppliedError(Exception):
     """The opt-out cannot be applied at once; `__cause__` is the error. Nothing of it is stored."""
 
 
-async def opt_out_address(
+async def opt_out_address_immediately(
     pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
-) -> OptedOut:
-    """`opt_out_now` for a request that lists one address, which tells the status of that too."""
+) -> AddressOptOut:
+    """`opt_out_immediately` for a request that lists one address, which tells the status of that
+    too.
+    """
     acknowledged, applied = await _opt_out(pool, settings, request, actor)
-    return OptedOut(acknowledged, *(applied.statuses if applied else ()))
+    return AddressOptOut(acknowledged, *(applied.statuses if applied else ()))
 
 
-async def opt_out_now(
+async def opt_out_immediately(
     pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
-) -> Acknowledged:
+) -> OptOutReceipt:
     """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
 
     The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
@@ -127,7 +129,7 @@ async def opt_out_now(
     as opted out. When the work itself fails, the job is stored for the workers, as
     `submit` does it: an opt-out is never lost.
 
-    Raises WrongInput (NotFound among them) when the request cannot be carried out, and
+    Raises InvalidRequest (NotFound among them) when the request cannot be carried out, and
     IdempotencyConflict when its key stands for another request; nothing is stored then. When the
     connection is lost on the way (`db.errors.UNREACHABLE` among others), all of it is stored or
     nothing, and the same key is safe.
@@ -138,29 +140,29 @@ async def opt_out_now(
 
 async def _opt_out(
     pool: asyncpg.Pool, settings: Settings, request: JobRequest, actor: Actor
-) -> tuple[Acknowledged, _Applied | None]:
+) -> tuple[OptOutReceipt, _AppliedJob | None]:
     began = time.perf_counter()
-    checked = check(request)
+    checked = validate_request(request)
     _require_short_list(settings, request, checked)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     try:
         async with pool.acquire() as connection:
             attempt = _Attempt(connection, settings, request, checked, correlation_id, actor, began)
-            applied = await attempt.until_it_goes_through()
+            applied = await attempt.apply_with_retries()
             if applied is None:
-                earlier = await _earlier(connection, request, checked)
-                if not earlier.is_undone:
-                    return acknowledged(earlier), None
-    except _CannotNow as failed:
+                earlier = await _find_earlier_job(connection, request, checked)
+                if not earlier.is_incomplete:
+                    return earlier_receipt(earlier), None
+    except _NotAppliedError as failed:
         # Out here, since the pool may have no second connection to give.
         submitted = await submit(
             pool,
             settings,
             request.model_copy(update={"correlation_id": correlation_id}),
-            as_written=True,
+            is_verbatim=True,
             actor=actor,
         )
-        with logs.bound(correlation_id=correlation_id):
+        with logs.bind_context(correlation_id=correlation_id):
             log.warning(
                 events.OPT_OUT_DEFERRED,
                 job=submitted.job_id,
@@ -168,20 +170,20 @@ async def _opt_out(
                 action=request.action,
                 error=type(failed.__cause__).__name__,
             )
-        return Acknowledged(submitted.job_id, submitted.created, applied=False), None
+        return OptOutReceipt(submitted.job_id, submitted.created, applied=False), None
     if applied is None:
         # Its job ended without being done, and whoever opted out tells it again.
-        return await _opt_out(pool, settings, asked_again(request, earlier), actor)
-    _log(applied, request, checked, actor, worker=attempt.worker)
-    return Acknowledged(
-        applied.job.id, created=True, applied=True, reached=applied.done.counts.propagated
+        return await _opt_out(pool, settings, repeat_request(request, earlier), actor)
+    _log_applied(applied, request, checked, actor, worker=attempt.worker)
+    return OptOutReceipt(
+        applied.job.id, created=True, applied=True, propagated=applied.done.counts.propagated
     ), applied
 
 
-def _require_short_list(settings: Settings, request: JobRequest, checked: Checked) -> None:
+def _require_short_list(settings: Settings, request: JobRequest, checked: ValidatedRequest) -> None:
     action = checked.action
-    if not (action.urgent and action.may_spread):
-        raise WrongInput(
+    if not (action.urgent and action.may_propagate):
+        raise InvalidRequest(
             f"The action {action.name!r} is not an opt-out and cannot be applied immediately."
             " Nothing was stored. Submit it as a bulk job."
         )
@@ -190,17 +192,17 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Checke
     by_list = selection.conditions <= {"contacts", "addresses"}
     later = request.plan_first or request.completion_url is not None
     if listed is None or not by_list or later:
-        raise WrongInput(
+        raise InvalidRequest(
             "An immediate opt-out takes only a list of contact ids or addresses, and neither a plan"
             " nor a completion_url. Nothing was stored. Submit a bulk job for anything else."
         )
     if not listed:
-        raise WrongInput(
+        raise InvalidRequest(
             "An immediate opt-out needs at least one contact or address. Nothing was stored. Give"
             " the id or the address of the person who opted out."
         )
     if len(listed) > settings.chunk_size:
-        raise WrongInput(
+        raise InvalidRequest(
             f"An immediate opt-out takes {settings.chunk_size:,} contacts or addresses at most"
             f" (CHUNK_SIZE), and {len(listed):,} were given. Nothing was stored. Submit it as a"
             " bulk job."
@@ -213,7 +215,7 @@ class _Attempt(NamedTuple):
     connection: asyncpg.Connection
     settings: Settings
     request: JobRequest
-    checked: Checked
+    checked: ValidatedRequest
     correlation_id: str
     actor: Actor
     began: float
@@ -222,43 +224,43 @@ class _Attempt(NamedTuple):
     def worker(self) -> str:
         return process_name(self.settings)
 
-    async def until_it_goes_through(self) -> _Applied | None:
+    async def apply_with_retries(self) -> _AppliedJob | None:
         """Begin again while others are in the way; None when the request has a job already.
 
-        Raises _CannotNow when the work fails, or others are in the way for too long, and NotFound
-        without an account.
+        Raises _NotAppliedError when the work fails, or others are in the way for too long, and
+        NotFound without an account.
         """
         in_the_way: BaseException | None = None
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 if in_the_way is None:
                     # Nearly always nobody else is there. What is read is still so when it is
                     # written, or nothing is written; so it takes neither locks nor a transaction.
                     return await self._apply(lock_all=False)
                 async with self.connection.transaction():
-                    await immediate_opt_outs.limit_idling(self.connection)
+                    await immediate_opt_outs.set_idle_timeout(self.connection)
                     return await self._apply(lock_all=True)
-            except (NotLocked, LinksChanged) as error:
+            except (StaleRead, ConcurrentLink) as error:
                 in_the_way = error
             except NotFound:
                 raise
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
-                in_the_way = _passing_or_raise(raised)
-        raise _CannotNow from in_the_way
+                in_the_way = _transient_or_raise(raised)
+        raise _NotAppliedError from in_the_way
 
-    async def _apply(self, *, lock_all: bool) -> _Applied | None:
+    async def _apply(self, *, lock_all: bool) -> _AppliedJob | None:
         began = time.perf_counter()
         request, checked = self.request, self.checked
         action, params = checked.action, checked.action.params.model_validate(checked.params)
         limit = self.settings.shared_address_limit
-        found = await address_lists.find(
+        found = await address_lists.look_up_addresses(
             self.connection,
             account=request.account,
             identities=checked.addresses or (),
-            shared_address_limit=neighbours_up_to(action, params, limit),
+            shared_address_limit=sibling_link_limit(action, params, limit),
         )
         if found is None:
-            raise await no_account(self.connection, request.account)
+            raise await unknown_account_error(self.connection, request.account)
         runner = ChunkRunner(
             job=self._job(found.account_id),
             action=action,
@@ -269,37 +271,37 @@ class _Attempt(NamedTuple):
         listed = found if checked.addresses else None
         rows = listed.row_ids if listed else checked.contacts or []
         chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
-        decided = await runner.decide(self.connection, chunk, lock_all=lock_all, found=listed)
+        decided = await runner.decide(self.connection, chunk, lock_all=lock_all, lookup=listed)
         now = time.perf_counter()
         duration_ms = round((now - began) * 1000)
-        written = await immediate_opt_outs.write(
+        written = await immediate_opt_outs.insert_completed_job(
             self.connection,
             account_id=found.account_id,
             action=action.name,
             fields=request.field_numbers,
             params=checked.params,
-            selection=with_unknown(checked.selection, listed and len(listed.new.ids)),
+            selection=add_unknown_count(checked.selection, listed and len(listed.new.ids)),
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=checked.request_hash,
             correlation_id=self.correlation_id,
             actor=self.actor,
             chunk=chunk,
-            received_at=decided.gathered.decided_at - timedelta(seconds=now - self.began),
-            decided_at=decided.gathered.decided_at,
+            received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
+            decided_at=decided.snapshot.decided_at,
             rows=decided.rows,
             new=listed and listed.new,
-            new_status=first_status(action, params),
+            new_status=initial_status(action, params),
             changes=decided.changes,
-            versions=decided.gathered.versions,
+            versions=decided.snapshot.versions,
             counts=decided.counts,
             worker=runner.worker,
             duration_ms=duration_ms,
         )
         if written is None:
             return None
-        done = ChunkDone(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
-        return _Applied(
+        done = ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+        return _AppliedJob(
             runner.job._replace(id=written.job_id), done, written.seconds, decided.statuses()
         )
 
@@ -318,51 +320,56 @@ class _Attempt(NamedTuple):
         )
 
 
-def _passing_or_raise(raised: Exception) -> BaseException:
+def _transient_or_raise(raised: Exception) -> BaseException:
     """What kept the transaction from going through, if it may go well the next time.
 
-    Raises _CannotNow where the work is at fault, and otherwise what the driver has raised.
+    Raises _NotAppliedError where the work is at fault, and otherwise what the driver has raised.
     """
     error: BaseException = raised
     if isinstance(raised, ChunkFailed) and raised.__cause__ is not None:
         error = raised.__cause__
-    if isinstance(error, _PASSING):
+    if isinstance(error, _TRANSIENT_ERRORS):
         return error
-    if isinstance(error, NOT_THE_WORKS_FAULT):
+    if isinstance(error, TRANSIENT_ERRORS):
         raise error from None
-    raise _CannotNow from error
+    raise _NotAppliedError from error
 
 
-async def _earlier(
-    connection: asyncpg.Connection, request: JobRequest, checked: Checked
-) -> jobs.Stored:
+async def _find_earlier_job(
+    connection: asyncpg.Connection, request: JobRequest, checked: ValidatedRequest
+) -> jobs.InsertedJob:
     """The job that an earlier request with the same key made; raises NotFound without account."""
     account_id = await require_account(connection, request.account)
     assert request.idempotency_key is not None
-    stored = await jobs.job_of_key(connection, account_id, request.idempotency_key)
+    stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)
     require_same_request(stored, request, checked)
     return stored
 
 
-def asked_again(request: JobRequest, earlier: jobs.Stored) -> JobRequest:
+def repeat_request(request: JobRequest, earlier: jobs.InsertedJob) -> JobRequest:
     """Return the request for what the earlier job with its key has left undone."""
     key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
     return request.model_copy(update={"idempotency_key": key})
 
 
-def acknowledged(earlier: jobs.Stored) -> Acknowledged:
+def earlier_receipt(earlier: jobs.InsertedJob) -> OptOutReceipt:
     """Return what there is to tell of an opt-out that has a job."""
-    return Acknowledged(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
+    return OptOutReceipt(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
 
 
-def _log(
-    applied: _Applied, request: JobRequest, checked: Checked, actor: Actor, *, worker: str
+def _log_applied(
+    applied: _AppliedJob,
+    request: JobRequest,
+    checked: ValidatedRequest,
+    actor: Actor,
+    *,
+    worker: str,
 ) -> None:
     job = applied.job
     log_submitted(
         job.id, job.account_id, checked, request, correlation_id=job.correlation_id, actor=actor
     )
-    with logs.bound(correlation_id=job.correlation_id):
+    with logs.bind_context(correlation_id=job.correlation_id):
         log_processed(job, applied.done, attempt=1, worker=worker)
         log.info(
             events.JOB_COMPLETED,

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from producers.csv_header import read_header, recognised
-from producers.file_text import FileText, encoding_advice, unreadable_in
-from producers.formula_guard import without_guard
+from producers.csv_header import count_known_headers, read_header
+from producers.file_text import FileText, encoding_advice, find_unreadable
+from producers.formula_guard import strip_formula_guard
 from producers.import_rejections import (
     MAX_EXTERNAL_ID,
     MAX_TAG,
-    UnusableRow,
+    RejectedRow,
     id_too_long,
     invalid_address,
     misplaced_status,
@@ -22,26 +22,26 @@ from producers.import_rejections import (
     too_many_addresses,
     unknown_status,
 )
-from producers.short_text_cache import remembered_if_short
+from producers.short_text_cache import cache_short_texts
 from producers.status_cells import (
     UnknownStatus,
+    applies_to_person,
+    find_suppressing_cell,
     is_suppressing,
-    of_person,
-    status_in,
+    parse_status,
     strongest,
-    suppressing_cell,
 )
-from producers.table import Table, broken_header
+from producers.table import Table, broken_header_error
 from schemas.addresses import (
-    Identity,
     InvalidAddress,
-    doubt_about,
-    implausible,
-    plain_identity,
-    read_address,
+    NormalizedAddress,
+    find_correction,
+    implausible_address,
+    normalize_plain_address,
+    parse_address,
 )
-from schemas.errors import WrongInput
-from schemas.staging import Refusal, StagedRow
+from schemas.errors import InvalidRequest
+from schemas.staging import ImportRejection, ImportRow
 from schemas.statuses import OPTED_OUT, Status
 
 _new = tuple.__new__
@@ -57,7 +57,7 @@ def open_contacts(
     """A contact CSV, by its path or as an open binary file (which is left open).
 
     `mapping` tells the meaning of headers that are not known (see `column_names.MEANINGS`).
-    Raises WrongInput for a file that cannot be an import as a whole.
+    Raises InvalidRequest for a file that cannot be an import as a whole.
     """
     if not isinstance(file, str | Path):
         yield ContactFile(file, mapping=mapping or {}, encoding=encoding)
@@ -66,7 +66,7 @@ def open_contacts(
         stream = Path(file).open("rb")  # noqa: SIM115  only to open it may fail so; closed below
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise WrongInput(f"{file} cannot be read: {why}. Nothing was stored.") from error
+        raise InvalidRequest(f"{file} cannot be read: {why}. Nothing was stored.") from error
     with stream:
         yield ContactFile(stream, mapping=mapping or {}, encoding=encoding)
 
@@ -74,8 +74,8 @@ def open_contacts(
 class Block(NamedTuple):
     """Some rows of a file: contacts, and what was refused, each in the order of the file."""
 
-    rows: list[StagedRow]
-    refusals: list[Refusal]
+    rows: list[ImportRow]
+    rejections: list[ImportRejection]
 
 
 class ContactFile:
@@ -90,13 +90,13 @@ class ContactFile:
         self._table = Table(self._text)
         self._require_text_at_first()
         rows = self._table.first_rows()
-        known = {each: recognised(row.cells, mapping) for each, row in rows.items()}
+        known = {each: count_known_headers(row.cells, mapping) for each, row in rows.items()}
         if not any(known.values()) and len(known) < len(self._table.delimiters):
-            raise broken_header()
+            raise broken_header_error()
         delimiter = max(rows, key=lambda each: (known[each], len(rows[each].cells)))
         self._headers = rows[delimiter].cells
         self._columns = read_header(self._headers, mapping)
-        self._table.cut_by(delimiter, header=rows[delimiter])
+        self._table.set_dialect(delimiter, header=rows[delimiter])
 
     @property
     def bytes_read(self) -> int:
@@ -126,69 +126,71 @@ class ContactFile:
         for found in self._table.blocks():
             block = Block([], [])
             for row in found:
-                if isinstance(row, Refusal):
-                    block.refusals.append(row)
+                if isinstance(row, ImportRejection):
+                    block.rejections.append(row)
                     continue
                 line, cells = row
                 try:
-                    contact = self._contact(line, cells, block.refusals)
-                except UnusableRow as why:
-                    block.refusals.append(Refusal(line, why.reason, why.detail))
+                    contact = self._contact(line, cells, block.rejections)
+                except RejectedRow as why:
+                    block.rejections.append(ImportRejection(line, why.reason, why.detail))
                     continue
                 if contact is not None:
                     block.rows.append(contact)
                 elif not self._table.is_blank(cells):
-                    block.refusals.append(no_address(line, cells))
+                    block.rejections.append(no_address(line, cells))
             yield block
 
     def _require_text_at_first(self) -> None:
         first = self._table.first_line
         if not first:
-            raise WrongInput(
+            raise InvalidRequest(
                 "The file is empty. Nothing was stored. Its first line has to name the columns."
             )
-        found = unreadable_in(first)
+        found = find_unreadable(first)
         if found and found.group() == "\x00":
-            raise WrongInput(
+            raise InvalidRequest(
                 "The file has NUL bytes in its first line, so it is no CSV. Nothing was stored."
                 " Save it as CSV UTF-8 and import that."
             )
         if found:
-            raise WrongInput(
+            raise InvalidRequest(
                 f"The file's first line is not text in {self._text.encoding}. Nothing was stored."
                 f" {encoding_advice(self._text.encoding)}"
             )
 
-    def _contact(self, line: int, cells: list[str], refusals: list[Refusal]) -> StagedRow | None:
+    def _contact(
+        self, line: int, cells: list[str], rejections: list[ImportRejection]
+    ) -> ImportRow | None:
         """The contact of a row; None without a usable address. Refused cells are added.
 
-        Raises UnusableRow for a row that is not to be imported at all.
+        Raises RejectedRow for a row that is not to be imported at all.
         """
         columns = self._columns
-        identities: list[Identity | None] = [None, None, None]
-        asked = self._fill(identities, line, cells, refusals)
+        identities: list[NormalizedAddress | None] = [None, None, None]
+        asked = self._fill(identities, line, cells, rejections)
         if not any(identities):
             return None
         if columns.unmapped:
             self._require_silent(cells, columns.unmapped)
         cells.append("")  # where columns that the file does not have are found
-        tag_names, too_long, suppressing = _split_tags(cells[columns.tags])
+        list_tags, too_long, suppressing = _split_tags(cells[columns.tags])
         if suppressing:
             raise misplaced_status(suppressing, self._headers[columns.tags])
         if too_long:
-            refusals.append(tag_too_long(line, too_long))
+            rejections.append(tag_too_long(line, too_long))
         known_as = cells[columns.external_id].strip() or None
         if known_as is not None and len(known_as) > MAX_EXTERNAL_ID:
-            refusals.append(id_too_long(line, known_as))
+            rejections.append(id_too_long(line, known_as))
             known_as = None
-        row: StagedRow = _new(
-            StagedRow,
+        row: ImportRow = _new(
+            ImportRow,
             (
                 line,
                 cells[columns.given_name].strip() or None,
                 cells[columns.family_name].strip() or None,
                 cells[columns.company].strip() or None,
-                tag_names,
+                list_tags,
                 tuple(identities),
                 known_as,
                 self._statuses(cells, identities, asked) if columns.statuses else None,
@@ -198,14 +200,14 @@ class ContactFile:
 
     def _fill(
         self,
-        identities: list[Identity | None],
+        identities: list[NormalizedAddress | None],
         line: int,
         cells: Sequence[str],
-        refusals: list[Refusal],
+        rejections: list[ImportRejection],
     ) -> dict[int, int]:
         """Put the row's addresses into their fields; gives in which field that of each is found.
 
-        Raises UnusableRow for more addresses than there are fields.
+        Raises RejectedRow for more addresses than there are fields.
         """
         fields: dict[str, int] = {}
         asked: dict[int, int] = {}
@@ -213,19 +215,19 @@ class ContactFile:
             cell = cells[column]
             if not cell:
                 continue
-            identity = plain_identity(cell)
+            identity = normalize_plain_address(cell)
             if identity is None:
                 if cell.isspace():
                     continue
                 try:
-                    identity = plausible_address(cell)
+                    identity = parse_plausible_address(cell)
                 except InvalidAddress as error:
-                    refusals.append(invalid_address(line, cell, error))
+                    rejections.append(invalid_address(line, cell, error))
                     continue
             key = identity[1]
             field = _free(identities) if wanted is None else wanted
             if key in fields:
-                refusals.append(repeated_in_row(line, cell))
+                rejections.append(repeated_in_row(line, cell))
                 field = fields[key]
             elif field is None:
                 raise too_many_addresses(", ".join(cells))
@@ -237,27 +239,27 @@ class ContactFile:
         return asked
 
     def _require_silent(self, cells: Sequence[str], unmapped: Sequence[int]) -> None:
-        """Raise UnusableRow where a column that is not read says that no mail may be sent."""
-        if found := suppressing_cell([cells[column] for column in unmapped]):
+        """Raise RejectedRow where a column that is not read says that no mail may be sent."""
+        if found := find_suppressing_cell([cells[column] for column in unmapped]):
             column = next(column for column in unmapped if cells[column] == found)
             raise misplaced_status(found, self._headers[column])
 
     def _statuses(
         self,
         cells: Sequence[str],
-        identities: Sequence[Identity | None],
+        identities: Sequence[NormalizedAddress | None],
         asked: Mapping[int, int],
     ) -> tuple[Status | None, Status | None, Status | None] | None:
         """What the row states for each field; `asked` is in which field an address was found.
 
         An opt-out is a person's: it goes to all addresses, and is not lost with an address that
-        cannot be used. Raises UnusableRow for a text that is not understood.
+        cannot be used. Raises RejectedRow for a text that is not understood.
         """
         stated: list[Status | None] = [None, None, None]
         filled = [field for field, identity in enumerate(identities) if identity is not None]
         for column, meaning, of_field in self._columns.statuses:
             try:
-                status = status_in(cells[column], meaning)
+                status = parse_status(cells[column], meaning)
             except UnknownStatus:
                 raise unknown_status(cells[column], self._headers[column]) from None
             if status is None:
@@ -267,27 +269,27 @@ class ContactFile:
             elif of_field is not None:
                 fields = filled if status in OPTED_OUT else []
             else:
-                fields = filled if of_person(status) else filled[:1]
+                fields = filled if applies_to_person(status) else filled[:1]
             for field in fields:
                 stated[field] = strongest(stated[field], status)
         first, second, third = stated
         return (first, second, third) if first or second or third else None
 
 
-def plausible_address(cell: str) -> Identity:
+def parse_plausible_address(cell: str) -> NormalizedAddress:
     """The address in the cell; raises InvalidAddress where another one is meant for certain."""
-    identity = read_address(without_guard(cell))
-    doubt = doubt_about(identity)
-    if doubt is not None and doubt.certain:
-        raise implausible(identity, doubt.meant)
+    identity = parse_address(strip_formula_guard(cell))
+    doubt = find_correction(identity)
+    if doubt is not None and doubt.is_certain:
+        raise implausible_address(identity, doubt.intended)
     return identity
 
 
-def _free(identities: Sequence[Identity | None]) -> int | None:
+def _free(identities: Sequence[NormalizedAddress | None]) -> int | None:
     return next((field for field, identity in enumerate(identities) if identity is None), None)
 
 
-@remembered_if_short(maxsize=256)
+@cache_short_texts(maxsize=256)
 def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None, str | None]:
     """The tags of a cell, divided by commas or semicolons; one that is too long, if any; and one
     that tells of an opt-out, if any.

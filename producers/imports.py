@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from actions.import_contacts import ImportContacts, ImportParams
 from db import imports, jobs
-from db.imports import Staged
+from db.imports import StagedFile
 from producers.import_file import ContactFile, open_contacts
 from producers.import_rejections import MAX_TAG
-from producers.invalid_request import refuse_unstorable, wrong_input
+from producers.invalid_request import convert_validation_error, require_storable
 from producers.request_hash import request_hash
 from producers.submit import require_account
 from runtime import events, logs
@@ -24,10 +24,10 @@ from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import IdempotencyConflict
 from schemas.requests import FIELD_NUMBERS, ShortText
-from schemas.staging import CELL_REASONS
-from workers.enqueue import announce_job
+from schemas.staging import CELL_REJECTION_REASONS
+from workers.enqueue import enqueue_job
 
-log = logs.get()
+log = logs.get_logger()
 T = TypeVar("T")
 
 _SELECTION = {"import": True}
@@ -36,21 +36,21 @@ Progress = Callable[[int, int, int], None]
 """Told, as the file streams in: bytes read, contacts staged, rows refused."""
 
 
-class SubmittedImport(NamedTuple):
+class ImportSubmission(NamedTuple):
     """The job that stands for the file.
 
-    Of its rows, `rows` were staged as contacts and `refused` were not; `left_out` single cells
-    were refused besides. `ignored_columns` were not read. `created` is False when an earlier
-    request with the same key made the job. `announced` is False when Redis did not answer; the
-    sweeper will find the job.
+    Of its rows, `rows` were staged as contacts and `rejected_rows` were not; `rejected_cells`
+    single cells were refused besides. `ignored_columns` were not read. `created` is False when an
+    earlier request with the same key made the job. `enqueued` is False when Redis did not answer;
+    the sweeper will find the job.
     """
 
     job_id: int
     rows: int
-    refused: int
-    left_out: int
+    rejected_rows: int
+    rejected_cells: int
     created: bool
-    announced: bool
+    enqueued: bool
     ignored_columns: tuple[str, ...] = ()
 
 
@@ -94,17 +94,17 @@ async def submit_import(
     correlation_id: str | None = None,
     progress: Progress | None = None,
     actor: Actor = PYTHON,
-) -> SubmittedImport:
+) -> ImportSubmission:
     """Read a contact CSV into a job, in one transaction, and ring for a worker.
 
     The job keeps the `actor`, who asks, beside `requested_by`.
     `permission` is the importer's claim, on record under `requested_by`, that these contacts agreed
     to broadcasts. `tag` goes to each contact. `mapping` and `encoding` are as in `open_contacts`.
-    The same key with the same file gives the same job. Raises WrongInput (NotFound among them) for
-    what cannot be imported, and IdempotencyConflict when the key stands for another request; in
+    The same key with the same file gives the same job. Raises InvalidRequest (NotFound among them)
+    for what cannot be imported, and IdempotencyConflict when the key stands for another request; in
     each case, and when anything fails on the way, nothing is stored.
     """
-    request = _check(
+    request = _validate(
         account=account,
         permission=permission,
         tag=tag,
@@ -113,20 +113,20 @@ async def submit_import(
         correlation_id=correlation_id or uuid.uuid4().hex,
     )
     with open_contacts(file, mapping=mapping, encoding=encoding) as contacts:
-        hash_of = _Hash(request, mapping or {}, encoding, contacts)
+        hash_of = _RequestHash(request, mapping or {}, encoding, contacts)
         async with pool.acquire() as connection:
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
                 params = request.params(statuses=contacts.has_statuses)
-                stored = await _insert(connection, account_id, request, params, actor)
+                stored = await _insert_job(connection, account_id, request, params, actor)
                 if not stored.created:
-                    await _require_same(stored, request, hash_of)
-                    counts = await imports.staged(connection, stored.job_id)
-                    return SubmittedImport(
+                    await _require_same_request(stored, request, hash_of)
+                    counts = await imports.read_staged_file(connection, stored.job_id)
+                    return ImportSubmission(
                         stored.job_id,
                         *counts,
                         created=False,
-                        announced=True,
+                        enqueued=True,
                         ignored_columns=contacts.ignored_columns,
                     )
                 counts = await _stage(connection, stored.job_id, contacts, progress)
@@ -134,25 +134,25 @@ async def submit_import(
                     connection, job_id=stored.job_id, request_hash=hash_of()
                 )
     _log_submitted(stored.job_id, account_id, request, actor)
-    announced = await announce_job(settings, job_id=stored.job_id, action=ImportContacts.name)
-    return SubmittedImport(
+    enqueued = await enqueue_job(settings, job_id=stored.job_id, action=ImportContacts.name)
+    return ImportSubmission(
         stored.job_id,
         *counts,
         created=True,
-        announced=announced,
+        enqueued=enqueued,
         ignored_columns=contacts.ignored_columns,
     )
 
 
-def _check(**given: Any) -> _Request:
-    refuse_unstorable("The import", given)
+def _validate(**given: Any) -> _Request:
+    require_storable("The import", given)
     try:
         return _Request.model_validate(given)
     except ValidationError as error:
-        raise wrong_input("The import", error, _Request) from None
+        raise convert_validation_error("The import", error, _Request) from None
 
 
-class _Hash:
+class _RequestHash:
     """The hash of an import's request; it includes the file, so it is known after its end."""
 
     def __init__(
@@ -174,13 +174,13 @@ class _Hash:
         )
 
 
-async def _insert(
+async def _insert_job(
     connection: asyncpg.Connection,
     account_id: int,
     request: _Request,
     params: dict[str, Any],
     actor: Actor,
-) -> jobs.Stored:
+) -> jobs.InsertedJob:
     """The job, before its rows: they refer to it, and the key makes a second one wait for it."""
     return await jobs.insert_job(
         connection,
@@ -198,7 +198,9 @@ async def _insert(
     )
 
 
-async def _require_same(stored: jobs.Stored, request: _Request, hash_of: _Hash) -> None:
+async def _require_same_request(
+    stored: jobs.InsertedJob, request: _Request, hash_of: _RequestHash
+) -> None:
     await asyncio.to_thread(hash_of.contacts.drain)
     if stored.request_hash != hash_of():
         raise IdempotencyConflict(
@@ -210,24 +212,26 @@ async def _require_same(stored: jobs.Stored, request: _Request, hash_of: _Hash) 
 
 async def _stage(
     connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
-) -> Staged:
+) -> StagedFile:
     rows = refused = left_out = 0
-    blocks = ((imports.pack_rows(job_id, each.rows), each.refusals) for each in contacts.blocks())
-    async with aclosing(_ahead(blocks)) as packed_blocks:
-        async for packed, refusals in packed_blocks:
+    blocks = ((imports.pack_rows(job_id, each.rows), each.rejections) for each in contacts.blocks())
+    async with aclosing(_prefetch(blocks)) as packed_blocks:
+        async for packed, rejections in packed_blocks:
             await imports.stage_rows(connection, packed)
-            if refusals:
-                await imports.keep_refusals(connection, job_id=job_id, refusals=refusals)
-            cells = sum(refusal.reason in CELL_REASONS for refusal in refusals)
+            if rejections:
+                await imports.insert_import_rejections(
+                    connection, job_id=job_id, rejections=rejections
+                )
+            cells = sum(rejection.reason in CELL_REJECTION_REASONS for rejection in rejections)
             rows += packed.rows
-            refused += len(refusals) - cells
+            refused += len(rejections) - cells
             left_out += cells
             if progress:
                 progress(contacts.bytes_read, rows, refused)
-    return Staged(rows, refused, left_out)
+    return StagedFile(rows, refused, left_out)
 
 
-async def _ahead(items: Iterator[T]) -> AsyncGenerator[T, None]:
+async def _prefetch(items: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the items; while one of them is dealt with, the next is made.
 
     In a thread, so that whatever else shares the event loop goes on.
@@ -253,7 +257,7 @@ def _log_submitted(job_id: int, account_id: int, request: _Request, actor: Actor
         account=account_id,
         action=ImportContacts.name,
         correlation_id=request.correlation_id,
-        **actor.in_log(),
+        **actor.log_keys(),
         fields=list(FIELD_NUMBERS),
         selected_by=sorted(_SELECTION),
         contacts_listed=None,

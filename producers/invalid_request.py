@@ -8,114 +8,118 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from schemas.errors import Mistake, WrongInput
-from schemas.field_errors import place_for_people, sentence
-from schemas.field_errors import shortened as shortened  # noqa: PLC0414 - for who refuses by hand
-from schemas.json_input import TooMuch
+from schemas.errors import FieldError, InvalidRequest
+from schemas.field_errors import describe_error, describe_path
+from schemas.field_errors import shorten as shorten  # noqa: PLC0414 - for who refuses by hand
+from schemas.json_input import InputTooLarge
 from schemas.requests import UPLOADED, JobRequest
 
-MOST_COMPLAINTS = 20
-MOST_LOOKED_AT = 1_000
+MAX_FIELD_ERRORS = 20
+MAX_ERRORS_READ = 1_000
 """More mistakes than this are only counted."""
 
 
 def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> JobRequest:
-    """The request as a checked value; raises WrongInput with a line for each mistake.
+    """The request as a checked value; raises InvalidRequest with a line for each mistake.
 
     `uploaded` names the list of its selection that is empty because a file brings it.
     """
     try:
         return JobRequest.model_validate(given, context={UPLOADED: uploaded})
     except ValidationError as error:
-        raise wrong_input("The request", error, JobRequest) from None
+        raise convert_validation_error("The request", error, JobRequest) from None
 
 
-def wrong_input(
+def convert_validation_error(
     what: str, error: ValidationError, model: type[BaseModel], *, within: tuple[str, ...] = ()
-) -> WrongInput:
+) -> InvalidRequest:
     """The mistakes in `what` as an error for people; `model` names what could have been given, and
     `within` is where in the request it stands.
     """
-    if error.error_count() > MOST_LOOKED_AT:
+    if error.error_count() > MAX_ERRORS_READ:
         # To tell the first of them, all would have to be told.
-        return WrongInput(
+        return InvalidRequest(
             f"{what} was refused and nothing was stored. It has {error.error_count():,} mistakes."
             " Send a small request first: each mistake in it is told."
         )
-    told = list(islice(_mistakes(error, model, within), MOST_COMPLAINTS))
+    told = list(islice(_field_errors(error, model, within), MAX_FIELD_ERRORS))
     left = error.error_count() - len(told)
-    return refused(what, told, f"There are {left:,} more mistakes." if left else "")
+    return invalid_request(what, told, f"There are {left:,} more mistakes." if left else "")
 
 
-def _mistakes(
+def _field_errors(
     error: ValidationError, model: type[BaseModel], within: tuple[str, ...]
-) -> Iterator[Mistake]:
+) -> Iterator[FieldError]:
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in (*within, *mistake["loc"]))
         known = tuple(model.model_fields) if len(mistake["loc"]) == 1 else ()
-        yield Mistake(where or "all", sentence(mistake, known=known))
+        yield FieldError(where or "all", describe_error(mistake, known=known))
 
 
-def too_much(what: str, why: TooMuch) -> WrongInput:
+def input_too_large(what: str, why: InputTooLarge) -> InvalidRequest:
     """`what` has more values or names than are read."""
-    return WrongInput(
+    return InvalidRequest(
         f"{what} was refused and nothing was stored: it has {why}. Send less at a time; a long list"
         " comes as a file."
     )
 
 
-def refused(what: str, mistakes: Sequence[Mistake], more: str = "") -> WrongInput:
+def invalid_request(
+    what: str, field_errors: Sequence[FieldError], more: str = ""
+) -> InvalidRequest:
     """`what` was refused for these mistakes, each on a line of its own, and `more` of them."""
-    lines = [line_of(mistake) for mistake in mistakes] + [more] * bool(more)
+    lines = [format_field_error(mistake) for mistake in field_errors] + [more] * bool(more)
     told = "".join(f"\n  {line}" for line in lines)
-    return WrongInput(f"{what} was refused and nothing was stored:{told}", mistakes)
+    return InvalidRequest(f"{what} was refused and nothing was stored:{told}", field_errors)
 
 
-def line_of(mistake: Mistake) -> str:
-    """The mistake for people; `mistake.where` is for programs."""
-    place = place_for_people(mistake.where)
+def format_field_error(mistake: FieldError) -> str:
+    """The mistake for people; `mistake.location` is for programs."""
+    place = describe_path(mistake.location)
     return f"{place}: {mistake.message}" if place else mistake.message
 
 
-def refuse_unstorable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
-    """Raise WrongInput for a text of the model that Postgres cannot keep. That there is none, as
-    nearly always, shows when the whole is written as JSON, in a tenth of the time.
+def require_storable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
+    """Raise InvalidRequest for a text of the model that Postgres cannot keep. That there is none,
+    as nearly always, shows when the whole is written as JSON, in a tenth of the time.
     """
     with suppress(PydanticSerializationError):
         if "\\u0000" not in model.model_dump_json(exclude=exclude):
             return
-    refuse_unstorable(what, model.model_dump(exclude=exclude))
+    require_storable(what, model.model_dump(exclude=exclude))
 
 
-def refuse_unstorable(what: str, value: Any) -> None:
-    """Raise WrongInput for text, at any depth of `value`, that Postgres cannot keep."""
-    if (names := _to_unstorable(value)) is not None:
-        where = ", ".join([what, *map(shortened, names)])
-        raise WrongInput(
+def require_storable(what: str, value: Any) -> None:
+    """Raise InvalidRequest for text, at any depth of `value`, that Postgres cannot keep."""
+    if (names := _find_unstorable(value)) is not None:
+        where = ", ".join([what, *map(shorten, names)])
+        raise InvalidRequest(
             f"{where} was refused and nothing was stored. It contains a NUL character or bytes"
             " that are not UTF-8. Remove them and try again."
         )
 
 
-def _to_unstorable(value: Any) -> list[str] | None:
+def _find_unstorable(value: Any) -> list[str] | None:
     """Return the names that lead to the first text that cannot be kept; None where there is none.
 
     They are put together only then: a long name with many values below it is not copied for each.
     """
     if isinstance(value, str):
-        return None if storable(value) else []
+        return None if is_storable(value) else []
     if isinstance(value, dict):
         for key, item in value.items():
-            if not storable(key):
+            if not is_storable(key):
                 return []
-            if (names := _to_unstorable(item)) is not None:
+            if (names := _find_unstorable(item)) is not None:
                 return [key, *names]
     elif isinstance(value, (list, tuple)):
-        return next((names for item in value if (names := _to_unstorable(item)) is not None), None)
+        return next(
+            (names for item in value if (names := _find_unstorable(item)) is not None), None
+        )
     return None
 
 
-def storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether Postgres can keep the text: all of it characters, and none of them NUL."""
     if "\x00" in text:
         return False

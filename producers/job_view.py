@@ -6,46 +6,47 @@ import asyncpg
 
 from actions.registry import all_actions
 from db import address_history, exports, jobs, webhook_deliveries
-from db.exports import Listing
+from db.exports import Export
 from schemas.errors import NotFound
-from schemas.requests import FIELD_NAMES, THE_ADDRESS
+from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 
 
-class JobStory(NamedTuple):
-    """A job with its exact counts; `refusals` counts what was left out of the file it came with.
+class JobView(NamedTuple):
+    """A job with its exact counts; `import_rejections` counts what was left out of the file it came
+    with.
 
-    `recognised` tells of an import how many of its rows were about contacts that were there, and
+    `recognized` tells of an import how many of its rows were about contacts that were there, and
     is None for other jobs. `notice` is how far its completion notice is, if it has one.
     """
 
     job: jobs.Job
-    progress: jobs.Progress
-    refusals: dict[str, int]
-    recognised: int | None
-    notice: webhook_deliveries.Notice | None
+    progress: jobs.JobCounts
+    import_rejections: dict[str, int]
+    recognized: int | None
+    notice: webhook_deliveries.DeliveryState | None
 
 
-async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobStory:
+async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobView:
     """The job as it stands, in any account unless one is given; raises NotFound."""
     async with pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=account_id)
-        progress = await jobs.progress(connection, job_id) if job else None
+        progress = await jobs.get_counts(connection, job_id) if job else None
         if job is None or progress is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        refused, recognised = {}, None
-        if brings_contacts(job.action) or lists_addresses(job):
-            refused = await address_history.refusals_by_reason(connection, job_id)
-        if brings_contacts(job.action):
-            recognised = await address_history.recognised_rows(connection, job_id)
-        notice = await webhook_deliveries.notice_of(connection, job_id)
-    return JobStory(job, progress, refused, recognised, notice)
+        refused, recognized = {}, None
+        if creates_contacts(job.action) or lists_addresses(job):
+            refused = await address_history.import_rejections_by_reason(connection, job_id)
+        if creates_contacts(job.action):
+            recognized = await address_history.count_recognized_rows(connection, job_id)
+        notice = await webhook_deliveries.get_delivery(connection, job_id)
+    return JobView(job, progress, refused, recognized, notice)
 
 
-def warning_of(job: jobs.Job, selected: int | None) -> str | None:
+def job_warning(job: jobs.Job, selected: int | None) -> str | None:
     """What to tell of a job that selects nobody; None of one that does, or is not planned yet."""
     if selected is None or selected > 0:
         return None
-    if brings_contacts(job.action):
+    if creates_contacts(job.action):
         return "The job has nothing to do: no row of the file became a contact."
     told = "The job selects nobody: no contact meets all conditions of its selection."
     if "statuses" in job.selection:
@@ -54,23 +55,23 @@ def warning_of(job: jobs.Job, selected: int | None) -> str | None:
     return told
 
 
-def brings_contacts(action: str) -> bool:
+def creates_contacts(action: str) -> bool:
     """Whether jobs of the action are imports."""
     known = all_actions().get(action)
-    return known is not None and known.brings_contacts
+    return known is not None and known.creates_contacts
 
 
 def lists_addresses(job: jobs.Job) -> bool:
     """Whether the job is over addresses themselves, and not over fields of contacts."""
-    return job.fields == (THE_ADDRESS,)
+    return job.fields == (LISTED_ADDRESS_FIELD,)
 
 
-def unprocessed(job: jobs.Job) -> Listing:
+def unprocessed_listing(job: jobs.Job) -> Export:
     """What the job did not come to: contacts, or what it was given in place of them.
 
     The ids that were drawn for the rows of a file, or for addresses, are of no contacts.
     """
-    if brings_contacts(job.action):
+    if creates_contacts(job.action):
         return exports.unprocessed_lines(job.id)
     if lists_addresses(job):
         return exports.unprocessed_addresses(job.id)

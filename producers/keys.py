@@ -12,18 +12,18 @@ from typing import NamedTuple
 import asyncpg
 
 from db import activity, keys
-from producers.invalid_request import refuse_unstorable, shortened
+from producers.invalid_request import require_storable, shorten
 from producers.submit import require_account
 from runtime import events, logs
-from schemas.actors import PYTHON, Act, Actor, ActorKind, Via
-from schemas.errors import NotFound, WrongInput
+from schemas.actors import PYTHON, ActivityKind, Actor, ActorKind, Via
+from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import MAX_ID
 
-log = logs.get()
+log = logs.get_logger()
 
 _SECRET_BYTES = 32
 _KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
-_MOST_NAME = 200
+_MAX_NAME_LENGTH = 200
 _DAYS = re.compile(r"([0-9]{1,5})d", re.ASCII).fullmatch
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
 MAX_DAYS = 36_500
@@ -39,7 +39,7 @@ class Scope(StrEnum):
     ADDRESSES_READ = "addresses:read"
 
 
-class MadeKey(NamedTuple):
+class NewKey(NamedTuple):
     """A new key; `token` is what its holder sends, and is not to be had again."""
 
     id: int
@@ -70,16 +70,19 @@ async def create_key(
     scopes: list[Scope],
     expires_at: datetime | None = None,
     actor: Actor = PYTHON,
-) -> MadeKey:
-    """A new key of an account; raises WrongInput, NotFound among it."""
-    refuse_unstorable("The key's name", name)
-    if not name.strip() or len(name) > _MOST_NAME:
-        raise WrongInput(
-            f"A key needs a name of at most {_MOST_NAME} characters. Nothing was made. Name who"
+) -> NewKey:
+    """A new key of an account; raises InvalidRequest, NotFound among it."""
+    require_storable("The key's name", name)
+    if not name.strip() or len(name) > _MAX_NAME_LENGTH:
+        raise InvalidRequest(
+            f"A key needs a name of at most {_MAX_NAME_LENGTH} characters. Nothing was made."
+            " Name who"
             " will use it: jobs show the name as who asked."
         )
     if not scopes:
-        raise WrongInput(f"A key needs a scope. Nothing was made. There are: {', '.join(Scope)}.")
+        raise InvalidRequest(
+            f"A key needs a scope. Nothing was made. There are: {', '.join(Scope)}."
+        )
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     async with pool.acquire() as connection, connection.transaction():
         account_id = await require_account(connection, account)
@@ -91,16 +94,16 @@ async def create_key(
             scopes=sorted(set(scopes)),
             expires_at=expires_at,
         )
-        await activity.note(
+        await activity.record(
             connection,
-            Act.KEY_CREATED,
+            ActivityKind.KEY_CREATED,
             actor,
             account_id=account_id,
             key_id=key_id,
             detail={"scopes": sorted(set(scopes))},
         )
-    log.info(events.KEY_CREATED, key=key_id, account=account_id, **actor.in_log())
-    return MadeKey(key_id, f"sluice_{key_id}_{secret}")
+    log.info(events.KEY_CREATED, key=key_id, account=account_id, **actor.log_keys())
+    return NewKey(key_id, f"sluice_{key_id}_{secret}")
 
 
 async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) -> None:
@@ -113,16 +116,20 @@ async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) 
             )
         if not revoked.now:
             return
-        await activity.note(
-            connection, Act.KEY_REVOKED, actor, account_id=revoked.account_id, key_id=key_id
+        await activity.record(
+            connection,
+            ActivityKind.KEY_REVOKED,
+            actor,
+            account_id=revoked.account_id,
+            key_id=key_id,
         )
-    log.info(events.KEY_REVOKED, key=key_id, account=revoked.account_id, **actor.in_log())
+    log.info(events.KEY_REVOKED, key=key_id, account=revoked.account_id, **actor.log_keys())
 
 
-async def caller_of(connection: asyncpg.Connection, token: str) -> Caller | None:
+async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | None:
     """Whose key this is; None where it is none, was revoked, or has expired."""
-    key_id, digest = claimed_by(token)
-    known = await keys.key_by_id(connection, key_id) if key_id else None
+    key_id, digest = parse_key_token(token)
+    known = await keys.get_key(connection, key_id) if key_id else None
     # What was drawn from 256 bits needs no slow digest.
     if known is None or not hmac.compare_digest(known.digest, digest):
         return None
@@ -130,7 +137,7 @@ async def caller_of(connection: asyncpg.Connection, token: str) -> Caller | None
     return Caller(key_id, known.name, known.account_id, known.account, known.scopes, left)
 
 
-def claimed_by(token: str) -> tuple[int, bytes]:
+def parse_key_token(token: str) -> tuple[int, bytes]:
     """Return the id of the key that the token claims to be, 0 where it has not the form of one, and
     the digest that this key has to have.
     """
@@ -140,9 +147,9 @@ def claimed_by(token: str) -> tuple[int, bytes]:
     return key_id, _digest(parts[2])
 
 
-def expiry(text: str, now: datetime | None = None) -> datetime:
+def parse_expiry(text: str, now: datetime | None = None) -> datetime:
     """Return the moment that `90d`, or a day such as `2027-01-01`, stands for: so many days from
-    now, or the beginning of that day in UTC. Raise WrongInput where it is no moment to come.
+    now, or the beginning of that day in UTC. Raise InvalidRequest where it is no moment to come.
     """
     now = now or datetime.now(UTC)
     moment = None
@@ -154,12 +161,12 @@ def expiry(text: str, now: datetime | None = None) -> datetime:
         except ValueError:
             moment = None
     if moment is None:
-        raise WrongInput(
-            f"{shortened(text)!r} is neither a day nor a number of days. Nothing was made. Give the"
+        raise InvalidRequest(
+            f"{shorten(text)!r} is neither a day nor a number of days. Nothing was made. Give the"
             " end of the key as 2027-01-01 (UTC) or as 90d."
         )
     if not now < moment <= now + timedelta(days=MAX_DAYS):
-        raise WrongInput(
+        raise InvalidRequest(
             f"A key cannot end on {moment.date()}. Nothing was made. Give a day to come, at most"
             f" {MAX_DAYS:,} days from now."
         )

@@ -5,19 +5,19 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from actions.rules.forecast import COUNTS
+from actions.rules.forecast import FORECAST_COUNTS
 from db import activity, jobs, planning
-from producers.invalid_request import refuse_unstorable
+from producers.invalid_request import require_storable
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.actors import PYTHON, Act, Actor
-from schemas.errors import NotFound, StateConflict, WrongInput
-from schemas.outcomes import ENDED, JobState
-from workers.enqueue import announce_job
+from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.errors import InvalidRequest, NotFound, StateConflict
+from schemas.outcomes import FINAL_STATES, JobState
+from workers.enqueue import enqueue_job
 
-log = logs.get()
+log = logs.get_logger()
 
-NEEDED = ("applied", "unchanged", "rejected", "further")
+REQUIRED_COUNTS = ("applied", "unchanged", "rejected", "propagated")
 """The counts that have to be given; `empty` follows from the others."""
 
 
@@ -40,15 +40,15 @@ async def apply_plan(
     `confirmed_by` is who the caller says has seen them; the `actor`, who the caller is, is kept
     beside it. `correlation_id` is that of the request by which this is asked, if there is one.
     Gives the state that the job is in: to confirm once more what was confirmed changes nothing.
-    Raises WrongInput, NotFound, and StateConflict for a job that is not planned.
+    Raises InvalidRequest, NotFound, and StateConflict for a job that is not planned.
     """
-    refuse_unstorable("Who confirms", confirmed_by)
-    counts = _checked(expected, tolerance)
+    require_storable("Who confirms", confirmed_by)
+    counts = _validate_counts(expected, tolerance)
     confirmation = {
         "expected": counts,
         "tolerance": tolerance,
         "by": confirmed_by,
-        **actor.in_log(),
+        **actor.log_keys(),
         "at": datetime.now(UTC).isoformat(),
     }
     async with pool.acquire() as connection:
@@ -56,14 +56,14 @@ async def apply_plan(
         if job is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
         async with connection.transaction():
-            asked = await planning.ask_to_confirm(
+            asked = await planning.request_confirmation(
                 connection, account_id=account_id, job_id=job_id, confirmation=confirmation
             )
             if asked is None:
-                return await _already(connection, job_id, counts, tolerance)
-            await activity.note(
+                return await _confirmed_state(connection, job_id, counts, tolerance)
+            await activity.record(
                 connection,
-                Act.PLAN_APPLIED,
+                ActivityKind.PLAN_APPLIED,
                 actor,
                 account_id=account_id,
                 job_id=job_id,
@@ -76,30 +76,30 @@ async def apply_plan(
         account=account_id,
         action=asked.action,
         correlation_id=asked.correlation_id,
-        request=correlation_id,
+        request_correlation_id=correlation_id,
         tolerance=tolerance,
-        **actor.in_log(),
+        **actor.log_keys(),
     )
-    await announce_job(settings, job_id=job_id, action=asked.action)
+    await enqueue_job(settings, job_id=job_id, action=asked.action)
     return JobState.PLANNING
 
 
-def _checked(expected: Mapping[str, int], tolerance: int) -> dict[str, int]:
-    missing = [name for name in NEEDED if name not in expected]
-    unknown = [name for name in expected if name not in COUNTS]
+def _validate_counts(expected: Mapping[str, int], tolerance: int) -> dict[str, int]:
+    missing = [name for name in REQUIRED_COUNTS if name not in expected]
+    unknown = [name for name in expected if name not in FORECAST_COUNTS]
     if missing or unknown:
         wrong = [f"{name} is missing" for name in missing]
         wrong += [f"there is no {name}" for name in unknown]
-        raise WrongInput(
+        raise InvalidRequest(
             f"Some counts are missing or unknown: {', '.join(wrong)}. Nothing was done. Give"
-            f" {', '.join(NEEDED)} as the plan shows them."
+            f" {', '.join(REQUIRED_COUNTS)} as the plan shows them."
         )
     if tolerance < 0 or any(count < 0 for count in expected.values()):
-        raise WrongInput("Counts and tolerance must not be negative. Nothing was done.")
+        raise InvalidRequest("Counts and tolerance must not be negative. Nothing was done.")
     return dict(expected)
 
 
-async def _already(
+async def _confirmed_state(
     connection: asyncpg.Connection, job_id: int, counts: Mapping[str, int], tolerance: int
 ) -> JobState:
     """The state of a job that this was said yes to before; raises StateConflict for any other."""
@@ -115,5 +115,6 @@ async def _already(
         )
     raise StateConflict(
         f"Job {job_id} is {job.state.value}. Only a planned job can be applied. Nothing was"
-        " changed." + ("" if job.state in ENDED else " Look again when its state has changed.")
+        " changed."
+        + ("" if job.state in FINAL_STATES else " Look again when its state has changed.")
     )

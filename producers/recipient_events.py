@@ -11,21 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from producers.invalid_request import refuse_unstorable, storable
-from schemas.addresses import InvalidAddress, identify
-from schemas.errors import WrongInput
+from producers.invalid_request import is_storable, require_storable
+from schemas.addresses import InvalidAddress, normalize_address
+from schemas.errors import InvalidRequest
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import Status
 
-CLOCKS_DIFFER = timedelta(minutes=5)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 """So far ahead of ours the clock of a sender may be."""
 
-MOST_NOTE = 1000
-_MOST_KEY = 200
+MAX_NOTE_LENGTH = 1000
+_MAX_KEY_LENGTH = 200
 
 
-def _not_to_come(moment: datetime) -> datetime:
-    if moment > datetime.now(UTC) + CLOCKS_DIFFER:
+def _require_past(moment: datetime) -> datetime:
+    if moment > datetime.now(UTC) + MAX_CLOCK_SKEW:
         raise ValueError("it lies in the future; say when it happened")
     try:
         return moment.astimezone(UTC)
@@ -34,12 +34,12 @@ def _not_to_come(moment: datetime) -> datetime:
 
 
 Kind = Literal[Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM]
-Moment = Annotated[AwareDatetime, AfterValidator(_not_to_come)]
+Moment = Annotated[AwareDatetime, AfterValidator(_require_past)]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
 """One word, so that source and event id side by side are one text only in one way."""
 
 
-class RecipientAct(BaseModel):
+class RecipientEvent(BaseModel):
     """One recipient's opt-out. Unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,11 +53,11 @@ class RecipientAct(BaseModel):
         None, description="When it happened, with its time zone; not in the future."
     )
     note: str | None = Field(
-        None, max_length=MOST_NOTE, description="Kept with the job for whoever asks later."
+        None, max_length=MAX_NOTE_LENGTH, description="Kept with the job for whoever asks later."
     )
 
 
-def request_of(
+def opt_out_request(
     *,
     account: str,
     addresses: Sequence[str],
@@ -69,19 +69,19 @@ def request_of(
     occurred_at: datetime | None = None,
     note: str | None = None,
 ) -> JobRequest:
-    """The opt-out of these addresses, all of one person's one act; raises WrongInput.
+    """The opt-out of these addresses, all of one person's one act; raises InvalidRequest.
 
     Of an act without a time, the time of the job is all there is to know: to put ours in would
     make another request of it each time that it is told.
     """
-    refuse_unstorable("The opt-out", [*addresses, key, note])
+    require_storable("The opt-out", [*addresses, key, note])
     params = {"kind": kind.value, "source": source, "note": note}
     if occurred_at is not None:
         params["occurred_at"] = occurred_at.isoformat()
     return JobRequest(
         account=account,
         action="opt_out",
-        selection=Selection(addresses=tuple(known_address(text) for text in addresses)),
+        selection=Selection(addresses=tuple(require_address(text) for text in addresses)),
         params={name: value for name, value in params.items() if value is not None},
         requested_by=requested_by,
         idempotency_key=key,
@@ -89,28 +89,28 @@ def request_of(
     )
 
 
-def known_address(text: str) -> str:
-    """The address without the white space around it; raises WrongInput where it is none."""
+def require_address(text: str) -> str:
+    """The address without the white space around it; raises InvalidRequest where it is none."""
     try:
-        return identify(text).address
+        return normalize_address(text).address
     except InvalidAddress as error:
-        raise WrongInput(
+        raise InvalidRequest(
             f"address: this is no email address, and nothing was stored. {error}"
             " Give it alone, without a name or brackets."
         ) from None
 
 
-_KEYS_OF_ACTS = ("opt-out ", "hook ", "one-click ", "again ")
+_RESERVED_KEY_PREFIXES = ("opt-out ", "hook ", "one-click ", "again ")
 
 
-def refuse_key_of_an_act(key: str | None) -> None:
-    """Raise WrongInput for an idempotency key that could be a recipient's act's: whoever used it up
-    for a job of another kind would keep that act from being done.
+def refuse_reserved_key(key: str | None) -> None:
+    """Raise InvalidRequest for an idempotency key that could be a recipient's act's: whoever used
+    it up for a job of another kind would keep that act from being done.
     """
-    if key is not None and key.startswith(_KEYS_OF_ACTS):
-        raise WrongInput(
+    if key is not None and key.startswith(_RESERVED_KEY_PREFIXES):
+        raise InvalidRequest(
             "Keys that begin like this one are those of recipients' acts; nothing was stored. Give"
-            f" the job another key, which does not begin with {', '.join(_KEYS_OF_ACTS)}."
+            f" the job another key, which does not begin with {', '.join(_RESERVED_KEY_PREFIXES)}."
         )
 
 
@@ -123,17 +123,17 @@ def event_key(*words: str | int, event_id: str) -> str:
     """
     key = " ".join([*map(str, words), event_id])
     # An id that looks like a digest has one too, so that it is not taken for another's.
-    if len(key) <= _MOST_KEY and storable(event_id) and not event_id.startswith(_DIGEST):
+    if len(key) <= _MAX_KEY_LENGTH and is_storable(event_id) and not event_id.startswith(_DIGEST):
         return key
-    return " ".join([*map(str, words), f"{_DIGEST}{_sha256(event_id)}"])
+    return " ".join([*map(str, words), f"{_DIGEST}{_digest_text(event_id)}"])
 
 
 def day_key(*words: str | int, act: Sequence[str], kind: Status) -> str:
     """The idempotency key of an act without an id of its own: the same act is one a day (UTC)."""
-    digest = _sha256("\n".join(act))
+    digest = _digest_text("\n".join(act))
     return " ".join(map(str, [*words, "of a day", digest, kind.value, datetime.now(UTC).date()]))
 
 
-def _sha256(text: str) -> str:
+def _digest_text(text: str) -> str:
     # Half characters, which JSON can have, are distinct as well.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

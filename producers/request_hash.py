@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_AT_ONCE = 10_000
+_BATCH_SIZE = 10_000
 
 
 def request_hash(
@@ -68,6 +68,6 @@ def _list_hash(listed: Sequence[int] | Sequence[str] | ListHash | None) -> str |
     if isinstance(listed, ListHash):
         return listed.hexdigest()
     list_hash = ListHash()
-    for start in range(0, len(listed), _AT_ONCE):
-        list_hash.add(listed[start : start + _AT_ONCE])
+    for start in range(0, len(listed), _BATCH_SIZE):
+        list_hash.add(listed[start : start + _BATCH_SIZE])
     return list_hash.hexdigest()

@@ -89,7 +89,7 @@ _TAGS = ("newsletter", "customers", "newsletter, customers", "")
 
 _REMEMBERED = 2_000
 _GROUPS_OPEN = 6
-_ROWS_AT_ONCE = 2_000
+_BATCH_SIZE = 2_000
 
 # The shares of rows that are something else than a person of their own, added up.
 _LISTED_TWICE = 0.020
@@ -134,7 +134,7 @@ def write_sample_list(file: TextIO, *, contacts: int, seed: int = 1) -> int:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     rows = islice(_SampleList(seed).rows(), contacts)
-    while batch := list(islice(rows, _ROWS_AT_ONCE)):
+    while batch := list(islice(rows, _BATCH_SIZE)):
         writer.writerows(batch)
     return contacts
 

@@ -24,9 +24,9 @@ class Capacity(NamedTuple):
     target_delay_seconds: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Return the capacity of a dyno that has these settings."""
-        chunks = min(settings.chunks_at_once, settings.worker_threads)
+        chunks = min(settings.chunks_per_process, settings.worker_threads)
         return cls(
             chunks=settings.worker_processes * chunks,
             lanes=settings.worker_processes * settings.worker_threads,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-LONGEST_REMEMBERED = 200
+MAX_CACHED_LENGTH = 200
 """In characters."""
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 _OfText = Callable[Concatenate[str, P], T]
 
 
-def remembered_if_short(maxsize: int) -> Callable[[_OfText[P, T]], _OfText[P, T]]:
+def cache_short_texts(maxsize: int) -> Callable[[_OfText[P, T]], _OfText[P, T]]:
     """Return a decorator for a function of a text: it keeps the answers for short ones."""
 
     def decorated(function: _OfText[P, T]) -> _OfText[P, T]:
@@ -25,7 +25,7 @@ def remembered_if_short(maxsize: int) -> Callable[[_OfText[P, T]], _OfText[P, T]
 
         @wraps(function)
         def answer(text: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            if len(text) > LONGEST_REMEMBERED:
+            if len(text) > MAX_CACHED_LENGTH:
                 return function(text, *args, **kwargs)
             return remembered(text, *args, **kwargs)  # type: ignore[arg-type]  # all hashable
 

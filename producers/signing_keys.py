@@ -13,7 +13,7 @@ UNKNOWN = "unknown"
 """The key of hooks of which it was not kept."""
 
 
-class KeyUse(NamedTuple):
+class SigningKeyUse(NamedTuple):
     """One of SIGNING_KEYS, or one that is not among them any more and of which something is left.
 
     `state` is signs, verifies or missing. Links in sent mail are not counted: nobody knows which
@@ -26,14 +26,14 @@ class KeyUse(NamedTuple):
     accounts: list[str]
 
 
-async def signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[KeyUse]:
+async def list_signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[SigningKeyUse]:
     """Return SIGNING_KEYS in their order, and then those that are missing, with what was derived by
     each; raises SettingsError where there is none.
     """
     listed = signing_key_ids(settings)
     async with pool.acquire() as connection:
         all_hooks = await hooks.list_hooks(connection)
-        accounts = await webhook_deliveries.sources_of_secrets(connection)
+        accounts = await webhook_deliveries.list_secret_sources(connection)
     hooks_of: dict[str, set[int]] = defaultdict(set)
     for hook in all_hooks:
         if hook.revoked_at is None:
@@ -45,7 +45,7 @@ async def signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[KeyUs
         accounts_of[key_id].append(name)
     missing = sorted({*hooks_of, *accounts_of} - {*listed})
     return [
-        KeyUse(key_id, _state(key_id, listed), sorted(hooks_of[key_id]), accounts_of[key_id])
+        SigningKeyUse(key_id, _state(key_id, listed), sorted(hooks_of[key_id]), accounts_of[key_id])
         for key_id in [*listed, *missing]
     ]
 

@@ -7,7 +7,7 @@ understood is refused, since it may be an opt-out.
 import re
 from collections.abc import Sequence
 
-from producers.short_text_cache import remembered_if_short
+from producers.short_text_cache import cache_short_texts
 from schemas.statuses import FACTS, OPTED_OUT, Status
 
 
@@ -135,8 +135,8 @@ _STATED: dict[str, dict[bool, Status]] = {
 }
 
 
-@remembered_if_short(maxsize=4096)
-def status_in(cell: str, column: str) -> Status | None:
+@cache_short_texts(maxsize=4096)
+def parse_status(cell: str, column: str) -> Status | None:
     """Return the status that the cell states, in a column of this meaning; None where it states
     none. Raises UnknownStatus.
     """
@@ -201,7 +201,7 @@ time.
 """
 
 
-def suppressing_cell(cells: Sequence[str]) -> str | None:
+def find_suppressing_cell(cells: Sequence[str]) -> str | None:
     """Return the first of the cells which says that the person opted out, or that mail does not
     arrive, in whichever column it stands; None where there is none.
     """
@@ -235,7 +235,7 @@ def strongest(*stated: Status | None) -> Status | None:
     return max(found, key=_strength) if found else None
 
 
-def of_person(status: Status) -> bool:
+def applies_to_person(status: Status) -> bool:
     """Return whether the status, stated of a person, holds for all addresses: an opt-out does, and
     that there is no permission, but not a bounce.
     """

@@ -13,54 +13,59 @@ import asyncpg
 from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
-from actions.registry import action_named, all_actions
+from actions.registry import all_actions, get_action
 from db import address_lists, jobs, webhook_deliveries
-from producers.address_files import Doubtful
-from producers.completion_urls import require_public
-from producers.fair_executor import off_loop
-from producers.invalid_request import MOST_COMPLAINTS, refuse_unstorable_texts, refused, wrong_input
-from producers.plausibility import MANY, doubtful_of, implausible_of
+from producers.address_files import DoubtfulAddress
+from producers.completion_urls import require_public_url
+from producers.fair_executor import run_off_loop
+from producers.invalid_request import (
+    MAX_FIELD_ERRORS,
+    convert_validation_error,
+    invalid_request,
+    require_storable_texts,
+)
+from producers.plausibility import MAX_INLINE_ADDRESSES, find_doubtful, find_implausible
 from producers.request_hash import ListHash, request_hash
-from producers.uploads import Listed, Upload
+from producers.uploads import ListSummary, Upload
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
-from schemas.addresses import Identity, InvalidAddress, read_address
+from schemas.addresses import InvalidAddress, NormalizedAddress, parse_address
 from schemas.errors import (
+    FieldError,
     IdempotencyConflict,
-    Mistake,
-    MostlyUnknown,
+    InvalidRequest,
+    MostlyUnknownList,
     NotFound,
     StateConflict,
-    WrongInput,
 )
 from schemas.evidence import require_evidence
-from schemas.outcomes import ENDED
+from schemas.outcomes import FINAL_STATES
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import RECIPIENT_KINDS
-from workers.enqueue import announce_job
+from workers.enqueue import enqueue_job
 
-log = logs.get()
+log = logs.get_logger()
 
-MOST_NAMES = 10
+MAX_NAMES = 10
 """Names of tags that an error offers to a person who named one that does not exist."""
 
 
-class Submitted(NamedTuple):
+class JobSubmission(NamedTuple):
     """The job that stands for the request.
 
-    `created` is False when an earlier request with the same key made it. `announced` is False
+    `created` is False when an earlier request with the same key made it. `enqueued` is False
     when Redis did not answer; the job is stored all the same, and the sweeper will find it.
     """
 
     job_id: int
     account_id: int
     created: bool
-    announced: bool
+    enqueued: bool
     unknown: int | None = None
 
 
-class Checked(NamedTuple):
+class ValidatedRequest(NamedTuple):
     """A request after all that can be checked without the database.
 
     `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct ones, as
@@ -73,7 +78,7 @@ class Checked(NamedTuple):
     evidence: dict[str, Any] | None
     selection: dict[str, Any]
     contacts: list[int] | None
-    addresses: list[Identity] | None
+    addresses: list[NormalizedAddress] | None
     request_hash: str
     unknown: int | None = None
 
@@ -84,77 +89,79 @@ async def submit(
     request: JobRequest,
     *,
     upload: Upload | None = None,
-    mostly_unknown: bool = True,
-    as_written: bool = False,
-    merged: Mapping[str, str] | None = None,
+    allow_mostly_unknown: bool = True,
+    is_verbatim: bool = False,
+    merged_hashes: Mapping[str, str] | None = None,
     is_large: bool = False,
     actor: Actor = PYTHON,
-) -> Submitted:
+) -> JobSubmission:
     """Check the request, store it as a job, and ring for a worker.
 
     The job keeps the `actor`, who asks, beside what the request says of that (`requested_by`).
     With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
-    list in their place (`parse_request` takes it as `uploaded`). Unless it may be `mostly_unknown`,
-    a list of addresses of which the account does not know more than half raises MostlyUnknown.
-    Addresses that a recipient's act has named are meant `as_written`, however odd they are.
-    `merged` are the hashes of the requests that the job stands for, by their keys, where these are
-    several. One that `is_large` is checked away from the event loop.
+    list in their place (`parse_request` takes it as `uploaded`). Unless it may be
+    `allow_mostly_unknown`, a list of addresses of which the account does not know more than half
+    raises MostlyUnknownList. Addresses that a recipient's act has named are meant `is_verbatim`,
+    however odd they are. `merged_hashes` are the hashes of the requests that the job stands for, by
+    their keys, where these are several. One that `is_large` is checked away from the event loop.
 
-    Raises WrongInput (EvidenceMissing and NotFound among them) when it cannot be carried out,
+    Raises InvalidRequest (MissingEvidence and NotFound among them) when it cannot be carried out,
     StateConflict when it selects the contacts of an import that is still arriving, and
     IdempotencyConflict when its key stands for another request; in each case nothing is stored.
     When the connection is lost on the way, submitting again with the same key is safe.
     """
     if upload is None and request.selection.awaits_file:
-        raise WrongInput(
+        raise InvalidRequest(
             "The request selects an empty list, which is of nobody; nothing was stored. List"
             " something, or hand in the file that it stands for."
         )
 
-    def look_at() -> tuple[Checked, list[Doubtful]]:
-        checked = check(request)
-        return checked, [] if as_written else doubtful_of(checked.addresses or ())
+    def look_at() -> tuple[ValidatedRequest, list[DoubtfulAddress]]:
+        checked = validate_request(request)
+        return checked, [] if is_verbatim else find_doubtful(checked.addresses or ())
 
-    many = len(request.selection.addresses or ()) > MANY
-    checked, doubtful = await off_loop(request.account, look_at, where=is_large or many)
-    require_public(settings, request.completion_url)
+    many = len(request.selection.addresses or ()) > MAX_INLINE_ADDRESSES
+    checked, doubtful = await run_off_loop(request.account, look_at, is_long=is_large or many)
+    require_public_url(settings, request.completion_url)
     correlation_id = request.correlation_id or uuid.uuid4().hex
     async with pool.acquire() as connection:
         account_id = await require_account(connection, request.account)
         await _require_selectable(connection, account_id, request)
         if upload is None:
             await _require_plausible(connection, account_id, doubtful)
-            checked = await _with_unknown(connection, account_id, checked)
+            checked = await _count_unknown(connection, account_id, checked)
         async with connection.transaction():
             if upload is not None:
                 listed = await upload.stage(connection, account_id)
-                if not mostly_unknown:
+                if not allow_mostly_unknown:
                     _require_known(listed)
-                checked = check(request, listed)
+                checked = validate_request(request, listed)
             stored = await _store(
                 connection, account_id, request, checked, correlation_id=correlation_id, actor=actor
             )
             if upload is not None and stored.created:
                 await upload.keep(connection, stored.job_id)
-            if merged:
-                await jobs.keep_merged_events(
-                    connection, account_id=account_id, job_id=stored.job_id, hashes=merged
+            if merged_hashes:
+                await jobs.insert_merged_events(
+                    connection, account_id=account_id, job_id=stored.job_id, hashes=merged_hashes
                 )
     require_same_request(stored, request, checked)
     if not stored.created:
-        return Submitted(
-            stored.job_id, account_id, created=False, announced=True, unknown=checked.unknown
+        return JobSubmission(
+            stored.job_id, account_id, created=False, enqueued=True, unknown=checked.unknown
         )
     log_submitted(
         stored.job_id, account_id, checked, request, correlation_id=correlation_id, actor=actor
     )
-    announced = await announce_job(settings, job_id=stored.job_id, action=checked.action.name)
-    return Submitted(
-        stored.job_id, account_id, created=True, announced=announced, unknown=checked.unknown
+    enqueued = await enqueue_job(settings, job_id=stored.job_id, action=checked.action.name)
+    return JobSubmission(
+        stored.job_id, account_id, created=True, enqueued=enqueued, unknown=checked.unknown
     )
 
 
-def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Checked) -> None:
+def require_same_request(
+    stored: jobs.InsertedJob, request: JobRequest, checked: ValidatedRequest
+) -> None:
     """Raise IdempotencyConflict when the job that has the request's key was asked for otherwise."""
     if stored.request_hash != checked.request_hash:
         raise IdempotencyConflict(
@@ -166,13 +173,13 @@ def require_same_request(stored: jobs.Stored, request: JobRequest, checked: Chec
 
 async def require_account(connection: asyncpg.Connection, name: str) -> int:
     """The id of the account called `name`; raises NotFound with the names there are."""
-    found = await jobs.account_id(connection, name)
+    found = await jobs.get_account_id(connection, name)
     if found is not None:
         return found
-    raise await no_account(connection, name)
+    raise await unknown_account_error(connection, name)
 
 
-async def named_account(connection: asyncpg.Connection, name: str | None) -> int | None:
+async def find_account(connection: asyncpg.Connection, name: str | None) -> int | None:
     """The id of the account called `name`, or None for all accounts where no name was given.
 
     An empty name was given, and is of no account; raises NotFound as `require_account` does.
@@ -180,7 +187,7 @@ async def named_account(connection: asyncpg.Connection, name: str | None) -> int
     return None if name is None else await require_account(connection, name)
 
 
-async def no_account(connection: asyncpg.Connection, name: str) -> NotFound:
+async def unknown_account_error(connection: asyncpg.Connection, name: str) -> NotFound:
     """What to raise where no account is called `name`: it tells the names there are."""
     names = ", ".join(account.name for account in await jobs.list_accounts(connection))
     return NotFound(
@@ -189,20 +196,20 @@ async def no_account(connection: asyncpg.Connection, name: str) -> NotFound:
     )
 
 
-def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
-    """Check all of the request that the database need not be asked about; raises WrongInput.
+def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -> ValidatedRequest:
+    """Check all of the request that the database need not be asked about; raises InvalidRequest.
 
     `uploaded` is the list of a file, once that was read.
     """
     # An id is no text, and an address that is none is refused by itself.
     listed = {"selection": {"contacts", "addresses"}}
-    refuse_unstorable_texts("The request", request, exclude=listed)
-    action = _selecting_action(request)
+    require_storable_texts("The request", request, exclude=listed)
+    action = _get_selecting_action(request)
     params = _params(action, request.params)
     evidence = _evidence(action, request.evidence)
     contacts = request.selection.contacts
     distinct = None if contacts is None else sorted(set(contacts))
-    addresses = _identities(request.selection.addresses)
+    addresses = _parse_addresses(request.selection.addresses)
     selection = _summary(request.selection, distinct, addresses)
     unknown = None
     hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
@@ -213,7 +220,7 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
         unknown = uploaded.unknown
         selection[uploaded.name] = uploaded.number
         hashed[uploaded.name] = uploaded.list_hash
-    return Checked(
+    return ValidatedRequest(
         action,
         params,
         evidence,
@@ -235,23 +242,23 @@ def check(request: JobRequest, uploaded: Listed | None = None) -> Checked:
     )
 
 
-def _selecting_action(request: JobRequest) -> BulkAction:
+def _get_selecting_action(request: JobRequest) -> BulkAction:
     name = request.action
-    action = action_named(name)
-    if request.selection.addresses is not None and not action.takes_addresses:
-        choices = [other.name for other in all_actions().values() if other.takes_addresses]
+    action = get_action(name)
+    if request.selection.addresses is not None and not action.accepts_addresses:
+        choices = [other.name for other in all_actions().values() if other.accepts_addresses]
         why = (
             f"The action {name!r} takes contacts and no addresses. Actions that take addresses:"
             f" {', '.join(choices)}."
         )
-        raise refused("The request", [Mistake("selection.addresses", why)])
-    if action.brings_contacts:
-        choices = [other.name for other in all_actions().values() if not other.brings_contacts]
+        raise invalid_request("The request", [FieldError("selection.addresses", why)])
+    if action.creates_contacts:
+        choices = [other.name for other in all_actions().values() if not other.creates_contacts]
         why = (
             f"The action {name!r} brings its own contacts and takes no selection. Actions over"
             f" contacts that exist: {', '.join(choices)}."
         )
-        raise refused("The request", [Mistake("action", why)])
+        raise invalid_request("The request", [FieldError("action", why)])
     return action
 
 
@@ -260,46 +267,47 @@ def _params(action: BulkAction, given: dict[str, Any]) -> dict[str, Any]:
         return action.params.model_validate(given).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         what = f"The {action.name} job"
-        raise wrong_input(what, error, action.params, within=("params",)) from None
+        raise convert_validation_error(what, error, action.params, within=("params",)) from None
 
 
 def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any] | None:
     if not action.needs_evidence:
         if given is not None:
             why = f"The action {action.name!r} takes no evidence. Leave the evidence out."
-            raise refused("The request", [Mistake("evidence", why)])
+            raise invalid_request("The request", [FieldError("evidence", why)])
         return None
     evidence = require_evidence(given, today=datetime.now(UTC).date())
     return evidence.model_dump(mode="json", exclude_none=True)
 
 
-def _identities(addresses: Sequence[str] | None) -> list[Identity] | None:
+def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress] | None:
     """The distinct identities of the addresses, each as and where it was given first.
 
-    Raises WrongInput that tells which are no addresses, by their places and not by what they are.
+    Raises InvalidRequest that tells which are no addresses, by their places and not by what they
+    are.
     """
     if addresses is None:
         return None
-    found: dict[str, Identity] = {}
-    wrong: list[Mistake] = []
+    found: dict[str, NormalizedAddress] = {}
+    wrong: list[FieldError] = []
     more = ""
     for place, text in enumerate(addresses):
         try:
-            identity = read_address(text)
+            identity = parse_address(text)
         except InvalidAddress as error:
-            wrong.append(Mistake(f"selection.addresses.{place}", str(error)))
-            if len(wrong) == MOST_COMPLAINTS:
+            wrong.append(FieldError(f"selection.addresses.{place}", str(error)))
+            if len(wrong) == MAX_FIELD_ERRORS:
                 more = "and what comes after it was not looked at"
                 break
         else:
             found.setdefault(identity.match_key, identity)
     if wrong:
-        raise refused("The request", wrong, more)
+        raise invalid_request("The request", wrong, more)
     return list(found.values())
 
 
 def _summary(
-    selection: Selection, contacts: list[int] | None, addresses: list[Identity] | None
+    selection: Selection, contacts: list[int] | None, addresses: list[NormalizedAddress] | None
 ) -> dict[str, Any]:
     """What `jobs.selection` keeps: only the conditions that were given, and how many ids."""
     listed = {"contacts", "addresses"}
@@ -320,7 +328,7 @@ async def _require_selectable(
     if selection.tag is not None and not await jobs.tag_exists(
         connection, account_id, selection.tag
     ):
-        names = await jobs.tag_names(connection, account_id, most=MOST_NAMES)
+        names = await jobs.list_tags(connection, account_id, limit=MAX_NAMES)
         hint = f"Some that exist: {', '.join(names)}." if names else "It has no tags yet."
         raise NotFound(
             f"The account {request.account!r} has no tag {selection.tag!r}; nothing was stored."
@@ -336,12 +344,12 @@ async def _require_import(connection: asyncpg.Connection, account_id: int, job_i
         raise NotFound(
             f"The account has no job {job_id}; nothing was stored. Name an import of the account."
         )
-    if not action_named(job.action).brings_contacts:
+    if not get_action(job.action).creates_contacts:
         raise NotFound(
             f"Job {job_id} is not an import but {job.action}. Nothing was stored. Name an import of"
             " the account."
         )
-    if job.state not in ENDED:
+    if job.state not in FINAL_STATES:
         # A selection is frozen once; half of an import would be selected without a word.
         raise StateConflict(
             f"The import {job_id} is {job.state.value}, so not all of its contacts are there yet;"
@@ -353,11 +361,11 @@ async def _store(
     connection: asyncpg.Connection,
     account_id: int,
     request: JobRequest,
-    checked: Checked,
+    checked: ValidatedRequest,
     *,
     correlation_id: str,
     actor: Actor,
-) -> jobs.Stored:
+) -> jobs.InsertedJob:
     """Store the job with all that it lists, in the transaction of the caller."""
     stored = await jobs.insert_job(
         connection,
@@ -366,7 +374,7 @@ async def _store(
         fields=request.field_numbers,
         params=checked.params,
         evidence=checked.evidence,
-        selection=with_unknown(checked.selection, checked.unknown),
+        selection=add_unknown_count(checked.selection, checked.unknown),
         plan_first=request.plan_first,
         requested_by=request.requested_by,
         idempotency_key=request.idempotency_key,
@@ -377,55 +385,57 @@ async def _store(
     if stored.created and checked.contacts:
         await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
     if stored.created and checked.addresses:
-        await address_lists.keep_list(
+        await address_lists.insert_list(
             connection, job_id=stored.job_id, identities=checked.addresses
         )
     if stored.created and request.completion_url:
-        await webhook_deliveries.keep_url(connection, stored.job_id, request.completion_url)
+        await webhook_deliveries.insert_delivery(connection, stored.job_id, request.completion_url)
     return stored
 
 
 async def _require_plausible(
-    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[Doubtful]
+    connection: asyncpg.Connection, account_id: int, doubtful: Sequence[DoubtfulAddress]
 ) -> None:
-    """Raise WrongInput for addresses with which others are meant, by their places in the request.
+    """Raise InvalidRequest for addresses with which others are meant, by their places in the
+    request.
 
     What the request lists once may stand there twice: the first place is told.
     """
-    found = await implausible_of(connection, account_id, doubtful)
+    found = await find_implausible(connection, account_id, doubtful)
     if found:
         told = [
-            Mistake(f"selection.addresses.{place}", why) for place, why in found[:MOST_COMPLAINTS]
+            FieldError(f"selection.addresses.{place}", why)
+            for place, why in found[:MAX_FIELD_ERRORS]
         ]
         left = len(found) - len(told)
         more = f"and {left} more mistakes" if left else ""
-        raise refused("The request", told, more)
+        raise invalid_request("The request", told, more)
 
 
-def with_unknown(selection: dict[str, Any], unknown: int | None) -> dict[str, Any]:
+def add_unknown_count(selection: dict[str, Any], unknown: int | None) -> dict[str, Any]:
     """What a job keeps of its selection: besides, how many of its addresses were unknown."""
     return selection if unknown is None else {**selection, "unknown": unknown}
 
 
-async def _with_unknown(
-    connection: asyncpg.Connection, account_id: int, checked: Checked
-) -> Checked:
+async def _count_unknown(
+    connection: asyncpg.Connection, account_id: int, checked: ValidatedRequest
+) -> ValidatedRequest:
     if checked.addresses is None:
         return checked
     keys = [each.match_key for each in checked.addresses]
-    known = await address_lists.known_keys(connection, account_id, keys)
+    known = await address_lists.find_known_keys(connection, account_id, keys)
     return checked._replace(unknown=len(keys) - len(known))
 
 
-def _require_known(listed: Listed) -> None:
+def _require_known(listed: ListSummary) -> None:
     if listed.unknown is not None and 2 * listed.unknown > listed.number:
-        raise MostlyUnknown(listed.unknown, listed.number)
+        raise MostlyUnknownList(listed.unknown, listed.number)
 
 
 def log_submitted(
     job_id: int,
     account_id: int,
-    checked: Checked,
+    checked: ValidatedRequest,
     request: JobRequest,
     *,
     correlation_id: str,
@@ -437,7 +447,7 @@ def log_submitted(
         "account": account_id,
         "action": checked.action.name,
         "correlation_id": correlation_id,
-        **actor.in_log(),
+        **actor.log_keys(),
     }
     log.info(
         events.JOB_SUBMITTED,

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from producers.file_text import MAX_CELL, MAX_LINE, FileText, lines_of, unreadable_in
+from producers.file_text import MAX_CELL, MAX_LINE, FileText, find_unreadable, read_lines
 from producers.import_rejections import (
-    UnusableRow,
+    RejectedRow,
     broken_quotes,
     cell_too_large,
     not_text,
@@ -15,8 +15,8 @@ from producers.import_rejections import (
     too_few_cells,
     too_many_cells,
 )
-from schemas.errors import WrongInput
-from schemas.staging import Refusal, RefusalReason
+from schemas.errors import InvalidRequest
+from schemas.staging import ImportRejection, ImportRejectionReason
 
 DELIMITERS = ",;\t|"
 
@@ -30,7 +30,7 @@ _LOOKED_AT = 1_000
 _separator_line = re.compile(r'\ufeff?"?sep=([^\w\s"]|\t)"?[ \t,;]*\r?\n?', re.IGNORECASE).fullmatch
 _begins_array = re.compile(r"""\s*\[\s*(?:["{\]]|-?[0-9]+\s*[],]|$)""").match
 _MAX_NOTE_LINES = 100
-_OPEN_ENDED = {RefusalReason.BROKEN_QUOTES, RefusalReason.CELL_TOO_LARGE}
+_OPEN_ENDED = {ImportRejectionReason.BROKEN_QUOTES, ImportRejectionReason.CELL_TOO_LARGE}
 """Refusals of rows whose end is not known for sure."""
 
 
@@ -49,7 +49,7 @@ class Table:
 
     def __init__(self, source: FileText) -> None:
         self._source = source
-        self._batches = lines_of(source)
+        self._batches = read_lines(source)
         self._lines: list[str] = []
         self._line = 1
         self._odd = False
@@ -72,18 +72,18 @@ class Table:
 
         There is none where a quotation mark is not closed, or has text after it.
         """
-        while not (found := self._first_rows()) and self._more_of_a_row():
+        while not (found := self._first_rows()) and self._read_more_of_row():
             pass
         return found
 
-    def cells_at_first(self, delimiter: str) -> Iterator[list[str]]:
+    def peek_cells(self, delimiter: str) -> Iterator[list[str]]:
         """Yield the cells of the first rows, cut by this delimiter, as far as they can be cut."""
         try:
             yield from self._reader(self._lines[:_LOOKED_AT], delimiter)
         except csv.Error:
             return
 
-    def cut_by(
+    def set_dialect(
         self,
         delimiter: str,
         *,
@@ -113,7 +113,7 @@ class Table:
             self._line += len(self._lines)
             self._lines = []
 
-    def blocks(self) -> Iterator[list[Row | Refusal]]:
+    def blocks(self) -> Iterator[list[Row | ImportRejection]]:
         """Yield the rows, and what is refused, in the order of the file, a few thousand at a time.
 
         An unquoted line break ends a row, whatever the number of its cells. One quotation mark too
@@ -138,7 +138,7 @@ class Table:
             self._line += 1
             self._skip_blank_lines()
         if _begins_array(self.first_line):
-            raise WrongInput(
+            raise InvalidRequest(
                 "The file is a JSON array. Nothing was stored. Save it as CSV; a list may have one"
                 " JSON object a line too."
             )
@@ -161,7 +161,7 @@ class Table:
         self._lines += batch.lines
         return True
 
-    def _more_of_a_row(self) -> bool:
+    def _read_more_of_row(self) -> bool:
         return sum(map(len, self._lines)) <= MAX_LINE and self._fill()
 
     def _first_rows(self) -> dict[str, FirstRow]:
@@ -174,7 +174,7 @@ class Table:
                     cells: list[str] = next(reader, [])
                 except csv.Error:
                     at = reader.line_num - 1
-                    if (tidy := _tidied(lines[at], delimiter)) == lines[at]:
+                    if (tidy := _tidy(lines[at], delimiter)) == lines[at]:
                         break
                     lines[at] = tidy
                     continue
@@ -189,18 +189,18 @@ class Table:
     def _reader(lines: Sequence[str], delimiter: str) -> Any:
         return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
-    def _cut(self) -> list[Row | Refusal]:
+    def _cut(self) -> list[Row | ImportRejection]:
         """Cut the lines at hand; those of a row that goes on are kept."""
-        found: list[Row | Refusal] = []
-        taken: int | None = self._pass_over(0)
+        found: list[Row | ImportRejection] = []
+        taken: int | None = self._skip_open_cell(0)
         while taken is not None and self._lines:
             # To take them away costs less than to copy what is left, row after broken row.
             del self._lines[:taken]
             self._line += taken
-            taken = self._cut_up(found) if self._lines else 0
+            taken = self._cut_rows(found) if self._lines else 0
         return found
 
-    def _cut_up(self, found: list[Row | Refusal]) -> int | None:
+    def _cut_rows(self, found: list[Row | ImportRejection]) -> int | None:
         """Add the rows up to one that is broken; gives how many lines were dealt with, and None
         where those at hand are the beginning of a row.
         """
@@ -212,22 +212,22 @@ class Table:
             for cells in reader:
                 end = reader.line_num
                 if odd or end - begin > 1 or (len(cells) != width and width is not None):
-                    usable = self._usable(cells, lines[begin:end])
+                    usable = self._is_usable(cells, lines[begin:end])
                 else:
                     usable = bool(cells)
                 if usable:
                     found.append((number + begin, cells))
                 begin = end
         except csv.Error as error:
-            return self._leave_broken(str(error), begin, reader.line_num, found)
-        except UnusableRow as why:
-            return self._leave(why, begin, end, found)
+            return self._skip_broken_row(str(error), begin, reader.line_num, found)
+        except RejectedRow as why:
+            return self._reject_row(why, begin, end, found)
         return len(lines)
 
-    def _leave_broken(
-        self, error: str, begin: int, end: int, found: list[Row | Refusal]
+    def _skip_broken_row(
+        self, error: str, begin: int, end: int, found: list[Row | ImportRejection]
     ) -> int | None:
-        """Go on behind the lines of a row that csv cannot read; gives what `_cut_up` does."""
+        """Go on behind the lines of a row that csv cannot read; gives what `_cut_rows` does."""
         lines = self._lines
         row = lines[begin:end]
         too_large = "field limit" in error or sum(map(len, row)) > MAX_LINE
@@ -235,21 +235,23 @@ class Table:
             if not self._ended and not too_large:
                 self._lines, self._line = row, self._line + begin
                 return None
-        elif (tidy := _tidied(row[-1], self._delimiter)) != row[-1]:
+        elif (tidy := _tidy(row[-1], self._delimiter)) != row[-1]:
             lines[end - 1] = tidy
             return begin
         elif self._width is None and len(row) == 1 and row[0].count('"') % 2 == 0:
             # A name in quotation marks before an address, as mail programs write it.
             found.append((self._line + begin, [row[0].strip()]))
             return end
-        elif closing := _closing(lines, begin, end):
-            refusal = _refused(broken_quotes(row[0]), self._line + begin, closing - begin)
-            found.append(refusal)
+        elif closing := _find_closing_line(lines, begin, end):
+            rejection = _to_rejection(broken_quotes(row[0]), self._line + begin, closing - begin)
+            found.append(rejection)
             return closing
         why = cell_too_large() if too_large else broken_quotes(row[0])
-        return self._leave(why, begin, end, found)
+        return self._reject_row(why, begin, end, found)
 
-    def _leave(self, why: UnusableRow, begin: int, end: int, found: list[Row | Refusal]) -> int:
+    def _reject_row(
+        self, why: RejectedRow, begin: int, end: int, found: list[Row | ImportRejection]
+    ) -> int:
         """Refuse the row in these lines; gives where to go on.
 
         One quotation mark too many makes a cell of all the lines up to the next one. So the first
@@ -264,11 +266,11 @@ class Table:
         if own_row is not None:
             why = broken_quotes(row[0])
         taken = own_row or len(row)
-        found.append(_refused(why, self._line + begin, taken))
-        return self._pass_over(begin + taken)
+        found.append(_to_rejection(why, self._line + begin, taken))
+        return self._skip_open_cell(begin + taken)
 
-    def _usable(self, cells: list[str], row: Sequence[str]) -> bool:
-        """Return whether the row is one, and not a blank line. Raises UnusableRow unless it can be
+    def _is_usable(self, cells: list[str], row: Sequence[str]) -> bool:
+        """Return whether the row is one, and not a blank line. Raises RejectedRow unless it can be
         read; drops empty cells beyond the header's.
         """
         if len(row) == 1 and row[0].isspace():
@@ -276,7 +278,7 @@ class Table:
         width, needed = self._width, self._needed
         looked_at = cells if needed is None else [cells[n] for n in needed if n < len(cells)]
         text = "".join(row)
-        if unreadable := unreadable_in("".join(looked_at)):
+        if unreadable := find_unreadable("".join(looked_at)):
             is_nul = unreadable.group() == "\x00"
             raise nul_byte(text) if is_nul else not_text(text, self._source.encoding)
         if len(text) > MAX_LINE or any(len(cell) > MAX_CELL for cell in looked_at):
@@ -289,7 +291,7 @@ class Table:
             del cells[width:]
         return True
 
-    def _pass_over(self, at: int) -> int:
+    def _skip_open_cell(self, at: int) -> int:
         """Return where reading goes on: behind the lines of a cell that was left open."""
         while self._passing and at < len(self._lines):
             if self._is_row(self._lines[at]):
@@ -308,12 +310,12 @@ class Table:
         return len(cells) == self._usual_width
 
 
-def _refused(why: UnusableRow, line: int, lines: int) -> Refusal:
+def _to_rejection(why: RejectedRow, line: int, lines: int) -> ImportRejection:
     through = f" Lines {line} to {line + lines - 1} were left out." if lines > 1 else ""
-    return Refusal(line, why.reason, why.detail + through)
+    return ImportRejection(line, why.reason, why.detail + through)
 
 
-def _closing(lines: Sequence[str], begin: int, end: int) -> int | None:
+def _find_closing_line(lines: Sequence[str], begin: int, end: int) -> int | None:
     """Return where a cell of several lines ends that a quotation mark within it has broken.
 
     What stands in its lines may look like a row, and is what a note mentions.
@@ -324,7 +326,7 @@ def _closing(lines: Sequence[str], begin: int, end: int) -> int | None:
     return next((n + 1 for n in following if lines[n].count('"') % 2), None)
 
 
-def _tidied(line: str, delimiter: str) -> str:
+def _tidy(line: str, delimiter: str) -> str:
     """Return the line without blanks between quotation marks and the delimiters around them."""
     blank = "[ \u00a0]*" if delimiter == "\t" else "[ \t\u00a0]*"
     cut = re.escape(delimiter)
@@ -333,9 +335,9 @@ def _tidied(line: str, delimiter: str) -> str:
     return re.sub(quoted, r"\1\2", line)
 
 
-def broken_header() -> WrongInput:
-    """The refusal of a file whose first row cannot be cut."""
-    return WrongInput(
+def broken_header_error() -> InvalidRequest:
+    """The rejection of a file whose first row cannot be cut."""
+    return InvalidRequest(
         "The file's first line cannot be cut into cells: a quotation mark is not closed or has text"
         " after it, or a cell is too long. Nothing was stored. Correct the line of headers."
     )

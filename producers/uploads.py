@@ -10,15 +10,15 @@ from typing import BinaryIO, ClassVar, NamedTuple, Protocol
 import asyncpg
 
 from db import imports, uploads
-from producers.address_files import blocks_of_addresses
-from producers.contact_id_files import blocks_of_ids
-from producers.plausibility import plausible
+from producers.address_files import read_addresses
+from producers.contact_id_files import read_contact_ids
+from producers.plausibility import split_plausible
 from producers.request_hash import ListHash
-from schemas.errors import WrongInput
-from schemas.staging import Refusal
+from schemas.errors import InvalidRequest
+from schemas.staging import ImportRejection
 
 
-class Listed(NamedTuple):
+class ListSummary(NamedTuple):
     """How many distinct ids, or addresses, a list has, and their hash; `name` is that of the list
     in a selection, and `unknown` how many of its addresses the account does not know.
     """
@@ -32,8 +32,8 @@ class Listed(NamedTuple):
 class Upload(Protocol):
     """A file for one request."""
 
-    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
-        """Bring the list into the transaction, in order and each once; raises WrongInput."""
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
+        """Bring the list into the transaction, in order and each once; raises InvalidRequest."""
         ...
 
     async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
@@ -50,34 +50,34 @@ class ContactUpload:
         self._file = file
         self._encoding = encoding
 
-    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
-        """See `Upload`; raises WrongInput for a file without any id as well."""
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
+        """See `Upload`; raises InvalidRequest for a file without any id as well."""
         del account_id
-        await uploads.begin(connection)
-        blocks = blocks_of_ids(self._file, self._encoding)
+        await uploads.create_id_table(connection)
+        blocks = read_contact_ids(self._file, self._encoding)
         listed = 0
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             listed += len(block)
-            if listed > MOST_IDS:
-                raise WrongInput(
-                    f"The file lists more than {MOST_IDS:,} contacts; nothing was stored. Give them"
+            if listed > MAX_IDS:
+                raise InvalidRequest(
+                    f"The file lists more than {MAX_IDS:,} contacts; nothing was stored. Give them"
                     " in several files, or select them by a tag."
                 )
-            await uploads.add(connection, block)
-        number = await uploads.put_in_order(connection)
+            await uploads.copy_ids(connection, block)
+        number = await uploads.sort_ids(connection)
         if not number:
-            raise WrongInput(
+            raise InvalidRequest(
                 "The file lists no contact id. Nothing was stored. Give one id a line, or CSV with"
                 " a column `contact_id`."
             )
         list_hash = ListHash()
-        async for ordered in uploads.blocks(connection):
+        async for ordered in uploads.read_blocks(connection):
             list_hash.add(ordered)
-        return Listed(self.name, number, list_hash)
+        return ListSummary(self.name, number, list_hash)
 
     async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
         """See `Upload`."""
-        await uploads.keep(connection, job_id)
+        await uploads.store_ids(connection, job_id)
 
 
 class AddressUpload:
@@ -88,48 +88,51 @@ class AddressUpload:
     def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
         self._file = file
         self._encoding = encoding
-        self._refusals: list[Refusal] = []
+        self._rejections: list[ImportRejection] = []
 
-    async def stage(self, connection: asyncpg.Connection, account_id: int) -> Listed:
-        """See `Upload`; raises WrongInput for a file without any address as well."""
-        await uploads.begin_addresses(connection)
-        blocks = blocks_of_addresses(self._file, self._encoding)
+    async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
+        """See `Upload`; raises InvalidRequest for a file without any address as well."""
+        await uploads.create_address_table(connection)
+        blocks = read_addresses(self._file, self._encoding)
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-            meant = await plausible(connection, account_id, block.doubtful)
-            await uploads.add_addresses(connection, block.rows + meant.rows)
-            self._refuse(block.refusals + meant.refusals)
-        number = await uploads.let_each_address_be_once(connection)
+            meant = await split_plausible(connection, account_id, block.doubtful)
+            await uploads.copy_addresses(connection, block.rows + meant.rows)
+            self._refuse(block.rejections + meant.rejections)
+        number = await uploads.deduplicate_addresses(connection)
         if not number:
-            raise WrongInput(
+            raise InvalidRequest(
                 "The file lists no email address. Nothing was stored. Give one address a line, or"
-                f" CSV with a column `email` or `address`.{self._first_refusal()}"
+                f" CSV with a column `email` or `address`.{self._first_rejection()}"
             )
         unknown = await uploads.count_unknown(connection, account_id)
         list_hash = ListHash()
-        async for match_keys in uploads.match_keys(connection):
+        async for match_keys in uploads.read_match_keys(connection):
             list_hash.add(match_keys)
-        return Listed(self.name, number, list_hash, unknown)
+        return ListSummary(self.name, number, list_hash, unknown)
 
-    def _first_refusal(self) -> str:
-        first = next(iter(self._refusals), None)
+    def _first_rejection(self) -> str:
+        first = next(iter(self._rejections), None)
         return f" Line {first.line}: {first.detail}" if first else ""
 
-    def _refuse(self, refusals: list[Refusal]) -> None:
-        self._refusals += refusals
-        if len(self._refusals) > MOST_REFUSED:
-            raise WrongInput(
-                f"More than {MOST_REFUSED:,} lines of the file are no addresses, so it is hardly a"
-                f" list of addresses. Nothing was stored.{self._first_refusal()}"
+    def _refuse(self, rejections: list[ImportRejection]) -> None:
+        self._rejections += rejections
+        if len(self._rejections) > MAX_REJECTIONS:
+            raise InvalidRequest(
+                f"More than {MAX_REJECTIONS:,} lines of the file are no addresses, so it is"
+                " hardly a"
+                f" list of addresses. Nothing was stored.{self._first_rejection()}"
             )
 
     async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
         """See `Upload`."""
-        await uploads.keep_addresses(connection, job_id)
-        await imports.keep_refusals(connection, job_id=job_id, refusals=self._refusals)
+        await uploads.store_addresses(connection, job_id)
+        await imports.insert_import_rejections(
+            connection, job_id=job_id, rejections=self._rejections
+        )
 
 
-MOST_IDS = 50_000_000
+MAX_IDS = 50_000_000
 """So many ids of one list Postgres puts in order in an array, of which none has more than 1 GB."""
 
-MOST_REFUSED = 100_000
+MAX_REJECTIONS = 100_000
 """More lines than this are not kept as refused."""

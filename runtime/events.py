@@ -36,7 +36,7 @@ COMMON_KEYS: dict[str, str] = {
 """What any line may carry besides its event's own keys."""
 
 
-def unknown_keys(event: str, keys: Iterable[str]) -> set[str]:
+def undeclared_keys(event: str, keys: Iterable[str]) -> set[str]:
     """Those of `keys` that the event does not declare."""
     declared = EVENTS[event].keys if event in EVENTS else {}
     return {key for key in keys if key not in declared and key not in COMMON_KEYS}
@@ -46,10 +46,10 @@ KEY_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(
         (
             *("timestamp", "level", "event", "correlation_id", "exception", "worker", "web"),
-            *("action", "kind", "error", "state", "why", "method", "route", "problem", "task"),
-            *("stack", "queue", "logger", "message", "version", "commit", "place", "next"),
-            *("process", "cause", "sentence", "before", "after", "setting", "here", "in_force"),
-            *("what_to_do", "actor", "via", "request", "found_by"),
+            *("action", "kind", "error", "state", "reason", "method", "route", "problem", "task"),
+            *("stack", "queue", "logger", "message", "version", "commit", "location", "next_step"),
+            *("process", "cause", "before", "after", "setting", "own_value", "stored_value"),
+            *("remedy", "actor", "via", "request_correlation_id", "detected_by"),
         ),
         str,
     ),
@@ -57,42 +57,51 @@ KEY_TYPES: dict[str, type | tuple[type, ...]] = {
         (
             *("job", "jobs", "account", "contacts_listed", "addresses_listed", "selected"),
             *("chunks", "applied", "unchanged", "rejected", "empty", "propagated", "chunk"),
-            *("contacts", "recognised", "refused", "attempt", "hook", "http_status", "key"),
+            *(
+                "contacts",
+                "recognized",
+                "rejected_rows",
+                "refused",
+                "attempt",
+                "hook",
+                "http_status",
+                "key",
+            ),
             *("threads", "lanes", "pending_chunks", "running_jobs", "exit_status"),
-            *("times", "number", "open", "ended", "due_notices", "planning_jobs", "tolerance"),
+            *("count", "open_connections", "ended", "due_webhooks", "planning_jobs", "tolerance"),
             "former_days",
         ),
         int,
     ),
     **dict.fromkeys(
         (
-            *("seconds", "duration_ms", "waited_ms", "again_in_seconds", "oldest_seconds"),
-            *("silent_seconds", "work_seconds"),
+            *("seconds", "duration_ms", "waited_ms", "retry_in_seconds", "oldest_seconds"),
+            *("unattended_for_seconds", "work_seconds"),
         ),
         (int, float),
     ),
-    **dict.fromkeys(("fields", "selected_by", "what"), list),
-    **dict.fromkeys(("truncated", "broken_off"), bool),
+    **dict.fromkeys(("fields", "selected_by", "parts"), list),
+    **dict.fromkeys(("truncated", "aborted"), bool),
     "reasons": dict,
 }
 """The one type that each key has in every event, wherever it is not null."""
 
 
-def keys_of_wrong_type(keys: Mapping[str, object]) -> set[str]:
+def mistyped_keys(keys: Mapping[str, object]) -> set[str]:
     """Return those of `keys` whose value is of another type than that key has."""
     return {
         key
         for key, value in keys.items()
-        if key in KEY_TYPES and value is not None and not _is_of(value, KEY_TYPES[key])
+        if key in KEY_TYPES and value is not None and not _has_type(value, KEY_TYPES[key])
     }
 
 
-def _is_of(value: object, wanted: type | tuple[type, ...]) -> bool:
+def _has_type(value: object, wanted: type | tuple[type, ...]) -> bool:
     # Python takes true for a number.
     return isinstance(value, wanted) and (isinstance(value, bool) is (wanted is bool))
 
 
-def _event(name: str, meaning: str, **keys: str) -> Event:
+def _declare(name: str, meaning: str, **keys: str) -> Event:
     event = Event(name, meaning, keys)
     assert name not in EVENTS
     EVENTS[name] = event
@@ -106,7 +115,7 @@ _JOB = {
 }
 _CHUNK = {**_JOB, "chunk": "the chunk's number within the job, from 1 on"}
 _ERROR = {"error": "the kind of error"}
-_IN_HAND = {
+_CURRENT_CHUNK = {
     "job": "the job whose chunk was being worked; absent where it was none's",
     "account": "the account's id",
     "action": "the bulk action's name",
@@ -119,16 +128,16 @@ _ACTOR = {
     " python",
 }
 _REQUEST = {
-    "request": "the correlation id of the request that asked, as on its request.answered; null"
-    " where there was none"
+    "request_correlation_id": "the correlation id of the request that asked, as on its"
+    " request.answered; null where there was none"
 }
-_PLACE = {"place": "where in the code it arose, the innermost place first"}
+_LOCATION = {"location": "where in the code it arose, the innermost place first"}
 _VERSION = {
     "version": "the version of Sluice",
     "commit": "the commit that runs; null where neither the platform nor a checkout tells it",
 }
 
-JOB_SUBMITTED = _event(
+JOB_SUBMITTED = _declare(
     "job.submitted",
     "A job was stored; from here on it will be worked, whatever fails.",
     **_JOB,
@@ -138,21 +147,21 @@ JOB_SUBMITTED = _event(
     addresses_listed="how many addresses were listed; null where none were",
     **_ACTOR,
 )
-OPT_OUT_RECEIVED = _event(
+OPT_OUT_RECEIVED = _declare(
     "opt_out.received",
     "A recipient's own opt-out was acknowledged; from here on it wins over everything.",
     **_JOB,
     kind="manual, list_unsubscribe, feedback or spam",
     **_ACTOR,
 )
-OPT_OUT_DEFERRED = _event(
+OPT_OUT_DEFERRED = _declare(
     "opt_out.deferred",
     "An opt-out could not be applied while the caller waited; its job is stored, and workers begin"
     " with it before all other work.",
     **_JOB,
     error="what kept it from being applied at once",
 )
-JOB_PLANNED = _event(
+JOB_PLANNED = _declare(
     "job.planned",
     "A job's selection was frozen into chunks.",
     **_JOB,
@@ -166,13 +175,13 @@ _FORECAST = {
     "empty": "how many contacts have no address in the field",
     "propagated": "how many further addresses its opt-outs would spread to",
 }
-PLAN_COUNTED = _event(
+PLAN_COUNTED = _declare(
     "plan.counted",
     "What a job that is planned first would do was counted; it waits for somebody to confirm that.",
     **_JOB,
     **_FORECAST,
 )
-PLAN_APPLIED = _event(
+PLAN_APPLIED = _declare(
     "plan.applied",
     "A person confirmed what a planned job would do; a worker counts that once more.",
     **_JOB,
@@ -180,21 +189,21 @@ PLAN_APPLIED = _event(
     **_ACTOR,
     **_REQUEST,
 )
-PLAN_CONFIRMED = _event(
+PLAN_CONFIRMED = _declare(
     "plan.confirmed",
     "What a person confirmed of a planned job still holds; the job runs.",
     **_JOB,
     **_FORECAST,
 )
-PLAN_DRIFTED = _event(
+PLAN_DRIFTED = _declare(
     "plan.drifted",
     "Somebody has confirmed what a planned job would do, and that does not hold any more; it waits"
     " for them to look again.",
     **_JOB,
     **_FORECAST,
 )
-JOB_STARTED = _event("job.started", "A job's first chunk was about to be worked.", **_JOB)
-JOB_PAUSED = _event(
+JOB_STARTED = _declare("job.started", "A job's first chunk was about to be worked.", **_JOB)
+JOB_PAUSED = _declare(
     "job.paused",
     "Someone paused a job; not one more of its addresses changes.",
     **_JOB,
@@ -202,7 +211,7 @@ JOB_PAUSED = _event(
     **_ACTOR,
     **_REQUEST,
 )
-JOB_RESUMED = _event(
+JOB_RESUMED = _declare(
     "job.resumed",
     "Someone resumed a paused job.",
     **_JOB,
@@ -210,7 +219,7 @@ JOB_RESUMED = _event(
     **_ACTOR,
     **_REQUEST,
 )
-JOB_CANCELLED = _event(
+JOB_CANCELLED = _declare(
     "job.cancelled",
     "Someone cancelled a job; not one more of its addresses changes.",
     **_JOB,
@@ -224,7 +233,7 @@ _COUNTS = {
     "empty": "how many pairs had no address",
     "propagated": "how many further addresses an opt-out spread to",
 }
-JOB_COMPLETED = _event(
+JOB_COMPLETED = _declare(
     "job.completed",
     "A job ended, and all its pairs are accounted for.",
     **_JOB,
@@ -233,27 +242,27 @@ JOB_COMPLETED = _event(
     rejected="how many pairs were refused",
     seconds="how long it took from its submission",
 )
-JOB_FAILED = _event(
+JOB_FAILED = _declare(
     "job.failed",
     "A job ended because its selection could not be frozen, nothing of it could be done, or its"
     " counts did not add up.",
     **_JOB,
     **_ERROR,
 )
-JOB_NOT_UNDERSTOOD = _event(
-    "job.not_understood",
+JOB_ACTION_UNKNOWN = _declare(
+    "job.action_unknown",
     "A job was left for a newer worker: this one does not know its action.",
     **_JOB,
 )
-IMPORT_COMPLETED = _event(
+IMPORT_COMPLETED = _declare(
     "import.completed",
     "An import ended; its contacts are there.",
     **_JOB,
     contacts="how many rows of its file were worked",
-    recognised="how many of those rows were about contacts that the account had",
-    refused="how many rows of its file were refused",
+    recognized="how many of those rows were about contacts that the account had",
+    rejected_rows="how many rows of its file were refused",
 )
-CHUNK_PROCESSED = _event(
+CHUNK_PROCESSED = _declare(
     "chunk.processed",
     "A chunk was committed: the canonical line of the work.",
     **_JOB,
@@ -264,110 +273,110 @@ CHUNK_PROCESSED = _event(
     duration_ms="how long its transaction took, in milliseconds",
     attempt="which attempt succeeded, from 1 on",
 )
-CHUNK_FAILED = _event(
+CHUNK_FAILED = _declare(
     "chunk.failed",
     "The work on a chunk raised and was rolled back; the attempt counts.",
     **_CHUNK,
     attempt="which attempt this was, from 1 on",
     **_ERROR,
-    **_PLACE,
-    next="what becomes of it: again (it is tried again), split (into two halves), or refused (its"
-    " one contact is)",
-    again_in_seconds="how long after this the next attempt is; null where there is none",
+    **_LOCATION,
+    next_step="what becomes of it: again (it is tried again), split (into two halves), or refused"
+    " (its one contact is)",
+    retry_in_seconds="how long after this the next attempt is; null where there is none",
 )
-CHUNK_INTERRUPTED = _event(
+CHUNK_INTERRUPTED = _declare(
     "chunk.interrupted",
     "The work on a chunk was rolled back through no fault of its own, or its commit was not"
     " confirmed; the attempt does not count.",
     **_CHUNK,
     **_ERROR,
-    **_PLACE,
+    **_LOCATION,
 )
-CHUNK_SPLIT = _event(
+CHUNK_SPLIT = _declare(
     "chunk.split",
     "A chunk that failed too often was replaced by two halves.",
     **_CHUNK,
     contacts="how many contacts it had",
 )
-_NOTICE = {
+_WEBHOOK = {
     "job": "the job's id",
     "account": "the id of the account that the job belongs to",
     "attempt": "which attempt this was, from 1 on",
     "http_status": "the HTTP status of the receiver's answer; null where there was none",
 }
-NOTICE_DELIVERED = _event(
-    "notice.delivered",
+WEBHOOK_DELIVERED = _declare(
+    "webhook.delivered",
     "The receiver of a completion notice took it. After a kill it may come again.",
-    **_NOTICE,
+    **_WEBHOOK,
     duration_ms="how long the receiver took, in milliseconds",
 )
-NOTICE_FAILED = _event(
-    "notice.failed",
+WEBHOOK_FAILED = _declare(
+    "webhook.failed",
     "A completion notice was not taken, and will be tried again.",
-    **_NOTICE,
+    **_WEBHOOK,
     error="the kind of error; null where the receiver answered",
-    again_in_seconds="how long after this the next attempt is",
+    retry_in_seconds="how long after this the next attempt is",
 )
-NOTICE_ABANDONED = _event(
-    "notice.abandoned",
+WEBHOOK_ABANDONED = _declare(
+    "webhook.abandoned",
     "A completion notice was given up: it was tried too often, or its receiver said 410 (gone).",
-    **_NOTICE,
+    **_WEBHOOK,
     error="the kind of error; null where the receiver answered",
 )
-NOTICE_WITHHELD = _event(
-    "notice.withheld",
+WEBHOOK_WITHHELD = _declare(
+    "webhook.withheld",
     "A completion notice was due, and this worker has no SIGNING_KEYS to sign it with; it waits."
     " Written once per process.",
 )
 _KEY = {"key": "the API key's id", "account": "the id of the account that the key belongs to"}
-KEY_CREATED = _event("key.created", "An API key was made.", **_KEY, **_ACTOR)
-KEY_REVOKED = _event(
+KEY_CREATED = _declare("key.created", "An API key was made.", **_KEY, **_ACTOR)
+KEY_REVOKED = _declare(
     "key.revoked",
     "An API key was revoked; web processes refuse it a second later.",
     **_KEY,
     **_ACTOR,
 )
 _HOOK = {"hook": "the hook's id", "account": "the id of the account that the hook belongs to"}
-HOOK_CREATED = _event("hook.created", "A hook was made.", **_HOOK, **_ACTOR)
-HOOK_RENEWED = _event(
+HOOK_CREATED = _declare("hook.created", "A hook was made.", **_HOOK, **_ACTOR)
+HOOK_RENEWED = _declare(
     "hook.renewed",
     "A hook got another secret and form URL.",
     **_HOOK,
     former_days="for how many days the former ones count beside them",
     **_ACTOR,
 )
-HOOK_REVOKED = _event(
+HOOK_REVOKED = _declare(
     "hook.revoked", "A hook was revoked; what is posted to it is refused.", **_HOOK, **_ACTOR
 )
-ACCOUNT_CREATED = _event(
+ACCOUNT_CREATED = _declare(
     "account.created", "An account was added.", account="the account's id", **_ACTOR
 )
-ACCOUNT_SECRET_RENEWED = _event(
+ACCOUNT_SECRET_RENEWED = _declare(
     "account.secret_renewed",
     "An account got another secret for completion notices; they are signed with it from now on.",
     account="the account's id",
     **_ACTOR,
 )
-HOOK_REFUSED = _event(
+HOOK_REFUSED = _declare(
     "hook.refused",
     "What was posted to a hook did not count, and nothing was stored of it.",
     **_HOOK,
-    why="revoked, token_wrong, signature_wrong, timestamp_stale, malformed, or key_reused (an id"
-    " came again with something else)",
+    reason="revoked, invalid_token, invalid_signature, stale_timestamp, malformed, or key_reused"
+    " (an id came again with something else)",
 )
-HOOK_ADJUSTED = _event(
+HOOK_ADJUSTED = _declare(
     "hook.adjusted",
     "What was posted to a hook was applied, though a part of it was passed over or read otherwise.",
     **_HOOK,
-    what="which parts: address, kind, note, occurred_at",
+    parts="which parts: address, kind, note, occurred_at",
 )
-PEER_LIMITED = _event(
+PEER_LIMITED = _declare(
     "peer.limited",
     "A network address sent too many wrong keys, signatures or links: more of them are answered 429"
     " without asking Postgres, and what is right is not held up. Written once a minute at most.",
-    times="how often the limit was reached since this was last written, by all peers together",
+    count="how often the limit was reached since this was last written, by all peers together",
 )
-UPLOAD_FAILED = _event(
+UPLOAD_FAILED = _declare(
     "upload.failed",
     "A file that was being uploaded could not be kept on this process's disk; its caller was told"
     " 507, and nothing was stored of it.",
@@ -375,40 +384,40 @@ UPLOAD_FAILED = _event(
     account="the id of the account that the key belongs to",
     error="the system's name for what was wrong, such as ENOSPC",
 )
-WEB_STARTED = _event("web.started", "A web process serves requests.", **_VERSION)
-WEB_STOPPED = _event("web.stopped", "A web process ended as it was asked to.")
-PROCESS_REFUSED_TO_START = _event(
+WEB_STARTED = _declare("web.started", "A web process serves requests.", **_VERSION)
+WEB_STOPPED = _declare("web.stopped", "A web process ended as it was asked to.")
+PROCESS_REFUSED_TO_START = _declare(
     "process.refused_to_start",
     "A process did not begin its work, and ended; what it wrote to standard error says why.",
     process="worker, web or release (`sluice migrate`)",
     **_ERROR,
     cause="the kind of error behind it; null where there is none",
     exit_status="with what status it ended",
-    sentence="what it said; null where that may quote a server or its address",
+    message="what it said; null where that may quote a server or its address",
 )
-DATABASE_MIGRATED = _event(
+DATABASE_MIGRATED = _declare(
     "database.migrated",
     "`sluice migrate` has brought the database to this version's revision, or found it there.",
     before="the revision before; null where the database was empty",
     after="the revision now",
     **_VERSION,
 )
-SETTING_DIFFERS = _event(
+SETTING_DIFFERS = _declare(
     "setting.differs",
     "A process that starts has another value of a setting that has to be the same for all.",
     setting="the setting's name",
-    here="its value in this process",
-    in_force="the value that the database keeps, with which the others work",
-    what_to_do="how they are made the same",
+    own_value="its value in this process",
+    stored_value="the value that the database keeps, with which the others work",
+    remedy="how they are made the same",
 )
-SETTING_CHANGED = _event(
+SETTING_CHANGED = _declare(
     "setting.changed",
     "`sluice migrate` has put a value of a setting in force that has to be the same for all.",
     setting="the setting's name",
     before="the value before",
     after="the value now",
 )
-REQUEST_ANSWERED = _event(
+REQUEST_ANSWERED = _declare(
     "request.answered",
     "A web process has answered a request, or sent the last of a stream.",
     method="GET, POST and so on",
@@ -424,34 +433,35 @@ REQUEST_ANSWERED = _event(
     hook="the id of the hook that it came by; absent where it was none",
     key="the id of the API key; null where none counted",
     account="the id of the account that the key or the hook belongs to",
-    broken_off="true where a stream was cut off, since Postgres did not answer any more",
+    aborted="true where a stream was cut off, since Postgres did not answer any more",
 )
-CONNECTION_CLOSED = _event(
+CONNECTION_CLOSED = _declare(
     "connection.closed",
     "A web process has closed connections that kept it waiting, or made room when there were too"
     " many; at most one line for each reason in ten seconds.",
-    why="silent (nothing came), head (what came is not the head of a request, or not all of it),"
+    reason="silent (nothing came), head (what came is not the head of a request, or not all of it),"
     " unread (the peer does not read its answer), or room (for a new one: idle for longest, one"
     " that sends more before it has its answers, or the slowest to send its body or to read its"
     " answer), or ahead (it sent more before it had its answers than all connections may)",
-    number="how many since the last such line",
-    open="how many there are now",
+    count="how many since the last such line",
+    open_connections="how many there are now",
 )
-CONNECTION_REFUSED = _event(
+CONNECTION_REFUSED = _declare(
     "connection.refused",
     "A web process has refused new connections, with 503 where they ask something; at most one line"
     " for each reason in ten seconds.",
-    why="total (MAX_CONNECTIONS, or the limit of open files), or peer (MAX_CONNECTIONS_PER_PEER)",
-    number="how many since the last such line",
-    open="how many there are now",
+    reason="total (MAX_CONNECTIONS, or the limit of open files), or peer"
+    " (MAX_CONNECTIONS_PER_PEER)",
+    count="how many since the last such line",
+    open_connections="how many there are now",
 )
-BODIES_LIMITED = _event(
+BODIES_LIMITED = _declare(
     "bodies.limited",
     "More large bodies came than a web process keeps in memory; at most one line in ten seconds.",
     ended="how many were ended with 408 since the last such line, as the slowest, to make room",
     refused="how many were refused with 503 since the last such line, as there was no room in time",
 )
-REQUEST_FAILED = _event(
+REQUEST_FAILED = _declare(
     "request.failed",
     "A web process raised what it never should; its caller was told of an internal failure and the"
     " correlation id, or had its stream cut off.",
@@ -459,43 +469,43 @@ REQUEST_FAILED = _event(
     route="the path's pattern, never the path; null where there is none",
     error="the kind of error",
 )
-WEB_TASK_FAILED = _event(
+WEB_TASK_FAILED = _declare(
     "web.task_failed",
     "A periodic task of a web process raised what it never should; it goes on.",
     task="the task that raised",
     error="the kind of error",
 )
-WORKER_STARTED = _event(
+WORKER_STARTED = _declare(
     "worker.started",
     "A worker process is ready for messages.",
     threads="how many messages it works at a time",
     **_VERSION,
 )
-WORKER_STOPPED = _event("worker.stopped", "A worker process ended as it was asked to.")
-WORKER_FAILED = _event(
+WORKER_STOPPED = _declare("worker.stopped", "A worker process ended as it was asked to.")
+WORKER_FAILED = _declare(
     "worker.failed",
     "Something raised that should not have; the sweeper brings the work back.",
     **_ERROR,
     task="the periodic task that raised; absent for a message",
     job="the id of the job that the message was for; absent for a periodic task",
 )
-WORKER_INTERRUPTED = _event(
+WORKER_INTERRUPTED = _declare(
     "worker.interrupted",
     "Something besides a chunk, such as planning or the sweeper's round, was rolled back because of"
     " a deadlock, a lock or a full disk; it is done again.",
     **_ERROR,
-    **_PLACE,
+    **_LOCATION,
     job="the id of the job that it was for; null where it was for none",
 )
-WORKER_STUCK = _event(
+WORKER_STUCK = _declare(
     "worker.stuck",
     "A worker process ended itself: its event loop had been blocked for too long. Its chunks are"
     " pending again.",
     seconds="for how long the loop had not turned",
     stack="where in the code the loop was, the innermost place first",
-    **_IN_HAND,
+    **_CURRENT_CHUNK,
 )
-WORKER_LOST = _event(
+WORKER_LOST = _declare(
     "worker.lost",
     "A worker came to a part of a job and vanished: it was killed, stopped or cut off. Its chunk is"
     " pending again. The same chunk in line after line is what ends its workers.",
@@ -503,55 +513,55 @@ WORKER_LOST = _event(
     account="the account's id",
     action="the bulk action's name",
     chunk="the chunk that it had in hand; null where that is not known, or was done",
-    found_by="which process found that",
+    detected_by="which process found that",
 )
-SWEEP_RANG = _event(
-    "sweep.rang",
+SWEEP_REQUEUED = _declare(
+    "sweep.requeued",
     "The sweeper rang for a job that had work and showed no progress. A warning where its message"
     " was lost; otherwise, at debug, the job had rested or is behind others in the queue.",
     job="the job's id",
     action="the bulk action's name",
-    why="what the job was waiting for",
+    reason="what the job was waiting for",
     lanes="how many messages were sent for it",
 )
-_WAITING = {
+_QUEUE = {
     "pending_chunks": "how many chunks wait for a worker; a job without its plan counts as one",
     "planning_jobs": "how many of these are jobs that wait for their plan",
     "oldest_seconds": "for how long the oldest of them has waited, in seconds",
 }
-QUEUE_MEASURED = _event(
+QUEUE_MEASURED = _declare(
     "queue.measured",
     "Written for each queue every few seconds by one worker; set an alarm on the age.",
     queue="the queue's name",
-    **_WAITING,
+    **_QUEUE,
     running_jobs="how many jobs run in it",
     work_seconds="how long the work would take one chunk after the other, as chunks took of late",
 )
-QUEUE_UNATTENDED = _event(
+QUEUE_UNATTENDED = _declare(
     "queue.unattended",
     "Work waits and no worker comes. Written by a web process, once a minute for all of them.",
-    **_WAITING,
-    due_notices="how many completion notices wait to be delivered",
-    silent_seconds="for how long no worker has measured or swept, in seconds",
+    **_QUEUE,
+    due_webhooks="how many completion notices wait to be delivered",
+    unattended_for_seconds="for how long no worker has measured or swept, in seconds",
 )
-QUEUE_ATTENDED = _event(
+QUEUE_ATTENDED = _declare(
     "queue.attended",
     "Workers come again, or nothing waits any more; written once after queue.unattended.",
-    silent_seconds="for how long no worker has measured or swept, in seconds",
+    unattended_for_seconds="for how long no worker has measured or swept, in seconds",
 )
-QUEUE_UNREACHABLE = _event(
+QUEUE_UNREACHABLE = _declare(
     "queue.unreachable",
     "Redis did not answer; jobs go on when it is back. Written once per outage and process.",
     **_ERROR,
 )
-QUEUE_RECOVERED = _event("queue.recovered", "Redis answers again.")
-DATABASE_UNREACHABLE = _event(
+QUEUE_RECOVERED = _declare("queue.recovered", "Redis answers again.")
+DATABASE_UNREACHABLE = _declare(
     "database.unreachable",
     "Postgres did not answer; nothing is lost. Written once per outage and process.",
     **_ERROR,
 )
-DATABASE_RECOVERED = _event("database.recovered", "Postgres answers again.")
-LIBRARY_LOGGED = _event(
+DATABASE_RECOVERED = _declare("database.recovered", "Postgres answers again.")
+LIBRARY_LOGGED = _declare(
     "library.logged",
     "A library that Sluice uses logged something, a warning at least.",
     logger="the library's logger",

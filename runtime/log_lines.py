@@ -24,13 +24,13 @@ _SECRET = re.compile(
 )
 # Tried in turn until the line is short enough.
 _STRING_LIMITS = (MAX_LINE_BYTES, 1000, 250, 60, 12)
-_ALWAYS_KEPT = ("correlation_id", "job", "chunk")
+_REQUIRED_KEYS = ("correlation_id", "job", "chunk")
 
-Facts = Mapping[str, Any]
+EventDict = Mapping[str, Any]
 Renderer = Callable[[dict[str, Any]], str]
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The text without anything that looks like an address or a secret. A net, not a licence.
 
     Every word around an @ goes: addresses, and with them URLs that carry a password.
@@ -44,62 +44,62 @@ def redacted(text: str) -> str:
     return text
 
 
-def line_of(head: Facts, facts: Facts, render: Renderer) -> bytes:
+def render_line(head: EventDict, facts: EventDict, render: Renderer) -> bytes:
     """One line, with its end, of at most `MAX_LINE_BYTES`. `head` comes first in it, as it is: what
     it says, and how long that is, is known.
     """
     for limit in _STRING_LIMITS:
-        line = _encoded(render({**head, **_plain_facts(facts, limit)}))
+        line = _encode(render({**head, **_to_plain_dict(facts, limit)}))
         if len(line) <= MAX_LINE_BYTES:
             return line
         facts = {**facts, "truncated": True}
-    kept = {key: facts[key] for key in _ALWAYS_KEPT if key in facts}
-    return _encoded(render({**head, **_plain_facts(kept | {"truncated": True}, 100)}))
+    kept = {key: facts[key] for key in _REQUIRED_KEYS if key in facts}
+    return _encode(render({**head, **_to_plain_dict(kept | {"truncated": True}, 100)}))
 
 
-def _encoded(line: str) -> bytes:
+def _encode(line: str) -> bytes:
     return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _plain(value: Any, limit: int) -> Any:
+def _to_plain(value: Any, limit: int) -> Any:
     """The value as JSON knows it, with every text redacted and at most `limit` characters long."""
     # What there is most of comes first.
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, str):
-        return _text(str(value), limit)
+        return _clean_text(str(value), limit)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (dict, Mapping)):
-        return _plain_facts(value, limit)
+        return _to_plain_dict(value, limit)
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, limit) for item in value]
-    return _text(str(value), limit)
+        return [_to_plain(item, limit) for item in value]
+    return _clean_text(str(value), limit)
 
 
-def _plain_facts(facts: Mapping[Any, Any], limit: int) -> dict[str, Any]:
+def _to_plain_dict(facts: Mapping[Any, Any], limit: int) -> dict[str, Any]:
     plain = {}
     for key, value in facts.items():
         # Numbers, as most facts are, need no call.
         if not (value is None or isinstance(value, int)):
-            value = _plain(value, limit)  # noqa: PLW2901 - it is the same fact
-        plain[_name(str(key), limit)] = value
+            value = _to_plain(value, limit)  # noqa: PLW2901 - it is the same fact
+        plain[_clean_key(str(key), limit)] = value
     return plain
 
 
 @lru_cache(maxsize=1024)
-def _name(key: str, limit: int) -> str:
+def _clean_key(key: str, limit: int) -> str:
     """A key as it is written; there are few, and each is in line after line."""
-    return _text(key, limit)
+    return _clean_text(key, limit)
 
 
-def _text(text: str, limit: int) -> str:
+def _clean_text(text: str, limit: int) -> str:
     # A tail that is cut off could have told that what stands before it is an address.
-    text = redacted(text)
+    text = redact(text)
     return text if len(text) <= limit else text[:limit] + "..."
 
 
-def json_line(facts: dict[str, Any]) -> str:
+def render_json(facts: dict[str, Any]) -> str:
     """As a JSON object, in ASCII."""
     return json.dumps(facts)
 
@@ -107,29 +107,29 @@ def json_line(facts: dict[str, Any]) -> str:
 _LOGFMT = LogfmtRenderer(bool_as_flag=False)
 
 
-def logfmt_line(facts: dict[str, Any]) -> str:
+def render_logfmt(facts: dict[str, Any]) -> str:
     """As key=value pairs; what is nested gets dotted keys."""
     flat: dict[str, Any] = {}
     _flatten(facts, "", flat)
     return _LOGFMT(None, "", flat)
 
 
-def _flatten(facts: Facts, prefix: str, flat: dict[str, Any]) -> None:
+def _flatten(facts: EventDict, prefix: str, flat: dict[str, Any]) -> None:
     for key, value in facts.items():
         name = prefix + re.sub(r"[\x00-\x20=\"]", "_", key)
         if isinstance(value, dict):
             _flatten(value, f"{name}.", flat)
         elif isinstance(value, list):
-            flat[name] = _one_line(",".join(map(str, value)))
+            flat[name] = _escape_controls(",".join(map(str, value)))
         else:
-            flat[name] = _one_line(value) if isinstance(value, str) else value
+            flat[name] = _escape_controls(value) if isinstance(value, str) else value
 
 
-def _one_line(text: str) -> str:
+def _escape_controls(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", lambda control: f"\\x{ord(control[0]):02x}", text)
 
 
-def console_line(*, colors: bool) -> Renderer:
+def console_renderer(*, colors: bool) -> Renderer:
     """For people who watch a terminal."""
     render = ConsoleRenderer(colors=colors, pad_event_to=20)
     return lambda facts: render(None, "", facts)

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 
 from runtime import events
 from runtime.events import Event
-from runtime.log_lines import Renderer, console_line, json_line, line_of, logfmt_line
+from runtime.log_lines import Renderer, console_renderer, render_json, render_line, render_logfmt
 from runtime.settings import Settings
 
 STANDARD_OUTPUT = 1
@@ -38,8 +38,8 @@ _HEAD = ("timestamp", "level", "event")
 
 Level = Literal["debug", "info", "warning", "error"]
 
-bound = bound_contextvars
-"""A context in which every line carries the keys given: `with bound(correlation_id=...)`."""
+bind_context = bound_contextvars
+"""A context in which every line carries the keys given: `with bind_context(correlation_id=...)`."""
 
 
 class UndeclaredLogLineError(AssertionError):
@@ -80,7 +80,7 @@ class Log:
         getattr(structlog.get_logger(), level)(event.name, **keys)
 
 
-def get() -> Log:
+def get_logger() -> Log:
     """The way to log. May be called before `configure`, at import for instance."""
     return Log()
 
@@ -94,23 +94,23 @@ def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT, **proces
     structlog.configure(
         processors=[
             merge_contextvars,
-            _Named(process),
+            _AddProcessName(process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _without_text_of_exception,
-            _Line(_renderer(settings, descriptor)),
+            _describe_exception_only,
+            _RenderLine(_renderer(settings, descriptor)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Writer(descriptor),
+        logger_factory=lambda *_: _DescriptorWriter(descriptor),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers = [_Libraries()]
+    root.handlers = [_LibraryHandler()]
     # What libraries tell in the normal course of things is noise beside the events.
     root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
 
 
-def leave_out(unwanted: Callable[[logging.LogRecord], bool]) -> None:
+def drop_library_lines(unwanted: Callable[[logging.LogRecord], bool]) -> None:
     """Do not write those lines of libraries that are `unwanted`. Call it after `configure`."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not unwanted(record))
@@ -120,24 +120,24 @@ def _renderer(settings: Settings, descriptor: int) -> Renderer:
     terminal = os.isatty(descriptor)
     chosen = settings.log_format or ("console" if terminal else "json")
     if chosen == "console":
-        return console_line(colors=terminal)
-    return json_line if chosen == "json" else logfmt_line
+        return console_renderer(colors=terminal)
+    return render_json if chosen == "json" else render_logfmt
 
 
 def _require_declared(event: Event, keys: dict[str, Any]) -> None:
     if events.EVENTS.get(event.name) is not event:
         raise UndeclaredLogLineError(f"{event.name} is not in runtime.events")
-    if unknown := events.unknown_keys(event.name, keys) - {"exc_info"}:
+    if unknown := events.undeclared_keys(event.name, keys) - {"exc_info"}:
         raise UndeclaredLogLineError(
             f"{event.name} does not declare {', '.join(sorted(unknown))} in runtime.events"
         )
-    if wrong := events.keys_of_wrong_type(keys):
+    if wrong := events.mistyped_keys(keys):
         raise UndeclaredLogLineError(
             f"{event.name} has {', '.join(sorted(wrong))} of another type than KEY_TYPES says"
         )
 
 
-class _Writer:
+class _DescriptorWriter:
     """What structlog hands each finished line to."""
 
     def __init__(self, descriptor: int) -> None:
@@ -154,7 +154,7 @@ class _Writer:
     debug = info = warning = error = critical = write
 
 
-class _Named:
+class _AddProcessName:
     """A processor that names the process on each line."""
 
     def __init__(self, process: dict[str, str]) -> None:
@@ -166,7 +166,7 @@ class _Named:
         return facts
 
 
-class _Line:
+class _RenderLine:
     """The last processor: puts the keys in order and makes the line."""
 
     def __init__(self, render: Renderer) -> None:
@@ -174,10 +174,10 @@ class _Line:
 
     def __call__(self, _logger: Any, _method: str, facts: Any) -> bytes:
         head = {key: facts.pop(key) for key in _HEAD if key in facts}
-        return line_of(head, facts, self._render)
+        return render_line(head, facts, self._render)
 
 
-def _without_text_of_exception(_logger: Any, _method: str, facts: Any) -> Any:
+def _describe_exception_only(_logger: Any, _method: str, facts: Any) -> Any:
     """An exception's text may quote what it choked on, so only its kind and its place are told."""
     exception = facts.pop("exc_info", None)
     if exception is True:
@@ -197,18 +197,18 @@ def describe_exception(exception: BaseException) -> str:
         seen.add(id(current))
         state = getattr(current, "sqlstate", None)
         kind = type(current).__name__ + (f" (SQLSTATE {state})" if state else "")
-        told.append(f"{kind}{_places(current.__traceback__)}")
+        told.append(f"{kind}{_format_traceback(current.__traceback__)}")
         current = current.__cause__ or (
             None if current.__suppress_context__ else current.__context__
         )
     return "; from ".join(told)
 
 
-def place_of(exception: BaseException) -> str | None:
+def error_location(exception: BaseException) -> str | None:
     """Return where in this code the exception arose: the innermost places, without any text."""
     frames = traceback.extract_tb(exception.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)]
-    return _places_of(own[-_OWN_FRAMES:]).removeprefix(", ") or None
+    return _format_frames(own[-_OWN_FRAMES:]).removeprefix(", ") or None
 
 
 def _is_own(filename: str) -> bool:
@@ -218,21 +218,21 @@ def _is_own(filename: str) -> bool:
 
 def describe_stack(frame: FrameType) -> str:
     """Where a thread is: the innermost places of its stack, without the text of the lines."""
-    return _places_of(traceback.extract_stack(frame)[-_FRAMES:]).removeprefix(", ")
+    return _format_frames(traceback.extract_stack(frame)[-_FRAMES:]).removeprefix(", ")
 
 
-def _places(trace: TracebackType | None) -> str:
-    return _places_of(traceback.extract_tb(trace)[-_FRAMES:])
+def _format_traceback(trace: TracebackType | None) -> str:
+    return _format_frames(traceback.extract_tb(trace)[-_FRAMES:])
 
 
-def _places_of(frames: list[traceback.FrameSummary]) -> str:
+def _format_frames(frames: list[traceback.FrameSummary]) -> str:
     return "".join(
         f", at {'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} in {frame.name}"
         for frame in reversed(frames)
     )
 
 
-class _Libraries(logging.Handler):
+class _LibraryHandler(logging.Handler):
     """Brings what libraries log by the standard module to the same place."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -6,12 +6,12 @@ from functools import cache
 from typing import Literal
 
 from runtime import events, logs
-from runtime.settings import Settings, settings_for_logs
-from schemas.errors import MigrationInTheWay, SchemaMismatch, SettingsError, SluiceError
+from runtime.settings import Settings, log_settings
+from schemas.errors import MigrationLockTimeout, SchemaMismatch, SettingsError, SluiceError
 
-log = logs.get()
+log = logs.get_logger()
 
-_SAYS_NO_VALUE = (SettingsError, SchemaMismatch, MigrationInTheWay)
+_LOGGABLE_ERRORS = (SettingsError, SchemaMismatch, MigrationLockTimeout)
 """Errors whose text quotes no value. Others quote what a server has said, or its address."""
 
 
@@ -25,7 +25,7 @@ def _host() -> str:
     return socket.gethostname()
 
 
-def log_refusal(
+def log_startup_failure(
     error: SluiceError,
     process: Literal["worker", "web", "release"],
     *,
@@ -33,7 +33,7 @@ def log_refusal(
     descriptor: int = logs.STANDARD_OUTPUT,
 ) -> None:
     """Write `process.refused_to_start`; at a terminal the sentence says all there is to say."""
-    settings = settings_for_logs()
+    settings = log_settings()
     if settings.log_format is None and os.isatty(descriptor):
         return
     logs.configure(settings, descriptor=descriptor)
@@ -44,5 +44,5 @@ def log_refusal(
         error=type(error).__name__,
         cause=type(cause).__name__ if cause else None,
         exit_status=status,
-        sentence=str(error) if isinstance(error, _SAYS_NO_VALUE) else None,
+        message=str(error) if isinstance(error, _LOGGABLE_ERRORS) else None,
     )

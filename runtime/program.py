@@ -11,7 +11,7 @@ _MODULE = "cli"
 _suggested = re.compile(rf"`{NAME}(?=[ `])")
 
 
-def program() -> str:
+def program_name() -> str:
     """What to type for `sluice`: its name where the PATH leads to this very installation, else the
     path of its script, else Python with the module, as on a dyno.
     """
@@ -21,19 +21,19 @@ def program() -> str:
         found = shutil.which(NAME)
         # What the PATH leads to may be a link to the script.
         is_found = found is not None and Path(found).resolve() == script.resolve()
-        return NAME if is_found else _typed(script)
+        return NAME if is_found else _shell_path(script)
     found = shutil.which(python.name)
     # Not resolved: the Python of a virtual environment is itself a link to another one.
     is_found = found is not None and Path(found).parent.resolve() == python.parent.resolve()
-    return f"{python.name if is_found else _typed(python)} -m {_MODULE}"
+    return f"{python.name if is_found else _shell_path(python)} -m {_MODULE}"
 
 
-def as_called(text: str) -> str:
+def expand_program_name(text: str) -> str:
     """The text, in which each command in backticks begins as it has to be typed here."""
-    return _suggested.sub(lambda _: f"`{program()}", text)
+    return _suggested.sub(lambda _: f"`{program_name()}", text)
 
 
-def _typed(file: Path) -> str:
+def _shell_path(file: Path) -> str:
     """The file's path as a shell takes it, from the present folder where it is below it."""
     here = Path.cwd()
     if not file.is_relative_to(here):

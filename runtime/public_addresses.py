@@ -6,7 +6,7 @@ metadata service, or to a database next door, would let a stranger post there fr
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-PORTS = {"http": (80, 8080), "https": (443, 8443)}
+WEB_PORTS = {"http": (80, 8080), "https": (443, 8443)}
 """Where web servers listen. On other ports a POST would reach what speaks something else."""
 
 # Those of IANA's special-purpose registries, whatever this version of Python knows of them, and
@@ -71,7 +71,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address in _GLOBAL_UNICAST and not any(address in net for net in _NOT_PUBLIC_V6)
 
 
-def literal_address(host: str) -> IPv4Address | IPv6Address | None:
+def parse_ip_literal(host: str) -> IPv4Address | IPv6Address | None:
     """The address that a URL's host is, brackets aside; None where it is a name."""
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))

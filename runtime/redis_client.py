@@ -7,9 +7,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from runtime.tcp_keepalive import tcp_options
+from runtime.tcp_keepalive import keepalive_options
 
-ANSWER_SECONDS = 5
+REDIS_TIMEOUT_SECONDS = 5
 """How long an answer is waited for. Nothing here asks Redis to wait for messages, so that one which
 takes longer was lost; a worker that waited for it would find no work meanwhile."""
 
@@ -21,16 +21,16 @@ def redis_client_options(url: str) -> dict[str, Any]:
     would ring twice.
     """
     options: dict[str, Any] = {
-        "socket_timeout": ANSWER_SECONDS,
+        "socket_timeout": REDIS_TIMEOUT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
     }
     scheme = urlsplit(url).scheme
     if scheme != "unix":
         # By redis-py's own figures a server that vanished is noticed after 45 seconds.
         options |= {
-            "socket_connect_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
             "socket_keepalive": True,
-            "socket_keepalive_options": tcp_options(),
+            "socket_keepalive_options": keepalive_options(),
         }
     if scheme == "rediss":
         # Encrypted, not verified: hosted Redis presents certificates it has signed itself.

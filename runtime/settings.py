@@ -11,17 +11,17 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
-from schemas.field_errors import sentence
+from schemas.field_errors import describe_error
 
 MIN_KEY_CHARACTERS = 32
 """How long each of SIGNING_KEYS has to be."""
 LogFormat = Literal["json", "logfmt", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_COMMIT_OF_PLATFORM = ("heroku_build_commit", "heroku_slug_commit", "source_version")
+_PLATFORM_COMMIT_VARIABLES = ("heroku_build_commit", "heroku_slug_commit", "source_version")
 """What platforms call the commit that was deployed."""
 
-_plain_commit = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_is_plain_commit = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
 class Settings(BaseSettings):
@@ -48,43 +48,45 @@ class Settings(BaseSettings):
     signing_keys: SecretStr | None = None
     trusted_proxies: int | None = Field(None, ge=0, le=10)
     dyno: str | None = None
-    commit: str | None = Field(None, validation_alias=AliasChoices("commit", *_COMMIT_OF_PLATFORM))
+    commit: str | None = Field(
+        None, validation_alias=AliasChoices("commit", *_PLATFORM_COMMIT_VARIABLES)
+    )
     log_format: LogFormat | None = None
     log_level: LogLevel = "info"
     worker_processes: int = Field(2, ge=1, le=64)
     worker_threads: int = Field(2, ge=1, le=64)
-    chunks_at_once: int = Field(1, ge=1, le=64)
+    chunks_per_process: int = Field(1, ge=1, le=64)
     chunk_size: int = Field(2500, ge=1, le=20_000)
     shared_address_limit: int = Field(10, ge=1)
-    job_lanes: int = Field(8, ge=1, le=256)
+    job_concurrency: int = Field(8, ge=1, le=256)
     queue_namespace: str = Field("sluice", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
     slice_seconds: float = Field(1.0, gt=0)
     sweep_seconds: float = Field(2.0, gt=0)
-    silence_seconds: float = Field(5.0, gt=0)
-    measure_seconds: float = Field(10.0, gt=0)
+    stalled_after_seconds: float = Field(5.0, gt=0)
+    queue_stats_seconds: float = Field(10.0, gt=0)
     unattended_seconds: float = Field(60.0, gt=0)
     target_delay_seconds: float = Field(120.0, gt=0)
     max_workers: int = Field(4, ge=1, le=1_000)
     retry_seconds: float = Field(1.0, gt=0)
     watchdog_seconds: float = Field(60.0, gt=0)
-    patience_seconds: float = Field(120.0, ge=0)
+    startup_timeout_seconds: float = Field(120.0, ge=0)
     pool_size: int | None = Field(None, ge=1)
     pgbouncer: bool = False
     web_processes: int = Field(1, ge=1, le=64)
     web_pool_size: int = Field(5, ge=2)
     max_body_bytes: int = Field(4_000_000, ge=1_000)
     max_upload_bytes: int = Field(2_000_000_000, ge=1_000)
-    head_seconds: float = Field(15.0, gt=0)
-    slow_seconds: float = Field(30.0, gt=0)
+    header_timeout_seconds: float = Field(15.0, gt=0)
+    slow_client_seconds: float = Field(30.0, gt=0)
     max_connections: int | None = Field(None, ge=1)
     max_connections_per_peer: int | None = Field(None, ge=1)
     requests_per_second: float = Field(1_000.0, gt=0)
-    max_event_streams: int = Field(20, ge=1)
-    max_uploads: int = Field(4, ge=1)
-    max_uploading_bytes: int = Field(4_000_000_000, ge=1_000)
-    max_wrong_per_minute: int = Field(30, ge=1)
+    max_concurrent_streams: int = Field(20, ge=1)
+    max_concurrent_uploads: int = Field(4, ge=1)
+    max_concurrent_upload_bytes: int = Field(4_000_000_000, ge=1_000)
+    max_auth_failures_per_minute: int = Field(30, ge=1)
     hirefire_token: SecretStr | None = Field(None, min_length=16)
-    private_notices: bool = False
+    allow_private_webhooks: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -94,29 +96,29 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "owner_database_url")
     @classmethod
-    def _is_postgres(cls, url: str | None) -> str | None:
-        return _with_scheme(url, ("postgresql", "postgres"))
+    def _check_database_url(cls, url: str | None) -> str | None:
+        return _require_scheme(url, ("postgresql", "postgres"))
 
     @field_validator("redis_url")
     @classmethod
-    def _is_redis(cls, url: str | None) -> str | None:
-        return _with_scheme(url, ("redis", "rediss", "unix"))
+    def _check_redis_url(cls, url: str | None) -> str | None:
+        return _require_scheme(url, ("redis", "rediss", "unix"))
 
     @field_validator("commit")
     @classmethod
-    def _is_plain(cls, commit: str | None) -> str | None:
+    def _drop_odd_commit(cls, commit: str | None) -> str | None:
         # A platform sets it. What is odd there keeps no process from starting.
-        return commit if commit and _plain_commit(commit) else None
+        return commit if commit and _is_plain_commit(commit) else None
 
     @field_validator("public_url")
     @classmethod
-    def _is_web(cls, url: str | None) -> str | None:
-        return None if url is None else (_with_scheme(url, ("https", "http")) or "").rstrip("/")
+    def _check_public_url(cls, url: str | None) -> str | None:
+        return None if url is None else (_require_scheme(url, ("https", "http")) or "").rstrip("/")
 
     @field_validator("signing_keys")
     @classmethod
-    def _are_long(cls, keys: SecretStr | None) -> SecretStr | None:
-        found = signing_keys_in(keys.get_secret_value()) if keys else []
+    def _check_signing_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        found = split_signing_keys(keys.get_secret_value()) if keys else []
         if any(len(key) < MIN_KEY_CHARACTERS for key in found):
             raise ValueError(
                 f"each key needs {MIN_KEY_CHARACTERS} characters or more; several are separated by"
@@ -125,22 +127,22 @@ class Settings(BaseSettings):
         return keys if found else None
 
     @property
-    def proxies(self) -> int:
+    def proxy_count(self) -> int:
         """How many proxies stand before a web process and name the peer: a dyno's router is one."""
         return int(bool(self.dyno)) if self.trusted_proxies is None else self.trusted_proxies
 
     @property
-    def listens_on(self) -> str:
+    def listen_host(self) -> str:
         """The interface of a web process: all of a dyno's, else only this machine's own."""
         return self.host or ("0.0.0.0" if self.dyno else "127.0.0.1")  # noqa: S104 - a dyno's router
 
     @property
-    def wants_embedded_servers(self) -> bool:
+    def uses_embedded_servers(self) -> bool:
         """Whether no server is given and this is no dyno, where one would be lost every day."""
         return not (self.database_url or self.redis_url or self.dyno)
 
     @property
-    def owners_database_url(self) -> str | None:
+    def migration_database_url(self) -> str | None:
         """The URL by which tables are changed: that of their owner, where it is another role."""
         return self.owner_database_url or self.database_url
 
@@ -175,12 +177,12 @@ class Settings(BaseSettings):
             )
 
 
-def signing_keys_in(text: str) -> list[str]:
+def split_signing_keys(text: str) -> list[str]:
     """Return the keys of SIGNING_KEYS in their order, each once."""
     return list(dict.fromkeys(text.replace(",", " ").split()))
 
 
-def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
+def _require_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
     if url is not None and url.partition("://")[0] not in schemes:
         raise ValueError(f"it has to begin with {' or '.join(f'{name}://' for name in schemes)}")
     try:
@@ -196,7 +198,8 @@ def _with_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
 
 def _explanation(error: ValidationError) -> str:
     mistakes = "".join(
-        f"\n  {'.'.join(map(str, mistake['loc'])).upper()}: {sentence(mistake, quoting=False)}"
+        f"\n  {'.'.join(map(str, mistake['loc'])).upper()}:"
+        f" {describe_error(mistake, quoting=False)}"
         for mistake in error.errors(include_url=False, include_input=False)
     )
     return (
@@ -205,7 +208,7 @@ def _explanation(error: ValidationError) -> str:
     )
 
 
-def settings_for_logs() -> Settings:
+def log_settings() -> Settings:
     """Return settings whose log format and level are those of the environment, and the rest
     defaults: a process whose other settings are wrong says so in the format that was chosen.
     """
@@ -217,7 +220,7 @@ def settings_for_logs() -> Settings:
     )
 
 
-def environment_of_processes(settings: Settings, **more: str) -> dict[str, str]:
+def child_environment(settings: Settings, **more: str) -> dict[str, str]:
     """The environment for processes that are to use this one's servers and keys, and `more`.
 
     This interpreter's programs come first in it, so that `python` means the one at work.

@@ -7,32 +7,32 @@ is right, only the people who run it know.
 from runtime import events, logs
 from runtime.settings import Settings
 
-log = logs.get()
+log = logs.get_logger()
 
 NAME = "SHARED_ADDRESS_LIMIT"
 
 
-def log_difference(settings: Settings, in_force: int | None) -> None:
+def warn_if_different(settings: Settings, stored_value: int | None) -> None:
     """Write `setting.differs` where this process has another limit than the one in force."""
-    here = settings.shared_address_limit
-    if in_force is None or in_force == here:
+    own_value = settings.shared_address_limit
+    if stored_value is None or stored_value == own_value:
         return
     log.warning(
         events.SETTING_DIFFERS,
         setting=NAME,
-        here=str(here),
-        in_force=str(in_force),
-        what_to_do=f"Set {NAME} to {in_force} here and start the process again; or set it to {here}"
-        " everywhere, run `sluice migrate`, and start all processes again.",
+        own_value=str(own_value),
+        stored_value=str(stored_value),
+        remedy=f"Set {NAME} to {stored_value} here and start the process again; or set it to"
+        f" {own_value} everywhere, run `sluice migrate`, and start all processes again.",
     )
 
 
-def chosen_limit(settings: Settings, in_force: int | None) -> int | None:
+def limit_to_store(settings: Settings, stored_value: int | None) -> int | None:
     """Return the limit that `sluice migrate` is to put in force; None where it stays as it is.
 
     A value that is only the default changes nothing: who migrates from another machine may not have
     the setting there.
     """
-    here = settings.shared_address_limit
+    own_value = settings.shared_address_limit
     given = "shared_address_limit" in settings.model_fields_set
-    return here if in_force is None or (given and in_force != here) else None
+    return own_value if stored_value is None or (given and stored_value != own_value) else None

@@ -33,7 +33,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from runtime.settings import Settings, signing_keys_in
+from runtime.settings import Settings, split_signing_keys
 from schemas.errors import SettingsError
 from schemas.requests import MAX_ID
 
@@ -43,12 +43,12 @@ _MAC = "[A-Za-z0-9_-]{43}"
 
 # Mail programs and people put more behind a link, or before it: a slash, a full stop, a bracket, or
 # what follows it in a sentence. A letter or digit would be another token.
-_BEFORE, _BEHIND = "[^A-Za-z0-9]*", "(?![A-Za-z0-9])"
-_hook_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
-_one_click_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.({_ID})\.{_MAC}){_BEHIND}").match
+_BEFORE, _AFTER = "[^A-Za-z0-9]*", "(?![A-Za-z0-9])"
+_hook_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.{_MAC}){_AFTER}").match
+_one_click_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.({_ID})\.{_MAC}){_AFTER}").match
 
 
-class OneClick(NamedTuple):
+class OneClickLink(NamedTuple):
     """Whose link it is that somebody followed."""
 
     account_id: int
@@ -80,13 +80,13 @@ def hook_secret(settings: Settings, hook_id: int, salt: bytes, *, key_id: str | 
 
 def hook_token(settings: Settings, hook_id: int, salt: bytes) -> str:
     """The part of a form URL that nobody can guess; for senders that cannot sign."""
-    return _hook_token_by(_keys(settings)[0], hook_id, salt)
+    return _make_hook_token(_keys(settings)[0], hook_id, salt)
 
 
-def hook_id_of(token: str) -> int | None:
+def parse_hook_token(token: str) -> int | None:
     """The hook that the token claims to be of; whether it is `is_hook_token` tells."""
     parts = _hook_token(token)
-    return _id(parts[3]) if parts else None
+    return _parse_id(parts[3]) if parts else None
 
 
 def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[bytes]) -> bool:
@@ -97,12 +97,14 @@ def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[
     if parts is None:
         return False
     expected = [
-        _hook_token_by(key, hook_id, salt) for key in _named(settings, parts[2]) for salt in salts
+        _make_hook_token(key, hook_id, salt)
+        for key in _keys_with_id(settings, parts[2])
+        for salt in salts
     ]
-    return _is_one_of(parts[1], expected)
+    return _matches_any(parts[1], expected)
 
 
-def notice_secret(
+def webhook_secret(
     settings: Settings, account_id: int, salt: bytes | None = None, *, key_id: str | None = None
 ) -> str:
     """With which completion notices of the account are signed; by the first key unless one is
@@ -114,23 +116,25 @@ def notice_secret(
 
 def one_click_token(settings: Settings, account_id: int, address_id: int) -> str:
     """The part of an unsubscribe link that nobody can guess."""
-    return _one_click_by(_keys(settings)[0], account_id, address_id)
+    return _make_one_click_token(_keys(settings)[0], account_id, address_id)
 
 
-def one_click_of(settings: Settings, token: str) -> OneClick | None:
+def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None:
     """What the token, whatever stands around it, was made for by a listed key; None where it was
     not made here.
     """
     parts = _one_click_token(token)
     if parts is None:
         return None
-    account_id, address_id = _id(parts[3]), _id(parts[4])
+    account_id, address_id = _parse_id(parts[3]), _parse_id(parts[4])
     if account_id is None or address_id is None:
         return None
-    keys = _named(settings, parts[2])
-    if not _is_one_of(parts[1], [_one_click_by(key, account_id, address_id) for key in keys]):
+    keys = _keys_with_id(settings, parts[2])
+    if not _matches_any(
+        parts[1], [_make_one_click_token(key, account_id, address_id) for key in keys]
+    ):
         return None
-    return OneClick(account_id, address_id)
+    return OneClickLink(account_id, address_id)
 
 
 def signature(secret: str, timestamp: int | str, body: bytes) -> str:
@@ -139,25 +143,25 @@ def signature(secret: str, timestamp: int | str, body: bytes) -> str:
     return f"v1={hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()}"
 
 
-def same(given: str, expected: str) -> bool:
+def equal_in_constant_time(given: str, expected: str) -> bool:
     """Whether both are one, in a time that tells nothing of where they differ."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def _is_one_of(given: str, expected: list[str]) -> bool:
+def _matches_any(given: str, expected: list[str]) -> bool:
     """Compare with each, so that the time does not tell which one it was."""
-    return sum(same(given, each) for each in expected) > 0
+    return sum(equal_in_constant_time(given, each) for each in expected) > 0
 
 
 def _keys(settings: Settings) -> tuple[_Key, ...]:
     settings.require_signing_keys()
     assert settings.signing_keys is not None
-    return _keys_in(settings.signing_keys.get_secret_value())
+    return _parse_keys(settings.signing_keys.get_secret_value())
 
 
 @lru_cache(maxsize=8)
-def _keys_in(text: str) -> tuple[_Key, ...]:
-    bare = [_Key("", key.encode()) for key in signing_keys_in(text)]
+def _parse_keys(text: str) -> tuple[_Key, ...]:
+    bare = [_Key("", key.encode()) for key in split_signing_keys(text)]
     return tuple(key._replace(id=_mac(key, "key-id").hex()[:8]) for key in bare)
 
 
@@ -173,16 +177,16 @@ def _key(settings: Settings, key_id: str | None) -> _Key:
     )
 
 
-def _named(settings: Settings, key_id: str) -> list[_Key]:
+def _keys_with_id(settings: Settings, key_id: str) -> list[_Key]:
     """The keys of that id. Two could have the same, once in four thousand million pairs."""
     return [key for key in _keys(settings) if key.id == key_id]
 
 
-def _hook_token_by(key: _Key, hook_id: int, salt: bytes) -> str:
+def _make_hook_token(key: _Key, hook_id: int, salt: bytes) -> str:
     return f"{key.id}.{hook_id}.{_base64(_mac(key, 'hook-form', hook_id, salt.hex()))}"
 
 
-def _one_click_by(key: _Key, account_id: int, address_id: int) -> str:
+def _make_one_click_token(key: _Key, account_id: int, address_id: int) -> str:
     mac = _mac(key, "one-click", account_id, address_id)
     return f"{key.id}.{account_id}.{address_id}.{_base64(mac)}"
 
@@ -197,6 +201,6 @@ def _base64(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _id(digits: str) -> int | None:
+def _parse_id(digits: str) -> int | None:
     number = int(digits)
     return number if number <= MAX_ID else None

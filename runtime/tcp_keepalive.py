@@ -12,10 +12,10 @@ IDLE_SECONDS = 5
 INTERVAL_SECONDS = 2
 """How long a question may go unanswered before the next one."""
 
-QUESTIONS = 3
+PROBES = 3
 """How many questions go unanswered before the connection counts as dead."""
 
-UNANSWERED_SECONDS = 10
+USER_TIMEOUT_SECONDS = 10
 """How long the peer may leave unconfirmed, or not take, what was sent to it. Where nothing was on
 its way, the whole takes 11 seconds: 5, and 3 times 2."""
 
@@ -24,20 +24,20 @@ _LEVEL_TCP = {
     "TCP_KEEPIDLE": IDLE_SECONDS,
     "TCP_KEEPALIVE": IDLE_SECONDS,
     "TCP_KEEPINTVL": INTERVAL_SECONDS,
-    "TCP_KEEPCNT": QUESTIONS,
+    "TCP_KEEPCNT": PROBES,
     # Where it exists; questions are not asked while something is on its way.
-    "TCP_USER_TIMEOUT": UNANSWERED_SECONDS * 1000,
+    "TCP_USER_TIMEOUT": USER_TIMEOUT_SECONDS * 1000,
 }
 
 
-def tcp_options() -> dict[int, int]:
+def keepalive_options() -> dict[int, int]:
     """Those options of the level IPPROTO_TCP that this platform has; SO_KEEPALIVE comes besides."""
     return {
         getattr(socket, name): value for name, value in _LEVEL_TCP.items() if hasattr(socket, name)
     }
 
 
-def notice_soon(connected: socket.socket) -> None:
+def enable_keepalive(connected: socket.socket) -> None:
     """Have the kernel end the connection soon after its peer vanished.
 
     A socket in the file system has its peer on the same machine, and is left as it is.
@@ -45,5 +45,5 @@ def notice_soon(connected: socket.socket) -> None:
     if connected.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in tcp_options().items():
+    for option, value in keepalive_options().items():
         connected.setsockopt(socket.IPPROTO_TCP, option, value)

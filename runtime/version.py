@@ -28,13 +28,13 @@ def version() -> str:
 
 def commit(settings: Settings) -> str | None:
     """Return the commit that runs: the setting, else what the checkout's `.git` says, else None."""
-    return settings.commit or _checked_out(_ROOT)
+    return settings.commit or _read_checkout_commit(_ROOT)
 
 
 @cache
-def _checked_out(root: Path) -> str | None:
+def _read_checkout_commit(root: Path) -> str | None:
     try:
-        return _head_of(_git_folder(root))
+        return _read_head(_git_folder(root))
     except (OSError, ValueError):
         return None
 
@@ -47,7 +47,7 @@ def _git_folder(root: Path) -> Path:
     return folder
 
 
-def _head_of(folder: Path) -> str | None:
+def _read_head(folder: Path) -> str | None:
     head = (folder / "HEAD").read_text(encoding="utf-8").strip()
     if not head.startswith("ref:"):
         return head

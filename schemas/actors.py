@@ -29,7 +29,7 @@ class Via(StrEnum):
     PYTHON = "python"
 
 
-class Act(StrEnum):
+class ActivityKind(StrEnum):
     """What is kept of who did it; the log event of each has the same name."""
 
     JOB_SUBMITTED = "job.submitted"
@@ -56,7 +56,7 @@ class Actor(NamedTuple):
     def __str__(self) -> str:
         return self.kind.value if self.id is None else f"{self.kind.value}:{self.id}"
 
-    def in_log(self) -> dict[str, str]:
+    def log_keys(self) -> dict[str, str]:
         """What a log line says of it."""
         return {"actor": str(self), "via": self.via.value}
 
@@ -68,6 +68,6 @@ PYTHON = Actor(ActorKind.PYTHON, Via.PYTHON)
 """A program that calls producers by itself."""
 
 
-def actor_text(kind: str | None, id_: int | None) -> str | None:
+def format_actor(kind: str | None, id_: int | None) -> str | None:
     """Return the one form in which an actor is shown; None where it is not known."""
     return kind if id_ is None else f"{kind}:{id_}"

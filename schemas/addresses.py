@@ -6,7 +6,7 @@ looked at by a few string operations, and any other domain is put to the library
 remembered. A property test holds the ways together.
 
 Anyone may send these texts. So each pattern here takes time in proportion to the text, and none is
-given a text of more than `MAX_WRAPPED` characters.
+given a text of more than `MAX_WRAPPED_LENGTH` characters.
 """
 
 import re
@@ -23,20 +23,20 @@ from email_validator import (
     validate_email,
 )
 
-MAX_ADDRESS = 254
+MAX_ADDRESS_LENGTH = 254
 """The longest address there can be, in bytes of UTF-8."""
 
-MAX_WRAPPED = 1_000
+MAX_WRAPPED_LENGTH = 1_000
 """The longest text in which an address is looked for, in characters."""
 
 _MAX_PLAIN_LOCAL_PART = 64
 _MAX_REASON = 200
-_DOMAINS_REMEMBERED = 1 << 16
+_MAX_CACHED_DOMAINS = 1 << 16
 
 _PLAIN = string.ascii_letters + string.digits + "_+-."
 """What nearly all local parts are made of."""
 
-_ODD_BEGINNINGS = "+-."
+_ODD_STARTS = "+-."
 
 _ATOM = r"[A-Za-z0-9_!#$%&'*+\-/=?^`{|}~]+"
 _plain_local_part = re.compile(rf"{_ATOM}(?:\.{_ATOM})*").fullmatch
@@ -47,14 +47,14 @@ _plain_domain = re.compile(rf"{_LABEL}(?:\.{_LABEL})+(?<=[A-Za-z])").fullmatch
 _SPECIAL_USE = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
-class Identity(NamedTuple):
+class NormalizedAddress(NamedTuple):
     """An address as it was given, and the key under which an account knows it."""
 
     address: str
     match_key: str
 
 
-_new = tuple.__new__
+_new_tuple = tuple.__new__
 """Makes a NamedTuple in a third of the time that its own constructor takes."""
 
 
@@ -62,119 +62,119 @@ class InvalidAddress(ValueError):
     """The text is no email address; the message says why in a sentence for people."""
 
 
-_TOO_LONG = f"An email address has at most {MAX_ADDRESS} characters."
+_TOO_LONG = f"An email address has at most {MAX_ADDRESS_LENGTH} characters."
 
 
 class _Domain(NamedTuple):
     """What the library says of a domain: its ASCII form behind an @.
 
-    `room` is how long a plain local part may be before the address is refused with `refusal`.
+    `room` is how long a plain local part may be before the address is refused with `error`.
     """
 
     key: str
     room: int
-    refusal: str
+    error: str
 
 
-def identify(text: str) -> Identity:
+def normalize_address(text: str) -> NormalizedAddress:
     """The identity of an address, surrounding white space aside.
 
     The key is the casefolded local part and the ASCII domain. Dots and +tags are kept: they are
     the recipient's business. Raises InvalidAddress for everything else, among it `Name <address>`
-    and `mailto:`, which `read_address` takes.
+    and `mailto:`, which `parse_address` takes.
     """
     address = text.strip()
-    return plain_identity(address) or _identify_formally(address)
+    return normalize_plain_address(address) or _normalize_formally(address)
 
 
-def plain_identity(text: str) -> Identity | None:
+def normalize_plain_address(text: str) -> NormalizedAddress | None:
     """Return the identity of an address of which nothing is odd, as nearly all are; None for what
     has to be looked at more closely.
     """
     local_part, _, domain = text.partition("@")
     if (
-        len(text) > MAX_ADDRESS
+        len(text) > MAX_ADDRESS_LENGTH
         or local_part.strip(_PLAIN)
-        or local_part[:1] in _ODD_BEGINNINGS  # as is no local part at all
+        or local_part[:1] in _ODD_STARTS  # as is no local part at all
         or ".." in text
         or ".@" in text
     ):
         return None
-    key, room, _ = _domain(domain)
+    key, room, _ = _look_up_domain(domain)
     if len(local_part) > room or len(local_part) > _MAX_PLAIN_LOCAL_PART:
         return None
-    return _new(Identity, (text, local_part.lower() + key))
+    return _new_tuple(NormalizedAddress, (text, local_part.lower() + key))
 
 
-def _identify_formally(address: str) -> Identity:
+def _normalize_formally(address: str) -> NormalizedAddress:
     # The library's time grows with the length, and its answer to this is known.
-    if len(address) > MAX_ADDRESS:
+    if len(address) > MAX_ADDRESS_LENGTH:
         raise InvalidAddress(_TOO_LONG)
     local_part, at, domain = address.partition("@")
     if not (at and len(local_part) <= _MAX_PLAIN_LOCAL_PART and _plain_local_part(local_part)):
-        return _identify_by_library(address)
-    key, room, refusal = _domain(domain)
+        return _normalize_by_library(address)
+    key, room, error = _look_up_domain(domain)
     if len(local_part) > room:
-        raise InvalidAddress(refusal)
-    return Identity(address, local_part.lower() + key)
+        raise InvalidAddress(error)
+    return NormalizedAddress(address, local_part.lower() + key)
 
 
-def read_address(text: str) -> Identity:
+def parse_address(text: str) -> NormalizedAddress:
     """Return the identity of an address as people write it.
 
     What is around it and cannot be a part of it is left out: `mailto:`, a name before `<...>`,
     quotation marks, invisible characters, and a comma or full stop behind. Raises InvalidAddress,
     with a suggestion where the text has an address in it.
     """
-    if len(text) > MAX_WRAPPED and len(text := _stripped(text)) > MAX_WRAPPED:
-        raise InvalidAddress(f"{_TOO_LONG}{_hint(text)}")
+    if len(text) > MAX_WRAPPED_LENGTH and len(text := _strip_around(text)) > MAX_WRAPPED_LENGTH:
+        raise InvalidAddress(f"{_TOO_LONG}{_suggestion(text)}")
     if not text.isascii():
         text = text.strip(_AROUND)
-    is_wrapped = _is_wrapped(text)
-    if is_wrapped and (found := _unwrapped(text)) is not None:
+    is_wrapped = _has_wrapping_around(text)
+    if is_wrapped and (found := _unwrap(text)) is not None:
         return found
     try:
-        return identify(text)
+        return normalize_address(text)
     except InvalidAddress as error:
-        if not is_wrapped and (found := _unwrapped(text)) is not None:
+        if not is_wrapped and (found := _unwrap(text)) is not None:
             return found
-        raise InvalidAddress(f"{error}{_hint(text)}") from None
+        raise InvalidAddress(f"{error}{_suggestion(text)}") from None
 
 
-def _is_wrapped(text: str) -> bool:
+def _has_wrapping_around(text: str) -> bool:
     """Return whether the text has what no address has outside of quotation marks: the library need
     not be asked about the whole of it, which takes as long as all the rest.
     """
     return _has_wrapping(text) is not None and not text.lstrip().startswith('"')
 
 
-def _unwrapped(text: str) -> Identity | None:
+def _unwrap(text: str) -> NormalizedAddress | None:
     """Return the one address that is left when nothing but wrapping is taken away."""
-    inner, names = _stripped(text), []
+    inner, names = _strip_around(text), []
     for _ in range(_MAX_WRAPPINGS):
         found = next((match for wrapped in _WRAPPINGS if (match := wrapped(inner))), None)
         if found is None:
             break
         parts = found.groupdict()
         names.append(parts.get("name") or "")
-        inner = _stripped(unquote(parts["link"]) if "link" in parts else parts["inner"])
+        inner = _strip_around(unquote(parts["link"]) if "link" in parts else parts["inner"])
     if inner == text.strip():
         return None
     try:
-        identity = identify(inner)
+        identity = normalize_address(inner)
         # A mail program may give the address as its own name.
-        same = all(read_address(name) == identity for name in names if "@" in name)
+        same = all(parse_address(name) == identity for name in names if "@" in name)
     except InvalidAddress:
         return None
     return identity if same else None
 
 
-def _stripped(text: str) -> str:
+def _strip_around(text: str) -> str:
     return text.strip(_AROUND).rstrip(_BEHIND).lstrip(_BEFORE)
 
 
-def _hint(text: str) -> str:
-    found = list(dict.fromkeys(_addresses_in(text[:MAX_WRAPPED])))
+def _suggestion(text: str) -> str:
+    found = list(dict.fromkeys(_addresses_in(text[:MAX_WRAPPED_LENGTH])))
     if len(found) > 1:
         return f" It has several addresses: {', '.join(found[:3])}. Give each on its own."
     return f" Is {found[0]} meant?" if found else ""
@@ -197,18 +197,18 @@ def _addresses_in(text: str) -> Iterator[str]:
         before = part
 
 
-class Doubt(NamedTuple):
+class Correction(NamedTuple):
     """What an address that is formally valid probably stands for.
 
-    It is `certain` where a delimiter, or what a spreadsheet or a link has put before the address,
+    It `is_certain` where a delimiter, or what a spreadsheet or a link has put before the address,
     was read as a part of it.
     """
 
-    meant: Identity
-    certain: bool
+    intended: NormalizedAddress
+    is_certain: bool
 
 
-def doubt_about(identity: Identity) -> Doubt | None:
+def find_correction(identity: NormalizedAddress) -> Correction | None:
     """Return what else the address may be: `4711|ada@...` and `'ada@...` are ada's, most probably.
 
     Each of these characters may be in a local part, so an account that knows the whole address
@@ -225,25 +225,25 @@ def doubt_about(identity: Identity) -> Doubt | None:
     if part == local_part:
         return None
     try:
-        meant = identify(f"{part}@{domain}")
+        meant = normalize_address(f"{part}@{domain}")
     except InvalidAddress:
         return None
     if meant.match_key == identity.match_key:
         return None
-    return Doubt(meant, _certainly_odd(local_part) is not None)
+    return Correction(meant, _certainly_odd(local_part) is not None)
 
 
-def suggestion_for(text: str) -> str | None:
+def suggest_address(text: str) -> str | None:
     """Return the address that `text`, though formally valid, most probably stands for."""
     try:
-        doubt = doubt_about(identify(text))
+        doubt = find_correction(normalize_address(text))
     except InvalidAddress:
-        return next(_addresses_in(text[:MAX_WRAPPED]), None)
-    return doubt.meant.address if doubt else None
+        return next(_addresses_in(text[:MAX_WRAPPED_LENGTH]), None)
+    return doubt.intended.address if doubt else None
 
 
-def implausible(identity: Identity, meant: Identity) -> InvalidAddress:
-    """Return the refusal of an address with which another one is meant."""
+def implausible_address(identity: NormalizedAddress, meant: NormalizedAddress) -> InvalidAddress:
+    """Return the error of an address with which another one is meant."""
     return InvalidAddress(
         f"{identity.address} is formally an address, but {meant.address} is probably meant. Give"
         " the address alone."
@@ -293,20 +293,20 @@ _certainly_odd = re.compile(
 ).match
 
 
-def _identify_by_library(address: str) -> Identity:
+def _normalize_by_library(address: str) -> NormalizedAddress:
     try:
         valid = _validate(address)
     except EmailNotValidError as error:
         raise InvalidAddress(_reason(error)) from None
-    return Identity(address, f"{valid.local_part.casefold()}@{valid.ascii_domain}")
+    return NormalizedAddress(address, f"{valid.local_part.casefold()}@{valid.ascii_domain}")
 
 
-@lru_cache(maxsize=_DOMAINS_REMEMBERED)
-def _domain(domain: str) -> _Domain:
-    if len(domain) < MAX_ADDRESS - 1 and _plain_domain(domain):
+@lru_cache(maxsize=_MAX_CACHED_DOMAINS)
+def _look_up_domain(domain: str) -> _Domain:
+    if len(domain) < MAX_ADDRESS_LENGTH - 1 and _plain_domain(domain):
         key = domain.lower()
         if not key.endswith(_SPECIAL_USE):
-            return _Domain(f"@{key}", MAX_ADDRESS - 1 - len(domain), _TOO_LONG)
+            return _Domain(f"@{key}", MAX_ADDRESS_LENGTH - 1 - len(domain), _TOO_LONG)
     try:
         valid = _validate(f"a@{domain}")
     except EmailNotValidError as error:
@@ -314,7 +314,7 @@ def _domain(domain: str) -> _Domain:
     # The library measures the address as given, with its Unicode and with its ASCII domain.
     forms = (domain, valid.domain, valid.ascii_domain or "")
     longest = max(len(form.encode()) for form in forms)
-    return _Domain(f"@{valid.ascii_domain}", MAX_ADDRESS - 1 - longest, _TOO_LONG)
+    return _Domain(f"@{valid.ascii_domain}", MAX_ADDRESS_LENGTH - 1 - longest, _TOO_LONG)
 
 
 def _validate(address: str) -> ValidatedEmail:

@@ -8,7 +8,7 @@ _SUPPRESSED_RANK = 2
 """From this rank on nothing is to be sent: mail cannot arrive, or somebody said no."""
 
 
-class MayReceive(StrEnum):
+class AllowedMail(StrEnum):
     """The most that may be sent."""
 
     BROADCASTS = "broadcasts"
@@ -16,7 +16,7 @@ class MayReceive(StrEnum):
     NOTHING = "nothing"
 
 
-def may_receive(status: Status) -> MayReceive:
+def allowed_mail(status: Status) -> AllowedMail:
     """What an address of this status may be sent.
 
     Broadcasts go to marketable addresses only. Where nothing but permission or engagement is
@@ -25,7 +25,7 @@ def may_receive(status: Status) -> MayReceive:
     receive broadcast emails", seed 004). From a hard bounce on no mail arrives, or none is wanted.
     """
     if status in MARKETABLE:
-        return MayReceive.BROADCASTS
+        return AllowedMail.BROADCASTS
     if FACTS[status].rank < _SUPPRESSED_RANK:
-        return MayReceive.ONE_TO_ONE
-    return MayReceive.NOTHING
+        return AllowedMail.ONE_TO_ONE
+    return AllowedMail.NOTHING

@@ -6,18 +6,18 @@ from schemas.outcomes import Outcome
 from schemas.statuses import Status
 
 
-class Known(NamedTuple):
+class AddressState(NamedTuple):
     """All that a decision may depend on. Equal facts always lead to equal decisions.
 
-    `status` is None for an address that the job itself brings in. `spread` tells that the status
-    came from another address of the same person. `beside_opt_out` tells that an address which is
-    opted out in its own right spreads to this one; it is known only to actions that ask for it
-    (`BulkAction.refused_beside_opt_out`). `stated` is the status that the file of an import states.
+    `status` is None for an address that the job itself brings in. `is_propagated` tells that the
+    status came from another address of the same person. `sibling_opted_out` tells that an address
+    which is opted out in its own right spreads to this one; it is known only to actions that ask
+    for it (`BulkAction.checks_siblings`). `stated` is the status that the file of an import states.
     """
 
     status: Status | None
-    spread: bool = False
-    beside_opt_out: bool = False
+    is_propagated: bool = False
+    sibling_opted_out: bool = False
     stated: Status | None = None
 
 

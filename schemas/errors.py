@@ -13,40 +13,40 @@ class SluiceError(Exception):
     exit_code: ClassVar[int] = 1
 
 
-def said(error: object) -> str:
+def error_text(error: object) -> str:
     """What another program's error says, for the middle of a sentence: without a full stop."""
     return str(error).strip().rstrip(".")
 
 
-class Mistake(NamedTuple):
+class FieldError(NamedTuple):
     """What is wrong with a request: in which part of it, its names joined by dots, and why."""
 
-    where: str
+    location: str
     message: str
 
 
-class WrongInput(SluiceError):
+class InvalidRequest(SluiceError):
     """The request cannot be carried out as it was given; nothing was stored.
 
-    `mistakes` are those that have a place in the request, as its text tells them.
+    `field_errors` are those that have a place in the request, as its text tells them.
     """
 
     exit_code = 2
 
-    def __init__(self, text: str, mistakes: Sequence[Mistake] = ()) -> None:
+    def __init__(self, text: str, field_errors: Sequence[FieldError] = ()) -> None:
         super().__init__(text)
-        self.mistakes = tuple(mistakes)
+        self.field_errors = tuple(field_errors)
 
 
-class RoleRefused(WrongInput):
+class UnsafeRole(InvalidRequest):
     """A role of Postgres that cannot be limited to what processes need; nothing was granted."""
 
 
-class NotFound(WrongInput):
+class NotFound(InvalidRequest):
     """A named job, account, tag, import or address does not exist in the account."""
 
 
-class MostlyUnknown(WrongInput):
+class MostlyUnknownList(InvalidRequest):
     """The account does not know most addresses of a list, so it may be another account's."""
 
     def __init__(self, unknown: int, listed: int) -> None:
@@ -65,7 +65,7 @@ class Prompt(NamedTuple):
     prompt: str
 
 
-class EvidenceMissing(WrongInput):
+class MissingEvidence(InvalidRequest):
     """An opt-in came without enough evidence of permission; `prompts` asks for the rest."""
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
@@ -77,15 +77,15 @@ class EvidenceMissing(WrongInput):
         )
 
 
-class IdempotencyConflict(WrongInput):
+class IdempotencyConflict(InvalidRequest):
     """The idempotency key was used before, for a request that differs from this one."""
 
 
-class StateConflict(WrongInput):
+class StateConflict(InvalidRequest):
     """The job is in a state that does not allow what was asked."""
 
 
-class OutputFailed(SluiceError):
+class OutputError(SluiceError):
     """A command's answer could not be written."""
 
 
@@ -93,7 +93,7 @@ class SettingsError(SluiceError):
     """A setting is missing or wrong; the process cannot start."""
 
 
-class TakesTooLong(SluiceError):
+class ReadingTimeout(SluiceError):
     """What was sent takes longer to read than others can wait for."""
 
 
@@ -113,11 +113,11 @@ class DatabaseUnsuitable(SluiceError):
     """The database keeps text in another encoding than UTF-8, or does not allow what is needed."""
 
 
-class MigrationInTheWay(SluiceError):
+class MigrationLockTimeout(SluiceError):
     """Tables that a migration changes were used by others for too long."""
 
 
-class ServerStartFailed(SluiceError):
+class ServerStartError(SluiceError):
     """An embedded server did not start."""
 
 
@@ -125,9 +125,9 @@ class ForbiddenTransition(SluiceError):
     """An action decided what no action may: to make an opted-out address marketable."""
 
 
-class NotLocked(SluiceError):
+class StaleRead(SluiceError):
     """A chunk needs a lock that it did not take at first; do it again, with all locks."""
 
 
-class LinksChanged(SluiceError):
+class ConcurrentLink(SluiceError):
     """Contacts were made or linked while a chunk read them; do it again."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, HttpUrl, TypeAdapter, ValidationError
 
-from schemas.errors import EvidenceMissing, Prompt
+from schemas.errors import MissingEvidence, Prompt
 
 
 class Source(StrEnum):
@@ -47,23 +47,24 @@ class Evidence(BaseModel):
     proof_url: HttpUrl | None = None
 
 
-MIN_DESCRIPTION = 20
-MIN_DESCRIPTION_OTHER = 100
-MAX_TEXT = 10_000
-MOST_UNKNOWN = 20
+MIN_DESCRIPTION_LENGTH = 20
+MIN_DESCRIPTION_LENGTH_OTHER = 100
+MAX_TEXT_LENGTH = 10_000
+MAX_UNKNOWN_FIELDS = 20
 """Of more unknown fields than this the rest is not told."""
 
-_ALWAYS = {
+_REQUIRED_QUESTIONS = {
     "source": "How were these addresses obtained? One of: "
     + ", ".join(source.value for source in Source if source is not Source.PURCHASED_LIST)
     + ".",
-    "description": f"Describe in {MIN_DESCRIPTION} characters or more how permission was given.",
+    "description": f"Describe in {MIN_DESCRIPTION_LENGTH} characters or more how permission was"
+    " given.",
     "collected_from": "From which day on was permission collected? (YYYY-MM-DD)",
     "collected_until": "Until which day was permission collected? (YYYY-MM-DD)",
     "attested_by": "Who attests this? Give a name or an address of a person.",
 }
 
-_FOLLOW_UPS: dict[Source, dict[str, str]] = {
+_FOLLOW_UP_QUESTIONS: dict[Source, dict[str, str]] = {
     Source.WEB_FORM: {
         "url": "Where is the form? Give its http or https address.",
         "notice_text": "What were people told when they signed up? Quote the text.",
@@ -79,8 +80,8 @@ _FOLLOW_UPS: dict[Source, dict[str, str]] = {
         "last_emailed_on": "When was the last email sent to this list? (YYYY-MM-DD)",
     },
     Source.OTHER: {
-        "description": f"Describe in {MIN_DESCRIPTION_OTHER} characters or more how permission"
-        " was given.",
+        "description": f"Describe in {MIN_DESCRIPTION_LENGTH_OTHER} characters or more how"
+        " permission was given.",
         "proof_url": "Where can the proof be seen? Give its http or https address.",
     },
     Source.CUSTOMER_RELATIONSHIP: {},
@@ -97,7 +98,7 @@ _URL = TypeAdapter(HttpUrl)
 def require_evidence(given: Mapping[str, Any] | None, *, today: date) -> Evidence:
     """The evidence as a checked value.
 
-    Raises EvidenceMissing with one prompt for everything that is missing, thin, malformed, dated
+    Raises MissingEvidence with one prompt for everything that is missing, thin, malformed, dated
     after `today`, or from a purchased list, so that a person can mend it all at once.
     """
     answers = {
@@ -106,7 +107,7 @@ def require_evidence(given: Mapping[str, Any] | None, *, today: date) -> Evidenc
     }
     prompts = _prompts(answers, today)
     if prompts:
-        raise EvidenceMissing(prompts)
+        raise MissingEvidence(prompts)
     return Evidence.model_validate(answers)
 
 
@@ -120,19 +121,19 @@ def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
             )
         ]
     known_source = Source(source) if source in list(Source) else None
-    questions = dict(_ALWAYS)
+    questions = dict(_REQUIRED_QUESTIONS)
     if known_source:
-        questions |= _FOLLOW_UPS[known_source]
+        questions |= _FOLLOW_UP_QUESTIONS[known_source]
     prompts = [
         Prompt(name, question)
         for name, question in questions.items()
-        if not _answered(name, answers.get(name), known_source)
+        if not _is_answered(name, answers.get(name), known_source)
     ]
     asked = {prompt.field for prompt in prompts}
     unknown = (name for name in answers if name not in Evidence.model_fields)
     prompts += [
         Prompt(name, f"Unknown field; the evidence has {', '.join(Evidence.model_fields)}.")
-        for name in islice(unknown, MOST_UNKNOWN)
+        for name in islice(unknown, MAX_UNKNOWN_FIELDS)
     ]
     prompts += [p for p in _malformed(answers) if p.field not in asked]
     malformed = {prompt.field for prompt in prompts}
@@ -140,13 +141,13 @@ def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
     return prompts
 
 
-def _answered(name: str, value: Any, source: Source | None) -> bool:
+def _is_answered(name: str, value: Any, source: Source | None) -> bool:
     if value is None or value == "":
         return False
     if name == "source":
         return source is not None
     if name == "description":
-        least = MIN_DESCRIPTION_OTHER if source is Source.OTHER else MIN_DESCRIPTION
+        least = MIN_DESCRIPTION_LENGTH_OTHER if source is Source.OTHER else MIN_DESCRIPTION_LENGTH
         return isinstance(value, str) and len(value) >= least
     return True
 
@@ -164,8 +165,8 @@ def _malformed(answers: Mapping[str, Any]) -> list[Prompt]:
         elif name in _URLS:
             if not _valid(_URL, value):
                 prompts.append(Prompt(name, "Give a full http or https address."))
-        elif not isinstance(value, str) or len(value) > MAX_TEXT or "\x00" in value:
-            prompts.append(Prompt(name, f"Give text of at most {MAX_TEXT} characters."))
+        elif not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH or "\x00" in value:
+            prompts.append(Prompt(name, f"Give text of at most {MAX_TEXT_LENGTH} characters."))
     return prompts
 
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-MOST_SHOWN = 40
+MAX_SHOWN_LENGTH = 40
 """Characters of a wrong value that are repeated to the person who gave it."""
 
-_LONGEST_INDEX = 10
+_MAX_INDEX_DIGITS = 10
 
 Context = Mapping[str, Any]
 
@@ -38,32 +38,36 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
     "missing_keyword_only_argument": "It is required, and missing.",
     "missing_positional_only_argument": "It is required, and missing.",
     "none_required": "Leave it out, or give null.",
-    "greater_than": lambda it: f"Give more than {_number(it['gt'])}.",
-    "greater_than_equal": lambda it: f"Give {_number(it['ge'])} or more.",
-    "less_than": lambda it: f"Give less than {_number(it['lt'])}.",
-    "less_than_equal": lambda it: f"Give {_number(it['le'])} or less.",
-    "multiple_of": lambda it: f"Give a multiple of {_number(it['multiple_of'])}.",
+    "greater_than": lambda it: f"Give more than {_format_number(it['gt'])}.",
+    "greater_than_equal": lambda it: f"Give {_format_number(it['ge'])} or more.",
+    "less_than": lambda it: f"Give less than {_format_number(it['lt'])}.",
+    "less_than_equal": lambda it: f"Give {_format_number(it['le'])} or less.",
+    "multiple_of": lambda it: f"Give a multiple of {_format_number(it['multiple_of'])}.",
     "finite_number": "Give a number that is not infinite.",
-    "too_short": lambda it: f"Give {_counted(it['min_length'], 'entry', 'entries')} or more.",
-    "too_long": lambda it: f"Give {_counted(it['max_length'], 'entry', 'entries')} at most.",
+    "too_short": lambda it: f"Give {_format_count(it['min_length'], 'entry', 'entries')} or more.",
+    "too_long": lambda it: f"Give {_format_count(it['max_length'], 'entry', 'entries')} at most.",
     "string_too_short": lambda it: (
         f"{_EMPTY} Give some text, or leave it out."
         if it["min_length"] == 1
-        else f"Give {_counted(it['min_length'], 'character', 'characters')} or more."
+        else f"Give {_format_count(it['min_length'], 'character', 'characters')} or more."
     ),
     "string_too_long": lambda it: (
-        f"Give {_counted(it['max_length'], 'character', 'characters')} at most."
+        f"Give {_format_count(it['max_length'], 'character', 'characters')} at most."
     ),
-    "bytes_too_short": lambda it: f"Give {_counted(it['min_length'], 'byte', 'bytes')} or more.",
-    "bytes_too_long": lambda it: f"Give {_counted(it['max_length'], 'byte', 'bytes')} at most.",
+    "bytes_too_short": lambda it: (
+        f"Give {_format_count(it['min_length'], 'byte', 'bytes')} or more."
+    ),
+    "bytes_too_long": lambda it: (
+        f"Give {_format_count(it['max_length'], 'byte', 'bytes')} at most."
+    ),
     "string_pattern_mismatch": lambda it: f"It does not have the form {it['pattern']}.",
     "string_unicode": "It has a character that is not valid Unicode.",
     "string_not_ascii": "Give text in ASCII.",
-    "enum": lambda it: _one_of(it["expected"]),
-    "literal_error": lambda it: _one_of(it["expected"]),
-    "union_tag_invalid": lambda it: _one_of(it["expected_tags"]),
-    "value_error": lambda it: as_sentence(str(it["error"])),
-    "assertion_error": lambda it: as_sentence(str(it["error"])),
+    "enum": lambda it: _list_choices(it["expected"]),
+    "literal_error": lambda it: _list_choices(it["expected"]),
+    "union_tag_invalid": lambda it: _list_choices(it["expected_tags"]),
+    "value_error": lambda it: to_sentence(str(it["error"])),
+    "assertion_error": lambda it: to_sentence(str(it["error"])),
     "json_invalid": "It is not JSON.",
     "bool_type": _YES_NO,
     "bool_parsing": _YES_NO,
@@ -71,13 +75,14 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
     "int_parsing_size": "Give a smaller number.",
     "string_type": _TEXT,
     "decimal_max_digits": lambda it: (
-        f"Give a number of {_counted(it['max_digits'], 'digit', 'digits')} at most."
+        f"Give a number of {_format_count(it['max_digits'], 'digit', 'digits')} at most."
     ),
     "decimal_max_places": lambda it: (
-        f"Give a number with {_counted(it['decimal_places'], 'decimal', 'decimals')} at most."
+        f"Give a number with {_format_count(it['decimal_places'], 'decimal', 'decimals')} at most."
     ),
     "decimal_whole_digits": lambda it: (
-        f"Give a number with {_counted(it['whole_digits'], 'digit', 'digits')} at most before the"
+        f"Give a number with {_format_count(it['whole_digits'], 'digit', 'digits')} at most"
+        " before the"
         " decimal point."
     ),
     "date_past": _FUTURE,
@@ -89,9 +94,11 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
     "timezone_aware": "Give its offset from UTC too, as in 2025-03-01T08:00:00Z.",
     "timezone_offset": "Its offset from UTC is not the one that is expected.",
     "url_too_long": lambda it: (
-        f"Give {_counted(it['max_length'], 'character', 'characters')} at most."
+        f"Give {_format_count(it['max_length'], 'character', 'characters')} at most."
     ),
-    "url_scheme": lambda it: f"Give a URL that begins with {_or(it['expected_schemes'])}.",
+    "url_scheme": lambda it: (
+        f"Give a URL that begins with {_without_quotes(it['expected_schemes'])}."
+    ),
     "uuid_version": lambda it: f"Give a UUID of version {it['expected_version']}.",
     "recursion_loop": "It refers to itself.",
     "recursion_depth_exceeded": "Its lists and objects are nested too deep.",
@@ -126,7 +133,7 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
 }
 
 
-def sentence(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -> str:
+def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -> str:
     """What is wrong, for people, from one of the errors of a ValidationError. `known` are the names
     that there are where one is unknown; with `quoting` a wrong value is repeated, shortened.
     """
@@ -144,12 +151,12 @@ def sentence(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -
         return f"{_EMPTY} {told.removesuffix('.')}, or leave it out."
     if quoting and not kind.startswith("missing") and isinstance(value, str | int | float):
         # Of a long text its beginning: the rest would be copied for nothing.
-        value = value[: MOST_SHOWN + 1] if isinstance(value, str) else value
-        told = f"{told.removesuffix('.')} (given: {shortened(repr(value))})."
+        value = value[: MAX_SHOWN_LENGTH + 1] if isinstance(value, str) else value
+        told = f"{told.removesuffix('.')} (given: {shorten(repr(value))})."
     return told
 
 
-def place_for_people(path: str) -> str:
+def describe_path(path: str) -> str:
     """A place in a request, whose names are joined by dots, as one says it: `fields.0` is the first
     of `fields`. Empty for the whole of it.
     """
@@ -158,21 +165,21 @@ def place_for_people(path: str) -> str:
     told = ""
     names: list[str] = []
     for part in path.split("."):
-        if part.isdecimal() and len(part) < _LONGEST_INDEX:
-            told = f"the {_ordinal(int(part))} of {_named(names, told) or 'the list'}"
+        if part.isdecimal() and len(part) < _MAX_INDEX_DIGITS:
+            told = f"the {_format_ordinal(int(part))} of {_join_names(names, told) or 'the list'}"
             names = []
         else:
-            names.append(shortened(part))
-    return _named(names, told)
+            names.append(shorten(part))
+    return _join_names(names, told)
 
 
-def _named(names: Sequence[str], told: str) -> str:
+def _join_names(names: Sequence[str], told: str) -> str:
     if not names:
         return told
     return f"`{'.'.join(names)}`" + (f" of {told}" if told else "")
 
 
-def as_sentence(text: str) -> str:
+def to_sentence(text: str) -> str:
     """The text with a capital letter and one full stop, which the error may lack."""
     stripped = text.strip().rstrip(".")
     if not stripped:
@@ -180,26 +187,26 @@ def as_sentence(text: str) -> str:
     return stripped[0].upper() + stripped[1:] + ("" if stripped[-1] in "?!" else ".")
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """`text`, cut so that a wrong value of any size can be quoted in a sentence."""
-    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
+    return text if len(text) <= MAX_SHOWN_LENGTH else text[: MAX_SHOWN_LENGTH - 1] + "…"
 
 
-def _one_of(expected: str) -> str:
+def _list_choices(expected: str) -> str:
     """The values that there are, as pydantic lists them: names of enums as people write them."""
     listed = re.sub(r"<[^:>]*: ('[^']*')>", r"\1", expected)
     return f"Give {'one of ' if ',' in listed or ' or ' in listed else ''}{listed}."
 
 
-def _or(listed: str) -> str:
+def _without_quotes(listed: str) -> str:
     return listed.replace("'", "")
 
 
-def _number(value: Any) -> str:
+def _format_number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _counted(count: int, one: str, several: str) -> str:
+def _format_count(count: int, one: str, several: str) -> str:
     return f"{count:,} {one if count == 1 else several}"
 
 
@@ -209,7 +216,7 @@ _ORDINALS = (
 )
 
 
-def _ordinal(index: int) -> str:
+def _format_ordinal(index: int) -> str:
     if index < len(_ORDINALS):
         return _ORDINALS[index]
     number = index + 1

@@ -13,20 +13,20 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-MOST_VALUES = 300_000
+MAX_VALUES = 300_000
 """As many values a text may have: three times what a list within a request may have."""
 
-MOST_NAMES = 1_000
+MAX_NAMES = 1_000
 """As many names an object of a request may have: each one that is unknown is a mistake."""
 
 _MAX_LEVELS = 64
-"""How deep `repeated_name` looks into what `read_pairs` has read."""
+"""How deep `find_duplicate_name` looks into what `read_pairs` has read."""
 
 
 _MAX_SHOWN = 40
 
 
-class RepeatedName(ValueError):
+class DuplicateName(ValueError):
     """An object has this name more than once. The text is a clause that says so."""
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class RepeatedName(ValueError):
         self.name = name
 
 
-class TooMuch(ValueError):
+class InputTooLarge(ValueError):
     """The text has more than is read. The text of the error is a clause that says so."""
 
 
@@ -46,9 +46,9 @@ class Pairs(list[tuple[str, Any]]):
 def read_json(text: str | bytes) -> Any:
     """Return the value of the text. A whole number too long to be read is one of a hundred digits.
 
-    Raises RepeatedName where an object has a name twice, TooMuch where the text has more than
-    `MOST_VALUES`, or an object more than `MOST_NAMES`, and ValueError for what is not JSON, is not
-    text, or is nested too deep.
+    Raises DuplicateName where an object has a name twice, InputTooLarge where the text has more
+    than `MAX_VALUES`, or an object more than `MAX_NAMES`, and ValueError for what is not JSON, is
+    not text, or is nested too deep.
     """
     return _read(text, _SINGLE, _SINGLE_HUGE)
 
@@ -76,7 +76,7 @@ def is_deeper(value: Any, levels: int) -> bool:
     return any(isinstance(item, list | dict) for item in level)
 
 
-def repeated_name(value: Any) -> str | None:
+def find_duplicate_name(value: Any) -> str | None:
     """Return a name that an object in the value, as `read_pairs` gives it, has twice."""
     level = [value]
     for _ in range(_MAX_LEVELS):
@@ -97,11 +97,11 @@ def repeated_name(value: Any) -> str | None:
 def _read(text: str | bytes, decoder: json.JSONDecoder, of_huge: json.JSONDecoder) -> Any:
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
-    _require_few(text)
+    _require_few_values(text)
     try:
         try:
             return decoder.decode(text)
-        except (json.JSONDecodeError, RepeatedName, TooMuch):
+        except (json.JSONDecodeError, DuplicateName, InputTooLarge):
             raise
         except ValueError:
             # Python reads no number of more than some thousand digits.
@@ -110,13 +110,16 @@ def _read(text: str | bytes, decoder: json.JSONDecoder, of_huge: json.JSONDecode
         raise ValueError("it is nested too deep") from None
 
 
-def _require_few(text: str) -> None:
-    """Raise TooMuch where the text cannot but have too many values."""
-    if _marks(text) > MOST_VALUES and _marks(_without_strings(text)) > MOST_VALUES:
-        raise TooMuch(f"more than {MOST_VALUES:,} values")
+def _require_few_values(text: str) -> None:
+    """Raise InputTooLarge where the text cannot but have too many values."""
+    if (
+        _count_separators(text) > MAX_VALUES
+        and _count_separators(_without_strings(text)) > MAX_VALUES
+    ):
+        raise InputTooLarge(f"more than {MAX_VALUES:,} values")
 
 
-def _marks(text: str) -> int:
+def _count_separators(text: str) -> int:
     """Each value but one has a comma before it, or is the first of a list or an object."""
     return sum(map(text.count, ",[{"))
 
@@ -127,12 +130,12 @@ def _without_strings(text: str) -> str:
     return "".join(unescaped.split('"')[::2])
 
 
-def _single_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > MOST_NAMES:
-        raise TooMuch(f"an object with {len(pairs):,} names, and {MOST_NAMES:,} are the most")
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_NAMES:
+        raise InputTooLarge(f"an object with {len(pairs):,} names, and {MAX_NAMES:,} are the most")
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise RepeatedName(_most_frequent(pairs))
+        raise DuplicateName(_most_frequent(pairs))
     return found
 
 
@@ -140,28 +143,28 @@ def _most_frequent(pairs: list[tuple[str, Any]]) -> str:
     return Counter(name for name, _ in pairs).most_common(1)[0][0]
 
 
-_MOST_DIGITS = 100
-_HUGE: int = 10 ** (_MOST_DIGITS - 1)
+_MAX_DIGITS = 100
+_HUGE: int = 10 ** (_MAX_DIGITS - 1)
 
 
-def _bounded(digits: str) -> int:
+def _parse_bounded(digits: str) -> int:
     """Return the number; in place of a longer one, one that is as wrong wherever it is."""
-    if len(digits) <= _MOST_DIGITS:
+    if len(digits) <= _MAX_DIGITS:
         return int(digits)
     return -_HUGE if digits.startswith("-") else _HUGE
 
 
-def _as_text(digits: str) -> int | str:
-    return int(digits) if len(digits) <= _MOST_DIGITS else digits
+def _parse_or_keep(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
-def _single(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_single_names, parse_int=parse_int)
+def _unique_name_decoder(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique_names, parse_int=parse_int)
 
 
-def _all(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
+def _pairs_decoder(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=Pairs, strict=False, parse_int=parse_int)
 
 
-_SINGLE, _SINGLE_HUGE = _single(), _single(_bounded)
-_ALL, _ALL_HUGE = _all(), _all(_as_text)
+_SINGLE, _SINGLE_HUGE = _unique_name_decoder(), _unique_name_decoder(_parse_bounded)
+_ALL, _ALL_HUGE = _pairs_decoder(), _pairs_decoder(_parse_or_keep)

@@ -73,7 +73,7 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
-ENDED = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED})
+FINAL_STATES = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED})
 
 STATE_CHANGES: dict[tuple[JobState, JobState], str] = {
     (JobState.PLANNING, JobState.RUNNING): "the selection was frozen into chunks, and confirmed"

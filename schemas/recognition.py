@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class ArrivingRow(NamedTuple):
+class RowToRecognize(NamedTuple):
     """A row of an import; `match_keys` are those of its three fields, None where one is empty."""
 
     id: int
@@ -16,7 +16,7 @@ class ArrivingRow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Candidate:
+class ContactCandidate:
     """A contact that a row may be about. `match_keys` are those of its addresses, by field."""
 
     id: int
@@ -32,8 +32,8 @@ class Candidate:
         return frozenset(self.match_keys.values())
 
 
-class Addition(NamedTuple):
-    """An address that a contact comes to hold because of a row that was recognised as it."""
+class AddedAddress(NamedTuple):
+    """An address that a contact comes to hold because of a row that was recognized as it."""
 
     contact_id: int
     field: int
@@ -42,10 +42,10 @@ class Addition(NamedTuple):
 
 
 @dataclass(slots=True)
-class Recognised:
+class RecognitionResult:
     """What became of the rows.
 
-    `matches` gives the contact of each row that was recognised, and `fields` in which of the
+    `matches` gives the contact of each row that was recognized, and `fields` in which of the
     contact's fields the row's addresses are. All other rows become contacts: those in `repeats`
     have the addresses of another one, and those in `without_external_id` go without theirs, which
     is another contact's. `counting` are contacts that were repeats, and whose addresses are no
@@ -54,8 +54,8 @@ class Recognised:
 
     matches: dict[int, int] = field(default_factory=dict)
     fields: dict[int, frozenset[int]] = field(default_factory=dict)
-    additions: list[Addition] = field(default_factory=list)
+    additions: list[AddedAddress] = field(default_factory=list)
     repeats: set[int] = field(default_factory=set)
     without_external_id: set[int] = field(default_factory=set)
     counting: set[int] = field(default_factory=set)
-    updated: dict[int, Candidate] = field(default_factory=dict)
+    updated: dict[int, ContactCandidate] = field(default_factory=dict)

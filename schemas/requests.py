@@ -23,10 +23,10 @@ FIELD_NUMBERS: dict[str, int] = {name: n for n, name in enumerate(get_args(Field
 DEFAULT_FIELDS: tuple[FieldName, ...] = ("email1",)
 """Those that a job takes, and a search looks at, where none are named."""
 
-THE_ADDRESS = 0
+LISTED_ADDRESS_FIELD = 0
 """The field of a job that lists addresses: what it selects is the address itself, on no contact."""
 
-FIELD_NAMES: dict[int, str] = {THE_ADDRESS: "address"} | {
+FIELD_NAMES: dict[int, str] = {LISTED_ADDRESS_FIELD: "address"} | {
     n: name for name, n in FIELD_NUMBERS.items()
 }
 
@@ -36,22 +36,22 @@ ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 AddressText = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 T = TypeVar("T")
-_Each: TypeAlias = Annotated[tuple[T, ...], Field(fail_fast=True)]
+_ListOf: TypeAlias = Annotated[tuple[T, ...], Field(fail_fast=True)]
 """A list of which only the first mistake is told: an error takes a hundred times as much memory as
 the value that is wrong."""
 
-FieldNames = _Each[FieldName]
+FieldNames = _ListOf[FieldName]
 
 MAX_URL = 2000
 _URL = TypeAdapter(HttpUrl)
 
-_has_what_is_repaired = re.compile(r"[\\\s\x00-\x1f\x7f]").search
+_has_repairable_character = re.compile(r"[\\\s\x00-\x1f\x7f]").search
 """Readers of URLs drop these, or take them for something else: the URL would be another one."""
 
 
-def _url_to_post_to(text: str) -> str:
+def _validate_webhook_url(text: str) -> str:
     """The URL in its one form: a host's name in ASCII, an IPv4 address with its four numbers."""
-    if _has_what_is_repaired(text):
+    if _has_repairable_character(text):
         raise ValueError("leave out blanks, control characters and backslashes, or encode them")
     try:
         url = _URL.validate_python(text)
@@ -66,14 +66,14 @@ def _url_to_post_to(text: str) -> str:
     return str(url)
 
 
-PostUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_url_to_post_to)]
+WebhookUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_validate_webhook_url)]
 
 
 UPLOADED = "uploaded"
 """In the context of a validation: the list of the selection that a file brings, empty in itself."""
 
 
-def _says_something(condition: Any, info: ValidationInfo) -> Any:
+def _require_meaningful(condition: Any, info: ValidationInfo) -> Any:
     """Refuse a condition that is named and says nothing: it must not be met by everybody.
 
     One that is left out is not validated, and so does not come here.
@@ -85,7 +85,7 @@ def _says_something(condition: Any, info: ValidationInfo) -> Any:
     return condition
 
 
-def _only_what_may_be_said(schema: dict[str, Any]) -> None:
+def _document_condition(schema: dict[str, Any]) -> None:
     """Document that a condition is left out or says something, and is never null."""
     (said,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
     del schema["default"]
@@ -94,8 +94,8 @@ def _only_what_may_be_said(schema: dict[str, Any]) -> None:
         schema["minItems"] = 1
 
 
-_Condition = Field(json_schema_extra=_only_what_may_be_said)
-_SAID = AfterValidator(_says_something)
+_Condition = Field(json_schema_extra=_document_condition)
+_MEANINGFUL = AfterValidator(_require_meaningful)
 
 
 class Selection(BaseModel):
@@ -110,11 +110,11 @@ class Selection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     all: bool = False
-    tag: Annotated[ShortText | None, _SAID, _Condition] = None
-    import_job: Annotated[int | None, _SAID, _Condition] = None
-    statuses: Annotated[_Each[Status] | None, _SAID, _Condition] = None
-    contacts: Annotated[_Each[ContactId] | None, _SAID, _Condition] = None
-    addresses: Annotated[_Each[AddressText] | None, _SAID, _Condition] = None
+    tag: Annotated[ShortText | None, _MEANINGFUL, _Condition] = None
+    import_job: Annotated[int | None, _MEANINGFUL, _Condition] = None
+    statuses: Annotated[_ListOf[Status] | None, _MEANINGFUL, _Condition] = None
+    contacts: Annotated[_ListOf[ContactId] | None, _MEANINGFUL, _Condition] = None
+    addresses: Annotated[_ListOf[AddressText] | None, _MEANINGFUL, _Condition] = None
 
     @property
     def conditions(self) -> set[str]:
@@ -127,7 +127,7 @@ class Selection(BaseModel):
         return () in {self.contacts, self.addresses}
 
     @model_validator(mode="after")
-    def _selects(self) -> "Selection":
+    def _require_condition(self) -> "Selection":
         by_contact = self.conditions - {"addresses"}
         if self.addresses is not None and by_contact:
             raise ValueError("addresses are selected by themselves; give no other condition")
@@ -158,17 +158,17 @@ class JobRequest(BaseModel):
     requested_by: ShortText
     idempotency_key: ShortText | None = None
     correlation_id: ShortText | None = None
-    completion_url: PostUrl | None = None
+    completion_url: WebhookUrl | None = None
 
     @field_validator("fields")
     @classmethod
-    def _fields_in_order(cls, fields: tuple[FieldName, ...]) -> tuple[FieldName, ...]:
+    def _sort_fields(cls, fields: tuple[FieldName, ...]) -> tuple[FieldName, ...]:
         if not fields:
             raise ValueError("name at least one of email1, email2, email3")
         return tuple(sorted(set(fields)))
 
     @model_validator(mode="after")
-    def _addresses_have_no_fields(self) -> "JobRequest":
+    def _reject_fields_of_addresses(self) -> "JobRequest":
         if self.selection.addresses is not None and "fields" in self.model_fields_set:
             raise ValueError("a selection of addresses has no fields; leave them out")
         return self
@@ -177,7 +177,7 @@ class JobRequest(BaseModel):
     def field_numbers(self) -> list[int]:
         """The fields as the job keeps them."""
         if self.selection.addresses is not None:
-            return [THE_ADDRESS]
+            return [LISTED_ADDRESS_FIELD]
         return [FIELD_NUMBERS[name] for name in self.fields]
 
     @property

@@ -3,11 +3,11 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-from schemas.addresses import Identity
+from schemas.addresses import NormalizedAddress
 from schemas.statuses import Status
 
 
-class StagedRow(NamedTuple):
+class ImportRow(NamedTuple):
     """One contact of an import. `identities` are its three fields, None where one is empty.
 
     `line` is the physical line of the file, from 1, on which the row begins. `external_id` is the
@@ -20,12 +20,12 @@ class StagedRow(NamedTuple):
     family_name: str | None
     company: str | None
     tags: tuple[str, ...]
-    identities: tuple[Identity | None, Identity | None, Identity | None]
+    identities: tuple[NormalizedAddress | None, NormalizedAddress | None, NormalizedAddress | None]
     external_id: str | None = None
     statuses: tuple[Status | None, Status | None, Status | None] | None = None
 
 
-class RefusalReason(StrEnum):
+class ImportRejectionReason(StrEnum):
     """Why a row, or one cell of it, was not imported."""
 
     NO_ADDRESS = "no_address"
@@ -43,38 +43,38 @@ class RefusalReason(StrEnum):
     UNKNOWN_STATUS = "unknown_status"
 
 
-CELL_REASONS = frozenset(
+CELL_REJECTION_REASONS = frozenset(
     {
-        RefusalReason.INVALID_ADDRESS,
-        RefusalReason.REPEATED_IN_ROW,
-        RefusalReason.TAG_TOO_LONG,
-        RefusalReason.ID_TOO_LONG,
+        ImportRejectionReason.INVALID_ADDRESS,
+        ImportRejectionReason.REPEATED_IN_ROW,
+        ImportRejectionReason.TAG_TOO_LONG,
+        ImportRejectionReason.ID_TOO_LONG,
     }
 )
 """Reasons that leave out a cell only. Each row that was not imported has one of the others, once,
 so rows of the file = contacts staged + refusals of rows."""
 
-REFUSAL_MEANINGS: dict[RefusalReason, str] = {
-    RefusalReason.NO_ADDRESS: "the row has no usable address, so there is nobody to import",
-    RefusalReason.TOO_FEW_CELLS: "the row has fewer cells than the header",
-    RefusalReason.TOO_MANY_CELLS: "the row has more cells than the header",
-    RefusalReason.NOT_TEXT: "the row has bytes that are not text in the file's encoding",
-    RefusalReason.NUL_BYTE: "the row has a NUL byte, which no text has",
-    RefusalReason.CELL_TOO_LARGE: "a cell, or the row, is larger than any contact's would be",
-    RefusalReason.BROKEN_QUOTES: "a quotation mark is not closed, or has text after it",
-    RefusalReason.INVALID_ADDRESS: "the cell is no email address; the rest of the row counts",
-    RefusalReason.REPEATED_IN_ROW: "the address is in an earlier field of the row; that one counts",
-    RefusalReason.TAG_TOO_LONG: "the tag is too long to be one; the rest of the row counts",
-    RefusalReason.ID_TOO_LONG: "the contact's id is too long; the rest of the row counts",
-    RefusalReason.TOO_MANY_ADDRESSES: "the row has more than three addresses",
-    RefusalReason.UNKNOWN_STATUS: "a status column has a text that is not understood, or a"
+IMPORT_REJECTION_MEANINGS: dict[ImportRejectionReason, str] = {
+    ImportRejectionReason.NO_ADDRESS: "the row has no usable address, so there is nobody to import",
+    ImportRejectionReason.TOO_FEW_CELLS: "the row has fewer cells than the header",
+    ImportRejectionReason.TOO_MANY_CELLS: "the row has more cells than the header",
+    ImportRejectionReason.NOT_TEXT: "the row has bytes that are not text in the file's encoding",
+    ImportRejectionReason.NUL_BYTE: "the row has a NUL byte, which no text has",
+    ImportRejectionReason.CELL_TOO_LARGE: "a cell, or the row, is larger than any contact's",
+    ImportRejectionReason.BROKEN_QUOTES: "a quotation mark is not closed, or has text after it",
+    ImportRejectionReason.INVALID_ADDRESS: "the cell is no email address; the rest counts",
+    ImportRejectionReason.REPEATED_IN_ROW: "the address is in an earlier field of the row",
+    ImportRejectionReason.TAG_TOO_LONG: "the tag is too long to be one; the rest of the row counts",
+    ImportRejectionReason.ID_TOO_LONG: "the contact's id is too long; the rest of the row counts",
+    ImportRejectionReason.TOO_MANY_ADDRESSES: "the row has more than three addresses",
+    ImportRejectionReason.UNKNOWN_STATUS: "a status column has a text that is not understood, or a"
     " column that is not read tells of an opt-out; consent is never assumed from that",
 }
 
 
-class Refusal(NamedTuple):
+class ImportRejection(NamedTuple):
     """A row or cell that was not imported; `detail` is a sentence or two for people."""
 
     line: int
-    reason: RefusalReason
+    reason: ImportRejectionReason
     detail: str

@@ -33,13 +33,13 @@ class StatusFacts(NamedTuple):
     """What is fixed about a status.
 
     `rank` is how strongly the status suppresses: a status of a higher rank replaces the present
-    one, anything else leaves it. `spread_rank` is the rank when the status came from another
+    one, anything else leaves it. `propagated_rank` is the rank when the status came from another
     address of the same person, or None where a status never spreads.
     """
 
     marketable: bool
     rank: int
-    spread_rank: int | None
+    propagated_rank: int | None
     meaning: str
 
 
@@ -87,14 +87,14 @@ RECIPIENT_KINDS = (Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Stat
 """The statuses that only a recipient's own act sets."""
 
 
-def rank_of(status: Status, *, spread: bool) -> int:
-    """How strongly `status` suppresses; `spread` tells that it came from another address.
+def rank_of(status: Status, *, is_propagated: bool) -> int:
+    """How strongly `status` suppresses; `is_propagated` tells that it came from another address.
 
     Raises ValueError for a status that cannot have spread, since no rule leads there.
     """
     facts = FACTS[status]
-    if not spread:
+    if not is_propagated:
         return facts.rank
-    if facts.spread_rank is None:
+    if facts.propagated_rank is None:
         raise ValueError(f"{status.value} never spreads from one address to another")
-    return facts.spread_rank
+    return facts.propagated_rank

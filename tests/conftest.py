@@ -21,13 +21,13 @@ from pydantic import SecretStr
 
 from db.migrate import migrate
 from db.pool import connect_options, open_pool
-from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import ServerUrls, embedded_servers
 from runtime.logs import Log
 from runtime.settings import Settings
-from schemas.errors import ServerStartFailed
-from tests.kit.folders import folder_for_servers
-from tests.kit.property_examples import register_profiles
-from tests.kit.servers import PROCESS_ROLE, StormServers, let_processes_in
+from schemas.errors import ServerStartError
+from tests.kit.folders import server_folder
+from tests.kit.property_examples import register_hypothesis_profiles
+from tests.kit.servers import PROCESS_ROLE, ChaosServers, grant_process_role
 
 NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 """Makes the URL of a database that lives as long as its context."""
@@ -36,7 +36,7 @@ NewDatabase: TypeAlias = Callable[[], AbstractAsyncContextManager[str]]
 _SETTINGS = Settings(
     signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
     # All tests come from one address, and many of them try what is wrong.
-    max_wrong_per_minute=1_000_000,
+    max_auth_failures_per_minute=1_000_000,
 )
 """What is alike in all tests, read once: it takes as long as a database."""
 
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
-    config.stash[_FOLDER] = stack.enter_context(folder_for_servers())
+    config.stash[_FOLDER] = stack.enter_context(server_folder())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,7 +60,7 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["folder"] = str(node.config.stash[_FOLDER])
 
 
-register_profiles()
+register_hypothesis_profiles()
 # pytest-xdist sets it for its processes: what a command says would be broken into lines, here or
 # there by how long the name of this folder is.
 os.environ.pop("COLUMNS", None)
@@ -69,10 +69,10 @@ os.environ.pop("COLUMNS", None)
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Run what takes long first: the folders are in that order by their names."""
-    from tests.kit.scheduling import Scheduling  # noqa: PLC0415 - not where xdist is left out
+    from tests.kit.scheduling import FileScheduling  # noqa: PLC0415 - not where xdist is left out
 
     config.option.loadscopereorder = False
-    return Scheduling(config, log)
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,9 +82,9 @@ def _only_declared_log_lines() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+def servers(pytestconfig: pytest.Config) -> Iterator[ServerUrls]:
     """A Postgres and a Redis-compatible server for the whole run, shared by all its processes."""
-    given = Servers(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
+    given = ServerUrls(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
     if all(given):
         yield given
         return
@@ -92,7 +92,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
         try:
             context = embedded_servers(pytestconfig.stash[_FOLDER], durable=False)
             servers = stack.enter_context(context)
-        except ServerStartFailed as error:
+        except ServerStartError as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"no servers: {error}")
@@ -102,8 +102,8 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
 @pytest.fixture
 def own_redis() -> Iterator[str]:
     """The URL of a Redis that only this test uses. Its `settings` lead there."""
-    with folder_for_servers() as folder:
-        servers = StormServers(folder / "servers")
+    with server_folder() as folder:
+        servers = ChaosServers(folder / "servers")
         try:
             servers.start_redis()
             yield servers.redis_url
@@ -112,12 +112,12 @@ def own_redis() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def template_database(servers: Servers) -> AsyncIterator[str]:
+async def template_database(servers: ServerUrls) -> AsyncIterator[str]:
     """The name of a migrated, empty database that each test's own is copied from."""
     name = f"sluice_template_{uuid4().hex[:12]}"
     await _execute(servers, f"create database {name}")
     await migrate(_database(servers.database_url, name))
-    await let_processes_in(_database(servers.database_url, name))
+    await grant_process_role(_database(servers.database_url, name))
     yield name
     await _execute(servers, f"drop database {name} with (force)")
     # The last of the tests' processes to end drops it: it has grants in their databases. Postgres
@@ -131,7 +131,7 @@ async def template_database(servers: Servers) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(servers: Servers, template_database: str) -> NewDatabase:
+def new_database(servers: ServerUrls, template_database: str) -> NewDatabase:
     """Makes migrated databases with nothing in them but the default account.
 
     Copying through the log takes 22 ms here; copying files takes 20 ms, and a checkpoint of
@@ -151,7 +151,7 @@ def new_database(servers: Servers, template_database: str) -> NewDatabase:
 
 
 @pytest.fixture
-async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
+async def empty_database_url(servers: ServerUrls) -> AsyncIterator[str]:
     """A database in which nothing is."""
     name = f"sluice_empty_{uuid4().hex[:12]}"
     await _execute(servers, f"create database {name}")
@@ -175,7 +175,7 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture
 def settings(
-    servers: Servers, database_url: str, request: pytest.FixtureRequest
+    servers: ServerUrls, database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Settings]:
     """Settings for the test's own database and for a namespace of its own in Redis."""
     alone = "own_redis" in request.fixturenames
@@ -201,7 +201,7 @@ def _database(url: str, name: str) -> str:
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
-async def _execute(servers: Servers, statement: str) -> None:
+async def _execute(servers: ServerUrls, statement: str) -> None:
     connection = await asyncpg.connect(**connect_options(servers.database_url, pgbouncer=True))
     try:
         await connection.execute(statement)

@@ -9,11 +9,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from runtime import logs
-from runtime.process import log_refusal, process_name
-from runtime.program import as_called
+from runtime.process import log_startup_failure, process_name
+from runtime.program import expand_program_name
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
-from web.connections import Bounds, Connection
+from web.connections import Connection, ConnectionLimits
 
 SHUTDOWN_SECONDS = 5
 """How long requests that are under way may take to end after SIGTERM."""
@@ -31,8 +31,8 @@ def main() -> int:
         settings.require_signing_keys()
         listening = _listen(settings)
     except SluiceError as error:
-        log_refusal(error, "web", status=1)
-        sys.stderr.write(f"{as_called(str(error))}\n")
+        log_startup_failure(error, "web", status=1)
+        sys.stderr.write(f"{expand_program_name(str(error))}\n")
         return 1
     logs.configure(settings, web=process_name(settings))
     config = _config(settings)
@@ -48,7 +48,7 @@ def main() -> int:
 
 def _listen(settings: Settings) -> socket.socket:
     """The socket for all of the processes; raises SettingsError where it cannot be had."""
-    host, port = settings.listens_on, settings.port
+    host, port = settings.listen_host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
@@ -64,11 +64,11 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        "web.app:make_app",
+        "web.app:create_app",
         factory=True,
         workers=settings.web_processes,
         loop="uvloop",
-        http=partial(Connection, bounds=Bounds.of(settings)),  # type: ignore[arg-type]
+        http=partial(Connection, limits=ConnectionLimits.from_settings(settings)),  # type: ignore[arg-type]
         ws="none",
         # Its lines tell paths, which have addresses and tokens in them.
         access_log=False,

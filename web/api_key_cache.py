@@ -8,17 +8,17 @@ from collections.abc import Callable
 import asyncpg
 
 from db import keys
-from producers.keys import Caller, caller_of, claimed_by
-from web.cached_list import FreshList
+from producers.keys import Caller, find_caller, parse_key_token
+from web.cached_list import CachedList
 
-KNOWN_SECONDS = 1.0
+KEY_CACHE_SECONDS = 1.0
 """For how long a key counts without Postgres being asked again: so late may a revocation be."""
 
-NOTE_SECONDS = 60.0
+USAGE_WRITE_SECONDS = 60.0
 """How often it is noted at most that a key was used."""
 
 
-class KnownKeys:
+class ApiKeyCache:
     """The callers of a web process. Of keys that do not count nothing is kept, so that there are no
     more of them here than were ever made.
     """
@@ -26,59 +26,62 @@ class KnownKeys:
     def __init__(self, pool: asyncpg.Pool, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
-        self._known: dict[str, tuple[float, Caller]] = {}
+        self._callers: dict[str, tuple[float, Caller]] = {}
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._noting: asyncio.Task[None] | None = None
-        self._digests = FreshList(pool, keys.all_that_count, b"", clock)
+        self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
-    async def caller_of(self, token: str) -> Caller | None:
+    async def authenticate(self, token: str) -> Caller | None:
         """Whose key this is, or was a second ago; None where it is none."""
-        asked_at = self._clock()
-        until, caller = self._known.get(token, (0.0, None))
-        if caller is not None and asked_at < until:
+        requested_at = self._clock()
+        until, caller = self._callers.get(token, (0.0, None))
+        if caller is not None and requested_at < until:
             return caller
         async with self._pool.acquire() as connection:
-            caller = await caller_of(connection, token)
+            caller = await find_caller(connection, token)
         if caller is None:
-            self._known.pop(token, None)
+            self._callers.pop(token, None)
         else:
-            self._known[token] = (asked_at + min(KNOWN_SECONDS, caller.seconds_left), caller)
-            self._note_used(caller.key_id, asked_at)
+            self._callers[token] = (
+                requested_at + min(KEY_CACHE_SECONDS, caller.seconds_left),
+                caller,
+            )
+            self._schedule_usage_write(caller.key_id, requested_at)
         return caller
 
     async def is_listed(self, token: str) -> bool:
         """Tell whether this is a key that counts, or was a second ago, by a list of all."""
-        key_id, digest = claimed_by(token)
+        key_id, digest = parse_key_token(token)
         if not key_id:
             return False
 
-        def is_right(listed: bytes) -> bool:
+        def matches(listed: bytes) -> bool:
             return hmac.compare_digest(listed, digest)
 
-        return await self._digests.find(key_id, is_right) is not None
+        return await self._digests.find(key_id, matches) is not None
 
-    async def counts(self, caller: Caller) -> bool:
+    async def is_active(self, caller: Caller) -> bool:
         """Tell whether the caller's key counts still."""
         async with self._pool.acquire() as connection:
-            return await keys.counts(connection, caller.key_id)
+            return await keys.is_active(connection, caller.key_id)
 
-    def _note_used(self, key_id: int, now: float) -> None:
+    def _schedule_usage_write(self, key_id: int, now: float) -> None:
         """Have it noted, if that was not done a minute ago; nobody waits for it."""
-        if now - self._noted.get(key_id, float("-inf")) < NOTE_SECONDS:
+        if now - self._noted.get(key_id, float("-inf")) < USAGE_WRITE_SECONDS:
             return
         self._noted[key_id] = now
         self._to_note.add(key_id)
         if self._noting is None or self._noting.done():
-            self._noting = asyncio.create_task(self._note())
+            self._noting = asyncio.create_task(self._write_usage())
 
-    async def _note(self) -> None:
+    async def _write_usage(self) -> None:
         while self._to_note:
             key_ids = sorted(self._to_note)
             self._to_note.clear()
             try:
                 async with self._pool.acquire() as connection:
-                    await keys.note_used(connection, key_ids)
+                    await keys.record_use(connection, key_ids)
             except Exception:  # noqa: BLE001 - whatever it is, it is worth no request
                 # The next minute notes it.
                 return

@@ -1,4 +1,4 @@
-"""The composition root of a web process: uvicorn calls `make_app`."""
+"""The composition root of a web process: uvicorn calls `create_app`."""
 
 import asyncio
 import gc
@@ -7,19 +7,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from db.pool import DOOR_IDLE_SECONDS, make_pool
+from db.pool import WEB_IDLE_SECONDS, make_pool
 from runtime import events, logs
 from runtime.process import process_name
 from runtime.settings import Settings
 from runtime.version import commit, version
-from web.error_handlers import add_handlers
-from web.middleware.access_log import Lines
-from web.middleware.body_limit import FORM_LIMITS, Limits
-from web.middleware.security_headers import Headers
-from web.middleware.server_error import Unexpected, is_told_already
-from web.middleware.timeout import TimeLimit
-from web.openapi import set_up_document
-from web.request_checks import well_formed
+from web.error_handlers import add_error_handlers
+from web.middleware.access_log import AccessLogMiddleware
+from web.middleware.body_limit import FORM_LIMITS, BodyLimitMiddleware
+from web.middleware.security_headers import SecurityHeadersMiddleware
+from web.middleware.server_error import ServerErrorMiddleware, is_already_logged
+from web.middleware.timeout import TimeoutMiddleware
+from web.openapi import install_openapi
+from web.request_checks import require_well_formed
 from web.routes import (
     activity,
     addresses,
@@ -33,12 +33,12 @@ from web.routes import (
     results,
     unsubscribe,
 )
-from web.server_monitor import ServerWatch
-from web.shutdown import noticing_the_end
-from web.state import Here
-from web.unattended_queue import watch_workers
+from web.server_monitor import ServerMonitor
+from web.shutdown import watch_for_shutdown
+from web.state import AppState
+from web.unattended_queue import watch_queue
 
-log = logs.get()
+log = logs.get_logger()
 
 # A request is held to one after the other: what is asked most comes first.
 ROUTERS = (
@@ -56,14 +56,14 @@ ROUTERS = (
 )
 
 
-def make_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; without settings it reads the environment and sets the process up."""
     if settings is not None:
-        return _app(settings)
+        return _build_app(settings)
     settings = Settings()
     logs.configure(settings, web=process_name(settings))
-    logs.leave_out(is_told_already)
-    app = _app(settings)
+    logs.drop_library_lines(is_already_logged)
+    app = _build_app(settings)
     app.openapi()
     # All that is there by now stays. To look for cycles in it takes a tenth of a second, in which
     # nobody is served.
@@ -72,10 +72,10 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _app(settings: Settings) -> FastAPI:
+def _build_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         lifespan=_lifespan(settings),
-        dependencies=[Depends(well_formed)],
+        dependencies=[Depends(require_well_formed)],
         # The pages that show the document have scripts from elsewhere.
         docs_url=None,
         openapi_url=None,
@@ -84,16 +84,16 @@ def _app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         form_limits=FORM_LIMITS,
     )
-    set_up_document(app)
-    add_handlers(app)
+    install_openapi(app)
+    add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
     # The last is the outermost: every answer has its line and its headers, whoever gives it.
-    app.add_middleware(Limits, settings=settings)
-    app.add_middleware(TimeLimit)
-    app.add_middleware(Unexpected)
-    app.add_middleware(Headers)
-    app.add_middleware(Lines)
+    app.add_middleware(BodyLimitMiddleware, settings=settings)
+    app.add_middleware(TimeoutMiddleware)
+    app.add_middleware(ServerErrorMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(AccessLogMiddleware)
     return app
 
 
@@ -108,20 +108,20 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             size=settings.web_pool_size,
             pgbouncer=settings.pgbouncer,
             application="sluice web",
-            idle_seconds=DOOR_IDLE_SECONDS,
+            idle_seconds=WEB_IDLE_SECONDS,
         )
-        here = Here(settings, pool)
-        app.state.here = here
-        watch = app.state.watch = ServerWatch(settings)
-        watch.start()
+        state = AppState(settings, pool)
+        app.state.sluice = state
+        monitor = app.state.server_monitor = ServerMonitor(settings)
+        monitor.start()
         log.info(events.WEB_STARTED, version=version(), commit=commit(settings))
         try:
-            with noticing_the_end(here.closing):
-                watching = asyncio.create_task(watch_workers(here))
+            with watch_for_shutdown(state.shutting_down):
+                watching = asyncio.create_task(watch_queue(state))
                 yield
                 watching.cancel()
         finally:
-            await watch.stop()
+            await monitor.stop()
             pool.terminate()
             log.info(events.WEB_STOPPED)
 

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from producers.keys import Caller, Scope
 from web.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Problem
-from web.state import Here, here_of
+from web.state import AppState, get_state
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="API key", description="A key that `sluice keys create` made."
@@ -17,14 +17,14 @@ _bearer = HTTPBearer(
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+def require_scope(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency that gives the caller, whose key has to have the scope."""
 
     async def caller(request: Request, credentials: _Credentials) -> Caller:
-        here = here_of(request)
+        state = get_state(request)
         found = None
         if credentials is not None:
-            found = await _caller_of(request, here, credentials.credentials)
+            found = await _authenticate(request, state, credentials.credentials)
         if found is None:
             raise Problem(
                 UNAUTHENTICATED,
@@ -33,11 +33,11 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         request.state.caller = found
-        seconds = here.rate_limit.wait_seconds(found.key_id)
+        seconds = state.rate_limiter.take_token(found.key_id)
         if seconds:
             raise Problem(
                 TOO_MANY_REQUESTS,
-                f"This key may make {here.settings.requests_per_second:g} requests a second."
+                f"This key may make {state.settings.requests_per_second:g} requests a second."
                 " Nothing was done. Try again after the seconds in Retry-After.",
                 headers={"Retry-After": str(math.ceil(seconds))},
             )
@@ -49,26 +49,26 @@ def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
                 scope=scope,
             )
         if "requestBody" not in (request.scope["route"].openapi_extra or {}):
-            await here.take_turn(request, found.account_id)
-        # Of those with a body `json_body` does it, when that has come: it may come slowly.
+            await state.acquire_slot(request, found.account_id)
+        # Of those with a body `read_json_body` does it, when that has come: it may come slowly.
         return found
 
     return caller
 
 
-async def _caller_of(request: Request, here: Here, token: str) -> Caller | None:
+async def _authenticate(request: Request, state: AppState, token: str) -> Caller | None:
     """Whose key this is; raises Problem where it is none, and its peer sent too many of these."""
-    peer = here.peer_of(request)
-    too_many = here.wrong_tries.are_too_many(peer)
-    if too_many and not await here.known_keys.is_listed(token):
-        raise here.wrong_tries.too_many()
-    caller = await here.known_keys.caller_of(token)
+    peer = state.get_peer(request)
+    is_limited = state.failed_auth_limiter.is_limited(peer)
+    if is_limited and not await state.api_key_cache.is_listed(token):
+        raise state.failed_auth_limiter.problem()
+    caller = await state.api_key_cache.authenticate(token)
     if caller is None:
-        here.wrong_tries.count(peer)
+        state.failed_auth_limiter.record_failure(peer)
     return caller
 
 
-JobsWriter = Annotated[Caller, Depends(caller_with(Scope.JOBS_WRITE))]
-JobsReader = Annotated[Caller, Depends(caller_with(Scope.JOBS_READ))]
-OptOutsWriter = Annotated[Caller, Depends(caller_with(Scope.OPT_OUTS_WRITE))]
-AddressesReader = Annotated[Caller, Depends(caller_with(Scope.ADDRESSES_READ))]
+JobsWriter = Annotated[Caller, Depends(require_scope(Scope.JOBS_WRITE))]
+JobsReader = Annotated[Caller, Depends(require_scope(Scope.JOBS_READ))]
+OptOutsWriter = Annotated[Caller, Depends(require_scope(Scope.OPT_OUTS_WRITE))]
+AddressesReader = Annotated[Caller, Depends(require_scope(Scope.ADDRESSES_READ))]

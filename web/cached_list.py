@@ -9,15 +9,15 @@ import asyncpg
 
 T = TypeVar("T")
 
-FRESH_SECONDS = 1.0
+CACHE_SECONDS = 1.0
 """For how long what the list has counts before the list is read again."""
 
-LEAST_SECONDS = 0.2
+MIN_REFRESH_SECONDS = 0.2
 """How long after the last reading the list is read again, at the earliest, for what it does not
 have. All who ask until then wait for that reading, whatever they ask for."""
 
 
-class FreshList(Generic[T]):
+class CachedList(Generic[T]):
     """What `read` gives, by ids. What is in the list may be a second old.
 
     What is not in it may have been made a moment ago, so the list is read again before that is
@@ -36,29 +36,29 @@ class FreshList(Generic[T]):
         self._read = read
         self._missing = missing
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._read_at = float("-inf")
         self._listed: Mapping[int, T] = {}
 
-    async def find(self, listed_id: int, is_right: Callable[[T], bool]) -> T | None:
+    async def find(self, entry_id: int, matches: Callable[[T], bool]) -> T | None:
         """Return what has this id and is right; None where there is none such by now."""
-        asked_at = self._clock()
-        if asked_at - self._read_at <= FRESH_SECONDS and (
-            found := self._right(listed_id, is_right)
+        requested_at = self._clock()
+        if requested_at - self._read_at <= CACHE_SECONDS and (
+            found := self._match(entry_id, matches)
         ):
             return found
-        async with self._turn:
-            if self._read_at <= asked_at:
-                await asyncio.sleep(self._read_at + LEAST_SECONDS - self._clock())
-                await self._read_again()
-        return self._right(listed_id, is_right)
+        async with self._lock:
+            if self._read_at <= requested_at:
+                await asyncio.sleep(self._read_at + MIN_REFRESH_SECONDS - self._clock())
+                await self._refresh()
+        return self._match(entry_id, matches)
 
-    async def _read_again(self) -> None:
+    async def _refresh(self) -> None:
         began = self._clock()
         async with self._pool.acquire() as connection:
             self._listed = await self._read(connection)
         self._read_at = began
 
-    def _right(self, listed_id: int, is_right: Callable[[T], bool]) -> T | None:
-        found = self._listed.get(listed_id, self._missing)
-        return found if is_right(found) and found is not self._missing else None
+    def _match(self, entry_id: int, matches: Callable[[T], bool]) -> T | None:
+        found = self._listed.get(entry_id, self._missing)
+        return found if matches(found) and found is not self._missing else None

@@ -24,23 +24,23 @@ from uvicorn.server import ServerState
 from runtime import events, logs
 from runtime.events import Event
 from runtime.settings import Settings
-from web.header_limit import HeadLimit, as_answer
-from web.middleware.body_limit import LEAST_BYTES_PER_SECOND
-from web.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
+from web.header_limit import HeaderLimitProtocol, encode_response
+from web.middleware.body_limit import MIN_BYTES_PER_SECOND
+from web.problems import REQUEST_TIMEOUT, RETRY_SECONDS, UNAVAILABLE, Problem
 
-log = logs.get()
+log = logs.get_logger()
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 REPORT_SECONDS = 10.0
 """For each reason that connections are closed there is at most one line in so long."""
 
-JUST_COME_SECONDS = 1.0
+NEW_CONNECTION_SECONDS = 1.0
 """A connection is not closed to make room for another before it had time to ask something."""
 
 SLOW_BYTES_PER_SECOND = 64 * 1024
 """A body that comes faster, and an answer that is read faster, is not ended to make room."""
 
-PARSED_BYTES = 1024
+PARSE_BATCH_BYTES = 1024
 """So much is parsed at a time of what was read: as many requests as that holds may wait behind one
 that is under way, however much of them is sent without waiting for answers."""
 
@@ -48,51 +48,51 @@ MAX_UNPARSED_BYTES = 32 * 1024 * 1024
 """So much of what was sent ahead all connections together may keep. Beyond it the one that sends
 more is ended."""
 
-TURN_SECONDS = 0.002
+PARSE_SLICE_SECONDS = 0.002
 """For so long what came on one connection is parsed before others have their turn. A body in very
 small chunks takes a hundred times as long as others of its size."""
 
-MAX_STARTS_PER_TURN = 4
+MAX_STARTS_PER_ITERATION = 4
 """At most this many requests begin in a turn of the event loop, so that those under way do not wait
 for all that came together."""
 
-_FULL_SECONDS = 0.1
+_FULL_STATE_SECONDS = 0.1
 
-_MOST = 2_000
-_MOST_FILES = 65_536
-_OTHER_FILES = 64
+_DEFAULT_MAX_CONNECTIONS = 2_000
+_MAX_FILES = 65_536
+_RESERVED_FILES = 64
 """What a process has open beside its connections: those to Postgres, its log, files of forms."""
 
 
-class Bounds(NamedTuple):
+class ConnectionLimits(NamedTuple):
     """What each process allows."""
 
-    head_seconds: float
-    slow_seconds: float
-    most: int
-    most_of_peer: int | None
+    header_timeout_seconds: float
+    slow_client_seconds: float
+    max_total: int
+    max_per_peer: int | None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Bounds":
+    def from_settings(cls, settings: Settings) -> "ConnectionLimits":
         """Those of the settings, and of the files that this process may have open, of which it
         takes what it can get.
         """
-        room = max(1, _allow_files() - _OTHER_FILES - settings.web_pool_size)
+        room = max(1, _raise_file_limit() - _RESERVED_FILES - settings.web_pool_size)
         return cls(
-            settings.head_seconds,
-            settings.slow_seconds,
-            min(settings.max_connections or _MOST, room),
+            settings.header_timeout_seconds,
+            settings.slow_client_seconds,
+            min(settings.max_connections or _DEFAULT_MAX_CONNECTIONS, room),
             # Behind a proxy all connections come from its address.
-            None if settings.proxies else settings.max_connections_per_peer,
+            None if settings.proxy_count else settings.max_connections_per_peer,
         )
 
 
-def _allow_files() -> int:
+def _raise_file_limit() -> int:
     """How many files may be open, after the limit was raised as far as this user may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    allowed = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft == resource.RLIM_INFINITY or soft >= allowed:
-        return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+        return _MAX_FILES if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def _allow_files() -> int:
     return allowed
 
 
-class _Flow(FlowControl):
+class _ReadFlowControl(FlowControl):
     """Reads on only when the connection has room. The server's own does so at each answer, and
     whenever a body is asked for.
     """
@@ -116,25 +116,25 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-class Connection(HeadLimit):
+class Connection(HeaderLimitProtocol):
     """The server's protocol for a connection, of which it notes since when it waits for what.
 
     What is read behind a request that has to wait is kept unparsed, and no more is read: at most
     what one read from the socket gives.
     """
 
-    def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._unparsed = b""
         self._counted_unparsed = 0
         self._parse_later: asyncio.Handle | None = None
-        self._under_way: RequestResponseCycle | None = None
-        self._watch = _watch_of(self.server_state, self.loop, bounds)
+        self._current_cycle: RequestResponseCycle | None = None
+        self._monitor = _get_monitor(self.server_state, self.loop, limits)
         self._unsent: tuple[float, int] | None = None
         self._began = self.loop.time()
         self._body_bytes = 0
         self.idle_since = self.loop.time()
-        self.has_said_something = False
+        self.has_received_data = False
 
     @property
     def is_idle(self) -> bool:
@@ -142,7 +142,7 @@ class Connection(HeadLimit):
         return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
 
     @property
-    def was_answered(self) -> bool:
+    def has_responded(self) -> bool:
         """Whether it had an answer already."""
         return self.cycle is not None
 
@@ -159,19 +159,19 @@ class Connection(HeadLimit):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the transport."""
         super().connection_made(transport)
-        self.flow = _Flow(self, transport)
-        self._watch.admit(self)
+        self.flow = _ReadFlowControl(self, transport)
+        self._monitor.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport."""
         self.pipeline.clear()
         self._keep_unparsed(b"")
-        if self._under_way is not None and not self._under_way.response_complete:
+        if self._current_cycle is not None and not self._current_cycle.response_complete:
             # The server tells only the last request that was read.
-            self._under_way.disconnected = True
-            self._under_way.message_event.set()
+            self._current_cycle.disconnected = True
+            self._current_cycle.message_event.set()
         super().connection_lost(exc)
-        self._watch.forget(self)
+        self._monitor.remove(self)
 
     @property
     def has_room(self) -> bool:
@@ -189,12 +189,12 @@ class Connection(HeadLimit):
         return self.is_idle or len(self.cycle.body) <= HIGH_WATER_LIMIT
 
     @property
-    def _takes_no_more(self) -> bool:
+    def _is_done_reading(self) -> bool:
         return self._is_last or self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
-        self.has_said_something = True
+        self.has_received_data = True
         self._unparsed += data
         if self._parse_later is None:
             self._parse()
@@ -202,15 +202,15 @@ class Connection(HeadLimit):
     def _parse(self) -> None:
         """Parse what was read, until there is a request that has to wait."""
         self._parse_later = None
-        until = self.loop.time() + TURN_SECONDS
+        until = self.loop.time() + PARSE_SLICE_SECONDS
         rest = memoryview(self._unparsed)
-        while rest and not self.pipeline and not self._takes_no_more:
+        while rest and not self.pipeline and not self._is_done_reading:
             if self.loop.time() > until:
                 self._parse_later = self.loop.call_soon(self._parse, context=Context())
                 break
-            super().data_received(bytes(rest[:PARSED_BYTES]))
-            rest = rest[PARSED_BYTES:]
-        self._keep_unparsed(b"" if self._takes_no_more else bytes(rest))
+            super().data_received(bytes(rest[:PARSE_BATCH_BYTES]))
+            rest = rest[PARSE_BATCH_BYTES:]
+        self._keep_unparsed(b"" if self._is_done_reading else bytes(rest))
         if self._unparsed:
             self.flow.pause_reading()
         else:
@@ -219,13 +219,13 @@ class Connection(HeadLimit):
     def _keep_unparsed(self, rest: bytes) -> None:
         # The rest of a body, whose turn is over, is soon parsed.
         counted = len(rest) if self.pipeline else 0
-        self._watch.count_unparsed(self, counted - self._counted_unparsed)
+        self._monitor.count_unparsed(self, counted - self._counted_unparsed)
         self._unparsed, self._counted_unparsed = rest, counted
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._under_way = cycle
+        self._current_cycle = cycle
         # Also where its peer has gone meanwhile: an opt-out that came whole is done.
-        self._watch.start(partial(super()._start_asgi_task, cycle, app))
+        self._monitor.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -244,14 +244,14 @@ class Connection(HeadLimit):
         super().on_response_complete()
         if self._parse_later is None and not self.pipeline:
             self._parse()
-        self._watch.note_answered(self)
+        self._monitor.mark_idle(self)
 
     def resume_writing(self) -> None:
         """Called by the transport."""
         self._unsent = None
         super().resume_writing()
 
-    def pace(self, now: float) -> float:
+    def bytes_per_second(self, now: float) -> float:
         """How many bytes a second its peer sends of a body, or reads of an answer; without end
         where it is not waited for, or for too short a time to tell.
         """
@@ -261,15 +261,15 @@ class Connection(HeadLimit):
         if self._unsent:
             since, at_first = self._unsent
             moved = at_first - self.transport.get_write_buffer_size()
-        elif self._waits_for_body:
+        elif self._is_awaiting_body:
             since, moved = self._began, self._body_bytes
         else:
             return math.inf
         waited = now - since
-        return moved / waited if waited > JUST_COME_SECONDS else math.inf
+        return moved / waited if waited > NEW_CONNECTION_SECONDS else math.inf
 
     @property
-    def _waits_for_body(self) -> bool:
+    def _is_awaiting_body(self) -> bool:
         """Whether its peer is to send more of a body, and was not told to wait with it."""
         return (
             not self.is_idle
@@ -290,46 +290,48 @@ class Connection(HeadLimit):
             return False
         since, at_first = self._unsent = self._unsent or (now, size)
         waited = now - since
-        return waited > seconds and at_first - size < LEAST_BYTES_PER_SECOND * waited
+        return waited > seconds and at_first - size < MIN_BYTES_PER_SECOND * waited
 
 
-class _Watch:
+class _ConnectionMonitor:
     """Of one process: closes connections that wait for too long, or are too many."""
 
-    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> None:
+    def __init__(
+        self, state: ServerState, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits
+    ) -> None:
         self._all: Any = state.connections
         self._loop = loop
-        self._bounds = bounds
+        self._limits = limits
         self._open: set[Connection] = set()
         # In the order in which they became idle. Those with a request under way may be among them.
         self._idle: dict[Connection, None] = {}
-        self._of_peer: Counter[str] = Counter()
-        self._untold: Counter[tuple[Event, str]] = Counter()
-        self._told_at: dict[tuple[Event, str], float] = {}
+        self._peer_counts: Counter[str] = Counter()
+        self._unreported: Counter[tuple[Event, str]] = Counter()
+        self._reported_at: dict[tuple[Event, str], float] = {}
         self._full_until = 0.0
         self._unparsed = 0
         self._to_start: deque[Callable[[], None]] = deque()
-        loop.call_later(LOOK_SECONDS, self._look)
+        loop.call_later(CHECK_SECONDS, self._check)
 
     def admit(self, made: Connection) -> None:
         """Take a new connection, or refuse it."""
         self._open.add(made)
         self._idle[made] = None
-        self._of_peer[made.peer] += 1
-        most_of_peer = self._bounds.most_of_peer
-        if most_of_peer is not None and self._of_peer[made.peer] > most_of_peer:
+        self._peer_counts[made.peer] += 1
+        max_per_peer = self._limits.max_per_peer
+        if max_per_peer is not None and self._peer_counts[made.peer] > max_per_peer:
             self._refuse(made, "peer")
-        elif len(self._open) > self._bounds.most:
+        elif len(self._open) > self._limits.max_total:
             self._make_room(made)
 
-    def forget(self, lost: Connection) -> None:
+    def remove(self, lost: Connection) -> None:
         """Count a connection no more."""
-        self._leave(lost)
-        self._of_peer[lost.peer] -= 1
-        if not self._of_peer[lost.peer]:
-            del self._of_peer[lost.peer]
+        self._discard(lost)
+        self._peer_counts[lost.peer] -= 1
+        if not self._peer_counts[lost.peer]:
+            del self._peer_counts[lost.peer]
 
-    def note_answered(self, connection: Connection) -> None:
+    def mark_idle(self, connection: Connection) -> None:
         """Note that a connection has become idle, unless another request waits on it."""
         if connection in self._open:
             self._idle.pop(connection, None)
@@ -342,7 +344,7 @@ class _Watch:
         self._to_start.append(request)
 
     def _start_some(self) -> None:
-        for _ in range(min(MAX_STARTS_PER_TURN, len(self._to_start))):
+        for _ in range(min(MAX_STARTS_PER_ITERATION, len(self._to_start))):
             self._to_start.popleft()()
         if self._to_start:
             self._start_later()
@@ -357,7 +359,7 @@ class _Watch:
         if more > 0 and self._unparsed > MAX_UNPARSED_BYTES and connection in self._open:
             self._loop.call_soon(self._abort, connection, "ahead")
 
-    def _leave(self, connection: Connection) -> None:
+    def _discard(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
@@ -366,91 +368,93 @@ class _Watch:
         if now < self._full_until:
             self._refuse(made, "total")
             return
-        longest = self._idle_for_longest(now)
+        longest = self._find_longest_idle(now)
         if longest is not None:
             self._close(longest, "room")
             return
         pace, slowest = min(
-            ((each.pace(now), each) for each in self._open), key=operator.itemgetter(0)
+            ((each.bytes_per_second(now), each) for each in self._open), key=operator.itemgetter(0)
         )
         if pace < SLOW_BYTES_PER_SECOND:
             self._abort(slowest, "room")
             return
-        self._full_until = now + _FULL_SECONDS
+        self._full_until = now + _FULL_STATE_SECONDS
         self._refuse(made, "total")
 
-    def _idle_for_longest(self, now: float) -> Connection | None:
+    def _find_longest_idle(self, now: float) -> Connection | None:
         """The one that is idle for longest, but for those that have just come. Each that is passed
         over with a request under way is noted again after its answer.
         """
         for each in list(self._idle):
             if not each.is_idle:
                 del self._idle[each]
-            elif each.was_answered or now - each.idle_since >= JUST_COME_SECONDS:
+            elif each.has_responded or now - each.idle_since >= NEW_CONNECTION_SECONDS:
                 return each
         return None
 
     def _refuse(self, made: Connection, why: str) -> None:
-        self._untold[events.CONNECTION_REFUSED, why] += 1
-        self._leave(made)
-        made.transport.write(_BUSY)
+        self._unreported[events.CONNECTION_REFUSED, why] += 1
+        self._discard(made)
+        made.transport.write(_BUSY_RESPONSE)
         made.transport.close()
 
     def _close(self, connection: Connection, why: str) -> None:
-        self._untold[events.CONNECTION_CLOSED, why] += 1
-        self._leave(connection)
+        self._unreported[events.CONNECTION_CLOSED, why] += 1
+        self._discard(connection)
         connection.transport.close()
 
     def _abort(self, connection: Connection, why: str) -> None:
         """Close it without waiting for what is not read."""
-        self._untold[events.CONNECTION_CLOSED, why] += 1
-        self._leave(connection)
+        self._unreported[events.CONNECTION_CLOSED, why] += 1
+        self._discard(connection)
         connection.transport.abort()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
         for each in list(self._all):
-            if each.is_unread(now, self._bounds.slow_seconds):
+            if each.is_unread(now, self._limits.slow_client_seconds):
                 self._abort(each, "unread")
             elif each.is_idle and not each.transport.is_closing():
-                self._end_idle(each, now)
+                self._close_idle(each, now)
         self._report(now)
-        self._loop.call_later(LOOK_SECONDS, self._look)
+        self._loop.call_later(CHECK_SECONDS, self._check)
 
-    def _end_idle(self, connection: Connection, now: float) -> None:
-        if now - connection.idle_since < self._bounds.head_seconds:
+    def _close_idle(self, connection: Connection, now: float) -> None:
+        if now - connection.idle_since < self._limits.header_timeout_seconds:
             return
         if connection.is_in_head:
-            connection.transport.write(_SLOW)
-        self._close(connection, "head" if connection.has_said_something else "silent")
+            connection.transport.write(_TIMEOUT_RESPONSE)
+        self._close(connection, "head" if connection.has_received_data else "silent")
 
     def _report(self, now: float) -> None:
-        for reason, number in list(self._untold.items()):
-            if now < self._told_at.get(reason, -math.inf) + REPORT_SECONDS:
+        for reason, number in list(self._unreported.items()):
+            if now < self._reported_at.get(reason, -math.inf) + REPORT_SECONDS:
                 continue
-            self._told_at[reason] = now
-            del self._untold[reason]
+            self._reported_at[reason] = now
+            del self._unreported[reason]
             event, why = reason
-            log.warning(event, why=why, number=number, open=len(self._open))
+            log.warning(event, reason=why, count=number, open_connections=len(self._open))
 
 
-_watches: WeakKeyDictionary[ServerState, _Watch] = WeakKeyDictionary()
+_monitors: WeakKeyDictionary[ServerState, _ConnectionMonitor] = WeakKeyDictionary()
 
 
-def _watch_of(state: ServerState, loop: asyncio.AbstractEventLoop, bounds: Bounds) -> _Watch:
-    if state not in _watches:
-        _watches[state] = _Watch(state, loop, bounds)
-    return _watches[state]
+def _get_monitor(
+    state: ServerState, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits
+) -> _ConnectionMonitor:
+    if state not in _monitors:
+        _monitors[state] = _ConnectionMonitor(state, loop, limits)
+    return _monitors[state]
 
 
-_SLOW = as_answer(
+_TIMEOUT_RESPONSE = encode_response(
     Problem(
-        TOO_SLOW,
+        REQUEST_TIMEOUT,
         "The first line and the headers of the request did not come in time; nothing was done. Send"
         " it again.",
     )
 )
-_BUSY = as_answer(
+_BUSY_RESPONSE = encode_response(
     Problem(
         UNAVAILABLE,
         "There are too many connections at the moment; nothing was done. Use fewer, or try again.",

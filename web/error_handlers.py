@@ -10,59 +10,59 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from db.errors import IN_THE_WAY, NOT_THE_WORKS_FAULT, UNREACHABLE
-from producers.invalid_request import MOST_COMPLAINTS
+from db.errors import CONNECTION_ERRORS, CONTENTION_ERRORS, TRANSIENT_ERRORS
+from producers.invalid_request import MAX_FIELD_ERRORS
 from schemas.errors import SluiceError
-from schemas.field_errors import place_for_people, sentence, shortened
+from schemas.field_errors import describe_error, describe_path, shorten
 from web import problems
 from web.problems import (
     RETRY_SECONDS,
-    Kind,
     Problem,
+    ProblemKind,
     ProblemResponse,
-    on_sluice_error,
-    problem_of,
-    problem_response,
+    build_problem_response,
+    handle_sluice_error,
+    to_problem,
 )
-from web.request_body import not_utf_8
+from web.request_body import not_utf_8_problem
 
-_QUOTED = ("body", "query")
+_QUOTED_LOCATIONS = ("body", "query")
 """Where a wrong value may be repeated to who gave it: never a header or a path, which have keys and
 tokens in them."""
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     """Let every failure that is foreseen be answered by a problem."""
-    app.add_exception_handler(SluiceError, on_sluice_error)
-    app.add_exception_handler(RequestValidationError, on_wrong_request)
-    app.add_exception_handler(HTTPException, on_http_exception)  # type: ignore[arg-type]
-    for family in (*NOT_THE_WORKS_FAULT, *UNREACHABLE):
+    app.add_exception_handler(SluiceError, handle_sluice_error)
+    app.add_exception_handler(RequestValidationError, handle_validation_error)
+    app.add_exception_handler(HTTPException, handle_http_exception)  # type: ignore[arg-type]
+    for family in (*TRANSIENT_ERRORS, *CONNECTION_ERRORS):
         assert issubclass(family, Exception)
-        app.add_exception_handler(family, on_database_away)
-    app.add_exception_handler(ClientDisconnect, on_caller_gone)  # type: ignore[arg-type]
+        app.add_exception_handler(family, handle_database_error)
+    app.add_exception_handler(ClientDisconnect, handle_disconnect)  # type: ignore[arg-type]
 
 
-async def on_database_away(request: Request, error: Exception) -> ProblemResponse:
+async def handle_database_error(request: Request, error: Exception) -> ProblemResponse:
     """For what the driver raises when the connection cannot be had or broke, or others were in the
     way for too long.
     """
-    watch = getattr(request.app.state, "watch", None)
-    if watch is not None and not isinstance(error, IN_THE_WAY):
-        watch.suspect_database()
-    return problem_response(database_away(error))
+    monitor = getattr(request.app.state, "server_monitor", None)
+    if monitor is not None and not isinstance(error, CONTENTION_ERRORS):
+        monitor.check_database_soon()
+    return build_problem_response(database_problem(error))
 
 
-def database_away(error: BaseException) -> Problem:
+def database_problem(error: BaseException) -> Problem:
     """What such an error is to the caller."""
     why = (
         "The rows are locked by another transaction."
-        if isinstance(error, IN_THE_WAY)
+        if isinstance(error, CONTENTION_ERRORS)
         else "Postgres does not answer."
     )
-    return unavailable(why)
+    return unavailable_problem(why)
 
 
-def unavailable(why: str) -> Problem:
+def unavailable_problem(why: str) -> Problem:
     """That it is a moment's trouble, and what can be done."""
     return Problem(
         problems.UNAVAILABLE,
@@ -72,33 +72,33 @@ def unavailable(why: str) -> Problem:
     )
 
 
-async def on_caller_gone(_request: Request, _error: Exception) -> None:
+async def handle_disconnect(_request: Request, _error: Exception) -> None:
     """Nobody is there to be told anything."""
 
 
-async def on_wrong_request(request: Request, error: Exception) -> ProblemResponse:
+async def handle_validation_error(request: Request, error: Exception) -> ProblemResponse:
     """For what FastAPI says of a request that does not fit its route."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if found[0]["type"] == "json_invalid":
-        return problem_response(_unreadable("it is not JSON"))
-    if _is_of_another_type(request, error):
-        return problem_response(_unsupported())
-    mistakes = [_mistake(mistake) for mistake in found[:MOST_COMPLAINTS]]
+        return build_problem_response(_unreadable_body_problem("it is not JSON"))
+    if _has_wrong_media_type(request, error):
+        return build_problem_response(_media_type_problem())
+    mistakes = [_build_error(mistake) for mistake in found[:MAX_FIELD_ERRORS]]
     more = len(found) - len(mistakes)
-    lines = [_line(mistake["where"], mistake["message"]) for mistake in mistakes]
+    lines = [_describe_error(mistake["location"], mistake["message"]) for mistake in mistakes]
     lines += [f"There are {more:,} more mistakes."] * bool(more)
     told = "".join(f"\n  {line}" for line in lines)
-    return problem_response(
+    return build_problem_response(
         Problem(
             problems.INVALID,
             f"The request was refused and nothing was done:{told}",
-            mistakes=mistakes,
+            errors=mistakes,
         )
     )
 
 
-def _is_of_another_type(request: Request, error: RequestValidationError) -> bool:
+def _has_wrong_media_type(request: Request, error: RequestValidationError) -> bool:
     """Whether FastAPI has left the body as it was, since it is not of the type that is read."""
     if isinstance(error.body, FormData):
         sent = request.headers.get("content-type", "")
@@ -106,20 +106,23 @@ def _is_of_another_type(request: Request, error: RequestValidationError) -> bool
     return isinstance(error.body, bytes)
 
 
-def _line(where: str, message: str) -> str:
+def _describe_error(where: str, message: str) -> str:
     """The mistake for people; `where` is for programs."""
     part, _, rest = where.partition(".")
-    place = place_for_people(rest) if rest else "the body" if part == "body" else ""
+    place = describe_path(rest) if rest else "the body" if part == "body" else ""
     of_part = {"query": "the query parameter ", "header": "the header ", "path": "the path's "}
     return f"{of_part.get(part, '')}{place}: {message}" if place else message
 
 
-def _mistake(mistake: Any) -> dict[str, str]:
-    where = ".".join(shortened(str(part)) for part in mistake["loc"])
-    return {"where": where, "message": sentence(mistake, quoting=mistake["loc"][0] in _QUOTED)}
+def _build_error(mistake: Any) -> dict[str, str]:
+    where = ".".join(shorten(str(part)) for part in mistake["loc"])
+    return {
+        "location": where,
+        "message": describe_error(mistake, quoting=mistake["loc"][0] in _QUOTED_LOCATIONS),
+    }
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response | None:
+async def handle_http_exception(request: Request, error: Exception) -> Response | None:
     """For what Starlette raises: paths and methods that there are not, bodies that are malformed.
 
     FastAPI makes it of what was raised while it read the body, too.
@@ -127,26 +130,26 @@ async def on_http_exception(request: Request, error: Exception) -> Response | No
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, ClientDisconnect):
         return None
-    return problem_response(_problem_of(request, error))
+    return build_problem_response(_http_problem(request, error))
 
 
-def _problem_of(request: Request, error: HTTPException) -> Problem:
+def _http_problem(request: Request, error: HTTPException) -> Problem:
     if isinstance(error.__cause__, SluiceError):
-        return problem_of(error.__cause__)
+        return to_problem(error.__cause__)
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return nothing_here()
+            return unknown_path_problem()
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return _not_allowed(request)
+            return _method_not_allowed_problem(request)
         case HTTPStatus.BAD_REQUEST if isinstance(error.__cause__, UnicodeDecodeError):
-            return not_utf_8("The request")
+            return not_utf_8_problem("The request")
         case HTTPStatus.BAD_REQUEST:
-            return _unreadable(_why_unreadable(error))
+            return _unreadable_body_problem(_why_unreadable(error))
         case _:
-            return _as_it_is(error)
+            return _generic_problem(error)
 
 
-def nothing_here() -> Problem:
+def unknown_path_problem() -> Problem:
     """That there is no such path."""
     return Problem(
         problems.NOT_FOUND,
@@ -154,19 +157,19 @@ def nothing_here() -> Problem:
     )
 
 
-def _not_allowed(request: Request) -> Problem:
+def _method_not_allowed_problem(request: Request) -> Problem:
     path = request.scope["route"].path
     # Several routes may share a path, and Starlette names the methods of one.
     routes = (route for route in iter_route_contexts(request.app.routes) if route.path == path)
     allow = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     return Problem(
         problems.METHOD_NOT_ALLOWED,
-        f"This path does not take {shortened(request.method)}. Nothing was done. Use {allow}.",
+        f"This path does not take {shorten(request.method)}. Nothing was done. Use {allow}.",
         headers={"Allow": allow},
     )
 
 
-def _unreadable(why: str) -> Problem:
+def _unreadable_body_problem(why: str) -> Problem:
     return Problem(
         problems.MALFORMED, f"The body cannot be read: {why}. Nothing was stored. Send it whole."
     )
@@ -178,15 +181,15 @@ def _why_unreadable(error: HTTPException) -> str:
     return str(error.detail).rstrip(".")
 
 
-def _unsupported() -> Problem:
+def _media_type_problem() -> Problem:
     return Problem(
-        problems.UNSUPPORTED,
+        problems.UNSUPPORTED_MEDIA_TYPE,
         "The body is of a type that is not accepted here. Nothing was stored. Send a type that"
         " /openapi.json lists for this path, and name it in Content-Type.",
     )
 
 
-def _as_it_is(error: HTTPException) -> Problem:
+def _generic_problem(error: HTTPException) -> Problem:
     status = HTTPStatus(error.status_code)
-    kind = Kind(status.phrase.lower().replace(" ", "-"), status, status.phrase)
+    kind = ProblemKind(status.phrase.lower().replace(" ", "-"), status, status.phrase)
     return Problem(kind, str(error.detail), headers=dict(error.headers or {}))

@@ -9,14 +9,14 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Response
 
 from db import exports
-from db.exports import Form, Listing
-from web.pagination import cursor_of, place_of
+from db.exports import Export, ExportFormat
+from web.pagination import decode_cursor, encode_cursor
 from web.problems import INVALID, Problem
-from web.state import Here
-from web.streaming import Stream
+from web.state import AppState
+from web.streaming import ClosingStreamingResponse
 
 _DEFAULT_LIMIT = 1_000
-_MOST_LIMIT = 5_000
+_MAX_LIMIT = 5_000
 
 
 class Format(StrEnum):
@@ -35,7 +35,7 @@ MEDIA_TYPES = {
 _BY_MEDIA_TYPE = {media_type: form for form, media_type in MEDIA_TYPES.items()}
 
 
-class _Asked:
+class _ListQuery:
     """What a caller says of the list that is wanted."""
 
     def __init__(
@@ -48,7 +48,7 @@ class _Asked:
             int | None,
             Query(
                 ge=1,
-                le=_MOST_LIMIT,
+                le=_MAX_LIMIT,
                 description=f"Of pages: how many rows, at most; {_DEFAULT_LIMIT:,} where nothing is"
                 " said.",
             ),
@@ -72,17 +72,17 @@ class _Asked:
             ),
         ] = False,
     ) -> None:
-        self.form = form or _most_wanted(accept)
+        self.form = form or _negotiate_format(accept)
         self.limit = limit
         self.cursor = cursor
         self.raw = raw
 
 
-AskedList = Annotated[_Asked, Depends()]
+ListQuery = Annotated[_ListQuery, Depends()]
 """A handler's parameter: in which form, and which page, a list is wanted."""
 
 
-def _most_wanted(accept: str | None) -> Format:
+def _negotiate_format(accept: str | None) -> Format:
     """The form that Accept likes best, of those that it names; pages where it names none."""
     wanted = [(0.0, Format.JSON)]
     for part in (accept or "").lower().split(","):
@@ -98,47 +98,49 @@ def _quality(parameters: list[str]) -> float:
     return float(given) if given.replace(".", "", 1).isdecimal() else 0.0
 
 
-async def answer_list(
-    here: Here, listing: Listing, asked: _Asked, *, member: str, name: str
+async def build_list_response(
+    state: AppState, listing: Export, query: _ListQuery, *, member: str, name: str
 ) -> Response:
     """The list as it was asked for: a page with its rows as `member`, or a file called `name`."""
-    if asked.form is Format.JSON:
-        return await _page(here, listing, asked, member)
-    if asked.limit is not None or asked.cursor is not None:
+    if query.form is Format.JSON:
+        return await _build_page(state, listing, query, member)
+    if query.limit is not None or query.cursor is not None:
         raise Problem(
             INVALID,
-            f"limit and cursor go with pages, and {asked.form} comes whole; nothing was read."
+            f"limit and cursor go with pages, and {query.form} comes whole; nothing was read."
             " Leave them out, or ask for application/json.",
         )
-    return Stream(
-        _whole(here, listing, asked),
-        media_type=MEDIA_TYPES[asked.form],
-        headers={"Content-Disposition": f'attachment; filename="{name}.{asked.form}"'},
+    return ClosingStreamingResponse(
+        _stream_rows(state, listing, query),
+        media_type=MEDIA_TYPES[query.form],
+        headers={"Content-Disposition": f'attachment; filename="{name}.{query.form}"'},
     )
 
 
-async def _page(here: Here, listing: Listing, asked: _Asked, member: str) -> Response:
-    after = listing.first
-    if asked.cursor is not None:
-        after = place_of(asked.cursor, *map(type, listing.first))
-    async with here.pool.acquire() as connection:
+async def _build_page(state: AppState, listing: Export, query: _ListQuery, member: str) -> Response:
+    after = listing.start
+    if query.cursor is not None:
+        after = decode_cursor(query.cursor, *map(type, listing.start))
+    async with state.pool.acquire() as connection:
         page = await listing.page(
-            connection, form=Form.JSON, after=after, most=asked.limit or _DEFAULT_LIMIT
+            connection, form=ExportFormat.JSON, after=after, limit=query.limit or _DEFAULT_LIMIT
         )
-    following = None if page.following is None else cursor_of(*page.following)
+    next_cursor = None if page.next_cursor is None else encode_cursor(*page.next_cursor)
     # Postgres has written the rows; no line break is within one.
     rows = page.lines.rstrip("\n").replace("\n", ",")
     return Response(
-        f'{{"{member}":[{rows}],"next":{json.dumps(following)}}}',
+        f'{{"{member}":[{rows}],"next":{json.dumps(next_cursor)}}}',
         media_type=MEDIA_TYPES[Format.JSON],
     )
 
 
-async def _whole(here: Here, listing: Listing, asked: _Asked) -> AsyncGenerator[str, None]:
-    form = Form.JSON
-    if asked.form is Format.CSV:
+async def _stream_rows(
+    state: AppState, listing: Export, query: _ListQuery
+) -> AsyncGenerator[str, None]:
+    form = ExportFormat.JSON
+    if query.form is Format.CSV:
         yield ",".join(listing.columns) + "\n"
-        form = Form.RAW_CSV if asked.raw else Form.CSV
-    async with aclosing(exports.pages(here.pool, listing, form=form)) as pages:
+        form = ExportFormat.RAW_CSV if query.raw else ExportFormat.CSV
+    async with aclosing(exports.stream_pages(state.pool, listing, form=form)) as pages:
         async for page in pages:
             yield page.lines

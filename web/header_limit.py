@@ -10,23 +10,23 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from web.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, Problem, problem_body
+from web.problems import HEADERS_TOO_LARGE, MALFORMED, MEDIA_TYPE, Problem, build_problem_body
 
-MOST_HEAD_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024
 
 _is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-9]*)?").fullmatch
-_AROUND_HEADER = 4
+_HEADER_OVERHEAD_BYTES = 4
 """A colon, a blank and the end of the line."""
 
-_BEFORE_HOST = ("0.9", "1.0")
+_VERSIONS_WITHOUT_HOST = ("0.9", "1.0")
 """The versions of HTTP in which a request need not name its host."""
 
 
-class _RefusedError(Exception):
+class _HeadersRejectedError(Exception):
     """The head is not taken: raised to the parser, which ends by it."""
 
 
-class HeadLimit(HttpToolsProtocol):
+class HeaderLimitProtocol(HttpToolsProtocol):
     """The server's protocol for a connection, which ends it where a head is not taken.
 
     A whole head is measured by what it names. Of one that is still without its end, all is counted
@@ -41,7 +41,7 @@ class HeadLimit(HttpToolsProtocol):
         self._head_bytes = 0
         self._named_bytes = 0
         self._is_behind_body = False
-        self._refusal = _NO_HTTP
+        self._error_response = _NOT_HTTP_RESPONSE
         self._is_last = False
         """Whether nothing is read behind the request that is under way."""
 
@@ -60,26 +60,26 @@ class HeadLimit(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser. What trails a body is not kept: it was not there to be judged."""
         if not self._is_behind_body:
-            self._named_bytes += len(name) + len(value) + _AROUND_HEADER
+            self._named_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._in_head = False
-        if self._named_bytes > MOST_HEAD_BYTES:
-            self._refusal = _TOO_LARGE
-        elif not self._names_host():
-            self._refusal = _NO_HOST
+        if self._named_bytes > MAX_HEADER_BYTES:
+            self._error_response = _TOO_LARGE_RESPONSE
+        elif not self._has_valid_host():
+            self._error_response = _NO_HOST_RESPONSE
         else:
             super().on_headers_complete()
             return
-        raise _RefusedError
+        raise _HeadersRejectedError
 
-    def _names_host(self) -> bool:
+    def _has_valid_host(self) -> bool:
         """Whether there is one host, or, as earlier versions of HTTP allow, none."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if not hosts:
-            return self.parser.get_http_version() in _BEFORE_HOST
+            return self.parser.get_http_version() in _VERSIONS_WITHOUT_HOST
         return len(hosts) == 1 and _is_host(hosts[0]) is not None
 
     def on_chunk_header(self) -> None:
@@ -107,22 +107,22 @@ class HeadLimit(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and not self._has_just_begun:
             self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
                 self._refuse()
 
     def _refuse(self) -> None:
         self.logger.warning("Request with too large a head refused.")
-        self._end(_TOO_LARGE)
+        self._end(_TOO_LARGE_RESPONSE)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is told as a problem
         """Called by the server, where the parser ended: what came is no HTTP, or was refused."""
-        self._end(self._refusal)
+        self._end(self._error_response)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Called by the server. The request is answered as any other; what came behind it may be of
         another protocol, and is lost.
         """
-        self._be_last()
+        self._mark_last()
 
     def _end(self, answer: bytes) -> None:
         """End the connection, when the requests that came whole were answered."""
@@ -132,36 +132,36 @@ class HeadLimit(HttpToolsProtocol):
         elif self.cycle.more_body:
             self.transport.close()
         else:
-            self._be_last()
+            self._mark_last()
 
-    def _be_last(self) -> None:
+    def _mark_last(self) -> None:
         self._is_last = True
         self.cycle.keep_alive = False
 
 
-def as_answer(problem: Problem) -> bytes:
+def encode_response(problem: Problem) -> bytes:
     """Return the whole answer to what has not become a request: the last on its connection."""
-    body = json.dumps(problem_body(problem)).encode()
+    body = json.dumps(build_problem_body(problem)).encode()
     headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers | problem.headers).items())
     return STATUS_LINE[int(problem.kind.status)] + f"{lines}\r\n".encode() + body
 
 
-_TOO_LARGE = as_answer(
+_TOO_LARGE_RESPONSE = encode_response(
     Problem(
-        HEAD_TOO_LARGE,
-        f"The first line and the headers of the request have more than {MOST_HEAD_BYTES:,} bytes;"
+        HEADERS_TOO_LARGE,
+        f"The first line and the headers of the request have more than {MAX_HEADER_BYTES:,} bytes;"
         " nothing was done. What is long goes into the body.",
     )
 )
-_NO_HOST = as_answer(
+_NO_HOST_RESPONSE = encode_response(
     Problem(
         MALFORMED,
         "The request does not name one host; nothing was done. Send one header Host, with a name"
         " and, if need be, a port.",
     )
 )
-_NO_HTTP = as_answer(
+_NOT_HTTP_RESPONSE = encode_response(
     Problem(
         MALFORMED,
         "The request is not HTTP that can be read; nothing was done. Send it as HTTP/1.1 has it.",

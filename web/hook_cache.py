@@ -6,27 +6,27 @@ import asyncpg
 
 from db import hooks
 from db.hooks import Hook
-from producers.hooks import NO_HOOK
+from producers.hooks import DUMMY_HOOK
 from schemas.requests import MAX_ID
-from web.cached_list import FreshList
+from web.cached_list import CachedList
 
 
-class KnownHooks:
+class HookCache:
     """The hooks of a web process."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._in_force = FreshList(pool, hooks.all_in_force, NO_HOOK)
+        self._active_hooks = CachedList(pool, hooks.list_active_hooks, DUMMY_HOOK)
 
-    async def hook(
-        self, hook_id: int | None, is_right: Callable[[Hook], bool], *, from_list: bool
+    async def find(
+        self, hook_id: int | None, matches: Callable[[Hook], bool], *, use_list: bool
     ) -> Hook:
-        """Return the hook, or NO_HOOK; `from_list` from a list of those that are not revoked, where
-        NO_HOOK stands for one that is not right too.
+        """Return the hook, or DUMMY_HOOK; `use_list` from a list of those that are not revoked,
+        where DUMMY_HOOK stands for one that is not right too.
         """
         if hook_id is None or not 0 < hook_id <= MAX_ID:
-            return NO_HOOK
-        if from_list:
-            return await self._in_force.find(hook_id, is_right) or NO_HOOK
+            return DUMMY_HOOK
+        if use_list:
+            return await self._active_hooks.find(hook_id, matches) or DUMMY_HOOK
         async with self._pool.acquire() as connection:
-            return await hooks.hook_by_id(connection, hook_id) or NO_HOOK
+            return await hooks.get_hook(connection, hook_id) or DUMMY_HOOK

@@ -11,23 +11,23 @@ from schemas.requests import (
     DEFAULT_FIELDS,
     FieldNames,
     JobRequest,
-    PostUrl,
     Selection,
     ShortText,
+    WebhookUrl,
 )
 
-MOST_LISTED = 100_000
+MAX_LISTED = 100_000
 """More ids, or addresses, than this come as a file."""
 
-MOST_ODD = 2_000
+MAX_IRREGULAR = 2_000
 """More addresses that are not plain come as a file too: each takes as long to look at as a hundred
 others.
 """
 
-_is_odd = re.compile(r'[^\x00-\x7f]|xn--|["%]', re.IGNORECASE).search
+_is_irregular = re.compile(r'[^\x00-\x7f]|xn--|["%]', re.IGNORECASE).search
 
 
-class JobBody(BaseModel):
+class JobCreate(BaseModel):
     """A bulk action over a selection of the account that the key belongs to."""
 
     model_config = ConfigDict(
@@ -58,7 +58,7 @@ class JobBody(BaseModel):
         Field(
             description="Which contacts; several conditions narrow, and one that is named says"
             " something: an empty list and null are refused. At most"
-            f" {MOST_LISTED:,} `contacts` or `addresses`: more of them come as a file."
+            f" {MAX_LISTED:,} `contacts` or `addresses`: more of them come as a file."
         ),
     ]
     fields: Annotated[
@@ -86,7 +86,7 @@ class JobBody(BaseModel):
         ),
     ] = "run"
     completion_url: Annotated[
-        PostUrl | None,
+        WebhookUrl | None,
         Field(
             description="Told how the job ended, by a signed POST that comes once or more.",
             examples=["https://shop.example/sluice"],
@@ -98,28 +98,29 @@ class JobBody(BaseModel):
 
     @field_validator("selection")
     @classmethod
-    def _lists_few(cls, selection: Selection) -> Selection:
+    def _limit_lists(cls, selection: Selection) -> Selection:
         for name in ("contacts", "addresses"):
             listed = getattr(selection, name)
-            if listed is not None and len(listed) > MOST_LISTED:
+            if listed is not None and len(listed) > MAX_LISTED:
                 raise ValueError(
-                    f"at most {MOST_LISTED:,} {name}, and there are {len(listed):,}; send them as"
+                    f"at most {MAX_LISTED:,} {name}, and there are {len(listed):,}; send them as"
                     f" a file, in the part `{name}` of multipart/form-data"
                 )
-        odd = sum(1 for text in selection.addresses or () if _is_odd(text))
-        if odd > MOST_ODD:
+        odd = sum(1 for text in selection.addresses or () if _is_irregular(text))
+        if odd > MAX_IRREGULAR:
             raise ValueError(
-                f"at most {MOST_ODD:,} addresses with characters beyond ASCII, `xn--`, quotes or"
+                f"at most {MAX_IRREGULAR:,} addresses with characters beyond ASCII, `xn--`,"
+                " quotes or"
                 f" `%`, and there are {odd:,}; send them as a file, in the part `addresses` of"
                 " multipart/form-data"
             )
         return selection
 
-    def request(
+    def to_request(
         self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
     ) -> JobRequest:
-        """The request as any producer hands it in; the account is the caller's. Raises WrongInput
-        for what does not go together.
+        """The request as any producer hands it in; the account is the caller's. Raises
+        InvalidRequest for what does not go together.
         """
         asked = self.model_fields_set - {"mode", "requested_by"}
         return parse_request(

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import jobs
-from producers.job_view import JobStory, warning_of
+from producers.job_view import JobView, job_warning
 from schemas.actors import Via
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES
 
-ActorText = Annotated[
+ActorField = Annotated[
     str | None,
     Field(
         description="Who the caller was: `key` or `hook` with its id, `link`, `cli` or `python`."
@@ -19,15 +19,15 @@ ActorText = Annotated[
         examples=["key:7"],
     ),
 ]
-ViaText = Annotated[
+ViaField = Annotated[
     str | None,
     Field(description="By which way in.", examples=[Via.HTTP.value]),
 ]
 
-_COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
+_COUNT_NAMES = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
-class Counts(BaseModel):
+class OutcomeCounts(BaseModel):
     """Pairs of a contact and a field by what became of them: each is one of the first four."""
 
     applied: Annotated[int, Field(description="Their status was changed.")]
@@ -65,8 +65,8 @@ class JobSummary(BaseModel):
     requested_by: Annotated[
         str, Field(description="Who asked for it, as the caller said; the key's name otherwise.")
     ]
-    actor: ActorText
-    via: ViaText
+    actor: ActorField
+    via: ViaField
     idempotency_key: str | None
     correlation_id: str
     selected: Annotated[
@@ -77,7 +77,8 @@ class JobSummary(BaseModel):
         Field(description="That the job selects nobody, where `selected` is 0; null otherwise."),
     ]
     counts: Annotated[
-        Counts, Field(description="In a list they lag behind a running job by about a second.")
+        OutcomeCounts,
+        Field(description="In a list they lag behind a running job by about a second."),
     ]
     error: Annotated[str | None, Field(description="Why the job failed, if it did.")]
     forecast: Annotated[
@@ -92,11 +93,11 @@ class JobSummary(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of_row(cls, job: jobs.Job) -> Self:
-        return cls(**_of_row(job))
+    def from_row(cls, job: jobs.Job) -> Self:
+        return cls(**_row_fields(job))
 
 
-class Chunks(BaseModel):
+class ChunkCounts(BaseModel):
     """The parts that a job is worked in, each in one transaction."""
 
     done: int
@@ -104,7 +105,7 @@ class Chunks(BaseModel):
     split: Annotated[int, Field(description="Replaced by two halves after failing too often.")]
 
 
-class Completion(BaseModel):
+class WebhookDelivery(BaseModel):
     """How far the telling of the job's end is."""
 
     attempts: int
@@ -113,7 +114,7 @@ class Completion(BaseModel):
     error: Annotated[str | None, Field(description="Why the last attempt failed.")]
 
 
-class JobAnswer(JobSummary):
+class JobResponse(JobSummary):
     """A job with its exact counts at this moment."""
 
     model_config = ConfigDict(
@@ -159,15 +160,15 @@ class JobAnswer(JobSummary):
                         "unchanged": {"already_marketable": 100},
                         "rejected": {"opted_out_by_recipient": 150},
                     },
-                    "refusals": {},
-                    "recognised": None,
+                    "import_rejections": {},
+                    "recognized": None,
                     "percent": 50.0,
                     "rate": 20_000.0,
                     "seconds_left": 0.3,
                     "chunks": {"done": 2, "pending": 2, "split": 0},
                     "attempts": 2,
                     "last_error": None,
-                    "completion": None,
+                    "completion_webhook": None,
                 }
             ]
         }
@@ -177,11 +178,11 @@ class JobAnswer(JobSummary):
         dict[str, dict[str, int]],
         Field(description="Why pairs were left as they were: by outcome and reason, how many."),
     ]
-    refusals: Annotated[
+    import_rejections: Annotated[
         dict[str, int],
         Field(description="What was left out of the file that the job came with, by reason."),
     ]
-    recognised: Annotated[
+    recognized: Annotated[
         int | None,
         Field(
             description="Of an import, how many rows of its file were about contacts that the"
@@ -202,44 +203,44 @@ class JobAnswer(JobSummary):
     seconds_left: Annotated[
         float | None, Field(description="At this rate; null where that is unknown.")
     ]
-    chunks: Chunks
+    chunks: ChunkCounts
     attempts: Annotated[int, Field(description="How often its chunks were tried altogether.")]
     last_error: Annotated[
         str | None, Field(description="Of a chunk that failed and will be tried again.")
     ]
-    completion: Annotated[
-        Completion | None, Field(description="Null where the job has no `completion_url`.")
+    completion_webhook: Annotated[
+        WebhookDelivery | None, Field(description="Null where the job has no `completion_url`.")
     ]
 
     @classmethod
-    def of(cls, story: JobStory) -> Self:
+    def from_view(cls, story: JobView) -> Self:
         job, progress = story.job, story.progress
-        rate = _rate(story)
+        rate = _compute_rate(story)
         running = progress.state is JobState.RUNNING
         return cls(
-            **_of_row(job)
+            **_row_fields(job)
             | {
                 "state": progress.state,
                 "selected": progress.selected,
-                "warning": warning_of(job, progress.selected),
-                "counts": Counts(**{name: getattr(progress, name) for name in _COUNTS}),
+                "warning": job_warning(job, progress.selected),
+                "counts": OutcomeCounts(**{name: getattr(progress, name) for name in _COUNT_NAMES}),
             },
-            reasons=_by_outcome(progress.reasons),
-            refusals=story.refusals,
-            recognised=story.recognised,
-            percent=percent(progress),
+            reasons=_group_by_outcome(progress.reasons),
+            import_rejections=story.import_rejections,
+            recognized=story.recognized,
+            percent=compute_percent(progress),
             rate=None if rate is None else round(rate, 1),
             seconds_left=(
                 round((progress.planned - progress.done) / rate, 1) if running and rate else None
             ),
-            chunks=Chunks(
+            chunks=ChunkCounts(
                 done=progress.chunks_done,
                 pending=progress.chunks_pending,
                 split=progress.chunks_split,
             ),
             attempts=progress.attempts,
             last_error=progress.last_error,
-            completion=story.notice and Completion(**story.notice._asdict()),
+            completion_webhook=story.notice and WebhookDelivery(**story.notice._asdict()),
         )
 
 
@@ -251,30 +252,31 @@ class JobPage(BaseModel):
         str | None,
         Field(
             description="The cursor of the next page, null after the last. Where jobs of a state or"
-            f" action are asked for, {jobs.JOBS_LOOKED_AT:,} jobs are looked through for a page: it"
+            f" action are asked for, {jobs.MAX_SCANNED_JOBS:,} jobs are looked through for a"
+            " page: it"
             " may be empty and not be the last."
         ),
     ]
 
 
-def percent(progress: jobs.Progress | jobs.Moved) -> float | None:
+def compute_percent(progress: jobs.JobCounts | jobs.JobProgress) -> float | None:
     """How much of a job is done, to a tenth; None until its pairs are selected."""
     if progress.planned_at is None:
         return None
     return round(100 * progress.done / progress.planned, 1) if progress.planned else 100.0
 
 
-def _of_row(job: jobs.Job) -> dict[str, Any]:
+def _row_fields(job: jobs.Job) -> dict[str, Any]:
     named = JobSummary.model_fields.keys() - {"fields", "warning", "counts"}
     return {
         **{name: getattr(job, name) for name in named},
         "fields": [FIELD_NAMES[number] for number in job.fields],
-        "warning": warning_of(job, job.selected),
-        "counts": Counts(**{name: getattr(job, name) for name in _COUNTS}),
+        "warning": job_warning(job, job.selected),
+        "counts": OutcomeCounts(**{name: getattr(job, name) for name in _COUNT_NAMES}),
     }
 
 
-def _by_outcome(reasons: dict[str, int]) -> dict[str, dict[str, int]]:
+def _group_by_outcome(reasons: dict[str, int]) -> dict[str, dict[str, int]]:
     by_outcome: dict[str, dict[str, int]] = {}
     for name, count in reasons.items():
         outcome, _, reason = name.partition(":")
@@ -282,7 +284,7 @@ def _by_outcome(reasons: dict[str, int]) -> dict[str, dict[str, int]]:
     return by_outcome
 
 
-def _rate(story: JobStory) -> float | None:
+def _compute_rate(story: JobView) -> float | None:
     job, progress = story.job, story.progress
     if job.started_at is None:
         return None

@@ -7,11 +7,11 @@ from collections import Counter
 from contextvars import Context
 
 from runtime import events, logs
-from web.problems import RETRY_SECONDS, TOO_SLOW, UNAVAILABLE, Problem
+from web.problems import REQUEST_TIMEOUT, RETRY_SECONDS, UNAVAILABLE, Problem
 
-log = logs.get()
+log = logs.get_logger()
 
-LARGE_BYTES = 64 * 1024
+LARGE_BODY_BYTES = 64 * 1024
 """A body is large when more than this has come of it; until then it is not counted."""
 
 MAX_LARGE_BODIES = 16
@@ -25,9 +25,11 @@ MAX_WAITING = 100
 """When more wait, the one that has waited for longest is refused."""
 
 STALE_SECONDS = 1.0
-"""A body that has not brought `LARGE_BYTES` more within this time makes room, if another waits."""
+"""A body that has not brought `LARGE_BODY_BYTES` more within this time makes room, if another
+waits.
+"""
 
-LOOK_SECONDS = 0.1
+CHECK_SECONDS = 0.1
 STALLED_SECONDS = 0.3
 """When this process looks later than that, nobody has been slow but itself."""
 
@@ -35,7 +37,7 @@ REPORT_SECONDS = 10.0
 """The log tells of bodies that had no room once in this time."""
 
 
-class LargeBodies:
+class LargeBodyPool:
     """The large bodies of one process.
 
     Each has room for as much as its head declares, and those of one network for half of all. What
@@ -44,14 +46,14 @@ class LargeBodies:
     by however many that are slow.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._free = most_bytes
-        self._most_of_peer = most_bytes // 2
-        self._of_peer: Counter[str] = Counter()
+    def __init__(self, max_bytes: int) -> None:
+        self._free = max_bytes
+        self._max_bytes_per_peer = max_bytes // 2
+        self._peer_bytes: Counter[str] = Counter()
         self._held: dict[LargeBody, None] = {}
         self._waiting: dict[LargeBody, asyncio.Future[None]] = {}
-        self._look: asyncio.Handle | None = None
-        self._looked_at = math.inf
+        self._next_check: asyncio.Handle | None = None
+        self._checked_at = math.inf
         self._ended = self._refused = 0
         self._report_later: asyncio.Handle | None = None
         self._reported_at = -math.inf
@@ -59,38 +61,38 @@ class LargeBodies:
     async def admit(self, body: "LargeBody") -> None:
         """Wait until there is room for the body, and hold it; raises Problem."""
         if len(self._waiting) >= MAX_WAITING:
-            self._refuse_the_oldest()
+            self._reject_oldest()
         room = self._waiting[body] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 self._grant()
                 await room
         except TimeoutError:
-            self._note_refused()
-            raise _too_many() from None
+            self._count_rejected()
+            raise _too_many_problem() from None
         finally:
             self._waiting.pop(body, None)
 
-    def _refuse_the_oldest(self) -> None:
+    def _reject_oldest(self) -> None:
         """What has come of those that wait is in memory too."""
         waiting = self._waiting.pop(next(iter(self._waiting)))
         if not waiting.done():
-            waiting.set_exception(_too_many())
-            self._note_refused()
+            waiting.set_exception(_too_many_problem())
+            self._count_rejected()
 
-    def _note_refused(self) -> None:
+    def _count_rejected(self) -> None:
         self._refused += 1
         self._report()
 
-    def leave(self, body: "LargeBody") -> None:
+    def release(self, body: "LargeBody") -> None:
         """Hold no room for the body any more."""
         if body in self._held:
-            self._forget(body)
+            self._remove(body)
             self._grant()
 
     def _grant(self) -> None:
         """Give room to those that wait."""
-        stale = self._stale()
+        stale = self._find_stale()
         short: set[str] = set()
         for body, room in reversed(list(self._waiting.items())):
             if body.peer in short:
@@ -102,44 +104,44 @@ class LargeBodies:
             if not room.done():
                 self._hold(body)
                 room.set_result(None)
-        self._look_later()
+        self._check_later()
 
-    def _look_later(self) -> None:
-        if self._held and self._look is None:
-            self._looked_at = time.monotonic()
-            self._look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+    def _check_later(self) -> None:
+        if self._held and self._next_check is None:
+            self._checked_at = time.monotonic()
+            self._next_check = asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
-    def _look_again(self) -> None:
+    def _check(self) -> None:
         if (stalled := self._stalled_seconds()) > 0:
             # What came meanwhile was not read: that is not the fault of those that sent it.
             for each in self._held:
-                each.brought_at += stalled
-        self._look = None
-        self._looked_at = math.inf
+                each.progressed_at += stalled
+        self._next_check = None
+        self._checked_at = math.inf
         if self._waiting:
             self._grant()
         else:
-            self._look_later()
+            self._check_later()
 
     def _stalled_seconds(self) -> float:
         """Return for how long this process has looked at nothing, where that is more than usual."""
-        late = time.monotonic() - self._looked_at - LOOK_SECONDS
+        late = time.monotonic() - self._checked_at - CHECK_SECONDS
         return late if late > STALLED_SECONDS else 0.0
 
-    def _stale(self) -> "list[LargeBody]":
+    def _find_stale(self) -> "list[LargeBody]":
         """Those that may be ended, the slowest first."""
         if self._stalled_seconds() > 0:
             return []
         before = time.monotonic() - STALE_SECONDS
-        coming = (each for each in self._held if each.waits_until is not None)
-        stale = (each for each in coming if each.brought_at <= before)
-        return sorted(stale, key=lambda each: each.brought_at)
+        coming = (each for each in self._held if each.timeout is not None)
+        stale = (each for each in coming if each.progressed_at <= before)
+        return sorted(stale, key=lambda each: each.progressed_at)
 
     def _make_room(self, body: "LargeBody", stale: "list[LargeBody]") -> bool:
         """Return whether there is room for the body, after some of the stale were ended, if need
         be; none is where that would not be enough.
         """
-        free, share = self._free, self._most_of_peer - self._of_peer[body.peer]
+        free, share = self._free, self._max_bytes_per_peer - self._peer_bytes[body.peer]
         to_end: list[LargeBody] = []
         for each in (each for each in stale if each.peer == body.peer):
             if share >= body.room:
@@ -161,19 +163,19 @@ class LargeBodies:
     def _hold(self, body: "LargeBody") -> None:
         self._held[body] = None
         self._free -= body.room
-        self._of_peer[body.peer] += body.room
-        body.brought_at = time.monotonic()
+        self._peer_bytes[body.peer] += body.room
+        body.progressed_at = time.monotonic()
 
-    def _forget(self, body: "LargeBody") -> None:
+    def _remove(self, body: "LargeBody") -> None:
         del self._held[body]
         self._free += body.room
-        self._of_peer[body.peer] -= body.room
-        if not self._of_peer[body.peer]:
-            del self._of_peer[body.peer]
+        self._peer_bytes[body.peer] -= body.room
+        if not self._peer_bytes[body.peer]:
+            del self._peer_bytes[body.peer]
 
     def _end(self, body: "LargeBody") -> None:
-        self._forget(body)
-        body.end()
+        self._remove(body)
+        body.evict()
         self._ended += 1
         self._report()
 
@@ -193,14 +195,14 @@ class LargeBodies:
 class LargeBody:
     """A body that may become large, and for how many bytes it then has room."""
 
-    def __init__(self, all_of_them: LargeBodies, peer: str, room: int) -> None:
+    def __init__(self, pool: LargeBodyPool, peer: str, room: int) -> None:
         self.peer = peer
         self.room = room
-        self.brought_at = 0.0
-        self.waits_until: asyncio.Timeout | None = None
+        self.progressed_at = 0.0
+        self.timeout: asyncio.Timeout | None = None
         """How long its next part is waited for; None while it is not."""
-        self.has_ended = False
-        self._all = all_of_them
+        self.is_evicted = False
+        self._all = pool
         self._size = 0
 
     async def grow(self, size: int) -> None:
@@ -210,27 +212,27 @@ class LargeBody:
         if not self._size:
             await self._all.admit(self)
             self._size = size
-        elif size - self._size >= LARGE_BYTES:
+        elif size - self._size >= LARGE_BODY_BYTES:
             self._size = size
-            self.brought_at = time.monotonic()
+            self.progressed_at = time.monotonic()
 
-    def end(self) -> None:
+    def evict(self) -> None:
         """Wait no longer for its next part."""
-        assert self.waits_until is not None
-        self.has_ended = True
+        assert self.timeout is not None
+        self.is_evicted = True
         # Where its time is over by now, it ends by that.
-        if not self.waits_until.expired():
-            self.waits_until.reschedule(asyncio.get_running_loop().time())
+        if not self.timeout.expired():
+            self.timeout.reschedule(asyncio.get_running_loop().time())
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Free its room."""
-        self._all.leave(self)
+        self._all.release(self)
 
 
-def evicted() -> Problem:
+def eviction_problem() -> Problem:
     """Return the answer to a body that was ended."""
     return Problem(
-        TOO_SLOW,
+        REQUEST_TIMEOUT,
         "The body came slowly while others waited for its memory; nothing was stored. Send it"
         " again, faster or in smaller parts.",
         # What is left of it would be taken for the next request.
@@ -238,7 +240,7 @@ def evicted() -> Problem:
     )
 
 
-def _too_many() -> Problem:
+def _too_many_problem() -> Problem:
     return Problem(
         UNAVAILABLE,
         "Too many large requests are under way. Nothing was stored. Send it again after the seconds"

@@ -16,18 +16,18 @@ NO_ID = 0
 """The id of nothing."""
 
 
-def _id(text: Any) -> Any:
+def _parse_id(text: Any) -> Any:
     return text if _is_id(str(text)) else NO_ID
 
 
-def _number(text: Any) -> Any:
+def _parse_number(text: Any) -> Any:
     if isinstance(text, str) and not _is_number(text):
         raise ValueError("Give a whole number.")
     return text
 
 
-WRITTEN_ID = BeforeValidator(_id)
+PATH_ID = BeforeValidator(_parse_id)
 """Of an id in a path: what is not one is answered as any other that there is not."""
 
-WRITTEN_NUMBER = BeforeValidator(_number)
+QUERY_NUMBER = BeforeValidator(_parse_number)
 """Of a number in a query."""

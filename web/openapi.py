@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from web import problems
-from web.problems import answers
+from web.problems import problem_responses
 
 DESCRIPTION = """\
 Bulk changes of consent on contact lists: opt contacts in or out, and learn what became of each
@@ -29,23 +29,28 @@ TAGS = {
     "opt-outs": "Opt-outs of single recipients, applied before they are answered.",
     "addresses": "What an address is now, and how it came to that.",
     "hooks": "Where senders and mailbox providers post what recipients did.",
-    "unsubscribing": "Links in mail by which recipients opt out themselves.",
+    "unsubscribe": "Links in mail by which recipients opt out themselves.",
     "activity": "Who did what in the account.",
     "operation": "What platforms ask: whether the process lives, can serve, and is enough.",
 }
 """Every tag that a router may have."""
 
-_OF_ALL = (problems.MALFORMED, problems.INTERNAL, problems.UNAVAILABLE)
-_WITH_KEY = (problems.UNAUTHENTICATED, problems.SCOPE_MISSING, problems.TOO_MANY_REQUESTS)
-_WITH_BODY = (problems.TOO_SLOW, problems.TOO_LARGE, problems.UNSUPPORTED, problems.INVALID)
+_COMMON_PROBLEMS = (problems.MALFORMED, problems.INTERNAL, problems.UNAVAILABLE)
+_KEY_PROBLEMS = (problems.UNAUTHENTICATED, problems.SCOPE_MISSING, problems.TOO_MANY_REQUESTS)
+_BODY_PROBLEMS = (
+    problems.REQUEST_TIMEOUT,
+    problems.BODY_TOO_LARGE,
+    problems.UNSUPPORTED_MEDIA_TYPE,
+    problems.INVALID,
+)
 
 
-def set_up_document(app: FastAPI) -> None:
+def install_openapi(app: FastAPI) -> None:
     """Let `app.openapi()`, and with it /openapi.json, give the whole document."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _build_document(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign] # as FastAPI's own manual has it
@@ -60,7 +65,7 @@ def set_up_document(app: FastAPI) -> None:
     app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
 
-def query_parameters(request: Request) -> frozenset[str] | None:
+def get_query_parameters(request: Request) -> frozenset[str] | None:
     """The names of those that the request's route documents; None where it needs no key."""
     # The document has the names of a path's parts without what they are converted by.
     documented = re.sub(r"\{(\w+):\w+\}", r"{\1}", request.scope["route"].path)
@@ -72,10 +77,10 @@ def query_parameters(request: Request) -> frozenset[str] | None:
     return frozenset(each["name"] for each in parameters if each["in"] == "query")
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _build_document(app: FastAPI) -> dict[str, Any]:
     made = get_openapi(
         title="Sluice",
-        version=_version(),
+        version=_read_version(),
         description=DESCRIPTION,
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         routes=app.routes,
@@ -89,15 +94,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
     slugs: set[str] = set()
     for path in made["paths"].values():
         for operation in path.values():
-            slugs |= _complete(operation)
+            slugs |= _add_common_problems(operation)
             used.update(operation.get("tags", ()))
-    examples = problems.examples()
+    examples = problems.build_examples()
     made["components"]["examples"] = {slug: examples[slug] for slug in sorted(slugs)}
     made["tags"] = [tag for tag in made["tags"] if tag["name"] in used]
     return made
 
 
-def _version() -> str:
+def _read_version() -> str:
     """The package's; on a dyno it is run from its folder and not installed."""
     try:
         return version("sluice")
@@ -107,21 +112,21 @@ def _version() -> str:
         return found
 
 
-def _complete(operation: dict[str, Any]) -> set[str]:
+def _add_common_problems(operation: dict[str, Any]) -> set[str]:
     """Add the problems that the operation may end with whatever it does; gives the names of all
     that it may end with.
     """
-    kinds = [*_OF_ALL]
+    kinds = [*_COMMON_PROBLEMS]
     if operation.get("security"):
-        kinds += _WITH_KEY
+        kinds += _KEY_PROBLEMS
     if "requestBody" in operation:
-        kinds += _WITH_BODY
+        kinds += _BODY_PROBLEMS
     elif "422" in operation["responses"] or "parameters" in operation:
         kinds.append(problems.INVALID)
     responses = operation["responses"]
     if "application/json" in responses.get("422", {}).get("content", {}):
         del responses["422"]
-    for status, general in answers(*kinds).items():
+    for status, general in problem_responses(*kinds).items():
         own = responses.setdefault(str(status), general)
         media = own.setdefault("content", {}).setdefault(problems.MEDIA_TYPE, {})
         of_all = general["content"][problems.MEDIA_TYPE]

@@ -16,5 +16,5 @@ class _AnyConvertor(Convertor[str]):
         return value
 
 
-ANY = "any"
-register_url_convertor(ANY, _AnyConvertor())
+ANY_PATH = "any"
+register_url_convertor(ANY_PATH, _AnyConvertor())

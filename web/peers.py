@@ -14,20 +14,20 @@ from starlette.types import Scope
 from runtime import events, logs
 from web.problems import TOO_MANY_REQUESTS, Problem
 
-log = logs.get()
+log = logs.get_logger()
 
 MAX_PEERS = 10_000
 """Of so many peers it is known how often they were wrong; of those that were so longest ago it is
 forgotten first."""
 
-SAY_SECONDS = 60.0
+REPORT_SECONDS = 60.0
 """The log tells of peers that are limited once in this time."""
 
 _NETWORK_BITS = 64
-_NOBODY = ""
+_UNKNOWN_PEER = ""
 
 
-def peer_of(scope: Scope, proxies: int) -> str:
+def get_peer(scope: Scope, proxies: int) -> str:
     """Return the network that the request comes from: an address, and of IPv6 the /64 around it,
     which one customer of a provider has. Empty where it is not known.
 
@@ -39,12 +39,12 @@ def peer_of(scope: Scope, proxies: int) -> str:
     if proxies:
         forwarded = b",".join(v for name, v in scope["headers"] if name == b"x-forwarded-for")
         hops = forwarded.decode("latin-1").split(",")
-        if len(hops) >= proxies and (named := _network(hops[-proxies])):
+        if len(hops) >= proxies and (named := _parse_network(hops[-proxies])):
             return named
-    return _network(host) or _NOBODY
+    return _parse_network(host) or _UNKNOWN_PEER
 
 
-def _network(text: str) -> str:
+def _parse_network(text: str) -> str:
     """The network of an address, which may have a port behind it; empty where it is no address."""
     text = text.strip()
     if text.startswith("["):
@@ -62,7 +62,7 @@ def _network(text: str) -> str:
     return str(ipaddress.ip_network((int(address), _NETWORK_BITS), strict=False))
 
 
-class WrongTries:
+class FailedAuthLimiter:
     """How many wrong keys, signatures and links each peer may send to this process a minute.
 
     Beyond that they are refused without asking Postgres. What is right is let through all the same:
@@ -71,28 +71,28 @@ class WrongTries:
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_minute / 60
-        self._room = float(per_minute)
+        self._capacity = float(per_minute)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._untold = 0
-        self._told_at = -math.inf
+        self._unreported = 0
+        self._reported_at = -math.inf
 
-    def are_too_many(self, peer: str) -> bool:
+    def is_limited(self, peer: str) -> bool:
         """Tell whether one more from the peer is to be refused without asking Postgres."""
-        return self._left(peer) < 1
+        return self._tokens_left(peer) < 1
 
-    def count(self, peer: str) -> None:
+    def record_failure(self, peer: str) -> None:
         """Note that the peer sent something wrong."""
-        left = max(0.0, self._left(peer) - 1)
+        left = max(0.0, self._tokens_left(peer) - 1)
         self._buckets[peer] = (left, self._clock())
         self._buckets.move_to_end(peer)
         if len(self._buckets) > MAX_PEERS:
             self._buckets.popitem(last=False)
         if left < 1:
-            self._untold += 1
-            self._tell()
+            self._unreported += 1
+            self._report()
 
-    def too_many(self) -> Problem:
+    def problem(self) -> Problem:
         """Return the answer to what is wrong, of a peer that sent too much of it."""
         return Problem(
             TOO_MANY_REQUESTS,
@@ -101,12 +101,12 @@ class WrongTries:
             headers={"Retry-After": str(math.ceil(1 / self._per_second))},
         )
 
-    def _left(self, peer: str) -> float:
-        left, at = self._buckets.get(peer, (self._room, 0.0))
-        return min(self._room, left + (self._clock() - at) * self._per_second)
+    def _tokens_left(self, peer: str) -> float:
+        left, at = self._buckets.get(peer, (self._capacity, 0.0))
+        return min(self._capacity, left + (self._clock() - at) * self._per_second)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = self._clock()
-        if now - self._told_at >= SAY_SECONDS:
-            log.warning(events.PEER_LIMITED, times=self._untold)
-            self._untold, self._told_at = 0, now
+        if now - self._reported_at >= REPORT_SECONDS:
+            log.warning(events.PEER_LIMITED, count=self._unreported)
+            self._unreported, self._reported_at = 0, now

@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from producers.invalid_request import shortened
+from producers.invalid_request import shorten
 from schemas.errors import (
     DatabaseUnreachable,
     DatabaseUnsuitable,
-    EvidenceMissing,
+    FieldError,
     IdempotencyConflict,
-    Mistake,
+    InvalidRequest,
+    MissingEvidence,
     NotFound,
     QueueUnreachable,
-    ServerStartFailed,
+    ServerStartError,
     SettingsError,
     SluiceError,
     StateConflict,
-    WrongInput,
 )
 from web.request_notes import note_problem
 
@@ -32,7 +32,7 @@ RETRY_SECONDS = 2
 """When to come again where Postgres did not answer."""
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """A kind of problem: the last part of its type, its status, and its title."""
 
     slug: str
@@ -45,83 +45,106 @@ class Kind(NamedTuple):
         return f"urn:sluice:problem:{self.slug}"
 
 
-UNAUTHENTICATED = Kind("unauthenticated", HTTPStatus.UNAUTHORIZED, "Missing or invalid API key")
-SCOPE_MISSING = Kind("scope-missing", HTTPStatus.FORBIDDEN, "The API key does not allow this")
-NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "Not found")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed")
-MALFORMED = Kind("malformed", HTTPStatus.BAD_REQUEST, "The request cannot be read")
-INVALID = Kind("invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out")
-EVIDENCE_MISSING = Kind(
+UNAUTHENTICATED = ProblemKind(
+    "unauthenticated", HTTPStatus.UNAUTHORIZED, "Missing or invalid API key"
+)
+SCOPE_MISSING = ProblemKind(
+    "scope-missing", HTTPStatus.FORBIDDEN, "The API key does not allow this"
+)
+NOT_FOUND = ProblemKind("not-found", HTTPStatus.NOT_FOUND, "Not found")
+METHOD_NOT_ALLOWED = ProblemKind(
+    "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"
+)
+MALFORMED = ProblemKind("malformed", HTTPStatus.BAD_REQUEST, "The request cannot be read")
+INVALID = ProblemKind(
+    "invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out"
+)
+EVIDENCE_MISSING = ProblemKind(
     "evidence-missing", HTTPStatus.UNPROCESSABLE_ENTITY, "Evidence of permission is missing"
 )
-KEY_REUSED = Kind(
+IDEMPOTENCY_KEY_REUSED = ProblemKind(
     "idempotency-key-reused", HTTPStatus.CONFLICT, "Idempotency key reused with a different request"
 )
-STATE_CONFLICT = Kind("state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this")
-PLAN_DRIFTED = Kind("plan-drifted", HTTPStatus.CONFLICT, "The plan no longer holds")
-TOO_SLOW = Kind("too-slow", HTTPStatus.REQUEST_TIMEOUT, "The request took too long")
-HEAD_TOO_LARGE = Kind(
-    "head-too-large",
+STATE_CONFLICT = ProblemKind(
+    "state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this"
+)
+PLAN_DRIFTED = ProblemKind("plan-drifted", HTTPStatus.CONFLICT, "The plan no longer holds")
+REQUEST_TIMEOUT = ProblemKind(
+    "request-timeout", HTTPStatus.REQUEST_TIMEOUT, "The request took too long"
+)
+HEADERS_TOO_LARGE = ProblemKind(
+    "headers-too-large",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "The headers of the request are too large",
 )
-TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
-UNSUPPORTED = Kind(
+BODY_TOO_LARGE = ProblemKind(
+    "body-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemKind(
     "unsupported-media-type",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "Unsupported media type",
 )
-TOO_MANY_REQUESTS = Kind("too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
-SIGNATURE_WRONG = Kind("signature-wrong", HTTPStatus.UNAUTHORIZED, "Invalid signature")
-STALE = Kind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
-NO_ROOM = Kind("insufficient-storage", HTTPStatus.INSUFFICIENT_STORAGE, "No room to keep the file")
-UNAVAILABLE = Kind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
-INTERNAL = Kind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
+TOO_MANY_REQUESTS = ProblemKind(
+    "too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"
+)
+INVALID_SIGNATURE = ProblemKind("invalid-signature", HTTPStatus.UNAUTHORIZED, "Invalid signature")
+STALE_TIMESTAMP = ProblemKind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
+INSUFFICIENT_STORAGE = ProblemKind(
+    "insufficient-storage", HTTPStatus.INSUFFICIENT_STORAGE, "No room to keep the file"
+)
+UNAVAILABLE = ProblemKind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
+INTERNAL = ProblemKind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
 
 
 class Problem(SluiceError):
-    """A request ends with a problem of this kind; `more` are further members of its body."""
+    """A request ends with a problem of this kind; `members` are extension members of its body."""
 
     def __init__(
-        self, kind: Kind, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+        self,
+        kind: ProblemKind,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        **members: Any,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.headers = headers or {}
-        self.more = more
+        self.members = members
 
 
-_KINDS: tuple[tuple[type[SluiceError], Kind], ...] = (
-    (EvidenceMissing, EVIDENCE_MISSING),
-    (IdempotencyConflict, KEY_REUSED),
+_KIND_BY_ERROR: tuple[tuple[type[SluiceError], ProblemKind], ...] = (
+    (MissingEvidence, EVIDENCE_MISSING),
+    (IdempotencyConflict, IDEMPOTENCY_KEY_REUSED),
     (StateConflict, STATE_CONFLICT),
     (NotFound, NOT_FOUND),
-    (WrongInput, INVALID),
+    (InvalidRequest, INVALID),
 )
 """What the errors of the other rooms are here; the first that fits counts."""
 
 
-_FOR_OPERATORS = (
+_OPERATOR_ERRORS = (
     *(DatabaseUnreachable, DatabaseUnsuitable),
-    *(QueueUnreachable, ServerStartFailed, SettingsError),
+    *(QueueUnreachable, ServerStartError, SettingsError),
 )
 """Errors whose text names servers and settings, and so is none of a caller's business."""
 
 
-def problem_of(error: SluiceError) -> Problem:
+def to_problem(error: SluiceError) -> Problem:
     """The problem that an error of any room is; what fits none is a moment's trouble."""
     if isinstance(error, Problem):
         return error
-    for family, kind in _KINDS:
+    for family, kind in _KIND_BY_ERROR:
         if isinstance(error, family):
-            more: dict[str, Any] = {}
-            if isinstance(error, EvidenceMissing):
-                more["prompts"] = [prompt._asdict() for prompt in error.prompts]
-            if isinstance(error, WrongInput) and error.mistakes:
-                more["mistakes"] = [_in_body(mistake) for mistake in error.mistakes]
-            return Problem(kind, str(error), **more)
+            members: dict[str, Any] = {}
+            if isinstance(error, MissingEvidence):
+                members["prompts"] = [prompt._asdict() for prompt in error.prompts]
+            if isinstance(error, InvalidRequest) and error.field_errors:
+                members["errors"] = [_body_error(mistake) for mistake in error.field_errors]
+            return Problem(kind, str(error), **members)
     text = str(error)
-    if isinstance(error, _FOR_OPERATORS):
+    if isinstance(error, _OPERATOR_ERRORS):
         text = (
             "A server that Sluice needs does not answer, or is not set up. Nothing was done. Try"
             " again in a moment."
@@ -129,10 +152,10 @@ def problem_of(error: SluiceError) -> Problem:
     return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def _in_body(mistake: Mistake) -> dict[str, str]:
+def _body_error(mistake: FieldError) -> dict[str, str]:
     """Its place as FastAPI names places: the rooms behind know of no body."""
-    where = "body" if mistake.where == "all" else f"body.{mistake.where}"
-    return {"where": shortened(where), "message": mistake.message}
+    where = "body" if mistake.location == "all" else f"body.{mistake.location}"
+    return {"location": shorten(where), "message": mistake.message}
 
 
 class ProblemResponse(JSONResponse):
@@ -145,14 +168,14 @@ class ProblemResponse(JSONResponse):
         return json.dumps(content, ensure_ascii=False).encode(errors="replace")
 
 
-def problem_response(problem: Problem) -> ProblemResponse:
+def build_problem_response(problem: Problem) -> ProblemResponse:
     """The answer of a request that ends with a problem."""
     note_problem(problem.kind.slug)
     status = int(problem.kind.status)
-    return ProblemResponse(problem_body(problem), status_code=status, headers=problem.headers)
+    return ProblemResponse(build_problem_body(problem), status_code=status, headers=problem.headers)
 
 
-def problem_body(problem: Problem) -> dict[str, Any]:
+def build_problem_body(problem: Problem) -> dict[str, Any]:
     """A problem as JSON has it."""
     kind = problem.kind
     return {
@@ -160,7 +183,7 @@ def problem_body(problem: Problem) -> dict[str, Any]:
         "title": kind.title,
         "status": int(kind.status),
         "detail": str(problem),
-        **problem.more,
+        **problem.members,
     }
 
 
@@ -181,7 +204,7 @@ SCHEMA = {
 """The schema of every problem; kinds of their own have further members."""
 
 
-def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
     """A route's `responses=`: the problems that it may end with, an example of each.
 
     What any route may answer (no key, too many requests, a wrong parameter and so on) need not be
@@ -204,8 +227,8 @@ def answers(*kinds: Kind) -> dict[int | str, dict[str, Any]]:
     return told
 
 
-def examples() -> dict[str, Any]:
-    """An example of each kind, by the name that `answers` refers to it by."""
+def build_examples() -> dict[str, Any]:
+    """An example of each kind, by the name that `problem_responses` refers to it by."""
     return {
         kind.slug: {
             "value": {
@@ -216,11 +239,11 @@ def examples() -> dict[str, Any]:
             }
         }
         for kind in globals().values()
-        if isinstance(kind, Kind)
+        if isinstance(kind, ProblemKind)
     }
 
 
-async def on_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
+async def handle_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
     """FastAPI's handler for errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
-    return problem_response(problem_of(error))
+    return build_problem_response(to_problem(error))

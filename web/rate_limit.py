@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from runtime.settings import Settings
 
 
-class RateLimit:
+class RateLimiter:
     """A bucket of tokens for each key, as large as what a second gives.
 
     Limits of several web processes add up; what one of them knows it need not ask anybody. Only
@@ -18,14 +18,14 @@ class RateLimit:
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._room = max(1.0, per_second)
+        self._capacity = max(1.0, per_second)
         self._buckets: dict[int, tuple[float, float]] = {}
 
-    def wait_seconds(self, key_id: int) -> float:
+    def take_token(self, key_id: int) -> float:
         """Take a token: 0 where there was one, and otherwise how long it takes until there is."""
         now = self._clock()
-        tokens, at = self._buckets.get(key_id, (self._room, now))
-        tokens = min(self._room, tokens + (now - at) * self._per_second)
+        tokens, at = self._buckets.get(key_id, (self._capacity, now))
+        tokens = min(self._capacity, tokens + (now - at) * self._per_second)
         if tokens < 1.0:
             self._buckets[key_id] = (tokens, now)
             return (1.0 - tokens) / self._per_second
@@ -37,19 +37,19 @@ class TooManyUploads(Exception):
     """The key uploads as many files, or as many bytes, as it may at a time."""
 
 
-class UploadLimit:
+class UploadLimiter:
     """How many files each key uploads to this process now, and how many bytes of them came. A file
     counts until the request that brought it has been answered.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.max_files = settings.max_uploads
-        self.max_bytes = settings.max_uploading_bytes
+        self.max_files = settings.max_concurrent_uploads
+        self.max_bytes = settings.max_concurrent_upload_bytes
         self._files: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
 
     @contextmanager
-    def one_of(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
+    def hold(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
         """Take a place for a file of the key; raise TooManyUploads where there is none.
 
         Yield what is to be told of the bytes as they come, and raises TooManyUploads as well. A
@@ -62,7 +62,7 @@ class UploadLimit:
         counted = declared
         received = 0
 
-        def came(size: int) -> None:
+        def count_bytes(size: int) -> None:
             nonlocal counted, received
             received += size
             more = max(0, received - counted)
@@ -74,7 +74,7 @@ class UploadLimit:
         self._files[key_id] += 1
         self._bytes[key_id] += declared
         try:
-            yield came
+            yield count_bytes
         finally:
             self._files[key_id] -= 1
             self._bytes[key_id] -= counted

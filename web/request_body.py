@@ -7,90 +7,93 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from producers.fair_executor import off_loop
-from producers.invalid_request import too_much, wrong_input
+from producers.fair_executor import run_off_loop
+from producers.invalid_request import convert_validation_error, input_too_large
 from producers.keys import Caller
-from schemas.errors import said
-from schemas.json_input import RepeatedName, TooMuch, is_deeper, read_json
-from web.problems import MALFORMED, UNSUPPORTED, Problem
-from web.state import here_of
+from schemas.errors import error_text
+from schemas.json_input import DuplicateName, InputTooLarge, is_deeper, read_json
+from web.problems import MALFORMED, UNSUPPORTED_MEDIA_TYPE, Problem
+from web.state import get_state
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DEEPEST = 32
+MAX_JSON_DEPTH = 32
 """How many levels of lists and objects a body may have."""
 
-_SMALL_BODY = 16 * 1024
+_SMALL_BODY_BYTES = 16 * 1024
 """Of so much most takes a millisecond or two to read, and what is odd twenty."""
 
 _has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
-def media_type(request: Request) -> str:
+def get_media_type(request: Request) -> str:
     """What the body is said to be, without its parameters; empty where nothing is said."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
-    """The body as a checked value; raises Problem, and WrongInput with a line for each mistake.
+async def read_json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
+    """The body as a checked value; raises Problem, and InvalidRequest with a line for each mistake.
     When it has come, the request has a turn. A large one is read away from the event loop.
     """
-    if media_type(request) != "application/json":
+    if get_media_type(request) != "application/json":
         raise Problem(
-            UNSUPPORTED,
+            UNSUPPORTED_MEDIA_TYPE,
             "The body is read as application/json; nothing was done. Say so in Content-Type.",
         )
     body = await request.body()
-    await here_of(request).take_turn(request, caller.account_id)
-    return await off_loop(
+    await get_state(request).acquire_slot(request, caller.account_id)
+    return await run_off_loop(
         caller.account,
-        lambda: parsed(body, model, "The request"),
-        where=is_large(body),
+        lambda: parse_json(body, model, "The request"),
+        is_long=is_large(body),
     )
 
 
 def is_large(body: bytes) -> bool:
     """Return whether work on the body keeps others waiting who share the event loop with it."""
-    return len(body) > _SMALL_BODY
+    return len(body) > _SMALL_BODY_BYTES
 
 
-def parsed(text: bytes | str, model: type[Model], what: str) -> Model:
-    """The JSON text as a checked value; raises Problem, and WrongInput for mistakes in `what`."""
-    value = json_value(text, what)
+def parse_json(text: bytes | str, model: type[Model], what: str) -> Model:
+    """Return the JSON text as a model; raises Problem, and InvalidRequest for errors in `what`."""
+    value = load_json(text, what)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise wrong_input(what, error, model) from None
+        raise convert_validation_error(what, error, model) from None
 
 
-def json_value(text: bytes | str, what: str) -> Any:
-    """The value of the JSON text; raises Problem where `what` cannot be read, and WrongInput where
-    it has more than is read.
+def load_json(text: bytes | str, what: str) -> Any:
+    """The value of the JSON text; raises Problem where `what` cannot be read, and InvalidRequest
+    where it has more than is read.
     """
     try:
         # Some editors and libraries put a byte order mark at the beginning.
         text = text if isinstance(text, str) else text.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise not_utf_8(what) from None
+        raise not_utf_8_problem(what) from None
     try:
         value = read_json(text)
-        _require_texts(text, value)
-    except RepeatedName as error:
+        _reject_surrogates(text, value)
+    except DuplicateName as error:
         # The last would count, and turn a plan into a run, or one contact into all.
         told = f"{what} has {error}. Nothing was stored. Give each name once."
         raise Problem(MALFORMED, told) from None
-    except TooMuch as error:
-        raise too_much(what, error) from None
+    except InputTooLarge as error:
+        raise input_too_large(what, error) from None
     except ValueError as error:
-        told = f"{what} is not JSON: {said(error)}. Nothing was stored."
+        told = f"{what} is not JSON: {error_text(error)}. Nothing was stored."
         raise Problem(MALFORMED, told) from None
-    if is_deeper(value, DEEPEST):
-        told = f"{what} has more than {DEEPEST} levels of lists and objects. Nothing was stored."
+    if is_deeper(value, MAX_JSON_DEPTH):
+        told = (
+            f"{what} has more than {MAX_JSON_DEPTH} levels of lists and objects."
+            " Nothing was stored."
+        )
         raise Problem(MALFORMED, told)
     return value
 
 
-def _require_texts(text: str, value: Any) -> None:
+def _reject_surrogates(text: str, value: Any) -> None:
     """Raise ValueError where a string of the value is no text."""
     if _has_surrogate(text):
         try:
@@ -99,7 +102,7 @@ def _require_texts(text: str, value: Any) -> None:
             raise ValueError("it has an unpaired surrogate") from None
 
 
-def not_utf_8(what: str) -> Problem:
+def not_utf_8_problem(what: str) -> Problem:
     """The problem that `what`, which is JSON, has other bytes than those of UTF-8."""
     return Problem(
         MALFORMED,
@@ -113,14 +116,14 @@ def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
-    def whole(part: Any) -> Any:
+    def resolve(part: Any) -> Any:
         if isinstance(part, list):
-            return [whole(item) for item in part]
+            return [resolve(item) for item in part]
         if not isinstance(part, dict):
             return part
         reference = part.get("$ref", "").removeprefix("#/$defs/")
-        rest = {name: whole(value) for name, value in part.items() if name != "$ref"}
-        return {**whole(definitions[reference]), **rest} if reference else rest
+        rest = {name: resolve(value) for name, value in part.items() if name != "$ref"}
+        return {**resolve(definitions[reference]), **rest} if reference else rest
 
-    resolved: dict[str, Any] = whole(schema)
+    resolved: dict[str, Any] = resolve(schema)
     return resolved

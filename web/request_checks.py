@@ -6,61 +6,62 @@ from typing import Any
 
 from fastapi import Request
 
-from producers.invalid_request import shortened, storable
+from producers.invalid_request import is_storable, shorten
 from schemas.requests import MAX_ID
-from web.openapi import query_parameters
+from web.openapi import get_query_parameters
 from web.problems import INVALID, MALFORMED, Problem
-from web.request_body import DEEPEST
+from web.request_body import MAX_JSON_DEPTH
 
-MOST_PARAMETERS = 100
+MAX_QUERY_PARAMETERS = 100
 """More in one query repeat themselves, and each that is wrong would be a mistake to tell."""
 
-_TOO_MANY = (
-    f"The query has more than {MOST_PARAMETERS} parameters. Nothing was done. Give each value once."
+_TOO_MANY_PARAMETERS = (
+    f"The query has more than {MAX_QUERY_PARAMETERS} parameters. Nothing was done."
+    " Give each value once."
 )
 
 
-async def well_formed(request: Request) -> None:
+async def require_well_formed(request: Request) -> None:
     """A dependency of all routes: raises Problem for query parameters that the route does not
     document, and for what can be sent but neither stored nor sent back.
 
     Links in mail have parameters added to them on their way, and so do platforms' probes: where
     no key is needed, they are passed over, and nothing of them or of the path is kept.
     """
-    known = query_parameters(request)
+    known = get_query_parameters(request)
     texts: list[str] = []
     if known is not None:
-        if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-            raise Problem(INVALID, _TOO_MANY)
+        if request.scope["query_string"].count(b"&") >= MAX_QUERY_PARAMETERS:
+            raise Problem(INVALID, _TOO_MANY_PARAMETERS)
         if unknown := sorted(set(request.query_params) - known):
-            raise _unknown(unknown, known)
+            raise _unknown_parameter_problem(unknown, known)
         query = (part for pair in request.query_params.items() for part in pair)
         texts = [request.scope["path"], *query]
-    if why := next((why for text in texts for why in _odd_text(text)), None):
+    if why := next((why for text in texts for why in _find_unstorable_text(text)), None):
         raise Problem(MALFORMED, f"The request was refused and nothing was stored. It has {why}.")
 
 
-def _unknown(unknown: list[str], known: frozenset[str]) -> Problem:
+def _unknown_parameter_problem(unknown: list[str], known: frozenset[str]) -> Problem:
     there_are = f"There are: {', '.join(sorted(known))}." if known else "There are none here."
-    named = ", ".join(shortened(repr(name)) for name in unknown[:3])
+    named = ", ".join(shorten(repr(name)) for name in unknown[:3])
     return Problem(
         INVALID,
         f"The request was refused and nothing was done. There is no query parameter {named}."
         f" {there_are}",
-        mistakes=[
-            {"where": f"query.{shortened(name)}", "message": "There is no such parameter."}
+        errors=[
+            {"location": f"query.{shorten(name)}", "message": "There is no such parameter."}
             for name in unknown[:3]
         ],
     )
 
 
-def why_odd(value: Any) -> str | None:
+def find_unstorable(value: Any) -> str | None:
     """What a value of JSON has that is not taken; None where all is well."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_JSON_DEPTH):
         deeper: list[Any] = []
         for item in level:
-            if why := next(_odd(item), None):
+            if why := next(_find_unstorable_item(item), None):
                 return why
             if isinstance(item, dict):
                 deeper += item
@@ -70,12 +71,12 @@ def why_odd(value: Any) -> str | None:
         if not deeper:
             return None
         level = deeper
-    return f"more than {DEEPEST} levels of lists and objects in each other"
+    return f"more than {MAX_JSON_DEPTH} levels of lists and objects in each other"
 
 
-def _odd(item: Any) -> Iterator[str]:
+def _find_unstorable_item(item: Any) -> Iterator[str]:
     if isinstance(item, str):
-        yield from _odd_text(item)
+        yield from _find_unstorable_text(item)
     elif isinstance(item, int):
         if not -MAX_ID <= item <= MAX_ID:
             yield "a whole number of more than 64 bits"
@@ -83,6 +84,6 @@ def _odd(item: Any) -> Iterator[str]:
         yield "a number that is NaN or infinite"
 
 
-def _odd_text(text: str) -> Iterator[str]:
-    if not storable(text):
+def _find_unstorable_text(text: str) -> Iterator[str]:
+    if not is_storable(text):
         yield "a NUL character or an unpaired surrogate in a text"

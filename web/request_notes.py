@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.hooks import Hook
-from web.request_slots import GiveBack
+from web.request_slots import Release
 
 
 @dataclass(slots=True)
-class Noted:
+class RequestNotes:
     """What is known of one request besides what stands in its head and its answer. Until it is
-    answered, or waits on purpose, it has a turn of its caller's, which `give_back` ends.
+    answered, or waits on purpose, it has a turn of its caller's, which `release` ends.
     """
 
     # In their order, each once.
@@ -22,9 +22,9 @@ class Noted:
     hook: Hook | None = None
     problem: str | None = None
     waited: float = 0.0
-    give_back: GiveBack | None = None
+    release: Release | None = None
 
-    def keys(self) -> dict[str, Any]:
+    def to_log_keys(self) -> dict[str, Any]:
         """Return the keys of the line; what there is nothing to say on is left out."""
         keys: dict[str, Any] = {}
         if self.jobs:
@@ -41,57 +41,57 @@ class Noted:
 
 
 # The tasks that a request is worked in have copies of its context, which share this one object.
-_noted: ContextVar[Noted | None] = ContextVar("noted", default=None)
+_notes: ContextVar[RequestNotes | None] = ContextVar("noted", default=None)
 
 
-def begin() -> Noted:
+def begin_notes() -> RequestNotes:
     """Return what this request's handlers note from now on."""
-    noted = Noted()
-    _noted.set(noted)
-    return noted
+    notes = RequestNotes()
+    _notes.set(notes)
+    return notes
 
 
 def note_job(job_id: int) -> None:
     """Note a job that the request made or is about."""
-    noted = _noted.get()
-    if noted is not None:
-        noted.jobs.setdefault(job_id)
+    notes = _notes.get()
+    if notes is not None:
+        notes.jobs.setdefault(job_id)
 
 
 def note_hook(hook: Hook) -> None:
     """Note the hook that the request came by."""
-    if (noted := _noted.get()) is not None:
-        noted.hook = hook
+    if (notes := _notes.get()) is not None:
+        notes.hook = hook
 
 
 def note_problem(slug: str) -> None:
     """Note the problem that the request is answered by."""
-    if (noted := _noted.get()) is not None:
-        noted.problem = slug
+    if (notes := _notes.get()) is not None:
+        notes.problem = slug
 
 
-def note_turn(give_back: GiveBack) -> None:
+def note_slot(release: Release) -> None:
     """Note the turn that the request has from now on."""
-    if (noted := _noted.get()) is None:
-        give_back()
+    if (notes := _notes.get()) is None:
+        release()
     else:
-        noted.give_back = give_back
+        notes.release = release
 
 
-def end_turn() -> None:
+def release_slot() -> None:
     """Let others of the same caller have the turn of this request."""
-    noted = _noted.get()
-    if noted is not None and noted.give_back is not None:
-        noted.give_back()
+    notes = _notes.get()
+    if notes is not None and notes.release is not None:
+        notes.release()
 
 
 @contextmanager
-def waiting_on_purpose() -> Iterator[None]:
+def exclude_from_duration() -> Iterator[None]:
     """Count the time inside as what the caller asked to wait, and not as the request's own."""
-    end_turn()
+    release_slot()
     began = time.perf_counter()
     try:
         yield
     finally:
-        if (noted := _noted.get()) is not None:
-            noted.waited += time.perf_counter() - began
+        if (notes := _notes.get()) is not None:
+            notes.waited += time.perf_counter() - began

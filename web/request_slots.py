@@ -5,37 +5,39 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
-GiveBack = Callable[[], None]
+Release = Callable[[], None]
 """Gives a turn back; the second time it does nothing."""
 
 
-class Turns:
+class RequestSlots:
     """So many turns at a time, and fewer for each caller, so that no caller has all of them.
 
     Where `most` is None, all callers together may have any number.
     """
 
-    def __init__(self, most: int | None, of_each: int) -> None:
-        self._all = None if most is None else asyncio.Semaphore(most)
-        self._of_each = of_each
-        self._of_callers: WeakValueDictionary[object, asyncio.Semaphore] = WeakValueDictionary()
+    def __init__(self, limit: int | None, per_caller: int) -> None:
+        self._total = None if limit is None else asyncio.Semaphore(limit)
+        self._per_caller = per_caller
+        self._caller_semaphores: WeakValueDictionary[object, asyncio.Semaphore] = (
+            WeakValueDictionary()
+        )
 
     @asynccontextmanager
-    async def one_of(self, caller: object) -> AsyncIterator[None]:
+    async def hold(self, caller: object) -> AsyncIterator[None]:
         """Wait for a turn of the caller's, and hold it."""
-        give_back = await self.take(caller)
+        release = await self.acquire(caller)
         try:
             yield
         finally:
-            give_back()
+            release()
 
-    async def take(self, caller: object) -> GiveBack:
+    async def acquire(self, caller: object) -> Release:
         """Wait for a turn of the caller's, and return what gives it back."""
-        own = self._of_callers.setdefault(caller, asyncio.Semaphore(self._of_each))
-        held = [own] if self._all is None else [own, self._all]
+        own = self._caller_semaphores.setdefault(caller, asyncio.Semaphore(self._per_caller))
+        held = [own] if self._total is None else [own, self._total]
         taken: list[asyncio.Semaphore] = []
 
-        def give_back() -> None:
+        def release() -> None:
             while taken:
                 taken.pop().release()
 
@@ -44,6 +46,6 @@ class Turns:
                 await semaphore.acquire()
                 taken.append(semaphore)
         except BaseException:
-            give_back()
+            release()
             raise
-        return give_back
+        return release

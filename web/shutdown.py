@@ -11,8 +11,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def noticing_the_end(closing: asyncio.Event) -> Iterator[None]:
-    """Set `closing` when the server is told to end, before it waits for requests under way.
+def watch_for_shutdown(shutting_down: asyncio.Event) -> Iterator[None]:
+    """Set `shutting_down` when the server is told to end, before it waits for requests under way.
 
     ASGI tells an application of its end only after the last answer, which would be too late for an
     answer that goes on until then. The handlers that the server has installed are called as before.
@@ -24,7 +24,7 @@ def noticing_the_end(closing: asyncio.Event) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def notice(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(closing.set)
+        loop.call_soon_threadsafe(shutting_down.set)
         handler = before[signal.Signals(number)]
         assert callable(handler)
         handler(number, frame)

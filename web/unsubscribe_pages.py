@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from fastapi.responses import HTMLResponse
 
-HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self';"
         " frame-ancestors 'none'; base-uri 'none'"
@@ -39,27 +39,25 @@ button:focus-visible {{ outline: 3px solid #1a1a1a; outline-offset: 2px }}
 </html>
 """
 
-_QUESTION = """<p>With this button you get no more mail of this kind at your address, nor at other
-addresses of yours that the sender knows.</p>
-<form method="post">
-<input type="hidden" name="confirm" value="yes">
-<button type="submit">Unsubscribe</button>
-</form>"""
+_CONFIRMATION = """<p>With this button you get no more mail of this kind at your address, nor at
+other addresses of yours that the sender knows.</p> <form method="post"> <input type="hidden"
+name="confirm" value="yes"> <button type="submit">Unsubscribe</button> </form>
+"""
 
 
-def question() -> HTMLResponse:
+def confirmation_page() -> HTMLResponse:
     """Asks whether to unsubscribe; the answer is posted to the same URL."""
-    return _page(HTTPStatus.OK, "Unsubscribe?", _QUESTION)
+    return _page(HTTPStatus.OK, "Unsubscribe?", _CONFIRMATION)
 
 
-def unsubscribed() -> HTMLResponse:
+def unsubscribed_page() -> HTMLResponse:
     """It is done."""
     return _page(
         HTTPStatus.OK, "You are unsubscribed", "<p>You do not need to do anything else.</p>"
     )
 
 
-def stored() -> HTMLResponse:
+def pending_page() -> HTMLResponse:
     """It is stored, and about to be done."""
     return _page(
         HTTPStatus.OK,
@@ -69,7 +67,7 @@ def stored() -> HTMLResponse:
     )
 
 
-def no_such_link(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
+def invalid_link_page(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
     """The link is none of ours, or was cut off on its way."""
     return _page(
         status,
@@ -79,7 +77,7 @@ def no_such_link(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
     )
 
 
-def try_again() -> HTMLResponse:
+def retry_page() -> HTMLResponse:
     """It cannot be done at the moment."""
     return _page(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -88,7 +86,7 @@ def try_again() -> HTMLResponse:
     )
 
 
-def not_understood(status: HTTPStatus) -> HTMLResponse:
+def unexpected_request_page(status: HTTPStatus) -> HTMLResponse:
     """What was posted is not what the button of the page posts."""
     return _page(
         status,
@@ -99,5 +97,5 @@ def not_understood(status: HTTPStatus) -> HTMLResponse:
 
 def _page(status: HTTPStatus, title: str, content: str) -> HTMLResponse:
     return HTMLResponse(
-        _PAGE.format(title=title, content=content), status_code=int(status), headers=HEADERS
+        _PAGE.format(title=title, content=content), status_code=int(status), headers=PAGE_HEADERS
     )

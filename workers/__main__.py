@@ -9,27 +9,27 @@ import time
 import asyncpg
 import redis
 
-from db.deployment import limit_in_force
-from db.errors import UNREACHABLE
+from db.deployment import get_shared_address_limit
+from db.errors import CONNECTION_ERRORS
 from db.migrate import require_current
-from db.pool import open_pool, unreachable_text
+from db.pool import describe_unreachable, open_pool
 from runtime import logs
-from runtime.process import log_refusal, process_name
-from runtime.program import as_called
+from runtime.process import log_startup_failure, process_name
+from runtime.program import expand_program_name
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from runtime.shared_setting import log_difference
+from runtime.shared_setting import warn_if_different
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
 
 IDLE_THREAD_MS = 200
 """How often an idle thread looks whether it is to end; consumers wait to be woken instead
 (`workers.queue_listener`). dramatiq's 1,000 made a SIGTERM take a second longer."""
 
-RESTART_MS = 1_000
+CONSUMER_RESTART_MS = 1_000
 """How long a consumer waits after Redis failed before it tries again; dramatiq's 3,000 would be a
 third of what an outage may cost after its end."""
 
-SHUTDOWN_MS = 4_000
+SHUTDOWN_TIMEOUT_MS = 4_000
 """How long dramatiq waits for the threads, twice; a chunk takes a tenth of that."""
 
 
@@ -38,11 +38,11 @@ def main() -> int:
     try:
         settings = Settings()
         logs.configure(settings, worker=process_name(settings))
-        _tell_dramatiq(settings)
-        asyncio.run(_check(settings))
+        _configure_dramatiq(settings)
+        asyncio.run(_check_servers(settings))
     except SluiceError as error:
-        log_refusal(error, "worker", status=error.exit_code)
-        print(as_called(str(error)), file=sys.stderr)  # noqa: T201 - for whoever starts it
+        log_startup_failure(error, "worker", status=error.exit_code)
+        print(expand_program_name(str(error)), file=sys.stderr)  # noqa: T201 - for whoever starts it
         return error.exit_code
     from dramatiq import cli  # noqa: PLC0415 - only after the above
 
@@ -54,7 +54,7 @@ def main() -> int:
             "--threads",
             str(settings.worker_threads),
             "--worker-shutdown-timeout",
-            str(SHUTDOWN_MS),
+            str(SHUTDOWN_TIMEOUT_MS),
             "--skip-logging",
         ]
     )
@@ -62,44 +62,44 @@ def main() -> int:
     return status
 
 
-def _tell_dramatiq(settings: Settings) -> None:
+def _configure_dramatiq(settings: Settings) -> None:
     """What it reads when it is imported; nothing that imports it may be imported before."""
     assert "dramatiq" not in sys.modules
     # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what
     # is fetched beforehand is hoarded while other processes have nothing to do.
     os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_THREAD_MS)  # noqa: SIM112
-    os.environ["dramatiq_restart_delay"] = str(RESTART_MS)  # noqa: SIM112
+    os.environ["dramatiq_restart_delay"] = str(CONSUMER_RESTART_MS)  # noqa: SIM112
 
 
-async def _check(settings: Settings) -> None:
+async def _check_servers(settings: Settings) -> None:
     """Fail now, with a sentence, rather than boot processes that fail every message.
 
-    A server that is away may come back: it is waited for, for `PATIENCE_SECONDS`. Raises
+    A server that is away may come back: it is waited for, for `STARTUP_TIMEOUT_SECONDS`. Raises
     DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch, QueueUnreachable.
     """
     # It imports dramatiq.
-    from workers.outages import Outages  # noqa: PLC0415 - only after `_tell_dramatiq`
+    from workers.server_outages import Outages  # noqa: PLC0415 - only after `_configure_dramatiq`
 
     settings.require_urls()
     outages = Outages(process_name(settings))
-    ends = time.monotonic() + settings.patience_seconds
+    ends = time.monotonic() + settings.startup_timeout_seconds
     for check, outage in ((_check_database, outages.database), (_check_queue, outages.queue)):
         while True:
-            asked_at = time.monotonic()
+            requested_at = time.monotonic()
             try:
                 await check(settings)
                 break
             except (DatabaseUnreachable, QueueUnreachable) as error:
                 cause = error.__cause__ or error
-                if isinstance(cause, _WRONG) or time.monotonic() > ends:
+                if isinstance(cause, _PERMANENT_ERRORS) or time.monotonic() > ends:
                     raise
-                outage.fails(cause, asked_at)
+                outage.record_failure(cause, requested_at)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
-        outage.answers(asked_at, on_new_connection=True)
+        outage.record_success(requested_at, on_new_connection=True)
 
 
-_WRONG = (
+_PERMANENT_ERRORS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     redis.AuthenticationError,
@@ -113,9 +113,9 @@ async def _check_database(settings: Settings) -> None:
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
-            log_difference(settings, await limit_in_force(connection))
-    except UNREACHABLE as error:
-        raise DatabaseUnreachable(unreachable_text(settings.database_url, error)) from error
+            warn_if_different(settings, await get_shared_address_limit(connection))
+    except CONNECTION_ERRORS as error:
+        raise DatabaseUnreachable(describe_unreachable(settings.database_url, error)) from error
     finally:
         pool.terminate()
 

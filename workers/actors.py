@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import dramatiq
 
-from db.errors import NOT_THE_WORKS_FAULT
+from db.errors import TRANSIENT_ERRORS
 from runtime import events, logs
 from workers import slices
 from workers.context import WorkerContext
-from workers.outages import Outages
-from workers.queues import (
+from workers.queue_names import (
     ADVANCE,
     ADVANCE_URGENT,
     BULK,
@@ -19,8 +18,9 @@ from workers.queues import (
     START_URGENT,
     STARTS,
 )
+from workers.server_outages import Outages
 
-log = logs.get()
+log = logs.get_logger()
 
 # What one process has fetched is served in this order; between processes the queues are apart.
 # Every job has its first slice before any has another one, opt-outs first of all. From then on
@@ -32,10 +32,12 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
     """Declare every actor on the broker."""
 
     async def start(job_id: int) -> None:
-        await _guarded(outages, context, job_id, lambda: slices.start(context, job_id))
+        await _run_guarded(outages, context, job_id, lambda: slices.start_job(context, job_id))
 
     async def advance(job_id: int, lane: int, hop: int) -> None:
-        await _guarded(outages, context, job_id, lambda: slices.advance(context, job_id, lane, hop))
+        await _run_guarded(
+            outages, context, job_id, lambda: slices.advance_lane(context, job_id, lane, hop)
+        )
 
     for function, name, queue in (
         (start, START, STARTS),
@@ -48,16 +50,16 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         )
 
 
-async def _guarded(
+async def _run_guarded(
     outages: Outages, context: WorkerContext, job_id: int, work: Callable[[], Awaitable[None]]
 ) -> None:
     """A message is never tried again by the queue: the sweeper rings when something is left."""
-    asked_at = time.monotonic()
+    requested_at = time.monotonic()
     try:
         await work()
-        outages.database.answers(asked_at)
-    except NOT_THE_WORKS_FAULT as error:
-        await outages.work_fails(context.pool, error, job_id)
+        outages.database.record_success(requested_at)
+    except TRANSIENT_ERRORS as error:
+        await outages.handle_transient_error(context.pool, error, job_id)
     except Exception as error:
         log.error(
             events.WORKER_FAILED,

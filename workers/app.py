@@ -11,43 +11,43 @@ from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import make_broker, make_client_broker
 from workers.context import WorkerContext
-from workers.enqueue import Doorbell
-from workers.middleware.database import Database
+from workers.enqueue import JobQueue
+from workers.middleware.database_pool import DatabasePool
 from workers.middleware.event_loop import EventLoop
-from workers.middleware.housekeeping import Housekeeping
-from workers.middleware.listening import Listening
+from workers.middleware.periodic_tasks import PeriodicTasks
+from workers.middleware.queue_notifications import QueueNotifications
 from workers.middleware.shutdown import Shutdown
 from workers.middleware.watchdog import Watchdog
-from workers.outages import Outages, is_about_an_outage
-from workers.queue_listener import WakeUps
+from workers.queue_listener import QueueListener
+from workers.server_outages import Outages, is_outage_record
 
 settings = Settings()
 _name = process_name(settings)
 logs.configure(settings, worker=_name)
 
 outages = Outages(_name)
-logs.leave_out(is_about_an_outage)
+logs.drop_library_lines(is_outage_record)
 assert settings.redis_url is not None
-_ringing = make_client_broker(settings.redis_url, settings.queue_namespace)
-context = WorkerContext(settings, Doorbell(_ringing, outages.queue), _name)
+_client_broker = make_client_broker(settings.redis_url, settings.queue_namespace)
+context = WorkerContext(settings, JobQueue(_client_broker, outages.queue), _name)
 
-wake_ups = WakeUps(redis_client(settings.redis_url), settings.queue_namespace)
+queue_listener = QueueListener(redis_client(settings.redis_url), settings.queue_namespace)
 
 # The order matters: `before_*` hooks run down this list, `after_*` hooks run up. The watchdog
 # watches the loop until it stops; the pool needs the loop and closes before it stops; the periodic
-# tasks need the pool. Listening needs nobody, and has the others' time to end in.
+# tasks need the pool. QueueNotifications needs nobody, and has the others' time to end in.
 broker = make_broker(
     settings,
     [
-        Listening(wake_ups),
+        QueueNotifications(queue_listener),
         EventLoop(),
         Watchdog(context),
-        Database(context),
-        Housekeeping(context, outages),
+        DatabasePool(context),
+        PeriodicTasks(context, outages),
         Shutdown(context),
     ],
     outages.queue,
-    wake_ups,
+    queue_listener,
 )
 declare_actors(broker, context, outages)
 dramatiq.set_broker(broker)

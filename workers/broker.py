@@ -13,7 +13,7 @@ from dramatiq.errors import ConnectionClosed
 from runtime.outages import Outage
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
-from workers.queue_listener import WakeUps, announce
+from workers.queue_listener import QueueListener, publish_on_enqueue
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After this long without a sign of life, another worker takes a process's messages back."""
@@ -27,28 +27,28 @@ def make_broker(
     settings: Settings,
     middleware: list[dramatiq.Middleware],
     outage: Outage,
-    wake_ups: WakeUps,
+    queue_listener: QueueListener,
 ) -> RedisBroker:
     """A worker's broker, with a Redis client of its own; what it meets is told to `outage`, and its
-    consumers wait for `wake_ups`.
+    consumers wait for `queue_listener`.
     """
     assert settings.redis_url is not None
     options = _options(settings.redis_url, settings.queue_namespace)
-    broker = _WorkersBroker(middleware=middleware, **options)  # type: ignore[no-untyped-call]
-    broker.outage, broker.wake_ups = outage, wake_ups
-    announce(broker)
-    outage.when_back(lambda: forget_idle_connections(broker))
+    broker = _WorkerBroker(middleware=middleware, **options)  # type: ignore[no-untyped-call]
+    broker.outage, broker.queue_listener = outage, queue_listener
+    publish_on_enqueue(broker)
+    outage.on_recovery(lambda: drop_idle_connections(broker))
     return broker
 
 
 def make_client_broker(redis_url: str, namespace: str) -> RedisBroker:
     """A broker that sends and never receives."""
     broker = RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
-    announce(broker)
+    publish_on_enqueue(broker)
     return broker
 
 
-def forget_idle_connections(broker: RedisBroker) -> None:
+def drop_idle_connections(broker: RedisBroker) -> None:
     """Make new connections to a Redis that was away: one that is left over from before may be dead
     without knowing it, and would fail whoever uses it next.
     """
@@ -64,7 +64,7 @@ def _options(redis_url: str, namespace: str) -> dict[str, Any]:
     }
 
 
-class _WorkersBroker(RedisBroker):
+class _WorkerBroker(RedisBroker):
     """dramatiq's own, for which Redis being away is nothing unexpected.
 
     dramatiq takes a time-out for a fault of its own and writes a traceback. Here whatever keeps
@@ -72,7 +72,7 @@ class _WorkersBroker(RedisBroker):
     """
 
     outage: Outage
-    wake_ups: WakeUps
+    queue_listener: QueueListener
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
@@ -87,17 +87,17 @@ class _WorkersBroker(RedisBroker):
     def _dispatch(self, command: str) -> Callable[..., Any]:
         send = super()._dispatch(command)  # type: ignore[no-untyped-call]
 
-        def ask(*arguments: Any) -> Any:
-            asked_at = time.monotonic()
+        def call(*arguments: Any) -> Any:
+            requested_at = time.monotonic()
             try:
                 answer = send(*arguments)
             except (redis.RedisError, OSError) as error:
-                self.outage.fails(error, asked_at)
+                self.outage.record_failure(error, requested_at)
                 raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
-            self.outage.answers(asked_at)
+            self.outage.record_success(requested_at)
             return answer
 
-        return ask
+        return call
 
 
 class _Consumer(_RedisConsumer):
@@ -109,34 +109,34 @@ class _Consumer(_RedisConsumer):
     old ring, which counts for nothing when it is delivered again.
     """
 
-    def __init__(self, broker: _WorkersBroker, queue: str, prefetch: int, timeout: int) -> None:
+    def __init__(self, broker: _WorkerBroker, queue: str, prefetch: int, timeout: int) -> None:
         del timeout
         # dramatiq's own sleep, which nothing ends, is left out.
         super().__init__(broker, queue, prefetch, 0)  # type: ignore[no-untyped-call]
-        self._wake_ups = broker.wake_ups
-        self._bell = broker.wake_ups.bell(queue)
+        self._queue_listener = broker.queue_listener
+        self._wake_event = broker.queue_listener.wake_event(queue)
 
     def __next__(self) -> Any:
-        self._bell.clear()
+        self._wake_event.clear()
         message = super().__next__()  # type: ignore[no-untyped-call]
         if message is None:
-            self._wake_ups.wait(self._bell)
+            self._queue_listener.wait(self._wake_event)
         return message
 
     def ack(self, message: Any) -> None:
         with suppress(ConnectionClosed):
             super().ack(message)  # type: ignore[no-untyped-call]
-        self._has_room()
+        self._resume_fetching()
 
     def nack(self, message: Any) -> None:
         with suppress(ConnectionClosed):
             super().nack(message)  # type: ignore[no-untyped-call]
-        self._has_room()
+        self._resume_fetching()
 
     def requeue(self, messages: Any) -> None:
         with suppress(ConnectionClosed):
             super().requeue(messages)  # type: ignore[no-untyped-call]
 
-    def _has_room(self) -> None:
+    def _resume_fetching(self) -> None:
         """With as many messages as it may have at a time, it had stopped fetching."""
-        self._bell.set()
+        self._wake_event.set()

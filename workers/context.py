@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from engine.chunk_limiter import ChunkDoor
+from engine.chunk_limiter import ChunkLimiter
 from runtime.settings import Settings
-from workers.enqueue import Doorbell
+from workers.enqueue import JobQueue
 
 
-class ChunkInHand(NamedTuple):
+class CurrentChunk(NamedTuple):
     """What a task of this process is working on."""
 
     job: int
@@ -26,20 +26,20 @@ class ChunkInHand(NamedTuple):
 class WorkerContext:
     """One per worker process. `name` is dyno and process; the first SIGTERM sets `stopping`.
 
-    `in_hand` has the chunk of each task that works one, for the line that says what a process was
-    stuck with.
+    `current_chunks` has the chunk of each task that works one, for the line that says what a
+    process was stuck with.
     """
 
     settings: Settings
-    doorbell: Doorbell
+    job_queue: JobQueue
     name: str
     stopping: threading.Event = field(default_factory=threading.Event)
-    door: ChunkDoor = field(init=False)
-    in_hand: dict[asyncio.Task[Any], ChunkInHand] = field(default_factory=dict)
+    chunk_limiter: ChunkLimiter = field(init=False)
+    current_chunks: dict[asyncio.Task[Any], CurrentChunk] = field(default_factory=dict)
     _pool: asyncpg.Pool | None = None
 
     def __post_init__(self) -> None:
-        self.door = ChunkDoor(self.settings.chunks_at_once)
+        self.chunk_limiter = ChunkLimiter(self.settings.chunks_per_process)
 
     @property
     def pool(self) -> asyncpg.Pool:

@@ -11,11 +11,11 @@ import redis
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 
-from db.progress import RungLane
+from db.progress import QueuedLane
 from runtime.outages import Outage, queue_outage
 from runtime.settings import Settings
-from workers.broker import forget_idle_connections, make_client_broker
-from workers.queues import (
+from workers.broker import drop_idle_connections, make_client_broker
+from workers.queue_names import (
     ADVANCE,
     ADVANCE_URGENT,
     BULK,
@@ -26,19 +26,19 @@ from workers.queues import (
     is_urgent,
 )
 
-RINGERS = 4
+ENQUEUE_THREADS = 4
 """So many rings may wait for Redis at the same time."""
 
-QUIET_SECONDS = 1.0
+PAUSE_AFTER_ERROR_SECONDS = 1.0
 """For so long after a ring that failed none is tried. Each would wait for seconds, and with it
 whoever submits a job; when Redis is back, the sweeper rings for all that was not rung for."""
 
 
-MANY_MESSAGES = 5_000
+MAX_SCANNED_MESSAGES = 5_000
 """So many messages in a queue are not looked through: who waits behind them waits in a queue."""
 
 
-class UnderWay(NamedTuple):
+class QueuedMessages(NamedTuple):
     """What the messages are about that wait in Redis, or are worked: (job), or (job, lane, hop).
 
     None where they are too many to look through.
@@ -46,12 +46,12 @@ class UnderWay(NamedTuple):
 
     messages: frozenset[tuple[int, ...]] | None
 
-    def has(self, *about: int) -> bool:
+    def contains(self, *about: int) -> bool:
         """Whether a message about that may be under way."""
         return self.messages is None or about in self.messages
 
 
-class Doorbell:
+class JobQueue:
     """Sends the messages that bring workers to a job.
 
     It has threads of its own, so that Redis, when it says nothing, blocks nobody else's.
@@ -60,9 +60,9 @@ class Doorbell:
     def __init__(self, broker: RedisBroker, outage: Outage) -> None:
         self._broker = broker
         self._outage = outage
-        self._ringers = ThreadPoolExecutor(RINGERS, thread_name_prefix="doorbell")
-        self._quiet_until = 0.0
-        outage.when_back(lambda: forget_idle_connections(broker))
+        self._executor = ThreadPoolExecutor(ENQUEUE_THREADS, thread_name_prefix="enqueue")
+        self._paused_until = 0.0
+        outage.on_recovery(lambda: drop_idle_connections(broker))
 
     @property
     def outage(self) -> Outage:
@@ -70,17 +70,19 @@ class Doorbell:
         return self._outage
 
     @property
-    def is_silent(self) -> bool:
+    def is_down(self) -> bool:
         """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
-        return self._outage.lasts
+        return self._outage.is_down
 
-    async def ring_start(self, job_id: int, *, urgent: bool) -> bool:
+    async def enqueue_start(self, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
         return await self._send(
             OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (job_id,)
         )
 
-    async def ring_lanes(self, job_id: int, lanes: Iterable[RungLane], *, urgent: bool) -> bool:
+    async def enqueue_lanes(
+        self, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
+    ) -> bool:
         """Have lanes of the job worked; False when the queue does not answer.
 
         After the first ring that fails none is tried: each would wait as long for an answer, and
@@ -96,67 +98,67 @@ class Doorbell:
                 return False
         return True
 
-    async def under_way(self) -> UnderWay | None:
+    async def queued_messages(self) -> QueuedMessages | None:
         """What is under way now; None when the queue does not answer."""
-        return await asyncio.get_running_loop().run_in_executor(self._ringers, self._look)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_messages)
 
-    def _look(self) -> UnderWay | None:
-        asked_at = time.monotonic()
-        if asked_at < self._quiet_until:
+    def _read_messages(self) -> QueuedMessages | None:
+        requested_at = time.monotonic()
+        if requested_at < self._paused_until:
             return None
         client: Any = self._broker.client
         found: set[tuple[int, ...]] = set()
         try:
             for queue in (OPT_OUTS, STARTS, BULK):
                 messages = f"{self._broker.namespace}:{queue}.msgs"
-                if client.hlen(messages) > MANY_MESSAGES:
-                    return UnderWay(None)
+                if client.hlen(messages) > MAX_SCANNED_MESSAGES:
+                    return QueuedMessages(None)
                 found.update(tuple(Message.decode(text).args) for text in client.hvals(messages))
         except (redis.RedisError, OSError) as error:
-            self._outage.fails(error, asked_at)
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            self._outage.record_failure(error, requested_at)
+            self._paused_until = time.monotonic() + PAUSE_AFTER_ERROR_SECONDS
             return None
-        self._outage.answers(asked_at)
-        return UnderWay(frozenset(found))
+        self._outage.record_success(requested_at)
+        return QueuedMessages(frozenset(found))
 
     async def _send(self, queue: str, actor: str, args: tuple[Any, ...]) -> bool:
         message: Message[Any] = Message(
             queue_name=queue, actor_name=actor, args=args, kwargs={}, options={}
         )
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._ringers, self._ring, message)
+        return await loop.run_in_executor(self._executor, self._enqueue, message)
 
-    def _ring(self, message: Message[Any]) -> bool:
-        asked_at = time.monotonic()
-        if asked_at < self._quiet_until:
+    def _enqueue(self, message: Message[Any]) -> bool:
+        requested_at = time.monotonic()
+        if requested_at < self._paused_until:
             return False
         try:
             self._broker.enqueue(message)
         except (redis.RedisError, OSError) as error:
-            self._outage.fails(error, asked_at)
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            self._outage.record_failure(error, requested_at)
+            self._paused_until = time.monotonic() + PAUSE_AFTER_ERROR_SECONDS
             return False
-        self._outage.answers(asked_at)
+        self._outage.record_success(requested_at)
         return True
 
 
-async def announce_job(settings: Settings, *, job_id: int, action: str) -> bool:
+async def enqueue_job(settings: Settings, *, job_id: int, action: str) -> bool:
     """Ring for a job that was just stored or resumed.
 
     False when Redis did not answer; the job is safe, and the sweeper finds it within seconds.
     """
     assert settings.redis_url is not None
-    doorbell = _doorbell(settings.redis_url, settings.queue_namespace)
-    return await doorbell.ring_start(job_id, urgent=is_urgent(action))
+    job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
+    return await job_queue.enqueue_start(job_id, urgent=is_urgent(action))
 
 
-def outage_of_queue(settings: Settings) -> Outage:
+def get_queue_outage(settings: Settings) -> Outage:
     """What this process knows about the Redis that it rings by."""
     assert settings.redis_url is not None
-    return _doorbell(settings.redis_url, settings.queue_namespace).outage
+    return _job_queue(settings.redis_url, settings.queue_namespace).outage
 
 
 @lru_cache(maxsize=8)
-def _doorbell(redis_url: str, namespace: str) -> Doorbell:
+def _job_queue(redis_url: str, namespace: str) -> JobQueue:
     """The process's own for a Redis: its connections, and what it knows of an outage, are kept."""
-    return Doorbell(make_client_broker(redis_url, namespace), queue_outage())
+    return JobQueue(make_client_broker(redis_url, namespace), queue_outage())

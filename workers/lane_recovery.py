@@ -14,21 +14,21 @@ from typing import NamedTuple, TypeVar
 import asyncpg
 
 from db import chunks, progress
-from db.errors import NOT_THE_WORKS_FAULT
-from db.progress import RungLane
+from db.errors import TRANSIENT_ERRORS
+from db.progress import QueuedLane
 from workers.context import WorkerContext
-from workers.queues import is_urgent
+from workers.queue_names import is_urgent
 
 T = TypeVar("T")
 
-GIVE_BACK_SECONDS = 60.0
+RECOVERY_TIMEOUT_SECONDS = 60.0
 """How long it is tried. Afterwards, or when the worker is to stop, the sweeper finds the lane."""
 
 _FIRST_WAIT_SECONDS = 0.1
-_LONGEST_WAIT_SECONDS = 1.0
+_MAX_WAIT_SECONDS = 1.0
 
 
-class LeftLane(NamedTuple):
+class HeldLane(NamedTuple):
     """A lane that this worker still has, at the hop at which it took it, and the chunk of which an
     attempt was counted before it was made.
     """
@@ -37,41 +37,41 @@ class LeftLane(NamedTuple):
     action: str
     lane: int
     hop: int
-    counted: int | None
+    counted_chunk_no: int | None
 
 
-async def give_back(context: WorkerContext, left: LeftLane, *, ring: bool) -> None:
-    """Leave the lane as soon as there is a connection, and `ring` it again.
+async def recover_lane(context: WorkerContext, lane: HeldLane, *, requeue: bool) -> None:
+    """Leave the lane as soon as there is a connection, and `requeue` it again.
 
     Where it was not the connection that broke, whatever was in the way may still be there: the lane
     then rests until the sweeper comes.
     """
 
-    async def leave(connection: asyncpg.Connection) -> int | None:
+    async def release(connection: asyncpg.Connection) -> int | None:
         async with connection.transaction():
-            if left.counted is not None:
-                await chunks.uncount_attempt(connection, left.job_id, left.counted)
-            return await progress.give_back_lane(
-                connection, left.job_id, left.lane, left.hop, "rung" if ring else "idle"
+            if lane.counted_chunk_no is not None:
+                await chunks.uncount_attempt(connection, lane.job_id, lane.counted_chunk_no)
+            return await progress.recover_lane(
+                connection, lane.job_id, lane.lane, lane.hop, "rung" if requeue else "idle"
             )
 
-    hop = await _as_soon_as_possible(context, leave)
-    if ring and hop is not None:
-        await context.doorbell.ring_lanes(
-            left.job_id, [RungLane(left.lane, hop)], urgent=is_urgent(left.action)
+    hop = await _retry_until_connected(context, release)
+    if requeue and hop is not None:
+        await context.job_queue.enqueue_lanes(
+            lane.job_id, [QueuedLane(lane.lane, hop)], urgent=is_urgent(lane.action)
         )
 
 
-async def _as_soon_as_possible(
+async def _retry_until_connected(
     context: WorkerContext, work: Callable[[asyncpg.Connection], Awaitable[T]]
 ) -> T | None:
-    ends = time.monotonic() + GIVE_BACK_SECONDS
+    ends = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
     wait = _FIRST_WAIT_SECONDS
     while time.monotonic() < ends and not context.stopping.is_set():
         try:
             async with context.pool.acquire() as connection:
                 return await work(connection)
-        except NOT_THE_WORKS_FAULT:
+        except TRANSIENT_ERRORS:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+            wait = min(wait * 2, _MAX_WAIT_SECONDS)
     return None

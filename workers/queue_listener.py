@@ -1,9 +1,10 @@
 """Waking idle consumers, so that they need not look at Redis again and again.
 
-Whoever puts messages into a queue publishes the queue's name in the same breath (`announce`), and
-each worker process has one connection that hears of it (`WakeUps`). A wake-up is a hint: what there
-is to do, the consumer sees when it fetches, and one that was lost costs `IDLE_SECONDS`. While
-nothing would be heard, consumers look every `POLL_SECONDS`.
+Whoever puts messages into a queue publishes the queue's name in the same breath
+(`publish_on_enqueue`), and each worker process has one connection that hears of it
+(`QueueListener`). A wake-up is a hint: what there is to do, the consumer sees when it fetches, and
+one that was lost costs `MAX_IDLE_SECONDS`. While nothing would be heard, consumers look every
+`POLL_SECONDS`.
 """
 
 import random
@@ -16,29 +17,29 @@ from dramatiq.brokers.redis import RedisBroker
 from redis.client import PubSub
 from redis.utils import str_if_bytes
 
-IDLE_SECONDS = 1.0
+MAX_IDLE_SECONDS = 1.0
 """How long a consumer waits, at most, to be woken. By its looks Redis also sees that the worker
 lives, and they find what nobody publishes: messages that were taken back from a lost worker."""
 
 POLL_SECONDS = 0.05
 """How long it waits, at most, while nobody would wake it."""
 
-AGAIN_SECONDS = 1.0
+RESUBSCRIBE_SECONDS = 1.0
 """How long, on average, before it is tried again to subscribe."""
 
 LISTEN_SECONDS = 0.5
 """How long one look for wake-ups takes when there are none; a shutdown waits for it."""
 
-ASK_AFTER = 4
+PING_AFTER_POLLS = 4
 """After so many looks without a word Redis is asked for one."""
 
-GIVE_UP_AFTER = 10
+MAX_SILENT_POLLS = 10
 """After so many it counts as silent, and the connection as lost. Looks are counted and not seconds:
 a process that was stopped as a whole comes back with one look and not with hours."""
 
-_SUFFIX = ":rung"
+_SUFFIX = ":enqueued"
 
-_ANNOUNCE = f"""
+_PUBLISH_SCRIPT = f"""
 if ARGV[1] == "enqueue" or ARGV[1] == "requeue" then
     redis.pcall("publish", KEYS[1] .. "{_SUFFIX}", ARGV[3])
 end
@@ -48,37 +49,37 @@ namespace. A script is done as one, so nobody hears of a message before it is th
 fail for a hint, which a user of Redis may not be allowed to publish."""
 
 
-def announce(broker: RedisBroker) -> None:
+def publish_on_enqueue(broker: RedisBroker) -> None:
     """Have what this broker puts into queues announced, at no further round trip."""
     theirs = broker.scripts["dispatch"].script
     assert isinstance(theirs, bytes)
-    broker.scripts["dispatch"] = broker.client.register_script(_ANNOUNCE + theirs)
+    broker.scripts["dispatch"] = broker.client.register_script(_PUBLISH_SCRIPT + theirs)
 
 
-class WakeUps:
+class QueueListener:
     """The bells of one process's consumers, one for each queue, and the thread that rings them."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
         self._channel = namespace + _SUFFIX
-        self._bells: dict[str, threading.Event] = {}
-        self._over = threading.Event()
-        self.hears = False
+        self._wake_events: dict[str, threading.Event] = {}
+        self._stopping = threading.Event()
+        self.subscribed = False
         """Whether it would hear of a ring."""
         # Never keeps a process from ending.
-        self._thread = threading.Thread(target=self._run, name="wake-ups", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="queue-listener", daemon=True)
 
-    def bell(self, queue: str) -> threading.Event:
+    def wake_event(self, queue: str) -> threading.Event:
         """What is set when someone rang for the queue. Clear it before a fetch and not after: what
         comes in between would be missed.
         """
-        return self._bells.setdefault(queue, threading.Event())
+        return self._wake_events.setdefault(queue, threading.Event())
 
-    def wait(self, bell: threading.Event) -> None:
+    def wait(self, wake_event: threading.Event) -> None:
         """Wait until it is time to fetch again."""
-        longest = IDLE_SECONDS if self.hears else POLL_SECONDS
+        longest = MAX_IDLE_SECONDS if self.subscribed else POLL_SECONDS
         # Not all at once.
-        bell.wait(longest * random.uniform(0.5, 1))
+        wake_event.wait(longest * random.uniform(0.5, 1))
 
     def start(self) -> None:
         """Begin to listen; in the process that has the consumers, since threads survive no fork."""
@@ -86,15 +87,15 @@ class WakeUps:
 
     def stop(self) -> None:
         """Listen no longer. From now on consumers wait for moments only, and end when asked."""
-        self._over.set()
-        self._lose()
+        self._stopping.set()
+        self._mark_unsubscribed()
 
     def join(self) -> None:
         """Wait until the thread has ended, unless Redis keeps it from that."""
         self._thread.join(2 * LISTEN_SECONDS)
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._stopping.is_set():
             try:
                 # Whether Redis is away, the consumers notice, and tell.
                 subscribing = self._client.pubsub()  # type: ignore[no-untyped-call]
@@ -102,37 +103,37 @@ class WakeUps:
                     subscription.subscribe(self._channel)
                     self._listen(subscription)
             finally:
-                self._lose()
-            self._over.wait(AGAIN_SECONDS * random.uniform(0.5, 1.5))
+                self._mark_unsubscribed()
+            self._stopping.wait(RESUBSCRIBE_SECONDS * random.uniform(0.5, 1.5))
         self._client.close()
 
     def _listen(self, subscription: PubSub) -> None:
-        looks = 0
-        while not self._over.is_set() and looks < GIVE_UP_AFTER:
+        polls = 0
+        while not self._stopping.is_set() and polls < MAX_SILENT_POLLS:
             message = subscription.get_message(timeout=LISTEN_SECONDS)
             if message is not None:
-                looks = 0
-                self._take(message)
+                polls = 0
+                self._handle_message(message)
                 continue
-            looks += 1
-            if looks == ASK_AFTER:
+            polls += 1
+            if polls == PING_AFTER_POLLS:
                 subscription.ping()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _handle_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            bell = self._bells.get(str_if_bytes(message["data"]))
-            if bell is not None:
-                bell.set()
+            wake_event = self._wake_events.get(str_if_bytes(message["data"]))
+            if wake_event is not None:
+                wake_event.set()
         elif message["type"] == "subscribe":
-            self.hears = True
+            self.subscribed = True
             # Someone may have rung while nobody listened.
             self._wake_all()
 
-    def _lose(self) -> None:
-        self.hears = False
+    def _mark_unsubscribed(self) -> None:
+        self.subscribed = False
         # Whoever waits to be woken looks for itself from now on.
         self._wake_all()
 
     def _wake_all(self) -> None:
-        for bell in list(self._bells.values()):
-            bell.set()
+        for wake_event in list(self._wake_events.values()):
+            wake_event.set()

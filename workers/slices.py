@@ -9,84 +9,92 @@ from typing import Any
 
 import asyncpg
 
-from actions.registry import action_named, all_actions
+from actions.registry import all_actions, get_action
 from db import address_history, chunks, import_chunks, progress
 from db.chunks import ClaimedChunk
-from db.errors import NOT_THE_WORKS_FAULT
-from db.progress import JobToWork, RungLane
+from db.errors import TRANSIENT_ERRORS
+from db.progress import JobToWork, QueuedLane
 from engine.chunk_log import log_processed
 from engine.chunk_runner import (
-    ChunkDone,
+    ActiveLane,
     ChunkFailed,
+    ChunkResult,
     ChunkRunner,
     ChunkSuspected,
-    LaneAtWork,
 )
-from engine.finalize import settle_and_complete, settle_and_fail
-from engine.planner import count_planned, plan
-from engine.retry_policy import HOPELESS, Setbacks, describe
+from engine.finalize import complete_job, fail_job
+from engine.planner import forecast_job, plan_job
+from engine.retry_policy import MAX_REJECTED_WITHOUT_SUCCESS, FailureHandler, describe_error
 from runtime import events, logs
-from schemas.errors import said
+from schemas.errors import error_text
 from schemas.outcomes import JobState
-from workers.context import ChunkInHand, WorkerContext
-from workers.lane_recovery import LeftLane, give_back
-from workers.queues import is_urgent
+from workers.context import CurrentChunk, WorkerContext
+from workers.lane_recovery import HeldLane, recover_lane
+from workers.queue_names import is_urgent
 
-log = logs.get()
+log = logs.get_logger()
 
-LANES_WOKEN = 2
+LANES_ENQUEUED_PER_SLICE = 2
 """So many lanes a slice wakes. A process with all its threads at work may fetch the message of one
 and leave it lying until it has a thread for it; seldom those of both.
 """
 
-SIGNS_OF_LIFE = 3
+HEARTBEATS_PER_STALL = 3
 """So many there are, of a slice that lasts, in the time after which a silent lane is looked at."""
 
-INTERRUPTED_SECONDS = 0.1
+INTERRUPTION_PAUSE_SECONDS = 0.1
 """How long, on average, a slice rests after a chunk was rolled back through no fault of its own."""
 
-INTERRUPTIONS = 3
+MAX_INTERRUPTIONS = 3
 """After so many in one slice it ends, and the lane rests until the sweeper comes: what is in the
 way, a full disk for instance, is not gone in a moment."""
 
 
-async def start(context: WorkerContext, job_id: int) -> None:
+async def start_job(context: WorkerContext, job_id: int) -> None:
     """Plan the job if need be, wake its lanes, and work a first slice at once.
 
     The first slice comes with the planning, so that a small job is done before it ever stands
     in the queue behind large ones.
     """
     async with context.pool.acquire() as connection:
-        job = await progress.job_to_work(connection, job_id)
-        if job is None or not _understood(job) or not await _plan(context, connection, job):
+        job = await progress.get_job_to_work(connection, job_id)
+        if (
+            job is None
+            or not _is_known_action(job)
+            or not await _ensure_planned(context, connection, job)
+        ):
             return
-        lanes = await progress.wake_lanes(connection, job_id, fewest=1, most=1)
+        lanes = await progress.queue_idle_lanes(connection, job_id, min_lanes=1, limit=1)
     for lane in lanes:
-        await advance(context, job_id, lane.lane, lane.hop)
+        await advance_lane(context, job_id, lane.lane, lane.hop)
 
 
-async def _plan(context: WorkerContext, connection: asyncpg.Connection, job: JobToWork) -> bool:
+async def _ensure_planned(
+    context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
+) -> bool:
     """Whether the job can be worked now."""
-    with logs.bound(correlation_id=job.correlation_id):
+    with logs.bind_context(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:
             try:
-                return await _plan_now(context, connection, job.id)
-            except NOT_THE_WORKS_FAULT:
+                return await _plan_or_forecast(context, connection, job.id)
+            except TRANSIENT_ERRORS:
                 raise
             except Exception as error:
-                await _fail(context, connection, job, error, describe(error))
+                await _fail_job(context, connection, job, error, describe_error(error))
                 raise
         return job.state == JobState.RUNNING
 
 
-async def _plan_now(context: WorkerContext, connection: asyncpg.Connection, job_id: int) -> bool:
+async def _plan_or_forecast(
+    context: WorkerContext, connection: asyncpg.Connection, job_id: int
+) -> bool:
     settings = context.settings
-    planned = await plan(
-        connection, job_id, chunk_size=settings.chunk_size, lanes=settings.job_lanes
+    planned = await plan_job(
+        connection, job_id, chunk_size=settings.chunk_size, lanes=settings.job_concurrency
     )
     if planned is not None and planned.state == JobState.RUNNING:
         return True
-    counted = await count_planned(
+    counted = await forecast_job(
         connection,
         context.pool,
         job_id,
@@ -96,55 +104,57 @@ async def _plan_now(context: WorkerContext, connection: asyncpg.Connection, job_
     return counted is JobState.RUNNING
 
 
-async def advance(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
+async def advance_lane(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
     """Work a slice of the job, unless the message was one of an earlier ring."""
-    left: _Slice | None = None
+    lane_slice: _LaneSlice | None = None
     broke = False
     try:
         async with context.pool.acquire() as connection:
-            job = await progress.job_to_work(connection, job_id)
-            if job is None or not _understood(job):
+            job = await progress.get_job_to_work(connection, job_id)
+            if job is None or not _is_known_action(job):
                 return
-            taken = await progress.take_lane(connection, job_id, lane, hop, context.name)
+            taken = await progress.hold_lane(connection, job_id, lane, hop, context.name)
             if taken is None:
                 return
             # Whoever had the lane before may have been ended by what it was working on.
-            left = _Slice(context, connection, job, lane, taken.hop, careful=taken.lost > 0)
+            lane_slice = _LaneSlice(
+                context, connection, job, lane, taken.hop, is_suspect=taken.lost > 0
+            )
             try:
-                with logs.bound(correlation_id=job.correlation_id):
-                    more = await left.run()
-                    hop_after = await progress.leave_lane(
+                with logs.bind_context(correlation_id=job.correlation_id):
+                    more = await lane_slice.run()
+                    hop_after = await progress.release_lane(
                         connection, job_id, lane, taken.hop, "rung" if more else "idle"
                     )
             except Exception:
                 broke = connection.is_closed()
                 raise
     except Exception:
-        if left is not None:
-            await give_back(context, left.as_left(), ring=broke)
+        if lane_slice is not None:
+            await recover_lane(context, lane_slice.held_lane(), requeue=broke)
         raise
     if more and hop_after is not None:
-        rung = [RungLane(lane, hop_after)]
-        await context.doorbell.ring_lanes(job_id, rung, urgent=is_urgent(job.action))
+        rung = [QueuedLane(lane, hop_after)]
+        await context.job_queue.enqueue_lanes(job_id, rung, urgent=is_urgent(job.action))
 
 
-def _understood(job: JobToWork) -> bool:
+def _is_known_action(job: JobToWork) -> bool:
     """Whether this version knows the action. While a newer version is being deployed it may not;
     the job then waits for a worker that does.
     """
     if job.action in all_actions():
         return True
-    log.warning(events.JOB_NOT_UNDERSTOOD, job=job.id, account=job.account_id, action=job.action)
+    log.warning(events.JOB_ACTION_UNKNOWN, job=job.id, account=job.account_id, action=job.action)
     return False
 
 
 @dataclass(slots=True)
-class _Slice:
-    """`hop` is the one at which the lane was taken; `careful` has every chunk worked alone.
+class _LaneSlice:
+    """`hop` is the one at which the lane was taken; `is_suspect` has every chunk worked alone.
 
-    `counted` is the chunk of which an attempt was counted and has not come to its end;
-    `interruptions` is how often a chunk was rolled back through no fault of its own; `worked` says
-    that a chunk was done, and `woke` that other lanes were woken then.
+    `counted_chunk_no` is the chunk of which an attempt was counted and has not come to its end;
+    `interruptions` is how often a chunk was rolled back through no fault of its own; `has_worked`
+    says that a chunk was done, and `has_enqueued_lanes` that other lanes were woken then.
     """
 
     context: WorkerContext
@@ -152,11 +162,11 @@ class _Slice:
     job: JobToWork
     lane: int
     hop: int
-    careful: bool
-    counted: int | None = None
+    is_suspect: bool
+    counted_chunk_no: int | None = None
     interruptions: int = 0
-    worked: bool = False
-    woke: bool = False
+    has_worked: bool = False
+    has_enqueued_lanes: bool = False
     task: asyncio.Task[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -164,39 +174,41 @@ class _Slice:
         assert task is not None
         self.task = task
 
-    def as_left(self) -> LeftLane:
+    def held_lane(self) -> HeldLane:
         """What there is to give back when the connection broke."""
-        return LeftLane(self.job.id, self.job.action, self.lane, self.hop, self.counted)
+        return HeldLane(self.job.id, self.job.action, self.lane, self.hop, self.counted_chunk_no)
 
     async def run(self) -> bool:
         """Work until the time is over; whether there is more to do."""
-        living = asyncio.ensure_future(self._show_life())
+        heartbeat = asyncio.ensure_future(self._send_heartbeats())
         try:
             return await self._run()
         finally:
-            living.cancel()
-            self._has_in_hand(None)
+            heartbeat.cancel()
+            self._set_current_chunk(None)
 
-    async def _show_life(self) -> None:
+    async def _send_heartbeats(self) -> None:
         """Keep the lane from being taken for a lost one's while the slice waits, for its turn for
         instance. One that waits for nothing has ended before the first sign.
         """
         while True:
-            await asyncio.sleep(self.context.settings.silence_seconds / SIGNS_OF_LIFE)
+            await asyncio.sleep(self.context.settings.stalled_after_seconds / HEARTBEATS_PER_STALL)
             # It waits for a connection: without a sign a living worker would look lost.
-            await self._aside(
+            await self._run_on_other_connection(
                 lambda connection: progress.touch_lane(connection, self.job.id, self.lane, self.hop)
             )
 
-    async def _aside(self, tell: Callable[[asyncpg.Connection], Awaitable[None]]) -> None:
+    async def _run_on_other_connection(
+        self, work: Callable[[asyncpg.Connection], Awaitable[None]]
+    ) -> None:
         """Tell the database something by another connection than the slice's.
 
         The slice's own shows nothing to others before it commits.
         """
         try:
             async with self.context.pool.acquire() as connection:
-                await tell(connection)
-        except NOT_THE_WORKS_FAULT:
+                await work(connection)
+        except TRANSIENT_ERRORS:
             pass
         except Exception as error:
             log.error(
@@ -206,7 +218,7 @@ class _Slice:
     async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:
             return False
-        if await progress.note_start(self.connection, self.job.id):
+        if await progress.mark_started(self.connection, self.job.id):
             log.info(
                 events.JOB_STARTED,
                 job=self.job.id,
@@ -217,19 +229,19 @@ class _Slice:
         ends = time.monotonic() + self.context.settings.slice_seconds
         more = True
         while more and time.monotonic() < ends and not self.context.stopping.is_set():
-            if self.interruptions == INTERRUPTIONS:
+            if self.interruptions == MAX_INTERRUPTIONS:
                 return False
             more = await self._work_next(runner)
-            if self.worked and not self.woke:
-                await self._wake_others()
+            if self.has_worked and not self.has_enqueued_lanes:
+                await self._enqueue_other_lanes()
         if more:
             await progress.refresh_counts(self.connection, self.job.id)
         else:
-            await self._complete()
+            await self._complete_job()
         return more
 
     def _runner(self) -> ChunkRunner:
-        return ChunkRunner.of(
+        return ChunkRunner.for_job(
             self.job,
             shared_address_limit=self.context.settings.shared_address_limit,
             worker=self.context.name,
@@ -238,79 +250,81 @@ class _Slice:
     async def _work_next(self, runner: ChunkRunner) -> bool:
         """Work one chunk; whether there was any."""
         try:
-            async with self.context.door.among_others():
-                return await self._work(runner)
+            async with self.context.chunk_limiter.shared():
+                return await self._work_chunk(runner)
         except ChunkSuspected as suspected:
-            return await self._work_alone(runner, suspected.chunk)
+            return await self._work_exclusively(runner, suspected.chunk)
 
-    async def _work_alone(self, runner: ChunkRunner, chunk: ClaimedChunk) -> bool:
+    async def _work_exclusively(self, runner: ChunkRunner, chunk: ClaimedChunk) -> bool:
         """Count the attempt before it is made, in a process that works on nothing else: what it
         may be lost with is then to be counted.
         """
-        async with self.context.door.alone():
+        async with self.context.chunk_limiter.exclusive():
             if not await chunks.count_attempt(
                 self.connection, self.job.id, chunk, lane=self.lane, hop=self.hop
             ):
                 # Somebody else was faster; where that has the lane as well, this slice has ended.
-                return await progress.has_lane(self.connection, self.job.id, self.lane, self.hop)
-            self.counted = chunk.chunk_no
-            self._has_in_hand(chunk.chunk_no)
-            more = await self._work(runner)
-            self.counted = None
+                return await progress.holds_lane(self.connection, self.job.id, self.lane, self.hop)
+            self.counted_chunk_no = chunk.chunk_no
+            self._set_current_chunk(chunk.chunk_no)
+            more = await self._work_chunk(runner)
+            self.counted_chunk_no = None
             return more
 
-    def _lane_at_work(self) -> LaneAtWork:
-        share = self.lane / self.context.settings.job_lanes % 1
-        return LaneAtWork(self.lane, share, self.careful, self._note)
+    def _active_lane(self) -> ActiveLane:
+        share = self.lane / self.context.settings.job_concurrency % 1
+        return ActiveLane(self.lane, share, self.is_suspect, self._record_current_chunk)
 
-    async def _note(self, chunk_no: int) -> None:
+    async def _record_current_chunk(self, chunk_no: int) -> None:
         """Note what is in hand, in this process and, if a connection is free, for those who may
         find it lost.
         """
-        self._has_in_hand(chunk_no)
+        self._set_current_chunk(chunk_no)
         if self.context.pool.has_room:
-            await self._aside(
-                lambda connection: chunks.note_in_hand(
+            await self._run_on_other_connection(
+                lambda connection: chunks.record_current_chunk(
                     connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
                 )
             )
 
-    async def _put_down(self) -> None:
+    async def _clear_current_chunk(self) -> None:
         """Note that nothing is in hand after a chunk was rolled back: other lanes may take it, and
         a worker that is lost later is not lost with it.
         """
-        self._has_in_hand(None)
-        await chunks.note_in_hand(self.connection, self.job.id, None, lane=self.lane, hop=self.hop)
+        self._set_current_chunk(None)
+        await chunks.record_current_chunk(
+            self.connection, self.job.id, None, lane=self.lane, hop=self.hop
+        )
 
-    def _has_in_hand(self, chunk_no: int | None) -> None:
+    def _set_current_chunk(self, chunk_no: int | None) -> None:
         if chunk_no is None:
-            self.context.in_hand.pop(self.task, None)
+            self.context.current_chunks.pop(self.task, None)
             return
         job = self.job
-        self.context.in_hand[self.task] = ChunkInHand(
+        self.context.current_chunks[self.task] = CurrentChunk(
             job.id, job.account_id, job.action, chunk_no, job.correlation_id
         )
 
-    async def _work(self, runner: ChunkRunner) -> bool:
+    async def _work_chunk(self, runner: ChunkRunner) -> bool:
         """Work one chunk, that whose attempt is counted if there is one; whether there was any."""
         try:
             done = await runner.run_next(
-                self.connection, only=self.counted, lane=self._lane_at_work()
+                self.connection, only_chunk_no=self.counted_chunk_no, lane=self._active_lane()
             )
         except ChunkFailed as failed:
-            await self._failed(failed)
+            await self._handle_failure(failed)
             return True
         if done is not None:
-            self._log_chunk(done, done.attempts + (self.counted is None))
-            self.worked = True
+            self._log_chunk(done, done.attempts + (self.counted_chunk_no is None))
+            self.has_worked = True
             return True
-        if self.counted is None:
+        if self.counted_chunk_no is None:
             return False
         # Somebody else was faster.
-        await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
+        await chunks.uncount_attempt(self.connection, self.job.id, self.counted_chunk_no)
         return True
 
-    async def _wake_others(self) -> None:
+    async def _enqueue_other_lanes(self) -> None:
         """Ring some more lanes, once a slice, after its first chunk was done.
 
         Not all of a job's lanes: so jobs that begin at the same time take turns from the first
@@ -318,35 +332,39 @@ class _Slice:
         done nothing wakes none: lanes that find nothing, or all meet what is in the way, would
         otherwise wake each other in circles.
         """
-        self.woke = True
-        lanes = await progress.wake_lanes(self.connection, self.job.id, fewest=0, most=LANES_WOKEN)
-        await self.context.doorbell.ring_lanes(
+        self.has_enqueued_lanes = True
+        lanes = await progress.queue_idle_lanes(
+            self.connection, self.job.id, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
+        )
+        await self.context.job_queue.enqueue_lanes(
             self.job.id, lanes, urgent=is_urgent(self.job.action)
         )
 
-    async def _failed(self, failed: ChunkFailed) -> None:
+    async def _handle_failure(self, failed: ChunkFailed) -> None:
         error = failed.__cause__
         assert error is not None
-        if not failed.at_fault:
-            await self._interrupted(failed.chunk.chunk_no, error)
+        if not failed.is_chunk_fault:
+            await self._handle_interruption(failed.chunk.chunk_no, error)
             return
-        setbacks = Setbacks(
+        failure_handler = FailureHandler(
             self.job,
-            action_named(self.job.action).brings_contacts,
+            get_action(self.job.action).creates_contacts,
             self.context.name,
             self.context.settings.retry_seconds,
         )
-        counted = self.counted is not None
-        refused = await setbacks.take(self.connection, failed.chunk, error, counted=counted)
+        counted = self.counted_chunk_no is not None
+        refused = await failure_handler.handle(
+            self.connection, failed.chunk, error, is_counted=counted
+        )
         # What comes now may break off, and must not take back what has come to its end.
-        self.counted = None
-        await self._put_down()
+        self.counted_chunk_no = None
+        await self._clear_current_chunk()
         if refused:
             attempts = failed.chunk.attempts + (not counted)
-            self._log_chunk(ChunkDone(failed.chunk.chunk_no, refused, attempts, 0), attempts)
-            await self._give_up_if_hopeless(error)
+            self._log_chunk(ChunkResult(failed.chunk.chunk_no, refused, attempts, 0), attempts)
+            await self._fail_job_without_success(error)
 
-    async def _interrupted(self, chunk_no: int, error: BaseException) -> None:
+    async def _handle_interruption(self, chunk_no: int, error: BaseException) -> None:
         """The chunk was rolled back through no fault of its own; raises if the connection broke."""
         log.warning(
             events.CHUNK_INTERRUPTED,
@@ -355,45 +373,49 @@ class _Slice:
             action=self.job.action,
             chunk=chunk_no,
             error=type(error).__name__,
-            place=logs.place_of(error),
+            location=logs.error_location(error),
             worker=self.context.name,
         )
         if self.connection.is_closed():
             raise error from None
-        if self.counted is not None:
-            await chunks.uncount_attempt(self.connection, self.job.id, self.counted)
-            self.counted = None
-        await self._put_down()
+        if self.counted_chunk_no is not None:
+            await chunks.uncount_attempt(self.connection, self.job.id, self.counted_chunk_no)
+            self.counted_chunk_no = None
+        await self._clear_current_chunk()
         self.interruptions += 1
         # Whoever it met is to be gone.
-        await asyncio.sleep(INTERRUPTED_SECONDS * random.uniform(0.5, 1.5))
+        await asyncio.sleep(INTERRUPTION_PAUSE_SECONDS * random.uniform(0.5, 1.5))
 
-    async def _give_up_if_hopeless(self, error: BaseException) -> None:
+    async def _fail_job_without_success(self, error: BaseException) -> None:
         text = (
-            f"The job was stopped: the first {HOPELESS} contacts all failed, the last with:"
-            f" {said(describe(error))}. Nothing was changed. Correct the cause and submit the job"
+            f"The job was stopped: the first {MAX_REJECTED_WITHOUT_SUCCESS} contacts all"
+            " failed, the last with:"
+            f" {error_text(describe_error(error))}. Nothing was changed. Correct the cause and"
+            " submit the job"
             " again."
         )
         async with self.connection.transaction():
-            await chunks.keep_chunks_out(self.connection, self.job.id)
-            if await progress.hopeless(self.connection, self.job.id, refused=HOPELESS):
-                await _fail(self.context, self.connection, self.job, error, text)
+            await chunks.lock_job_exclusive(self.connection, self.job.id)
+            if await progress.has_only_rejections(
+                self.connection, self.job.id, refused=MAX_REJECTED_WITHOUT_SUCCESS
+            ):
+                await _fail_job(self.context, self.connection, self.job, error, text)
 
-    def _log_chunk(self, done: ChunkDone, attempt: int) -> None:
+    def _log_chunk(self, done: ChunkResult, attempt: int) -> None:
         log_processed(self.job, done, attempt=attempt, worker=self.context.name)
 
-    async def _complete(self) -> None:
+    async def _complete_job(self) -> None:
         """End the job if this was the last of it."""
         try:
-            totals = await settle_and_complete(
+            totals = await complete_job(
                 self.connection,
                 self.job,
                 shared_address_limit=self.context.settings.shared_address_limit,
             )
-        except NOT_THE_WORKS_FAULT:
+        except TRANSIENT_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001 - the database refused the counts
-            await _fail(self.context, self.connection, self.job, error, describe(error))
+            await _fail_job(self.context, self.connection, self.job, error, describe_error(error))
             return
         if totals is None:
             return
@@ -404,19 +426,21 @@ class _Slice:
             action=self.job.action,
             **totals._asdict(),
         )
-        if action_named(self.job.action).brings_contacts:
+        if get_action(self.job.action).creates_contacts:
             log.info(
                 events.IMPORT_COMPLETED,
                 job=self.job.id,
                 account=self.job.account_id,
                 action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
-                recognised=await address_history.recognised_rows(self.connection, self.job.id),
-                refused=await import_chunks.refused_rows(self.connection, self.job.id),
+                recognized=await address_history.count_recognized_rows(
+                    self.connection, self.job.id
+                ),
+                refused=await import_chunks.count_rejected_rows(self.connection, self.job.id),
             )
 
 
-async def _fail(
+async def _fail_job(
     context: WorkerContext,
     connection: asyncpg.Connection,
     job: JobToWork,
@@ -425,7 +449,7 @@ async def _fail(
 ) -> None:
     """End the job as failed. What of an import arrived before is settled, if that can be done."""
     limit = context.settings.shared_address_limit
-    failed = await settle_and_fail(connection, job, text, shared_address_limit=limit)
+    failed = await fail_job(connection, job, text, shared_address_limit=limit)
     if not failed:
         return
     log.error(

@@ -10,13 +10,13 @@ import asyncpg
 
 from actions.registry import all_actions
 from db import chunks, progress
-from db.progress import RunningJob, SilentLane
+from db.progress import RunningJob, StalledLane
 from runtime import events, logs
 from workers.context import WorkerContext
-from workers.enqueue import UnderWay
-from workers.queues import is_urgent
+from workers.enqueue import QueuedMessages
+from workers.queue_names import is_urgent
 
-log = logs.get()
+log = logs.get_logger()
 
 
 async def sweep(context: WorkerContext) -> None:
@@ -27,79 +27,84 @@ async def sweep(context: WorkerContext) -> None:
     """
     settings = context.settings
     # Looked at first: what was taken since then is found taken.
-    under_way = None if context.doorbell.is_silent else await context.doorbell.under_way()
+    queued_messages = (
+        None if context.job_queue.is_down else await context.job_queue.queued_messages()
+    )
     async with context.pool.acquire() as connection:
-        if under_way is None:
+        if queued_messages is None:
             # Whoever runs this takes its return for an answer of Postgres.
-            await progress.require_answer(connection)
+            await progress.ping(connection)
             return
         if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
             return
         # A session of another role is not ours to end.
         with suppress(asyncpg.InsufficientPrivilegeError):
-            await chunks.end_overlong(connection)
-        plans = await progress.silent_plans(connection, settings.silence_seconds)
-        if not await _ring_plans(context, plans, under_way):
+            await chunks.terminate_overlong_chunks(connection)
+        plans = await progress.list_stalled_plans(connection, settings.stalled_after_seconds)
+        if not await _enqueue_unplanned_jobs(context, plans, queued_messages):
             return
         # A transaction for each job, which ends before it is rung for: workers wait for its locks.
-        for job in await progress.running_jobs(connection):
-            lanes = await progress.ring_silent_lanes(
+        for job in await progress.list_running_jobs(connection):
+            lanes = await progress.requeue_stalled_lanes(
                 connection,
                 job.id,
-                most=settings.job_lanes,
-                silence_seconds=settings.silence_seconds,
+                limit=settings.job_concurrency,
+                stalled_after_seconds=settings.stalled_after_seconds,
             )
-            _tell_lost(context, job, lanes)
-            if lanes and not await _ring_lanes(context, job, lanes, under_way):
+            _log_lost_workers(context, job, lanes)
+            if lanes and not await _enqueue_lanes(context, job, lanes, queued_messages):
                 return
 
 
-async def _ring_plans(
-    context: WorkerContext, plans: list[tuple[int, str]], under_way: UnderWay
+async def _enqueue_unplanned_jobs(
+    context: WorkerContext, plans: list[tuple[int, str]], queued_messages: QueuedMessages
 ) -> bool:
     """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
     for job_id, action in plans:
-        if not await context.doorbell.ring_start(job_id, urgent=is_urgent(action)):
+        if not await context.job_queue.enqueue_start(job_id, urgent=is_urgent(action)):
             return False
-        _log_at(
-            action in all_actions() and not under_way.has(job_id),
+        _log_requeue(
+            action in all_actions() and not queued_messages.contains(job_id),
             job=job_id,
             action=action,
-            why="waits for its plan",
+            reason="waits for its plan",
             lanes=1,
         )
     return True
 
 
-async def _ring_lanes(
-    context: WorkerContext, job: RunningJob, lanes: list[SilentLane], under_way: UnderWay
+async def _enqueue_lanes(
+    context: WorkerContext,
+    job: RunningJob,
+    lanes: list[StalledLane],
+    queued_messages: QueuedMessages,
 ) -> bool:
     """Ring the lanes of a job; False when the queue does not answer."""
     rung = [lane.rung for lane in lanes]
-    if not await context.doorbell.ring_lanes(job.id, rung, urgent=is_urgent(job.action)):
+    if not await context.job_queue.enqueue_lanes(job.id, rung, urgent=is_urgent(job.action)):
         return False
-    _log_at(
+    _log_requeue(
         job.action in all_actions()
         and any(
-            lane.found == "rung" and not under_way.has(job.id, lane.lane, lane.hop)
+            lane.found == "rung" and not queued_messages.contains(job.id, lane.lane, lane.hop)
             for lane in lanes
         ),
         job=job.id,
         action=job.action,
-        why="has chunks that nobody works on",
+        reason="has chunks that nobody works on",
         lanes=len(lanes),
         correlation_id=job.correlation_id,
     )
     return True
 
 
-def _log_at(is_wrong: bool, **facts: Any) -> None:  # noqa: FBT001 - says which of two lines it is
+def _log_requeue(is_message_lost: bool, **facts: Any) -> None:  # noqa: FBT001 - says which of two lines it is
     """Warn where a message was lost. Others are behind in the queue, or the job only rested."""
-    write = log.warning if is_wrong else log.debug
-    write(events.SWEEP_RANG, **facts)
+    write = log.warning if is_message_lost else log.debug
+    write(events.SWEEP_REQUEUED, **facts)
 
 
-def _tell_lost(context: WorkerContext, job: RunningJob, lanes: list[SilentLane]) -> None:
+def _log_lost_workers(context: WorkerContext, job: RunningJob, lanes: list[StalledLane]) -> None:
     for lane in lanes:
         if lane.found == "taken":
             log.warning(
@@ -109,18 +114,22 @@ def _tell_lost(context: WorkerContext, job: RunningJob, lanes: list[SilentLane])
                 action=job.action,
                 chunk=lane.lost_chunk,
                 worker=lane.worker,
-                found_by=context.name,
+                detected_by=context.name,
                 correlation_id=job.correlation_id,
             )
 
 
-async def measure(context: WorkerContext) -> None:
+async def log_queue_stats(context: WorkerContext) -> None:
     """Log what waits in each queue, once for the whole fleet."""
     urgent = [action.name for action in all_actions().values() if action.urgent]
     async with context.pool.acquire() as connection:
-        if not await progress.try_measure(connection, context.settings.measure_seconds):
+        if not await progress.try_begin_queue_stats(
+            connection, context.settings.queue_stats_seconds
+        ):
             return
-        loads = await progress.measure(connection, urgent, context.settings.job_lanes)
+        loads = await progress.read_queue_loads(
+            connection, urgent, context.settings.job_concurrency
+        )
     for load in loads:
         log.info(
             events.QUEUE_MEASURED,

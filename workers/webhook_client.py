@@ -17,18 +17,18 @@ from typing import Any
 
 import httpcore
 
-from runtime.public_addresses import PORTS, is_public
+from runtime.public_addresses import WEB_PORTS, is_public
 
-CONNECT_SECONDS = 5.0
-ALL_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+TOTAL_TIMEOUT_SECONDS = 10.0
 
-MOST_ADDRESSES = 4
+MAX_ADDRESSES = 4
 """How many of a name's addresses are tried, in the order of the resolver."""
 
 MAX_HEAD_BYTES = 32 * 1024
 """How much is read of an answer, interim ones and the beginning of its body included."""
 
-_PORTS = frozenset(port for ports in PORTS.values() for port in ports)
+_PORTS = frozenset(port for ports in WEB_PORTS.values() for port in ports)
 
 # What it logs for those who hunt its faults has the URL in it, and the signature.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -41,11 +41,11 @@ class NotPublicError(httpcore.ConnectError):
     """
 
 
-class AnswerTooLongError(httpcore.RemoteProtocolError):
+class ResponseTooLargeError(httpcore.RemoteProtocolError):
     """The answer's head did not end within the bytes that are read of it."""
 
 
-class HeadStream(httpcore.AsyncNetworkStream):
+class LimitedStream(httpcore.AsyncNetworkStream):
     """A connection from which no more is read than the head of one answer may have."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
@@ -57,9 +57,9 @@ class HeadStream(httpcore.AsyncNetworkStream):
         max_bytes: int,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
     ) -> bytes:
-        """Raise AnswerTooLongError where all that may be read was read."""
+        """Raise ResponseTooLargeError where all that may be read was read."""
         if not self._left:
-            raise AnswerTooLongError
+            raise ResponseTooLargeError
         found = await self._stream.read(min(max_bytes, self._left), timeout)
         self._left -= len(found)
         return found
@@ -80,17 +80,17 @@ class HeadStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
     ) -> httpcore.AsyncNetworkStream:
-        return HeadStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return LimitedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
 class PublicBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses alone; with `private` to any."""
+    """Connects to public addresses alone; with `allow_private` to any."""
 
-    def __init__(self, *, private: bool) -> None:
-        self._private = private
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -106,17 +106,17 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         Raises NotPublicError, and what httpcore raises where there is no connection to be had.
         """
         del timeout
-        if not self._private and port not in _PORTS:
+        if not self._allow_private and port not in _PORTS:
             raise NotPublicError
         addresses = await self._addresses(host, port)
         if not addresses:
             raise NotPublicError
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 stream = await self._connect(addresses, port, local_address, socket_options)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout from error
-        return HeadStream(stream)
+        return LimitedStream(stream)
 
     async def _connect(
         self,
@@ -131,7 +131,7 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
                     address,
                     port,
                     # The last one has all that is left.
-                    timeout=None if tries_left == 1 else CONNECT_SECONDS / len(addresses),
+                    timeout=None if tries_left == 1 else CONNECT_TIMEOUT_SECONDS / len(addresses),
                     local_address=local_address,
                     socket_options=options,
                 )
@@ -144,25 +144,27 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         """The public addresses of the host; none where it is not known, or not in time."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return []
         # An address of the network is text, then; of an unknown family it would be something else.
         texts = dict.fromkeys(str(place[0]) for *_, place in found)
-        allowed = [text for text in texts if self._private or is_public(ip_address(text))]
-        return allowed[:MOST_ADDRESSES]
+        allowed = [text for text in texts if self._allow_private or is_public(ip_address(text))]
+        return allowed[:MAX_ADDRESSES]
 
 
-async def post(url: str, *, headers: Mapping[str, str], body: bytes, private: bool) -> int:
+async def post_webhook(
+    url: str, *, headers: Mapping[str, str], body: bytes, allow_private: bool
+) -> int:
     """The status of the answer to a POST.
 
     Raises TimeoutError, and httpcore's errors, NotPublicError among them.
     """
     async with (
-        asyncio.timeout(ALL_SECONDS),
+        asyncio.timeout(TOTAL_TIMEOUT_SECONDS),
         httpcore.AsyncConnectionPool(
-            ssl_context=_ssl_context(), network_backend=PublicBackend(private=private)
+            ssl_context=_ssl_context(), network_backend=PublicBackend(allow_private=allow_private)
         ) as client,
         client.stream("POST", url, headers=list(headers.items()), content=body) as response,
     ):

@@ -15,96 +15,96 @@ from typing import Any
 import httpcore
 
 from db import webhook_deliveries
-from db.errors import NOT_THE_WORKS_FAULT
-from db.webhook_deliveries import DueNotice
+from db.errors import TRANSIENT_ERRORS
+from db.webhook_deliveries import DueDelivery
 from runtime import events, logs
 from schemas.errors import SettingsError
 from workers.context import WorkerContext
-from workers.outages import Outages
+from workers.server_outages import Outages
 from workers.webhook_client import (
-    ALL_SECONDS,
     MAX_HEAD_BYTES,
-    AnswerTooLongError,
+    TOTAL_TIMEOUT_SECONDS,
     NotPublicError,
-    post,
+    ResponseTooLargeError,
+    post_webhook,
 )
-from workers.webhook_message import Message, message_of
+from workers.webhook_message import WebhookRequest, build_request
 
-log = logs.get()
+log = logs.get_logger()
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """How long a notice may be due before an idle worker looks for it."""
 
-MOST_AT_ONCE = 8
+MAX_CONCURRENT_DELIVERIES = 8
 """How many receivers a process waits for at a time."""
 
-MOST_OF_ACCOUNT = 2
+MAX_DELIVERIES_PER_ACCOUNT = 2
 """How many of them may be of one account, so that its slow receiver does not hold up the others."""
 
-MOST_ATTEMPTS = 12
+MAX_ATTEMPTS = 12
 """How often it is tried, which with the waits between takes some six hours."""
 
-LONGEST_WAIT_SECONDS = 3600.0
+MAX_RETRY_SECONDS = 3600.0
 
-LEASE_SECONDS = 3 * ALL_SECONDS
+LEASE_SECONDS = 3 * TOTAL_TIMEOUT_SECONDS
 """After this time others take it that the process which has a notice in hand is no more."""
 
 GONE = 410
 """By this status a receiver says that it wants no more of it."""
 
 
-class Notices:
+class WebhookDelivery:
     """Delivers what is due, several at a time. One per worker process, on its event loop."""
 
     def __init__(self, context: WorkerContext, outages: Outages) -> None:
         self._context = context
         self._outages = outages
         self._claiming = asyncio.Lock()
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._accounts: Counter[int] = Counter()
-        self._said_withheld = False
+        self._withheld_logged = False
         self._stopped = False
 
-    async def deliver_notices(self, _context: WorkerContext) -> None:
+    async def deliver_due(self, _context: WorkerContext) -> None:
         """Begin to deliver what is due, as far as there is room; the periodic task."""
         if self._context.settings.signing_keys is None:
-            await self._say_withheld()
+            await self._log_withheld()
             return
-        while len(self._lanes) < MOST_AT_ONCE and (notice := await self._claim()):
-            lane = asyncio.create_task(self._lane(notice))
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+        while len(self._tasks) < MAX_CONCURRENT_DELIVERIES and (notice := await self._claim()):
+            task = asyncio.create_task(self._deliver_all(notice))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
         """Leave what is under way to whoever comes when its lease is over; on the event loop."""
         self._stopped = True
-        for lane in self._lanes:
-            lane.cancel()
+        for task in self._tasks:
+            task.cancel()
 
-    async def _say_withheld(self) -> None:
-        if self._said_withheld:
+    async def _log_withheld(self) -> None:
+        if self._withheld_logged:
             return
         async with self._context.pool.acquire() as connection:
-            self._said_withheld = await webhook_deliveries.any_due(connection)
-        if self._said_withheld:
-            log.warning(events.NOTICE_WITHHELD, worker=self._context.name)
+            self._withheld_logged = await webhook_deliveries.has_due(connection)
+        if self._withheld_logged:
+            log.warning(events.WEBHOOK_WITHHELD, worker=self._context.name)
 
-    async def _claim(self) -> DueNotice | None:
+    async def _claim(self) -> DueDelivery | None:
         if self._stopped or self._context.stopping.is_set():
             return None
         async with self._claiming:
-            busy = [id_ for id_, n in self._accounts.items() if n >= MOST_OF_ACCOUNT]
+            busy = [id_ for id_, n in self._accounts.items() if n >= MAX_DELIVERIES_PER_ACCOUNT]
             async with self._context.pool.acquire() as connection:
-                notice = await webhook_deliveries.claim(
+                notice = await webhook_deliveries.claim_due(
                     connection, busy=busy, lease_seconds=LEASE_SECONDS
                 )
             if notice is not None:
                 self._accounts[notice.account_id] += 1
             return notice
 
-    async def _lane(self, first: DueNotice) -> None:
+    async def _deliver_all(self, first: DueDelivery) -> None:
         """Deliver the notice, and then others, until none is due."""
-        notice: DueNotice | None = first
+        notice: DueDelivery | None = first
         try:
             while notice is not None:
                 try:
@@ -112,67 +112,67 @@ class Notices:
                 finally:
                     self._accounts[notice.account_id] -= 1
                 notice = await self._claim()
-        except NOT_THE_WORKS_FAULT:
+        except TRANSIENT_ERRORS:
             # The periodic task meets the outage as well, and says so. The lease will end.
             return
         except Exception as error:  # noqa: BLE001 - there is nobody else to tell
-            self._outages.task_fails("deliver_notices", error)
+            self._outages.log_task_error("deliver_due", error)
 
-    async def _deliver(self, notice: DueNotice) -> None:
+    async def _deliver(self, notice: DueDelivery) -> None:
         """Try it once, and note what came of it."""
         try:
             async with self._context.pool.acquire() as connection:
-                message = await message_of(connection, self._context.settings, notice)
+                request = await build_request(connection, self._context.settings, notice)
         except SettingsError as missing:
-            await self._fails(notice, None, missing, _facts(notice, None))
+            await self._record_failure(notice, None, missing, _log_fields(notice, None))
             return
         began = time.monotonic()
-        status, error = await self._post(notice, message)
+        status, error = await self._post(notice, request)
         took = round((time.monotonic() - began) * 1000, 1)
-        facts = _facts(notice, status, correlation_id=message.correlation_id)
+        fields = _log_fields(notice, status, correlation_id=request.correlation_id)
         if status is not None and 200 <= status < 300:  # noqa: PLR2004 - the 2xx of HTTP
             async with self._context.pool.acquire() as connection:
-                await webhook_deliveries.note_delivered(connection, notice)
-            log.info(events.NOTICE_DELIVERED, **facts, duration_ms=took)
+                await webhook_deliveries.mark_delivered(connection, notice)
+            log.info(events.WEBHOOK_DELIVERED, **fields, duration_ms=took)
         else:
-            await self._fails(notice, status, error, facts)
+            await self._record_failure(notice, status, error, fields)
 
     async def _post(
-        self, notice: DueNotice, message: Message
+        self, notice: DueDelivery, request: WebhookRequest
     ) -> tuple[int | None, BaseException | None]:
         """The status of the receiver's answer, or what kept it from answering."""
-        private = self._context.settings.private_notices
+        allow_private = self._context.settings.allow_private_webhooks
         try:
-            status = await post(
-                notice.url, headers=message.headers, body=message.body, private=private
+            status = await post_webhook(
+                notice.url, headers=request.headers, body=request.body, allow_private=allow_private
             )
         except Exception as error:  # noqa: BLE001 - a receiver can fail in any way
             return None, error
         return status, None
 
-    async def _fails(
+    async def _record_failure(
         self,
-        notice: DueNotice,
+        notice: DueDelivery,
         status: int | None,
         error: BaseException | None,
-        facts: dict[str, Any],
+        fields: dict[str, Any],
     ) -> None:
-        sentence = describe(status, error)
-        kind = None if error is None else kind_of(error)
-        if status == GONE or notice.attempt >= MOST_ATTEMPTS:
+        sentence = describe_failure(status, error)
+        kind = None if error is None else error_name(error)
+        if status == GONE or notice.attempt >= MAX_ATTEMPTS:
             async with self._context.pool.acquire() as connection:
-                await webhook_deliveries.note_abandoned(connection, notice, error=sentence)
-            log.warning(events.NOTICE_ABANDONED, **facts, error=kind)
+                await webhook_deliveries.mark_abandoned(connection, notice, error=sentence)
+            log.warning(events.WEBHOOK_ABANDONED, **fields, error=kind)
             return
-        delay = wait_seconds(notice.attempt)
+        delay = retry_seconds(notice.attempt)
         async with self._context.pool.acquire() as connection:
-            await webhook_deliveries.note_failed(
+            await webhook_deliveries.mark_failed(
                 connection, notice, error=sentence, delay_seconds=delay
             )
-        log.info(events.NOTICE_FAILED, **facts, error=kind, again_in_seconds=round(delay, 1))
+        log.info(events.WEBHOOK_FAILED, **fields, error=kind, retry_in_seconds=round(delay, 1))
 
 
-def _facts(notice: DueNotice, status: int | None, **more: str) -> dict[str, Any]:
+def _log_fields(notice: DueDelivery, status: int | None, **more: str) -> dict[str, Any]:
     return {
         "job": notice.job_id,
         "account": notice.account_id,
@@ -182,14 +182,14 @@ def _facts(notice: DueNotice, status: int | None, **more: str) -> dict[str, Any]
     }
 
 
-def wait_seconds(attempt: int) -> float:
+def retry_seconds(attempt: int) -> float:
     """How long after the attempt, counted from 1, the next one is: 1, 4, 16 seconds and so on, up
     to an hour, give or take a fifth, so that those that failed together do not come together.
     """
-    return min(4.0 ** (attempt - 1), LONGEST_WAIT_SECONDS) * random.uniform(0.8, 1.2)
+    return min(4.0 ** (attempt - 1), MAX_RETRY_SECONDS) * random.uniform(0.8, 1.2)
 
 
-def kind_of(error: BaseException) -> str:
+def error_name(error: BaseException) -> str:
     """What it was at bottom: the network's error, where there is one, and not what httpcore made
     of it on its way up.
     """
@@ -201,7 +201,7 @@ def kind_of(error: BaseException) -> str:
     return kind
 
 
-def describe(status: int | None, error: BaseException | None) -> str:
+def describe_failure(status: int | None, error: BaseException | None) -> str:
     """What kept the notice from being taken, for whoever submitted the job; never the URL."""
     if status is not None:
         return f"The receiver answered {status}."
@@ -210,8 +210,8 @@ def describe(status: int | None, error: BaseException | None) -> str:
     if isinstance(error, NotPublicError):
         return "The URL's host is not known, or leads to no address of the public internet."
     if isinstance(error, TimeoutError | httpcore.TimeoutException):
-        return f"The receiver did not answer within {ALL_SECONDS:.0f} seconds."
-    if isinstance(error, AnswerTooLongError):
+        return f"The receiver did not answer within {TOTAL_TIMEOUT_SECONDS:.0f} seconds."
+    if isinstance(error, ResponseTooLargeError):
         return f"The head of the receiver's answer has more than {MAX_HEAD_BYTES // 1024} KB."
     assert error is not None
-    return f"The receiver could not be reached ({kind_of(error)})."
+    return f"The receiver could not be reached ({error_name(error)})."

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import asyncpg
 
 from db import jobs
-from db.webhook_deliveries import DueNotice, source_of_secret
+from db.webhook_deliveries import DueDelivery, get_secret_source
 from runtime.settings import Settings
-from runtime.signing import notice_secret, signature
+from runtime.signing import signature, webhook_secret
 
 
-class Message(NamedTuple):
+class WebhookRequest(NamedTuple):
     """A notice as it is posted, and the correlation id of its job."""
 
     headers: dict[str, str]
@@ -20,21 +20,21 @@ class Message(NamedTuple):
     correlation_id: str
 
 
-async def message_of(
-    connection: asyncpg.Connection, settings: Settings, notice: DueNotice
-) -> Message:
+async def build_request(
+    connection: asyncpg.Connection, settings: Settings, notice: DueDelivery
+) -> WebhookRequest:
     """The job's end, with its counts, signed for this attempt.
 
     Raises SettingsError where the key that the account's secret was derived by is not listed.
     """
-    source = await source_of_secret(connection, notice.account_id)
-    secret = notice_secret(settings, notice.account_id, source.salt, key_id=source.key_id)
+    source = await get_secret_source(connection, notice.account_id)
+    secret = webhook_secret(settings, notice.account_id, source.salt, key_id=source.key_id)
     job = await jobs.get_job(connection, notice.job_id)
-    progress = await jobs.progress(connection, notice.job_id)
+    progress = await jobs.get_counts(connection, notice.job_id)
     assert job is not None
     assert progress is not None
     assert job.finished_at is not None
-    told = {
+    payload = {
         "event": "job.ended",
         "job": job.id,
         "account": job.account,
@@ -52,11 +52,11 @@ async def message_of(
         "finished_at": job.finished_at.isoformat(),
         "correlation_id": job.correlation_id,
     }
-    body = json.dumps(told).encode()
-    return Message(_headers(secret, notice, body), body, job.correlation_id)
+    body = json.dumps(payload).encode()
+    return WebhookRequest(_headers(secret, notice, body), body, job.correlation_id)
 
 
-def _headers(secret: str, notice: DueNotice, body: bytes) -> dict[str, str]:
+def _headers(secret: str, notice: DueDelivery, body: bytes) -> dict[str, str]:
     timestamp = str(int(time.time()))
     return {
         "Content-Type": "application/json",

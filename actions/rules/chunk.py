@@ -8,7 +8,7 @@ from schemas.decisions import Decision
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
-Address: TypeAlias = tuple[Status | None, int | None, int | None, int]
+AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """What is read of an address: status (None for one that the chunk brings in), the address
 that it spread from, the job that set it, and how many people hold it. A plain tuple, like the
 next ones: a chunk has thousands of each."""
@@ -16,10 +16,10 @@ next ones: a chunk has thousands of each."""
 Link: TypeAlias = tuple[int, int, int]
 """A contact holds an address in a field: contact id, field (1 to 3), address id."""
 
-Ending: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
+ResultKind: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
 """How a selected address ended: outcome, reason, from status, to status, cause."""
 
-Row: TypeAlias = tuple[int, int, int | None, int | None]
+ResultRow: TypeAlias = tuple[int, int, int | None, int | None]
 """One result row, apart from its ending: contact id, field, address id, source address id."""
 
 Change: TypeAlias = tuple[Status | None, Status, int | None]
@@ -32,12 +32,12 @@ class ChunkFacts:
 
     `links` are the links of the chunk's contacts that matter: those of the selected fields, and
     for an action that may spread those of all fields, in order of (contact, field). `missing`
-    are the ids that the account has no contact for. `beside_opt_out` are the addresses that an
-    opt-out in its own right spreads to. `neighbours` gives, for a shared address that is no role
-    address, the links of every contact that holds it to their other addresses. `decided_before`
+    are the ids that the account has no contact for. `sibling_opted_out` are the addresses that an
+    opt-out in its own right spreads to. `sibling_links` gives, for a shared address that is no role
+    address, the links of every contact that holds it to their other addresses. `earlier_decisions`
     gives the direct decision that this job took on an address in an earlier chunk, for addresses
-    that its own spreading changed since. Of an import, `of_rows` are the links that rows of its
-    file stand for, where others are of contacts that were recognised; and `stated` are the statuses
+    that its own spreading changed since. Of an import, `row_links` are the links that rows of its
+    file stand for, where others are of contacts that were recognized; and `stated` are the statuses
     that the file states, by address.
     """
 
@@ -45,17 +45,17 @@ class ChunkFacts:
     fields: frozenset[int]
     shared_address_limit: int
     links: Sequence[Link]
-    addresses: Mapping[int, Address]
+    addresses: Mapping[int, AddressRow]
     missing: Sequence[int] = ()
-    beside_opt_out: frozenset[int] = frozenset()
-    neighbours: Mapping[int, Sequence[Link]] = field(default_factory=dict)
-    decided_before: Mapping[int, Decision] = field(default_factory=dict)
-    of_rows: Sequence[Link] | None = None
+    sibling_opted_out: frozenset[int] = frozenset()
+    sibling_links: Mapping[int, Sequence[Link]] = field(default_factory=dict)
+    earlier_decisions: Mapping[int, Decision] = field(default_factory=dict)
+    row_links: Sequence[Link] | None = None
     stated: Mapping[int, Status] = field(default_factory=dict)
 
-    def direct(self) -> Sequence[Link]:
+    def selected_links(self) -> Sequence[Link]:
         """The links whose addresses are selected."""
-        links = self.links if self.of_rows is None else self.of_rows
+        links = self.links if self.row_links is None else self.row_links
         return [link for link in links if link[1] in self.fields]
 
 
@@ -66,5 +66,5 @@ class ChunkDecisions:
     A chunk has thousands of rows and a dozen endings; none is left without a row.
     """
 
-    rows: dict[Ending, list[Row]] = field(default_factory=dict)
+    rows: dict[ResultKind, list[ResultRow]] = field(default_factory=dict)
     changes: dict[int, Change] = field(default_factory=dict)

@@ -9,16 +9,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Ending, Link, Row
-from actions.rules.propagation import let_spread
-from schemas.decisions import Decision, Known
+from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Link, ResultKind, ResultRow
+from actions.rules.propagation import propagate_opt_outs
+from schemas.decisions import AddressState, Decision
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import OPTED_OUT, OPTED_OUT_RANK, Status, rank_of
 
 _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
 
-_NOT_FOUND: Ending = (Outcome.REJECTED, Reason.CONTACT_NOT_FOUND, None, None, Cause.DIRECT)
+_CONTACT_NOT_FOUND: ResultKind = (
+    Outcome.REJECTED,
+    Reason.CONTACT_NOT_FOUND,
+    None,
+    None,
+    Cause.DIRECT,
+)
 
 
 def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
@@ -28,15 +34,15 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     own `decide` raises.
     """
     decided = ChunkDecisions()
-    direct = facts.direct()
-    _decide_direct(action, params, facts, direct, decided)
-    if action.may_spread:
-        # What stands on a recognised contact already spreads to what is added to it.
-        sources = direct if facts.of_rows is None else facts.links
-        let_spread(action, params, facts, sources, decided)
+    direct = facts.selected_links()
+    _decide_selected(action, params, facts, direct, decided)
+    if action.may_propagate:
+        # What stands on a recognized contact already spreads to what is added to it.
+        sources = direct if facts.row_links is None else facts.links
+        propagate_opt_outs(action, params, facts, sources, decided)
     if facts.missing:
         fields = sorted(facts.fields)
-        decided.rows.setdefault(_NOT_FOUND, []).extend(
+        decided.rows.setdefault(_CONTACT_NOT_FOUND, []).extend(
             (contact_id, field_no, None, None)
             for contact_id in facts.missing
             for field_no in fields
@@ -44,17 +50,17 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     return decided
 
 
-class _Kind(NamedTuple):
+class _FactGroup(NamedTuple):
     """What all addresses of which the same is known have in common: the decision, the change that
     it makes, and the rows that end so.
     """
 
     decision: Decision
     change: Change | None
-    rows: list[Row]
+    rows: list[ResultRow]
 
 
-def _decide_direct(
+def _decide_selected(
     action: BulkAction,
     params: Any,
     facts: ChunkFacts,
@@ -62,14 +68,14 @@ def _decide_direct(
     decided: ChunkDecisions,
 ) -> None:
     first: dict[int, Decision] = {}
-    kinds: dict[tuple[Status | None, bool, bool, Status | None], _Kind] = {}
-    addresses, beside, job_id = facts.addresses, facts.beside_opt_out, facts.job_id
+    kinds: dict[tuple[Status | None, bool, bool, Status | None], _FactGroup] = {}
+    addresses, beside, job_id = facts.addresses, facts.sibling_opted_out, facts.job_id
     stated = facts.stated
     changes = decided.changes
     for contact_id, field_no, address_id in direct:
         status, source, status_job_id, _ = addresses[address_id]
         if address_id in first or (status_job_id == job_id and status is not None):
-            decision = _decided_before(address_id, first, facts)
+            decision = _earlier_decision(address_id, first, facts)
             if decision is not None:
                 if decision is _SAME_ADDRESS and address_id in changes:
                     status = changes[address_id][1]
@@ -81,7 +87,9 @@ def _decide_direct(
         key = (status, source is not None, address_id in beside, stated.get(address_id))
         kind = kinds.get(key)
         if kind is None:
-            kind = kinds[key] = _kind(ask(action, params, Known(*key)), status, decided)
+            kind = kinds[key] = _group_of(
+                decide_address(action, params, AddressState(*key)), status, decided
+            )
         decision, change, rows = kind
         first[address_id] = decision
         if change is not None:
@@ -89,17 +97,17 @@ def _decide_direct(
         rows.append((contact_id, field_no, address_id, None))
 
 
-def _kind(decision: Decision, status: Status | None, decided: ChunkDecisions) -> _Kind:
+def _group_of(decision: Decision, status: Status | None, decided: ChunkDecisions) -> _FactGroup:
     outcome, to_status, reason = decision
     change = None
     if outcome is Outcome.APPLIED:
         assert to_status is not None
         change = (status, to_status, None)
     ending = (outcome, reason, status, to_status, Cause.DIRECT)
-    return _Kind(decision, change, decided.rows.setdefault(ending, []))
+    return _FactGroup(decision, change, decided.rows.setdefault(ending, []))
 
 
-def _decided_before(
+def _earlier_decision(
     address_id: int, first: Mapping[int, Decision], facts: ChunkFacts
 ) -> Decision | None:
     """What this job's decision on the address means for its further rows, if there was one: in this
@@ -107,28 +115,30 @@ def _decided_before(
     """
     decision = first.get(address_id)
     if decision is None:
-        return _decided_by_this_job(address_id, facts.addresses[address_id][1], facts)
+        return _earlier_chunk_decision(address_id, facts.addresses[address_id][1], facts)
     return _SAME_ADDRESS if decision.outcome is Outcome.APPLIED else decision
 
 
-def _decided_by_this_job(address_id: int, source: int | None, facts: ChunkFacts) -> Decision | None:
+def _earlier_chunk_decision(
+    address_id: int, source: int | None, facts: ChunkFacts
+) -> Decision | None:
     """What an earlier chunk's decision on the address means for its further rows, if it had one."""
     if source is None:
         return _SAME_ADDRESS
-    earlier = facts.decided_before.get(address_id)
+    earlier = facts.earlier_decisions.get(address_id)
     if earlier is not None and earlier.outcome is Outcome.APPLIED:
         return _SAME_ADDRESS
     return earlier
 
 
-def ask(action: BulkAction, params: Any, known: Known) -> Decision:
+def decide_address(action: BulkAction, params: Any, known: AddressState) -> Decision:
     """The action's decision; raises ForbiddenTransition when it would reopen an opt-out."""
     decision = action.decide(known, params)
     if (
         known.status is not None
         and decision.to_status is not None
         and decision.to_status not in OPTED_OUT
-        and rank_of(Status(known.status), spread=known.spread) >= OPTED_OUT_RANK
+        and rank_of(Status(known.status), is_propagated=known.is_propagated) >= OPTED_OUT_RANK
     ):
         raise ForbiddenTransition(
             f"The action {action.name} would make an address {decision.to_status} that is"

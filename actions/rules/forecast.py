@@ -1,47 +1,47 @@
 """What a job would do: what the rules say of every address there can be, and the sum of it.
 
-A million addresses differ in few things that a decision depends on (`schemas.decisions.Known`). So
-the rules are asked once for each code, which stands for a status and whether it had spread, and
-addresses are counted by their codes elsewhere.
+A million addresses differ in few things that a decision depends on
+(`schemas.decisions.AddressState`). So the rules are asked once for each code, which stands for a
+status and whether it had spread, and addresses are counted by their codes elsewhere.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from actions.bulk_action import BulkAction, Spread
-from actions.rules.chunk_decisions import ask
-from actions.rules.propagation import climbs_over
-from schemas.decisions import Decision, Known
+from actions.bulk_action import BulkAction, Propagation
+from actions.rules.chunk_decisions import decide_address
+from actions.rules.propagation import outranks
+from schemas.decisions import AddressState, Decision
 from schemas.outcomes import Outcome, Reason
 from schemas.requests import FIELD_NAMES
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
-CODES: tuple[tuple[Status, bool], ...] = tuple(
+STATUS_CODES: tuple[tuple[Status, bool], ...] = tuple(
     (status, spread) for status in Status for spread in (False, True)
 )
 """(status, whether it had spread) by code, which counts from 1 on."""
 
 
-class Rules(NamedTuple):
+class CodeRules(NamedTuple):
     """What the rules of an action say of each code, as arrays in the order of codes.
 
-    `spreading`: 1 for an address whose own opt-out spreads. `minding`: 1 where an opt-out beside
-    the address changes the decision. The others are bits, one for each way in which the job's
-    opt-outs spread: `sources` of an address that the job leaves opted out in its own right,
+    `spreading`: 1 for an address whose own opt-out spreads. `sibling_sensitive`: 1 where an opt-out
+    beside the address changes the decision. The others are bits, one for each way in which the
+    job's opt-outs spread: `sources` of an address that the job leaves opted out in its own right,
     `role_sources` of the same where it is a role address, `beyond_sources` where it reaches
     contacts that are not selected, and `reach` of an address that would climb.
     """
 
     spreading: list[int]
-    minding: list[int]
+    sibling_sensitive: list[int]
     sources: list[int]
     role_sources: list[int]
     beyond_sources: list[int]
     reach: list[int]
 
 
-class Kind(NamedTuple):
+class PairGroup(NamedTuple):
     """So many selected (contact, field) pairs of which the same is known; `code` is None for an
     address that the account does not know. `first` tells that the job comes to it for the first
     time.
@@ -54,64 +54,70 @@ class Kind(NamedTuple):
     rows: int
 
 
-def rules_of(action: BulkAction, params: Any) -> Rules:
+def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
     """The rules of the action with these parameters.
 
     How an address spreads is asked as if no opt-out stood beside it: no action both refuses what
     stands beside an opt-out and opts out itself.
     """
-    rules = Rules(*([] for _ in Rules._fields))
-    ways: list[Spread] = []
-    for status, spread in CODES:
-        known = Known(status, spread)
-        possible = not spread or FACTS[status].spread_rank is not None
-        decided = ask(action, params, known) if possible else None
+    rules = CodeRules(*([] for _ in CodeRules._fields))
+    ways: list[Propagation] = []
+    for status, spread in STATUS_CODES:
+        known = AddressState(status, spread)
+        possible = not spread or FACTS[status].propagated_rank is not None
+        decided = decide_address(action, params, known) if possible else None
         rules.spreading.append(int(_in_own_right(known)))
-        rules.minding.append(int(decided is not None and _minds(action, params, known)))
-        way = _way_of_spreading(action, params, known, decided)
+        rules.sibling_sensitive.append(
+            int(decided is not None and _is_sibling_sensitive(action, params, known))
+        )
+        way = _propagation_after(action, params, known, decided)
         if way is not None and way not in ways:
             ways.append(way)
         bit = 0 if way is None else 1 << ways.index(way)
         rules.sources.append(bit)
-        rules.role_sources.append(bit if way and way.role_reaches_selected else 0)
+        rules.role_sources.append(bit if way and way.role_propagates_to_selected else 0)
         rules.beyond_sources.append(bit if way and way.beyond_chunk else 0)
-    rules.reach.extend(_reached_by(ways, status, spread=spread) for status, spread in CODES)
+    rules.reach.extend(
+        _propagations_onto(ways, status, is_propagated=spread) for status, spread in STATUS_CODES
+    )
     return rules
 
 
-def _in_own_right(known: Known) -> bool:
+def _in_own_right(known: AddressState) -> bool:
     return (
-        known.status is not None and not known.spread and FACTS[known.status].rank >= OWN_RIGHT_RANK
+        known.status is not None
+        and not known.is_propagated
+        and FACTS[known.status].rank >= OWN_RIGHT_RANK
     )
 
 
-def _minds(action: BulkAction, params: Any, known: Known) -> bool:
+def _is_sibling_sensitive(action: BulkAction, params: Any, known: AddressState) -> bool:
     """Whether an opt-out beside the address changes what is decided on it."""
-    if not action.refused_beside_opt_out:
+    if not action.checks_siblings:
         return False
-    beside = known._replace(beside_opt_out=True)
-    return ask(action, params, known) != ask(action, params, beside)
+    beside = known._replace(sibling_opted_out=True)
+    return decide_address(action, params, known) != decide_address(action, params, beside)
 
 
-def _way_of_spreading(
-    action: BulkAction, params: Any, known: Known, decided: Decision | None
-) -> Spread | None:
+def _propagation_after(
+    action: BulkAction, params: Any, known: AddressState, decided: Decision | None
+) -> Propagation | None:
     """How an address of which this was decided spreads, once it is as the job leaves it."""
-    if decided is None or not action.may_spread:
+    if decided is None or not action.may_propagate:
         return None
-    after = known if decided.to_status is None else Known(decided.to_status)
+    after = known if decided.to_status is None else AddressState(decided.to_status)
     if not _in_own_right(after):
         return None
     assert after.status is not None
-    return action.spread(after.status, params)
+    return action.propagation(after.status, params)
 
 
-def _reached_by(ways: Sequence[Spread], status: Status, *, spread: bool) -> int:
+def _propagations_onto(ways: Sequence[Propagation], status: Status, *, is_propagated: bool) -> int:
     """Which of the ways reach such an address, as bits."""
     return sum(
         1 << number
         for number, way in enumerate(ways)
-        if climbs_over(way.to_status, status, spread=spread)
+        if outranks(way.to_status, status, is_propagated=is_propagated)
     )
 
 
@@ -122,16 +128,16 @@ def forecast(
     fields: Sequence[int],
     contacts: int,
     missing: int,
-    kinds: Iterable[Kind],
-    further: int,
+    kinds: Iterable[PairGroup],
+    propagated: int,
 ) -> dict[str, Any]:
     """What the job would do with so many contacts, of which some are `missing`.
 
-    By outcome, by `outcome:reason`, and both by field; `further` addresses would be reached by
+    By outcome, by `outcome:reason`, and both by field; `propagated` addresses would be reached by
     spreading. Which of two pairs of one address has the credit is the job's to say, so that pairs
     of two fields may change places.
     """
-    tallies: dict[int, Counter[Ending]] = {field: Counter() for field in fields}
+    tallies: dict[int, Counter[ResultKind]] = {field: Counter() for field in fields}
     for kind in kinds:
         tallies[kind.field][_ending(action, params, kind)] += kind.rows
     for tally in tallies.values():
@@ -140,24 +146,28 @@ def forecast(
     return {
         "selected": pairs,
         **_as_dict(sum(tallies.values(), Counter()), pairs),
-        "further": further,
+        "propagated": propagated,
         "fields": {FIELD_NAMES[field]: _as_dict(t, contacts) for field, t in tallies.items()},
     }
 
 
-Ending: TypeAlias = tuple[str, str | None]
+ResultKind: TypeAlias = tuple[str, str | None]
 """Outcome and reason."""
 
 
-def _ending(action: BulkAction, params: Any, kind: Kind) -> Ending:
-    known = Known(None) if kind.code is None else Known(*CODES[kind.code - 1], kind.beside)
-    decision = ask(action, params, known)
+def _ending(action: BulkAction, params: Any, kind: PairGroup) -> ResultKind:
+    known = (
+        AddressState(None)
+        if kind.code is None
+        else AddressState(*STATUS_CODES[kind.code - 1], kind.beside)
+    )
+    decision = decide_address(action, params, known)
     if decision.outcome is Outcome.APPLIED and not kind.first:
         return Outcome.UNCHANGED, Reason.SAME_ADDRESS_IN_JOB
     return decision.outcome, decision.reason
 
 
-def _as_dict(tally: Counter[Ending], pairs: int) -> dict[str, Any]:
+def _as_dict(tally: Counter[ResultKind], pairs: int) -> dict[str, Any]:
     """Counts by outcome and by reason; what is left of so many pairs is empty."""
     counts = {outcome.value: 0 for outcome in Outcome}
     for (outcome, _), rows in tally.items():
@@ -173,11 +183,13 @@ def _as_dict(tally: Counter[Ending], pairs: int) -> dict[str, Any]:
     }
 
 
-COUNTS = ("applied", "unchanged", "rejected", "empty", "further")
+FORECAST_COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
 """What a person says yes to."""
 
 
 def drift(expected: Mapping[str, int], present: Mapping[str, Any]) -> dict[str, int]:
     """By how much the present counts differ from those expected, where they do."""
-    differences = {name: present[name] - expected[name] for name in COUNTS if name in expected}
+    differences = {
+        name: present[name] - expected[name] for name in FORECAST_COUNTS if name in expected
+    }
     return {name: by for name, by in differences.items() if by}

@@ -6,17 +6,19 @@ Pure, and part of the hot loop of `actions/rules/chunk_decisions.py`.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from actions.bulk_action import BulkAction, Spread
-from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link, Row
+from actions.bulk_action import BulkAction, Propagation
+from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link, ResultRow
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import FACTS, OPTED_OUT, OWN_RIGHT_RANK, Status, rank_of
 
-_SPREAD_RANKS = {
-    status: facts.spread_rank for status, facts in FACTS.items() if facts.spread_rank is not None
+_PROPAGATED_RANKS = {
+    status: facts.propagated_rank
+    for status, facts in FACTS.items()
+    if facts.propagated_rank is not None
 }
 
 
-def let_spread(
+def propagate_opt_outs(
     action: BulkAction,
     params: Any,
     facts: ChunkFacts,
@@ -28,13 +30,13 @@ def let_spread(
     The strongest goes first, so that an address is reached once; one hop only, since what is
     reached is not opted out in its own right.
     """
-    within_reach = _within_reach(action, params, facts, decided)
-    if within_reach:
+    propagation_targets = _propagation_targets(action, params, facts, decided)
+    if propagation_targets:
         contacts_of = _contacts_by_source(facts, direct, decided)
-        _spread_from(contacts_of, within_reach, action, params, facts, decided)
+        _propagate_from(contacts_of, propagation_targets, action, params, facts, decided)
 
 
-def spread_after_all(
+def propagate_after_import(
     action: BulkAction, params: Any, facts: ChunkFacts, contacts_of: Mapping[int, Sequence[int]]
 ) -> ChunkDecisions:
     """Let the opt-outs of some addresses reach the other addresses of the given contacts.
@@ -43,18 +45,18 @@ def spread_after_all(
     has reached before stays as it is: it has its one propagated row in this job.
     """
     decided = ChunkDecisions()
-    within_reach = {
+    propagation_targets = {
         id_
-        for id_ in _within_reach(action, params, facts, decided)
+        for id_ in _propagation_targets(action, params, facts, decided)
         if facts.addresses[id_][0] not in OPTED_OUT
     }
-    _spread_from(contacts_of, within_reach, action, params, facts, decided)
+    _propagate_from(contacts_of, propagation_targets, action, params, facts, decided)
     return decided
 
 
-def _spread_from(  # noqa: PLR0917
+def _propagate_from(  # noqa: PLR0917
     contacts_of: Mapping[int, Sequence[int]],
-    within_reach: set[int],
+    propagation_targets: set[int],
     action: BulkAction,
     params: Any,
     facts: ChunkFacts,
@@ -62,25 +64,25 @@ def _spread_from(  # noqa: PLR0917
 ) -> None:
     by_strength: dict[Status, list[int]] = {}
     for source_id in contacts_of:
-        by_strength.setdefault(_present(source_id, facts, decided), []).append(source_id)
+        by_strength.setdefault(_current_status(source_id, facts, decided), []).append(source_id)
     spreads = [
         (spread, sources)
         for status, sources in by_strength.items()
-        if (spread := action.spread(status, params)) is not None
+        if (spread := action.propagation(status, params)) is not None
     ]
-    spreads.sort(key=lambda pair: -rank_of(pair[0].to_status, spread=True))
-    links_of = _links_by_contact(facts, within_reach)
+    spreads.sort(key=lambda pair: -rank_of(pair[0].to_status, is_propagated=True))
+    links_of = _links_by_contact(facts, propagation_targets)
     for spread, sources in spreads:
         targets = (
             (source_id, link)
             for source_id in sorted(sources)
-            for link in _targets(spread, source_id, facts, contacts_of[source_id], links_of)
-            if link[2] in within_reach and link[2] != source_id
+            for link in _sibling_links(spread, source_id, facts, contacts_of[source_id], links_of)
+            if link[2] in propagation_targets and link[2] != source_id
         )
-        _reach(targets, spread.to_status, facts, decided)
+        _write_propagated(targets, spread.to_status, facts, decided)
 
 
-class _Lower(NamedTuple):
+class _StatusesBelow(NamedTuple):
     """The statuses below some spread: those in an address's own right, and those that spread to
     it.
     """
@@ -89,28 +91,32 @@ class _Lower(NamedTuple):
     spread: frozenset[Status]
 
 
-def _lower_than(rank: int) -> _Lower:
+def _statuses_below(rank: int) -> _StatusesBelow:
     own = (status for status, facts in FACTS.items() if facts.rank < rank)
-    spread = (status for status, spread_rank in _SPREAD_RANKS.items() if spread_rank < rank)
-    return _Lower(frozenset(own), frozenset(spread))
+    spread = (
+        status for status, propagated_rank in _PROPAGATED_RANKS.items() if propagated_rank < rank
+    )
+    return _StatusesBelow(frozenset(own), frozenset(spread))
 
 
-_LOWER = {status: _lower_than(rank) for status, rank in _SPREAD_RANKS.items()}
+_STATUSES_BELOW = {status: _statuses_below(rank) for status, rank in _PROPAGATED_RANKS.items()}
 """What each status climbs over when it spreads."""
 
 
-def climbs_over(to_status: Status, status: Status, *, spread: bool) -> bool:
+def outranks(to_status: Status, status: Status, *, is_propagated: bool) -> bool:
     """Whether an opt-out that spreads as `to_status` changes an address of this status, which may
     have spread to it as well.
     """
-    own, by_spreading = _LOWER[to_status]
-    return status in (by_spreading if spread else own)
+    own, propagated = _STATUSES_BELOW[to_status]
+    return status in (propagated if is_propagated else own)
 
 
-_IN_OWN_RIGHT = frozenset(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
+_OWN_RIGHT_STATUSES = frozenset(
+    status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK
+)
 
 
-def _within_reach(
+def _propagation_targets(
     action: BulkAction, params: Any, facts: ChunkFacts, decided: ChunkDecisions
 ) -> set[int]:
     """The addresses that some spread of the action could change, as they are now.
@@ -118,11 +124,11 @@ def _within_reach(
     There are none where all that stands beside the selected addresses is selected too, and so is
     opted out in its own right. Suppression only climbs, so none come to be during the spread.
     """
-    spreads = (action.spread(status, params) for status in OPTED_OUT)
+    spreads = (action.propagation(status, params) for status in OPTED_OUT)
     to_statuses = {spread.to_status for spread in spreads if spread}
     if not to_statuses:
         return set()
-    own, spread = _LOWER[max(to_statuses, key=_SPREAD_RANKS.__getitem__)]
+    own, spread = _STATUSES_BELOW[max(to_statuses, key=_PROPAGATED_RANKS.__getitem__)]
     changes = decided.changes
     reach = {
         id_
@@ -150,7 +156,7 @@ def _contacts_by_source(
             continue
         change = changes.get(address_id)
         status, source = addresses[address_id][:2] if change is None else change[1:]
-        if source is None and status in _IN_OWN_RIGHT:
+        if source is None and status in _OWN_RIGHT_STATUSES:
             contacts_of[address_id] = [contact_id]
     return contacts_of
 
@@ -163,7 +169,7 @@ def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, lis
     return links_of
 
 
-def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
+def _current_status(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
     """The status that an address has by now."""
     change = decided.changes.get(address_id)
     status = facts.addresses[address_id][0] if change is None else change[1]
@@ -171,8 +177,8 @@ def _present(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Sta
     return status
 
 
-def _targets(
-    spread: Spread,
+def _sibling_links(
+    spread: Propagation,
     source_id: int,
     facts: ChunkFacts,
     contacts: Sequence[int],
@@ -181,16 +187,16 @@ def _targets(
     """The links of those whom the opt-out of the source reaches."""
     people = facts.addresses[source_id][3]
     if people > facts.shared_address_limit:
-        if not spread.role_reaches_selected:
+        if not spread.role_propagates_to_selected:
             return ()
-    elif spread.beyond_chunk and source_id in facts.neighbours:
-        return facts.neighbours[source_id]
+    elif spread.beyond_chunk and source_id in facts.sibling_links:
+        return facts.sibling_links[source_id]
     if len(contacts) == 1:
         return links_of.get(contacts[0], ())
     return [link for contact_id in contacts for link in links_of.get(contact_id, ())]
 
 
-def _reach(
+def _write_propagated(
     targets: Iterable[tuple[int, Link]],
     to_status: Status,
     facts: ChunkFacts,
@@ -199,9 +205,9 @@ def _reach(
     """Give the addresses of the links, each with the source of the spread, the status to which it
     climbs; the first that reaches an address has the credit.
     """
-    own, spread = _LOWER[to_status]
+    own, spread = _STATUSES_BELOW[to_status]
     addresses, changes = facts.addresses, decided.changes
-    rows: dict[Status | None, list[Row]] = {}
+    rows: dict[Status | None, list[ResultRow]] = {}
     for source_id, (contact_id, field_no, address_id) in targets:
         change = changes.get(address_id)
         status, source = addresses[address_id][:2] if change is None else change[1:]

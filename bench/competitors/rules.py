@@ -42,13 +42,13 @@ SAME_ADDRESS = Decision("unchanged", reason="same_address_in_job")
 """The job has changed the address already."""
 
 
-def opt_in(status: str, *, beside_opt_out: bool) -> Decision:
+def opt_in(status: str, *, sibling_opted_out: bool) -> Decision:
     """Permission, for addresses that lack it and stand beside no opt-out that spreads to them."""
     if status in MARKETABLE:
         return Decision("unchanged", reason="already_marketable")
     if status in REFUSALS:
         return Decision("rejected", reason=REFUSALS[status])
-    if beside_opt_out:
+    if sibling_opted_out:
         return Decision("rejected", reason="sibling_opted_out")
     return Decision("applied", to_status="single_opt_in")
 

@@ -1,16 +1,16 @@
 -- What became of addresses: the story of one, and why rows of a file became none.
 
--- name: refusals_by_reason
+-- name: import_rejections_by_reason
 -- How many rows and cells of an import's file were left out, and why.
 select reason, count(*) as refused
 from import_rejections where job_id = :job_id
 group by reason order by count(*) desc, reason;
 
--- name: recognised_rows$
+-- name: count_recognized_rows$
 -- How many rows of an import were about contacts that were there already.
 select count(*) from import_matches where job_id = :job_id;
 
--- name: address^
+-- name: get_address^
 -- An address and what it is now, by its identity in the account.
 select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_changed_at,
        a.holders, a.propagated_from,
@@ -19,14 +19,14 @@ select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_c
 from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
--- name: contacts_of_address
+-- name: list_contacts
 -- The first contacts that hold the address. All that hold it are found before they are put in order:
 -- to go over the account in that order, until enough of them were met, can take the whole account.
 with holders as materialized (
     select contact_id, field from contact_emails
     where account_id = :account_id and address_id = :address_id
 ), first as materialized (
-    select contact_id, field from holders order by contact_id, field limit :most
+    select contact_id, field from holders order by contact_id, field limit :limit
 )
 select f.contact_id, f.field, c.given_name, c.family_name, c.company
 from first f
@@ -37,11 +37,11 @@ cross join lateral (
 ) c
 order by f.contact_id, f.field;
 
--- name: count_contacts_of_address$
+-- name: count_contacts$
 -- How many (contact, field) pairs hold the address.
 select count(*) from contact_emails where account_id = :account_id and address_id = :address_id;
 
--- name: history_of_address
+-- name: list_history
 -- What jobs decided about the address, newest first, with who asked and on what evidence. Only of
 -- those results that are given the job is looked up, each by its id.
 with newest as materialized (
@@ -49,7 +49,7 @@ with newest as materialized (
     from results
     where address_id = :address_id
     order by decided_at desc, job_id desc, (outcome = 'applied') desc, contact_id, field
-    limit :most
+    limit :limit
 )
 select r.job_id, j.action, j.requested_by, j.actor_kind, j.actor_id, j.via, j.evidence_source,
        coalesce((select m.contact_id from import_matches m

@@ -1,6 +1,6 @@
 -- Jobs that list addresses instead of contacts: how the rows of a list find, or become, addresses.
 
--- name: listed^
+-- name: read_list_rows^
 -- The rows of a chunk, as three arrays of one order.
 select coalesce(array_agg(row_id order by row_id), '{}') as row_ids,
        coalesce(array_agg(address order by row_id), '{}') as addresses,
@@ -8,12 +8,12 @@ select coalesce(array_agg(row_id order by row_id), '{}') as row_ids,
 from job_addresses
 where job_id = :job_id and row_id = any(:row_ids::bigint[]);
 
--- name: find_listed^
+-- name: look_up_listed^
 -- The account, by its id or by its name, and in it the address of each row, in key order. One that the
 -- account does not know is new: it is to be made, with the id that its row has drawn, or else one that is
 -- drawn now. A row without an id gets its address's. No row when there is no such account.
 -- Besides, as the same moment showed it and without a lock: the other addresses of all who hold one that
--- no more contacts hold than the limit (as `neighbours` in chunks.sql), and what all of them are but
+-- no more contacts hold than the limit (as `sibling_links` in chunks.sql), and what all of them are but
 -- those that are new.
 with account as (
     select id from accounts where id = :account_id::bigint or name = :account::text
@@ -46,7 +46,7 @@ with account as (
     where y.account_id = (select id from account)
       and y.id = any(array(select known_id from listed where known_id is not null))
       and y.holders >= 1 and people(y.holders, y.repeats) <= :shared_address_limit
-), neighbours as (
+), sibling_links as (
     select coalesce(array_agg(source_id), '{}') as source_ids,
            coalesce(array_agg(contact_id), '{}') as contact_ids,
            coalesce(array_agg(field), '{}') as fields,
@@ -64,15 +64,15 @@ with account as (
       and id = any(array(select known_id from listed where known_id is not null
                          union select address_id from beside))
 )
-select account.id, found.*, neighbours.*, known.*, clock_timestamp() as decided_at
-from account cross join found cross join neighbours cross join known;
+select account.id, found.*, sibling_links.*, known.*, clock_timestamp() as decided_at
+from account cross join found cross join sibling_links cross join known;
 
--- name: known_keys
+-- name: find_known_keys
 -- Which of the keys are those of addresses that the account knows, and whether a contact holds it.
 select match_key, holders > 0 as is_held from email_addresses
 where account_id = :account_id and match_key = any(:match_keys::text[]);
 
--- name: make_listed!
+-- name: insert_listed!
 -- Make the new addresses, in key order. A unique violation when another transaction made one of them
 -- since they were looked for.
 insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
@@ -80,11 +80,11 @@ select :account_id, n.id, n.address, n.match_key, :status::email_status, :job_id
 from unnest(:ids::bigint[], :addresses::text[], :match_keys::text[]) as n (id, address, match_key)
 order by n.match_key;
 
--- name: drop_listed!
+-- name: delete_listed!
 -- The rows have their results.
 delete from job_addresses where job_id = :job_id and row_id = any(:row_ids::bigint[]);
 
--- name: refuse_listed!
+-- name: reject_listed!
 -- Keep a row that could not be done, with its line, its address and the reason.
 insert into import_rejections (job_id, line, reason, detail)
 select job_id, line, 'internal_error', address || ': ' || :detail::text

@@ -1,6 +1,6 @@
 -- The statements of one chunk's transaction, in the order in which they run.
 
--- name: hold_job$
+-- name: lock_job_shared$
 -- Wait for, and then keep out, callers that pause or cancel the job: their lock is the exclusive one.
 -- The lock of the lane tells the sweeper that a worker is at it. The time limits of the transaction come
 -- first, so that the wait for these locks is limited as any other: columns are computed in this order.
@@ -12,11 +12,11 @@ select set_config('lock_timeout', :lock_ms, true),
     pg_advisory_xact_lock_shared(7741, hashint8(:job_id)),
     pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int));
 
--- name: keep_chunks_out$
+-- name: lock_job_exclusive$
 -- Wait until no chunk of the job is being worked, and let none start before the transaction ends.
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
--- name: claim_chunk^
+-- name: claim_next_chunk^
 -- The next chunk that nobody works on, if the job is running. The row lock is the lease. The search
 -- begins at a `share` of the job's chunks and comes to those before it at last: contacts that came
 -- together hold the same addresses, and who begins elsewhere is not in their way. A chunk that another
@@ -56,7 +56,7 @@ with bounds as materialized (
 )
 select * from ahead union all select * from behind;
 
--- name: claim_this_chunk^
+-- name: claim_chunk_by_number^
 -- The chunk of that number, if nobody works on it and the job is running.
 select c.chunk_no, c.contact_ids, c.attempts, c.careful_attempts
 from job_chunks c
@@ -104,7 +104,7 @@ update job_chunks
 set attempts = greatest(attempts - 1, 0), careful_attempts = greatest(careful_attempts - 1, 0)
 where job_id = :job_id and chunk_no = :chunk_no and state = 'pending';
 
--- name: note_in_hand$
+-- name: record_current_chunk$
 -- Note which chunk a lane's worker has in hand, or that it has none. What a crash of Postgres forgets is no harm, so that
 -- nobody waits for the disk.
 update job_lanes
@@ -112,7 +112,7 @@ set chunk_no = :chunk_no
 where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
 returning set_config('synchronous_commit', 'off', true) is not null;
 
--- name: end_overlong_chunks
+-- name: terminate_overlong_chunks
 -- End the connections whose transaction on a chunk has lasted for longer than any may. Postgres 17 and
 -- newer do it themselves (`transaction_timeout`). A worker that is stopped in the middle of a statement
 -- leaves no idle transaction, and would keep its chunk for as long as it is stopped.
@@ -124,7 +124,7 @@ where locktype = 'advisory' and granted and mode = 'ShareLock'
   and classid = 7741 and objsubid = 2
   and xact_start < clock_timestamp() - make_interval(secs => :seconds);
 
--- name: links_of_contacts^
+-- name: read_links^
 -- Which addresses the contacts hold, in all fields, as three arrays of one order.
 select
     coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
@@ -133,7 +133,7 @@ select
 from contact_emails
 where account_id = :account_id and contact_id = any(:contact_ids::bigint[]);
 
--- name: read_chunk^
+-- name: read_links_and_addresses^
 -- Which addresses the contacts hold, in all fields, and what those addresses are, without a lock:
 -- arrays of one order for each of the two. All of it as one moment showed it.
 with links as materialized (
@@ -160,7 +160,7 @@ with links as materialized (
 )
 select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
 
--- name: existing_contacts^
+-- name: find_existing_contacts^
 -- Which of the ids are contacts of the account, and which of those hold an address.
 select coalesce(array_agg(c.id), '{}') as ids,
        coalesce(array_agg(c.id) filter (where exists (
@@ -169,8 +169,8 @@ select coalesce(array_agg(c.id), '{}') as ids,
 from contacts c
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
 
--- name: neighbours
--- For addresses that :fewest contacts or more hold, and that are no role addresses: the other
+-- name: read_siblings
+-- For addresses that :min_contacts contacts or more hold, and that are no role addresses: the other
 -- addresses of all who hold them.
 select y.id as source_id, o.contact_id, o.field, o.address_id
 from email_addresses y
@@ -179,7 +179,7 @@ join contact_emails o
     on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
 where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
-  and y.holders >= :fewest and people(y.holders, y.repeats) <= :shared_address_limit;
+  and y.holders >= :min_contacts and people(y.holders, y.repeats) <= :shared_address_limit;
 
 -- name: read_addresses^
 -- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
@@ -218,7 +218,7 @@ select
     clock_timestamp() as decided_at
 from locked;
 
--- name: beside_opt_out$
+-- name: find_with_opted_out_sibling$
 -- Which of the addresses, each given once, stand on any contact beside one whose opt-out spreads.
 -- Contacts that the job itself brings in do not count. The first that is found is enough: a role
 -- address is on thousands of contacts, and asked about by chunk after chunk.
@@ -239,14 +239,14 @@ cross join lateral (
     limit 1
 ) found;
 
--- name: decided_before
+-- name: find_earlier_decisions
 -- The direct decisions that this job has taken on the addresses.
 select distinct on (address_id) address_id, outcome, to_status, reason
 from results
 where address_id = any(:address_ids::bigint[]) and job_id = :job_id and cause = 'direct'
 order by address_id, (outcome = 'applied') desc;
 
--- name: change_alike!
+-- name: update_alike!
 -- Give addresses one status, in their own right, where they are still of a version that was read:
 -- `xmin` is another one after every change. A lock leaves it as it is.
 update email_addresses
@@ -259,7 +259,7 @@ where account_id = :account_id
   and id = any(:address_ids::bigint[])
   and xmin = any(:versions::xid[]);
 
--- name: change_each!
+-- name: update_each!
 -- Give addresses a status each, with the address from which it spread, if it did, where they are
 -- still of the version that was read. One statement for all of them, which comes to them in order of id.
 -- What a status is said to come from may be one that the same chunk decided on before. There are
@@ -294,14 +294,14 @@ set state = 'done',
     finished_at = clock_timestamp()
 where job_id = :job_id and chunk_no = :chunk_no;
 
--- name: add_done_chunk!
+-- name: insert_done_chunk!
 -- A chunk without contacts, for what was done besides them; it counts what was propagated.
 insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, propagated, finished_at)
 values (:job_id, :chunk_no, '{}', 0, 'done', :propagated, clock_timestamp())
 on conflict (job_id, chunk_no) do update
 set propagated = job_chunks.propagated + excluded.propagated;
 
--- name: lock_chunk^
+-- name: lock_failed_chunk^
 -- Hold a chunk that failed, if it is still pending, nobody works on it, and its job still runs: once
 -- a pause or cancel has answered, no contact may be refused either.
 select c.contact_ids, c.attempts
@@ -321,7 +321,7 @@ set attempts = :attempts,
     runnable_at = clock_timestamp() + make_interval(secs => :delay_seconds)
 where job_id = :job_id and chunk_no = :chunk_no;
 
--- name: lock_numbering$
+-- name: lock_chunk_numbers$
 -- One at a time numbers new chunks of a job.
 select pg_advisory_xact_lock(7744, hashint8(:job_id));
 

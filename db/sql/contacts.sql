@@ -1,11 +1,11 @@
 -- Finding contacts by what their addresses are.
 
--- name: tag_id$
+-- name: get_tag_id$
 -- The id of the tag called :tag.
 select id from tags where account_id = :account_id and name = :tag;
 
--- name: find^
--- The first :most contacts after :after that the import made or recognised and that have the tag, where
+-- name: find_contact_ids^
+-- The first :limit contacts after :after that the import made or recognized and that have the tag, where
 -- those are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that
 -- was known to be without engagement before a moment. Of those with the tag, or of the import, or of the
 -- account, no more than :looked_at are looked at; so many were, up to that one.
@@ -73,13 +73,13 @@ with candidates as materialized (
                          where m.job_id = :import_job and m.contact_id = c.id and m.matched_at > '-infinity'
                          limit 1)
     order by c.id
-    limit :most
+    limit :limit
 )
 select array(select id from found order by id) as ids,
        (select count(*) from candidates) as looked_at,
        (select max(id) from candidates) as last;
 
--- name: shown
+-- name: read_contacts
 -- Contacts with what they hold, in order of their ids.
 select c.id, c.given_name, c.family_name, c.company, held.emails
 from contacts c
@@ -105,7 +105,7 @@ group by a.status
 order by a.status;
 
 -- name: count_addresses_of_tag
--- The same of the contacts with a tag, and of those that an import made or recognised if one is given.
+-- The same of the contacts with a tag, and of those that an import made or recognized if one is given.
 select a.status, count(distinct a.id) as addresses
 from contact_tags t
 join contact_emails e on e.account_id = t.account_id and e.contact_id = t.contact_id
@@ -121,7 +121,7 @@ group by a.status
 order by a.status;
 
 -- name: count_addresses_of_import
--- The same of the contacts that an import made or recognised.
+-- The same of the contacts that an import made or recognized.
 select a.status, count(distinct a.id) as addresses
 from contacts c
 join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id

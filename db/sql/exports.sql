@@ -29,7 +29,7 @@ with found as materialized (
       and (:cause::result_cause is null or r.cause = :cause)
       and (:outcome::result_outcome is null or r.outcome = :outcome)
     order by r.contact_id, r.field, r.cause
-    limit :most
+    limit :limit
 ), last as (
     select contact_id, field, cause from found
     order by contact_id desc, field desc, cause desc
@@ -48,7 +48,7 @@ with found as materialized (
         '' order by f.contact_id, f.field, f.cause), '') as lines
     from found f
     cross join lateral (
-        -- A row of an import is shown with the contact that it was recognised as.
+        -- A row of an import is shown with the contact that it was recognized as.
         select case when f.field > 0 then coalesce(
                    case when (select j.action from jobs j where j.id = :job_id) = 'import' then
                        (select m.contact_id from import_matches m
@@ -74,7 +74,7 @@ with found as materialized (
 select page.lines, page.rows, last.contact_id, last.field, last.cause
 from page left join last on true;
 
--- name: results_looked_at^
+-- name: results_scanned_to^
 -- The last of the results that were looked at for a page.
 select contact_id, field, cause
 from (
@@ -110,7 +110,7 @@ with chunks as materialized (
     cross join lateral unnest(c.contact_ids) with ordinality as u (contact_id, place)
     where (c.chunk_no, u.place) > (:after_chunk::bigint, :after_place)
     order by c.chunk_no, u.place
-    limit :most
+    limit :limit
 ), last as (
     select chunk_no, place from found order by chunk_no desc, place desc limit 1
 ), page as (
@@ -132,7 +132,7 @@ with found as materialized (
     from import_rows
     where job_id = :job_id and contact_id > :after
     order by contact_id
-    limit :most
+    limit :limit
 )
 select count(*) as rows, max(contact_id) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(line, e'\n') else concat('{"line":', line, '}', e'\n') end,
@@ -146,7 +146,7 @@ with found as materialized (
     from job_addresses
     where job_id = :job_id and row_id > :after
     order by row_id
-    limit :most
+    limit :limit
 )
 select count(*) as rows, max(row_id) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(
@@ -156,14 +156,14 @@ select count(*) as rows, max(row_id) as last, coalesce(string_agg(
     '' order by row_id), '') as lines
 from found;
 
--- name: refusals_page^
+-- name: rejections_page^
 -- What was left out of the file that a job came with, after the line :after; all of one line, or none.
 with found as materialized (
     select line, reason, detail
     from import_rejections
     where job_id = :job_id and line > :after
     order by line
-    fetch first :most rows with ties
+    fetch first :limit rows with ties
 )
 select count(*) as rows, max(line) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(

@@ -72,7 +72,7 @@ with links as materialized (
 ), seen as (
     select l.*,
            count(*) filter (where spreads) over person - spreads::int > 0
-               and (:minding::int[])[code] = 1 as beside,
+               and (:sibling_sensitive::int[])[code] = 1 as beside,
            address_id in (lag(selected) over fields, lag(selected, 2) over fields) is true as again,
            address_id in (lead(selected) over fields, lead(selected, 2) over fields) is true
                or address_id in (lag(address_id) over fields, lag(address_id, 2) over fields) is true
@@ -124,7 +124,7 @@ with selected as materialized (
     join email_addresses y
         on y.account_id = :account_id and y.id = o.address_id
         and people(y.holders, y.repeats) <= :shared_address_limit
-    where r.first and (:minding::int[])[r.code] = 1
+    where r.first and (:sibling_sensitive::int[])[r.code] = 1
       and (:spreading::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
 )
@@ -132,7 +132,7 @@ select r.field, r.code, b.address_id is not null as beside, r.first, count(*) as
 from rows r left join beside b on b.address_id = r.address_id
 group by 1, 2, 3, 4;
 
--- name: count_reached$
+-- name: count_propagated$
 -- How many further addresses the spread would reach besides those that were counted by slices: such as
 -- several contacts hold, and such as stand beside a shared one of the selection, on whatever contact.
 with selected as materialized (
@@ -221,7 +221,7 @@ left join email_addresses a on a.account_id = :account_id and a.match_key = l.ma
 where l.job_id = :job_id
 group by 1;
 
--- name: count_reached_by_list$
+-- name: count_propagated_by_list$
 -- How many further addresses the spread of a list would reach, on whatever contact.
 with listed as materialized (
     select a.id, 2 * array_position(:statuses::email_status[], a.status) - 1

@@ -1,6 +1,6 @@
 -- What a role needs that runs processes and commands, and nothing more. The schema is that of the tables.
 
--- name: role_facts^
+-- name: read_role^
 -- Whether the role is a superuser, or acts as the owner of the tables, and whether who asks does, without
 -- whom no grant is made; no row where there is no such role.
 select r.rolsuper as is_superuser,
@@ -85,7 +85,7 @@ where p.pronamespace = current_schema()::regnamespace
   and p.proname in ('csv_cell', 'job_sums', 'people', 'require_as_read', 'without_formula')
 order by place, statement;
 
--- name: held
+-- name: list_grants
 -- What the role may do to whole tables, and to the schema, by whatever way it came to that.
 select c.relname::text as name, verb
 from pg_class c

@@ -6,7 +6,7 @@ insert into hooks (account_id, source, salt, key_id)
 values (:account_id, :source, :salt, :signing_key)
 returning id;
 
--- name: hook_by_id^
+-- name: get_hook^
 -- A hook, and whose it is; one that was revoked too. A former secret is there while it counts.
 select h.id, h.account_id, a.name as account, h.source, h.salt, h.revoked_at is not null as revoked,
        h.key_id, case when h.former_until > clock_timestamp() then h.former_salt end as former_salt,
@@ -14,15 +14,15 @@ select h.id, h.account_id, a.name as account, h.source, h.salt, h.revoked_at is 
 from hooks h join accounts a on a.id = h.account_id
 where h.id = :hook_id;
 
--- name: all_in_force
--- All hooks that were not revoked, with the columns of `hook_by_id`.
+-- name: list_active_hooks
+-- All hooks that were not revoked, with the columns of `get_hook`.
 select h.id, h.account_id, a.name as account, h.source, h.salt, false as revoked,
        h.key_id, case when h.former_until > clock_timestamp() then h.former_salt end as former_salt,
        h.former_key_id
 from hooks h join accounts a on a.id = h.account_id
 where h.revoked_at is null;
 
--- name: renew_hook$
+-- name: rotate_hook_secret$
 -- Give a hook another salt and key; the ones that it had count beside them for as long as is said.
 -- Nothing where there is none that counts.
 update hooks
@@ -32,7 +32,7 @@ set former_salt = salt, former_key_id = key_id,
 where id = :hook_id and revoked_at is null
 returning account_id;
 
--- name: hooks
+-- name: list_hooks
 -- The hooks of one account, or of all, newest first, those that were revoked among them.
 select h.id, a.name as account, h.source, h.created_at, h.revoked_at, h.key_id,
        case when h.former_until > clock_timestamp() then h.former_until end as former_until,

@@ -1,10 +1,10 @@
 -- Jobs of one chunk that are stored, worked and ended in a single statement.
 
--- name: limit_idling!
+-- name: set_idle_timeout!
 -- The transaction may not last for ever, whatever becomes of the client.
 select set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
--- name: write^
+-- name: insert_completed_job^
 -- Store a job as completed, with who asked, its only chunk, its results, the addresses it makes, and the changes
 -- of those that are still of the version that was read (as in chunks.sql). One statement, so that it needs
 -- no transaction around it. No row, and nothing done, when the account has a job with the same

@@ -1,7 +1,7 @@
 -- How the uploaded rows of an import chunk become contacts, in the order in which it happens.
 -- Known addresses are locked by id before new ones are made by key, so that chunks cannot deadlock.
 
--- name: lock_known
+-- name: lock_known_addresses
 -- Which addresses of the chunk the account knows, and which stand in more than one of its rows; a line
 -- without an address tells that rows have ids of another system. Known ones are locked in id order. Role addresses are not, so that chunks do not wait for each other: their
 -- opt-out spreads to nobody who comes to hold them, and the end of the import counts them. (One that
@@ -38,7 +38,7 @@ where exists (
     where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
       and i.external_id is not null);
 
--- name: rows_to_recognise
+-- name: read_rows_to_recognize
 -- The rows of the chunk that may be about people whom the account, or the chunk, has: those with one of
 -- the addresses, or with an id of another system.
 select i.contact_id, i.given_name, i.family_name, i.company, i.external_id, i.match_keys
@@ -52,7 +52,7 @@ where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
         and a.match_key in (select unnest(:match_keys::text[]))))
 order by i.contact_id;
 
--- name: candidates
+-- name: find_candidates
 -- The contacts that hold one of the addresses or have one of the ids of another system, and those that
 -- hold an address of the latter; each with its addresses. A statement of its own, so that it sees what
 -- was committed while the locks were waited for.
@@ -83,8 +83,8 @@ cross join lateral (
 where c.account_id = :account_id and c.id = any(array(select contact_id from around))
 order by c.id;
 
--- name: make_contacts!
--- The contacts of the chunk, of all rows that were not recognised.
+-- name: insert_contacts!
+-- The contacts of the chunk, of all rows that were not recognized.
 insert into contacts
     (account_id, id, given_name, family_name, company, import_job_id, external_id, is_repeat)
 select :account_id, contact_id, given_name, family_name, company, job_id,
@@ -93,9 +93,9 @@ select :account_id, contact_id, given_name, family_name, company, job_id,
 from import_rows
 where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
 
--- name: make_links^
+-- name: insert_links^
 -- The addresses of the chunk and who holds them: those of the rows that become contacts, and those that
--- are added to contacts which were recognised. New addresses are made in key order, with the first
+-- are added to contacts which were recognized. New addresses are made in key order, with the first
 -- status of the job or what that is for the status which the file states, and each counts the contacts
 -- that come to hold it.
 -- Role addresses that the import repeats are not counted: the end of the import does so.
@@ -132,7 +132,7 @@ with held as materialized (
     insert into email_addresses
         (account_id, address, match_key, status, status_job_id, holders, repeats)
     select :account_id, k.address, k.match_key,
-           coalesce((:stated_first::email_status[])[array_position(:stated::email_status[], coalesce(
+           coalesce((:initial_statuses_by_stated::email_status[])[array_position(:stated::email_status[], coalesce(
                (select r.status from import_repeats r
                 where cardinality(:stated::email_status[]) > 0
                   and r.job_id = :job_id and r.match_key = k.match_key),
@@ -174,7 +174,7 @@ cross join (
     from linked
 ) links;
 
--- name: let_count!
+-- name: add_contact_counts!
 -- Contacts that were repeats have other addresses now than who they repeated: they count, by those too
 -- that they had before. By those that were added they count already.
 with counting as (
@@ -197,7 +197,7 @@ from links l
 where e.account_id = :account_id and e.id = l.address_id;
 
 -- name: update_contacts!
--- What the rows say more of contacts that were recognised.
+-- What the rows say more of contacts that were recognized.
 update contacts c
 set given_name = u.given_name, family_name = u.family_name, company = u.company,
     external_id = u.external_id
@@ -206,8 +206,8 @@ from unnest(:contact_ids::bigint[], :given_names::text[], :family_names::text[],
     as u (id, given_name, family_name, company, external_id)
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]) and c.id = u.id;
 
--- name: note_matches!
--- As whom rows were recognised.
+-- name: insert_matches!
+-- As whom rows were recognized.
 insert into import_matches (job_id, row_id, contact_id, added_fields)
 select :job_id, m.row_id, m.contact_id, coalesce(a.fields, '{}')
 from unnest(:row_ids::bigint[], :contact_ids::bigint[]) as m (row_id, contact_id)
@@ -217,7 +217,7 @@ left join (
     group by row_id
 ) a on a.row_id = m.row_id;
 
--- name: stated_statuses
+-- name: read_stated_statuses
 -- What the file states for the addresses of the chunk, the strongest of all that it states for each.
 with keys as materialized (
     select a.match_key, max(a.status) as status
@@ -238,7 +238,7 @@ join stated s on s.match_key = e.match_key
 where e.account_id = :account_id
   and e.match_key = any((select array_agg(match_key) from stated where status is not null)::text[]);
 
--- name: people_by_the_end
+-- name: final_contact_counts
 -- How many people will hold each address when the import is done: those outside it, and all
 -- that it brings. Of the addresses that it brings once, nothing. Rows that are about contacts outside
 -- it count twice, and the end of the import puts that right.
@@ -261,7 +261,7 @@ cross join lateral (
 ) mine
 where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 
--- name: lock_role_addresses!
+-- name: lock_repeated_role_addresses!
 -- At the end of an import: hold the role addresses it brought, so that a chunk of another import
 -- which links one and counts that has committed before they are counted, or does so afterwards.
 select e.id
@@ -271,7 +271,7 @@ where r.job_id = :job_id and people(e.holders, e.repeats) > :shared_address_limi
 order by e.id
 for no key update of e;
 
--- name: count_role_holders!
+-- name: count_role_address_contacts!
 -- The contacts that hold the role addresses, which are held by now. A statement of its own, so that
 -- it sees what was committed while those locks were waited for.
 update email_addresses e
@@ -289,7 +289,7 @@ cross join lateral (
 where r.job_id = :job_id and e.account_id = held.account_id and e.id = held.id
   and e.holders < held.contacts;
 
--- name: links_beside_spared
+-- name: find_missed_propagation
 -- At the end of an import: the contacts that it brought, or added to, beside an address which is opted
 -- out in its own right and may have been taken for a role address because of rows that did not become
 -- contacts of their own. These addresses are few, and found first; `is not distinct from` keeps from
@@ -314,7 +314,7 @@ where c.import_job_id is not distinct from :job_id
               where m.job_id = :job_id and m.contact_id = c.id and m.matched_at > '-infinity')
 order by own.contact_id, own.field;
 
--- name: make_contact_tags!
+-- name: insert_contact_tags!
 -- The tags of the chunk's contacts: their own and the import's; the plan has made the tags.
 insert into contact_tags (account_id, tag_id, contact_id)
 select distinct :account_id::bigint, t.id, coalesce(m.contact_id, i.contact_id)
@@ -326,12 +326,12 @@ join tags t on t.account_id = :account_id and t.name = tagged.name
 where i.job_id = :job_id and i.contact_id = any(:contact_ids::bigint[])
 on conflict do nothing;
 
--- name: drop_rows!
+-- name: delete_rows!
 -- The rows have become contacts, or rejections.
 delete from import_rows
 where job_id = :job_id and contact_id = any(:contact_ids::bigint[]);
 
--- name: make_tags!
+-- name: insert_tags!
 -- The tags that an import brings, made once for the whole of it.
 insert into tags (account_id, name)
 select :account_id, name
@@ -344,21 +344,21 @@ where name is not null
 order by name
 on conflict (account_id, name) do nothing;
 
--- name: refuse_row!
+-- name: reject_row!
 -- Keep a row that could not become a contact, with the reason.
 insert into import_rejections (job_id, line, reason, detail)
 select job_id, line, 'internal_error', :detail
 from import_rows
 where job_id = :job_id and contact_id = :contact_id;
 
--- name: fields_of_row$
+-- name: read_row_fields$
 -- In which fields an uploaded row has an address.
 select coalesce(array_agg(a.field::smallint order by a.field), '{}')
 from import_rows i
 cross join lateral unnest(i.match_keys) with ordinality as a (match_key, field)
 where i.job_id = :job_id and i.contact_id = :contact_id and a.match_key is not null;
 
--- name: refused_rows$
+-- name: count_rejected_rows$
 -- How many rows of an import were refused whole.
 select count(*) from import_rejections
 where job_id = :job_id and reason <> all(:cell_reasons::text[]);

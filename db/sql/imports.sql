@@ -4,7 +4,7 @@
 -- The hash of an import's request, known once its file was read to the end, which is now.
 update jobs set request_hash = :request_hash, staged_at = clock_timestamp() where id = :job_id;
 
--- name: staged^
+-- name: read_staged_file^
 -- How many contacts an import staged, how many rows it refused and how many cells it left out.
 -- The rows go as they are worked; from the plan on, the job's total tells how many there were.
 select case when j.planned_at is null

@@ -3,7 +3,7 @@
 --
 -- Each row tells account, job, contact and address where they apply, a text of ids, statuses and
 -- times (never an address or a name), and how many rows there are in all. :account_id narrows to one
--- account, null means all; :most is how many rows to give.
+-- account, null means all; :limit is how many rows to give.
 --
 -- Each is one statement, so it sees one moment. All but the first hold at every moment: a chunk
 -- commits wholly or not at all. What a running or paused import leaves to its end is named where it
@@ -25,7 +25,7 @@ from jobs j
 where j.state in ('planning', 'running')
   and (:account_id::bigint is null or j.account_id = :account_id)
 order by j.id
-limit :most;
+limit :limit;
 
 -- name: every_pair_is_accounted_for
 -- Jobs whose chunks do not hold exactly the pairs that were selected, or which completed although
@@ -93,7 +93,7 @@ select account_id, job_id, null::bigint as contact_id, null::bigint as address_i
 from compared
 where detail <> ''
 order by job_id
-limit :most;
+limit :limit;
 
 -- name: job_counts_are_those_of_its_chunks
 -- Ended jobs whose counts are not the sums of their done chunks. Those of other jobs lag.
@@ -110,7 +110,7 @@ where j.state in ('completed', 'cancelled', 'failed')
   and (j.applied, j.unchanged, j.rejected, j.empty, j.propagated)
       is distinct from (c.applied, c.unchanged, c.rejected, c.empty, c.propagated)
 order by j.id
-limit :most;
+limit :limit;
 
 -- name: chunk_counts_are_those_of_its_rows
 -- Done chunks that count other results than there are, in all or by reason. Empty pairs have no row.
@@ -150,7 +150,7 @@ select account_id, job_id, null::bigint as contact_id, null::bigint as address_i
 from compared
 where said <> found
 order by job_id, chunk_no
-limit :most;
+limit :limit;
 
 -- name: no_chunk_is_half_done
 -- Results of chunks that are not done or do not exist, and uploaded rows that became contacts and
@@ -169,7 +169,7 @@ with half_done as (
     from import_rows i
     join contacts c on c.import_job_id = i.job_id and c.id = i.contact_id
     union all
-    select i.job_id, i.contact_id, format('line %s of the file waits, and was recognised', i.line)
+    select i.job_id, i.contact_id, format('line %s of the file waits, and was recognized', i.line)
     from import_rows i
     join import_matches m on m.job_id = i.job_id and m.row_id = i.contact_id
     union all
@@ -183,7 +183,7 @@ from half_done h
 left join jobs j on j.id = h.job_id
 where :account_id::bigint is null or j.account_id = :account_id
 order by h.job_id, h.contact_id, h.detail
-limit :most;
+limit :limit;
 
 -- name: one_result_for_each_pair
 -- Pairs that a job decided twice, or reached twice by spreading.
@@ -201,7 +201,7 @@ from repeated r
 left join jobs j on j.id = r.job_id
 where :account_id::bigint is null or j.account_id = :account_id
 order by r.job_id, r.contact_id, r.field
-limit :most;
+limit :limit;
 
 -- name: every_selected_address_has_a_result
 -- Of the contacts of done chunks: addresses in a selected field without a direct result, since what
@@ -243,7 +243,7 @@ with worked as (
 select account_id, job_id, contact_id, address_id, detail, count(*) over () as violations
 from missing
 order by job_id, contact_id, detail
-limit :most;
+limit :limit;
 
 -- name: every_ledger_is_unbroken
 -- Applied results that do not begin where the one before ended; addresses that are not what their
@@ -312,7 +312,7 @@ select account_id, job_id, contact_id, address_id, detail, count(*) over () as v
 from broken
 where detail <> ''
 order by account_id, address_id, job_id, detail
-limit :most;
+limit :limit;
 
 -- name: no_opt_out_was_reopened
 -- Applied results that lead from an opted-out status, whether it was its own or had spread, to one
@@ -335,7 +335,7 @@ select account_id, job_id, contact_id, address_id, format('%s → %s', from_stat
 from reopened
 where :account_id::bigint is null or account_id = :account_id
 order by account_id, address_id, job_id, contact_id
-limit :most;
+limit :limit;
 
 -- name: no_opt_out_was_lost
 -- Results that opted an address out, or found it opted out, more strongly than it is now:
@@ -366,7 +366,7 @@ left join email_addresses a on a.account_id = k.account_id and a.id = k.address_
 left join ladder now on now.status = a.status and now.spread = (a.propagated_from is not null)
 where now.rank is null or was.rank is null or now.rank < was.rank
 order by k.account_id, k.address_id, k.job_id, k.contact_id
-limit :most;
+limit :limit;
 
 -- name: no_address_is_marketable_beside_an_opt_out
 -- Marketable addresses on a contact that also holds one which is opted out in its own right and is
@@ -397,7 +397,7 @@ with spreading as (
 select account_id, job_id, contact_id, address_id, detail, count(*) over () as violations
 from beside
 order by account_id, address_id, contact_id, detail
-limit :most;
+limit :limit;
 
 -- name: every_address_counts_its_holders
 -- Addresses whose counts of holders and of repeats are not those of the contacts that hold them. Of a
@@ -425,7 +425,7 @@ where (a.holders, a.repeats) <> (coalesce(h.contacts, 0), coalesce(h.repeats, 0)
       where j.account_id = a.account_id and i.match_key = a.match_key
         and j.state in ('planning', 'running', 'paused')))
 order by a.account_id, a.id
-limit :most;
+limit :limit;
 
 -- name: every_repeat_has_the_addresses_of_another
 -- Contacts that do not count as people, and there is no contact that does and has the same addresses.
@@ -446,12 +446,12 @@ select account_id, null::bigint as job_id, contact_id, null::bigint as address_i
        count(*) over () as violations
 from sets
 order by account_id, contact_id
-limit :most;
+limit :limit;
 
--- name: every_recognised_row_is_its_contacts
--- Rows of an import that were recognised as a contact which does not hold one of their addresses.
+-- name: every_recognized_row_is_its_contacts
+-- Rows of an import that were recognized as a contact which does not hold one of their addresses.
 select j.account_id, m.job_id, m.contact_id, r.address_id,
-       format('row %s was recognised as a contact without this address', m.row_id) as detail,
+       format('row %s was recognized as a contact without this address', m.row_id) as detail,
        count(*) over () as violations
 from import_matches m
 join jobs j on j.id = m.job_id
@@ -462,7 +462,7 @@ where (:account_id::bigint is null or j.account_id = :account_id)
       where e.account_id = j.account_id and e.contact_id = m.contact_id
         and e.address_id = r.address_id)
 order by m.job_id, m.row_id, r.address_id
-limit :most;
+limit :limit;
 
 -- name: decided_only_while_running
 -- Chunks of which something was decided, or which were done, while their job was not running: before
@@ -504,7 +504,7 @@ from untimely u
 join jobs j on j.id = u.job_id
 where :account_id::bigint is null or j.account_id = :account_id
 order by u.job_id, u.chunk_no, u.detail
-limit :most;
+limit :limit;
 
 -- name: every_job_has_its_actor
 -- Jobs that do not say who asked for them as their submission was kept: exactly one act, by the same
@@ -520,7 +520,7 @@ group by j.id
 having count(t.id) <> (j.actor_kind is not null)::int
     or bool_or((j.actor_kind, j.actor_id, j.via) is distinct from (t.actor_kind, t.actor_id, t.via))
 order by j.id
-limit :most;
+limit :limit;
 
 -- name: every_change_of_state_has_its_actor
 -- Jobs that were paused, resumed, cancelled or applied more often, or less often, than that was kept
@@ -553,7 +553,7 @@ join jobs j on j.id = c.job_id
 where (j.actor_kind is not null or c.kept > c.happened)
   and (:account_id::bigint is null or j.account_id = :account_id)
 order by c.job_id, c.act
-limit :most;
+limit :limit;
 
 -- name: activity_stays_within_its_account
 -- Acts upon, or by, what is not of their account: a job, a key or a hook of another one, or of none.
@@ -572,4 +572,4 @@ where (:account_id::bigint is null or t.account_id = :account_id)
        or (t.actor_kind = 'key' and by_key.account_id is distinct from t.account_id)
        or (t.actor_kind = 'hook' and by_hook.account_id is distinct from t.account_id))
 order by t.id
-limit :most;
+limit :limit;

@@ -1,6 +1,6 @@
 -- Accounts and jobs: what was asked for, where it stands, and the states a person may set.
 
--- name: account_id$
+-- name: get_account_id$
 -- The id of the account called :name.
 select id from accounts where name = :name;
 
@@ -8,7 +8,7 @@ select id from accounts where name = :name;
 -- Create the account called :name; no row when there is one already.
 insert into accounts (name) values (:name) on conflict (name) do nothing returning id;
 
--- name: accounts
+-- name: list_accounts
 -- Every account, by name.
 select id, name, created_at from accounts order by name;
 
@@ -16,9 +16,9 @@ select id, name, created_at from accounts order by name;
 -- Whether the account has a tag called :tag.
 select exists (select from tags where account_id = :account_id and name = :tag);
 
--- name: tag_names
+-- name: list_tags
 -- Some names of tags that the account has, to help a person who mistyped one.
-select name from tags where account_id = :account_id order by name limit :most;
+select name from tags where account_id = :account_id order by name limit :limit;
 
 -- name: insert_job$
 -- Store a job, and who asked for it; no row when the account has one with the same idempotency key.
@@ -39,7 +39,7 @@ with job as (
 )
 select id from job;
 
--- name: jobs_of_keys
+-- name: list_jobs_by_key
 -- The jobs that used the idempotency keys, or took in the events that have them; what was asked for with
 -- each key, the job's state, and whether workers had to give up rows of it, which is completed all the same.
 with told as (
@@ -58,7 +58,7 @@ select j.id, told.idempotency_key, told.request_hash, j.state,
        ) as has_failures
 from told join jobs j on j.id = told.job_id;
 
--- name: keep_merged_events!
+-- name: insert_merged_events!
 -- Keep the keys of the events that a job has taken in, but for those that have one.
 insert into merged_events (account_id, idempotency_key, request_hash, job_id)
 select :account_id, e.idempotency_key, e.request_hash, :job_id
@@ -80,7 +80,7 @@ from jobs j join accounts a on a.id = j.account_id
 where j.id < :before and j.id >= :oldest
   and (:in_states::job_state[] is null or j.state = any(:in_states))
 order by j.id desc
-limit :most;
+limit :limit;
 
 -- name: list_jobs_of_account
 -- The newest jobs of one account before the job :before and from :oldest on, in one of the states
@@ -91,27 +91,27 @@ where j.account_id = :account_id and j.id < :before and j.id >= :oldest
   and (:in_states::job_state[] is null or j.state = any(:in_states))
   and (:of_action::text is null or j.action = :of_action)
 order by j.id desc
-limit :most;
+limit :limit;
 
--- name: oldest_to_look_at$
--- The last of the :most jobs of one account that come before the job :before.
+-- name: oldest_scanned_job_of_account$
+-- The last of the :limit jobs of one account that come before the job :before.
 select id from jobs
 where account_id = :account_id and id < :before
 order by id desc
-offset :most - 1 limit 1;
+offset :limit - 1 limit 1;
 
--- name: oldest_of_all_to_look_at$
--- The last of the :most jobs of all accounts that come before the job :before.
+-- name: oldest_scanned_job$
+-- The last of the :limit jobs of all accounts that come before the job :before.
 select id from jobs
 where id < :before
 order by id desc
-offset :most - 1 limit 1;
+offset :limit - 1 limit 1;
 
--- name: state_of_job$
+-- name: get_state$
 -- Where one job stands.
 select state from jobs where id = :job_id;
 
--- name: progress^
+-- name: read_job_counts^
 -- How far a job is right now, from its chunks: the job's own counts lag by about a second.
 with chunks as materialized (
     select chunk_no, state, pairs, attempts, error, applied, unchanged, rejected, empty,
@@ -119,7 +119,7 @@ with chunks as materialized (
     from job_chunks where job_id = :job_id
 )
 select j.state, j.planned_at, j.selected, clock_timestamp() as at,
-       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
+       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as is_held,
        s.*,
        (select c.error from chunks c where c.state = 'pending' and c.error is not null
         order by c.chunk_no limit 1) as last_error,
@@ -146,22 +146,22 @@ cross join (
 ) s
 where j.id = :job_id;
 
--- name: pairs_done^
+-- name: read_job_progress^
 -- What a progress bar needs several times a second: the state, and the pairs accounted for.
 select j.state, j.planned_at,
-       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as taken,
+       exists (select from job_lanes l where l.job_id = j.id and l.state = 'taken') as is_held,
        coalesce(sum(c.pairs) filter (where c.state = 'done'), 0) as done,
        coalesce(sum(c.pairs) filter (where c.state <> 'split'), 0) as planned
 from jobs j left join job_chunks c on c.job_id = j.id
 where j.id = :job_id
 group by j.id;
 
--- name: limit_lock_wait!
+-- name: set_lock_timeout!
 -- Let the transaction wait at most :milliseconds for any lock, and not last for ever itself.
 select set_config('lock_timeout', :milliseconds, true),
        set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
--- name: interrupt_chunks
+-- name: terminate_chunks
 -- End the connections that work a chunk of the job, whose transactions are rolled back by that:
 -- what a stopped or cut off worker has begun is not waited for.
 select pid, pg_terminate_backend(pid) as ended
@@ -172,21 +172,21 @@ where locktype = 'advisory' and granted and mode = 'ShareLock'
   and pid <> pg_backend_pid();
 
 -- name: set_state$
--- Pause or resume; no row when the job is not in one of the states :present. A job whose
+-- Pause or resume; no row when the job is not in one of the states :from_states. A job whose
 -- selection was not frozen yet, or that was not confirmed yet, is resumed to `planning`.
 update jobs
-set state = case when :wanted::job_state = 'running'
+set state = case when :to_state::job_state = 'running'
                   and (planned_at is null or (plan_first and confirmed_at is null))
-                 then 'planning' else :wanted::job_state end
-where id = :job_id and state = any (:present::job_state[])
+                 then 'planning' else :to_state::job_state end
+where id = :job_id and state = any (:from_states::job_state[])
 returning state;
 
 -- name: cancel$
--- End the job with the counts of what was done; no row when it is not in one of :present.
+-- End the job with the counts of what was done; no row when it is not in one of :from_states.
 update jobs j
 set state = 'cancelled', finished_at = clock_timestamp(),
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected,
     empty = c.empty, propagated = c.propagated
 from job_sums(:job_id) c
-where j.id = :job_id and j.state = any (:present::job_state[])
+where j.id = :job_id and j.state = any (:from_states::job_state[])
 returning j.state;

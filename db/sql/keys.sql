@@ -6,7 +6,7 @@ insert into api_keys (account_id, name, digest, scopes, expires_at)
 values (:account_id, :name, :digest, :scopes, :expires_at)
 returning id;
 
--- name: key_by_id^
+-- name: get_key^
 -- A key that counts, whose it is, and for how many seconds it will count; null where it has no end.
 select k.account_id, a.name as account, k.name, k.digest, k.scopes,
        extract(epoch from k.expires_at - clock_timestamp())::float8 as seconds_left
@@ -14,7 +14,7 @@ from api_keys k join accounts a on a.id = k.account_id
 where k.id = :key_id and k.revoked_at is null
   and (k.expires_at is null or k.expires_at > clock_timestamp());
 
--- name: counts$
+-- name: is_active$
 -- Whether a key counts.
 select exists (
     select from api_keys
@@ -22,12 +22,12 @@ select exists (
       and (expires_at is null or expires_at > clock_timestamp())
 );
 
--- name: all_that_count
+-- name: list_active_digests
 -- The digests of all keys that count, by their ids.
 select id, digest from api_keys
 where revoked_at is null and (expires_at is null or expires_at > clock_timestamp());
 
--- name: note_used!
+-- name: record_use!
 -- Note that keys were used just now. One that another transaction holds is noted the next time.
 update api_keys set last_used_at = clock_timestamp()
 where id in (
@@ -35,7 +35,7 @@ where id in (
     for no key update skip locked
 );
 
--- name: keys
+-- name: list_keys
 -- The keys of one account, or of all, newest first, those that were revoked among them.
 select k.id, a.name as account, k.name, k.scopes, k.created_at, k.expires_at, k.last_used_at,
        k.revoked_at

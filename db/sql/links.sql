@@ -1,6 +1,6 @@
 -- Links in mail that was sent: they name an account and an address by their ids.
 
--- name: linked_address^
+-- name: get_linked_address^
 -- The address that a link is about, and the account's name.
 select n.name as account, a.address
 from email_addresses a join accounts n on n.id = a.account_id

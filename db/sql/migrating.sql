@@ -4,7 +4,7 @@
 -- How the database keeps text, and what it is called.
 select current_database() as database, current_setting('server_encoding') as encoding;
 
--- name: take_turn$
+-- name: lock_migrations$
 -- One migration at a time; the second finds nothing to do. From then on it waits for a table for half
 -- a second only: whoever comes after it waits as well meanwhile, and within a second Postgres would
 -- take two who wait for each other for a deadlock, and end the one that it finds first.

@@ -27,7 +27,7 @@ cross join lateral (
     select ids[(n - 1) * :chunk_size::int + 1 : n * :chunk_size::int] as part
 ) as cut;
 
--- name: note_repeats!
+-- name: insert_repeats!
 -- The addresses that an import brings in more than one row: in how many, how many people those are (rows
 -- with the same addresses are one), and the strongest of the statuses that they state for it.
 with repeated as materialized (
@@ -108,7 +108,7 @@ where id = :job_id and state in ('planning', 'paused')
 returning state, selected,
     (select count(*) from job_chunks where job_id = :job_id) as chunks;
 
--- name: show_forecast$
+-- name: store_forecast$
 -- What a job that was planned first would do is counted: it waits for somebody to confirm that. Where
 -- somebody had, and the counts have drifted since, by how much is kept with what was confirmed.
 update jobs
@@ -125,7 +125,7 @@ set state = 'running', forecast = :forecast::jsonb, confirmed_at = clock_timesta
 where id = :job_id and state = 'planning' and plan_first and planned_at is not null
 returning state;
 
--- name: ask_to_confirm^
+-- name: request_confirmation^
 -- Somebody has seen what a planned job would do and says yes: it is counted once more, and then runs.
 update jobs
 set state = 'planning', confirmation = :confirmation::jsonb

@@ -1,16 +1,16 @@
 -- A job's life between its plan and its end, and the lanes by which workers come to it.
 
--- name: answer$
+-- name: ping$
 -- Whether Postgres answers.
 select true;
 
--- name: job_to_work^
+-- name: get_job_to_work^
 -- What a worker needs to know of a job.
 select id, account_id, action, state, fields, params, correlation_id, planned_at, started_at
 from jobs
 where id = :job_id;
 
--- name: note_start$
+-- name: mark_started$
 -- The moment when the first worker came; nothing if one had come before.
 update jobs set started_at = clock_timestamp()
 where id = :job_id and started_at is null
@@ -24,7 +24,7 @@ set applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty =
 from job_sums(:job_id) c
 where j.id = :job_id and j.state in ('running', 'paused');
 
--- name: pending$
+-- name: has_pending_chunks$
 -- Whether a running job has chunks left, or is not running at all.
 select not exists (select from jobs where id = :job_id and state = 'running')
     or exists (select from job_chunks where job_id = :job_id and state = 'pending');
@@ -54,14 +54,14 @@ from job_sums(:job_id) c
 where j.id = :job_id and j.state in ('planning', 'running')
 returning j.id;
 
--- name: hopeless$
+-- name: has_only_rejections$
 -- Whether nothing of a running job can be done: so many contacts were refused one by one, and no
 -- chunk was ever done.
 select count(*) filter (where error is not null) >= :refused::int
    and count(*) filter (where error is null) = 0
 from job_chunks where job_id = :job_id and state = 'done';
 
--- name: make_lanes!
+-- name: insert_lanes!
 -- The job's lanes, no more than it has chunks, at rest.
 insert into job_lanes (job_id, lane, state)
 select :job_id, generate_series(0, least(
@@ -70,9 +70,9 @@ select :job_id, generate_series(0, least(
 ) - 1), 'idle'
 on conflict (job_id, lane) do nothing;
 
--- name: wake_lanes
--- Lanes at rest, to be rung, with the hop that counts: at most :most, no more than there are chunks that
--- can be worked now besides one for each lane that does not rest, and :fewest in any case; none where the
+-- name: queue_idle_lanes
+-- Lanes at rest, to be rung, with the hop that counts: at most :limit, no more than there are chunks that
+-- can be worked now besides one for each lane that does not rest, and :min_lanes in any case; none where the
 -- job does not run. Chunks are counted and not locked: who claims one passes over what is locked. They are chosen once and for all: a plan that asked again for each lane would choose others
 -- each time, and in the end all of them.
 with awake as materialized (
@@ -80,13 +80,13 @@ with awake as materialized (
 ), pending as materialized (
     select from job_chunks
     where job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
-    limit :most + (select lanes from awake)
+    limit :limit + (select lanes from awake)
 ), resting as materialized (
     select lane from job_lanes
     where job_id = :job_id and state = 'idle'
       and exists (select from jobs where id = :job_id and state = 'running')
     order by lane
-    limit greatest(:fewest::int, least(:most::int, (select count(*) from pending) - (select lanes from awake)))
+    limit greatest(:min_lanes::int, least(:limit::int, (select count(*) from pending) - (select lanes from awake)))
     for update skip locked
 )
 update job_lanes l
@@ -95,7 +95,7 @@ from resting
 where l.job_id = :job_id and l.lane = resting.lane
 returning l.lane, l.hop;
 
--- name: take_lane^
+-- name: hold_lane^
 -- Come to work on a lane. Nothing when the message is one of an earlier ring.
 update job_lanes
 set hop = hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings = 0,
@@ -103,7 +103,7 @@ set hop = hop + 1, state = 'taken', touched_at = clock_timestamp(), silent_rings
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop, lost;
 
--- name: has_lane$
+-- name: holds_lane$
 -- Whether the lane still stands at that hop.
 select exists (
     select from job_lanes where job_id = :job_id and lane = :lane and hop = :hop
@@ -116,14 +116,14 @@ set touched_at = clock_timestamp()
 where job_id = :job_id and lane = :lane and hop = :hop and state = 'taken'
 returning set_config('synchronous_commit', 'off', true) is not null;
 
--- name: leave_lane$
+-- name: release_lane$
 -- Leave a lane, to be rung again (`rung`) or not (`idle`); nothing when someone else has it.
 update job_lanes
 set hop = hop + 1, state = :state, touched_at = clock_timestamp(), lost = 0, chunk_no = null
 where job_id = :job_id and lane = :lane and hop = :hop
 returning hop;
 
--- name: give_back_lane$
+-- name: recover_lane$
 -- Leave a lane by another connection than the one that broke, to be rung again (`rung`) or not (`idle`);
 -- nothing when someone else has it by now. Its worker lives, so that it does not count as lost.
 update job_lanes
@@ -141,7 +141,7 @@ where one in (
 )
 returning true;
 
--- name: try_measure$
+-- name: try_begin_queue_stats$
 -- Whether it is this process's turn to measure. Who sweeps meanwhile is not waited for.
 update sweeps set measured_at = clock_timestamp()
 where one in (
@@ -151,23 +151,23 @@ where one in (
 )
 returning true;
 
--- name: silent_plans
+-- name: list_stalled_plans
 -- Jobs that wait to be planned and of which nothing was heard for a while; the wait doubles once.
 insert into job_lanes (job_id, lane, state)
 select j.id, 0, 'idle' from jobs j
 where j.state = 'planning'
-  and j.created_at < clock_timestamp() - make_interval(secs => :silence_seconds)
+  and j.created_at < clock_timestamp() - make_interval(secs => :stalled_after_seconds)
 on conflict (job_id, lane) do update
 set touched_at = clock_timestamp(), silent_rings = least(job_lanes.silent_rings + 1, 100)
 where job_lanes.touched_at
-    < clock_timestamp() - make_interval(secs => :silence_seconds * 2 ^ least(job_lanes.silent_rings, 1))
+    < clock_timestamp() - make_interval(secs => :stalled_after_seconds * 2 ^ least(job_lanes.silent_rings, 1))
 returning job_id, (select action from jobs where id = job_id) as action;
 
--- name: running_jobs
+-- name: list_running_jobs
 -- The jobs that should be making progress.
 select id, account_id, action, correlation_id from jobs where state = 'running' order by id;
 
--- name: ring_silent_lanes
+-- name: requeue_stalled_lanes
 -- The lanes of a job to ring again, at most `most`, and no more than there are runnable chunks that no
 -- worker holds; one where only the end is missing and no worker is at that. They are idle ones, and
 -- those silent for longer than the wait, which doubles once. A lane that was rung before keeps its hop,
@@ -189,7 +189,7 @@ with silent as materialized (
       and greatest(touched_at, pg_postmaster_start_time()) < clock_timestamp()
           - make_interval(secs => case
           when state = 'idle' then 0.5
-          else :silence_seconds * 2 ^ least(silent_rings, 1)
+          else :stalled_after_seconds * 2 ^ least(silent_rings, 1)
       end)
     for update skip locked
 ), free as materialized (
@@ -197,7 +197,7 @@ with silent as materialized (
     where exists (select from silent)
       and job_id = :job_id and state = 'pending' and runnable_at <= clock_timestamp()
     order by chunk_no
-    limit :most
+    limit :limit
     for update skip locked
 ), unattended as materialized (
     select case
@@ -240,7 +240,7 @@ from chosen
 where l.job_id = :job_id and l.lane = chosen.lane
 returning l.lane, l.hop, chosen.state::text as found, chosen.worker, lost_chunk;
 
--- name: measure
+-- name: read_queue_loads
 -- Per queue: what waits for a worker, for how long, and how much work it is. Chunks of running jobs
 -- wait from when they can be worked, and not before their job came to run; a retry that is put off does
 -- not wait yet. A job that waits for its plan, for its count or only for its end counts as one chunk.
@@ -296,25 +296,25 @@ select
     greatest(coalesce(extract(epoch from clock_timestamp() - min(w.since)), 0), 0)::float8 as oldest_seconds,
     count(*) filter (where not w.plans) as running_jobs,
     coalesce(sum(w.chunks * w.chunk_seconds + w.plan_seconds), 0)::float8 as work_seconds,
-    coalesce(sum(least(w.chunks, :job_lanes::int)), 0)::bigint as lanes
+    coalesce(sum(least(w.chunks, :job_concurrency::int)), 0)::bigint as lanes
 from (values ('opt_outs', true), ('bulk', false)) as q (queue, urgent)
 left join waiting w on w.urgent = q.urgent
 group by q.queue
 order by q.queue;
 
--- name: due_notices$
+-- name: count_due_deliveries$
 -- How many completion notices wait to be delivered.
 select count(due_at) from completion_notices
 where delivered_at is null and abandoned_at is null and due_at <= now();
 
--- name: attendance^
+-- name: get_worker_absence^
 -- For how long no worker has swept or measured since Postgres was started, and whether that was said.
 select extract(epoch from clock_timestamp()
-           - greatest(swept_at, measured_at, pg_postmaster_start_time()))::float8 as silent_seconds,
+           - greatest(swept_at, measured_at, pg_postmaster_start_time()))::float8 as unattended_for_seconds,
        unattended_at is not null as is_told
 from sweeps;
 
--- name: tell_unattended$
+-- name: try_report_absence$
 -- Whether it is this process's turn to say that no worker comes. A sweeper is not waited for.
 update sweeps set unattended_at = clock_timestamp()
 where one in (
@@ -325,19 +325,19 @@ where one in (
 )
 returning true;
 
--- name: tell_attended$
+-- name: try_report_return$
 -- Whether it is this process's turn to say that workers come again.
 update sweeps set unattended_at = null
 where one in (select one from sweeps where unattended_at is not null for update skip locked)
 returning true;
 
--- name: suggestion^
+-- name: get_suggestion^
 -- How many workers were suggested, the most that were needed since, when, and what time it is.
 select suggested_workers, suggested_peak, extract(epoch from suggested_at)::float8 as at,
        extract(epoch from clock_timestamp())::float8 as now
 from sweeps;
 
--- name: keep_suggestion!
+-- name: store_suggestion!
 -- Keep a suggestion that follows the one before, unless another process has kept one meanwhile.
 update sweeps
 set suggested_workers = :workers, suggested_peak = :peak, suggested_at = to_timestamp(:at::float8)

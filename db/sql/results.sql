@@ -1,6 +1,6 @@
 -- Appending to the ledger where COPY, which takes two round trips, is more than a few rows need.
 
--- name: append_few!
+-- name: insert_few!
 -- Append rows that all come from one decision of one chunk.
 insert into results (job_id, chunk_no, decided_at, contact_id, field, address_id, outcome, reason,
                      from_status, to_status, cause, source_address_id)

@@ -1,17 +1,17 @@
 -- What a request lists in a file, from there to the job's blocks, all within one transaction.
 
--- name: make_listed#
+-- name: create_id_table#
 -- Where they are kept as they come, a row for each piece of the file.
 create temporary table listed_contacts (contact_ids bigint[] not null) on commit drop;
 alter table listed_contacts alter column contact_ids set storage external;
 
--- name: make_blocks#
+-- name: create_block_table#
 -- Where they are kept in order.
 create temporary table listed_blocks (block_no int not null, contact_ids bigint[] not null)
 on commit drop;
 alter table listed_blocks alter column contact_ids set storage external;
 
--- name: put_in_order$
+-- name: sort_ids$
 -- Cut the ids, each once and in order, into blocks of :size; gives how many there are. All of them are
 -- gathered in one array, which takes a tenth of what numbering them would.
 with ordered as materialized (
@@ -24,21 +24,21 @@ with ordered as materialized (
 )
 select coalesce(cardinality(ids), 0) from ordered;
 
--- name: blocks
+-- name: read_blocks
 -- The blocks in order.
 select contact_ids from listed_blocks order by block_no;
 
--- name: keep!
+-- name: store_ids!
 -- Let the blocks be what the job lists.
 insert into job_contacts (job_id, block_no, contact_ids)
 select :job_id, block_no, contact_ids from listed_blocks;
 
--- name: make_listed_addresses#
+-- name: create_address_table#
 -- Where addresses of a list are kept as they come.
 create temporary table listed_addresses (line bigint not null, address text not null,
                                          match_key text not null) on commit drop;
 
--- name: let_each_be_once#
+-- name: deduplicate_addresses#
 -- The same, each identity once, as it was given first.
 create temporary table distinct_addresses on commit drop as
 select distinct on (match_key) line, address, match_key
@@ -58,11 +58,11 @@ where not exists (
     select from email_addresses e where e.account_id = :account_id and e.match_key = d.match_key
 );
 
--- name: match_keys
+-- name: read_match_keys
 -- Their keys in order.
 select match_key from distinct_addresses order by match_key collate "C";
 
--- name: keep_addresses!
+-- name: store_addresses!
 -- Let them be what the job lists, in the order in which they were given.
 insert into job_addresses (job_id, line, address, match_key)
 select :job_id, line, address, match_key from distinct_addresses order by line;

@@ -1,4 +1,4 @@
-"""How a chunk of an import's rows becomes contacts, or is recognised as contacts there are."""
+"""How a chunk of an import's rows becomes contacts, or is recognized as contacts there are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,118 +6,121 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from actions.rules.chunk import Link
-from actions.rules.recognition import recognise
+from actions.rules.recognition import recognize
 from db import chunks, import_chunks
-from db.import_chunks import KnownKeys, Made
+from db.import_chunks import CreatedRows, KnownAddressColumns
 from db.progress import JobToWork
-from schemas.recognition import Recognised
+from schemas.recognition import RecognitionResult
 from schemas.statuses import Status
 
-RECOGNISED_THROUGH = 1_000
-"""An address that more contacts hold than this recognises nobody: all of them would be read."""
+MAX_CONTACTS_TO_RECOGNIZE = 1_000
+"""An address that more contacts hold than this recognizes nobody: all of them would be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """What an import's rows came to: what was made, the rows that were recognised, and the statuses
+class ImportedRows:
+    """What an import's rows came to: what was made, the rows that were recognized, and the statuses
     that the file states, by address.
     """
 
-    made: Made = field(default_factory=lambda: Made({}, None, []))
-    recognised: Recognised = field(default_factory=Recognised)
+    made: CreatedRows = field(default_factory=lambda: CreatedRows({}, None, []))
+    recognized: RecognitionResult = field(default_factory=RecognitionResult)
     stated: Mapping[int, Status] = field(default_factory=dict)
 
-    def of_rows(self, links: list[Link]) -> list[Link] | None:
+    def row_links(self, links: list[Link]) -> list[Link] | None:
         """Return the links that rows of the file stand for; None where all do."""
-        fields = self.recognised.fields
+        fields = self.recognized.fields
         if not fields:
             return None
         return [link for link in links if link[0] not in fields or link[1] in fields[link[0]]]
 
 
-async def arrive(
+async def create_contacts(
     connection: asyncpg.Connection,
     *,
     job: JobToWork,
     contact_ids: Sequence[int],
     shared_address_limit: int,
-    first_status: Status,
-    stated_first: Mapping[str, str],
-) -> Arrived:
+    initial_status: Status,
+    initial_statuses_by_stated: Mapping[str, str],
+) -> ImportedRows:
     """Make the contacts, addresses and links of a chunk's rows, and remove the rows.
 
-    A new address gets `first_status`, or what `stated_first` has for the status that the file
-    states, if it is to be read. Raises LinksChanged when another transaction made one of them at
-    the same moment.
+    A new address gets `initial_status`, or what `initial_statuses_by_stated` has for the status
+    that the file states, if it is to be read. Raises ConcurrentLink when another transaction made
+    one of them at the same moment.
     """
-    known = await import_chunks.lock_known(
+    known = await import_chunks.lock_known_addresses(
         connection,
         account_id=job.account_id,
         job_id=job.id,
         contact_ids=contact_ids,
         shared_address_limit=shared_address_limit,
     )
-    recognised = await _recognise(connection, job, contact_ids, known)
-    made = await import_chunks.arrive(
+    recognized = await _recognize_rows(connection, job, contact_ids, known)
+    made = await import_chunks.create_contacts(
         connection,
         account_id=job.account_id,
         job_id=job.id,
         contact_ids=contact_ids,
         known=known,
-        recognised=recognised,
-        first_status=first_status,
-        stated_first=stated_first,
+        recognized=recognized,
+        initial_status=initial_status,
+        initial_statuses_by_stated=initial_statuses_by_stated,
         tag=job.params.get("tag"),
     )
     stated = {}
-    if stated_first:
-        stated = await import_chunks.stated_statuses(
+    if initial_statuses_by_stated:
+        stated = await import_chunks.read_stated_statuses(
             connection, account_id=job.account_id, job_id=job.id, contact_ids=contact_ids
         )
-    await import_chunks.drop_rows(connection, job_id=job.id, contact_ids=contact_ids)
-    return Arrived(made, recognised, {id_: Status(status) for id_, status in stated.items()})
+    await import_chunks.delete_rows(connection, job_id=job.id, contact_ids=contact_ids)
+    return ImportedRows(made, recognized, {id_: Status(status) for id_, status in stated.items()})
 
 
-async def _recognise(
-    connection: asyncpg.Connection, job: JobToWork, contact_ids: Sequence[int], known: KnownKeys
-) -> Recognised:
+async def _recognize_rows(
+    connection: asyncpg.Connection,
+    job: JobToWork,
+    contact_ids: Sequence[int],
+    known: KnownAddressColumns,
+) -> RecognitionResult:
     """Tell which rows are about contacts that the account, or the chunk, has."""
     if not (known.ids or known.repeated or known.with_ids):
-        return Recognised()
-    rows = await import_chunks.rows_to_recognise(
+        return RecognitionResult()
+    rows = await import_chunks.read_rows_to_recognize(
         connection,
         job_id=job.id,
         contact_ids=contact_ids,
         match_keys=[*known.match_keys, *known.repeated],
     )
-    candidates = await import_chunks.candidates(
+    candidates = await import_chunks.find_candidates(
         connection,
         account_id=job.account_id,
         address_ids=[
             id_
             for id_, holders in zip(known.ids, known.holders, strict=True)
-            if 0 < holders <= RECOGNISED_THROUGH
+            if 0 < holders <= MAX_CONTACTS_TO_RECOGNIZE
         ],
         external_ids=[row.external_id for row in rows if row.external_id is not None],
     )
     roles = zip(known.match_keys, known.roles, strict=True)
-    return recognise(rows, candidates, frozenset(key for key, is_role in roles if is_role))
+    return recognize(rows, candidates, frozenset(key for key, is_role in roles if is_role))
 
 
-async def links_of_rows(
+async def read_row_links(
     connection: asyncpg.Connection,
     account_id: int,
     contact_ids: Sequence[int],
-    arrived: Arrived,
+    imported: ImportedRows,
 ) -> list[Link]:
     """Return the links of the chunk's contacts, in order.
 
-    The links of a contact that a row was recognised as are under the row, by which its results go.
+    The links of a contact that a row was recognized as are under the row, by which its results go.
     """
-    matches = arrived.recognised.matches
+    matches = imported.recognized.matches
     if not matches:
-        return arrived.made.links
-    links = await chunks.links_of_contacts(
+        return imported.made.links
+    links = await chunks.read_links(
         connection, account_id, [*set(matches.values()).union(contact_ids)]
     )
     of_contact: dict[int, list[Link]] = {}

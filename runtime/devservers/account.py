@@ -6,51 +6,51 @@ import stat
 import subprocess
 from pathlib import Path
 
-from runtime.devservers.process import Owner
-from schemas.errors import ServerStartFailed, said
+from runtime.devservers.process import ServerAccount
+from schemas.errors import ServerStartError, error_text
 
 ACCOUNT = "sluice-servers"
 
 
-def owner_of_servers(data: Path) -> Owner:
+def choose_server_account(data: Path) -> ServerAccount:
     """The caller; for root, who may not run Postgres, an account without rights of its own.
 
     A directory that an ordinary user has made stays that user's when root comes along. Raises
-    ServerStartFailed when root has no such account and cannot make it.
+    ServerStartError when root has no such account and cannot make it.
     """
     if os.geteuid() != 0:
-        return Owner(os.geteuid(), os.getegid())
+        return ServerAccount(os.geteuid(), os.getegid())
     if data.exists() and data.stat().st_uid != 0:
-        return Owner(data.stat().st_uid, data.stat().st_gid)
+        return ServerAccount(data.stat().st_uid, data.stat().st_gid)
     try:
         entry = pwd.getpwnam(ACCOUNT)
     except KeyError:
-        entry = _made_account()
-    return Owner(entry.pw_uid, entry.pw_gid)
+        entry = _create_account()
+    return ServerAccount(entry.pw_uid, entry.pw_gid)
 
 
-def _made_account() -> pwd.struct_passwd:
+def _create_account() -> pwd.struct_passwd:
     command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", ACCOUNT]
     try:
         subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")  # noqa: S603
         return pwd.getpwnam(ACCOUNT)
     except (OSError, subprocess.CalledProcessError, KeyError) as error:
         detail = getattr(error, "stderr", "") or error
-        raise ServerStartFailed(
+        raise ServerStartError(
             f"Postgres does not run as root, and the account {ACCOUNT} for it could not be made:"
-            f" {said(detail)}. Nothing was started. Run this as an ordinary user, or make the"
+            f" {error_text(detail)}. Nothing was started. Run this as an ordinary user, or make the"
             f" account with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
         ) from error
 
 
-def own(directory: Path, owner: Owner) -> None:
+def make_owned_directory(directory: Path, owner: ServerAccount) -> None:
     """Make `directory`, for the servers' account alone."""
     directory.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         os.chown(directory, owner.uid, owner.gid)
 
 
-def let_reach(path: Path, owner: Owner) -> None:
+def allow_traversal(path: Path, owner: ServerAccount) -> None:
     """Let the account pass through the folders above `path`; they do not become readable."""
     if os.geteuid() != 0 or owner.uid == 0:
         return
@@ -60,11 +60,11 @@ def let_reach(path: Path, owner: Owner) -> None:
             folder.chmod(mode | stat.S_IXOTH)
 
 
-def let_run(programs: Path, owner: Owner) -> None:
+def allow_execution(programs: Path, owner: ServerAccount) -> None:
     """Let the account read and run what was installed at `programs`, whatever root's umask was."""
     if os.geteuid() != 0 or owner.uid == 0 or not programs.exists():
         return
-    let_reach(programs, owner)
+    allow_traversal(programs, owner)
     for path in (programs, *programs.rglob("*")):
         if path.is_symlink():
             continue

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from runtime.devservers.postgres import PostgresPlace
-from runtime.devservers.valkey import ValkeyPlace
-from runtime.private_files import private, write_private
+from runtime.devservers.postgres import PostgresPaths
+from runtime.devservers.valkey import ValkeyPaths
+from runtime.private_files import open_private, write_private
 
 # A socket's path may have 107 bytes on Linux and 103 on macOS, its terminator left out.
 _SOCKET_PATH_BYTES = 103
@@ -28,7 +28,7 @@ _LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
-class Servers(NamedTuple):
+class ServerUrls(NamedTuple):
     """Where the two servers can be reached."""
 
     database_url: str
@@ -50,20 +50,20 @@ class ServerDirectory:
 
     def make_root(self) -> None:
         """Make the directory, or close one that is there to other accounts, passing through aside:
-        the servers' own account may have to (`let_reach`).
+        the servers' own account may have to (`allow_traversal`).
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.root.stat()
         if found.st_uid == os.geteuid():
             self.root.chmod(found.st_mode & ~0o066)
 
-    def postgres(self, sockets: Path) -> PostgresPlace:
+    def postgres(self, sockets: Path) -> PostgresPaths:
         """Where its Postgres lives."""
-        return PostgresPlace(self.root / "postgres", sockets, self.root / "postgres.log")
+        return PostgresPaths(self.root / "postgres", sockets, self.root / "postgres.log")
 
-    def valkey(self, sockets: Path) -> ValkeyPlace:
+    def valkey(self, sockets: Path) -> ValkeyPaths:
         """Where its Valkey lives."""
-        return ValkeyPlace(self.root / "valkey", sockets, self.root / "valkey.log")
+        return ValkeyPaths(self.root / "valkey", sockets, self.root / "valkey.log")
 
     def sockets(self) -> Path:
         """The folder of the sockets: inside, or a private one elsewhere for a path too long.
@@ -82,7 +82,7 @@ class ServerDirectory:
         write_private(self._sockets_elsewhere, str(elsewhere))
         return elsewhere
 
-    def forget_sockets(self) -> None:
+    def remove_sockets(self) -> None:
         """Remove the sockets' folder; the servers have stopped."""
         sockets = self.sockets()
         for leftover in sockets.glob("*"):
@@ -93,38 +93,38 @@ class ServerDirectory:
             sockets.rmdir()
         self._sockets_elsewhere.unlink(missing_ok=True)
 
-    def publish(self, servers: Servers) -> None:
+    def publish_servers(self, servers: ServerUrls) -> None:
         """Tell the users where the servers are; whoever reads sees all of it or nothing."""
         draft = self._servers.with_suffix(".tmp")
         write_private(draft, json.dumps(servers._asdict() | {"keeper": os.getpid()}))
         draft.replace(self._servers)
 
-    def withdraw(self) -> None:
-        """Take back what `publish` told."""
+    def unpublish_servers(self) -> None:
+        """Take back what `publish_servers` told."""
         self._servers.unlink(missing_ok=True)
 
-    def published(self) -> tuple[Servers, int] | None:
+    def read_servers(self) -> tuple[ServerUrls, int] | None:
         """Where the servers are, and the keeper's process id; None while they are not ready."""
         try:
             told = json.loads(self._servers.read_text(encoding="utf-8"))
-            return Servers(told["database_url"], told["redis_url"]), int(told["keeper"])
+            return ServerUrls(told["database_url"], told["redis_url"]), int(told["keeper"])
         except FileNotFoundError:
             return None
 
-    def keeper_lives(self) -> bool:
+    def has_keeper(self) -> bool:
         """Whether a keeper is at work. Ask only while holding `start_lock`."""
-        with open_lock(self.keeper_lock) as lock:
-            return not take(lock, fcntl.LOCK_EX)
+        with open_lock_file(self.keeper_lock) as lock:
+            return not try_lock(lock, fcntl.LOCK_EX)
 
 
 @contextmanager
-def open_lock(path: Path) -> Iterator[IO[bytes]]:
+def open_lock_file(path: Path) -> Iterator[IO[bytes]]:
     """The lock file at `path`, open; closing it lets go of the lock."""
-    with open(path, "ab", opener=private) as lock:
+    with open(path, "ab", opener=open_private) as lock:
         yield lock
 
 
-def take(lock: IO[bytes], kind: int) -> bool:
+def try_lock(lock: IO[bytes], kind: int) -> bool:
     """Take a lock of `kind` (`fcntl.LOCK_SH` or `LOCK_EX`) if that needs no waiting."""
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)

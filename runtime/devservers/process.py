@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from runtime.private_files import private
-from schemas.errors import ServerStartFailed
+from runtime.private_files import open_private
+from schemas.errors import ServerStartError
 
 START_SECONDS = 300.0
 """Long, since Postgres may have to replay its log after a power cut."""
@@ -26,7 +26,7 @@ _STARTED: list[subprocess.Popen[bytes]] = []
 warn of one that nobody holds."""
 
 
-class Owner(NamedTuple):
+class ServerAccount(NamedTuple):
     """The system account that servers run as. Postgres refuses to run as root."""
 
     uid: int
@@ -49,7 +49,7 @@ class ServerProcess:
     log: Path
     stop_signals: Sequence[signal.Signals]
 
-    def running(self) -> psutil.Process | None:
+    def find_process(self) -> psutil.Process | None:
         """The live server, whoever started it.
 
         A recycled process id is told by its command line, which every account may read.
@@ -63,27 +63,27 @@ class ServerProcess:
     def _pid(self) -> int:
         return int(self.pid_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
 
-    def _pid_is_anothers(self) -> bool:
+    def _is_pid_recycled(self) -> bool:
         """After a power cut the file may name the id of some other process by now.
 
         The file of a server that was only killed has to stay: by it Postgres sees sessions that
         outlived their server, and waits for them.
         """
         try:
-            return psutil.pid_exists(self._pid()) and self.running() is None
+            return psutil.pid_exists(self._pid()) and self.find_process() is None
         except (OSError, ValueError):
             return True
 
-    def start(self, owner: Owner) -> None:
+    def start(self, owner: ServerAccount) -> None:
         """Start the server as `owner` and wait until it is ready.
 
-        Raises ServerStartFailed with the end of its log when it does not, and leaves none behind.
+        Raises ServerStartError with the end of its log when it does not, and leaves none behind.
         """
         # What has ended is to be gone, and not to look as if another one had its process id.
         _reap()
-        if self._pid_is_anothers():
+        if self._is_pid_recycled():
             self.pid_file.unlink(missing_ok=True)
-        with open(self.log, "ab", opener=private) as log:
+        with open(self.log, "ab", opener=open_private) as log:
             if self._log_is_long():
                 log.truncate(0)
             process = subprocess.Popen(  # noqa: S603
@@ -99,23 +99,23 @@ class ServerProcess:
             )
         _STARTED.append(process)
         deadline = time.monotonic() + START_SECONDS
-        while not (self.running() and self.ready()):
+        while not (self.find_process() and self.ready()):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
-                raise ServerStartFailed(self._start_failure(process.returncode))
+                raise ServerStartError(self._start_failure(process.returncode))
             time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop the server if it runs; returns when it is gone."""
-        process = self.running()
+        process = self.find_process()
         for stop_signal in (*self.stop_signals, signal.SIGKILL):
-            if process is None or not lives(process):
+            if process is None or not is_alive(process):
                 break
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(stop_signal)
             deadline = time.monotonic() + STOP_SECONDS
-            while lives(process) and time.monotonic() < deadline:
+            while is_alive(process) and time.monotonic() < deadline:
                 time.sleep(0.01)
         _reap()
 
@@ -142,7 +142,7 @@ def _reap() -> None:
     _STARTED[:] = [process for process in _STARTED if process.poll() is None]
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Whether the process can still do anything; where nobody reaps them, the dead stay listed."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -166,7 +166,7 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
 """What the servers see of the environment: nothing of the caller's, which may hold secrets."""
 
 
-def run_as(owner: Owner) -> dict[str, Any]:
+def run_as(owner: ServerAccount) -> dict[str, Any]:
     """Arguments for Popen that make a process of root's run as `owner`; none for others."""
     if os.geteuid() != 0:
         return {}

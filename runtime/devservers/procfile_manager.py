@@ -11,7 +11,7 @@ from typing import Any
 from honcho.manager import Manager
 from honcho.process import Process
 
-from runtime.devservers.procfile import TERM_SECONDS
+from runtime.devservers.procfile import TERMINATE_TIMEOUT_SECONDS
 
 _POLL_SECONDS = 0.2
 
@@ -23,10 +23,10 @@ class _Process(Process):  # type: ignore[misc]
     """
 
     def run(self, *args: Any, **options: Any) -> None:
-        Thread(target=self._end_together, daemon=True).start()
+        Thread(target=self._end_with_parent, daemon=True).start()
         super().run(*args, **options)
 
-    def _end_together(self) -> None:
+    def _end_with_parent(self) -> None:
         parent = parent_process()
         assert parent is not None
         while self._child is None or (parent.is_alive() and self._child.poll() is None):
@@ -34,7 +34,7 @@ class _Process(Process):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, number)
-            time.sleep(TERM_SECONDS)
+            time.sleep(TERMINATE_TIMEOUT_SECONDS)
 
 
 class ProcfileManager(Manager):  # type: ignore[misc]
@@ -43,15 +43,15 @@ class ProcfileManager(Manager):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._process_ctor = _Process
-        self.was_asked = False
+        self.was_requested = False
 
     def terminate(self) -> None:
         if not self._terminating:
             # Called from a signal while all run, or because one has ended.
-            self.was_asked = not self._any_stopped()
+            self.was_requested = not self._any_stopped()
             Thread(target=self._kill_in_time, daemon=True).start()
         super().terminate()
 
     def _kill_in_time(self) -> None:
-        time.sleep(TERM_SECONDS)
+        time.sleep(TERMINATE_TIMEOUT_SECONDS)
         self.kill()

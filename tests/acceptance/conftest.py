@@ -15,20 +15,20 @@ import asyncpg
 import pytest
 
 from db.pool import open_pool
-from runtime.devservers.embedded import Servers
+from runtime.devservers.embedded import ServerUrls
 from runtime.settings import Settings
 from tests.kit.forking import Forker
-from tests.kit.pgbouncer import PgBouncer, pgbouncer_before
-from tests.kit.servers import url_of_processes
+from tests.kit.pgbouncer import PgBouncer, run_pgbouncer
+from tests.kit.servers import process_role_url
 from tests.kit.worker_group import WorkerGroup
 
 StartGroup = Callable[..., WorkerGroup]
 
 
 @pytest.fixture(scope="session")
-def pgbouncer(servers: Servers) -> Iterator[PgBouncer]:
+def pgbouncer(servers: ServerUrls) -> Iterator[PgBouncer]:
     """A PgBouncer before the Postgres of the whole run."""
-    with pgbouncer_before(servers.database_url) as bouncer:
+    with run_pgbouncer(servers.database_url) as bouncer:
         yield bouncer
 
 
@@ -54,7 +54,7 @@ def settings(
     which connects by a role of its own.
     """
     if not through_pgbouncer:
-        url = url_of_processes(settings.database_url or "")
+        url = process_role_url(settings.database_url or "")
         return settings.model_copy(
             update={"database_url": url, "owner_database_url": settings.database_url}
         )
@@ -70,7 +70,7 @@ def through(bouncer: PgBouncer, settings: Settings) -> Settings:
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """A pool on the test's own database by the tables' owner, reached as the workers reach it."""
-    url = settings.owners_database_url or ""
+    url = settings.migration_database_url or ""
     async with await open_pool(url, size=5, pgbouncer=settings.pgbouncer) as pool:
         yield pool
 

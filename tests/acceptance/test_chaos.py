@@ -16,7 +16,7 @@ import pytest
 
 import tests.chaos.__main__ as program
 from schemas.statuses import RECIPIENT_KINDS
-from tests.kit.folders import room_for_servers
+from tests.kit.folders import choose_server_folder
 from tests.kit.monitoring import ask, questions, require_jq
 from tests.kit.worker_group import ROOT
 
@@ -37,7 +37,7 @@ class Storm(NamedTuple):
         rows: list[dict[str, Any]] = json.loads((self.folder / "truth.json").read_text())[of]
         return rows
 
-    def faults(self) -> list[dict[str, Any]]:
+    def find_wording_faults(self) -> list[dict[str, Any]]:
         """The faults, each with what it did."""
         rows: list[dict[str, Any]] = json.loads((self.folder / "outcome.json").read_text())[
             "faults"
@@ -74,7 +74,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Storm:
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *wanted],
         cwd=ROOT,
-        env=os.environ | ({"TMPDIR": memory} if (memory := room_for_servers()) else {}),
+        env=os.environ | ({"TMPDIR": memory} if (memory := choose_server_folder()) else {}),
         capture_output=True,
         text=True,
         timeout=540,
@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused_before_anything_starts(
 ):
     """Exit status 2, and a sentence that says which argument it was."""
     started: list[object] = []
-    monkeypatch.setattr(program, "storm_servers", started.append)
+    monkeypatch.setattr(program, "chaos_servers", started.append)
     with pytest.raises(SystemExit) as end:
         program.main(wrong)
     assert end.value.code == 2
@@ -249,7 +249,7 @@ def test_9_outages_are_told_with_their_ends(storm: Storm):
     assert all(row["error"] for row in told if row["is"] == "unreachable")
     # A line that tells of a lost worker is another's.
     last = {
-        line.get("found_by") or line.get("worker") or line.get("web"): line["timestamp"]
+        line.get("detected_by") or line.get("worker") or line.get("web"): line["timestamp"]
         for line in storm.events()
     }
     ends = {(row["process"], row["server"]): row for row in told}

@@ -56,7 +56,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
 
     imported = answer("import", str(tmp_path / "list.csv"), "--no-permission", "--tag", "old")
     assert (imported["state"], imported["selected"]) == ("completed", 9)
-    assert imported["refusals"] == {"invalid_address": 1, "no_address": 1}
+    assert imported["import_rejections"] == {"invalid_address": 1, "no_address": 1}
 
     listed = run_sluice("results", str(imported["id"]), "--format", "csv").stdout
     contact = {row["address"]: row["contact_id"] for row in csv.DictReader(io.StringIO(listed))}

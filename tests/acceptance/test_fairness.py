@@ -10,8 +10,8 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.acceptance.conftest import StartGroup
-from tests.kit.factories import fill, fill_many, make_account, statuses_of
-from tests.kit.job_requests import submit_all, wait_for
+from tests.kit.factories import fill, fill_large_account, make_account, statuses_of
+from tests.kit.job_requests import submit_account_job, wait_for_state
 from tests.kit.model import RANK, SPREAD_RANK, Model
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
@@ -61,19 +61,19 @@ async def test_small_jobs_do_not_wait_for_a_large_one(
     opt-out of one complete long before it, also when the large one is an opt-out itself.
     """
     account_id = await make_account(pool, "crowded")
-    await fill_many(pool, account_id, LARGE)
+    await fill_large_account(pool, account_id, LARGE)
     some = await pool.fetch("select id from contacts order by id desc limit 101")
     one, *hundred = [row["id"] for row in some]
     start_group(processes=2, CHUNK_SIZE="50")
     for action in ("opt_in", "opt_out"):
-        large = await submit_all(pool, settings, "crowded", action)
+        large = await submit_account_job(pool, settings, "crowded", action)
         await under_way(pool, large)
         small = (
             await submit_listed(pool, settings, "crowded", "opt_in", hundred),
             await submit_listed(pool, settings, "crowded", "opt_out", [one]),
         )
         for job in small:
-            await wait_for(pool, job, "completed")
+            await wait_for_state(pool, job, "completed")
         assert (await shares_done(pool, [large]))[large] < 0.9
         await cancel(pool, settings, None, large)
 
@@ -86,11 +86,11 @@ async def test_large_jobs_of_ten_accounts_progress_alike(
     """
     names = [f"customer-{n}" for n in range(ACCOUNTS)]
     for name in names:
-        await fill_many(pool, await make_account(pool, name), EACH)
+        await fill_large_account(pool, await make_account(pool, name), EACH)
     # Jobs take turns lane by lane, so that each may be ahead by as many slices as it has lanes.
     # Slices of a few chunks make a job many times as long as that.
     start_group(processes=2, CHUNK_SIZE="25", SLICE_SECONDS="0.02")
-    jobs = [await submit_all(pool, settings, name, "opt_in") for name in names]
+    jobs = [await submit_account_job(pool, settings, name, "opt_in") for name in names]
     shares: dict[int, float] = {}
 
     async def one_is_half_done() -> bool:
@@ -101,7 +101,7 @@ async def test_large_jobs_of_ten_accounts_progress_alike(
     first = max(shares.values())
     assert all(shares.get(job, 0) >= first / 5 for job in jobs), shares
     for job in jobs:
-        await wait_for(pool, job, "completed", deadline=90)
+        await wait_for_state(pool, job, "completed", deadline=90)
 
 
 def tangled(draw: random.Random, contacts: int) -> tuple[dict, dict]:
@@ -122,7 +122,7 @@ async def test_an_opt_in_and_an_opt_out_of_the_same_contacts_at_once(
     """Two jobs over the same tangled list, in many small chunks and several lanes, complete, and
     leave every address as one after the other does, whichever came first.
     """
-    start_group(processes=2, CHUNK_SIZE="5", JOB_LANES="4", SHARED_ADDRESS_LIMIT="4")
+    start_group(processes=2, CHUNK_SIZE="5", JOB_CONCURRENCY="4", SHARED_ADDRESS_LIMIT="4")
     for round_no in range(5):
         world, statuses = tangled(random.Random(round_no), 150)
         # Ids are the database's own for all accounts, so that rounds do not meet.
@@ -141,9 +141,9 @@ async def test_an_opt_in_and_an_opt_out_of_the_same_contacts_at_once(
             ends.append(model.statuses)
         assert ends[0] == ends[1]
         jobs = await asyncio.gather(
-            submit_all(pool, settings, account, "opt_in", "email1", "email2"),
+            submit_account_job(pool, settings, account, "opt_in", "email1", "email2"),
             submit_listed(pool, settings, account, "opt_out", list(world)[::2]),
         )
         for job in jobs:
-            await wait_for(pool, job, "completed")
+            await wait_for_state(pool, job, "completed")
         assert await statuses_of(pool, account_id) == ends[0]

@@ -18,11 +18,11 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.kit.factories import fill
-from tests.kit.property_examples import examples
+from tests.kit.property_examples import example_count
 from tests.kit.web_process import WebGroup
 
 SEED = 7
-EXAMPLES = examples(20)
+EXAMPLES = example_count(20)
 """How often each operation is asked in each way."""
 
 NO_FAULTS = "positive_data_acceptance"
@@ -79,7 +79,7 @@ def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path)
     token, config = asyncio.run(prepare(settings))
     (tmp_path / "schemathesis.toml").write_text(config)
     # It tries each call with wrong keys too, and wants to be told so each time.
-    limits = {"UNATTENDED_SECONDS": "3600", "MAX_WRONG_PER_MINUTE": "1000000"}
+    limits = {"UNATTENDED_SECONDS": "3600", "MAX_AUTH_FAILURES_PER_MINUTE": "1000000"}
     with WebGroup(settings, tmp_path / "web.log", **limits) as web:
         asked = subprocess.run(
             [

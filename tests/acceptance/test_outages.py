@@ -15,10 +15,10 @@ from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.kit.factories import fill_many, make_account
-from tests.kit.folders import folder_for_servers
-from tests.kit.job_requests import submit_all, wait_for
-from tests.kit.servers import StormServers, let_processes_in, storm_servers, url_of_processes
+from tests.kit.factories import fill_large_account, make_account
+from tests.kit.folders import server_folder
+from tests.kit.job_requests import submit_account_job, wait_for_state
+from tests.kit.servers import ChaosServers, chaos_servers, grant_process_role, process_role_url
 from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.worker_group import WorkerGroup
 
@@ -30,26 +30,26 @@ OUTAGES = ("queue.unreachable", "queue.recovered", "database.unreachable", "data
 
 
 @pytest.fixture(scope="module")
-def own_servers() -> Iterator[StormServers]:
+def own_servers() -> Iterator[ChaosServers]:
     """Servers that this module may take down."""
-    with folder_for_servers() as folder, storm_servers(folder / "servers") as servers:
+    with server_folder() as folder, chaos_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
-        asyncio.run(let_processes_in(servers.database_url))
+        asyncio.run(grant_process_role(servers.database_url))
         yield servers
 
 
 @pytest.fixture
-def settings(own_servers: StormServers) -> Iterator[Settings]:
+def settings(own_servers: ChaosServers) -> Iterator[Settings]:
     """Settings that lead to them; whatever a test took down is up again afterwards."""
     yield Settings(
-        database_url=url_of_processes(own_servers.database_url), redis_url=own_servers.redis_url
+        database_url=process_role_url(own_servers.database_url), redis_url=own_servers.redis_url
     )
     own_servers.start_redis()
     own_servers.start_postgres()
 
 
 @pytest.fixture
-async def pool(own_servers: StormServers) -> AsyncIterator[asyncpg.Pool]:
+async def pool(own_servers: ChaosServers) -> AsyncIterator[asyncpg.Pool]:
     """A pool on the servers of this module."""
     async with await open_pool(own_servers.database_url, size=3) as pool:
         yield pool
@@ -81,19 +81,19 @@ async def pass_time(seconds: float) -> None:
 
 
 async def test_redis_may_go_away_and_come_back(
-    pool: asyncpg.Pool, settings: Settings, own_servers: StormServers, start_group: StartGroup
+    pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
     """Each process tells once that Redis is away and once that it is back, however often it tried;
     none ends, and a job that was submitted meanwhile is done.
     """
-    await fill_many(pool, await make_account(pool, "redis"), 500)
+    await fill_large_account(pool, await make_account(pool, "redis"), 500)
     group = start_group(processes=2)
     own_servers.kill_redis()
     await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
-    job_id = await submit_all(pool, settings, "redis", "opt_out", "email1")
+    job_id = await submit_account_job(pool, settings, "redis", "opt_out", "email1")
     await pass_time(AWAY_SECONDS)
     own_servers.start_redis()
-    await wait_for(pool, job_id, "completed")
+    await wait_for_state(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_tell, group, "queue.recovered", processes=2)
     assert set(told(group).values()) == {1}
     assert len(told(group, of="queue")) == 4
@@ -102,14 +102,14 @@ async def test_redis_may_go_away_and_come_back(
 
 
 async def test_postgres_may_go_away_and_come_back(
-    pool: asyncpg.Pool, settings: Settings, own_servers: StormServers, start_group: StartGroup
+    pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
     """Each process tells once that Postgres is away and once that it is back; none ends, and the
     job that was under way is done.
     """
-    await fill_many(pool, await make_account(pool, "postgres"), 30_000)
+    await fill_large_account(pool, await make_account(pool, "postgres"), 30_000)
     group = start_group(processes=2, CHUNK_SIZE="100")
-    job_id = await submit_all(pool, settings, "postgres", "opt_out", "email1")
+    job_id = await submit_account_job(pool, settings, "postgres", "opt_out", "email1")
 
     async def under_way() -> bool:
         return await pool.fetchval("select exists (select from results where job_id = $1)", job_id)
@@ -119,7 +119,7 @@ async def test_postgres_may_go_away_and_come_back(
     await asyncio.to_thread(wait_until_all_tell, group, "database.unreachable", processes=2)
     await pass_time(AWAY_SECONDS)
     own_servers.start_postgres()
-    await wait_for(pool, job_id, "completed")
+    await wait_for_state(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_tell, group, "database.recovered", processes=2)
     assert set(told(group).values()) == {1}
     assert len(told(group, of="database")) == 4
@@ -129,7 +129,7 @@ async def test_postgres_may_go_away_and_come_back(
 
 
 def test_a_worker_that_starts_without_servers_waits_for_them(
-    settings: Settings, own_servers: StormServers, tmp_path: Path
+    settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
     """It tells of both outages, once each, and is ready when both servers are back."""
     own_servers.kill_redis()
@@ -146,18 +146,18 @@ def test_a_worker_that_starts_without_servers_waits_for_them(
 
 
 def test_a_worker_does_not_wait_for_ever(
-    settings: Settings, own_servers: StormServers, tmp_path: Path
+    settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """After PATIENCE_SECONDS it ends with exit status 1 and a sentence."""
+    """After STARTUP_TIMEOUT_SECONDS it ends with exit status 1 and a sentence."""
     own_servers.kill_redis()
-    with WorkerGroup(settings, tmp_path / "waiting.log", PATIENCE_SECONDS="0.5") as group:
+    with WorkerGroup(settings, tmp_path / "waiting.log", STARTUP_TIMEOUT_SECONDS="0.5") as group:
         assert group.process.wait(120) == 1
         assert "Redis cannot be used" in group.log.read_text()
         assert "Traceback" not in group.log.read_text()
 
 
 async def test_workers_end_as_asked_while_redis_is_away(
-    settings: Settings, own_servers: StormServers, start_group: StartGroup
+    settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
     """SIGTERM in the middle of an outage ends every process in time and without a traceback."""
     group = start_group(processes=2)

@@ -21,9 +21,9 @@ from bench.progress import Steps
 from bench.rounds import Rounds, rotated
 from bench.templates import Copy, Templates, making_templates
 from bench.terminal import bar
-from db.invariants import INVARIANTS, check
+from db.invariants import INVARIANTS, check_invariant
 from producers.accounts import create_account
-from runtime.devservers.embedded import Servers
+from runtime.devservers.embedded import ServerUrls
 
 TINY = Sizes(
     large=300,
@@ -63,7 +63,7 @@ WITH_GOALS = [
 
 
 @pytest.fixture
-async def templates(servers: Servers) -> AsyncIterator[Templates]:
+async def templates(servers: ServerUrls) -> AsyncIterator[Templates]:
     async with making_templates(servers, lambda _text: None) as made:
         yield made
 
@@ -128,7 +128,7 @@ async def test_other_work_is_not_compared(
 
 
 async def test_what_is_made_is_dropped(
-    templates: Templates, servers: Servers, steps: Steps, tmp_path: Path
+    templates: Templates, servers: ServerUrls, steps: Steps, tmp_path: Path
 ) -> None:
     """No database is left over, also where a run is interrupted."""
 
@@ -162,7 +162,7 @@ async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int
     await pool.execute("analyze")
     async with pool.acquire() as connection:
         for invariant in INVARIANTS:
-            found = await check(connection, invariant, shared_address_limit=10)
+            found = await check_invariant(connection, invariant, shared_address_limit=10)
             assert found.violations == 0, (invariant.claim, found)
 
 

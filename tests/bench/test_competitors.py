@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from bench.competitors.commands import COMPETITORS
 from runtime.settings import Settings
-from tests.bench.competing import LIMIT, PYTHON, Driver, crowds, running, world_with
+from tests.bench.competitor_runner import LIMIT, PYTHON, Driver, crowds, running, world_with
 from tests.kit.factories import fill, make_account, statuses_of
 from tests.kit.model import Model
 from tests.kit.model_comparison import ADDRESSES, any_status, fields, links
-from tests.kit.property_examples import for_all
+from tests.kit.property_examples import check_property
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench")
 
-worlds = st.builds(world_with, st.lists(links, min_size=1, max_size=9), crowds)
+link_lists = st.builds(world_with, st.lists(links, min_size=1, max_size=9), crowds)
 present = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
 jobs = st.lists(st.tuples(st.sampled_from(["opt_in", "opt_out"]), fields), min_size=1, max_size=3)
 
@@ -51,11 +51,11 @@ async def test_competitors_do_as_the_model_says(
             for action, chosen in todo:
                 await _compare(pool, driver, model, account_id, action, chosen)
 
-        await for_all(
+        await check_property(
             check,
-            *(worlds, present, jobs),
+            *(link_lists, present, jobs),
             max_examples=60,
-            and_for=[(world, DRIFTED, BOTH) for world in (SHARED, BEYOND, CROWDED)],
+            explicit_examples=[(world, DRIFTED, BOTH) for world in (SHARED, BEYOND, CROWDED)],
         )
 
 

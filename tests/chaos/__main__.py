@@ -17,13 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from runtime import logs
 from runtime.settings import Settings
 from schemas.errors import SluiceError
+from tests.chaos.fault_plan import Plan
 from tests.chaos.log_checks import PRODUCERS_LOG
-from tests.chaos.preparing import Show
-from tests.chaos.report import Outcome, check_table, fault_table, requests_line
-from tests.chaos.run import run_storm
-from tests.chaos.schedule import Plan
-from tests.kit.interruption import INTERRUPTED, ended_by_signals
-from tests.kit.servers import storm_servers
+from tests.chaos.report import ChaosReport, check_table, fault_table, requests_line
+from tests.chaos.run import run_chaos
+from tests.chaos.setup import Show
+from tests.kit.interruption import INTERRUPTED, exit_on_signals
+from tests.kit.servers import chaos_servers
 
 _TABLE_WIDTH = 130
 _LEAST_SECONDS = 5
@@ -59,19 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     console = Console(stderr=True)
     try:
-        with ended_by_signals(), _folder() as folder, _logging_to(folder / "logs" / PRODUCERS_LOG):
-            with storm_servers(folder / "servers") as servers, _bar(console, options) as show:
+        with exit_on_signals(), _folder() as folder, _logging_to(folder / "logs" / PRODUCERS_LOG):
+            with chaos_servers(folder / "servers") as servers, _bar(console, options) as show:
                 plan = Plan(options.seed, options.seconds, options.apart, options.patience)
-                outcome = asyncio.run(run_storm(plan, servers, folder, show))
-            _keep(folder, options.keep, outcome, console)
+                report = asyncio.run(run_chaos(plan, servers, folder, show))
+            _keep(folder, options.keep, report, console)
     except KeyboardInterrupt:
         console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
         return INTERRUPTED
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
         return error.exit_code
-    _print(outcome, as_json=options.json)
-    return outcome.exit_status()
+    _print(report, as_json=options.json)
+    return report.exit_status()
 
 
 @contextmanager
@@ -111,36 +111,36 @@ def _bar(console: Console, options: argparse.Namespace) -> Iterator[Show]:
         yield show
 
 
-def _keep(folder: Path, wanted: Path | None, outcome: Outcome, console: Console) -> None:
+def _keep(folder: Path, wanted: Path | None, report: ChaosReport, console: Console) -> None:
     """Keep the logs where they were asked for, or, after a violation, in a folder of their own."""
-    if wanted is None and not outcome.violations:
+    if wanted is None and not report.violations:
         return
     kept = wanted or Path(tempfile.mkdtemp(prefix="sluice-chaos-logs-"))
     shutil.copytree(folder / "logs", kept, dirs_exist_ok=True)
     for server in ("postgres", "valkey"):
         shutil.copy(folder / "servers" / f"{server}.log", kept)
-    (kept / "outcome.json").write_text(json.dumps(outcome.as_json(), indent=2) + "\n")
+    (kept / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
     console.print(f"The logs are kept in {kept}", soft_wrap=True)
 
 
-def _print(outcome: Outcome, *, as_json: bool) -> None:
+def _print(report: ChaosReport, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(outcome.as_json(), indent=2))
+        print(json.dumps(report.as_json(), indent=2))
     else:
         console = Console()
         if not console.is_terminal:
             console = Console(width=_TABLE_WIDTH)
-        console.print(fault_table(outcome))
-        console.print(check_table(outcome))
-        work = outcome.work
+        console.print(fault_table(report))
+        console.print(check_table(report))
+        work = report.work
         console.print(
             f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
             f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
             f" their answer was lost, of which {work['answered_twice']} had been stored;"
             f" {work['groups_ended']} ends of groups; {work['notices']} completion notices."
         )
-        console.print(requests_line(outcome))
-    print(outcome.last_line())
+        console.print(requests_line(report))
+    print(report.last_line())
 
 
 if __name__ == "__main__":

@@ -5,35 +5,35 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db.invariants import INVARIANTS, Example, Invariant, check
+from db.invariants import INVARIANTS, Invariant, InvariantViolation, check_invariant
+from tests.chaos.acknowledgements import AcknowledgedJob, Records, Violation
 from tests.chaos.contact_lists import LIMIT
 from tests.chaos.controls import CANCELLED, PAUSED
-from tests.chaos.dyno import ENDS, ORPHANS
+from tests.chaos.dyno_supervisor import ENDS, ORPHANS
+from tests.chaos.idle_checks import IDLE, NO_LANE_HELD
 from tests.chaos.log_checks import DECLARED, NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
-from tests.chaos.notices import RIGHT, TOLD
 from tests.chaos.observer import Observer
-from tests.chaos.opt_out_checks import IN_FORCE
-from tests.chaos.records import AcknowledgedJob, Records, Violation
+from tests.chaos.opt_out_checks import OPT_OUT_IN_FORCE
 from tests.chaos.recovery import GOAL_SECONDS, Recovery
-from tests.chaos.rest import AT_REST, IDLE
-from tests.chaos.traffic import ANSWERED
+from tests.chaos.traffic_runner import ANSWERED
 from tests.chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
 from tests.chaos.web_client import FAILED
 from tests.chaos.web_plans import UNTOUCHED
 from tests.chaos.web_producers import OWN_ANSWER, REPLAYED
-from tests.chaos.web_readers import FOLLOWED, FOREIGN, WHOLE
+from tests.chaos.web_readers import COMPLETE_STREAM, FOLLOWED, FOREIGN
+from tests.chaos.webhook_checks import RIGHT, TOLD
 
 KEPT_JOBS = "every acknowledged job is there once, with its key"
 KEPT_OPT_OUTS = "every acknowledged opt-out is in force and in the ledger"
 NO_FAILED_JOB = "no job failed"
-DONE = "every fault could be done"
+FAULTS_INJECTED = "every fault could be done"
 ONLY_FAULTY = "only the faulty contacts ended as internal errors"
 ASKED_FOR = "no job is there that nobody asked for"
 ENDED_RIGHT = "every job is completed, or cancelled by those who asked for that"
 RECOVERED = "every fault was made good in time"
 SERVES = "after every fault the web process serves in time"
 
-OWN = (
+CHAOS_CHECKS = (
     KEPT_JOBS,
     ASKED_FOR,
     ENDED_RIGHT,
@@ -48,15 +48,15 @@ OWN = (
     ANSWERED,
     OWN_ANSWER,
     REPLAYED,
-    IN_FORCE,
+    OPT_OUT_IN_FORCE,
     FAILED,
-    WHOLE,
+    COMPLETE_STREAM,
     FOLLOWED,
     FOREIGN,
     NOT_ANOTHERS,
     TOLD,
     RIGHT,
-    DONE,
+    FAULTS_INJECTED,
     ORPHANS,
     ENDS,
     NOT_GONE,
@@ -67,13 +67,13 @@ OWN = (
     TOLD_ONCE,
     RECOVERED,
     SERVES,
-    AT_REST,
+    NO_LANE_HELD,
     IDLE,
 )
 """The storm's own checks, beside the invariants of the service."""
 
 
-class Checked(NamedTuple):
+class CheckResult(NamedTuple):
     """A check, how often it was violated, and the first few times."""
 
     name: str
@@ -84,26 +84,26 @@ class Checked(NamedTuple):
 async def check_database(observer: Observer, records: Records) -> tuple[list[str], list[Violation]]:
     """The names of the service's invariants, and everything that the database shows to be wrong."""
     found = [
-        *await _jobs(observer, records),
-        *await _lost_opt_outs(observer, records),
-        *await _failures(observer, records),
+        *await _check_jobs(observer, records),
+        *await _check_opt_outs(observer, records),
+        *await _check_failures(observer, records),
         *await check_web(observer, records),
     ]
     for invariant in INVARIANTS:
-        found += await _broken(observer, invariant)
+        found += await _check_invariant(observer, invariant)
     return [invariant.claim for invariant in INVARIANTS], found
 
 
-async def _broken(observer: Observer, invariant: Invariant) -> list[Violation]:
+async def _check_invariant(observer: Observer, invariant: Invariant) -> list[Violation]:
     """What `sluice verify` would find."""
     async with observer.pool.acquire() as connection:
-        result = await check(connection, invariant, shared_address_limit=LIMIT)
-    violations = [Violation(invariant.claim, _in_words(example)) for example in result.examples]
+        result = await check_invariant(connection, invariant, shared_address_limit=LIMIT)
+    violations = [Violation(invariant.claim, _describe(example)) for example in result.examples]
     more = result.violations - len(violations)
     return violations + ([Violation(invariant.claim, f"{more} more", more)] if more else [])
 
 
-def _in_words(example: Example) -> str:
+def _describe(example: InvariantViolation) -> str:
     ids = example._asdict()
     detail = ids.pop("detail")
     return ", ".join(
@@ -111,9 +111,9 @@ def _in_words(example: Example) -> str:
     )
 
 
-async def _jobs(observer: Observer, records: Records) -> list[Violation]:
+async def _check_jobs(observer: Observer, records: Records) -> list[Violation]:
     """Compare the jobs there are with those that were acknowledged, by their keys."""
-    rows = await observer.rows("ends_of_jobs")
+    rows = await observer.rows("job_ends")
     stored = {(row["account"], key): row for row in rows for key in row["keys"]}
     acknowledged = {(job.account, job.key) for job in records.jobs}
     return [
@@ -125,12 +125,12 @@ async def _jobs(observer: Observer, records: Records) -> list[Violation]:
         *(
             Violation(ASKED_FOR, f"job {row['id']}, key {key[1]!r}")
             for key, row in stored.items()
-            if key not in acknowledged and key not in records.may_be_there
+            if key not in acknowledged and key not in records.uncertain_jobs
         ),
         *(
             Violation(ENDED_RIGHT, f"job {row['id']} is {row['state']}")
             for row in rows
-            if not _ended_right(row, records)
+            if not _has_expected_end(row, records)
         ),
     ]
 
@@ -140,7 +140,7 @@ def _is_kept(job: AcknowledgedJob, row: asyncpg.Record | None) -> bool:
     return row is not None and job.job_id in (None, row["id"])
 
 
-def _ended_right(row: asyncpg.Record, records: Records) -> bool:
+def _has_expected_end(row: asyncpg.Record, records: Records) -> bool:
     """Whether it is completed, or cancelled by whom may have; those that failed have a check."""
     may_be_cancelled = row["id"] in records.to_be_cancelled
     return row["state"] in ("completed", "failed") or (
@@ -148,11 +148,11 @@ def _ended_right(row: asyncpg.Record, records: Records) -> bool:
     )
 
 
-async def _lost_opt_outs(observer: Observer, records: Records) -> list[Violation]:
+async def _check_opt_outs(observer: Observer, records: Records) -> list[Violation]:
     columns = list(zip(*records.opt_outs, strict=True)) or [(), (), (), ()]
     jobs, contacts, fields, addresses = (list(column) for column in columns)
     rows = await observer.rows(
-        "unkept_opt_outs", jobs=jobs, contacts=contacts, fields=fields, addresses=addresses
+        "missing_opt_outs", jobs=jobs, contacts=contacts, fields=fields, addresses=addresses
     )
     return [
         Violation(
@@ -164,7 +164,7 @@ async def _lost_opt_outs(observer: Observer, records: Records) -> list[Violation
     ]
 
 
-async def _failures(observer: Observer, records: Records) -> list[Violation]:
+async def _check_failures(observer: Observer, records: Records) -> list[Violation]:
     failed = await observer.rows("failed_jobs")
     errors = await observer.rows("internal_errors", meant=list(records.faulty))
     return [
@@ -181,7 +181,7 @@ async def _failures(observer: Observer, records: Records) -> list[Violation]:
     ]
 
 
-def late(recoveries: Sequence[Recovery], patience: float = 1.0) -> list[Violation]:
+def late_recoveries(recoveries: Sequence[Recovery], patience: float = 1.0) -> list[Violation]:
     """The faults that took too long to be made good."""
     return [
         Violation(check, f"{recovery.kind}: " + ("never" if took is None else f"{took:.1f} s"))
@@ -191,11 +191,13 @@ def late(recoveries: Sequence[Recovery], patience: float = 1.0) -> list[Violatio
     ]
 
 
-def tally(names: Sequence[str], found: Sequence[Violation], *, most: int = 5) -> list[Checked]:
+def count_violations(
+    names: Sequence[str], found: Sequence[Violation], *, limit: int = 5
+) -> list[CheckResult]:
     """Every check with what was found of it; also of a check that nobody had named."""
     checked = []
-    for name in dict.fromkeys([*names, *OWN, *(violation.check for violation in found)]):
+    for name in dict.fromkeys([*names, *CHAOS_CHECKS, *(violation.check for violation in found)]):
         of_it = [violation for violation in found if violation.check == name]
         times = sum(violation.times for violation in of_it)
-        checked.append(Checked(name, times, [violation.what for violation in of_it[:most]]))
+        checked.append(CheckResult(name, times, [violation.what for violation in of_it[:limit]]))
     return checked

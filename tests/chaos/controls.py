@@ -3,8 +3,8 @@
 import asyncio
 from typing import Protocol
 
+from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.observer import Observer
-from tests.chaos.records import Records, Violation
 
 PAUSED = "a paused job changes nothing"
 CANCELLED = "a cancelled job changes nothing"
@@ -13,7 +13,7 @@ _CANCELLED_SECONDS = 0.5
 """For so long a cancelled job is looked at."""
 
 
-class ControlDoor(Protocol):
+class JobController(Protocol):
     """A way in by which jobs are controlled."""
 
     async def pause(self, job_id: int) -> bool:
@@ -34,30 +34,32 @@ class Controls:
         self._records = records
         self._in_hand: set[int] = set()
 
-    async def pause_for(self, door: ControlDoor, job_id: int, seconds: float, then: str) -> bool:
+    async def pause_for(
+        self, entry_point: JobController, job_id: int, seconds: float, then: str
+    ) -> bool:
         """Pause the job, and after so many seconds resume or cancel it; whether it was paused."""
         if job_id in self._in_hand:
             return False
         self._in_hand.add(job_id)
-        if not await door.pause(job_id):
+        if not await entry_point.pause(job_id):
             self._in_hand.discard(job_id)
             return False
         self._records.paused += 1
         await self._expect_no_change(job_id, seconds, PAUSED)
         # A late request to go on would undo the next pause: such a job stays in hand.
-        if then == "cancel" or await door.resume(job_id):
+        if then == "cancel" or await entry_point.resume(job_id):
             self._in_hand.discard(job_id)
         if then == "cancel":
-            await self.cancel(door, job_id)
+            await self.cancel(entry_point, job_id)
         return True
 
-    async def cancel(self, door: ControlDoor, job_id: int) -> None:
+    async def cancel(self, entry_point: JobController, job_id: int) -> None:
         """Cancel the job."""
         if job_id in self._in_hand:
             return
         self._in_hand.add(job_id)
         self._records.to_be_cancelled.add(job_id)
-        if await door.cancel(job_id):
+        if await entry_point.cancel(job_id):
             self._records.cancelled += 1
             await self._expect_no_change(job_id, _CANCELLED_SECONDS, CANCELLED)
         self._in_hand.discard(job_id)
@@ -68,4 +70,4 @@ class Controls:
         after = await self._observer.value("result_rows", job_id=job_id)
         if before != after:
             text = f"job {job_id} has {after - before} results more than when that was answered"
-            self._records.seen.append(Violation(check, text))
+            self._records.violations.append(Violation(check, text))

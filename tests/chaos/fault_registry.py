@@ -1,9 +1,9 @@
 """Which coroutine does which kind of fault."""
 
-from tests.chaos.faults import Act, postgres, processes, redis, web, work
-from tests.chaos.schedule import Kind
+from tests.chaos.fault_plan import Kind
+from tests.chaos.faults import InjectFault, postgres, processes, redis, web, work
 
-ACTS: dict[Kind, Act] = {
+FAULTS_BY_KIND: dict[Kind, InjectFault] = {
     Kind.WORKER_KILLED: processes.kill_worker,
     Kind.GROUP_KILLED: processes.kill_group,
     Kind.GROUP_TERMINATED: processes.terminate_group,
@@ -11,7 +11,7 @@ ACTS: dict[Kind, Act] = {
     Kind.REDIS_WIPED: redis.wipe,
     Kind.REDIS_KILLED: redis.kill,
     Kind.REDIS_STALLED: redis.stall,
-    Kind.DOORBELLS_TRIPLED: redis.triple_doorbells,
+    Kind.MESSAGES_TRIPLED: redis.triple_messages,
     Kind.POSTGRES_RESTARTED: postgres.restart,
     Kind.CONNECTIONS_TERMINATED: postgres.terminate_connections,
     Kind.DECISION_RAISES: work.raise_in_decision,

@@ -5,40 +5,40 @@ from typing import NamedTuple
 from tests.chaos.contact_lists import address_of
 from tests.chaos.observer import Observer
 
-_NEWCOMERS = 1_000
+_NEW_ADDRESSES = 1_000
 """From among so many of those who come next."""
 
 
-class Person(NamedTuple):
+class SampleContact(NamedTuple):
     """A contact and its addresses' ids by field."""
 
     contact_id: int
     addresses: dict[int, int]
 
 
-class People(NamedTuple):
+class SampleContacts(NamedTuple):
     """Those of one account."""
 
-    everyone: list[Person]
+    contacts: list[SampleContact]
 
-    def one(self, draw: float) -> Person:
+    def pick(self, draw: float) -> SampleContact:
         """A contact by chance."""
-        return self.everyone[int(draw * len(self.everyone))]
+        return self.contacts[int(draw * len(self.contacts))]
 
-    def newcomer(self, draw: float) -> str:
+    def new_address(self, draw: float) -> str:
         """The address of somebody whom no list has brought yet, and one may still bring."""
-        return address_of(len(self.everyone) + int(draw * _NEWCOMERS))
+        return address_of(len(self.contacts) + int(draw * _NEW_ADDRESSES))
 
-    def some(self, draw: float, size: int) -> tuple[int, ...]:
+    def pick_many(self, draw: float, size: int) -> tuple[int, ...]:
         """The ids of so many contacts that follow each other, from a place by chance."""
-        size = min(size, len(self.everyone))
-        first = int(draw * (len(self.everyone) - size + 1))
-        return tuple(person.contact_id for person in self.everyone[first : first + size])
+        size = min(size, len(self.contacts))
+        first = int(draw * (len(self.contacts) - size + 1))
+        return tuple(person.contact_id for person in self.contacts[first : first + size])
 
 
-async def people_of(observer: Observer, account: str) -> People:
+async def read_sample_contacts(observer: Observer, account: str) -> SampleContacts:
     """The account's contacts as they are now."""
     addresses: dict[int, dict[int, int]] = {}
-    for row in await observer.rows("people", account=account):
+    for row in await observer.rows("contact_addresses", account=account):
         addresses.setdefault(row["contact_id"], {})[row["field"]] = row["address_id"]
-    return People([Person(*item) for item in addresses.items()])
+    return SampleContacts([SampleContact(*item) for item in addresses.items()])

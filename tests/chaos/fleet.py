@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 
 from runtime.settings import Settings
+from tests.chaos.acknowledgements import Violation
 from tests.chaos.contact_lists import LIMIT
-from tests.chaos.dyno import ENDS, PLATFORM_KILLS_AFTER, Dyno, Ended
-from tests.chaos.records import Violation
+from tests.chaos.dyno_supervisor import ENDS, PLATFORM_KILLS_AFTER, DynoSupervisor, GroupExit
 from tests.kit.web_process import WebGroup, unused_port
 from tests.kit.worker_group import WorkerGroup
 
@@ -22,7 +22,7 @@ _ENVIRONMENT = {
     "WORKER_THREADS": "2",
     # Small, so that a job has many chunks and a fault meets some of them half done.
     "CHUNK_SIZE": "500",
-    "JOB_LANES": "3",
+    "JOB_CONCURRENCY": "3",
     "SLICE_SECONDS": "0.3",
     "RETRY_SECONDS": "0.3",
     "WATCHDOG_SECONDS": "5",
@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
     # The one who is told of ends of jobs listens on this machine.
-    "PRIVATE_NOTICES": "true",
+    "ALLOW_PRIVATE_WEBHOOKS": "true",
     # What does not end is aborted, and then writes where each of its threads was.
     "PYTHONFAULTHANDLER": "1",
 }
@@ -52,7 +52,7 @@ class Fleet:
             "SIGNING_KEYS": settings.signing_keys.get_secret_value()
         }
         self._workers = [self._worker_dyno(n, count) for n, count in enumerate(PROCESSES, start=1)]
-        self._web = Dyno(self._start_web, processes=1, by_own_work=lambda _: False)
+        self._web = DynoSupervisor(self._start_web, processes=1, was_killed_by_work=lambda _: False)
         self._dynos = [*self._workers, self._web]
         self._keeping: asyncio.Task[None] | None = None
 
@@ -62,14 +62,14 @@ class Fleet:
         return f"http://127.0.0.1:{self._port}"
 
     @property
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[GroupExit]:
         """The groups that ended by now."""
         return [ended for dyno in self._dynos for ended in dyno.ended]
 
     @property
-    def seen(self) -> list[Violation]:
+    def violations(self) -> list[Violation]:
         """What was wrong with how they ended."""
-        return [violation for dyno in self._dynos for violation in dyno.seen]
+        return [violation for dyno in self._dynos for violation in dyno.violations]
 
     def start(self) -> None:
         """Start every group, and from now on each again that has ended."""
@@ -80,11 +80,11 @@ class Fleet:
     async def _keep_running(self) -> None:
         async with asyncio.TaskGroup() as group:
             for dyno in self._dynos:
-                group.create_task(dyno.keep())
+                group.create_task(dyno.keep_running())
 
-    async def ready(self) -> bool:
+    async def is_ready(self) -> bool:
         """Whether every process has started."""
-        return all(dyno.ready() for dyno in self._dynos)
+        return all(dyno.is_ready() for dyno in self._dynos)
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes that have started and are at work."""
@@ -93,7 +93,7 @@ class Fleet:
             for dyno in self._workers
             if dyno.group is not None
             for process in dyno.group.workers()
-            if process.pid in dyno.group.worker_ids() and _runs(process)
+            if process.pid in dyno.group.worker_ids() and _is_running(process)
         ]
 
     def web(self) -> list[psutil.Process]:
@@ -104,7 +104,7 @@ class Fleet:
         """Kill one worker process; its group may end in consequence."""
         for dyno in self._workers:
             if dyno.group and process.pid in dyno.group.worker_ids():
-                dyno.by_storm = True
+                dyno.was_injected = True
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -120,7 +120,7 @@ class Fleet:
 
     async def stop(self) -> list[Violation]:
         """End the fleet as a platform does; gives what was left of it after its time was up."""
-        await self._let_go()
+        await self._stop_restarting()
         groups = [dyno.group for dyno in self._dynos if dyno.group is not None]
         for group in groups:
             with suppress(ProcessLookupError):
@@ -134,7 +134,7 @@ class Fleet:
                 group.abort()
         return left
 
-    async def _let_go(self) -> None:
+    async def _stop_restarting(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
             with suppress(asyncio.CancelledError):
@@ -147,7 +147,7 @@ class Fleet:
         for dyno in self._dynos:
             dyno.kill()
 
-    def _worker_dyno(self, number: int, processes: int) -> Dyno:
+    def _worker_dyno(self, number: int, processes: int) -> DynoSupervisor:
         def start(run: int) -> WorkerGroup:
             return WorkerGroup(
                 self._settings,
@@ -158,7 +158,9 @@ class Fleet:
                 **self._environment,
             )
 
-        return Dyno(start, processes=processes, by_own_work=self._left_a_note)
+        return DynoSupervisor(
+            start, processes=processes, was_killed_by_work=self._was_killed_by_work
+        )
 
     def _start_web(self, run: int) -> WorkerGroup:
         return WebGroup(
@@ -170,7 +172,7 @@ class Fleet:
             **self._environment,
         )
 
-    def _left_a_note(self, ids: Sequence[int]) -> bool:
+    def _was_killed_by_work(self, ids: Sequence[int]) -> bool:
         """A worker that was killed by its own work, or by the watchdog, has left one."""
         return any(
             list(self._tokens.glob(f"*/{what}.{pid}"))
@@ -179,7 +181,7 @@ class Fleet:
         )
 
 
-def _runs(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from runtime.events import EVENTS, unknown_keys
-from tests.chaos.dyno import Ended
-from tests.chaos.records import Violation
+from runtime.events import EVENTS, undeclared_keys
+from tests.chaos.acknowledgements import Violation
+from tests.chaos.dyno_supervisor import GroupExit
 
 _LONGEST_BYTES = 8192
 _SHOWN = 300
@@ -17,7 +17,7 @@ _FAILURES = (b'"worker.failed"', b'"request.failed"')
 PRODUCERS_LOG = "producers.log"
 """What the storm's own process logs, which asks for jobs by function calls."""
 
-_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 """What a process tells so soon after it has told the same is no other outage."""
 
 NO_ADDRESS = "no log line has an address"
@@ -51,7 +51,7 @@ def _is_declared(line: bytes) -> bool:
     if not line.endswith(b"}"):
         return not line or line.startswith(b"{")
     facts = json.loads(line)
-    return facts["event"] in EVENTS and not unknown_keys(facts["event"], facts)
+    return facts["event"] in EVENTS and not undeclared_keys(facts["event"], facts)
 
 
 def _told_again(log: Path) -> Iterator[Violation]:
@@ -67,7 +67,7 @@ def _told_again(log: Path) -> Iterator[Violation]:
                 datetime.fromisoformat(facts["timestamp"]),
             )
             before = told.get(key)
-            if before is not None and (at - before).total_seconds() < _AGAIN_SECONDS:
+            if before is not None and (at - before).total_seconds() < _RETRY_SECONDS:
                 again[key] += 1
             told[key] = at
     for (event, worker), times in again.items():
@@ -84,8 +84,8 @@ def _shortened(line: bytes) -> str:
     return json.dumps(kept)[:_SHOWN]
 
 
-def read_ends(ended: list[Ended]) -> Iterator[Violation]:
+def read_ends(ended: list[GroupExit]) -> Iterator[Violation]:
     """Go through the ends of groups. One that never started was refused, with a sentence."""
     for end in ended:
-        if end.worker_ids and not end.by_storm:
+        if end.worker_ids and not end.was_injected:
             yield Violation(NOT_GONE, f"{end.log.name} ended with status {end.status}")

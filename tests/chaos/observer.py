@@ -10,47 +10,47 @@ import aiosql
 import asyncpg
 import redis
 
-from db.errors import NOT_THE_WORKS_FAULT, UNREACHABLE
+from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from schemas.errors import DatabaseUnreachable, QueueUnreachable
 
 T = TypeVar("T")
 
 sql: Any = aiosql.from_path(
-    Path(__file__).with_name("storm.sql"), "asyncpg", mandatory_parameters=False
+    Path(__file__).with_name("run.sql"), "asyncpg", mandatory_parameters=False
 )
 
 APPLICATION = "storm-observer"
 """How its connections are called, so that they are spared."""
 
-LOST: tuple[type[BaseException], ...] = (
-    *NOT_THE_WORKS_FAULT,
-    *UNREACHABLE,
+LOST_ANSWER_ERRORS: tuple[type[BaseException], ...] = (
+    *TRANSIENT_ERRORS,
+    *CONNECTION_ERRORS,
     DatabaseUnreachable,
     QueueUnreachable,
     redis.RedisError,
 )
 """What says that an answer was lost, and nothing about what was asked."""
 
-_AGAIN_SECONDS = 0.25
+_RETRY_SECONDS = 0.25
 ANSWER_SECONDS = 90.0
 """How long an answer is tried for: longer than all outages together."""
 
 
-async def persistently(ask: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+async def retry_until_answered(ask: Callable[[], Awaitable[T]]) -> tuple[T, int]:
     """The answer, and how often it was lost before. Raises the last loss after a long time."""
     deadline = time.monotonic() + ANSWER_SECONDS
     lost = 0
     while True:
         try:
             return await ask(), lost
-        except LOST:
+        except LOST_ANSWER_ERRORS:
             if time.monotonic() > deadline:
                 raise
             lost += 1
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
-class AtWork(NamedTuple):
+class JobProgress(NamedTuple):
     """How far a job is that should move."""
 
     job_id: int
@@ -65,31 +65,31 @@ class Observer:
         self.pool = pool
 
     async def rows(self, name: str, **parameters: Any) -> list[asyncpg.Record]:
-        """The rows of a statement of `storm.sql`."""
+        """The rows of a statement of `run.sql`."""
 
         async def ask() -> list[asyncpg.Record]:
             async with self.pool.acquire() as connection:
                 return [row async for row in getattr(sql, name)(connection, **parameters)]
 
-        return (await persistently(ask))[0]
+        return (await retry_until_answered(ask))[0]
 
     async def value(self, name: str, **parameters: Any) -> Any:
-        """The value, or the one row, or nothing, of a statement of `storm.sql`."""
+        """The value, or the one row, or nothing, of a statement of `run.sql`."""
 
         async def ask() -> Any:
             async with self.pool.acquire() as connection:
                 return await getattr(sql, name)(connection, **parameters)
 
-        return (await persistently(ask))[0]
+        return (await retry_until_answered(ask))[0]
 
-    async def at_work(self) -> list[AtWork]:
+    async def active_jobs(self) -> list[JobProgress]:
         """The jobs that are planning or running."""
-        return [AtWork(*row) for row in await self.rows("at_work")]
+        return [JobProgress(*row) for row in await self.rows("active_jobs")]
 
-    async def moved(self, noted: list[AtWork]) -> set[int]:
+    async def find_advanced(self, noted: list[JobProgress]) -> set[int]:
         """Which of the jobs have moved: a chunk done, planned, paused, ended, or none left free."""
         before = {job.job_id: job for job in noted}
-        rows = await self.rows("standing", jobs=list(before))
+        rows = await self.rows("job_progress", jobs=list(before))
         return {
             row["id"]
             for row in rows

@@ -1,13 +1,13 @@
 """Whether an opt-out holds, in the moment after it was said to be applied."""
 
+from tests.chaos.acknowledgements import Violation
 from tests.chaos.contact_lists import LIMIT
 from tests.chaos.observer import Observer
-from tests.chaos.records import Violation
 
-IN_FORCE = "an opt-out that is said to be applied is in force, for all that it covers"
+OPT_OUT_IN_FORCE = "an opt-out that is said to be applied is in force, for all that it covers"
 
 
-async def not_in_force(
+async def find_ineffective_opt_outs(
     observer: Observer,
     account: str,
     *,
@@ -17,9 +17,15 @@ async def not_in_force(
 ) -> list[Violation]:
     """The addresses for which it does not hold; it is known by its address's id or match key."""
     left = await observer.rows(
-        "not_in_force", account=account, address_id=address_id, match_key=match_key, limit=LIMIT
+        "find_ineffective_opt_outs",
+        account=account,
+        address_id=address_id,
+        match_key=match_key,
+        limit=LIMIT,
     )
     return [
-        Violation(IN_FORCE, f"address {row['id']} was {row['status']} when {key!r} was answered")
+        Violation(
+            OPT_OUT_IN_FORCE, f"address {row['id']} was {row['status']} when {key!r} was answered"
+        )
         for row in left
     ]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from tests.chaos.checks import Checked
+from tests.chaos.checks import CheckResult
+from tests.chaos.fault_plan import Fault, Kind
 from tests.chaos.recovery import Recovery
-from tests.chaos.schedule import Fault, Kind
 
 
-class Outcome(NamedTuple):
+class ChaosReport(NamedTuple):
     """All that came of a storm. `done` tells of each fault what it did, in its own words;
     `requests` counts the requests over HTTP by how they were answered.
     """
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
     seconds: float
     done: list[tuple[Fault, str]]
     recoveries: list[Recovery]
-    checks: list[Checked]
+    checks: list[CheckResult]
     work: dict[str, int]
     requests: dict[str, int]
 
@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
         }
 
 
-def fault_table(outcome: Outcome) -> Table:
+def fault_table(report: ChaosReport) -> Table:
     """Each kind of fault: how often, what it did, how long it took to be made good."""
     table = Table(
         title="Faults",
@@ -73,19 +73,19 @@ def fault_table(outcome: Outcome) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("the last one")
     did: dict[Kind, list[str]] = defaultdict(list)
-    for fault, words in outcome.done:
+    for fault, words in report.done:
         did[fault.kind].append(words)
     for kind in Kind:
         if did[kind]:
             table.add_row(
-                kind, str(len(did[kind])), *_times(outcome.recoveries, kind), did[kind][-1]
+                kind, str(len(did[kind])), *_times(report.recoveries, kind), did[kind][-1]
             )
     return table
 
 
 def _times(recoveries: Sequence[Recovery], kind: Kind) -> tuple[str, ...]:
     of_kind = [recovery for recovery in recoveries if recovery.kind is kind]
-    own = max((recovery.after_own for recovery in of_kind), default=None)
+    own = max((recovery.after_own_end for recovery in of_kind), default=None)
     return (
         *_median_and_worst([recovery.new_job for recovery in of_kind]),
         *_median_and_worst([recovery.seconds for recovery in of_kind]),
@@ -102,19 +102,19 @@ def _median_and_worst(seconds: Sequence[float | None]) -> tuple[str, str]:
     return f"{statistics.median(known):.1f}", worst
 
 
-def requests_line(outcome: Outcome) -> str:
+def requests_line(report: ChaosReport) -> str:
     """How the requests over HTTP were answered."""
-    by_answer = (f"{count} {answer}" for answer, count in outcome.requests.items())
-    return f"{sum(outcome.requests.values())} requests over HTTP: {', '.join(by_answer)}."
+    by_answer = (f"{count} {answer}" for answer, count in report.requests.items())
+    return f"{sum(report.requests.values())} requests over HTTP: {', '.join(by_answer)}."
 
 
-def check_table(outcome: Outcome) -> Table:
+def check_table(report: ChaosReport) -> Table:
     """Each check, how often it was violated, and the first times."""
     table = Table(title="Checks", title_justify="left")
     table.add_column("what has to hold")
     table.add_column("violations", justify="right")
     table.add_column("examples", overflow="fold")
-    for check in outcome.checks:
+    for check in report.checks:
         shown = f"[red]{check.violations}[/]" if check.violations else "[green]0[/]"
         table.add_row(check.name, shown, "\n".join(check.examples).replace("[", "\\["))
     return table

@@ -13,65 +13,65 @@ from db.migrate import migrate
 from db.pool import open_pool
 from runtime.settings import Settings
 from tests.chaos import checks
+from tests.chaos.account_clients import AccountClients, open_account_clients
+from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.contact_lists import LIMIT
-from tests.chaos.fault_registry import ACTS
-from tests.chaos.faults import Stage, work
-from tests.chaos.fixtures import People
+from tests.chaos.fault_plan import FAULT_GROUPS, Fault, Plan, plan_faults
+from tests.chaos.fault_registry import FAULTS_BY_KIND
+from tests.chaos.faults import FaultContext, work
+from tests.chaos.fixtures import SampleContacts
 from tests.chaos.fleet import Fleet
+from tests.chaos.idle_checks import check_rest
 from tests.chaos.log_checks import read_ends, read_logs
-from tests.chaos.notices import Moody, check_notices
 from tests.chaos.observer import APPLICATION, Observer
-from tests.chaos.preparing import CANARIES, Show, groups_of, prepare
-from tests.chaos.producers import Producers
-from tests.chaos.records import Records, Violation
-from tests.chaos.recovery import Recoveries
-from tests.chaos.report import Outcome
-from tests.chaos.rest import check_rest
-from tests.chaos.schedule import LANES, Fault, Plan, faults_of_plan
-from tests.chaos.storm_actions import copy_code_for_storm, know_storm_actions
-from tests.chaos.traffic import TrafficAtWork
-from tests.chaos.traffic_plan import traffic_of
-from tests.chaos.waiting import within
-from tests.chaos.web_doors import WebDoors, open_doors
-from tests.chaos.web_recovery import WebRecoveries
-from tests.kit.http_receiver import Receiver, listening
+from tests.chaos.python_client import PythonClient
+from tests.chaos.recovery import RecoveryWatcher
+from tests.chaos.report import ChaosReport
+from tests.chaos.setup import CANARIES, Show, iter_groups, prepare
+from tests.chaos.storm_actions import copy_code_for_chaos, register_chaos_actions
+from tests.chaos.traffic_plan import plan_traffic
+from tests.chaos.traffic_runner import TrafficRunner
+from tests.chaos.web_recovery import WebRecoveryWatcher
+from tests.chaos.webhook_checks import FlakyReceiver, check_notices
+from tests.kit.http_receiver import Receiver, running_receiver
+from tests.kit.polling import becomes_true
 from tests.kit.redis_proxy import RedisProxy
-from tests.kit.servers import StormServers, let_processes_in
+from tests.kit.servers import ChaosServers, grant_process_role
 
-_FREE = nullcontext()
-_LONGEST_SECONDS = 1_800.0
+_NO_LOCK = nullcontext()
+_MAX_TRAFFIC_SECONDS = 1_800.0
 """So long there is traffic where the faults take the time that they need."""
 
-TRUTH = "truth.json"
+DATABASE_FACTS = "truth.json"
 """What Postgres knows when the storm is over, kept beside the logs: jobs, chunks and acts."""
 
 _NAMESPACE = "storm"
 _SIGNING_KEYS = "secrets-of-a-storm-are-nobodys-business"
 _CONNECTIONS = 12
 _THREADS = 64
-SETTLE_SECONDS = 180.0
+FINISH_JOBS_SECONDS = 180.0
 
 
-class _Cast(NamedTuple):
+class _ChaosRun(NamedTuple):
     """All who take part."""
 
     settings: Settings
-    stage: Stage
+    context: FaultContext
     records: Records
-    recoveries: Recoveries
-    people: dict[str, People]
-    web: dict[str, WebDoors]
+    recoveries: RecoveryWatcher
+    people: dict[str, SampleContacts]
+    web: dict[str, AccountClients]
     receiver: Receiver
-    moods: Moody
+    receiver_replies: FlakyReceiver
 
 
-async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show) -> Outcome:
+async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show) -> ChaosReport:
     """Prepare, rage, settle and check. All processes but the servers have ended afterwards."""
-    know_storm_actions()
-    # Producers wait in threads for a Redis that does not answer; faults have to end in time.
+    register_chaos_actions()
+    # PythonClient wait in threads for a Redis that does not answer; faults have to end in time.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     await migrate(servers.database_url)
-    processes_url = await let_processes_in(servers.database_url)
+    processes_url = await grant_process_role(servers.database_url)
     with RedisProxy(servers.redis_socket) as proxy:
         settings = Settings(
             database_url=processes_url,
@@ -79,39 +79,41 @@ async def run_storm(plan: Plan, servers: StormServers, folder: Path, show: Show)
             queue_namespace=_NAMESPACE,
             shared_address_limit=LIMIT,
             signing_keys=SecretStr(_SIGNING_KEYS),
-            private_notices=True,
+            allow_private_webhooks=True,
         )
-        moods = Moody(plan.seed)
+        receiver_replies = FlakyReceiver(plan.seed)
         async with (
             await open_pool(
                 servers.database_url, size=_CONNECTIONS, application=APPLICATION
             ) as seeing,
             await open_pool(servers.database_url, size=_CONNECTIONS, application="storm") as asking,
-            listening(moods) as receiver,
+            running_receiver(receiver_replies) as receiver,
             _fleet(settings, folder) as fleet,
         ):
             observer, records = Observer(seeing), Records()
-            producers = Producers(asking, settings, records)
+            producers = PythonClient(asking, settings, records)
             people = await prepare(plan, observer, producers, fleet, show)
-            stage = Stage(
+            context = FaultContext(
                 servers, proxy, fleet, observer, producers,
-                groups_of(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
+                iter_groups(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
             )  # fmt: skip
-            recoveries = Recoveries(
-                observer, producers, people[CANARIES], WebRecoveries(fleet.web_url)
+            recoveries = RecoveryWatcher(
+                observer, producers, people[CANARIES], WebRecoveryWatcher(fleet.web_url)
             )
-            async with open_doors(fleet.web_url, settings, observer, records) as web:
-                cast = _Cast(settings, stage, records, recoveries, people, web, receiver, moods)
-                done = await _rage(plan, cast, show)
-                records.seen += await _settle(cast, show)
-                return await _outcome(plan, cast, done, folder)
+            async with open_account_clients(fleet.web_url, settings, observer, records) as web:
+                run = _ChaosRun(
+                    settings, context, records, recoveries, people, web, receiver, receiver_replies
+                )
+                done = await _inject_faults(plan, run, show)
+                records.violations += await _finish_jobs(run, show)
+                return await _collect_report(plan, run, done, folder)
 
 
 @asynccontextmanager
 async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
     """Worker groups on a copy of the code; none of them is left afterwards."""
     (folder / "tokens").mkdir()
-    code = copy_code_for_storm(folder / "code")
+    code = copy_code_for_chaos(folder / "code")
     fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
     try:
         yield fleet
@@ -119,27 +121,27 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
         fleet.kill()
 
 
-async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
+async def _inject_faults(plan: Plan, run: _ChaosRun, show: Show) -> list[tuple[Fault, str]]:
     """Faults and traffic; afterwards nothing is asked any more."""
     began = asyncio.get_running_loop().time()
-    faults = faults_of_plan(plan)
+    faults = plan_faults(plan)
     done: list[tuple[Fault, str]] = []
-    traffic = TrafficAtWork(
-        traffic_of(plan.seed, _LONGEST_SECONDS if plan.apart else plan.seconds),
-        cast.stage.producers,
-        cast.web,
-        cast.stage.observer,
-        people=cast.people,
-        told_at=cast.receiver.url,
+    traffic = TrafficRunner(
+        plan_traffic(plan.seed, _MAX_TRAFFIC_SECONDS if plan.is_one_by_one else plan.seconds),
+        run.context.producers,
+        run.web,
+        run.context.observer,
+        people=run.people,
+        completion_url=run.receiver.url,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(traffic.run(began))
-        if plan.apart:
+        if plan.is_one_by_one:
             for fault in faults:
                 show(f"{len(done)} of {len(faults)} faults: {fault.kind}", len(done), len(faults))
-                await _befall(cast, fault, done)
+                await _inject_fault(run, fault, done)
         else:
-            _at_their_times(group, cast, faults, began, done)
+            _schedule_faults(group, run, faults, began, done)
             ends = began + plan.seconds
             while (now := asyncio.get_running_loop().time()) < ends:
                 show(f"{len(done)} of {len(faults)} faults", now - began, plan.seconds)
@@ -149,108 +151,110 @@ async def _rage(plan: Plan, cast: _Cast, show: Show) -> list[tuple[Fault, str]]:
     return done
 
 
-def _at_their_times(
+def _schedule_faults(
     group: asyncio.TaskGroup,
-    cast: _Cast,
+    run: _ChaosRun,
     faults: Sequence[Fault],
     began: float,
     done: list[tuple[Fault, str]],
 ) -> None:
     """Each fault at its time, and not while another one of its lane lasts longer than planned."""
-    lanes = [asyncio.Lock() for _ in LANES]
+    lanes = [asyncio.Lock() for _ in FAULT_GROUPS]
 
-    async def befall(fault: Fault) -> None:
+    async def inject(fault: Fault) -> None:
         await asyncio.sleep(began + fault.at - asyncio.get_running_loop().time())
-        lane = next(n for n, kinds in enumerate(LANES) if fault.kind in kinds)
-        await _befall(cast, fault, done, lanes[lane])
+        lane = next(n for n, kinds in enumerate(FAULT_GROUPS) if fault.kind in kinds)
+        await _inject_fault(run, fault, done, lanes[lane])
 
     for fault in faults:
-        group.create_task(befall(fault))
+        group.create_task(inject(fault))
 
 
-async def _befall(
-    cast: _Cast,
+async def _inject_fault(
+    run: _ChaosRun,
     fault: Fault,
     done: list[tuple[Fault, str]],
-    lane: AbstractAsyncContextManager[Any] = _FREE,
+    lane: AbstractAsyncContextManager[Any] = _NO_LOCK,
 ) -> None:
     try:
         async with lane:
-            did = await ACTS[fault.kind](cast.stage, fault)
+            did = await FAULTS_BY_KIND[fault.kind](run.context, fault)
         done.append((fault, did))
-        await cast.recoveries.watch(fault.kind, fault.draw)
+        await run.recoveries.watch(fault.kind, fault.draw)
     except Exception as error:  # noqa: BLE001 - the storm goes on; that it could not be is shown
         text = f"{fault.kind}: {type(error).__name__}: {str(error)[:200]}"
-        cast.records.seen.append(Violation(checks.DONE, text))
+        run.records.violations.append(Violation(checks.FAULTS_INJECTED, text))
 
 
-async def _settle(cast: _Cast, show: Show) -> list[Violation]:
+async def _finish_jobs(run: _ChaosRun, show: Show) -> list[Violation]:
     """Wait until every job has ended, then end the fleet; gives what was wrong with that."""
-    producers, observer = cast.stage.producers, cast.stage.observer
-    cast.moods.calm = True
-    unrest = await _rest(cast, show)
-    for row in await observer.rows("resting"):
+    producers, observer = run.context.producers, run.context.observer
+    run.receiver_replies.is_reliable = True
+    rest_violations = await _check_idle(run, show)
+    for row in await observer.rows("paused_or_planned_jobs"):
         if row["state"] == "paused":
             await producers.resume(row["id"])
 
     async def ended() -> bool:
-        await _cancel_planned(cast)
+        await _cancel_planned(run)
         left = len(await observer.rows("unended_jobs"))
-        untold = len(await observer.rows("untold"))
+        untold = len(await observer.rows("undelivered_webhooks"))
         show(f"settling: {left} jobs have not ended, {untold} were not told of", 0, 0)
         return not (left or untold)
 
     # Jobs that have not ended then are found by their check.
-    await within(SETTLE_SECONDS, ended)
+    await becomes_true(FINISH_JOBS_SECONDS, ended)
     show("ending the workers", 0, 0)
-    return [*unrest, *await cast.stage.fleet.stop()]
+    return [*rest_violations, *await run.context.fleet.stop()]
 
 
-async def _rest(cast: _Cast, show: Show) -> list[Violation]:
+async def _check_idle(run: _ChaosRun, show: Show) -> list[Violation]:
     """Stop every job in the middle and look whether the fleet rests; gives what was wrong."""
-    producers, observer, fleet = cast.stage.producers, cast.stage.observer, cast.stage.fleet
+    producers, observer, fleet = run.context.producers, run.context.observer, run.context.fleet
 
     async def stopped() -> bool:
-        left = await observer.rows("under_way")
+        left = await observer.rows("active_job_states")
         show(f"stopping: {len(left)} jobs are under way", 0, 0)
         for row in left:
             await producers.pause(row["id"])
-        return not left and await fleet.ready()
+        return not left and await fleet.is_ready()
 
-    if not await within(SETTLE_SECONDS, stopped):
+    if not await becomes_true(FINISH_JOBS_SECONDS, stopped):
         # Jobs that do not stop, and a fleet that does not start, have checks of their own.
         return []
     show("looking whether the fleet rests", 0, 0)
     return await check_rest(observer, fleet.workers())
 
 
-async def _cancel_planned(cast: _Cast) -> None:
+async def _cancel_planned(run: _ChaosRun) -> None:
     """A plan whose counts drifted after somebody had said yes to them waits for ever."""
-    for row in await cast.stage.observer.rows("resting"):
+    for row in await run.context.observer.rows("paused_or_planned_jobs"):
         if row["state"] == "planned":
-            cast.records.to_be_cancelled.add(row["id"])
-            await cast.stage.producers.cancel(row["id"])
+            run.records.to_be_cancelled.add(row["id"])
+            await run.context.producers.cancel(row["id"])
 
 
-async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folder: Path) -> Outcome:
-    observer, records, fleet = cast.stage.observer, cast.records, cast.stage.fleet
+async def _collect_report(
+    plan: Plan, run: _ChaosRun, done: list[tuple[Fault, str]], folder: Path
+) -> ChaosReport:
+    observer, records, fleet = run.context.observer, run.records, run.context.fleet
     names, found = await checks.check_database(observer, records)
-    (folder / "logs" / TRUTH).write_text(await observer.value("truth"))
+    (folder / "logs" / DATABASE_FACTS).write_text(await observer.value("database_facts"))
     found += [
-        *await check_notices(observer, cast.settings, cast.receiver, records),
-        *records.seen,
-        *fleet.seen,
+        *await check_notices(observer, run.settings, run.receiver, records),
+        *records.violations,
+        *fleet.violations,
         *read_ends(fleet.ended),
         *read_logs(folder / "logs"),
-        *checks.late(cast.recoveries.made, plan.patience),
+        *checks.late_recoveries(run.recoveries.results, plan.patience),
     ]
     totals: Any = await observer.value("work_done")
-    return Outcome(
+    return ChaosReport(
         seed=plan.seed,
         seconds=plan.seconds,
         done=done,
-        recoveries=cast.recoveries.made,
-        checks=checks.tally(names, found),
+        recoveries=run.recoveries.results,
+        checks=checks.count_violations(names, found),
         work=dict(totals)
         | {
             "opt_outs": len(records.opt_outs),
@@ -259,7 +263,7 @@ async def _outcome(plan: Plan, cast: _Cast, done: list[tuple[Fault, str]], folde
             "paused": records.paused,
             "cancelled": records.cancelled,
             "groups_ended": len(fleet.ended),
-            "notices": len(cast.receiver.posted),
+            "notices": len(run.receiver.requests),
         },
         requests=dict(sorted(records.requests.items())),
     )

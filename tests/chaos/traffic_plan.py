@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 ACCOUNTS = ("amber", "birch")
 PYTHON = "python"
-"""The door that is a function call; each other one is over HTTP."""
+"""The entry_point that is a function call; each other one is over HTTP."""
 
 FIELD_CHOICES = (
     ("email1",),
@@ -19,29 +19,29 @@ SUPPRESSING = ("bounce", "lockdown", "invalid", "deactivated")
 _SIZES = (1, 5, 50, 1_500, 4_000, 8_000)
 _FIRST_CONTROLS = ("", "", "", "", "pause", "cancel")
 _RECIPIENT_KINDS = ("manual", "manual", "list_unsubscribe", "spam")
-_JOB_DOORS = (PYTHON, PYTHON, PYTHON, "json", "json", "file", "plan")
-_CONTROL_DOORS = (PYTHON, "http")
-_OPT_OUT_DOORS = (PYTHON, PYTHON, "api", "event", "form", "one_click")
+_JOB_ENTRY_POINTS = (PYTHON, PYTHON, PYTHON, "json", "json", "file", "plan")
+_CONTROL_ENTRY_POINTS = (PYTHON, "http")
+_OPT_OUT_ENTRY_POINTS = (PYTHON, PYTHON, "api", "event", "form", "one_click")
 _READS = ("results", "results", "follow", "jobs", "contacts", "foreign")
 
 
 class PlannedJob(NamedTuple):
     """A bulk job. `by` is how it selects: contacts, tag, status or all; `size` is how many contacts
-    it lists; `at_once` is done to it as soon as it is acknowledged: pause, cancel or nothing. It
-    comes in by `door`; over HTTP it may come once `again`, and its end may have to be told. Where
-    it has ended before it was paused, it is asked for again, `until_paused`.
+    it lists; `first_control` is done to it as soon as it is acknowledged: pause, cancel or nothing.
+    It comes in by `entry_point`; over HTTP it may come once `again`, and its end may have to be
+    told. Where it has ended before it was paused, it is asked for again, `until_paused`.
     """
 
     at: float
     account: str
     action: str
     fields: tuple[str, ...]
-    by: str
+    selected_by: str
     size: int
-    at_once: str
-    door: str
+    first_control: str
+    entry_point: str
     again: bool
-    to_be_told: bool
+    expects_webhook: bool
     draw: float
     until_paused: bool = False
 
@@ -53,7 +53,7 @@ class PlannedControl(NamedTuple):
     what: str
     pause: float
     then: str
-    door: str
+    entry_point: str
     draw: float
 
 
@@ -68,14 +68,14 @@ class PlannedImport(NamedTuple):
 
 
 class PlannedOptOut(NamedTuple):
-    """A recipient's own opt-out of one address, by some door. Over HTTP it may be of one who is
-    `new` to the account, and may be told once `again`.
+    """A recipient's own opt-out of one address, by some entry_point. Over HTTP it may be of one who
+    is `new` to the account, and may be told once `again`.
     """
 
     at: float
     account: str
     kind: str
-    door: str
+    entry_point: str
     new: bool
     again: bool
     draw: float
@@ -100,18 +100,18 @@ class Traffic(NamedTuple):
     reads: list[PlannedRead]
 
 
-def traffic_of(seed: int, seconds: float) -> Traffic:
+def plan_traffic(seed: int, seconds: float) -> Traffic:
     """The storm's traffic; the same seed gives the same."""
     draw = Random(f"traffic {seed} {seconds}")
     jobs = [_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)]
     # Before the first fault: a job that a key asks for and pauses, and whose end is told.
     jobs[0] = jobs[0]._replace(
         action="opt_in",
-        by="all",
-        at_once="pause",
+        selected_by="all",
+        first_control="pause",
         until_paused=True,
-        door="json",
-        to_be_told=True,
+        entry_point="json",
+        expects_webhook=True,
     )
     return Traffic(
         jobs=jobs,
@@ -144,7 +144,7 @@ def _job(draw: Random, at: float, seconds: float) -> PlannedJob:
         by,
         draw.choice(_SIZES),
         draw.choice(_FIRST_CONTROLS),
-        draw.choice(_JOB_DOORS),
+        draw.choice(_JOB_ENTRY_POINTS),
         draw.random() < 0.2,
         draw.random() < 0.2,
         draw.random(),
@@ -157,7 +157,7 @@ def _control(draw: Random, at: float) -> PlannedControl:
         draw.choice(("pause", "pause", "cancel")),
         round(draw.uniform(0.2, 4.0), 2),
         draw.choice(("resume", "resume", "cancel")),
-        draw.choice(_CONTROL_DOORS),
+        draw.choice(_CONTROL_ENTRY_POINTS),
         draw.random(),
     )
 
@@ -173,7 +173,7 @@ def _opt_out(draw: Random, at: float) -> PlannedOptOut:
         at,
         draw.choice(ACCOUNTS),
         draw.choice(_RECIPIENT_KINDS),
-        draw.choice(_OPT_OUT_DOORS),
+        draw.choice(_OPT_OUT_ENTRY_POINTS),
         draw.random() < 0.2,
         draw.random() < 0.2,
         draw.random(),

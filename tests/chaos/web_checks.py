@@ -1,7 +1,7 @@
 """What has to hold of what was acknowledged, and told, over HTTP."""
 
+from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.observer import Observer
-from tests.chaos.records import Records, Violation
 
 KEPT_ADDRESSED = "every opt-out acknowledged over HTTP is in force and in the ledger"
 NOT_REOPENED = "no address is made marketable after its opt-out was acknowledged over HTTP"
@@ -14,10 +14,14 @@ async def check_web(observer: Observer, records: Records) -> list[Violation]:
 
 
 async def _opt_outs(observer: Observer, records: Records) -> list[Violation]:
-    columns = list(zip(*records.addressed, strict=True)) or [(), (), (), ()]
+    columns = list(zip(*records.opt_outs_by_address, strict=True)) or [(), (), (), ()]
     accounts, keys, match_keys, moments = (list(column) for column in columns)
     rows = await observer.rows(
-        "unkept_addressed", accounts=accounts, keys=keys, match_keys=match_keys, moments=moments
+        "missing_opt_outs_by_address",
+        accounts=accounts,
+        keys=keys,
+        match_keys=match_keys,
+        moments=moments,
     )
     return [
         Violation(NOT_REOPENED, f"address {row['address_id']} by job {row['reopened_by']}")
@@ -33,11 +37,11 @@ async def _opt_outs(observer: Observer, records: Records) -> list[Violation]:
 
 async def _told(observer: Observer, records: Records) -> list[Violation]:
     rows = await observer.rows(
-        "told_of_anothers",
-        job_accounts=[told.account for told in records.told_jobs],
-        jobs=[told.id for told in records.told_jobs],
-        contact_accounts=[told.account for told in records.told_contacts],
-        contacts=[told.id for told in records.told_contacts],
+        "leaked_ids",
+        job_accounts=[told.account for told in records.disclosed_jobs],
+        jobs=[told.id for told in records.disclosed_jobs],
+        contact_accounts=[told.account for told in records.disclosed_contacts],
+        contacts=[told.id for told in records.disclosed_contacts],
     )
     return [
         Violation(NOT_ANOTHERS, f"{row['account']} was told of {row['what']} {row['id']}")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from runtime.signing import signature
+from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.observer import ANSWER_SECONDS
-from tests.chaos.records import Records, Violation
 
 FAILED = "no answer says that Sluice failed"
 
@@ -21,7 +21,7 @@ NO_ANSWER = "no answer"
 CALLER_SECONDS = 6.0
 """How long a caller waits for the next part of an answer; then it asks again."""
 
-_AGAIN_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 _MADE = (HTTPStatus.OK, HTTPStatus.ACCEPTED)
 
 
@@ -63,7 +63,7 @@ class WebClient:
         method: str,
         path: str,
         *,
-        takes: Collection[int] = _MADE,
+        accepts: Collection[int] = _MADE,
         secret: str | None = None,
         headers: Mapping[str, str] | None = None,
         **content: Any,
@@ -71,7 +71,7 @@ class WebClient:
         """The answer to a request, which `what` names without telling its path.
 
         With a `secret` each request is signed anew. Raises RefusedError where the status is not one
-        of those that it `takes`, and TimeoutError when there was no answer for long.
+        of those that it `accepts`, and TimeoutError when there was no answer for long.
         """
         deadline = time.monotonic() + ANSWER_SECONDS
         lost = 0
@@ -85,9 +85,9 @@ class WebClient:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} was not answered")
             lost += 1
-            await asyncio.sleep(_AGAIN_SECONDS)
-        if response.status_code not in takes:
-            raise RefusedError(f"{what}: {_in_words(response)}")
+            await asyncio.sleep(_RETRY_SECONDS)
+        if response.status_code not in accepts:
+            raise RefusedError(f"{what}: {_describe(response)}")
         return Answer(response.status_code, _body(response), lost)
 
     @asynccontextmanager
@@ -96,10 +96,10 @@ class WebClient:
         raises httpx.TransportError.
         """
         async with self._http.stream("GET", path) as response:
-            good = self._counts(what, response)
+            good = self._is_answer(what, response)
             if good and response.status_code != HTTPStatus.OK:
                 await response.aread()
-                raise RefusedError(f"{what}: {_in_words(response)}")
+                raise RefusedError(f"{what}: {_describe(response)}")
             yield response if good else None
 
     async def _try(self, what: str, request: httpx.Request) -> httpx.Response | None:
@@ -107,15 +107,15 @@ class WebClient:
         try:
             response = await self._http.send(request)
         except httpx.TransportError:
-            self.lose()
+            self.count_lost()
             return None
-        return response if self._counts(what, response) else None
+        return response if self._is_answer(what, response) else None
 
-    def lose(self) -> None:
+    def count_lost(self) -> None:
         """Count an answer that did not come, or not to its end."""
         self._records.requests[NO_ANSWER] += 1
 
-    def _counts(self, what: str, response: httpx.Response) -> bool:
+    def _is_answer(self, what: str, response: httpx.Response) -> bool:
         """Whether the answer is one to what was asked, and not that it is to be asked later: one of
         5xx has to be a 503. After a 429 as well it is asked again: a file whose answer was given up
         may still be under way, and then counts among those that the key uploads at a time.
@@ -127,7 +127,7 @@ class WebClient:
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return True
         if status != HTTPStatus.SERVICE_UNAVAILABLE:
-            self._records.seen.append(Violation(FAILED, f"{what}: {status}"))
+            self._records.violations.append(Violation(FAILED, f"{what}: {status}"))
         return False
 
 
@@ -142,7 +142,7 @@ def _body(response: httpx.Response) -> Any:
     return response.json() if is_json else None
 
 
-def _in_words(response: httpx.Response) -> str:
+def _describe(response: httpx.Response) -> str:
     """What it was refused with, and nothing that may have an address in it."""
     body = _body(response)
     kind = body.get("type", "") if isinstance(body, dict) else ""

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from schemas.outcomes import ENDED, JobState
+from schemas.outcomes import FINAL_STATES, JobState
+from tests.chaos.acknowledgements import AcknowledgedJob, DisclosedId, Records, Violation
 from tests.chaos.observer import ANSWER_SECONDS
-from tests.chaos.producers import EVIDENCE, Bulk
-from tests.chaos.records import AcknowledgedJob, Records, Told, Violation
+from tests.chaos.python_client import EVIDENCE, BulkRequest
 from tests.chaos.web_client import Answer, WebClient
 
 REPLAYED = "what is told again over HTTP makes no second job"
@@ -20,11 +20,11 @@ OWN_ANSWER = "an answer over HTTP is that of its request"
 _LISTING = frozenset({"contacts"})
 _CONTROLS = (HTTPStatus.OK, HTTPStatus.CONFLICT)
 _APPLIES = (HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT)
-_COUNTS = ("applied", "unchanged", "rejected", "further")
+_COUNTS = ("applied", "unchanged", "rejected", "propagated")
 _WAIT = {"Prefer": "wait=2"}
 """Less than a caller waits for an answer at all."""
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 class WebProducers:
@@ -36,22 +36,24 @@ class WebProducers:
         self._records = records
         self._numbers = itertools.count(1)
 
-    async def submit(self, wanted: Bulk, *, again: bool = False) -> int:
+    async def submit(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
         """Have a job done; gives its id. Where it is told `again`, that has to change nothing."""
-        return await self._submit(wanted, again=again, json=_body_of(wanted))
+        return await self._submit(bulk_request, again=again, json=_job_json(bulk_request))
 
-    async def submit_file(self, wanted: Bulk, *, again: bool = False) -> int:
+    async def submit_file(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
         """The same with the contacts in a file beside the job."""
-        listed = wanted.selection.contacts or ()
+        listed = bulk_request.selection.contacts or ()
         files = {
-            "job": (None, json.dumps(_body_of(wanted, leave_out=_LISTING))),
+            "job": (None, json.dumps(_job_json(bulk_request, leave_out=_LISTING))),
             "contacts": ("contacts.csv", "\n".join(["contact_id", *map(str, listed)])),
         }
-        return await self._submit(wanted, again=again, files=files)
+        return await self._submit(bulk_request, again=again, files=files)
 
-    async def plan(self, wanted: Bulk) -> int:
+    async def plan(self, bulk_request: BulkRequest) -> int:
         """Have a job planned; gives its id."""
-        return await self._submit(wanted, json=_body_of(wanted) | {"mode": "plan"}, headers=_WAIT)
+        return await self._submit(
+            bulk_request, json=_job_json(bulk_request) | {"mode": "plan"}, headers=_WAIT
+        )
 
     async def planned(self, job_id: int) -> dict[str, Any] | None:
         """What the job would do, once that is counted; None where it runs by now, or has ended."""
@@ -60,9 +62,9 @@ class WebProducers:
             job = (await self._ask("look at a plan", "GET", f"/v1/jobs/{job_id}", _WAIT)).body
             if job["state"] == JobState.PLANNED:
                 return {name: job["forecast"][name] for name in _COUNTS}
-            if job["state"] == JobState.RUNNING or job["state"] in ENDED:
+            if job["state"] == JobState.RUNNING or job["state"] in FINAL_STATES:
                 return None
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         raise TimeoutError(f"job {job_id} was not planned for a long time")
 
     async def apply(self, job_id: int, expected: Mapping[str, int]) -> None:
@@ -72,7 +74,7 @@ class WebProducers:
             "POST",
             f"/v1/jobs/{job_id}/apply",
             _WAIT,
-            takes=_APPLIES,
+            accepts=_APPLIES,
             json={"expected": dict(expected)},
         )
 
@@ -83,7 +85,7 @@ class WebProducers:
     async def resume(self, job_id: int) -> bool:
         """Let a paused job go on; whether no request to do so can still be under way."""
         answer = await self._ask(
-            "resume a job", "POST", f"/v1/jobs/{job_id}/resume", takes=_CONTROLS
+            "resume a job", "POST", f"/v1/jobs/{job_id}/resume", accepts=_CONTROLS
         )
         return not answer.lost
 
@@ -94,30 +96,36 @@ class WebProducers:
     async def _control(self, what: str, job_id: int) -> str | None:
         """The state that was answered, or None for a job that had ended."""
         path = f"/v1/jobs/{job_id}/{what}"
-        answer = await self._ask(f"{what} a job", "POST", path, takes=_CONTROLS)
+        answer = await self._ask(f"{what} a job", "POST", path, accepts=_CONTROLS)
         return answer.body["state"] if answer.status == HTTPStatus.OK else None
 
-    async def _submit(self, wanted: Bulk, *, again: bool = False, **request: Any) -> int:
-        key = f"web {wanted.action} {next(self._numbers)}"
+    async def _submit(
+        self, bulk_request: BulkRequest, *, again: bool = False, **request: Any
+    ) -> int:
+        key = f"web {bulk_request.action} {next(self._numbers)}"
         headers = {"Idempotency-Key": key, **request.pop("headers", {})}
         answer = await self._ask("submit a job", "POST", "/v1/jobs", headers, **request)
         job_id: int = answer.body["id"]
-        self._keep(answer, job_id, key, wanted)
+        self._keep(answer, job_id, key, bulk_request)
         if again:
             repeated = await self._ask("submit it again", "POST", "/v1/jobs", headers, **request)
             if (repeated.status, repeated.body["id"]) != (HTTPStatus.OK, job_id):
-                self._see(REPLAYED, f"job {job_id}: {repeated.status}, {repeated.body['id']}")
+                self._report_violation(
+                    REPLAYED, f"job {job_id}: {repeated.status}, {repeated.body['id']}"
+                )
         return job_id
 
-    def _keep(self, answer: Answer, job_id: int, key: str, wanted: Bulk) -> None:
-        told = wanted.completion_url is not None
+    def _keep(self, answer: Answer, job_id: int, key: str, bulk_request: BulkRequest) -> None:
+        told = bulk_request.completion_url is not None
         self._records.jobs.append(AcknowledgedJob(job_id, self._account, key, told))
         if answer.lost:
             self._records.resubmitted += 1
             self._records.answered_twice += answer.status == HTTPStatus.OK
         job = answer.body
-        if (job["idempotency_key"], job["action"]) != (key, wanted.action):
-            self._see(OWN_ANSWER, f"job {job_id} is said to have another key or action")
+        if (job["idempotency_key"], job["action"]) != (key, bulk_request.action):
+            self._report_violation(
+                OWN_ANSWER, f"job {job_id} is said to have another key or action"
+            )
 
     async def _ask(
         self,
@@ -129,23 +137,25 @@ class WebProducers:
     ) -> Answer:
         answer = await self._client.ask(what, method, path, headers=headers, **options)
         if "id" in answer.body:
-            self._records.told_jobs.add(Told(self._account, answer.body["id"]))
+            self._records.disclosed_jobs.add(DisclosedId(self._account, answer.body["id"]))
         return answer
 
-    def _see(self, check: str, what: str) -> None:
-        self._records.seen.append(Violation(check, what))
+    def _report_violation(self, check: str, what: str) -> None:
+        self._records.violations.append(Violation(check, what))
 
 
-def _body_of(wanted: Bulk, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _job_json(bulk_request: BulkRequest, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The job in JSON, without the account, which is the key's."""
-    selection = wanted.selection.model_dump(mode="json", exclude_defaults=True, exclude=leave_out)
+    selection = bulk_request.selection.model_dump(
+        mode="json", exclude_defaults=True, exclude=leave_out
+    )
     body = {
-        "action": wanted.action,
+        "action": bulk_request.action,
         "selection": selection,
-        "fields": wanted.fields,
-        "params": dict(wanted.params),
-        "evidence": EVIDENCE if wanted.action == "opt_in" else None,
-        "requested_by": wanted.requested_by,
-        "completion_url": wanted.completion_url,
+        "fields": bulk_request.fields,
+        "params": dict(bulk_request.params),
+        "evidence": EVIDENCE if bulk_request.action == "opt_in" else None,
+        "requested_by": bulk_request.requested_by,
+        "completion_url": bulk_request.completion_url,
     }
     return {name: value for name, value in body.items() if value is not None}

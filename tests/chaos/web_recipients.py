@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from db.hooks import Hook
-from producers.hook_events import Event, read_event, told_of_event
+from producers.hook_events import OptOutEvent, event_to_opt_out, read_event
 from producers.hook_fields import Field, read_post
-from producers.hook_forms import told_of_form
+from producers.hook_forms import form_to_opt_out
 from producers.one_click import PATH
 from producers.recipient_events import event_key
 from runtime.settings import Settings
 from runtime.signing import hook_secret, hook_token, one_click_token
-from schemas.addresses import identify
+from schemas.addresses import normalize_address
 from schemas.json_input import Pairs
+from tests.chaos.acknowledgements import AcknowledgedJob, OptOutByAddress, Records, Violation
 from tests.chaos.observer import Observer
-from tests.chaos.opt_out_checks import not_in_force
-from tests.chaos.records import AcknowledgedJob, AddressedOptOut, Records, Violation
+from tests.chaos.opt_out_checks import find_ineffective_opt_outs
 from tests.chaos.web_client import Answer, WebClient
 from tests.chaos.web_producers import REPLAYED
 
@@ -65,41 +65,45 @@ class WebRecipients:
         self._observer = observer
         self._records = records
         self._numbers = itertools.count(1)
-        self.doors: dict[str, Callable[[Recipient], Awaitable[None]]] = {
-            "api": self._by_api,
-            "event": self._by_event,
-            "form": self._by_form,
-            "one_click": self._by_link,
+        self.entry_points: dict[str, Callable[[Recipient], Awaitable[None]]] = {
+            "api": self._opt_out_by_api,
+            "event": self._opt_out_by_event,
+            "form": self._opt_out_by_form,
+            "one_click": self._opt_out_by_link,
         }
 
-    async def _by_api(self, who: Recipient) -> None:
+    async def _opt_out_by_api(self, recipient: Recipient) -> None:
         """`POST /v1/opt-outs` with an event id."""
         event_id = self._event_id()
         body = {
-            "address": who.address,
-            "kind": who.kind,
+            "address": recipient.address,
+            "kind": recipient.kind,
             "source": _SOURCE,
             "event_id": event_id,
         }
 
-        async def tell() -> Answer:
+        async def send() -> Answer:
             return await self._with_key.ask("opt out", "POST", "/v1/opt-outs", json=body)
 
-        first = await tell()
-        await self._keep(who, event_key("opt-out", _SOURCE, event_id=event_id), first.body)
-        if who.again:
-            second = await tell()
-            if second.body["created"] or second.body["job"] != first.body["job"]:
-                self._see(REPLAYED, f"opt-out of job {first.body['job']}")
+        first = await send()
+        await self._keep(recipient, event_key("opt-out", _SOURCE, event_id=event_id), first.body)
+        if recipient.again:
+            second = await send()
+            if second.body["created"] or second.body["job_id"] != first.body["job_id"]:
+                self._report_violation(REPLAYED, f"opt-out of job {first.body['job_id']}")
 
-    async def _by_event(self, who: Recipient) -> None:
+    async def _opt_out_by_event(self, recipient: Recipient) -> None:
         """A signed event of the account's hook."""
-        event = {"event_id": self._event_id(), "address": who.address, "kind": who.kind.upper()}
-        bad = {"event_id": "none", "addres": who.address, "more": {"of": "it"}}
+        event = {
+            "event_id": self._event_id(),
+            "address": recipient.address,
+            "kind": recipient.kind.upper(),
+        }
+        bad = {"event_id": "none", "addres": recipient.address, "more": {"of": "it"}}
         secret = hook_secret(self._settings, self._hook.id, self._hook.salt)
         path = f"/v1/hooks/{self._hook.id}/events"
 
-        async def tell() -> dict[str, Any]:
+        async def send() -> dict[str, Any]:
             answer = await self._without.ask(
                 "tell an event", "POST", path, secret=secret, json=[bad, event]
             )
@@ -107,19 +111,23 @@ class WebRecipients:
             return dict(taken)
 
         known = read_event(Pairs(event.items()))
-        assert isinstance(known, Event)
-        told = told_of_event(self._hook, known)
-        await self._keep(who, told.key, await tell())
-        if who.again:
-            self._expect_known(await tell())
+        assert isinstance(known, OptOutEvent)
+        told = event_to_opt_out(self._hook, known)
+        await self._keep(recipient, told.key, await send())
+        if recipient.again:
+            self._expect_known(await send())
 
-    async def _by_form(self, who: Recipient) -> None:
+    async def _opt_out_by_form(self, recipient: Recipient) -> None:
         """A form of the account's hook, as Keap posts it: without an id of its own. Senders differ
         in how they name fields and encode them.
         """
         number = next(self._numbers)
         name = ("email", "data[email]", "inf_field_Email", "Contact.Email")[number % 4]
-        form = {name: who.address, "kind": f" {who.kind.title()}", "Id": f"storm-{number}"}
+        form = {
+            name: recipient.address,
+            "kind": f" {recipient.kind.title()}",
+            "Id": f"storm-{number}",
+        }
         token = hook_token(self._settings, self._hook.id, self._hook.salt)
         content: dict[str, Any] = (
             {"json": form},
@@ -127,60 +135,64 @@ class WebRecipients:
             {"data": form},
         )[number % 3]
 
-        async def tell() -> dict[str, Any]:
+        async def send() -> dict[str, Any]:
             answer = await self._without.ask(
                 "post a form", "POST", f"/v1/hooks/form/{token}/", **content
             )
             return dict(answer.body)
 
-        taken = await tell()
+        taken = await send()
         post = read_post(Field(name, text) for name, text in form.items())
-        told = told_of_form(self._hook, post)
-        await self._keep(who, told.key, taken)
-        if who.again:
-            self._expect_known(await tell())
+        told = form_to_opt_out(self._hook, post)
+        await self._keep(recipient, told.key, taken)
+        if recipient.again:
+            self._expect_known(await send())
 
-    async def _by_link(self, who: Recipient) -> None:
+    async def _opt_out_by_link(self, recipient: Recipient) -> None:
         """The mail client's button, or the page's; of who has no mail yet there is no link."""
-        if who.address_id is None:
-            await self._by_api(who)
+        if recipient.address_id is None:
+            await self._opt_out_by_api(recipient)
             return
-        kind = "manual" if who.kind == "manual" else "list_unsubscribe"
+        kind = "manual" if recipient.kind == "manual" else "list_unsubscribe"
         number = next(self._numbers)
         tail = _LINK_TAILS[number % len(_LINK_TAILS)]
         click = {"data": {"confirm": "yes"}} if kind == "manual" else _CLICKS[number % len(_CLICKS)]
-        token = one_click_token(self._settings, self._hook.account_id, who.address_id)
-        for _ in range(2 if who.again else 1):
+        token = one_click_token(self._settings, self._hook.account_id, recipient.address_id)
+        for _ in range(2 if recipient.again else 1):
             answer = await self._without.ask(
                 "unsubscribe", "POST", f"{PATH}/{token}{tail}", **click
             )
             day = datetime.now(UTC).date()
             # A try of which the body was cut off has opted out as any click does.
-            cut_off = f"one-click {who.address_id} list_unsubscribe {day}"
-            self._records.may_be_there.add((self._hook.account, cut_off))
+            cut_off = f"one-click {recipient.address_id} list_unsubscribe {day}"
+            self._records.uncertain_jobs.add((self._hook.account, cut_off))
             # A page does not tell what it was; that is for the check of what is in force.
             applied = answer.status == HTTPStatus.OK
-            await self._keep(who, f"one-click {who.address_id} {kind} {day}", {"applied": applied})
+            await self._keep(
+                recipient, f"one-click {recipient.address_id} {kind} {day}", {"applied": applied}
+            )
 
-    async def _keep(self, who: Recipient, key: str | None, taken: dict[str, Any]) -> None:
+    async def _keep(self, recipient: Recipient, key: str | None, taken: dict[str, Any]) -> None:
         """Write down what was acknowledged, and look whether it is so."""
         assert key is not None
-        match_key = identify(who.address).match_key
+        match_key = normalize_address(recipient.address).match_key
         account = self._hook.account
-        self._records.addressed.append(AddressedOptOut(account, key, match_key, datetime.now(UTC)))
+        self._records.opt_outs_by_address.append(
+            OptOutByAddress(account, key, match_key, datetime.now(UTC))
+        )
         self._records.jobs.append(AcknowledgedJob(taken.get("job"), account, key))
         if not taken["applied"]:
             return
-        self._records.seen += await not_in_force(
+        self._records.violations += await find_ineffective_opt_outs(
             self._observer, account, match_key=match_key, key=key
         )
 
     def _expect_known(self, taken: dict[str, Any]) -> None:
         if taken["created"]:
-            self._see(REPLAYED, f"an event of hook {self._hook.id}")
+            self._report_violation(REPLAYED, f"an event of hook {self._hook.id}")
 
     def _event_id(self) -> str:
         return f"storm-{next(self._numbers)}"
 
-    def _see(self, check: str, what: str) -> None:
-        self._records.seen.append(Violation(check, what))
+    def _report_violation(self, check: str, what: str) -> None:
+        self._records.violations.append(Violation(check, what))

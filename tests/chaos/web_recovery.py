@@ -5,12 +5,12 @@ import time
 
 import httpx
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 3.0
 _GIVE_UP_SECONDS = 120.0
 
 
-class WebRecoveries:
+class WebRecoveryWatcher:
     """Asks the web process whether it is ready, as a platform does before it sends it callers."""
 
     def __init__(self, url: str) -> None:
@@ -28,7 +28,7 @@ class WebRecoveries:
             while not await self._is_ready(client):
                 if time.monotonic() - ended > _GIVE_UP_SECONDS:
                     return None
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
         now = time.monotonic()
         return now - max(end for end in self._ends if end <= now)
 

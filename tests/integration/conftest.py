@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
 from tests.kit.factories import fill, make_account
-from web.app import make_app
+from web.app import create_app
 
 KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
 """`await key_of("default", "jobs:read")`: the headers of a request by a key of that account.
@@ -23,18 +23,18 @@ Without scopes the key has all of them. An account that is not there yet is made
 @pytest.fixture(scope="session")
 def routed() -> FastAPI:
     """An application that has its routes and their document, which no setting changes."""
-    app = make_app(Settings())
+    app = create_app(Settings())
     app.openapi()
     return app
 
 
 @pytest.fixture
 async def app(settings: Settings, routed: FastAPI) -> AsyncIterator[FastAPI]:
-    """The application at work; `app.state.here` is what its handlers have.
+    """The application at work; `app.state.sluice` is what its handlers have.
 
     To make the routes and the document for each test would take a sixth of a second.
     """
-    app = make_app(settings)
+    app = create_app(settings)
     app.router.routes = routed.router.routes
     app.openapi_schema = routed.openapi_schema
     async with app.router.lifespan_context(app):

@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db.activity import activity_page
+from db.activity import list_activity
 from producers import control
 from producers.hooks import create_hook, revoke_hook
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from producers.keys import Scope, create_key, revoke_key
 from producers.one_click import one_click_url
-from producers.plans import NEEDED
+from producers.plans import REQUIRED_COUNTS
 from producers.submit import submit
 from schemas.actors import CLI
 from schemas.requests import JobRequest, Selection
@@ -27,7 +27,7 @@ ASKED = ("requested_by", "actor", "via")
 
 
 @pytest.fixture
-def surroundings(monkeypatch, settings, tmp_path):
+def command_environment(monkeypatch, settings, tmp_path):
     """The commands find the test's own database and queue in the environment, as a user's do."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -53,7 +53,7 @@ def logged(capfd) -> list[dict]:
 async def kept(pool: asyncpg.Pool, **of) -> list[tuple]:
     """What is kept, the oldest first: act, actor, way, and upon which job, key or hook."""
     async with pool.acquire() as connection:
-        rows = await activity_page(connection, account_id=None, most=1000, **of)
+        rows = await list_activity(connection, account_id=None, limit=1000, **of)
     return [
         (row.act, row.actor, row.via, row.job_id or row.key_id or row.hook_id)
         for row in reversed(rows)
@@ -65,7 +65,7 @@ async def key_id_of(headers) -> int:
 
 
 async def test_each_way_in_keeps_who_it_was(
-    http, pool, settings, shop, key_of, surroundings, tmp_path, capfd
+    http, pool, settings, shop, key_of, command_environment, tmp_path, capfd
 ):
     """In the job's row, in `activity` and in the log, the same; whatever a body says of that."""
     key = await key_of("shop")
@@ -91,7 +91,7 @@ async def test_each_way_in_keeps_who_it_was(
             account="shop", action="opt_out", selection=Selection(contacts=(1,)), requested_by="me"
         )
         await submit(pool, settings, request)
-        await opt_out_now(pool, settings, request)
+        await opt_out_immediately(pool, settings, request)
     await sluice("import", "list.csv", "--no-permission", "--account", "shop")
     await sluice("submit", "opt-out", "--all", "--account", "shop")
     told = logged(capfd)
@@ -141,13 +141,13 @@ async def test_who_asked_cannot_be_made_up(http, pool, shop, key_of):
 
 
 async def test_the_command_line_shows_who_asked_beside_what_is_said(
-    http, shop, key_of, surroundings
+    http, shop, key_of, command_environment
 ):
     """In the list of jobs, in a job, and in the history of an address; and of who confirmed."""
     key = await key_of("shop")
     actor = f"key:{await key_id_of(key)}"
     opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
-    job = (await http.post("/v1/opt-outs", headers=key, json=opt_out)).json()["job"]
+    job = (await http.post("/v1/opt-outs", headers=key, json=opt_out)).json()["job_id"]
     (listed,) = json.loads((await sluice("jobs", "--json")).stdout)
     assert (listed["actor"], listed["via"]) == (actor, "http")
     assert actor in (await sluice("jobs")).stdout
@@ -161,7 +161,7 @@ async def test_the_command_line_shows_who_asked_beside_what_is_said(
 
 
 async def test_each_change_of_state_is_kept_once(
-    http, pool, settings, shop, key_of, surroundings, capfd
+    http, pool, settings, shop, key_of, command_environment, capfd
 ):
     """With who asked and by which request, in `activity` and in the log; to ask again for what is
     so changes nothing, and neither does what is refused.
@@ -190,13 +190,13 @@ async def test_each_change_of_state_is_kept_once(
     log = [line for line in [*lines, *logged(capfd)] if line["event"] in changes]
     assert [(x["event"], x["actor"], x["via"], x["request"]) for x in log] == expected
     assert {line["correlation_id"] for line in log} == {job["correlation_id"]}
-    answer = await http.get("/v1/activity", headers=key, params={"job": job["id"]})
+    answer = await http.get("/v1/activity", headers=key, params={"job_id": job["id"]})
     rows = answer.json()["activity"][::-1]
     assert [(x["act"], x["actor"], x["via"], x["correlation_id"]) for x in rows] == [
         ("job.submitted", f"key:{key_id}", "http", job["correlation_id"]),
         *expected,
     ]
-    assert {row["job"] for row in rows} == {job["id"]}
+    assert {row["job_id"] for row in rows} == {job["id"]}
 
 
 async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
@@ -211,7 +211,7 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
     job_id = answer.json()["id"]
     await planned.count(job_id)
     said = (await planned.job(job_id)).forecast
-    body = {"expected": {name: said[name] for name in NEEDED}, "confirmed_by": "Eve"}
+    body = {"expected": {name: said[name] for name in REQUIRED_COUNTS}, "confirmed_by": "Eve"}
     with capture_logs() as lines:
         for _ in range(2):
             answer = await http.post(f"/v1/jobs/{job_id}/apply", headers=asked, json=body)
@@ -225,7 +225,7 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
 
 
 async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
-    pool, settings, surroundings, capfd
+    pool, settings, command_environment, capfd
 ):
     """Once each: to revoke again changes nothing. Neither names nor secrets are kept."""
     for words in (
@@ -285,21 +285,21 @@ async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
         pages.append(page["activity"])
         cursor = page["next"]
     rows = [row for page in pages for row in page]
-    assert [row["job"] for row in rows] == [*reversed(jobs), None]
+    assert [row["job_id"] for row in rows] == [*reversed(jobs), None]
     assert rows[-1]["act"] == "key.created"
     seen = (await http.get("/v1/activity", headers=other)).json()["activity"]
     assert [row["act"] for row in seen] == ["key.created"]
     for job in (jobs[0], 10**9):
-        answer = await http.get("/v1/activity", headers=other, params={"job": job})
+        answer = await http.get("/v1/activity", headers=other, params={"job_id": job})
         assert answer.json() == {"activity": [], "next": None}
     unable = await key_of("shop", "jobs:write", "opt_outs:write", "addresses:read")
     assert (await http.get("/v1/activity", headers=unable)).status_code == 403
     assert (await http.get("/v1/activity")).status_code == 401
-    for wrong in ({"job": 0}, {"job": "x"}, {"cursor": "x"}, {"account": "shop"}):
+    for wrong in ({"job_id": 0}, {"job_id": "x"}, {"cursor": "x"}, {"account": "shop"}):
         assert (await http.get("/v1/activity", headers=shop, params=wrong)).status_code == 422
 
 
-async def test_an_older_versions_job_has_no_actor(http, pool, shop, key_of, surroundings):
+async def test_an_older_versions_job_has_no_actor(http, pool, shop, key_of, command_environment):
     """Old and new code overlap on a deploy: its jobs are stored, shown, and break no check."""
     key = await key_of("shop")
     job = await pool.fetchval(

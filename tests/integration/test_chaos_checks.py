@@ -8,16 +8,16 @@ import asyncpg
 import psutil
 import pytest
 
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.chaos import checks
+from tests.chaos.acknowledgements import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
+from tests.chaos.idle_checks import IDLE, NO_LANE_HELD, check_rest
 from tests.chaos.observer import Observer
-from tests.chaos.records import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
-from tests.chaos.report import Outcome
-from tests.chaos.rest import AT_REST, IDLE, check_rest
+from tests.chaos.report import ChaosReport
 from tests.kit.factories import fill, make_account
-from tests.kit.submitting import planned_opt_out
+from tests.kit.submitting import submit_planned_opt_out
 from tests.kit.waiting import wait_until_async
 
 Check = Callable[[], object]
@@ -36,7 +36,7 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
         requested_by="recipient",
         idempotency_key="one",
     )
-    job_id = (await opt_out_now(pool, settings, request)).job_id
+    job_id = (await opt_out_immediately(pool, settings, request)).job_id
     address_id = await pool.fetchval("select id from email_addresses")
     return Records(
         jobs=[AcknowledgedJob(job_id, "shop", "one")],
@@ -44,13 +44,13 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
     )
 
 
-async def verdict(pool: asyncpg.Pool, records: Records) -> Outcome:
+async def verdict(pool: asyncpg.Pool, records: Records) -> ChaosReport:
     names, found = await checks.check_database(Observer(pool), records)
     work = {"jobs": 1, "addresses": 1}
-    return Outcome(7, 5, [], [], checks.tally(names, found), work, {})
+    return ChaosReport(7, 5, [], [], checks.count_violations(names, found), work, {})
 
 
-def violated(outcome: Outcome) -> set[str]:
+def violated(outcome: ChaosReport) -> set[str]:
     return {check.name for check in outcome.checks if check.violations}
 
 
@@ -120,7 +120,7 @@ async def test_an_internal_error_of_a_faultless_contact_is_seen(
 def test_what_producers_saw_counts():
     """A violation that was seen during the storm is in the table, with how often."""
     seen = [Violation("a paused job changes nothing", "job 5", 3)]
-    tallied = {check.name: check.violations for check in checks.tally([], seen)}
+    tallied = {check.name: check.violations for check in checks.count_violations([], seen)}
     assert tallied["a paused job changes nothing"] == 3
     assert sum(tallied.values()) == 3
 
@@ -129,7 +129,7 @@ async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Set
     """A lane that goes on being taken while nothing is to be done violates a check of the storm;
     one that stands still does not.
     """
-    await planned_opt_out(pool, settings, "restless", contacts=2, lanes=1)
+    await submit_planned_opt_out(pool, settings, "restless", contacts=2, lanes=1)
     assert await check_rest(Observer(pool), [], seconds=0.1, patience=0) == []
 
     async def take_again() -> None:
@@ -140,7 +140,7 @@ async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Set
     restless = asyncio.create_task(take_again())
     found = await check_rest(Observer(pool), [], seconds=0.3, patience=0)
     restless.cancel()
-    assert {violation.check for violation in found} == {AT_REST}
+    assert {violation.check for violation in found} == {NO_LANE_HELD}
 
 
 async def test_a_process_that_works_for_nothing_is_seen(pool: asyncpg.Pool):
@@ -156,7 +156,7 @@ async def test_a_process_that_works_for_nothing_is_seen(pool: asyncpg.Pool):
             lambda: workers[0].cpu_times().user > 0.2, deadline_seconds=20, what="it is busy"
         )
         found = await check_rest(
-            Observer(pool), workers, seconds=1.0, patience=0, most_of_a_core=0.03
+            Observer(pool), workers, seconds=1.0, patience=0, max_core_share=0.03
         )
     finally:
         for process in (busy, asleep):

@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from runtime.settings import Settings
-from runtime.signing import notice_secret, signature
+from runtime.signing import signature, webhook_secret
 from schemas.requests import JobRequest, Selection
 from tests.chaos import checks
-from tests.chaos.notices import RIGHT, TOLD, check_notices
+from tests.chaos.acknowledgements import AcknowledgedJob, DisclosedId, OptOutByAddress, Records
 from tests.chaos.observer import Observer
-from tests.chaos.opt_out_checks import IN_FORCE, not_in_force
-from tests.chaos.records import AcknowledgedJob, AddressedOptOut, Records, Told
+from tests.chaos.opt_out_checks import OPT_OUT_IN_FORCE, find_ineffective_opt_outs
 from tests.chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
 from tests.chaos.web_client import WebClient
+from tests.chaos.webhook_checks import RIGHT, TOLD, check_notices
 from tests.kit.factories import fill, make_account
-from tests.kit.http_receiver import Posted, Receiver, answer
+from tests.kit.http_receiver import ReceivedRequest, Receiver, answer
 
 ADA, ADA_AT_WORK = "ada@example.com", "ada@work.example.net"
 
@@ -42,12 +42,12 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
         requested_by="hook 1 (keap)",
         idempotency_key="hook 1 4711",
     )
-    done = await opt_out_now(pool, settings, request)
+    done = await opt_out_immediately(pool, settings, request)
     return Records(
-        jobs=[AcknowledgedJob(done.job_id, "shop", "hook 1 4711", to_be_told=True)],
-        addressed=[AddressedOptOut("shop", "hook 1 4711", ADA, datetime.now(UTC))],
-        told_jobs={Told("shop", done.job_id)},
-        told_contacts={Told("shop", 1)},
+        jobs=[AcknowledgedJob(done.job_id, "shop", "hook 1 4711", expects_webhook=True)],
+        opt_outs_by_address=[OptOutByAddress("shop", "hook 1 4711", ADA, datetime.now(UTC))],
+        disclosed_jobs={DisclosedId("shop", done.job_id)},
+        disclosed_contacts={DisclosedId("shop", 1)},
     )
 
 
@@ -66,8 +66,8 @@ async def test_what_was_kept_violates_nothing(pool: asyncpg.Pool, records: Recor
 async def test_a_lost_opt_out_is_seen(pool: asyncpg.Pool, records: Records):
     """One whose address is unknown, and one that only spread to its address."""
     for match_key in ("bob@example.com", ADA_AT_WORK):
-        lost = records.addressed[0]._replace(match_key=match_key)
-        assert await violated(pool, Records(addressed=[lost])) == {KEPT_ADDRESSED}
+        lost = records.opt_outs_by_address[0]._replace(match_key=match_key)
+        assert await violated(pool, Records(opt_outs_by_address=[lost])) == {KEPT_ADDRESSED}
 
 
 async def test_an_address_that_is_made_marketable_later_is_seen(
@@ -84,7 +84,7 @@ async def test_an_address_that_is_made_marketable_later_is_seen(
     )
     later = datetime.now(UTC) + timedelta(hours=1)
     assert await violated(pool, records) == {NOT_REOPENED}
-    records.addressed = [records.addressed[0]._replace(answered_at=later)]
+    records.opt_outs_by_address = [records.opt_outs_by_address[0]._replace(answered_at=later)]
     assert await violated(pool, records) == set()
 
 
@@ -92,8 +92,12 @@ async def test_what_is_anothers_is_seen(pool: asyncpg.Pool, records: Records):
     """A job, and a contact, of which another account was told."""
     job_id = records.jobs[0].job_id
     assert job_id is not None
-    assert await violated(pool, Records(told_jobs={Told("default", job_id)})) == {NOT_ANOTHERS}
-    assert await violated(pool, Records(told_contacts={Told("default", 1)})) == {NOT_ANOTHERS}
+    assert await violated(pool, Records(disclosed_jobs={DisclosedId("default", job_id)})) == {
+        NOT_ANOTHERS
+    }
+    assert await violated(pool, Records(disclosed_contacts={DisclosedId("default", 1)})) == {
+        NOT_ANOTHERS
+    }
 
 
 async def test_an_opt_out_that_does_not_hold_for_all_it_covers_is_seen(
@@ -102,7 +106,7 @@ async def test_an_opt_out_that_does_not_hold_for_all_it_covers_is_seen(
     """The other address of the same person counts as the address itself does."""
 
     async def left() -> list[str]:
-        found = await not_in_force(Observer(pool), "shop", key="4711", match_key=ADA)
+        found = await find_ineffective_opt_outs(Observer(pool), "shop", key="4711", match_key=ADA)
         return [violation.check for violation in found]
 
     assert await left() == []
@@ -110,7 +114,7 @@ async def test_an_opt_out_that_does_not_hold_for_all_it_covers_is_seen(
         "update email_addresses"
         " set status = 'confirmed', previous_status = null, propagated_from = null"
     )
-    assert await left() == [IN_FORCE, IN_FORCE]
+    assert await left() == [OPT_OUT_IN_FORCE, OPT_OUT_IN_FORCE]
 
 
 async def test_a_job_that_nobody_asked_for_is_seen(pool: asyncpg.Pool, records: Records):
@@ -136,14 +140,14 @@ async def test_a_job_that_was_cancelled_by_nobody_is_seen(pool: asyncpg.Pool, re
     assert found == []
 
 
-def posted(settings: Settings, account_id: int, job_id: int | None, **changes) -> Posted:
+def posted(settings: Settings, account_id: int, job_id: int | None, **changes) -> ReceivedRequest:
     """A notice of the job, as a worker sends it, and as the receiver took it."""
     counts = {"applied": 1, "unchanged": 0, "rejected": 0, "empty": 0, "propagated": 1}
     told = {"job": job_id, "account": "shop", "state": "completed", "counts": counts} | changes
     body = json.dumps(told).encode()
-    signed = signature(notice_secret(settings, account_id), 17, body)
+    signed = signature(webhook_secret(settings, account_id), 17, body)
     headers = {"sluice-timestamp": "17", "sluice-signature": signed}
-    return Posted("POST /ended HTTP/1.1", headers, body, given=answer(204))
+    return ReceivedRequest("POST /ended HTTP/1.1", headers, body, given=answer(204))
 
 
 async def test_who_was_not_told_or_told_wrongly_is_seen(
@@ -154,8 +158,8 @@ async def test_who_was_not_told_or_told_wrongly_is_seen(
     shop = await pool.fetchval("select id from accounts where name = 'shop'")
     right = posted(settings, shop, job_id)
 
-    async def found(*came: Posted) -> list[str]:
-        there = Receiver(lambda _: answer(204), posted=list(came))
+    async def found(*came: ReceivedRequest) -> list[str]:
+        there = Receiver(lambda _: answer(204), requests=list(came))
         of_it = await check_notices(Observer(pool), settings, there, records)
         return [violation.check for violation in of_it]
 

@@ -17,7 +17,7 @@ import pytest
 
 from cli import progress as cli_waiting
 from db.pool import connect_options, open_pool
-from engine.planner import count_planned, plan
+from engine.planner import forecast_job, plan_job
 from tests.kit.commands import run_sluice
 
 ROWS = 3_000
@@ -25,7 +25,7 @@ FILES = Path(__file__).parents[1] / "files"
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, settings, tmp_path):
+def command_environment(monkeypatch, settings, tmp_path):
     """The commands find the test's own database and queue in the environment, as a user's do."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -117,9 +117,9 @@ def finish(sql, job, *, rows=ROWS):
 
 def test_a_submitted_job_is_shown_listed_and_controlled():
     """From submission to cancelling, each command answers with the job's state."""
-    job = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")["job"]
+    job = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")["job_id"]
     again = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")
-    assert again == {"job": job, "created": False}
+    assert again == {"job_id": job, "created": False}
     assert "used before" in sluice("submit", "opt-out", "--all", "--key", "k", status=2).stderr
     shown = answer("job", str(job))
     assert (shown["state"], shown["params"]["note"], shown["selection"]) == (
@@ -130,7 +130,7 @@ def test_a_submitted_job_is_shown_listed_and_controlled():
     assert [listed["id"] for listed in answer("jobs")] == [job]
     assert answer("jobs", "--before", str(job)) == []
     for command, state in (("pause", "paused"), ("resume", "planning"), ("cancel", "cancelled")):
-        assert answer(command, str(job)) == {"job": job, "state": state}
+        assert answer(command, str(job)) == {"job_id": job, "state": state}
         assert f"Job {job} is {state}" in sluice(command, str(job)).stdout
     assert "is cancelled and cannot be paused" in sluice("pause", str(job), status=2).stderr
     assert "no job 999" in sluice("job", "999", status=2).stderr
@@ -150,7 +150,7 @@ def test_contacts_and_evidence_come_from_files_or_standard_input(tmp_path, sql):
         *("submit", "opt-in", "--contacts", "-", "--evidence", "evidence.json"),
         *("--field", "email1", "--field", "email2", "--requested-by", "Eve"),
         stdin="\ufeff3,1\n2\n3\n",
-    )["job"]
+    )["job_id"]
     shown = answer("job", str(job))
     assert (shown["evidence"], shown["fields"], shown["requested_by"]) == (
         evidence,
@@ -167,7 +167,7 @@ def test_evidence_is_read_in_the_encoding_that_is_said(sql):
     evidence = str(FILES / "evidence-cp1252.json")
     submit = ("submit", "opt-in", "--all", "--evidence", evidence)
     assert "is not text in utf-8" in sluice(*submit, status=2).stderr
-    job = answer(*submit, "--encoding", "cp1252")["job"]
+    job = answer(*submit, "--encoding", "cp1252")["job_id"]
     assert answer("job", str(job))["evidence"]["attested_by"] == "Jörg"
     assert len(sql("select id from jobs")) == 1
 
@@ -190,7 +190,7 @@ def test_a_list_of_which_most_is_unknown_is_confirmed_first(tmp_path, sql, peopl
     assert "does not know 2 of the 3 addresses" in told
     assert "--yes" in told
     assert sql("select id from jobs") == []
-    job = answer(*submit, "--yes")["job"]
+    job = answer(*submit, "--yes")["job_id"]
     assert answer("job", str(job))["unknown"] == 2
     assert "did not know: 2" in sluice(*submit, "--yes").stdout
     assert "unknown addresses" in sluice("job", str(job)).stdout
@@ -239,7 +239,7 @@ def test_an_opt_in_without_evidence_is_asked_for_it(sql):
 
 def test_results_come_as_table_csv_and_json_lines(sql):
     """All formats have the same rows; the table stops early and says so."""
-    job = str(answer("submit", "opt-out", "--all")["job"])
+    job = str(answer("submit", "opt-out", "--all")["job_id"])
     assert "There are no such results" in sluice("results", job).stdout
     finish(sql, int(job))
     lines = [json.loads(line) for line in sluice("results", job, "--json").stdout.splitlines()]
@@ -272,7 +272,7 @@ def test_results_come_as_table_csv_and_json_lines(sql):
 
 def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
     """The contacts of chunks that were not worked can be had, one id a line."""
-    job = answer("submit", "opt-out", "--all")["job"]
+    job = answer("submit", "opt-out", "--all")["job_id"]
     listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
     assert "not selected yet" in sluice(*listing).stderr
     sql(
@@ -290,7 +290,7 @@ def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
 def test_what_a_cancelled_import_did_not_come_to_is_listed(sql, tmp_path):
     """The lines of the file whose rows became no contact: the ids drawn for them are of none."""
     (tmp_path / "list.csv").write_text("Email\na@example.com\nnot an address\nb@example.com\n")
-    job = answer("import", str(tmp_path / "list.csv"), "--no-permission")["job"]
+    job = answer("import", str(tmp_path / "list.csv"), "--no-permission")["job_id"]
     sluice("cancel", str(job))
     listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
     assert sluice(*listing).stdout.split() == ["line", "2", "4"]
@@ -305,9 +305,9 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
         people,
     )[0][0]
     sql("insert into import_rejections values ($1, 2, 'no_address', 'no address at all')", job)
-    listed = sluice("results", str(job), "--outcome", "refusals", "--json").stdout
+    listed = sluice("results", str(job), "--outcome", "import_rejections", "--json").stdout
     assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
-    assert answer("job", str(job))["refusals"] == {"no_address": 1}
+    assert answer("job", str(job))["import_rejections"] == {"no_address": 1}
     assert "nobody to import" in sluice("job", str(job)).stdout
 
 
@@ -317,16 +317,16 @@ def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
     arguments = ("import", "list.csv", "--permission", "--map", "Work mail=email1", "--key", "k")
     first = answer(*arguments)
     assert first == {
-        "job": first["job"],
+        "job_id": first["job_id"],
         "created": True,
         "contacts": 1,
-        "refused_rows": 1,
-        "left_out_cells": 1,
+        "count_rejected_rows": 1,
+        "rejected_cells": 1,
         "ignored_columns": ["Name"],
     }
     assert answer(*arguments) == {**first, "created": False}
     piped = ("import", "-", "--permission", "--map", "Work mail=email1", "--key", "k")
-    assert answer(*piped, stdin=(tmp_path / "list.csv").read_text())["job"] == first["job"]
+    assert answer(*piped, stdin=(tmp_path / "list.csv").read_text())["job_id"] == first["job_id"]
     told = " ".join(sluice(*arguments).stdout.split())
     assert 'not read: "Name"' in told
     assert "before with this key: 1 contact, 1 row refused, 1 cell left out" in told
@@ -335,7 +335,7 @@ def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
 
 def test_an_address_tells_its_whole_story(sql, people):
     """Status and why, who holds it, and each job's decision; upper case makes no difference."""
-    job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job"]
+    job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job_id"]
     sql(
         "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,"
         " from_status) values ($1, 1, 2, 1, 2, 'unchanged', 'already_opted_out', 'manual')",
@@ -409,8 +409,8 @@ def event_when_called(monkeypatch, method):
 def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
     """After a while of waiting in vain the person learns that no worker runs."""
     monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(cli_waiting, "QUIET_SECONDS", 0.1)
-    job = answer("submit", "opt-out", "--all")["job"]
+    monkeypatch.setattr(cli_waiting, "STALLED_AFTER_SECONDS", 0.1)
+    job = answer("submit", "opt-out", "--all")["job_id"]
     told = event_when_called(monkeypatch, "note")
 
     def cancel_when_told():
@@ -432,13 +432,13 @@ def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
     async def plan_all():
         async with await open_pool(database_url, size=2) as pool, pool.acquire() as connection:
             for job in await pool.fetch("select id, plan_first from jobs order by id"):
-                await plan(connection, job["id"], chunk_size=5, lanes=1)
+                await plan_job(connection, job["id"], chunk_size=5, lanes=1)
                 if job["plan_first"]:
                     how = {"chunk_size": 5, "shared_address_limit": 10}
-                    await count_planned(connection, pool, job["id"], **how)
+                    await forecast_job(connection, pool, job["id"], **how)
 
     nobody, one = (
-        answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job"]
+        answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job_id"]
         for field in ("email2", "email1")
     )
     assert answer("job", str(nobody))["warning"] is None
@@ -481,7 +481,7 @@ def test_a_database_that_is_not_migrated_is_told_and_migrated(sql):
 
 def test_a_reader_that_has_seen_enough_is_no_failure(sql):
     """`sluice results ... | head` ends quietly, whatever is still to come."""
-    job = answer("submit", "opt-out", "--all")["job"]
+    job = answer("submit", "opt-out", "--all")["job_id"]
     finish(sql, job, rows=20_000)
     process = subprocess.Popen(
         [
@@ -508,7 +508,7 @@ def test_following_a_job_outlives_a_lost_connection(sql, monkeypatch):
     """When Postgres ends the watcher's connections, it connects again and sees the job's end."""
     monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
     following = event_when_called(monkeypatch, "show")
-    job = answer("submit", "opt-out", "--all")["job"]
+    job = answer("submit", "opt-out", "--all")["job_id"]
 
     def interrupt_and_cancel():
         assert following.wait(120)

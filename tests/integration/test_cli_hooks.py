@@ -6,13 +6,13 @@ import json
 import pytest
 
 from db.pool import open_pool
-from db.webhook_deliveries import source_of_secret
-from runtime.signing import notice_secret, signing_key_id
+from db.webhook_deliveries import get_secret_source
+from runtime.signing import signing_key_id, webhook_secret
 from tests.kit.commands import run_sluice
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, settings, tmp_path):
+def command_environment(monkeypatch, settings, tmp_path):
     """The commands find the test's own database in the environment, as a user's do."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -65,10 +65,10 @@ def secret_that_signs(settings):
 
     async def source_now():
         async with await open_pool(settings.database_url, size=1) as pool:
-            return await source_of_secret(pool, 1)
+            return await get_secret_source(pool, 1)
 
     source = asyncio.run(source_now())
-    return notice_secret(settings, 1, source.salt, key_id=source.key_id)
+    return webhook_secret(settings, 1, source.salt, key_id=source.key_id)
 
 
 def test_an_accounts_secret_is_the_one_that_signs(settings):
@@ -79,7 +79,7 @@ def test_an_accounts_secret_is_the_one_that_signs(settings):
     renewed = answer("accounts", "renew-secret", "default")["secret"]
     assert renewed == secret_that_signs(settings) != shown
     assert sluice("accounts", "secret", "default").stdout.strip() == renewed
-    assert len({shown, renewed, notice_secret(settings, 1)}) == 3
+    assert len({shown, renewed, webhook_secret(settings, 1)}) == 3
 
 
 def test_what_a_key_is_needed_for_is_listed(monkeypatch):

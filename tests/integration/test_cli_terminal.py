@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.kit.commands import run_sluice
-from tests.kit.terminal import SLUICE, in_terminal
+from tests.kit.terminal import SLUICE, run_in_terminal
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "maria.fernandez-lopez@mail.department.company.example"
@@ -22,7 +22,7 @@ WIDTHS = [100, 60]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, settings):
+def command_environment(monkeypatch, settings):
     """The commands find the test's own database and queue in the environment, as a user's do."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -129,7 +129,7 @@ def test_what_is_shown_fits_and_no_address_is_cut(monkeypatch, job, columns, com
 @pytest.mark.parametrize("command", ["results JOB", "job JOB --watch"])
 def test_it_is_so_in_a_real_terminal(job, columns, command):
     """The terminal says how wide it is; a progress bar is in it too."""
-    shown = in_terminal(*words(command, job), columns=columns)
+    shown = run_in_terminal(*words(command, job), columns=columns)
     require_fit(shown.lines, columns, COMMANDS.get(command, ()))
 
 
@@ -162,15 +162,15 @@ def test_jobs_are_narrowed_by_several_states(monkeypatch, job):
     shown = run_sluice("jobs", "--state", "completed", "--limit", "1").output
     assert f"jobs --before {job} --state completed`" in shown
     assert "There are no such jobs." in run_sluice("jobs", "--state", "paused").output
-    refused = in_terminal("jobs", "--state", "odd", columns=60)
+    refused = run_in_terminal("jobs", "--state", "odd", columns=60)
     assert refused.status == 2
     assert all(cell_len(line) <= 60 for line in refused.lines)
 
 
 def test_colour_is_for_terminals(job):
     """A terminal gets a bold heading and a red error; a pipe gets text alone."""
-    assert "\x1b[1m" in in_terminal("jobs", columns=100).raw
-    assert "\x1b[31m" in in_terminal("job", str(job + 1), columns=100).raw
+    assert "\x1b[1m" in run_in_terminal("jobs", columns=100).raw
+    assert "\x1b[31m" in run_in_terminal("job", str(job + 1), columns=100).raw
     for arguments in (["jobs"], ["job", str(job + 1)]):
         done = subprocess.run([*SLUICE, *arguments], capture_output=True, check=False)
         assert b"\x1b" not in done.stdout + done.stderr
@@ -178,7 +178,7 @@ def test_colour_is_for_terminals(job):
 
 def test_a_suggested_command_can_be_copied(job):
     """It is in one line and works as printed."""
-    shown = in_terminal("jobs", "--limit", "1", columns=60)
+    shown = run_in_terminal("jobs", "--limit", "1", columns=60)
     (line,) = [line for line in shown.lines if "--before" in line]
     command = line.split("`")[1]
     done = subprocess.run(command, shell=True, capture_output=True, check=False)

@@ -12,20 +12,20 @@ import pytest
 
 from db import queries
 from db.grants import grant, grants
-from db.migrate import head
+from db.migrate import latest_revision
 from db.pool import connect_options
 from db.queries import load
-from runtime.devservers.embedded import Servers
-from schemas.errors import RoleRefused
+from runtime.devservers.embedded import ServerUrls
+from schemas.errors import UnsafeRole
 from tests.kit.commands import run_sluice
-from tests.kit.factories import fill_many, make_account
+from tests.kit.factories import fill_large_account, make_account
 from tests.kit.query_plans import statement
-from tests.kit.servers import PROCESS_ROLE, url_of_processes
+from tests.kit.servers import PROCESS_ROLE, process_role_url
 
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
-OF_THE_OWNER = {"grants", "deployment.note_suits_from", "deployment.put_limit_in_force"}
+OF_THE_OWNER = {"grants", "deployment.set_compatible_from", "deployment.set_shared_address_limit"}
 """Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
 COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
@@ -90,7 +90,7 @@ async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 async def process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of a role that has been granted what processes need, and no more."""
-    url = url_of_processes(database_url)
+    url = process_role_url(database_url)
     connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
     yield connection
     await connection.close()
@@ -248,10 +248,10 @@ async def test_roles_that_no_grant_limits_are_refused(
     who = await owner.fetchval("select current_user")
     superuser, member = await make_role("superuser"), await make_role(f"in role {who}")
     for role in (who, superuser, member, "nobody_at_all"):
-        with pytest.raises(RoleRefused, match="Nothing was granted") as refused:
+        with pytest.raises(UnsafeRole, match="Nothing was granted") as refused:
             await grant(owner, role)
         assert role in str(refused.value)
-        with pytest.raises(RoleRefused):
+        with pytest.raises(UnsafeRole):
             await grants(owner, role)
 
 
@@ -262,7 +262,7 @@ async def test_only_the_owner_grants(owner: asyncpg.Connection, make_role: MakeR
     for whose in (role, other):
         await owner.execute(f"set role {_quoted(whose)}")
         try:
-            with pytest.raises(RoleRefused, match="Nothing was granted") as refused:
+            with pytest.raises(UnsafeRole, match="Nothing was granted") as refused:
                 await grant(owner, other)
             assert await grants(owner, other)
         finally:
@@ -287,13 +287,13 @@ async def test_what_a_role_has_by_another_way_is_told(
         group = await make_role()
         role = await make_role(f"in role {group}")
         await owner.execute(too_much.format(group))
-        with pytest.raises(RoleRefused, match=named):
+        with pytest.raises(UnsafeRole, match=named):
             await grant(owner, role)
         assert not await owner.fetchval("select has_table_privilege($1, 'results', 'insert')", role)
 
 
 async def test_an_ordinary_owner_migrates_and_grants_as_the_runbook_says(
-    owner: asyncpg.Connection, servers: Servers, monkeypatch
+    owner: asyncpg.Connection, servers: ServerUrls, monkeypatch
 ) -> None:
     """The runbook's statements and commands make a database of an ordinary owner, and a role that
     works in it. With OWNER_DATABASE_URL the first migration grants already.
@@ -302,7 +302,7 @@ async def test_an_ordinary_owner_migrates_and_grants_as_the_runbook_says(
     section = RUNBOOK.partition("### A role of its own")[2].partition("\n#")[0]
     making, commands = re.findall(r"```(?:postgresql|sh)\n(.*?)```", section, re.DOTALL)
     owners, apps = (
-        urlsplit(url_of_processes(servers.database_url, f"{own}_{which}"))._replace(path=f"/{own}")
+        urlsplit(process_role_url(servers.database_url, f"{own}_{which}"))._replace(path=f"/{own}")
         for which in ("owner", "app")
     )
     monkeypatch.setenv("OWNER_DATABASE_URL", owners.geturl())
@@ -314,7 +314,7 @@ async def test_an_ordinary_owner_migrates_and_grants_as_the_runbook_says(
             await owner.execute(statement_.replace("sluice", own))
         migrated, *others = [line.removeprefix("sluice ").split() for line in commands.splitlines()]
         told = await _run(*migrated)
-        assert f"to {head()}" in told
+        assert f"to {latest_revision()}" in told
         await _run("jobs")
         assert "already" in await _run(*migrated)
         for words in others:
@@ -355,8 +355,8 @@ async def test_the_sql_is_shown_for_others_to_run(
 async def test_the_role_verifies(database_url: str, pool, settings, monkeypatch) -> None:
     """`sluice verify` needs no more than the role has."""
     account_id = await make_account(pool, "acme")
-    await fill_many(pool, account_id, 20)
-    monkeypatch.setenv("DATABASE_URL", url_of_processes(database_url))
+    await fill_large_account(pool, account_id, 20)
+    monkeypatch.setenv("DATABASE_URL", process_role_url(database_url))
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     done = await asyncio.to_thread(run_sluice, "verify")
     assert done.exit_code == 0, done.output

@@ -8,12 +8,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import contacts
-from schemas.allowed_mail import MayReceive, may_receive
+from schemas.allowed_mail import AllowedMail, allowed_mail
 from schemas.statuses import FACTS, Status
 from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill
-from tests.kit.in_process import InThisProcess
-from tests.kit.property_examples import examples
+from tests.kit.in_process import InProcessRunner
+from tests.kit.property_examples import example_count
 from tests.kit.submitting import EVIDENCE
 
 STATUSES = [status.value for status in Status]
@@ -42,10 +42,10 @@ async def test_an_address_tells_its_whole_story(http, key, pool, settings):
         "requested_by": "Eve",
     }
     job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
-    await InThisProcess(pool, settings, chunk_size=5, parallel=1).work(job)
+    await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     answer = await http.get("/v1/addresses/ANN%40x.example", headers=key)
     story = answer.json()
-    told = ("address", "status", "marketable", "may_receive", "previous_status", "by_job")
+    told = ("address", "status", "marketable", "may_receive", "previous_status", "status_job_id")
     assert [story[name] for name in told] == [
         *("Ann@x.example", "manual", False, "nothing", "confirmed", job)
     ]
@@ -53,17 +53,17 @@ async def test_an_address_tells_its_whole_story(http, key, pool, settings):
         (1, "email1"),
         (2, "email3"),
     ]
-    assert story["contacts_in_all"] == 2
+    assert story["contact_count"] == 2
     (chapter,) = story["history"]
     assert (chapter["job_id"], chapter["requested_by"], chapter["to_status"]) == (
         job,
         "Eve",
         "manual",
     )
-    assert story["since"] == chapter["decided_at"]
+    assert story["status_changed_at"] == chapter["decided_at"]
     assert story["explanation"][0] == "It gets no broadcasts: recipient used the opt-out link."
     spread = (await http.get("/v1/addresses/ann@y.example", headers=key)).json()
-    assert (spread["status"], spread["spread_from"]) == ("manual", "Ann@x.example")
+    assert (spread["status"], spread["propagated_from_address"]) == ("manual", "Ann@x.example")
     assert spread["history"][0]["source_address"] == "Ann@x.example"
     short = await http.get("/v1/addresses/ann@x.example", headers=key, params={"limit": 1})
     assert len(short.json()["history"]) == 1
@@ -73,7 +73,7 @@ async def test_an_address_tells_its_whole_story(http, key, pool, settings):
 async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, settings, status):
     """For an address alone, one beside an opt-out, and one that an opt-out spread to."""
     account_id = await account(pool)
-    spreads = FACTS[Status(status)].spread_rank is not None
+    spreads = FACTS[Status(status)].propagated_rank is not None
     world = {
         "alone@x.example": (status, False),
         "beside@x.example": (status, False),
@@ -89,8 +89,8 @@ async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, 
     said = {}
     for address in world:
         story = (await http.get(f"/v1/addresses/{address}", headers=key)).json()
-        can = story["can_opt_in"]
-        assert can["rule"]["because"]
+        can = story["opt_in_check"]
+        assert can["rule"]["explanation"]
         assert can["allowed"] is (can["outcome"] == "applied")
         assert story["marketable"] is (story["may_receive"] == "broadcasts")
         said[address] = (can["outcome"], can["rule"]["reason"])
@@ -101,14 +101,14 @@ async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, 
         "fields": ["email1", "email2"],
     }
     job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
-    await InThisProcess(pool, settings, chunk_size=5, parallel=1).work(job)
+    await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     results = (await http.get(f"/v1/jobs/{job}/results", headers=key)).json()["results"]
     assert said == {row["address"]: (row["outcome"], row["reason"]) for row in results}
 
 
 def test_what_may_be_received_is_said_of_each_status():
     """Nothing where somebody said no or mail cannot arrive; broadcasts only with permission."""
-    by_kind = {kind: {s.value for s in Status if may_receive(s) is kind} for kind in MayReceive}
+    by_kind = {kind: {s.value for s in Status if allowed_mail(s) is kind} for kind in AllowedMail}
     assert by_kind == {
         "broadcasts": {"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"},
         "one_to_one": {"non_marketable", "unengaged_non_marketable", "lockdown", "bounce"},
@@ -192,7 +192,7 @@ async def fill_contacts(pool, key_of, count):
 
 
 @hypothesis_settings(
-    max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=example_count(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 70),
@@ -207,7 +207,7 @@ async def test_contacts_are_found_each_once(
     http, key, key_of, pool, monkeypatch, limit, looked_at, statuses, tag, imported, day, fields
 ):
     """Whatever is asked for and however the pages fall, those who meet all of it and no others."""
-    monkeypatch.setattr(contacts, "CONTACTS_LOOKED_AT", looked_at)
+    monkeypatch.setattr(contacts, "MAX_SCANNED_CONTACTS", looked_at)
     import_job = await pool.fetchval("select max(id) from jobs")
     if import_job is None:
         import_job = await fill_contacts(pool, key_of, 60)

@@ -14,24 +14,33 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from producers import hook_opt_outs
-from producers.hook_events import MOST_EVENTS
-from producers.hook_opt_outs import HookOptOuts
-from producers.hooks import create_hook, renew_hook, revoke_hook
+from producers.hook_events import MAX_EVENTS
+from producers.hook_opt_outs import HookOptOutApplier
+from producers.hooks import create_hook, revoke_hook, rotate_hook_secret
 from runtime.signing import signature
-from schemas.errors import NotFound, WrongInput
+from schemas.errors import InvalidRequest, NotFound
 from tests.kit.factories import fill, statuses_of
-from tests.kit.property_examples import for_all
-from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, TAILS, all_there_is, couples, problem
+from tests.kit.property_examples import check_property
+from tests.kit.recipients import (
+    ANN,
+    BOB,
+    FAMILY,
+    OPEN,
+    TAILS,
+    make_couples,
+    problem_detail,
+    read_everything,
+)
 from tests.unit.test_rate_limit import Clock
 from web import cached_list, form_parser
-from web.peers import WrongTries
+from web.peers import FailedAuthLimiter
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
 async def accounts(pool):
-    return await couples(pool)
+    return await make_couples(pool)
 
 
 @pytest.fixture
@@ -65,13 +74,13 @@ async def test_a_message_told_again_keeps_nobody_waiting(http, hook, monkeypatch
     """
     events = [event(event_id=str(n), address=f"p{n}@x.example") for n in range(40)]
     assert (await post_events(http, hook, events)).status_code == 200
-    apply = HookOptOuts._apply
+    apply = HookOptOutApplier._apply
 
     async def noted(*arguments):
         at_events.append(turns)
         return await apply(*arguments)
 
-    monkeypatch.setattr(HookOptOuts, "_apply", noted)
+    monkeypatch.setattr(HookOptOutApplier, "_apply", noted)
     again = asyncio.create_task(post_events(http, hook, events))
     turns, at_events = 0, []
     while not again.done():
@@ -98,7 +107,7 @@ async def test_what_keap_posts_opts_out_both_addresses(http, pool, hook, account
     )
     assert (answer.status_code, answer.json()) == (
         200,
-        {"applied": True, "created": True, "refused": []},
+        {"applied": True, "created": True, "rejected_fields": []},
     )
     assert await statuses_of(pool, accounts["default"]) == {
         ANN: ("manual", False),
@@ -148,17 +157,21 @@ async def test_the_senders_own_id_counts_where_there_is_one(http, pool, hook, ac
     first = {"email": ANN, "event_id": "17"}
     for created in (True, False):
         assert (await http.post(hook.form_path, data=first)).json()["created"] is created
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     answer = await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
-    detail = problem(answer, 409, "idempotency-key-reused")
+    detail = problem_detail(answer, 409, "idempotency-key-reused")
     assert not re.search(r"job|example", detail)
-    assert await all_there_is(pool) == before
+    assert await read_everything(pool) == before
 
 
 async def test_a_field_without_an_address_does_not_keep_the_others(http, pool, hook, accounts):
     """An opt-out is not lost for what somebody has typed into a second field."""
     answer = await http.post(hook.form_path, data={"email": "n/a", "email2": ANN, "address": "?"})
-    assert answer.json() == {"applied": True, "created": True, "refused": ["email", "address"]}
+    assert answer.json() == {
+        "applied": True,
+        "created": True,
+        "rejected_fields": ["email", "address"],
+    }
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("manual", False)
 
 
@@ -183,12 +196,12 @@ NO_OPT_OUTS = (
 
 async def test_a_form_without_an_opt_out_changes_nothing(http, pool, hook, accounts):
     """It is told what is missing, and so is the log."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     for body, says in NO_OPT_OUTS:
         with capture_logs() as logs:
             answer = await http.post(hook.form_path, content=body, headers=FORM)
-        assert says in problem(answer, 422, "invalid"), body
-        assert await all_there_is(pool) == before
+        assert says in problem_detail(answer, 422, "invalid"), body
+        assert await read_everything(pool) == before
         assert refusals(logs) == [(hook.id, "malformed")]
 
 
@@ -367,7 +380,8 @@ async def test_each_event_in_a_form_is_applied_by_itself(http, pool, hook, accou
         how = {"content": text} if is_body else {"data": {"mandrill_events": text}}
         answers = [await http.post(hook.form_path, **how) for _ in "12"]
         assert [answer.json() for answer in answers] == [
-            {"applied": True, "created": created, "refused": []} for created in (True, False)
+            {"applied": True, "created": created, "rejected_fields": []}
+            for created in (True, False)
         ]
         now = await statuses_of(pool, accounts["default"])
         assert now[f"a@v{number}.example"] == ("spam", False)
@@ -381,7 +395,7 @@ async def test_an_id_of_an_event_in_a_form_stands_for_one_event(http, pool, hook
     await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
     given = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
     answer = await http.post(hook.form_path, data={"data": json.dumps(given)})
-    problem(answer, 409, "idempotency-key-reused")
+    problem_detail(answer, 409, "idempotency-key-reused")
     assert answer.json()["event_ids"] == ["17"]
     now = await statuses_of(pool, accounts["default"])
     assert (now[ANN], now["new@x.example"]) == (OPEN, ("manual", False))
@@ -393,7 +407,7 @@ async def test_an_unknown_kind_is_told_in_answer_and_log(http, pool, hook, accou
         answer = await http.post(hook.form_path, data={"email": ANN, "kind": "complained"})
     assert answer.json()["adjusted"] == ["kind: it is not known, and counts as manual"]
     (line,) = [line for line in logs if line["event"] == "hook.adjusted"]
-    assert (line["hook"], line["what"]) == (hook.id, ["kind"])
+    assert (line["hook"], line["parts"]) == (hook.id, ["kind"])
 
 
 async def test_the_line_of_a_request_tells_its_hook(http, settings, hook, others, accounts):
@@ -434,7 +448,7 @@ async def test_all_addresses_of_a_form_are_one_person_s(http, pool, hook, accoun
     """Also several in one field, or by one name. What is not an address is told of."""
     body = b"email=ann@x.example%2Cb%40x.example%3B+c@x.example&email=d@x.example, nobody@"
     answer = await http.post(hook.form_path, content=body, headers=FORM)
-    assert answer.json() == {"applied": True, "created": True, "refused": ["email"]}
+    assert answer.json() == {"applied": True, "created": True, "rejected_fields": ["email"]}
     now = await statuses_of(pool, accounts["default"])
     assert {now[f"{name}@x.example"] for name in "bcd"} | {now[ANN]} == {("manual", False)}
 
@@ -460,7 +474,7 @@ async def test_junk_around_an_address_does_not_matter(http, pool, hook, accounts
         ["email", "data[email]", "inf_field_Email", "Contact.Email", "E-Mail 1"]
     )
     encoded = st.sampled_from(["not at all", "the @", "wholly"])
-    await for_all(opted_out, junk, junk, names, encoded, max_examples=60)
+    await check_property(opted_out, junk, junk, names, encoded, max_examples=60)
     addresses = await pool.fetch("select match_key from email_addresses")
     assert {row[0] for row in addresses} - {ANN, BOB, FAMILY} == {
         f"junk+{n}@y.example" for n in range(next(numbers))
@@ -481,7 +495,7 @@ JUNK_FIELDS = OTHER_PEOPLES | st.binary(max_size=30).filter(
 
 async def test_a_token_that_does_not_hold_is_not_there(http, pool, settings, hook, others):
     """Guessed at, changed, of no hook there is, or one hook's digest under another's number."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     head, _, mac = hook.form_path.rpartition(".")
     other_head = others.form_path.rpartition(".")[0]
     with capture_logs() as logs:
@@ -495,9 +509,9 @@ async def test_a_token_that_does_not_hold_is_not_there(http, pool, settings, hoo
             hook.form_path + "A",
             hook.form_path[:-1] + "/",
         ):
-            problem(await http.post(path, data={"email": ANN}), 404, "not-found")
-    assert refusals(logs) == [(hook.id, "token_wrong"), (others.id, "token_wrong")]
-    assert await all_there_is(pool) == before
+            problem_detail(await http.post(path, data={"email": ANN}), 404, "not-found")
+    assert refusals(logs) == [(hook.id, "invalid_token"), (others.id, "invalid_token")]
+    assert await read_everything(pool) == before
 
 
 async def test_what_stands_behind_the_token_does_not_matter(http, pool, hook, accounts):
@@ -534,8 +548,8 @@ async def test_a_list_of_events_is_applied_in_order(http, pool, hook, accounts):
     answer = await post_events(http, hook, many)
     assert [told["event_id"] for told in answer.json()["events"]] == [str(n) for n in range(150)]
     assert await pool.fetchval("select count(*) from jobs where state = 'completed'") == 150
-    problem(await post_events(http, hook, []), 422, "invalid")
-    problem(await post_events(http, hook, [1] * (MOST_EVENTS + 1)), 422, "invalid")
+    problem_detail(await post_events(http, hook, []), 422, "invalid")
+    problem_detail(await post_events(http, hook, [1] * (MAX_EVENTS + 1)), 422, "invalid")
 
 
 async def test_a_message_that_comes_again_changes_nothing(http, pool, hook, accounts):
@@ -543,12 +557,12 @@ async def test_a_message_that_comes_again_changes_nothing(http, pool, hook, acco
     body = json.dumps(event()).encode()
     headers = signed(hook.secret, body)
     first = await http.post(hook.events_path, content=body, headers=headers)
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     for again in (headers, signed(hook.secret, body, at=time.time() - 60)):
         answer = await http.post(hook.events_path, content=body, headers=again)
         (told,) = answer.json()["events"]
         assert told == first.json()["events"][0] | {"created": False}
-    assert await all_there_is(pool) == before
+    assert await read_everything(pool) == before
 
 
 async def test_an_id_that_stood_for_something_else_is_a_conflict(http, pool, hook, accounts):
@@ -557,7 +571,7 @@ async def test_an_id_that_stood_for_something_else_is_a_conflict(http, pool, hoo
     answer = await post_events(
         http, hook, [event(address=BOB), event(event_id="e2", address="new@x.example"), event()]
     )
-    problem(answer, 409, "idempotency-key-reused")
+    problem_detail(answer, 409, "idempotency-key-reused")
     told = [(e["applied"], e["created"], e["conflict"]) for e in answer.json()["events"]]
     assert told == [(False, False, True), (True, True, False), (True, False, False)]
     now = await statuses_of(pool, accounts["default"])
@@ -580,9 +594,9 @@ BAD_EVENTS = (
 async def test_a_bad_event_keeps_no_other_from_being_applied(http, pool, hook, accounts):
     """Each is told of in its place in the answer. Alone it is refused, and so are bad ones only."""
     for bad in BAD_EVENTS:
-        problem(await post_events(http, hook, bad), 422, "invalid")
+        problem_detail(await post_events(http, hook, bad), 422, "invalid")
     answer = await post_events(http, hook, list(BAD_EVENTS))
-    problem(answer, 422, "invalid")
+    problem_detail(answer, 422, "invalid")
     assert len(answer.json()["events"]) == len(BAD_EVENTS)
     assert set((await statuses_of(pool, accounts["default"])).values()) == {OPEN}
     with capture_logs() as logs:
@@ -680,12 +694,12 @@ LOST_AND_KEPT = (
 
 async def test_an_event_with_a_name_twice_is_refused(http, pool, hook, accounts):
     """One of two values would be lost. In a list it keeps no other event from being applied."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     nested = b'{"event_id": "n", "address": "a@x.example", "data": {"email": "b@x.example", "x": 1,'
     for body in (LOST_AND_KEPT, b"[%b]" % LOST_AND_KEPT, nested + b'"email": "c@x.example"}}'):
         answer = await http.post(hook.events_path, content=body, headers=signed(hook.secret, body))
-        assert "twice" in problem(answer, 400, "malformed")
-        assert await all_there_is(pool) == before
+        assert "twice" in problem_detail(answer, 400, "malformed")
+        assert await read_everything(pool) == before
     body = b"[%b, %b]" % (LOST_AND_KEPT, json.dumps(event()).encode())
     answer = await http.post(hook.events_path, content=body, headers=signed(hook.secret, body))
     bad, good = answer.json()["events"]
@@ -710,10 +724,10 @@ async def test_a_body_that_is_no_event_changes_nothing(
     http, pool, hook, accounts, body, status, slug
 ):
     """Even if it is signed."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     answer = await http.post(hook.events_path, content=body, headers=signed(hook.secret, body))
-    problem(answer, status, slug)
-    assert await all_there_is(pool) == before
+    problem_detail(answer, status, slug)
+    assert await read_everything(pool) == before
 
 
 async def test_a_signature_that_does_not_hold_is_refused(http, pool, settings, hook, others):
@@ -721,7 +735,7 @@ async def test_a_signature_that_does_not_hold_is_refused(http, pool, settings, h
     body = json.dumps(event()).encode()
     good = signed(hook.secret, body)
     stamp, mark = good["Sluice-Timestamp"], good["Sluice-Signature"]
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     with capture_logs() as logs:
         for headers in (
             {},
@@ -740,21 +754,21 @@ async def test_a_signature_that_does_not_hold_is_refused(http, pool, settings, h
             signed(hook.secret, body + b" "),
         ):
             answer = await http.post(hook.events_path, content=body, headers=headers)
-            problem(answer, 401, "signature-wrong")
+            problem_detail(answer, 401, "invalid-signature")
         answer = await http.post(hook.events_path, content=b"{", headers=good)
-        problem(answer, 401, "signature-wrong")
-    assert set(refusals(logs)) == {(hook.id, "signature_wrong")}
+        problem_detail(answer, 401, "invalid-signature")
+    assert set(refusals(logs)) == {(hook.id, "invalid_signature")}
     assert len(refusals(logs)) == 15
-    assert await all_there_is(pool) == before
+    assert await read_everything(pool) == before
 
 
 @pytest.mark.parametrize("seconds", [-310, 310, -(10**9)])
 async def test_a_message_counts_for_five_minutes(http, pool, hook, accounts, seconds):
     """Signed earlier, or by a clock far ahead, it is refused, however well it is signed."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     answer = await post_events(http, hook, event(), at=time.time() + seconds)
-    problem(answer, 401, "stale-timestamp")
-    assert await all_there_is(pool) == before
+    problem_detail(answer, 401, "stale-timestamp")
+    assert await read_everything(pool) == before
     assert (await post_events(http, hook, event(), at=time.time() - 290)).status_code == 200
 
 
@@ -767,9 +781,11 @@ async def test_signatures_hold_over_the_very_bytes(http, pool, hook, accounts):
         changed = body[:at] + bytes([byte]) + body[at + 1 :]
         if changed != body:
             answer = await http.post(hook.events_path, content=changed, headers=headers)
-            problem(answer, 401, "signature-wrong")
+            problem_detail(answer, 401, "invalid-signature")
 
-    await for_all(refused, st.integers(0, len(body) - 1), st.integers(0, 255), max_examples=30)
+    await check_property(
+        refused, st.integers(0, len(body) - 1), st.integers(0, 255), max_examples=30
+    )
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -796,7 +812,7 @@ async def test_a_hook_that_is_none_is_not_there(http, accounts, number):
     """Whatever number somebody tries: without its secret nobody learns whether there is a hook."""
     for headers in ({}, signed("x" * 64, b"{}")):
         answer = await http.post(f"/v1/hooks/{number}/events", content=b"{}", headers=headers)
-        problem(answer, 401, "signature-wrong")
+        problem_detail(answer, 401, "invalid-signature")
 
 
 def whole(answer):
@@ -819,7 +835,7 @@ async def test_nobody_learns_which_hooks_there_are(http, pool, settings, hook, o
     """
     revoked = await create_hook(pool, settings, account="default", source="old")
     await revoke_hook(pool, revoked.id)
-    await renew_hook(pool, settings, others.id)
+    await rotate_hook_secret(pool, settings, others.id)
     numbers = (hook.id, others.id, revoked.id, 99, 0, -1, 2**62, 2**63)
     for headers in UNSIGNED:
         paths = [f"/v1/hooks/{number}/events" for number in numbers]
@@ -841,13 +857,13 @@ async def test_a_hook_takes_what_is_right_beside_too_much_that_is_wrong(
     """An opt-out is not refused for what others at the same address guess, be its hook one that was
     made, or renewed, after the last guess.
     """
-    monkeypatch.setattr(cached_list, "LEAST_SECONDS", 0.01)
-    app.state.here.wrong_tries = WrongTries(5, Clock())
+    monkeypatch.setattr(cached_list, "MIN_REFRESH_SECONDS", 0.01)
+    app.state.sluice.failed_auth_limiter = FailedAuthLimiter(5, Clock())
     with capture_logs() as logs:
         answers = [await http.post(f"/v1/hooks/{n}/events", content=b"{}") for n in range(20)]
         answers += [await http.post(f"/v1/hooks/form/x{n}", data={"email": ANN}) for n in range(9)]
     assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 24
-    problem(answers[-1], 429, "too-many-requests")
+    problem_detail(answers[-1], 429, "too-many-requests")
     assert answers[-1].headers["retry-after"] == "12"
     (told,) = [line for line in logs if line["event"] == "peer.limited"]
     assert "127.0.0.1" not in str(told)
@@ -857,33 +873,33 @@ async def test_a_hook_takes_what_is_right_beside_too_much_that_is_wrong(
     for _ in range(2):
         made = await create_hook(pool, settings, account="default", source="new")
         assert (await http.post(made.form_path, data={"email": BOB})).status_code == 200
-        renewed = await renew_hook(pool, settings, made.id, former_days=0)
+        renewed = await rotate_hook_secret(pool, settings, made.id, former_days=0)
         assert (await post_events(http, renewed, event())).status_code == 200
         assert (await http.post(made.form_path, data={"email": BOB})).status_code == 429
 
 
 async def test_a_renewed_hook_takes_both_secrets_for_a_while(http, pool, settings, hook):
     """The former secret and form path as long as is said, and then the new ones alone."""
-    new = await renew_hook(pool, settings, hook.id)
+    new = await rotate_hook_secret(pool, settings, hook.id)
     assert (new.id, new.secret != hook.secret, new.form_path != hook.form_path) == (1, True, True)
     for number, each in enumerate((hook, new)):
         answer = await post_events(http, each, event(event_id=f"e{number}"))
         assert answer.status_code == 200
         assert (await http.post(each.form_path, data={"email": ANN})).status_code == 200
     await pool.execute("update hooks set former_until = clock_timestamp()")
-    problem(await post_events(http, hook, event()), 401, "signature-wrong")
-    problem(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
+    problem_detail(await post_events(http, hook, event()), 401, "invalid-signature")
+    problem_detail(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
     assert (await post_events(http, new, event())).status_code == 200
-    newest = await renew_hook(pool, settings, hook.id, former_days=0)
-    problem(await post_events(http, new, event()), 401, "signature-wrong")
+    newest = await rotate_hook_secret(pool, settings, hook.id, former_days=0)
+    problem_detail(await post_events(http, new, event()), 401, "invalid-signature")
     assert (await post_events(http, newest, event())).status_code == 200
     for wrong in (-1, 367):
-        with pytest.raises(WrongInput):
-            await renew_hook(pool, settings, hook.id, former_days=wrong)
+        with pytest.raises(InvalidRequest):
+            await rotate_hook_secret(pool, settings, hook.id, former_days=wrong)
     await revoke_hook(pool, hook.id)
     for unknown in (hook.id, 99, 0, 2**63):
         with pytest.raises(NotFound):
-            await renew_hook(pool, settings, unknown)
+            await rotate_hook_secret(pool, settings, unknown)
 
 
 async def test_a_hook_outlives_the_key_that_made_it(app, http, pool, settings, hook):
@@ -892,7 +908,7 @@ async def test_a_hook_outlives_the_key_that_made_it(app, http, pool, settings, h
     """
     old, new = settings.signing_keys.get_secret_value(), "the-next-key-of-this-test-and-no-other"
     for keys, listed in ((f"{new},{old}", True), (new, False), (f"{old},{new}", True)):
-        app.state.here.settings = settings.model_copy(update={"signing_keys": SecretStr(keys)})
+        app.state.sluice.settings = settings.model_copy(update={"signing_keys": SecretStr(keys)})
         answers = (
             await post_events(http, hook, event()),
             await http.post(hook.form_path, data={"email": ANN}),
@@ -905,38 +921,40 @@ async def test_a_hook_outlives_the_key_that_made_it(app, http, pool, settings, h
 
 async def test_a_hook_that_was_revoked_is_not_there(http, pool, hook, others):
     """From the next request on, by either way; the other hooks go on."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     await revoke_hook(pool, hook.id)
     with capture_logs() as logs:
-        problem(await post_events(http, hook, event()), 404, "not-found")
-        problem(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
+        problem_detail(await post_events(http, hook, event()), 404, "not-found")
+        problem_detail(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
     assert refusals(logs) == [(hook.id, "revoked")] * 2
-    assert await all_there_is(pool) == before
+    assert await read_everything(pool) == before
     assert (await post_events(http, others, event())).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 async def test_other_methods_change_nothing(http, pool, hook, accounts, method):
     """A hook is posted to."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     query = urlencode({"email": ANN})
     for path in (hook.form_path, hook.events_path):
         assert (await http.request(method, f"{path}?{query}")).status_code == 405
-    assert await all_there_is(pool) == before
+    assert await read_everything(pool) == before
 
 
 async def test_addresses_in_the_query_are_not_read(http, pool, hook, accounts):
     """They would be in the logs of every router on the way."""
     answer = await http.post(f"{hook.form_path}?email={ANN}", data={"name": "Ann"})
-    problem(answer, 422, "invalid")
+    problem_detail(answer, 422, "invalid")
     assert (await statuses_of(pool, accounts["default"]))[ANN] == OPEN
 
 
 async def test_bodies_are_bounded(http, hook, accounts):
     """Nobody without a key may fill the memory; a signature is looked at after the size."""
     body = b"email=" + b"x" * 5_000_000
-    problem(await http.post(hook.form_path, content=body, headers=FORM), 413, "too-large")
-    problem(await http.post(hook.events_path, content=body), 413, "too-large")
+    problem_detail(
+        await http.post(hook.form_path, content=body, headers=FORM), 413, "body-too-large"
+    )
+    problem_detail(await http.post(hook.events_path, content=body), 413, "body-too-large")
 
 
 async def test_no_line_and_no_answer_tells_what_it_should_not(http, hook, others, accounts):
@@ -959,13 +977,13 @@ async def test_no_line_and_no_answer_tells_what_it_should_not(http, hook, others
 
 
 def refusals(logs):
-    return [(line["hook"], line["why"]) for line in logs if line["event"] == "hook.refused"]
+    return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.refused"]
 
 
 @pytest.mark.parametrize("source", ["", "two words", "-x", "ä", "x\n", "x" * 101, "\x00"])
 async def test_a_source_is_one_word(pool, settings, source):
     """So that it and an event's id, side by side, are one text in one way only."""
-    with pytest.raises(WrongInput, match="cannot be the source"):
+    with pytest.raises(InvalidRequest, match="cannot be the source"):
         await create_hook(pool, settings, account="default", source=source)
     with pytest.raises(NotFound, match="no account"):
         await create_hook(pool, settings, account="nobody", source="keap")
@@ -985,7 +1003,7 @@ async def test_nothing_to_sign_with_is_stored(pool, hook):
 
 
 class EventClock:
-    """The time of `HookOptOuts`, which is up once some events were applied."""
+    """The time of `HookOptOutApplier`, which is up once some events were applied."""
 
     def __init__(self, monkeypatch):
         self.left = None
@@ -1007,7 +1025,7 @@ def clock(monkeypatch):
 
 
 def events_in_conflict(answer):
-    problem(answer, 409, "idempotency-key-reused")
+    problem_detail(answer, 409, "idempotency-key-reused")
     return [each.get("conflict", False) for each in answer.json()["events"]]
 
 
@@ -1076,7 +1094,7 @@ async def test_what_workers_could_not_do_is_done_when_it_comes_again(
 
 async def test_a_form_of_more_fields_than_any_is_refused(http, pool, hook, accounts):
     """Before each of them is looked at; as many as that are read."""
-    fill_up = "&".join(f"f{n}=x" for n in range(form_parser.MOST_FIELDS - 1))
+    fill_up = "&".join(f"f{n}=x" for n in range(form_parser.MAX_FIELDS - 1))
     for more, status in ((f"&email={ANN}", 200), (f"&x=1&email={BOB}", 422)):
         answer = await http.post(hook.form_path, content=fill_up + more, headers=FORM)
         assert answer.status_code == status, answer.text
@@ -1090,7 +1108,7 @@ async def test_a_message_of_too_many_values_is_refused(http, pool, hook, account
         body = f'{{"email": "{ANN}", "more": [{part * 300_000}0]}}'.encode()
         path = hook.events_path if signs else hook.form_path
         answer = await http.post(path, content=body, headers=signed(hook.secret, body))
-        assert "300,000 values" in problem(answer, 422, "invalid")
+        assert "300,000 values" in problem_detail(answer, 422, "invalid")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from db import jobs as db_jobs
-from producers.invalid_request import line_of
-from schemas.errors import Mistake
+from producers.invalid_request import format_field_error
+from schemas.errors import FieldError
 from tests.kit.factories import fill, make_account
-from tests.kit.in_process import InThisProcess
-from tests.kit.property_examples import examples
+from tests.kit.in_process import InProcessRunner
+from tests.kit.property_examples import example_count
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 from web import prefer_wait
@@ -45,8 +45,8 @@ async def key(key_of):
 
 @pytest.fixture
 def works(pool, settings):
-    """Works jobs as workers do."""
-    return InThisProcess(pool, settings, chunk_size=2, parallel=1)
+    """AccountDriver jobs as workers do."""
+    return InProcessRunner(pool, settings, chunk_size=2, parallel=1)
 
 
 async def two_people(pool):
@@ -189,13 +189,13 @@ async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
     assert "Content-Type" in problem(answer, 415, "unsupported-media-type")
     large = json.dumps({**OPT_OUT, "params": {"note": "x" * settings.max_body_bytes}})
     answer = await http.post("/v1/jobs", headers=in_json, content=large)
-    assert "bytes" in problem(answer, 413, "too-large")
+    assert "bytes" in problem(answer, 413, "body-too-large")
 
     async def parts():
         for start in range(0, len(large), 100_000):
             yield large[start : start + 100_000].encode()
 
-    problem(await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "too-large")
+    problem(await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "body-too-large")
 
 
 async def test_a_worked_job_tells_what_became_of_it(http, key, pool, works):
@@ -265,7 +265,7 @@ async def test_another_accounts_job_is_not_there(http, key, key_of):
         ("GET", "/results"),
         ("GET", "/results?format=csv"),
         ("GET", "/results?outcome=unprocessed"),
-        ("GET", "/refusals"),
+        ("GET", "/import-rejections"),
         *(("POST", f"/{act}") for act in ("pause", "resume", "cancel")),
     ):
         answers = [
@@ -289,7 +289,7 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
     assert "jobs:write" in problem(refused, 403, "scope-missing")
     job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
-    for path in ("", "/events", "/results", "/refusals"):
+    for path in ("", "/events", "/results", "/import-rejections"):
         problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
     problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
@@ -313,7 +313,7 @@ async def many_jobs(pool, account_id, count, evidence=None):
 
 
 @hypothesis_settings(
-    max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=example_count(25), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 60),
@@ -325,7 +325,7 @@ async def test_pages_of_jobs_are_all_of_them_once(
     http, key, pool, monkeypatch, limit, looked_at, state, action
 ):
     """Whatever the size of a page and the filter, each job comes once, the newest first."""
-    monkeypatch.setattr(db_jobs, "JOBS_LOOKED_AT", looked_at)
+    monkeypatch.setattr(db_jobs, "MAX_SCANNED_JOBS", looked_at)
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
     if not await pool.fetchval("select exists (select from jobs)"):
         await many_jobs(pool, account_id, 80)
@@ -358,7 +358,7 @@ async def test_pages_of_jobs_with_long_evidence_are_short(http, key, pool):
     found, cursor = [], {}
     while cursor is not None:
         answer = await http.get("/v1/jobs", headers=key, params={"limit": 1000, **cursor})
-        assert len(answer.text) < db_jobs.PAGE_CHARACTERS + 80_000
+        assert len(answer.text) < db_jobs.MAX_PAGE_CHARACTERS + 80_000
         page = answer.json()
         found += [job["id"] for job in page["jobs"]]
         cursor = page["next"] and {"cursor": page["next"]}
@@ -375,9 +375,9 @@ async def test_requests_of_an_account_have_so_many_turns(http, key, key_of, pool
     other = await key_of("other")
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
-    here = app.state.here
-    number = web_state.TURNS_PER_CONNECTION * here.settings.web_pool_size
-    *held, last = [await here.request_turns.take(account_id) for _ in range(number)]
+    state = app.state.sluice
+    number = web_state.REQUESTS_PER_CONNECTION * state.settings.web_pool_size
+    *held, last = [await state.request_slots.acquire(account_id) for _ in range(number)]
 
     async def listed(headers):
         return (await http.get("/v1/jobs", headers=headers)).status_code
@@ -388,14 +388,16 @@ async def test_requests_of_an_account_have_so_many_turns(http, key, key_of, pool
     last()
     assert await own == 200
     patient = asyncio.create_task(http.get(f"/v1/jobs/{job}", headers={**key, "Prefer": "wait=20"}))
-    await wait_until_async(lambda: here.waiting, deadline_seconds=5, what="it waits on purpose")
+    await wait_until_async(
+        lambda: state.waiting_requests, deadline_seconds=5, what="it waits on purpose"
+    )
     assert await listed(key) == 200
     assert not patient.done()
     patient.cancel()
     for give_back in held:
         give_back()
         give_back()
-    again = [await here.request_turns.take(account_id) for _ in range(number)]
+    again = [await state.request_slots.acquire(account_id) for _ in range(number)]
     assert len(again) == number
 
 
@@ -403,7 +405,7 @@ async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, mon
     """Of one account one long list is stored at a time; a short one, and those of others, are
     stored meanwhile.
     """
-    monkeypatch.setattr(jobs_routes, "_LONG_LIST", 2)
+    monkeypatch.setattr(jobs_routes, "_LONG_LIST_ITEMS", 2)
     await two_people(pool)
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
     long, short = ({"selection": {"contacts": [1, 2, 3][:n]}} for n in (3, 2))
@@ -411,10 +413,10 @@ async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, mon
     async def stored(asked):
         return (await http.post("/v1/jobs", headers=key, json=OPT_OUT | asked)).status_code == 202
 
-    turns = app.state.here.list_turns
-    async with turns.one_of("another account"):
+    turns = app.state.sluice.long_list_slots
+    async with turns.hold("another account"):
         assert await stored(long)
-    async with turns.one_of(account_id):
+    async with turns.hold(account_id):
         waiting = asyncio.create_task(stored(long))
         assert await stored(short)
         assert not waiting.done()
@@ -456,12 +458,12 @@ async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, poo
 async def test_so_many_requests_of_a_key_wait(http, app, key, monkeypatch):
     """One more is answered without waiting, and told so; when one has ended another waits."""
     monkeypatch.setattr(prefer_wait, "MAX_WAITING_PER_KEY", 2)
-    here = app.state.here
+    state = app.state.sluice
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
     wait = {**key, "Prefer": "wait=25"}
     two = {asyncio.create_task(http.get(f"/v1/jobs/{job}", headers=wait)) for _ in range(2)}
     await wait_until_async(
-        lambda: asyncio.sleep(0, here.waiting.total() == 2),
+        lambda: asyncio.sleep(0, state.waiting_requests.total() == 2),
         deadline_seconds=20,
         what="both wait",
     )
@@ -471,11 +473,11 @@ async def test_so_many_requests_of_a_key_wait(http, app, key, monkeypatch):
     assert not any(each.done() for each in two)
     await http.post(f"/v1/jobs/{job}/pause", headers=key)
     assert {(await each).headers["preference-applied"] for each in two} == {"wait=25"}
-    assert not here.waiting.total()
+    assert not state.waiting_requests.total()
 
 
 async def test_each_mistake_of_a_job_has_its_place(http, key):
-    """Programs find in `mistakes` what `detail` tells people: of a body, of the `job` of a form,
+    """Programs find in `errors` what `detail` tells people: of a body, of the `job` of a form,
     of an action's own parameters, and of what does not go together, whatever has found them.
     """
     body = {"action": "opt_out", "selection": {"tags": "x", "contacts": ["one"]}, "feilds": []}
@@ -498,10 +500,10 @@ async def test_each_mistake_of_a_job_has_its_place(http, key):
     ):
         told = (await http.post("/v1/jobs", headers=key, **sent)).json()
         assert told["type"] == "urn:sluice:problem:invalid"
-        assert {each["where"] for each in told["mistakes"]} == {f"body.{name}" for name in places}
-        for each in told["mistakes"]:
-            where = each["where"].removeprefix("body.")
-            assert f"\n  {line_of(Mistake(where, each['message']))}" in told["detail"]
+        assert {each["location"] for each in told["errors"]} == {f"body.{name}" for name in places}
+        for each in told["errors"]:
+            where = each["location"].removeprefix("body.")
+            assert f"\n  {format_field_error(FieldError(where, each['message']))}" in told["detail"]
 
 
 def events(text):
@@ -516,8 +518,8 @@ def events(text):
 
 async def test_a_job_is_followed_to_its_end(http, key, pool, works, monkeypatch):
     """Each change is told once, as it was; comments keep the line open; after the end nothing."""
-    monkeypatch.setattr(job_events, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(job_events, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(job_events, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(job_events, "HEARTBEAT_SECONDS", 0.0)
     await two_people(pool)
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
     following = asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
@@ -565,7 +567,7 @@ async def test_who_follows_or_waits_is_let_go_when_the_process_ends(http, app, k
         asked = {following, waiting}
         done, _ = await asyncio.wait(asked, timeout=0.2)
         assert not done
-        app.state.here.closing.set()
+        app.state.sluice.shutting_down.set()
         done, _ = await asyncio.wait(asked, timeout=5)
         assert done == asked
     took_ms = 1000 * (time.monotonic() - began)
@@ -588,7 +590,7 @@ async def test_streams_that_begin_together_are_counted_each(http, app, key):
     back.
     """
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
-    most = app.state.here.settings.max_event_streams
+    most = app.state.sluice.settings.max_concurrent_streams
     asked = [
         asyncio.create_task(http.get(f"/v1/jobs/{job}/events", headers=key))
         for _ in range(3 * most)
@@ -598,10 +600,10 @@ async def test_streams_that_begin_together_are_counted_each(http, app, key):
         deadline_seconds=20,
         what="those beyond the limit are refused",
     )
-    app.state.here.closing.set()
+    app.state.sluice.shutting_down.set()
     statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
     assert sorted(statuses) == [200] * most + [429] * 2 * most
-    assert app.state.here.event_streams.total() == 0
+    assert app.state.sluice.event_streams.total() == 0
 
 
 def form(job, **files):

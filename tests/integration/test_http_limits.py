@@ -101,13 +101,13 @@ async def test_a_body_of_the_limit_is_read(http, key_of):
     full = await http.post("/v1/jobs", content=b"x" * MOST, headers=headers)
     assert is_problem(full, 400, "malformed")
     more = await http.post("/v1/jobs", content=b"x" * (MOST + 1), headers=headers)
-    assert is_problem(more, 413, "too-large")
+    assert is_problem(more, 413, "body-too-large")
     assert f"{MOST:,}" in more.json()["detail"]
 
 
 async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypatch):
     """After the time that its next part has, the answer is 408, and the connection ends."""
-    monkeypatch.setattr(body_limit, "PART_SECONDS", 0.05)
+    monkeypatch.setattr(body_limit, "BODY_TIMEOUT_SECONDS", 0.05)
 
     class Stalling(Parts):
         async def __aiter__(self):
@@ -122,8 +122,8 @@ async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypat
 
 async def test_slow_parts_are_waited_for_however_many(app, key_of, monkeypatch):
     """Neither the time for a part nor that for an answer counts while parts go on coming."""
-    monkeypatch.setattr(body_limit, "PART_SECONDS", 20)
-    monkeypatch.setattr(timeout, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(body_limit, "BODY_TIMEOUT_SECONDS", 20)
+    monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 1.0)
 
     class Slow(Parts):
         async def __aiter__(self):
@@ -285,14 +285,14 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
 ):
     """One sentence says what is wrong, and no more errors were made than are looked at."""
     made: list[int] = []
-    told = invalid_request.wrong_input
+    told = invalid_request.convert_validation_error
 
     def counting(what, error, *arguments, **named):
         made.append(error.error_count())
         return told(what, error, *arguments, **named)
 
     for module in ("web.request_body", "producers.invalid_request", "producers.submit"):
-        monkeypatch.setattr(f"{module}.wrong_input", counting)
+        monkeypatch.setattr(f"{module}.convert_validation_error", counting)
     headers = await key_of() | {"Content-Type": "application/json"}
     for body, sentence in WRONG:
         answer = await http.post("/v1/jobs", content=body, headers=headers)
@@ -304,7 +304,7 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
         answer = await http.post("/v1/jobs/1/apply", content=body, headers=headers)
         assert is_problem(answer, 422, "invalid"), answer.text
     assert made
-    assert max(made) <= invalid_request.MOST_LOOKED_AT
+    assert max(made) <= invalid_request.MAX_ERRORS_READ
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -317,10 +317,10 @@ async def test_as_many_ids_as_may_stand_in_a_body_are_taken(http, key_of):
     assert answer.status_code == 202, answer.text
 
 
-@pytest.mark.parametrize("settings", [{"slow_seconds": 0.1}], indirect=True)
+@pytest.mark.parametrize("settings", [{"slow_client_seconds": 0.1}], indirect=True)
 async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
-    """Each part comes in time, and all of them would take hours: 408 after SLOW_SECONDS."""
-    monkeypatch.setattr(body_limit, "LEAST_BYTES_PER_SECOND", 1_000_000_000)
+    """Each part comes in time, and all of them would take hours: 408 after SLOW_CLIENT_SECONDS."""
+    monkeypatch.setattr(body_limit, "MIN_BYTES_PER_SECOND", 1_000_000_000)
 
     class Trickling(Parts):
         async def __aiter__(self):
@@ -340,11 +340,11 @@ def upload(lines: int) -> dict:
     return {"files": {"job": (None, job), "contacts": ("ids.txt", ids)}}
 
 
-@pytest.mark.parametrize("settings", [{"max_uploads": 1}], indirect=True)
+@pytest.mark.parametrize("settings", [{"max_concurrent_uploads": 1}], indirect=True)
 async def test_a_key_uploads_so_many_files_at_a_time(app, http, key_of, pool):
     """429 and when to come again, without reading the next one; another key is not touched."""
     headers, other = await key_of(), await key_of("shop")
-    with app.state.here.uploads.one_of(1, 0):
+    with app.state.sluice.upload_limiter.hold(1, 0):
         answer = await http.post("/v1/jobs", headers=headers, **upload(10))
         assert is_problem(answer, 429, "too-many-requests")
         assert answer.headers["retry-after"] == "10"
@@ -451,7 +451,7 @@ async def test_slow_large_bodies_make_room(key_of, http, monkeypatch, peers):
         (ended, *_), rest = await asyncio.wait(
             slow, timeout=20, return_when=asyncio.FIRST_COMPLETED
         )
-        assert is_problem(await ended, 408, "too-slow")
+        assert is_problem(await ended, 408, "request-timeout")
         large.hold.set()
         assert {answer.status_code for answer in await asyncio.gather(*rest)} == {400}
         assert (await more).status_code == 400

@@ -9,8 +9,16 @@ from structlog.testing import capture_logs
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from tests.kit.factories import statuses_of
-from tests.kit.in_process import InThisProcess
-from tests.kit.recipients import ANN, BOB, FAMILY, OPEN, all_there_is, couples, problem
+from tests.kit.in_process import InProcessRunner
+from tests.kit.recipients import (
+    ANN,
+    BOB,
+    FAMILY,
+    OPEN,
+    make_couples,
+    problem_detail,
+    read_everything,
+)
 from tests.kit.submitting import EVIDENCE
 
 PATH = "/v1/opt-outs"
@@ -18,7 +26,7 @@ PATH = "/v1/opt-outs"
 
 @pytest.fixture
 async def accounts(pool):
-    return await couples(pool)
+    return await make_couples(pool)
 
 
 @pytest.fixture
@@ -38,13 +46,13 @@ async def test_it_is_applied_with_its_spread_before_it_is_answered(http, key, po
         PATH, json=given(occurred_at=moment.isoformat(), note="by phone"), headers=key
     )
     assert answer.status_code == 200
-    job = answer.json()["job"]
+    job = answer.json()["job_id"]
     assert answer.json() == {
-        "job": job,
+        "job_id": job,
         "applied": True,
         "created": True,
         "status": "manual",
-        "reached": 1,
+        "propagated": 1,
     }
     assert await statuses_of(pool, accounts["default"]) == {
         ANN: ("manual", False),
@@ -69,7 +77,7 @@ async def test_it_is_applied_with_its_spread_before_it_is_answered(http, key, po
 async def test_an_address_that_nobody_knows_is_kept_as_opted_out(http, key, pool, accounts):
     """So that no import, and no opt-in after it, makes it marketable."""
     answer = await http.post(PATH, json=given(address=" New@X.example ", kind="spam"), headers=key)
-    assert (answer.json()["status"], answer.json()["reached"]) == ("spam", 0)
+    assert (answer.json()["status"], answer.json()["propagated"]) == ("spam", 0)
     assert (await statuses_of(pool, accounts["default"]))["new@x.example"] == ("spam", False)
 
 
@@ -91,9 +99,11 @@ async def test_the_same_event_told_again_changes_nothing(http, key, pool, accoun
 async def test_the_same_event_with_another_body_is_refused(http, key, pool, accounts, other):
     """Nothing of it is stored, and no address is changed by it."""
     await http.post(PATH, json=given(), headers=key)
-    before = await all_there_is(pool)
-    problem(await http.post(PATH, json=given(**other), headers=key), 409, "idempotency-key-reused")
-    assert await all_there_is(pool) == before
+    before = await read_everything(pool)
+    problem_detail(
+        await http.post(PATH, json=given(**other), headers=key), 409, "idempotency-key-reused"
+    )
+    assert await read_everything(pool) == before
 
 
 async def test_events_of_two_sources_and_accounts_do_not_meet(http, key, key_of, pool, accounts):
@@ -102,7 +112,7 @@ async def test_events_of_two_sources_and_accounts_do_not_meet(http, key, key_of,
     bodies = [(given(), key), (given(source="till"), key), (given(), others)]
     answers = [(await http.post(PATH, json=body, headers=who)).json() for body, who in bodies]
     assert [answer["created"] for answer in answers] == [True] * 3
-    assert len({answer["job"] for answer in answers}) == 3
+    assert len({answer["job_id"] for answer in answers}) == 3
 
 
 async def test_without_an_event_id_each_is_a_job(http, key, pool, accounts):
@@ -140,7 +150,7 @@ async def test_no_bulk_opt_in_undoes_it(http, key, pool, settings, accounts):
         }
     )
     submitted = await submit(pool, settings, request)
-    await InThisProcess(pool, settings, chunk_size=2, parallel=1).work(submitted.job_id)
+    await InProcessRunner(pool, settings, chunk_size=2, parallel=1).work(submitted.job_id)
     now = await statuses_of(pool, accounts["default"])
     assert (now[ANN], now[FAMILY]) == (("manual", False), ("manual", True))
 
@@ -175,10 +185,10 @@ async def test_what_cannot_be_carried_out_is_refused_by_name(
     http, key, pool, accounts, changes, names
 ):
     """And nothing is stored, nor changed."""
-    before = await all_there_is(pool)
+    before = await read_everything(pool)
     answer = await http.post(PATH, json=given(**changes), headers=key)
-    assert names in problem(answer, 422, "invalid")
-    assert await all_there_is(pool) == before
+    assert names in problem_detail(answer, 422, "invalid")
+    assert await read_everything(pool) == before
 
 
 async def test_a_clock_a_little_ahead_is_no_mistake(http, key, accounts):
@@ -200,15 +210,15 @@ async def test_a_clock_a_little_ahead_is_no_mistake(http, key, accounts):
 async def test_a_body_that_is_no_opt_out_is_refused(http, key, pool, body, kind, status, slug):
     """Whatever it is instead."""
     answer = await http.post(PATH, content=body, headers=key | {"Content-Type": kind})
-    problem(answer, status, slug)
+    problem_detail(answer, status, slug)
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
 async def test_it_takes_a_key_with_the_scope(http, key_of, pool, accounts):
     """No other key will do, and none at all neither."""
-    problem(await http.post(PATH, json=given()), 401, "unauthenticated")
+    problem_detail(await http.post(PATH, json=given()), 401, "unauthenticated")
     others = await key_of("default", "jobs:write", "jobs:read", "addresses:read")
-    problem(await http.post(PATH, json=given(), headers=others), 403, "scope-missing")
+    problem_detail(await http.post(PATH, json=given(), headers=others), 403, "scope-missing")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -234,12 +244,12 @@ async def test_what_cannot_be_applied_at_once_is_stored_and_said_so(
     )
     answer = await http.post(PATH, json=given(), headers=key)
     assert answer.status_code == 202
-    job = answer.json()["job"]
+    job = answer.json()["job_id"]
     assert answer.json() == {
-        "job": job,
+        "job_id": job,
         "applied": False,
         "created": True,
         "status": "confirmed",
-        "reached": None,
+        "propagated": None,
     }
     assert await pool.fetchval("select state from jobs where id = $1", job) == "planning"

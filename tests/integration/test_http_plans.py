@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from engine.planner import count_planned, plan
+from engine.planner import forecast_job, plan_job
 from producers.uploads import AddressUpload
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 from tests.integration.test_http_jobs import problem, two_people
 from tests.kit.factories import statuses_of
-from tests.kit.in_process import InThisProcess
+from tests.kit.in_process import InProcessRunner
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ async def planner(pool):
             waiting = await pool.fetch("select id from jobs where state = 'planning'")
             for (job_id,) in waiting:
                 async with pool.acquire() as connection:
-                    await plan(connection, job_id, chunk_size=2, lanes=1)
-                    await count_planned(
+                    await plan_job(connection, job_id, chunk_size=2, lanes=1)
+                    await forecast_job(
                         connection, pool, job_id, chunk_size=2, shared_address_limit=10
                     )
             await asyncio.sleep(0.02)
@@ -44,7 +44,7 @@ async def default_account(pool) -> int:
 
 
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}, "mode": "plan"}
-SEEN = {"applied": 1, "unchanged": 1, "rejected": 0, "further": 1}
+SEEN = {"applied": 1, "unchanged": 1, "rejected": 0, "propagated": 1}
 
 
 async def test_a_plan_is_answered_with_what_would_happen(http, key, pool, planner):
@@ -145,14 +145,16 @@ async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
     job = answer.json()
     assert (job["fields"], job["selection"]) == (["address"], {"addresses": 2})
     assert job["unknown"] == 1
-    assert job["refusals"] == {"invalid_address": 1}
+    assert job["import_rejections"] == {"invalid_address": 1}
     assert (await http.post("/v1/jobs", **form)).json()["id"] == job["id"]
-    await InThisProcess(pool, settings, chunk_size=2, parallel=1).work(job["id"])
+    await InProcessRunner(pool, settings, chunk_size=2, parallel=1).work(job["id"])
     listed = (await http.get(f"/v1/jobs/{job['id']}/results", headers=key)).json()["results"]
     direct = [row for row in listed if row["cause"] == "direct"]
     assert [(row["contact_id"], row["field"]) for row in direct] == [(None, "address")] * 2
     assert {row["address"] for row in direct} == {"ann@x.example", "new@x.example"}
-    refused = (await http.get(f"/v1/jobs/{job['id']}/refusals", headers=key)).json()["refusals"]
+    refused = (await http.get(f"/v1/jobs/{job['id']}/import-rejections", headers=key)).json()[
+        "import_rejections"
+    ]
     assert [(row["line"], row["reason"]) for row in refused] == [(4, "invalid_address")]
     statuses = await statuses_of(pool, await default_account(pool))
     assert statuses["new@x.example"] == ("admin", False)
@@ -200,7 +202,7 @@ async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, sett
     await two_people(pool)
     asked = OPT_OUT | {"mode": "run", "completion_url": "https://shop.example/done?token=1"}
     job = (await http.post("/v1/jobs", headers=key, json=asked)).json()
-    assert job["completion"]["attempts"] == 0
+    assert job["completion_webhook"]["attempts"] == 0
     assert "token" not in str(job)
     for url in ("ftp://shop.example/", "https://127.0.0.1/", "shop", "https://u:p@shop.example/"):
         answer = await http.post("/v1/jobs", headers=key, json=asked | {"completion_url": url})
@@ -209,9 +211,9 @@ async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, sett
 
 async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
     """A file of which hardly a line is an address is none, and is not kept as refusals."""
-    monkeypatch.setattr("producers.uploads.MOST_REFUSED", 2)
+    monkeypatch.setattr("producers.uploads.MAX_REJECTIONS", 2)
     async with pool.acquire() as connection, connection.transaction():
-        with pytest.raises(WrongInput, match="hardly a list"):
+        with pytest.raises(InvalidRequest, match="hardly a list"):
             await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(
                 connection, 1
             )

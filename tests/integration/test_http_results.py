@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from db import exports
 from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill
-from tests.kit.in_process import InThisProcess
-from tests.kit.property_examples import examples
+from tests.kit.in_process import InProcessRunner
+from tests.kit.property_examples import example_count
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
-from web.pagination import cursor_of
+from web.pagination import encode_cursor
 
 ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@x.example"]
 
@@ -41,7 +41,7 @@ async def job(pool, http, key, settings):
     )
     asked = {"action": "opt_in", "selection": {"all": True}, "evidence": EVIDENCE}
     job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
-    await InThisProcess(pool, settings, chunk_size=7, parallel=1).work(job)
+    await InProcessRunner(pool, settings, chunk_size=7, parallel=1).work(job)
     return job
 
 
@@ -62,7 +62,7 @@ def as_cells(rows, columns):
 
 
 @hypothesis_settings(
-    max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=example_count(15), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limit=st.integers(1, 40),
@@ -82,7 +82,7 @@ async def test_every_form_has_the_same_rows(
 ):
     """Pages, CSV and NDJSON have the rows that were asked for, each once, in the same order."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", page)
-    monkeypatch.setattr(exports, "ROWS_LOOKED_AT", looked_at)
+    monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", looked_at)
     path = f"/v1/jobs/{job}/results"
     rows = await paged(http, key, path, "results", limit=limit, **asked)
     ndjson = await http.get(path, headers=key, params={**asked, "format": "ndjson"})
@@ -131,7 +131,7 @@ async def test_results_of_listed_addresses_name_no_contact(http, key, pool, sett
     """Their field is the address, and the id of their row is nobody's business."""
     listed = {"action": "opt_out", "selection": {"addresses": ODD}}
     job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
-    await InThisProcess(pool, settings, chunk_size=3, parallel=1).work(job)
+    await InProcessRunner(pool, settings, chunk_size=3, parallel=1).work(job)
     rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=3)
     assert {(r["contact_id"], r["field"], r["outcome"], r["address"]) for r in rows} == {
         (None, "address", "applied", address) for address in ODD
@@ -152,12 +152,12 @@ async def test_refusals_are_listed(http, key, pool):
     await pool.executemany(
         "insert into import_rejections values ($1, $2, $3, $4)", [(job, *row) for row in refused]
     )
-    path = f"/v1/jobs/{job}/refusals"
-    rows = await paged(http, key, path, "refusals", limit=1)
+    path = f"/v1/jobs/{job}/import-rejections"
+    rows = await paged(http, key, path, "import_rejections", limit=1)
     assert [(row["line"], row["reason"], row["detail"]) for row in rows] == refused
     in_csv = await http.get(path, headers=key, params={"format": "csv"})
     assert in_csv.headers["content-disposition"] == (
-        f'attachment; filename="job-{job}-refusals.csv"'
+        f'attachment; filename="job-{job}-import-rejections.csv"'
     )
     assert list(csv.reader(io.StringIO(in_csv.text, newline="")))[1:] == [
         [str(line), *rest] for line, *rest in refused
@@ -195,10 +195,10 @@ async def test_what_goes_with_pages_only_is_refused(http, key, job):
 async def test_a_made_up_place_is_refused(http, key, job, place):
     """Whatever somebody writes into a cursor, it is no server error."""
     answer = await http.get(
-        f"/v1/jobs/{job}/results", headers=key, params={"cursor": cursor_of(*place)}
+        f"/v1/jobs/{job}/results", headers=key, params={"cursor": encode_cursor(*place)}
     )
     problem(answer, 422, "invalid")
-    far = cursor_of(2**63 - 1, 2**40, "propagated")
+    far = encode_cursor(2**63 - 1, 2**40, "propagated")
     answer = await http.get(f"/v1/jobs/{job}/results", headers=key, params={"cursor": far})
     assert answer.json() == {"results": [], "next": None}
 
@@ -230,7 +230,7 @@ async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
         "query_string": b"format=csv",
         "headers": [(name.lower().encode(), value.encode()) for name, value in key.items()],
     }
-    pool = app.state.here.pool
+    pool = app.state.sluice.pool
     answering = asyncio.create_task(app(scope, receive, send))
     await asyncio.wait_for(reading.wait(), 20)
     assert not answering.done()

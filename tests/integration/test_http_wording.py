@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kit.wording import faults
+from tests.kit.wording import find_wording_faults
 
 IN_JSON = {"Content-Type": "application/json"}
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
@@ -67,15 +67,15 @@ async def test_a_problem_is_told_in_our_words(http, key, method, path, sent, say
     assert 400 <= answer.status_code < 500
     problem = answer.json()
     assert says in problem["detail"]
-    for text in (problem["detail"], *(each["message"] for each in problem.get("mistakes", ()))):
-        assert faults(text) == []
+    for text in (problem["detail"], *(each["message"] for each in problem.get("errors", ()))):
+        assert find_wording_faults(text) == []
 
 
 async def test_the_place_of_a_mistake_is_kept_for_programs(http, key):
     """What people read as the first of `fields` is `body.fields.0` in `mistakes`."""
     answer = await http.post("/v1/jobs", json={**OPT_OUT, "fields": ["email4"]}, headers=key)
-    (mistake,) = answer.json()["mistakes"]
-    assert mistake["where"] == "body.fields.0"
+    (mistake,) = answer.json()["errors"]
+    assert mistake["location"] == "body.fields.0"
 
 
 async def test_jobs_are_listed_by_several_states(http, key):

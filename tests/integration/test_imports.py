@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from db import imports, jobs
-from engine.planner import plan
+from engine.planner import plan_job
 from producers import file_text
 from producers.imports import submit_import
 from producers.invalid_request import parse_request
 from producers.submit import submit
-from schemas.errors import IdempotencyConflict, NotFound, WrongInput
+from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound
 
 HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
 PEOPLE = (
@@ -168,7 +168,7 @@ async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypa
         if len(seen) == 3:
             raise KeyError("enough")
 
-    with pytest.raises(WrongInput, match="Input/output error"):
+    with pytest.raises(InvalidRequest, match="Input/output error"):
         await import_csv(Failing(many(1_000).encode()))
     with pytest.raises(KeyError):
         await import_csv(csv(many(1_000)), progress=give_up)
@@ -184,15 +184,15 @@ async def test_progress_is_told_as_the_file_streams_in(import_csv, monkeypatch):
     submitted = await import_csv(progress=lambda *counts: seen.append(counts))
     assert len(seen) > 2
     assert all(before <= after for before, after in pairwise(seen))
-    assert seen[-1] == (len(PEOPLE.encode()), submitted.rows, submitted.refused)
+    assert seen[-1] == (len(PEOPLE.encode()), submitted.rows, submitted.rejected_rows)
 
 
 async def test_a_file_without_a_usable_row_is_a_job_of_nothing(pool, import_csv):
     """Its refusals are what there is to tell, so it is stored."""
     empty = await import_csv(csv(HEADER))
     refused = await import_csv(csv(HEADER + "Ann,,,nobody,,,\n"))
-    assert (empty.rows, empty.refused, empty.left_out) == (0, 0, 0)
-    assert (refused.rows, refused.refused, refused.left_out) == (0, 1, 1)
+    assert (empty.rows, empty.rejected_rows, empty.rejected_cells) == (0, 0, 0)
+    assert (refused.rows, refused.rejected_rows, refused.rejected_cells) == (0, 1, 1)
     assert await stored(pool) == (2, 0, 2)
 
 
@@ -202,7 +202,7 @@ async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned
     first = await import_csv(idempotency_key="spring")
     if planned:
         async with pool.acquire() as connection:
-            assert await plan(connection, first.job_id, chunk_size=2, lanes=1)
+            assert await plan_job(connection, first.job_id, chunk_size=2, lanes=1)
             await connection.execute("delete from import_rows where line < 5")
     before = await stored(pool)
     again = await import_csv(idempotency_key="spring", requested_by="someone else")
@@ -252,14 +252,14 @@ async def test_two_at_once_with_one_key_are_one_job(pool, import_csv):
     ("options", "error", "says"),
     [
         ({"account": "nobody"}, NotFound, "There are: default"),
-        ({"file": csv("Name\nAnn\n")}, WrongInput, "no column of email addresses"),
-        ({"file": csv("")}, WrongInput, "empty"),
-        ({"tag": "  "}, WrongInput, "tag"),
-        ({"tag": "t" * 201}, WrongInput, "tag"),
-        ({"tag": "a\x00b"}, WrongInput, "NUL"),
-        ({"requested_by": ""}, WrongInput, "requested_by"),
-        ({"encoding": "klingon"}, WrongInput, "not supported"),
-        ({"file": "/nowhere/people.csv"}, WrongInput, "cannot be read"),
+        ({"file": csv("Name\nAnn\n")}, InvalidRequest, "no column of email addresses"),
+        ({"file": csv("")}, InvalidRequest, "empty"),
+        ({"tag": "  "}, InvalidRequest, "tag"),
+        ({"tag": "t" * 201}, InvalidRequest, "tag"),
+        ({"tag": "a\x00b"}, InvalidRequest, "NUL"),
+        ({"requested_by": ""}, InvalidRequest, "requested_by"),
+        ({"encoding": "klingon"}, InvalidRequest, "not supported"),
+        ({"file": "/nowhere/people.csv"}, InvalidRequest, "cannot be read"),
     ],
 )
 async def test_what_cannot_be_imported_stores_nothing(pool, import_csv, options, error, says):
@@ -273,7 +273,7 @@ async def test_without_redis_the_import_is_stored(pool, settings, import_csv):
     """A bell that cannot be rung loses nothing: the sweeper finds the job."""
     deaf = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     submitted = await submit_import(pool, deaf, file=csv(), permission=False, requested_by="mara")
-    assert (submitted.created, submitted.announced) == (True, False)
+    assert (submitted.created, submitted.enqueued) == (True, False)
     assert (await stored(pool))[0] == 1
 
 
@@ -284,4 +284,4 @@ async def test_counts_tell_cells_from_rows(pool, import_csv):
         await connection.execute(
             "insert into import_rejections values ($1, 2, 'internal_error', 'x')", submitted.job_id
         )
-        assert await imports.staged(connection, submitted.job_id) == (4, 2, 3)
+        assert await imports.read_staged_file(connection, submitted.job_id) == (4, 2, 3)

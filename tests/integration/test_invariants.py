@@ -13,18 +13,18 @@ import pytest
 from hypothesis import strategies as st
 
 from db import invariants
-from db.invariants import INVARIANTS, Found, check
+from db.invariants import INVARIANTS, InvariantResult, check_invariant
 from db.pool import open_pool
-from runtime.devservers.embedded import Servers
+from runtime.devservers.embedded import ServerUrls
 from runtime.settings import Settings
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 from tests.conftest import NewDatabase
 from tests.kit.commands import run_sluice
-from tests.kit.corruptions import BREAKS, Break
+from tests.kit.corruptions import CORRUPTIONS, Corruption
 from tests.kit.factories import fill, make_account
-from tests.kit.model_comparison import LIMIT, stories
-from tests.kit.property_examples import for_all
-from tests.kit.sample_account import Works, make_worked_world
+from tests.kit.model_comparison import LIMIT, job_sequences
+from tests.kit.property_examples import check_property
+from tests.kit.sample_account import AccountDriver, make_sample_account
 
 GONE = ("manual", False)
 
@@ -42,17 +42,19 @@ class World(NamedTuple):
 async def world(new_database: NewDatabase) -> AsyncIterator[World]:
     """Made once: no test leaves a change in it."""
     async with new_database() as url, await open_pool(url, size=3) as pool:
-        account_id = await make_worked_world(pool, Settings(database_url=url), "proof")
+        account_id = await make_sample_account(pool, Settings(database_url=url), "proof")
         other = await pool.fetchval("select id from accounts where name = 'default'")
         yield World(url, pool, account_id, other)
 
 
 async def check_all(
     connection: asyncpg.Connection, account_id: int | None = None
-) -> dict[str, Found]:
+) -> dict[str, InvariantResult]:
     """What breaks each invariant that is broken."""
     found = {
-        each.name: await check(connection, each, shared_address_limit=LIMIT, account_id=account_id)
+        each.name: await check_invariant(
+            connection, each, shared_address_limit=LIMIT, account_id=account_id
+        )
         for each in INVARIANTS
     }
     return {name: each for name, each in found.items() if each.violations}
@@ -67,8 +69,8 @@ async def test_real_work_breaks_nothing(world: World) -> None:
         assert await check_all(connection) == {}
 
 
-@pytest.mark.parametrize("broken", BREAKS, ids=lambda b: f"{b.invariant}: {b.what}")
-async def test_each_break_is_seen_by_its_check(world: World, broken: Break) -> None:
+@pytest.mark.parametrize("broken", CORRUPTIONS, ids=lambda b: f"{b.invariant}: {b.what}")
+async def test_each_break_is_seen_by_its_check(world: World, broken: Corruption) -> None:
     """The check that is meant finds it, no other does that need not, and not in another account."""
     async with world.pool.acquire() as connection:
         transaction = connection.transaction()
@@ -89,7 +91,7 @@ async def test_each_break_is_seen_by_its_check(world: World, broken: Break) -> N
 
 def test_every_invariant_has_a_break() -> None:
     """A check that nothing was ever seen to trip proves nothing."""
-    assert {broken.invariant for broken in BREAKS} == {each.name for each in INVARIANTS}
+    assert {broken.invariant for broken in CORRUPTIONS} == {each.name for each in INVARIANTS}
 
 
 def test_every_query_is_checked_and_described() -> None:
@@ -104,7 +106,7 @@ async def test_work_under_way_breaks_only_what_needs_rest(
 ) -> None:
     """While an import and an opt-out are under way, every invariant holds but those of rest."""
     account_id = await make_account(pool, "busy")
-    here = Works(pool, settings, "busy")
+    here = AccountDriver(pool, settings, "busy")
     await fill(pool, account_id, {1_000_000: {1: "far@example.com"}}, {"far@example.com": GONE})
     await pool.execute("update contacts set given_name = 'Far'")
     rows = [[f"under{n}@example.com", "far@example.com", "info@example.com"] for n in range(6)]
@@ -127,13 +129,13 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
     async def tell(todo, ends, chunk_size) -> None:
         account = f"told-{next(numbers)}"
         account_id = await make_account(pool, account)
-        here = Works(pool, settings, account)
+        here = AccountDriver(pool, settings, account)
         contacts, paused = [], []
         for (action, what, fields, how), (chunks, end) in zip(todo, ends, strict=False):
             if action == "import":
                 rows = [(name, [held.get(n, "") for n in (1, 2, 3)]) for name, held in what]
                 job_id = await here.submit("import", rows, permission=how)
-            elif fields == [THE_ADDRESS]:
+            elif fields == [LISTED_ADDRESS_FIELD]:
                 job_id = await here.submit(action, what, fields, kind=how)
             else:
                 ids = [contacts[n] if n < len(contacts) else 999_999_000 + n for n in what]
@@ -152,11 +154,11 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
         async with pool.acquire() as connection:
             assert await check_all(connection, account_id) == {}
 
-    without_events = stories.map(lambda steps: [step for step in steps if step[0] != "event"])
+    without_events = job_sequences.map(lambda steps: [step for step in steps if step[0] != "event"])
     whole = st.just((None, None))
     in_part = st.tuples(st.integers(0, 3), st.sampled_from(["pause", "cancel"]))
     ends = st.lists(whole | in_part, min_size=7, max_size=7)
-    await for_all(tell, without_events, ends, st.integers(1, 4), max_examples=25)
+    await check_property(tell, without_events, ends, st.integers(1, 4), max_examples=25)
 
 
 def test_the_command_says_that_nothing_is_violated(
@@ -206,11 +208,11 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
 
 
 def test_the_command_lets_jobs_be_that_are_under_way(database_url: str, as_a_user_of) -> None:
-    """With `--under-way` a job that waits or runs is no violation: its check is left out."""
+    """With `--allow-running` a job that waits or runs is no violation: its check is left out."""
     as_a_user_of(database_url)
     asyncio.run(_submit_a_job(database_url))
     assert run_sluice("verify").exit_code == 1
-    result = run_sluice("verify", "--under-way")
+    result = run_sluice("verify", "--allow-running")
     assert result.exit_code == 0, result.output
     assert "every_job_has_ended" not in result.stdout
 
@@ -222,7 +224,7 @@ def test_an_account_that_is_not_there_is_said(database_url: str, as_a_user_of) -
 
 
 @pytest.fixture
-def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: Servers, tmp_path: Path):
+def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path: Path):
     """The command finds a database in the environment, and takes the tests' limit."""
 
     def use(url: str) -> None:
@@ -248,4 +250,4 @@ async def _break_holders(url: str) -> None:
 
 async def _submit_a_job(url: str) -> None:
     async with await open_pool(url, size=1) as pool:
-        await Works(pool, Settings(database_url=url), "default").submit("opt_in", [1], [1])
+        await AccountDriver(pool, Settings(database_url=url), "default").submit("opt_in", [1], [1])

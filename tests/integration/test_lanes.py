@@ -5,7 +5,7 @@ import pytest
 
 from db import progress
 from runtime.settings import Settings
-from tests.kit.submitting import planned_opt_out
+from tests.kit.submitting import submit_planned_opt_out
 
 LANES = 8
 
@@ -27,7 +27,7 @@ PLANS = {
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
     """A job of many chunks whose lanes are all at rest."""
-    job_id = await planned_opt_out(pool, settings, "lanes", contacts=40, lanes=LANES)
+    job_id = await submit_planned_opt_out(pool, settings, "lanes", contacts=40, lanes=LANES)
     await pool.execute("analyze job_lanes, job_chunks")
     return job_id
 
@@ -43,7 +43,12 @@ async def test_no_more_lanes_are_woken_than_were_asked_for(
         for setting in without:
             await connection.execute(f"set local {setting} = off")
         woken = [
-            {lane.lane for lane in await progress.wake_lanes(connection, job_id, fewest=0, most=2)}
+            {
+                lane.lane
+                for lane in await progress.queue_idle_lanes(
+                    connection, job_id, min_lanes=0, limit=2
+                )
+            }
             for _ in range(LANES // 2 + 1)
         ]
     assert [len(lanes) for lanes in woken] == [2] * (LANES // 2) + [0]
@@ -63,7 +68,9 @@ async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
     async with pool.acquire() as connection, connection.transaction():
         for setting in without:
             await connection.execute(f"set local {setting} = off")
-        rung = await progress.ring_silent_lanes(connection, job_id, most=3, silence_seconds=0.0)
+        rung = await progress.requeue_stalled_lanes(
+            connection, job_id, limit=3, stalled_after_seconds=0.0
+        )
     assert len(rung) == 3
 
 
@@ -89,5 +96,5 @@ async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
     await pool.execute("update job_lanes set state = 'taken' where lane <= 2")
     async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
         await worker.execute("select from job_chunks where chunk_no <= 2 for update")
-        woken = await progress.wake_lanes(connection, job_id, fewest=0, most=2)
+        woken = await progress.queue_idle_lanes(connection, job_id, min_lanes=0, limit=2)
     assert len(woken) == (min(2, max(0, free - 1)) if state == "running" else 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.commands import run_sluice
-from tests.kit.in_process import InThisProcess
+from tests.kit.in_process import InProcessRunner
 from tests.kit.submitting import submit_job
 
 C = {"LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -28,7 +28,7 @@ async def environment(pool, settings, monkeypatch) -> dict[str, str]:
     """What leads a command to a database with names from all over the world."""
     rows = PEOPLE.encode()
     job = await submit_job(pool, settings, "default", "import", rows, None, {"permission": True})
-    await InThisProcess(pool, settings, chunk_size=5, parallel=1).work(job)
+    await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     servers = {
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,

@@ -8,27 +8,27 @@ from hypothesis import strategies as st
 
 from db import forecasting, jobs
 from db.pool import open_pool
-from engine.planner import count_planned, plan
+from engine.planner import forecast_job, plan_job
 from producers import control
 from producers.plans import apply_plan
 from producers.submit import submit
 from runtime.settings import Settings
-from schemas.errors import IdempotencyConflict, NotFound, StateConflict, WrongInput
+from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound, StateConflict
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 from tests.kit.factories import make_account, statuses_of
-from tests.kit.in_process import InThisProcess
+from tests.kit.in_process import InProcessRunner
 from tests.kit.model_comparison import (
     ADDRESSES,
     LIMIT,
-    Story,
-    counts_of,
-    drifted,
+    ModelComparison,
+    link_lists,
+    read_counts,
     selecting_jobs,
-    worlds,
+    start_statuses,
 )
-from tests.kit.property_examples import for_all
-from tests.kit.submitting import EVIDENCE, selected
+from tests.kit.property_examples import check_property
+from tests.kit.submitting import EVIDENCE, selection_arguments
 
 NOT_MARKETABLE = [("non_marketable", False)] * len(ADDRESSES)
 TWICE_ON_ONE_CONTACT = (
@@ -53,13 +53,13 @@ class Planned:
         self.pool = pool
         self.settings = settings
         self.chunk_size = chunk_size
-        self.work = InThisProcess(pool, settings, chunk_size=chunk_size, parallel=1).work
+        self.work = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=1).work
 
     async def submit(self, account, action, what, fields, params) -> int:
         request = JobRequest(
             account=account,
             action=action,
-            **selected(what, fields),
+            **selection_arguments(what, fields),
             params=params,
             evidence=EVIDENCE if action == "opt_in" else None,
             requested_by="test",
@@ -69,8 +69,8 @@ class Planned:
 
     async def count(self, job_id: int) -> JobState | None:
         async with self.pool.acquire() as connection:
-            await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
-            return await count_planned(
+            await plan_job(connection, job_id, chunk_size=self.chunk_size, lanes=1)
+            return await forecast_job(
                 connection,
                 self.pool,
                 job_id,
@@ -98,7 +98,7 @@ class Planned:
 
 
 class AsForecast(Planned):
-    """The same at the door of a story, where each job does what it said, address by address."""
+    """The same for a comparison, where each job does what it said, address by address."""
 
     async def __call__(self, account, action, what, fields, params) -> int:
         before = await everything(self.pool)
@@ -115,7 +115,7 @@ class AsForecast(Planned):
         return job_id
 
     async def compare(self, job, said, before) -> None:
-        did = await counts_of(self.pool, job.id)
+        did = await read_counts(self.pool, job.id)
         reasons = {f"{outcome}:{reason}": n for (outcome, reason), n in did.items() if reason}
         assert said["reasons"] == reasons
         by_outcome = Counter()
@@ -145,7 +145,7 @@ class AsForecast(Planned):
             )
         }
         changed = {a for a, status in after.items() if before.get(a) != status}
-        assert said["further"] == len(changed - direct)
+        assert said["propagated"] == len(changed - direct)
 
 
 async def everything(pool: asyncpg.Pool) -> list[asyncpg.Record]:
@@ -158,7 +158,7 @@ async def everything(pool: asyncpg.Pool) -> list[asyncpg.Record]:
 
 def seen(forecast) -> dict[str, int]:
     """What a person who has read the forecast says yes to."""
-    return {name: forecast[name] for name in ("applied", "unchanged", "rejected", "further")}
+    return {name: forecast[name] for name in ("applied", "unchanged", "rejected", "propagated")}
 
 
 async def test_a_job_does_what_its_plan_said(
@@ -169,23 +169,23 @@ async def test_a_job_does_what_its_plan_said(
     that were forecast, and the forecast changes nothing.
     """
     # Of a handful of contacts as many slices as of millions otherwise.
-    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 2)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 2)
     async with await open_pool(database_url, size=4) as pool:
 
         async def check(world, present, todo, chunk_size) -> None:
-            story = Story(pool, AsForecast(pool, settings, chunk_size))
-            await story.begin(world, present)
+            comparison = ModelComparison(pool, AsForecast(pool, settings, chunk_size))
+            await comparison.begin(world, present)
             for step in todo:
-                await story.tell(*step)
+                await comparison.apply(*step)
 
-        await for_all(
+        await check_property(
             check,
-            worlds,
-            drifted,
+            link_lists,
+            start_statuses,
             selecting_jobs,
             st.integers(1, 4),
             max_examples=120,
-            and_for=[TWICE_ON_ONE_CONTACT, TWICE_BESIDE_IT],
+            explicit_examples=[TWICE_ON_ONE_CONTACT, TWICE_BESIDE_IT],
         )
 
 
@@ -199,7 +199,7 @@ async def test_a_plan_that_has_drifted_waits_again(
     job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})
     assert await here.count(job_id) is JobState.PLANNED
     said = (await here.job(job_id)).forecast
-    assert seen(said) == {"applied": 3, "unchanged": 0, "rejected": 0, "further": 1}
+    assert seen(said) == {"applied": 3, "unchanged": 0, "rejected": 0, "propagated": 1}
     await pool.execute(
         "update email_addresses set status = 'manual', previous_status = 'non_marketable'"
         " where match_key = 'eve@example.com'"
@@ -226,7 +226,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
     """
     here = Planned(pool, settings, 10)
     job_id = await here.submit("shop", "opt_out", [1], [1], {})
-    yes = {"applied": 1, "unchanged": 0, "rejected": 0, "further": 1}
+    yes = {"applied": 1, "unchanged": 0, "rejected": 0, "propagated": 1}
     with pytest.raises(StateConflict, match="planning"):
         await here.apply(job_id, yes)
     assert await here.count(job_id) is JobState.PLANNED
@@ -235,7 +235,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
         (yes | {"sorts": 1}, "there is no sorts"),
         (yes | {"applied": -1}, "must not be negative"),
     ):
-        with pytest.raises(WrongInput, match=told):
+        with pytest.raises(InvalidRequest, match=told):
             await here.apply(job_id, counts)
     other = await make_account(pool, "other")
     with pytest.raises(NotFound):
@@ -253,7 +253,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
     assert await here.count(job_id) is JobState.RUNNING
     assert await here.apply(job_id, yes) is JobState.RUNNING
     with pytest.raises(StateConflict, match="running"):
-        await here.apply(job_id, yes | {"further": 2})
+        await here.apply(job_id, yes | {"propagated": 2})
 
 
 async def test_a_plan_paused_before_its_yes_does_not_run_on_resume(
@@ -298,7 +298,7 @@ async def test_a_count_that_fails_leaves_no_connection_in_use(
     """Where one of two connections fails, the other has ended its part before both are given back,
     and the job is counted by whoever comes next.
     """
-    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 1)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
     count_slice = forecasting.count_slice
     calls = []
 
@@ -322,7 +322,7 @@ async def test_a_count_needs_no_second_connection(
     database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Where the pool has no other connection to give, the count goes on with the one it has."""
-    monkeypatch.setattr("engine.forecaster.CONTACTS_AT_ONCE", 1)
+    monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
     async with await open_pool(database_url, size=1) as one:
         here = Planned(one, settings, 1)
         job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})

@@ -18,7 +18,7 @@ import pytest
 
 from db import chunks, import_chunks, queries
 from db.pool import open_pool
-from schemas.recognition import Recognised
+from schemas.recognition import RecognitionResult
 from schemas.requests import MAX_ID
 from schemas.statuses import Status
 from tests.conftest import NewDatabase
@@ -37,83 +37,92 @@ from tests.kit.large_database import (
 from tests.kit.query_plans import Index, Plan
 
 HOT = {
-    "activity": "note newest_of_account newest_of_job",
+    "activity": "record list_activity_of_account list_activity_of_job",
     "address_lists": (
-        "known_keys listed find_listed make_listed drop_listed refuse_listed freeze_list"
+        "find_known_keys read_list_rows look_up_listed insert_listed delete_listed"
+        " reject_listed freeze_list"
     ),
     "import_chunks": (
-        "lock_known rows_to_recognise candidates make_contacts make_links let_count"
-        " update_contacts note_matches stated_statuses people_by_the_end make_contact_tags"
-        " drop_rows refuse_row fields_of_row make_tags lock_role_addresses count_role_holders"
-        " links_beside_spared refused_rows"
+        "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
+        " insert_links add_contact_counts"
+        " update_contacts insert_matches read_stated_statuses final_contact_counts"
+        " insert_contact_tags"
+        " delete_rows reject_row read_row_fields insert_tags lock_repeated_role_addresses"
+        " count_role_address_contacts"
+        " find_missed_propagation count_rejected_rows"
     ),
-    "immediate_opt_outs": "limit_idling write",
+    "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "chunks": (
-        "hold_job keep_chunks_out claim_chunk claim_this_chunk count_attempt uncount_attempt"
-        " note_in_hand end_overlong_chunks"
-        " links_of_contacts read_chunk existing_contacts neighbours read_addresses"
-        " lock_addresses beside_opt_out decided_before change_alike change_each finish_chunk"
-        " add_done_chunk lock_chunk postpone_chunk lock_numbering split_chunk"
+        "lock_job_shared lock_job_exclusive claim_next_chunk claim_chunk_by_number"
+        " count_attempt uncount_attempt"
+        " record_current_chunk terminate_overlong_chunks"
+        " read_links read_links_and_addresses find_existing_contacts read_siblings read_addresses"
+        " lock_addresses find_with_opted_out_sibling find_earlier_decisions update_alike"
+        " update_each finish_chunk"
+        " insert_done_chunk lock_failed_chunk postpone_chunk lock_chunk_numbers split_chunk"
     ),
     "forecasting": "plan_for_values join_by_hash last_chunk count_slice",
-    "contacts": "tag_id find shown",
-    "hooks": "insert_hook hook_by_id renew_hook",
-    "imports": "set_request_hash staged",
+    "contacts": "get_tag_id find_contact_ids read_contacts",
+    "hooks": "insert_hook get_hook rotate_hook_secret",
+    "imports": "set_request_hash read_staged_file",
     "jobs": (
-        "account_id create_account accounts tag_exists tag_names insert_job keep_merged_events"
-        " jobs_of_keys get_job list_jobs list_jobs_of_account oldest_to_look_at"
-        " oldest_of_all_to_look_at state_of_job progress pairs_done limit_lock_wait"
-        " interrupt_chunks set_state cancel"
+        "get_account_id create_account list_accounts tag_exists list_tags insert_job"
+        " insert_merged_events"
+        " list_jobs_by_key get_job list_jobs list_jobs_of_account oldest_scanned_job_of_account"
+        " oldest_scanned_job get_state read_job_counts read_job_progress set_lock_timeout"
+        " terminate_chunks set_state cancel"
     ),
-    "keys": "key_by_id counts note_used",
+    "keys": "get_key is_active record_use",
     "planning": (
-        "try_plan job_to_plan freeze_import note_repeats close_plan show_forecast confirm_plan"
-        " ask_to_confirm"
+        "try_plan job_to_plan freeze_import insert_repeats close_plan store_forecast confirm_plan"
+        " request_confirmation"
     ),
-    "links": "linked_address",
+    "links": "get_linked_address",
     "webhook_deliveries": (
-        "keep_url any_due claim note_delivered note_failed note_abandoned notice_of"
-        " source_of_secret keep_source_of_secret"
+        "insert_delivery has_due claim_due mark_delivered mark_failed mark_abandoned get_delivery"
+        " get_secret_source store_secret_source"
     ),
     "progress": (
-        "answer due_notices attendance tell_unattended tell_attended suggestion keep_suggestion"
-        " job_to_work note_start refresh_counts pending complete_job fail_job hopeless"
-        " make_lanes wake_lanes take_lane has_lane touch_lane leave_lane give_back_lane"
-        " try_sweep try_measure"
-        " silent_plans running_jobs ring_silent_lanes measure"
+        "ping count_due_deliveries get_worker_absence try_report_absence try_report_return"
+        " get_suggestion store_suggestion"
+        " get_job_to_work mark_started refresh_counts has_pending_chunks complete_job fail_job"
+        " has_only_rejections"
+        " insert_lanes queue_idle_lanes hold_lane holds_lane touch_lane release_lane recover_lane"
+        " try_sweep try_begin_queue_stats"
+        " list_stalled_plans list_running_jobs requeue_stalled_lanes read_queue_loads"
     ),
     "exports": (
-        "results_page results_looked_at unprocessed_page"
-        " unprocessed_lines_page unprocessed_addresses_page refusals_page"
+        "results_page results_scanned_to unprocessed_page"
+        " unprocessed_lines_page unprocessed_addresses_page rejections_page"
     ),
     "address_history": (
-        "refusals_by_reason recognised_rows address contacts_of_address count_contacts_of_address"
-        " history_of_address"
+        "import_rejections_by_reason count_recognized_rows get_address list_contacts count_contacts"
+        " list_history"
     ),
-    "results": "append_few",
+    "results": "insert_few",
 }
 """The guarded statements of each file in `db/sql`."""
 
 EXEMPT = {
-    "activity.newest": "at the command line, some rows of each account by index",
+    "activity.list_activity": "at the command line, some rows of each account by index",
     "forecasting.is_large": "asks the catalog, and goes over the chunks of a plan once",
     "forecasting.count_shared": "counts a whole selection, once for a plan",
-    "forecasting.count_reached": "counts a whole selection, once for a plan",
+    "forecasting.count_propagated": "counts a whole selection, once for a plan",
     "forecasting.count_missing": "counts a whole selection, once for a plan",
     "forecasting.count_listed": "counts a whole list, once for a plan",
-    "forecasting.count_reached_by_list": "counts a whole list, once for a plan",
+    "forecasting.count_propagated_by_list": "counts a whole list, once for a plan",
     "planning.freeze_selection": "selects a whole account; a list of ids is guarded below",
     "contacts.count_addresses": "counts a whole account, and only where that is asked for",
     "contacts.count_addresses_of_tag": "counts all with a tag, and only where that is asked for",
     "contacts.count_addresses_of_import": "counts a whole import, and only where that is asked for",
-    "hooks.all_in_force": "seldom, where somebody guesses; hooks are few",
-    "hooks.hooks": "at the command line; hooks are few",
+    "hooks.list_active_hooks": "seldom, where somebody guesses; hooks are few",
+    "hooks.list_hooks": "at the command line; hooks are few",
     "hooks.revoke_hook": "at the command line, one row",
     "keys.insert_key": "at the command line, one row",
-    "keys.all_that_count": "seldom, where somebody guesses; keys are few",
-    "keys.keys": "at the command line; keys are few",
+    "keys.list_active_digests": "seldom, where somebody guesses; keys are few",
+    "keys.list_keys": "at the command line; keys are few",
     "keys.revoke_key": "at the command line, one row",
-    "webhook_deliveries.sources_of_secrets": "at the command line; accounts are few",
+    "webhook_deliveries.list_secret_sources": "at the command line; accounts are few",
 }
 
 EXEMPT_FILES = {
@@ -126,16 +135,16 @@ EXEMPT_FILES = {
 
 WHOLE_IMPORT = {
     "freeze_list": "once for a job, over all the addresses that it lists",
-    "make_tags": "once for an import, over all its rows",
+    "insert_tags": "once for an import, over all its rows",
     "freeze_import": "once for an import, over all its rows",
-    "note_repeats": "once for an import, over all its rows",
-    "lock_role_addresses": "at an import's end, over the addresses that it repeats",
-    "count_role_holders": "at an import's end, over the addresses that it repeats",
-    "links_beside_spared": "at an import's end, over the addresses that it repeats",
-    "refused_rows": "counts what was left out of a file",
-    "refusals_by_reason": "counts what was left out of a file",
-    "recognised_rows": "counts the rows of a file that were recognised",
-    "staged": "counts the rows of a file that is submitted again",
+    "insert_repeats": "once for an import, over all its rows",
+    "lock_repeated_role_addresses": "at an import's end, over the addresses that it repeats",
+    "count_role_address_contacts": "at an import's end, over the addresses that it repeats",
+    "find_missed_propagation": "at an import's end, over the addresses that it repeats",
+    "count_rejected_rows": "counts what was left out of a file",
+    "import_rejections_by_reason": "counts what was left out of a file",
+    "count_recognized_rows": "counts the rows of a file that were recognized",
+    "read_staged_file": "counts the rows of a file that is submitted again",
 }
 """Hot statements that may go through all that one import has, by index."""
 
@@ -149,16 +158,16 @@ LATER_PAGE = {
 
 ORDER_OF_PAGE = {
     "results_page": ("results_of_job", "results_rejected"),
-    "results_looked_at": ("results_of_job", "results_rejected"),
+    "results_scanned_to": ("results_of_job", "results_rejected"),
     "unprocessed_page": ("job_chunks_pending",),
     "unprocessed_lines_page": ("import_rows_pkey",),
     "unprocessed_addresses_page": ("job_addresses_pkey",),
-    "refusals_page": ("import_rejections_by_line",),
+    "rejections_page": ("import_rejections_by_line",),
 }
 """The index that has the rows of each page in its order; the second those that were rejected."""
 
 SPECIAL = {
-    "claim_chunk": [{}, {"share": 0.0}],
+    "claim_next_chunk": [{}, {"share": 0.0}],
     "get_job": [{}, {"account_id": None}],
     "list_jobs": [{}, {"in_states": ["running"]}],
     "list_jobs_of_account": [{}, {"in_states": ["running"]}, {"of_action": "opt_out"}],
@@ -173,10 +182,10 @@ SPECIAL = {
             ("rejected", "bounced"),
         )
     ],
-    "results_looked_at": [{"rejected": False}, {"rejected": True}],
-    "contacts_of_address": [{}, {"address_id": 77}],
-    "history_of_address": [{}, {"address_id": 77}],
-    "find": [
+    "results_scanned_to": [{"rejected": False}, {"rejected": True}],
+    "list_contacts": [{}, {"address_id": 77}],
+    "list_history": [{}, {"address_id": 77}],
+    "find_contact_ids": [
         {"after": after, **sought}
         for after in (-MAX_ID - 1, CONTACTS_OF_LARGEST // 2)
         for sought in (
@@ -187,7 +196,7 @@ SPECIAL = {
             {"import_job": IMPORT - 50, "tag_id": 7},
         )
     ],
-    "find_listed": [{"account": None}, {"account_id": None}],
+    "look_up_listed": [{"account": None}, {"account_id": None}],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
@@ -241,7 +250,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "chunks": 10,
         "careful_attempts": None,
         "chunk_seconds": 0.1,
-        "job_lanes": 8,
+        "job_concurrency": 8,
         "peak": 1,
         "peak_before": None,
         "plan_seconds": 0.1,
@@ -303,8 +312,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "match_keys": keys,
         "memory": "4MB",
         "milliseconds": "1000",
-        "minding": [0] * 34,
-        "most": 100,
+        "sibling_sensitive": [0] * 34,
+        "limit": 100,
         "name": "account7",
         "new_addresses": keys,
         "new_ids": list(range(10**9, 10**9 + addresses)),
@@ -318,7 +327,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "own_right_statuses": ["admin", "manual"],
         "params": {},
         "plan_first": False,
-        "present": ["running", "paused"],
+        "from_states": ["running", "paused"],
         "propagated": 0,
         "received_at": datetime(2024, 1, 1, tzinfo=UTC),
         "recent_seconds": 10.0,
@@ -327,7 +336,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "refused": 100,
         "repeats": [],
         "stated": list(Status),
-        "stated_first": list(Status),
+        "initial_statuses_by_stated": list(Status),
         "rejected": False if subject == "exports" else 0,
         "raw": False,
         "reach": [0] * 34,
@@ -345,7 +354,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "selection": {},
         "share": 0.5,
         "shared_address_limit": 10,
-        "silence_seconds": 5.0,
+        "stalled_after_seconds": 5.0,
         "sources": [0] * 34,
         "spreading": [0] * 34,
         "source": "keap",
@@ -366,7 +375,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "url": "https://shop.example/ended",
         "via": "http",
         "versions": [1_000] * addresses,
-        "wanted": "running",
+        "to_state": "running",
         "without_external_id": [],
         "worker": "worker",
     }
@@ -429,7 +438,7 @@ def test_each_statement_is_hot_or_exempt():
 async def test_a_hot_statement_reads_only_what_it_needs(connection, indexes, subject, name):
     """No plan of it reads a whole table, account or large job, in CTEs and sub-queries neither."""
     for plan in await all_plans(connection, subject, name):
-        assert not query_plans.reads_too_much(plan, indexes, whole_job=name in WHOLE_IMPORT)
+        assert not query_plans.find_excessive_reads(plan, indexes, whole_job=name in WHOLE_IMPORT)
 
 
 async def test_a_listed_selection_reads_only_the_list(connection, indexes):
@@ -440,7 +449,7 @@ async def test_a_listed_selection_reads_only_the_list(connection, indexes):
     statement = query_plans.statement("planning", "freeze_selection")
     for way in ({}, {"statuses": ["admin"]}):
         plan = await query_plans.custom_plan(connection, statement, arguments("planning", 1) | way)
-        assert not query_plans.reads_too_much(plan, indexes, whole_job=False)
+        assert not query_plans.find_excessive_reads(plan, indexes, whole_job=False)
 
 
 @pytest.mark.parametrize("name", ORDER_OF_PAGE)
@@ -474,7 +483,7 @@ async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -
         made.append((plan, [order[rejected]]))
     found = []
     for plan, indexes in made:
-        fed_by = query_plans.below_the_limit(plan)
+        fed_by = query_plans.nodes_below_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
         # One that is incremental goes on as the index gives its rows; one of nothing takes nothing.
         sorts = [
@@ -517,7 +526,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     """
     for plan in await all_plans(connection, "address_history", "history_of_address"):
         tables = {
-            n["Relation Name"] for n in query_plans.below_the_limit(plan) if "Relation Name" in n
+            n["Relation Name"] for n in query_plans.nodes_below_limit(plan) if "Relation Name" in n
         }
         assert tables == {"results"}
 
@@ -526,7 +535,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "address_history", "history_of_address"),
-        ("contact_emails_of_address", "chunks", "neighbours"),
+        ("contact_emails_of_address", "chunks", "sibling_links"),
         ("contact_emails_of_address", "address_history", "contacts_of_address"),
         ("jobs_unfinished", "progress", "running_jobs"),
     ],
@@ -536,7 +545,7 @@ async def test_a_missing_index_is_noticed(connection, indexes, index, subject, n
     async with rolled_back(connection):
         await without_index(connection, index)
         for plan in await all_plans(connection, subject, name):
-            assert query_plans.reads_too_much(plan, indexes, whole_job=False)
+            assert query_plans.find_excessive_reads(plan, indexes, whole_job=False)
 
 
 async def test_triggers_read_only_what_they_need(connection):
@@ -554,27 +563,27 @@ async def test_triggers_read_only_what_they_need(connection):
 async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     """Let rows of an import arrive, and let an opt-out spread."""
     of_import = arguments("import_chunks", CHUNK)
-    known = await import_chunks.lock_known(
+    known = await import_chunks.lock_known_addresses(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
         contact_ids=of_import["contact_ids"],
         shared_address_limit=10,
     )
-    made = await import_chunks.arrive(
+    made = await import_chunks.create_contacts(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
         contact_ids=of_import["contact_ids"],
         known=known,
-        recognised=Recognised(),
-        first_status="non_marketable",
-        stated_first={},
+        recognized=RecognitionResult(),
+        initial_status="non_marketable",
+        initial_statuses_by_stated={},
         tag="tag7",
     )
     assert len(made.links) == 2 * CHUNK
     read = await chunks.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
-    assert await chunks.change_addresses(
+    assert await chunks.update_addresses(
         connection,
         account_id=ACCOUNT,
         job_id=OPT_OUT,
@@ -591,5 +600,7 @@ async def whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
     """How often this transaction has read each table from end to end."""
     rows = await connection.fetch("select relname, seq_scan from pg_stat_xact_user_tables")
     return {
-        row["relname"]: row["seq_scan"] for row in rows if row["relname"] not in query_plans.SMALL
+        row["relname"]: row["seq_scan"]
+        for row in rows
+        if row["relname"] not in query_plans.SMALL_TABLES
     }

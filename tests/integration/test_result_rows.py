@@ -28,7 +28,7 @@ async def test_packed_rows_read_back_as_they_were(pool: asyncpg.Pool) -> None:
         (*missing, direct): [(LARGE, 1, None, None)],
     }
     async with pool.acquire() as connection:
-        await chunks.write_results(
+        await chunks.insert_results(
             connection, job_id=LARGE, chunk_no=2**31 - 1, decided_at=decided_at, rows=rows
         )
         stored = await connection.fetch(

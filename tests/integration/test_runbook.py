@@ -8,7 +8,7 @@ import pytest
 
 from db import progress
 from engine.chunk_runner import ChunkRunner
-from engine.planner import plan
+from engine.planner import plan_job
 from runtime.settings import Settings
 from tests.kit.factories import fill, statuses_of
 from tests.kit.submitting import submit_job
@@ -55,10 +55,10 @@ async def test_opting_out_again_spreads_after_the_limit_was_raised(
 async def work(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
     """Work the job here, as a worker with this limit would."""
     async with pool.acquire() as connection:
-        await plan(connection, job_id, chunk_size=5, lanes=1)
-        job = await progress.job_to_work(connection, job_id)
+        await plan_job(connection, job_id, chunk_size=5, lanes=1)
+        job = await progress.get_job_to_work(connection, job_id)
         assert job is not None
-        runner = ChunkRunner.of(job, shared_address_limit=shared_address_limit, worker="test")
+        runner = ChunkRunner.for_job(job, shared_address_limit=shared_address_limit, worker="test")
         while await runner.run_next(connection):
             pass
-        assert await progress.complete(connection, job_id) is not None
+        assert await progress.complete_job(connection, job_id) is not None

@@ -13,14 +13,14 @@ from db import jobs
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import (
-    EvidenceMissing,
     IdempotencyConflict,
+    InvalidRequest,
+    MissingEvidence,
     NotFound,
     StateConflict,
-    WrongInput,
 )
 from schemas.requests import MAX_ID
-from tests.kit.property_examples import examples
+from tests.kit.property_examples import example_count
 
 EVIDENCE = {
     "source": "customer_relationship",
@@ -127,7 +127,7 @@ async def test_submitting_at_once_with_one_key_makes_one_job(pool, settings):
 
 
 @hypothesis_settings(
-    max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=example_count(30), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
@@ -151,45 +151,45 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 @pytest.mark.parametrize(
     ("request_made", "error", "says"),
     [
-        (lambda: opt_in(evidence=None), EvidenceMissing, "attested_by"),
+        (lambda: opt_in(evidence=None), MissingEvidence, "attested_by"),
         (
             lambda: opt_in(evidence={**EVIDENCE, "collected_until": TOMORROW}),
-            EvidenceMissing,
+            MissingEvidence,
             "in the future",
         ),
         (
             lambda: opt_in(evidence={**EVIDENCE, "source": "purchased_list"}),
-            EvidenceMissing,
+            MissingEvidence,
             "purchased list",
         ),
-        (lambda: opt_in(evidence={**EVIDENCE, "description": "short"}), EvidenceMissing, "20"),
-        (lambda: opt_out(evidence=EVIDENCE), WrongInput, "takes no evidence"),
+        (lambda: opt_in(evidence={**EVIDENCE, "description": "short"}), MissingEvidence, "20"),
+        (lambda: opt_out(evidence=EVIDENCE), InvalidRequest, "takes no evidence"),
         (lambda: opt_out(action="opt_over"), NotFound, "opt_in, opt_out"),
-        (lambda: opt_out(action="import"), WrongInput, "brings its own contacts"),
-        (lambda: opt_out(params={"noet": "x"}), WrongInput, "noet.*There are: kind, note"),
-        (lambda: opt_out(params={"kind": "bounce"}), WrongInput, "kind.*list_unsubscribe"),
+        (lambda: opt_out(action="import"), InvalidRequest, "brings its own contacts"),
+        (lambda: opt_out(params={"noet": "x"}), InvalidRequest, "noet.*There are: kind, note"),
+        (lambda: opt_out(params={"kind": "bounce"}), InvalidRequest, "kind.*list_unsubscribe"),
         (lambda: opt_out(account="nobody"), NotFound, "There are: default"),
         (lambda: opt_out(selection={"tag": "nothing"}), NotFound, "no tag 'nothing'"),
         (lambda: opt_out(selection={"import_job": 12}), NotFound, "no job 12"),
         (lambda: opt_out(selection={"import_job": 2**80}), NotFound, "no job"),
-        (lambda: opt_out(params={"note": "a\x00b"}), WrongInput, "NUL"),
-        (lambda: opt_out(requested_by="\udcff"), WrongInput, "requested_by.*Unicode"),
-        (lambda: opt_out(params={"note": "\udcff"}), WrongInput, "UTF-8"),
-        (lambda: opt_out(fields=["email4"]), WrongInput, "first of `fields`.*'email4'"),
-        (lambda: opt_out(fields=[]), WrongInput, "at least one of email1"),
-        (lambda: opt_out(selection={"statuses": ["gone"]}), WrongInput, "'gone'"),
-        (lambda: opt_out(selection={}), WrongInput, "Name the contacts"),
+        (lambda: opt_out(params={"note": "a\x00b"}), InvalidRequest, "NUL"),
+        (lambda: opt_out(requested_by="\udcff"), InvalidRequest, "requested_by.*Unicode"),
+        (lambda: opt_out(params={"note": "\udcff"}), InvalidRequest, "UTF-8"),
+        (lambda: opt_out(fields=["email4"]), InvalidRequest, "first of `fields`.*'email4'"),
+        (lambda: opt_out(fields=[]), InvalidRequest, "at least one of email1"),
+        (lambda: opt_out(selection={"statuses": ["gone"]}), InvalidRequest, "'gone'"),
+        (lambda: opt_out(selection={}), InvalidRequest, "Name the contacts"),
         (
             lambda: opt_out(selection={"contacts": ["x"]}),
-            WrongInput,
+            InvalidRequest,
             "first of `selection.contacts`",
         ),
         (
             lambda: opt_out(selection={"contacts": [2**63]}),
-            WrongInput,
+            InvalidRequest,
             "first of `selection.contacts`",
         ),
-        (lambda: opt_out(colour="red"), WrongInput, "`colour`: There is no such field"),
+        (lambda: opt_out(colour="red"), InvalidRequest, "`colour`: There is no such field"),
     ],
 )
 async def test_a_wrong_request_is_refused_and_nothing_stored(

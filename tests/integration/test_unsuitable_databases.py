@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from db.migrate import head, migrate, require_current
+from db.migrate import latest_revision, migrate, require_current
 from db.pool import connect_options, open_pool
 from schemas.errors import DatabaseUnreachable, DatabaseUnsuitable
 from tests.kit.commands import run_sluice
@@ -103,7 +103,7 @@ async def test_nothing_starts_on_a_database_of_another_encoding(servers, setting
         await execute(
             url,
             "create table alembic_version (version_num text)",
-            f"insert into alembic_version values ('{head()}')",
+            f"insert into alembic_version values ('{latest_revision()}')",
         )
         status, said = await sluice(url, "jobs")
         assert (status, "keeps text as LATIN1" in said) == (1, True)

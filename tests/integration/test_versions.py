@@ -11,11 +11,17 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from cli.owner import bring_up_to_date
-from db.migrate import head, known_revisions, migrate, oldest_suited, require_current
+from cli.owner import migrate_database
+from db.migrate import (
+    known_revisions,
+    latest_revision,
+    migrate,
+    oldest_compatible_revision,
+    require_current,
+)
 from db.pool import connect_options
 from runtime.settings import Settings
-from runtime.shared_setting import log_difference
+from runtime.shared_setting import warn_if_different
 from runtime.version import commit, version
 from schemas.errors import SchemaMismatch
 from tests.kit.code_copy import copy_code
@@ -31,7 +37,8 @@ def newer_code(folder: Path, *, suits: bool) -> Path:
     versions = code / "db" / "migrations" / "versions"
     (versions / f"{AHEAD}_ahead.py").write_text(
         '"""A newer version."""\n\nfrom db.migrations import run_sql\n\n'
-        f'revision = "{AHEAD}"\ndown_revision = "{head()}"\nsuits_older_code = {suits}\n\n\n'
+        f'revision = "{AHEAD}"\ndown_revision = "{latest_revision()}"\n'
+        f"suits_older_code = {suits}\n\n\n"
         "def upgrade() -> None:\n    run_sql(__file__)\n"
     )
     (versions / f"{AHEAD}_ahead.sql").write_text("create table ahead (id int);\n")
@@ -69,10 +76,14 @@ async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp
     migrated = await run(newer_code(tmp_path, suits=suits), settings, "cli", "migrate")
     assert migrated.returncode == 0, migrated.stderr
     line = next(json.loads(text) for text in migrated.stderr.splitlines() if "migrated" in text)
-    assert (line["event"], line["before"], line["after"]) == ("database.migrated", head(), AHEAD)
+    assert (line["event"], line["before"], line["after"]) == (
+        "database.migrated",
+        latest_revision(),
+        AHEAD,
+    )
     assert line["version"] == version()
     assert (await http.get("/readyz")).status_code == (200 if suits else 503)
-    assert (await http.get("/healthz")).json()["revision"] == head()
+    assert (await http.get("/healthz")).json()["revision"] == latest_revision()
     async with pool.acquire() as connection:
         if suits:
             await require_current(connection)
@@ -88,7 +99,7 @@ async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp
     refused = json.loads(started.stdout.splitlines()[-1])
     assert (started.returncode, refused["event"]) == (1, "process.refused_to_start")
     assert (refused["process"], refused["error"]) == ("worker", "SchemaMismatch")
-    assert refused["sentence"] in started.stderr
+    assert refused["message"] in started.stderr
     assert "@" not in started.stdout
 
 
@@ -120,7 +131,7 @@ def test_each_migration_says_whether_it_suits_older_code():
     scripts = ScriptDirectory.from_config(config)
     says = [script.module.suits_older_code for script in scripts.walk_revisions()]
     assert all(isinstance(each, bool) for each in says)
-    oldest = oldest_suited(scripts, head())
+    oldest = oldest_compatible_revision(scripts, latest_revision())
     assert oldest in known_revisions()
     assert all(says[: says.index(False)])
     assert oldest == known_revisions()[-1 - says.index(False)]
@@ -152,14 +163,14 @@ async def test_a_limit_that_differs_is_said(settings, monkeypatch):
         ({}, 25, ["setting.differs"]),
     ):
         with capture_logs() as lines:
-            await bring_up_to_date(with_limit(**limit))
+            await migrate_database(with_limit(**limit))
         assert await in_force() == expected
         assert [line["event"] for line in lines] == told
     with capture_logs() as lines:
-        log_difference(with_limit(), 25)
+        warn_if_different(with_limit(), 25)
     [line] = lines
-    assert (line["here"], line["in_force"]) == ("10", "25")
-    assert "sluice migrate" in line["what_to_do"]
+    assert (line["own_value"], line["stored_value"]) == ("10", "25")
+    assert "sluice migrate" in line["remedy"]
 
 
 def test_the_command_line_tells_the_version(monkeypatch):

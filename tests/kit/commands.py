@@ -9,7 +9,7 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from cli import app
-from cli.layout import ENDLESS
+from cli.layout import UNLIMITED_WIDTH
 
 
 def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
@@ -17,7 +17,7 @@ def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
 
     Its lines are not broken, though the tests may run at a terminal, unless COLUMNS says so.
     """
-    columns = {"COLUMNS": os.environ.get("COLUMNS", str(ENDLESS))}
+    columns = {"COLUMNS": os.environ.get("COLUMNS", str(UNLIMITED_WIDTH))}
     with _logs_as_before():
         result = CliRunner().invoke(app, list(arguments), input=stdin, env=columns)
     if result.exception and not isinstance(result.exception, SystemExit):

@@ -7,7 +7,7 @@ cannot but break something else as well, `also` names what.
 from typing import NamedTuple
 
 
-class Break(NamedTuple):
+class Corruption(NamedTuple):
     """`sql` breaks `invariant`, in the way that `what` tells."""
 
     invariant: str
@@ -18,7 +18,7 @@ class Break(NamedTuple):
 
 OPT_IN = "(select min(id) from jobs where action = 'opt_in' and state = 'completed')"
 OPT_OUT = "(select min(id) from jobs where action = 'opt_out' and state = 'completed')"
-AT_ONCE = "(select id from jobs where requested_by = 'recipient')"
+IMMEDIATE = "(select id from jobs where requested_by = 'recipient')"
 CANCELLED = "(select id from jobs where action = 'opt_out' and state = 'cancelled')"
 FAILED = "(select id from jobs where state = 'failed')"
 IMPORT = "(select min(id) from jobs where action = 'import')"
@@ -68,44 +68,44 @@ OLD_WAS = (
     " alter table email_addresses drop constraint never_reopened;"
 )
 
-BREAKS = (
-    Break(
+CORRUPTIONS = (
+    Corruption(
         "every_job_has_ended",
         "a job that still runs",
         _new_job("running", "clock_timestamp()", "0"),
     ),
-    Break("every_job_has_ended", "a job without a plan", _new_job("planning", "null", "null")),
-    Break(
+    Corruption("every_job_has_ended", "a job without a plan", _new_job("planning", "null", "null")),
+    Corruption(
         "every_pair_is_accounted_for",
         "a pending chunk is gone",
         f"delete from job_chunks where job_id = {CANCELLED} and state = 'pending'",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a chunk has more contacts than pairs",
         f"update job_chunks set contact_ids = contact_ids || 1::bigint"
         f" where job_id = {CANCELLED} and state = 'pending'",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a job completed with a chunk pending",
         f"insert into job_chunks (job_id, chunk_no, contact_ids, pairs)"
         f" values ({OPT_IN}, 99, '{{}}', 0)",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a job completed with a pair missing",
         "alter table jobs drop constraint completed_adds_up;"
         f" update jobs set selected = selected + 1 where id = {IMPORT}",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a done chunk does not add up",
         "alter table job_chunks drop constraint done_adds_up;"
         f" update job_chunks set empty = empty + 1 where job_id = {FAILED} and chunk_no = 1;"
         f" update jobs set empty = empty + 1 where id = {FAILED}",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "chunks without a plan",
         _new_job(
@@ -116,18 +116,18 @@ BREAKS = (
             " select id, 1, '{1}', 1 from job",
         ),
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a contact that was asked for is in no chunk",
-        f"update jobs set selection = '{{\"contacts\": 3}}' where id = {AT_ONCE}",
+        f"update jobs set selection = '{{\"contacts\": 3}}' where id = {IMMEDIATE}",
     ),
-    Break(
+    Corruption(
         "every_pair_is_accounted_for",
         "a contact was listed that nobody asked for",
         f"update job_contacts set contact_ids = contact_ids || 1::bigint where job_id = {OPT_OUT}",
     ),
     *(
-        Break(
+        Corruption(
             "job_counts_are_those_of_its_chunks",
             f"a {state} job counts more than was reached by spreading",
             f"update jobs set propagated = propagated + 1 where id ="
@@ -135,13 +135,13 @@ BREAKS = (
         )
         for state in ("completed", "cancelled", "failed")
     ),
-    Break(
+    Corruption(
         "job_counts_are_those_of_its_chunks",
         "a job counts one outcome as another",
         f"update jobs set applied = applied - 1, unchanged = unchanged + 1 where id = {OPT_IN}",
     ),
     *(
-        Break(
+        Corruption(
             "chunk_counts_are_those_of_its_rows",
             f"a chunk and its job count one result as {outcome}",
             "".join(
@@ -155,33 +155,33 @@ BREAKS = (
         )
         for outcome in ("unchanged", "rejected", "empty")
     ),
-    Break(
+    Corruption(
         "chunk_counts_are_those_of_its_rows",
         "a chunk and its job count a spread that has no result",
         f"update job_chunks set propagated = propagated + 1 where job_id = {OPT_IN}"
         f" and chunk_no = (select min(chunk_no) from job_chunks where job_id = {OPT_IN}"
         f" and state = 'done'); update jobs set propagated = propagated + 1 where id = {OPT_IN}",
     ),
-    Break(
+    Corruption(
         "chunk_counts_are_those_of_its_rows",
         "a chunk counts another reason",
         f"update job_chunks set reasons = '{{\"rejected:bounced\": 1}}'"
         f" where job_id = {FAILED} and chunk_no = 1",
     ),
-    Break(
+    Corruption(
         "chunk_counts_are_those_of_its_rows",
         "a result is gone",
         f"delete from results where reason = 'contact_not_found' and job_id = {OPT_IN}",
         also=("every_selected_address_has_a_result",),
     ),
-    Break(
+    Corruption(
         "no_chunk_is_half_done",
         "a result of a pending chunk",
         "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
         f" select job_id, chunk_no, 1, 3, 'rejected', 'bounced', {DECIDED.format(which='max')}"
         f" from job_chunks where job_id = {CANCELLED} and state = 'pending'",
     ),
-    Break(
+    Corruption(
         "no_chunk_is_half_done",
         "a result of a chunk that was split",
         "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
@@ -189,40 +189,40 @@ BREAKS = (
         "        (select max(decided_at) from results r where r.job_id = c.job_id)"
         f" from job_chunks c where job_id = {OPT_IN} and state = 'split' limit 1",
     ),
-    Break(
+    Corruption(
         "no_chunk_is_half_done",
         "a result of a chunk that is not there",
         "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
         f" values ({CANCELLED}, 99, 1, 3, 'rejected', 'bounced', {DECIDED.format(which='max')})",
     ),
-    Break(
+    Corruption(
         "no_chunk_is_half_done",
         "an uploaded row waits, and its contact is there",
         "insert into import_rows (job_id, contact_id, line, addresses, match_keys)"
         " select import_job_id, id, 2, '{}', '{}' from contacts"
         f" where import_job_id = {PAUSED}",
     ),
-    Break(
+    Corruption(
         "no_chunk_is_half_done",
-        "an uploaded row waits, and was recognised",
+        "an uploaded row waits, and was recognized",
         "insert into import_rows (job_id, contact_id, line, addresses, match_keys)"
         " select job_id, row_id, 2, '{}', '{}' from import_matches",
     ),
-    Break(
+    Corruption(
         "one_result_for_each_pair",
         "a pair was decided twice",
         "drop index results_of_job; insert into results"
         f" select * from results where job_id = {CANCELLED} and outcome = 'unchanged' limit 1",
         also=("chunk_counts_are_those_of_its_rows",),
     ),
-    Break(
+    Corruption(
         "one_result_for_each_pair",
         "an address was reached twice",
         "drop index results_of_job; insert into results"
         f" select * from results where job_id = {OPT_OUT} and cause = 'propagated' limit 1",
         also=("chunk_counts_are_those_of_its_rows", "every_ledger_is_unbroken"),
     ),
-    Break(
+    Corruption(
         "every_selected_address_has_a_result",
         "a lost result counts as empty",
         f"""
@@ -232,18 +232,18 @@ BREAKS = (
         delete from results where job_id = {FAILED} and outcome = 'rejected'
         """,
     ),
-    Break(
+    Corruption(
         "every_selected_address_has_a_result",
         "a contact that never came to be, and nothing says so",
         f"update job_chunks set contact_ids = '{{77}}' where job_id = {FAILED} and chunk_no = 1",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "an address is not what its last result made it",
         STAFF_IS.format(what="status = 'bounce'"),
     ),
     *(
-        Break(
+        Corruption(
             "every_ledger_is_unbroken",
             f"an address tells another past than its last result: {what}",
             STAFF_IS.format(what=what),
@@ -254,45 +254,45 @@ BREAKS = (
             "status_job_id = null",
         )
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "an address tells another source than its last result",
         f"update email_addresses set propagated_from = {_address('ann')}"
         " where match_key = 'staff0@example.com'",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "a result begins where none had ended",
         STAFF_IS.format(what="previous_status = 'lockdown'") + "; update results"
         " set from_status = 'lockdown' where"
         f" {_last_applied('staff3')}",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "a result says that a known address was new",
         STAFF_IS.format(what="previous_status = null") + "; update results"
         " set from_status = null where"
         f" {_last_applied('staff3')}",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "the last change of an address has no result",
         f"delete from results where {_last_applied('staff3')}",
         also=("chunk_counts_are_those_of_its_rows", "every_selected_address_has_a_result"),
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "an address names a job, and has no result at all",
         "insert into email_addresses (account_id, address, match_key, status, status_job_id)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', {OPT_IN})",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "the account has no such address any more",
         f"delete from contact_emails where address_id = {_address('staff3')};"
         " delete from email_addresses where match_key = 'staff3@example.com'",
     ),
-    Break(
+    Corruption(
         "every_ledger_is_unbroken",
         "a result speaks of another one that its job has not",
         f"""
@@ -303,7 +303,7 @@ BREAKS = (
         """,
     ),
     *(
-        Break(
+        Corruption(
             "no_opt_out_was_reopened",
             f"an opt-in changed an address that was {status}",
             f"{OLD_WAS} update results set from_status = '{status}'"
@@ -312,7 +312,7 @@ BREAKS = (
         )
         for status in ("admin", "manual", "list_unsubscribe", "feedback", "spam")
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_reopened",
         "an opt-out was led out of by way of a status that is not marketable",
         f"{OLD_WAS} update results set from_status = 'manual', to_status = 'non_marketable'"
@@ -322,46 +322,46 @@ BREAKS = (
         " update email_addresses set previous_status = 'non_marketable'"
         " where match_key = 'old@example.com'",
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_reopened",
         "a marketable address was opted out just before",
         f"{OLD_WAS} insert into email_addresses"
         " (account_id, address, match_key, status, previous_status)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', 'manual')",
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_lost",
         "an address is opted out less than it was found",
         "update results set from_status = 'spam'"
         f" where address_id = {_address('eve')} and reason = 'already_opted_out'",
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_lost",
         "an address is opted out less than it was made",
         ANN_IS.format(what="status = 'admin'"),
         also=("every_ledger_is_unbroken",),
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_lost",
         "an opt-out of its own became one that spread",
         f"update email_addresses set propagated_from = {_address('ann')}"
         " where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_lost",
         "an opted-out address bounces now",
         "update email_addresses set status = 'hard_bounce' where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
-    Break(
+    Corruption(
         "no_opt_out_was_lost",
         "an address is not there any more",
         f"delete from contact_emails where address_id = {_address('bob')};"
         " delete from email_addresses where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
-    Break(
+    Corruption(
         "no_address_is_marketable_beside_an_opt_out",
         "contacts came by another way and nobody let the opt-out spread",
         f"""
@@ -373,7 +373,7 @@ BREAKS = (
         values ({ACCOUNT}, 77, 1, 770), ({ACCOUNT}, 77, 3, 771), ({ACCOUNT}, 78, 1, 771)
         """,
     ),
-    Break(
+    Corruption(
         "no_address_is_marketable_beside_an_opt_out",
         "an import ended without settling what it had left open",
         f"""
@@ -386,58 +386,58 @@ BREAKS = (
         """,
         also=("every_address_counts_its_holders", "every_change_of_state_has_its_actor"),
     ),
-    Break(
+    Corruption(
         "every_address_counts_its_holders",
         "an address counts one too many",
         STAFF_IS.format(what="holders = holders + 1"),
     ),
-    Break(
+    Corruption(
         "every_address_counts_its_holders",
         "an address counts a repeat that is none",
         STAFF_IS.format(what="repeats = repeats + 1"),
     ),
-    Break(
+    Corruption(
         "every_repeat_has_the_addresses_of_another",
         "a contact does not count, and nobody else has its addresses",
         "update contacts set is_repeat = true where given_name = 'staff3'",
         also=("every_address_counts_its_holders",),
     ),
-    Break(
-        "every_recognised_row_is_its_contacts",
-        "a row was recognised as a stranger",
+    Corruption(
+        "every_recognized_row_is_its_contacts",
+        "a row was recognized as a stranger",
         "update import_matches set contact_id = (select id from contacts where given_name = 'cid')",
     ),
-    Break(
+    Corruption(
         "every_address_counts_its_holders",
         "a role address, while an import brings more, counts too many",
         "update email_addresses set holders = 100 where match_key = 'info@example.com'",
     ),
-    Break(
+    Corruption(
         "every_address_counts_its_holders",
         "a role address, while an import brings more, counts as none",
         "update email_addresses set holders = 2 where match_key = 'info@example.com'",
     ),
-    Break(
+    Corruption(
         "every_address_counts_its_holders",
         "an address of nobody counts one",
         "insert into email_addresses (account_id, address, match_key, status, holders)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', 1)",
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "decided after the cancel",
         ENTERED_AT.format(
             moment=DECIDED.format(which="max") + " - interval '1 microsecond'", state="cancelled"
         ),
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "decided before the plan",
         ENTERED_AT.format(
             moment=DECIDED.format(which="min") + " + interval '1 microsecond'", state="running"
         ),
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "decided in a pause",
         "insert into job_states (job_id, state, entered_at) values"
@@ -446,7 +446,7 @@ BREAKS = (
         also=("every_change_of_state_has_its_actor",),
     ),
     *(
-        Break(
+        Corruption(
             "decided_only_while_running",
             f"a chunk was done after the job had {state}",
             "update job_chunks set finished_at = clock_timestamp() where (job_id, chunk_no) ="
@@ -455,59 +455,59 @@ BREAKS = (
         )
         for state in ("completed", "cancelled", "failed", "paused")
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "a single result later than the rest of its chunk",
         "update results set decided_at = clock_timestamp() where (job_id, contact_id, field, cause)"
         " = (select job_id, contact_id, field, cause from results"
         f" where job_id = {FAILED} and outcome = 'rejected')",
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "the end of a job was not noted",
         f"delete from job_states where job_id = {OPT_IN} and state = 'completed'",
     ),
-    Break(
+    Corruption(
         "decided_only_while_running",
         "nothing was noted of a job",
         f"delete from job_states where job_id = {OPT_IN}",
     ),
-    Break(
+    Corruption(
         "every_job_has_its_actor",
         "the submission of a job is not kept",
         f"delete from activity where job_id = {OPT_IN} and act = 'job.submitted'",
     ),
-    Break(
+    Corruption(
         "every_job_has_its_actor",
         "a job says that another one asked",
         f"update jobs set actor_kind = 'cli', via = 'cli' where id = {OPT_IN}",
     ),
-    Break(
+    Corruption(
         "every_job_has_its_actor",
         "a job of this version says nothing of who asked",
         f"update jobs set actor_kind = null, via = null where id = {OPT_IN}",
     ),
-    Break(
+    Corruption(
         "every_job_has_its_actor",
         "a submission is kept twice",
         "insert into activity (account_id, actor_kind, via, act, job_id) select account_id,"
         f" actor_kind, via, act, job_id from activity where job_id = {OPT_IN}",
     ),
     *(
-        Break(
+        Corruption(
             "every_change_of_state_has_its_actor",
             f"nobody is known to have done {act}",
             f"delete from activity where act = '{act}'",
         )
         for act in ("job.paused", "job.resumed", "job.cancelled")
     ),
-    Break(
+    Corruption(
         "every_change_of_state_has_its_actor",
         "a confirmation is kept that never was",
         "insert into activity (account_id, actor_kind, via, act, job_id)"
         f" values ({ACCOUNT}, 'cli', 'cli', 'plan.applied', {OPT_IN})",
     ),
-    Break(
+    Corruption(
         "activity_stays_within_its_account",
         "what was done with another account's hook is kept here",
         "with hook as (insert into hooks (account_id, source, salt)"
@@ -515,7 +515,7 @@ BREAKS = (
         " returning id) insert into activity (account_id, actor_kind, via, act, hook_id)"
         f" select {ACCOUNT}, 'cli', 'cli', 'hook.created', id from hook",
     ),
-    Break(
+    Corruption(
         "activity_stays_within_its_account",
         "a key of another account is said to have cancelled a job",
         "with key as (insert into api_keys (account_id, name, digest, scopes)"
@@ -523,7 +523,7 @@ BREAKS = (
         " returning id) update activity t set actor_kind = 'key', actor_id = key.id, via = 'http'"
         " from key where t.act = 'job.cancelled'",
     ),
-    Break(
+    Corruption(
         "activity_stays_within_its_account",
         "a hook that never was is said to have cancelled a job",
         "update activity set actor_kind = 'hook', actor_id = 99, via = 'hook_form'"

@@ -47,7 +47,7 @@ class Example(NamedTuple):
     shown: Block | None
 
 
-def blocks_of(page: Path) -> list[Block]:
+def parse_blocks(page: Path) -> list[Block]:
     """All blocks of the page, in order."""
     text, blocks, end = page.read_text(encoding="utf-8"), [], 0
     for found in _block.finditer(text):
@@ -57,7 +57,7 @@ def blocks_of(page: Path) -> list[Block]:
     return blocks
 
 
-def examples_of(blocks: list[Block]) -> Iterator[Example]:
+def select_examples(blocks: list[Block]) -> Iterator[Example]:
     """Those that are run, each with what is shown of its output."""
     nothing = Block("", "", apart=True)
     for block, following in pairwise([*blocks, nothing]):
@@ -122,7 +122,7 @@ def check(example: Example, output: str) -> None:
         return
     told = f"{example.block.text}\nanswers:\n{output}"
     if example.shown.language == "json":
-        where = differs(json.loads(example.shown.text), json.loads(output))
+        where = find_difference(json.loads(example.shown.text), json.loads(output))
         assert where is None, f"{where} is not as the page shows it.\n{told}"
         return
     lines = iter(output.splitlines())
@@ -131,7 +131,7 @@ def check(example: Example, output: str) -> None:
         assert any(re.fullmatch(pattern, given.rstrip()) for given in lines), f"{line}\n{told}"
 
 
-def differs(shown: Any, given: Any, where: str = "it") -> str | None:
+def find_difference(shown: Any, given: Any, where: str = "it") -> str | None:
     """Where the JSON that was given is not what is shown of it; None where all of that holds.
 
     An object may have members besides; a list may have more after a last `...`.
@@ -142,7 +142,7 @@ def differs(shown: Any, given: Any, where: str = "it") -> str | None:
         return None
     if isinstance(shown, dict) and isinstance(given, dict):
         parts = ((name, shown[name], given.get(name, _Absent)) for name in shown)
-        found = (differs(one, other, f"{where}.{name}") for name, one, other in parts)
+        found = (find_difference(one, other, f"{where}.{name}") for name, one, other in parts)
         return next(filter(None, found), None)
     if isinstance(shown, list) and isinstance(given, list):
         if shown and shown[-1] == _ANY:
@@ -150,7 +150,7 @@ def differs(shown: Any, given: Any, where: str = "it") -> str | None:
         if len(shown) != len(given):
             return f"the length of {where}"
         pairs = enumerate(zip(shown, given, strict=True))
-        found = (differs(*pair, f"{where}[{n}]") for n, pair in pairs)
+        found = (find_difference(*pair, f"{where}[{n}]") for n, pair in pairs)
         return next(filter(None, found), None)
     return None if shown == given and type(shown) is type(given) else where
 

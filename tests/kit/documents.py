@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from actions.bulk_action import BulkAction
-from actions.registry import action_named, all_actions
-from schemas.decisions import Decision, Known
-from schemas.errors import EvidenceMissing
+from actions.registry import all_actions, get_action
+from schemas.decisions import AddressState, Decision
+from schemas.errors import MissingEvidence
 from schemas.evidence import Source, require_evidence
 from schemas.outcomes import REASON_MEANINGS, STATE_CHANGES, Outcome, Reason
-from schemas.staging import CELL_REASONS, REFUSAL_MEANINGS
+from schemas.staging import CELL_REJECTION_REASONS, IMPORT_REJECTION_MEANINGS
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 TRANSITIONS = Path(__file__).parents[2] / "docs" / "transitions.md"
@@ -72,7 +72,7 @@ def statuses() -> str:
                 code(status.value),
                 "yes" if facts.marketable else "no",
                 facts.rank,
-                _DASH if facts.spread_rank is None else facts.spread_rank,
+                _DASH if facts.propagated_rank is None else facts.propagated_rank,
                 facts.meaning,
             )
             for status, facts in FACTS.items()
@@ -80,7 +80,7 @@ def statuses() -> str:
     )
 
 
-def edges(name: str) -> str:
+def transitions(name: str) -> str:
     """The transition table of an action, with the sentence of each edge."""
     return table(
         ("from", "outcome", "to", "reason", "because"),
@@ -92,19 +92,23 @@ def edges(name: str) -> str:
                 code(edge.reason),
                 edge.because,
             )
-            for edge in action_named(name).edges
+            for edge in get_action(name).transitions
         ),
     )
 
 
 def variants(name: str) -> str:
     """What the action decides, by its parameters: `decide` itself is asked."""
-    action, by_params = action_named(name), VARIANTS[name]
-    first = [Known(None)] if action.brings_contacts or action.takes_addresses else []
-    known = first + [Known(status) for status in Status]
-    known += [Known(s, spread=True) for s, facts in FACTS.items() if facts.spread_rank is not None]
-    if action.refused_beside_opt_out:
-        known.append(Known(Status.NON_MARKETABLE, beside_opt_out=True))
+    action, by_params = get_action(name), VARIANTS[name]
+    first = [AddressState(None)] if action.creates_contacts or action.accepts_addresses else []
+    known = first + [AddressState(status) for status in Status]
+    known += [
+        AddressState(s, is_propagated=True)
+        for s, facts in FACTS.items()
+        if facts.propagated_rank is not None
+    ]
+    if action.checks_siblings:
+        known.append(AddressState(Status.NON_MARKETABLE, sibling_opted_out=True))
     return table(
         ("from", *(words for words, _ in by_params)),
         (
@@ -121,13 +125,13 @@ def _params(action: BulkAction, given: dict[str, Any]) -> Any:
     return action.params.model_validate(given)
 
 
-def _situation(known: Known) -> str:
+def _situation(known: AddressState) -> str:
     if known.status is None:
         return "(new)"
     text = code(known.status.value)
-    if known.spread:
+    if known.is_propagated:
         text += ", by spreading"
-    if known.beside_opt_out:
+    if known.sibling_opted_out:
         text += ", while an opt-out spreads to it"
     return text
 
@@ -145,7 +149,7 @@ def spreading() -> str:
     for action in all_actions().values():
         for words, given in VARIANTS[action.name]:
             for source in own_right:
-                spread = action.spread(source, _params(action, given))
+                spread = action.propagation(source, _params(action, given))
                 if spread is None:
                     continue
                 key = (
@@ -153,7 +157,7 @@ def spreading() -> str:
                     words,
                     code(spread.to_status.value),
                     "every contact that holds it" if spread.beyond_chunk else "those that arrive",
-                    "the selected contacts" if spread.role_reaches_selected else "nobody",
+                    "the selected contacts" if spread.role_propagates_to_selected else "nobody",
                 )
                 rows.setdefault(key, []).append(code(source.value))
     return table(
@@ -189,7 +193,7 @@ def _always() -> list[tuple[str, str]]:
 def _asked(answers: dict[str, str]) -> list[tuple[str, str]]:
     try:
         require_evidence(answers, today=date(2000, 1, 1))
-    except EvidenceMissing as missing:
+    except MissingEvidence as missing:
         return [(prompt.field, prompt.prompt) for prompt in missing.prompts]
     raise AssertionError("evidence of nothing but a source is never enough")
 
@@ -221,12 +225,12 @@ def reasons() -> str:
 def decisions(action: BulkAction) -> Iterator[Decision]:
     """Everything that the action can decide."""
     situations = [
-        Known(status, spread, beside)
+        AddressState(status, spread, beside)
         for status, spread, beside in product(Status, (False, True), (False, True))
-        if not spread or FACTS[status].spread_rank is not None
+        if not spread or FACTS[status].propagated_rank is not None
     ]
-    if action.brings_contacts or action.takes_addresses:
-        situations.append(Known(None))
+    if action.creates_contacts or action.accepts_addresses:
+        situations.append(AddressState(None))
     for _, given in VARIANTS[action.name]:
         for known in situations:
             yield action.decide(known, _params(action, given))
@@ -237,8 +241,12 @@ def refusals() -> str:
     return table(
         ("reason", "leaves out", "meaning"),
         (
-            (code(reason.value), "the cell" if reason in CELL_REASONS else "the row", meaning)
-            for reason, meaning in REFUSAL_MEANINGS.items()
+            (
+                code(reason.value),
+                "the cell" if reason in CELL_REJECTION_REASONS else "the row",
+                meaning,
+            )
+            for reason, meaning in IMPORT_REJECTION_MEANINGS.items()
         ),
     )
 
@@ -255,7 +263,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "refusals": refusals,
     }
     for name, by_params in VARIANTS.items():
-        made[f"edges-{name}"] = partial(edges, name)
+        made[f"edges-{name}"] = partial(transitions, name)
         if len(by_params) > 1:
             made[f"variants-{name}"] = partial(variants, name)
     return made

@@ -64,7 +64,7 @@ async def statuses_of(pool: asyncpg.Pool, account_id: int) -> dict[str, tuple[st
     return {row["match_key"]: (row["status"], row["propagated_from"] is not None) for row in rows}
 
 
-async def fill_many(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
+async def fill_large_account(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
     """A large list: each contact has two addresses, of statuses that depend on its place.
 
     Every tenth pair is a family's: two contacts share their second address.

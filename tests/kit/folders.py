@@ -11,7 +11,7 @@ _ROOM_BYTES = 4_000_000_000
 """More than all servers of a run have ever held. Containers often give less, and get a disk."""
 
 
-def room_for_servers() -> str | None:
+def choose_server_folder() -> str | None:
     """Return the folder to make them in; None for the usual one.
 
     A database is some 300 files. To copy one costs a tenth in memory of what it costs on a disk.
@@ -22,12 +22,12 @@ def room_for_servers() -> str | None:
 
 
 @contextmanager
-def folder_for_servers() -> Iterator[Path]:
+def server_folder() -> Iterator[Path]:
     """Make a folder with a short path, so that sockets fit in it, and remove it at the end.
 
     pytest's own folders are closed to the servers' account.
     """
     with tempfile.TemporaryDirectory(
-        prefix="sluice-", dir=room_for_servers(), ignore_cleanup_errors=True
+        prefix="sluice-", dir=choose_server_folder(), ignore_cleanup_errors=True
     ) as name:
         yield Path(name)

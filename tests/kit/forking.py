@@ -31,7 +31,7 @@ _PRELOADED = (
 _POLL_SECONDS = 0.01
 
 
-class Forked:
+class ForkedProcess:
     """A process of the forker's, as `subprocess.Popen` has one."""
 
     def __init__(self, forker: "Forker", pid: int) -> None:
@@ -80,12 +80,12 @@ class Forker:
 
     def popen(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: IO[bytes], **_: Any
-    ) -> Forked:
+    ) -> ForkedProcess:
         """Run `python -m MODULE` of this code, as Popen would with the same arguments."""
         assert argv[:2] == [sys.executable, "-m"]
         assert cwd == ROOT
         wanted = {"module": argv[2], "env": dict(env)}
-        return Forked(self, self.ask(wanted, stdout.fileno()))
+        return ForkedProcess(self, self.ask(wanted, stdout.fileno()))
 
     def ask(self, what: dict[str, Any], *files: int) -> Any:
         """Return the forker's answer."""
@@ -107,7 +107,7 @@ def main(control: socket.socket) -> None:
         if "module" in asked:
             pid = os.fork()
             if pid == 0:
-                _become(asked["module"], asked["env"], files[0], control)
+                _run_module(asked["module"], asked["env"], files[0], control)
             os.close(files[0])
             answer: int | None = pid
         else:
@@ -118,7 +118,7 @@ def main(control: socket.socket) -> None:
         control.send(json.dumps(answer).encode())
 
 
-def _become(module: str, env: dict[str, str], output: int, control: socket.socket) -> None:
+def _run_module(module: str, env: dict[str, str], output: int, control: socket.socket) -> None:
     """Run the module as the main program of this process, and end with its exit status."""
     control.close()
     os.setsid()

@@ -19,7 +19,7 @@ def answer(status: int, *headers: str, body: str = "") -> bytes:
 
 
 @dataclass
-class Posted:
+class ReceivedRequest:
     """A request that came, and how it was answered; names of headers are in lower case."""
 
     line: str
@@ -32,9 +32,9 @@ class Posted:
 class Receiver:
     """Answers each request with what `reply` says to it."""
 
-    reply: Callable[[Posted], bytes]
+    reply: Callable[[ReceivedRequest], bytes]
     port: int = 0
-    posted: list[Posted] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
 
     @property
@@ -50,9 +50,9 @@ class Receiver:
             pairs = (line.partition(": ") for line in head[1:] if line)
             headers = {name.lower(): value for name, _, value in pairs}
             body = await reader.readexactly(int(headers["content-length"]))
-            posted = Posted(head[0], headers, body)
+            posted = ReceivedRequest(head[0], headers, body)
             posted.given = self.reply(posted)
-            self.posted.append(posted)
+            self.requests.append(posted)
             if posted.given == HANG:
                 await reader.read()
             elif posted.given != CLOSE:
@@ -65,7 +65,7 @@ class Receiver:
 
 
 @asynccontextmanager
-async def listening(reply: Callable[[Posted], bytes]) -> AsyncIterator[Receiver]:
+async def running_receiver(reply: Callable[[ReceivedRequest], bytes]) -> AsyncIterator[Receiver]:
     """A receiver on a port of its own."""
     made = Receiver(reply)
     server = await asyncio.start_server(made.serve, "127.0.0.1")

@@ -6,14 +6,14 @@ import asyncpg
 
 from db import progress
 from engine.chunk_runner import ChunkRunner
-from engine.finalize import settle_and_complete
-from engine.planner import plan
+from engine.finalize import complete_job
+from engine.planner import plan_job
 from runtime.settings import Settings
 from tests.kit.model_comparison import LIMIT
 from tests.kit.submitting import submit_job
 
 
-class InThisProcess:
+class InProcessRunner:
     """Works each job when it is handed in, several chunks at once, and gives the job's id."""
 
     def __init__(
@@ -32,12 +32,12 @@ class InThisProcess:
     async def work(self, job_id: int) -> None:
         """Plan the job and work it to its end."""
         async with self.pool.acquire() as connection:
-            await plan(connection, job_id, chunk_size=self.chunk_size, lanes=1)
-            job = await progress.job_to_work(connection, job_id)
-        runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
+            await plan_job(connection, job_id, chunk_size=self.chunk_size, lanes=1)
+            job = await progress.get_job_to_work(connection, job_id)
+        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:
-            ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
+            ended = await complete_job(connection, job, shared_address_limit=LIMIT)
             assert ended is not None
 
     async def _lane(self, runner: ChunkRunner) -> None:

@@ -10,7 +10,7 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def exit_on_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run, with everything cleaned up, also where a shell has told it to
     ignore Ctrl-C. Those that come later change nothing: cleaning up is under way.
     """

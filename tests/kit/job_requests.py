@@ -8,11 +8,11 @@ from schemas.requests import JobRequest, Selection
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 
-HASTY = {"SWEEP_SECONDS": "0.2", "SILENCE_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
+FAST_RECOVERY = {"SWEEP_SECONDS": "0.2", "STALLED_AFTER_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
 """Workers that find out soon what nobody rang for, and hardly wait between attempts."""
 
 
-async def submit_all(
+async def submit_account_job(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
 ) -> int:
     request = JobRequest(
@@ -26,7 +26,9 @@ async def submit_all(
     return (await submit(pool, settings, request)).job_id
 
 
-async def wait_for(pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60) -> None:
+async def wait_for_state(
+    pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60
+) -> None:
     async def there() -> bool:
         return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
 

@@ -98,11 +98,11 @@ class Model:
     def import_rows(
         self, rows: dict[int, tuple[str, dict[int, str]]], *, permission: bool
     ) -> tuple[Counter, dict[int, int]]:
-        """One row after the other; gives the counts, and the contacts of the rows recognised."""
+        """One row after the other; gives the counts, and the contacts of the rows recognized."""
         before = dict(self.contacts)
         matches = {}
         for row, (name, links) in rows.items():
-            contact = self._recognised(name, set(links.values()))
+            contact = self._recognized(name, set(links.values()))
             if contact is None:
                 self._join(row, name, links)
             else:
@@ -133,7 +133,7 @@ class Model:
                     self._spread(held, contact, to_status)
         return counts, matches
 
-    def _recognised(self, name: str, wanted: set[str]) -> int | None:
+    def _recognized(self, name: str, wanted: set[str]) -> int | None:
         """The contact that a row is about: it has all of the row's addresses, or the row all of its
         own; no name contradicts.
         """

@@ -9,7 +9,7 @@ from itertools import count
 import asyncpg
 from hypothesis import strategies as st
 
-from schemas.requests import THE_ADDRESS
+from schemas.requests import LISTED_ADDRESS_FIELD
 from tests.kit.factories import fill, make_account, statuses_of
 from tests.kit.model import RANK, SPREAD_RANK, Model
 
@@ -18,21 +18,21 @@ ADDRESSES = [f"a{n}@example.com" for n in range(7)]
 KINDS = ["admin", "manual", "list_unsubscribe", "feedback", "spam"]
 
 links = st.dictionaries(st.integers(1, 3), st.sampled_from(ADDRESSES), max_size=3)
-worlds = st.lists(links, min_size=1, max_size=7)
+link_lists = st.lists(links, min_size=1, max_size=7)
 any_status = st.one_of(
     st.just(("non_marketable", False)),
     st.tuples(st.sampled_from(sorted(RANK)), st.just(False)),
     st.tuples(st.sampled_from(sorted(SPREAD_RANK)), st.just(True)),
 )
-drifted = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
+start_statuses = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
 fields = st.sets(st.integers(1, 3), min_size=1).map(sorted)
-picks = st.sets(st.integers(0, 8), min_size=1, max_size=8).map(sorted)
-opt_ins = st.tuples(st.just("opt_in"), picks, fields, st.none())
-opt_outs = st.tuples(st.just("opt_out"), picks, fields, st.sampled_from(KINDS))
+contact_choices = st.sets(st.integers(0, 8), min_size=1, max_size=8).map(sorted)
+opt_ins = st.tuples(st.just("opt_in"), contact_choices, fields, st.none())
+opt_outs = st.tuples(st.just("opt_out"), contact_choices, fields, st.sampled_from(KINDS))
 address_opt_outs = st.tuples(
     st.just("opt_out"),
     st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=5, unique=True),
-    st.just([THE_ADDRESS]),
+    st.just([LISTED_ADDRESS_FIELD]),
     st.sampled_from(KINDS),
 )
 """Of lists of addresses, those among them that nobody holds yet."""
@@ -58,7 +58,7 @@ events = st.tuples(
 """Something else changed a status: a bounce, a confirmation, a lack of engagement."""
 
 selecting_jobs = st.lists(st.one_of(opt_ins, opt_outs, address_opt_outs), min_size=1, max_size=4)
-stories = st.lists(
+job_sequences = st.lists(
     st.one_of(imports, imports, opt_ins, opt_outs, address_opt_outs, events),
     min_size=2,
     max_size=7,
@@ -70,10 +70,10 @@ RunJob = Callable[..., Awaitable[int]]
 _numbers = count(1)
 
 
-class Story:
+class ModelComparison:
     """One account, in the database and in the model.
 
-    Whom a row of an import is recognised as may depend on the rows that were worked before. So
+    Whom a row of an import is recognized as may depend on the rows that were worked before. So
     where rows are not worked `in_order`, each has a name of its own.
     """
 
@@ -99,7 +99,7 @@ class Story:
             )
             await fill(self.pool, self.account_id, self.model.contacts, self.model.statuses)
 
-    async def tell(self, action, what, chosen, how) -> None:
+    async def apply(self, action, what, chosen, how) -> None:
         """One job, or event, on both sides; then everything must be equal."""
         if action == "event":
             await self._event(what, how)
@@ -110,7 +110,7 @@ class Story:
             if not self.in_order:
                 what = [(f"P{next(_numbers)}", links) for _, links in what]
             job_id, expected = await self._import(what, permission=how)
-        elif chosen == [THE_ADDRESS]:
+        elif chosen == [LISTED_ADDRESS_FIELD]:
             job_id = await self.run_job(self.account, action, what, chosen, {"kind": how})
             expected = self.model.opt_out_addresses(what, how)
         else:
@@ -122,7 +122,7 @@ class Story:
             else:
                 expected = self.model.opt_out(ids, chosen, how)
         after = await statuses_of(self.pool, self.account_id)
-        counts = await counts_of(self.pool, job_id)
+        counts = await read_counts(self.pool, job_id)
         # What a row adds to a contact that came before may refuse another row, or opt it out later.
         assert counts == expected or (self.in_order and counts.total() == expected.total())
         assert after == self.model.statuses
@@ -196,7 +196,7 @@ class Story:
         assert present == {address: status for address, (status, _) in after.items()}
 
 
-async def counts_of(pool: asyncpg.Pool, job_id: int) -> Counter:
+async def read_counts(pool: asyncpg.Pool, job_id: int) -> Counter:
     """Direct outcomes by reason, from the result rows, checked against the job's own counts."""
     counts = Counter()
     for row in await pool.fetch(

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
-from runtime.devservers.account import let_reach, own, owner_of_servers
+from runtime.devservers.account import allow_traversal, choose_server_account, make_owned_directory
 from runtime.devservers.process import run_as
 from tests.kit.waiting import wait_until
 
@@ -54,7 +54,7 @@ def pgbouncer_program() -> str:
 
 
 @contextmanager
-def pgbouncer_before(database_url: str, **settings: str) -> Iterator[PgBouncer]:
+def run_pgbouncer(database_url: str, **settings: str) -> Iterator[PgBouncer]:
     """A PgBouncer before the server of the URL, for each of its databases, with `settings` over
     those of the tests.
     """
@@ -62,9 +62,9 @@ def pgbouncer_before(database_url: str, **settings: str) -> Iterator[PgBouncer]:
     with tempfile.TemporaryDirectory(prefix="sluice-pgb-") as parent:
         folder = Path(parent) / "pgbouncer"
         # It refuses to run as root, as Postgres does, whose socket is for one account only.
-        owner = owner_of_servers(folder)
-        own(folder, owner)
-        let_reach(folder, owner)
+        owner = choose_server_account(folder)
+        make_owned_directory(folder, owner)
+        allow_traversal(folder, owner)
         config = folder / "pgbouncer.ini"
         config.write_text(_config(database_url, folder, SETTINGS | settings))
         log = folder / "pgbouncer.log"

@@ -14,7 +14,7 @@ _MADE_BY_DEFAULT = 100
 """What Hypothesis makes for a test that asks for nothing in particular."""
 
 
-def register_profiles() -> None:
+def register_hypothesis_profiles() -> None:
     """Make the profiles known, and load the one of `make test`; the command line may name another.
 
     On a machine that does other things too, a slow example says nothing.
@@ -25,19 +25,19 @@ def register_profiles() -> None:
     hypothesis_settings.load_profile("ci")
 
 
-def examples(count: int) -> int:
+def example_count(count: int) -> int:
     """Return how many examples the loaded profile makes where a test asks for `count`."""
     return max(1, round(count * hypothesis_settings.default.max_examples / _MADE_BY_DEFAULT))
 
 
-async def for_all(
+async def check_property(
     check: Callable[..., Awaitable[None]],
     *strategies: st.SearchStrategy[Any],
     max_examples: int,
-    and_for: Sequence[tuple[Any, ...]] = (),
+    explicit_examples: Sequence[tuple[Any, ...]] = (),
 ) -> None:
-    """Run the coroutine function on `examples(max_examples)` of the strategies, on the running
-    loop, and on the examples `and_for` that were made by hand.
+    """Run the coroutine function on `example_count(max_examples)` of the strategies, on the running
+    loop, and on the examples `explicit_examples` that were made by hand.
     """
     loop = asyncio.get_running_loop()
 
@@ -45,9 +45,9 @@ async def for_all(
         asyncio.run_coroutine_threadsafe(check(*values), loop).result()
 
     test = given(st.tuples(*strategies))(run)
-    for values in and_for:
+    for values in explicit_examples:
         test = example(values)(test)
     decorate = hypothesis_settings(
-        max_examples=examples(max_examples), suppress_health_check=list(HealthCheck)
+        max_examples=example_count(max_examples), suppress_health_check=list(HealthCheck)
     )
     await asyncio.to_thread(decorate(test))

@@ -13,16 +13,16 @@ from db.queries import load
 Plan: TypeAlias = dict[str, Any]
 """A node of a plan in the JSON that EXPLAIN gives, with the nodes below it in `Plans`."""
 
-SMALL = frozenset({"accounts", "sweeps", "pg_database"})
+SMALL_TABLES = frozenset({"accounts", "sweeps", "pg_database"})
 """Tables that stay so small that reading all of them is the cheapest way."""
 
-FEW_IN_AN_ACCOUNT = frozenset({"tags"})
+SMALL_PER_ACCOUNT = frozenset({"tags"})
 """Tables of which an account has so few rows that all of them may be read."""
 
-SHORT = frozenset({"jobs_unfinished"})
+SHORT_INDEXES = frozenset({"jobs_unfinished"})
 """Indexes over the few rows that are looked for, to be read from end to end."""
 
-OF_ONE_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts", "job_states"})
+SMALL_PER_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts", "job_states"})
 """Tables with at most some thousand rows for each job, all of which may be read."""
 
 _INDEX_SCANS = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan"})
@@ -97,7 +97,7 @@ def nodes(plan: Plan) -> Iterator[Plan]:
         yield from nodes(below)
 
 
-def reads_too_much(plan: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> list[str]:
+def find_excessive_reads(plan: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> list[str]:
     """Which nodes read a whole table, or all that an account has in one, and so on.
 
     With `whole_job` a statement may read all rows of one job, by an index.
@@ -108,9 +108,9 @@ def reads_too_much(plan: Plan, indexes: Mapping[str, Index], *, whole_job: bool)
 
 def _objection(node: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> str | None:
     kind = node["Node Type"]
-    if kind in {"Seq Scan", "Sample Scan"} and node["Relation Name"] not in SMALL:
+    if kind in {"Seq Scan", "Sample Scan"} and node["Relation Name"] not in SMALL_TABLES:
         return f"{kind} on {node['Relation Name']}"
-    if kind not in _INDEX_SCANS or node["Index Name"] in SHORT:
+    if kind not in _INDEX_SCANS or node["Index Name"] in SHORT_INDEXES:
         return None
     if node.get("Relation Name", "").startswith("pg_"):
         # Of the catalog, which other tests of the server fill as well.
@@ -119,25 +119,25 @@ def _objection(node: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> 
     condition = node.get("Index Cond", "")
     missing = [
         column
-        for column in _must_be_named(index, whole_job=whole_job)
+        for column in _required_columns(index, whole_job=whole_job)
         # Columns of other tables come with the name of theirs.
         if not re.search(rf"(?<![.\w]){column}(?![.\w])", condition)
     ]
-    if index.table in SMALL or not missing:
+    if index.table in SMALL_TABLES or not missing:
         return None
     return f"{kind} by {node['Index Name']} over any {', '.join(missing)}: {condition or 'all'}"
 
 
-def _must_be_named(index: Index, *, whole_job: bool) -> tuple[str, ...]:
+def _required_columns(index: Index, *, whole_job: bool) -> tuple[str, ...]:
     """The columns that a condition on the index has to name: an account or job is not enough."""
     enough = {
-        "account_id": index.table in FEW_IN_AN_ACCOUNT,
-        "job_id": whole_job or index.table in OF_ONE_JOB,
+        "account_id": index.table in SMALL_PER_ACCOUNT,
+        "job_id": whole_job or index.table in SMALL_PER_JOB,
     }
     return index.columns[: 1 if enough.get(index.columns[0]) else 2]
 
 
-def below_the_limit(plan: Plan) -> list[Plan]:
+def nodes_below_limit(plan: Plan) -> list[Plan]:
     """What the outermost limit of a page is fed by, but for sub-queries of single rows."""
     limit = next(node for node in nodes(plan) if node["Node Type"] == "Limit")
     return [

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.kit.http_receiver import HANG, Posted, Receiver, answer, listening
+from tests.kit.http_receiver import HANG, ReceivedRequest, Receiver, answer, running_receiver
 
-__all__ = ["HANG", "Posted", "Receiver", "answer", "receiver"]
+__all__ = ["HANG", "ReceivedRequest", "Receiver", "answer", "receiver"]
 
 
 @asynccontextmanager
@@ -13,8 +13,8 @@ async def receiver(*answers: bytes) -> AsyncIterator[Receiver]:
     """A receiver that answers each request with the next one, and at last with the last again."""
     left = list(answers)
 
-    def reply(_posted: Posted) -> bytes:
+    def reply(_posted: ReceivedRequest) -> bytes:
         return left.pop(0) if len(left) > 1 else left[0]
 
-    async with listening(reply) as made:
+    async with running_receiver(reply) as made:
         yield made

@@ -26,7 +26,7 @@ TAILS = (
 """What mail programs and people put behind a link."""
 
 
-async def couples(pool: asyncpg.Pool) -> dict[str, int]:
+async def make_couples(pool: asyncpg.Pool) -> dict[str, int]:
     """In each of two accounts Ann and Bob, who share an address; ids of the accounts by name."""
     default = await pool.fetchval("select id from accounts where name = 'default'")
     accounts = {"default": default, "other": await make_account(pool, "other")}
@@ -41,14 +41,14 @@ async def couples(pool: asyncpg.Pool) -> dict[str, int]:
     return accounts
 
 
-async def all_there_is(pool: asyncpg.Pool) -> tuple[int, list[dict[str, tuple[str, bool]]]]:
+async def read_everything(pool: asyncpg.Pool) -> tuple[int, list[dict[str, tuple[str, bool]]]]:
     """How many jobs there are, and what every address of every account is."""
     accounts = [row["id"] for row in await pool.fetch("select id from accounts order by id")]
     jobs = await pool.fetchval("select count(*) from jobs")
     return jobs, [await statuses_of(pool, account_id) for account_id in accounts]
 
 
-def problem(answer: httpx.Response, status: int, slug: str) -> str:
+def problem_detail(answer: httpx.Response, status: int, slug: str) -> str:
     """The detail of an answer, which has to be this problem."""
     told = (answer.status_code, answer.headers["content-type"], answer.json().get("type"))
     assert told == (status, "application/problem+json", f"urn:sluice:problem:{slug}"), answer.text

@@ -8,15 +8,15 @@ from itertools import count
 
 import asyncpg
 
-from actions.registry import action_named
+from actions.registry import get_action
 from db import progress
 from db.progress import JobToWork
 from engine.chunk_runner import ChunkFailed, ChunkRunner
-from engine.finalize import settle_and_complete, settle_and_fail
-from engine.planner import plan
-from engine.retry_policy import Setbacks
+from engine.finalize import complete_job, fail_job
+from engine.planner import plan_job
+from engine.retry_policy import FailureHandler
 from producers import control
-from producers.immediate_opt_out import opt_out_now
+from producers.immediate_opt_out import opt_out_immediately
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
@@ -40,12 +40,12 @@ REFUSED_BY_POSTGRES = """
 """
 
 
-class Works:
+class AccountDriver:
     """Hands jobs of one account in, and works them in this process, a few contacts a chunk."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, account: str) -> None:
         self.pool = pool
-        # Nobody needs to hear of the jobs: they are worked here.
+        # Nobody needs to hear of the jobs: they are worked driver.
         self.settings = settings.model_copy(
             update={"shared_address_limit": LIMIT, "redis_url": "redis://127.0.0.1:1/0"}
         )
@@ -66,29 +66,29 @@ class Works:
     async def work(self, job_id: int, *, chunks: int | None = None, chunk_size: int = 4) -> None:
         """Work the job to its end, or so many chunks (or attempts at one) of it."""
         async with self.pool.acquire() as connection:
-            await plan(connection, job_id, chunk_size=chunk_size, lanes=1)
+            await plan_job(connection, job_id, chunk_size=chunk_size, lanes=1)
             job = await self._job(connection, job_id)
-            rules = action_named(job.action)
-            runner = ChunkRunner.of(job, shared_address_limit=LIMIT, worker="test")
-            setbacks = Setbacks(job, rules.brings_contacts, "test", 0.0)
+            rules = get_action(job.action)
+            runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+            failure_handler = FailureHandler(job, rules.creates_contacts, "test", 0.0)
             for _ in range(chunks) if chunks is not None else count():
                 try:
                     if await runner.run_next(connection) is None:
                         break
                 except ChunkFailed as failed:
                     error = failed.__cause__ or failed
-                    await setbacks.take(connection, failed.chunk, error, counted=False)
+                    await failure_handler.handle(connection, failed.chunk, error, is_counted=False)
             if chunks is None:
-                ended = await settle_and_complete(connection, job, shared_address_limit=LIMIT)
+                ended = await complete_job(connection, job, shared_address_limit=LIMIT)
                 assert ended is not None
 
-    async def do(self, action, what, fields=None, **params) -> int:
+    async def run(self, action, what, fields=None, **params) -> int:
         """A job from its submission to its end."""
         job_id = await self.submit(action, what, fields, **params)
         await self.work(job_id)
         return job_id
 
-    async def opt_out_now(self, contacts: list[int], field: str) -> None:
+    async def opt_out_immediately(self, contacts: list[int], field: str) -> None:
         """A recipient's own opt-out, applied when it is answered."""
         request = JobRequest(
             account=self.account,
@@ -98,9 +98,9 @@ class Works:
             params={"kind": "manual"},
             requested_by="recipient",
         )
-        assert (await opt_out_now(self.pool, self.settings, request)).applied
+        assert (await opt_out_immediately(self.pool, self.settings, request)).applied
 
-    async def opt_out_nobody(self) -> None:
+    async def run_empty_job(self) -> None:
         """A job whose conditions nobody meets."""
         request = JobRequest(
             account=self.account,
@@ -114,7 +114,7 @@ class Works:
         """End the job as one that cannot be done."""
         async with self.pool.acquire() as connection:
             job = await self._job(connection, job_id)
-            assert await settle_and_fail(
+            assert await fail_job(
                 connection, job, "it could not be done", shared_address_limit=LIMIT
             )
 
@@ -135,16 +135,16 @@ class Works:
         return [row["id"] for row in rows]
 
     async def _job(self, connection: asyncpg.Connection, job_id: int) -> JobToWork:
-        job = await progress.job_to_work(connection, job_id)
+        job = await progress.get_job_to_work(connection, job_id)
         assert job is not None
         return job
 
 
-async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
+async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
     """Let everything happen in a new account; gives its id."""
     account_id = await make_account(pool, account)
     await pool.execute(REFUSED_BY_POSTGRES)
-    here = Works(pool, settings, account)
+    driver = AccountDriver(pool, settings, account)
     old = FIRST_OLD_CONTACT + 10 * account_id
     await fill(
         pool,
@@ -163,7 +163,7 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
         },
     )
     await pool.execute("update contacts set given_name = 'Old' where account_id = $1", account_id)
-    arrived = await here.do(
+    arrived = await driver.run(
         "import",
         [
             ["ann@example.com", "ann@example.org"],
@@ -178,32 +178,32 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
         ],
         permission=False,
     )
-    people = await here.contacts_of(arrived)
+    people = await driver.contacts_of(arrived)
     ann, bob, cid, poison, *staff = people
     eve, fay = people[-2:]
 
-    await here.do("opt_out", [ann], [1], kind="manual")
-    await here.do("opt_out", staff[:2], [2])
-    await here.do("opt_in", [*people, old, 999_999_999], [1, 2, 3])
-    await here.do("opt_in", [*people], [1])
-    await here.do("opt_out", [fay, eve], [1])
-    await here.do("opt_out", [fay, ann], [1, 2], kind="spam")
-    await here.do("opt_out", [ann, fay, 999_999_999], [1, 3], kind="manual")
+    await driver.run("opt_out", [ann], [1], kind="manual")
+    await driver.run("opt_out", staff[:2], [2])
+    await driver.run("opt_in", [*people, old, 999_999_999], [1, 2, 3])
+    await driver.run("opt_in", [*people], [1])
+    await driver.run("opt_out", [fay, eve], [1])
+    await driver.run("opt_out", [fay, ann], [1, 2], kind="spam")
+    await driver.run("opt_out", [ann, fay, 999_999_999], [1, 3], kind="manual")
 
-    await here.opt_out_now([staff[2], 999_999_999], "email1")
-    resumed = await here.submit("opt_out", [bob, cid, poison, eve, staff[4], old], [1])
-    await here.work(resumed, chunks=1)
-    await here.pause(resumed)
-    await here.resume(resumed)
-    await here.work(resumed)
-    cancelled = await here.submit("opt_out", [*people], [2], kind="list_unsubscribe")
-    await here.work(cancelled, chunks=2)
-    await here.cancel(cancelled)
-    never_begun = await here.submit("opt_in", [eve], [1])
-    await here.cancel(never_begun)
-    await here.opt_out_nobody()
+    await driver.opt_out_immediately([staff[2], 999_999_999], "email1")
+    resumed = await driver.submit("opt_out", [bob, cid, poison, eve, staff[4], old], [1])
+    await driver.work(resumed, chunks=1)
+    await driver.pause(resumed)
+    await driver.resume(resumed)
+    await driver.work(resumed)
+    cancelled = await driver.submit("opt_out", [*people], [2], kind="list_unsubscribe")
+    await driver.work(cancelled, chunks=2)
+    await driver.cancel(cancelled)
+    never_begun = await driver.submit("opt_in", [eve], [1])
+    await driver.cancel(never_begun)
+    await driver.run_empty_job()
 
-    await here.do(
+    await driver.run(
         "import",
         [
             ["new@example.com", "ann@example.com"],
@@ -213,17 +213,17 @@ async def make_worked_world(pool: asyncpg.Pool, settings: Settings, account: str
         ],
         permission=True,
     )
-    for number, end in enumerate([here.cancel, here.fail]):
+    for number, end in enumerate([driver.cancel, driver.fail]):
         spared = ("left@example.com", "away@example.com")[number]
         rows = [[f"late{number}.{n}@example.com", spared] for n in range(9)]
-        cut_short = await here.submit("import", rows, permission=True)
+        cut_short = await driver.submit("import", rows, permission=True)
         # By its rows the address is a role address; with the one that arrives it is none.
-        await here.work(cut_short, chunks=1, chunk_size=2)
-        if end == here.cancel:
-            await here.pause(cut_short)
+        await driver.work(cut_short, chunks=1, chunk_size=2)
+        if end == driver.cancel:
+            await driver.pause(cut_short)
         await end(cut_short)
     rows = [[f"wait{n}@example.com", "gone@example.com", "info@example.com"] for n in range(9)]
-    waiting = await here.submit("import", rows, permission=True)
-    await here.work(waiting, chunks=1, chunk_size=2)
-    await here.pause(waiting)
+    waiting = await driver.submit("import", rows, permission=True)
+    await driver.work(waiting, chunks=1, chunk_size=2)
+    await driver.pause(waiting)
     return account_id

@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 _ROOT = Path(__file__).parents[2]
 
 
-class Scheduling(LoadScopeScheduling):
+class FileScheduling(LoadScopeScheduling):
     """Give each process one test after the other, and all of a module to one that shares a fixture.
 
     The marker `xdist_group` is not used: with pytest 9.2, xdist 3.8 does not see it.

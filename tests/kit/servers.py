@@ -15,11 +15,11 @@ import psutil
 
 from db.grants import grant
 from db.pool import connect_options
-from runtime.devservers.account import let_reach, own, owner_of_servers
+from runtime.devservers.account import allow_traversal, choose_server_account, make_owned_directory
 from runtime.devservers.directory import ServerDirectory
 from runtime.devservers.keeper import stop_servers
 from runtime.devservers.postgres import postgres_process, postgres_url, start_postgres
-from runtime.devservers.process import ServerProcess, lives
+from runtime.devservers.process import ServerProcess, is_alive
 from runtime.devservers.valkey import start_valkey, valkey_process, valkey_url
 
 _GONE_SECONDS = 30.0
@@ -28,7 +28,7 @@ PROCESS_ROLE = "sluice_processes"
 """The role of worker and web processes, which may not alter what it has written."""
 
 
-class StormServers:
+class ChaosServers:
     """Both servers in one folder. Postgres writes through to disk: a commit that was acknowledged
     has to outlive an immediate restart.
     """
@@ -36,10 +36,10 @@ class StormServers:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._directory = ServerDirectory(folder.absolute().resolve())
-        self._owner = owner_of_servers(self._directory.root / "postgres")
+        self._owner = choose_server_account(self._directory.root / "postgres")
         self._sockets = self._directory.sockets()
-        own(self._sockets, self._owner)
-        let_reach(self._sockets, self._owner)
+        make_owned_directory(self._sockets, self._owner)
+        allow_traversal(self._sockets, self._owner)
         self.database_url = postgres_url(self._sockets)
         self.redis_url = valkey_url(self._sockets)
         self.redis_socket = self._sockets / "valkey.sock"
@@ -47,7 +47,7 @@ class StormServers:
     def start_postgres(self) -> None:
         """Start Postgres, and wait until it has recovered and takes connections."""
         place = self._directory.postgres(self._sockets)
-        let_reach(place.data, self._owner)
+        allow_traversal(place.data, self._owner)
         start_postgres(place, self._owner, durable=True)
 
     def start_redis(self) -> None:
@@ -69,9 +69,9 @@ class StormServers:
 
 
 @contextmanager
-def storm_servers(folder: Path) -> Iterator[StormServers]:
+def chaos_servers(folder: Path) -> Iterator[ChaosServers]:
     """Both servers, running; they have stopped when the context ends, however it ends."""
-    servers = StormServers(folder)
+    servers = ChaosServers(folder)
     try:
         servers.start_redis()
         servers.start_postgres()
@@ -80,7 +80,7 @@ def storm_servers(folder: Path) -> Iterator[StormServers]:
         servers.stop()
 
 
-async def let_processes_in(owners_url: str) -> str:
+async def grant_process_role(owners_url: str) -> str:
     """Grant a role of its own, which is made where it is missing, what processes need.
 
     Return the URL by which they connect; the owner's URL is for the checks.
@@ -93,10 +93,10 @@ async def let_processes_in(owners_url: str) -> str:
         await grant(owner, PROCESS_ROLE)
     finally:
         await owner.close()
-    return url_of_processes(owners_url)
+    return process_role_url(owners_url)
 
 
-def url_of_processes(owners_url: str, role: str = PROCESS_ROLE) -> str:
+def process_role_url(owners_url: str, role: str = PROCESS_ROLE) -> str:
     """The same database by the role of processes, or by another one."""
     parts = urlsplit(owners_url)
     where = parts.netloc.rpartition("@")[2]
@@ -111,5 +111,5 @@ def _end(server: ServerProcess, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
     deadline = time.monotonic() + _GONE_SECONDS
-    while lives(process) and time.monotonic() < deadline:
+    while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.01)

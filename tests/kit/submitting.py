@@ -3,11 +3,11 @@
 import io
 from typing import Any
 
-from engine.planner import plan
+from engine.planner import plan_job
 from producers.imports import submit_import
 from producers.submit import submit
-from schemas.requests import FIELD_NAMES, THE_ADDRESS, JobRequest, Selection
-from tests.kit.factories import fill_many, make_account
+from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD, JobRequest, Selection
+from tests.kit.factories import fill_large_account, make_account
 
 EVIDENCE = {
     "source": "verbal",
@@ -18,21 +18,21 @@ EVIDENCE = {
 }
 
 
-async def planned_opt_out(pool, settings, account, *, contacts, lanes) -> int:
+async def submit_planned_opt_out(pool, settings, account, *, contacts, lanes) -> int:
     """An opt-out of a new account of so many contacts, planned with a chunk for each of them."""
-    await fill_many(pool, await make_account(pool, account), contacts)
+    await fill_large_account(pool, await make_account(pool, account), contacts)
     request = JobRequest(
         account=account, action="opt_out", selection=Selection(all=True), requested_by="test"
     )
     submitted = await submit(pool, settings, request)
     async with pool.acquire() as connection:
-        await plan(connection, submitted.job_id, chunk_size=1, lanes=lanes)
+        await plan_job(connection, submitted.job_id, chunk_size=1, lanes=lanes)
     return submitted.job_id
 
 
-def selected(what, fields) -> dict[str, Any]:
+def selection_arguments(what, fields) -> dict[str, Any]:
     """The part of a request that says what it selects: contacts in fields, or addresses."""
-    if fields == [THE_ADDRESS]:
+    if fields == [LISTED_ADDRESS_FIELD]:
         return {"selection": Selection(addresses=tuple(what))}
     return {
         "selection": Selection(contacts=tuple(what)),
@@ -58,7 +58,7 @@ async def submit_job(pool, settings, account, action, what, fields, params) -> i
     request = JobRequest(
         account=account,
         action=action,
-        **selected(what, fields),
+        **selection_arguments(what, fields),
         params=params,
         evidence=EVIDENCE if action == "opt_in" else None,
         requested_by="test",

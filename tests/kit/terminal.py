@@ -17,7 +17,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LINES = 50
 
 
-class Shown(NamedTuple):
+class TerminalOutput(NamedTuple):
     """What a terminal was sent, as text without colours, and with them."""
 
     status: int
@@ -30,7 +30,9 @@ class Shown(NamedTuple):
         return [line.rpartition("\r")[2] for line in self.text.split("\n")]
 
 
-def in_terminal(*arguments: str, columns: int, command: Sequence[str] = SLUICE) -> Shown:
+def run_in_terminal(
+    *arguments: str, columns: int, command: Sequence[str] = SLUICE
+) -> TerminalOutput:
     """The command's output on a terminal of so many columns, standard error in it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
@@ -50,4 +52,4 @@ def in_terminal(*arguments: str, columns: int, command: Sequence[str] = SLUICE) 
                 raw += block
     os.close(ours)
     text = raw.decode().replace("\r\n", "\n")
-    return Shown(process.returncode, _ESCAPE.sub("", text), text)
+    return TerminalOutput(process.returncode, _ESCAPE.sub("", text), text)

@@ -22,7 +22,7 @@ import pytest
 import redis
 
 from runtime.devservers.directory import ServerDirectory
-from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import ServerUrls, embedded_servers
 from runtime.devservers.postgres import postgres_process
 from tests.kit.servers import PROCESS_ROLE
 from tests.kit.waiting import wait_until_async
@@ -39,7 +39,7 @@ class Cable(NamedTuple):
     address: str
     host_address: str
 
-    def lay(self) -> None:
+    def create(self) -> None:
         """Make both ends and bring them up."""
         inside = f"{self.device}i"
         ip("link", "add", self.device, "type", "veth", "peer", "name", inside, "netns", self.host)
@@ -133,39 +133,39 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             for cable in cables:
                 undo.callback(ip, "link", "del", cable.device, may_fail=True)
                 undo.callback(cable.plug)
-                cable.lay()
+                cable.create()
             hosts.append(Host(name, *cables))
         yield hosts[0], hosts[1]
 
 
-class ReachedByTcp(NamedTuple):
+class TcpServers(NamedTuple):
     """Servers of this test's own: the URLs from this machine, and the ports at the cables' ends."""
 
-    here: Servers
+    here: ServerUrls
     postgres_port: int
     redis_port: int
 
-    def seen_from(self, host: Host) -> Servers:
+    def urls_from(self, host: Host) -> ServerUrls:
         """The URLs that lead from the host over its cables. No name has to be looked up."""
-        return Servers(
+        return ServerUrls(
             f"postgresql://{PROCESS_ROLE}@{host.to_postgres.address}:{self.postgres_port}/postgres",
             f"redis://{host.to_redis.address}:{self.redis_port}",
         )
 
 
 @contextmanager
-def servers_of(folder: Path, hosts: tuple[Host, Host]) -> Iterator["_Opening"]:
+def servers_of(folder: Path, hosts: tuple[Host, Host]) -> Iterator["_ServerListener"]:
     """Embedded servers in `folder`, which listen nowhere until they are opened to the hosts."""
     with embedded_servers(folder, durable=False) as servers:
-        yield _Opening(ServerDirectory(folder.resolve()), servers, hosts)
+        yield _ServerListener(ServerDirectory(folder.resolve()), servers, hosts)
 
 
-class _Opening(NamedTuple):
+class _ServerListener(NamedTuple):
     directory: ServerDirectory
-    servers: Servers
+    servers: ServerUrls
     hosts: tuple[Host, Host]
 
-    async def open(self) -> ReachedByTcp:
+    async def open(self) -> TcpServers:
         """Let both servers listen at the cables' ends, besides their sockets."""
         redis_addresses = [host.to_redis.address for host in self.hosts]
         redis_port = _free_port(redis_addresses[0])
@@ -193,7 +193,7 @@ class _Opening(NamedTuple):
             return True
 
         await wait_until_async(answers, deadline_seconds=30, what="Postgres listens by TCP")
-        return ReachedByTcp(Servers(here, self.servers.redis_url), port, redis_port)
+        return TcpServers(ServerUrls(here, self.servers.redis_url), port, redis_port)
 
 
 def _allow(allowed: Path, addresses: list[str]) -> None:

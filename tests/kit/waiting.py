@@ -10,7 +10,7 @@ import asyncpg
 
 T = TypeVar("T")
 
-PATIENCE = 4.0
+TIMEOUT_FACTOR = 4.0
 """How many times its deadline a condition is waited for, since the machine may be busy. Where the
 time itself is what is claimed, the caller asks for 1.
 """
@@ -22,10 +22,14 @@ _POLL_SHARE = 0.05
 
 
 def wait_until(
-    condition: Callable[[], T], *, deadline_seconds: float, what: str, patience: float = PATIENCE
+    condition: Callable[[], T],
+    *,
+    deadline_seconds: float,
+    what: str,
+    timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
     """The first truthy value of `condition`; fails, naming `what`, when the deadline passes."""
-    deadline_seconds *= patience
+    deadline_seconds *= timeout_factor
     began = time.monotonic()
     while not (value := condition()):
         waited = time.monotonic() - began
@@ -40,10 +44,10 @@ async def wait_until_async(
     *,
     deadline_seconds: float,
     what: str,
-    patience: float = PATIENCE,
+    timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
     """The same for a condition that may be a coroutine function; the event loop goes on."""
-    deadline_seconds *= patience
+    deadline_seconds *= timeout_factor
     began = time.monotonic()
     while True:
         value = condition()
@@ -60,7 +64,7 @@ def _next_poll(waited: float) -> float:
     return min(max(_FIRST_POLL_SECONDS, waited * _POLL_SHARE), _LAST_POLL_SECONDS)
 
 
-async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
+async def wait_until_lock_contended(pool: asyncpg.Pool, *, what: str) -> None:
     """Wait until a session of this database wants a lock that another one has."""
     await wait_until_async(
         lambda: pool.fetchval(
@@ -72,7 +76,7 @@ async def wait_until_someone_waits(pool: asyncpg.Pool, *, what: str) -> None:
     )
 
 
-async def wait_until_lanes_rest(pool: asyncpg.Pool, *, for_seconds: float = 1.0) -> None:
+async def wait_until_lanes_idle(pool: asyncpg.Pool, *, for_seconds: float = 1.0) -> None:
     """Wait until no lane of any job has been taken or left for so long."""
     last: tuple[int, float] | None = None
 

@@ -9,7 +9,7 @@ _OF_PYDANTIC = re.compile(
 )
 
 
-def faults(text: str) -> list[str]:
+def find_wording_faults(text: str) -> list[str]:
     """Words that are not ours, places as programs have them, and stops that are two or none.
 
     What is quoted from the request is looked over.

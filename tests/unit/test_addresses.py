@@ -5,7 +5,12 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.addresses import MAX_ADDRESS, Identity, InvalidAddress, identify
+from schemas.addresses import (
+    MAX_ADDRESS_LENGTH,
+    InvalidAddress,
+    NormalizedAddress,
+    normalize_address,
+)
 
 ATOMS = "abzAZ09_!#$%&'*+-/=?^`{|}~"
 UGLY = (
@@ -48,7 +53,7 @@ def by_library(text: str) -> str | None:
 
 def match_key(text: str) -> str | None:
     try:
-        return identify(text).match_key
+        return normalize_address(text).match_key
     except InvalidAddress:
         return None
 
@@ -82,14 +87,14 @@ def test_they_agree_on_every_length(local_part: int, whole: int, start: str, mea
 def test_the_key_of_a_key_is_itself(text: str) -> None:
     """A key is an address too, so a list of keys, imported, finds the same people."""
     key = match_key(text)
-    assert key is None or len(key.encode()) > MAX_ADDRESS or match_key(key) == key
+    assert key is None or len(key.encode()) > MAX_ADDRESS_LENGTH or match_key(key) == key
 
 
 @given(st.emails(), st.sampled_from(["", " ", "\t", "\r\n", "\u00a0"]))
 def test_case_and_surrounding_space_do_not_matter(address: str, space: str) -> None:
     """Upper-case twins are one address; what was given is kept, but for the space around it."""
-    found = identify(f"{space}{address.upper()}{space}")
-    assert found == Identity(address.upper(), identify(address).match_key)
+    found = normalize_address(f"{space}{address.upper()}{space}")
+    assert found == NormalizedAddress(address.upper(), normalize_address(address).match_key)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,7 @@ def test_case_and_surrounding_space_do_not_matter(address: str, space: str) -> N
 )
 def test_keys(text: str, key: str) -> None:
     """Dots and tags are kept, case is folded, the domain is ASCII, needless quotes are dropped."""
-    assert identify(text) == Identity(text, key)
+    assert normalize_address(text) == NormalizedAddress(text, key)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +136,6 @@ def test_keys(text: str, key: str) -> None:
 def test_refusals_say_why(text: str, why: str) -> None:
     """Each refusal is a short sentence that a person can act on."""
     with pytest.raises(InvalidAddress) as refused:
-        identify(text)
+        normalize_address(text)
     assert why in str(refused.value)
     assert len(str(refused.value)) <= 200

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.checks import late
-from tests.chaos.dyno import Ended
+from tests.chaos.checks import late_recoveries
+from tests.chaos.dyno_supervisor import GroupExit
+from tests.chaos.fault_plan import Kind
 from tests.chaos.log_checks import (
     DECLARED,
     NO_ADDRESS,
@@ -19,7 +20,6 @@ from tests.chaos.log_checks import (
     read_logs,
 )
 from tests.chaos.recovery import GOAL_SECONDS, Recovery
-from tests.chaos.schedule import Kind
 
 FINE = '{"level": "info", "event": "worker.started", "worker": "worker.1.17"}\n'
 
@@ -100,9 +100,9 @@ def test_a_group_that_ends_by_itself_is_found():
     """One that had worked and ended undisturbed; not one that was ended, or that never started."""
     log = Path("group-1.001.log")
     ended = [
-        Ended(log, 1, by_storm=False, worker_ids=(17,)),
-        Ended(log, -9, by_storm=True, worker_ids=(18,)),
-        Ended(log, 1, by_storm=False, worker_ids=()),
+        GroupExit(log, 1, was_injected=False, worker_ids=(17,)),
+        GroupExit(log, -9, was_injected=True, worker_ids=(18,)),
+        GroupExit(log, 1, was_injected=False, worker_ids=()),
     ]
     assert [violation.check for violation in read_ends(ended)] == [NOT_GONE]
 
@@ -116,7 +116,7 @@ def test_a_late_recovery_is_found():
         Recovery(Kind.WEB_KILLED, 0.1, 0.1, 0.3, GOAL_SECONDS + 1, []),
         Recovery(Kind.WEB_STOPPED, 0.1, 0.1, 0.3, None, []),
     ]
-    assert [violation.what.partition(":")[0] for violation in late(recoveries)] == [
+    assert [violation.what.partition(":")[0] for violation in late_recoveries(recoveries)] == [
         Kind.REDIS_KILLED,
         Kind.REDIS_STALLED,
         Kind.WEB_KILLED,

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.schedule import LANES, Kind, Plan, faults_of, faults_of_plan
-from tests.chaos.traffic_plan import traffic_of
+from tests.chaos.fault_plan import FAULT_GROUPS, Kind, Plan, draw_faults, plan_faults
+from tests.chaos.traffic_plan import plan_traffic
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "chaos.md"
 SEEDS = st.integers(min_value=0, max_value=2**31)
@@ -19,65 +19,65 @@ SECONDS = st.integers(min_value=5, max_value=600)
 @given(SEEDS, SECONDS)
 def test_the_same_seed_gives_the_same_storm(seed: int, seconds: int):
     """Faults and traffic depend on the seed and the length, and on nothing else."""
-    assert faults_of(seed, seconds) == faults_of(seed, seconds)
-    assert traffic_of(seed, seconds) == traffic_of(seed, seconds)
+    assert draw_faults(seed, seconds) == draw_faults(seed, seconds)
+    assert plan_traffic(seed, seconds) == plan_traffic(seed, seconds)
 
 
 def test_another_seed_gives_another_storm():
     """A second seed shows something that the first one did not."""
-    assert faults_of(1, 120) != faults_of(2, 120)
-    assert traffic_of(1, 120) != traffic_of(2, 120)
+    assert draw_faults(1, 120) != draw_faults(2, 120)
+    assert plan_traffic(1, 120) != plan_traffic(2, 120)
 
 
 @given(SEEDS)
 def test_two_minutes_have_every_kind_three_times(seed: int):
     """Ten storms of two minutes show each kind thirty times."""
-    kinds = Counter(fault.kind for fault in faults_of(seed, 120))
+    kinds = Counter(fault.kind for fault in draw_faults(seed, 120))
     assert kinds == dict.fromkeys(Kind, 3)
 
 
 @given(SEEDS, SECONDS)
 def test_the_storm_ends_in_calm(seed: int, seconds: int):
     """No cause lasts beyond the last quarter, or the last fifteen seconds of a longer storm."""
-    for fault in faults_of(seed, seconds):
-        assert 0 < fault.at <= fault.at + fault.lasts <= seconds - min(15, seconds / 4)
+    for fault in draw_faults(seed, seconds):
+        assert 0 < fault.at <= fault.at + fault.duration <= seconds - min(15, seconds / 4)
 
 
 @given(SEEDS, SECONDS)
 def test_what_befalls_the_same_thing_does_not_overlap(seed: int, seconds: int):
     """A server that is away is not taken away again; each lane's faults come one by one."""
-    faults = faults_of(seed, seconds)
-    for lane in LANES:
+    faults = draw_faults(seed, seconds)
+    for lane in FAULT_GROUPS:
         for before, after in pairwise(fault for fault in faults if fault.kind in lane):
-            assert before.at + before.lasts < after.at
+            assert before.at + before.duration < after.at
 
 
 @given(SEEDS)
 def test_the_faults_are_spread_out(seed: int):
     """In two minutes no half of one is without a new fault, and some overlap."""
-    faults = faults_of(seed, 120)
+    faults = draw_faults(seed, 120)
     assert all(after.at - before.at < 30 for before, after in pairwise(faults))
-    assert any(before.at + before.lasts > after.at for before, after in pairwise(faults))
+    assert any(before.at + before.duration > after.at for before, after in pairwise(faults))
 
 
 @given(SEEDS, st.integers(min_value=5, max_value=39))
 def test_a_short_storm_has_as_many_kinds_as_fit(seed: int, seconds: int):
     """No kind comes twice before each that fits has come once, and the quick ones always come."""
-    kinds = Counter(fault.kind for fault in faults_of(seed, seconds))
+    kinds = Counter(fault.kind for fault in draw_faults(seed, seconds))
     assert set(kinds.values()) == {1}
-    assert kinds.keys() & set(LANES[0])
+    assert kinds.keys() & set(FAULT_GROUPS[0])
 
 
 @given(SEEDS)
 def test_apart_there_is_one_fault_of_each_kind(seed: int):
     """However short the storm was to be: what is measured is each fault by itself."""
-    kinds = Counter(fault.kind for fault in faults_of_plan(Plan(seed, 5, apart=True)))
+    kinds = Counter(fault.kind for fault in plan_faults(Plan(seed, 5, is_one_by_one=True)))
     assert kinds == dict.fromkeys(Kind, 1)
 
 
 def test_every_kind_stands_in_one_lane():
     """A kind without a lane would never come."""
-    assert sorted(kind for lane in LANES for kind in lane) == sorted(Kind)
+    assert sorted(kind for lane in FAULT_GROUPS for kind in lane) == sorted(Kind)
 
 
 def test_every_kind_is_documented():

@@ -6,7 +6,7 @@ import pytest
 
 from actions.registry import all_actions
 from cli.imports import parse_mapping
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID
 from tests.kit.commands import run_sluice as sluice
 
@@ -70,7 +70,7 @@ def test_with_json_an_error_is_json(tmp_path):
     result = sluice("submit", "opt-out", "--json")
     assert result.exit_code == 2
     error = json.loads(result.stderr)["error"]
-    assert error["type"] == "WrongInput"
+    assert error["type"] == "InvalidRequest"
     assert "Name the contacts" in error["message"]
 
 
@@ -100,7 +100,7 @@ def test_an_unreachable_redis_is_said_before_anything_is_stored():
 def test_every_action_over_contacts_has_a_command_with_its_parameters():
     """The registry is what the commands are made of: parameters and evidence become options."""
     for action in all_actions().values():
-        if action.brings_contacts:
+        if action.creates_contacts:
             continue
         result = sluice("submit", action.name.replace("_", "-"), "--help")
         assert result.exit_code == 0
@@ -120,5 +120,5 @@ def test_a_mapping_needs_a_header_and_a_meaning(pair):
 def test_a_header_may_have_equals_signs_and_one_meaning():
     """The last equals sign separates; a header that is mapped twice is refused."""
     assert parse_mapping(["a=b=email1", "Mail=email2"]) == {"a=b": "email1", "Mail": "email2"}
-    with pytest.raises(WrongInput, match="twice"):
+    with pytest.raises(InvalidRequest, match="twice"):
         parse_mapping(["Mail=email1", "Mail=email2"])

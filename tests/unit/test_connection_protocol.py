@@ -8,15 +8,23 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from web.connections import MAX_STARTS_PER_TURN, Bounds, Connection, _Flow, _Watch
-from web.header_limit import HeadLimit
+from web.connections import (
+    MAX_STARTS_PER_ITERATION,
+    Connection,
+    ConnectionLimits,
+    _ConnectionMonitor,
+    _ReadFlowControl,
+)
+from web.header_limit import HeaderLimitProtocol
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(HeadLimit, HttpToolsProtocol), (_Flow, FlowControl)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(HeaderLimitProtocol, HttpToolsProtocol), (_ReadFlowControl, FlowControl)]
+)
 def test_what_is_overridden_is_there(ours, theirs):
     """Each method that ends in a call of the server's own is one of the server's."""
     # The parser calls `on_chunk_header` of whoever has it.
-    own = {"_begin_head", "_be_last", "_end", "_names_host", "_refuse", "on_chunk_header"}
+    own = {"_begin_head", "_mark_last", "_end", "_has_valid_host", "_refuse", "on_chunk_header"}
     for name, value in vars(ours).items():
         if callable(value) and not name.startswith("__") and name not in own:
             assert callable(getattr(theirs, name, None)), name
@@ -37,12 +45,12 @@ async def test_few_requests_begin_in_a_turn_of_the_event_loop():
     the order in which they came.
     """
     loop = asyncio.get_running_loop()
-    watch = _Watch(ServerState(), loop, Bounds(15.0, 30.0, 100, None))
+    watch = _ConnectionMonitor(ServerState(), loop, ConnectionLimits(15.0, 30.0, 100, None))
     turn, begun = 0, []
-    for number in range(3 * MAX_STARTS_PER_TURN + 1):
+    for number in range(3 * MAX_STARTS_PER_ITERATION + 1):
         watch.start(lambda number=number: begun.append((turn, number)))
-    while len(begun) <= 3 * MAX_STARTS_PER_TURN:
+    while len(begun) <= 3 * MAX_STARTS_PER_ITERATION:
         await asyncio.sleep(0)
         turn += 1
     assert [number for _, number in begun] == [*range(len(begun))]
-    assert max(Counter(turn for turn, _ in begun).values()) <= MAX_STARTS_PER_TURN
+    assert max(Counter(turn for turn, _ in begun).values()) <= MAX_STARTS_PER_ITERATION

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from producers import contact_id_files, file_text
-from producers.contact_id_files import blocks_of_ids
-from schemas.errors import WrongInput
+from producers.contact_id_files import read_contact_ids
+from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID
 
 
 def ids_in(data):
-    return [id_ for block in blocks_of_ids(io.BytesIO(data)) for id_ in block]
+    return [id_ for block in read_contact_ids(io.BytesIO(data)) for id_ in block]
 
 
 def in_form(form, ids):
@@ -53,8 +53,8 @@ def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header
 def read_at_once():
     """Sets how much is read at once, for one example after the other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file_text, "FIRST_BLOCK", 64)
-        yield lambda size: patch.setattr(file_text, "BLOCK", size)
+        patch.setattr(file_text, "FIRST_BLOCK_BYTES", 64)
+        yield lambda size: patch.setattr(file_text, "BLOCK_BYTES", size)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1 << 18])
@@ -91,17 +91,17 @@ def read_at_once():
 )
 def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
     """By its number in the file, whichever piece it is in."""
-    monkeypatch.setattr(file_text, "BLOCK", piece)
-    with pytest.raises(WrongInput, match=rf"^Line {line_no} of the contacts: .*{said}"):
+    monkeypatch.setattr(file_text, "BLOCK_BYTES", piece)
+    with pytest.raises(InvalidRequest, match=rf"^Line {line_no} of the contacts: .*{said}"):
         ids_in(text.encode("latin-1"))
 
 
 def test_a_line_without_end_is_refused(monkeypatch):
     """What is no list of ids does not fill the memory."""
     monkeypatch.setattr(contact_id_files, "_LONGEST_LINE", 100)
-    monkeypatch.setattr(file_text, "FIRST_BLOCK", 10)
-    monkeypatch.setattr(file_text, "BLOCK", 10)
-    with pytest.raises(WrongInput, match="Line 2 of the contacts: it is longer"):
+    monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 10)
+    monkeypatch.setattr(file_text, "BLOCK_BYTES", 10)
+    with pytest.raises(InvalidRequest, match="Line 2 of the contacts: it is longer"):
         ids_in(b"1\n" + b"2" * 1000)
     assert ids_in(b"1\n" + b"2," * 1000) == [1, *[2] * 1000]
 
@@ -131,5 +131,5 @@ def test_what_is_beside_the_ids_does_not_matter():
 
 def test_two_columns_of_ids_are_refused():
     """It is not guessed which of them is the contacts'."""
-    with pytest.raises(WrongInput, match="more than one column of ids: Id, External Id"):
+    with pytest.raises(InvalidRequest, match="more than one column of ids: Id, External Id"):
         ids_in(b"Id,External Id\n1,2\n")

@@ -10,7 +10,7 @@ from db.invariants import INVARIANTS
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.outcomes import ChunkState, JobState
-from tests.chaos.schedule import Kind
+from tests.chaos.fault_plan import Kind
 from tests.kit.documents import TRANSITIONS, VARIANTS, decisions, filled, places, tables
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_the_edges_are_what_is_decided(name: str) -> None:
     """Each edge of a table is a decision that the action takes."""
     action = all_actions()[name]
     taken = set(decisions(action))
-    assert {(edge.outcome, edge.to_status, edge.reason) for edge in action.edges} <= taken
+    assert {(edge.outcome, edge.to_status, edge.reason) for edge in action.transitions} <= taken
 
 
 @pytest.mark.parametrize("state", [*JobState, *ChunkState])

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.column_names import names_address
-from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, meaning_of
+from producers.column_names import is_address_column
+from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, field_meaning
 from producers.file_text import require_encoding
-from producers.hook_addresses import addresses_in, settled
-from producers.hook_events import MOST_EVENTS, BadEvent, Event, read_event, read_events
-from producers.hook_fields import READ_SECONDS, Adjusted, Field, read_post
+from producers.hook_addresses import parse_addresses, resolve_candidates
+from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_event, read_events
+from producers.hook_fields import READ_SECONDS, Adjustment, Field, read_post
 from producers.hook_forms import read_form
 from schemas.addresses import InvalidAddress
-from schemas.errors import TakesTooLong, WrongInput
+from schemas.errors import InvalidRequest, ReadingTimeout
 from schemas.json_input import read_pairs
 from web import form_parser
-from web.form_parser import fields_in
+from web.form_parser import parse_fields
 
 HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
@@ -78,13 +78,13 @@ OTHERS = (
 @pytest.mark.parametrize("name", RECIPIENTS)
 def test_names_of_a_recipient_s_address(name):
     """As Keap, forms and other systems write them."""
-    assert meaning_of(name) is Meaning.ADDRESS
+    assert field_meaning(name) is Meaning.ADDRESS
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_names_of_another_person_s_address(name):
     """An owner, a sender or a friend is not opted out."""
-    assert meaning_of(name) is not Meaning.ADDRESS
+    assert field_meaning(name) is not Meaning.ADDRESS
 
 
 def test_the_words_of_names_are_documented():
@@ -97,7 +97,9 @@ def test_the_words_of_names_are_documented():
 def test_a_name_is_read_in_one_way_and_soon(words):
     """Whatever known words it is made of, with anything between them."""
     began = time.process_time()
-    found = {meaning_of.__wrapped__(between.join(words)) for between in ("", " ", "_", ".", "][")}
+    found = {
+        field_meaning.__wrapped__(between.join(words)) for between in ("", " ", "_", ".", "][")
+    }
     assert len(found) == 1
     assert time.process_time() - began < 1
     if "x" not in words and set(words) & set(ADDRESS_WORDS) and len("".join(words)) < 50:
@@ -136,7 +138,7 @@ def test_a_name_is_read_in_one_way_and_soon(words):
 def test_what_stands_around_an_address_is_no_part_of_it(text, addresses):
     """A name, brackets, quotes, a scheme, or an encoding too many."""
     expected = [part if "@" in part else f"{part}@x.example" for part in addresses]
-    assert addresses_in(text).addresses == expected
+    assert parse_addresses(text).addresses == expected
 
 
 @pytest.mark.parametrize(
@@ -155,14 +157,14 @@ def test_what_stands_around_an_address_is_no_part_of_it(text, addresses):
 def test_what_is_no_address_is_refused(text):
     """And not made one."""
     with pytest.raises(InvalidAddress):
-        addresses_in(text)
+        parse_addresses(text)
 
 
 @given(st.text() | st.text(alphabet="@<>(),; %4+a\x00\"'=."), st.booleans())
 def test_any_text_has_addresses_or_is_refused(text, blank_is_plus):
     """Nothing else is raised."""
     try:
-        read = addresses_in(text, blank_is_plus=blank_is_plus)
+        read = parse_addresses(text, blank_is_plus=blank_is_plus)
     except InvalidAddress:
         return
     assert read.addresses
@@ -177,7 +179,7 @@ def test_no_text_takes_long(text):
     """However its brackets and quotes stand."""
     began = time.process_time()
     with suppress(InvalidAddress):
-        addresses_in(text, blank_is_plus=True)
+        parse_addresses(text, blank_is_plus=True)
     assert time.process_time() - began < 0.5
 
 
@@ -209,8 +211,8 @@ def test_no_text_takes_long(text):
 )
 def test_the_account_tells_which_address_is_meant(text, known, meant):
     """The longest that it knows; without one a blank is a plus sign, or capitals show a name."""
-    read = addresses_in(f"{text}@x.example", blank_is_plus=True)
-    found = settled(read.candidates, {f"{each}@x.example": False for each in known})
+    read = parse_addresses(f"{text}@x.example", blank_is_plus=True)
+    found = resolve_candidates(read.candidates, {f"{each}@x.example": False for each in known})
     assert [each.address for each in found] == [f"{meant}@x.example"]
 
 
@@ -226,10 +228,12 @@ def test_the_account_tells_which_address_is_meant(text, known, meant):
 )
 def test_an_address_of_a_contact_comes_before_one_that_a_message_brought(text, held, meant):
     """What was known only from how a message was read gives way, however long it is."""
-    read = addresses_in(f"{text}@x.example", blank_is_plus=True)
+    read = parse_addresses(f"{text}@x.example", blank_is_plus=True)
     keys = {key for each in read.candidates for _, key in each.readings}
     known = {key: key == f"{held}@x.example".casefold() for key in keys}
-    assert [each.address for each in settled(read.candidates, known)] == [f"{meant}@x.example"]
+    assert [each.address for each in resolve_candidates(read.candidates, known)] == [
+        f"{meant}@x.example"
+    ]
 
 
 words = st.sampled_from(["eve", "news", "Ada", "x=eve", "'eve", "4711|news", "", "eve+news"])
@@ -242,7 +246,7 @@ def test_what_comes_again_is_read_as_before(locals_of_a_form, known):
     fields = [Field("email", f"{each}@x.example", blank_is_plus=True) for each in locals_of_a_form]
     try:
         post = read_post(fields)
-    except WrongInput:
+    except InvalidRequest:
         return
     keys = {
         f"{each.replace(' ', '+').casefold()}@x.example": is_held for each, is_held in known.items()
@@ -250,15 +254,15 @@ def test_what_comes_again_is_read_as_before(locals_of_a_form, known):
     first = post.for_account(keys)
     again = post.for_account(dict.fromkeys(first.match_keys, False) | keys)
     assert first.addresses == again.addresses
-    assert set(first.match_keys) <= set(post.ambiguous_keys) | set(post.match_keys)
-    assert len(post.ambiguous_keys) <= 10 * len(fields)
+    assert set(first.match_keys) <= set(post.ambiguous_match_keys) | set(post.match_keys)
+    assert len(post.ambiguous_match_keys) <= 10 * len(fields)
 
 
 @given(st.from_regex(r"[a-z0-9]+([._+-][a-z0-9]+)*", fullmatch=True), st.booleans())
 def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
     """Only where there is an ambiguity is the account asked."""
     form = read_post([Field("email", f"{local[:60].rstrip('._+-')}@x.example", blank_is_plus)])
-    assert form.ambiguous_keys == []
+    assert form.ambiguous_match_keys == []
 
 
 @pytest.mark.parametrize(
@@ -291,8 +295,8 @@ def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
 def test_a_body_may_be_an_address_alone(body, addresses):
     """Or lines, or a form that was wholly encoded; prose is none of them."""
     try:
-        found = read_post(fields_in(body)).addresses
-    except WrongInput:
+        found = read_post(parse_fields(body)).addresses
+    except InvalidRequest:
         found = None
     assert found == addresses
 
@@ -328,8 +332,8 @@ def test_json_in_a_field_is_read(name, value, addresses):
     parts = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n--b--'
     for body in (posted, parts.encode()):
         try:
-            posts = read_form(fields_in(body, "x; boundary=b")).posts
-        except WrongInput:
+            posts = read_form(parse_fields(body, "x; boundary=b")).posts
+        except InvalidRequest:
             assert addresses is None
             continue
         found = [[each.partition("@")[0] for each in post.addresses] for post in posts]
@@ -340,7 +344,7 @@ def test_json_in_a_field_is_read(name, value, addresses):
 def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
     """Of a sender that encodes no field."""
     body = b'payload={"email":"eve+news@x.example"}'
-    assert read_post(fields_in(body)).addresses == ["eve+news@x.example"]
+    assert read_post(parse_fields(body)).addresses == ["eve+news@x.example"]
 
 
 @given(
@@ -353,8 +357,8 @@ def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
 )
 def test_escapes_are_decoded_as_the_standard_library_does(parts):
     """Wherever a long text is cut to be decoded, and whether or not all escapes are whole."""
-    with patch.object(form_parser, "_DECODED_AT_ONCE", 7):
-        assert form_parser.unquoted(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
+    with patch.object(form_parser, "_DECODE_BATCH_BYTES", 7):
+        assert form_parser.percent_decode(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
 
 
 @pytest.mark.parametrize(
@@ -367,33 +371,33 @@ def test_escapes_are_decoded_as_the_standard_library_does(parts):
 )
 def test_an_address_in_a_long_message_is_read(body):
     """Whatever stands beside it."""
-    assert read_post(fields_in(body.encode())).addresses == ["ada@x.example"]
+    assert read_post(parse_fields(body.encode())).addresses == ["ada@x.example"]
 
 
 @pytest.mark.parametrize("value", ["[1]", '{"a": 1}', "[]"])
 def test_what_names_an_event_is_kept_as_it_came(value):
     """An id, a contact or a note may look like JSON."""
     form = urlencode({"event_id": value, "email": "ada@x.example"}).encode()
-    assert read_post(fields_in(form)).event_id == value
+    assert read_post(parse_fields(form)).event_id == value
 
 
 def test_events_of_a_form_share_what_stands_beside_them():
     """Its kind; but an id only where the rest is one event."""
     two = '[{"email": "a@x.example", "event_id": 1}, {"email": "b@x.example", "kind": "feedback"}]'
     beside = {"kind": "spam", "event_id": "7"}
-    a, b = read_form(fields_in(urlencode({"data": two} | beside).encode())).posts
+    a, b = read_form(parse_fields(urlencode({"data": two} | beside).encode())).posts
     assert (a.kind, a.event_id, b.kind, b.event_id) == ("spam", "1", "feedback", None)
     one = '[{"email": "a@x.example"}, {"email": "", "x": 1}]'
-    (a,) = read_form(fields_in(urlencode({"data": one} | beside).encode())).posts
+    (a,) = read_form(parse_fields(urlencode({"data": one} | beside).encode())).posts
     assert (a.kind, a.event_id) == ("spam", "7")
 
 
 def test_a_form_has_so_many_events_and_no_more():
     """As a list of signed events has."""
-    many = [{"email": f"a{n}@x.example"} for n in range(MOST_EVENTS + 1)]
-    assert len(read_form(fields_in(json.dumps(many[1:]).encode())).posts) == MOST_EVENTS
-    with pytest.raises(WrongInput, match="events"):
-        read_form(fields_in(json.dumps(many).encode()))
+    many = [{"email": f"a{n}@x.example"} for n in range(MAX_EVENTS + 1)]
+    assert len(read_form(parse_fields(json.dumps(many[1:]).encode())).posts) == MAX_EVENTS
+    with pytest.raises(InvalidRequest, match="events"):
+        read_form(parse_fields(json.dumps(many).encode()))
 
 
 @pytest.mark.parametrize(
@@ -420,7 +424,7 @@ def test_the_address_of_the_list_is_none_beside_another(weak, is_first):
         fields = [Field(weak, "list@x.example"), Field("email", text)]
         try:
             post = read_post(fields if is_first else fields[::-1])
-        except WrongInput:
+        except InvalidRequest:
             assert addresses is None
             continue
         assert post.addresses == addresses
@@ -442,7 +446,7 @@ def test_no_address_of_weak_fields_is_lost(number):
     """All are read, or more than one person has are refused; beside another none counts."""
     fields = [Field(f"optout_emails[{n}]", f"a{n}@x.example") for n in range(number)]
     if number > 200:
-        with pytest.raises(WrongInput, match="not one person's"):
+        with pytest.raises(InvalidRequest, match="not one person's"):
             read_post(fields)
     else:
         assert read_post(fields * 2).addresses == [f"a{n}@x.example" for n in range(number)]
@@ -462,8 +466,8 @@ def test_a_list_of_events_inside_an_object_is_several_people_s():
     """In a form, in its field and in a signed message; `kind` beside them counts for the others."""
     told = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
     in_field = urlencode({"payload": WRAPPED}).encode()
-    forms = [read_form(fields_in(body)).posts for body in (WRAPPED.encode(), in_field)]
-    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, Event)]
+    forms = [read_form(parse_fields(body)).posts for body in (WRAPPED.encode(), in_field)]
+    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, OptOutEvent)]
     for posts in (*forms, signed):
         assert [(post.addresses, post.kind, post.event_id) for post in posts] == told
 
@@ -486,8 +490,8 @@ def test_a_kind_beside_events_is_told_of_as_their_own_is(own, beside, kind, told
     for wrapped in ({"events": events}, {"data": [{"events": events}, {"email": "c@x.example"}]}):
         body = json.dumps(wrapped | beside).encode()
         in_form = urlencode({"payload": body.decode()}).encode()
-        forms = [read_form(fields_in(each)).posts for each in (body, in_form)]
-        signed = [each.post for each in read_events(body) if isinstance(each, Event)]
+        forms = [read_form(parse_fields(each)).posts for each in (body, in_form)]
+        signed = [each.post for each in read_events(body) if isinstance(each, OptOutEvent)]
         for posts in (*forms, signed):
             of_list = [post for post in posts if post.addresses != ["c@x.example"]]
             assert [post.addresses for post in of_list] == [["a@x.example"], ["b@x.example"]]
@@ -512,7 +516,7 @@ def test_what_stands_beside_events_counts_where_they_say_nothing():
         ],
     }
     read = read_events(json.dumps(body).encode())
-    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, Event)}
+    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, OptOutEvent)}
     assert {name: (each.post.kind, each.note, each.event_id) for name, each in events.items()} == {
         "a": ("feedback", "of some", "2"),
         "b": ("feedback", "of all", "3"),
@@ -529,7 +533,7 @@ def test_a_broken_address_beside_events_keeps_none_of_them(broken):
     in_field = urlencode({"email": broken, "events": events}).encode()
     whole = json.dumps({"email": broken, "events": json.loads(events)}).encode()
     for body in (in_field, whole):
-        read = read_form(fields_in(body))
+        read = read_form(parse_fields(body))
         assert [post.addresses for post in read.posts] == [["a@x.example"], ["b@x.example"]]
         assert read.refused == ["email"]
 
@@ -541,9 +545,11 @@ def test_a_body_of_several_bare_addresses_is_no_one_s(between, number):
     name them. One alone is read.
     """
     addresses = [f"a{each}@x.example" for each in range(number)]
-    with pytest.raises(WrongInput, match=r"Nothing was stored\. Send it in a field named email"):
-        read_form(fields_in(between.join(addresses).encode()))
-    (post,) = read_form(fields_in(addresses[0].encode())).posts
+    with pytest.raises(
+        InvalidRequest, match=r"Nothing was stored\. Send it in a field named email"
+    ):
+        read_form(parse_fields(between.join(addresses).encode()))
+    (post,) = read_form(parse_fields(addresses[0].encode())).posts
     assert post.addresses == addresses[:1]
 
 
@@ -551,17 +557,17 @@ def test_three_hundred_events_inside_an_object_are_not_one_person_s():
     """Each is told of in its place, those without an address too."""
     many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
     body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
-    assert len(read_form(fields_in(body)).posts) == 300
-    assert [type(each) for each in read_events(body)] == [Event] * 300 + [BadEvent]
+    assert len(read_form(parse_fields(body)).posts) == 300
+    assert [type(each) for each in read_events(body)] == [OptOutEvent] * 300 + [InvalidEvent]
 
 
 def test_several_addresses_of_a_contact_are_one_person_s():
     """Objects in a list whose name says that it has addresses."""
     for name in ("emails", "email_addresses", "contact_emails"):
         body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
-        (post,) = read_form(fields_in(body)).posts
+        (post,) = read_form(parse_fields(body)).posts
         (event,) = read_events(body)
-        assert isinstance(event, Event)
+        assert isinstance(event, OptOutEvent)
         assert post.addresses == event.post.addresses == ["a@x.example", "b@x.example"]
 
 
@@ -572,10 +578,10 @@ def test_a_name_twice_in_a_wrapped_event_loses_no_other():
         b' {"email": "b@x.example"}]}'
     )
     c, a, b = read_events(body)
-    assert isinstance(a, BadEvent)
+    assert isinstance(a, InvalidEvent)
     assert a.is_repeated
-    assert isinstance(b, Event)
-    assert isinstance(c, Event)
+    assert isinstance(b, OptOutEvent)
+    assert isinstance(c, OptOutEvent)
     assert (b.post.addresses, c.post.addresses) == (["b@x.example"], ["c@x.example"])
 
 
@@ -586,19 +592,19 @@ EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.e
 def test_events_are_read_in_any_unicode(encoding):
     """With a byte order mark or without."""
     read = read_events(EVENTS.encode(encoding))
-    found = [each.post.addresses for each in read if isinstance(each, Event)]
+    found = [each.post.addresses for each in read if isinstance(each, OptOutEvent)]
     assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
 
 
 def test_bytes_that_are_not_text_lose_no_other_event():
     """The address with them is refused, unless the sender names the charset."""
     for read in (read_events(EVENTS.encode("cp1252")), read_events(EVENTS.encode(), "cp1252")):
-        assert isinstance(read[0], Event)
+        assert isinstance(read[0], OptOutEvent)
         assert read[0].post.addresses == ["ada@x.example"]
     first, second = read_events(EVENTS.encode("cp1252"))
-    assert (type(first), type(second)) == (Event, BadEvent)
+    assert (type(first), type(second)) == (OptOutEvent, InvalidEvent)
     _, second = read_events(EVENTS.encode("cp1252"), "cp1252")
-    assert isinstance(second, Event)
+    assert isinstance(second, OptOutEvent)
     assert second.post.addresses == ["jos\xe9@x.example"]
 
 
@@ -607,9 +613,9 @@ def test_no_bytes_of_a_text_lose_an_opt_out(raw, is_form):
     """Whatever is in another member of an event, or of the JSON of a form."""
     body = b'{"note": "' + raw + b'", "email": "ada@x.example"}'
     if is_form:
-        assert read_post(fields_in(body, "application/json")).addresses == ["ada@x.example"]
+        assert read_post(parse_fields(body, "application/json")).addresses == ["ada@x.example"]
     (event,) = read_events(body)
-    assert isinstance(event, Event)
+    assert isinstance(event, OptOutEvent)
     assert event.post.addresses == ["ada@x.example"]
 
 
@@ -626,8 +632,8 @@ bodies = st.binary() | st.lists(
 @given(bodies, types)
 def test_any_body_is_read_as_fields(body, content_type):
     """Nothing is raised for what is odd, but that there is no recipient."""
-    with suppress(WrongInput):
-        assert all(post.addresses for post in read_form(fields_in(body, content_type)).posts)
+    with suppress(InvalidRequest):
+        assert all(post.addresses for post in read_form(parse_fields(body, content_type)).posts)
 
 
 objects = st.dictionaries(
@@ -643,7 +649,7 @@ def test_no_member_of_an_event_loses_it(before, name, after):
     others = dict.fromkeys(OTHERS, "someone.else@y.example")
     given_ = {**before, **others, **after, name: "ann@x.example"}
     event = read_event(read_pairs(json.dumps(given_)))
-    assert not isinstance(event, BadEvent)
+    assert not isinstance(event, InvalidEvent)
     assert "ann@x.example" in event.post.addresses
     assert "someone.else@y.example" not in event.post.addresses
 
@@ -674,8 +680,8 @@ def test_no_member_of_an_event_loses_it(before, name, after):
 def test_a_large_body_is_read_in_seconds(body):
     """A fourth of what is read at most. Names do not add up, of deep objects least of all."""
     began = time.process_time()
-    with pytest.raises(WrongInput):
-        read_form(fields_in(body, "multipart/form-data; boundary=b"))
+    with pytest.raises(InvalidRequest):
+        read_form(parse_fields(body, "multipart/form-data; boundary=b"))
     assert time.process_time() - began < 5
 
 
@@ -685,7 +691,7 @@ def test_a_field_is_one_person_s():
     assert read_post([Field("email", "a b@x.example", blank_is_plus=True)]).addresses == [
         "a+b@x.example"
     ]
-    with pytest.raises(WrongInput, match="name the charset"):
+    with pytest.raises(InvalidRequest, match="name the charset"):
         read_post([Field("email", "J\udce9 b\udce9@x.example")])
 
 
@@ -711,8 +717,8 @@ def test_a_name_before_an_address_is_no_part_of_it(text):
 )
 def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
     """A header that an import reads for addresses is read in a form as well."""
-    assert names_address(header)
-    assert meaning_of(header) is Meaning.ADDRESS
+    assert is_address_column(header)
+    assert field_meaning(header) is Meaning.ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -724,14 +730,14 @@ def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
 )
 def test_the_address_of_another_person_is_no_recipients(header):
     """Neither an import nor a hook opts out whom a field of another person names."""
-    assert not names_address(header)
-    assert meaning_of(header) is not Meaning.ADDRESS
+    assert not is_address_column(header)
+    assert field_meaning(header) is not Meaning.ADDRESS
 
 
 def test_an_event_whose_address_is_in_an_unknown_field_is_named():
     """Others are applied, and its sender is told which field was not read."""
     body = b'[{"email": "a@x.example"}, {"e_m": "b@x.example"}, {"name": "Bo"}]'
-    form = read_form(fields_in(body))
+    form = read_form(parse_fields(body))
     assert [post.addresses for post in form.posts] == [["a@x.example"]]
     assert form.refused == ["1.e_m"]
 
@@ -751,8 +757,8 @@ def test_an_event_whose_address_is_in_an_unknown_field_is_named():
 def test_a_signed_event_tells_of_what_is_no_address(body):
     """As a form does: what stands in the event, or around it, was meant to be opted out."""
     for event in read_events(json.dumps(body).encode()):
-        assert isinstance(event, Event)
-        assert Adjusted("address", "no address was read of email2") in event.adjusted
+        assert isinstance(event, OptOutEvent)
+        assert Adjustment("address", "no address was read of email2") in event.adjusted
 
 
 MARKS = "\u0300\u0316" * 24_000
@@ -774,9 +780,9 @@ def test_what_is_no_charset_is_not_decoded_by(charset):
     """Some of Python's encodings take a second for 100 KB, and none of them is of text."""
     body = b"email=ann%40x.example&name=xn--bcher-kva.\xff"
     with patch("encodings.idna.Codec.decode", side_effect=AssertionError):
-        form = read_form(fields_in(body, f"text/plain; charset={charset}"))
+        form = read_form(parse_fields(body, f"text/plain; charset={charset}"))
     assert form.posts[0].addresses == ["ann@x.example"]
-    with pytest.raises(WrongInput, match="is not supported"):
+    with pytest.raises(InvalidRequest, match="is not supported"):
         require_encoding(charset)
 
 
@@ -800,9 +806,9 @@ def test_reading_a_message_ends(body):
     """Some addresses take a millisecond, and there may be thousands: other messages wait."""
     clock = itertools.count(step=READ_SECONDS / 20)
     given = json.dumps(body).encode()
-    for read in (read_events, lambda body: read_form(fields_in(body))):
+    for read in (read_events, lambda body: read_form(parse_fields(body))):
         with (
             patch("producers.hook_fields.monotonic", lambda: next(clock)),
-            pytest.raises(TakesTooLong, match="Nothing was stored"),
+            pytest.raises(ReadingTimeout, match="Nothing was stored"),
         ):
             read(given)

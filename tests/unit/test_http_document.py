@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from runtime.settings import Settings
 from web import openapi as http_document
-from web.app import make_app
+from web.app import create_app
 from web.openapi import TAGS
 from web.problems import MEDIA_TYPE, SCHEMA_NAME
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
-WITHOUT_KEY = {"operation", "hooks", "unsubscribing"}
+WITHOUT_KEY = {"operation", "hooks", "unsubscribe"}
 """Tags of what platforms, senders and recipients ask for."""
 
 
@@ -28,7 +28,7 @@ def document() -> dict[str, Any]:
         redis_url="redis://nowhere",
         signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
     )
-    made: dict[str, Any] = make_app(settings).openapi()
+    made: dict[str, Any] = create_app(settings).openapi()
     return made
 
 

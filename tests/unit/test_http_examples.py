@@ -2,20 +2,20 @@
 
 import pytest
 
-from web.job_requests import JobBody
-from web.job_responses import JobAnswer
-from web.routes.addresses import AddressAnswer
+from web.job_requests import JobCreate
+from web.job_responses import JobResponse
+from web.routes.addresses import AddressResponse
 from web.routes.contacts import ContactPage
-from web.routes.results import RefusalPage, ResultPage
+from web.routes.results import ImportRejectionPage, ResultPage
 
 
 @pytest.mark.parametrize(
-    "model", [JobBody, JobAnswer, ResultPage, RefusalPage, AddressAnswer, ContactPage]
+    "model", [JobCreate, JobResponse, ResultPage, ImportRejectionPage, AddressResponse, ContactPage]
 )
 def test_examples_are_valid_and_whole(model):
     """Each can be read by its model, and shows every field that an answer has."""
     for example in model.model_json_schema()["examples"]:
         read = model.model_validate(example)
-        if model is not JobBody:
+        if model is not JobCreate:
             assert read.model_dump(mode="json", exclude_unset=True).keys() == example.keys()
             assert example.keys() == model.model_fields.keys()

@@ -9,17 +9,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producers.file_text import BLOCK, MAX_CELL, MAX_LINE
+from producers.file_text import BLOCK_BYTES, MAX_CELL, MAX_LINE
 from producers.import_file import open_contacts
-from schemas.addresses import identify
-from schemas.errors import WrongInput
-from schemas.staging import CELL_REASONS, REFUSAL_MEANINGS, Refusal, RefusalReason, StagedRow
+from schemas.addresses import normalize_address
+from schemas.errors import InvalidRequest
+from schemas.staging import (
+    CELL_REJECTION_REASONS,
+    IMPORT_REJECTION_MEANINGS,
+    ImportRejection,
+    ImportRejectionReason,
+    ImportRow,
+)
 
 KEAP = ["First Name", "Last Name", "Company", "Email", "Email Address 2", "Email Address 3", "Tags"]
 HEADER = ",".join(KEAP) + "\n"
 
 
-def read(data: bytes | str, **options) -> tuple[list[StagedRow], list[Refusal]]:
+def read(data: bytes | str, **options) -> tuple[list[ImportRow], list[ImportRejection]]:
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
     with open_contacts(stream, **options) as contacts:
         found = read_all(contacts)
@@ -27,19 +33,19 @@ def read(data: bytes | str, **options) -> tuple[list[StagedRow], list[Refusal]]:
     return found
 
 
-def read_all(contacts) -> tuple[list[StagedRow], list[Refusal]]:
-    rows, refusals = [], []
+def read_all(contacts) -> tuple[list[ImportRow], list[ImportRejection]]:
+    rows, rejections = [], []
     for block in contacts.blocks():
         rows += block.rows
-        refusals += block.refusals
-    return rows, refusals
+        rejections += block.rejections
+    return rows, rejections
 
 
-def reasons(refusals: Iterable[Refusal]) -> list[tuple[int, str]]:
-    return [(refusal.line, refusal.reason.value) for refusal in refusals]
+def reasons(rejections: Iterable[ImportRejection]) -> list[tuple[int, str]]:
+    return [(rejection.line, rejection.reason.value) for rejection in rejections]
 
 
-def addresses(row: StagedRow) -> list[str | None]:
+def addresses(row: ImportRow) -> list[str | None]:
     return [identity and identity.address for identity in row.identities]
 
 
@@ -86,8 +92,8 @@ def test_what_was_written_is_read(people, header, delimiter, style, encoding) ->
             zip(KEAP, [given_name, family_name, company, *emails, ", ".join(tags)], strict=True)
         )
         writer.writerow(cells[name] for name in header)
-    rows, refusals = read(file.getvalue().encode(encoding))
-    assert {refusal.reason for refusal in refusals} <= {RefusalReason.REPEATED_IN_ROW}
+    rows, rejections = read(file.getvalue().encode(encoding))
+    assert {rejection.reason for rejection in rejections} <= {ImportRejectionReason.REPEATED_IN_ROW}
     assert [row.line for row in rows] == lines
     for row, (given_name, family_name, company, emails, tags) in zip(rows, people, strict=True):
         assert (row.given_name or "", row.family_name or "", row.company or "") == (
@@ -97,7 +103,7 @@ def test_what_was_written_is_read(people, header, delimiter, style, encoding) ->
         )
         assert row.tags == tuple(tags)
         expected = [
-            None if not email or email in emails[:field] else identify(email)
+            None if not email or email in emails[:field] else normalize_address(email)
             for field, email in enumerate(emails)
         ]
         assert list(row.identities) == expected
@@ -108,14 +114,14 @@ def test_what_was_written_is_read(people, header, delimiter, style, encoding) ->
 def test_any_text_is_read_to_its_end(lines) -> None:
     """Whatever follows the header, reading ends, in order, and what it gives can be stored."""
     data = (HEADER + "\n".join(lines)).encode("utf-8", "surrogatepass")
-    rows, refusals = read(data)
-    numbers = sorted([row.line for row in rows] + [refusal.line for refusal in refusals])
+    rows, rejections = read(data)
+    numbers = sorted([row.line for row in rows] + [rejection.line for rejection in rejections])
     assert len({row.line for row in rows}) == len(rows)
     assert all(1 < number <= len(data.splitlines()) for number in numbers)
-    for refusal in refusals:
-        refusal.detail.encode()
-        assert "\x00" not in refusal.detail
-        assert len(refusal.detail) < 600
+    for rejection in rejections:
+        rejection.detail.encode()
+        assert "\x00" not in rejection.detail
+        assert len(rejection.detail) < 600
 
 
 good_rows = st.sampled_from(
@@ -144,10 +150,12 @@ bad_rows = st.sampled_from(
 
 @given(st.lists(st.one_of(good_rows, bad_rows), max_size=12))
 def test_every_row_is_imported_or_refused(lines) -> None:
-    """Rows of one line: each is a contact or has one refusal that is not of a cell alone."""
-    rows, refusals = read(HEADER + "".join(f"{line}\n" for line in lines))
+    """Rows of one line: each is a contact or has one rejection that is not of a cell alone."""
+    rows, rejections = read(HEADER + "".join(f"{line}\n" for line in lines))
     settled = [row.line for row in rows]
-    settled += [refusal.line for refusal in refusals if refusal.reason not in CELL_REASONS]
+    settled += [
+        rejection.line for rejection in rejections if rejection.reason not in CELL_REJECTION_REASONS
+    ]
     assert sorted(settled) == list(range(2, len(lines) + 2))
 
 
@@ -168,94 +176,96 @@ def test_every_row_is_imported_or_refused(lines) -> None:
 def test_refused_rows(row: str, reason: str, says: str) -> None:
     """A row that cannot be used is refused with its line and a reason; its neighbours are not."""
     before, after = "Ann,,,before@example.com,,,\n", "Ann,,,after@example.com,,,\n"
-    rows, refusals = read(f"{HEADER}{before}{row}\n{after}")
+    rows, rejections = read(f"{HEADER}{before}{row}\n{after}")
     assert [addresses(row)[0] for row in rows] == ["before@example.com", "after@example.com"]
-    assert reasons(refusals) == [(3, reason)]
-    assert says in refusals[0].detail
+    assert reasons(rejections) == [(3, reason)]
+    assert says in rejections[0].detail
     assert rows[1].line == 4 + row.count("\n")
 
 
 def test_rows_of_another_encoding() -> None:
     """Latin-1 bytes cost their row, with advice; named, the encoding is read."""
     data = (HEADER + "José,,,jose@example.com,,,\nAnn,,,ann@example.com,,,\n").encode("latin-1")
-    rows, refusals = read(data)
+    rows, rejections = read(data)
     assert [row.line for row in rows] == [3]
-    assert reasons(refusals) == [(2, "not_text")]
-    assert "from Excel that is often cp1252" in refusals[0].detail
-    assert "--" not in refusals[0].detail
-    rows, refusals = read(data, encoding="cp1252")
-    assert ([row.given_name for row in rows], refusals) == (["José", "Ann"], [])
+    assert reasons(rejections) == [(2, "not_text")]
+    assert "from Excel that is often cp1252" in rejections[0].detail
+    assert "--" not in rejections[0].detail
+    rows, rejections = read(data, encoding="cp1252")
+    assert ([row.given_name for row in rows], rejections) == (["José", "Ann"], [])
 
 
 def test_an_invalid_cell_does_not_cost_the_contact() -> None:
     """A contact is imported with the addresses that are valid, and refused without one."""
-    rows, refusals = read(HEADER + "A,,,nobody,ann@example.com,'ann@example.com,\nB,,,nobody,,,\n")
+    rows, rejections = read(
+        HEADER + "A,,,nobody,ann@example.com,'ann@example.com,\nB,,,nobody,,,\n"
+    )
     assert [addresses(row) for row in rows] == [[None, "ann@example.com", None]]
-    assert reasons(refusals) == [
+    assert reasons(rejections) == [
         (2, "invalid_address"),
         (2, "invalid_address"),
         (3, "invalid_address"),
         (3, "no_address"),
     ]
     assert '"nobody" is no email address: An email address must have an @-sign.' in (
-        refusals[0].detail
+        rejections[0].detail
     )
 
 
 def test_an_address_repeated_in_its_row_counts_once() -> None:
     """The later field stays empty, whatever the case it was written in."""
-    rows, refusals = read(HEADER + "A,,,ann@example.com,ANN@Example.COM,bo@example.com,\n")
+    rows, rejections = read(HEADER + "A,,,ann@example.com,ANN@Example.COM,bo@example.com,\n")
     assert addresses(rows[0]) == ["ann@example.com", None, "bo@example.com"]
-    assert reasons(refusals) == [(2, "repeated_in_row")]
-    assert "counts once" in refusals[0].detail
+    assert reasons(rejections) == [(2, "repeated_in_row")]
+    assert "counts once" in rejections[0].detail
 
 
 def test_a_tag_that_is_too_long_does_not_cost_the_contact() -> None:
     """Tags are divided by commas or semicolons, taken once each; what cannot be one is left out."""
-    rows, refusals = read(f'{HEADER}A,,,a@example.com,,,"x; y, x,,{"t" * 201}"\n')
+    rows, rejections = read(f'{HEADER}A,,,a@example.com,,,"x; y, x,,{"t" * 201}"\n')
     assert rows[0].tags == ("x", "y")
-    assert reasons(refusals) == [(2, "tag_too_long")]
+    assert reasons(rejections) == [(2, "tag_too_long")]
 
 
 def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
-    """The rows that the open cell would have swallowed are read; the refusal names its line."""
+    """The rows that the open cell would have swallowed are read; the rejection names its line."""
     good = "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(5_000))
-    rows, refusals = read(f'{HEADER}{good}"Bo,,,bo@example.com,,,\n{good}')
+    rows, rejections = read(f'{HEADER}{good}"Bo,,,bo@example.com,,,\n{good}')
     assert len(rows) == 10_000
     assert rows[5_000].line == 5_003
-    assert reasons(refusals) == [(5_002, "broken_quotes")]
-    assert '"Bo,,,bo@example.com' in refusals[0].detail
+    assert reasons(rejections) == [(5_002, "broken_quotes")]
+    assert '"Bo,,,bo@example.com' in rejections[0].detail
 
 
 def test_a_quote_that_closes_rows_later_costs_its_row_only() -> None:
     """Two quotation marks too many, lines apart, do not make one contact of those between."""
-    rows, refusals = read(
+    rows, rejections = read(
         f'{HEADER}Ann,"Lee,,a@example.com,,,\nBo,,,b@example.com,,,\nCy,,,c@example.com,,,x"\n'
         "Di,,,d@example.com,,,\n"
     )
     assert [row.line for row in rows] == [3, 4, 5]
-    assert reasons(refusals) == [(2, "broken_quotes")]
+    assert reasons(rejections) == [(2, "broken_quotes")]
 
 
 def test_cells_of_several_lines() -> None:
     """Quoted line breaks belong to their cell; a row's line is the one on which it begins."""
-    rows, refusals = read(
+    rows, rejections = read(
         f'{HEADER}"Ann\r\nMarie",,"A\rB\nC",a@example.com,,,\r\n\r\n\n   \nBo,,,b@example.com,,,'
     )
     assert [(row.line, row.given_name, row.company) for row in rows] == [
         (2, "Ann\r\nMarie", "A\rB\nC"),
         (9, "Bo", None),
     ]
-    assert refusals == []
+    assert rejections == []
 
 
 def test_empty_cells_beyond_the_header_are_no_matter() -> None:
     """A spreadsheet's trailing delimiters cost nothing, in the header and in rows."""
-    rows, refusals = read(
+    rows, rejections = read(
         "Email,Tags,,\na@example.com,x,,\nb@example.com,y\nc@example.com,z,,,,,\n"
     )
     assert [row.tags for row in rows] == [("x",), ("y",), ("z",)]
-    assert refusals == []
+    assert rejections == []
 
 
 @pytest.mark.parametrize(
@@ -285,8 +295,8 @@ def test_headers(header: str, options, found) -> None:
     cells = delimiter.join(
         f"{letter}@example.com" for letter in "abc"[: header.count(delimiter) + 1]
     )
-    rows, refusals = read(f"{header}\n{cells}\n", **options)
-    assert refusals == []
+    rows, rejections = read(f"{header}\n{cells}\n", **options)
+    assert rejections == []
     assert addresses(rows[0]) == [letter and f"{letter}@example.com" for letter in found]
 
 
@@ -333,7 +343,7 @@ def test_headers(header: str, options, found) -> None:
 )
 def test_a_file_that_is_no_import(data: bytes, options, says: str) -> None:
     """A file that cannot be an import as a whole is refused before its rows, saying what to do."""
-    with pytest.raises(WrongInput, match="othing was stored") as refused:
+    with pytest.raises(InvalidRequest, match="othing was stored") as refused:
         read(data, **options)
     assert says in str(refused.value)
     assert len(str(refused.value)) < 600
@@ -343,7 +353,7 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
     """A folder and a file that is not there are named, not a traceback."""
     for path in (tmp_path, tmp_path / "missing.csv", str(tmp_path / "nul\x00")):
         with (
-            pytest.raises(WrongInput, match=r"cannot be read: .*Nothing was stored"),
+            pytest.raises(InvalidRequest, match=r"cannot be read: .*Nothing was stored"),
             open_contacts(path),
         ):
             pass
@@ -368,7 +378,9 @@ def test_a_disk_that_fails_refuses_the_file() -> None:
             return super().read(min(size, 80))
 
     with (
-        pytest.raises(WrongInput, match=r"after 80 bytes: Input/output error\. Nothing was stored"),
+        pytest.raises(
+            InvalidRequest, match=r"after 80 bytes: Input/output error\. Nothing was stored"
+        ),
         open_contacts(Failing(HEADER.encode() * 9)) as contacts,
     ):
         read_all(contacts)
@@ -385,19 +397,19 @@ class Endless(io.RawIOBase):
 
 
 NEXT = b"Ann,,,ann@example.com,,,\n"
-LINES = (b"x" * 999 + b"\n") * (BLOCK // 1000)
+LINES = (b"x" * 999 + b"\n") * (BLOCK_BYTES // 1000)
 
 
 @pytest.mark.parametrize(
     ("first", "block", "last", "imported"),
     [
-        (b"", b"x" * BLOCK, b"\n" + NEXT, 1),
-        (b"", b"x" * BLOCK, b"\r" + NEXT, 1),
-        (b"", b"x" * BLOCK, b"\r\n" + NEXT, 1),
-        (b"", b"x" * BLOCK, b"", 0),
-        (b"", b"," * BLOCK, b"\n" + NEXT, 1),
-        (b"", b'"' * (BLOCK - 1) + b"x", b"\n" + NEXT, 1),
-        (b'"', b"x" * BLOCK, b'\nx",,,bo@example.com,,,\n' + NEXT, 1),
+        (b"", b"x" * BLOCK_BYTES, b"\n" + NEXT, 1),
+        (b"", b"x" * BLOCK_BYTES, b"\r" + NEXT, 1),
+        (b"", b"x" * BLOCK_BYTES, b"\r\n" + NEXT, 1),
+        (b"", b"x" * BLOCK_BYTES, b"", 0),
+        (b"", b"," * BLOCK_BYTES, b"\n" + NEXT, 1),
+        (b"", b'"' * (BLOCK_BYTES - 1) + b"x", b"\n" + NEXT, 1),
+        (b'"', b"x" * BLOCK_BYTES, b'\nx",,,bo@example.com,,,\n' + NEXT, 1),
         (b'"', LINES, b'",,,bo@example.com,,,\n' + NEXT, 1),
         (b'"', LINES.replace(b"\n", b'\n","'), b'"\n' + NEXT, 1),
     ],
@@ -406,16 +418,16 @@ LINES = (b"x" * 999 + b"\n") * (BLOCK // 1000)
 def test_a_row_without_end_takes_no_memory(
     first: bytes, block: bytes, last: bytes, imported: int
 ) -> None:
-    """Forty megabytes without the end of a row are one refusal; the next row is read."""
+    """Forty megabytes without the end of a row are one rejection; the next row is read."""
     tracemalloc.start()
     try:
         with open_contacts(Endless(first, block, last)) as contacts:
-            rows, refusals = read_all(contacts)
+            rows, rejections = read_all(contacts)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert len(rows) == imported
-    assert reasons(refusals) == [(2, "cell_too_large")]
+    assert reasons(rejections) == [(2, "cell_too_large")]
     assert peak < 16_000_000
 
 
@@ -434,4 +446,4 @@ def test_blocks_may_end_anywhere(cut: int) -> None:
 
 def test_each_reason_has_a_meaning() -> None:
     """Reports can explain every reason there is."""
-    assert set(REFUSAL_MEANINGS) == set(RefusalReason)
+    assert set(IMPORT_REJECTION_MEANINGS) == set(ImportRejectionReason)

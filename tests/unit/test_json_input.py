@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.json_input import (
-    MOST_NAMES,
-    MOST_VALUES,
+    MAX_NAMES,
+    MAX_VALUES,
+    DuplicateName,
+    InputTooLarge,
     Pairs,
-    RepeatedName,
-    TooMuch,
+    find_duplicate_name,
     is_deeper,
     read_json,
     read_pairs,
-    repeated_name,
 )
-from tests.kit.property_examples import examples
+from tests.kit.property_examples import example_count
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
@@ -32,7 +32,7 @@ def test_what_has_each_name_once_is_read_as_it_is(value):
     """As by the parser of the standard library, from text or bytes."""
     text = json.dumps(value)
     assert read_json(text) == read_json(text.encode()) == value
-    assert repeated_name(read_pairs(text)) is None
+    assert find_duplicate_name(read_pairs(text)) is None
 
 
 @given(names, values, values, st.lists(st.booleans(), max_size=5), values)
@@ -42,14 +42,14 @@ def test_a_name_that_is_there_twice_is_refused_at_any_depth(name, one, other, ar
     text = f"{{{key}: {json.dumps(one)}, {key}: {json.dumps(other)}}}"
     for in_list in around:
         text = f"[{json.dumps(beside)}, {text}]" if in_list else f'{{"x": {text}}}'
-    with pytest.raises(RepeatedName, match="twice in one object") as raised:
+    with pytest.raises(DuplicateName, match="twice in one object") as raised:
         read_json(text)
-    assert (raised.value.name, repeated_name(read_pairs(text))) == (name, name)
+    assert (raised.value.name, find_duplicate_name(read_pairs(text))) == (name, name)
 
 
 def test_names_that_are_written_differently_are_one():
     """An escape stands for a character."""
-    with pytest.raises(RepeatedName, match=r"'address' twice"):
+    with pytest.raises(DuplicateName, match=r"'address' twice"):
         read_json(r'{"address": 1, "\u0061ddress": 2}')
 
 
@@ -62,7 +62,7 @@ def test_what_is_no_json_is_one_kind_of_error(text):
     for read in (read_json, read_pairs):
         with pytest.raises(ValueError) as raised:  # noqa: PT011 -- any text of the parser's
             read(text)
-        assert not isinstance(raised.value, RepeatedName)
+        assert not isinstance(raised.value, DuplicateName)
 
 
 def test_pairs_keep_what_is_repeated():
@@ -73,23 +73,23 @@ def test_pairs_keep_what_is_repeated():
 def test_too_many_values_are_refused_before_they_are_made():
     """Whatever they are, and though the text is no JSON: it is counted and not read."""
     for part in ("1,", '"",', "[],", "{},", '{"a":', "[", '"x":1,', "nul,"):
-        text = "[" + part * (MOST_VALUES + 1)
+        text = "[" + part * (MAX_VALUES + 1)
         for read in (read_json, read_pairs):
             for given_as in (text, text.encode()):
-                with pytest.raises(TooMuch, match="300,000 values"):
+                with pytest.raises(InputTooLarge, match="300,000 values"):
                     read(given_as)
     # A list that is too long for a request is still read, so that its length can be told.
     for number in (100_000, 250_000):
         assert len(read_json(json.dumps([""] * number))) == number
 
 
-@settings(max_examples=examples(8))
+@settings(max_examples=example_count(8))
 @given(
     st.lists(st.sampled_from([",", "[", "{", '"', "\\", "é", "\n", "]"]), min_size=1, max_size=6)
 )
 def test_what_stands_in_a_text_is_no_value(parts):
     """A mail in a field may have any number of commas and brackets, between quotes and escapes."""
-    told = "".join(parts) * (MOST_VALUES + 1)
+    told = "".join(parts) * (MAX_VALUES + 1)
     for text in (json.dumps({"a": told, "b": told}), json.dumps([told], ensure_ascii=False)):
         for given_as in (text, text.encode(), text.encode("utf-16")):
             assert read_json(given_as) == json.loads(text)
@@ -98,13 +98,13 @@ def test_what_stands_in_a_text_is_no_value(parts):
 @pytest.mark.parametrize("around", ["{}", '{{"params": {}}}', "[[{}]]"])
 def test_an_object_has_so_many_names_and_no_more(around):
     """At any depth; in what a hook is told any number may come along."""
-    for number, is_read in ((MOST_NAMES, True), (MOST_NAMES + 1, False)):
+    for number, is_read in ((MAX_NAMES, True), (MAX_NAMES + 1, False)):
         text = around.format(json.dumps({f"x{n}": n for n in range(number)}))
         read_pairs(text)
         if is_read:
             assert read_json(text) == json.loads(text)
         else:
-            with pytest.raises(TooMuch, match="1,001 names"):
+            with pytest.raises(InputTooLarge, match="1,001 names"):
                 read_json(text)
 
 

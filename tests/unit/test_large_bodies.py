@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from web import large_bodies
-from web.large_bodies import LARGE_BYTES, LargeBodies, LargeBody
+from web.large_bodies import LARGE_BODY_BYTES, LargeBody, LargeBodyPool
 from web.problems import Problem
 
 ROOM = 1_000
 
 
-async def coming(bodies: LargeBodies, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
+async def coming(bodies: LargeBodyPool, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
     """A body that holds room, and the wait for its next part."""
     body = LargeBody(bodies, peer, room)
-    await body.grow(LARGE_BYTES + 1)
+    await body.grow(LARGE_BODY_BYTES + 1)
 
     async def wait() -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(30) as body.waits_until:
+            async with asyncio.timeout(30) as body.timeout:
                 await asyncio.Event().wait()
 
     waiting = asyncio.create_task(wait())
@@ -44,7 +44,7 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
     patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
     patch.setattr(large_bodies, "REPORT_SECONDS", 1_000.0)
     with patch.context():
-        bodies, waits = LargeBodies(ROOM), []
+        bodies, waits = LargeBodyPool(ROOM), []
         for each in held:
             patch.setattr(large_bodies, "STALE_SECONDS", 1_000.0)
             with suppress(Problem):
@@ -52,12 +52,12 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
         patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
         new = LargeBody(bodies, peer, room)
         try:
-            await new.grow(LARGE_BYTES + 1)
+            await new.grow(LARGE_BODY_BYTES + 1)
             has_room = True
         except Problem:
             has_room = False
-        ended = [body for body, _ in waits if body.has_ended]
-        left = [body for body, _ in waits if not body.has_ended] + [new] * has_room
+        ended = [body for body, _ in waits if body.is_evicted]
+        left = [body for body, _ in waits if not body.is_evicted] + [new] * has_room
         assert sum(body.room for body in left) <= ROOM
         assert sum(body.room for body in left if body.peer == peer) <= ROOM // 2
         # All may be ended here, so there is always room to be made.
@@ -75,15 +75,15 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
 async def test_what_is_of_no_use_is_not_ended(monkeypatch):
     """One body is slow, but too small for the newcomer, and all others hurry."""
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
-    bodies = LargeBodies(ROOM)
+    bodies = LargeBodyPool(ROOM)
     slow, waiting = await coming(bodies, "a", 200)
     others = [await coming(bodies, peer, 400) for peer in "bc"]
-    slow.brought_at -= 60
+    slow.progressed_at -= 60
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, "d", 400).grow(LARGE_BYTES + 1)
-    assert not slow.has_ended
-    await LargeBody(bodies, "d", 200).grow(LARGE_BYTES + 1)
-    assert slow.has_ended
+        await LargeBody(bodies, "d", 400).grow(LARGE_BODY_BYTES + 1)
+    assert not slow.is_evicted
+    await LargeBody(bodies, "d", 200).grow(LARGE_BODY_BYTES + 1)
+    assert slow.is_evicted
     await waiting
     for _, each in others:
         each.cancel()
@@ -93,24 +93,24 @@ async def test_a_stalled_process_ends_nobody(monkeypatch):
     """While the process looked at nothing it read nothing: who was quick before is so still."""
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.5)
-    bodies = LargeBodies(ROOM)
+    bodies = LargeBodyPool(ROOM)
     held = [await coming(bodies, peer, 500) for peer in "ab"]
     await asyncio.sleep(0)
     time.sleep(0.7)  # noqa: ASYNC251 - the event loop stands still
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, "c", 400).grow(LARGE_BYTES + 1)
-    assert not any(body.has_ended for body, _ in held)
+        await LargeBody(bodies, "c", 400).grow(LARGE_BODY_BYTES + 1)
+    assert not any(body.is_evicted for body, _ in held)
     for _, waiting in held:
         waiting.cancel()
 
 
 async def test_one_whose_time_is_over_anyway_is_ended_too():
     """Both may happen in one turn of the event loop."""
-    bodies = LargeBodies(ROOM)
+    bodies = LargeBodyPool(ROOM)
     body = LargeBody(bodies, "a", 500)
-    await body.grow(LARGE_BYTES + 1)
+    await body.grow(LARGE_BODY_BYTES + 1)
     with suppress(TimeoutError):
-        async with asyncio.timeout(0) as body.waits_until:
+        async with asyncio.timeout(0) as body.timeout:
             await asyncio.Event().wait()
-    body.end()
-    assert body.has_ended
+    body.evict()
+    assert body.is_evicted

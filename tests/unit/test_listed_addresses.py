@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.address_files import blocks_of_addresses
-from producers.file_text import BLOCK, MAX_LINE
+from producers.address_files import read_addresses
+from producers.file_text import BLOCK_BYTES, MAX_LINE
 from producers.import_file import open_contacts
-from schemas.errors import WrongInput
+from schemas.errors import InvalidRequest
 
 
 def read(content: bytes, **options):
     """(line, match key) of the addresses, those of which there is doubt, and the lines refused."""
     rows, doubtful, refused = [], [], []
-    for block in blocks_of_addresses(io.BytesIO(content), **options):
+    for block in read_addresses(io.BytesIO(content), **options):
         rows += [(line, identity.match_key) for line, identity in block.rows]
-        doubtful += [(each.line, each.doubt.meant.address) for each in block.doubtful]
-        refused += [refusal.line for refusal in block.refusals]
+        doubtful += [(each.line, each.doubt.intended.address) for each in block.doubtful]
+        refused += [rejection.line for rejection in block.rejections]
     return rows, doubtful, refused
 
 
@@ -181,8 +181,8 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
 )
 def test_lists_are_read_as_people_have_them(content, rows, refused):
     """Plain lines, CSV with a column of addresses, objects; what is none is told by its line."""
-    found, _, refusals = read(content)
-    assert (found, refusals) == (rows, refused)
+    found, _, rejections = read(content)
+    assert (found, rejections) == (rows, refused)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_lists_are_read_as_people_have_them(content, rows, refused):
     ],
 )
 def test_what_is_around_an_address_is_left_out(text):
-    """Wrapping that cannot be a part of an address is no refusal, in a list and in an import."""
+    """Wrapping that cannot be a part of an address is no rejection, in a list and in an import."""
     content = "\n".join(["Email\tName", f"{text}\tn"]).encode()
     if '"' not in text:
         assert read(content) == ([(2, "ada@x.example")], [], [])
@@ -249,7 +249,7 @@ def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
 )
 def test_a_file_that_is_no_list(content, says):
     """It is refused as a whole, with what to do."""
-    with pytest.raises(WrongInput, match=says):
+    with pytest.raises(InvalidRequest, match=says):
         read(content)
 
 
@@ -258,28 +258,28 @@ def test_a_named_encoding_is_read():
     content = "Name,Email\nJörg,jörg@x.example\n".encode("cp1252")
     assert read(content) == ([], [], [2])
     assert read(content, encoding="cp1252")[0] == [(2, "jörg@x.example")]
-    with pytest.raises(WrongInput, match="not supported"):
+    with pytest.raises(InvalidRequest, match="not supported"):
         read(content, encoding="klingon")
 
 
 def test_memory_is_bounded():
-    """Forty megabytes without the end of a line are one refusal; the next line is read."""
+    """Forty megabytes without the end of a line are one rejection; the next line is read."""
 
     class Endless(io.RawIOBase):
         def __init__(self):
-            self._blocks = iter([b"Email,Note\n", *[b"x" * BLOCK] * 160, b"\na@x.example,\n"])
+            self._blocks = iter([b"Email,Note\n", *[b"x" * BLOCK_BYTES] * 160, b"\na@x.example,\n"])
 
         def read(self, _size: int = -1) -> bytes:
             return next(self._blocks, b"")
 
     tracemalloc.start()
     try:
-        blocks = list(blocks_of_addresses(Endless()))
+        blocks = list(read_addresses(Endless()))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert [line for block in blocks for line, _ in block.rows] == [3]
-    assert [refusal.line for block in blocks for refusal in block.refusals] == [2]
+    assert [rejection.line for block in blocks for rejection in block.rejections] == [2]
     assert peak < 16 * MAX_LINE
 
 
@@ -306,5 +306,5 @@ CASES = Path(__file__).parents[1] / "files"
     ],
 )
 def test_lists_that_went_wrong_once(name, rows):
-    """Each opts out whom it names, with no refusal."""
+    """Each opts out whom it names, with no rejection."""
     assert read((CASES / name).read_bytes()) == (rows, [], [])

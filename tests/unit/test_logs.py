@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import events, logs
-from runtime.log_lines import MAX_LINE_BYTES, json_line, line_of, logfmt_line, redacted
+from runtime.log_lines import MAX_LINE_BYTES, redact, render_json, render_line, render_logfmt
 from runtime.settings import Settings
 
 Lines = Callable[[], list[dict[str, Any]]]
 
-log = logs.get()
+log = logs.get_logger()
 
 
 def configured(**values: Any) -> Settings:
@@ -65,7 +65,7 @@ CHUNK = {
 def test_a_line_carries_facts_time_level_and_correlation(descriptor: int) -> None:
     """The canonical line, with the correlation id of the context it was written in."""
     logs.configure(configured(), descriptor=descriptor)
-    with logs.bound(correlation_id="c-1"):
+    with logs.bind_context(correlation_id="c-1"):
         log.info(events.CHUNK_PROCESSED, **CHUNK)
     [line] = lines(descriptor)
     assert list(line)[:3] == ["timestamp", "level", "event"]
@@ -169,22 +169,22 @@ anything = st.recursive(
 @given(facts=st.dictionaries(st.text(min_size=1, max_size=20), anything, max_size=20))
 def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
     """Whatever the facts: JSON that can be read, one line, at most 4,000 bytes; logfmt too."""
-    line = line_of({"event": "x"}, facts, json_line)
+    line = render_line({"event": "x"}, facts, render_json)
     assert len(line) <= MAX_LINE_BYTES
     assert line.count(b"\n") == 1
     json.loads(line, parse_constant=pytest.fail)
-    line = line_of({"event": "x"}, facts, logfmt_line)
+    line = render_line({"event": "x"}, facts, render_logfmt)
     assert len(line) <= MAX_LINE_BYTES
     assert line.count(b"\n") == 1
 
 
 def test_what_was_shortened_says_so() -> None:
     """A long value is cut, the others stay, and `truncated` is set."""
-    line = json.loads(line_of({"event": "x"}, {"job": 7, "message": "a" * 9000}, json_line))
+    line = json.loads(render_line({"event": "x"}, {"job": 7, "message": "a" * 9000}, render_json))
     assert line["job"] == 7
     assert line["truncated"] is True
     assert line["message"].startswith("aaaa")
-    full = json.loads(line_of({"event": "x"}, {"job": 7, "message": "a" * 900}, json_line))
+    full = json.loads(render_line({"event": "x"}, {"job": 7, "message": "a" * 900}, render_json))
     assert "truncated" not in full
 
 
@@ -193,7 +193,7 @@ def test_no_address_gets_through(before: str, address: str, after: str) -> None:
     """Wherever an address stands, at whatever depth, neither half of it is in the line."""
     text = f"{before} <{address}>, {after}"
     for facts in ({"a": text}, {"a": {text: [text]}}, {"a": ("x" * 1990 + " " + text)}):
-        line = line_of({}, facts, json_line).decode()
+        line = render_line({}, facts, render_json).decode()
         assert address not in line
         assert address.rpartition("@")[2] not in line or len(address.rpartition("@")[2]) < 8
 
@@ -212,10 +212,10 @@ def test_no_address_gets_through(before: str, address: str, after: str) -> None:
 )
 def test_no_secret_gets_through(text: str) -> None:
     """URLs with credentials, words that name a secret, and addresses in their odder shapes."""
-    assert "hunter2" not in redacted(text)
+    assert "hunter2" not in redact(text)
 
 
 @pytest.mark.parametrize("text", ["job 7 of account 1", "at 07:06:39.221", "opt_in", ""])
 def test_ordinary_text_is_left_alone(text: str) -> None:
     """Nothing is blotted out that needs no blotting."""
-    assert redacted(text) == text
+    assert redact(text) == text

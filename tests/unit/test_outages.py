@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db.errors import IN_THE_WAY
+from db.errors import CONTENTION_ERRORS
 from runtime.outages import queue_outage
-from workers.outages import Outages
+from workers.server_outages import Outages
 
 
 def told(lines: list) -> list[str]:
@@ -21,11 +21,11 @@ def test_an_outage_is_told_once_and_its_end_once():
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
         for _ in range(50):
-            outage.fails(OSError(), time.monotonic())
-        assert outage.lasts
+            outage.record_failure(OSError(), time.monotonic())
+        assert outage.is_down
         for _ in range(50):
-            outage.answers(time.monotonic())
-        assert not outage.lasts
+            outage.record_success(time.monotonic())
+        assert not outage.is_down
     assert told(lines) == ["queue.unreachable", "queue.recovered"]
 
 
@@ -34,10 +34,10 @@ def test_a_late_answer_ends_no_outage():
     outage = queue_outage(worker="w")
     asked_before = time.monotonic()
     with capture_logs() as lines:
-        outage.fails(OSError(), time.monotonic())
-        outage.answers(asked_before)
-        outage.fails(OSError(), time.monotonic())
-    assert outage.lasts
+        outage.record_failure(OSError(), time.monotonic())
+        outage.record_success(asked_before)
+        outage.record_failure(OSError(), time.monotonic())
+    assert outage.is_down
     assert told(lines) == ["queue.unreachable"]
 
 
@@ -45,11 +45,11 @@ def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
     """A Postgres that is shut down answers on connections that it had, and makes no new ones."""
     outage = Outages("w").database
     with capture_logs() as lines:
-        outage.fails(OSError(), time.monotonic())
-        outage.answers(time.monotonic())
-        assert outage.lasts
-        outage.answers(time.monotonic(), on_new_connection=True)
-    assert not outage.lasts
+        outage.record_failure(OSError(), time.monotonic())
+        outage.record_success(time.monotonic())
+        assert outage.is_down
+        outage.record_success(time.monotonic(), on_new_connection=True)
+    assert not outage.is_down
     assert told(lines) == ["database.unreachable", "database.recovered"]
 
 
@@ -57,11 +57,11 @@ def test_a_late_failure_begins_no_outage():
     """What timed out because it was asked while the server was away tells of that outage only."""
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
-        outage.fails(OSError(), time.monotonic())
+        outage.record_failure(OSError(), time.monotonic())
         asked_meanwhile = time.monotonic()
-        outage.answers(time.monotonic())
-        outage.fails(TimeoutError(), asked_meanwhile)
-    assert not outage.lasts
+        outage.record_success(time.monotonic())
+        outage.record_failure(TimeoutError(), asked_meanwhile)
+    assert not outage.is_down
     assert told(lines) == ["queue.unreachable", "queue.recovered"]
 
 
@@ -73,7 +73,7 @@ def test_threads_that_fail_together_tell_of_one_outage():
     def fail() -> None:
         together.wait()
         for _ in range(100):
-            outage.fails(OSError(), time.monotonic())
+            outage.record_failure(OSError(), time.monotonic())
 
     threads = [threading.Thread(target=fail) for _ in range(8)]
     with capture_logs() as lines:
@@ -84,13 +84,13 @@ def test_threads_that_fail_together_tell_of_one_outage():
     assert told(lines) == ["queue.unreachable"]
 
 
-@pytest.mark.parametrize("kind", IN_THE_WAY)
+@pytest.mark.parametrize("kind", CONTENTION_ERRORS)
 async def test_what_was_in_the_way_is_told_and_is_no_outage(kind: type[Exception]):
     """A full disk, or a lock that somebody holds, is a line each time, and nobody is asked whether
     Postgres is there: it has answered.
     """
     nobody = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
     with capture_logs() as lines:
-        await Outages("w").work_fails(nobody, kind("it was in the way"))
+        await Outages("w").handle_transient_error(nobody, kind("it was in the way"))
     assert told(lines) == ["worker.interrupted"]
     assert lines[0]["error"] == kind.__name__

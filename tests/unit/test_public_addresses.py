@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from producers.completion_urls import require_public
-from runtime.public_addresses import is_public, literal_address
+from producers.completion_urls import require_public_url
+from runtime.public_addresses import is_public, parse_ip_literal
 from runtime.settings import Settings
-from schemas.errors import WrongInput
-from schemas.requests import PostUrl
+from schemas.errors import InvalidRequest
+from schemas.requests import WebhookUrl
 
 NOT_PUBLIC = """
 0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 172.16.0.0/12
@@ -20,7 +20,7 @@ NOT_PUBLIC = """
 ::/96 fc00::/7 fe80::/10 fec0::/10 ff00::/8 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20
 64:ff9b:1::/48 5f00::/16 3ffe::/16 2620:4f:8000::/48 4000::/2 8000::/1
 """
-_POST_URL: TypeAdapter[str] = TypeAdapter(PostUrl)
+_POST_URL: TypeAdapter[str] = TypeAdapter(WebhookUrl)
 NETWORKS = [ip_network(text) for text in NOT_PUBLIC.split()]
 
 
@@ -93,16 +93,16 @@ def url_of(address, port) -> str:
 def test_a_url_with_such_an_address_is_refused(address, port):
     """When the job is submitted, in words; where notices may be private it is not."""
     url = url_of(address, port)
-    with pytest.raises(WrongInput, match="nothing was stored"):
-        require_public(Settings(), url)
-    require_public(Settings(private_notices=True), url)
+    with pytest.raises(InvalidRequest, match="nothing was stored"):
+        require_public_url(Settings(), url)
+    require_public_url(Settings(allow_private_webhooks=True), url)
 
 
 def refused_as_submitted(url: str) -> bool:
     """Whether a request with the URL, brought to its one form, is refused."""
     try:
-        require_public(Settings(), _POST_URL.validate_python(url))
-    except (ValidationError, WrongInput):
+        require_public_url(Settings(), _POST_URL.validate_python(url))
+    except (ValidationError, InvalidRequest):
         return True
     return False
 
@@ -154,9 +154,9 @@ def test_names_of_a_network_inside_are_refused(host, end):
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::1111]"])
 def test_other_ports_than_those_of_web_servers_are_refused(host, port):
     """With a sentence that names those that are allowed."""
-    with pytest.raises(WrongInput, match="port 443 or 8443"):
-        require_public(Settings(), f"http://{host}:{port}/ended")
-    require_public(Settings(private_notices=True), f"http://{host}:{port}/ended")
+    with pytest.raises(InvalidRequest, match="port 443 or 8443"):
+        require_public_url(Settings(), f"http://{host}:{port}/ended")
+    require_public_url(Settings(allow_private_webhooks=True), f"http://{host}:{port}/ended")
 
 
 @pytest.mark.parametrize(
@@ -175,5 +175,5 @@ def test_urls_of_the_internet_are_accepted(url):
 
 def test_a_name_is_looked_at_when_it_is_resolved():
     """It is no literal address, whatever it leads to."""
-    assert literal_address("localhost") is None
-    require_public(Settings(), "https://example.com/ended")
+    assert parse_ip_literal("localhost") is None
+    require_public_url(Settings(), "https://example.com/ended")

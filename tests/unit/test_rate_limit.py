@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.settings import Settings
-from web.rate_limit import RateLimit, TooManyUploads, UploadLimit
+from web.rate_limit import RateLimiter, TooManyUploads, UploadLimiter
 
 KEY, OTHER = 1, 2
 
@@ -28,10 +28,10 @@ pauses = st.lists(st.floats(min_value=0, max_value=10), max_size=60)
 def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, pauses) -> None:
     """Of however many requests at whatever moments, no more are let through than that."""
     clock, let_through = Clock(), 0
-    limit = RateLimit(per_second, clock)
+    limit = RateLimiter(per_second, clock)
     for pause in pauses:
         clock.now += pause
-        let_through += limit.wait_seconds(KEY) == 0
+        let_through += limit.take_token(KEY) == 0
     assert let_through <= max(1.0, per_second) + sum(pauses) * per_second + 1e-6
 
 
@@ -39,53 +39,53 @@ def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, paus
 def test_who_waits_as_told_is_let_through(per_second, pauses) -> None:
     """The wait that is told is enough, and what was refused costs nothing."""
     clock = Clock()
-    limit = RateLimit(per_second, clock)
+    limit = RateLimiter(per_second, clock)
     for pause in pauses:
         clock.now += pause
-        wait = limit.wait_seconds(KEY)
+        wait = limit.take_token(KEY)
         assert 0 <= wait <= 1 / per_second + 1e-9
         if wait:
             clock.now += wait + 1e-6
-            assert limit.wait_seconds(KEY) == 0
+            assert limit.take_token(KEY) == 0
 
 
 @given(per_second=st.integers(min_value=1, max_value=50))
 def test_a_second_s_worth_may_come_at_once(per_second) -> None:
     """So many and no more; another key still has all of its own."""
-    limit = RateLimit(per_second, Clock())
-    answers = [limit.wait_seconds(KEY) for _ in range(per_second + 1)]
+    limit = RateLimiter(per_second, Clock())
+    answers = [limit.take_token(KEY) for _ in range(per_second + 1)]
     assert answers[:-1] == [0] * per_second
     assert answers[-1] > 0
-    assert limit.wait_seconds(OTHER) == 0
+    assert limit.take_token(OTHER) == 0
 
 
 def test_a_key_uploads_so_many_files_at_a_time() -> None:
     """Another one does not fit, whatever its size; what has ended makes room."""
-    limit = UploadLimit(Settings(max_uploads=2, max_uploading_bytes=10_000))
-    with limit.one_of(KEY, 10), limit.one_of(KEY, 0):
-        with pytest.raises(TooManyUploads), limit.one_of(KEY, 0):
+    limit = UploadLimiter(Settings(max_concurrent_uploads=2, max_concurrent_upload_bytes=10_000))
+    with limit.hold(KEY, 10), limit.hold(KEY, 0):
+        with pytest.raises(TooManyUploads), limit.hold(KEY, 0):
             pass
-        with limit.one_of(OTHER, 0):
+        with limit.hold(OTHER, 0):
             pass
-    with limit.one_of(KEY, 0):
+    with limit.hold(KEY, 0):
         pass
 
 
 def test_a_key_uploads_so_many_bytes_at_a_time() -> None:
     """By what is declared, and by what comes beyond it; one that is alone may be larger."""
-    limit = UploadLimit(Settings(max_uploading_bytes=10_000))
-    with limit.one_of(KEY, 90_000) as came:
-        came(90_001)
-        with pytest.raises(TooManyUploads), limit.one_of(KEY, 1):
+    limit = UploadLimiter(Settings(max_concurrent_upload_bytes=10_000))
+    with limit.hold(KEY, 90_000) as count_bytes:
+        count_bytes(90_001)
+        with pytest.raises(TooManyUploads), limit.hold(KEY, 1):
             pass
-    with limit.one_of(KEY, 6_000) as came:
-        came(6_000)
-        with limit.one_of(KEY, 0) as other:
+    with limit.hold(KEY, 6_000) as count_bytes:
+        count_bytes(6_000)
+        with limit.hold(KEY, 0) as other:
             other(4_000)
             with pytest.raises(TooManyUploads):
                 other(1)
-            came(0)
+            count_bytes(0)
             with pytest.raises(TooManyUploads):
-                came(1)
-    with limit.one_of(KEY, 10_000), pytest.raises(TooManyUploads), limit.one_of(KEY, 1):
+                count_bytes(1)
+    with limit.hold(KEY, 10_000), pytest.raises(TooManyUploads), limit.hold(KEY, 1):
         pass

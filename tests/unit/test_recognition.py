@@ -5,8 +5,8 @@ from itertools import combinations, count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.rules.recognition import FIELDS, recognise
-from schemas.recognition import ArrivingRow, Candidate
+from actions.rules.recognition import FIELDS, recognize
+from schemas.recognition import ContactCandidate, RowToRecognize
 
 KEYS = [f"a{n}@example.com" for n in range(5)]
 NAMES = [None, "", "Ann", "ANN ", "Bob"]
@@ -17,22 +17,24 @@ people = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), held)
 files = st.lists(people, max_size=6)
 
 
-def rows_of(people, first=1, external_ids=()) -> list[ArrivingRow]:
+def rows_of(people, first=1, external_ids=()) -> list[RowToRecognize]:
     """Rows with ids from `first` on."""
     ids = dict(enumerate(external_ids))
     return [
-        ArrivingRow(first + n, given, family, None, ids.get(n), (*keys, *[None] * (3 - len(keys))))
+        RowToRecognize(
+            first + n, given, family, None, ids.get(n), (*keys, *[None] * (3 - len(keys)))
+        )
         for n, (given, family, keys) in enumerate(people)
     ]
 
 
-def account_after(rows, before=()) -> list[Candidate]:
+def account_after(rows, before=()) -> list[ContactCandidate]:
     """The account's contacts after an import of the rows."""
     contacts = {contact.id: contact for contact in before}
-    found = recognise(rows, before, frozenset())
+    found = recognize(rows, before, frozenset())
     for row in rows:
         if row.id not in found.matches:
-            contacts[row.id] = Candidate(
+            contacts[row.id] = ContactCandidate(
                 row.id,
                 row.given_name,
                 row.family_name,
@@ -57,19 +59,19 @@ def beside(contacts) -> set[frozenset[str]]:
     return {frozenset(pair) for contact in contacts for pair in combinations(contact.held, 2)}
 
 
-def people_of(contacts, key) -> int:
+def read_sample_contacts(contacts, key) -> int:
     return sum(key in contact.held and not contact.is_repeat for contact in contacts)
 
 
 @given(files)
 def test_an_import_that_is_repeated_changes_nothing(people):
-    """Every row of a file that was imported before is recognised, and adds nothing: no contact,
+    """Every row of a file that was imported before is recognized, and adds nothing: no contact,
     no address and no person.
     """
     once = account_after(rows_of(people))
     kept = [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
     again = rows_of(people, first=100)
-    found = recognise(again, once, frozenset())
+    found = recognize(again, once, frozenset())
     assert set(found.matches) == {row.id for row in again}
     assert not found.additions
     assert not found.counting
@@ -85,15 +87,15 @@ def test_an_import_with_ids_that_is_repeated_changes_no_reach(people, external_i
     reach = beside(once)
     twice = account_after(rows_of(people, first=100, external_ids=external_ids), once)
     assert beside(twice) == reach
-    counts = {key: people_of(twice, key) for key in KEYS}
+    counts = {key: read_sample_contacts(twice, key) for key in KEYS}
     thrice = account_after(rows_of(people, first=200, external_ids=external_ids), twice)
     assert beside(thrice) == reach
-    assert {key: people_of(thrice, key) for key in KEYS} == counts
+    assert {key: read_sample_contacts(thrice, key) for key in KEYS} == counts
 
 
 @given(files, st.permutations(range(6)))
 def test_what_an_opt_out_reaches_does_not_depend_on_the_order_of_rows(people, order):
-    """Addresses stand beside each other exactly if a row has both, whoever the rows were recognised
+    """Addresses stand beside each other exactly if a row has both, whoever the rows were recognized
     as: nobody becomes the sibling of a stranger.
     """
     told = [people[n] for n in order if n < len(people)]
@@ -118,7 +120,7 @@ def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
     before = account_after(rows_of(people))
     names = {each.id: (each.given_name, each.family_name) for each in before}
     rows = rows_of(others, first=100)
-    found = recognise(rows, before, frozenset())
+    found = recognize(rows, before, frozenset())
     for row in rows:
         known = names.get(found.matches.get(row.id))
         if known is not None:
@@ -126,15 +128,17 @@ def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
                 assert not (said and had) or said.strip().lower() == had.strip().lower()
 
 
-def candidate(id_, name, *keys, external_id=None, is_repeat=False) -> Candidate:
-    return Candidate(id_, name, None, None, external_id, is_repeat, dict(enumerate(keys, start=1)))
+def candidate(id_, name, *keys, external_id=None, is_repeat=False) -> ContactCandidate:
+    return ContactCandidate(
+        id_, name, None, None, external_id, is_repeat, dict(enumerate(keys, start=1))
+    )
 
 
-def row(id_, name, *keys, external_id=None) -> ArrivingRow:
-    return ArrivingRow(id_, name, None, None, external_id, (*keys, *[None] * (3 - len(keys))))
+def row(id_, name, *keys, external_id=None) -> RowToRecognize:
+    return RowToRecognize(id_, name, None, None, external_id, (*keys, *[None] * (3 - len(keys))))
 
 
-def named(arriving: ArrivingRow, family_name: str) -> ArrivingRow:
+def named(arriving: RowToRecognize, family_name: str) -> RowToRecognize:
     return arriving._replace(family_name=family_name)
 
 
@@ -145,7 +149,7 @@ def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
     known = candidate(1, "Ann", "a@x.example", external_id="7")
     known.family_name = "Night"
     arriving = row(9, "Ann", "a@x.example", "b@x.example", external_id="7")
-    found = recognise([named(arriving, "Day")], [known], frozenset())
+    found = recognize([named(arriving, "Day")], [known], frozenset())
     assert found.matches == {9: 1}
     assert found.additions == [(1, 2, "b@x.example", 9)]
     assert found.updated[1].family_name == "Day"
@@ -155,17 +159,17 @@ def test_an_id_makes_nobody_of_a_couple_the_other():
     """Files that number their rows give a couple who share an address the same id: two people."""
     known = candidate(1, "Ann", "family@x.example", "ann@x.example", external_id="1")
     arriving = row(9, "Bob", "family@x.example", "bob@x.example", external_id="1")
-    assert recognise([arriving], [known], frozenset()).matches == {}
+    assert recognize([arriving], [known], frozenset()).matches == {}
 
 
 def test_an_id_and_half_a_name_recognise_nobody():
     """Without an address in common it takes both names: many people are called John."""
     known = candidate(1, "John", "j1@x.example", external_id="1")
     other = row(9, "John", "j2@x.example", external_id="1")
-    assert recognise([other], [known], frozenset()).matches == {}
+    assert recognize([other], [known], frozenset()).matches == {}
     known.family_name = "Smith"
     same = named(row(9, "John", "j2@x.example", external_id="1"), "Smith")
-    assert recognise([same], [known], frozenset()).matches == {9: 1}
+    assert recognize([same], [known], frozenset()).matches == {9: 1}
 
 
 def test_the_same_id_of_a_stranger_recognises_nobody():
@@ -173,7 +177,7 @@ def test_the_same_id_of_a_stranger_recognises_nobody():
     who goes without the id.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
-    found = recognise([row(9, "Bob", "b@x.example", external_id="7")], [known], frozenset())
+    found = recognize([row(9, "Bob", "b@x.example", external_id="7")], [known], frozenset())
     assert not found.matches
     assert found.without_external_id == {9}
 
@@ -183,10 +187,10 @@ def test_two_records_of_one_system_are_two_people():
     as well it does, since another system has another id for the person.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
-    nobody = recognise([row(9, None, "a@x.example", external_id="8")], [known], frozenset())
+    nobody = recognize([row(9, None, "a@x.example", external_id="8")], [known], frozenset())
     assert nobody.matches == {}
     assert nobody.repeats == {9}
-    same = recognise([row(9, "ann", "a@x.example", external_id="8")], [known], frozenset())
+    same = recognize([row(9, "ann", "a@x.example", external_id="8")], [known], frozenset())
     assert same.matches == {9: 1}
 
 
@@ -194,14 +198,14 @@ def test_nobody_is_extended_through_a_role_address_alone():
     """The contact of an info@ is not the person who is imported with it and an own address."""
     known = candidate(1, None, "info@x.example")
     arriving = row(9, None, "info@x.example", "ann@x.example")
-    assert recognise([arriving], [known], frozenset({"info@x.example"})).matches == {}
-    assert recognise([arriving], [known], frozenset()).matches == {9: 1}
+    assert recognize([arriving], [known], frozenset({"info@x.example"})).matches == {}
+    assert recognize([arriving], [known], frozenset()).matches == {9: 1}
 
 
 def test_a_full_contact_takes_no_further_address():
     """A contact has three fields; a row with a fourth address becomes a contact of its own."""
     known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
-    found = recognise(
+    found = recognize(
         [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")], [known], frozenset()
     )
     assert found.matches == {}
@@ -212,5 +216,5 @@ def test_who_counted_for_a_repeat_and_grows_leaves_it_to_count_itself():
     numbers = count(1)
     ann = candidate(next(numbers), "Ann", "a@x.example")
     bob = candidate(next(numbers), "Bob", "a@x.example", is_repeat=True)
-    found = recognise([row(9, "Ann", "a@x.example", "b@x.example")], [ann, bob], frozenset())
+    found = recognize([row(9, "Ann", "a@x.example", "b@x.example")], [ann, bob], frozenset())
     assert found.counting == {bob.id}

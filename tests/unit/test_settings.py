@@ -35,7 +35,7 @@ def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
     }
     assert {name: value for _, name, value in found} == defaults | {
         "PGBOUNCER": "false",
-        "PRIVATE_NOTICES": "false",
+        "ALLOW_PRIVATE_WEBHOOKS": "false",
     }
     assert [name for _, name, _ in found] == list(defaults)
     assert all(sentence.endswith(".") for sentence, _, _ in found)
@@ -66,7 +66,7 @@ def test_urls_are_both_given_or_both_not(
 ) -> None:
     """Embedded servers are for a machine where neither URL is set, and never for a dyno."""
     settings = Settings(**values)
-    assert settings.wants_embedded_servers is embedded
+    assert settings.uses_embedded_servers is embedded
     if error is None:
         settings.require_urls()
         return

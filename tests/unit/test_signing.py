@@ -47,7 +47,7 @@ def tokens_of(settings, number, salt):
     return (
         (
             signing.one_click_token(settings, number, number),
-            lambda by, token: signing.one_click_of(by, token) == (number, number),
+            lambda by, token: signing.parse_one_click_token(by, token) == (number, number),
         ),
         (
             signing.hook_token(settings, number, salt),
@@ -70,7 +70,7 @@ def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt)
     """Whichever is the first; a key that is not listed is told, and another is not taken for it."""
     before, after, is_listed = rotation
     key_id = signing.signing_key_id(keyed(*before))
-    for derive in (signing.hook_secret, signing.notice_secret):
+    for derive in (signing.hook_secret, signing.webhook_secret):
         first = derive(keyed(*before), number, salt)
         if is_listed:
             assert derive(keyed(*after), number, salt, key_id=key_id) == first
@@ -107,13 +107,13 @@ def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_
     """Nor for another hook, account, address or salt; nor is a digest moved into another token."""
     link = signing.one_click_token(SETTINGS, number, number)
     form = signing.hook_token(SETTINGS, number, salt)
-    assert signing.one_click_of(SETTINGS, form) is None
-    assert signing.hook_id_of(link) is None
+    assert signing.parse_one_click_token(SETTINGS, form) is None
+    assert signing.parse_hook_token(link) is None
     assert signing.is_hook_token(SETTINGS, form, number, (other_salt,)) is (salt == other_salt)
     assert signing.is_hook_token(SETTINGS, form, other, (salt,)) is (number == other)
     key_id, _, _, link_mac = link.split(".")
     form_mac = form.split(".")[2]
-    assert signing.one_click_of(SETTINGS, f"{key_id}.{number}.{number}.{form_mac}") is None
+    assert signing.parse_one_click_token(SETTINGS, f"{key_id}.{number}.{number}.{form_mac}") is None
     moved = f"{key_id}.{number}.{link_mac}"
     assert not signing.is_hook_token(SETTINGS, moved, number, (salt,))
 
@@ -154,8 +154,8 @@ def test_separators_alone_are_no_key():
 def test_a_link_leads_back_to_what_it_was_made_for(account_id, address_id):
     """And only by the key that it was made with."""
     token = signing.one_click_token(SETTINGS, account_id, address_id)
-    assert signing.one_click_of(SETTINGS, token) == (account_id, address_id)
-    assert signing.one_click_of(OTHER_KEY, token) is None
+    assert signing.parse_one_click_token(SETTINGS, token) == (account_id, address_id)
+    assert signing.parse_one_click_token(OTHER_KEY, token) is None
 
 
 @given(ids, ids, st.data())
@@ -164,7 +164,7 @@ def test_a_link_with_one_character_changed_is_none(account_id, address_id, data)
     token = signing.one_click_token(SETTINGS, account_id, address_id)
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.sampled_from("0123456789.AZaz-_ \n").filter(lambda c: c != token[at]))
-    assert signing.one_click_of(SETTINGS, token[:at] + other + token[at + 1 :]) is None
+    assert signing.parse_one_click_token(SETTINGS, token[:at] + other + token[at + 1 :]) is None
 
 
 made_up = st.from_regex(
@@ -176,8 +176,8 @@ made_up = st.from_regex(
 def test_no_text_that_was_not_made_here_is_a_link(text):
     """Nor does any raise, huge numbers and other alphabets' digits among them."""
     for token in (text, f"{signing.signing_key_id(SETTINGS)}.{text}"):
-        assert signing.one_click_of(SETTINGS, token) is None
-        hook_id = signing.hook_id_of(token)
+        assert signing.parse_one_click_token(SETTINGS, token) is None
+        hook_id = signing.parse_hook_token(token)
         assert hook_id is None or 0 < hook_id <= MAX_ID
         assert not signing.is_hook_token(SETTINGS, token, hook_id or 1, (SALT,))
 
@@ -198,7 +198,7 @@ def test_each_secret_is_of_its_own():
         for derived in (
             *(signing.hook_secret(settings, number, salt) for salt in (SALT, OTHER_SALT)),
             *(signing.hook_token(settings, number, salt) for salt in (SALT, OTHER_SALT)),
-            *(signing.notice_secret(settings, number, salt) for salt in (None, SALT, OTHER_SALT)),
+            *(signing.webhook_secret(settings, number, salt) for salt in (None, SALT, OTHER_SALT)),
             signing.one_click_token(settings, number, number),
         )
     ]
@@ -208,7 +208,7 @@ def test_each_secret_is_of_its_own():
 
 def test_a_hook_token_names_its_hook():
     """So that its salt can be looked up, before it is seen whether the token holds."""
-    assert signing.hook_id_of(signing.hook_token(SETTINGS, 77, SALT)) == 77
+    assert signing.parse_hook_token(signing.hook_token(SETTINGS, 77, SALT)) == 77
 
 
 def test_a_signature_is_what_the_documentation_says():
@@ -221,14 +221,14 @@ def test_a_signature_is_what_the_documentation_says():
 @given(st.text(), st.text(st.characters(codec="utf-8")))
 def test_texts_are_the_same_or_not(given_, expected):
     """Whatever characters a header brings, lone surrogates among them."""
-    assert signing.same(given_, expected) == (given_ == expected)
+    assert signing.equal_in_constant_time(given_, expected) == (given_ == expected)
 
 
 def test_without_a_key_nothing_is_derived():
     """It is said so, and not derived from an empty key."""
     none = Settings()
     for derive in (
-        lambda: signing.notice_secret(none, 1),
+        lambda: signing.webhook_secret(none, 1),
         lambda: signing.hook_secret(none, 1, SALT),
         lambda: signing.hook_token(none, 1, SALT),
         lambda: signing.one_click_token(none, 1, 1),

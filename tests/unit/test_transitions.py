@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from actions.import_contacts import ImportParams
 from actions.opt_out import OptOutParams
-from actions.registry import action_named, all_actions
-from schemas.decisions import Known
+from actions.registry import all_actions, get_action
+from schemas.decisions import AddressState
 from schemas.errors import NotFound
 from schemas.outcomes import REASON_MEANINGS, Outcome, Reason
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, Status, rank_of
@@ -16,44 +16,46 @@ from tests.kit import model
 KINDS = ["admin", "manual", "list_unsubscribe", "feedback", "spam"]
 SPREADING = {Status.ADMIN, Status.MANUAL}
 knowns = st.builds(
-    lambda status, spread, beside: Known(status, spread and status in SPREADING, beside),
+    lambda status, spread, beside: AddressState(status, spread and status in SPREADING, beside),
     st.sampled_from(Status),
     st.booleans(),
     st.booleans(),
 )
 
 
-def expected_opt_in(known: Known) -> tuple[str, str | None]:
+def expected_opt_in(known: AddressState) -> tuple[str, str | None]:
     status = str(known.status)
     if status in model.MARKETABLE:
         return "unchanged", "already_marketable"
     if status in model.REFUSED:
         return "rejected", model.REFUSED[status]
-    return ("rejected", "sibling_opted_out") if known.beside_opt_out else ("applied", None)
+    return ("rejected", "sibling_opted_out") if known.sibling_opted_out else ("applied", None)
 
 
 def test_ranks_and_marketability_are_those_of_the_design():
     """Every status has the rank, the spread rank and the marketability that the rules give it."""
     assert {status: facts.rank for status, facts in FACTS.items()} == model.RANK
-    assert {s: f.spread_rank for s, f in FACTS.items() if f.spread_rank} == model.SPREAD_RANK
+    assert {
+        s: f.propagated_rank for s, f in FACTS.items() if f.propagated_rank
+    } == model.SPREAD_RANK
     assert model.MARKETABLE == MARKETABLE
     assert {status for status, rank in model.RANK.items() if rank >= 3} == OPTED_OUT
 
 
 @given(knowns)
-def test_opt_in_follows_its_table(known: Known):
+def test_opt_in_follows_its_table(known: AddressState):
     """From every status an opt-in ends as the table says, and only non-marketable is lifted."""
-    action = action_named("opt_in")
+    action = get_action("opt_in")
     decision = action.decide(known, action.params())
     assert (decision.outcome, decision.reason) == expected_opt_in(known)
     assert decision.to_status == ("single_opt_in" if decision.outcome == "applied" else None)
 
 
 @given(knowns, st.sampled_from(KINDS))
-def test_opt_out_applies_exactly_where_it_climbs(known: Known, kind: str):
+def test_opt_out_applies_exactly_where_it_climbs(known: AddressState, kind: str):
     """An opt-out is applied over every lower rank, one that spread included, and no other."""
-    decision = action_named("opt_out").decide(known, OptOutParams(kind=kind))
-    present = (model.SPREAD_RANK if known.spread else model.RANK)[known.status]
+    decision = get_action("opt_out").decide(known, OptOutParams(kind=kind))
+    present = (model.SPREAD_RANK if known.is_propagated else model.RANK)[known.status]
     if model.RANK[kind] > present:
         assert decision == (Outcome.APPLIED, kind, None)
     else:
@@ -61,9 +63,9 @@ def test_opt_out_applies_exactly_where_it_climbs(known: Known, kind: str):
 
 
 @given(knowns, st.booleans())
-def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: Known, permission: bool):
+def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: AddressState, permission: bool):
     """A known address keeps its status without permission, and is opted in by the rules with it."""
-    decision = action_named("import").decide(known, ImportParams(permission=permission))
+    decision = get_action("import").decide(known, ImportParams(permission=permission))
     if permission:
         assert (decision.outcome, decision.reason) == expected_opt_in(known)
     else:
@@ -72,16 +74,16 @@ def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: Known, permis
 
 @given(knowns, st.sampled_from(sorted(Status)), st.booleans())
 def test_a_stated_status_lets_a_known_address_only_climb(
-    known: Known, stated: Status, permission: bool
+    known: AddressState, stated: Status, permission: bool
 ):
     """Suppression that a file states is believed where it is stronger than what is known; nothing
     that a file states weakens it; and a status of less than permission is no permission.
     """
-    action = action_named("import")
+    action = get_action("import")
     params = ImportParams(permission=permission, statuses=True)
     decision = action.decide(known._replace(stated=stated), params)
-    present = rank_of(known.status, spread=known.spread)
-    if rank_of(stated, spread=False) > present:
+    present = rank_of(known.status, is_propagated=known.is_propagated)
+    if rank_of(stated, is_propagated=False) > present:
         assert decision == (Outcome.APPLIED, stated, None)
     elif stated in MARKETABLE and permission:
         assert (decision.outcome, decision.reason) == expected_opt_in(known)
@@ -95,7 +97,7 @@ def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, perm
     claim of permission, which no column of the file is.
     """
     params = ImportParams(permission=permission, statuses=True)
-    decision = action_named("import").decide(Known(None, stated=stated), params)
+    decision = get_action("import").decide(AddressState(None, stated=stated), params)
     expected = stated if permission or stated not in MARKETABLE else Status.NON_MARKETABLE
     assert decision == (Outcome.APPLIED, expected, None)
 
@@ -105,13 +107,13 @@ def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, perm
 )
 def test_a_new_address_gets_its_first_status_by_the_permission(permission: bool, status: str):
     """What the importer claims decides the first status (seeds 000 to 002)."""
-    action = action_named("import")
-    decision = action.decide(Known(None), ImportParams(permission=permission))
+    action = get_action("import")
+    decision = action.decide(AddressState(None), ImportParams(permission=permission))
     assert decision == (Outcome.APPLIED, status, None)
 
 
 @given(knowns, st.sampled_from(sorted(all_actions())), st.sampled_from(KINDS), st.booleans())
-def test_no_action_reopens_an_opt_out(known: Known, name: str, kind: str, permission: bool):
+def test_no_action_reopens_an_opt_out(known: AddressState, name: str, kind: str, permission: bool):
     """Promise 1: from a rank of 3 or more no action leads to a marketable status."""
     params = {
         "opt_in": lambda action: action.params(),
@@ -120,26 +122,28 @@ def test_no_action_reopens_an_opt_out(known: Known, name: str, kind: str, permis
     }
     action = all_actions()[name]
     decision = action.decide(known, params[name](action))
-    if rank_of(known.status, spread=known.spread) >= 3:
+    if rank_of(known.status, is_propagated=known.is_propagated) >= 3:
         assert decision.to_status not in MARKETABLE
 
 
 @given(knowns, st.sampled_from(["opt_in", "opt_out"]))
-def test_deciding_again_on_the_result_changes_nothing(known: Known, name: str):
+def test_deciding_again_on_the_result_changes_nothing(known: AddressState, name: str):
     """What an action has made of an address, it leaves as it is when asked again."""
-    action = action_named(name)
+    action = get_action(name)
     first = action.decide(known, action.params())
     if first.to_status is not None:
-        again = action.decide(Known(first.to_status, beside_opt_out=False), action.params())
+        again = action.decide(
+            AddressState(first.to_status, sibling_opted_out=False), action.params()
+        )
         assert again.outcome is Outcome.UNCHANGED
 
 
 def test_each_table_has_one_edge_for_each_status():
     """No status is forgotten or told twice, and each edge says in words why."""
     for action in all_actions().values():
-        froms = [edge.from_status for edge in action.edges]
+        froms = [edge.from_status for edge in action.transitions]
         assert sorted(status for status in froms if status) == sorted(Status), action.name
-        assert all(edge.because for edge in action.edges)
+        assert all(edge.because for edge in action.transitions)
 
 
 def test_each_reason_has_a_meaning_for_people():
@@ -150,4 +154,4 @@ def test_each_reason_has_a_meaning_for_people():
 def test_an_unknown_action_is_refused_with_the_names_there_are():
     """Whoever asks for an action that is not there learns which ones are."""
     with pytest.raises(NotFound, match=r"'unsubscribe'.*import, opt_in, opt_out"):
-        action_named("unsubscribe")
+        get_action("unsubscribe")

@@ -44,7 +44,7 @@ WORDS = {
         r"|for\s+ever|so\s+many(?!\s+\w+\s+that)",
         "again, fix, recover, no longer, does not exist, forever, that many",
     ),
-    "recognised": Word(
+    "recognized": Word(
         r"(?:un)?(?:recogni|normali|organi|initiali|seriali|finali|summari|capitali|prioriti|minimi"
         r"|authori|characteri|reali|utili|anonymi|synchroni)s(?:e[ds]?|ing|ations?)"
         r"|analys(?:ed?|ing)|(?:behavio|colo|hono|favo|labo|neighbo)ur\w*|(?:cent|met)res?"

@@ -8,15 +8,15 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime import events, logs
-from web.request_notes import Noted, begin, end_turn
+from web.request_notes import RequestNotes, begin_notes, release_slot
 
-log = logs.get()
+log = logs.get_logger()
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,100}").fullmatch
-_NAMES = (b"x-correlation-id", b"x-request-id")
+_is_plain = re.compile(r"[A-Za-z0-9_.:-]{1,100}").fullmatch
+_CORRELATION_HEADERS = (b"x-correlation-id", b"x-request-id")
 
 
-class Lines:
+class AccessLogMiddleware:
     """ASGI middleware. Tells the route and never the path, which may have an address in it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,13 +27,13 @@ class Lines:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        correlation_id = _correlation_id(scope)
+        correlation_id = _read_correlation_id(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["correlation_id"] = correlation_id
-        noted = begin()
+        notes = begin_notes()
         status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_wrapped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
@@ -44,10 +44,10 @@ class Lines:
             await send(message)
 
         try:
-            with logs.bound(correlation_id=correlation_id):
-                await self._app(scope, receive, sending)
+            with logs.bind_context(correlation_id=correlation_id):
+                await self._app(scope, receive, send_wrapped)
         finally:
-            end_turn()
+            release_slot()
             caller = state.get("caller")
             route = scope.get("route")
             log.info(
@@ -55,23 +55,23 @@ class Lines:
                 method=scope["method"],
                 route=getattr(route, "path_format", None),
                 http_status=status,
-                duration_ms=_own_ms(time.perf_counter() - began, noted),
+                duration_ms=_duration_ms(time.perf_counter() - began, notes),
                 key=caller.key_id if caller else None,
                 correlation_id=correlation_id,
-                **{"account": caller.account_id if caller else None} | noted.keys(),
-                **({"broken_off": True} if state.get("broken_off") else {}),
+                **{"account": caller.account_id if caller else None} | notes.to_log_keys(),
+                **({"aborted": True} if state.get("aborted") else {}),
             )
 
 
-def _own_ms(seconds: float, noted: Noted) -> float:
-    return round(max(0.0, seconds - noted.waited) * 1000, 1)
+def _duration_ms(seconds: float, notes: RequestNotes) -> float:
+    return round(max(0.0, seconds - notes.waited) * 1000, 1)
 
 
-def _correlation_id(scope: Scope) -> str:
+def _read_correlation_id(scope: Scope) -> str:
     """What the caller or the router calls the request, if that is a plain word."""
     given: dict[bytes, bytes] = dict(scope["headers"])
-    for name in _NAMES:
+    for name in _CORRELATION_HEADERS:
         text = given.get(name, b"").decode("latin-1")
-        if _PLAIN(text):
+        if _is_plain(text):
             return text
     return uuid.uuid4().hex

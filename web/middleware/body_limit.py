@@ -9,26 +9,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.settings import Settings
 from web.large_bodies import (
-    LARGE_BYTES,
+    LARGE_BODY_BYTES,
     MAX_LARGE_BODIES,
-    LargeBodies,
     LargeBody,
-    evicted,
+    LargeBodyPool,
+    eviction_problem,
 )
-from web.peers import peer_of
-from web.problems import TOO_LARGE, TOO_SLOW, Problem
+from web.peers import get_peer
+from web.problems import BODY_TOO_LARGE, REQUEST_TIMEOUT, Problem
 
-PART_SECONDS = 30.0
+BODY_TIMEOUT_SECONDS = 30.0
 """How long the next part of a body may take to come."""
 
-LEAST_BYTES_PER_SECOND = 1_000
-"""How fast a body has to come, and an answer to be read, on average over SLOW_SECONDS or more."""
+MIN_BYTES_PER_SECOND = 1_000
+"""How fast a body has to come, and an answer to be read, on average over SLOW_CLIENT_SECONDS or
+more.
+"""
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
 """Of a form: how many fields and files it may have, and how many bytes a field."""
 
 
-class Limits:
+class BodyLimitMiddleware:
     """ASGI middleware. What reads a body that is too large or too slow has a Problem raised.
 
     Where an answer is given before the end of a body that may be large, the connection is closed
@@ -37,11 +39,11 @@ class Limits:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._most_body = settings.max_body_bytes
-        self._most_upload = settings.max_upload_bytes
-        self._slow_seconds = settings.slow_seconds
-        self._proxies = settings.proxies
-        self._large_bodies = LargeBodies(MAX_LARGE_BODIES * self._most_body)
+        self._max_body_bytes = settings.max_body_bytes
+        self._max_upload_bytes = settings.max_upload_bytes
+        self._slow_seconds = settings.slow_client_seconds
+        self._proxies = settings.proxy_count
+        self._large_bodies = LargeBodyPool(MAX_LARGE_BODIES * self._max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,34 +51,34 @@ class Limits:
             return
         size = 0
         waited = 0.0
-        declared = declared_bytes(scope)
+        declared = get_content_length(scope)
         ended = declared == 0
-        room = self._most_body if declared is None else min(declared, self._most_body)
-        large = LargeBody(self._large_bodies, peer_of(scope, self._proxies), room)
+        room = self._max_body_bytes if declared is None else min(declared, self._max_body_bytes)
+        large = LargeBody(self._large_bodies, get_peer(scope, self._proxies), room)
 
-        async def receiving() -> Message:
+        async def receive_limited() -> Message:
             nonlocal size, waited, ended
             # Only now is it known which route it is for.
-            most = self._most_upload if takes_files(scope) else self._most_body
+            most = self._max_upload_bytes if accepts_files(scope) else self._max_body_bytes
             if size == 0 and declared is not None and declared > most:
-                raise _too_large(most)
+                raise _too_large_problem(most)
             if ended:
                 return await receive()
             began = time.monotonic()
-            message = await _in_time(receive, large)
+            message = await _receive_in_time(receive, large)
             waited += time.monotonic() - began
             size += len(message.get("body", b""))
             if size > most:
-                raise _too_large(most)
+                raise _too_large_problem(most)
             ended = not message.get("more_body", False)
             if not ended:
-                self._require_fast(size, waited)
-            if size > LARGE_BYTES and not takes_files(scope):
+                self._require_min_rate(size, waited)
+            if size > LARGE_BODY_BYTES and not accepts_files(scope):
                 await large.grow(size)
             return message
 
-        async def sending(message: Message) -> None:
-            may_be_large = declared is None or declared > self._most_body
+        async def send_wrapped(message: Message) -> None:
+            may_be_large = declared is None or declared > self._max_body_bytes
             if message["type"] == "http.response.start" and not ended and may_be_large:
                 headers = MutableHeaders(raw=list(message.get("headers", ())))
                 headers["connection"] = "close"
@@ -84,16 +86,16 @@ class Limits:
             await send(message)
 
         try:
-            await self._app(scope, receiving, sending)
+            await self._app(scope, receive_limited, send_wrapped)
         finally:
-            large.leave()
+            large.release()
 
-    def _require_fast(self, size: int, waited: float) -> None:
-        if waited > self._slow_seconds and size < LEAST_BYTES_PER_SECOND * waited:
-            raise _too_slow(f"came at less than {LEAST_BYTES_PER_SECOND:,} bytes a second")
+    def _require_min_rate(self, size: int, waited: float) -> None:
+        if waited > self._slow_seconds and size < MIN_BYTES_PER_SECOND * waited:
+            raise _too_slow_problem(f"came at less than {MIN_BYTES_PER_SECOND:,} bytes a second")
 
 
-def takes_files(scope: Scope) -> bool:
+def accepts_files(scope: Scope) -> bool:
     """Whether the body is of a type that the route documents as a file, or as a form with files."""
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -104,7 +106,7 @@ def takes_files(scope: Scope) -> bool:
     )
 
 
-def declared_bytes(scope: Scope) -> int | None:
+def get_content_length(scope: Scope) -> int | None:
     """The size of the body in bytes, as the request has it; None where that shows only at its end.
 
     The server has refused what is no number.
@@ -115,34 +117,34 @@ def declared_bytes(scope: Scope) -> int | None:
     return int(headers.get(b"content-length", b"0"))
 
 
-async def _in_time(receive: Receive, large: LargeBody) -> Message:
+async def _receive_in_time(receive: Receive, large: LargeBody) -> Message:
     try:
-        async with asyncio.timeout(PART_SECONDS) as large.waits_until:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS) as large.timeout:
             message = await receive()
     except TimeoutError:
-        if large.has_ended:
-            raise evicted() from None
-        raise _too_slow(f"stopped coming for {PART_SECONDS:.0f} seconds") from None
+        if large.is_evicted:
+            raise eviction_problem() from None
+        raise _too_slow_problem(f"stopped coming for {BODY_TIMEOUT_SECONDS:.0f} seconds") from None
     finally:
-        large.waits_until = None
-    if large.has_ended:
+        large.timeout = None
+    if large.is_evicted:
         # It came in the moment in which that was told.
-        raise evicted()
+        raise eviction_problem()
     return message
 
 
-def _too_slow(why: str) -> Problem:
+def _too_slow_problem(why: str) -> Problem:
     return Problem(
-        TOO_SLOW,
+        REQUEST_TIMEOUT,
         f"The body {why}; nothing was stored. Send it again.",
         # What is left of it would be taken for the next request.
         headers={"Connection": "close"},
     )
 
 
-def _too_large(most: int) -> Problem:
+def _too_large_problem(most: int) -> Problem:
     return Problem(
-        TOO_LARGE,
+        BODY_TOO_LARGE,
         f"The body is larger than the {most:,} bytes that are read; nothing was stored. Send less"
         " at a time, or let the service be set up for more (MAX_BODY_BYTES, and for files"
         " MAX_UPLOAD_BYTES).",

@@ -2,22 +2,24 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 """No answer is to be taken for another type than it names, or kept: it may have addresses in it."""
 
 
-class Headers:
-    """ASGI middleware. Adds those of `HEADERS` that an answer does not have already."""
+class SecurityHeadersMiddleware:
+    """ASGI middleware. Adds those of `SECURITY_HEADERS` that an answer does not have already."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
+        async def send_wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in own}
-                message["headers"] = own + [each for each in HEADERS if each[0] not in names]
+                message["headers"] = own + [
+                    each for each in SECURITY_HEADERS if each[0] not in names
+                ]
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_wrapped)

@@ -5,13 +5,13 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime import events, logs
-from web.problems import INTERNAL, Problem, problem_response
-from web.streaming import BrokenOffError
+from web.problems import INTERNAL, Problem, build_problem_response
+from web.streaming import StreamAbortedError
 
-log = logs.get()
+log = logs.get_logger()
 
 
-class Unexpected:
+class ServerErrorMiddleware:
     """ASGI middleware. Whatever the routes raise ends here."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -20,16 +20,16 @@ class Unexpected:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def sending(message: Message) -> None:
+        async def send_wrapped(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
-        except BrokenOffError:
+            await self._app(scope, receive, send_wrapped)
+        except StreamAbortedError:
             # The caller is told by an answer without its end, which the server cuts off.
-            scope["state"]["broken_off"] = True
+            scope["state"]["aborted"] = True
         except Exception as error:
             if scope["type"] != "http":
                 raise
@@ -44,10 +44,12 @@ class Unexpected:
             )
             # An answer that has begun stays without its end, and so the server cuts it off.
             if not started:
-                await problem_response(_problem(correlation_id))(scope, receive, send)
+                await build_problem_response(_internal_problem(correlation_id))(
+                    scope, receive, send
+                )
 
 
-def _problem(correlation_id: str) -> Problem:
+def _internal_problem(correlation_id: str) -> Problem:
     return Problem(
         INTERNAL,
         "This is a fault in Sluice, and was logged. What was asked is done wholly or not at all;"
@@ -57,6 +59,6 @@ def _problem(correlation_id: str) -> Problem:
     )
 
 
-def is_told_already(record: logging.LogRecord) -> bool:
+def is_already_logged(record: logging.LogRecord) -> bool:
     """Whether the server tells of a stream that was left without its end, which has its line."""
     return "without completing response" in record.msg

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import activity
-from schemas.actors import Act
+from schemas.actors import ActivityKind
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
-from web.job_responses import ActorText, ViaText
-from web.number_params import WRITTEN_NUMBER
-from web.pagination import Cursor, Limit, cursor_of, place_of
-from web.problems import INVALID, answers
-from web.state import HereDep
+from web.job_responses import ActorField, ViaField
+from web.number_params import QUERY_NUMBER
+from web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from web.problems import INVALID, problem_responses
+from web.state import State
 
 router = APIRouter(tags=["activity"])
 
@@ -24,12 +24,12 @@ class ActivityRow(BaseModel):
 
     id: int
     at: datetime
-    act: Annotated[Act, Field(description="What was done.")]
-    actor: ActorText
-    via: ViaText
-    job: Annotated[int | None, Field(description="The job, null where it is about none.")]
-    key: Annotated[int | None, Field(description="The API key, null where it is about none.")]
-    hook: Annotated[int | None, Field(description="The hook, null where it is about none.")]
+    act: Annotated[ActivityKind, Field(description="What was done.")]
+    actor: ActorField
+    via: ViaField
+    job_id: Annotated[int | None, Field(description="The job, null where it is about none.")]
+    key_id: Annotated[int | None, Field(description="The API key, null where it is about none.")]
+    hook_id: Annotated[int | None, Field(description="The hook, null where it is about none.")]
     correlation_id: Annotated[
         str | None,
         Field(description="Of the request by which it was done; null where there was none."),
@@ -40,16 +40,16 @@ class ActivityRow(BaseModel):
     ]
 
     @classmethod
-    def of(cls, row: activity.Activity) -> Self:
+    def from_row(cls, row: activity.Activity) -> Self:
         return cls(
             id=row.id,
             at=row.at,
-            act=Act(row.act),
+            act=ActivityKind(row.act),
             actor=row.actor,
             via=row.via,
-            job=row.job_id,
-            key=row.key_id,
-            hook=row.hook_id,
+            job_id=row.job_id,
+            key_id=row.key_id,
+            hook_id=row.hook_id,
             correlation_id=row.correlation_id,
             detail=row.detail,
         )
@@ -69,9 +69,9 @@ class ActivityPage(BaseModel):
                             "act": "job.paused",
                             "actor": "key:7",
                             "via": "http",
-                            "job": 3,
-                            "key": None,
-                            "hook": None,
+                            "job_id": 3,
+                            "key_id": None,
+                            "hook_id": None,
                             "correlation_id": "f6b0f0c1",
                             "detail": None,
                         }
@@ -93,18 +93,18 @@ class ActivityPage(BaseModel):
     operation_id="list_activity",
     summary="See who did what",
     response_description="A page of what was done in the account.",
-    responses=answers(INVALID),
+    responses=problem_responses(INVALID),
 )
 async def list_activity(
     *,
-    here: HereDep,
+    state: State,
     caller: JobsReader,
     limit: Limit = 100,
     cursor: Cursor = None,
-    job: Annotated[
+    job_id: Annotated[
         int | None,
         Query(ge=1, le=MAX_ID, description="Only what was done with this job."),
-        WRITTEN_NUMBER,
+        QUERY_NUMBER,
     ] = None,
 ) -> ActivityPage:
     """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked
@@ -112,12 +112,12 @@ async def list_activity(
     """
     before = MAX_ID
     if cursor is not None:
-        (before,) = place_of(cursor, int)
-    async with here.pool.acquire() as connection:
-        found = await activity.activity_page(
-            connection, account_id=caller.account_id, job_id=job, before=before, most=limit
+        (before,) = decode_cursor(cursor, int)
+    async with state.pool.acquire() as connection:
+        found = await activity.list_activity(
+            connection, account_id=caller.account_id, job_id=job_id, before=before, limit=limit
         )
     return ActivityPage(
-        activity=[ActivityRow.of(row) for row in found],
-        next=cursor_of(found[-1].id) if len(found) == limit else None,
+        activity=[ActivityRow.from_row(row) for row in found],
+        next=encode_cursor(found[-1].id) if len(found) == limit else None,
     )

@@ -7,25 +7,31 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import address_history
-from producers.address_history import CONTACTS_SHOWN, AddressStory, OptInNow, opt_in_now, read_story
-from producers.explanations import explain
+from producers.address_history import (
+    MAX_CONTACTS_SHOWN,
+    AddressHistory,
+    OptInPreview,
+    preview_opt_in,
+    read_address_history,
+)
+from producers.explanations import explain_status
 from producers.one_click import one_click_url
-from schemas.addresses import InvalidAddress, identify
-from schemas.allowed_mail import MayReceive, may_receive
-from schemas.errors import NotFound, WrongInput
+from schemas.addresses import InvalidAddress, normalize_address
+from schemas.allowed_mail import AllowedMail, allowed_mail
+from schemas.errors import InvalidRequest, NotFound
 from schemas.outcomes import Cause, Outcome
-from schemas.requests import FIELD_NAMES, THE_ADDRESS
+from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 from web.auth import AddressesReader
-from web.job_responses import ActorText, ViaText
-from web.number_params import WRITTEN_NUMBER
-from web.problems import INVALID, NOT_FOUND, answers
-from web.state import HereDep
+from web.job_responses import ActorField, ViaField
+from web.number_params import QUERY_NUMBER
+from web.problems import INVALID, NOT_FOUND, problem_responses
+from web.state import State
 
 router = APIRouter(tags=["addresses"])
 
 
-class Holder(BaseModel):
+class AddressContact(BaseModel):
     """A contact that holds the address, and in which field."""
 
     contact_id: int
@@ -35,18 +41,18 @@ class Holder(BaseModel):
     company: str | None
 
     @classmethod
-    def of(cls, holder: address_history.Holder) -> Self:
+    def from_row(cls, holder: address_history.AddressContact) -> Self:
         return cls(**holder._asdict() | {"field": FIELD_NAMES[holder.field]})
 
 
-class Chapter(BaseModel):
+class AddressResult(BaseModel):
     """One decision about the address."""
 
     job_id: int
     action: str
     requested_by: Annotated[str, Field(description="Who asked for the job, as the caller said.")]
-    actor: ActorText
-    via: ViaText
+    actor: ActorField
+    via: ViaField
     evidence_source: Annotated[
         str | None, Field(description="Of an opt-in: how permission was given.")
     ]
@@ -62,8 +68,8 @@ class Chapter(BaseModel):
     error: str | None
 
     @classmethod
-    def of(cls, chapter: address_history.Chapter) -> Self:
-        of_address = chapter.field == THE_ADDRESS
+    def from_row(cls, chapter: address_history.HistoryEntry) -> Self:
+        of_address = chapter.field == LISTED_ADDRESS_FIELD
         return cls(
             **chapter._asdict()
             | {
@@ -79,10 +85,10 @@ class Rule(BaseModel):
     reason: Annotated[
         str | None, Field(description="The reason that its result would have; null if applied.")
     ]
-    because: Annotated[str, Field(description="The same for people.")]
+    explanation: Annotated[str, Field(description="The same for people.")]
 
 
-class CanOptIn(BaseModel):
+class OptInCheck(BaseModel):
     """What a bulk opt-in would do with the address now, by the rules that jobs follow."""
 
     allowed: Annotated[bool, Field(description="Whether it would be opted in.")]
@@ -90,15 +96,15 @@ class CanOptIn(BaseModel):
     rule: Rule
 
     @classmethod
-    def of(cls, now: OptInNow) -> Self:
+    def from_decision(cls, now: OptInPreview) -> Self:
         return cls(
             allowed=now.outcome is Outcome.APPLIED,
             outcome=now.outcome,
-            rule=Rule(reason=now.reason, because=now.because),
+            rule=Rule(reason=now.reason, explanation=now.because),
         )
 
 
-class AddressAnswer(BaseModel):
+class AddressResponse(BaseModel):
     """An address, what it is now, and why."""
 
     model_config = ConfigDict(
@@ -110,9 +116,9 @@ class AddressAnswer(BaseModel):
                     "marketable": False,
                     "may_receive": "nothing",
                     "previous_status": "single_opt_in",
-                    "since": "2025-03-01T08:00:00Z",
-                    "by_job": 12,
-                    "spread_from": None,
+                    "status_changed_at": "2025-03-01T08:00:00Z",
+                    "status_job_id": 12,
+                    "propagated_from_address": None,
                     "contacts": [
                         {
                             "contact_id": 17,
@@ -122,7 +128,7 @@ class AddressAnswer(BaseModel):
                             "company": None,
                         }
                     ],
-                    "contacts_in_all": 1,
+                    "contact_count": 1,
                     "history": [
                         {
                             "job_id": 12,
@@ -144,12 +150,12 @@ class AddressAnswer(BaseModel):
                         }
                     ],
                     "explanation": ["It gets no broadcasts: recipient used the opt-out link."],
-                    "can_opt_in": {
+                    "opt_in_check": {
                         "allowed": False,
                         "outcome": "rejected",
                         "rule": {
                             "reason": "opted_out_by_recipient",
-                            "because": "an opt-out by its owner is never reopened in bulk",
+                            "explanation": "an opt-out by its owner is never reopened in bulk",
                         },
                     },
                     "one_click_url": "https://sluice.example/v1/unsubscribe/1.77.Gk3c9w",
@@ -162,7 +168,7 @@ class AddressAnswer(BaseModel):
     status: Status
     marketable: Annotated[bool, Field(description="Whether it may get broadcasts.")]
     may_receive: Annotated[
-        MayReceive,
+        AllowedMail,
         Field(
             description="The most that it may be sent: broadcasts where there is permission;"
             " one-to-one mail where only permission or engagement is missing, or mail bounced for a"
@@ -170,18 +176,20 @@ class AddressAnswer(BaseModel):
         ),
     ]
     previous_status: Status | None
-    since: Annotated[datetime, Field(description="When it came to its status.")]
-    by_job: Annotated[int | None, Field(description="The job that gave it its status.")]
-    spread_from: Annotated[
+    status_changed_at: Annotated[datetime, Field(description="When it came to its status.")]
+    status_job_id: Annotated[int | None, Field(description="The job that gave it its status.")]
+    propagated_from_address: Annotated[
         str | None, Field(description="The address whose opt-out reached this one.")
     ]
     contacts: Annotated[
-        list[Holder], Field(description=f"The first {CONTACTS_SHOWN} that hold it.")
+        list[AddressContact], Field(description=f"The first {MAX_CONTACTS_SHOWN} that hold it.")
     ]
-    contacts_in_all: Annotated[int, Field(description="How many hold it, in one field or another.")]
-    history: Annotated[list[Chapter], Field(description="What jobs decided, the newest first.")]
+    contact_count: Annotated[int, Field(description="How many hold it, in one field or another.")]
+    history: Annotated[
+        list[AddressResult], Field(description="What jobs decided, the newest first.")
+    ]
     explanation: Annotated[list[str], Field(description="Sentences for people.")]
-    can_opt_in: CanOptIn | None
+    opt_in_check: OptInCheck | None
     one_click_url: Annotated[
         str,
         Field(
@@ -191,23 +199,25 @@ class AddressAnswer(BaseModel):
     ]
 
     @classmethod
-    def of(cls, story: AddressStory, opt_in: OptInNow | None, one_click: str) -> Self:
+    def from_history(
+        cls, story: AddressHistory, opt_in: OptInPreview | None, one_click: str
+    ) -> Self:
         now = story.now
-        kind = may_receive(now.status)
+        kind = allowed_mail(now.status)
         return cls(
             address=now.address,
             status=now.status,
-            marketable=kind is MayReceive.BROADCASTS,
+            marketable=kind is AllowedMail.BROADCASTS,
             may_receive=kind,
             previous_status=now.previous_status,
-            since=now.status_changed_at,
-            by_job=now.status_job_id,
-            spread_from=now.propagated_from_address,
-            contacts=[Holder.of(holder) for holder in story.holders],
-            contacts_in_all=story.holders_in_all,
-            history=[Chapter.of(chapter) for chapter in story.history],
-            explanation=list(explain(now)),
-            can_opt_in=opt_in and CanOptIn.of(opt_in),
+            status_changed_at=now.status_changed_at,
+            status_job_id=now.status_job_id,
+            propagated_from_address=now.propagated_from_address,
+            contacts=[AddressContact.from_row(holder) for holder in story.holders],
+            contact_count=story.holder_count,
+            history=[AddressResult.from_row(chapter) for chapter in story.history],
+            explanation=list(explain_status(now)),
+            opt_in_check=opt_in and OptInCheck.from_decision(opt_in),
             one_click_url=one_click,
         )
 
@@ -218,7 +228,7 @@ class AddressAnswer(BaseModel):
     operation_id="get_address",
     summary="Tell the story of an address",
     response_description="Its status and why, its contacts, and its history.",
-    responses=answers(INVALID, NOT_FOUND),
+    responses=problem_responses(INVALID, NOT_FOUND),
 )
 async def get_address(
     address: Annotated[
@@ -229,28 +239,28 @@ async def get_address(
         ),
     ],
     request: Request,
-    here: HereDep,
+    state: State,
     caller: AddressesReader,
     limit: Annotated[
-        int, Query(ge=1, le=2_000, description="How much of its history, at most."), WRITTEN_NUMBER
+        int, Query(ge=1, le=2_000, description="How much of its history, at most."), QUERY_NUMBER
     ] = 1_000,
-) -> AddressAnswer:
+) -> AddressResponse:
     """Whether an address may be mailed to, since when and why, and whether it can be opted in."""
     try:
-        match_key = identify(address).match_key
+        match_key = normalize_address(address).match_key
     except InvalidAddress as error:
-        raise WrongInput(f"That is not an email address: {error}") from None
-    async with here.pool.acquire() as connection:
-        story = await read_story(
-            connection, account_id=caller.account_id, match_key=match_key, most=limit
+        raise InvalidRequest(f"That is not an email address: {error}") from None
+    async with state.pool.acquire() as connection:
+        story = await read_address_history(
+            connection, account_id=caller.account_id, match_key=match_key, limit=limit
         )
         if story is None:
             raise NotFound("The account does not know this address.")
-        opt_in = await opt_in_now(
+        opt_in = await preview_opt_in(
             connection,
             story.now,
             account_id=caller.account_id,
-            shared_address_limit=here.settings.shared_address_limit,
+            shared_address_limit=state.settings.shared_address_limit,
         )
-    link = one_click_url(here.settings, str(request.base_url), caller.account_id, story.now.id)
-    return AddressAnswer.of(story, opt_in, link)
+    link = one_click_url(state.settings, str(request.base_url), caller.account_id, story.now.id)
+    return AddressResponse.from_history(story, opt_in, link)

@@ -8,32 +8,32 @@ import asyncpg
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from actions.registry import action_named
+from actions.registry import get_action
 from db import contacts, jobs
-from db.contacts import Sought
+from db.contacts import ContactFilter
 from schemas.errors import NotFound
 from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
 from schemas.statuses import Status
 from web.auth import AddressesReader
-from web.number_params import WRITTEN_NUMBER
-from web.pagination import Cursor, Limit, cursor_of, place_of
-from web.problems import INVALID, NOT_FOUND, answers
-from web.state import HereDep
+from web.number_params import QUERY_NUMBER
+from web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from web.problems import INVALID, NOT_FOUND, problem_responses
+from web.state import State
 
 router = APIRouter(tags=["addresses"])
 
 
-def _written_as_a_day(text: str) -> str:
+def _require_iso_date(text: str) -> str:
     """A number would be taken for seconds, which nobody means by it."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise ValueError("give a day as YYYY-MM-DD")
     return text
 
 
-Day = Annotated[date, BeforeValidator(_written_as_a_day)]
+IsoDate = Annotated[date, BeforeValidator(_require_iso_date)]
 
 
-class Held(BaseModel):
+class ContactAddress(BaseModel):
     """An address that a contact holds."""
 
     field: str
@@ -48,10 +48,10 @@ class Contact(BaseModel):
     given_name: str | None
     family_name: str | None
     company: str | None
-    emails: list[Held]
+    emails: list[ContactAddress]
 
     @classmethod
-    def of(cls, contact: contacts.Contact) -> Self:
+    def from_row(cls, contact: contacts.Contact) -> Self:
         emails: list[dict[str, Any]] = [
             {**held, "field": FIELD_NAMES[held["field"]]} for held in contact.emails
         ]
@@ -109,7 +109,7 @@ class ContactPage(BaseModel):
         str | None,
         Field(
             description="The cursor of the next page, null after the last."
-            f" {contacts.CONTACTS_LOOKED_AT:,} contacts are looked through for a page: it may be"
+            f" {contacts.MAX_SCANNED_CONTACTS:,} contacts are looked through for a page: it may be"
             " empty and not be the last."
         ),
     ]
@@ -120,11 +120,11 @@ class ContactPage(BaseModel):
     operation_id="find_contacts",
     summary="Find contacts by what their addresses are",
     response_description="A page of contacts.",
-    responses=answers(INVALID, NOT_FOUND),
+    responses=problem_responses(INVALID, NOT_FOUND),
 )
 async def find_contacts(
     *,
-    here: HereDep,
+    state: State,
     caller: AddressesReader,
     status: Annotated[
         list[Status] | None,
@@ -145,10 +145,10 @@ async def find_contacts(
     import_job: Annotated[
         int | None,
         Query(alias="import", description="Contacts whom this import brought."),
-        WRITTEN_NUMBER,
+        QUERY_NUMBER,
     ] = None,
     engaged_before: Annotated[
-        Day | None,
+        IsoDate | None,
         Query(
             description="Contacts with an address in one of the fields whose owner is known to have"
             " engaged before this day (UTC) for the last time. Sluice keeps no engagement: it is"
@@ -175,45 +175,52 @@ async def find_contacts(
     """
     after = -MAX_ID - 1
     if cursor is not None:
-        (after,) = place_of(cursor, int)
+        (after,) = decode_cursor(cursor, int)
     fields = sorted(set(field or DEFAULT_FIELDS))
-    async with here.pool.acquire() as connection:
-        sought = Sought(
+    async with state.pool.acquire() as connection:
+        sought = ContactFilter(
             caller.account_id,
             [FIELD_NUMBERS[name] for name in fields],
-            await _tag_id(connection, caller.account_id, tag),
-            await _import(connection, caller.account_id, import_job),
+            await _find_tag_id(connection, caller.account_id, tag),
+            await _require_import(connection, caller.account_id, import_job),
             status,
             datetime.combine(engaged_before, time(), UTC) if engaged_before else None,
         )
-        found, following = await contacts.contacts_page(connection, sought, after=after, most=limit)
+        found, following = await contacts.find_contacts(
+            connection, sought, after=after, limit=limit
+        )
     counted = None
     if counts and cursor is None:
-        async with here.long_turns.one_of(caller.account_id), here.pool.acquire() as connection:
+        async with (
+            state.long_request_slots.hold(caller.account_id),
+            state.pool.acquire() as connection,
+        ):
             counted = await contacts.count_addresses(connection, sought)
     return ContactPage(
-        contacts=[Contact.of(contact) for contact in found],
+        contacts=[Contact.from_row(contact) for contact in found],
         fields=fields,
         counts=counted,
-        next=None if following is None else cursor_of(following),
+        next=None if following is None else encode_cursor(following),
     )
 
 
-async def _tag_id(connection: asyncpg.Connection, account_id: int, tag: str | None) -> int | None:
+async def _find_tag_id(
+    connection: asyncpg.Connection, account_id: int, tag: str | None
+) -> int | None:
     if tag is None:
         return None
-    found = await contacts.tag_id(connection, account_id, tag)
+    found = await contacts.get_tag_id(connection, account_id, tag)
     if found is None:
         raise NotFound("The account has no tag of this name; nothing was read.")
     return found
 
 
-async def _import(
+async def _require_import(
     connection: asyncpg.Connection, account_id: int, job_id: int | None
 ) -> int | None:
     if job_id is None:
         return None
     job = await jobs.get_job(connection, job_id, account_id=account_id)
-    if job is None or not action_named(job.action).brings_contacts:
+    if job is None or not get_action(job.action).creates_contacts:
         raise NotFound(f"The account has no import {job_id}. GET /v1/jobs lists its jobs.")
     return job_id

@@ -7,31 +7,31 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Depends, Response
 
 from db import jobs
-from db.jobs import Moved
+from db.jobs import JobProgress
 from producers.keys import Caller
-from schemas.outcomes import ENDED
+from schemas.outcomes import FINAL_STATES
 from web.auth import JobsReader
-from web.job_responses import percent
+from web.job_responses import compute_percent
 from web.problems import (
     INVALID,
     NOT_FOUND,
     RETRY_SECONDS,
     TOO_MANY_REQUESTS,
     Problem,
-    answers,
+    problem_responses,
 )
-from web.request_notes import waiting_on_purpose
+from web.request_notes import exclude_from_duration
 from web.routes.jobs import JobId, require_job
-from web.state import Here, HereDep
-from web.streaming import Stream
+from web.state import AppState, State
+from web.streaming import ClosingStreamingResponse
 
 router = APIRouter(tags=["jobs"])
 
-LOOK_SECONDS = 0.5
-KEY_SECONDS = 2.0
+CHECK_SECONDS = 0.5
+KEY_CHECK_SECONDS = 2.0
 """How often it is looked whether the key counts still."""
 
-QUIET_SECONDS = 15.0
+HEARTBEAT_SECONDS = 15.0
 """After so long without news a comment is sent, so that nobody between takes the line for dead."""
 
 _EXAMPLE = """\
@@ -44,24 +44,24 @@ data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
 """
 
 
-async def _place(here: HereDep, caller: JobsReader) -> AsyncGenerator[None, None]:
+async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None, None]:
     """One of the streams that a key may have open, until the answer has ended, whoever ends it.
 
     Taken where it is looked for: requests that come together must not all find the last one free.
     """
-    most = here.settings.max_event_streams
-    if here.event_streams[caller.key_id] >= most:
+    most = state.settings.max_concurrent_streams
+    if state.event_streams[caller.key_id] >= most:
         raise Problem(
             TOO_MANY_REQUESTS,
             f"This key follows {most} jobs already, which is the most of one key; nothing was done."
             " End another stream first, or ask GET /v1/jobs/{job_id} from time to time.",
             headers={"Retry-After": str(RETRY_SECONDS)},
         )
-    here.event_streams[caller.key_id] += 1
+    state.event_streams[caller.key_id] += 1
     try:
         yield
     finally:
-        here.event_streams[caller.key_id] -= 1
+        state.event_streams[caller.key_id] -= 1
 
 
 @router.get(
@@ -74,58 +74,58 @@ async def _place(here: HereDep, caller: JobsReader) -> AsyncGenerator[None, None
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}
         },
-        **answers(INVALID, NOT_FOUND),
+        **problem_responses(INVALID, NOT_FOUND),
     },
-    dependencies=[Depends(_place)],
+    dependencies=[Depends(_hold_stream)],
 )
-async def follow_job(job_id: JobId, here: HereDep, caller: JobsReader) -> Response:
+async def follow_job(job_id: JobId, state: State, caller: JobsReader) -> Response:
     """Tell how far the job is, each time that changes: `event: progress`.
 
     `done` and `planned` count pairs of a contact and a field. After `event: ended` the stream ends.
     It may end before, when the service is restarted: then ask again. It ends within seconds when
     the key is revoked or expires.
     """
-    await require_job(here, caller, job_id)
-    return Stream(
-        _events(here, caller, job_id),
+    await require_job(state, caller, job_id)
+    return ClosingStreamingResponse(
+        _stream_events(state, caller, job_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
 
 
-async def _events(here: Here, caller: Caller, job_id: int) -> AsyncGenerator[str, None]:
-    told: Moved | None = None
+async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncGenerator[str, None]:
+    told: JobProgress | None = None
     told_at = key_seen_at = time.monotonic()
     while True:
-        if time.monotonic() - key_seen_at > KEY_SECONDS:
-            if not await here.known_keys.counts(caller):
+        if time.monotonic() - key_seen_at > KEY_CHECK_SECONDS:
+            if not await state.api_key_cache.is_active(caller):
                 return
             key_seen_at = time.monotonic()
-        async with here.pool.acquire() as connection:
-            moved = await jobs.moved(connection, job_id)
+        async with state.pool.acquire() as connection:
+            moved = await jobs.get_progress(connection, job_id)
         assert moved is not None
         # Whether a worker has it in hand at the moment is no news to anybody.
-        moved = moved._replace(taken=False)
+        moved = moved._replace(is_held=False)
         if moved != told:
             told, told_at = moved, time.monotonic()
-            yield _event(moved)
-        elif time.monotonic() - told_at > QUIET_SECONDS:
+            yield _format_event(moved)
+        elif time.monotonic() - told_at > HEARTBEAT_SECONDS:
             told_at = time.monotonic()
             yield ": still there\n\n"
-        if moved.state in ENDED:
+        if moved.state in FINAL_STATES:
             return
-        with waiting_on_purpose():
-            closes = await here.closes_within(LOOK_SECONDS)
-        if closes:
+        with exclude_from_duration():
+            is_shutting_down = await state.wait_for_shutdown(CHECK_SECONDS)
+        if is_shutting_down:
             return
 
 
-def _event(moved: Moved) -> str:
+def _format_event(moved: JobProgress) -> str:
     facts = {
         "state": moved.state,
         "done": moved.done,
         "planned": moved.planned,
-        "percent": percent(moved),
+        "percent": compute_percent(moved),
     }
-    name = "ended" if moved.state in ENDED else "progress"
+    name = "ended" if moved.state in FINAL_STATES else "progress"
     return f"event: {name}\ndata: {json.dumps(facts)}\n\n"

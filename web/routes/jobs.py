@@ -9,40 +9,40 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from db import jobs
 from producers import control
-from producers.fair_executor import off_loop
+from producers.fair_executor import run_off_loop
 from producers.job_view import read_job
 from producers.keys import Caller
-from producers.recipient_events import refuse_key_of_an_act
-from producers.submit import Submitted, submit
+from producers.recipient_events import refuse_reserved_key
+from producers.submit import JobSubmission, submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, JobRequest
 from web.auth import JobsReader, JobsWriter
-from web.job_requests import JobBody
-from web.job_responses import JobAnswer, JobPage, JobSummary
-from web.number_params import WRITTEN_ID
-from web.pagination import Cursor, Limit, cursor_of, place_of
-from web.prefer_wait import COUNT_SECONDS, PreferredWait, wait_for_rest
+from web.job_requests import JobCreate
+from web.job_responses import JobPage, JobResponse, JobSummary
+from web.number_params import PATH_ID
+from web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import (
+    BODY_TOO_LARGE,
     EVIDENCE_MISSING,
+    IDEMPOTENCY_KEY_REUSED,
+    INSUFFICIENT_STORAGE,
     INVALID,
-    KEY_REUSED,
     MALFORMED,
-    NO_ROOM,
     NOT_FOUND,
     STATE_CONFLICT,
-    TOO_LARGE,
-    UNSUPPORTED,
-    answers,
+    UNSUPPORTED_MEDIA_TYPE,
+    problem_responses,
 )
-from web.request_body import body_schema, is_large, json_body, media_type
+from web.request_body import body_schema, get_media_type, is_large, read_json_body
 from web.request_notes import note_job
-from web.routes.job_uploads import FORM, form_schema, uploaded_job
-from web.state import CorrelationId, Here, HereDep
+from web.routes.job_uploads import FORM_MEDIA_TYPE, read_uploaded_job, upload_form_schema
+from web.state import AppState, CorrelationId, State
 
 router = APIRouter(tags=["jobs"])
 
-JobId = Annotated[int, Path(description="The job's number.", examples=[7]), WRITTEN_ID]
+JobId = Annotated[int, Path(description="The job's number.", examples=[7]), PATH_ID]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -55,15 +55,15 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-_LONG_LIST = 5_000
+_LONG_LIST_ITEMS = 5_000
 """Longer lists in bodies are stored one at a time for each account."""
 
-_SUBMIT: dict[str, Any] = {
+_SUBMIT_OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": body_schema(JobBody)},
-            FORM: {"schema": form_schema()},
+            "application/json": {"schema": body_schema(JobCreate)},
+            FORM_MEDIA_TYPE: {"schema": upload_form_schema()},
         },
     }
 }
@@ -76,24 +76,33 @@ _SUBMIT: dict[str, Any] = {
     status_code=HTTPStatus.ACCEPTED,
     response_description="The job is stored; workers do it.",
     responses={
-        200: {"model": JobAnswer, "description": "An earlier request with this key made the job."},
-        **answers(
-            MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, EVIDENCE_MISSING, KEY_REUSED, NOT_FOUND
+        200: {
+            "model": JobResponse,
+            "description": "An earlier request with this key made the job.",
+        },
+        **problem_responses(
+            MALFORMED,
+            UNSUPPORTED_MEDIA_TYPE,
+            BODY_TOO_LARGE,
+            INVALID,
+            EVIDENCE_MISSING,
+            IDEMPOTENCY_KEY_REUSED,
+            NOT_FOUND,
         ),
-        **answers(NO_ROOM),
+        **problem_responses(INSUFFICIENT_STORAGE),
     },
-    openapi_extra=_SUBMIT,
+    openapi_extra=_SUBMIT_OPENAPI,
 )
 async def submit_job(
     *,
     request: Request,
     response: Response,
-    here: HereDep,
+    state: State,
     caller: JobsWriter,
     correlation_id: CorrelationId,
     seconds: PreferredWait,
     idempotency_key: IdempotencyKey = None,
-) -> JobAnswer:
+) -> JobResponse:
     """Store a bulk action over a selection of contacts, for workers to do.
 
     A list of contacts that is too long for the body comes as a file beside it, in a form; several
@@ -106,50 +115,58 @@ async def submit_job(
     Everything is checked first: nothing of a request that is refused is stored. The job is the
     account's that the key belongs to.
     """
-    refuse_key_of_an_act(idempotency_key)
+    refuse_reserved_key(idempotency_key)
 
-    def asked(body: JobBody) -> JobRequest:
-        return body.request(caller, idempotency_key=idempotency_key, correlation_id=correlation_id)
+    def build_request(body: JobCreate) -> JobRequest:
+        return body.to_request(
+            caller, idempotency_key=idempotency_key, correlation_id=correlation_id
+        )
 
-    if media_type(request) == FORM:
+    if get_media_type(request) == FORM_MEDIA_TYPE:
         async with (
-            uploaded_job(request, here, caller) as (body, upload),
-            here.long_turns.one_of(caller.account_id),
+            read_uploaded_job(request, state, caller) as (body, upload),
+            state.long_request_slots.hold(caller.account_id),
         ):
             submitted = await submit(
-                here.pool, here.settings, asked(body), upload=upload, actor=caller.actor
+                state.pool, state.settings, build_request(body), upload=upload, actor=caller.actor
             )
     else:
-        body = await json_body(request, caller, JobBody)
+        body = await read_json_body(request, caller, JobCreate)
         large = is_large(await request.body())
-        async with _turn_of(here, caller, body):
+        async with _hold_list_slot(state, caller, body):
             submitted = await submit(
-                here.pool,
-                here.settings,
-                await off_loop(caller.account, lambda: asked(body), where=large),
+                state.pool,
+                state.settings,
+                await run_off_loop(caller.account, lambda: build_request(body), is_long=large),
                 is_large=large,
                 actor=caller.actor,
             )
     if seconds is None:
         # Whoever wants a plan wants to see it.
-        seconds = COUNT_SECONDS if body.mode == "plan" else 0
-    return await _answer_submitted(here, caller, response, submitted, seconds)
+        seconds = PLAN_WAIT_SECONDS if body.mode == "plan" else 0
+    return await _build_submit_response(state, caller, response, submitted, seconds)
 
 
-def _turn_of(here: Here, caller: Caller, body: JobBody) -> AbstractAsyncContextManager[None]:
+def _hold_list_slot(
+    state: AppState, caller: Caller, body: JobCreate
+) -> AbstractAsyncContextManager[None]:
     """A turn for a long list, which takes a connection for a second or more."""
     listed = body.selection.contacts or body.selection.addresses or ()
-    return here.list_turns.one_of(caller.account_id) if len(listed) > _LONG_LIST else nullcontext()
+    return (
+        state.long_list_slots.hold(caller.account_id)
+        if len(listed) > _LONG_LIST_ITEMS
+        else nullcontext()
+    )
 
 
-async def _answer_submitted(
-    here: Here, caller: Caller, response: Response, submitted: Submitted, seconds: int
-) -> JobAnswer:
-    await wait_for_rest(here, caller, submitted.job_id, seconds, response=response)
+async def _build_submit_response(
+    state: AppState, caller: Caller, response: Response, submitted: JobSubmission, seconds: int
+) -> JobResponse:
+    await wait_until_idle(state, caller, submitted.job_id, seconds, response=response)
     if not submitted.created:
         response.status_code = HTTPStatus.OK
     response.headers["Location"] = f"/v1/jobs/{submitted.job_id}"
-    return await job_answer(here, caller, submitted.job_id)
+    return await read_job_response(state, caller, submitted.job_id)
 
 
 @router.get(
@@ -157,16 +174,17 @@ async def _answer_submitted(
     operation_id="list_jobs",
     summary="List jobs",
     response_description="A page of the account's jobs.",
-    responses=answers(INVALID),
+    responses=problem_responses(INVALID),
 )
 async def list_jobs(
     *,
-    here: HereDep,
+    state: State,
     caller: JobsReader,
     limit: Limit = 100,
     cursor: Cursor = None,
-    state: Annotated[
-        list[JobState] | None, Query(description="Only jobs in this state; repeatable.")
+    states: Annotated[
+        list[JobState] | None,
+        Query(alias="state", description="Only jobs in this state; repeatable."),
     ] = None,
     action: Annotated[
         str | None,
@@ -176,19 +194,19 @@ async def list_jobs(
     """The account's jobs, the newest first."""
     before = MAX_ID
     if cursor is not None:
-        (before,) = place_of(cursor, int)
-    async with here.pool.acquire() as connection:
-        found, following = await jobs.jobs_page(
+        (before,) = decode_cursor(cursor, int)
+    async with state.pool.acquire() as connection:
+        found, following = await jobs.list_jobs_page(
             connection,
             account_id=caller.account_id,
             before=before,
-            most=limit,
-            states=state or (),
+            limit=limit,
+            states=states or (),
             action=action,
         )
     return JobPage(
-        jobs=[JobSummary.of_row(job) for job in found],
-        next=None if following is None else cursor_of(following),
+        jobs=[JobSummary.from_row(job) for job in found],
+        next=None if following is None else encode_cursor(following),
     )
 
 
@@ -197,16 +215,16 @@ async def list_jobs(
     operation_id="get_job",
     summary="Show a job",
     response_description="The job as it stands.",
-    responses=answers(INVALID, NOT_FOUND),
+    responses=problem_responses(INVALID, NOT_FOUND),
 )
 async def get_job(
-    job_id: JobId, here: HereDep, caller: JobsReader, response: Response, seconds: PreferredWait
-) -> JobAnswer:
+    job_id: JobId, state: State, caller: JobsReader, response: Response, seconds: PreferredWait
+) -> JobResponse:
     """What was asked for, where the job stands, and what became of the addresses."""
     if seconds:
-        await require_job(here, caller, job_id)
-        await wait_for_rest(here, caller, job_id, seconds, response=response)
-    return await job_answer(here, caller, job_id)
+        await require_job(state, caller, job_id)
+        await wait_until_idle(state, caller, job_id, seconds, response=response)
+    return await read_job_response(state, caller, job_id)
 
 
 @router.post(
@@ -214,16 +232,16 @@ async def get_job(
     operation_id="pause_job",
     summary="Pause a job",
     response_description="The job, of which not one more address changes.",
-    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+    responses=problem_responses(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
 async def pause_job(
-    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
-) -> JobAnswer:
+    job_id: JobId, state: State, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobResponse:
     """Stop the job where it is. Once this has answered, it changes not one more address.
 
     To pause a paused job changes nothing; a job that has ended cannot be paused.
     """
-    return await _control(here, caller, job_id, control.pause, correlation_id)
+    return await _change_state(state, caller, job_id, control.pause, correlation_id)
 
 
 @router.post(
@@ -231,13 +249,13 @@ async def pause_job(
     operation_id="resume_job",
     summary="Resume a job",
     response_description="The job, which goes on.",
-    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+    responses=problem_responses(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
 async def resume_job(
-    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
-) -> JobAnswer:
+    job_id: JobId, state: State, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobResponse:
     """Let a paused job go on where it stopped; one that is at work is left so."""
-    return await _control(here, caller, job_id, control.resume, correlation_id)
+    return await _change_state(state, caller, job_id, control.resume, correlation_id)
 
 
 @router.post(
@@ -245,57 +263,59 @@ async def resume_job(
     operation_id="cancel_job",
     summary="Cancel a job",
     response_description="The job, which has ended.",
-    responses=answers(INVALID, NOT_FOUND, STATE_CONFLICT),
+    responses=problem_responses(INVALID, NOT_FOUND, STATE_CONFLICT),
 )
 async def cancel_job(
-    job_id: JobId, here: HereDep, caller: JobsWriter, correlation_id: CorrelationId
-) -> JobAnswer:
+    job_id: JobId, state: State, caller: JobsWriter, correlation_id: CorrelationId
+) -> JobResponse:
     """End the job. What it has changed stays changed; once this has answered, nothing more is.
 
     To cancel a cancelled job changes nothing.
     """
-    return await _control(here, caller, job_id, control.cancel, correlation_id)
+    return await _change_state(state, caller, job_id, control.cancel, correlation_id)
 
 
-async def _control(
-    here: Here,
+async def _change_state(
+    state: AppState,
     caller: Caller,
     job_id: int,
     change: Callable[..., Awaitable[JobState]],
     correlation_id: str,
-) -> JobAnswer:
-    await require_job(here, caller, job_id)
+) -> JobResponse:
+    await require_job(state, caller, job_id)
     await change(
-        here.pool,
-        here.settings,
+        state.pool,
+        state.settings,
         caller.account_id,
         job_id,
         actor=caller.actor,
         correlation_id=correlation_id,
     )
-    return await job_answer(here, caller, job_id)
+    return await read_job_response(state, caller, job_id)
 
 
-async def require_job(here: Here, caller: Caller, job_id: int) -> jobs.Job:
+async def require_job(state: AppState, caller: Caller, job_id: int) -> jobs.Job:
     """The caller's job; raises NotFound for another account's as if it were not there."""
-    async with here.pool.acquire() as connection:
+    async with state.pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=caller.account_id)
     if job is None:
-        raise _no_job(job_id)
+        raise _job_not_found(job_id)
     note_job(job_id)
     return job
 
 
-async def job_answer(here: Here, caller: Caller, job_id: int) -> JobAnswer:
+async def read_job_response(state: AppState, caller: Caller, job_id: int) -> JobResponse:
     """The caller's job as it stands; raises as `require_job` does."""
     try:
-        answer = JobAnswer.of(await read_job(here.pool, job_id, account_id=caller.account_id))
+        answer = JobResponse.from_view(
+            await read_job(state.pool, job_id, account_id=caller.account_id)
+        )
     except NotFound:
-        raise _no_job(job_id) from None
+        raise _job_not_found(job_id) from None
     note_job(job_id)
     return answer
 
 
-def _no_job(job_id: int) -> NotFound:
+def _job_not_found(job_id: int) -> NotFound:
     named = f"job {job_id}" if job_id else "such job"
     return NotFound(f"There is no {named}. GET /v1/jobs lists the jobs there are.")

@@ -7,29 +7,29 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, Field
 
-from db.migrate import head, require_current
+from db.migrate import latest_revision, require_current
 from runtime.version import commit, version
-from web.error_handlers import nothing_here
-from web.middleware.timeout import within
-from web.queue_stats import Figures
-from web.state import Here, HereDep
+from web.error_handlers import unknown_path_problem
+from web.middleware.timeout import run_with_timeout
+from web.queue_stats import QueueStats
+from web.state import AppState, State
 
-READY_SECONDS = 2.0
+READY_TIMEOUT_SECONDS = 2.0
 """How long Postgres may take to prove that it answers."""
 
-MEASURE_SECONDS = 5.0
+STATS_TIMEOUT_SECONDS = 5.0
 """How long it may take to measure the queues."""
 
 router = APIRouter(tags=["operation"])
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """That the process answers, or can serve."""
 
     status: str
 
 
-class Alive(Health):
+class LivenessResponse(HealthResponse):
     """That the process answers, and which version it is."""
 
     version: str
@@ -39,7 +39,7 @@ class Alive(Health):
     revision: str = Field(description="The newest revision of the database that it knows.")
 
 
-class QueueNow(BaseModel):
+class QueueScale(BaseModel):
     """What waits in one queue."""
 
     queue: str
@@ -50,76 +50,76 @@ class QueueNow(BaseModel):
     work_seconds: float
 
 
-class Scale(BaseModel):
+class ScaleResponse(BaseModel):
     """What waits in all queues.
 
     `pending_chunks` is what waits for a worker: chunks that could be worked now. A job that waits
     for its plan counts as one, and is one of `planning_jobs`; so does a job that waits only for its
     end. `oldest_seconds` is for how long the oldest of these has waited. `work_seconds` is how long
-    the work would take one chunk after the other, and `due_notices` how many completion notices
+    the work would take one chunk after the other, and `due_webhooks` how many completion notices
     wait.
 
     `suggested_workers` is how many worker dynos there should be, from 1 to MAX_WORKERS.
     """
 
-    queues: list[QueueNow]
+    queues: list[QueueScale]
     pending_chunks: int
     planning_jobs: int
     oldest_seconds: float
     running_jobs: int
     work_seconds: float
-    due_notices: int
+    due_webhooks: int
     suggested_workers: int
 
 
 @router.get("/healthz", operation_id="healthz", summary="Tell whether the process lives")
-async def healthz(here: HereDep) -> Alive:
+async def healthz(state: State) -> LivenessResponse:
     """Whether the process answers, and which version it runs."""
-    return Alive(
-        status="ok", version=version(), commit=commit(here.settings), revision=_newest_revision()
+    return LivenessResponse(
+        status="ok", version=version(), commit=commit(state.settings), revision=_newest_revision()
     )
 
 
 @router.get("/readyz", operation_id="readyz", summary="Tell whether requests can be served")
-async def readyz(here: HereDep) -> Health:
+async def readyz(state: State) -> HealthResponse:
     """Whether requests can be served: Postgres answers, and is at this version's revision or at a
     newer one that suits this version.
     """
-    await within(READY_SECONDS, _require_ready(here))
-    return Health(status="ready")
+    await run_with_timeout(READY_TIMEOUT_SECONDS, _require_ready(state))
+    return HealthResponse(status="ready")
 
 
 @router.get("/scale", operation_id="scale", summary="Tell how many workers the work takes")
-async def scale(here: HereDep) -> Scale:
+async def scale(state: State) -> ScaleResponse:
     """What waits for workers, and how many there should be. The figures are a second old at most,
     so that asking often costs nothing.
     """
-    figures = await _figures(here)
-    queues = [QueueNow.model_validate(load, from_attributes=True) for load in figures.loads]
-    return Scale(
+    stats = await _read_queue_stats(state)
+    queues = [QueueScale.model_validate(load, from_attributes=True) for load in stats.loads]
+    return ScaleResponse(
         queues=queues,
         pending_chunks=sum(queue.pending_chunks for queue in queues),
         planning_jobs=sum(queue.planning_jobs for queue in queues),
         oldest_seconds=max(queue.oldest_seconds for queue in queues),
         running_jobs=sum(queue.running_jobs for queue in queues),
         work_seconds=sum(queue.work_seconds for queue in queues),
-        due_notices=figures.due_notices,
-        suggested_workers=figures.suggested_workers,
+        due_webhooks=stats.due_webhooks,
+        suggested_workers=stats.suggested_workers,
     )
 
 
 @router.get("/hirefire", include_in_schema=False)
 async def hirefire(
-    here: HereDep, hirefire_token: Annotated[str, Header()] = ""
+    state: State, hirefire_token: Annotated[str, Header()] = ""
 ) -> list[dict[str, Any]]:
     """The same for HireFire, which brings its token."""
-    expected = here.settings.hirefire_token
+    expected = state.settings.hirefire_token
     if expected is None or not hmac.compare_digest(
         expected.get_secret_value().encode(), hirefire_token.encode()
     ):
         # As if there were no such path.
-        raise nothing_here()
-    return [{"name": "worker", "value": (await _figures(here)).suggested_workers}]
+        raise unknown_path_problem()
+    return [{"name": "worker", "value": (await _read_queue_stats(state)).suggested_workers}]
 
 
 # Platforms that look in by HEAD get the status alone.
@@ -130,13 +130,13 @@ router.head("/hirefire", include_in_schema=False)(hirefire)
 
 
 # The files of a process that runs do not change.
-_newest_revision = cache(head)
+_newest_revision = cache(latest_revision)
 
 
-async def _figures(here: Here) -> Figures:
-    return await within(MEASURE_SECONDS, here.queue_loads.now())
+async def _read_queue_stats(state: AppState) -> QueueStats:
+    return await run_with_timeout(STATS_TIMEOUT_SECONDS, state.queue_stats.read())
 
 
-async def _require_ready(here: Here) -> None:
-    async with here.pool.acquire() as connection:
+async def _require_ready(state: AppState) -> None:
+    async with state.pool.acquire() as connection:
         await require_current(connection)

@@ -7,39 +7,39 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from db import address_history, jobs
-from producers.immediate_opt_out import opt_out_address
-from producers.invalid_request import refuse_unstorable, refused
+from producers.immediate_opt_out import opt_out_address_immediately
+from producers.invalid_request import invalid_request, require_storable
 from producers.keys import Caller
-from producers.plausibility import doubtful_of, implausible_of
+from producers.plausibility import find_doubtful, find_implausible
 from producers.recipient_events import (
-    RecipientAct,
+    RecipientEvent,
     SourceName,
     event_key,
-    known_address,
-    request_of,
+    opt_out_request,
+    require_address,
 )
-from schemas.addresses import doubt_about, identify
-from schemas.errors import IdempotencyConflict, Mistake
+from schemas.addresses import find_correction, normalize_address
+from schemas.errors import FieldError, IdempotencyConflict
 from schemas.requests import ShortText
 from schemas.statuses import Status
 from web.auth import OptOutsWriter
 from web.problems import (
+    BODY_TOO_LARGE,
+    IDEMPOTENCY_KEY_REUSED,
     INVALID,
-    KEY_REUSED,
     MALFORMED,
-    TOO_LARGE,
-    UNSUPPORTED,
+    UNSUPPORTED_MEDIA_TYPE,
     Problem,
-    answers,
+    problem_responses,
 )
-from web.request_body import body_schema, json_body
+from web.request_body import body_schema, read_json_body
 from web.request_notes import note_job
-from web.state import Here, correlation_id_of, here_of
+from web.state import AppState, get_correlation_id, get_state
 
 router = APIRouter(tags=["opt-outs"])
 
 
-class OptOutGiven(RecipientAct):
+class OptOutRequest(RecipientEvent):
     """One recipient's opt-out, as a service of the account's hands it in."""
 
     source: SourceName = Field(
@@ -52,10 +52,10 @@ class OptOutGiven(RecipientAct):
     )
 
 
-class OptOutDone(BaseModel):
+class OptOutResponse(BaseModel):
     """What became of it."""
 
-    job: int = Field(description="The job that stands for it.")
+    job_id: int = Field(description="The job that stands for it.")
     applied: bool = Field(
         description="False where it is stored, and workers begin with it before all other work."
     )
@@ -63,16 +63,16 @@ class OptOutDone(BaseModel):
     status: Status | None = Field(
         description="What the address is now: it may have been opted out more strongly before."
     )
-    reached: int | None = Field(
+    propagated: int | None = Field(
         description="How many further addresses of the same people it spread to; null until it is"
         " applied."
     )
 
 
-_BODY: dict[str, Any] = {
+_BODY_OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": body_schema(OptOutGiven)}},
+        "content": {"application/json": {"schema": body_schema(OptOutRequest)}},
     }
 }
 
@@ -83,78 +83,84 @@ _BODY: dict[str, Any] = {
     summary="Opt an address out",
     response_description="It is applied, and where it spreads to as well.",
     responses={
-        202: {"model": OptOutDone, "description": "It is stored, and about to be applied."},
-        **answers(MALFORMED, UNSUPPORTED, TOO_LARGE, INVALID, KEY_REUSED),
+        202: {"model": OptOutResponse, "description": "It is stored, and about to be applied."},
+        **problem_responses(
+            MALFORMED, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, INVALID, IDEMPOTENCY_KEY_REUSED
+        ),
     },
-    openapi_extra=_BODY,
+    openapi_extra=_BODY_OPENAPI,
 )
-async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutDone:
+async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutResponse:
     """Opt one recipient's address out, known to the account or not, and those it spreads to.
 
     Once this has answered with 200, no bulk job makes any of them marketable. After 202 that is so
     once the job has completed, which workers begin with before all other work. The same `event_id`
     of the same `source` is one event: told with another body it is refused (409).
     """
-    here = here_of(request)
-    given = await json_body(request, caller, OptOutGiven)
-    refuse_unstorable("The opt-out", given.event_id)
-    asked = request_of(
+    state = get_state(request)
+    given = await read_json_body(request, caller, OptOutRequest)
+    require_storable("The opt-out", given.event_id)
+    asked = opt_out_request(
         account=caller.account,
         addresses=[given.address],
         kind=given.kind,
         source=given.source,
         key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
         requested_by=caller.key_name,
-        correlation_id=correlation_id_of(request),
+        correlation_id=get_correlation_id(request),
         occurred_at=given.occurred_at,
         note=given.note,
     )
-    await _require_meant(here, caller, given.address)
+    await _require_plausible(state, caller, given.address)
     try:
-        done, status = await opt_out_address(here.pool, here.settings, asked, actor=caller.actor)
+        done, status = await opt_out_address_immediately(
+            state.pool, state.settings, asked, actor=caller.actor
+        )
     except IdempotencyConflict:
         raise Problem(
-            KEY_REUSED,
+            IDEMPOTENCY_KEY_REUSED,
             "This event_id of this source stood for something else before; nothing was stored. What"
             " is new needs a new id.",
         ) from None
     note_job(done.job_id)
-    told = OptOutDone(
-        job=done.job_id,
+    told = OptOutResponse(
+        job_id=done.job_id,
         applied=done.applied,
         created=done.created,
         status=status,
-        reached=done.reached,
+        propagated=done.propagated,
     )
     if not done.applied:
         response.status_code = HTTPStatus.ACCEPTED
-    return told if status else await _as_it_is_now(here, caller, given.address, told)
+    return told if status else await _refresh_response(state, caller, given.address, told)
 
 
-async def _require_meant(here: Here, caller: Caller, address: str) -> None:
-    """Raise WrongInput for an address with which another one of the account is meant.
+async def _require_plausible(state: AppState, caller: Caller, address: str) -> None:
+    """Raise InvalidRequest for an address with which another one of the account is meant.
 
     Nearly all addresses are plain, and are not looked up.
     """
-    identity = identify(known_address(address))
-    if doubt_about(identity) is None:
+    identity = normalize_address(require_address(address))
+    if find_correction(identity) is None:
         return
-    async with here.pool.acquire() as connection:
-        wrong = await implausible_of(connection, caller.account_id, doubtful_of([identity]))
+    async with state.pool.acquire() as connection:
+        wrong = await find_implausible(connection, caller.account_id, find_doubtful([identity]))
     if wrong:
-        raise refused("The opt-out", [Mistake("address", why) for _, why in wrong])
+        raise invalid_request("The opt-out", [FieldError("address", why) for _, why in wrong])
 
 
-async def _as_it_is_now(here: Here, caller: Caller, address: str, told: OptOutDone) -> OptOutDone:
+async def _refresh_response(
+    state: AppState, caller: Caller, address: str, told: OptOutResponse
+) -> OptOutResponse:
     """The answer with what another request has done, or the workers have yet to do."""
-    async with here.pool.acquire() as connection:
-        job = await jobs.get_job(connection, told.job)
-        now = await address_history.address_now(
-            connection, account_id=caller.account_id, match_key=identify(address).match_key
+    async with state.pool.acquire() as connection:
+        job = await jobs.get_job(connection, told.job_id)
+        now = await address_history.get_address(
+            connection, account_id=caller.account_id, match_key=normalize_address(address).match_key
         )
     return told.model_copy(
         update={
             "status": now.status if now else None,
-            "reached": job.propagated if job and told.applied else None,
+            "propagated": job.propagated if job and told.applied else None,
         }
     )

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from producers.invalid_request import refuse_unstorable_texts
+from producers.invalid_request import require_storable_texts
 from producers.plans import apply_plan
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 from web.auth import JobsWriter
-from web.job_responses import JobAnswer
-from web.prefer_wait import COUNT_SECONDS, PreferredWait, wait_for_rest
+from web.job_responses import JobResponse
+from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import (
     INVALID,
     MALFORMED,
@@ -20,18 +20,18 @@ from web.problems import (
     PLAN_DRIFTED,
     STATE_CONFLICT,
     Problem,
-    answers,
+    problem_responses,
 )
-from web.request_body import body_schema, json_body
-from web.routes.jobs import JobId, job_answer, require_job
-from web.state import CorrelationId, HereDep
+from web.request_body import body_schema, read_json_body
+from web.routes.jobs import JobId, read_job_response, require_job
+from web.state import CorrelationId, State
 
 router = APIRouter(tags=["jobs"])
 
 _Count = Annotated[int, Field(ge=0, le=MAX_ID)]
 
 
-class Expected(BaseModel):
+class ExpectedCounts(BaseModel):
     """The counts that the person saw, as `forecast` of the job has them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,11 +39,11 @@ class Expected(BaseModel):
     applied: _Count
     unchanged: _Count
     rejected: _Count
-    further: _Count
+    propagated: _Count
     empty: _Count | None = None
 
 
-class ApplyBody(BaseModel):
+class ApplyRequest(BaseModel):
     """A yes to what a planned job would do."""
 
     model_config = ConfigDict(
@@ -52,14 +52,14 @@ class ApplyBody(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "expected": {"applied": 120, "unchanged": 3, "rejected": 7, "further": 14},
+                    "expected": {"applied": 120, "unchanged": 3, "rejected": 7, "propagated": 14},
                     "tolerance": 5,
                 }
             ]
         },
     )
 
-    expected: Expected
+    expected: ExpectedCounts
     tolerance: Annotated[
         _Count, Field(description="By how many addresses each count may differ by now.")
     ] = 0
@@ -68,10 +68,10 @@ class ApplyBody(BaseModel):
     ] = None
 
 
-_BODY: dict[str, Any] = {
+_BODY_OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": body_schema(ApplyBody)}},
+        "content": {"application/json": {"schema": body_schema(ApplyRequest)}},
     }
 }
 
@@ -83,19 +83,19 @@ _BODY: dict[str, Any] = {
     status_code=HTTPStatus.ACCEPTED,
     response_description="The counts still hold, and workers do the job; or, where it is still"
     " `planning`, they are being counted.",
-    responses=answers(MALFORMED, INVALID, NOT_FOUND, STATE_CONFLICT, PLAN_DRIFTED),
-    openapi_extra=_BODY,
+    responses=problem_responses(MALFORMED, INVALID, NOT_FOUND, STATE_CONFLICT, PLAN_DRIFTED),
+    openapi_extra=_BODY_OPENAPI,
 )
 async def apply_job(
     *,
     job_id: JobId,
     request: Request,
     response: Response,
-    here: HereDep,
+    state: State,
     caller: JobsWriter,
     correlation_id: CorrelationId,
     seconds: PreferredWait,
-) -> JobAnswer:
+) -> JobResponse:
     """Count once more what the planned job would do, and run it if no count differs by more than
     the tolerance from what the person saw.
 
@@ -104,12 +104,12 @@ async def apply_job(
     does not say otherwise; a job that is still `planning` then tells in `state` and
     `confirmation.drift` how that ended. To say the same yes again changes nothing.
     """
-    body = await json_body(request, caller, ApplyBody)
-    refuse_unstorable_texts("The request", body)
-    await require_job(here, caller, job_id)
+    body = await read_json_body(request, caller, ApplyRequest)
+    require_storable_texts("The request", body)
+    await require_job(state, caller, job_id)
     await apply_plan(
-        here.pool,
-        here.settings,
+        state.pool,
+        state.settings,
         account_id=caller.account_id,
         job_id=job_id,
         expected=body.expected.model_dump(exclude_none=True),
@@ -118,9 +118,11 @@ async def apply_job(
         actor=caller.actor,
         correlation_id=correlation_id,
     )
-    seconds = COUNT_SECONDS if seconds is None else seconds
-    await wait_for_rest(here, caller, job_id, seconds, response=response, busy={JobState.PLANNING})
-    answer = await job_answer(here, caller, job_id)
+    seconds = PLAN_WAIT_SECONDS if seconds is None else seconds
+    await wait_until_idle(
+        state, caller, job_id, seconds, response=response, busy={JobState.PLANNING}
+    )
+    answer = await read_job_response(state, caller, job_id)
     drift = (answer.confirmation or {}).get("drift")
     if answer.state is JobState.PLANNED and drift:
         changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())

@@ -7,20 +7,20 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db import exports, jobs
-from db.exports import Listing
-from producers.job_view import unprocessed
+from db.exports import Export
+from producers.job_view import unprocessed_listing
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 from web.auth import JobsReader
-from web.exports import MEDIA_TYPES, AskedList, Format, answer_list
-from web.problems import INVALID, NOT_FOUND, Problem, answers
+from web.exports import MEDIA_TYPES, Format, ListQuery, build_list_response
+from web.problems import INVALID, NOT_FOUND, Problem, problem_responses
 from web.routes.jobs import JobId, require_job
-from web.state import HereDep
+from web.state import State
 
 router = APIRouter(tags=["results"])
 
 
-class Listed(StrEnum):
+class ResultFilter(StrEnum):
     """What can be listed."""
 
     APPLIED = "applied"
@@ -49,7 +49,7 @@ class Result(BaseModel):
     source_address_id: int | None
 
 
-class NotProcessed(BaseModel):
+class UnprocessedItem(BaseModel):
     """What a job did not come to: a contact, a line of an import's file, or a listed address."""
 
     contact_id: int | None = None
@@ -57,7 +57,7 @@ class NotProcessed(BaseModel):
     address: str | None = None
 
 
-_NEXT = Annotated[
+_NextCursor = Annotated[
     str | None,
     Field(
         description="The cursor of the next page, null after the last. A page may have fewer rows"
@@ -96,11 +96,11 @@ class ResultPage(BaseModel):
         }
     )
 
-    results: list[Result] | list[NotProcessed]
-    next: _NEXT
+    results: list[Result] | list[UnprocessedItem]
+    next: _NextCursor
 
 
-class Refusal(BaseModel):
+class ImportRejection(BaseModel):
     """A row, or a cell, that was left out of the file that a job came with."""
 
     line: Annotated[int, Field(description="The line of the file on which the row begins.")]
@@ -108,14 +108,14 @@ class Refusal(BaseModel):
     detail: Annotated[str, Field(description="A sentence for people.")]
 
 
-class RefusalPage(BaseModel):
+class ImportRejectionPage(BaseModel):
     """A page of refusals, in the file's order; all of one line, or none."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {
-                    "refusals": [
+                    "import_rejections": [
                         {
                             "line": 12,
                             "reason": "no_address",
@@ -128,11 +128,11 @@ class RefusalPage(BaseModel):
         }
     )
 
-    refusals: list[Refusal]
-    next: _NEXT
+    import_rejections: list[ImportRejection]
+    next: _NextCursor
 
 
-def _ok(model: type[BaseModel], example: str) -> dict[int | str, dict[str, Any]]:
+def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dict[str, Any]]:
     """How a list is answered, in each of its forms."""
     lines: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
     streams = {MEDIA_TYPES[form]: lines for form in (Format.CSV, Format.NDJSON)}
@@ -146,18 +146,18 @@ def _ok(model: type[BaseModel], example: str) -> dict[int | str, dict[str, Any]]
     response_class=Response,
     response_description="A page, or all of them in a stream.",
     responses={
-        **_ok(ResultPage, ",".join(exports.Results.columns) + "\n"),
-        **answers(INVALID, NOT_FOUND),
+        **_list_responses(ResultPage, ",".join(exports.Results.columns) + "\n"),
+        **problem_responses(INVALID, NOT_FOUND),
     },
 )
 async def list_results(
     *,
     job_id: JobId,
-    here: HereDep,
+    state: State,
     caller: JobsReader,
-    asked: AskedList,
+    query: ListQuery,
     outcome: Annotated[
-        Listed | None,
+        ResultFilter | None,
         Query(
             description="Only these. `unprocessed` lists what the job did not come to, or not yet:"
             " contacts, of an import the lines of its file, of a job over addresses those."
@@ -176,15 +176,17 @@ async def list_results(
 
     A stream is read in pages too: it shows results of a running job that come while it is sent.
     """
-    job = await require_job(here, caller, job_id)
-    listing = _listing(job, outcome, reason, cause)
-    return await answer_list(here, listing, asked, member="results", name=f"job-{job_id}-results")
+    job = await require_job(state, caller, job_id)
+    listing = _build_listing(job, outcome, reason, cause)
+    return await build_list_response(
+        state, listing, query, member="results", name=f"job-{job_id}-results"
+    )
 
 
-def _listing(
-    job: jobs.Job, outcome: Listed | None, reason: str | None, cause: Cause | None
-) -> Listing:
-    if outcome is not Listed.UNPROCESSED:
+def _build_listing(
+    job: jobs.Job, outcome: ResultFilter | None, reason: str | None, cause: Cause | None
+) -> Export:
+    if outcome is not ResultFilter.UNPROCESSED:
         wanted = Outcome(outcome.value) if outcome else None
         return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason, cause=cause)
     if reason is not None or cause is not None:
@@ -193,24 +195,26 @@ def _listing(
             "What was not processed has neither a reason nor a cause; nothing was read. Leave these"
             " out, or ask for another outcome.",
         )
-    return unprocessed(job)
+    return unprocessed_listing(job)
 
 
 @router.get(
-    "/v1/jobs/{job_id}/refusals",
-    operation_id="list_refusals",
+    "/v1/jobs/{job_id}/import-rejections",
+    operation_id="list_import_rejections",
     summary="List what was left out of a file",
     response_class=Response,
     response_description="A page, or all of them in a stream.",
     responses={
-        **_ok(RefusalPage, "line,reason,detail\n"),
-        **answers(INVALID, NOT_FOUND),
+        **_list_responses(ImportRejectionPage, "line,reason,detail\n"),
+        **problem_responses(INVALID, NOT_FOUND),
     },
 )
-async def list_refusals(
-    job_id: JobId, here: HereDep, caller: JobsReader, asked: AskedList
+async def list_import_rejections(
+    job_id: JobId, state: State, caller: JobsReader, query: ListQuery
 ) -> Response:
     """What was left out of the file of an import, or of a list of addresses, and why."""
-    await require_job(here, caller, job_id)
-    listing = exports.refusals(job_id)
-    return await answer_list(here, listing, asked, member="refusals", name=f"job-{job_id}-refusals")
+    await require_job(state, caller, job_id)
+    listing = exports.rejections(job_id)
+    return await build_list_response(
+        state, listing, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
+    )

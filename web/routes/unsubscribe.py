@@ -16,32 +16,32 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from db.errors import NOT_THE_WORKS_FAULT, UNREACHABLE
-from db.links import LinkedAddress, linked_address
-from producers.immediate_opt_out import opt_out_now
+from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
+from db.links import LinkedAddress, get_linked_address
+from producers.immediate_opt_out import opt_out_immediately
 from producers.one_click import PATH
-from producers.recipient_events import request_of
-from runtime.signing import OneClick, one_click_of
+from producers.recipient_events import opt_out_request
+from runtime.signing import OneClickLink, parse_one_click_token
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import SluiceError
 from schemas.statuses import Status
 from web import unsubscribe_pages
-from web.error_handlers import database_away
-from web.form_parser import fields_in, form_body
-from web.path_convertor import ANY
+from web.error_handlers import database_problem
+from web.form_parser import form_body_schema, parse_fields
+from web.path_convertor import ANY_PATH
 from web.problems import (
     NOT_FOUND,
     TOO_MANY_REQUESTS,
     UNAVAILABLE,
     Problem,
-    answers,
-    problem_of,
+    problem_responses,
+    to_problem,
 )
 from web.request_notes import note_job, note_problem
-from web.state import CorrelationId, Here, HereDep
+from web.state import AppState, CorrelationId, State
 
 
-class _ToldOnPages(APIRoute):
+class _PageRoute(APIRoute):
     """A route whose problems a browser shows as pages; mail clients, which show nothing, and other
     programs get them as everywhere.
     """
@@ -54,9 +54,9 @@ class _ToldOnPages(APIRoute):
             try:
                 return await handler(request)
             except SluiceError as error:
-                return _page_or_raise(request, error, problem_of(error))
-            except (*NOT_THE_WORKS_FAULT, *UNREACHABLE) as error:
-                return _page_or_raise(request, error, database_away(error))
+                return _page_or_raise(request, error, to_problem(error))
+            except (*TRANSIENT_ERRORS, *CONNECTION_ERRORS) as error:
+                return _page_or_raise(request, error, database_problem(error))
 
         return answer
 
@@ -67,30 +67,30 @@ def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> 
     note_problem(problem.kind.slug)
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND:
-            page = unsubscribe_pages.no_such_link()
+            page = unsubscribe_pages.invalid_link_page()
         case HTTPStatus.TOO_MANY_REQUESTS:
-            page = unsubscribe_pages.no_such_link(status=HTTPStatus.TOO_MANY_REQUESTS)
+            page = unsubscribe_pages.invalid_link_page(status=HTTPStatus.TOO_MANY_REQUESTS)
         case HTTPStatus.SERVICE_UNAVAILABLE:
-            page = unsubscribe_pages.try_again()
+            page = unsubscribe_pages.retry_page()
         case status:
-            page = unsubscribe_pages.not_understood(status)
+            page = unsubscribe_pages.unexpected_request_page(status)
     page.headers.update(problem.headers)
     return page
 
 
-router = APIRouter(tags=["unsubscribing"], route_class=_ToldOnPages)
+router = APIRouter(tags=["unsubscribe"], route_class=_PageRoute)
 
-_LINK = f"{PATH}/{{token:{ANY}}}"
-_WAYS = {Status.LIST_UNSUBSCRIBE: Via.ONE_CLICK, Status.MANUAL: Via.UNSUBSCRIBE_PAGE}
-_SOURCES = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
+_LINK_PATH = f"{PATH}/{{token:{ANY_PATH}}}"
+_VIA_BY_KIND = {Status.LIST_UNSUBSCRIBE: Via.ONE_CLICK, Status.MANUAL: Via.UNSUBSCRIBE_PAGE}
+_SOURCE_BY_KIND = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
 
-_BODY_SECONDS = 5.0
+_BODY_TIMEOUT_SECONDS = 5.0
 """How long a body is waited for. Only whose act it was stands in it."""
 
-_MAX_READ = 8 * 1024
+_MAX_BODY_BYTES = 8 * 1024
 """So many bytes of a body are looked at, and kept in memory."""
 
-_BODY = form_body(
+_BODY_OPENAPI = form_body_schema(
     {
         "List-Unsubscribe": {"description": "One-Click, of the mail client's button."},
         "confirm": {"description": "yes, of the page's button."},
@@ -99,7 +99,7 @@ _BODY = form_body(
 )
 
 
-def _also_as_pages(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+def _add_html(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
     for response in told.values():
         response["content"]["text/html"] = {}
     return told
@@ -110,34 +110,34 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head(_LINK, response_class=HTMLResponse, include_in_schema=False)
+@router.head(_LINK_PATH, response_class=HTMLResponse, include_in_schema=False)
 @router.get(
-    _LINK,
+    _LINK_PATH,
     operation_id="show_unsubscribe_page",
     summary="See the page of an unsubscribe link",
     response_class=HTMLResponse,
-    responses={**_NO_SUCH_LINK, **_also_as_pages(answers(TOO_MANY_REQUESTS))},
+    responses={**_NO_SUCH_LINK, **_add_html(problem_responses(TOO_MANY_REQUESTS))},
 )
-async def show(token: str, request: Request, here: HereDep) -> HTMLResponse:
+async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
     """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
-    link = _link_of(request, here, token)
-    if link is None or await _linked(here, link) is None:
+    link = _parse_link(request, state, token)
+    if link is None or await _find_address(state, link) is None:
         note_problem(NOT_FOUND.slug)
-        return unsubscribe_pages.no_such_link()
-    return unsubscribe_pages.question()
+        return unsubscribe_pages.invalid_link_page()
+    return unsubscribe_pages.confirmation_page()
 
 
 @router.post(
-    _LINK,
+    _LINK_PATH,
     operation_id="unsubscribe",
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="The recipient is opted out, and is told so on a page.",
-    responses=_also_as_pages(answers(NOT_FOUND, TOO_MANY_REQUESTS, UNAVAILABLE)),
-    openapi_extra={"requestBody": _BODY},
+    responses=_add_html(problem_responses(NOT_FOUND, TOO_MANY_REQUESTS, UNAVAILABLE)),
+    openapi_extra={"requestBody": _BODY_OPENAPI},
 )
 async def unsubscribe(
-    token: str, request: Request, here: HereDep, correlation_id: CorrelationId
+    token: str, request: Request, state: State, correlation_id: CorrelationId
 ) -> HTMLResponse:
     """Opt out the address that the link was made for, and those it spreads to.
 
@@ -146,76 +146,78 @@ async def unsubscribe(
     around the token in the path, such as a full stop, does not matter. Neither cookies nor a login
     are looked at, and nobody is sent elsewhere.
     """
-    link = _link_of(request, here, token)
-    linked = None if link is None else await _linked(here, link)
+    link = _parse_link(request, state, token)
+    linked = None if link is None else await _find_address(state, link)
     if link is None or linked is None:
         raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind, ended = await _kind(request)
-    done = await opt_out_now(
-        here.pool,
-        here.settings,
-        request_of(
+    kind, ended = await _read_kind(request)
+    done = await opt_out_immediately(
+        state.pool,
+        state.settings,
+        opt_out_request(
             account=linked.account,
             addresses=[linked.address],
             kind=kind,
-            source=_SOURCES[kind],
+            source=_SOURCE_BY_KIND[kind],
             key=f"one-click {link.address_id} {kind.value} {datetime.now(UTC).date()}",
             requested_by="the recipient",
             correlation_id=correlation_id,
         ),
-        actor=Actor(ActorKind.LINK, _WAYS[kind]),
+        actor=Actor(ActorKind.LINK, _VIA_BY_KIND[kind]),
     )
     note_job(done.job_id)
-    page = unsubscribe_pages.unsubscribed() if done.applied else unsubscribe_pages.stored()
+    page = (
+        unsubscribe_pages.unsubscribed_page() if done.applied else unsubscribe_pages.pending_page()
+    )
     if not ended:
         # What is left of the body would be taken for the next request.
         page.headers["Connection"] = "close"
     return page
 
 
-def _link_of(request: Request, here: Here, token: str) -> OneClick | None:
+def _parse_link(request: Request, state: AppState, token: str) -> OneClickLink | None:
     """What the link was made for; None where it was not made here, and a Problem is raised where
     too many of these came from its peer. A link that was made here works whatever came before.
     """
-    link = one_click_of(here.settings, token)
+    link = parse_one_click_token(state.settings, token)
     if link is None:
-        peer = here.peer_of(request)
-        if here.wrong_tries.are_too_many(peer):
-            raise here.wrong_tries.too_many()
-        here.wrong_tries.count(peer)
+        peer = state.get_peer(request)
+        if state.failed_auth_limiter.is_limited(peer):
+            raise state.failed_auth_limiter.problem()
+        state.failed_auth_limiter.record_failure(peer)
     return link
 
 
-async def _linked(here: Here, link: OneClick) -> LinkedAddress | None:
-    async with here.pool.acquire() as connection:
-        return await linked_address(
+async def _find_address(state: AppState, link: OneClickLink) -> LinkedAddress | None:
+    async with state.pool.acquire() as connection:
+        return await get_linked_address(
             connection, account_id=link.account_id, address_id=link.address_id
         )
 
 
-async def _kind(request: Request) -> tuple[Status, bool]:
+async def _read_kind(request: Request) -> tuple[Status, bool]:
     """Whose act it was, the mail client's button unless the body says that it was the page's; and
     whether the body was read to its end.
     """
-    body, ended = await _beginning(request)
+    body, ended = await _read_beginning(request)
     fields = {
         (field.name.strip().casefold(), field.text.strip().casefold())
-        for field in fields_in(body, request.headers.get("content-type", ""))
+        for field in parse_fields(body, request.headers.get("content-type", ""))
     }
     is_button = any(name == "list-unsubscribe" for name, _ in fields)
     is_page = ("confirm", "yes") in fields and not is_button
     return (Status.MANUAL if is_page else Status.LIST_UNSUBSCRIBE), ended
 
 
-async def _beginning(request: Request) -> tuple[bytes, bool]:
+async def _read_beginning(request: Request) -> tuple[bytes, bool]:
     """What the body begins with, and whether it came to its end: one that is too large, too slow or
     broken off is no reason to lose the opt-out.
     """
     kept = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(_BODY_TIMEOUT_SECONDS):
             async for part in request.stream():
-                kept += part[: _MAX_READ - len(kept)]
+                kept += part[: _MAX_BODY_BYTES - len(kept)]
     except (Problem, ClientDisconnect, TimeoutError):
         return bytes(kept), False
     return bytes(kept), True

@@ -11,7 +11,7 @@ from runtime import events, logs
 from runtime.version import commit, version
 from workers.context import WorkerContext
 
-log = logs.get()
+log = logs.get_logger()
 
 
 class Shutdown(Middleware):

@@ -12,12 +12,12 @@ from dramatiq.middleware import Middleware
 from runtime import events, logs
 from workers.context import WorkerContext
 
-log = logs.get()
+log = logs.get_logger()
 
 EXIT_STATUS = 70
 """EX_SOFTWARE: nothing that anybody asked for."""
 
-LAST_WORD_SECONDS = 5.0
+LAST_LOG_SECONDS = 5.0
 """How long the line that says so may take."""
 
 _TICK_SECONDS = 0.25
@@ -66,15 +66,15 @@ class Watchdog(Middleware):
 
     def _end(self, loop: asyncio.AbstractEventLoop, loop_thread: int, seconds: float) -> None:
         # Writing the line may block as well, on a pipe that nobody reads.
-        threading.Timer(LAST_WORD_SECONDS, os._exit, (EXIT_STATUS,)).start()
+        threading.Timer(LAST_LOG_SECONDS, os._exit, (EXIT_STATUS,)).start()
         frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - there is no other way
         task = asyncio.current_task(loop)
-        in_hand = self._context.in_hand.get(task) if task else None
+        current_chunks = self._context.current_chunks.get(task) if task else None
         log.error(
             events.WORKER_STUCK,
             worker=self._context.name,
             seconds=seconds,
             stack=logs.describe_stack(frame) if frame else None,
-            **(in_hand._asdict() if in_hand else {}),
+            **(current_chunks._asdict() if current_chunks else {}),
         )
         os._exit(EXIT_STATUS)

@@ -14,9 +14,9 @@ from bench.competitors.celery_sqlalchemy.bulk_decisions import (
     Known,
     LinkTuple,
     Reach,
-    beside_opt_out,
     decide_opt_in,
     decide_opt_out,
+    sibling_opted_out,
 )
 from bench.competitors.celery_sqlalchemy.tables import Address, Link, Result
 from bench.competitors.jobs import Job
@@ -72,7 +72,7 @@ def _beside(
         for id_, known in addresses.items()
         if known.holders > 1 and known.status not in OPTED_OUT
     ]
-    beside = beside_opt_out(links, addresses)
+    beside = sibling_opted_out(links, addresses)
     if shared:
         held, other = aliased(Link), aliased(Link)
         statement = (

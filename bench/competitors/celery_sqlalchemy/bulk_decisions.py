@@ -64,7 +64,7 @@ class Decided:
     decided_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def beside_opt_out(links: Iterable[LinkTuple], addresses: dict[int, Known]) -> set[int]:
+def sibling_opted_out(links: Iterable[LinkTuple], addresses: dict[int, Known]) -> set[int]:
     """The addresses that stand on a contact of the chunk beside one whose opt-out spreads."""
     spreading: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
@@ -86,7 +86,7 @@ def decide_opt_in(
         job,
         links,
         addresses,
-        lambda id_: opt_in(addresses[id_].status, beside_opt_out=id_ in beside),
+        lambda id_: opt_in(addresses[id_].status, sibling_opted_out=id_ in beside),
     )
 
 

@@ -80,9 +80,9 @@ def _decide(job: Job, address: Address) -> Decision:
         return SAME_ADDRESS
     if job.action == "opt_out":
         return opt_out(address.status, address.propagated_from)
-    decision = opt_in(address.status, beside_opt_out=False)
+    decision = opt_in(address.status, sibling_opted_out=False)
     if decision.to_status is not None and _beside_opt_out(address):
-        return opt_in(address.status, beside_opt_out=True)
+        return opt_in(address.status, sibling_opted_out=True)
     return decision
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from actions.bulk_action import BulkAction, Params
-from schemas.decisions import Decision, Known, leave
+from schemas.decisions import AddressState, Decision, leave
 from schemas.statuses import Status
 
 BLOCKED_SECONDS = 12.0
@@ -46,7 +46,7 @@ class Stumble(BulkAction):
     summary = "Change nothing, and stumble over one status."
     params = StumbleParams
 
-    def decide(self, known: Known, params: StumbleParams) -> Decision:
+    def decide(self, known: AddressState, params: StumbleParams) -> Decision:
         """Stumbles over `params.over`."""
         if known.status == params.over:
             if params.how is How.RAISE:

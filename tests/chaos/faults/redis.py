@@ -8,55 +8,55 @@ import redis.asyncio
 from dramatiq import Message
 from redis.exceptions import RedisError
 
-from tests.chaos.faults import Stage
-from tests.chaos.schedule import Fault
-from workers.queues import BULK, OPT_OUTS, STARTS
+from tests.chaos.fault_plan import Fault
+from tests.chaos.faults import FaultContext
+from workers.queue_names import BULK, OPT_OUTS, STARTS
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _QUEUES = (OPT_OUTS, STARTS, BULK)
 
 
-async def wipe(stage: Stage, fault: Fault) -> str:
+async def wipe(context: FaultContext, fault: Fault) -> str:
     """FLUSHALL: every message, and every worker's list of what it has fetched, is gone."""
     del fault
-    async with redis.asyncio.Redis.from_url(stage.servers.redis_url) as client:
+    async with redis.asyncio.Redis.from_url(context.servers.redis_url) as client:
         await client.flushall()
     return "wiped"
 
 
-async def kill(stage: Stage, fault: Fault) -> str:
+async def kill(context: FaultContext, fault: Fault) -> str:
     """`kill -9` of Valkey, which comes back empty after some seconds."""
-    await asyncio.to_thread(stage.servers.kill_redis)
+    await asyncio.to_thread(context.servers.kill_redis)
     try:
-        await asyncio.sleep(fault.lasts)
+        await asyncio.sleep(fault.duration)
     finally:
-        await asyncio.to_thread(stage.servers.start_redis)
-    return f"away for {fault.lasts:.1f} s"
+        await asyncio.to_thread(context.servers.start_redis)
+    return f"away for {fault.duration:.1f} s"
 
 
-async def stall(stage: Stage, fault: Fault) -> str:
+async def stall(context: FaultContext, fault: Fault) -> str:
     """Requests arrive and replies do not: fetched messages and answers to enqueues are lost."""
-    stage.proxy.stall()
+    context.proxy.stall()
     try:
-        await asyncio.sleep(fault.lasts)
+        await asyncio.sleep(fault.duration)
     finally:
-        stage.proxy.unstall()
-    return f"lost the replies of {fault.lasts:.0f} s"
+        context.proxy.unstall()
+    return f"lost the replies of {fault.duration:.0f} s"
 
 
-async def triple_doorbells(stage: Stage, fault: Fault) -> str:
+async def triple_messages(context: FaultContext, fault: Fault) -> str:
     """Each message that is seen in Redis is put there twice more, under ids of their own."""
     seen: set[bytes] = set()
-    ends = asyncio.get_running_loop().time() + fault.lasts
+    ends = asyncio.get_running_loop().time() + fault.duration
     added = 0
-    async with redis.asyncio.Redis.from_url(stage.servers.redis_url) as client:
+    async with redis.asyncio.Redis.from_url(context.servers.redis_url) as client:
         while asyncio.get_running_loop().time() < ends:
             for queue in _QUEUES:
                 try:
-                    added += await _triple(client, f"{stage.namespace}:{queue}", seen)
+                    added += await _triple(client, f"{context.namespace}:{queue}", seen)
                 except (RedisError, OSError):
                     break  # Another fault has taken Redis away.
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
     return f"added {added} messages"
 
 

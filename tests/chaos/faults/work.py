@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.requests import Selection
-from tests.chaos.faults import Stage
-from tests.chaos.fixtures import Person
-from tests.chaos.producers import FAULT, Bulk
-from tests.chaos.schedule import Fault
-from tests.chaos.waiting import within
+from tests.chaos.fault_plan import Fault
+from tests.chaos.faults import FaultContext
+from tests.chaos.fixtures import SampleContact
+from tests.chaos.python_client import FAULT, BulkRequest
+from tests.kit.polling import becomes_true
 
 ACCOUNT = "faults"
 GROUP = 40
@@ -26,24 +26,24 @@ _PREPARED_SECONDS = 60.0
 _UNBLOCKED_SECONDS = 30.0
 
 
-async def raise_in_decision(stage: Stage, fault: Fault) -> str:
+async def raise_in_decision(context: FaultContext, fault: Fault) -> str:
     """A job over many contacts, of which a few make `decide` raise each time."""
     del fault
-    people = await _some_marked(stage)
-    stage.producers.records.faulty.update(_ids(people[:_FAULTY]))
-    await _stumble(stage, people, "raise", stage.tokens)
+    people = await _submit_marked(context)
+    context.producers.records.faulty.update(_ids(people[:_FAULTY]))
+    await _stumble(context, people, "raise", context.tokens)
     return f"{_FAULTY} contacts raise"
 
 
-async def refuse_writes(stage: Stage, fault: Fault) -> str:
+async def refuse_writes(context: FaultContext, fault: Fault) -> str:
     """A job over many contacts, of which a few cannot be written for some seconds."""
-    people = next(stage.groups)
+    people = next(context.groups)
     addresses = [address for person in people[:_FAULTY] for address in person.addresses.values()]
-    stage.producers.records.faulty.update(_ids(people[:_FAULTY]))
-    await stage.observer.value("refuse_writes", addresses=addresses)
+    context.producers.records.faulty.update(_ids(people[:_FAULTY]))
+    await context.observer.value("refuse_writes", addresses=addresses)
     try:
-        await stage.producers.submit(
-            Bulk(
+        await context.producers.submit(
+            BulkRequest(
                 ACCOUNT,
                 "opt_out",
                 Selection(contacts=_ids(people)),
@@ -51,38 +51,38 @@ async def refuse_writes(stage: Stage, fault: Fault) -> str:
                 requested_by=FAULT,
             )
         )
-        await asyncio.sleep(fault.lasts)
+        await asyncio.sleep(fault.duration)
     finally:
-        await stage.observer.value("allow_writes", addresses=addresses)
-    return f"{len(addresses)} addresses refused for {fault.lasts:.1f} s"
+        await context.observer.value("allow_writes", addresses=addresses)
+    return f"{len(addresses)} addresses refused for {fault.duration:.1f} s"
 
 
-async def block_loop(stage: Stage, fault: Fault) -> str:
+async def block_loop(context: FaultContext, fault: Fault) -> str:
     """A decision that blocks its worker's event loop, once, until the watchdog ends the worker."""
-    people = await _some_marked(stage)
-    with _tokens(stage.tokens, fault, 1) as folder:
-        await _stumble(stage, people, "block", folder)
-        await _come_to_be_hit(folder)
-    await within(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
+    people = await _submit_marked(context)
+    with _tokens(context.tokens, fault, 1) as folder:
+        await _stumble(context, people, "block", folder)
+        await _wait_for_hit(folder)
+    await becomes_true(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
     return "a loop blocked"
 
 
-async def poison_worker(stage: Stage, fault: Fault) -> str:
+async def poison_worker(context: FaultContext, fault: Fault) -> str:
     """A decision that kills its own process, twice, and is harmless the third time."""
-    people = await _some_marked(stage)
-    with _tokens(stage.tokens, fault, 2) as folder:
-        await _stumble(stage, people, "kill", folder)
-        await _come_to_be_hit(folder)
-        await within(fault.lasts, lambda: _all_taken(folder))
+    people = await _submit_marked(context)
+    with _tokens(context.tokens, fault, 2) as folder:
+        await _stumble(context, people, "kill", folder)
+        await _wait_for_hit(folder)
+        await becomes_true(fault.duration, lambda: _are_all_taken(folder))
     killed = len(list(folder.glob("killed.*")))
     return f"killed {killed} workers by their own work"
 
 
-async def _some_marked(stage: Stage) -> list[Person]:
+async def _submit_marked(context: FaultContext) -> list[SampleContact]:
     """Contacts of which the first have the status that the storm's action stumbles over."""
-    people = next(stage.groups)
-    job_id = await stage.producers.submit(
-        Bulk(
+    people = next(context.groups)
+    job_id = await context.producers.submit(
+        BulkRequest(
             ACCOUNT,
             "mark",
             Selection(contacts=_ids(people[:_FAULTY])),
@@ -92,15 +92,17 @@ async def _some_marked(stage: Stage) -> list[Person]:
     )
 
     async def marked() -> bool:
-        return bool(await stage.observer.value("state_of", job_id=job_id) == "completed")
+        return bool(await context.observer.value("state_of", job_id=job_id) == "completed")
 
-    await within(_PREPARED_SECONDS, marked)
+    await becomes_true(_PREPARED_SECONDS, marked)
     return people
 
 
-async def _stumble(stage: Stage, people: list[Person], how: str, tokens: Path) -> None:
-    await stage.producers.submit(
-        Bulk(
+async def _stumble(
+    context: FaultContext, people: list[SampleContact], how: str, tokens: Path
+) -> None:
+    await context.producers.submit(
+        BulkRequest(
             ACCOUNT,
             "stumble",
             Selection(contacts=_ids(people)),
@@ -110,7 +112,7 @@ async def _stumble(stage: Stage, people: list[Person], how: str, tokens: Path) -
     )
 
 
-def _ids(people: list[Person]) -> tuple[int, ...]:
+def _ids(people: list[SampleContact]) -> tuple[int, ...]:
     return tuple(person.contact_id for person in people)
 
 
@@ -126,17 +128,17 @@ def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
         token.unlink(missing_ok=True)
 
 
-async def _come_to_be_hit(folder: Path) -> None:
+async def _wait_for_hit(folder: Path) -> None:
     """Wait for the first worker; other faults may keep all of them away for a while."""
 
     def is_hit() -> bool:
         return bool(list(folder.glob("killed.*")) or list(folder.glob("blocked.*")))
 
-    if not await within(_PREPARED_SECONDS, is_hit):
+    if not await becomes_true(_PREPARED_SECONDS, is_hit):
         raise RuntimeError("no worker came to the job that was to hit it")
 
 
-def _all_taken(folder: Path) -> bool:
+def _are_all_taken(folder: Path) -> bool:
     return not list(folder.glob("token.*"))
 
 

@@ -1,0 +1,275 @@
+"""Contacts that cannot be done: they alone are refused, and everyone else is done."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from runtime.settings import Settings
+from tests.acceptance.conftest import StartGroup
+from tests.kit.code_copy import code_with
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.job_requests import FAST_RECOVERY, submit_account_job, wait_for_state
+from tests.kit.submitting import submit_job
+from tests.kit.waiting import wait_until_async
+from tests.kit.worker_group import WorkerGroup
+
+TRIPPING = """
+'''Confirms addresses, and trips over one status.'''
+
+import os
+import signal
+
+from actions.bulk_action import BulkAction, Params
+from schemas.decisions import Decision, AddressState, apply
+from schemas.statuses import Status
+
+
+class Trip(BulkAction):
+    name = "trip"
+    summary = "Confirm addresses, and trip over one status."
+
+    def decide(self, known: AddressState, params: Params) -> Decision:
+        if known.status == Status.LOCKDOWN:
+            FALL
+        return apply(Status.CONFIRMED)
+"""
+RAISING = TRIPPING.replace("FALL", 'raise RuntimeError("it trips over this one")')
+DYING = TRIPPING.replace("FALL", "os.kill(os.getpid(), signal.SIGKILL)")
+
+PEOPLE = {n: {1: f"a{n}@example.com"} for n in range(1, 9)}
+POISONED = 5
+STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in PEOPLE} | {
+    f"a{POISONED}@example.com": ("lockdown", False)
+}
+
+
+async def submit_trip(settings: Settings, code: Path) -> int:
+    """Hand the job in by the command line of the code that knows the action."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "cli", "submit", "trip", "--all"),
+            *("--field", "email1", "--account", "poisoned", "--json"),
+        ],
+        cwd=code,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(code),
+            "DATABASE_URL": settings.database_url or "",
+            "REDIS_URL": settings.redis_url or "",
+            "QUEUE_NAMESPACE": settings.queue_namespace,
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["job_id"]
+
+
+async def attempts_of(pool: asyncpg.Pool, job_id: int) -> dict[int, int]:
+    """The attempts counted so far, by chunk."""
+    return dict(
+        await pool.fetch("select chunk_no, attempts from job_chunks where job_id = $1", job_id)
+    )
+
+
+async def assert_only_poisoned_rejected(
+    pool: asyncpg.Pool, account_id: int, job_id: int, *, error: str
+) -> None:
+    rows = await pool.fetch("select * from rejections where job_id = $1", job_id)
+    assert [(row["contact_id"], row["reason"]) for row in rows] == [(POISONED, "internal_error")]
+    assert error in rows[0]["error"]
+    job = await pool.fetchrow("select * from jobs where id = $1", job_id)
+    assert (job["selected"], job["applied"], job["rejected"]) == (8, 7, 1)
+    assert await statuses_of(pool, account_id) == {
+        address: (status, False) if status == "lockdown" else ("confirmed", False)
+        for address, (status, _) in STATUSES.items()
+    }
+
+
+async def test_a_decision_that_raises_refuses_one_contact(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
+):
+    """An action that raises for one contact ends with an internal error for that one, with the
+    error's text, and every other contact of its chunk is done. Each failure is told, with the place
+    in the code and with what comes next.
+    """
+    account_id = await make_account(pool, "poisoned")
+    await fill(pool, account_id, PEOPLE, STATUSES)
+    code = code_with("trip", RAISING, tmp_path)
+    group = start_group(code=code, CHUNK_SIZE="8", **FAST_RECOVERY)
+    job_id = await submit_trip(settings, code)
+    await wait_for_state(pool, job_id, "completed")
+    await assert_only_poisoned_rejected(
+        pool, account_id, job_id, error="RuntimeError: it trips over this one"
+    )
+    failed = [attempts for attempts in (await attempts_of(pool, job_id)).values() if attempts]
+    # The chunks of eight, four, two and one that had the contact in them, and no other.
+    assert len(failed) == 4
+    assert max(failed) == 3
+    told = [facts for facts in map(json.loads, group.lines()) if facts["event"] == "chunk.failed"]
+    by_chunk = {facts["chunk"]: [] for facts in told}
+    for facts in told:
+        by_chunk[facts["chunk"]].append((facts["attempt"], facts["next_step"]))
+        assert facts["location"].startswith("at actions/trip.py:")
+        assert (facts["retry_in_seconds"] is not None) == (facts["next_step"] == "again")
+    ends = ["split", "split", "split", "refused"]
+    assert list(by_chunk.values()) == [[(1, "again"), (2, "again"), (3, end)] for end in ends]
+
+
+async def test_attempts_survive_kills(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
+):
+    """Kill -9 of all workers between attempts takes none back: the count of each chunk only grows,
+    and ends at three at most; at four where a kill came between the counting of an attempt and its
+    end, since nobody can tell then that it was not the chunk which ended its worker.
+    """
+    account_id = await make_account(pool, "poisoned")
+    await fill(pool, account_id, PEOPLE, STATUSES)
+    code = code_with("trip", RAISING, tmp_path)
+    # Long enough between attempts to be killed there.
+    slowly = FAST_RECOVERY | {"RETRY_SECONDS": "0.5", "CHUNK_SIZE": "8"}
+    group = start_group(code=code, **slowly)
+    job_id = await submit_trip(settings, code)
+    seen: dict[int, int] = {}
+
+    async def more_than(total: int) -> bool:
+        now = await attempts_of(pool, job_id)
+        assert all(now[chunk] >= attempts for chunk, attempts in seen.items())
+        seen.update(now)
+        return sum(now.values()) > total
+
+    for kills in range(3):
+        total = sum(seen.values())
+        await wait_until_async(
+            lambda total=total: more_than(total),
+            deadline_seconds=60,
+            what=f"an attempt after {kills} kills",
+        )
+        await asyncio.to_thread(group.kill)
+        assert await more_than(total)
+        group = await asyncio.to_thread(start_group, code=code, **slowly)
+    await wait_for_state(pool, job_id, "completed")
+    await more_than(0)
+    assert 3 <= max(seen.values()) <= 4
+    assert sum(seen.values()) <= 3 * len(seen) + kills + 1
+    await assert_only_poisoned_rejected(
+        pool, account_id, job_id, error="RuntimeError: it trips over this one"
+    )
+
+
+async def test_a_decision_that_kills_its_process_refuses_one_contact(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
+):
+    """A contact that ends every process which comes to it is refused, and every other contact is
+    done, by the workers that the platform puts in their place. It costs the one that it was found
+    by, one for each halving, and two for the contact alone: six for a chunk of eight. Each loss is
+    told, with the chunk that the worker had in hand.
+    """
+    account_id = await make_account(pool, "poisoned")
+    await fill(pool, account_id, PEOPLE, STATUSES)
+    code = code_with("trip", DYING, tmp_path)
+
+    def start() -> WorkerGroup:
+        return start_group(code=code, CHUNK_SIZE="8", **FAST_RECOVERY)
+
+    groups = [start()]
+    job_id = await submit_trip(settings, code)
+    losses = 0
+
+    async def completed_or_lost() -> str | None:
+        if await pool.fetchval("select state = 'completed' from jobs where id = $1", job_id):
+            return "completed"
+        return "lost" if not groups[-1].workers() else None
+
+    while (
+        await wait_until_async(
+            completed_or_lost, deadline_seconds=60, what="the job is done, or its worker lost"
+        )
+        == "lost"
+    ):
+        losses += 1
+        assert losses <= 20
+        await asyncio.to_thread(groups[-1].kill)
+        groups.append(await asyncio.to_thread(start))
+    assert losses == 6
+    await assert_only_poisoned_rejected(pool, account_id, job_id, error="workers were lost")
+    told = [
+        (facts["job"], facts["account"], facts["action"], facts["chunk"], facts["level"])
+        for group in groups
+        for facts in map(json.loads, group.lines())
+        if facts["event"] == "worker.lost"
+    ]
+    with_it = await pool.fetch(
+        "select chunk_no, cardinality(contact_ids) as contacts from job_chunks"
+        " where job_id = $1 and $2 = any(contact_ids) order by chunk_no",
+        *(job_id, POISONED),
+    )
+    expected = [
+        (job_id, account_id, "trip", row["chunk_no"], "warning")
+        for row in with_it
+        for _ in range(2 if row["contacts"] in {1, 8} else 1)
+    ]
+    assert told == expected
+
+
+@pytest.mark.parametrize("action", ["opt_out", "import"])
+async def test_a_contact_that_cannot_be_done_is_refused_and_the_rest_is_done(
+    action: str, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """A write that fails in Postgres ends as an internal error with its text, for that contact
+    alone; the chunk around it is split until it stands apart.
+    """
+    account_id = await make_account(pool, "poisoned")
+    await pool.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise exception 'this one never works'; end $$"
+    )
+    await pool.execute(
+        "create trigger poison before insert or update on email_addresses for each row"
+        " when (new.match_key = 'a5@example.com' and new.status <> 'non_marketable')"
+        " execute function refuse()"
+    )
+    start_group(CHUNK_SIZE="8", **FAST_RECOVERY)
+    if action == "opt_out":
+        await fill(
+            pool,
+            account_id,
+            {n: {1: f"a{n}@example.com"} for n in range(10, 20)} | {5: {1: "a5@example.com"}},
+            {f"a{n}@example.com": ("non_marketable", False) for n in (5, *range(10, 20))},
+        )
+        job_id = await submit_account_job(pool, settings, "poisoned", "opt_out", "email1")
+        params = None
+    else:
+        rows = "".join(f"a{n}@example.com\n" for n in (*range(10, 20), 5))
+        params = {"permission": True}
+        job_id = await submit_job(
+            pool, settings, "poisoned", "import", f"Email\n{rows}".encode(), None, params
+        )
+    await wait_for_state(pool, job_id, "completed")
+    job = await pool.fetchrow("select * from jobs where id = $1", job_id)
+    assert (job["applied"], job["rejected"]) == (10, 1)
+    refused = await pool.fetch("select * from rejections where job_id = $1", job_id)
+    assert [row["reason"] for row in refused] == ["internal_error"]
+    assert "this one never works" in refused[0]["error"]
+    statuses = await statuses_of(pool, account_id)
+    if action == "import":
+        assert "a5@example.com" not in statuses
+        line = await pool.fetchrow("select line, reason from import_rejections")
+        assert tuple(line) == (12, "internal_error")
+    else:
+        assert statuses["a5@example.com"] == ("non_marketable", False)
+        attempts = await pool.fetchval(
+            "select attempts from job_chunks where job_id = $1 and error is not null"
+            " and state = 'done'",
+            job_id,
+        )
+        assert attempts == 3

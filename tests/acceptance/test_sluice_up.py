@@ -1,0 +1,167 @@
+"""`sluice up` runs everything, and leaves nothing behind, however it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import psutil
+import pytest
+
+from cli.up import find_port, redact_password
+from runtime.devservers.process import command_line
+from runtime.events import undeclared_keys
+from runtime.settings import Settings
+from schemas.errors import SluiceError
+from tests.kit.folders import server_folder
+from tests.kit.waiting import wait_until
+from tests.kit.web_process import unused_port
+
+UP = [sys.executable, "-c", "from cli.up import up; up()"]
+
+
+class Running:
+    """`sluice up` in a folder of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.lines: list[str] = []
+        Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self.lines.extend(self.process.stdout)
+
+    def wait_for_workers(self) -> list[psutil.Process]:
+        """The processes below it, once both workers are ready."""
+        wait_until(
+            lambda: sum("worker.started" in line for line in self.lines) >= 2,
+            deadline_seconds=30,
+            what="two workers start",
+        )
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def left(self) -> list[psutil.Process]:
+        """What still runs in its folder: servers, keeper, workers."""
+        found = []
+        for process in psutil.process_iter():
+            words = command_line(process)
+            with suppress(psutil.Error):
+                words.append(process.environ().get("DATABASE_URL", ""))
+            if any(str(self.folder) in word for word in words):
+                found.append(process)
+        return found
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    unwanted = ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    # One that nobody else takes between the look for a free one and the start of the web process.
+    environment["PORT"] = str(unused_port())
+    with (
+        server_folder() as folder,
+        subprocess.Popen(
+            UP,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        running = Running(process, folder)
+        yield running
+        process.kill()
+        with all_gone(running, within_seconds=20):
+            pass
+
+
+@contextmanager
+def all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
+    yield
+    wait_until(
+        lambda: not running.left(),
+        deadline_seconds=within_seconds,
+        what="every process is gone",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end every process, none of them by force, with exit status 0."""
+    assert running.wait_for_workers()
+    running.process.send_signal(number)
+    assert running.process.wait(timeout=60) == 0
+    assert running.left() == []
+    assert sum("worker.stopped" in line for line in running.lines) == 2
+    lines = [json.loads(line.partition("| ")[2]) for line in running.lines if "| {" in line]
+    assert lines
+    assert not any(undeclared_keys(line["event"], line) for line in lines)
+
+
+def test_the_way_in_over_http_is_shown_and_answers(running: Running) -> None:
+    """At the URL that is shown, by the time that the workers are there or soon after."""
+    assert running.wait_for_workers()
+    shown = next(line.split()[1] for line in running.lines if line.startswith("HTTP "))
+
+    def ready() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{shown}/readyz").status_code == 200
+        return False
+
+    wait_until(ready, deadline_seconds=30, what="the web process is ready")
+
+
+def test_a_port_that_is_taken_is_left_alone() -> None:
+    """Where nobody asked for it another one is taken, and where somebody did, it is told."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        unasked = Settings().model_copy(update={"port": port})
+        unasked.model_fields_set.discard("port")
+        assert find_port(unasked) not in {port, 0}
+        with pytest.raises(SluiceError, match=str(port)):
+            find_port(Settings(port=port))
+    assert find_port(Settings(port=port)) == port
+
+
+def test_a_process_that_dies_ends_it(running: Running) -> None:
+    """Exit status 1, and what it had started is stopped too."""
+    workers = [p for p in running.wait_for_workers() if command_line(p)[-2:] == ["-m", "workers"]]
+    min(workers, key=psutil.Process.create_time).kill()
+    assert running.process.wait(timeout=60) == 1
+    assert running.left() == []
+
+
+def test_a_kill_ends_it_all_the_same(running: Running) -> None:
+    """Neither workers nor servers outlive a kill -9 of `sluice up`."""
+    assert running.wait_for_workers()
+    with all_gone(running, within_seconds=15):
+        running.process.kill()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://me:hunter2@db.example.org/x", "postgres://me@db.example.org/x"),
+        ("postgres://me:hun:ter@2@db.example.org/x", "postgres://me@db.example.org/x"),
+        ("redis://:hunter2@localhost:6379", "redis://@localhost:6379"),
+        (
+            "postgresql://h/x?user=me&password=hunter2&a=b",
+            "postgresql://h/x?user=me&password=...&a=b",
+        ),
+        ("unix:///tmp/a/valkey.sock", "unix:///tmp/a/valkey.sock"),
+        ("postgresql://postgres@/postgres?host=/a/b", "postgresql://postgres@/postgres?host=/a/b"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    """What is printed is enough to tell the server, and not to enter it."""
+    assert redact_password(url) == shown

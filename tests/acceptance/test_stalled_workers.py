@@ -1,0 +1,296 @@
+"""Workers that stand still and connections that break: nobody waits long, no chunk is blamed."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from producers.control import cancel, pause, resume
+from runtime.settings import Settings
+from schemas.errors import StateConflict
+from tests.acceptance.conftest import StartGroup
+from tests.kit.code_copy import code_with
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.job_requests import submit_account_job, wait_for_state
+from tests.kit.waiting import wait_until, wait_until_async
+from tests.kit.worker_group import WorkerGroup
+
+STANDS_STILL = '''
+"""An action whose rule blocks the process that asks it, as long as a file is there."""
+
+import time
+from pathlib import Path
+
+from actions.bulk_action import BulkAction, Params
+from schemas.decisions import Decision, AddressState, leave
+
+
+class StandStill(BulkAction):
+    name = "stand_still"
+    summary = "Stand still."
+    params = Params
+
+    def decide(self, known: AddressState, params: Params) -> Decision:
+        while Path("blocked").exists():
+            time.sleep(0.01)
+        return leave("looked_at")
+'''
+
+
+async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
+    account_id = await make_account(pool, account)
+    addresses = [f"a{n}@example.com" for n in range(contacts)]
+    await fill(
+        pool,
+        account_id,
+        {1000 + n: {1: address} for n, address in enumerate(addresses)},
+        dict.fromkeys(addresses, ("non_marketable", False)),
+    )
+    return account_id
+
+
+@asynccontextmanager
+async def an_address_locked(pool: asyncpg.Pool, account_id: int) -> AsyncIterator[None]:
+    """Somebody else holds an address, so that whoever works its chunk waits in the middle of it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "select from email_addresses where account_id = $1 order by id limit 1 for update",
+            account_id,
+        )
+        yield
+
+
+async def backends_waiting(pool: asyncpg.Pool) -> list[int]:
+    """The backends that wait for a lock on an address."""
+    rows = await pool.fetch(
+        "select pid from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock' and query like '%email_addresses%'"
+        " and pid <> pg_backend_pid()"
+    )
+    return [row["pid"] for row in rows]
+
+
+async def wait_until_stopped_in_a_chunk(pool: asyncpg.Pool) -> None:
+    async def idle() -> bool:
+        return await pool.fetchval(
+            "select exists (select from pg_stat_activity where datname = current_database()"
+            " and state = 'idle in transaction' and pid <> pg_backend_pid())"
+        )
+
+    await wait_until_async(idle, deadline_seconds=30, what="a stopped worker is in a chunk")
+
+
+def signal_workers(group: WorkerGroup, number: signal.Signals) -> list[psutil.Process]:
+    """Signal the worker processes; those that are stopped stand still when it returns.
+
+    A thread has to be scheduled for the signal before all of them stop: until then others go on.
+    """
+    workers = group.workers()
+    assert workers
+    for process in workers:
+        process.send_signal(number)
+    if number == signal.SIGSTOP:
+        wait_until(
+            lambda: all(_stands_still(process) for process in workers),
+            deadline_seconds=30,
+            what="the workers stand still",
+        )
+    return workers
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    return all(
+        psutil.Process(thread.id).status() == psutil.STATUS_STOPPED for thread in process.threads()
+    )
+
+
+@pytest.mark.parametrize("command", [pause, cancel])
+async def test_a_stopped_worker_keeps_nobody_waiting(
+    command, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """Pause and cancel answer although a worker stands still in the middle of a chunk, its chunk
+    is rolled back, and nothing of it is done when the worker goes on.
+    """
+    account_id = await make_contacts(pool, "stopped", 20)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
+        await wait_until_async(
+            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+        )
+        signal_workers(group, signal.SIGSTOP)
+    await wait_until_stopped_in_a_chunk(pool)
+    # Far less than the ten seconds after which Postgres itself would have ended the transaction.
+    await asyncio.wait_for(command(pool, settings, None, job_id), 8)
+    assert await pool.fetchval("select count(*) from results") == 0
+    signal_workers(group, signal.SIGCONT)
+    wait_until(
+        lambda: any('"chunk.interrupted"' in line for line in group.lines()),
+        deadline_seconds=30,
+        what="the worker noticed",
+    )
+    assert await pool.fetchval("select count(*) from results") == 0
+    if command is pause:
+        await resume(pool, settings, None, job_id)
+        await wait_for_state(pool, job_id, "completed")
+        assert await pool.fetchval("select count(*) from results") == 20
+    else:
+        with pytest.raises(StateConflict):
+            await resume(pool, settings, None, job_id)
+        assert set(await statuses_of(pool, account_id)) != set()
+        assert await pool.fetchval("select applied from jobs where id = $1", job_id) == 0
+
+
+async def test_what_a_stopped_worker_has_locked_is_free_again_before_it_goes_on(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """The chunk of a worker that stands still is done by another one, and the stopped one finds
+    nothing left to do when it goes on.
+    """
+    account_id = await make_contacts(pool, "stopped", 20)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
+        await wait_until_async(
+            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+        )
+        signal_workers(group, signal.SIGSTOP)
+    start_group()
+    await wait_for_state(pool, job_id, "completed")
+    signal_workers(group, signal.SIGCONT)
+    await wait_for_state(
+        pool, await submit_account_job(pool, settings, "stopped", "opt_out", "email1"), "completed"
+    )
+    assert await pool.fetchval("select count(*) from results where outcome = 'applied'") == 20
+
+
+async def test_connections_that_break_are_no_fault_of_the_chunk(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """However often the connection is ended under the same chunk of one contact, by a worker that
+    lives, no attempt is counted, the lane is not lost, and the contact is done at last.
+    """
+    account_id = await make_contacts(pool, "broken", 1)
+    group = start_group()
+    async with an_address_locked(pool, account_id):
+        job_id = await submit_account_job(pool, settings, "broken", "opt_out", "email1")
+        for _ in range(6):
+            (waiting,) = await wait_until_async(
+                lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+            )
+            await pool.execute("select pg_terminate_backend($1)", waiting)
+            await wait_until_async(
+                lambda waiting=waiting: _is_gone(pool, waiting),
+                deadline_seconds=30,
+                what="it was ended",
+            )
+        lost = await pool.fetchval("select max(lost) from job_lanes where job_id = $1", job_id)
+    await wait_for_state(pool, job_id, "completed")
+    assert lost == 0
+    assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
+    assert await statuses_of(pool, account_id) == {"a0@example.com": ("admin", False)}
+    lines = group.lines()
+    assert sum('"chunk.interrupted"' in line for line in lines) == 6
+    # Postgres was never away.
+    assert not any('"database.unreachable"' in line for line in lines)
+
+
+async def test_a_full_disk_wears_no_chunk_down(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """While nothing can be written no attempt is counted, and the job goes on afterwards. The lane
+    rests meanwhile, so that the log is not filled as well.
+    """
+    account_id = await make_contacts(pool, "full", 5)
+    await pool.execute(
+        "create function no_room() returns trigger language plpgsql as"
+        " $$ begin raise exception 'no space left' using errcode = 'disk_full'; end $$"
+    )
+    await pool.execute(
+        "create trigger full_disk before insert on results for each statement"
+        " execute function no_room()"
+    )
+    group = start_group()
+    job_id = await submit_account_job(pool, settings, "full", "opt_out", "email1")
+
+    def interrupted() -> int:
+        return sum('"chunk.interrupted"' in line for line in group.lines())
+
+    await wait_until_async(
+        lambda: interrupted() > 3, deadline_seconds=60, what="it was tried again"
+    )
+    await pool.execute("drop trigger full_disk on results")
+    await wait_for_state(pool, job_id, "completed")
+    assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0
+    assert set((await statuses_of(pool, account_id)).values()) == {("admin", False)}
+
+
+async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
+    return await pool.fetchval(
+        "select not exists (select from pg_stat_activity where pid = $1)", pid
+    )
+
+
+@pytest.fixture
+def code_that_stands_still(tmp_path: Path) -> Path:
+    """A copy of the code with an action that blocks."""
+    return code_with("stand_still", STANDS_STILL, tmp_path)
+
+
+async def test_a_blocked_event_loop_ends_its_process_and_says_where(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    start_group: StartGroup,
+    code_that_stands_still: Path,
+):
+    """The watchdog ends a worker whose loop is blocked, with the place in the log, and whoever is
+    started in its place does the chunk.
+    """
+    await make_contacts(pool, "blocked", 3)
+    flag = code_that_stands_still / "blocked"
+    flag.touch()
+    group = start_group(code=code_that_stands_still, WATCHDOG_SECONDS="1")
+    await pool.execute(
+        "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
+        " correlation_id) select id, 'stand_still', '{1}', '{\"all\": true}', 'test', '', 'c'"
+        " from accounts where name = 'blocked'"
+    )
+    await asyncio.to_thread(group.wait_gone, deadline_seconds=60)
+    (line,) = [line for line in group.lines() if '"worker.stuck"' in line]
+    assert "actions/stand_still.py" in line
+    assert "in decide" in line
+    facts = json.loads(line)
+    assert (facts["action"], facts["chunk"]) == ("stand_still", 1)
+    assert facts["job"] == await pool.fetchval("select max(id) from jobs")
+    flag.unlink()
+    await asyncio.to_thread(start_group, code=code_that_stands_still)
+    job_id = await pool.fetchval("select max(id) from jobs")
+    await wait_for_state(pool, job_id, "completed")
+    assert await pool.fetchval("select unchanged from jobs where id = $1", job_id) == 3
+
+
+async def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """A stop of several times WATCHDOG_SECONDS, after which the loop turns, ends nobody."""
+    await make_contacts(pool, "frozen", 3)
+    group = start_group(WATCHDOG_SECONDS="0.5")
+    began = asyncio.get_running_loop().time()
+    signal_workers(group, signal.SIGSTOP)
+    await wait_until_async(
+        lambda: asyncio.get_running_loop().time() > began + 2,
+        deadline_seconds=30,
+        what="two seconds passed",
+    )
+    signal_workers(group, signal.SIGCONT)
+    await wait_for_state(
+        pool, await submit_account_job(pool, settings, "frozen", "opt_out", "email1"), "completed"
+    )
+    assert not any('"worker.stuck"' in line for line in group.lines())
+    assert group.process.poll() is None

@@ -1,0 +1,156 @@
+"""The storm's producers. Each asks again, with the same key, when its answer was lost."""
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from producers import control
+from producers.immediate_opt_out import OptOutReceipt, opt_out_immediately
+from producers.imports import submit_import
+from producers.submit import submit
+from runtime.settings import Settings
+from schemas.errors import StateConflict
+from schemas.outcomes import JobState
+from schemas.requests import FIELD_NAMES, JobRequest, Selection
+from tests.chaos.acknowledgements import AcknowledgedJob, AcknowledgedOptOut, Records
+from tests.chaos.contact_lists import ContactList
+from tests.chaos.fixtures import SampleContact
+from tests.chaos.observer import retry_until_answered
+
+BULK = "storm"
+"""Who asks for the bulk jobs that may be paused, resumed and cancelled."""
+
+RECIPIENT = "recipient"
+FAULT = "fault"
+CANARY = "canary"
+
+EVIDENCE = {
+    "source": "verbal",
+    "description": "asked at the counter, one by one",
+    "collected_from": "2020-01-01",
+    "collected_until": "2020-02-01",
+    "attested_by": "the shop",
+}
+
+
+class BulkRequest(NamedTuple):
+    """What a producer wants done to many contacts."""
+
+    account: str
+    action: str
+    selection: Selection
+    fields: tuple[str, ...] = ("email1",)
+    params: Mapping[str, Any] = MappingProxyType({})
+    requested_by: str = BULK
+    completion_url: str | None = None
+
+
+class PythonClient:
+    """The doors of the service, as a careful service uses them."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, records: Records) -> None:
+        self._pool = pool
+        self._settings = settings
+        self.records = records
+        self._numbers = itertools.count(1)
+
+    async def submit(self, wanted: BulkRequest) -> int:
+        """Have a job done; gives its id."""
+        request = self._request(wanted)
+        answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
+        told = wanted.completion_url is not None
+        return self._keep(
+            answer.job_id, wanted.account, request.idempotency_key, expects_webhook=told
+        )
+
+    async def import_list(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
+        """Import a list; gives the job's id."""
+        key = self._key("import")
+
+        def ask() -> Awaitable[Any]:
+            return submit_import(
+                self._pool,
+                self._settings,
+                file=contacts.csv(),
+                account=contacts.account,
+                permission=permission,
+                tag=tag,
+                requested_by=BULK,
+                idempotency_key=key,
+            )
+
+        answer = await self._acknowledged(ask)
+        return self._keep(answer.job_id, contacts.account, key)
+
+    async def opt_out(
+        self, account: str, person: SampleContact, field: int, kind: str
+    ) -> OptOutReceipt:
+        """A recipient's own opt-out of one address; gives what was answered."""
+        request = self._request(
+            BulkRequest(
+                account=account,
+                action="opt_out",
+                selection=Selection(contacts=(person.contact_id,)),
+                fields=(FIELD_NAMES[field],),
+                params={"kind": kind},
+                requested_by=RECIPIENT,
+            )
+        )
+        answer: OptOutReceipt = await self._acknowledged(
+            lambda: opt_out_immediately(self._pool, self._settings, request)
+        )
+        self._keep(answer.job_id, account, request.idempotency_key)
+        self.records.opt_outs.append(
+            AcknowledgedOptOut(answer.job_id, person.contact_id, field, person.addresses[field])
+        )
+        return answer
+
+    async def pause(self, job_id: int) -> bool:
+        """Whether the job was paused; one that has ended is not."""
+        return await self._control(control.pause, job_id) is JobState.PAUSED
+
+    async def resume(self, job_id: int) -> bool:
+        """Let a paused job go on; no request to do so outlives its call."""
+        await self._control(control.resume, job_id)
+        return True
+
+    async def cancel(self, job_id: int) -> bool:
+        """Whether the job was cancelled; one that has ended is not."""
+        return await self._control(control.cancel, job_id) is JobState.CANCELLED
+
+    async def _control(self, change: Callable[..., Awaitable[JobState]], job_id: int) -> Any:
+        """The state that was answered, or None for a job that had ended."""
+        try:
+            state, _ = await retry_until_answered(
+                lambda: change(self._pool, self._settings, None, job_id)
+            )
+        except StateConflict:
+            return None
+        return state
+
+    async def _acknowledged(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        answer, lost = await retry_until_answered(ask)
+        if lost:
+            self.records.resubmitted += 1
+            self.records.answered_twice += not answer.created
+        return answer
+
+    def _request(self, wanted: BulkRequest) -> JobRequest:
+        return JobRequest(
+            **wanted._asdict() | {"params": dict(wanted.params)},
+            evidence=EVIDENCE if wanted.action == "opt_in" else None,
+            idempotency_key=self._key(wanted.action),
+        )
+
+    def _key(self, what: str) -> str:
+        return f"storm {what} {next(self._numbers)}"
+
+    def _keep(
+        self, job_id: int, account: str, key: str | None, *, expects_webhook: bool = False
+    ) -> int:
+        assert key is not None
+        self.records.jobs.append(AcknowledgedJob(job_id, account, key, expects_webhook))
+        return job_id

@@ -1,0 +1,54 @@
+"""A plan looks at one contact of each kind of contacts that are alike, and counts as if at each."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from hypothesis import strategies as st
+
+from db.pool import open_pool
+from runtime.settings import Settings
+from tests.integration.test_plans import AsForecast
+from tests.kit.model_comparison import ADDRESSES, ModelComparison
+from tests.kit.property_examples import check_property
+
+SHAPES = ["x", "xx", "xy", "xxx", "xxy", "xyx", "yxx", "xyz"]
+"""Which fields of a contact have one address."""
+
+shapes = st.lists(st.sampled_from(SHAPES), min_size=2, max_size=6)
+few_statuses = st.lists(
+    st.sampled_from([("non_marketable", False), ("admin", False), ("admin", True)]),
+    min_size=len(ADDRESSES),
+    max_size=len(ADDRESSES),
+)
+fields = st.sets(st.integers(1, 3), min_size=1).map(sorted)
+jobs = st.tuples(
+    st.sampled_from([("opt_in", None), ("opt_out", "admin"), ("opt_out", "manual")]), fields
+)
+
+
+def contacts_of(shapes: list[str]) -> Iterator[dict[int, str]]:
+    """Contacts of these shapes who share no address, for as long as there are addresses."""
+    unused = iter(ADDRESSES)
+    for shape in shapes:
+        letters = sorted(set(shape))
+        own = dict(zip(letters, islice(unused, len(letters)), strict=False))
+        if len(own) == len(letters):
+            yield {field: own[letter] for field, letter in enumerate(shape, start=1)}
+
+
+async def test_contacts_that_only_seem_alike_are_counted_apart(
+    database_url: str, settings: Settings
+):
+    """Contacts of one slice whose addresses have the same statuses in the same fields differ where
+    one of them has one address in two fields.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check(shapes, present, job) -> None:
+            world = list(contacts_of(shapes))
+            (action, kind), chosen = job
+            story = ModelComparison(pool, AsForecast(pool, settings, 10))
+            await story.begin(world, present)
+            await story.apply(action, list(range(len(world))), chosen, kind)
+
+        await check_property(check, shapes, few_statuses, jobs, max_examples=80)

@@ -1,0 +1,73 @@
+"""Whoever comes between what an opt-out at once has read and what it writes is not missed."""
+
+import asyncio
+
+import asyncpg
+
+from producers.immediate_opt_out import opt_out_address_immediately
+from producers.recipient_events import opt_out_request
+from runtime.settings import Settings
+from schemas.statuses import Status
+from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.waiting import wait_until_lock_contended
+
+ANN, FAMILY, LATE = "ann@shop.example", "family@shop.example", "late@shop.example"
+
+
+async def opt_out(pool: asyncpg.Pool, settings: Settings):
+    request = opt_out_request(
+        account="shop",
+        addresses=[ANN],
+        kind=Status.MANUAL,
+        source="a test",
+        key=None,
+        requested_by="a test",
+        correlation_id="c-1",
+    )
+    return await opt_out_address_immediately(pool, settings, request)
+
+
+async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
+    pool: asyncpg.Pool, settings: Settings
+):
+    """Linked by a transaction that had not ended when the neighbours were read, a contact's other
+    address is opted out as well, and counted in the answer.
+    """
+    account_id = await make_account(pool, "shop")
+    await fill(
+        pool,
+        account_id,
+        {1: {1: ANN, 2: FAMILY}, 2: {1: LATE}},
+        dict.fromkeys((ANN, FAMILY, LATE), ("single_opt_in", False)),
+    )
+    async with pool.acquire() as other, other.transaction():
+        ann = await other.fetchval(
+            "update email_addresses set holders = holders + 1 where match_key = $1 returning id",
+            ANN,
+        )
+        await other.execute(
+            "insert into contact_emails (account_id, contact_id, field, address_id)"
+            " values ($1, 2, 2, $2)",
+            account_id,
+            ann,
+        )
+        answering = asyncio.create_task(opt_out(pool, settings))
+        await wait_until_lock_contended(pool, what="the opt-out waits for the address")
+    done, status = await answering
+    assert (done.applied, done.propagated, status) == (True, 2, Status.MANUAL)
+    assert await statuses_of(pool, account_id) == {
+        ANN: ("manual", False),
+        FAMILY: ("manual", True),
+        LATE: ("manual", True),
+    }
+
+
+async def test_the_answer_tells_what_the_address_is(pool: asyncpg.Pool, settings: Settings):
+    """A new one is what it was stored as; one that was opted out more strongly since stays so."""
+    account_id = await make_account(pool, "shop")
+    done, status = await opt_out(pool, settings)
+    assert (done.applied, done.propagated, status) == (True, 0, Status.MANUAL)
+    await pool.execute("update email_addresses set status = 'spam' where match_key = $1", ANN)
+    done, status = await opt_out(pool, settings)
+    assert (done.applied, done.propagated, status) == (True, 0, Status.SPAM)
+    assert await statuses_of(pool, account_id) == {ANN: ("spam", False)}

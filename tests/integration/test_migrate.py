@@ -1,0 +1,110 @@
+"""A database is migrated while others use it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from db import migrate as migrating
+from db.migrate import latest_revision, migrate
+from db.pool import connect_options
+from schemas.errors import MigrationLockTimeout
+from tests.kit.waiting import wait_until_async
+
+BEFORE = "0003"
+"""The version before one that changes `jobs`."""
+
+BEFORE_INDEX = "0007"
+"""The version before one that reads all chunks."""
+
+
+@pytest.fixture
+def make_old(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Make a database as a version left it, and return its URL."""
+
+    async def make(revision: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrating, "latest_revision", lambda: revision)
+            await migrate(empty_database_url)
+        return empty_database_url
+
+    return make
+
+
+async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
+    make_old: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a report reads a table that the migration changes, others go on reading all of them,
+    the migration says that it could not be done, and nothing of it is; when the report has ended
+    it is done.
+    """
+    old_database_url = await make_old(BEFORE)
+    monkeypatch.setattr(migrating, "MIGRATE_TIMEOUT_SECONDS", 2.0)
+    report = await asyncpg.connect(**connect_options(old_database_url, pgbouncer=False))
+    other = await asyncpg.connect(**connect_options(old_database_url, pgbouncer=False))
+    try:
+        async with asyncio.timeout(60), report.transaction():
+            await report.execute("select count(*) from jobs")
+            migration = asyncio.create_task(migrate(old_database_url))
+            await wait_until_async(
+                lambda: _waits_for_a_table(report), deadline_seconds=10, what="the migration waits"
+            )
+            # Behind the migration's own lock, and before it has given up for good.
+            await other.execute("select from jobs, email_addresses, results")
+            with pytest.raises(MigrationLockTimeout):
+                await migration
+            before = await other.fetchval("select version_num from alembic_version")
+            assert before == BEFORE
+        assert await migrate(old_database_url) == (before, latest_revision())
+    finally:
+        report.terminate()
+        other.terminate()
+
+
+async def test_the_index_of_recent_chunks_keeps_no_other_table_waiting(
+    make_old: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits for a transaction that has written a chunk, and so while it is built, jobs and
+    addresses can be changed and chunks read. What was migrated before it stays, and it goes on.
+    """
+    url = await make_old(BEFORE)
+    monkeypatch.setattr(migrating, "MIGRATE_TIMEOUT_SECONDS", 2.0)
+    worker = await asyncpg.connect(**connect_options(url, pgbouncer=False))
+    other = await asyncpg.connect(**connect_options(url, pgbouncer=False))
+    try:
+        async with asyncio.timeout(60):
+            with monkeypatch.context() as patch:
+                patch.setattr(migrating, "latest_revision", lambda: BEFORE_INDEX)
+                assert await migrate(url) == (BEFORE, BEFORE_INDEX)
+            async with worker.transaction():
+                await worker.execute("update job_chunks set attempts = 0")
+                migration = asyncio.create_task(migrate(url))
+                await wait_until_async(
+                    lambda: _waits_for_a_table(other, "ShareLock"),
+                    deadline_seconds=10,
+                    what="the migration waits",
+                )
+                await other.execute("update jobs set selected = 0")
+                await other.execute("update email_addresses set holders = 1")
+                await other.execute("select from job_chunks")
+                with pytest.raises(MigrationLockTimeout):
+                    await migration
+            assert await migrate(url) == (BEFORE_INDEX, latest_revision())
+    finally:
+        worker.terminate()
+        other.terminate()
+
+
+async def _waits_for_a_table(
+    connection: asyncpg.Connection, mode: str = "AccessExclusiveLock"
+) -> bool:
+    return bool(
+        await connection.fetchval(
+            "select count(*) from pg_locks where not granted and mode = $1"
+            " and relation is not null"
+            " and database = (select oid from pg_database where datname = current_database())",
+            mode,
+        )
+    )

@@ -1,0 +1,110 @@
+"""Whatever the lists, jobs, chunk sizes and parallelism: Sluice does what the simple model does.
+
+The chunks run in this process, on a real Postgres, several at once; `tests/acceptance` has the
+same with worker processes.
+"""
+
+from hypothesis import strategies as st
+
+from db.pool import open_pool
+from runtime.settings import Settings
+from tests.kit.in_process import InProcessRunner
+from tests.kit.model_comparison import (
+    ADDRESSES,
+    ModelComparison,
+    job_sequences,
+    link_lists,
+    selecting_jobs,
+    start_statuses,
+)
+from tests.kit.property_examples import check_property
+
+# Lists that drifted apart before they came here: the second address is opted out, the first not.
+DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
+BESIDE_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
+BESIDE_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
+BESIDE_A_ROLE = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
+# A contact that was no person of its own gets an address that nobody else has.
+A_REPEAT_GROWS = [
+    (
+        "import",
+        [(name, {1: ADDRESSES[0], 2: ADDRESSES[2]}) for name in ("Bob", "Ann")],
+        None,
+        False,
+    ),
+    ("import", [("Ann", {1: ADDRESSES[0], 2: ADDRESSES[1], 3: ADDRESSES[2]})], None, False),
+]
+OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
+
+
+async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, settings: Settings):
+    """Promises 1, 3 and 6, over lists that may have drifted apart: statuses, counts by reason
+    and ledgers equal the model's.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check(world, present, todo, chunk_size, parallel) -> None:
+            run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=parallel)
+            comparison = ModelComparison(pool, run)
+            await comparison.begin(world, present)
+            for step in todo:
+                await comparison.apply(*step)
+
+        await check_property(
+            check,
+            link_lists,
+            start_statuses,
+            selecting_jobs,
+            st.integers(1, 4),
+            st.integers(1, 3),
+            max_examples=120,
+            explicit_examples=(
+                (BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
+            ),
+        )
+
+
+async def test_stories_that_begin_with_imports_end_as_the_model_says(
+    database_url: str, settings: Settings
+):
+    """Promises 1, 2, 3 and 6, for lists that arrived here: and at rest no address is marketable
+    while one that is opted out in its own right spreads to it.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check(todo, chunk_size, parallel) -> None:
+            run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=parallel)
+            comparison = ModelComparison(pool, run)
+            await comparison.begin()
+            for step in todo:
+                await comparison.apply(*step)
+                assert not comparison.model.at_rest_violations()
+
+        await check_property(
+            check, job_sequences, st.integers(1, 4), st.integers(1, 3), max_examples=120
+        )
+
+
+async def test_imports_recognise_people_as_the_model_does(database_url: str, settings: Settings):
+    """Promise 2, for people who are imported again, with other names, or with further addresses:
+    one row after the other, each is recognized as the contact that the model says.
+    """
+    async with await open_pool(database_url, size=4) as pool:
+
+        async def check(todo, chunk_size) -> None:
+            run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=1)
+            comparison = ModelComparison(pool, run, in_order=True)
+            await comparison.begin()
+            for step in todo:
+                await comparison.apply(*step)
+                assert not comparison.model.at_rest_violations()
+
+        await check_property(
+            check,
+            job_sequences,
+            st.integers(1, 6),
+            max_examples=150,
+            explicit_examples=((A_REPEAT_GROWS, 1),),
+        )

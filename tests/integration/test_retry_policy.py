@@ -1,0 +1,70 @@
+"""What becomes of a chunk that failed."""
+
+import asyncpg
+import pytest
+
+from db import chunks, progress
+from db.time_limits import LOCK_MS, STATEMENT_MS
+from engine.chunk_runner import ChunkFailed, ChunkRunner
+from engine.retry_policy import MAX_ATTEMPTS, FailureHandler
+from runtime.settings import Settings
+from tests.kit.factories import make_account
+from tests.kit.model_comparison import LIMIT
+from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
+
+
+@pytest.mark.parametrize("stop", [AccountDriver.pause, AccountDriver.cancel])
+async def test_nothing_is_refused_after_the_job_was_stopped(
+    pool: asyncpg.Pool, settings: Settings, stop
+) -> None:
+    """Promise 5: a contact fails for the last time, the job is paused or cancelled before that is
+    dealt with, and then the contact is not refused any more.
+    """
+    await pool.execute(REFUSED_BY_POSTGRES)
+    await make_account(pool, "stopped")
+    here = AccountDriver(pool, settings, "stopped")
+    arrived = await here.run("import", [["poison@example.com"]], permission=False)
+    job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
+    await here.work(job_id, chunks=MAX_ATTEMPTS - 1)
+    async with pool.acquire() as connection:
+        job = await progress.get_job_to_work(connection, job_id)
+        assert job is not None
+        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        with pytest.raises(ChunkFailed) as failed:
+            await runner.run_next(connection)
+        await stop(here, job_id)
+        refused = await FailureHandler(job, False, "test", 0.0).handle(
+            connection, failed.value.chunk, failed.value, is_counted=False
+        )
+    assert refused is None
+    assert await pool.fetchval("select count(*) from results where job_id = $1", job_id) == 0
+    chunk = await pool.fetchrow("select state, attempts from job_chunks where job_id = $1", job_id)
+    assert tuple(chunk) == ("pending", MAX_ATTEMPTS - 1)
+
+
+async def test_a_lock_that_somebody_holds_is_no_fault_of_the_chunk(
+    pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opt-out waits for an address that an open console has locked, and is done afterwards: the
+    wait ends before the statement's own limit does, which would count as an attempt.
+    """
+    assert LOCK_MS < STATEMENT_MS
+    monkeypatch.setattr(chunks, "LOCK_MS", 200)
+    await make_account(pool, "locked")
+    here = AccountDriver(pool, settings, "locked")
+    arrived = await here.run("import", [["held@example.com"]], permission=False)
+    job_id = await here.submit("opt_out", await here.contacts_of(arrived), [1])
+    await here.work(job_id, chunks=0)
+    async with pool.acquire() as console, pool.acquire() as connection:
+        job = await progress.get_job_to_work(connection, job_id)
+        assert job is not None
+        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        async with console.transaction():
+            await console.execute("select from email_addresses for update")
+            with pytest.raises(ChunkFailed) as failed:
+                await runner.run_next(connection)
+        assert not failed.value.is_chunk_fault
+        assert isinstance(failed.value.__cause__, asyncpg.LockNotAvailableError)
+        done = await runner.run_next(connection)
+    assert done is not None
+    assert done.counts.applied == 1

@@ -1,0 +1,353 @@
+"""Whom conditions select: a search and a job the same people, and an empty condition nobody."""
+
+import io
+
+import pytest
+from hypothesis import strategies as st
+
+from db import contacts, jobs
+from db.contacts import ContactFilter
+from engine.planner import plan_job
+from producers.invalid_request import parse_request
+from producers.submit import submit
+from producers.uploads import AddressUpload, ContactUpload
+from schemas.actors import PYTHON
+from schemas.errors import InvalidRequest
+from schemas.requests import MAX_ID, JobRequest
+from tests.integration.test_http_jobs import form, problem, two_people
+from tests.kit.factories import fill, make_account
+from tests.kit.in_process import InProcessRunner
+from tests.kit.model_comparison import ADDRESSES, link_lists, start_statuses
+from tests.kit.property_examples import check_property
+from tests.kit.submitting import EVIDENCE, submit_job
+
+FIELDS = ("email1", "email2", "email3")
+OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
+
+
+@pytest.fixture
+async def key(key_of):
+    return await key_of()
+
+
+async def detected_by(http, key, asked):
+    """The ids of all whom the search finds, page by page, and its first page."""
+    first = page = (await http.get("/v1/contacts", headers=key, params=asked)).json()
+    ids = [contact["id"] for contact in page["contacts"]]
+    while page["next"]:
+        later = {**asked, "cursor": page["next"]}
+        page = (await http.get("/v1/contacts", headers=key, params=later)).json()
+        ids += [contact["id"] for contact in page["contacts"]]
+    return ids, first
+
+
+async def selected_by(http, key, pool, body):
+    """The ids of all whom the job selects once it is planned, and the job."""
+    answer = await http.post("/v1/jobs", headers=key, json=body)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["id"]
+    async with pool.acquire() as connection:
+        await plan_job(connection, job, chunk_size=3, lanes=1)
+    rows = await pool.fetch("select contact_ids from job_chunks where job_id = $1", job)
+    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
+    return sorted(id_ for row in rows for id_ in row["contact_ids"]), shown
+
+
+async def fill_account(pool, number, world, present, tagged, imported):
+    """An account of these contacts, some with the tag and some of an import; gives the import."""
+    account_id = await make_account(pool, f"account-{number}")
+    ids = [1_000 * number + n for n in range(len(world))]
+    held = {address for links in world for address in links.values()}
+    statuses = {a: s for a, s in zip(ADDRESSES, present, strict=True) if a in held}
+    # What came by spreading needs another address to have come from.
+    if len(statuses) == 1:
+        statuses = {address: (status, False) for address, (status, _) in statuses.items()}
+    await fill(pool, account_id, dict(zip(ids, world, strict=True)), statuses)
+    import_job = await pool.fetchval(
+        "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
+        " request_hash, correlation_id, selected, planned_at) values ($1, 'import', 'completed',"
+        " now(), '{1,2,3}', '{}', 'x', '', '', 0, now()) returning id",
+        account_id,
+    )
+    await pool.execute(
+        "update contacts set import_job_id = $2 where account_id = $1 and id = any($3::bigint[])",
+        account_id,
+        import_job,
+        [ids[n] for n in imported if n < len(ids)],
+    )
+    tag = await pool.fetchval(
+        "insert into tags (account_id, name) values ($1, 't') returning id", account_id
+    )
+    await pool.execute(
+        "insert into contact_tags select $1, $2, unnest($3::bigint[])",
+        account_id,
+        tag,
+        [ids[n] for n in tagged if n < len(ids)],
+    )
+    return import_job
+
+
+places = st.sets(st.integers(0, 6))
+statuses_of_conditions = st.sets(
+    st.sampled_from(["non_marketable", "single_opt_in", "manual", "admin", "bounce"]), min_size=1
+)
+conditions = st.fixed_dictionaries(
+    {},
+    optional={
+        "tag": st.just("t"),
+        "import": st.just(True),
+        "statuses": statuses_of_conditions.map(sorted),
+    },
+)
+fields_named = st.none() | st.permutations(FIELDS).flatmap(
+    lambda names: st.integers(1, 3).map(lambda most: list(names)[:most])
+)
+
+
+async def test_a_search_finds_whom_the_job_selects(http, key_of, pool):
+    """Whatever the account, the conditions and the fields: the same people, in fields that both
+    name, and addresses of these fields are what is counted.
+    """
+    numbers = iter(range(1, 10_000))
+
+    async def check(world, present, tagged, imported, asked, fields):
+        number = next(numbers)
+        import_job = await fill_account(pool, number, world, present, tagged, imported)
+        key = await key_of(f"account-{number}")
+        search = {"limit": 2, "counts": True}
+        selection = {}
+        if "tag" in asked:
+            search["tag"] = selection["tag"] = asked["tag"]
+        if "import" in asked:
+            search["import"] = selection["import_job"] = import_job
+        if "statuses" in asked:
+            search["status"] = selection["statuses"] = asked["statuses"]
+        body = {"action": "opt_in", "evidence": EVIDENCE, "selection": selection or {"all": True}}
+        if fields:
+            search["field"] = body["fields"] = fields
+        found, page = await detected_by(http, key, search)
+        selected, job = await selected_by(http, key, pool, body)
+        assert found == selected
+        assert page["fields"] == job["fields"] == sorted(fields or ["email1"])
+        assert job["selected"] == len(selected) * len(job["fields"])
+        assert (job["warning"] is None) is bool(selected)
+        counted = await pool.fetch(
+            "select a.status, count(distinct a.id) from contacts c"
+            " join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id"
+            " join email_addresses a on a.account_id = e.account_id and a.id = e.address_id"
+            " where c.account_id = (select id from accounts where name = $1)"
+            " and 'email' || e.field = any($2) and ($3::bool is false or c.import_job_id = $4)"
+            " and ($5::bool is false or exists (select from contact_tags t"
+            "   where t.account_id = c.account_id and t.contact_id = c.id)) group by 1",
+            f"account-{number}",
+            page["fields"],
+            "import" in asked,
+            import_job,
+            "tag" in asked,
+        )
+        assert page["counts"] == dict(map(tuple, counted))
+
+    await check_property(
+        check, link_lists, start_statuses, places, places, conditions, fields_named, max_examples=40
+    )
+
+
+async def test_an_address_in_another_field_is_found_where_the_job_works_it(
+    http, key, pool, settings
+):
+    """A second address without permission is found, and opted in, by those who name its field, and
+    by nobody else.
+    """
+    work = InProcessRunner(pool, settings, chunk_size=2, parallel=1)
+    for text, claimed in (
+        ("First Name,Email,Email Address 2\nAnn,ann@example.com,\n", {"permission": True}),
+        (
+            "First Name,Email,Email Address 2,Tags\nAnn,ann@example.com,ann2@example.com,t\n",
+            {"permission": False},
+        ),
+    ):
+        job = await submit_job(pool, settings, "default", "import", text.encode(), None, claimed)
+        await work.work(job)
+    body = {
+        "action": "opt_in",
+        "evidence": EVIDENCE,
+        "selection": {"tag": "t", "statuses": ["non_marketable"]},
+    }
+    for fields, number in (([], 0), (["email1"], 0), (["email2"], 1), (["email1", "email2"], 1)):
+        named = {"fields": fields} if fields else {}
+        search = {"tag": "t", "status": "non_marketable", "field": fields}
+        found, _ = await detected_by(http, key, search)
+        selected, job = await selected_by(http, key, pool, body | named)
+        assert len(found) == len(selected) == number
+        if not selected:
+            assert "selects nobody" in job["warning"]
+            assert "email1" in job["warning"]
+    await work.work(job["id"])
+    story = (await http.get("/v1/addresses/ann2@example.com", headers=key)).json()
+    assert story["status"] == "single_opt_in"
+
+
+async def test_engagement_is_looked_for_in_the_fields_as_well(http, key, pool):
+    """By one and the same address of one of the fields."""
+    account_id = await pool.fetchval("select id from accounts")
+    await fill(
+        pool,
+        account_id,
+        {1: {1: "a@x.example", 2: "b@x.example"}},
+        {"a@x.example": ("confirmed", False), "b@x.example": ("unengaged_marketable", False)},
+    )
+    for field, number in (("email1", 0), ("email2", 1), ("email3", 0)):
+        asked = {"engaged_before": "2100-01-01", "field": field}
+        found, page = await detected_by(http, key, asked)
+        assert (len(found), page["fields"]) == (number, [field])
+
+
+VALID = {
+    "all": [True],
+    "tag": ["t"],
+    "import_job": [1],
+    "statuses": [["non_marketable"], ["manual", "confirmed"]],
+    "contacts": [[1], [1, 2]],
+    "addresses": [["ann@x.example"]],
+}
+EMPTY = {
+    "tag": ["", None],
+    "import_job": ["", None, []],
+    "statuses": [[], None, "", [""], {}],
+    "contacts": [[], None, "", [""], {}],
+    "addresses": [[], None, "", [""], {}],
+}
+with_an_empty_one = st.sampled_from(sorted(EMPTY)).flatmap(
+    lambda name: st.tuples(
+        st.fixed_dictionaries(
+            {name: st.sampled_from(EMPTY[name])},
+            optional={
+                other: st.sampled_from(VALID[other] + EMPTY.get(other, []))
+                for other in VALID
+                if other != name
+            },
+        ),
+        st.sampled_from([None, *FIELDS]),
+        st.sampled_from(["run", "plan"]),
+    )
+)
+
+
+async def test_a_condition_that_is_empty_selects_nobody(http, key, pool, settings):
+    """Of any member, beside whatever others, in a body, in a form or from Python: it is refused by
+    name, and nothing is stored.
+    """
+    await two_people(pool)
+    headers = key | {"Prefer": "wait=0"}
+
+    async def check(selection, field, mode):
+        body = {"action": "opt_out", "selection": selection, "mode": mode}
+        if field:
+            body["fields"] = [field]
+        answer = await http.post("/v1/jobs", headers=headers, json=body)
+        assert "selection." in problem(answer, 422, "invalid")
+        for name, content in (("contacts", "1"), ("addresses", "ann@x.example")):
+            answer = await http.post("/v1/jobs", headers=headers, **form(body, **{name: content}))
+            problem(answer, 422, "invalid")
+        asked = {"action": "opt_out", "selection": selection, "requested_by": "test"}
+        with pytest.raises(InvalidRequest):
+            parse_request(asked)
+        with pytest.raises(ValueError, match=r"selection\.|Selection"):
+            JobRequest.model_validate(asked)
+        assert await pool.fetchval("select count(*) from jobs") == 0
+
+    await check_property(
+        lambda given: check(*given),
+        with_an_empty_one,
+        max_examples=50,
+        explicit_examples=[
+            (({"all": True, name: empty[0]}, None, "run"),) for name, empty in EMPTY.items()
+        ],
+    )
+
+
+@pytest.mark.parametrize("fields", [[], None, "", [""]])
+async def test_a_job_of_no_fields_is_refused(http, key, pool, fields):
+    """Fields that are named and empty are not the ones that are taken where none are named."""
+    answer = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "fields": fields})
+    assert "fields" in problem(answer, 422, "invalid")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+@pytest.mark.parametrize("content", ["", "\n", ",,\n \n", "contact_id\n", "\ufeff"])
+@pytest.mark.parametrize("name", ["contacts", "addresses"])
+async def test_a_file_that_lists_nobody_is_refused(http, key, pool, content, name):
+    """Of ids as of addresses, whatever else the selection says."""
+    await two_people(pool)
+    beside = [{"statuses": ["non_marketable"]}, {"all": True}] if name == "contacts" else []
+    for selection in ({}, *beside):
+        body = {"action": "opt_out", "selection": selection}
+        answer = await http.post("/v1/jobs", headers=key, **form(body, **{name: content}))
+        told = problem(answer, 422, "invalid")
+        assert name == "addresses" or "lists no contact id" in told
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_an_empty_list_in_place_of_a_file_needs_the_file(pool, settings):
+    """From Python a request that was made for a file is refused without it, and its file when it is
+    empty; nothing is stored.
+    """
+    for name, upload in (("contacts", ContactUpload), ("addresses", AddressUpload)):
+        given = {"action": "opt_out", "selection": {name: ()}, "requested_by": "test"}
+        request = parse_request(given, uploaded=name)
+        with pytest.raises(InvalidRequest, match="empty list"):
+            await submit(pool, settings, request)
+        with pytest.raises(InvalidRequest, match="lists no"):
+            await submit(pool, settings, request, upload=upload(io.BytesIO()))
+        others = {"contacts": "addresses", "addresses": "contacts"}
+        with pytest.raises(InvalidRequest, match="The list is empty"):
+            parse_request(given, uploaded=others[name])
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_no_status_at_all_is_met_by_nobody(pool):
+    """Behind the doors too: where an empty list of statuses is stored, or looked for."""
+    await two_people(pool)
+    account_id = await pool.fetchval("select id from accounts")
+    async with pool.acquire() as connection:
+        job = await jobs.insert_job(
+            connection,
+            account_id=account_id,
+            action="opt_out",
+            fields=[1],
+            params={},
+            evidence=None,
+            selection={"all": True, "statuses": []},
+            plan_first=False,
+            requested_by="test",
+            idempotency_key=None,
+            request_hash="",
+            correlation_id="",
+            actor=PYTHON,
+        )
+        planned = await plan_job(connection, job.job_id, chunk_size=2, lanes=1)
+        assert planned.selected == 0
+        for statuses, number in (([], 0), (None, 2)):
+            sought = ContactFilter(account_id, [1, 2, 3], statuses=statuses)
+            found, _ = await contacts.find_contacts(connection, sought, after=-MAX_ID - 1, limit=9)
+            assert len(found) == number
+
+
+async def test_no_query_parameter_may_be_empty(http, key, app, pool, settings):
+    """Of any route that reads: `status=` is no way to say any status, nor is `tag=` one to say any
+    contact.
+    """
+    await two_people(pool)
+    job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
+    asked = 0
+    for path, operations in app.openapi()["paths"].items():
+        route = path.format(job_id=job, address="ann@x.example", hook_id=1, token="x")
+        operation = operations.get("get", {})
+        if not operation.get("security"):
+            continue
+        for parameter in operation.get("parameters", ()):
+            if parameter["in"] == "query":
+                asked += 1
+                answer = await http.get(route, headers=key, params={parameter["name"]: ""})
+                assert answer.status_code == 422, (path, parameter["name"], answer.text)
+    assert asked > 10

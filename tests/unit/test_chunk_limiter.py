@@ -1,0 +1,111 @@
+"""How many chunks a process lets into Postgres at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine import chunk_limiter
+from engine.chunk_limiter import ChunkLimiter
+
+NO_TIMEOUT_SECONDS = 3600.0
+
+
+class ConcurrencyProbe:
+    """Counts who is inside, and the most there ever were."""
+
+    def __init__(self, limiter: ChunkLimiter) -> None:
+        self._door = limiter
+        self.now = 0
+        self.peak = 0
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._door.shared():
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+            yield
+            self.now -= 1
+
+    async def pass_through(self) -> None:
+        async with self.shared():
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_no_more_are_inside_than_there_is_room_for(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come, and however long they wait, no more chunks are at work at a time than
+    there is room for while each of them gets on.
+    """
+    monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
+    inside = ConcurrencyProbe(ChunkLimiter(limit))
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(inside.pass_through() for _ in range(20)))
+    assert inside.peak == limit
+
+
+async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a chunk that stays inside, the others go on one at a time, as if it were not there;
+    and when it has left there is room for one as before.
+    """
+    monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", 0.01)
+    inside = ConcurrencyProbe(ChunkLimiter(1))
+    async with asyncio.timeout(60):
+        async with inside.shared():
+            # It has to give up its room before those behind it, who are quick, give up theirs.
+            await inside.pass_through()
+            monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
+            await asyncio.gather(*(inside.pass_through() for _ in range(20)))
+            assert inside.peak == 2
+        inside.peak = 0
+        await asyncio.gather(*(inside.pass_through() for _ in range(20)))
+    assert inside.peak == 1
+
+
+async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that is to be alone comes in when nobody is inside, those who do not get on included,
+    and nobody comes in before it has left.
+    """
+    monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", 0.001)
+    limiter = ChunkLimiter(2)
+    inside = ConcurrencyProbe(limiter)
+
+    async def alone() -> None:
+        async with limiter.exclusive():
+            assert inside.now == 0
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+                assert inside.now == 0
+
+    async with asyncio.timeout(60):
+        async with asyncio.TaskGroup() as group:
+            async with inside.shared():
+                group.create_task(alone())
+                await asyncio.sleep(0.01)
+                group.create_task(inside.pass_through())
+            for _ in range(20):
+                group.create_task(inside.pass_through())
+
+
+async def test_who_stops_waiting_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that is cancelled while it waits, or inside, leaves as much room as there was."""
+    monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
+    inside = ConcurrencyProbe(ChunkLimiter(1))
+
+    async def stay() -> None:
+        async with inside.shared():
+            await asyncio.sleep(NO_TIMEOUT_SECONDS)
+
+    tasks = [asyncio.create_task(stay()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    inside.now = inside.peak = 0
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(inside.pass_through() for _ in range(5)))
+    assert inside.peak == 1

@@ -1,0 +1,135 @@
+"""What the command line says about a job that does not move, and about an address."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.progress import STALLED_AFTER_SECONDS, StallDetector
+from cli.rendering import to_printable
+from db.address_history import CurrentAddress, HistoryEntry
+from db.jobs import JobProgress
+from producers.explanations import describe_decision, explain_status
+from schemas.outcomes import Cause, JobState, Outcome, Reason
+from schemas.statuses import MARKETABLE, OPTED_OUT, Status
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def moved(done=0, *, state=JobState.RUNNING, is_held=False):
+    return JobProgress(state, NOW, is_held, done, 100)
+
+
+def test_silence_is_explained_once_and_only_after_a_while():
+    """A job that no worker takes is told so after the quiet time, and not again."""
+    quiet = StallDetector(7, 0.0)
+    assert quiet.advice(moved(), 0.0) is None
+    assert quiet.advice(moved(), STALLED_AFTER_SECONDS - 0.1) is None
+    advice = quiet.advice(moved(), STALLED_AFTER_SECONDS)
+    assert advice is not None
+    assert "sluice up" in advice
+    assert quiet.advice(moved(), 2 * STALLED_AFTER_SECONDS) is None
+
+
+def test_progress_starts_the_quiet_time_anew():
+    """As long as something moves nothing is said."""
+    quiet = StallDetector(7, 0.0)
+    for second in range(60):
+        assert quiet.advice(moved(done=second), float(second)) is None
+
+
+def test_a_paused_job_is_said_at_once():
+    """Nobody has to wait ten seconds to hear that the job is paused."""
+    advice = StallDetector(7, 0.0).advice(moved(state=JobState.PAUSED), 0.0)
+    assert advice is not None
+    assert "sluice resume 7" in advice
+
+
+def address(status, source=None):
+    return CurrentAddress(
+        id=1,
+        address="a@x.example",
+        status=status,
+        previous_status=None,
+        status_job_id=None,
+        status_changed_at=NOW,
+        holders=1,
+        propagated_from=2 if source else None,
+        propagated_from_address=source,
+    )
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_is_explained(status):
+    """The first sentence says whether broadcasts come, the others what a bulk opt-in would do."""
+    sentences = list(explain_status(address(status)))
+    assert sentences[0].startswith(
+        "It may get broadcasts" if status in MARKETABLE else "It gets no broadcasts"
+    )
+    assert any("A bulk opt-in" in sentence for sentence in sentences) == (status not in MARKETABLE)
+    assert any("reopens" in sentence for sentence in sentences) == (status in OPTED_OUT)
+
+
+def test_an_opt_out_that_spread_names_where_it_came_from():
+    """Nobody has to guess why an address is opted out that was never asked about."""
+    first = next(explain_status(address(Status.ADMIN, "b@x.example")))
+    assert "b@x.example was opted out" in first
+
+
+def chapter(**changes):
+    facts = {
+        "job_id": 1,
+        "action": "opt_out",
+        "requested_by": "Eve",
+        "actor": "key:7",
+        "via": "http",
+        "evidence_source": None,
+        "contact_id": 5,
+        "field": 2,
+        "cause": Cause.DIRECT,
+        "outcome": Outcome.APPLIED,
+        "reason": None,
+        "from_status": None,
+        "to_status": Status.ADMIN,
+        "decided_at": NOW,
+        "source_address_id": None,
+        "source_address": None,
+        "error": None,
+    }
+    return HistoryEntry(**{**facts, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "new → admin, in email2 of contact 5"),
+        ({"from_status": Status.BOUNCE}, "bounce → admin, in email2 of contact 5"),
+        (
+            {"cause": Cause.PROPAGATED, "source_address": "b@x.example"},
+            "new → admin, spread from b@x.example, in email2 of contact 5",
+        ),
+        (
+            {"outcome": Outcome.REJECTED, "to_status": None, "reason": Reason.COMPLAINED},
+            "rejected (complained: the recipient complained of spam), in email2 of contact 5",
+        ),
+        (
+            {
+                "outcome": Outcome.REJECTED,
+                "to_status": None,
+                "reason": "reason_of_a_new_action",
+                "error": "it broke",
+            },
+            "rejected (reason_of_a_new_action) (it broke), in email2 of contact 5",
+        ),
+    ],
+)
+def test_a_decision_is_told_in_a_sentence(changes, says):
+    """From what to what, or why not, and where it came from."""
+    assert describe_decision(chapter(**changes)) == says
+
+
+@given(st.text())
+def test_nothing_in_the_data_reaches_the_terminal_as_a_command(text):
+    """Control characters, escape sequences and the like are shown and not obeyed."""
+    assert all(character.isprintable() or character == "\n" for character in to_printable(text))

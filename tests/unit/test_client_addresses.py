@@ -1,0 +1,80 @@
+"""Who a request comes from, and how often a peer may be wrong."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.settings import Settings
+from tests.unit.test_rate_limit import Clock
+from web.peers import MAX_PEERS, FailedAuthLimiter, get_peer
+
+
+def scope(*forwarded: str, client: tuple[str, int] | None = ("10.0.0.1", 5)):
+    """A request of that client, with these headers X-Forwarded-For."""
+    headers = [(b"x-forwarded-for", text.encode("latin-1", "replace")) for text in forwarded]
+    return {"type": "http", "client": client, "headers": headers}
+
+
+@pytest.mark.parametrize(
+    ("request_", "proxies", "peer"),
+    [
+        (scope("1.2.3.4"), 0, "10.0.0.1"),
+        (scope("1.2.3.4"), 1, "1.2.3.4"),
+        (scope("6.6.6.6, 1.2.3.4"), 1, "1.2.3.4"),
+        (scope("6.6.6.6", "7.7.7.7,1.2.3.4:80"), 1, "1.2.3.4"),
+        (scope("6.6.6.6,1.2.3.4, 5.6.7.8"), 2, "1.2.3.4"),
+        (scope("1.2.3.4"), 2, "10.0.0.1"),
+        (scope(), 1, "10.0.0.1"),
+        (scope("unknown"), 1, "10.0.0.1"),
+        (scope("[2001:db8:1:2:3::4]:443"), 1, "2001:db8:1:2::/64"),
+        (scope("2001:db8:1:2:ffff::9"), 1, "2001:db8:1:2::/64"),
+        (scope("::ffff:1.2.3.4"), 1, "1.2.3.4"),
+        (scope(client=("fe80::1%eth0", 1)), 0, "fe80::/64"),
+        (scope(client=None), 0, ""),
+    ],
+)
+def test_the_peer_is_what_a_trusted_proxy_says_and_nothing_else(request_, proxies, peer) -> None:
+    """The caller's own part of the header does not matter."""
+    assert get_peer(request_, proxies) == peer
+
+
+@given(made_up=st.text(max_size=80), proxies=st.integers(0, 3))
+def test_what_a_caller_writes_before_its_address_changes_nothing(made_up, proxies) -> None:
+    """Whatever it is; nor does anything raise."""
+    true = ["1.2.3.4", "5.6.7.8", "9.9.9.9"][:proxies]
+    expected = "1.2.3.4" if proxies else "10.0.0.1"
+    assert get_peer(scope(",".join([made_up, *true])), proxies) == expected
+    assert isinstance(get_peer(scope(made_up), proxies), str)
+
+
+def test_a_dyno_has_a_router_before_it() -> None:
+    """Unless it is said otherwise."""
+    assert Settings().proxy_count == 0
+    assert Settings(dyno="web.1").proxy_count == 1
+    assert Settings(dyno="web.1", trusted_proxies=0).proxy_count == 0
+    assert Settings(trusted_proxies=2).proxy_count == 2
+
+
+@given(per_minute=st.integers(1, 100), pauses=st.lists(st.floats(0, 30), max_size=60))
+def test_no_more_wrong_ones_are_looked_up_than_that(per_minute, pauses) -> None:
+    """At whatever moments they come; another peer is not touched by it."""
+    clock = Clock()
+    wrong = FailedAuthLimiter(per_minute, clock)
+    looked_up = 0
+    for pause in pauses:
+        clock.now += pause
+        if not wrong.is_limited("a"):
+            looked_up += 1
+            wrong.record_failure("a")
+    assert looked_up <= per_minute + sum(pauses) * per_minute / 60 + 1e-6
+    assert not wrong.is_limited("b")
+
+
+def test_no_more_peers_are_kept_than_that() -> None:
+    """The ones that were wrong longest ago are forgotten."""
+    wrong = FailedAuthLimiter(1, Clock())
+    for number in range(MAX_PEERS + 5):
+        wrong.record_failure(str(number))
+    assert len(wrong._buckets) == MAX_PEERS
+    assert not wrong.is_limited("0")
+    assert wrong.is_limited(str(MAX_PEERS))

@@ -1,0 +1,184 @@
+"""Mistakes are told in sentences of our own, wherever pydantic finds them."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import core_schema
+
+from producers.hook_events import InvalidEvent, read_events
+from producers.invalid_request import parse_request
+from schemas.errors import InvalidRequest, SluiceError, error_text
+from schemas.field_errors import describe_error, describe_path, to_sentence
+from tests.kit.wording import find_wording_faults
+from web.job_requests import JobCreate
+from web.request_body import parse_json
+from web.routes.opt_outs import OptOutRequest
+from web.routes.plans import ApplyRequest
+
+KINDS = get_args(core_schema.ErrorType)
+CONTEXT: dict[str, Any] = {
+    **dict.fromkeys(("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length"), 3),
+    **dict.fromkeys(("actual_length", "max_digits", "decimal_places", "whole_digits"), 3),
+    **dict.fromkeys(("expected", "expected_tags", "expected_schemes"), "'a', 'b' or 'c'"),
+    "expected_version": 4,
+    "pattern": "^a+$",
+    "error": ValueError("it is not so"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_mistake_has_a_sentence_of_ours(kind: str) -> None:
+    """All that pydantic can find, known to us or not, is told without a word of pydantic's."""
+    mistake = {"type": kind, "loc": ("a",), "msg": "Input should be odd", "ctx": CONTEXT}
+    for value in ({}, "x", 17):
+        told = describe_error({**mistake, "input": value})
+        assert find_wording_faults(told) == []
+        assert told[0].isupper()
+        assert "odd" not in told
+
+
+def test_a_kind_that_is_new_or_lacks_its_context_is_told_all_the_same() -> None:
+    """What a later pydantic says does not come through."""
+    for kind in ("of_the_future", "greater_than", "value_error"):
+        told = describe_error({"type": kind, "loc": (), "msg": "Input should be so", "input": []})
+        assert told == "This value is not accepted."
+
+
+class Odd(BaseModel):
+    """What the models of the project have, and actions of others may have."""
+
+    several: Annotated[list[int], Field(min_length=1, max_length=2)]
+    word: Annotated[str, Field(min_length=2, max_length=5, pattern="^[a-z]+$")]
+    number: Annotated[int, Field(gt=0, le=1_000_000, multiple_of=2)]
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [
+        ({"several": []}, "Give 1 entry or more."),
+        ({"several": [1, 2, 3]}, "Give 2 entries at most."),
+        ({"several": ["x"]}, "Give a whole number (given: 'x')."),
+        ({"several": 1}, "Give a list (given: 1)."),
+        ({"word": "a"}, "Give 2 characters or more (given: 'a')."),
+        ({"word": "aaaaaa"}, "Give 5 characters at most (given: 'aaaaaa')."),
+        ({"word": "AA"}, "It does not have the form ^[a-z]+$ (given: 'AA')."),
+        ({"number": 0}, "Give more than 0 (given: 0)."),
+        ({"number": 2_000_000}, "Give 1,000,000 or less (given: 2000000)."),
+        ({"number": 3}, "Give a multiple of 2 (given: 3)."),
+        ({"number": ""}, "It is empty. Give a whole number, or leave it out."),
+        ({"number": None}, "Give a whole number."),
+        ({}, "It is required, and missing."),
+    ],
+)
+def test_a_sentence_says_what_to_give(given_: dict[str, Any], told: str) -> None:
+    """With the limit as people write it, and the value that was given."""
+    valid = {"several": [1], "word": "abc", "number": 2}
+    (name,) = given_ or {"word": None}
+    whole = {**{key: value for key, value in valid.items() if key != name}, **given_}
+    with pytest.raises(ValidationError) as raised:
+        Odd.model_validate(whole)
+    assert describe_error(raised.value.errors()[0]) == told
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("all", ""),
+        ("fields.0", "the first of `fields`"),
+        ("selection.contacts.10", "the 11th of `selection.contacts`"),
+        ("selection.contacts.21", "the 22nd of `selection.contacts`"),
+        ("events.3.address", "`address` of the fourth of `events`"),
+        ("0.address", "`address` of the first of the list"),
+        ("a.0.b.12.c", "`c` of the 13th of `b` of the first of `a`"),
+        ("params.months", "`params.months`"),
+        ("x." + 5_000 * "9", f"`x.{39 * '9'}…`"),
+    ],
+)
+def test_a_place_is_named_as_people_count(path: str, told: str) -> None:
+    """Lists are counted from the first."""
+    assert describe_path(path) == told
+
+
+@given(st.text(max_size=20))
+def test_a_sentence_ends_with_one_stop(text: str) -> None:
+    """However it was raised."""
+    told = to_sentence(text)
+    assert told[-1] in ".?!"
+    assert not told.endswith("..")
+    assert not error_text(text + ".").endswith(".")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=12,
+)
+MODELS: tuple[type[BaseModel], ...] = (JobCreate, OptOutRequest, ApplyRequest)
+
+
+def likely(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    """Bodies with the names that the model has, and any values."""
+    names = st.sampled_from([*model.model_fields, *getattr(_selection(), "model_fields", {})])
+    inner = st.dictionaries(names, JSON, max_size=4) | JSON
+    return st.dictionaries(st.sampled_from([*model.model_fields, "odd"]), inner, max_size=6)
+
+
+def refusal(work: Callable[[], object]) -> SluiceError | None:
+    """What the work raises on purpose."""
+    try:
+        work()
+    except SluiceError as error:
+        return error
+    return None
+
+
+def _selection() -> type[BaseModel] | None:
+    return JobCreate.model_fields["selection"].annotation
+
+
+@given(st.data(), st.sampled_from(MODELS))
+def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: Any) -> None:
+    """Whatever JSON is sent; each mistake keeps its place for programs."""
+    body = data.draw(JSON | likely(model))
+    error = refusal(lambda: parse_json(json.dumps(body), model, "The request"))
+    assert error is None or find_wording_faults(str(error)) == []
+    for mistake in error.field_errors if isinstance(error, InvalidRequest) else ():
+        assert find_wording_faults(mistake.message) == []
+        assert mistake.location
+
+
+@given(JSON | likely(OptOutRequest) | st.lists(likely(OptOutRequest), max_size=3))
+@example([{"address": 1}, {"event_id": ""}])
+@example([{}] * 101)
+def test_no_refusal_of_an_event_has_pydantics_words(given_: Any) -> None:
+    """Nor of what hooks get."""
+    body = json.dumps(given_).encode()
+    error = refusal(lambda: read_events(body))
+    assert error is None or find_wording_faults(str(error)) == []
+    if error is None:
+        told = [event.error for event in read_events(body) if isinstance(event, InvalidEvent)]
+        assert [fault for text in told for fault in find_wording_faults(text)] == []
+
+
+@given(likely(JobCreate) | st.dictionaries(st.text(max_size=6), JSON))
+@example({"fields": ["email1", "email4"], "action": "opt_out", "selection": {"all": True}})
+def test_no_refusal_in_python_has_pydantics_words(given_: dict[str, Any]) -> None:
+    """Nor of what programs of the same installation hand in."""
+    error = refusal(lambda: parse_request(given_))
+    assert error is None or find_wording_faults(str(error)) == []
+
+
+def test_the_example_of_the_wording_is_caught() -> None:
+    """The look for pydantic's words finds them."""
+    for text in (
+        "List should have at most 16 items after validation, not 17.",
+        "fields.0: wrong.",
+        "It was refused.. Nothing.",
+        "No stop",
+    ):
+        assert find_wording_faults(text)

@@ -1,0 +1,161 @@
+"""`docs/http.md` and `docs/hooks.md` know every call, scope, problem and limit that there is."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic.fields import FieldInfo
+
+from producers.hook_events import MAX_EVENTS
+from producers.hook_opt_outs import APPLY_SECONDS
+from producers.keys import Scope
+from runtime.settings import Settings
+from schemas.json_input import MAX_NAMES
+from web import app, exports, problems
+from web.form_parser import MAX_FIELDS
+from web.job_requests import MAX_IRREGULAR, MAX_LISTED
+from web.middleware.body_limit import BODY_TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND
+from web.prefer_wait import MAX_WAIT_SECONDS
+from web.problems import ProblemKind
+from web.request_body import MAX_JSON_DEPTH
+from web.routes import addresses, contacts, jobs
+from web.routes.job_uploads import MAX_JOB_PART_BYTES
+from web.signatures import MAX_CLOCK_SKEW_SECONDS
+
+DOCS = Path(__file__).parents[2] / "docs"
+HTTP = (DOCS / "http.md").read_text()
+HOOKS = (DOCS / "hooks.md").read_text()
+_SECTION = re.compile(
+    r"^### `(?P<method>[A-Z]+) (?P<path>\S+)`\n(?P<text>.*?)(?=^##)", re.MULTILINE | re.DOTALL
+)
+_ROW = re.compile(r"^\| `([a-z-]+)` \| (\d+) \|", re.MULTILINE)
+
+
+def routes() -> Iterator[APIRoute]:
+    """Those of the OpenAPI document."""
+    for router in app.ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                yield route
+
+
+def name_of(route: APIRoute) -> tuple[str, str]:
+    """The method, and the path as the pages write it: JOB_ID is a plain ID."""
+    (method,) = route.methods or ()
+    path = re.sub(r"{(\w+)(:\w+)?}", lambda found: found[1].upper(), route.path)
+    return method, re.sub(r"\w+_ID", "ID", path)
+
+
+def sections() -> dict[tuple[str, str], str]:
+    """The text of each call, by its method and path."""
+    return {
+        (found["method"], found["path"]): found["text"]
+        for found in _SECTION.finditer(f"{HTTP}\n## \n{HOOKS}\n## ")
+    }
+
+
+def scope_of(route: APIRoute) -> Scope | None:
+    """What a key needs for the route."""
+    calls = (each.call for each in _dependants(route.dependant))
+    bound = [inspect.getclosurevars(call).nonlocals for call in calls if inspect.isfunction(call)]
+    scopes: list[Scope] = [each["scope"] for each in bound if "scope" in each]
+    return scopes[0] if scopes else None
+
+
+def _dependants(dependant: Dependant) -> Iterator[Dependant]:
+    for each in dependant.dependencies:
+        yield each
+        yield from _dependants(each)
+
+
+def test_every_call_is_explained() -> None:
+    """Each operation of the OpenAPI document has its section, in one of the pages, and no other
+    call has one.
+    """
+    assert sorted(sections()) == sorted(map(name_of, routes()))
+    assert len(_SECTION.findall(f"{HTTP}\n## \n{HOOKS}\n## ")) == len(sections())
+
+
+@pytest.mark.parametrize("route", [*routes()], ids=lambda route: route.operation_id)
+def test_its_scope_is_told_and_an_example_given(route: APIRoute) -> None:
+    """The section begins with the scope that the call needs, if any, and shows an answer."""
+    section = sections()[name_of(route)]
+    told = re.match(r"\nScope `([a-z_]+:[a-z]+)`\.", section)
+    assert (told and told[1]) == scope_of(route)
+    assert "```sh" in section
+    assert "curl" in section
+    assert re.search(r"^```(json|text)$", section, re.MULTILINE)
+
+
+def test_every_scope_has_its_row() -> None:
+    """Whoever makes a key finds what a scope allows; each allows something."""
+    assert {scope_of(route) for route in routes()} == {*Scope, None}
+    rows = re.findall(r"^\| `(\w+:\w+)` \|", HTTP, re.MULTILINE)
+    assert rows == [*Scope]
+
+
+def test_every_problem_has_its_row() -> None:
+    """The table has the types that there are, each with its status."""
+    kinds = [each for each in vars(problems).values() if isinstance(each, ProblemKind)]
+    assert len(kinds) > 10
+    table = HTTP.partition("### Errors")[2].partition("### Limits")[0]
+    told = [(slug, int(status)) for slug, status in _ROW.findall(table)]
+    assert sorted(told) == sorted((kind.slug, int(kind.status)) for kind in kinds)
+
+
+def limit_of(endpoint: Any, *, most: bool) -> int:
+    """Of a query parameter `limit`: how much it may be, or is where nothing is said."""
+    query = inspect.signature(endpoint).parameters["limit"]
+    if not most:
+        return int(query.default)
+    (field,) = (each for each in get_args(query.annotation) if isinstance(each, FieldInfo))
+    return int(next(each.le for each in field.metadata if hasattr(each, "le")))
+
+
+@pytest.mark.parametrize(
+    ("what", "most"),
+    [
+        ("a body", f"{Settings.model_fields['max_body_bytes'].default:,} bytes"),
+        ("a body with a file", f"{Settings.model_fields['max_upload_bytes'].default:,} bytes"),
+        ("the part `job` of a form", f"{MAX_JOB_PART_BYTES:,} bytes"),
+        ("contacts or addresses within a body", f"{MAX_LISTED:,}"),
+        ("events in a hook's message", f"{MAX_EVENTS:,}"),
+        ("jobs in a page", f"{limit_of(jobs.list_jobs, most=True):,}"),
+        ("jobs in a page", f"{limit_of(jobs.list_jobs, most=False):,} unless"),
+        ("contacts in a page", f"{limit_of(contacts.find_contacts, most=True):,}"),
+        ("contacts in a page", f"{limit_of(contacts.find_contacts, most=False):,} unless"),
+        ("rows of results in a page", f"{limit_of(exports._ListQuery, most=True):,}"),
+        ("rows of results in a page", f"{exports._DEFAULT_LIMIT:,} unless"),
+        ("history of an address", f"{limit_of(addresses.get_address, most=True):,} entries"),
+        ("history of an address", f"{limit_of(addresses.get_address, most=False):,} unless"),
+        ("waiting by `Prefer`", f"{MAX_WAIT_SECONDS} seconds"),
+        ("contacts or addresses within a body", f"`%` {MAX_IRREGULAR:,}"),
+        ("events in a hook's message", f"after {APPLY_SECONDS:.0f} seconds"),
+        ("fields of a hook's form", f"{MAX_FIELDS:,}"),
+        ("names in an object of a request", f"{MAX_NAMES:,}"),
+        ("levels of lists and objects", str(MAX_JSON_DEPTH)),
+        ("how slowly a body may come, and an answer be read", f"{MIN_BYTES_PER_SECOND:,}"),
+        (
+            "time for the first line and the headers",
+            f"{Settings.model_fields['header_timeout_seconds'].default:.0f} seconds",
+        ),
+    ],
+)
+def test_every_limit_is_the_codes(what: str, most: str) -> None:
+    """The table says what the code allows."""
+    (row,) = re.findall(rf"^\| {re.escape(what)} \| (.*) \|$", HTTP, re.MULTILINE)
+    assert re.search(rf"(^| ){re.escape(most)}", row)
+
+
+def test_seconds_and_rates_are_the_codes() -> None:
+    """And so does the text."""
+    per_second = Settings.model_fields["requests_per_second"].default
+    assert f"`REQUESTS_PER_SECOND` ({per_second:,.0f})" in HTTP
+    assert f"no part of the body came for {BODY_TIMEOUT_SECONDS:.0f} seconds" in HTTP
+    for page in (HTTP, HOOKS):
+        assert f"more than {MAX_CLOCK_SKEW_SECONDS} seconds from now" in page

@@ -1,0 +1,319 @@
+"""What headers mean, and what the cells of status columns state."""
+
+import io
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.column_names import MEANINGS, column_meaning, mentions_consent
+from producers.import_file import open_contacts
+from producers.status_cells import UnknownStatus, find_suppressing_cell, parse_status
+from schemas.errors import InvalidRequest
+from schemas.statuses import FACTS, OPTED_OUT, OPTED_OUT_RANK, Status
+
+COLUMNS = ("status", "unsubscribed", "opted_out", "opted_in", "bounced", "complained")
+
+
+def read(text: str, **options):
+    with open_contacts(io.BytesIO(text.encode()), **options) as contacts:
+        blocks = list(contacts.blocks())
+        return (
+            [row for block in blocks for row in block.rows],
+            [rejection for block in blocks for rejection in block.rejections],
+            contacts,
+        )
+
+
+def stated(text: str, **options):
+    """The statuses of the only row."""
+    rows, rejections, contacts = read(text, **options)
+    assert rejections == []
+    assert contacts.has_statuses
+    return rows[0].statuses
+
+
+@pytest.mark.parametrize(
+    ("meaning", "headers"),
+    [
+        (
+            "email1",
+            "Email|E-mail|EMAIL ADDRESS|emailAddress|E-Mail-Adresse|Adresse e-mail|Mail",
+        ),
+        ("email1", "email 1|E-mail 1 - Value|Contact Email|data[email]|inf_field_Email"),
+        ("email2", "Email 2|E-mail 2 Address|Email Address 2|EMAIL_ADDRESS_2|inf_field_Email2"),
+        ("email3", "Email Address 3|E-mail 3"),
+        ("email", "Email (Work)|Work Email|Other Email|Secondary Email|Email 4|E-mail 4 - Value"),
+        ("status", "Status|Email Status|Opt In Status|Opt-Out Status|Subscription Status"),
+        ("status2", "Email 2 Status|Email Address 2 Status"),
+        ("unsubscribed", "Unsubscribed|unsubscribed_at|Unsubscribed on|UNSUB_TIME|Abgemeldet"),
+        (
+            "opted_out",
+            "Opted Out|Opt-out|Email Opt Out|HasOptedOutOfEmail|Do not email|Do Not Contact",
+        ),
+        (
+            "opted_in",
+            "Opt in|Opted In|Subscribed|Newsletter|Marketing Consent|Accepts Email Marketing",
+        ),
+        ("bounced", "Bounced|Hard bounced|Email Bounced"),
+        ("complained", "Complained|Spam|Spam complaint"),
+        ("external_id", "Id|Contact Id|ContactId|contact_id"),
+        ("ignore", "OPTIN_TIME|Mailing Street|E-mail Display Name|E-mail 2 Type"),
+    ],
+)
+def test_headers_mean(meaning, headers):
+    """Names are known as systems write them, without case, blanks and punctuation."""
+    assert {header: column_meaning(header) for header in headers.split("|")} == dict.fromkeys(
+        headers.split("|"), meaning
+    )
+    assert meaning in MEANINGS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Account Manager Email", "Owner's e-mail", "Email Hash", "Email Source", "Lead Status"),
+        *("Opt", "Bounce Count", "Unsubscribe Reason", "GDPR basis", "Suppression"),
+        "Do not mail by post",
+        *("Blocked", "Sendable", "Zustimmung", "Werbesperre", "Kein Kontakt"),
+    ],
+)
+def test_what_sounds_of_consent_is_not_passed_over(header):
+    """A column that may tell about mail, and is not understood, refuses the file unless mapped."""
+    assert column_meaning(header) is None
+    assert mentions_consent(header)
+    with pytest.raises(InvalidRequest, match="not understood"):
+        read(f"Email,{header}\na@x.example,1\n")
+    rows, _, contacts = read(f"Email,{header}\na@x.example,1\n", mapping={header: "ignore"})
+    assert len(rows) == 1
+    assert contacts.ignored_columns == (header,)
+
+
+@pytest.mark.parametrize(
+    "header", ["Notes", "Phone", "Address", "Option", "Account Manager", "City"]
+)
+def test_other_columns_are_ignored_and_told(header):
+    """What is not read is listed, so that a dropped column is no surprise."""
+    assert not mentions_consent(header)
+    _, _, contacts = read(f"Email,{header}\na@x.example,1\n")
+    assert contacts.ignored_columns == (header,)
+    assert not contacts.has_statuses
+
+
+@given(st.text(max_size=300))
+def test_any_header_is_looked_at_in_no_time(header):
+    """No name of a column takes long, whatever it is made of."""
+    began = time.process_time()
+    column_meaning.__wrapped__(header * 10)
+    mentions_consent(header * 10)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize("word", ["email", "work", "contact", "optin", "marketing", "unsubscribed"])
+def test_a_header_of_known_words_is_looked_at_in_no_time(word):
+    """Words that a name may have many times over make no search of it."""
+    began = time.process_time()
+    for number in range(1, 200 // len(word)):
+        column_meaning.__wrapped__(word * number + "-")
+        column_meaning.__wrapped__(word * number + "x")
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("status", Status)
+def test_keaps_statuses_are_known_in_any_writing(status):
+    """As its API names them and as its screens do."""
+    for text in (status.value, status.value.replace("_", " ").title(), status.value.upper()):
+        assert parse_status(text, "status") is status
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "status"),
+    [
+        ("status", "Non-Marketable", "non_marketable"),
+        ("status", "Opt-Out: Admin", "admin"),
+        ("status", "Opt-Out: Manual", "manual"),
+        ("status", "Double Opt-In", "double_opt_in"),
+        ("status", "Unsubscribed", "manual"),
+        ("status", "cleaned", "hard_bounce"),
+        ("status", "Subscribed", None),
+        ("status", "Unconfirmed", "non_marketable"),
+        ("status", "", None),
+        ("unsubscribed", "yes", "manual"),
+        ("unsubscribed", " X ", "manual"),
+        ("unsubscribed", "1", "manual"),
+        ("unsubscribed", "ja", "manual"),
+        ("unsubscribed", "2024-03-01 10:00:00", "manual"),
+        ("unsubscribed", "3/1/2024", "manual"),
+        ("unsubscribed", "1. März 2024", "manual"),
+        ("unsubscribed", "Mar 1, 2024", "manual"),
+        ("unsubscribed", "0000-00-00 00:00:00", None),
+        ("unsubscribed", "no", None),
+        ("unsubscribed", "FALSE", None),
+        ("unsubscribed", "0", None),
+        ("unsubscribed", "Subscribed", None),
+        ("unsubscribed", "Unsubscribed", "manual"),
+        ("opted_out", "true", "admin"),
+        ("opted_in", "no", "admin"),
+        ("opted_in", "yes", None),
+        ("opted_in", "2024-03-01", None),
+        ("opted_in", "", "non_marketable"),
+        ("opted_in", "Double Opt-In", None),
+        ("bounced", "y", "hard_bounce"),
+        ("bounced", "soft", "bounce"),
+        ("complained", "yes", "feedback"),
+    ],
+)
+def test_cells_state(column, cell, status):
+    """An opt-out is read however it is written; consent is stated by none of these but Keap's."""
+    assert parse_status(cell, column) == status
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("cell", ["maybe", "??", "2", "Customer", "yes, but", "13.5"])
+def test_what_is_not_understood_refuses_the_row(column, cell):
+    """Consent is never assumed from it."""
+    with pytest.raises(UnknownStatus):
+        parse_status(cell, column)
+    rows, rejections, _ = read(f'Email,X\na@x.example,"{cell}"\n', mapping={"X": column})
+    assert rows == []
+    assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
+        (2, "unknown_status")
+    ]
+
+
+SUPPRESSING = [
+    *("Unsubscribed", "unsubscribes", "Opted out", "Opt-Out: Manual", "Do not email", "Spam"),
+    *("Hard bounce", "Spam complaint", "not subscribed", "No longer subscribed", "STOP EMAILS"),
+    *("asked to be unsubscribed", "Suppression list", "Abgemeldet", "consent withdrawn"),
+    *("Blacklist", "Non-Marketable", "do not mail her", "Opt-in: no", "consent: no", "no mailing"),
+    *("Do not send", "DNC", "lockdown", "Cleaned", "Widerrufen", "uitgeschreven", "baja"),
+    "The customer asked us on the phone last March to please unsubscribe her from everything.",
+]
+WRITINGS = [str, str.upper, str.lower, " {} ".format, "({})".format]
+
+
+@given(
+    st.sampled_from(["Type", "State", "List", "Reason", "Notes", "Email Type", "Optin Time"]),
+    st.sampled_from(SUPPRESSING),
+    st.sampled_from(WRITINGS),
+)
+def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, writing):
+    """With a claimed permission the address would be opted in. A mapping says what it is."""
+    text = f'Email,{header}\na@x.example,"{writing(cell)}"\nb@x.example,Customer\n'
+    rows, rejections, _ = read(text)
+    assert [row.line for row in rows] == [3]
+    assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
+        (2, "unknown_status")
+    ]
+    assert header in rejections[0].detail
+    rows, rejections, _ = read(text, mapping={header: "ignore"})
+    assert (len(rows), rejections) == (2, [])
+
+
+@pytest.mark.parametrize("text", SUPPRESSING)
+def test_what_tells_of_suppression_is_found_among_other_cells(text):
+    """Wherever it stands, and not only where it is alone."""
+    assert find_suppressing_cell(["", "Berlin", text, "Customer"]) == text
+
+
+@pytest.mark.parametrize("status", [each for each in Status if FACTS[each].rank >= OPTED_OUT_RANK])
+def test_a_word_that_stands_for_no_other_status_is_found_in_any_column(status):
+    """Those that tell of an opt-out; `manual` or `system` alone may be about anything."""
+    found = find_suppressing_cell([status.value]) is not None
+    assert found == (status not in {Status.ADMIN, Status.MANUAL, Status.FEEDBACK})
+
+
+@pytest.mark.parametrize("tags", ["Unsubscribed", "vip,Do not email", "Opted out; vip", "DNC"])
+def test_a_tag_that_tells_of_an_opt_out_refuses_the_row(tags):
+    """It is where some exports keep it. One that tells of something else too is a tag."""
+    _, rejections, _ = read(f'Email,Tags\na@x.example,"{tags}"\n')
+    assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
+        (2, "unknown_status")
+    ]
+    rows, rejections, _ = read('Email,Tags\na@x.example,"vip,unsubscribed from a webinar"\n')
+    assert (rows[0].tags, rejections) == (("vip", "unsubscribed from a webinar"), [])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("Customer", "unknown", "pending", "opt-in", "Subscribed", "Bounce House Ltd", "manual"),
+        *("The Outlet", "system", "blocked", "Not a member", "contact us", "optician"),
+        *("x" * 2_000, "There was no contact with her lawyer since then.", "stop by", "send post"),
+    ],
+)
+def test_other_texts_in_columns_that_are_not_read_refuse_nothing(cell):
+    """A row is lost for what tells of consent only."""
+    assert find_suppressing_cell([cell, "", cell]) is None
+
+
+@given(st.sampled_from(COLUMNS[1:]), st.text(max_size=10))
+def test_no_yes_or_no_states_consent(column, cell):
+    """Whatever the cell, no such column makes an address marketable."""
+    try:
+        status = parse_status(cell, column)
+    except UnknownStatus:
+        return
+    assert status is None or not FACTS[status].marketable
+
+
+def test_an_opt_out_is_the_persons():
+    """A column about the person goes to all the row's addresses, one about a field to that."""
+    both = "Email,Email (Work),{}\na@x.example,b@x.example,{}\n"
+    assert stated(both.format("Unsubscribed", "yes")) == ("manual", "manual", None)
+    assert stated(both.format("Status", "Non-Marketable"))[:2] == ("non_marketable",) * 2
+    assert stated(both.format("Status", "Hard bounce")) == ("hard_bounce", None, None)
+    assert stated(both.format("Email 2 Status", "Hard bounce")) == (None, "hard_bounce", None)
+    assert stated(both.format("Unsubscribed", "no")) is None
+
+
+def test_the_status_that_suppresses_most_counts():
+    """Of two columns, and whatever their order."""
+    for headers in (("Status", "Spam"), ("Spam", "Status")):
+        cells = {"Status": "Double Opt-In", "Spam": "yes"}
+        text = f"Email,{','.join(headers)}\na@x.example,{','.join(cells[h] for h in headers)}\n"
+        assert stated(text) == ("feedback", None, None)
+
+
+@pytest.mark.parametrize("second", ["A@X.example", "nobody", ""])
+@pytest.mark.parametrize("status", sorted(OPTED_OUT))
+def test_an_opt_out_is_not_lost_with_its_address(second, status):
+    """Where the field's address cannot be used, the person's other one is opted out."""
+    rows, _, _ = read(f"Email,Email 2,Email 2 Status\na@x.example,{second},{status}\n")
+    assert rows[0].statuses == (status, None, None)
+
+
+def test_more_than_three_addresses_refuse_the_row():
+    """None is dropped; the same one twice is one."""
+    header = "Email,Work Email,Home Email,Other Email\n"
+    rows, rejections, _ = read(
+        header
+        + "a@x.example,b@x.example,c@x.example,d@x.example\n"
+        + "a@x.example,,c@x.example,d@x.example\n"
+        + "a@x.example,b@x.example,c@x.example,B@x.example\n"
+    )
+    assert [[each and each.address[0] for each in row.identities] for row in rows] == [
+        ["a", "d", "c"],
+        ["a", "b", "c"],
+    ]
+    assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
+        (2, "too_many_addresses"),
+        (4, "repeated_in_row"),
+    ]
+
+
+def test_an_id_beside_a_contact_id_is_of_something_else():
+    """It is ignored, and told."""
+    rows, _, contacts = read("Id,Contact Id,Email\n1,2,a@x.example\n")
+    assert rows[0].external_id == "2"
+    assert contacts.ignored_columns == ("Id",)
+
+
+def test_the_contacts_id_is_kept():
+    """As text, without blanks around it; one that is too long costs itself only."""
+    rows, rejections, _ = read(
+        f"Id,Email\n 0042 ,a@x.example\n,b@x.example\n{'9' * 201},c@x.example\n"
+    )
+    assert [row.external_id for row in rows] == ["0042", None, None]
+    assert [rejection.reason.value for rejection in rejections] == ["id_too_long"]

@@ -1,0 +1,41 @@
+"""How long a job took, and who asked for it, in words."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from cli.job_view import _format_actor, _format_rate
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, " It took less than 1 s."),
+        (0.99, " It took less than 1 s."),
+        (2, " It took 2.0 s, 500 a second."),
+        (4000, " It took 4,000.0 s, 0 a second."),
+        (None, ""),
+    ],
+)
+def test_a_short_job_shows_no_rate(seconds, told):
+    """A rate of a job that took no time says nothing."""
+    finished = None if seconds is None else BEGAN + timedelta(seconds=seconds)
+    job = SimpleNamespace(started_at=BEGAN, finished_at=finished)
+    assert _format_rate(SimpleNamespace(job=job, progress=SimpleNamespace(done=1000))) == told
+
+
+@pytest.mark.parametrize(
+    ("actor", "via", "told"),
+    [
+        ("cli", "cli", "cli"),
+        ("key:7", "http", "key:7, via http"),
+        ("key:7", None, "key:7"),
+        ("hook:3", "hook_form", "hook:3, via hook_form"),
+    ],
+)
+def test_a_way_in_is_told_once(actor, via, told):
+    """Where the way in is who asked, it is not said again."""
+    assert _format_actor(actor, via) == told

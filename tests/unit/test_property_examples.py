@@ -1,0 +1,34 @@
+"""How many examples a property has is the profile's business."""
+
+import re
+from pathlib import Path
+
+from hypothesis import settings
+
+from tests.kit.property_examples import PROFILES, example_count
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_no_test_fixes_how_many_examples_it_makes() -> None:
+    """Where a test sets it, it asks `examples` or `check_property`, which go by the profile."""
+    fixed = re.compile(r"settings\([^)]*max_examples=\d")
+    found = [
+        path.name
+        for path in TESTS.rglob("test_*.py")
+        if fixed.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_each_profile_makes_its_share() -> None:
+    """Of what a test asks for: few while one works on it, many by night, and one at least."""
+    loaded = settings.get_current_profile_name()
+    try:
+        made = {}
+        for name in PROFILES:
+            settings.load_profile(name)
+            made[name] = example_count(40), example_count(1)
+    finally:
+        settings.load_profile(loaded)
+    assert made == {"dev": (4, 1), "ci": (20, 1), "nightly": (800, 20)}

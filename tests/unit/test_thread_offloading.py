@@ -1,0 +1,55 @@
+"""Long work away from the event loop: each account has its turn."""
+
+import asyncio
+from threading import Event
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.fair_executor import FairExecutor
+
+
+@given(handed_in=st.lists(st.sampled_from("abc"), max_size=12))
+async def test_no_account_waits_for_more_than_one_piece_of_another(handed_in):
+    """While one piece is done others are handed in; they are done by turns, each account's in the
+    order in which they came.
+    """
+    long_work, may_begin, done = FairExecutor(), Event(), []
+    first = asyncio.create_task(long_work.run_in_turn("first", may_begin.wait))
+    await asyncio.sleep(0)
+    pieces = [
+        asyncio.create_task(
+            long_work.run_in_turn(account, lambda each=(account, n): done.append(each))
+        )
+        for n, account in enumerate(handed_in)
+    ]
+    await asyncio.sleep(0)
+    may_begin.set()
+    await asyncio.gather(first, *pieces)
+    of_each = {account: [n for n, a in enumerate(handed_in) if a == account] for account in "abc"}
+    assert {a: [n for account, n in done if account == a] for a in "abc"} == of_each
+    order = list(dict.fromkeys(handed_in))
+    rounds = [
+        account
+        for turn in range(len(handed_in))
+        for account in order
+        if turn < len(of_each[account])
+    ]
+    assert [account for account, _ in done] == rounds
+
+
+async def test_what_it_raises_is_raised_and_what_was_given_up_is_not_done():
+    """Nobody pays for the work of a request that has gone."""
+    long_work, may_begin, done = FairExecutor(), Event(), []
+    first = asyncio.create_task(long_work.run_in_turn("a", may_begin.wait))
+    given_up = asyncio.create_task(long_work.run_in_turn("b", lambda: done.append("b")))
+    wrong = asyncio.create_task(long_work.run_in_turn("c", lambda: 1 // 0))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.sleep(0)
+    may_begin.set()
+    with pytest.raises(ZeroDivisionError):
+        await wrong
+    assert await first
+    assert done == []

@@ -1,0 +1,65 @@
+"""The sweeper, the measurements and the notices, beside the messages."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dramatiq.asyncio import get_event_loop_thread
+from dramatiq.middleware import Middleware
+
+from db.errors import TRANSIENT_ERRORS
+from workers.context import WorkerContext
+from workers.server_outages import Outages
+from workers.sweeper import log_queue_stats, sweep
+from workers.webhook_delivery import POLL_SECONDS, WebhookDelivery
+
+
+class PeriodicTasks(Middleware):
+    """Runs the periodic tasks on the worker's event loop."""
+
+    def __init__(self, context: WorkerContext, outages: Outages) -> None:
+        self._context = context
+        self._outages = outages
+        self._notices = WebhookDelivery(context, outages)
+        self._tasks: list[Any] = []
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Start the tasks."""
+        del broker, worker
+        thread = get_event_loop_thread()
+        assert thread is not None
+        settings = self._context.settings
+        self._tasks = [
+            asyncio.run_coroutine_threadsafe(self._every(seconds, task), thread.loop)
+            for seconds, task in (
+                (settings.sweep_seconds, sweep),
+                (settings.queue_stats_seconds, log_queue_stats),
+                (POLL_SECONDS, self._notices.deliver_due),
+            )
+        ]
+
+    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Stop the tasks before the pool closes."""
+        del broker, worker
+        for task in self._tasks:
+            task.cancel()
+        thread = get_event_loop_thread()
+        assert thread is not None
+        thread.loop.call_soon_threadsafe(self._notices.stop)
+
+    async def _every(
+        self, seconds: float, task: Callable[[WorkerContext], Awaitable[None]]
+    ) -> None:
+        while True:
+            # Not all processes at once.
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
+            requested_at = time.monotonic()
+            try:
+                await task(self._context)
+                self._outages.database.record_success(requested_at)
+            except TRANSIENT_ERRORS as error:
+                await self._outages.handle_transient_error(self._context.pool, error)
+            except Exception as error:  # noqa: BLE001 - the next round may go better
+                self._outages.log_task_error(task.__name__, error)
