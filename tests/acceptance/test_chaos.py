@@ -34,12 +34,12 @@ class Storm(NamedTuple):
 
     def truth(self, of: str) -> list[dict[str, Any]]:
         """What Postgres knew at the end: jobs, chunks or acts."""
-        rows: list[dict[str, Any]] = json.loads((self.folder / "truth.json").read_text())[of]
+        rows: list[dict[str, Any]] = json.loads((self.folder / "database.json").read_text())[of]
         return rows
 
-    def find_wording_faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[dict[str, Any]]:
         """The faults, each with what it did."""
-        rows: list[dict[str, Any]] = json.loads((self.folder / "outcome.json").read_text())[
+        rows: list[dict[str, Any]] = json.loads((self.folder / "report.json").read_text())[
             "faults"
         ]
         return rows
@@ -184,7 +184,7 @@ def test_5_what_was_retried_or_split_is_told_with_why(storm: Storm):
     lost = {(row["job"], row["chunk"]) for row in storm.events("worker.lost")}
     assert len(again - failed - lost) <= len(storm.faults())
     assert any(row["event"] == "chunk.split" for row in told)
-    assert all(row["error"] and row["place"] for row in told if row["event"] == "chunk.failed")
+    assert all(row["error"] and row["location"] for row in told if row["event"] == "chunk.failed")
 
 
 def test_6_the_time_to_finish_is_told_by_account_and_action(storm: Storm):

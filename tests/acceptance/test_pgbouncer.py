@@ -159,7 +159,7 @@ async def test_workers_go_on_when_postgres_is_back_behind_it(
                 calm = await run_undisturbed(direct, settings)
                 job_id = await opt_out_everyone(direct, settings, "disturbed")
                 await more_done(direct, job_id)
-                postgres = postgres_process(directory.postgres(directory.sockets())).running()
+                postgres = postgres_process(directory.postgres(directory.sockets())).find_process()
                 assert postgres
                 postgres.send_signal(signal.SIGQUIT)
                 await wait_until_async(

@@ -42,7 +42,7 @@ _NO_LOCK = nullcontext()
 _MAX_TRAFFIC_SECONDS = 1_800.0
 """So long there is traffic where the faults take the time that they need."""
 
-DATABASE_FACTS = "truth.json"
+DATABASE_FACTS = "database.json"
 """What Postgres knows when the storm is over, kept beside the logs: jobs, chunks and acts."""
 
 _NAMESPACE = "storm"

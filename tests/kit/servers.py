@@ -105,7 +105,7 @@ def process_role_url(owners_url: str, role: str = PROCESS_ROLE) -> str:
 
 
 def _end(server: ServerProcess, number: signal.Signals) -> None:
-    process = server.running()
+    process = server.find_process()
     if process is None:
         return
     with suppress(psutil.NoSuchProcess):
