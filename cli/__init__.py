@@ -15,6 +15,7 @@ from cli.imports import import_contacts
 from cli.jobs import cancel, list_jobs, pause, resume, show_job
 from cli.keys import keys_app
 from cli.migrate import grant_role, migrate
+from cli.new_action import new_action
 from cli.output_encoding import encode_output
 from cli.rendering import print_text
 from cli.results import results
@@ -77,6 +78,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(hooks_app, name="hooks")
 app.command("signing-keys")(signing_keys)
 app.command("demo")(demo)
+app.command("new-action")(new_action)
 add_action_commands()
 
 

@@ -1,4 +1,4 @@
-"""Adding a bulk action is adding one file: one is dropped in, and a real worker runs it."""
+"""Adding a bulk action is adding one file: `sluice new-action` writes it, and all else follows."""
 
 import asyncio
 import json
@@ -12,57 +12,57 @@ import pytest
 
 from runtime.settings import Settings
 from tests.acceptance.conftest import StartGroup
-from tests.kit.code_copy import code_with
+from tests.kit.code_copy import copy_checkout
 from tests.kit.factories import fill, make_account, statuses_of
 
-MARK_UNENGAGED = '''
-"""Mark addresses that nobody engaged with."""
-
-from pydantic import Field
-
-from actions.bulk_action import BulkAction, Params
-from schemas.decisions import Decision, AddressState, apply, leave, reject
-from schemas.statuses import MARKETABLE, Status
+NAME = "mark_dormant"
+ACTION = f"actions/{NAME}.py"
+TEST = f"tests/unit/test_{NAME}.py"
 
 
-class UnengagedParams(Params):
-    """`months` without engagement."""
-
-    months: int = Field(ge=1, description="how long nobody engaged")
-
-
-class MarkUnengaged(BulkAction):
-    """Marketable addresses stay so when it was not long."""
-
-    name = "mark_unengaged"
-    summary = "Mark addresses as unengaged."
-    params = UnengagedParams
-
-    def decide(self, known: AddressState, params: UnengagedParams) -> Decision:
-        if known.status == Status.UNENGAGED_NON_MARKETABLE:
-            return leave("already_unengaged")
-        if known.status not in MARKETABLE:
-            return reject("not_marketable")
-        if params.months < 6:
-            return apply(Status.UNENGAGED_MARKETABLE)
-        return apply(Status.UNENGAGED_NON_MARKETABLE)
-'''
+def python(code: Path, *words: str, **environment: str) -> str:
+    """Run a module of the copied code; return what it wrote."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=code,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(code), **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-@pytest.fixture
-def code_with_a_third_action(tmp_path: Path) -> Path:
-    """A copy of the code with one file more."""
-    return code_with("mark_unengaged", MARK_UNENGAGED, tmp_path)
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout in which `sluice new-action` was called."""
+    code = copy_checkout(tmp_path_factory.mktemp("new-action") / "code")
+    told = python(code, "cli", "new-action", NAME.replace("_", "-"))
+    assert f"  {ACTION}  " in told
+    assert f"  {TEST}  " in told
+    return code
 
 
-async def test_one_file_adds_an_action(
-    pool: asyncpg.Pool,
-    settings: Settings,
-    start_group: StartGroup,
-    code_with_a_third_action: Path,
+def test_what_it_writes_passes_its_test_and_those_of_every_action(code: Path):
+    """Nothing has to be edited first: neither a table, nor a page, nor a list of actions."""
+    unit = [f"tests/unit/test_{name}.py" for name in ("documents", "transitions", "cli_parsing")]
+    python(code, "pytest", "-q", "-x", "-p", "no:cacheprovider", TEST, *unit)
+
+
+def test_what_it_writes_has_the_style_of_the_project(code: Path):
+    """Every rule of ruff, its format and the strict types hold."""
+    python(code, "ruff", "check", "--no-cache", ACTION, TEST)
+    python(code, "ruff", "format", "--no-cache", "--check", ACTION, TEST)
+    python(code, "mypy", ACTION, TEST)
+
+
+async def test_a_worker_runs_it(
+    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path
 ):
-    """The command line offers the new action, a worker runs it, and results, reasons and counts
-    are kept as for any other.
+    """The command line offers the action with its parameters, and a worker runs it. Results,
+    reasons and counts are kept as for any other.
     """
     account_id = await make_account(pool, "third")
     await fill(
@@ -75,34 +75,21 @@ async def test_one_file_adds_an_action(
             "c@example.com": ("unengaged_non_marketable", False),
         },
     )
-    start_group(code=code_with_a_third_action)
-    command = [
-        *(sys.executable, "-m", "cli", "submit", "mark-unengaged", "--all"),
-        *("--field", "email1", "--field", "email2", "--account", "third"),
-        *("--months", "7", "--wait", "--json"),
-    ]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        cwd=code_with_a_third_action,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(code_with_a_third_action),
-            "DATABASE_URL": settings.database_url,
-            "REDIS_URL": settings.redis_url,
-            "QUEUE_NAMESPACE": settings.queue_namespace,
-            "PGBOUNCER": str(settings.pgbouncer),
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+    start_group(code=code)
+    answer = await asyncio.to_thread(
+        python,
+        code,
+        *("cli", "submit", "mark-dormant", "--all", "--field", "email1", "--field", "email2"),
+        *("--account", "third", "--note", "silent since May", "--wait", "--json"),
+        DATABASE_URL=settings.database_url or "",
+        REDIS_URL=settings.redis_url or "",
+        QUEUE_NAMESPACE=settings.queue_namespace,
+        PGBOUNCER=str(settings.pgbouncer),
     )
-    assert done.returncode == 0, done.stderr
-    job = json.loads(done.stdout)
+    job = json.loads(answer)
     assert (job["applied"], job["unchanged"], job["rejected"], job["empty"]) == (1, 1, 1, 1)
     rows = await pool.fetch("select reason from results order by contact_id, field")
-    assert [row["reason"] for row in rows] == [None, "not_marketable", "already_unengaged"]
+    assert [row["reason"] for row in rows] == [None, "hard_bounced", "already_unengaged"]
     assert (await statuses_of(pool, account_id))["a@example.com"] == (
         "unengaged_non_marketable",
         False,

@@ -17,6 +17,14 @@ def copy_code(folder: Path, *actions: Path) -> Path:
     return folder
 
 
+def copy_checkout(folder: Path) -> Path:
+    """Copy everything of the checkout but its history, environments and caches."""
+    left_out = shutil.ignore_patterns(
+        *(".git", ".venv*", ".sluice", ".hypothesis", ".*_cache", "__pycache__", "*.egg-info")
+    )
+    return Path(shutil.copytree(ROOT, folder, ignore=left_out))
+
+
 def code_with(action: str, text: str, folder: Path) -> Path:
     """Copy the code into `folder`, with one more action of that name."""
     code = copy_code(folder / "code")

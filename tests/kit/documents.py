@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actions.bulk_action import BulkAction
-from actions.registry import all_actions, get_action
+from actions.registry import all_actions, describe_reason, get_action
 from schemas.decisions import AddressState, Decision
 from schemas.errors import MissingEvidence
 from schemas.evidence import Source, require_evidence
@@ -41,7 +41,12 @@ VARIANTS: dict[str, Variants] = {
         ("whose file states statuses", {"permission": True, "statuses": True}),
     ),
 }
-"""For each action the parameters on which its decisions depend, each with the words for them."""
+"""For each action the parameters on which its decisions depend, each with the words for them.
+
+An action that is not here is asked without parameters.
+"""
+
+_NO_PARAMS: Variants = (("", {}),)
 
 _FROM_THE_SERVICE = {
     Reason.SAME_ADDRESS_IN_JOB: Outcome.UNCHANGED,
@@ -49,6 +54,11 @@ _FROM_THE_SERVICE = {
     Reason.INTERNAL_ERROR: Outcome.REJECTED,
 }
 """The reasons that no action gives; any job may have them."""
+
+
+def variants_of(action: BulkAction) -> Variants:
+    """Return the parameters to ask an action with, each with the words for them."""
+    return VARIANTS.get(action.name, _NO_PARAMS)
 
 
 def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -99,7 +109,8 @@ def transitions(name: str) -> str:
 
 def variants(name: str) -> str:
     """What the action decides, by its parameters: `decide` itself is asked."""
-    action, by_params = get_action(name), VARIANTS[name]
+    action = get_action(name)
+    by_params = variants_of(action)
     first = [AddressState(None)] if action.creates_contacts or action.accepts_addresses else []
     known = first + [AddressState(status) for status in Status]
     known += [
@@ -114,14 +125,15 @@ def variants(name: str) -> str:
         (
             (
                 _situation(situation),
-                *(_answer(action.decide(situation, _params(action, p))) for _, p in by_params),
+                *(_answer(action.decide(situation, params_of(action, p))) for _, p in by_params),
             )
             for situation in known
         ),
     )
 
 
-def _params(action: BulkAction, given: dict[str, Any]) -> Any:
+def params_of(action: BulkAction, given: dict[str, Any]) -> Any:
+    """Return the parameters as the action takes them."""
     return action.params.model_validate(given)
 
 
@@ -147,9 +159,9 @@ def spreading() -> str:
     rows: dict[tuple[str, ...], list[str]] = {}
     own_right = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
     for action in all_actions().values():
-        for words, given in VARIANTS[action.name]:
+        for words, given in variants_of(action):
             for source in own_right:
-                spread = action.propagation(source, _params(action, given))
+                spread = action.propagation(source, params_of(action, given))
                 if spread is None:
                     continue
                 key = (
@@ -208,16 +220,18 @@ def job_states() -> str:
 
 def reasons() -> str:
     """Every reason, the outcomes it stands with, and what it says."""
-    outcomes = {reason: {outcome} for reason, outcome in _FROM_THE_SERVICE.items()}
+    outcomes: dict[str, set[Outcome]] = {reason: set() for reason in REASON_MEANINGS}
+    for reason, outcome in _FROM_THE_SERVICE.items():
+        outcomes[reason].add(outcome)
     for action in all_actions().values():
         for decision in decisions(action):
             if decision.reason is not None:
-                outcomes.setdefault(Reason(decision.reason), set()).add(decision.outcome)
+                outcomes.setdefault(decision.reason, set()).add(decision.outcome)
     return table(
         ("reason", "outcome", "meaning"),
         (
-            (code(reason), ", ".join(sorted(o.value for o in outcomes[Reason(reason)])), meaning)
-            for reason, meaning in REASON_MEANINGS.items()
+            (code(reason), ", ".join(sorted(o.value for o in found)), describe_reason(reason))
+            for reason, found in outcomes.items()
         ),
     )
 
@@ -231,9 +245,9 @@ def decisions(action: BulkAction) -> Iterator[Decision]:
     ]
     if action.creates_contacts or action.accepts_addresses:
         situations.append(AddressState(None))
-    for _, given in VARIANTS[action.name]:
+    for _, given in variants_of(action):
         for known in situations:
-            yield action.decide(known, _params(action, given))
+            yield action.decide(known, params_of(action, given))
 
 
 def refusals() -> str:
@@ -262,9 +276,9 @@ def tables() -> dict[str, Callable[[], str]]:
         "reasons": reasons,
         "refusals": refusals,
     }
-    for name, by_params in VARIANTS.items():
+    for name, action in all_actions().items():
         made[f"edges-{name}"] = partial(transitions, name)
-        if len(by_params) > 1:
+        if len(variants_of(action)) > 1:
             made[f"variants-{name}"] = partial(variants, name)
     return made
 

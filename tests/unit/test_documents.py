@@ -5,13 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from actions.registry import all_actions
+from actions.registry import all_actions, describe_reason
 from db.invariants import INVARIANTS
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.outcomes import ChunkState, JobState
 from tests.chaos.fault_plan import Kind
-from tests.kit.documents import TRANSITIONS, VARIANTS, decisions, filled, places, tables
+from tests.kit.documents import (
+    TRANSITIONS,
+    VARIANTS,
+    decisions,
+    filled,
+    params_of,
+    places,
+    tables,
+    variants_of,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -33,12 +42,19 @@ def test_every_table_has_its_place() -> None:
     assert sorted(places(TRANSITIONS.read_text())) == sorted(tables())
 
 
-def test_every_action_is_described() -> None:
-    """A new action needs its tables: `VARIANTS` in `tests/kit/documents.py` names it."""
-    assert set(VARIANTS) == set(all_actions())
+def test_every_action_can_be_asked() -> None:
+    """An action that needs parameters is in `VARIANTS` of `tests/kit/documents.py`, and the reasons
+    that it gives have a meaning.
+    """
+    assert set(VARIANTS) <= set(all_actions())
+    for action in all_actions().values():
+        for _, given in variants_of(action):
+            assert params_of(action, given) is not None, action.name
+        for decision in decisions(action):
+            assert decision.reason is None or describe_reason(decision.reason), action.name
 
 
-@pytest.mark.parametrize("name", sorted(VARIANTS))
+@pytest.mark.parametrize("name", sorted(all_actions()))
 def test_the_edges_are_what_is_decided(name: str) -> None:
     """Each edge of a table is a decision that the action takes."""
     action = all_actions()[name]

@@ -1,0 +1,104 @@
+"""Example action: say here in one sentence what it does to an address, and who wants it.
+
+This file and its test are all that the action needs. It is ready to run, and marks marketable
+addresses as unengaged until you make it yours: answer each comment that begins with "Decide", and
+then remove the comment. `actions/opt_in.py` and `actions/opt_out.py` are larger examples.
+"""
+
+from pydantic import Field
+
+from actions.bulk_action import BulkAction, Edge, Params
+from schemas.decisions import Decision
+from schemas.outcomes import Outcome, Reason
+from schemas.statuses import Status
+
+TARGET = Status.UNENGAGED_NON_MARKETABLE
+"""The status of an address to which this action was applied."""
+
+
+# Decide what a submitter has to say besides the selection. Each field becomes an option of
+# `sluice submit example-action`, and a key of `params` over HTTP; its description is the help
+# text. An action that takes nothing needs no class of its own.
+class ExampleActionParams(Params):
+    """The parameters of a job, which are stored with it; a name that is not here is refused."""
+
+    note: str | None = Field(None, max_length=2000, description="why; kept with the job")
+
+
+def _applied(status: Status, because: str) -> Edge:
+    return Edge(status, Outcome.APPLIED, TARGET, None, because)
+
+
+def _unchanged(status: Status, reason: str, because: str) -> Edge:
+    return Edge(status, Outcome.UNCHANGED, None, reason, because)
+
+
+def _rejected(status: Status, reason: str, because: str) -> Edge:
+    return Edge(status, Outcome.REJECTED, None, reason, because)
+
+
+# Decide what becomes of an address in each status. Every status has exactly one edge, and each
+# edge has a sentence that people will read. A reason is a word of `schemas/outcomes.py`, or a new
+# word of your own, such as "already_unengaged": its meaning is then the sentence of its edge.
+EDGES = (
+    # Applied: the address gets the status TARGET. No action may make an opted-out address
+    # marketable; the rules, the worker and the database all refuse that.
+    _applied(Status.SINGLE_OPT_IN, "its owner did not engage for too long"),
+    _applied(Status.DOUBLE_OPT_IN, "its owner did not engage for too long"),
+    _applied(Status.CONFIRMED, "its owner did not engage for too long"),
+    _applied(Status.UNENGAGED_MARKETABLE, "its owner did not engage for too long"),
+    # Unchanged: there is nothing to do. TARGET belongs here, because jobs may be repeated.
+    _unchanged(TARGET, "already_unengaged", "it is marked as unengaged already"),
+    # Rejected: the change was asked for, and is refused.
+    _rejected(Status.NON_MARKETABLE, "not_marketable", "it has no permission that could lapse"),
+    _rejected(Status.LOCKDOWN, Reason.LOCKED_DOWN, "the lock-down says more"),
+    _rejected(Status.BOUNCE, Reason.BOUNCED, "the bounces say more"),
+    _rejected(Status.HARD_BOUNCE, Reason.HARD_BOUNCED, "the bounce says more"),
+    _rejected(Status.INVALID, Reason.INVALID_ADDRESS, "no mail can reach it"),
+    _rejected(Status.DEACTIVATED, Reason.DEACTIVATED_MAILBOX, "nobody reads the mailbox"),
+    _rejected(Status.SYSTEM, Reason.SYSTEM_SUPPRESSED, "the system suppresses it"),
+    _rejected(Status.ADMIN, Reason.OPTED_OUT_BY_ACCOUNT, "an opt-out says more"),
+    _rejected(Status.MANUAL, Reason.OPTED_OUT_BY_RECIPIENT, "an opt-out says more"),
+    _rejected(Status.LIST_UNSUBSCRIBE, Reason.OPTED_OUT_BY_RECIPIENT, "an opt-out says more"),
+    _rejected(Status.FEEDBACK, Reason.COMPLAINED, "a complaint says more"),
+    _rejected(Status.SPAM, Reason.COMPLAINED, "a complaint says more"),
+)
+
+_DECISIONS = {
+    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason) for edge in EDGES
+}
+
+
+class ExampleAction(BulkAction):
+    """Mark marketable addresses as unengaged, so that they get no more broadcasts."""
+
+    # The name is stored with each job: do not change it once jobs exist.
+    name = "example_action"
+    # Decide on one sentence for the help of the command line.
+    summary = "Mark marketable addresses as unengaged."
+    params = ExampleActionParams
+    edges = EDGES
+
+    # Decide whether a job needs evidence of permission. It does if TARGET is marketable.
+    needs_evidence = False
+    # Decide whether its jobs go before all others, in a queue of their own, as opt-outs do.
+    urgent = False
+    # Decide whether the opt-out of a sibling changes the decision. If so, set this and look at
+    # `known.sibling_opted_out`: a sibling is another address of the same contact.
+    checks_siblings = False
+    # Decide whether a change is propagated to the siblings. If so, set this and define `spread`;
+    # `actions/opt_out.py` does both.
+    may_propagate = False
+    # Decide whether a job may list addresses instead of contacts. If so, set this and add an edge
+    # from None: an address that the account does not know gets a first status.
+    accepts_addresses = False
+
+    def decide(self, known: AddressState, params: ExampleActionParams) -> Decision:
+        """Return what becomes of one address, by the table above.
+
+        Use `known` and `params` alone. Equal facts must give equal decisions, so use no
+        clock and no database: a chunk asks once for all addresses that are alike. If `params`
+        matter, name the interesting values in `VARIANTS` of `tests/kit/documents.py`.
+        """
+        del params
+        return _DECISIONS[known.status]

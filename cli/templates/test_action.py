@@ -1,0 +1,50 @@
+"""What the action example_action does to an address.
+
+The promises that hold for every action, such as that none reopens an opt-out, are tested in
+`tests/unit/test_transitions.py`. Here is what is special to this one.
+"""
+
+import pytest
+from pydantic import ValidationError
+
+from cli.templates.action import TARGET, ExampleAction
+from schemas.decisions import Known, apply, leave
+from schemas.outcomes import Outcome
+from schemas.statuses import MARKETABLE, OPTED_OUT, Status
+
+ACTION = ExampleAction()
+PARAMS = ACTION.params()
+TABLE = {edge.from_status: edge for edge in ACTION.edges}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_decisions_follow_the_table(status: Status) -> None:
+    """What the documents show for a status is what is decided."""
+    edge = TABLE[status]
+    decision = ACTION.decide(Known(status), PARAMS)
+    assert decision == (edge.outcome, edge.to_status, edge.reason)
+
+
+@pytest.mark.parametrize("status", sorted(MARKETABLE))
+def test_a_marketable_address_is_marked(status: Status) -> None:
+    """Each address that may get broadcasts gets the target status."""
+    assert ACTION.decide(Known(status), PARAMS) == apply(TARGET)
+
+
+def test_a_repeated_job_changes_nothing() -> None:
+    """What the action has made of an address, it leaves as it is."""
+    assert ACTION.decide(Known(TARGET), PARAMS) == leave("already_unengaged")
+
+
+@pytest.mark.parametrize("status", sorted(OPTED_OUT))
+def test_an_opt_out_is_kept(status: Status) -> None:
+    """An opted-out address is rejected, with a reason."""
+    decision = ACTION.decide(Known(status), PARAMS)
+    assert decision.outcome is Outcome.REJECTED
+    assert decision.reason
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    """A submitter who mistypes a parameter learns it before anything is stored."""
+    with pytest.raises(ValidationError, match="nots"):
+        ACTION.params.model_validate({"nots": "a typing error"})
