@@ -82,13 +82,13 @@ def _require_checkout(folder: Path) -> None:
 
 def _require_new(checkout: Path, name: str, targets: dict[Path, str]) -> None:
     """Raise InvalidRequest if the action, or a file that it needs, is there already."""
-    taken = [path for path in targets if path != _PAGE and (checkout / path).exists()]
-    if name in all_actions() or (checkout / "actions" / name).exists():
-        taken.insert(0, Path("actions") / name)
+    paths = [*(path for path in targets if path != _PAGE), Path("actions") / name]
+    taken = [f"{path} exists" for path in paths if (checkout / path).exists()]
+    if name in all_actions():
+        taken.append("an action has it")
     if taken:
         raise InvalidRequest(
-            f"The name {name} is taken: {taken[0]} exists. Nothing was written. Choose another"
-            " name."
+            f"The name {name} is taken: {taken[0]}. Nothing was written. Choose another name."
         )
 
 
@@ -124,7 +124,7 @@ def _write_tables(checkout: Path) -> None:
         [sys.executable, "-m", "tests.kit.documents"],
         cwd=checkout,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if done.returncode:
