@@ -28,6 +28,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 SCHEMA = ROOT / "db" / "migrations" / "versions"
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE_PATH = re.compile(r"`([a-z_.]+/[a-z0-9_./-]+\.(?:py|sql|md|json|toml|lock))`")
+"""A file of the project as pages name it; those with capitals, such as NAME, stand for others."""
+
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -128,6 +131,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert there.exists(), target
         if anchor:
             assert anchor in _anchors(there.read_text()), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """A guide leads to files that are there."""
+    made_by_reader = {"actions/mark_unengaged.py"}
+    named = set(_CODE_PATH.findall(page.read_text(encoding="utf-8"))) - made_by_reader
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def _anchors(text: str) -> set[str]:
