@@ -1,7 +1,8 @@
 """Texts that are made to take long, or much memory, take no more than others of their length.
 
 A pattern that takes time by the square of the length, or a parser that does, would take many
-minutes of what stands here: the deadline tells a hang, and no speed. See `bench.bodies` for speed.
+minutes of what stands here: the deadline tells a hang, and no speed. See
+`tests.kit.hostile_bodies` for speed.
 """
 
 import encodings

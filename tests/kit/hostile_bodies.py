@@ -1,4 +1,4 @@
-"""`python -m bench.bodies [WORD]`: what a web process takes for bodies with a million mistakes.
+"""`python -m tests.kit.hostile_bodies [WORD]`: measure a web process by bodies full of mistakes.
 
 For each body a process of its own, once with one request and once with eight of them together:
 when the last answer came, how much the memory of the process grew at most, and how long `/healthz`
@@ -263,11 +263,17 @@ def _opened(folder: str) -> Path:
     return Path(folder)
 
 
+def _show(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Measure with servers of its own, and show the table."""
     columns = ["answer", "after s", "memory + MB", "`/healthz` ms at most"]
-    print(f"| body | MB | {' | '.join(columns)} | {' | '.join(f'8: {each}' for each in columns)} |")
-    print("|---" * (2 + len(_TOGETHER) * len(columns)) + "|")
+    eight = " | ".join(f"8: {each}" for each in columns)
+    _show(f"| body | MB | {' | '.join(columns)} | {eight} |")
+    _show("|---" * (2 + len(_TOGETHER) * len(columns)) + "|")
     with (
         tempfile.TemporaryDirectory() as folder,
         chaos_servers(_opened(folder) / "servers") as servers,
@@ -279,7 +285,7 @@ def main() -> None:
             signing_keys=SecretStr("for-measurements-and-for-nothing-else"),
         )
         for row in measure(settings, Path(folder) / "web.log", *sys.argv[1:]):
-            print(row, flush=True)
+            _show(row)
 
 
 if __name__ == "__main__":
