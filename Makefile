@@ -26,7 +26,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(PROCESSES) \
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large load chaos audit lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large chaos audit lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -60,14 +60,11 @@ fmt: setup ## put the code in its standard format
 chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-bench: setup $(COMPETITORS) ## compare Sluice with what else one would use: 15 to 20 minutes (CONTACTS=10000 for a look)
+bench: setup $(COMPETITORS) ## compare Sluice with its competitors: 15 to 20 minutes (CONTACTS=10000 for a quick look)
 	@$(BIN)/python -m bench $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench-large: setup ## measure what lists of ten million contacts show: 40 minutes, and 40 GB
-	@$(BIN)/python -m bench.large $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
-
-load: setup ## measure single opt-outs beside large jobs, and jobs beside each other (CONTACTS, SECONDS)
-	@$(BIN)/python -m bench.load $(COUNT) $(if $(SECONDS),--seconds $(SECONDS))
+bench-large: setup ## measure lists of ten million contacts: 40 minutes, and 40 GB
+	@$(BIN)/python -m bench --large $(COUNT) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 audit: setup ## ask whether an advisory is known for a package of requirements.lock
 	@$(BIN)/python .ci/audit.py

@@ -1,112 +1,68 @@
-"""`python -m bench`: compare Sluice with what else one would use, and show a table."""
+"""`python -m bench`: compare Sluice with what else one would use, and show tables."""
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
-from bench import results_files, table
-from bench.course import BY_KEY, NEEDS_PEERS, TITLES, Course, Sizes
-from bench.line import Line
-from bench.page import PAGE, PLOTS, write_page
-from bench.peers import PYTHON, require_installed
-from bench.places import Place
-from bench.progress import Steps
-from bench.sitting import circumstances, measured_or_exit
-from bench.templates import making_templates
-from bench.terminal import bar, wide_console
-from runtime.settings import Settings
+from bench.competitor_processes import require_installed
+from bench.competitors.commands import COMPETITORS
+from bench.contenders import CONTENDERS
+from bench.plan import plan_of
+from bench.report import PAGE, print_report, tables, write_page
+from bench.samples import Session
+from bench.session import Sizes, run_session
 from tests.kit.worker_group import ROOT
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options, with `sizes`. Exit with a sentence where they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--contacts", type=int, help="a quick look: the most contacts in a list")
+    parser.add_argument("--rounds", type=int, help="how often each contender is measured")
+    parser.add_argument("--large", action="store_true", help="measure ten million contacts")
     parser.add_argument(
-        "--contacts", type=int, help="a quick look: lists of at most so many contacts"
+        "--only", default=",".join(CONTENDERS), help="contenders, with commas: %(default)s"
     )
-    parser.add_argument("--rounds", type=int, help="how often each is measured")
-    parser.add_argument(
-        "--only", default=",".join(BY_KEY), help="whom to compare, with commas: %(default)s"
-    )
-    parser.add_argument("--json", action="store_true", help="print the JSON and nothing else")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
-    if unknown := set(options.only) - set(BY_KEY):
-        named = ", ".join(sorted(map(repr, unknown)))
-        parser.error(f"--only does not know {named}; it knows {', '.join(BY_KEY)}")
+    if unknown := set(options.only) - set(CONTENDERS):
+        parser.error(f"unknown in --only: {', '.join(unknown)}; known: {', '.join(CONTENDERS)}")
     if any(number is not None and number < 1 for number in (options.contacts, options.rounds)):
-        parser.error("--contacts and --rounds have to be 1 or more")
+        parser.error("--contacts and --rounds must be 1 or more")
+    options.sizes = Sizes() if options.contacts is None else Sizes.quick(options.contacts)
+    if options.rounds is not None:
+        options.sizes = options.sizes._replace(rounds=options.rounds)
     return options
 
 
-def sizes_of(options: argparse.Namespace) -> Sizes:
-    """How much to measure with these options."""
-    sizes = Sizes() if options.contacts is None else Sizes.quick(options.contacts)
-    return sizes if options.rounds is None else sizes._replace(rounds=options.rounds)
+def is_complete(options: argparse.Namespace) -> bool:
+    """Return whether everything is measured, and often enough for the figures to be kept."""
+    everyone = set(options.only) == set(CONTENDERS)
+    return options.contacts is None and everyone and options.sizes.rounds >= Sizes().rounds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurements; gives the exit status: 0 also where a goal was missed."""
-    options = _options(arguments)
+    """Run the measurements. Return the exit status, which is 0 also where a goal was missed."""
+    options = parse(arguments)
     console = Console(stderr=True)
-    taken = measured_or_exit(lambda place: measure(place, options, console), console)
-    if options.json:
-        print(json.dumps(taken, indent=2, ensure_ascii=False))
-    else:
-        wide_console().print(table.drawn([Line(**row) for row in taken["table"]], title(taken)))
-    if is_whole(options):
-        _keep(taken, console)
-    return 0
 
-
-def is_whole(options: argparse.Namespace) -> bool:
-    """Whether all was measured, as often as it has to be; of a quick look nothing is kept."""
-    everyone = set(options.only) == set(BY_KEY)
-    return options.contacts is None and everyone and sizes_of(options).rounds >= Sizes().rounds
-
-
-async def measure(place: Place, options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Everything that was measured, with its table."""
-    if NEEDS_PEERS & set(options.only):
+    if set(COMPETITORS) & set(options.only) and not options.large:
         require_installed()
-    taken = await circumstances(place, Settings())
-    sizes = sizes_of(options)
-    with bar(console, hidden=options.json) as progress:
-        steps = Steps(progress, console)
-        async with making_templates(place.servers, steps.say) as templates:
-            figures = await Course(templates, steps, place.folder, sizes, options.only).run()
-    # Of a quick look, what was measured at another time says nothing.
-    large = results_files.newest_large() if is_whole(options) else None
-    made = table.lines(figures, large, TITLES)
-    return taken | {
-        "options": {"only": options.only} | sizes._asdict(),
-        "titles": TITLES,
-        "parts": steps.parts,
-        "figures": figures,
-        "medians": results_files.medians(figures["rounds"]),
-        "table": [line._asdict() for line in made],
-    }
-
-
-def title(taken: dict[str, Any]) -> str:
-    """What stands above the table."""
-    machine, parts = taken["machine"], taken["parts"]
-    return (
-        f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_mb'] / 1024:.0f} GB;"
-        f" Postgres {machine['postgres']}; {sum(parts.values()):.0f} s in all"
-    )
-
-
-def _keep(taken: dict[str, Any], console: Console) -> None:
-    """The file of results, the page made of it, and its plots."""
-    path = results_files.keep(taken, "bench")
-    write_page(taken, PAGE)
-    subprocess.run([PYTHON, "-m", "bench.plots", path, PLOTS], cwd=ROOT, check=True)
-    console.print(f"kept in {path.relative_to(ROOT)}, shown in {PAGE.relative_to(ROOT)}")
+    measure = plan_of(options.only, large=options.large)
+    session = run_session(measure, options.sizes, console)
+    kept = is_complete(options)
+    large = Session.read("large") if kept and not options.large else None
+    print_report(tables(session, large))
+    if kept:
+        path = session.keep("large" if options.large else "bench")
+        console.print(f"kept in {path.relative_to(ROOT)}")
+        newest = Session.read("bench")
+        if newest is not None:
+            write_page(newest, Session.read("large"), PAGE)
+            console.print(f"shown in {PAGE.relative_to(ROOT)}")
+    return 0
 
 
 if __name__ == "__main__":

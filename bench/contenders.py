@@ -1,213 +1,165 @@
-"""Those who are measured: each does the same jobs on the same lists, in its own way."""
+"""The contenders: each does the same jobs on the same lists, in its own way."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from bench.measuring import Show, Stand, Task, job_figures, submit_and_wait
-from bench.peers import running_peer
+from bench.competitor_processes import running_competitor
+from bench.jobs import job_request, run_job
 from bench.templates import LIST, WARM, Copy
-from bench.workers_group import running_workers
-from schemas.requests import FIELD_NUMBERS
+from runtime.settings import child_environment
+from tests.kit.worker_group import WorkerGroup
+
+JOBS = ("opt_in", "opt_out")
 
 _STATEMENTS = Path(__file__).parent / "competitors" / "one_statement"
-_WORK_MEM = "set local work_mem = '256MB'"
-"""So much that nothing of the statement has to be sorted or hashed through files."""
-
-_TRIES = 50
-"""How often the one statement is begun where a deadlock with somebody ended it."""
+_MAX_ATTEMPTS = 50
+"""How often the one statement is begun where a deadlock with an opt-out ends it."""
 
 
 class Work(NamedTuple):
-    """A job over all contacts of an account of a copy. `job_id` is for those who draw none."""
+    """A job over all contacts of an account. `job_id` is for contenders that draw none."""
 
     account: str
     account_id: int
     action: str
-    fields: tuple[str, ...]
     job_id: int
 
     @property
-    def numbers(self) -> list[int]:
-        return [FIELD_NUMBERS[name] for name in self.fields]
+    def fields(self) -> list[int]:
+        """Both addresses for an opt-in; the first for an opt-out, which is propagated."""
+        return [1, 2] if self.action == "opt_in" else [1]
 
 
-class Done(NamedTuple):
-    """A job that has been done: its id in the results, how long it took, and what else is known."""
+class JobRun(NamedTuple):
+    """A job that was done: its id in the results, and how long it took."""
 
     job_id: int
     seconds: float
-    more: dict[str, Any]
 
 
-class Running(Protocol):
-    """A contender that is ready for jobs; `workers` are the processes that do the work."""
+class Runner(NamedTuple):
+    """A contender that is ready for jobs. `run` returns when all of the job is committed."""
 
-    workers: Sequence[int]
-
-    async def job(self, work: Work, show: Show) -> Done:
-        """Do the job and return when all of it is committed."""
-        ...
-
-
-class Contender(Protocol):
-    """One way to do the work."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def title(self) -> str: ...
-
-    def on(self, copy: Copy, folder: Path) -> AbstractAsyncContextManager[Running]:
-        """Its processes, ready, for as long as the context lasts."""
-        ...
-
-
-def opt_in(copy: Copy) -> Work:
-    """Opt-in of both fields."""
-    return Work(LIST, copy.template.account_id, "opt_in", ("email1", "email2"), 1_000_001)
-
-
-def opt_out(copy: Copy) -> Work:
-    """Opt-out of email1, which spreads to email2."""
-    return Work(LIST, copy.template.account_id, "opt_out", ("email1",), 1_000_002)
-
-
-async def warm_up(running: Running, copy: Copy) -> None:
-    """Both jobs over contacts of another account: connections are made, and code is loaded."""
-    for number, work in enumerate((opt_in(copy), opt_out(copy))):
-        account_id = copy.template.warm_account_id
-        await running.job(
-            work._replace(account=WARM, account_id=account_id, job_id=2_000_001 + number), no_show
-        )
-
-
-def no_show(_done: int, _planned: int) -> None:
-    """For whoever does not want to see how far a job is."""
-
-
-class OneStatement(NamedTuple):
-    """All of a job by one hand-written statement, in one transaction."""
-
-    folder: Path = _STATEMENTS
-    key: str = "one_statement"
-    title: str = "one SQL statement"
-
-    @asynccontextmanager
-    async def on(self, copy: Copy, folder: Path) -> AsyncIterator[Running]:
-        del folder
-        connection = await asyncpg.connect(copy.url)
-        try:
-            yield _Statement(connection, self.folder)
-        finally:
-            connection.terminate()
-
-
-class _Statement:
+    run: Callable[[Work], Coroutine[Any, Any, JobRun]]
     workers: Sequence[int] = ()
 
-    def __init__(self, connection: asyncpg.Connection, folder: Path) -> None:
-        self._connection = connection
-        self._folder = folder
 
-    async def job(self, work: Work, show: Show) -> Done:
-        del show
-        statement = (self._folder / f"{work.action}.sql").read_text(encoding="utf-8")
-        began = time.perf_counter()
-        for tried in range(1, _TRIES + 1):
-            try:
-                async with self._connection.transaction():
-                    await self._connection.execute(_WORK_MEM)
-                    await self._connection.execute(
-                        statement, work.account_id, work.job_id, work.numbers
-                    )
-                break
-            except asyncpg.DeadlockDetectedError:
-                if tried == _TRIES:
-                    raise
-        return Done(work.job_id, time.perf_counter() - began, {"tries": tried})
-
-
-class Sluice(NamedTuple):
-    """Sluice with so many worker processes, started as the Procfile starts them."""
-
-    processes: int
-
-    @property
-    def key(self) -> str:
-        return f"sluice_{self.processes}"
-
-    @property
-    def title(self) -> str:
-        return f"Sluice, {self.processes} {'process' if self.processes == 1 else 'processes'}"
-
-    @asynccontextmanager
-    async def on(self, copy: Copy, folder: Path) -> AsyncIterator[Running]:
-        settings = copy.settings.model_copy(update={"worker_processes": self.processes})
-        with running_workers(settings, folder / "sluice.log", in_order=False) as workers:
-            yield _Fleet(Stand(copy.pool, settings, workers, embedded=True))
-
-
-class _Fleet:
-    def __init__(self, stand: Stand) -> None:
-        self.stand = stand
-        self.workers = stand.workers
-
-    async def job(self, work: Work, show: Show) -> Done:
-        task = Task(work.account, work.action, work.fields)
-        began = time.perf_counter()
-        job_id = await submit_and_wait(self.stand, task, show)
-        seconds = time.perf_counter() - began
-        figures = await job_figures(self.stand.pool, job_id)
-        more = ("plan_seconds", "chunks", "chunk_ms_median", "chunk_ms_longest", "attempts")
-        return Done(job_id, seconds, {name: figures[name] for name in more})
-
-
-class Peer(NamedTuple):
-    """A competitor with processes of its own, by its name in `competitors/commands.py`; its chunks
-    have as many contacts as Sluice's, or `chunk_size`.
-    """
+class Contender(NamedTuple):
+    """One way to do the work. `start` keeps its processes for as long as the context lasts."""
 
     key: str
     title: str
-    processes: int = 2
-    chunk_size: int | None = None
+    start: Callable[[Copy, Path], AbstractAsyncContextManager[Runner]]
+
+
+def work_on(copy: Copy, action: str) -> Work:
+    """Return the job over the list that is measured."""
+    return Work(LIST, copy.template.account_id, action, 1_000_001 + JOBS.index(action))
+
+
+async def warm_up(running: Runner, copy: Copy) -> None:
+    """Do both jobs over another account: connections are made, and code is loaded."""
+    for number, action in enumerate(JOBS):
+        await running.run(
+            Work(WARM, copy.template.warm_account_id, action, job_id=2_000_001 + number)
+        )
+
+
+@asynccontextmanager
+async def _start_statement(copy: Copy, _folder: Path) -> AsyncIterator[Runner]:
+    """Do all of a job by one hand-written statement, in one transaction."""
+    connection = await asyncpg.connect(copy.url)
+
+    async def run(work: Work) -> JobRun:
+        statement = (_STATEMENTS / f"{work.action}.sql").read_text(encoding="utf-8")
+        arguments = (work.account_id, work.job_id, work.fields)
+        began = time.perf_counter()
+        for left in reversed(range(_MAX_ATTEMPTS)):
+            try:
+                async with connection.transaction():
+                    # Enough to sort and hash in memory.
+                    await connection.execute("set local work_mem = '256MB'")
+                    await connection.execute(statement, *arguments)
+                break
+            except asyncpg.DeadlockDetectedError:
+                if not left:
+                    raise
+        return JobRun(work.job_id, time.perf_counter() - began)
+
+    try:
+        yield Runner(run)
+    finally:
+        connection.terminate()
+
+
+def _sluice(processes: int, title: str) -> Contender:
+    """Return Sluice with worker processes that are started as the Procfile starts them."""
 
     @asynccontextmanager
-    async def on(self, copy: Copy, folder: Path) -> AsyncIterator[Running]:
-        async with running_peer(self.key, self.processes, copy.settings, folder) as peer:
-            chunk_size = self.chunk_size or copy.settings.chunk_size
-            yield _Driven(peer.workers, peer.ask, chunk_size)
-
-
-class _Driven:
-    def __init__(self, workers: Sequence[int], ask: Any, chunk_size: int) -> None:
-        self.workers = workers
-        self._ask = ask
-        self._chunk_size = chunk_size
-
-    async def job(self, work: Work, show: Show) -> Done:
-        del show
-        answer = await self._ask(
-            {
-                "action": work.action,
-                "account_id": work.account_id,
-                "job_id": work.job_id,
-                "fields": work.numbers,
-                "chunk_size": self._chunk_size,
-            }
+    async def start(copy: Copy, folder: Path) -> AsyncIterator[Runner]:
+        settings = copy.settings
+        environment = child_environment(
+            settings,
+            WORKER_PROCESSES=str(processes),
+            WORKER_THREADS=str(settings.worker_threads),
+            CHUNK_SIZE=str(settings.chunk_size),
+            LOG_FORMAT="json",
+            LOG_LEVEL="info",
         )
-        return Done(work.job_id, answer["seconds"], {"chunks": answer["chunks"]})
+
+        async def run(work: Work) -> JobRun:
+            request = job_request(work.account, work.action, work.fields)
+            began = time.perf_counter()
+            job_id = await run_job(copy.pool, settings, request)
+            return JobRun(job_id, time.perf_counter() - began)
+
+        with WorkerGroup(settings, folder / "sluice.log", **environment) as group:
+            yield Runner(run, group.ready(processes=processes).worker_ids())
+
+    return Contender(f"sluice_{processes}", title, start)
 
 
-ONE_STATEMENT = OneStatement()
-CELERY_BULK = Peer("celery_bulk", "Celery + SQLAlchemy, bulk, 2 processes")
-CELERY_OBJECTS = Peer("celery_objects", "Celery + SQLAlchemy, objects, 2 processes", chunk_size=100)
-"""A transaction has one contact, whatever the chunk; with short tasks a short list keeps both
-processes busy."""
-PROCRASTINATE = Peer("procrastinate_chunks", "procrastinate + SQL, 2 processes")
+def _competitor(key: str, title: str, chunk_size: int | None = None) -> Contender:
+    """Return one of `competitors/commands.py`. Chunks have Sluice's size, or `chunk_size`."""
+
+    @asynccontextmanager
+    async def start(copy: Copy, folder: Path) -> AsyncIterator[Runner]:
+        async with running_competitor(key, 2, copy.settings, folder) as (ask, workers):
+
+            async def run(work: Work) -> JobRun:
+                answer = await ask(
+                    {
+                        "action": work.action,
+                        "account_id": work.account_id,
+                        "job_id": work.job_id,
+                        "fields": work.fields,
+                        "chunk_size": chunk_size or copy.settings.chunk_size,
+                    }
+                )
+                return JobRun(work.job_id, answer["seconds"])
+
+            yield Runner(run, workers)
+
+    return Contender(key, f"{title}, 2 processes", start)
+
+
+ONE_STATEMENT = Contender("one_statement", "one SQL statement", _start_statement)
+SLUICE = _sluice(2, "Sluice, 2 processes")
+CONTENDERS = {
+    contender.key: contender
+    for contender in (
+        ONE_STATEMENT,
+        _sluice(1, "Sluice, 1 process"),
+        SLUICE,
+        _sluice(4, "Sluice, 4 processes"),
+        _competitor("procrastinate_chunks", "procrastinate + SQL"),
+        _competitor("celery_bulk", "Celery + SQLAlchemy, bulk"),
+        # A transaction has one contact. Short tasks keep both processes busy on a short list.
+        _competitor("celery_objects", "Celery + SQLAlchemy, objects", chunk_size=100),
+    )
+}

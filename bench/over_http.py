@@ -1,182 +1,188 @@
 """What services wait for that ask over HTTP: one web process, with worker processes behind it."""
 
-import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
+import httpx
+from pydantic import SecretStr
 
 from bench import lists
-from bench.contenders import Contender, warm_up
-from bench.lists import sql
-from bench.measuring import EVIDENCE, completed
-from bench.others import Others
+from bench.contenders import SLUICE, warm_up
+from bench.effects import sql
+from bench.http_client import OptOutClient, RequestFailed
+from bench.jobs import wait_for_completion
+from bench.rounds import peak_memory_mb
+from bench.samples import Samples
+from bench.session import Environment
 from bench.templates import LIST, Copy, checkpoint
-from bench.waits import summed_up
-from bench.watching import Watch
-from bench.web_process import Web, running_web
 from producers.accounts import create_account
 from producers.keys import Scope, create_key
+from tests.kit.submitting import EVIDENCE
+from tests.kit.web_process import WebGroup
 
-CONNECTIONS = 16
-RATE = 100.0
-"""Opt-outs a second, where they come by the clock."""
+MAX_RATE, CLOCK_SHARE = 100.0, 0.15
+"""Opt-outs by the clock come at this share of the measured rate, and at most at this rate."""
 
 _RECIPIENTS = "recipients"
 _WARM = 500
 """Opt-outs before any is measured: connections are made, and statements prepared."""
 
+_SIGNING_KEYS = SecretStr("for-measurements-and-for-nothing-else")
+_LIMITS = {"REQUESTS_PER_SECOND": "1000000", "LOG_FORMAT": "json"}
+"""The limit for each key is not what is measured."""
+
 _FORMS = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
-_OPT_IN: dict[str, Any] = {"action": "opt_in", "evidence": EVIDENCE}
+_ALL_IN: dict[str, Any] = {
+    "action": "opt_in",
+    "evidence": EVIDENCE,
+    "selection": {"all": True},
+}
 _PLANS: dict[str, dict[str, Any]] = {
-    "opt_in": _OPT_IN | {"fields": ["email1", "email2"]},
-    "opt_out": {"action": "opt_out", "fields": ["email1"]},
+    "opt_in": _ALL_IN | {"fields": ["email1", "email2"], "mode": "plan"},
+    "opt_out": {"action": "opt_out", "selection": {"all": True}, "mode": "plan"},
 }
 
 
-class Amounts(NamedTuple):
-    """How much is asked: opt-outs of a pass, seconds of those by the clock, listed ids of a job,
-    and how often each is measured.
+class _BareRoute(WebGroup):
+    module = "bench.bare_route"
+
+
+class _Web(NamedTuple):
+    """The processes that are asked."""
+
+    process_id: int
+    client: httpx.Client
+    opt_outs: dict[str, OptOutClient]
+
+
+async def measure_http(environment: Environment) -> None:
+    """Measure on the large list, and on an account of recipients in the same database.
+
+    Each recipient is a contact with two addresses, so that each opt-out propagates to one other.
     """
-
-    opt_outs: int
-    seconds: float
-    listed: int
-    times: int
-
-    @property
-    def recipients(self) -> int:
-        """Each opts out once."""
-        return _WARM + self.opt_outs * self.times + round(self.seconds * RATE)
-
-
-async def over_http(copy: Copy, fleet: Contender, folder: Path, amounts: Amounts) -> dict[str, Any]:
-    """All that is measured over HTTP, on the copy's list and on an account of recipients beside it.
-
-    Each recipient is a person of two addresses, so that each opt-out spreads to one other.
-    """
-    await lists.fill(copy.pool, await create_account(copy.pool, _RECIPIENTS), amounts.recipients)
-    await copy.pool.execute("vacuum (analyze)")
-    await checkpoint(copy.pool)
-    tokens = {account: await _token(copy.pool, account) for account in (LIST, _RECIPIENTS)}
-    async with fleet.on(copy, folder) as running:
-        await warm_up(running, copy)
-        with running_web(copy.settings, folder / "web.log") as web, Watch([web.process]) as watch:
-            others = await Others.before(copy)
-            asking = _Asking(copy, web, tokens, amounts)
-            figures = await asking.opt_outs() | {
-                "plans": await asking.plans(),
-                "submitting": await asking.submitting(),
-                "streams": await asking.streams(),
-                "others_percent": others.percent(),
-            }
-    return figures | {"web_rss_mb": watch.peaks[web.process].as_mb()["rss_mb"]}
-
-
-async def _token(pool: asyncpg.Pool, account: str) -> str:
-    key = await create_key(pool, account=account, name="the benchmark", scopes=list(Scope))
-    return key.token
-
-
-class _Asking(NamedTuple):
-    copy: Copy
-    web: Web
-    tokens: dict[str, str]
-    amounts: Amounts
-
-    async def opt_outs(self) -> dict[str, Any]:
-        """As many as can be, in several passes, and then some by the clock."""
-        amounts = self.amounts
-        addresses = await self._addresses()
-        await self._opt_out(addresses, _WARM)
-        # As autovacuum does it in its time: sessions that have seen next to no jobs would read all.
-        await self.copy.pool.execute("analyze jobs")
-        passes = [await self._opt_out(addresses, amounts.opt_outs) for _ in range(amounts.times)]
-        by_clock = await self._ask(
-            "opt_outs_by_clock",
-            _RECIPIENTS,
-            addresses=addresses,
-            rate=RATE,
-            connections=CONNECTIONS,
+    environment.log("over HTTP: single opt-outs, plans, results")
+    samples, sizes = environment.samples, environment.sizes
+    async with environment.copy("large") as copy:
+        account_id = await create_account(copy.pool, _RECIPIENTS)
+        # Each opts out once, by one of two routes.
+        recipients = 2 * (
+            _WARM + sizes.http_opt_outs * sizes.passes + round(sizes.seconds * MAX_RATE)
         )
-        return {
-            "as_fast": {"connections": CONNECTIONS, "passes": passes},
-            "by_clock": summed_up(by_clock["ms"])
-            | {
-                "rate": RATE,
-                "deferred": 0,
-                "ms_sent_late_worst": by_clock["ms_sent_late_worst"],
-            },
+        await lists.fill(copy.pool, account_id, recipients)
+        await copy.pool.execute("vacuum (analyze)")
+        await checkpoint(copy.pool)
+        async with (
+            SLUICE.start(copy, environment.folder) as running,
+            _running_web(copy, environment.folder, account_id) as web,
+        ):
+            await warm_up(running, copy)
+            await _measure_opt_outs(copy, account_id, web, environment)
+            for _ in range(sizes.passes):
+                _measure_plans(web.client, samples)
+            await _measure_streams(copy, web.client, samples, sizes.passes)
+            samples.add("memory of a process, MB/web process", peak_memory_mb(web.process_id))
+
+
+@asynccontextmanager
+async def _running_web(copy: Copy, folder: Path, account_id: int) -> AsyncIterator[_Web]:
+    """Start a web process and the bare route, each as a process of its own."""
+    settings = copy.settings.model_copy(update={"signing_keys": _SIGNING_KEYS})
+    key, recipients_key = [
+        await create_key(copy.pool, account=account, name="bench", scopes=list(Scope))
+        for account in (LIST, _RECIPIENTS)
+    ]
+    with (
+        WebGroup(settings, folder / "web.log", **_LIMITS) as web,
+        _BareRoute(settings, folder / "bare.log", ACCOUNT_ID=str(account_id)) as bare,
+        web.client(headers={"Authorization": f"Bearer {key.token}"}) as client,
+    ):
+        opt_outs = {
+            "web process": OptOutClient(web.serving().port, recipients_key.token),
+            "bare route": OptOutClient(bare.serving().port, ""),
         }
+        yield _Web(web.process.pid, client, opt_outs)
 
-    async def _addresses(self) -> list[str]:
-        async with self.copy.pool.acquire() as connection:
-            rows = sql.first_addresses(
-                connection, account=_RECIPIENTS, most=self.amounts.recipients
-            )
-            return [row["address"] async for row in rows]
 
-    async def _opt_out(self, addresses: list[str], number: int) -> dict[str, Any]:
-        """So many of the addresses, which are taken from the list by that."""
-        chosen = [addresses.pop() for _ in range(number)]
-        said = await self._ask(
-            "opt_outs_as_fast", _RECIPIENTS, addresses=chosen, connections=CONNECTIONS
-        )
-        return {
-            "opt_outs": number,
-            "per_second": round(number / said["seconds"], 1),
-            "web_ms": round(said["web_seconds"] * 1000 / number, 3),
-            "client_ms": round(said["client_seconds"] * 1000 / number, 3),
-        } | {name: figure for name, figure in summed_up(said["ms"]).items() if name != "ms"}
+async def _measure_opt_outs(
+    copy: Copy, account_id: int, web: _Web, environment: Environment
+) -> None:
+    """Opt out as fast as possible, in several passes, and then by the clock.
 
-    async def plans(self) -> dict[str, Any]:
-        """Plans over the whole list, until the answer has what they would do."""
-        seconds: dict[str, Any] = {"contacts": self.copy.template.contacts}
-        for _ in range(self.amounts.times):
-            for action, job in _PLANS.items():
-                said = await self._post(job | {"selection": {"all": True}, "mode": "plan"})
-                if said["answer"]["state"] != "planned":
-                    raise RuntimeError(f"The plan was not counted: {said['answer']}")
-                seconds.setdefault(action, []).append(round(said["seconds"], 3))
-        return seconds
+    The route and the bare route take turns.
+    """
+    samples, sizes = environment.samples, environment.sizes
+    async with copy.pool.acquire() as connection:
+        rows = lists.sql.first_addresses(connection, account_id=account_id)
+        addresses = [row["address"] async for row in rows]
 
-    async def submitting(self) -> dict[str, Any]:
-        """Jobs that list ids in their body, until each is stored; and then until it is done."""
-        template, listed = self.copy.template, min(self.amounts.listed, self.copy.template.contacts)
-        ids = list(range(template.first, template.first + listed))
-        seconds = []
-        for _ in range(self.amounts.times):
-            said = await self._post(_OPT_IN | {"selection": {"contacts": ids}})
-            seconds.append(round(said["seconds"], 3))
-            await completed(self.copy.pool, said["answer"]["id"])
-        return {"ids": listed, "bytes": said["bytes"], "seconds": seconds}
+    def take(number: int) -> list[str]:
+        return [addresses.pop() for _ in range(number)]
 
-    async def streams(self) -> dict[str, Any]:
-        """All results of a job over one address of each contact, in each form."""
-        said = await self._post(_OPT_IN | {"selection": {"all": True}})
-        job_id = said["answer"]["id"]
-        await completed(self.copy.pool, job_id)
-        rows = self.copy.template.contacts
-        runs: dict[str, Any] = {"rows": rows}
-        for _ in range(self.amounts.times):
-            for form, accept in _FORMS.items():
-                said = await self._ask(
-                    "stream", LIST, path=f"/v1/jobs/{job_id}/results", accept=accept
-                )
-                if said["lines"] != rows + (form == "csv"):
-                    raise RuntimeError(f"Of {rows} results {said['lines']} lines came.")
-                runs.setdefault(form, []).append(
-                    {
-                        "rows_per_second": round(rows / said["seconds"]),
-                        "mb": round(said["bytes"] / 1e6, 1),
-                        "web_seconds": said["web_seconds"],
-                        "client_seconds": said["client_seconds"],
-                    }
-                )
-        return runs
+    for client in web.opt_outs.values():
+        await client.per_second(take(_WARM))
+    # Autovacuum does it later: sessions plan by a table of jobs that was nearly empty.
+    await copy.pool.execute("analyze jobs")
+    for _ in range(sizes.passes):
+        for name, client in web.opt_outs.items():
+            rate = await client.per_second(take(sizes.http_opt_outs))
+            samples.add(f"a second over HTTP: opt-outs/{name}", rate)
+    measured = samples["a second over HTTP: opt-outs/web process"]
+    rate = min(MAX_RATE, CLOCK_SHARE * statistics.median(measured))
+    for name, client in web.opt_outs.items():
+        waits = await client.by_clock(take(round(sizes.seconds * rate)), rate)
+        samples.add_waits(f"over HTTP/{name}", waits)
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        return await self._ask("post", LIST, path="/v1/jobs", body=body)
 
-    async def _ask(self, what: str, account: str, **more: Any) -> dict[str, Any]:
-        return await asyncio.to_thread(self.web.ask, what, token=self.tokens[account], **more)
+def _post(client: httpx.Client, job: dict[str, Any]) -> Any:
+    return client.post("/v1/jobs", json=job).raise_for_status().json()
+
+
+def _measure_plans(client: httpx.Client, samples: Samples) -> None:
+    """Ask for plans over the whole list, until the answer has the forecast."""
+    for action, job in _PLANS.items():
+        began = time.perf_counter()
+        answer = _post(client, job)
+        samples.add(f"seconds: plan over HTTP/{action}", round(time.perf_counter() - began, 3))
+        if answer["state"] != "planned":
+            raise RequestFailed(f"The plan was not counted: {answer}")
+
+
+async def _measure_streams(copy: Copy, client: httpx.Client, samples: Samples, passes: int) -> None:
+    """Read all results of a job over one address of each contact, in each form and by COPY."""
+    job_id = _post(client, _ALL_IN)["id"]
+    await wait_for_completion(copy.pool, job_id)
+    rows = copy.template.contacts
+    for _ in range(passes):
+        seconds = await _copy_seconds(copy, job_id)
+        samples.add("a second over HTTP: streamed rows/COPY ... TO STDOUT", round(rows / seconds))
+        for form, media_type in _FORMS.items():
+            lines, seconds = _stream(client, f"/v1/jobs/{job_id}/results", media_type)
+            if lines != rows + (form == "csv"):
+                raise RequestFailed(f"The stream has {lines} lines for {rows} results.")
+            samples.add(f"a second over HTTP: streamed rows/{form}", round(rows / seconds))
+
+
+def _stream(client: httpx.Client, path: str, media_type: str) -> tuple[int, float]:
+    """Read a list to its end. Return its lines, and the seconds that took."""
+    began = time.perf_counter()
+    with client.stream("GET", path, headers={"Accept": media_type}) as answer:
+        answer.raise_for_status()
+        lines = sum(part.count(b"\n") for part in answer.iter_raw())
+    return lines, time.perf_counter() - began
+
+
+async def _copy_seconds(copy: Copy, job_id: int) -> float:
+    """Return how long `COPY ... TO STDOUT` takes for the same rows."""
+    query, arguments = sql.result_rows.sql.rstrip("; \n"), (copy.template.account_id, job_id)
+
+    async def drop(_data: bytes) -> None:
+        return
+
+    async with copy.pool.acquire() as connection:
+        began = time.perf_counter()
+        await connection.copy_from_query(query, *arguments, output=drop, format="csv")
+        return time.perf_counter() - began

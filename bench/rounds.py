@@ -1,99 +1,74 @@
-"""Rounds in which each contender does both jobs on a fresh copy of the same list."""
+"""Rounds in which each contender does the jobs on a fresh copy of the same list."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 import asyncpg
+import psutil
 
-from bench.contenders import Contender, Running, Work, opt_in, opt_out, warm_up
-from bench.effects import Effect, effect_of, require_same, sql
-from bench.measuring import Show
-from bench.others import Others
-from bench.progress import Steps
-from bench.templates import Copy, Template, Templates, checkpoint
-from bench.watching import Watch
+from bench.contenders import Contender, JobRun, Runner, warm_up, work_on
+from bench.effects import Effect, read_effect, require_same, sql
+from bench.samples import Samples
+from bench.session import Environment
+from bench.templates import Copy, checkpoint
 
-Jobs = tuple[tuple[str, Callable[[Copy], Work]], ...]
-"""What is done on each copy, one after the other: names, and what makes the work."""
-
-OPT_IN: Jobs = (("opt_in", opt_in),)
-BOTH: Jobs = (*OPT_IN, ("opt_out", opt_out))
-
-Run = dict[str, Any]
-"""One contender in one round: `contender`, `round`, `workers`, and the figures of each job."""
+T = TypeVar("T")
 
 
-class Rounds(NamedTuple):
-    """Who takes part, on which list, how often."""
-
-    templates: Templates
-    steps: Steps
-    folder: Path
-    contenders: Sequence[Contender]
-    contacts: int
-    rounds: int
-    jobs: Jobs = BOTH
-
-    async def run(self) -> list[Run]:
-        """Everyone's figures. Raises EffectsDiffer where one did other work than the first.
-
-        Each round begins with another contender.
-        """
-        template = await self.templates.of(self.contacts)
-        runs: list[Run] = []
-        first: Effect | None = None
-        for number in range(self.rounds):
-            for contender in rotated(self.contenders, number):
-                label = f"{self.contacts:,} contacts, round {number + 1}: {contender.title}"
-                run, effect = await self._one(template, contender, label)
-                first = first or effect
-                require_same(first, effect)
-                runs.append({"contender": contender.key, "round": number + 1} | run)
-        return runs
-
-    async def _one(
-        self, template: Template, contender: Contender, label: str
-    ) -> tuple[Run, Effect]:
-        run: Run = {}
-        jobs: list[tuple[str, int]] = []
-        with self.steps.step(label) as show:
-            async with self.templates.copy(template) as copy:
-                async with contender.on(copy, self.folder) as running:
-                    await warm_up(running, copy)
-                    with Watch(running.workers) as watch:
-                        for name, work_on in self.jobs:
-                            run[name] = await measured(copy, running, work_on(copy), show)
-                            jobs.append((name, run[name]["job"]))
-                    run["workers"] = [peak.as_mb() for peak in watch.peaks.values()]
-                async with copy.pool.acquire() as connection:
-                    effect = await effect_of(connection, contender.title, template.account_id, jobs)
-        return run, effect
+async def run_rounds(
+    environment: Environment,
+    list_name: str,
+    contenders: Sequence[Contender],
+    jobs: Sequence[str],
+    rounds: int,
+) -> None:
+    """Run all rounds. Raise EffectsDiffer where a contender did other work than the first."""
+    first: Effect | None = None
+    for at in range(rounds):
+        for contender in rotated(contenders, at):
+            environment.log(f"{list_name} list, round {at + 1}: {contender.title}")
+            effect = await _run_once(environment, list_name, contender, jobs)
+            first = first or effect
+            require_same(first, effect)
 
 
-async def measured(copy: Copy, running: Running, work: Work, show: Show) -> dict[str, Any]:
-    """The job, right after a checkpoint: seconds, addresses per second, and bytes per address.
+async def _run_once(
+    environment: Environment, list_name: str, contender: Contender, jobs: Sequence[str]
+) -> Effect:
+    samples, ids = environment.samples, []
+    async with environment.copy(list_name) as copy:
+        async with contender.start(copy, environment.folder) as running:
+            await warm_up(running, copy)
+            for job in jobs:
+                subject = f"{list_name}/{job}/{contender.key}"
+                done = await _measure(copy, running, job, samples, subject)
+                ids.append((job, done.job_id))
+            if running.workers:
+                largest = max(peak_memory_mb(pid) for pid in running.workers)
+                samples.add(f"memory of a process, MB/{list_name}/{contender.key}", largest)
+        async with copy.pool.acquire() as connection:
+            account_id = copy.template.account_id
+            return await read_effect(connection, contender.title, account_id, ids)
 
-    An address is a selected (contact, field) pair; those that an opt-out reaches besides are not
-    counted.
+
+async def _measure(copy: Copy, running: Runner, job: str, samples: Samples, subject: str) -> JobRun:
+    """Measure a job right after a checkpoint: its rate, and what it writes.
+
+    Both are by the selected (contact, field) pairs; propagated changes are not counted.
     """
     await checkpoint(copy.pool)
     before = await _sizes(copy.pool)
-    others = await Others.before(copy)
-    done = await running.job(work, show)
-    others_percent = others.percent()
+    work = work_on(copy, job)
+    done = await running.run(work)
     after = await _sizes(copy.pool)
     addresses = copy.template.contacts * len(work.fields)
-    return {
-        "job": done.job_id,
-        "seconds": round(done.seconds, 3),
-        "addresses": addresses,
-        "addresses_per_second": round(addresses / done.seconds),
-        "others_percent": others_percent,
-        "bytes_per_address": {
-            name: round((after[name] - before[name]) / addresses, 1) for name in after
-        },
-    } | done.more
+    samples.add(f"addresses a second/{subject}", round(addresses / done.seconds))
+    for name, size in after.items():
+        grown = round((size - before[name]) / addresses, 1)
+        samples.add(f"bytes per address: {name.replace('_', ', ')}/{subject}", grown)
+    return done
 
 
 async def _sizes(pool: asyncpg.Pool) -> dict[str, int]:
@@ -101,7 +76,16 @@ async def _sizes(pool: asyncpg.Pool) -> dict[str, int]:
         return dict(await sql.sizes(connection))
 
 
-def rotated(contenders: Sequence[Contender], number: int) -> list[Contender]:
-    """The contenders in the order of this round: each round begins with the next one."""
-    shift = number % len(contenders)
-    return [*contenders[shift:], *contenders[:shift]]
+def peak_memory_mb(pid: int) -> float:
+    """Return the largest resident set that the process has had; the present one without /proc."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    return round(float(psutil.Process(pid).memory_info().rss) / 1e6, 1)
+
+
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """Return the items in the order of this round: each round begins with the next one."""
+    shift = number % max(1, len(items))
+    return [*items[shift:], *items[:shift]]

@@ -1,1 +1,1 @@
-"""Other ways to do Sluice's work, to be measured beside it; they import nothing of Sluice."""
+"""Other ways to do Sluice's work, which are compared with it. They import nothing of Sluice."""

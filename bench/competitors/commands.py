@@ -14,14 +14,14 @@ _PACKAGE = "bench.competitors"
 
 
 class Competitor(NamedTuple):
-    """`workers` gives the commands that together start so many processes which do the work."""
+    """`workers` returns the commands that together start this number of worker processes."""
 
     workers: Callable[[str, int], list[Argv]]
     driver: Callable[[str], Argv]
 
 
 def _celery_workers(python: str, processes: int) -> list[Argv]:
-    """One command: the parent process hands out, and `processes` children work."""
+    """Return one command: its process forks the worker processes."""
     app = f"{_PACKAGE}.celery_sqlalchemy.tasks"
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
     pool = ("--pool", "prefork", "--concurrency", str(processes))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 STALLED_SECONDS = 120.0
-"""A driver gives up when no chunk has been done for so long: a worker is gone, or hangs."""
+"""A driver gives up when no chunk was done for this long: a worker is gone, or hangs."""
 
 
 class Job(NamedTuple):
@@ -19,25 +19,21 @@ class Job(NamedTuple):
     fields: list[int]
 
 
-class ChunkFailed(Exception):
-    """A chunk could not be done."""
-
-
-class Stalled(Exception):
-    """The workers have stopped doing chunks."""
+class JobFailed(Exception):
+    """A chunk failed, or the workers have stopped doing chunks."""
 
 
 def serve(run: Callable[[Job, int], int]) -> int:
-    """Do the jobs that come in on standard input until its end; gives the exit status.
+    """Do the jobs that come in on standard input until its end. Return the exit status.
 
-    `run` takes the job and how many contacts a chunk has, and gives the number of chunks when all
-    are committed.
+    `run` takes the job and the contacts of a chunk, and returns the number of chunks when all are
+    committed.
     """
     _say({"ready": True})
     for line in sys.stdin:
         try:
             _say(_timed(run, json.loads(line)))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the harness has to hear of it
+        except Exception as error:  # noqa: BLE001  # the harness has to be told
             _say({"error": f"{type(error).__name__}: {error}"})
             return 1
     return 0

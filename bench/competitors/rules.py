@@ -1,13 +1,12 @@
-"""What an opt-in and an opt-out make of an address, for the competitors that decide in Python.
+"""The rules of opt-in and opt-out, for the competitors that decide in Python.
 
-Stated once more and on its own, since competitors share no code with Sluice; the words are those
-of docs/transitions.md.
+Competitors share no code with Sluice. The words are those of docs/transitions.md.
 """
 
 from typing import NamedTuple
 
 SHARED_ADDRESS_LIMIT = 10
-"""An address that more contacts hold is a role address."""
+"""An address that more contacts have is a role address."""
 
 MARKETABLE = frozenset({"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"})
 OPTED_OUT = frozenset({"admin", "manual", "list_unsubscribe", "feedback", "spam"})
@@ -43,7 +42,7 @@ SAME_ADDRESS = Decision("unchanged", reason="same_address_in_job")
 
 
 def opt_in(status: str, *, sibling_opted_out: bool) -> Decision:
-    """Permission, for addresses that lack it and stand beside no opt-out that spreads to them."""
+    """Opt in an address without permission, unless the opt-out of a sibling is propagated to it."""
     if status in MARKETABLE:
         return Decision("unchanged", reason="already_marketable")
     if status in REFUSALS:
@@ -54,22 +53,22 @@ def opt_in(status: str, *, sibling_opted_out: bool) -> Decision:
 
 
 def opt_out(status: str, propagated_from: int | None) -> Decision:
-    """An opt-out by a user of the account, for all that is not opted out in its own right."""
+    """Opt out by a user of the account, unless the address is opted out in its own right."""
     if in_own_right(status, propagated_from):
         return Decision("unchanged", reason="already_opted_out")
     return Decision("applied", to_status="admin")
 
 
 def in_own_right(status: str, propagated_from: int | None) -> bool:
-    """Whether the address itself was opted out; only then does its opt-out spread."""
+    """Return whether the address itself was opted out. Only then is its opt-out propagated."""
     return status in OPTED_OUT and propagated_from is None
 
 
 def is_role(holders: int) -> bool:
-    """Whether the address stands for many people: its opt-out is not that of each of them."""
+    """Return whether many contacts have the address: its opt-out is not that of each of them."""
     return holders > SHARED_ADDRESS_LIMIT
 
 
 def changed_by(job_id: int, status_job_id: int | None, propagated_from: int | None) -> bool:
-    """Whether this job has decided on the address and changed it, in this chunk or another."""
+    """Return whether this job has changed the address by itself, in this chunk or another."""
     return status_job_id == job_id and propagated_from is None

@@ -9,104 +9,76 @@ from typing import Any
 
 import asyncpg
 import pytest
-from rich.console import Console
 
-import bench.__main__ as program
-from bench import latency, lists, results_files, table
-from bench.contenders import ONE_STATEMENT, OneStatement
-from bench.course import TITLES, Course, Sizes
+from bench import __main__ as program
+from bench import lists, single_opt_outs
+from bench.contenders import ONE_STATEMENT, Contender
 from bench.effects import EffectsDiffer
-from bench.line import NOT_MEASURED, NOT_YET
-from bench.progress import Steps
-from bench.rounds import Rounds, rotated
-from bench.templates import Copy, Templates, making_templates
-from bench.terminal import bar
+from bench.goals import read_goals
+from bench.locks import watch_locks
+from bench.plan import plan_of
+from bench.rounds import rotated, run_rounds
+from bench.samples import Samples
+from bench.session import Environment, Sizes
+from bench.templates import Copy, Templates
 from db.invariants import INVARIANTS, check_invariant
 from producers.accounts import create_account
 from runtime.devservers.embedded import ServerUrls
 
-TINY = Sizes(
-    large=300,
-    middle=300,
-    bulk=300,
-    objects=30,
-    rounds=1,
-    passes=2,
-    import_rows=50,
-    imports=1,
-    small_jobs=2,
-    idle_seconds=0.2,
+ONLY = ("one_statement", "sluice_2")
+TINY = Sizes.quick(300)._replace(
+    passes=2, import_rows=50, small_jobs=2, http_opt_outs=50, seconds=1
 )
-WITH_GOALS = [
-    "two_processes",
-    "one_process",
-    "celery_bulk",
-    "celery_objects",
-    "opt_out_beside",
-    "row_lock",
-    "small_job",
-    "import_ratio",
-    "http_opt_outs",
-    "http_opt_out_p99",
-    "http_submit",
-    "http_stream_csv",
-    "http_stream_ndjson",
-    "http_memory",
-    "http_plan_opt_in",
-    "http_plan_opt_out",
-    "large_rate",
-    "large_memory",
-    "page_results",
-    "page_rejections",
-    "page_history",
-]
 
 
 @pytest.fixture
-async def templates(servers: ServerUrls) -> AsyncIterator[Templates]:
-    async with making_templates(servers, lambda _text: None) as made:
-        yield made
+async def environment(servers: ServerUrls, tmp_path: Path) -> AsyncIterator[Environment]:
+    templates = Templates(servers, lambda _text: None)
+    yield Environment(templates, tmp_path, TINY, Samples(), lambda _text: None)
+    await templates.close()
 
 
-@pytest.fixture
-def steps() -> Steps:
-    console = Console(quiet=True)
-    return Steps(bar(console, hidden=True), console)
-
-
-async def test_the_course_has_everything_for_the_table(
-    templates: Templates, steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_the_plan_has_a_figure_for_each_goal(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One tiny round of one statement and Sluice gives a figure for each of their lines."""
-    monkeypatch.setattr(latency, "LONGEST_SECONDS", 1.0)
-    monkeypatch.setattr(latency, "CONNECTIONS", 4)
-    only = ["one_statement", "sluice_2"]
-    figures = await Course(templates, steps, tmp_path, TINY, only).run()
-    made = table.lines(figures, None, TITLES)
-    assert [line.key for line in made if line.goal] == WITH_GOALS
-    measured = {line.key for line in made if line.measured not in {NOT_MEASURED, NOT_YET}}
-    assert {
-        *("two_processes", "opt_out_beside", "row_lock", "small_job", "plan", "import", "redis"),
-        *("wait idle", "memory sluice_2", "others"),
-        *(f"bytes {key} {job}" for key in only for job in ("opt_in", "opt_out")),
-        *(f"rate 300 {job} {key}" for key in only for job in ("opt_in", "opt_out")),
-        *(f"lock {key} {job}" for key in only for job in ("opt_in", "opt_out")),
-    } <= measured
-    assert all(
-        each[job]["opt_outs"].get("lost", 0) == 0
-        for each in figures["beside"]
-        for job in ("opt_in", "opt_out")
-    )
-    assert [each["contender"] for each in figures["beside"]] == [*only, "sluice_2"]
-    assert set(results_files.medians(figures["rounds"])["middle"]) == set(only)
+    """One tiny round of one statement and Sluice measures all that does not need others."""
+    monkeypatch.setattr(single_opt_outs, "MAX_SECONDS", 1.0)
+    monkeypatch.setattr(single_opt_outs, "CONNECTIONS", 4)
+    await plan_of(ONLY, large=False)(environment)
+    samples = environment.samples
+    unmeasured = {goal.sample for goal in read_goals() if goal.judge(samples) is None}
+    assert {name for name in unmeasured if "huge" not in name} == {
+        "addresses a second/large/opt_in/sluice_1",
+        "addresses a second/middle/opt_in/sluice_2",
+    }
+    for action in ("opt_in", "opt_out"):
+        for key in ONLY:
+            assert f"bytes per address: wal/middle/{action}/{key}" in samples
+            assert f"single opt-outs, ms: longest row lock/{action}/{key}" in samples
+    assert len(samples["longest of both jobs, ms: row lock/sluice_2"]) == TINY.passes
 
 
-class Careless(OneStatement):
-    """Calls one opt-out that of the recipient, after the jobs."""
+async def test_the_longest_lock_is_seen(environment: Environment) -> None:
+    """A lock of an address that was held for a time was held for no less, and little more."""
+    async with (
+        environment.copy("tiny") as copy,
+        watch_locks(copy) as locks,
+        copy.pool.acquire() as connection,
+    ):
+        await asyncio.sleep(0.05)
+        async with connection.transaction():
+            await connection.execute("select from email_addresses limit 1 for no key update")
+            await connection.execute("select pg_sleep(0.3)")
+        assert locks == []
+    assert 300 <= locks[0] < 3_000
+
+
+def careless() -> Contender:
+    """Return a contender that calls one opt-out that of the recipient, after the jobs."""
 
     @asynccontextmanager
-    async def on(self, copy: Copy, folder: Path):
-        async with super().on(copy, folder) as running:
+    async def start(copy: Copy, folder: Path):
+        async with ONE_STATEMENT.start(copy, folder) as running:
             yield running
         await copy.pool.execute(
             "update email_addresses set status = 'manual'"
@@ -115,21 +87,18 @@ class Careless(OneStatement):
             copy.template.account_id,
         )
 
+    return Contender("careless", "the careless one", start)
 
-async def test_other_work_is_not_compared(
-    templates: Templates, steps: Steps, tmp_path: Path
-) -> None:
+
+async def test_other_work_is_not_compared(environment: Environment) -> None:
     """One address that is not as with the first contender ends it, and both are named."""
-    both = (ONE_STATEMENT, Careless(key="careless", title="the careless one"))
-    rounds = Rounds(templates, steps, tmp_path, both, contacts=300, rounds=1)
+    both = (ONE_STATEMENT, careless())
     with pytest.raises(EffectsDiffer, match=r"one SQL statement and the careless one") as caught:
-        await rounds.run()
+        await run_rounds(environment, "middle", both, ("opt_in", "opt_out"), rounds=1)
     assert "addresses manual" in str(caught.value)
 
 
-async def test_what_is_made_is_dropped(
-    templates: Templates, servers: ServerUrls, steps: Steps, tmp_path: Path
-) -> None:
+async def test_what_is_made_is_dropped(environment: Environment, servers: ServerUrls) -> None:
     """No database is left over, also where a run is interrupted."""
 
     async def databases() -> set[str]:
@@ -140,17 +109,16 @@ async def test_what_is_made_is_dropped(
         finally:
             await connection.close()
 
-    class Interrupted(OneStatement):
-        @asynccontextmanager
-        async def on(self, *_: Any):
-            raise asyncio.CancelledError
-            yield
+    @asynccontextmanager
+    async def interrupted(*_: Any):
+        raise asyncio.CancelledError
+        yield
 
-    rounds = Rounds(templates, steps, tmp_path, [Interrupted()], contacts=50, rounds=1)
+    contenders = [Contender("interrupted", "interrupted", interrupted)]
     with pytest.raises(asyncio.CancelledError):
-        await rounds.run()
+        await run_rounds(environment, "tiny", contenders, ("opt_in",), rounds=1)
     assert len(await databases()) == 1
-    await templates.close()
+    await environment.templates.close()
     assert await databases() == set()
 
 
@@ -158,7 +126,7 @@ async def test_what_is_made_is_dropped(
 async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int) -> None:
     """Whatever the size, a list is one that the service could have made."""
     account_id = await create_account(pool, "mixed")
-    await lists.fill_mixed(pool, account_id, contacts)
+    await lists.fill(pool, account_id, contacts, mixed=True)
     await pool.execute("analyze")
     async with pool.acquire() as connection:
         for invariant in INVARIANTS:
@@ -166,20 +134,24 @@ async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int
             assert found.violations == 0, (invariant.claim, found)
 
 
-def test_a_quick_look_keeps_nothing() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "complete"),
+    [
+        ([], True),
+        (["--rounds", "7"], True),
+        (["--rounds", "1"], False),
+        (["--contacts", "1000000"], False),
+        (["--only", "one_statement"], False),
+        (["--large"], True),
+        (["--large", "--contacts", "100"], False),
+    ],
+)
+def test_a_quick_look_keeps_nothing(arguments: list[str], *, complete: bool) -> None:
     """Only everything, with all rounds, goes into the results and the documents."""
-    options = program._options
-    assert program.is_whole(options([]))
-    assert program.is_whole(options(["--rounds", "7"]))
-    assert not program.is_whole(options(["--rounds", "1"]))
-    assert not program.is_whole(options(["--contacts", "1000000"]))
-    assert not program.is_whole(options(["--only", "one_statement"]))
+    assert program.is_complete(program.parse(arguments)) is complete
 
 
 def test_rounds_begin_with_another_contender_each() -> None:
     """So that none always comes first, or after the same other."""
-    assert [rounds_of(n) for n in range(4)] == [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]
-
-
-def rounds_of(number: int) -> list[int]:
-    return rotated([1, 2, 3], number)
+    orders = [rotated([1, 2, 3], number) for number in range(4)]
+    assert orders == [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]

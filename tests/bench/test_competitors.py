@@ -11,15 +11,31 @@ import asyncpg
 import pytest
 from hypothesis import strategies as st
 
+from bench.competitor_processes import PYTHON, Ask, running_competitor
 from bench.competitors.commands import COMPETITORS
 from runtime.settings import Settings
-from tests.bench.competitor_runner import LIMIT, PYTHON, Driver, crowds, running, world_with
 from tests.kit.factories import fill, make_account, statuses_of
 from tests.kit.model import Model
 from tests.kit.model_comparison import ADDRESSES, any_status, fields, links
 from tests.kit.property_examples import check_property
 
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-bench")
+
+LIMIT = 10
+"""The most contacts that may hold an address before it is a role address."""
+
+crowds = st.tuples(st.sampled_from([0, 0, 8, 10, 11, 14]), st.sampled_from([1, 2]))
+"""How many contacts hold the first address, in this field, and one of their own in the next."""
+
+
+def world_with(held: list[dict[int, str]], crowd: tuple[int, int]) -> list[dict[int, str]]:
+    """Return the contacts, and those of the crowd."""
+    count, number = crowd
+    return [
+        *held,
+        *({number: ADDRESSES[0], number + 1: f"own{n}@example.com"} for n in range(count)),
+    ]
+
 
 link_lists = st.builds(world_with, st.lists(links, min_size=1, max_size=9), crowds)
 present = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
@@ -41,7 +57,7 @@ async def test_competitors_do_as_the_model_says(
     name: str, pool: asyncpg.Pool, settings: Settings, tmp_path: Path
 ):
     """Statuses, counts by reason, and ledgers are the model's, with several chunks at once."""
-    async with running(name, settings, tmp_path) as driver:
+    async with running_competitor(name, 2, settings, tmp_path) as (ask, _):
 
         async def check(world, statuses, todo) -> None:
             number = next(_numbers)
@@ -49,7 +65,7 @@ async def test_competitors_do_as_the_model_says(
             model = _model(world, statuses, base=1_000_000 * number)
             await fill(pool, account_id, model.contacts, model.statuses)
             for action, chosen in todo:
-                await _compare(pool, driver, model, account_id, action, chosen)
+                await _compare(pool, ask, model, account_id, action, chosen)
 
         await check_property(
             check,
@@ -70,11 +86,12 @@ def _model(world, statuses, base: int) -> Model:
 
 
 async def _compare(
-    pool: asyncpg.Pool, driver: Driver, model: Model, account_id: int, action: str, chosen
+    pool: asyncpg.Pool, ask: Ask, model: Model, account_id: int, action: str, chosen
 ) -> None:
     before = await statuses_of(pool, account_id)
     job_id = next(_numbers)
-    await driver.job(action, account_id, job_id, chosen)
+    job = {"action": action, "account_id": account_id, "job_id": job_id, "fields": chosen}
+    assert set(await ask(job | {"chunk_size": 3})) == {"seconds", "chunks"}
     ids = sorted(model.contacts)
     expected = (
         model.opt_in(ids, chosen) if action == "opt_in" else model.opt_out(ids, chosen, "admin")

@@ -1,241 +1,143 @@
-"""The table and the page of the benchmark say what the file of results says."""
+"""The goals, tables and page of the benchmark say what the samples say."""
 
-from copy import deepcopy
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from bench.course import TITLES
-from bench.figures import Figures
-from bench.line import NOT_MEASURED, NOT_YET
-from bench.page import page
-from bench.reading import scans
-from bench.table import lines
-from bench.waits import summed_up
+from bench.goals import Goal, judge_all, read_goals
+from bench.report import PAGE, tables, write_page
+from bench.samples import Samples, Session
+from bench.session import Sizes
 
-NAMES = ("wal", "results_table", "results_indexes", "addresses_table", "addresses_indexes")
-SIZES = dict.fromkeys(NAMES, 10.0)
-
-
-def job(rate: int) -> dict[str, Any]:
-    return {
-        "addresses_per_second": rate,
-        "bytes_per_address": SIZES,
-        "others_percent": 1.0,
-        "plan_seconds": 0.2,
-    }
-
-
-def group(name: str, contacts: int, rates: dict[str, list[int]]) -> dict[str, Any]:
-    runs = [
+RATE = "addresses a second"
+SIZES = Sizes()._asdict()
+NEW = Session(
+    "2024-06-07T08:09:10+00:00",
+    {"commit": "fedcba9876543210", "processors": "2 (a processor)"},
+    SIZES,
+    Samples(
         {
-            "contender": key,
-            "round": number,
-            "opt_in": job(rate),
-            "opt_out": job(rate // 2),
-            "workers": [{"rss_mb": 60.0, "uss_mb": 30.0}],
+            f"{RATE}/large/opt_in/one_statement": [100_000, 90_000, 120_000],
+            f"{RATE}/large/opt_in/sluice_2": [160_000],
+            f"{RATE}/large/opt_in/sluice_1": [70_000],
+            "longest of both jobs, ms: row lock/sluice_2": [70, 150, 900],
+            "longest of both jobs, ms: row lock/one_statement": [30_000],
+            "single opt-outs, ms: median/at rest": [4.0],
+            "single opt-outs, ms: worst/at rest": [14.0],
+            "memory of a process, MB/web process": [90, 160],
         }
-        for key, measured in rates.items()
-        for number, rate in enumerate(measured, 1)
-    ]
-    return {"group": name, "contacts": contacts, "runs": runs}
-
-
-def waits(p99: float) -> dict[str, Any]:
-    """All but the shortest and the longest last as long as that."""
-    return summed_up([4.0, *[p99] * 99, 99.0]) | {"deferred": 0}
-
-
-def beside(contender: str, held: float) -> dict[str, Any]:
-    def seen(held: float) -> dict[str, Any]:
-        locks = {"held_ms_seen": held - 9, "held_ms_at_most": held, "probe_ms_longest": 5.0}
-        return {"opt_outs": waits(40.0), "locks": locks, "tries": 1}
-
-    jobs = {"opt_in": seen(held - 1), "opt_out": seen(held)}
-    return {"contender": contender, "contacts": 1_000_000} | jobs
-
-
-FIGURES: dict[str, Any] = {
-    "rounds": [
-        group(
-            "large",
-            1_000_000,
-            {
-                "one_statement": [100_000, 90_000, 120_000],
-                "sluice_1": [70_000],
-                "sluice_2": [160_000],
-            },
-        ),
-        group("middle", 100_000, {"sluice_2": [150_000], "procrastinate_chunks": [75_000]}),
-        group("bulk", 30_000, {"sluice_2": [100_000], "celery_bulk": [20_000]}),
-        group("objects", 5_000, {"celery_objects": [2_000]}),
-    ],
-    "idle": {
-        "opt_outs": waits(10.0),
-        "redis": {"commands_per_second": 50.0},
-        "one_contact": {"ms_median": 20.0, "ms_shortest": 10.0, "ms_longest": 30.0},
-    },
-    "beside": [
-        beside("one_statement", 20_000.0),
-        *(beside("sluice_2", held) for held in (150.0, 70.0, 900.0)),
-    ],
-    "http": {
-        "as_fast": {
-            "connections": 16,
-            "passes": [
-                {"per_second": rate, "web_ms": 1.25, "client_ms": 0.15} for rate in (480, 520, 700)
-            ],
-        },
-        "by_clock": waits(50.0) | {"rate": 100.0},
-        "plans": {"contacts": 1_000_000, "opt_in": [2.0, 9.0, 3.0], "opt_out": [5.0]},
-        "submitting": {"ids": 100_000, "seconds": [0.25, 0.75, 0.5]},
-        "streams": {
-            "rows": 1_000_000,
-            "csv": [{"rows_per_second": n} for n in (90_000, 160_000, 150_000)],
-            "ndjson": [{"rows_per_second": 99_999}],
-        },
-        "web_rss_mb": 90.0,
-        "others_percent": 3.0,
-    },
-    "import": {
-        "rows": 1000,
-        "runs": [{"rows_per_second": n} for n in (1, 3, 2)],
-        "administrator": [{"rows_per_second": n} for n in (1, 1, 9)],
-    },
-}
-LARGE: dict[str, Any] = {
-    "taken_at": "2024-05-06T07:08:09+00:00",
-    "machine": {"git_commit": "0123456789abcdef"},
-    "figures": {
-        "rounds": [
-            group("middle", 100_000, {"sluice_2": [150_000]}),
-            group("large", 10_000_000, {"sluice_2": [132_000]}),
-        ],
-        "pages": {
-            name: {
-                "result_rows": 20_000_000,
-                "pages": 20,
-                "ms_longest": 1.0,
-                "sequential_scan": name == "history",
-            }
-            for name in ("results", "rejections", "history")
-        },
-    },
-}
+    ),
+)
+LARGE = Session(
+    "2024-05-06T07:08:09+00:00",
+    {"commit": "0123456789abcdef"},
+    SIZES,
+    Samples(
+        {
+            f"{RATE}/middle/opt_in/sluice_2": [150_000],
+            f"{RATE}/huge/opt_in/sluice_2": [132_000],
+            f"{RATE}/large/opt_in/sluice_2": [1],
+        }
+    ),
+)
 
 
 def test_goals_are_judged_by_medians() -> None:
-    """Each goal against its figure; of the statement's three runs the middle one counts."""
-    made = {line.key: line for line in lines(FIGURES, LARGE, TITLES)}
-    assert {
-        key: (line.measured.split(" [")[0], line.ok) for key, line in made.items() if line.goal
-    } == {
-        "two_processes": ("1.60 x", True),
-        "one_process": ("0.70 x", False),
-        "celery_bulk": ("7.5 x (5.0 x on the same 30,000)", True),
-        "celery_objects": ("75.0 x", True),
-        "opt_out_beside": ("4.0 x (40 ms against 10 ms)", True),
-        "row_lock": ("150 ms (70 to 900)", True),
-        "small_job": ("20 ms (10 to 30)", True),
-        "import_ratio": ("2.00 x (2 against 1 rows/s)", True),
-        "http_opt_outs": ("520 a second (480 to 700)", True),
-        "http_opt_out_p99": ("50 ms", False),
-        "http_submit": ("0.50 s (0.25 to 0.75)", True),
-        "http_stream_csv": ("150,000 rows/s (90,000 to 160,000)", True),
-        "http_stream_ndjson": ("99,999 rows/s (99,999 to 99,999)", False),
-        "http_memory": ("90 MB", True),
-        "http_plan_opt_in": ("3.00 s (2.00 to 9.00)", True),
-        "http_plan_opt_out": ("5.00 s (5.00 to 5.00)", False),
-        "large_rate": ("0.88 x (132,000 against 150,000; opt-outs 0.88 x)", False),
-        "large_memory": ("60 MB", True),
-        "page_results": ("1.0 ms, no sequential scan", True),
-        "page_rejections": ("1.0 ms, no sequential scan", True),
-        "page_history": ("1.0 ms, a sequential scan", False),
+    """Each goal against its figure; of several values the middle one counts, of memory all."""
+    made = {what: (measured, ok) for what, _, measured, ok in judge_all(NEW, LARGE)}
+    assert {what: each for what, each in made.items() if each[1]} == {
+        "opt-in, large list: 2 worker processes to one SQL statement": (
+            "1.6 = 160,000 / 100,000 (90,000 to 120,000)",
+            "yes",
+        ),
+        "opt-in, large list: 1 worker process to one SQL statement": (
+            "0.7 = 70,000 / 100,000 (90,000 to 120,000)",
+            "no",
+        ),
+        "longest time that a row is locked: 2 worker processes to one SQL statement": (
+            "1/200 = 150 (70 to 900) / 30,000",
+            "no",
+        ),
+        "opt-in, 2 worker processes: huge list to middle list": (
+            "0.88 = 132,000 / 150,000 [2024-05-06, 012345678]",
+            "no",
+        ),
+        "memory of the web process, the largest, MB": ("160", "no"),
     }
-    assert made["large_rate"].measured.endswith("[2024-05-06, 012345678]")
-    assert (
-        made["rate 1000000 opt_in one_statement"].measured
-        == "100,000 addresses/s (90,000 to 120,000)"
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(99, "yes"), (100, "yes"), (101, "no")])
+def test_a_bound_belongs_to_what_is_allowed(value: float, verdict: str) -> None:
+    """A ratio that is as large as it may be has reached its goal."""
+    judged = Goal("what", "sample", "reference", at_most=1 / 300).judge(
+        Samples({"sample": [value], "reference": [30_000]})
     )
+    assert judged is not None
+    assert judged[1] == verdict
 
 
-def test_rates_of_the_large_lists_stand_beside_the_others() -> None:
-    """What only `make bench-large` has measured is shown with its day and commit, largest list
-    first; what has been measured now is shown as it is now.
-    """
-    made = {line.key: line.measured for line in lines(FIGURES, LARGE, TITLES)}
-    keys = [key for key in made if key.startswith("rate ")]
-    assert keys[:2] == ["rate 10000000 opt_in sluice_2", "rate 10000000 opt_out sluice_2"]
-    assert made[keys[0]] == "132,000 addresses/s (132,000 to 132,000) [2024-05-06, 012345678]"
-    assert made["rate 100000 opt_in sluice_2"] == "150,000 addresses/s (150,000 to 150,000)"
+def test_every_goal_has_one_bound() -> None:
+    """What is not memory has something to be compared with."""
+    for goal in read_goals():
+        assert (goal.at_least > float("-inf")) != (goal.at_most < float("inf")), goal
+        assert bool(goal.reference) != goal.sample.startswith("memory"), goal
 
 
 def test_what_was_not_measured_is_said() -> None:
     """All goals stand in the table whatever was measured, and none of them counts as reached."""
-    made = lines({"rounds": []}, None, TITLES)
-    goals = [line for line in made if line.goal]
-    assert len(goals) == 21
-    assert {line.measured for line in goals} == {NOT_MEASURED, NOT_YET}
-    assert {line.ok for line in goals} == {None}
+    made = list(judge_all(NEW._replace(samples=Samples()), None))
+    assert len(made) == len(read_goals())
+    assert {(measured, ok) for _, _, measured, ok in made} == {("not measured", "")}
 
 
-def test_the_page_has_the_tables_figures() -> None:
-    """Each line of the table stands on the page, and missed goals are named at its top."""
-    taken = _taken()
-    text = page(taken)
-    for line in taken["table"]:
-        assert line["what"].strip() in text
-        assert line["measured"].replace("[", "(").replace("]", ")") in text
-    assert "Of 21 goals 15 were reached; missed: opt-in, 1 worker process" in text
+def test_figures_of_the_large_lists_stand_beside_the_others() -> None:
+    """What only `make bench-large` has measured has its day and commit; what was measured now is
+    shown as it is now.
+    """
+    made = {table.title: table for table in tables(NEW, LARGE)}
+    rows = dict(made["Addresses a second"].rows)
+    old = "[2024-05-06, 012345678]"
+    assert rows[f"10,000,000 contacts: opt-in: Sluice, 2 processes {old}"] == "132,000"
+    assert rows["1,000,000 contacts: opt-in: Sluice, 2 processes"] == "160,000"
+    assert f"1,000,000 contacts: opt-in: Sluice, 2 processes {old}" not in rows
+    assert made["Single opt-outs, ms"].columns == ("what", "median", "worst")
+    assert made["Single opt-outs, ms"].rows == [("at rest", "4", "14")]
+
+
+def test_the_page_has_the_tables_figures(tmp_path: Path) -> None:
+    """Each figure stands on the page, and missed goals are named at its top."""
+    path = tmp_path / "page.md"
+    write_page(NEW, LARGE, path)
+    text = path.read_text()
+    for table in tables(NEW, LARGE):
+        for row in table.rows:
+            assert f"| {' | '.join(row)} |".replace("[", "(").replace("]", ")") in text
+    assert f"Of {len(read_goals())} goals 1 were reached. Missed: opt-in, large list" in text
+    assert "2 (a processor)" in text
     assert "$" not in text
 
 
-def test_the_same_results_give_the_same_page() -> None:
-    """Nothing but the file of results is on it."""
-    assert page(_taken()) == page(deepcopy(_taken()))
+def test_a_file_gives_the_session_that_it_keeps(tmp_path: Path) -> None:
+    """So the page can be written from the file."""
+    NEW.keep("bench", tmp_path)
+    assert Session.read("bench", tmp_path) == NEW
+    assert Session.read("large", tmp_path) is None
 
 
-def test_ratios_are_taken_on_the_largest_common_list() -> None:
-    """Two contenders are compared where both were measured."""
-    here = Figures(FIGURES)
-    assert here.ratio("sluice_2", "one_statement") == (1.6, 1_000_000)
-    assert here.ratio("sluice_2", "procrastinate_chunks") == (2.0, 100_000)
-    assert here.ratio("sluice_2", "sluice_4") is None
+def test_waits_are_summed_up() -> None:
+    """All but the shortest and the longest last as long as the percentile."""
+    samples = Samples()
+    assert samples.add_waits("here", [4.0, *[40.0] * 98, 99.0]) == 99.0
+    assert samples.add_waits("here", [4.0, *[40.0] * 99, 99.0]) == 40.0
+    assert samples.add_waits("nowhere", []) == 0.0
+    assert samples["single opt-outs, ms: 99th percentile/here"] == [99.0, 40.0]
+    assert samples["single opt-outs, ms: median/here"] == [40.0, 40.0]
+    assert not [name for name in samples if name.endswith("nowhere")]
 
 
-@pytest.mark.parametrize(("loops", "found"), [(1, [("jobs", 12)]), (0, [])])
-def test_a_scan_that_was_never_begun_does_not_count(loops: int, found: list[Any]) -> None:
-    """Only what was read is a scan, and all rows that it saw count."""
-    scan = {
-        "Node Type": "Seq Scan",
-        "Relation Name": "jobs",
-        "Actual Loops": loops,
-        "Actual Rows": 2.0,
-        "Rows Removed by Filter": 10,
-    }
-    assert list(scans({"Node Type": "Nested Loop", "Actual Loops": 1, "Plans": [scan]})) == found
-
-
-def _taken() -> dict[str, Any]:
-    return {
-        "taken_at": "2024-05-06T07:08:09+00:00",
-        "options": {"rounds": 5, "passes": 3, "bulk": 30_000, "objects": 2_000}
-        | {"web_opt_outs": 2_000, "listed": 100_000},
-        "machine": {
-            "cpu": "a processor",
-            "cores": 2,
-            "memory_mb": 4096,
-            "kernel": "Linux",
-            "python": "3.11",
-            "postgres": "18",
-            "redis": "valkey 9",
-            "git_commit": "0123456789abcdef",
-            "git_changes": False,
-            "libraries": {"asyncpg": "0.30"},
-            "postgres_settings": {"fsync": "on", "synchronous_commit": "on"},
-        },
-        "settings": {"worker_threads": 2, "chunk_size": 2500},
-        "parts": {"all": 120.0},
-        "figures": FIGURES,
-        "table": [line._asdict() for line in lines(FIGURES, LARGE, TITLES)],
-    }
+def test_the_page_of_the_project_is_of_the_newest_results(tmp_path: Path) -> None:
+    """It is what `python -m bench.report` writes."""
+    newest = Session.read("bench")
+    assert newest is not None
+    write_page(newest, Session.read("large"), tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == PAGE.read_text()

@@ -66,7 +66,6 @@ TO_REWRITE = frozenset(
         "README.md",
         "SECURITY.md",
         "docs/architecture.md",
-        "docs/benchmarks.md",
         "docs/chaos.md",
         "docs/decisions/",
         "docs/hooks.md",

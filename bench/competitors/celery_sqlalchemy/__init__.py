@@ -1,1 +1,1 @@
-"""Celery on Redis with SQLAlchemy on psycopg: the stack that most would choose first."""
+"""Celery on Redis with SQLAlchemy on psycopg: the stack of most projects."""

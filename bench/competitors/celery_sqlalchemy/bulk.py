@@ -10,13 +10,13 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from bench.competitors.celery_sqlalchemy.bulk_decisions import (
-    Decided,
-    Known,
+    AddressState,
+    Decisions,
     LinkTuple,
-    Reach,
+    Propagation,
     decide_opt_in,
     decide_opt_out,
-    sibling_opted_out,
+    with_opted_out_sibling,
 )
 from bench.competitors.celery_sqlalchemy.tables import Address, Link, Result
 from bench.competitors.jobs import Job
@@ -36,7 +36,9 @@ def work(session: Session, job: Job, chunk_no: int, contact_ids: list[int]) -> N
     links, addresses = _lock_addresses(session, job, contact_ids)
     selected = {address_id for _, field, address_id in links if field in job.fields}
     if job.action == "opt_in":
-        decided = decide_opt_in(job, links, addresses, _beside(session, job, links, addresses))
+        decided = decide_opt_in(
+            job, links, addresses, _with_opted_out_sibling(session, job, links, addresses)
+        )
     else:
         around = _around(session, job, selected, addresses)
         decided = decide_opt_out(job, links, addresses, around)
@@ -45,8 +47,8 @@ def work(session: Session, job: Job, chunk_no: int, contact_ids: list[int]) -> N
 
 def _lock_addresses(
     session: Session, job: Job, contact_ids: list[int]
-) -> tuple[list[LinkTuple], dict[int, Known]]:
-    """All links of the contacts, in order of contact and field, and what is known of addresses."""
+) -> tuple[list[LinkTuple], dict[int, AddressState]]:
+    """Lock the addresses. Return them, and all links in order of contact and field."""
     statement = (
         select(Link.contact_id, Link.field, *_COLUMNS)
         .join(Link.address)
@@ -55,24 +57,24 @@ def _lock_addresses(
         .with_for_update(of=Address, key_share=True)
     )
     links: list[LinkTuple] = []
-    addresses: dict[int, Known] = {}
+    addresses: dict[int, AddressState] = {}
     for contact_id, field, address_id, *known in session.execute(statement):
         links.append((contact_id, field, address_id))
-        addresses[address_id] = Known(*known)
+        addresses[address_id] = AddressState(*known)
     links.sort()
     return links, addresses
 
 
-def _beside(
-    session: Session, job: Job, links: list[LinkTuple], addresses: dict[int, Known]
+def _with_opted_out_sibling(
+    session: Session, job: Job, links: list[LinkTuple], addresses: dict[int, AddressState]
 ) -> set[int]:
-    """The addresses that an opt-out spreads to; only shared ones need a look beyond the chunk."""
+    """Return the addresses with an opted-out sibling. Only shared ones may have it elsewhere."""
     shared = [
         id_
         for id_, known in addresses.items()
         if known.holders > 1 and known.status not in OPTED_OUT
     ]
-    beside = sibling_opted_out(links, addresses)
+    exposed = with_opted_out_sibling(links, addresses)
     if shared:
         held, other = aliased(Link), aliased(Link)
         statement = (
@@ -90,14 +92,14 @@ def _beside(
                 Address.holders <= SHARED_ADDRESS_LIMIT,
             )
         )
-        beside.update(session.scalars(statement))
-    return beside
+        exposed.update(session.scalars(statement))
+    return exposed
 
 
 def _around(
-    session: Session, job: Job, selected: Iterable[int], addresses: dict[int, Known]
-) -> list[Reach]:
-    """What everyone who holds a shared selected address holds besides; these are locked too."""
+    session: Session, job: Job, selected: Iterable[int], addresses: dict[int, AddressState]
+) -> list[Propagation]:
+    """Return and lock the siblings of shared selected addresses."""
     shared = [
         id_
         for id_ in selected
@@ -116,13 +118,13 @@ def _around(
         )
         .order_by(held.address_id, other.contact_id, other.field)
     )
-    around: list[Reach] = [tuple(row) for row in session.execute(statement)]
+    around: list[Propagation] = [tuple(row) for row in session.execute(statement)]
     _lock_more(session, job, {reach[3] for reach in around}.difference(addresses), addresses)
     return around
 
 
 def _lock_more(
-    session: Session, job: Job, ids: Collection[int], addresses: dict[int, Known]
+    session: Session, job: Job, ids: Collection[int], addresses: dict[int, AddressState]
 ) -> None:
     if not ids:
         return
@@ -132,11 +134,11 @@ def _lock_more(
         .order_by(Address.id)
         .with_for_update(key_share=True)
     )
-    addresses.update((id_, Known(*known)) for id_, *known in session.execute(statement))
+    addresses.update((id_, AddressState(*known)) for id_, *known in session.execute(statement))
 
 
-def _write(session: Session, job: Job, chunk_no: int, decided: Decided) -> None:
-    """The changes and results, each by one ORM bulk statement."""
+def _write(session: Session, job: Job, chunk_no: int, decided: Decisions) -> None:
+    """Write changes and results, each by one ORM bulk statement."""
     if decided.changes:
         session.execute(
             update(Address),

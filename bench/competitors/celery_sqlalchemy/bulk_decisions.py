@@ -1,4 +1,4 @@
-"""What becomes of the addresses of a chunk, in memory: no session, no statement."""
+"""Decide on the addresses of a chunk in memory, without a session or a statement."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ from bench.competitors.rules import (
 LinkTuple: TypeAlias = tuple[int, int, int]
 """Contact id, field, address id."""
 
-Reach: TypeAlias = tuple[int, int, int, int]
-"""A source's address id; then the contact, field and address that its opt-out reaches."""
+Propagation: TypeAlias = tuple[int, int, int, int]
+"""A source's address id; then the contact, field and address that its opt-out is propagated to."""
 
 
-class Known(NamedTuple):
-    """What the locks show of an address."""
+class AddressState(NamedTuple):
+    """An address as it was when it was locked."""
 
     status: str
     propagated_from: int | None
@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The last change of an address; `source_id` where an opt-out spread to it."""
+    """The last change of an address; `source_id` where an opt-out was propagated to it."""
 
     from_status: str
     to_status: str
@@ -56,47 +56,49 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Decided:
-    """What is to be written. The time is taken when all locks are held."""
+class Decisions:
+    """What is to be written. The time is taken when all rows are locked."""
 
     rows: list[Row] = field(default_factory=list)
     changes: dict[int, Change] = field(default_factory=dict)
     decided_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def sibling_opted_out(links: Iterable[LinkTuple], addresses: dict[int, Known]) -> set[int]:
-    """The addresses that stand on a contact of the chunk beside one whose opt-out spreads."""
-    spreading: dict[int, set[int]] = {}
+def with_opted_out_sibling(
+    links: Iterable[LinkTuple], addresses: dict[int, AddressState]
+) -> set[int]:
+    """Return the addresses with a sibling in the chunk whose opt-out is propagated."""
+    sources: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
         known = addresses[address_id]
         if in_own_right(known.status, known.propagated_from) and not is_role(known.holders):
-            spreading.setdefault(contact_id, set()).add(address_id)
+            sources.setdefault(contact_id, set()).add(address_id)
     return {
         address_id
         for contact_id, _, address_id in links
-        if contact_id in spreading and spreading[contact_id] - {address_id}
+        if contact_id in sources and sources[contact_id] - {address_id}
     }
 
 
 def decide_opt_in(
-    job: Job, links: list[LinkTuple], addresses: dict[int, Known], beside: set[int]
-) -> Decided:
-    """An opt-in of the selected fields."""
+    job: Job, links: list[LinkTuple], addresses: dict[int, AddressState], exposed: set[int]
+) -> Decisions:
+    """Decide on an opt-in of the selected fields."""
     return _decide_each(
         job,
         links,
         addresses,
-        lambda id_: opt_in(addresses[id_].status, sibling_opted_out=id_ in beside),
+        lambda id_: opt_in(addresses[id_].status, sibling_opted_out=id_ in exposed),
     )
 
 
 def decide_opt_out(
-    job: Job, links: list[LinkTuple], addresses: dict[int, Known], around: list[Reach]
-) -> Decided:
-    """An opt-out of the selected fields, and its spread.
+    job: Job, links: list[LinkTuple], addresses: dict[int, AddressState], around: list[Propagation]
+) -> Decisions:
+    """Decide on an opt-out of the selected fields, and on its propagation.
 
-    It leaves every selected address opted out in its own right, so each of them spreads: to all
-    that its contacts in the chunk hold, and to what is `around` it.
+    Every selected address ends as opted out in its own right. So each is propagated to the other
+    addresses of its contacts in the chunk, and to those `around` it.
     """
     decided = _decide_each(
         job,
@@ -120,8 +122,8 @@ def decide_opt_out(
     return decided
 
 
-def _within(job: Job, links: list[LinkTuple]) -> Iterator[Reach]:
-    """From the first selected address of each contact to the contact's other addresses."""
+def _within(job: Job, links: list[LinkTuple]) -> Iterator[Propagation]:
+    """Propagate from the first selected address of each contact to its other addresses."""
     source_of: dict[int, int] = {}
     for contact_id, field_no, address_id in links:
         if field_no in job.fields:
@@ -135,11 +137,11 @@ def _within(job: Job, links: list[LinkTuple]) -> Iterator[Reach]:
 def _decide_each(
     job: Job,
     links: list[LinkTuple],
-    addresses: dict[int, Known],
+    addresses: dict[int, AddressState],
     decide: Callable[[int], Decision],
-) -> Decided:
-    """A row for each selected address; one that occurs again was changed once."""
-    decided = Decided()
+) -> Decisions:
+    """Return a row for each selected address. One that occurs again is changed once."""
+    decided = Decisions()
     decisions: dict[int, Decision] = {}
     for contact_id, field_no, address_id in links:
         if field_no not in job.fields:

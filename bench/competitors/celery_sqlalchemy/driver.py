@@ -9,12 +9,11 @@ from celery.exceptions import TimeoutError as CeleryTimeout
 from celery.result import AsyncResult
 from sqlalchemy import select
 
-from bench.competitors.celery_sqlalchemy.app import app
-from bench.competitors.celery_sqlalchemy.database import Session
+from bench.competitors.celery_sqlalchemy.app import Session, app
 from bench.competitors.celery_sqlalchemy.tables import Contact
 from bench.competitors.celery_sqlalchemy.tasks import FORMS
-from bench.competitors.jobs import STALLED_SECONDS, Job, Stalled, serve
-from bench.competitors.place import expected_processes
+from bench.competitors.environment import PROCESSES
+from bench.competitors.jobs import STALLED_SECONDS, Job, JobFailed, serve
 
 
 def main() -> int:
@@ -26,13 +25,13 @@ def main() -> int:
 
 def _wait_for_workers() -> None:
     deadline = time.monotonic() + STALLED_SECONDS
-    while _processes() < expected_processes():
+    while _processes() < PROCESSES:
         if time.monotonic() > deadline:
-            raise Stalled("the workers do not answer")
+            raise JobFailed("the workers do not answer")
 
 
 def _processes() -> int:
-    """How many processes the workers that answer have for tasks."""
+    """Return how many processes the answering workers have."""
     stats = app.control.inspect(timeout=0.5).stats() or {}
     return sum(len(worker["pool"]["processes"]) for worker in stats.values())
 
@@ -44,7 +43,7 @@ def _run(task: Task, job: Job, chunk_size: int) -> int:
             # Raises what the task raised.
             result.get(timeout=STALLED_SECONDS)
         except CeleryTimeout:
-            raise Stalled("no chunk was done for too long") from None
+            raise JobFailed("no chunk was done for too long") from None
     return len(results)
 
 

@@ -1,4 +1,4 @@
-"""The plain form that is written first: contact after contact, objects, a commit for each."""
+"""The plain form: mapped objects, one contact after the other, and a commit for each."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from bench.competitors.rules import (
 )
 
 _TRIES = 20
-"""How often a contact is begun again after a deadlock."""
+"""How often a contact is tried again after a deadlock."""
 
 
 def work(session: Session, job: Job, chunk_no: int, contact_ids: list[int]) -> None:
@@ -49,11 +49,11 @@ def _work_contact(session: Session, job: Job, chunk_no: int, contact_id: int) ->
         session.add(_direct(job, chunk_no, link))
     if job.action == "opt_out":
         for link in selected:
-            _spread(session, job, chunk_no, link)
+            _propagate(session, job, chunk_no, link)
 
 
 def _lock_links(session: Session, job: Job, contact_id: int) -> list[Link]:
-    """The contact's links in order of field; their addresses are locked in order of id."""
+    """Return the contact's links in order of field. Lock their addresses in order of id."""
     statement = (
         select(Link)
         .join(Link.address)
@@ -81,13 +81,13 @@ def _decide(job: Job, address: Address) -> Decision:
     if job.action == "opt_out":
         return opt_out(address.status, address.propagated_from)
     decision = opt_in(address.status, sibling_opted_out=False)
-    if decision.to_status is not None and _beside_opt_out(address):
+    if decision.to_status is not None and _has_opted_out_sibling(address):
         return opt_in(address.status, sibling_opted_out=True)
     return decision
 
 
-def _beside_opt_out(address: Address) -> bool:
-    """Whether anyone who holds the address holds one whose opt-out spreads to it."""
+def _has_opted_out_sibling(address: Address) -> bool:
+    """Return whether a contact of the address has one whose opt-out is propagated to it."""
     return any(
         in_own_right(other.address.status, other.address.propagated_from)
         and not is_role(other.address.holders)
@@ -96,8 +96,8 @@ def _beside_opt_out(address: Address) -> bool:
     )
 
 
-def _spread(session: Session, job: Job, chunk_no: int, source: Link) -> None:
-    """Opt out what stands beside the address, which by now is opted out in its own right."""
+def _propagate(session: Session, job: Job, chunk_no: int, source: Link) -> None:
+    """Opt out the siblings of the address, which by now is opted out in its own right."""
     shared = source.address.holders > 1 and not is_role(source.address.holders)
     contacts = [link.contact for link in source.address.links] if shared else [source.contact]
     for link in _others(contacts):

@@ -7,30 +7,29 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from bench.competitors.celery_sqlalchemy import bulk, objects
-from bench.competitors.celery_sqlalchemy.app import app
-from bench.competitors.celery_sqlalchemy.database import Session, engine
+from bench.competitors.celery_sqlalchemy.app import Session, app, engine
 from bench.competitors.jobs import Job
 
 
 @worker_process_init.connect
-def _connect_anew(**_: Any) -> None:
-    """Connections are not shared with the parent; the first of the child's own is opened."""
+def _connect(**_: Any) -> None:
+    """Open a connection of the child's own, which it does not share with the parent."""
     engine.dispose(close=False)
     with engine.connect() as connection:
         connection.execute(text("select 1"))
 
 
-# A deadlock is an OperationalError: the chunk was rolled back, and is done again at once.
+# A deadlock is an OperationalError: the chunk was rolled back, and is done again without delay.
 @app.task(autoretry_for=(OperationalError,), default_retry_delay=0, max_retries=20)
 def bulk_chunk(job: dict[str, Any], chunk_no: int, contact_ids: list[int]) -> None:
-    """A chunk in one transaction."""
+    """Do a chunk in one transaction."""
     with Session.begin() as session:
         bulk.work(session, Job(**job), chunk_no, contact_ids)
 
 
 @app.task
 def objects_chunk(job: dict[str, Any], chunk_no: int, contact_ids: list[int]) -> None:
-    """A chunk with a transaction for each contact."""
+    """Do a chunk with a transaction for each contact."""
     with Session() as session:
         objects.work(session, Job(**job), chunk_no, contact_ids)
 

@@ -1,4 +1,4 @@
-"""The procrastinate app: its tasks, and the pool that they have beside the queue's own."""
+"""The procrastinate app: its tasks, and the pool for their transactions."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from procrastinate import App, PsycopgConnector, RetryStrategy
 from psycopg.errors import DeadlockDetected
 from psycopg_pool import AsyncConnectionPool
 
+from bench.competitors.environment import DATABASE_URL, NAMESPACE
 from bench.competitors.jobs import Job
-from bench.competitors.place import place
 from bench.competitors.procrastinate_chunks import chunk
 
-QUEUE = place().namespace
+QUEUE = NAMESPACE
 CONCURRENCY = 2
 """How many chunks one worker process has under way, so that Postgres has one to work on while
 another is fetched or noted. With two cores, one, two and three did the same within the noise."""
 
-app = App(connector=PsycopgConnector(conninfo=place().database_url))
+app = App(connector=PsycopgConnector(conninfo=DATABASE_URL))
 pool = AsyncConnectionPool(
-    place().database_url,
+    DATABASE_URL,
     min_size=CONCURRENCY,
     max_size=CONCURRENCY,
     open=False,
@@ -28,11 +28,11 @@ pool = AsyncConnectionPool(
 
 @app.task(queue=QUEUE, retry=RetryStrategy(max_attempts=20, retry_exceptions={DeadlockDetected}))
 async def work_chunk(job: dict[str, Any], chunk_no: int, contact_ids: list[int]) -> None:
-    """A chunk; after a deadlock it was rolled back, and is done again."""
+    """Do a chunk. After a deadlock it was rolled back, and is done again."""
     async with pool.connection() as connection:
         await chunk.work(connection, Job(**job), chunk_no, contact_ids)
 
 
 @app.task(queue=QUEUE)
 async def answer() -> None:
-    """Nothing: that it is done tells that a worker answers."""
+    """Do nothing. That it is done shows that a worker answers."""

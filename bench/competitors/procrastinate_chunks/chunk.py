@@ -15,7 +15,7 @@ def _sql(name: str) -> LiteralString:
 
 _STATEMENTS = {
     "opt_in": [_sql("lock_opt_in"), _sql("opt_in")],
-    "opt_out": [_sql("lock_opt_out"), _sql("opt_out"), _sql("spread")],
+    "opt_out": [_sql("lock_opt_out"), _sql("opt_out"), _sql("propagate")],
 }
 
 

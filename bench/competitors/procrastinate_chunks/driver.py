@@ -9,8 +9,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from bench.competitors.jobs import STALLED_SECONDS, ChunkFailed, Job, Stalled, serve
-from bench.competitors.place import expected_processes, place
+from bench.competitors.environment import DATABASE_URL, PROCESSES
+from bench.competitors.jobs import STALLED_SECONDS, Job, JobFailed, serve
 from bench.competitors.procrastinate_chunks.app import QUEUE, answer, app, work_chunk
 
 _LOOK_AGAIN_SECONDS = 0.03
@@ -44,9 +44,9 @@ async def _prepare(opened: AsyncExitStack) -> None:
     if not await app.check_connection_async():
         await app.schema_manager.apply_schema_async()
     deadline = time.monotonic() + STALLED_SECONDS
-    while await _workers() < expected_processes():
+    while await _workers() < PROCESSES:
         if time.monotonic() > deadline:
-            raise Stalled("the workers do not answer")
+            raise JobFailed("the workers do not answer")
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     await _until_done([await answer.defer_async()])
 
@@ -63,7 +63,7 @@ async def _run(job: Job, chunk_size: int) -> int:
 
 
 async def _send(job: Job, chunk_size: int) -> list[int]:
-    """Defer the chunks, many by one statement, while contacts are read; gives the jobs' ids."""
+    """Defer the chunks, many by one statement, while contacts are read. Return the jobs' ids."""
     deferred: list[int] = []
     waiting: list[dict[str, Any]] = []
     chunk_no = 0
@@ -80,7 +80,7 @@ async def _send(job: Job, chunk_size: int) -> list[int]:
 
 async def _chunks(job: Job, chunk_size: int) -> AsyncIterator[list[int]]:
     async with (
-        await AsyncConnection.connect(place().database_url) as connection,
+        await AsyncConnection.connect(DATABASE_URL) as connection,
         connection.cursor("contacts") as cursor,
     ):
         await cursor.execute(_CONTACTS, (job.account_id,))
@@ -89,16 +89,16 @@ async def _chunks(job: Job, chunk_size: int) -> AsyncIterator[list[int]]:
 
 
 async def _until_done(ids: list[int]) -> None:
-    """Wait until all have succeeded. Raises when one has failed, or none ends for too long."""
+    """Wait until all have succeeded. Raise JobFailed when one failed, or when none ends."""
     before, changed_at = len(ids) + 1, time.monotonic()
     while before:
         unfinished, failed = await _progress(ids)
         if failed:
-            raise ChunkFailed(f"{failed} chunks failed; the workers' log says why")
+            raise JobFailed(f"{failed} chunks failed; the workers' log says why")
         if unfinished < before:
             before, changed_at = unfinished, time.monotonic()
         elif time.monotonic() - changed_at > STALLED_SECONDS:
-            raise Stalled("no chunk was done for too long")
+            raise JobFailed("no chunk was done for too long")
         if unfinished:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 

@@ -11,7 +11,7 @@ async def main() -> None:
     """Work on the queue until a signal ends it; the driver makes the queue's tables."""
     async with app.open_async(), pool:
         await _until_prepared()
-        # Jobs are noticed at once; the short interval is for those that are tried again.
+        # Notifications tell of new jobs. The short interval is for those that are tried again.
         await app.run_worker_async(
             queues=[QUEUE], concurrency=CONCURRENCY, fetch_job_polling_interval=1.0
         )
