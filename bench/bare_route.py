@@ -41,7 +41,7 @@ async def opt_out(request: Request, body: dict[str, str]) -> dict[str, int]:
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         address_id = await sql.opt_out_bare(connection, **row, match_key=body["address"])
         await sql.insert_bare_result(connection, **row, address_id=address_id)
-    return {"reached": 1}
+    return {"propagated": 1}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class _Connection(NamedTuple):
         head = await self.reader.readuntil(b"\r\n\r\n")
         at = head.lower().index(_LENGTH) + len(_LENGTH)
         answer = await self.reader.readexactly(int(head[at : head.index(b"\r", at)]))
-        if b" 200 " not in head[:16] or json.loads(answer)["reached"] != 1:
+        if b" 200 " not in head[:16] or json.loads(answer)["propagated"] != 1:
             raise RequestFailed(f"An opt-out was not applied: {answer.decode()}")
 
 

@@ -13,14 +13,14 @@ import redis
 
 from bench.lists import sql
 from db.pool import open_pool
-from runtime.devservers.embedded import Servers
+from runtime.devservers.embedded import ServerUrls
 from runtime.settings import Settings
 
 _LIBRARIES = ("asyncpg", "dramatiq", "redis", "uvloop", "pydantic")
 _QUIET_SECONDS = 2.0
 
 
-async def describe(servers: Servers) -> dict[str, Any]:
+async def describe(servers: ServerUrls) -> dict[str, Any]:
     """Return names and values. `commit` is None outside of a repository."""
     others = psutil.cpu_percent(_QUIET_SECONDS)
     async with (

@@ -15,7 +15,7 @@ from bench.machine import describe
 from bench.samples import Samples, Session
 from bench.templates import Copy, Templates
 from runtime import logs
-from runtime.devservers.embedded import Servers, embedded_servers
+from runtime.devservers.embedded import ServerUrls, embedded_servers
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 from tests.kit.interruption import INTERRUPTED, exit_on_signals
@@ -89,14 +89,14 @@ async def _run(measure: Measure, environment: Environment) -> Session:
 
 
 @contextmanager
-def _servers() -> Iterator[tuple[Servers, Path]]:
+def _servers() -> Iterator[tuple[ServerUrls, Path]]:
     """Give the servers of DATABASE_URL and REDIS_URL, or embedded ones that write to disk."""
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if not settings.uses_embedded_servers:
             settings.require_urls()
-            yield Servers(settings.database_url or "", settings.redis_url or ""), folder
+            yield ServerUrls(settings.database_url or "", settings.redis_url or ""), folder
             return
         # The servers run as another user, who has to reach their files.
         folder.chmod(0o711)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from actions.registry import all_actions
-from cli.rendering import print_command, say
+from cli.rendering import print_command, print_text
 from schemas.errors import InvalidRequest, SluiceError
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -137,13 +137,13 @@ def _write_tables(checkout: Path) -> None:
 
 def _explain(name: str, targets: dict[Path, str]) -> None:
     action, test, page = targets
-    say("Written:")
-    say(f"  {action}  the action: answer its comments that begin with Decide")
-    say(f"  {test}  its test, which passes now")
-    say(f"  {page}  its section: say what the action is for")
-    say("\nNext, run the test after each change, and write the tables of the page again:")
+    print_text("Written:")
+    print_text(f"  {action}  the action: answer its comments that begin with Decide")
+    print_text(f"  {test}  its test, which passes now")
+    print_text(f"  {page}  its section: print_text what the action is for")
+    print_text("\nNext, run the test after each change, and write the tables of the page again:")
     print_command(f".venv/bin/pytest {test}")
     print_command(".venv/bin/python -m tests.kit.documents")
-    say("Workers that start from now on know the action:")
+    print_text("Workers that start from now on know the action:")
     print_command(f"sluice submit {name.replace('_', '-')} --help")
-    say("docs/extending.md says the rest.")
+    print_text("docs/extending.md says the rest.")

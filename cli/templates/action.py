@@ -7,8 +7,8 @@ then remove the comment. `actions/opt_in.py` and `actions/opt_out.py` are larger
 
 from pydantic import Field
 
-from actions.bulk_action import BulkAction, Edge, Params
-from schemas.decisions import Decision
+from actions.bulk_action import BulkAction, Params, Transition
+from schemas.decisions import AddressState, Decision
 from schemas.outcomes import Outcome, Reason
 from schemas.statuses import Status
 
@@ -25,22 +25,22 @@ class ExampleActionParams(Params):
     note: str | None = Field(None, max_length=2000, description="why; kept with the job")
 
 
-def _applied(status: Status, because: str) -> Edge:
-    return Edge(status, Outcome.APPLIED, TARGET, None, because)
+def _applied(status: Status, because: str) -> Transition:
+    return Transition(status, Outcome.APPLIED, TARGET, None, because)
 
 
-def _unchanged(status: Status, reason: str, because: str) -> Edge:
-    return Edge(status, Outcome.UNCHANGED, None, reason, because)
+def _unchanged(status: Status, reason: str, because: str) -> Transition:
+    return Transition(status, Outcome.UNCHANGED, None, reason, because)
 
 
-def _rejected(status: Status, reason: str, because: str) -> Edge:
-    return Edge(status, Outcome.REJECTED, None, reason, because)
+def _rejected(status: Status, reason: str, because: str) -> Transition:
+    return Transition(status, Outcome.REJECTED, None, reason, because)
 
 
-# Decide what becomes of an address in each status. Every status has exactly one edge, and each
-# edge has a sentence that people will read. A reason is a word of `schemas/outcomes.py`, or a new
-# word of your own, such as "already_unengaged": its meaning is then the sentence of its edge.
-EDGES = (
+# Decide what becomes of an address in each status. Every status has exactly one transition, and
+# each transition has a sentence that people will read. A reason is a word of `schemas/outcomes.py`,
+# or a new word of your own, such as "already_unengaged": its sentence is then its meaning.
+TRANSITIONS = (
     # Applied: the address gets the status TARGET. No action may make an opted-out address
     # marketable; the rules, the worker and the database all refuse that.
     _applied(Status.SINGLE_OPT_IN, "its owner did not engage for too long"),
@@ -65,7 +65,7 @@ EDGES = (
 )
 
 _DECISIONS = {
-    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason) for edge in EDGES
+    row.from_status: Decision(row.outcome, row.to_status, row.reason) for row in TRANSITIONS
 }
 
 
@@ -77,7 +77,7 @@ class ExampleAction(BulkAction):
     # Decide on one sentence for the help of the command line.
     summary = "Mark marketable addresses as unengaged."
     params = ExampleActionParams
-    edges = EDGES
+    transitions = TRANSITIONS
 
     # Decide whether a job needs evidence of permission. It does if TARGET is marketable.
     needs_evidence = False
@@ -86,11 +86,11 @@ class ExampleAction(BulkAction):
     # Decide whether the opt-out of a sibling changes the decision. If so, set this and look at
     # `known.sibling_opted_out`: a sibling is another address of the same contact.
     checks_siblings = False
-    # Decide whether a change is propagated to the siblings. If so, set this and define `spread`;
-    # `actions/opt_out.py` does both.
+    # Decide whether a change is propagated to the siblings. If so, set this and define
+    # `propagation`; `actions/opt_out.py` does both.
     may_propagate = False
-    # Decide whether a job may list addresses instead of contacts. If so, set this and add an edge
-    # from None: an address that the account does not know gets a first status.
+    # Decide whether a job may list addresses instead of contacts. If so, set this and add a
+    # transition from None: an address that the account does not know gets a first status.
     accepts_addresses = False
 
     def decide(self, known: AddressState, params: ExampleActionParams) -> Decision:

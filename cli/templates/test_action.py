@@ -8,38 +8,38 @@ import pytest
 from pydantic import ValidationError
 
 from cli.templates.action import TARGET, ExampleAction
-from schemas.decisions import Known, apply, leave
+from schemas.decisions import AddressState, apply, leave
 from schemas.outcomes import Outcome
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 
 ACTION = ExampleAction()
 PARAMS = ACTION.params()
-TABLE = {edge.from_status: edge for edge in ACTION.edges}
+TABLE = {row.from_status: row for row in ACTION.transitions}
 
 
 @pytest.mark.parametrize("status", Status)
 def test_decisions_follow_the_table(status: Status) -> None:
     """What the documents show for a status is what is decided."""
-    edge = TABLE[status]
-    decision = ACTION.decide(Known(status), PARAMS)
-    assert decision == (edge.outcome, edge.to_status, edge.reason)
+    row = TABLE[status]
+    decision = ACTION.decide(AddressState(status), PARAMS)
+    assert decision == (row.outcome, row.to_status, row.reason)
 
 
 @pytest.mark.parametrize("status", sorted(MARKETABLE))
 def test_a_marketable_address_is_marked(status: Status) -> None:
     """Each address that may get broadcasts gets the target status."""
-    assert ACTION.decide(Known(status), PARAMS) == apply(TARGET)
+    assert ACTION.decide(AddressState(status), PARAMS) == apply(TARGET)
 
 
 def test_a_repeated_job_changes_nothing() -> None:
     """What the action has made of an address, it leaves as it is."""
-    assert ACTION.decide(Known(TARGET), PARAMS) == leave("already_unengaged")
+    assert ACTION.decide(AddressState(TARGET), PARAMS) == leave("already_unengaged")
 
 
 @pytest.mark.parametrize("status", sorted(OPTED_OUT))
 def test_an_opt_out_is_kept(status: Status) -> None:
     """An opted-out address is rejected, with a reason."""
-    decision = ACTION.decide(Known(status), PARAMS)
+    decision = ACTION.decide(AddressState(status), PARAMS)
     assert decision.outcome is Outcome.REJECTED
     assert decision.reason
 

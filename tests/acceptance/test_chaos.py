@@ -39,9 +39,7 @@ class Storm(NamedTuple):
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults, each with what it did."""
-        rows: list[dict[str, Any]] = json.loads((self.folder / "report.json").read_text())[
-            "faults"
-        ]
+        rows: list[dict[str, Any]] = json.loads((self.folder / "report.json").read_text())["faults"]
         return rows
 
     def events(self, *names: str) -> list[dict[str, Any]]:

@@ -277,7 +277,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "refusals": refusals,
     }
     for name, action in all_actions().items():
-        made[f"edges-{name}"] = partial(transitions, name)
+        made[f"transitions-{name}"] = partial(transitions, name)
         if len(variants_of(action)) > 1:
             made[f"variants-{name}"] = partial(variants, name)
     return made

@@ -56,7 +56,7 @@ def test_a_test_that_exists_is_not_overwritten(checkout: Path):
     """A test of that name may be of something else."""
     (checkout / "tests" / "unit").mkdir()
     (checkout / "tests" / "unit" / "test_columns.py").write_text("")
-    assert "tests/unit/test_import_columns.py exists" in refused(checkout, "columns")
+    assert "tests/unit/test_columns.py exists" in refused(checkout, "columns")
 
 
 def test_the_folder_is_a_checkout(checkout: Path):
