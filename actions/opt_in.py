@@ -62,8 +62,8 @@ OPT_IN_TRANSITIONS = (
 )
 
 _DECISIONS = {
-    edge.from_status: Decision(edge.outcome, edge.to_status, edge.reason)
-    for edge in OPT_IN_TRANSITIONS
+    transition.from_status: Decision(transition.outcome, transition.to_status, transition.reason)
+    for transition in OPT_IN_TRANSITIONS
 }
 
 

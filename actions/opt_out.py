@@ -35,7 +35,7 @@ class OptOutParams(Params):
     )
 
 
-def _edge(status: Status) -> Transition:
+def _transition(status: Status) -> Transition:
     if FACTS[status].rank < FACTS[Status.ADMIN].rank:
         return Transition(
             status, Outcome.APPLIED, Status.ADMIN, None, "an opt-out suppresses it more"
@@ -66,7 +66,7 @@ class OptOut(BulkAction):
             None,
             "new to the account; it is kept as suppressed, so that no import makes it marketable",
         ),
-        *(_edge(status) for status in Status),
+        *(_transition(status) for status in Status),
     )
 
     def decide(self, known: AddressState, params: OptOutParams) -> Decision:

@@ -40,5 +40,9 @@ def describe_reason(reason: str | None) -> str:
 
 @cache
 def _meanings() -> dict[str, str]:
-    transitions = [edge for action in all_actions().values() for edge in action.transitions]
-    return {edge.reason: edge.because for edge in transitions if edge.reason} | REASON_MEANINGS
+    transitions = [
+        transition for action in all_actions().values() for transition in action.transitions
+    ]
+    return {
+        transition.reason: transition.because for transition in transitions if transition.reason
+    } | REASON_MEANINGS

@@ -74,9 +74,9 @@ async def preview_opt_in(
     decision = action.decide(known, action.params())
     because = next(
         (
-            edge.because
-            for edge in action.transitions
-            if edge.from_status is now.status and edge.reason == decision.reason
+            transition.because
+            for transition in action.transitions
+            if transition.from_status is now.status and transition.reason == decision.reason
         ),
         describe_reason(decision.reason),
     )

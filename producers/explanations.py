@@ -34,9 +34,9 @@ def explain_status(address: CurrentAddress) -> Iterator[str]:
 def _explain_opt_in(address: CurrentAddress) -> Iterator[str]:
     opt_in = all_actions().get("opt_in")
     transitions = opt_in.transitions if opt_in else ()
-    for edge in transitions:
-        if edge.from_status is address.status:
-            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.outcome]}: {edge.because}."
+    for transition in transitions:
+        if transition.from_status is address.status:
+            yield f"A bulk opt-in {_OPT_IN_EFFECTS[transition.outcome]}: {transition.because}."
     if address.status in OPTED_OUT:
         yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."
 

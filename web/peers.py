@@ -108,5 +108,5 @@ class FailedAuthLimiter:
     def _report(self) -> None:
         now = self._clock()
         if now - self._reported_at >= REPORT_SECONDS:
-            log.warning(events.PEER_LIMITED, times=self._unreported)
+            log.warning(events.PEER_LIMITED, count=self._unreported)
             self._unreported, self._reported_at = 0, now

@@ -39,10 +39,12 @@ button:focus-visible {{ outline: 3px solid #1a1a1a; outline-offset: 2px }}
 </html>
 """
 
-_CONFIRMATION = """<p>With this button you get no more mail of this kind at your address, nor at
-other addresses of yours that the sender knows.</p> <form method="post"> <input type="hidden"
-name="confirm" value="yes"> <button type="submit">Unsubscribe</button> </form>
-"""
+_CONFIRMATION = """<p>If you press this button, you get no more mail of this kind at your address,
+nor at other addresses of yours that the sender knows.</p>
+<form method="post">
+<input type="hidden" name="confirm" value="yes">
+<button type="submit">Unsubscribe</button>
+</form>"""
 
 
 def confirmation_page() -> HTMLResponse:

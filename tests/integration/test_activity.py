@@ -188,7 +188,9 @@ async def test_each_change_of_state_is_kept_once(
     ]
     changes = {each[0] for each in expected}
     log = [line for line in [*lines, *logged(capfd)] if line["event"] in changes]
-    assert [(x["event"], x["actor"], x["via"], x["request"]) for x in log] == expected
+    assert [
+        (x["event"], x["actor"], x["via"], x["request_correlation_id"]) for x in log
+    ] == expected
     assert {line["correlation_id"] for line in log} == {job["correlation_id"]}
     answer = await http.get("/v1/activity", headers=key, params={"job_id": job["id"]})
     rows = answer.json()["activity"][::-1]
@@ -218,7 +220,11 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
             confirmation = answer.json()["confirmation"]
             assert [confirmation[name] for name in ("by", "actor", "via")] == ["Eve", actor, "http"]
     (line,) = [line for line in lines if line["event"] == "plan.applied"]
-    assert (line["actor"], line["via"], line["request"]) == (actor, "http", "the-yes")
+    assert (line["actor"], line["via"], line["request_correlation_id"]) == (
+        actor,
+        "http",
+        "the-yes",
+    )
     (row,) = await pool.fetch("select * from activity where act = 'plan.applied'")
     assert (row["job_id"], row["correlation_id"]) == (job_id, "the-yes")
     assert row["detail"] == {"expected": body["expected"], "tolerance": 0}

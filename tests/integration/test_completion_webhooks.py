@@ -203,7 +203,7 @@ async def test_410_ends_it_at_once(pool, settings, notices):
         with capture_logs() as logs:
             now = await until(notices, pool, job_id, lambda n: n.abandoned_at)
     assert (now.attempts, now.delivered_at, len(there.requests)) == (1, None, 1)
-    (line,) = [line for line in logs if line["event"].startswith("notice.")]
+    (line,) = [line for line in logs if line["event"].startswith("webhook.")]
     assert (line["event"], line["http_status"], line["attempt"]) == ("webhook.abandoned", 410, 1)
 
 
@@ -394,7 +394,7 @@ async def test_no_line_tells_the_url(pool, settings, notices):
             await until(notices, pool, job_id, lambda n: n.error)
             await make_due(pool, job_id)
             await until(notices, pool, job_id, lambda n: n.delivered_at)
-    told = [line for line in logs if line["event"].startswith("notice.")]
+    told = [line for line in logs if line["event"].startswith("webhook.")]
     assert [line["event"] for line in told] == ["webhook.failed", "webhook.delivered"]
     assert [line["http_status"] for line in told] == [503, 200]
     assert "hush" not in str(logs)

@@ -260,7 +260,7 @@ class _Counting:
     """A list that counts how often it is asked."""
 
     def __init__(self, listing):
-        self.listing, self.first, self.asked = listing, listing.first, 0
+        self.listing, self.start, self.asked = listing, listing.start, 0
 
     async def page(self, connection, *, form, after, limit):
         self.asked += 1

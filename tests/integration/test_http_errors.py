@@ -292,7 +292,7 @@ def test_every_error_of_sluice_is_some_problem() -> None:
     for family in families(SluiceError):
         error = family.__new__(family, "text")
         error.args = ("text",)
-        for name in ("prompts", "mistakes"):
+        for name in ("prompts", "field_errors"):
             setattr(error, name, ())
         assert problems.to_problem(error)
 

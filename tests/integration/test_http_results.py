@@ -242,4 +242,4 @@ async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
         deadline_seconds=20,
         what="every connection is given back",
     )
-    assert len(pool._lent) == 0
+    assert len(pool._acquired) == 0

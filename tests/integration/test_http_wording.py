@@ -35,7 +35,7 @@ async def key(key_of):
         ("GET", "/v1/jobs?odd=1", {}, "There is no query parameter 'odd'."),
         ("GET", "/v1/jobs/x", {}, "There is no such job."),
         ("GET", "/v1/jobs?limit=1_0", {}, "the query parameter `limit`: Give a whole number"),
-        ("GET", "/v1/activity?job=%2B1", {}, "the query parameter `job`: Give a whole number"),
+        ("GET", "/v1/activity?job_id=%2B1", {}, "parameter `job_id`: Give a whole number"),
         ("GET", "/v1/contacts?import=%D9%A3", {}, "`import`: Give a whole number"),
         ("GET", "/v1/contacts?status=odd", {}, "`status`"),
         ("GET", "/v1/contacts?tag=", {}, "`tag`"),

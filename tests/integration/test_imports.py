@@ -67,8 +67,8 @@ async def stored(pool):
 @pytest.mark.parametrize("block", [1, 2, 5_000])
 async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatch, block):
     """Each contact waits with its line, names, tags, addresses and keys, in the file's order."""
-    monkeypatch.setattr(file_text, "FIRST_BLOCK", block)
-    monkeypatch.setattr(file_text, "BLOCK", block)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", block)
+    monkeypatch.setattr(file_text, "BLOCK_BYTES", block)
     submitted = await import_csv()
     rows = await pool.fetch(
         "select line, given_name, family_name, company, tags, addresses, match_keys"
@@ -152,8 +152,8 @@ async def test_an_import_is_logged_without_its_content(import_csv):
 
 async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypatch):
     """A disk that fails, or anything else that raises while rows stream in, leaves no trace."""
-    monkeypatch.setattr(file_text, "FIRST_BLOCK", 2_000)
-    monkeypatch.setattr(file_text, "BLOCK", 2_000)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(file_text, "BLOCK_BYTES", 2_000)
 
     class Failing(io.BytesIO):
         def read(self, _size=-1):
@@ -178,8 +178,8 @@ async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypa
 
 async def test_progress_is_told_as_the_file_streams_in(import_csv, monkeypatch):
     """Bytes, contacts and refusals only grow, and end at what was read."""
-    monkeypatch.setattr(file_text, "FIRST_BLOCK", 60)
-    monkeypatch.setattr(file_text, "BLOCK", 60)
+    monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 60)
+    monkeypatch.setattr(file_text, "BLOCK_BYTES", 60)
     seen = []
     submitted = await import_csv(progress=lambda *counts: seen.append(counts))
     assert len(seen) > 2

@@ -270,7 +270,8 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "external_ids": [f"id{n}" for n in range(1, size + 1)],
         "every_seconds": 5.0,
         "evidence": {},
-        "fewest": 1,
+        "min_contacts": 1,
+        "min_lanes": 1,
         "first": 1,
         "forecast": {},
         "field": 1,
@@ -524,7 +525,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     """The results of one address, thousands of them for a role address, are found by its index and
     put in order; jobs, sources and errors are looked up for those alone that are given.
     """
-    for plan in await all_plans(connection, "address_history", "history_of_address"):
+    for plan in await all_plans(connection, "address_history", "list_history"):
         tables = {
             n["Relation Name"] for n in query_plans.nodes_below_limit(plan) if "Relation Name" in n
         }
@@ -534,10 +535,10 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
 @pytest.mark.parametrize(
     ("index", "subject", "name"),
     [
-        ("results_of_address", "address_history", "history_of_address"),
-        ("contact_emails_of_address", "chunks", "sibling_links"),
-        ("contact_emails_of_address", "address_history", "contacts_of_address"),
-        ("jobs_unfinished", "progress", "running_jobs"),
+        ("results_of_address", "address_history", "list_history"),
+        ("contact_emails_of_address", "chunks", "read_siblings"),
+        ("contact_emails_of_address", "address_history", "list_contacts"),
+        ("jobs_unfinished", "progress", "list_running_jobs"),
     ],
 )
 async def test_a_missing_index_is_noticed(connection, indexes, index, subject, name):

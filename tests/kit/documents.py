@@ -91,18 +91,18 @@ def statuses() -> str:
 
 
 def transitions(name: str) -> str:
-    """The transition table of an action, with the sentence of each edge."""
+    """The transition table of an action, with the sentence of each transition."""
     return table(
         ("from", "outcome", "to", "reason", "because"),
         (
             (
-                "(new)" if edge.from_status is None else code(edge.from_status.value),
-                edge.outcome.value,
-                code(edge.to_status and edge.to_status.value),
-                code(edge.reason),
-                edge.because,
+                "(new)" if transition.from_status is None else code(transition.from_status.value),
+                transition.outcome.value,
+                code(transition.to_status and transition.to_status.value),
+                code(transition.reason),
+                transition.because,
             )
-            for edge in get_action(name).transitions
+            for transition in get_action(name).transitions
         ),
     )
 

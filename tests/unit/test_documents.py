@@ -59,10 +59,13 @@ def test_every_action_can_be_asked() -> None:
 
 @pytest.mark.parametrize("name", sorted(all_actions()))
 def test_the_edges_are_what_is_decided(name: str) -> None:
-    """Each edge of a table is a decision that the action takes."""
+    """Each transition of a table is a decision that the action takes."""
     action = all_actions()[name]
     taken = set(decisions(action))
-    assert {(edge.outcome, edge.to_status, edge.reason) for edge in action.transitions} <= taken
+    assert {
+        (transition.outcome, transition.to_status, transition.reason)
+        for transition in action.transitions
+    } <= taken
 
 
 @pytest.mark.parametrize("state", [*JobState, *ChunkState])

@@ -1,4 +1,4 @@
-"""The transition tables, edge by edge, against a copy that was written from the rules."""
+"""The transition tables, row by row, against a copy that was written from the rules."""
 
 import pytest
 from hypothesis import given
@@ -136,11 +136,11 @@ def test_deciding_again_on_the_result_changes_nothing(known: AddressState, name:
 
 
 def test_each_table_has_one_edge_for_each_status():
-    """No status is forgotten or told twice, and each edge says in words why."""
+    """No status is forgotten or told twice, and each transition says in words why."""
     for action in all_actions().values():
-        froms = [edge.from_status for edge in action.transitions]
+        froms = [transition.from_status for transition in action.transitions]
         assert sorted(status for status in froms if status) == sorted(Status), action.name
-        assert all(edge.because for edge in action.transitions)
+        assert all(transition.because for transition in action.transitions)
 
 
 def test_each_reason_has_a_meaning_for_people():
