@@ -69,14 +69,16 @@ class BulkAction(ABC):
 
     @abstractmethod
     def decide(self, known: AddressState, params: Any) -> Decision:
-        """What becomes of one address. Pure, so equal facts give equal decisions."""
+        """Decide what becomes of one address. Pure: equal facts give equal decisions."""
 
     def reads_statuses(self, params: Any) -> bool:
-        """Whether a job that brings contacts is told statuses for them (`AddressState.stated`)."""
+        """Return whether a job that brings contacts is told statuses for them
+        (`AddressState.stated`).
+        """
         del params
         return False
 
     def propagation(self, source: Status, params: Any) -> Propagation | None:
-        """How an opt-out in its own right with status `source` spreads in this job, if it does."""
+        """Return how an opt-out in its own right with status `source` is propagated, if it is."""
         del source, params
         return None

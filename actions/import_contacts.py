@@ -65,9 +65,9 @@ class ImportContacts(BulkAction):
         return params.statuses is True
 
     def propagation(self, source: Status, params: ImportParams) -> Propagation:
-        """Opt out what arrives beside an opted-out address as if that had happened now.
+        """Propagate to a new sibling of an opted-out address as if the opt-out had happened now.
 
-        Where the file states opt-outs, they reach as far as those of a bulk opt-out do.
+        Opt-outs that the file states are propagated as those of a bulk opt-out are.
         """
         reads_statuses = self.reads_statuses(params)
         return Propagation(

@@ -68,7 +68,7 @@ _DECISIONS = {
 
 
 def decide_opt_in(known: AddressState) -> Decision:
-    """The opt-in table, with the rule that an opt-out spreading to the address refuses it."""
+    """Apply the opt-in table, and refuse an address with a sibling opted out in its own right."""
     decision = _DECISIONS[known.status]
     if decision.outcome is Outcome.APPLIED and known.sibling_opted_out:
         return reject(Reason.SIBLING_OPTED_OUT)

@@ -50,7 +50,7 @@ def _transition(status: Status) -> Transition:
 
 
 class OptOut(BulkAction):
-    """Opts addresses out in their own right, and spreads to the people's other addresses."""
+    """Opts addresses out in their own right, and propagates that to their siblings."""
 
     name = "opt_out"
     summary = "Opt addresses out, and with them the other addresses of the same people."
@@ -70,7 +70,9 @@ class OptOut(BulkAction):
     )
 
     def decide(self, known: AddressState, params: OptOutParams) -> Decision:
-        """Applied where it climbs: over any lower status, and over an opt-out that spread."""
+        """Apply it where it climbs: over any lower status, and over an opt-out that was
+        propagated.
+        """
         present = (
             -1
             if known.status is None
@@ -81,7 +83,7 @@ class OptOut(BulkAction):
         return leave(Reason.ALREADY_OPTED_OUT)
 
     def propagation(self, source: Status, params: OptOutParams) -> Propagation:
-        """To `admin` by a bulk job, to `manual` by a recipient's own act."""
+        """Propagate to `admin` from a bulk job, and to `manual` from a recipient's own act."""
         del source
         by_user = params.kind is Status.ADMIN
         return Propagation(

@@ -13,7 +13,7 @@ from schemas.outcomes import REASON_MEANINGS
 
 @cache
 def all_actions() -> dict[str, BulkAction]:
-    """Every action by its name."""
+    """Return every action by its name."""
     found: dict[str, BulkAction] = {}
     for module_info in pkgutil.iter_modules(actions.__path__):
         module = importlib.import_module(f"actions.{module_info.name}")
@@ -24,7 +24,7 @@ def all_actions() -> dict[str, BulkAction]:
 
 
 def get_action(name: str) -> BulkAction:
-    """The action called `name`; raises NotFound with the names there are."""
+    """Return the action called `name`; raises NotFound, which lists the known names."""
     try:
         return all_actions()[name]
     except KeyError:

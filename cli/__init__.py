@@ -54,7 +54,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Nothing comes before a command."""
+    """Do nothing before a command."""
 
 
 app.command("up")(up)
@@ -83,6 +83,6 @@ add_action_commands()
 
 
 def main() -> None:
-    """The program `sluice`."""
+    """Run the program `sluice`."""
     encode_output()
     app(prog_name=program_name())

@@ -47,7 +47,7 @@ def address(
 async def parse_address(
     pool: asyncpg.Pool, account: str, match_key: str, *, most: int
 ) -> AddressHistory:
-    """The story of an address, with its newest `most` chapters; raises NotFound."""
+    """Read the history of an address with its newest `most` results; raises NotFound."""
     async with pool.acquire() as connection:
         account_id = await require_account(connection, account)
         story = await read_address_history(
@@ -59,7 +59,7 @@ async def parse_address(
 
 
 def show_address(story: AddressHistory, account: str) -> None:
-    """The story for people."""
+    """Print the history for people."""
     now = story.now
     print_text(f"{now.address}  {now.status.value}")
     for sentence in explain_status(now):

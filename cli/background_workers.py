@@ -1,4 +1,4 @@
-"""Workers beside a command that needs them for a while: the Procfile's, their log in a file."""
+"""Workers for a command that needs them for a while: the Procfile's, with their log in a file."""
 
 import multiprocessing
 import os
@@ -19,9 +19,9 @@ _POLL_SECONDS = 0.05
 
 @contextmanager
 def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """The Procfile's workers, ready, for as long as the context lasts.
+    """Run the Procfile's workers, and yield when they are ready; stop them at the end.
 
-    They end with this process however it ends. Raises SluiceError when they do not start.
+    They end with this process, however it ends. Raises SluiceError if they do not start.
     """
     require_honcho()
     process = multiprocessing.get_context("spawn").Process(
@@ -40,7 +40,7 @@ def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[No
 
 
 def read_log_lines(log: Path, event: str) -> list[str]:
-    """The log's lines of one event, as the workers wrote them."""
+    """Return the log's lines of one event."""
     lines = []
     with suppress(FileNotFoundError):
         for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -60,7 +60,7 @@ def _wait_until_ready(process: Any, log: Path) -> None:
 
 
 def _run(environment: dict[str, str], log: str) -> None:
-    """In the process of its own: run until told to end, or until whoever wanted it is gone."""
+    """Run until told to end, or until the parent is gone; called in a child process."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)

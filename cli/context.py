@@ -33,11 +33,10 @@ class CommandContext(NamedTuple):
 
 
 def run(work: Callable[[CommandContext], Coroutine[Any, Any, T]], *, enqueues: bool = False) -> T:
-    """The answer of `work`, with servers that answer and a database of this version.
+    """Run `work` with reachable servers and a database of this version, and return its result.
 
-    `enqueues` says that the command will ring for workers, so that a wrong REDIS_URL is told before
-    anything is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable,
-    SchemaMismatch.
+    `enqueues` says that the command enqueues work, so a wrong REDIS_URL is reported before anything
+    is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable and SchemaMismatch.
     """
     with command_settings() as settings:
         if enqueues:
@@ -47,12 +46,11 @@ def run(work: Callable[[CommandContext], Coroutine[Any, Any, T]], *, enqueues: b
 
 @contextmanager
 def command_settings(*, migrated: bool = False, is_release: bool = False) -> Iterator[Settings]:
-    """Settings with the URLs of servers, given or embedded; embedded ones are migrated, and with
-    `migrated` those that were given as well.
+    """Yield settings with the URLs of servers, given or embedded.
 
-    Logs go to standard error, since standard output is for answers. At a terminal the answer says
-    all there is to say, so that only warnings are logged where no LOG_FORMAT asks for lines; a
-    command with `is_release` logs more than that wherever nobody sits at a terminal.
+    Embedded servers are migrated; given ones only with `migrated`. Logs go to standard error, since
+    standard output is for answers. At a terminal, only warnings are logged unless LOG_FORMAT is
+    set. A command with `is_release` logs more whenever it does not run at a terminal.
     """
     given = Settings()
     wants_lines = given.log_format or (is_release and not os.isatty(logs.STANDARD_ERROR))
@@ -82,7 +80,7 @@ def require_redis(settings: Settings) -> None:
 async def run_async(
     work: Callable[[CommandContext], Coroutine[Any, Any, T]], settings: Settings
 ) -> T:
-    """The answer of `work` on servers that are known; raises as `run` does."""
+    """Run `work` on servers that are known, and return its result; raises as `run` does."""
     pool = await open_pool(
         _database_url(settings),
         size=_POOL_SIZE,

@@ -76,7 +76,7 @@ class _Demo:
         self._last_job = 0
 
     def run(self) -> None:
-        """Every step; raises SluiceError when a job does not complete."""
+        """Run every step; raises SluiceError if a job does not complete."""
         self._answer(self._make_account)
         self._print_heading(
             "1. A list arrives from the old provider, without the permission box ticked",
@@ -98,14 +98,14 @@ class _Demo:
         self._explain()
 
     def show_log(self, log: Path) -> None:
-        """Three lines as the workers wrote them."""
+        """Print three lines as the workers wrote them."""
         self._print_heading("5. What the operators saw", "")
         for event in ("job.planned", "chunk.processed", "job.completed"):
             for line in read_log_lines(log, event)[-1:]:
                 print_text(line)
 
     def show_what_next(self) -> None:
-        """Commands that work from here."""
+        """Print commands that work from here."""
         job = self._last_job
         for words in (
             f"jobs --account {self._account}",
@@ -139,7 +139,7 @@ class _Demo:
             write_sample_list(file, contacts=self._contacts, seed=self._seed)
 
     def _run(self, start: Callable[[CommandContext], Coroutine[Any, Any, int]]) -> None:
-        """A job from submission to its counts."""
+        """Follow a job from its submission to its counts."""
 
         async def work(ctx: CommandContext) -> JobView:
             job_id = await start(ctx)
@@ -202,7 +202,7 @@ class _Demo:
         return (await submit(ctx.pool, ctx.settings, request, actor=CLI)).job_id
 
     def _explain(self) -> None:
-        """One address that an opt-out spread to: its whole story."""
+        """Print the whole history of one address to which an opt-out was propagated."""
 
         async def work(ctx: CommandContext) -> None:
             match_key = await self._rejected_address(ctx)
@@ -218,7 +218,9 @@ class _Demo:
         self._answer(work)
 
     async def _rejected_address(self, ctx: CommandContext) -> str | None:
-        """An address that the opt-in refused, if possible because an opt-out spread to it."""
+        """Return an address that the opt-in rejected, if possible because of an opted-out
+        sibling.
+        """
         async with ctx.pool.acquire() as connection:
             account_id = await jobs.get_account_id(connection, self._account)
             assert account_id is not None

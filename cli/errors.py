@@ -57,7 +57,7 @@ class SluiceGroup(TyperGroup):
 
 
 def remember_json_output(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it so
-    """Callback of each `--json`: errors are to be JSON too."""
+    """Remember that errors must be JSON too; the callback of each `--json`."""
     if value:
         ctx.meta[_JSON_KEY] = True
     return value

@@ -12,7 +12,7 @@ _OUTCOMES = ("applied", "unchanged", "rejected", "empty")
 
 
 def store_forecast(job: Job) -> None:
-    """What the job would do, by field, outcome and reason, and how to apply it."""
+    """Print what the job would do, by field, outcome and reason, and how to apply it."""
     forecast = job.forecast
     assert forecast is not None
     drift = (job.confirmation or {}).get("drift")

@@ -105,7 +105,7 @@ async def _upload(ctx: CommandContext, file: str, given: dict[str, Any]) -> Impo
 
 
 def _input_size(file: str) -> int | None:
-    """How many bytes are to come, where that can be known."""
+    """Return the size of the file in bytes, or None if it cannot be known."""
     if file == STDIN:
         return None
     try:
@@ -117,7 +117,7 @@ def _input_size(file: str) -> int | None:
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """The meanings of headers from `HEADER=MEANING`; raises InvalidRequest."""
+    """Parse `HEADER=MEANING` pairs; raises InvalidRequest."""
     mapping: dict[str, str] = {}
     for pair in pairs:
         header, equals, meaning = pair.rpartition("=")

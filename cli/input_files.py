@@ -13,7 +13,9 @@ STDIN = "-"
 
 @contextmanager
 def open_input(source: str, option: str) -> Iterator[BinaryIO]:
-    """The file `source`, or standard input for `-`; raises InvalidRequest, naming the option."""
+    """Open the file `source`, or standard input for `-`; raises InvalidRequest, which names
+    the option.
+    """
     try:
         file = sys.stdin.buffer if source == STDIN else Path(source).open("rb")  # noqa: SIM115
     except (OSError, ValueError) as error:

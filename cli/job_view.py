@@ -19,7 +19,7 @@ _OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
 def job_to_dict(job: jobs.Job) -> dict[str, Any]:
-    """The job for programs, with the counts of its row."""
+    """Return the job for programs, with the counts of its row."""
     return {
         **asdict(job),
         "fields": [FIELD_NAMES[number] for number in job.fields],
@@ -28,7 +28,7 @@ def job_to_dict(job: jobs.Job) -> dict[str, Any]:
 
 
 def view_to_dict(story: JobView) -> dict[str, Any]:
-    """The job for programs, with exact counts, reasons and chunks."""
+    """Return the job for programs, with exact counts, reasons and chunks."""
     progress = story.progress
     return {
         **job_to_dict(story.job),
@@ -50,7 +50,7 @@ def view_to_dict(story: JobView) -> dict[str, Any]:
 
 
 def show_view(story: JobView) -> None:
-    """The job for people."""
+    """Print the job for people."""
     job, progress = story.job, story.progress
     print_facts(
         [
@@ -88,7 +88,7 @@ def _format_actor(actor: str, via: str | None) -> str:
 
 
 def show_counts(story: JobView) -> None:
-    """What became of the selected pairs, by outcome and reason."""
+    """Print the counts of the selected pairs, by outcome and reason."""
     job, progress = story.job, story.progress
     if progress.planned_at is None:
         print_text("Its contacts are not selected yet. A worker does that first.")

@@ -58,7 +58,7 @@ def list_jobs(
 
 
 def _next_page_command(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
-    """The command that goes on after the job."""
+    """Return the command that lists the jobs before this one."""
     words = ["sluice", "jobs", "--before", str(job_id)]
     words += ["--account", account] if account else []
     for state in states:

@@ -1,7 +1,7 @@
-"""Laying out sentences and tables in so many columns of a terminal, without cutting anything.
+"""Laying out sentences and tables in a terminal's columns, without cutting anything.
 
-A word is broken only where it is longer than a whole line. An address is one word: it stands in one
-line, to be read and copied. What does not fit beside the rest of its row stands below it.
+A word is broken only if it is longer than a whole line. An address is one word: it stays on one
+line, to be read and copied. What does not fit in its row goes below it.
 """
 
 import re
@@ -27,8 +27,8 @@ _words_and_commands = re.compile(r"(?:`[^`\n]*`|[^\s`]|`)+")
 
 
 class Column(NamedTuple):
-    """A column's heading; one that can be `spared` is left out where there is no room for it, the
-    last of them first.
+    """A column's heading; one that can be `spared` is left out if there is no room, the
+    last first.
     """
 
     heading: str
@@ -52,8 +52,10 @@ class Table(NamedTuple):
 
 
 def wrap_text(text: str, width: int, *, commands: bool = False) -> list[str]:
-    """The lines of a text. With `commands`, one in backticks is kept in one line, to be copied as
-    it stands, even where it is longer than the width.
+    """Wrap the text into lines.
+
+    With `commands`, a command in backticks stays on one line, so that it can be copied, even if it
+    is wider than `width`.
     """
     words = _words_and_commands if commands else _words
     return [line for part in text.split("\n") for line in _wrap_paragraph(part, width, words)]
@@ -87,7 +89,7 @@ def _wrap_paragraph(paragraph: str, width: int, words: re.Pattern[str]) -> list[
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
-    """Rows under headings, in lines of the width at most."""
+    """Lay out rows under headings, in lines of at most `width`."""
     cells = [list(row) for row in rows]
     widths = {n: _min_width(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
     below: list[int] = []
@@ -126,8 +128,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int)
 
 
 def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[str]:
-    """A name and its value, which begins after the longest of the `names`; a value with a word
-    that does not fit there begins in a line of its own.
+    """Lay out a name and its value, which begins after the longest of the `names`.
+
+    If a word of the value does not fit there, the value begins on a line of its own.
     """
     begin = indent + names + GAP
     label = " " * indent + name
@@ -168,7 +171,7 @@ def _total_width(widths: Iterable[int]) -> int:
 
 
 def _min_width(column: Column, cells: Sequence[Cell]) -> int:
-    """How wide the column has to be."""
+    """Return the least width of the column."""
     return max([cell_len(column.heading), *(_min_cell_width(cell) for cell in cells)])
 
 
@@ -183,7 +186,7 @@ def _min_cell_width(cell: Cell) -> int:
 
 
 def _full_width(column: Column, cells: Sequence[Cell]) -> int:
-    """How wide it would be with all the room there is."""
+    """Return the column's width without any limit."""
     return max([cell_len(column.heading), *(_widest_line(cell.text) for cell in cells)])
 
 

@@ -12,7 +12,7 @@ from schemas.errors import OutputError
 
 
 class OutputClosed(Exception):
-    """Nobody reads the answer any more, as after `| head`."""
+    """The reader of the answer is gone, as after `| head`."""
 
 
 class _GuardedStdout:
@@ -25,12 +25,12 @@ class _GuardedStdout:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Raises OutputError and OutputClosed."""
+        """Write the text; raises OutputError and OutputClosed."""
         with _translate_errors(self._stream):
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Raises OutputError and OutputClosed."""
+        """Flush the stream; raises OutputError and OutputClosed."""
         with _translate_errors(self._stream):
             self._stream.flush()
 
@@ -39,19 +39,19 @@ class _GuardedStdout:
 
 
 class _LossyStderr:
-    """Standard error, without which a command goes on: nobody could be told of its failure."""
+    """Standard error, without which a command goes on: its failure could be reported nowhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Never fails."""
+        """Write the text; never fails."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Never fails."""
+        """Flush the stream; never fails."""
         with suppress(OSError):
             self._stream.flush()
 
@@ -61,8 +61,10 @@ class _LossyStderr:
 
 @contextmanager
 def guard_output() -> Iterator[None]:
-    """Within it, standard output is written to the end or the command ends: with status 1 and a
-    sentence where it cannot be written, and quietly where nobody reads any more.
+    """Write standard output to the end, or end the command.
+
+    It ends with status 1 and an error if output cannot be written, and silently if its reader is
+    gone.
     """
     given = sys.stdout, sys.stderr
     status: object = 0
@@ -86,15 +88,13 @@ def guard_output() -> Iterator[None]:
 
 @contextmanager
 def ignore_closed_output() -> Iterator[None]:
-    """An answer of a command whose exit status tells something as well: where nobody reads it any
-    more, the command goes on to its status.
-    """
+    """Ignore a closed pipe while printing, so that a command goes on to its exit status."""
     with suppress(OutputClosed):
         yield
 
 
 def _wrap_streams(out: TextIO | None, err: TextIO | None) -> tuple[TextIO, TextIO]:
-    """The streams; one that was closed before this process began is a place where all is lost."""
+    """Wrap the streams. One that was closed before this process began discards what it gets."""
     lost = os.devnull
     return (  # type: ignore[return-value] # what is used of a TextIO, they have
         _GuardedStdout(out or open(lost, "w", encoding="utf-8")),  # noqa: PTH123
@@ -124,7 +124,7 @@ def _translate_errors(stream: TextIO) -> Iterator[None]:
 
 
 def _discard_buffer(stream: TextIO) -> None:
-    """What is still buffered would fail again when the interpreter flushes it at its end."""
+    """Discard what is buffered, which would fail again when the interpreter flushes it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -100,11 +100,11 @@ class ProgressBar:
         self._progress.update(self._task, completed=done, total=total, description=short)
 
     def _short(self, label: str) -> str:
-        """The label without what there is no room for beside the numbers."""
+        """Shorten the label to the room that the numbers leave."""
         return label if len(label) <= self._room else label[: self._room - 1] + "…"
 
     def note(self, text: str) -> None:
-        """A sentence above the bar."""
+        """Print a sentence above the bar."""
         self._progress.console.print(expand_program_name(text), soft_wrap=True, style="yellow")
 
 
@@ -122,7 +122,7 @@ class StallDetector:
         self._since = self.now
 
     def advice(self, moved: JobProgress, now: float) -> str | None:
-        """What to tell the person at the moment `now`, if there is something new to tell."""
+        """Return what to tell the user at the time `now`; None if nothing is new."""
         if moved != self._last:
             self._last, self._since = moved, now
         text = self._text(moved, now - self._since)
@@ -177,7 +177,7 @@ async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> J
 
 
 async def _read_progress(ctx: CommandContext, job_id: int, bar: ProgressBar) -> JobProgress:
-    """How far the job is, through an outage of Postgres of up to `MAX_OUTAGE_SECONDS`."""
+    """Return the job's progress, waiting up to `MAX_OUTAGE_SECONDS` if Postgres is down."""
     began = time.monotonic()
     told = False
     while True:

@@ -19,12 +19,12 @@ _AGES = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"), (60
 
 
 def get_stdout() -> Console:
-    """Where answers go. Text is taken literally: what is in the data cannot style the screen."""
+    """Return the console for answers. Text is taken literally: data cannot style the screen."""
     return _console(stderr=False)
 
 
 def get_stderr() -> Console:
-    """Where progress, hints and errors go, so that answers can be piped."""
+    """Return the console for progress, hints and errors, so that answers can be piped."""
     return _console(stderr=True)
 
 
@@ -33,27 +33,27 @@ def _console(*, stderr: bool) -> Console:
 
 
 def width() -> int:
-    """How many columns there are: of COLUMNS, else of the terminal that answers go to."""
+    """Return the number of columns: COLUMNS, or else the width of the terminal for answers."""
     return shutil.get_terminal_size((UNLIMITED_WIDTH, 0)).columns
 
 
 def print_text(text: str, *, style: str | None = None) -> None:
-    """A sentence of the answer; commands in it are named as they are called here."""
+    """Print a sentence of the answer; commands in it are written as they must be typed here."""
     _print(get_stdout(), text, style)
 
 
 def print_hint(text: str) -> None:
-    """A sentence beside the answer."""
+    """Print a sentence that is not part of the answer."""
     _print(get_stderr(), text, "dim")
 
 
 def print_error(text: str) -> None:
-    """The text of an error."""
+    """Print an error."""
     _print(get_stderr(), text, "red")
 
 
 def print_command(command: str) -> None:
-    """A command in a line of its own, which is not broken, so that it can be copied."""
+    """Print a command unbroken on a line of its own, so that it can be copied."""
     get_stdout().print(f"  {to_printable(command)}", soft_wrap=True)
 
 
@@ -63,7 +63,7 @@ def _print(console: Console, text: str, style: str | None) -> None:
 
 
 def to_printable(value: object) -> str:
-    """Text that cannot move the cursor or colour the screen, whatever is in the data."""
+    """Return the text without anything that could move the cursor or color the screen."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, int):
@@ -73,12 +73,12 @@ def to_printable(value: object) -> str:
 
 
 def format_count(count: int, noun: str) -> str:
-    """`1 contact`, `2,000 contacts`."""
+    """Return the count with its noun: `1 contact`, `2,000 contacts`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_age(moment: datetime, now: datetime | None = None) -> Cell:
-    """How long ago that was, to the unit that matters; of what is long past, the day."""
+    """Return the time since then in its largest unit; the date if it is long past."""
     seconds = max(int(((now or datetime.now(UTC)) - moment).total_seconds()), 0)
     for up_to, unit, name in _AGES:
         if seconds < up_to:
@@ -87,8 +87,9 @@ def format_age(moment: datetime, now: datetime | None = None) -> Cell:
 
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Rows under headings; a column of numbers stands to the right. Gives the headings of columns
-    that there was no room for.
+    """Print rows under headings, with numbers aligned right.
+
+    Return the headings of columns for which there was no room.
     """
     named = [Column(each) if isinstance(each, str) else each for each in columns]
     laid = layout.table(named, [[_cell(value) for value in row] for row in rows], width())
@@ -100,7 +101,7 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]
 
 
 def print_facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one under the other; what has no value is left out."""
+    """Print names and values, one under the other; a name without a value is left out."""
     told = [(name, to_printable(value)) for name, value in pairs if value is not None]
     names = max((cell_len(name) for name, _ in told), default=0)
     for name, text in told:
@@ -119,13 +120,14 @@ def _cell(value: object) -> Cell:
 
 
 def print_json(value: object) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return the JSON of the value, in which each character is readable or escaped: a terminal
-    shows it, and must not take orders from what is in the data.
+    """Return the value's JSON with each character readable or escaped.
+
+    Data must not send commands to the terminal.
     """
     text = json.dumps(value, default=_encode_value, indent=indent, ensure_ascii=False)
     if text.isascii() and "\x7f" not in text:

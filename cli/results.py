@@ -153,12 +153,12 @@ def _cell(column: str, value: object) -> object:
 
 
 def _id(value: object) -> str | None:
-    """Ids are no quantities."""
+    """Write an id without thousands separators."""
     return None if value is None else str(value)
 
 
 def _describe_change(row: dict[str, Any]) -> str:
-    """What was changed, or why not; all of it is in the CSV."""
+    """Describe what was changed, or why nothing was; the CSV has everything."""
     if row["outcome"] == Outcome.APPLIED:
         told = f"{row['from_status'] or 'new'} → {row['to_status']}"
     else:

@@ -154,7 +154,10 @@ def _build_command(action: BulkAction, *, plan_first: bool) -> Callable[..., Non
 
 
 def _param_option(name: str, field: FieldInfo) -> tuple[Any, object]:
-    """The option for a parameter. All but switches and lists come as text; its model checks it."""
+    """Make the option for a parameter.
+
+    Values other than switches and lists arrive as text, which the action's model validates.
+    """
     taken = {"tag", "import", "status", "contacts", "all", "field", "account", "requested_by"}
     taken |= {"addresses", "encoding", "yes"}
     taken |= {"key", "wait", "json", "evidence"}
@@ -272,8 +275,9 @@ async def _submit_request(
 
 
 def _confirm_list(error: MostlyUnknownList, file: BinaryIO) -> None:
-    """Ask a person at the terminal about a list of which most is unknown; raises InvalidRequest
-    without a yes, and where nobody can be asked.
+    """Ask a person at the terminal about a list that is mostly unknown.
+
+    Raises InvalidRequest without a yes, and if there is no terminal.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty() and file.seekable()):
         raise InvalidRequest(f"{error} If they are, give --yes.") from None
@@ -344,7 +348,7 @@ def _params(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_evidence(source: str, encoding: str = "utf-8") -> dict[str, Any]:
-    """The evidence in a JSON file, or on standard input for `-`; raises InvalidRequest."""
+    """Read the evidence from a JSON file, or standard input for `-`; raises InvalidRequest."""
     what = f"--evidence {source}"
     with open_input(source, "--evidence") as file:
         text = read_text(file, what, encoding=encoding)
@@ -367,7 +371,7 @@ def read_evidence(source: str, encoding: str = "utf-8") -> dict[str, Any]:
 
 
 def get_user_name() -> str:
-    """The name of the user who runs this process, from the system's accounts."""
+    """Return the name of the user who runs this process, from the system's accounts."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

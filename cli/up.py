@@ -59,7 +59,7 @@ def up() -> None:
 
 
 def find_port(settings: Settings) -> int:
-    """The port of the settings; where nobody asked for it and it is taken, another one."""
+    """Return the port of the settings, or another one if it is taken and was not set explicitly."""
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -76,10 +76,10 @@ def find_port(settings: Settings) -> int:
 
 
 def _host(host: str) -> str:
-    """The host as a URL has it."""
+    """Write the host as a URL needs it, with brackets around IPv6."""
     return f"[{host}]" if ":" in host else host
 
 
 def redact_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """Return the URL without its password, for display."""
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", re.sub(r"(password=)[^&]*", r"\1...", url))

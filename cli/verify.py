@@ -110,7 +110,7 @@ def _show_examples(each: CheckResult) -> None:
 
 
 def _id(number: int | None) -> str | None:
-    """A number that names something is no quantity: it has no commas."""
+    """Write an id without thousands separators."""
     return None if number is None else str(number)
 
 

@@ -67,7 +67,7 @@ class HistoryEntry(NamedTuple):
 async def import_rejections_by_reason(
     connection: asyncpg.Connection, job_id: int
 ) -> dict[str, int]:
-    """How many rows and cells of the import's file were left out, by reason, most first."""
+    """Count the rows and cells of the import's file that were left out, by reason, most first."""
     rows = _sql.import_rejections_by_reason(connection, job_id=job_id)
     return {row["reason"]: row["refused"] async for row in rows}
 
@@ -81,7 +81,7 @@ async def count_recognized_rows(connection: asyncpg.Connection, job_id: int) -> 
 async def get_address(
     connection: asyncpg.Connection, *, account_id: int, match_key: str
 ) -> CurrentAddress | None:
-    """The address of this identity, or None when the account has none."""
+    """Return the account's address with this match key, or None if it has none."""
     row = await _sql.get_address(connection, account_id=account_id, match_key=match_key)
     return CurrentAddress(**_to_values(row)) if row else None
 
@@ -89,7 +89,7 @@ async def get_address(
 async def list_contacts(
     connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
 ) -> tuple[list[AddressContact], int]:
-    """Up to `limit` contacts that hold the address, and how many there are."""
+    """Return up to `limit` contacts that hold the address, and how many hold it in all."""
     rows = _sql.list_contacts(connection, account_id=account_id, address_id=address_id, limit=limit)
     holders = [AddressContact(*row) async for row in rows]
     count: int = await _sql.count_contacts(connection, account_id=account_id, address_id=address_id)
@@ -99,7 +99,7 @@ async def list_contacts(
 async def list_history(
     connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
 ) -> list[HistoryEntry]:
-    """Up to `limit` decisions about the address, newest first."""
+    """Return up to `limit` results about the address, newest first."""
     rows = _sql.list_history(connection, account_id=account_id, address_id=address_id, limit=limit)
     return [_history_entry(row) async for row in rows]
 
@@ -121,7 +121,7 @@ _TYPES: dict[str, type[Status | Outcome | Cause]] = {
 
 
 def _to_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's columns by name, its enum texts as the vocabulary's members."""
+    """Return the row's columns by name, with enum texts as members of the vocabulary."""
     return {
         name: _TYPES[name](value) if name in _TYPES and value is not None else value
         for name, value in row.items()

@@ -27,8 +27,8 @@ class NewAddresses(NamedTuple):
 class ListLookup(NamedTuple):
     """The rows of a list and their addresses, in one order, and which of those are new.
 
-    `sibling_links` are whom the others stand beside, on any contact; of role addresses there are
-    none. `known` is what all of them are, without a lock, but for the new ones.
+    `sibling_links` are the siblings of the addresses, on any contact, except of role addresses.
+    `known` is the present state of all addresses but the new ones, read without a lock.
     """
 
     account_id: int
@@ -51,7 +51,7 @@ async def insert_list(
 
 
 async def freeze_list(connection: asyncpg.Connection, *, job_id: int, chunk_size: int) -> None:
-    """Chunks of the rows of the job's list."""
+    """Write the chunks of the job's list of addresses."""
     await _sql.freeze_list(connection, job_id=job_id, chunk_size=chunk_size)
 
 
@@ -64,10 +64,10 @@ async def resolve_listed(
     initial_status: str,
     shared_address_limit: int,
 ) -> ListLookup:
-    """Find or make the addresses of a chunk's rows, which leave the list by that. Neighbours are
-    read of those that no more contacts hold than the limit.
+    """Find or create the addresses of a chunk's rows, which leave the list thereby.
 
-    Raises ConcurrentLink when another transaction made one of them at the same moment.
+    Siblings are read of addresses that at most as many contacts hold as the limit. Raises
+    ConcurrentLink if another transaction created one of the addresses at the same time.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
         connection, job_id=job_id, row_ids=row_ids
@@ -104,8 +104,10 @@ async def look_up_addresses(
     identities: Sequence[NormalizedAddress],
     shared_address_limit: int,
 ) -> ListLookup | None:
-    """The addresses of a list that was never kept, where a row has the id of its address; those
-    that are new are left to be made. None when no account is called so.
+    """Look up the addresses of a list that is stored nowhere, for one immediate job.
+
+    A row carries the id of its address; new addresses are not created yet. Return None if no
+    account has this name.
     """
     addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
     row = await _sql.look_up_listed(

@@ -20,8 +20,8 @@ MAX_ROWS_BY_INSERT = 20
 class ClaimedChunk(NamedTuple):
     """A chunk that this transaction holds; `attempts` were made before.
 
-    `careful_attempts` is None unless a worker was lost with it. It counts the attempts that were
-    counted before they were made and have not come to an end.
+    `careful_attempts` is None unless a worker was lost with the chunk. It counts the attempts that
+    were counted before they were made and have not ended.
     """
 
     chunk_no: int
@@ -99,8 +99,10 @@ async def lock_job_exclusive(connection: asyncpg.Connection, job_id: int) -> Non
 async def claim_next(
     connection: asyncpg.Connection, job_id: int, *, share: float, lane: int = NO_LANE
 ) -> ClaimedChunk | None:
-    """The next free chunk of a running job, held until the transaction ends: from that share of
-    its chunks on (0 to 1), or from the beginning when none is left there.
+    """Lock the next pending chunk of a running job until the transaction ends.
+
+    The search starts at `share` (0 to 1) of the job's chunks, then wraps to the beginning. Return
+    None if no chunk is free.
     """
     row = await _sql.claim_next_chunk(connection, job_id=job_id, share=share, lane=lane)
     return ClaimedChunk(*row) if row else None
@@ -109,7 +111,9 @@ async def claim_next(
 async def claim_by_number(
     connection: asyncpg.Connection, job_id: int, chunk_no: int
 ) -> ClaimedChunk | None:
-    """The chunk, held until the transaction ends, if it is free and its job is running."""
+    """Lock this chunk until the transaction ends; None unless it is pending and its job
+    is running.
+    """
     row = await _sql.claim_chunk_by_number(connection, job_id=job_id, chunk_no=chunk_no)
     return ClaimedChunk(*row) if row else None
 
@@ -158,7 +162,7 @@ async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
 async def read_links(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> list[Link]:
-    """The links of the contacts, in order of contact and field."""
+    """Return the links of the contacts, ordered by contact and field."""
     row = await _sql.read_links(connection, account_id=account_id, contact_ids=contact_ids)
     return list(zip(*row, strict=True))
 
@@ -166,8 +170,9 @@ async def read_links(
 async def read_links_and_addresses(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> tuple[list[Link], AddressColumns]:
-    """The links of the contacts, in order of contact and field, and the addresses that they lead
-    to, without a lock and as one moment showed them.
+    """Return the links of the contacts, ordered by contact and field, and the linked addresses.
+
+    Both come from one snapshot of the database. Nothing is locked.
     """
     row = await _sql.read_links_and_addresses(
         connection, account_id=account_id, contact_ids=contact_ids
@@ -178,7 +183,7 @@ async def read_links_and_addresses(
 async def find_existing_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """Those of the ids that are contacts of the account, and those of them that hold an address."""
+    """Return which of the ids are contacts of the account, and which of those hold an address."""
     row = await _sql.find_existing_contacts(
         connection, account_id=account_id, contact_ids=contact_ids
     )
@@ -193,7 +198,9 @@ async def read_siblings(
     min_contacts: int,
     shared_address_limit: int,
 ) -> list[Sibling]:
-    """Whom addresses that so many contacts hold stand beside, on any contact."""
+    """Return the siblings, on any contact, of the addresses that at least `min_contacts`
+    contacts hold.
+    """
     rows = _sql.read_siblings(
         connection,
         account_id=account_id,
@@ -207,7 +214,7 @@ async def read_siblings(
 async def read_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
 ) -> AddressColumns:
-    """The addresses as they are, without a lock."""
+    """Return the current addresses without locking them."""
     row = await _sql.read_addresses(connection, account_id=account_id, address_ids=address_ids)
     return AddressColumns(*row)
 
@@ -219,8 +226,9 @@ async def lock_addresses(
     *,
     shared_address_limit: int | None = None,
 ) -> AddressColumns:
-    """Lock the addresses, in id order, and read them as they are then: all of them, or those that
-    no more contacts hold than the limit.
+    """Lock the addresses in id order, and read them as they are then.
+
+    With a limit, only addresses that at most as many contacts hold are locked.
     """
     row = await _sql.lock_addresses(
         connection,
@@ -240,7 +248,7 @@ async def find_with_opted_out_sibling(
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
 ) -> list[int]:
-    """Those of the addresses that stand beside one whose own opt-out spreads."""
+    """Return which of the addresses have a sibling whose own opt-out is propagated."""
     found: list[int] = await _sql.find_with_opted_out_sibling(
         connection,
         account_id=account_id,
@@ -255,7 +263,7 @@ async def find_with_opted_out_sibling(
 async def find_earlier_decisions(
     connection: asyncpg.Connection, job_id: int, address_ids: Sequence[int]
 ) -> list[tuple[int, str, str | None, str | None]]:
-    """(address, outcome, to_status, reason) of this job's direct decisions so far."""
+    """Return (address, outcome, to_status, reason) of this job's direct decisions so far."""
     rows = _sql.find_earlier_decisions(connection, job_id=job_id, address_ids=address_ids)
     return [tuple(row) async for row in rows]
 
@@ -271,11 +279,10 @@ async def update_addresses(
 ) -> bool:
     """Give the addresses their new status: id to (from_status, to_status, source address).
 
-    One that is not of its version any more is left alone; then this is False, and the transaction
-    is to be rolled back. Where all changes are alike, as nearly always, a list of ids is all that
-    has to be sent for them, and the few versions there are: of addresses that are not locked they
-    have to come from one statement, after all locks, so that none of them is that of a later
-    change to another address.
+    Return False if an address no longer has its version; the transaction must then be rolled back.
+    Mostly all changes are alike, and only a list of ids is sent, with the few versions. Versions of
+    addresses that are not locked must come from one statement, after all locks, so that none
+    belongs to a later change of another address.
     """
     if not changes:
         return True
@@ -376,7 +383,7 @@ async def finish_chunk(
 async def insert_done_chunk(
     connection: asyncpg.Connection, job_id: int, chunk_no: int, *, propagated: int
 ) -> None:
-    """A chunk for what was propagated beside the planned ones."""
+    """Insert a finished chunk that holds what was propagated outside the planned chunks."""
     await _sql.insert_done_chunk(
         connection, job_id=job_id, chunk_no=chunk_no, propagated=propagated
     )

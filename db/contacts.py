@@ -18,11 +18,11 @@ _UNENGAGED = (Status.UNENGAGED_MARKETABLE, Status.UNENGAGED_NON_MARKETABLE)
 
 
 class ContactFilter(NamedTuple):
-    """Which contacts are looked for; those of an account that meet all that is given.
+    """Which contacts to find: those of an account that meet all given conditions.
 
-    One address of the contact, in one of the `fields`, has to be of one of the `statuses`, and
-    known to be without engagement since before `unengaged_before`. As in a job's selection, what
-    is None is no condition, and no status at all is met by nobody.
+    One address of the contact, in one of the `fields`, must have one of the `statuses`, and be
+    known to be without engagement since before `unengaged_before`. As in a job's selection, None is
+    no condition, and an empty list of statuses matches no contact.
     """
 
     account_id: int
@@ -44,7 +44,7 @@ class Contact(NamedTuple):
 
 
 async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) -> int | None:
-    """The id of the account's tag of exactly this name."""
+    """Return the id of the account's tag with exactly this name; None if there is no such tag."""
     found: int | None = await _sql.get_tag_id(connection, account_id=account_id, tag=tag)
     return found
 
@@ -52,10 +52,11 @@ async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) 
 async def find_contacts(
     connection: asyncpg.Connection, filter_: ContactFilter, *, after: int, limit: int
 ) -> tuple[list[Contact], int | None]:
-    """Up to `limit` contacts with ids above `after`, in order, and after whom the next page begins.
+    """Return up to `limit` contacts with ids above `after`, in order, and where the next page
+    begins.
 
-    `MAX_SCANNED_CONTACTS` contacts are looked through at most: a page may have few, or none, and
-    yet not be the last.
+    At limit `MAX_SCANNED_CONTACTS` contacts are examined: a page may have few contacts, or be
+    empty, without being the last.
     """
     row = await _sql.find_contact_ids(
         connection,
@@ -84,9 +85,10 @@ async def find_contacts(
 async def count_addresses(
     connection: asyncpg.Connection, filter_: ContactFilter
 ) -> dict[Status, int]:
-    """How many addresses of each status the contacts hold, in one of the fields, who have the tag,
-    and whom the import brought; without either, those of the whole account, which takes a look at
-    all of them.
+    """Count the addresses by status.
+
+    With a tag or an import, only contacts that have it count, and one of the fields. Without
+    either, the whole account is counted, which reads all of its addresses.
     """
     given = {
         "account_id": filter_.account_id,

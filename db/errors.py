@@ -1,7 +1,7 @@
 """The one table of what is, and what is not, the fault of the work being done.
 
 What PgBouncer itself refuses (`server conn crashed?`, `query_wait_timeout`, `no more connections
-allowed`) is a protocol violation by its code, 08P01, and to asyncpg that is a connection error.
+allowed`) is a protocol violation, 08P01. For asyncpg that is a connection error.
 """
 
 import asyncpg

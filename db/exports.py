@@ -1,6 +1,6 @@
-"""What became of a job, as lists of any length: in pages of lines that Postgres has written.
+"""What became of a job, as lists of any length: pages of lines that Postgres has written.
 
-Pages go by key: no transaction, and so no snapshot, stays open while somebody reads. A connection
+Pages go by key: no transaction, and so no snapshot, stays open while a client reads. A connection
 is taken for one page at a time, memory is bounded by a page, and no row is touched in Python.
 """
 
@@ -58,7 +58,7 @@ class Page(NamedTuple):
     next_cursor: Cursor | None
 
     def objects(self) -> list[dict[str, Any]]:
-        """The rows of a page in JSON."""
+        """Parse the page's JSON into one dict for each row."""
         return [json.loads(line) for line in self.lines.split("\n") if line]
 
 
@@ -78,7 +78,7 @@ class Export(Protocol):
     async def page(
         self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `limit` of its rows."""
+        """Read up to `limit` rows after the place `after`."""
         ...
 
 
@@ -101,7 +101,7 @@ class Results:
     async def page(
         self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `limit` of them. What was rejected is found by an index of its own."""
+        """Read up to `limit` results. Rejected ones have an index of their own."""
         rejected = self.outcome is Outcome.REJECTED
         filters = (None if rejected else self.outcome, self.reason, self.cause)
         narrowed = any(value is not None for value in filters)
@@ -139,7 +139,7 @@ class Unprocessed:
     async def page(
         self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `limit` of them, from `CHUNKS_PER_PAGE` chunks at most."""
+        """Read up to `limit` rows from at most `CHUNKS_PER_PAGE` chunks."""
         chunk_no, place = after
         row = await _sql.unprocessed_page(
             connection,
@@ -170,7 +170,7 @@ class _NumberedExport:
     async def page(
         self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
     ) -> Page:
-        """Up to `limit` of its rows, and more where several belong to one line of a file."""
+        """Read up to `limit` rows, or more if several belong to one line of a file."""
         row = await self.statement(
             connection, job_id=self.job_id, after=after[0], limit=limit, **form.sql_parameters
         )
@@ -178,27 +178,27 @@ class _NumberedExport:
 
 
 def unprocessed_lines(job_id: int) -> Export:
-    """The lines at which those rows of an import's file begin that became no contact."""
+    """List the lines of an import's file whose rows have not become contacts."""
     return _NumberedExport(job_id, ("line",), _sql.unprocessed_lines_page)
 
 
 def unprocessed_addresses(job_id: int) -> Export:
-    """Those of the addresses which a job lists that it did not come to."""
+    """List the job's listed addresses that it has not processed."""
     return _NumberedExport(job_id, ("address",), _sql.unprocessed_addresses_page)
 
 
 def rejections(job_id: int) -> Export:
-    """What was left out of the file that a job came with, in its order."""
+    """List what was left out of the job's file, in the order of the file."""
     return _NumberedExport(job_id, ("line", "reason", "detail"), _sql.rejections_page)
 
 
 async def stream_pages(
     pool: asyncpg.Pool, listing: Export, *, form: ExportFormat, limit: int | None = None
 ) -> AsyncGenerator[Page, None]:
-    """The list from its beginning, all of it or the first `limit` rows.
+    """Yield the list page by page from its beginning: all of it, or the first `limit` rows.
 
-    While a page is used the next one is fetched, and no more than that one. Close the iterator:
-    where it is left alone, a connection may be taken until it is collected.
+    While a page is used, the next one is fetched, and no more than that one. Close the iterator: an
+    abandoned one can hold a connection until it is garbage collected.
     """
     fetching = _fetch(pool, listing, form, listing.start, limit)
     try:

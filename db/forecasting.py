@@ -36,7 +36,7 @@ class ForecastJob(NamedTuple):
     rules: Mapping[str, Sequence[int]]
 
     def arguments(self) -> dict[str, Any]:
-        """What every statement may ask for."""
+        """Return the parameters that every forecast statement accepts."""
         return {
             "job_id": self.id,
             "account_id": self.account_id,
@@ -48,7 +48,7 @@ class ForecastJob(NamedTuple):
 
 
 async def last_chunk(connection: asyncpg.Connection, job_id: int) -> int:
-    """The number of the last chunk of the job's plan; 0 where there is none."""
+    """Return the number of the last chunk of the job's plan; 0 if the plan has no chunks."""
     number: int = await _sql.last_chunk(connection, job_id=job_id)
     return number
 
@@ -56,8 +56,10 @@ async def last_chunk(connection: asyncpg.Connection, job_id: int) -> int:
 async def count_slice(
     connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
 ) -> tuple[list[PairCount], int]:
-    """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and how
-    many further ones of those would be propagated.
+    """Count the pairs of some chunks' contacts whose addresses no other contact holds.
+
+    Return them with the number of other addresses, held by no other contact either, that
+    propagation would change.
     """
     further = 0
     counted = []
@@ -75,7 +77,9 @@ async def count_slice(
 async def count_shared(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairCount], int]:
-    """The same for the addresses that several contacts hold, and for whom those stand beside."""
+    """Count the addresses that several contacts hold, and the contacts that have them as
+    siblings.
+    """
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, job_id=job.id)
@@ -88,7 +92,7 @@ async def count_shared(
 
 
 async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
-    """How many of the listed ids are of no contact."""
+    """Count the listed ids that belong to no contact."""
     missing: int = await _sql.count_missing(connection, **job.arguments())
     return missing
 
@@ -96,7 +100,9 @@ async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int
 async def count_list(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairCount], int]:
-    """Of a list of addresses: the addresses, and how many further ones would be propagated."""
+    """Count the pairs of a list of addresses, and the other addresses that propagation would
+    change.
+    """
     counted = [
         PairCount(LISTED_ADDRESS_FIELD, row["code"], beside=False, first=True, rows=row["rows"])
         async for row in _sql.count_listed(connection, **job.arguments())

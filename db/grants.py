@@ -19,11 +19,10 @@ async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
 
 
 async def grant(connection: asyncpg.Connection, role: str) -> None:
-    """Grant the role what it needs, and take from it what else it was granted. Again is safe.
+    """Grant the role what it needs, and revoke any other grant. It can be repeated.
 
-    Raises UnsafeRole where the connection is not the owner's, and for a superuser, the tables'
-    owner, a role that does not exist, and one that may do more by another way; nothing is granted
-    then.
+    Raises UnsafeRole if the connection is not the owner's, for a superuser, the tables' owner or
+    an unknown role, and for a role that has more rights another way. Nothing is granted then.
     """
     async with connection.transaction():
         # Two at a time would update the same rows of the catalog.

@@ -11,9 +11,10 @@ _sql = load("hooks")
 
 
 class Hook(NamedTuple):
-    """A hook, and whose it is. Its secrets are derived from `salt` (`runtime.signing`) by the key
-    `key_id`; where that is None, any of SIGNING_KEYS counts. The former secrets are derived from
-    `former_salt`, while they count.
+    """A hook and its account.
+
+    Its secrets are derived from `salt` by the key `key_id` (`runtime.signing`); if that is None, by
+    any of SIGNING_KEYS. The former secrets are derived from `former_salt` while they are valid.
     """
 
     id: int
@@ -31,7 +32,7 @@ class Hook(NamedTuple):
 
 
 class HookSummary(NamedTuple):
-    """A hook as it is listed; nobody can tell from this how to sign."""
+    """A hook as it is listed, without anything from which its secret could be derived."""
 
     id: int
     account: str
@@ -61,7 +62,7 @@ async def insert_hook(
 
 
 async def get_hook(connection: asyncpg.Connection, hook_id: int) -> Hook | None:
-    """The hook, revoked or not; None where there is none."""
+    """Return the hook, even if it was revoked; None if it does not exist."""
     row = await _sql.get_hook(connection, hook_id=hook_id)
     return Hook(*row) if row else None
 
@@ -87,11 +88,11 @@ async def rotate_hook_secret(
 async def list_hooks(
     connection: asyncpg.Connection, account_id: int | None = None
 ) -> list[HookSummary]:
-    """All hooks, or those of one account, newest first."""
+    """Return all hooks, or those of one account, newest first."""
     return [HookSummary(*row) async for row in _sql.list_hooks(connection, account_id=account_id)]
 
 
 async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revocation | None:
-    """Revoke the hook. Return None where there is none."""
+    """Revoke the hook. Return None if it does not exist."""
     row = await _sql.revoke_hook(connection, hook_id=hook_id)
     return Revocation(*row) if row else None

@@ -1,6 +1,6 @@
-"""Jobs of one chunk that are stored, worked and ended in a single statement.
+"""Jobs of one chunk that are stored, worked on and ended in a single statement.
 
-Nobody else sees such a job before it is done: it is not planned, claimed or rung for.
+No other process sees such a job before it is done: it is not planned, claimed or enqueued.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,13 +58,14 @@ async def insert_completed_job(
     worker: str,
     duration_ms: int,
 ) -> ImmediateJob | None:
-    """Store the job with its only chunk, and all that was decided. None when the account has a job
-    with this idempotency key; nothing is written then.
+    """Store the job with its only chunk and all decisions.
 
-    `changes` and `versions` are those of `db.chunks.update_addresses`; `new` are the addresses that
-    are to be made, with `new_status`. Raises StaleRead when an address is not of its version any
-    more, ConcurrentLink when somebody else made a new one, and asyncpg.CheckViolationError when the
-    counts do not add up; nothing is written then either.
+    Return None if the account has a job with this idempotency key. `changes` and `versions` are
+    those of `db.chunks.update_addresses`; `new` are the addresses to create, with `new_status`.
+
+    Raises StaleRead if an address no longer has its version, ConcurrentLink if another transaction
+    created a new one, and asyncpg.CheckViolationError if the counts do not add up. Nothing is
+    written unless a job is returned.
     """
     ids = sorted(changes)
     made = new or NewAddresses([], [], [])

@@ -14,8 +14,10 @@ _sql = load("import_chunks")
 
 
 class KnownAddressColumns(NamedTuple):
-    """Addresses of a chunk that the account knows, as columns of one order, and the keys of those
-    that stand in more than one of the chunk's rows. `with_ids` tells that rows have external ids.
+    """Addresses of a chunk that the account knows, as columns of one order.
+
+    With them are the match keys that stand in more than one of the chunk's rows. `with_ids` says
+    that rows have external ids.
     """
 
     ids: list[int]
@@ -27,8 +29,10 @@ class KnownAddressColumns(NamedTuple):
 
 
 class CreatedRows(NamedTuple):
-    """What a chunk has made: new addresses with the people who hold them, all of one version, and
-    the links, each (contact, field, address), in their order.
+    """What a chunk has created: new addresses with their contact counts, all of one version, and
+    links.
+
+    Each link is (contact, field, address), in that order.
     """
 
     people: dict[int, int]
@@ -219,7 +223,7 @@ async def delete_rows(
 async def final_contact_counts(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
 ) -> dict[int, int]:
-    """How many people will hold the addresses when the whole import is done, at most."""
+    """Return the upper bounds of the addresses' contact counts when the whole import is done."""
     rows = _sql.final_contact_counts(
         connection, account_id=account_id, job_id=job_id, address_ids=address_ids
     )
@@ -229,7 +233,7 @@ async def final_contact_counts(
 async def count_role_address_contacts(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
 ) -> None:
-    """Count who holds the role addresses that the import brought."""
+    """Count the contacts that hold the role addresses of the import."""
     of_import = {
         "account_id": account_id,
         "job_id": job_id,
@@ -247,7 +251,9 @@ async def find_missed_propagation(
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
-    """(contact, field, address, source): whom an opt-out has to reach after all."""
+    """Return (contact, field, address, source) of the links that an opt-out must reach
+    after all.
+    """
     rows = _sql.find_missed_propagation(
         connection,
         account_id=account_id,
@@ -276,7 +282,7 @@ async def reject_row(
 
 
 async def count_rejected_rows(connection: asyncpg.Connection, job_id: int) -> int:
-    """How many rows of the import were refused, single cells not counted."""
+    """Count the import's rejected rows, without rejected single cells."""
     count: int = await _sql.count_rejected_rows(
         connection, job_id=job_id, cell_reasons=sorted(CELL_REJECTION_REASONS)
     )

@@ -1,4 +1,6 @@
-"""Imports at the door: the rows of a file wait in `import_rows` until workers make contacts."""
+"""Imports as they arrive: the rows of a file wait in `import_rows` until workers create
+contacts.
+"""
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,9 +69,9 @@ async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None
 
 
 def _pack(job_id: int, rows: Sequence[ImportRow]) -> memoryview:
-    """Rows without statuses, in a third of the time that the driver takes to encode them.
+    """Encode rows without statuses for COPY, in a third of the time that the driver takes.
 
-    (The number that stands for the type of a status is another one in each database.)
+    Rows with statuses are left to the driver: an enum's type number differs between databases.
     """
     begin = struct.Struct(">hiqiq").pack
     columns = len(_ROW_COLUMNS) - 1
@@ -126,7 +128,7 @@ async def set_request_hash(
 
 
 async def read_staged_file(connection: asyncpg.Connection, job_id: int) -> StagedFile:
-    """What the file of an import came to when it was submitted."""
+    """Return what the file of an import contained when it was submitted."""
     row = await _sql.read_staged_file(
         connection,
         job_id=job_id,

@@ -110,9 +110,10 @@ async def check_invariant(
     account_id: int | None = None,
     limit: int = MAX_EXAMPLES,
 ) -> InvariantResult:
-    """What breaks the invariant at this moment, in one account or in all; at most `limit` examples.
+    """Find the rows that violate the invariant now, in one account or in all accounts.
 
-    `shared_address_limit` is that of the workers. Outside of a transaction; it makes its own.
+    Return at most `limit` examples. `shared_address_limit` must be the one that the workers use.
+    Call it outside a transaction; it opens its own.
     """
     query = getattr(_sql, invariant.name)
     async with connection.transaction(readonly=True):
@@ -135,7 +136,7 @@ async def check_invariant(
 
 
 def _vocabulary() -> dict[str, Any]:
-    """The statuses by what they mean, so that no query repeats the ladder."""
+    """Group the statuses by meaning, so that no query repeats the ranks."""
     statuses: tuple[Status, ...]
     statuses, spread, ranks = zip(*_STATUS_RANKS, strict=True)
     return {

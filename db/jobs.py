@@ -84,6 +84,10 @@ class Job:
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
+        """Build a job from a row of `jobs` and its derived columns.
+
+        Enum texts become members of the vocabulary.
+        """
         values = {
             name: row[name] for name in cls.__dataclass_fields__ if name not in _COMPUTED_FIELDS
         }
@@ -95,11 +99,11 @@ class Job:
 
 
 class InsertedJob(NamedTuple):
-    """The job that now stands for a request; `created` is False when an earlier one does.
+    """The job that stands for a request; `created` is False if an earlier request made it.
 
-    `request_hash` is that of the job, so a caller can tell whether the earlier one asked the same.
-    `state` is what the job was in when it was looked at, and `has_failures` tells that it was
-    completed without rows that workers had to give up.
+    `request_hash` is that of the job: it shows whether the earlier request was the same. `state` is
+    the job's state when it was read. `has_failures` says that the job was completed with rows that
+    workers gave up on.
     """
 
     job_id: int
@@ -158,33 +162,33 @@ class JobCounts:
 
 
 async def get_account_id(connection: asyncpg.Connection, name: str) -> int | None:
-    """The id of the account called `name`, or None when there is none."""
+    """Return the id of the account called `name`, or None if there is no such account."""
     found: int | None = await _sql.get_account_id(connection, name=name)
     return found
 
 
 async def create_account(connection: asyncpg.Connection, name: str) -> int | None:
-    """The id of a new account, or None when the name is taken.
+    """Create an account and return its id; None if the name is taken.
 
-    Raises asyncpg.CheckViolationError for a name that is not plain.
+    Raises asyncpg.CheckViolationError for a name with characters that are not allowed.
     """
     created: int | None = await _sql.create_account(connection, name=name)
     return created
 
 
 async def list_accounts(connection: asyncpg.Connection) -> list[Account]:
-    """Every account, by name."""
+    """Return every account, by name."""
     return [Account(*row) async for row in _sql.list_accounts(connection)]
 
 
 async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
-    """Whether the account has a tag of exactly this name."""
+    """Return whether the account has a tag of exactly this name."""
     found: bool = await _sql.tag_exists(connection, account_id=account_id, tag=tag)
     return found
 
 
 async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:
-    """Up to `limit` of the account's tags, by name."""
+    """Return up to `limit` of the account's tags, by name."""
     rows = _sql.list_tags(connection, account_id=account_id, limit=limit)
     return [row["name"] async for row in rows]
 
@@ -205,10 +209,9 @@ async def insert_job(
     actor: Actor,
     plan_first: bool = False,
 ) -> InsertedJob:
-    """Store a job in state `planning`, and who asked for it, unless the account has one with this
-    idempotency key.
+    """Store a job in state `planning`, with its actor, unless its idempotency key is in use.
 
-    Of two that come at once with one key, the second waits for the first to commit. Outside a
+    Of two concurrent requests with one key, the second waits for the first to commit. Outside a
     transaction of READ COMMITTED it could miss the first one's job.
     """
     created: int | None = await _sql.insert_job(
@@ -237,7 +240,7 @@ async def insert_job(
 async def get_job_by_key(
     connection: asyncpg.Connection, account_id: int, idempotency_key: str
 ) -> InsertedJob:
-    """The account's job with this idempotency key, which has to be there."""
+    """Return the account's job with this idempotency key, which must exist."""
     return (await list_jobs_by_key(connection, account_id, [idempotency_key]))[idempotency_key]
 
 
@@ -292,7 +295,9 @@ def _blocks(job_id: int, contact_ids: Sequence[int]) -> Iterable[tuple[int, int,
 async def get_job(
     connection: asyncpg.Connection, job_id: int, *, account_id: int | None = None
 ) -> Job | None:
-    """The job, or None when there is none of this id (in the account, where one is given)."""
+    """Return the job; None if it does not exist, or belongs to another account than the
+    given one.
+    """
     if not 0 < job_id <= MAX_ID:
         return None
     row = await _sql.get_job(connection, job_id=job_id, account_id=account_id)
@@ -307,8 +312,9 @@ async def list_jobs(
     limit: int = 20,
     states: Collection[JobState] = (),
 ) -> list[Job]:
-    """Up to `limit` jobs with ids under `before`, newest first; of one account if it is given, and
-    in one of the `states` if there are any.
+    """Return up to `limit` jobs with ids below `before`, newest first.
+
+    They are of one account if it is given, and in one of the `states` if there are any.
     """
     found: list[Job] = []
     following: int | None = before
@@ -333,13 +339,13 @@ async def list_jobs_page(
     states: Collection[JobState] = (),
     action: str | None = None,
 ) -> tuple[list[Job], int | None]:
-    """Up to `limit` jobs with ids under `before`, newest first, and before which job the next page
-    begins; None where there are no more. They are the account's, or those of all accounts. Jobs
-    with long evidence make a page shorter.
+    """Return up to `limit` jobs with ids below `before`, newest first, and where the next page
+    begins.
 
-    Where jobs of some states or of an action are asked for, `MAX_SCANNED_JOBS` jobs are looked
-    through at most: a page may then have few jobs, or none, and yet not be the last. An action is
-    looked for in one account only.
+    The second value is None on the last page. The jobs belong to the account, or to all accounts.
+    Jobs with long evidence make a page shorter. A search by state or action examines at most
+    `MAX_SCANNED_JOBS` jobs: a page may have few jobs, or be empty, without being the last. An
+    action can be searched for in one account only.
     """
     oldest = None
     if states or action is not None:
@@ -377,7 +383,7 @@ async def list_jobs_page(
 
 
 async def get_counts(connection: asyncpg.Connection, job_id: int) -> JobCounts | None:
-    """The exact counts of the job at this moment, or None when there is no such job."""
+    """Return the exact current counts of the job, or None if there is no such job."""
     row = await _sql.read_job_counts(connection, job_id=job_id, recent_seconds=RECENT_SECONDS)
     if row is None:
         return None
@@ -387,13 +393,13 @@ async def get_counts(connection: asyncpg.Connection, job_id: int) -> JobCounts |
 
 
 async def get_progress(connection: asyncpg.Connection, job_id: int) -> JobProgress | None:
-    """How far the job is, cheap enough to ask several times a second."""
+    """Return the job's progress, at a cost that allows several calls a second."""
     row = await _sql.read_job_progress(connection, job_id=job_id)
     return JobProgress(JobState(row["state"]), *row[1:]) if row else None
 
 
 async def get_state(connection: asyncpg.Connection, job_id: int) -> JobState | None:
-    """Where the job stands; None when there is none. The cheapest question about a job."""
+    """Return the state of the job, or None if it does not exist. No other question costs less."""
     state: str | None = await _sql.get_state(connection, job_id=job_id)
     return JobState(state) if state else None
 

@@ -23,7 +23,7 @@ class ApiKeyRow(NamedTuple):
 
 
 class ApiKeySummary(NamedTuple):
-    """A key as it is listed; nobody can tell from this what its holder has."""
+    """A key as it is listed, without anything that would help to guess its secret."""
 
     id: int
     account: str
@@ -64,7 +64,7 @@ async def insert_key(
 
 
 async def get_key(connection: asyncpg.Connection, key_id: int) -> ApiKeyRow | None:
-    """The key, unless there is none, it was revoked, or it has expired."""
+    """Return the key; None if it does not exist, was revoked or has expired."""
     row = await _sql.get_key(connection, key_id=key_id)
     return ApiKeyRow(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
 
@@ -88,11 +88,11 @@ async def record_use(connection: asyncpg.Connection, key_ids: Sequence[int]) -> 
 async def list_keys(
     connection: asyncpg.Connection, account_id: int | None = None
 ) -> list[ApiKeySummary]:
-    """All keys, or those of one account, newest first."""
+    """Return all keys, or those of one account, newest first."""
     return [ApiKeySummary(*row) async for row in _sql.list_keys(connection, account_id=account_id)]
 
 
 async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revocation | None:
-    """Revoke the key. Return None where there is none."""
+    """Revoke the key. Return None if it does not exist."""
     row = await _sql.revoke_key(connection, key_id=key_id)
     return Revocation(*row) if row else None

@@ -19,6 +19,6 @@ class LinkedAddress(NamedTuple):
 async def get_linked_address(
     connection: asyncpg.Connection, *, account_id: int, address_id: int
 ) -> LinkedAddress | None:
-    """The address that the link is about; None where there is none any more."""
+    """Return the address that the one-click link is about; None if it no longer exists."""
     row = await _sql.get_linked_address(connection, account_id=account_id, address_id=address_id)
     return LinkedAddress(*row) if row else None

@@ -29,13 +29,13 @@ _CONTENTION_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableErr
 
 
 def known_revisions() -> list[str]:
-    """The revisions that this version knows, oldest first: what the files' names begin with."""
+    """Return the revisions that this version knows, oldest first. File names begin with them."""
     names = (path.name for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
     return sorted(name.partition("_")[0] for name in names)
 
 
 def latest_revision() -> str:
-    """The newest revision that this version of Sluice knows."""
+    """Return the newest revision that this version of Sluice knows."""
     return known_revisions()[-1]
 
 
@@ -68,8 +68,9 @@ async def migrate(url: str) -> tuple[str | None, str]:
 
 
 async def require_current(connection: asyncpg.Connection) -> None:
-    """Raise SchemaMismatch unless the database is at this version's revision, or at a newer one
-    that suits this version, and DatabaseUnsuitable for one that cannot be used at any.
+    """Raise SchemaMismatch unless the database has this version's revision or a suitable newer one.
+
+    Raises DatabaseUnsuitable for a database that cannot be used at any revision.
     """
     await require_encoding(connection)
     try:
@@ -96,8 +97,9 @@ async def _revision(connection: asyncpg.Connection) -> str | None:
 
 
 async def _require_suitable(connection: asyncpg.Connection, revision: str) -> None:
-    """Raise SchemaMismatch unless the newer version that migrated the database has noted that it
-    suits this one: a release migrates while the processes of the version before still serve.
+    """Raise SchemaMismatch unless the database's newer version has noted that it suits this one.
+
+    A release migrates while processes of the version before still run.
     """
     if await get_compatible_from(connection) not in known_revisions():
         raise SchemaMismatch(
@@ -149,7 +151,7 @@ async def _upgrade(url: str) -> None:
 
 
 def _driver_error(error: BaseException) -> BaseException:
-    """What asyncpg raised, which SQLAlchemy wraps in errors of its own."""
+    """Unwrap the asyncpg error that SQLAlchemy has wrapped in an error of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -13,10 +13,10 @@ _sql = load("planning")
 
 
 class JobToPlan(NamedTuple):
-    """A job that waits for its plan, or was planned first and waits to be counted.
+    """A job that waits for its plan, or a planned job that waits for its forecast.
 
-    `planned_at` and `selected` are None where its selection is not frozen; `confirmation` is what
-    somebody has said yes to.
+    `planned_at` and `selected` are None until its selection is frozen; `confirmation` is the
+    decision to apply it, if there is one.
     """
 
     id: int
@@ -42,7 +42,9 @@ class Plan(NamedTuple):
 
 
 async def lock_job_to_plan(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
-    """The job, if it waits for its plan and nobody else is planning it."""
+    """Lock the job for planning; None unless it waits for its plan and no other process
+    plans it.
+    """
     if not await _sql.try_plan(connection, job_id=job_id, idle_ms=str(IDLE_MS)):
         return None
     row = await _sql.job_to_plan(connection, job_id=job_id)
@@ -52,7 +54,7 @@ async def lock_job_to_plan(connection: asyncpg.Connection, job_id: int) -> JobTo
 async def freeze_import(
     connection: asyncpg.Connection, *, job_id: int, fields: int, chunk_size: int
 ) -> None:
-    """Chunks of the contacts that the uploaded rows will become, and what repeats among them."""
+    """Write the chunks of the contacts that the uploaded rows will become, and note repetitions."""
     await _sql.freeze_import(connection, job_id=job_id, fields=fields, chunk_size=chunk_size)
     await _sql.insert_repeats(connection, job_id=job_id)
 
@@ -67,7 +69,9 @@ async def freeze_selection(
     statuses: Sequence[str] | None,
     chunk_size: int,
 ) -> None:
-    """Chunks of the contacts that meet every condition; `listed` takes the job's own ids."""
+    """Write the chunks of the contacts that meet every condition; `listed` takes the
+    job's own ids.
+    """
     await _sql.freeze_selection(
         connection,
         job_id=job.id,
@@ -94,8 +98,10 @@ async def store_forecast(
     *,
     drift: Mapping[str, int] | None = None,
 ) -> bool:
-    """Let a job that was planned first wait for somebody to confirm its forecast, from which what
-    was confirmed before may differ by a drift. False when it was paused or cancelled meanwhile.
+    """Store the forecast of a planned job, which then waits for a confirmation.
+
+    The counts of an earlier confirmation may differ from it by a drift. Return False if the job was
+    paused or cancelled meanwhile.
     """
     shown = await _sql.store_forecast(connection, job_id=job_id, forecast=forecast, drift=drift)
     return shown is not None
@@ -109,7 +115,7 @@ async def confirm_plan(
 
 
 class PlanConfirmation(NamedTuple):
-    """A planned job that somebody has said yes to."""
+    """A planned job with a confirmation."""
 
     id: int
     action: str

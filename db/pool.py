@@ -31,7 +31,9 @@ WEB_IDLE_SECONDS = 60
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection that notices when its server has vanished; asyncpg's own may wait for ever."""
+    """A connection that detects when its server has vanished; asyncpg's own may wait
+    without end.
+    """
 
     __slots__ = ()
 
@@ -41,8 +43,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
         enable_keepalive(transport.get_extra_info("socket"))
 
     async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
-        """As asyncpg's, but it ends when the connection is lost while the network is slower than
-        the rows: asyncpg waits then until it may write again, which nobody says any more.
+        """Copy as asyncpg does, and also end when the connection is lost while rows wait to be
+        sent.
+
+        asyncpg waits for the socket then, which never becomes writable again.
         """
         protocol = self._protocol
 
@@ -67,10 +71,10 @@ type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.lo
 
 
 class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
-    """A pool that serves those who wait for a connection in the order in which they came.
+    """A pool that serves waiting tasks in the order in which they asked.
 
-    With asyncpg's own, whoever comes at the moment when a connection is given back overtakes all
-    who wait for one, so that under load some wait for many seconds and the others hardly at all.
+    In asyncpg's own, a task that asks at the moment when a connection is released overtakes all
+    that wait. Under load, some would wait for many seconds and others hardly at all.
     """
 
     __slots__ = ("_acquired", "_turns")
@@ -107,8 +111,10 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
 
 
 async def _skip_reset(_connection: asyncpg.Connection) -> None:
-    """Nothing to do when a connection comes back: Sluice leaves nothing in a session, neither
-    settings nor locks, and the driver's own cleaning would cost a round trip each time.
+    """Do nothing when a connection is returned.
+
+    Sluice leaves no settings or locks in a session, and the driver's reset would cost a round trip
+    each time.
     """
 
 
@@ -117,7 +123,9 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 
 def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
-    """Arguments for asyncpg. Behind PgBouncer no statement outlives its transaction."""
+    """Return arguments for asyncpg. Behind PgBouncer, no prepared statement outlives its
+    transaction.
+    """
     options: dict[str, Any] = {
         "connection_class": Connection,
         "dsn": url.replace("postgres://", "postgresql://", 1),
@@ -137,8 +145,10 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
 
 
 def _session_settings(application: str, idle_seconds: int) -> dict[str, str]:
-    """What Postgres is to know of the session. Where a worker's host vanishes without a word, it
-    gives up the transaction, and so the chunk, after 11 seconds and not after two hours.
+    """Return the Postgres settings for a session.
+
+    When a worker's host vanishes silently, they end its transaction, and release its chunk, after
+    11 seconds instead of two hours.
     """
     return {
         "application_name": application,
@@ -158,10 +168,10 @@ async def make_pool(
     application: str = "sluice",
     idle_seconds: int = WORK_IDLE_SECONDS,
 ) -> asyncpg.Pool:
-    """A pool of at most `size` connections, each made when it is first needed.
+    """Make a pool of at most `size` connections, each opened when it is first needed.
 
-    A transaction that is left idle for `idle_seconds` is ended by Postgres. PgBouncer would refuse
-    such settings of a session; behind it they are its own and the server's business.
+    Postgres ends a transaction that is idle for `idle_seconds`. PgBouncer would refuse such session
+    settings; behind it, configure them in PgBouncer and the server.
     """
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
@@ -184,10 +194,10 @@ async def make_pool(
 async def open_pool(
     url: str, *, size: int, pgbouncer: bool = False, application: str = "sluice"
 ) -> asyncpg.Pool:
-    """A pool as `make_pool` makes it, proven by one connection.
+    """Make a pool as `make_pool` does, and open one connection to prove that it works.
 
-    Raises DatabaseUnreachable when none can be had within a few seconds, and DatabaseUnsuitable
-    when the role may not connect.
+    Raises DatabaseUnreachable if no connection opens within a few seconds, and DatabaseUnsuitable
+    if the role may not connect.
     """
     pool = await make_pool(
         url,
@@ -208,7 +218,7 @@ async def open_pool(
 
 
 def describe_unreachable(url: str, error: BaseException) -> str:
-    """A sentence for people that names the server, and never the password."""
+    """Write an error sentence that names the server and never the password."""
     parts = urlsplit(url)
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""

@@ -45,17 +45,17 @@ class LaneHold(NamedTuple):
 
 
 class QueuedLane(NamedTuple):
-    """A lane to send a message for; it counts while the lane stands at `hop`."""
+    """A lane to send a message for; the message counts while the lane has this token."""
 
     lane: int
     hop: int
 
 
 class StalledLane(NamedTuple):
-    """A lane that the sweeper rings, and how it was found: `idle`, `rung` or `taken`.
+    """A lane that the sweeper enqueues, and the state in which it was found.
 
-    A taken one was lost with the process `worker`; `lost_chunk` is what that had in hand, where it
-    is known and not done.
+    A held lane was lost with the process `worker`; `lost_chunk` is the chunk it worked on, if it is
+    known and not done.
     """
 
     lane: int
@@ -125,13 +125,13 @@ async def ping(connection: asyncpg.Connection) -> None:
 
 
 async def get_job_to_work(connection: asyncpg.Connection, job_id: int) -> JobToWork | None:
-    """The job, or None."""
+    """Return what a worker needs to know of the job; None if there is no such job."""
     row = await _sql.get_job_to_work(connection, job_id=job_id)
     return JobToWork(*row) if row else None
 
 
 async def mark_started(connection: asyncpg.Connection, job_id: int) -> bool:
-    """Whether this is the first that works on the job."""
+    """Record that work has begun; True for the first worker only."""
     return bool(await _sql.mark_started(connection, job_id=job_id))
 
 
@@ -141,7 +141,7 @@ async def refresh_counts(connection: asyncpg.Connection, job_id: int) -> None:
 
 
 async def has_pending_chunks(connection: asyncpg.Connection, job_id: int) -> bool:
-    """Whether the job cannot be completed yet, or not at all."""
+    """Return whether the job cannot be completed yet, or not at all."""
     return bool(await _sql.has_pending_chunks(connection, job_id=job_id))
 
 
@@ -160,7 +160,7 @@ async def fail_job(connection: asyncpg.Connection, job_id: int, error: str) -> b
 
 
 async def has_only_rejections(connection: asyncpg.Connection, job_id: int, *, refused: int) -> bool:
-    """Whether `refused` contacts were refused at last and none was ever done."""
+    """Return whether `refused` contacts were refused at last and none was ever done."""
     return bool(await _sql.has_only_rejections(connection, job_id=job_id, refused=refused))
 
 
@@ -172,8 +172,10 @@ async def insert_lanes(connection: asyncpg.Connection, job_id: int, lanes: int) 
 async def queue_idle_lanes(
     connection: asyncpg.Connection, job_id: int, *, min_lanes: int, limit: int
 ) -> list[QueuedLane]:
-    """Lanes that rested, to be rung now: at most `limit`, and beyond `min_lanes` only as many as
-    would find a chunk besides the one for who asks. None of a job that does not run.
+    """Queue idle lanes of a running job and return them; none if the job does not run.
+
+    At most `limit` are queued. Beyond `min_lanes`, only as many as would find a chunk, not counting
+    the caller's.
     """
     rows = _sql.queue_idle_lanes(connection, job_id=job_id, min_lanes=min_lanes, limit=limit)
     return [QueuedLane(*row) async for row in rows]
@@ -182,13 +184,13 @@ async def queue_idle_lanes(
 async def hold_lane(
     connection: asyncpg.Connection, job_id: int, lane: int, hop: int, worker: str
 ) -> LaneHold | None:
-    """Come to work on a lane; None when the message was one of an earlier ring."""
+    """Hold a lane; None if the message has an earlier token."""
     row = await _sql.hold_lane(connection, job_id=job_id, lane=lane, hop=hop, worker=worker)
     return LaneHold(*row) if row else None
 
 
 async def holds_lane(connection: asyncpg.Connection, job_id: int, lane: int, hop: int) -> bool:
-    """Whether the lane still stands at that hop."""
+    """Return whether the lane still has that token."""
     return bool(await _sql.holds_lane(connection, job_id=job_id, lane=lane, hop=hop))
 
 
@@ -204,7 +206,9 @@ async def release_lane(
     hop: int,
     state: Literal["rung", "idle"],
 ) -> int | None:
-    """Leave a lane; the hop to ring it with, or None when someone else has it by now."""
+    """Release a lane; return the token to enqueue it with, or None if another worker has
+    it by now.
+    """
     hop_after: int | None = await _sql.release_lane(
         connection, job_id=job_id, lane=lane, hop=hop, state=state
     )
@@ -218,7 +222,9 @@ async def recover_lane(
     hop: int,
     state: Literal["rung", "idle"],
 ) -> int | None:
-    """Leave a lane after its work broke off; the hop to ring it with, or None as above."""
+    """Release a lane after its work broke off; return the token to enqueue it with, or None as
+    above.
+    """
     hop_after: int | None = await _sql.recover_lane(
         connection, job_id=job_id, lane=lane, hop=hop, state=state
     )
@@ -226,34 +232,34 @@ async def recover_lane(
 
 
 async def try_sweep(connection: asyncpg.Connection, every_seconds: float) -> bool:
-    """Whether it is this process's turn to sweep."""
+    """Take the turn to sweep; False if another process had it less than `every_seconds` ago."""
     return bool(await _sql.try_sweep(connection, every_seconds=every_seconds))
 
 
 async def try_begin_queue_stats(connection: asyncpg.Connection, every_seconds: float) -> bool:
-    """Whether it is this process's turn to measure."""
+    """Take the turn to measure; False if another process had it less than `every_seconds` ago."""
     return bool(await _sql.try_begin_queue_stats(connection, every_seconds=every_seconds))
 
 
 async def list_stalled_plans(
     connection: asyncpg.Connection, stalled_after_seconds: float
 ) -> list[tuple[int, str]]:
-    """(job, action) of those that wait for a plan and must be rung again."""
+    """Return (job, action) of the jobs that wait for a plan and must be enqueued again."""
     rows = _sql.list_stalled_plans(connection, stalled_after_seconds=stalled_after_seconds)
     return [tuple(row) async for row in rows]
 
 
 async def list_running_jobs(connection: asyncpg.Connection) -> list[RunningJob]:
-    """The running jobs."""
+    """List the running jobs of all accounts, for the sweeper."""
     return [RunningJob(*row) async for row in _sql.list_running_jobs(connection)]
 
 
 async def requeue_stalled_lanes(
     connection: asyncpg.Connection, job_id: int, *, limit: int, stalled_after_seconds: float
 ) -> list[StalledLane]:
-    """Return the lanes of the job to ring again, at most `limit`.
+    """Return the lanes of the job to enqueue again, at most `limit`.
 
-    A chunk that was lost with its worker is worked with care from now on.
+    A chunk that was lost with its worker is a suspect chunk from now on.
     """
     rows = _sql.requeue_stalled_lanes(
         connection, job_id=job_id, limit=limit, stalled_after_seconds=stalled_after_seconds
@@ -276,7 +282,7 @@ async def read_queue_loads(
 
 
 async def count_due_deliveries(connection: asyncpg.Connection) -> int:
-    """Return how many completion notices wait to be delivered."""
+    """Return how many completion webhooks wait to be delivered."""
     count: int = await _sql.count_due_deliveries(connection)
     return count
 
@@ -287,12 +293,12 @@ async def get_worker_absence(connection: asyncpg.Connection) -> WorkerAbsence:
 
 
 async def try_report_absence(connection: asyncpg.Connection, every_seconds: float) -> bool:
-    """Whether it is this process's turn to say that no worker comes."""
+    """Take the turn to report that no worker comes."""
     return bool(await _sql.try_report_absence(connection, every_seconds=every_seconds))
 
 
 async def try_report_return(connection: asyncpg.Connection) -> bool:
-    """Whether it is this process's turn to say that workers come again."""
+    """Take the turn to report that workers come again."""
     return bool(await _sql.try_report_return(connection))
 
 

@@ -22,26 +22,26 @@ class _ConnectionAdapter(AsyncPGAdapter):
     async def select(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
     ) -> AsyncIterator[asyncpg.Record]:
-        """The rows, for statements that give any number of them."""
+        """Yield the rows of a statement that returns any number of rows."""
         for row in await conn.fetch(sql, *self._ordered(query_name, parameters)):
             yield row
 
     async def select_one(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
     ) -> asyncpg.Record | None:
-        """The one row, or None: `^`."""
+        """Return the single row or None, for statements marked `^`."""
         return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
 
     async def select_value(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
     ) -> Any:
-        """The first value of the one row, or None: `$`."""
+        """Return the first value of the single row or None, for statements marked `$`."""
         return await conn.fetchval(sql, *self._ordered(query_name, parameters))
 
     async def insert_update_delete(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
     ) -> Any:
-        """What was done, in Postgres's words: `!`."""
+        """Return Postgres's command tag, for statements marked `!`."""
         return await conn.execute(sql, *self._ordered(query_name, parameters))
 
 
@@ -49,7 +49,7 @@ _ADAPTER: Any = _ConnectionAdapter
 
 
 def load(subject: str) -> Any:
-    """The statements of `sql/<subject>.sql`, each a coroutine function by its name."""
+    """Load the statements of `sql/<subject>.sql`, each as a coroutine function with its name."""
     return aiosql.from_path(
         _SQL / f"{subject}.sql", _ADAPTER, mandatory_parameters=False, encoding="utf-8"
     )

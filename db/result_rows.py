@@ -54,7 +54,7 @@ _PARAMETERS = (
 
 
 def result_columns(rows: Mapping[ResultKind, Sequence[Pair]]) -> dict[str, Sequence[Any]]:
-    """The rows as arrays, by the names that statements have for them; for a few rows."""
+    """Turn the rows into arrays named as the statements expect; meant for a few rows."""
     few = sorted(
         ((*pair[:3], *ending, pair[3]) for ending, pairs in rows.items() for pair in pairs),
         key=itemgetter(0, 1),
@@ -69,9 +69,9 @@ def pack_rows(
     decided_at: datetime,
     rows: Mapping[ResultKind, Sequence[Pair]],
 ) -> memoryview:
-    """The rows as COPY takes them.
+    """Encode the rows in the binary format of COPY.
 
-    Raises struct.error for a number that its column has no room for.
+    Raises struct.error for a number that does not fit its column.
     """
     microseconds = (decided_at - _EPOCH) // _MICROSECOND
     begin = _BEGIN(len(RESULT_COLUMNS), 8, job_id, 4, chunk_no, 8, microseconds)
@@ -87,7 +87,9 @@ def pack_rows(
 def _pack_alike(
     begin: bytes, end: bytes, pairs: Sequence[Pair]
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(contact, field, row) of rows that begin and end alike, each row packed by a single call."""
+    """Yield (contact, field, row) of rows with the same beginning and end, each packed by
+    one call.
+    """
     plain = struct.Struct(f">{len(begin)}siqihiq{len(end)}si").pack
     spread = struct.Struct(f">{len(begin)}siqihiq{len(end)}siq").pack
     empty = struct.Struct(f">{len(begin)}siqihi{len(end)}si").pack

@@ -34,7 +34,9 @@ async def require_encoding(connection: asyncpg.Connection) -> None:
 
 
 def describe_denied(error: BaseException) -> DatabaseUnsuitable:
-    """One of `PERMISSION_ERRORS` for people: what was not allowed, and who can allow it."""
+    """Convert one of `PERMISSION_ERRORS` into an error for people: what was not allowed, and who
+    can allow it.
+    """
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         advice = (
             "Set DATABASE_URL to the primary server, or switch default_transaction_read_only off"

@@ -1,7 +1,7 @@
-"""How long Postgres lets a transaction of Sluice's be, each in milliseconds.
+"""How long Postgres lets a transaction of Sluice last, each limit in milliseconds.
 
-They are set for the transaction at hand, so that they hold behind a pooler as well, and so that no
-other user of the database has them.
+They are set for the current transaction: so they work behind a pooler, and no other user of the
+database gets them.
 """
 
 IDLE_MS = 10_000

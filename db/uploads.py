@@ -33,7 +33,7 @@ async def sort_ids(connection: asyncpg.Connection) -> int:
 
 
 async def read_blocks(connection: asyncpg.Connection) -> AsyncIterator[list[int]]:
-    """All of them, a block at a time."""
+    """Yield all uploaded ids, a block at a time."""
     async with _sql.read_blocks_cursor(connection) as cursor:
         async for row in cursor:
             yield row["contact_ids"]
@@ -68,13 +68,13 @@ async def deduplicate_addresses(connection: asyncpg.Connection) -> int:
 
 
 async def count_unknown(connection: asyncpg.Connection, account_id: int) -> int:
-    """How many of them the account does not know."""
+    """Count the uploaded ids or addresses that the account does not know."""
     count: int = await _sql.count_unknown(connection, account_id=account_id)
     return count
 
 
 async def read_match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
-    """The keys of all of them in order, some thousands at a time."""
+    """Yield the distinct match keys in order, a few thousand at a time."""
     async with _sql.read_match_keys_cursor(connection) as cursor:
         opened = await cursor
         while rows := await opened.fetch(_BATCH_SIZE):

@@ -1,4 +1,4 @@
-"""Completion notices in Postgres: who is to be told of a job's end, and whether that was done."""
+"""Completion webhooks in Postgres: who must be told of a job's end, and whether that was done."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -12,9 +12,9 @@ _sql = load("webhook_deliveries")
 
 
 class DueDelivery(NamedTuple):
-    """A notice that is this process's to deliver, until its lease is over.
+    """A completion webhook that this process must deliver before its lease ends.
 
-    `attempt` counts from 1. The URL may carry a token in it, and is in no text.
+    `attempt` counts from 1. The URL may carry a token, so it must not be in any text.
     """
 
     job_id: int
@@ -72,7 +72,7 @@ async def list_secret_sources(connection: asyncpg.Connection) -> list[tuple[str,
 
 
 async def has_due(connection: asyncpg.Connection) -> bool:
-    """Whether a notice waits to be delivered."""
+    """Return whether a completion webhook is due."""
     found: bool = await _sql.has_due(connection)
     return found
 
@@ -80,23 +80,23 @@ async def has_due(connection: asyncpg.Connection) -> bool:
 async def claim_due(
     connection: asyncpg.Connection, *, busy: Collection[int], lease_seconds: float
 ) -> DueDelivery | None:
-    """The notice that has been due for longest, for this process to deliver; None where none is.
+    """Lease the completion webhook that has been due longest; None if none is due.
 
-    Those of the accounts `busy` are left out.
+    Webhooks of the accounts in `busy` are skipped. The lease ends after `lease_seconds`.
     """
     row = await _sql.claim_due(connection, busy=list(busy), lease_seconds=lease_seconds)
     return DueDelivery(*row) if row else None
 
 
 async def mark_delivered(connection: asyncpg.Connection, notice: DueDelivery) -> None:
-    """The receiver has taken it."""
+    """Record that the receiver accepted the webhook."""
     await _sql.mark_delivered(connection, job_id=notice.job_id)
 
 
 async def mark_failed(
     connection: asyncpg.Connection, notice: DueDelivery, *, error: str, delay_seconds: float
 ) -> None:
-    """The attempt failed; there will be another."""
+    """Record a failed delivery, and schedule the next one after `delay_seconds`."""
     await _sql.mark_failed(
         connection,
         job_id=notice.job_id,
@@ -109,11 +109,11 @@ async def mark_failed(
 async def mark_abandoned(
     connection: asyncpg.Connection, notice: DueDelivery, *, error: str
 ) -> None:
-    """The attempt failed, and there will be no other."""
+    """Record a failed delivery that was the last one."""
     await _sql.mark_abandoned(connection, job_id=notice.job_id, attempt=notice.attempt, error=error)
 
 
 async def get_delivery(connection: asyncpg.Connection, job_id: int) -> DeliveryState | None:
-    """How far the telling of the job's end is; None where nobody asked to be told."""
+    """Return the state of the job's completion webhook; None if none was requested."""
     row = await _sql.get_delivery(connection, job_id=job_id)
     return DeliveryState(*row) if row else None

@@ -1,8 +1,8 @@
-"""Which chunks a process works at the same time: few, and one under suspicion alone.
+"""Which chunks a process works on concurrently: a few, and a suspect one alone.
 
-Chunks beside each other wait for each other inside Postgres and for its processors, and hold their
-rows meanwhile. A process that is lost takes all its chunks with it; an attempt that was counted
-beforehand says something about its chunk only if no other chunk can have been what ended it.
+Concurrent chunks wait for each other inside Postgres and for its processors, and hold their rows
+meanwhile. A lost process takes all its chunks with it. So an attempt that was counted beforehand
+says something about its chunk only if no other chunk can have ended the process.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ class _Slot:
 
 
 class ChunkLimiter:
-    """The door of one process's event loop, through which chunks come in the order of asking.
+    """Limits the concurrent chunks of one process, in the order in which they ask.
 
-    Ask before the chunk's transaction begins: whoever waits here holds nothing that others wait
-    for.
+    Ask before the chunk's transaction begins: a chunk that waits here holds nothing that others
+    need.
     """
 
     def __init__(self, limit: int) -> None:
@@ -44,8 +44,10 @@ class ChunkLimiter:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Work a chunk beside at most `limit` - 1 others, but for those that do not get on with it,
-        and beside none that is to be alone.
+        """Work on a chunk with at most `limit` - 1 others, and with none that must be alone.
+
+        A chunk that takes longer than SLOT_SECONDS frees its place, so that others do not wait
+        for it.
         """
         await self._slots.acquire()
         slot = _Slot(self._slots)

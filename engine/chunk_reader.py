@@ -49,23 +49,23 @@ async def read_chunk(
     lock_all: bool,
     lookup: ListLookup | None = None,
 ) -> ChunkSnapshot:
-    """Read everything that the decisions depend on. `lookup` are the addresses of a list that was
-    never kept, of which the new ones are still to be made.
+    """Read everything that the decisions depend on.
 
-    With `lock_all` every address is locked first, in the order of ids. Otherwise an import locks
-    what a spread may start from or reach, since nobody may come to hold such an address unseen,
-    but for role addresses, whose spread whoever comes to hold one is not reached by; and all other
-    actions lock nothing: that an address is still as it was read is checked when it is changed.
+    `lookup` are the addresses of a list that is stored nowhere; its new ones are still to be
+    created. With `lock_all`, every address is locked first, in id order. Otherwise an import locks
+    the addresses at both ends of a propagation, so that no contact is linked to them unseen. It
+    locks no role addresses, whose opt-out is not propagated to later contacts. All other actions
+    lock nothing: a change checks that the address is still as it was read.
 
-    Raises ConcurrentLink when contacts were made, or linked to a shared address of the chunk, in
-    the meantime; the transaction is then to be rolled back and begun again.
+    Raises ConcurrentLink if contacts were created, or linked to a shared address of the chunk, in
+    the meantime. The transaction must then be rolled back and begun again.
     """
     reader = _ChunkReader(connection, job, action, params, shared_address_limit, lock_all)
     return await reader.read(chunk, lookup)
 
 
 class _LinkedAddresses(NamedTuple):
-    """The links of a chunk, their addresses, and whom shared ones among these stand beside."""
+    """The links of a chunk, their addresses, and the siblings of the shared ones among these."""
 
     links: list[Link]
     addresses: dict[int, AddressRow]
@@ -139,7 +139,9 @@ class _ChunkReader(NamedTuple):
         return ChunkSnapshot(facts, read.decided_at, new, read.versions)
 
     def _from_lookup(self, listed: list[Link], lookup: ListLookup) -> _LinkedAddresses:
-        """Everything that was read without a lock when the listed addresses were looked for."""
+        """Return everything that was read without a lock when the listed addresses were
+        looked up.
+        """
         known = lookup.known
         return _LinkedAddresses(
             listed,
@@ -150,8 +152,10 @@ class _ChunkReader(NamedTuple):
         )
 
     async def _read_unlocked(self, chunk: ClaimedChunk) -> _LinkedAddresses:
-        """Everything without a lock. Who comes to hold an address changes it too (`holders`), so
-        that a neighbour who was not there yet is noticed when the address is changed.
+        """Read everything without a lock.
+
+        A new contact of an address changes the address's row (`holders`). So a sibling added later
+        is noticed when the address is written.
         """
         account_id = self.job.account_id
         links, read = await chunks.read_links_and_addresses(
@@ -181,9 +185,10 @@ class _ChunkReader(NamedTuple):
         new_addresses: Mapping[int, AddressRow],
         imported: ImportedRows,
     ) -> _LinkedAddresses:
-        """Everything under locks, but for the role addresses where not all are locked, and for
-        the transaction's `new_addresses` addresses: those that it has made, and those still to be
-        made.
+        """Read everything under locks.
+
+        Not locked are role addresses, where not all of them are, and the transaction's
+        `new_addresses` addresses: those it has created or will create.
         """
         account_id = self.job.account_id
         links = listed
@@ -222,7 +227,9 @@ class _ChunkReader(NamedTuple):
         return _LinkedAddresses(links, addresses, versions, sibling_links, read.decided_at)
 
     def _shared(self, links: list[Link], addresses: dict[int, AddressRow]) -> set[int]:
-        """The selected addresses that lead beyond the chunk, and that are no role addresses."""
+        """Return the selected addresses that contacts outside the chunk hold too, without role
+        addresses.
+        """
         fields, min_contacts, limit = self.job.fields, self.min_contacts, self.limit
         return {
             link[2]
@@ -244,7 +251,7 @@ class _ChunkReader(NamedTuple):
         return initial_status(self.action, self.params)
 
     def _initial_statuses_by_stated(self) -> dict[str, str]:
-        """The first status of an address for which the file states one, by what it states."""
+        """Map each status that a file can state to the status it gives a new address."""
         if not self.action.reads_statuses(self.params):
             return {}
         return {stated: initial_status(self.action, self.params, stated) for stated in Status}
@@ -280,7 +287,9 @@ class _ChunkReader(NamedTuple):
     async def _reread_siblings(
         self, shared: set[int], addresses: dict[int, AddressRow]
     ) -> dict[int, list[Link]]:
-        """The neighbours as they are now that nobody can link to the locked addresses any more."""
+        """Read the siblings again, now that the locks keep anything from being linked to the
+        addresses.
+        """
         sibling_links = await self._read_siblings(shared)
         for linked in sibling_links.values():
             if any(link[2] not in addresses for link in linked):
@@ -290,8 +299,9 @@ class _ChunkReader(NamedTuple):
     async def _with_final_contact_counts(
         self, direct: set[int], addresses: dict[int, AddressRow], stated: Mapping[int, Status]
     ) -> dict[int, AddressRow]:
-        """The opted-out addresses with the people they will have when the import is done, so that
-        it does not matter which of its chunks come first.
+        """Return the opted-out addresses with the contact counts they have when the import is done.
+
+        So the order of the import's chunks does not matter.
         """
         opted_out = [
             id_
@@ -330,10 +340,11 @@ class _ChunkReader(NamedTuple):
     async def _find_opted_out_siblings(
         self, links: list[Link], direct: set[int], addresses: dict[int, AddressRow]
     ) -> frozenset[int]:
-        """The addresses, of those for which it matters, that an opt-out spreads to.
+        """Return the addresses with a sibling whose opt-out is propagated, where the action asks
+        for it.
 
-        An address on one contact can only stand beside that contact's other addresses, most of
-        which are at hand; only the shared ones need a look at other contacts.
+        An address of one contact has only that contact's other addresses as siblings, and most of
+        them are in memory. Only shared addresses need a look at other contacts.
         """
         if not self.action.checks_siblings:
             return frozenset()
@@ -361,7 +372,7 @@ class _ChunkReader(NamedTuple):
     def _filter_sibling_dependent(
         self, address_ids: list[int], addresses: dict[int, AddressRow]
     ) -> list[int]:
-        """Those whose decision an opt-out beside them would change."""
+        """Return the addresses whose decision an opted-out sibling would change."""
         depends: dict[tuple[Status | None, bool], bool] = {}
         found = []
         for id_ in address_ids:
@@ -376,7 +387,7 @@ class _ChunkReader(NamedTuple):
         return found
 
     def _propagating_opt_outs(self, addresses: dict[int, AddressRow]) -> set[int]:
-        """The addresses of the chunk's contacts whose own opt-out spreads."""
+        """Return the addresses of the chunk's contacts whose own opt-out is propagated."""
         limit = self.limit
         return {
             id_
@@ -387,7 +398,7 @@ class _ChunkReader(NamedTuple):
     async def _find_earlier_decisions(
         self, direct: set[int], addresses: dict[int, AddressRow]
     ) -> dict[int, Decision]:
-        """What this job decided on addresses that its own spreading has changed since."""
+        """Return this job's decisions on addresses that its own propagation has changed since."""
         if not self.action.creates_contacts:
             return {}
         changed = [
@@ -406,14 +417,14 @@ class _ChunkReader(NamedTuple):
 
 
 def initial_status(action: BulkAction, params: Any, stated: Status | None = None) -> Status:
-    """The status of an address that a job of the action brings into the account."""
+    """Return the status that a job of this action gives an address that is new to the account."""
     first = action.decide(AddressState(status=None, stated=stated), params).to_status
     assert first is not None
     return first
 
 
 def has_propagation(action: BulkAction, params: Any) -> bool:
-    """Whether a job of the action may change addresses of contacts that are not at hand."""
+    """Return whether a job of the action may change addresses of contacts that are not at hand."""
     if not action.may_propagate:
         return False
     spreads = (action.propagation(status, params) for status in OWN_RIGHT)
@@ -421,7 +432,7 @@ def has_propagation(action: BulkAction, params: Any) -> bool:
 
 
 def sibling_link_limit(action: BulkAction, params: Any, shared_address_limit: int) -> int:
-    """Up to how many contacts may hold an address of a list, for its neighbours to matter."""
+    """Return the largest contact count with which a listed address's siblings matter."""
     return shared_address_limit if has_propagation(action, params) else 0
 
 
@@ -433,7 +444,7 @@ def _group_by_source(sibling_links: Iterable[Sibling]) -> dict[int, list[Link]]:
 
 
 def _siblings_on_contacts(links: list[Link], propagating: set[int]) -> set[int]:
-    """The addresses that stand beside a spreading one on a contact of the chunk."""
+    """Return the addresses with a propagating sibling on a contact of the chunk."""
     propagating_by_contact: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
         if address_id in propagating:
@@ -447,11 +458,11 @@ def _siblings_on_contacts(links: list[Link], propagating: set[int]) -> set[int]:
 
 
 def addresses_by_id(read: AddressColumns) -> dict[int, Any]:
-    """Addresses as the decisions want them."""
+    """Map address ids to the addresses as the decisions need them."""
     columns = zip(read.statuses, read.sources, read.job_ids, read.people, strict=True)
     return dict(zip(read.ids, columns, strict=True))
 
 
 def versions_by_id(read: AddressColumns) -> dict[int, int]:
-    """The addresses' versions by their ids."""
+    """Map address ids to the addresses' versions."""
     return dict(zip(read.ids, read.versions, strict=True))

@@ -61,7 +61,9 @@ class DecidedChunk(NamedTuple):
         }
 
     def statuses(self) -> list[Status]:
-        """What the selected addresses are once it is written, each as often as it is selected."""
+        """Return the selected addresses' new statuses, one for each time that an address is
+        selected.
+        """
         facts, changes = self.snapshot.facts, self.decisions.changes
         selected = [link[2] for link in facts.selected_links()]
         found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
@@ -103,7 +105,7 @@ class ActiveLane(NamedTuple):
 
 @contextmanager
 def _wrap_errors(chunk: ClaimedChunk) -> Iterator[None]:
-    """Whatever is raised, but for what asks to begin again, is a failure of the chunk."""
+    """Convert any error into a failure of the chunk, except those that ask for a new start."""
     try:
         yield
     except (ConcurrentLink, StaleRead, ChunkFailed, ChunkSuspected):
@@ -124,7 +126,7 @@ class ChunkRunner(NamedTuple):
 
     @classmethod
     def for_job(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
-        """The runner for a job whose action this version knows."""
+        """Make the runner of a job whose action this version knows."""
         action = get_action(job.action)
         return cls(
             job=job,
@@ -141,16 +143,13 @@ class ChunkRunner(NamedTuple):
         only_chunk_no: int | None = None,
         lane: ActiveLane | None = None,
     ) -> ChunkResult | None:
-        """Work the next free chunk, or `only_chunk_no` the one of that number; None when it is not
-        free.
+        """Work on the next free chunk, or on the chunk `only_chunk_no`; None if it is not free.
 
-        Raises ChunkSuspected when the next one of a lane is to be worked alone.
-
-        What was changed or linked by others in the meantime is read again and decided anew, up to
-        MAX_TRIES times. Raises ChunkFailed when something went wrong with a chunk, or others always
-        came between, which says nothing about the chunk; where the connection broke
-        during the commit, whether it was done is then to be seen in the chunk's row. What the
-        driver raises before there is a chunk comes as it is.
+        If others changed or linked something in the meantime, it is read and decided again, up to
+        MAX_TRIES times. Raises ChunkSuspected if the lane's next chunk must be worked on alone.
+        Raises ChunkFailed if a chunk failed, or others interfered each time, which says nothing
+        about the chunk. If the connection breaks during the commit, the chunk's row shows whether
+        it was done. The driver's errors before a chunk is claimed are raised as they are.
         """
         lock_all = False
         tries = 0
@@ -272,7 +271,9 @@ class ChunkRunner(NamedTuple):
             )
 
     def _decide(self, chunk: ClaimedChunk, snapshot: ChunkSnapshot) -> ChunkDecisions:
-        """Rules talk to nobody, so whatever one raises is about what it was asked."""
+        """Decide the chunk. Rules do no input or output, so an error of theirs is the chunk's
+        failure.
+        """
         try:
             return decide_chunk(self.action, self.params, snapshot.facts)
         except Exception as error:
@@ -281,10 +282,11 @@ class ChunkRunner(NamedTuple):
     async def _write(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, decided: DecidedChunk
     ) -> None:
-        """An address is locked from its change on, and the fewer moments the better: results first.
+        """Write the results, then the addresses: an address is locked from its change to the
+        commit.
 
-        Not those that another chunk may write too: only the lock that the change takes keeps it
-        from writing the same one meanwhile.
+        Results that another chunk may write too come after the change, since only its lock keeps
+        that chunk from writing the same ones.
         """
         snapshot = decided.snapshot
         # Of a list of addresses the rows are no contacts, and each contact that is reached may be
@@ -321,7 +323,9 @@ class ChunkRunner(NamedTuple):
 
 
 def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
-    """The chunk's counts. Pairs without a row are empty: the contact has no address there."""
+    """Return the chunk's counts. A pair without a row is empty: the contact has no
+    address there.
+    """
     by_outcome: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     propagated = 0

@@ -1,9 +1,9 @@
-"""The end of an import: what could only be known when all its rows have arrived, or never will.
+"""The end of an import: what is known only when all its rows have arrived, or never will.
 
-Whether an address is a role address is decided by all rows of the file, so that it does not matter
-which are worked first. Where rows did not become contacts, because the import was cancelled or a
-row failed, an address may turn out to be no role address after all, and then its opt-out reaches
-those who arrived beside it.
+All rows of the file decide whether an address is a role address, so the order of chunks does not
+matter. If rows did not become contacts, because the import was cancelled or a row failed, an
+address may not be a role address after all. Then its opt-out is propagated to the siblings that
+arrived with it.
 """
 
 import asyncpg
@@ -24,9 +24,9 @@ FINALIZE_CHUNK_NO = 0
 async def complete_job(
     connection: asyncpg.Connection, job: JobToWork, *, shared_address_limit: int
 ) -> JobTotals | None:
-    """End a running job of which no chunk is left; None where there is more to do.
+    """Complete a running job that has no chunk left; None if there is more to do.
 
-    Raises asyncpg.CheckViolationError when its counts do not add up.
+    Raises asyncpg.CheckViolationError if its counts do not add up.
     """
     async with connection.transaction():
         if await progress.has_pending_chunks(connection, job.id):
@@ -79,7 +79,7 @@ async def finalize_import(
 async def _propagate_missed_opt_outs(
     connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
 ) -> None:
-    """Let opt-outs of addresses that are no role addresses after all spread to whom they spared."""
+    """Propagate the opt-outs of addresses that are not role addresses after all."""
     beside = await import_chunks.find_missed_propagation(
         connection,
         account_id=job.account_id,

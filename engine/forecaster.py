@@ -31,11 +31,11 @@ async def compute_forecast(
     chunk_size: int,
     shared_address_limit: int,
 ) -> dict[str, Any]:
-    """What the job would do now, as in `actions.rules.forecast.forecast`, and when that was asked.
+    """Forecast what the job would do now, as `actions.rules.forecast.forecast` does, with the time.
 
-    Its chunks are there, for the pool's other connections too. Statements are run one after the
-    other, so that what others change meanwhile may be counted in part. Raises whatever the
-    action's own rules raise.
+    The job's chunks must be committed, since other connections of the pool read them too.
+    Statements run one after the other, so a concurrent change may be counted in part. Raises what
+    the action's own rules raise.
     """
     action = get_action(job.action)
     params = action.params.model_validate(job.params)
@@ -88,8 +88,9 @@ async def _count_contacts(
 
 
 async def _gather_all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; where one raises, so does this, once the others have ended too: a connection is
-    given back by whoever uses it no more.
+    """Wait for all; raise the first error only when the others have ended too.
+
+    Each of them releases its connection when it ends.
     """
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
@@ -101,7 +102,7 @@ async def _gather_all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 def _iter_parts(job: ForecastJob, last_chunk: int, step: int) -> Iterator[_Part]:
-    """What is to be counted, each by one connection; the largest part first."""
+    """Yield the parts to count, each for one connection; the largest part first."""
     yield partial(forecasting.count_shared, job=job)
     for first in range(1, last_chunk + 1, step):
         yield partial(forecasting.count_slice, job=job, first=first, last=first + step - 1)
@@ -111,8 +112,9 @@ def _iter_parts(job: ForecastJob, last_chunk: int, step: int) -> Iterator[_Part]
 async def _second_connection(
     pool: asyncpg.Pool, contacts: int
 ) -> AsyncIterator[asyncpg.Connection | None]:
-    """A second connection, if there are contacts for two and one is free: who plans beside another
-    one who plans must not wait for it, since that one may wait as well.
+    """Take a second connection, if there are contacts enough for two and one is free.
+
+    It never waits: two planners that wait for each other's connections would never end.
     """
     connection = None
     if contacts > CONTACTS_PER_STATEMENT and pool.has_room:

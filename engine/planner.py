@@ -1,7 +1,7 @@
 """Freezing a job's selection into chunks, so that its total is known and nothing joins later.
 
-A job that is planned first is counted then, and waits for somebody to confirm what it would do; on
-a yes it is counted once more, and runs if the counts are still those.
+A planned job is then forecast, and waits for a confirmation. After that it is forecast again, and
+runs if the counts are still those.
 """
 
 from typing import Any
@@ -67,11 +67,11 @@ async def forecast_job(
     chunk_size: int,
     shared_address_limit: int,
 ) -> JobState | None:
-    """Count what a frozen job that is planned first would do, with the pool's help; gives the state
-    that it is in then: `planned`, or `running` where it is what somebody has confirmed.
+    """Forecast a frozen planned job with the pool's help, and return the state it is in then.
 
-    None when there is nothing to count, or someone else is at it. Counting changes nothing, so that
-    whoever comes after one who was lost begins again.
+    That is `planned`, or `running` if the forecast is what was confirmed. Return None if there is
+    nothing to forecast, or another worker does it. A forecast changes nothing, so the next worker
+    can start again after one that was lost.
     """
     async with connection.transaction():
         job = await planning.lock_job_to_plan(connection, job_id)
@@ -110,7 +110,7 @@ async def _store_forecast(
 
 
 def _log_counts(counts: dict[str, Any]) -> dict[str, int]:
-    """The counts by the keys of the log, which has one name for what an opt-out reaches."""
+    """Rename the counts to the keys of the log."""
     return {name: counts[name] for name in FORECAST_COUNTS}
 
 

@@ -10,7 +10,7 @@ ResultRows: TypeAlias = Mapping[ResultKind, list[ResultRow]]
 
 
 class PartitionedRows(NamedTuple):
-    """Rows that nobody else writes, and rows that another chunk may write meanwhile."""
+    """Rows that only this chunk writes, and rows that another chunk may write too."""
 
     own: ResultRows
     contested: ResultRows
@@ -19,10 +19,10 @@ class PartitionedRows(NamedTuple):
 def partition_rows(
     rows: ResultRows, facts: ChunkFacts, contact_ids: Collection[int]
 ) -> PartitionedRows:
-    """Tell the rows of the chunk of these contacts apart.
+    """Separate the rows that only this chunk writes from those that another may write too.
 
-    A direct row belongs to the chunk of its contact. A propagated one may be reached from another
-    chunk as well: where its contact is not of this one, or holds an address that others hold too.
+    A direct row belongs to the chunk of its contact. A propagated one may also come from another
+    chunk: its contact may be outside this one, or share an address with outside contacts.
     """
     own = {ending: of for ending, of in rows.items() if ending[4] is not Cause.PROPAGATED}
     contested = {}

@@ -45,7 +45,7 @@ class WorkersLost(SluiceError):
 
 
 def max_suspect_attempts(chunk: ClaimedChunk) -> int:
-    """How many attempts that were counted beforehand may lose their workers."""
+    """Return how many attempts that were counted beforehand may lose their workers."""
     return MAX_SUSPECT_ATTEMPTS if len(chunk.contact_ids) > 1 else MAX_SUSPECT_ATTEMPTS_AT_ONE_ITEM
 
 
@@ -125,7 +125,7 @@ class FailureHandler(NamedTuple):
     async def _reject_item(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, attempts: int, text: str
     ) -> ChunkCounts:
-        """The one contact that cannot be done: its addresses are rejected, the job goes on."""
+        """Reject the addresses of the one item that failed, so that the job goes on."""
         (contact_id,) = chunk.contact_ids
         addresses = await self._rejected_addresses(connection, contact_id, text)
         counts = ChunkCounts(
@@ -170,7 +170,9 @@ class FailureHandler(NamedTuple):
     async def _rejected_addresses(
         self, connection: asyncpg.Connection, contact_id: int, text: str
     ) -> dict[int, int | None]:
-        """The selected fields in which the contact has, or would have had, an address."""
+        """Map the selected fields in which the contact has, or would have had, an address to its
+        id.
+        """
         if self.job.fields == [LISTED_ADDRESS_FIELD]:
             await address_lists.reject_listed(
                 connection, job_id=self.job.id, row_id=contact_id, detail=text
@@ -186,6 +188,6 @@ class FailureHandler(NamedTuple):
 
 
 def describe_error(error: BaseException) -> str:
-    """The error as kept with the chunk, for the person who has to find its cause."""
+    """Describe the error as it is stored with the chunk, so that its cause can be found."""
     said = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
     return said.replace("\x00", "\\0")[:MAX_ERROR_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Adding an account, and its secret for completion notices."""
+"""Adding an account, and its secret for completion webhooks."""
 
 import secrets
 
@@ -39,10 +39,10 @@ async def create_account(pool: asyncpg.Pool, name: str, *, actor: Actor = PYTHON
 
 
 async def get_webhook_secret(pool: asyncpg.Pool, settings: Settings, name: str) -> str:
-    """Return the secret by which completion notices of the account are signed.
+    """Return the secret that signs the account's completion webhooks.
 
-    From the first time on it stays as it is, whichever of SIGNING_KEYS is the first later. Raises
-    NotFound, and SettingsError where its key is not listed any more.
+    It does not change after the first call, even if another one of SIGNING_KEYS is first later.
+    Raises NotFound, and SettingsError if its key is no longer listed.
     """
     _, secret = await _webhook_secret(pool, settings, name, renewed_by=None)
     return secret
@@ -51,7 +51,7 @@ async def get_webhook_secret(pool: asyncpg.Pool, settings: Settings, name: str) 
 async def renew_webhook_secret(
     pool: asyncpg.Pool, settings: Settings, name: str, *, actor: Actor = PYTHON
 ) -> str:
-    """Give the account another secret, by which notices are signed from now on; raises NotFound."""
+    """Give the account another secret, which signs its webhooks from now on; raises NotFound."""
     account_id, secret = await _webhook_secret(pool, settings, name, renewed_by=actor)
     log.info(events.ACCOUNT_SECRET_RENEWED, account=account_id, **actor.log_keys())
     return secret

@@ -1,9 +1,9 @@
-"""Lists of addresses as people have them: exports of suppressions, of any number, read in blocks.
+"""Lists of addresses as people have them: exports of suppressions, of any size, read in blocks.
 
-A file that an import could read names the same addresses here: it is cut by the same code, and the
-same columns are addresses. Without a header a line has one address among other texts, or several
-and nothing else; or each line is a JSON object with addresses by such names. Every address of a row
-counts: a list of opt-outs of which one is passed over in silence is worse than none.
+A file that an import could read names the same addresses here: the same code splits it, and the
+same columns are addresses. Without a header, a line has one address among other texts, or several
+and nothing else; or each line is a JSON object with addresses. Every address of a row counts:
+silently skipping one of a list of opt-outs is worse than reading no list.
 """
 
 import re
@@ -40,8 +40,10 @@ _split_several = re.compile(r"[,;|\s]+").split
 
 
 class DoubtfulAddress(NamedTuple):
-    """An address that counts where the account knows it as it is written; and, unless the doubt is
-    certain, where the account does not know the one that is probably meant.
+    """An address that may be a typing error.
+
+    It counts if the account knows it as it is written. Unless the doubt is certain, it also counts
+    if the account does not know the probable one.
     """
 
     line: int
@@ -58,10 +60,10 @@ class Block(NamedTuple):
 
 
 def read_addresses(file: BinaryIO, encoding: str = "utf-8") -> Iterator[Block]:
-    """The addresses in the file, in its order, a few thousand rows at a time.
+    """Yield the addresses in the file, in its order, a few thousand rows at a time.
 
-    Raises InvalidRequest for a file that cannot be such a list as a whole: it is no text, or its
-    header names no column of addresses.
+    Raises InvalidRequest for a file that cannot be such a list as a whole: it is not text, or its
+    header has no column of addresses.
     """
     table = Table(FileText(file, encoding))
     if table.first_line.lstrip().startswith("{"):
@@ -96,9 +98,9 @@ def _read_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
 
 
 def _addresses_without_header(cells: list[str]) -> list[str]:
-    """The cells of addresses in a row without a header; none where it is not clear whose they are.
+    """Return the addresses of a row without a header; nothing if it may be about several people.
 
-    What else stands in it, such as a day, is passed over.
+    Other cells, such as a date, are ignored.
     """
     if len(cells) == 1:
         return cells
@@ -127,8 +129,9 @@ def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
 
 
 def _plain_parts(cell: str) -> list[NormalizedAddress]:
-    """The addresses of a line that another delimiter divides than that of the file; none where a
-    part of it is anything else.
+    """Return the addresses of a line that uses another delimiter than the file.
+
+    Return an empty list if a part of it is not an address.
     """
     found: list[NormalizedAddress] = []
     for part in filter(None, _split_several(cell)):
@@ -195,7 +198,7 @@ def _read_objects(table: Table) -> Iterator[Block]:
 
 
 def _named_addresses(text: str) -> list[str]:
-    """The addresses of a JSON object; raises InvalidAddress where it names none."""
+    """Return the addresses of a JSON object; raises InvalidAddress if it has none."""
     try:
         found = read_json(text)
     except DuplicateName as error:

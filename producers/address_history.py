@@ -1,4 +1,4 @@
-"""The whole story of one address, for whoever shows it."""
+"""The whole history of one address, for every way to show it."""
 
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class AddressHistory(NamedTuple):
 async def read_address_history(
     connection: asyncpg.Connection, *, account_id: int, match_key: str, limit: int
 ) -> AddressHistory | None:
-    """The story of an address, with its newest `limit` chapters; None where it is not known."""
+    """Read the history of an address, with its newest `limit` results; None if it is unknown."""
     now = await address_history.get_address(connection, account_id=account_id, match_key=match_key)
     if now is None:
         return None
@@ -56,7 +56,9 @@ async def preview_opt_in(
     account_id: int,
     shared_address_limit: int,
 ) -> OptInPreview | None:
-    """What an opt-in job would decide, by the rules that it follows; None where there is none."""
+    """Return what an opt-in job would decide now, by its own rules; None if there is no such
+    action.
+    """
     action = all_actions().get("opt_in")
     if action is None:
         return None

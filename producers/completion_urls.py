@@ -1,4 +1,4 @@
-"""Refusing a URL for completion notices that cannot be one, while somebody is there to be told."""
+"""Refusing a completion URL that cannot work, while its submitter can still be told."""
 
 from urllib.parse import urlsplit
 
@@ -21,10 +21,10 @@ _PORT = (
 
 
 def require_public_url(settings: Settings, url: str | None) -> None:
-    """Raise InvalidRequest where the URL's host or port is not one of the public internet.
+    """Raise InvalidRequest if the URL's host or port is not one of the public internet.
 
-    A name is not looked up: what it leads to shows only when a notice is delivered, and an answer
-    now would tell strangers which names there are inside.
+    A name is not resolved: its address matters only when a webhook is delivered, and an answer now
+    would tell strangers which names exist inside.
     """
     if url is None or settings.allow_private_webhooks:
         return
@@ -37,7 +37,7 @@ def require_public_url(settings: Settings, url: str | None) -> None:
 
 
 def _is_private(host: str) -> bool:
-    """Whether the host is an address that is not public, or a name of a network inside."""
+    """Return whether the host is a non-public address, or a name in a private network."""
     address = parse_ip_literal(host.rstrip("."))
     if address is not None:
         return not is_public(address)

@@ -1,7 +1,7 @@
-"""Lists of contact ids as people send them, of any number, read in blocks.
+"""Lists of contact ids as people send them, of any size, read in blocks.
 
-A line has an id, or several, or a JSON object with the id as `contact_id` or `id`; or the ids are
-in a column of that name. Plain numbers, as nearly all lists are, are not looked at one by one.
+A line has an id, several ids, or a JSON object with the id as `contact_id` or `id`; or a column of
+that name has them. Plain numbers, which nearly all lists are, are not checked one by one.
 """
 
 import csv
@@ -36,9 +36,10 @@ _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))
 
 
 def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
-    """The ids in the file, in its order, a few ten thousand at a time; memory is bounded by that.
+    """Yield the ids in the file, in its order, in blocks of some ten thousand.
 
-    Raises InvalidRequest that names the first line which is none of those described above.
+    Memory is bounded by one block. Raises InvalidRequest, which names the first line that is in
+    none of the formats above.
     """
     source = FileText(file, encoding)
     beginning = source.beginning().lstrip()
@@ -51,10 +52,10 @@ def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[i
 
 
 def parse_contact_id(text: str, line_no: int) -> int:
-    """The id that `text`, on this line, says; raises InvalidRequest.
+    """Parse the id that `text` states on this line; raises InvalidRequest.
 
-    Only plain digits are an id: `"1,234"`, `42.0` and `1e3` may stand for another number than was
-    meant, and are the same for a file, the command line and HTTP.
+    Only plain digits are an id, in a file, on the command line and over HTTP: `"1,234"`, `42.0` and
+    `1e3` could mean another number.
     """
     if not _is_number(text):
         raise _line_error(line_no, f"{shorten(text)!r} is not a contact id.")
@@ -90,7 +91,7 @@ def _read_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]
 
 
 def _parts(source: FileText) -> Iterator[str]:
-    """The text in pieces that end where a line ends, or at a comma where a line is very long."""
+    """Yield the text in pieces that end at a line's end, or at a comma if a line is very long."""
     rest = ""
     line_no = 1
     while read := source.read():
@@ -141,7 +142,7 @@ def _id_of_object(text: str, line_no: int) -> int:
 
 
 def _read_table(table: Table) -> Iterator[list[int]]:
-    """The ids of a column among others, or of rows that another delimiter than a comma divides."""
+    """Yield the ids of one column of a table, or of rows with another delimiter than a comma."""
     if not table.first_line:
         return
     column = _set_dialect(table)

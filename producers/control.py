@@ -80,9 +80,9 @@ async def resume(
     actor: Actor = PYTHON,
     correlation_id: str | None = None,
 ) -> JobState:
-    """Let a paused job go on where it stopped, and ring for a worker.
+    """Let a paused job go on where it stopped, and enqueue it.
 
-    A job that is at work already is left so. Raises as `pause` does.
+    A running job stays as it is. Raises as `pause` does.
     """
     state = await _change_state(
         pool, settings, account_id, job_id, _StateRequest(JobState.RUNNING, actor, correlation_id)
@@ -146,9 +146,9 @@ async def _change_state(
 async def _try_to_change_state(
     connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: _StateRequest
 ) -> tuple[JobState, bool]:
-    """The job's state now, and whether it was changed.
+    """Return the job's state, and whether it was changed.
 
-    Raises asyncpg.LockNotAvailableError when its chunks are at work for longer than a moment.
+    Raises asyncpg.LockNotAvailableError if its chunks keep it locked for longer than a moment.
     """
     async with connection.transaction():
         await jobs.set_lock_timeout(connection, seconds=CHUNK_WAIT_SECONDS)
@@ -190,7 +190,7 @@ async def _set_state(
 
 
 async def _confirm_state(connection: asyncpg.Connection, job_id: int, wanted: JobState) -> JobState:
-    """The state of a job that is as wanted already; raises StateConflict for any other."""
+    """Return the state of a job that is already as wanted; raises StateConflict for any other."""
     job = await jobs.get_job(connection, job_id)
     assert job is not None
     if job.state is wanted or (wanted is JobState.RUNNING and job.state in _ACTIVE_STATES):

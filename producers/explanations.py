@@ -16,7 +16,9 @@ _OPT_IN_EFFECTS = {
 
 
 def explain_status(address: CurrentAddress) -> Iterator[str]:
-    """Why it may, or may not, get broadcasts, and what a bulk opt-in would do about that."""
+    """Explain whether the address gets broadcasts, and what a bulk opt-in would change
+    about that.
+    """
     meaning = FACTS[address.status].meaning
     if address.status in MARKETABLE:
         yield f"It may get broadcasts: {meaning}."
@@ -42,7 +44,7 @@ def _explain_opt_in(address: CurrentAddress) -> Iterator[str]:
 
 
 def describe_decision(chapter: HistoryEntry) -> str:
-    """One decision about the address in a sentence."""
+    """Describe one result of the address's history in a sentence."""
     where = f", in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
     if chapter.field == LISTED_ADDRESS_FIELD:
         where = ""

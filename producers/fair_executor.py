@@ -16,11 +16,10 @@ class _Work(NamedTuple):
 
 
 class FairExecutor:
-    """One thread that does what is handed in, one piece at a time, for each account in turn.
+    """One thread that does long work, one piece at a time, for each account in turn.
 
-    Several threads would take as long together and hold the memory of all of them, and the event
-    loop would wait for each of them whenever it has something to do. An account that hands in much
-    keeps another waiting for one piece of it at most.
+    Several threads would take as long together, hold the memory of all pieces, and slow the event
+    loop down. An account with much work delays another by one piece at most.
     """
 
     def __init__(self) -> None:

@@ -172,7 +172,9 @@ def _tidy(text: str) -> str:
 
 
 def _has_many_marks(text: str) -> bool:
-    """Whether a character has more marks on it than any language needs, by Unicode's annex 15."""
+    """Return whether a character has more marks on it than any language needs, by Unicode's annex
+    15.
+    """
     for run in _beyond_latin(text):
         marks = 0
         for character in run.group():
@@ -219,7 +221,7 @@ def _normalize_valid(texts: Iterable[str]) -> list[NormalizedAddress]:
 
 
 def _split_candidates(text: str) -> Iterator[str]:
-    """Texts with one @ each, and with what stands around an address still on them."""
+    """Yield texts with one @ each, with what may surround an address still on them."""
     bracketed = [part for part in _in_brackets(text) if "@" in part]
     for piece in bracketed or _pieces(_comment.sub(" ", text)):
         yield from _split_at_signs(piece)
@@ -235,7 +237,7 @@ def _split_at_signs(piece: str) -> Iterator[str]:
 
 
 def _strip_around(text: str) -> str:
-    """The text without what may stand around an address."""
+    """Strip what may surround an address."""
     text = text.strip(_JUNK)
     name, equals, rest = text.partition("=")
     if equals and field_meaning(name) is Meaning.ADDRESS:

@@ -167,7 +167,7 @@ def _check_duplicate_names(given: Pairs, fields: Iterable[Field]) -> InvalidEven
 
 
 def _find_event_id(fields: Iterable[Field]) -> str | None:
-    """What the event is called in an answer, where nothing else of it is read."""
+    """Return the id that names the event in an answer if nothing else of it is read."""
     for field in fields:
         if field_meaning(field.name) is Meaning.EVENT_ID:
             return field.text

@@ -300,7 +300,7 @@ class OptOutReader:
         self._why: InvalidAddress | None = None
 
     def take(self, field: Field) -> None:
-        """Raises InvalidRequest where there are more addresses than one person has."""
+        """Read one field; raises InvalidRequest if there are more addresses than one person has."""
         if not field.text.strip():
             return
         match field_meaning(field.name):
@@ -394,7 +394,9 @@ class OptOutReader:
         return bool(self._candidates)
 
     def post(self) -> HookPost:
-        """Raises InvalidRequest where there is no address of a recipient; `settle` comes first."""
+        """Return what was posted; raises InvalidRequest without a recipient's address. Call
+        `settle` first.
+        """
         if not self.has_address:
             raise self._no_address()
         if self.kinds:

@@ -191,7 +191,7 @@ class HookOptOutApplier(NamedTuple):
     def _merge_events(
         self, told: Sequence[HookOptOut], earlier: dict[str, jobs.InsertedJob]
     ) -> tuple[list[OptOutReceipt | _MergedEvent | None], dict[Status, _MergedEvents]]:
-        """What is to be answered to each, and what there is to store."""
+        """Separate what is answered already from what must be stored, event by event."""
         answers: list[OptOutReceipt | _MergedEvent | None] = []
         together: dict[Status, _MergedEvents] = {}
         hashes: dict[str, str] = {}
@@ -224,9 +224,9 @@ def _idempotency_keys(told: Sequence[HookOptOut]) -> list[str]:
 def _answer_or_request(
     request: JobRequest, earlier: dict[str, jobs.InsertedJob]
 ) -> OptOutReceipt | JobRequest:
-    """What there is to tell of an earlier job, or what is to be done.
+    """Return the earlier job's answer, or the request if there is no such job.
 
-    Raises IdempotencyConflict where the job of its key was asked for something else.
+    Raises IdempotencyConflict if the job of this key was a different request.
     """
     stored = earlier.get(request.idempotency_key or "")
     if stored is None:

@@ -1,7 +1,7 @@
 """Hooks: where senders without an API key post what recipients did.
 
-A sender that can sign posts JSON and signs it; one that cannot, such as an automation that only
-knows "send an http post to another server", posts a form to a URL that nobody can guess.
+A sender that can sign posts signed JSON. One that cannot, such as an automation that only knows
+"send an http post to another server", posts a form to an unguessable URL.
 """
 
 import secrets
@@ -63,7 +63,9 @@ class NewHook(NamedTuple):
 async def create_hook(
     pool: asyncpg.Pool, settings: Settings, *, account: str, source: str, actor: Actor = PYTHON
 ) -> NewHook:
-    """A new hook of an account; raises InvalidRequest, NotFound among it, and SettingsError."""
+    """Create a hook of an account; raises InvalidRequest, NotFound (a kind of it) and
+    SettingsError.
+    """
     key_id = signing_key_id(settings)
     try:
         _SOURCE.validate_python(source)
@@ -98,10 +100,9 @@ async def rotate_hook_secret(
     former_days: int = FORMER_DAYS,
     actor: Actor = PYTHON,
 ) -> NewHook:
-    """Give a hook another secret and form URL; the former ones count for so many days more.
+    """Give a hook another secret and form URL; the former ones stay valid for so many days.
 
-    Raises InvalidRequest, NotFound where there is no such hook or it was revoked, and
-    SettingsError.
+    Raises InvalidRequest, NotFound if the hook does not exist or was revoked, and SettingsError.
     """
     key_id, salt = signing_key_id(settings), secrets.token_bytes(_SALT_BYTES)
     if not 0 <= former_days <= MAX_FORMER_DAYS:
@@ -175,16 +176,15 @@ def parse_form_token(token: str) -> int | None:
 
 
 def is_token_of_hook(settings: Settings, hook: Hook, token: str) -> bool:
-    """Whether the token was made for the hook."""
+    """Return whether the token was made for the hook."""
     former = hook.salt if hook.former_salt is None else hook.former_salt
     return is_hook_token(settings, token, hook.id, (hook.salt, former))
 
 
 def hook_secrets(settings: Settings, hook: Hook) -> list[str]:
-    """Return the secrets that count for the hook, filled up with one that nobody has, so that as
-    many are tried for each hook and for one that there is not.
+    """Return the hook's valid secrets, filled up with one that no sender has.
 
-    Of a key that is not listed any more there is none.
+    So as many are tried for each hook, existing or not. A key that is no longer listed gives none.
     """
     derived = [(hook.salt, hook.key_id)]
     if hook.former_salt is not None:

@@ -1,8 +1,8 @@
-"""The way in for a recipient's own opt-out: applied, and committed, before it is answered.
+"""The way in for a recipient's own opt-out: applied and committed before it is answered.
 
-A bulk job is stored first and worked later. For one person who clicks "unsubscribe" there is
-nothing to plan and nothing to share, so it is worked first, by the rules that workers use, and one
-statement stores the job with all that was decided, if nobody has come between.
+A bulk job is stored first and worked on later. For one person who clicks "unsubscribe", there is
+nothing to plan or to share. So the work comes first, by the workers' rules, and one statement
+stores the job with all decisions, unless another transaction interfered.
 """
 
 import time
@@ -60,10 +60,10 @@ _TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 class OptOutReceipt(NamedTuple):
     """The job that stands for the request.
 
-    `created` is False when an earlier request with the same key made it. `applied` tells that the
-    job is completed, and committed (an id of no contact is rejected in its results); where it is
-    False, workers will begin with it before all other work. `propagated` is how many further
-    addresses it spread to; None where an earlier request did it, or it is still to be done.
+    `created` is False if an earlier request with the same key made it. `applied` says that the job
+    is completed and committed (an id without a contact is rejected in its results); if it is False,
+    workers do it before all other work. `propagated` is the number of propagated changes; None if
+    an earlier request made them, or they are still to be made.
     """
 
     job_id: int
@@ -106,15 +106,15 @@ class _AppliedJob(NamedTuple):
 
 
 class _NotAppliedError(Exception):
-    """The opt-out cannot be applied at once; `__cause__` is the error. Nothing of it is stored."""
+    """The opt-out cannot be applied immediately; `__cause__` is the error. Nothing of it
+    is stored.
+    """
 
 
 async def opt_out_address_immediately(
     pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
 ) -> AddressOptOut:
-    """`opt_out_immediately` for a request that lists one address, which tells the status of that
-    too.
-    """
+    """Opt out one address like `opt_out_immediately`, and return its status too."""
     acknowledged, applied = await _opt_out(pool, settings, request, actor)
     return AddressOptOut(acknowledged, *(applied.statuses if applied else ()))
 
@@ -124,15 +124,14 @@ async def opt_out_immediately(
 ) -> OptOutReceipt:
     """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
 
-    The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
-    contacts named by their ids, or as many addresses; one that the account does not know is stored
-    as opted out. When the work itself fails, the job is stored for the workers, as
-    `submit` does it: an opt-out is never lost.
+    The request is that of `submit`, for an urgent action that propagates, over at most `chunk_size`
+    contact ids or addresses. An unknown address is stored as opted out. If the work itself fails,
+    the job is stored for the workers, as `submit` does: an opt-out is never lost.
 
-    Raises InvalidRequest (NotFound among them) when the request cannot be carried out, and
-    IdempotencyConflict when its key stands for another request; nothing is stored then. When the
-    connection is lost on the way (`db.errors.UNREACHABLE` among others), all of it is stored or
-    nothing, and the same key is safe.
+    Raises InvalidRequest (NotFound among them) if the request cannot be carried out, and
+    IdempotencyConflict if its key stands for another request; nothing is stored then. If the
+    connection is lost (`db.errors.CONNECTION_ERRORS`), all of it is stored or nothing, and
+    repeating it with the same key is safe.
     """
     acknowledged, _ = await _opt_out(pool, settings, request, actor)
     return acknowledged
@@ -306,7 +305,7 @@ class _Attempt(NamedTuple):
         )
 
     def _job(self, account_id: int) -> JobToWork:
-        """The job as the decisions see it, which have no use for the id that it does not have."""
+        """Describe the job for the decisions, which do not use the id that it does not have yet."""
         return JobToWork(
             id=_NOT_STORED,
             account_id=account_id,
@@ -321,9 +320,9 @@ class _Attempt(NamedTuple):
 
 
 def _transient_or_raise(raised: Exception) -> BaseException:
-    """What kept the transaction from going through, if it may go well the next time.
+    """Return the transient error behind a failed transaction.
 
-    Raises _NotAppliedError where the work is at fault, and otherwise what the driver has raised.
+    Raises _NotAppliedError if the work itself is at fault, otherwise the driver's error.
     """
     error: BaseException = raised
     if isinstance(raised, ChunkFailed) and raised.__cause__ is not None:
@@ -338,7 +337,9 @@ def _transient_or_raise(raised: Exception) -> BaseException:
 async def _find_earlier_job(
     connection: asyncpg.Connection, request: JobRequest, checked: ValidatedRequest
 ) -> jobs.InsertedJob:
-    """The job that an earlier request with the same key made; raises NotFound without account."""
+    """Return the job of an earlier request with the same key; raises NotFound without an
+    account.
+    """
     account_id = await require_account(connection, request.account)
     assert request.idempotency_key is not None
     stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)

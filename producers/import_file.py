@@ -54,10 +54,10 @@ def open_contacts(
     mapping: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
 ) -> Iterator["ContactFile"]:
-    """A contact CSV, by its path or as an open binary file (which is left open).
+    """Open a contact CSV by its path, or as an open binary file, which stays open.
 
-    `mapping` tells the meaning of headers that are not known (see `column_names.MEANINGS`).
-    Raises InvalidRequest for a file that cannot be an import as a whole.
+    `mapping` gives the meaning of unknown headers (see `column_names.MEANINGS`). Raises
+    InvalidRequest for a file that cannot be an import as a whole.
     """
     if not isinstance(file, str | Path):
         yield ContactFile(file, mapping=mapping or {}, encoding=encoding)
@@ -114,7 +114,7 @@ class ContactFile:
         return bool(self._columns.statuses)
 
     def digest(self) -> str:
-        """SHA-256 of the file, once its rows were read to the end."""
+        """Return the SHA-256 of the file, once its rows were read to the end."""
         return self._text.digest()
 
     def drain(self) -> None:
@@ -162,9 +162,9 @@ class ContactFile:
     def _contact(
         self, line: int, cells: list[str], rejections: list[ImportRejection]
     ) -> ImportRow | None:
-        """The contact of a row; None without a usable address. Refused cells are added.
+        """Return the row's contact, or None without a usable address. Rejected cells are added.
 
-        Raises RejectedRow for a row that is not to be imported at all.
+        Raises RejectedRow for a row that must not be imported at all.
         """
         columns = self._columns
         identities: list[NormalizedAddress | None] = [None, None, None]
@@ -250,10 +250,11 @@ class ContactFile:
         identities: Sequence[NormalizedAddress | None],
         asked: Mapping[int, int],
     ) -> tuple[Status | None, Status | None, Status | None] | None:
-        """What the row states for each field; `asked` is in which field an address was found.
+        """Return the status that the row states for each field.
 
-        An opt-out is a person's: it goes to all addresses, and is not lost with an address that
-        cannot be used. Raises RejectedRow for a text that is not understood.
+        `asked` maps each address's place to its field. An opt-out concerns the person: it applies
+        to all addresses, even if the address it stood by cannot be used. Raises RejectedRow for an
+        unknown text.
         """
         stated: list[Status | None] = [None, None, None]
         filled = [field for field, identity in enumerate(identities) if identity is not None]
@@ -277,7 +278,7 @@ class ContactFile:
 
 
 def parse_plausible_address(cell: str) -> NormalizedAddress:
-    """The address in the cell; raises InvalidAddress where another one is meant for certain."""
+    """Parse the cell's address; raises InvalidAddress if another one is certainly intended."""
     identity = parse_address(strip_formula_guard(cell))
     doubt = find_correction(identity)
     if doubt is not None and doubt.is_certain:
@@ -291,8 +292,9 @@ def _free(identities: Sequence[NormalizedAddress | None]) -> int | None:
 
 @cache_short_texts(maxsize=256)
 def _split_tags(cell: str) -> tuple[tuple[str, ...], str | None, str | None]:
-    """The tags of a cell, divided by commas or semicolons; one that is too long, if any; and one
-    that tells of an opt-out, if any.
+    """Split a cell at commas or semicolons into tags.
+
+    Return the tags, one that is too long, if any, and one that tells of an opt-out, if any.
     """
     tags = dict.fromkeys(tag for part in re.split("[,;]", cell) if (tag := part.strip()))
     too_long = next((tag for tag in tags if len(tag) > MAX_TAG), None)

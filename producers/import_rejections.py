@@ -16,7 +16,7 @@ _SHOWN = 100
 
 
 class RejectedRow(Exception):
-    """The row in hand is refused as a whole; shown to nobody."""
+    """The current row is rejected as a whole; control flow, never shown."""
 
     def __init__(self, reason: ImportRejectionReason, detail: str) -> None:
         super().__init__(detail)
@@ -25,12 +25,14 @@ class RejectedRow(Exception):
 
 
 def nul_byte(row: str) -> RejectedRow:
+    """Reject the row: Postgres stores no NUL byte."""
     return RejectedRow(
         ImportRejectionReason.NUL_BYTE, f"The row has a NUL byte: {quoted(row)}. Remove it."
     )
 
 
 def not_text(row: str, encoding: str) -> RejectedRow:
+    """Reject the row: its bytes are not text in the file's encoding."""
     return RejectedRow(
         ImportRejectionReason.NOT_TEXT,
         # Read over HTTP too, where there are no options.
@@ -40,6 +42,7 @@ def not_text(row: str, encoding: str) -> RejectedRow:
 
 
 def cell_too_large() -> RejectedRow:
+    """Reject the row for its size, which is often an unclosed quotation mark's."""
     return RejectedRow(
         ImportRejectionReason.CELL_TOO_LARGE,
         f"A cell has more than {MAX_CELL:,} characters, or the row more than {MAX_LINE:,}. Was a"
@@ -48,6 +51,7 @@ def cell_too_large() -> RejectedRow:
 
 
 def too_few_cells(row: str, cells: int, width: int) -> RejectedRow:
+    """Reject the row: it is not clear which columns are missing."""
     return RejectedRow(
         ImportRejectionReason.TOO_FEW_CELLS,
         f"The row has {_counted(cells)} where the header has {width}: {quoted(row)}.",
@@ -55,6 +59,7 @@ def too_few_cells(row: str, cells: int, width: int) -> RejectedRow:
 
 
 def too_many_cells(extra: str, cells: int, width: int) -> RejectedRow:
+    """Reject the row: cells may have shifted at a delimiter that was not quoted."""
     return RejectedRow(
         ImportRejectionReason.TOO_MANY_CELLS,
         f"The row has {_counted(cells)} where the header has {width}; {quoted(extra)} is one too"
@@ -64,6 +69,7 @@ def too_many_cells(extra: str, cells: int, width: int) -> RejectedRow:
 
 
 def broken_quotes(row: str) -> RejectedRow:
+    """Reject the row: where its cells end is not clear."""
     return RejectedRow(
         ImportRejectionReason.BROKEN_QUOTES,
         f"A quotation mark is not closed, or has text after it: {quoted(row)}. Within a quoted"
@@ -72,6 +78,7 @@ def broken_quotes(row: str) -> RejectedRow:
 
 
 def no_address(line: int, cells: Sequence[str]) -> ImportRejection:
+    """Reject the row's contact: no cell has a usable address."""
     return ImportRejection(
         line,
         ImportRejectionReason.NO_ADDRESS,
@@ -80,12 +87,14 @@ def no_address(line: int, cells: Sequence[str]) -> ImportRejection:
 
 
 def invalid_address(line: int, cell: str, why: object) -> ImportRejection:
+    """Leave out the cell; `why` says what is wrong with it. The other cells are imported."""
     return ImportRejection(
         line, ImportRejectionReason.INVALID_ADDRESS, f"{quoted(cell)} is no email address: {why}"
     )
 
 
 def repeated_in_row(line: int, cell: str) -> ImportRejection:
+    """Leave out the cell: the row has the address already, and it counts once."""
     return ImportRejection(
         line,
         ImportRejectionReason.REPEATED_IN_ROW,
@@ -94,6 +103,7 @@ def repeated_in_row(line: int, cell: str) -> ImportRejection:
 
 
 def tag_too_long(line: int, tag: str) -> ImportRejection:
+    """Leave out the tag; the contact is imported without it."""
     return ImportRejection(
         line,
         ImportRejectionReason.TAG_TOO_LONG,
@@ -103,6 +113,7 @@ def tag_too_long(line: int, tag: str) -> ImportRejection:
 
 
 def too_many_addresses(row: str) -> RejectedRow:
+    """Reject the row: a contact has three fields, and no address may get lost."""
     return RejectedRow(
         ImportRejectionReason.TOO_MANY_ADDRESSES,
         f"The row has more than three addresses, and a contact has three at most: {quoted(row)}."
@@ -111,6 +122,7 @@ def too_many_addresses(row: str) -> RejectedRow:
 
 
 def unknown_status(cell: str, header: str) -> RejectedRow:
+    """Reject the row: an unknown status could be an opt-out."""
     return RejectedRow(
         ImportRejectionReason.UNKNOWN_STATUS,
         f"{quoted(cell)} in the column {quoted(header)} is no status that is known, so it is not"
@@ -119,6 +131,7 @@ def unknown_status(cell: str, header: str) -> RejectedRow:
 
 
 def misplaced_status(cell: str, header: str) -> RejectedRow:
+    """Reject the row: an opt-out in a column that is not read must not get lost."""
     column = f"the column {quoted(header)}" if header else "a column without a name"
     return RejectedRow(
         ImportRejectionReason.UNKNOWN_STATUS,
@@ -128,6 +141,7 @@ def misplaced_status(cell: str, header: str) -> RejectedRow:
 
 
 def id_too_long(line: int, cell: str) -> ImportRejection:
+    """Leave out the external id; the contact is imported without it."""
     return ImportRejection(
         line,
         ImportRejectionReason.ID_TOO_LONG,
@@ -141,12 +155,12 @@ def _counted(cells: int) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text's beginning, fit to be stored and to be shown on one line."""
+    """Return the beginning of the text, fit to be stored and shown on one line."""
     shown = " ".join(text[: _SHOWN * 2].split())
     cut = f"{shown[:_SHOWN]}…" if len(shown) > _SHOWN else shown
     return '"' + re.sub("[\x00-\x1f\x7f\ud800-\udfff]", _as_hexadecimal, cut) + '"'
 
 
 def _as_hexadecimal(found: re.Match[str]) -> str:
-    """A byte that is not text is told as it is: a replacement character would hide it."""
+    """Show an undecodable byte by its number: a replacement character would hide it."""
     return f"\\x{ord(found.group()) & 0xFF:02x}"

@@ -70,7 +70,7 @@ class _Request(BaseModel):
     correlation_id: ShortText | None
 
     def params(self, *, statuses: bool) -> dict[str, Any]:
-        """What the job keeps: the claim of permission has a claimant."""
+        """Return the parameters that the job stores, among them who claims the permission."""
         return ImportParams(
             permission=self.permission,
             permission_claimed_by=self.requested_by if self.permission else None,
@@ -95,14 +95,15 @@ async def submit_import(
     progress: Progress | None = None,
     actor: Actor = PYTHON,
 ) -> ImportSubmission:
-    """Read a contact CSV into a job, in one transaction, and ring for a worker.
+    """Read a contact CSV into a job, in one transaction, and enqueue it.
 
-    The job keeps the `actor`, who asks, beside `requested_by`.
-    `permission` is the importer's claim, on record under `requested_by`, that these contacts agreed
-    to broadcasts. `tag` goes to each contact. `mapping` and `encoding` are as in `open_contacts`.
-    The same key with the same file gives the same job. Raises InvalidRequest (NotFound among them)
-    for what cannot be imported, and IdempotencyConflict when the key stands for another request; in
-    each case, and when anything fails on the way, nothing is stored.
+    The job stores the `actor` besides `requested_by`. `permission` is the importer's claim, on
+    record under `requested_by`, that these contacts agreed to broadcasts. `tag` goes to each
+    contact. `mapping` and `encoding` are as in `open_contacts`. The same key with the same file
+    gives the same job.
+
+    Raises InvalidRequest (NotFound among them) for what cannot be imported, and IdempotencyConflict
+    if the key stands for another request. Nothing is stored then, nor if anything else fails.
     """
     request = _validate(
         account=account,
@@ -181,7 +182,10 @@ async def _insert_job(
     params: dict[str, Any],
     actor: Actor,
 ) -> jobs.InsertedJob:
-    """The job, before its rows: they refer to it, and the key makes a second one wait for it."""
+    """Insert the job before its rows, which refer to it.
+
+    A second request with the same idempotency key waits for this one.
+    """
     return await jobs.insert_job(
         connection,
         account_id=account_id,

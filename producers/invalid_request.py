@@ -1,4 +1,4 @@
-"""Refusing a malformed request in words that say what to mend, before anything is stored."""
+"""Refusing a malformed request before anything is stored, in words that say what to correct."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,9 +20,9 @@ MAX_ERRORS_READ = 1_000
 
 
 def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> JobRequest:
-    """The request as a checked value; raises InvalidRequest with a line for each mistake.
+    """Validate a request; raises InvalidRequest with a line for each error.
 
-    `uploaded` names the list of its selection that is empty because a file brings it.
+    `uploaded` names the list of the selection that is empty because a file brings it.
     """
     try:
         return JobRequest.model_validate(given, context={UPLOADED: uploaded})
@@ -33,8 +33,9 @@ def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> J
 def convert_validation_error(
     what: str, error: ValidationError, model: type[BaseModel], *, within: tuple[str, ...] = ()
 ) -> InvalidRequest:
-    """The mistakes in `what` as an error for people; `model` names what could have been given, and
-    `within` is where in the request it stands.
+    """Convert a ValidationError about `what` into an error for people.
+
+    `model` lists the valid fields, and `within` is the path of `what` in the request.
     """
     if error.error_count() > MAX_ERRORS_READ:
         # To tell the first of them, all would have to be told.
@@ -57,7 +58,7 @@ def _field_errors(
 
 
 def input_too_large(what: str, why: InputTooLarge) -> InvalidRequest:
-    """`what` has more values or names than are read."""
+    """Make the error for a `what` with more values or names than are read."""
     return InvalidRequest(
         f"{what} was refused and nothing was stored: it has {why}. Send less at a time; a long list"
         " comes as a file."
@@ -67,21 +68,22 @@ def input_too_large(what: str, why: InputTooLarge) -> InvalidRequest:
 def invalid_request(
     what: str, field_errors: Sequence[FieldError], more: str = ""
 ) -> InvalidRequest:
-    """`what` was refused for these mistakes, each on a line of its own, and `more` of them."""
+    """Make the error for a `what` with these errors, a line for each, followed by `more`."""
     lines = [format_field_error(mistake) for mistake in field_errors] + [more] * bool(more)
     told = "".join(f"\n  {line}" for line in lines)
     return InvalidRequest(f"{what} was refused and nothing was stored:{told}", field_errors)
 
 
 def format_field_error(mistake: FieldError) -> str:
-    """The mistake for people; `mistake.location` is for programs."""
+    """Describe the error for people; `mistake.location` is for programs."""
     place = describe_path(mistake.location)
     return f"{place}: {mistake.message}" if place else mistake.message
 
 
 def require_storable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
-    """Raise InvalidRequest for a text of the model that Postgres cannot keep. That there is none,
-    as nearly always, shows when the whole is written as JSON, in a tenth of the time.
+    """Raise InvalidRequest for a text of the model that Postgres cannot store.
+
+    Mostly there is none, which shows when the whole is written as JSON, in a tenth of the time.
     """
     with suppress(PydanticSerializationError):
         if "\\u0000" not in model.model_dump_json(exclude=exclude):
@@ -120,7 +122,7 @@ def _find_unstorable(value: Any) -> list[str] | None:
 
 
 def is_storable(text: str) -> bool:
-    """Whether Postgres can keep the text: all of it characters, and none of them NUL."""
+    """Return whether Postgres can keep the text: all of it characters, and none of them NUL."""
     if "\x00" in text:
         return False
     if text.isascii():

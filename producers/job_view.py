@@ -1,4 +1,4 @@
-"""A job with all that is known of it, for whoever shows it."""
+"""A job with all that is known of it, for every way to show it."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,10 @@ from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 
 
 class JobView(NamedTuple):
-    """A job with its exact counts; `import_rejections` counts what was left out of the file it came
-    with.
+    """A job with its exact counts; `import_rejections` counts what was left out of its file.
 
-    `recognized` tells of an import how many of its rows were about contacts that were there, and
-    is None for other jobs. `notice` is how far its completion notice is, if it has one.
+    `recognized` is the number of an import's rows that were about existing contacts, and None for
+    other jobs. `notice` is the state of its completion webhook, if it has one.
     """
 
     job: jobs.Job
@@ -27,7 +26,7 @@ class JobView(NamedTuple):
 
 
 async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobView:
-    """The job as it stands, in any account unless one is given; raises NotFound."""
+    """Read the job's current state, in any account unless one is given; raises NotFound."""
     async with pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=account_id)
         progress = await jobs.get_counts(connection, job_id) if job else None
@@ -43,7 +42,7 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
 
 
 def job_warning(job: jobs.Job, selected: int | None) -> str | None:
-    """What to tell of a job that selects nobody; None of one that does, or is not planned yet."""
+    """Return a warning if the job selects nothing; None if it does, or is not planned yet."""
     if selected is None or selected > 0:
         return None
     if creates_contacts(job.action):
@@ -56,20 +55,20 @@ def job_warning(job: jobs.Job, selected: int | None) -> str | None:
 
 
 def creates_contacts(action: str) -> bool:
-    """Whether jobs of the action are imports."""
+    """Return whether jobs of the action are imports."""
     known = all_actions().get(action)
     return known is not None and known.creates_contacts
 
 
 def lists_addresses(job: jobs.Job) -> bool:
-    """Whether the job is over addresses themselves, and not over fields of contacts."""
+    """Return whether the job is over addresses themselves, and not over fields of contacts."""
     return job.fields == (LISTED_ADDRESS_FIELD,)
 
 
 def unprocessed_listing(job: jobs.Job) -> Export:
-    """What the job did not come to: contacts, or what it was given in place of them.
+    """List what the job has not processed: contacts, or the rows and addresses it was given.
 
-    The ids that were drawn for the rows of a file, or for addresses, are of no contacts.
+    The ids drawn for rows of a file or for addresses belong to no contacts.
     """
     if creates_contacts(job.action):
         return exports.unprocessed_lines(job.id)

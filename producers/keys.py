@@ -71,7 +71,7 @@ async def create_key(
     expires_at: datetime | None = None,
     actor: Actor = PYTHON,
 ) -> NewKey:
-    """A new key of an account; raises InvalidRequest, NotFound among it."""
+    """Create an API key of an account; raises InvalidRequest and NotFound, a kind of it."""
     require_storable("The key's name", name)
     if not name.strip() or len(name) > _MAX_NAME_LENGTH:
         raise InvalidRequest(
@@ -127,7 +127,9 @@ async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) 
 
 
 async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | None:
-    """Whose key this is; None where it is none, was revoked, or has expired."""
+    """Return the caller whose key this is; None if it does not exist, was revoked or has
+    expired.
+    """
     key_id, digest = parse_key_token(token)
     known = await keys.get_key(connection, key_id) if key_id else None
     # What was drawn from 256 bits needs no slow digest.
@@ -138,8 +140,9 @@ async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | No
 
 
 def parse_key_token(token: str) -> tuple[int, bytes]:
-    """Return the id of the key that the token claims to be, 0 where it has not the form of one, and
-    the digest that this key has to have.
+    """Return the id of the key that the token claims to be, and the digest that key must have.
+
+    The id is 0 if the token does not have the form of a key.
     """
     parts = _KEY(token)
     if parts is None or not 0 < (key_id := int(parts[1])) <= MAX_ID:
@@ -148,8 +151,9 @@ def parse_key_token(token: str) -> tuple[int, bytes]:
 
 
 def parse_expiry(text: str, now: datetime | None = None) -> datetime:
-    """Return the moment that `90d`, or a day such as `2027-01-01`, stands for: so many days from
-    now, or the beginning of that day in UTC. Raise InvalidRequest where it is no moment to come.
+    """Parse an expiry: `90d`, or a day such as `2027-01-01`, which means its beginning in UTC.
+
+    Raises InvalidRequest if it is not in the future.
     """
     now = now or datetime.now(UTC)
     moment = None

@@ -15,10 +15,10 @@ PATH = "/v1/unsubscribe"
 def one_click_url(
     settings: Settings, request_base_url: str, account_id: int, address_id: int
 ) -> str:
-    """The link of an address: signed, and without the address in it.
+    """Return the one-click link of an address: signed, and without the address in it.
 
-    It begins with PUBLIC_URL, and without that as the caller has asked. Raises SettingsError
-    where there is no SIGNING_KEYS.
+    It begins with PUBLIC_URL, or else with the base URL of the request. Raises SettingsError
+    without SIGNING_KEYS.
     """
     base = settings.public_url or request_base_url.rstrip("/")
     return f"{base}{PATH}/{one_click_token(settings, account_id, address_id)}"

@@ -33,14 +33,15 @@ async def apply_plan(
     actor: Actor = PYTHON,
     correlation_id: str | None = None,
 ) -> JobState:
-    """Have a planned job counted once more by a worker, and run if no count differs from `expected`
-    by more than `tolerance` addresses; otherwise it waits again, with the difference in
-    `jobs.confirmation`.
+    """Have a worker forecast a planned job again, and run it unless it has drifted.
 
-    `confirmed_by` is who the caller says has seen them; the `actor`, who the caller is, is kept
-    beside it. `correlation_id` is that of the request by which this is asked, if there is one.
-    Gives the state that the job is in: to confirm once more what was confirmed changes nothing.
-    Raises InvalidRequest, NotFound, and StateConflict for a job that is not planned.
+    It runs if no count differs from `expected` by more than `tolerance` addresses. Otherwise it
+    waits again, with the drift in `jobs.confirmation`. `confirmed_by` is who the actor says has
+    seen the counts; the `actor` is stored besides. `correlation_id` is that of the request that
+    asked for this.
+
+    Return the job's state: repeating a confirmation changes nothing. Raises InvalidRequest,
+    NotFound, and StateConflict for a job that is not planned.
     """
     require_storable("Who confirms", confirmed_by)
     counts = _validate_counts(expected, tolerance)
@@ -102,7 +103,10 @@ def _validate_counts(expected: Mapping[str, int], tolerance: int) -> dict[str, i
 async def _confirmed_state(
     connection: asyncpg.Connection, job_id: int, counts: Mapping[str, int], tolerance: int
 ) -> JobState:
-    """The state of a job that this was said yes to before; raises StateConflict for any other."""
+    """Return the state of a job whose plan was applied by the same confirmation before.
+
+    Raises StateConflict for any other job.
+    """
     job = await jobs.get_job(connection, job_id)
     assert job is not None
     seen = job.confirmation

@@ -33,10 +33,10 @@ class PlausibilityResult(NamedTuple):
 async def split_plausible(
     connection: asyncpg.Connection, account_id: int, doubtful: Sequence[DoubtfulAddress]
 ) -> PlausibilityResult:
-    """Tell apart which of the addresses are meant as they are written.
+    """Tell which of the addresses are intended as they are written.
 
-    One that the account knows is. Any other is refused where the doubt is certain, or where the
-    account knows the one that is probably meant: it would be a new address, and nobody opted out.
+    An address that the account knows is. Any other is refused if its correction is certain, or if
+    the account knows the correction: a new address would be opted out, and the intended one not.
     """
     meant = PlausibilityResult([], [])
     async for each, is_meant in _judge(connection, account_id, doubtful):
@@ -92,10 +92,10 @@ def find_doubtful(identities: Sequence[NormalizedAddress]) -> list[DoubtfulAddre
 async def resolve_posts(
     pool: asyncpg.Pool, hook: Hook, posts: Sequence[HookPost]
 ) -> list[HookPost]:
-    """Return what the hook was told, each address that may be another one as the account knows it.
+    """Return what the hook was told, with each doubtful address resolved by what the account knows.
 
-    The account is asked only where that is not plain, and once for all of them. Raises
-    ReadingTimeout where there is too much of it.
+    The account is asked once, and only if there are doubts. Raises ReadingTimeout if there are too
+    many.
     """
     many = sum(len(post.candidates) for post in posts) > MAX_INLINE_ADDRESSES
     keys = await run_off_loop(

@@ -1,7 +1,7 @@
-"""What one recipient did, as a sender of mail tells it, and the request that it becomes.
+"""What one recipient did, as a sender of mail reports it, and the request that it becomes.
 
-Each act comes with an id of the sender's own. It is the idempotency key, so that an act told twice
-is one job, whichever way it was lost on: the network, the sender's process, or ours.
+Each act has an id of the sender's own, which is the idempotency key. So an act that is reported
+twice is one job, wherever the first answer was lost.
 """
 
 import hashlib
@@ -69,10 +69,10 @@ def opt_out_request(
     occurred_at: datetime | None = None,
     note: str | None = None,
 ) -> JobRequest:
-    """The opt-out of these addresses, all of one person's one act; raises InvalidRequest.
+    """Build the opt-out of these addresses, all from one act of one person; raises InvalidRequest.
 
-    Of an act without a time, the time of the job is all there is to know: to put ours in would
-    make another request of it each time that it is told.
+    If the act has no time, the job's own time must do: a time added here would make each repetition
+    a different request.
     """
     require_storable("The opt-out", [*addresses, key, note])
     params = {"kind": kind.value, "source": source, "note": note}
@@ -90,7 +90,7 @@ def opt_out_request(
 
 
 def require_address(text: str) -> str:
-    """The address without the white space around it; raises InvalidRequest where it is none."""
+    """Strip the white space around the address; raises InvalidRequest if it is not an address."""
     try:
         return normalize_address(text).address
     except InvalidAddress as error:
@@ -104,8 +104,9 @@ _RESERVED_KEY_PREFIXES = ("opt-out ", "hook ", "one-click ", "again ")
 
 
 def refuse_reserved_key(key: str | None) -> None:
-    """Raise InvalidRequest for an idempotency key that could be a recipient's act's: whoever used
-    it up for a job of another kind would keep that act from being done.
+    """Raise InvalidRequest for an idempotency key that could be a recipient's act's.
+
+    A job of another kind with such a key would keep that act from being done.
     """
     if key is not None and key.startswith(_RESERVED_KEY_PREFIXES):
         raise InvalidRequest(
@@ -118,8 +119,9 @@ _DIGEST = "sha256:"
 
 
 def event_key(*words: str | int, event_id: str) -> str:
-    """The idempotency key of an event: the words and its id, or a digest of an id that is too long
-    or cannot be kept as it is.
+    """Build the idempotency key of an event from the words and its id.
+
+    An id that is too long or cannot be stored is replaced by a digest.
     """
     key = " ".join([*map(str, words), event_id])
     # An id that looks like a digest has one too, so that it is not taken for another's.
@@ -129,7 +131,7 @@ def event_key(*words: str | int, event_id: str) -> str:
 
 
 def day_key(*words: str | int, act: Sequence[str], kind: Status) -> str:
-    """The idempotency key of an act without an id of its own: the same act is one a day (UTC)."""
+    """Build the idempotency key of an act without an id: the same act counts once a day (UTC)."""
     digest = _digest_text("\n".join(act))
     return " ".join(map(str, [*words, "of a day", digest, kind.value, datetime.now(UTC).date()]))
 

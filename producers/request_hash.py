@@ -21,13 +21,12 @@ def request_hash(
     plan_first: bool = False,
     completion_url: str | None = None,
 ) -> str:
-    """SHA-256 over what is asked for, in hexadecimal.
+    """Return the SHA-256 of the request in hexadecimal.
 
-    Who asks, and under which correlation id, makes no difference. `selection` is the summary that
-    is stored with the job, `contacts` the sorted distinct ids it lists, and `addresses` the sorted
-    distinct keys of addresses, or the hash of either where it came in a file: they are hashed on
-    their own, so that millions of them need no text of that size. What is not asked for leaves no
-    trace, so that what is added here later changes no hash that was stored before.
+    The actor and the correlation id make no difference. `selection` is the summary stored with the
+    job, `contacts` the sorted distinct ids it lists, and `addresses` the sorted distinct match
+    keys. A list from a file comes as its hash, so that millions of rows need no text of that size.
+    What is not requested adds nothing, so that new fields do not change stored hashes.
     """
     asked: dict[str, Any] = {
         "account": account,
@@ -54,11 +53,11 @@ class ListHash:
         self._digest = hashlib.sha256()
 
     def add(self, block: Sequence[int] | Sequence[str]) -> None:
-        """Those that come next."""
+        """Add the next block."""
         self._digest.update("".join(f"{listed}\n" for listed in block).encode())
 
     def hexdigest(self) -> str:
-        """What stands for all that came."""
+        """Return the digest of everything added so far."""
         return self._digest.hexdigest()
 
 

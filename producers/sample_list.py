@@ -1,8 +1,8 @@
-"""A contact list such as an old provider hands over, made up from a seed.
+"""A contact list such as an old provider hands over, made from a seed.
 
-Everything a real list has is in it, at about the rates of a real one: second and third addresses,
-people listed twice, families and offices that share a mailbox, upper-case twins, unsubscribes, and
-rows that nobody can import. All domains are below example.com, .net and .org, so nothing in it can
+It has everything that a real list has, at about real rates: second and third addresses, people
+listed twice, families and offices that share a mailbox, upper-case twins, unsubscribes, and rows
+that cannot be imported. All domains are below example.com, .net and .org, so nothing in it can
 reach anyone.
 """
 
@@ -163,7 +163,7 @@ class _SampleList:
                 yield self._relative(share)
 
     def _relative(self, share: float) -> _Person:
-        """Someone who has an address, or all of them, in common with others."""
+        """Return a person who has an address, or all addresses, in common with others."""
         if share < _LISTED_TWICE:
             return self._pick(self._remembered)
         if share < _UPPER_CASE_TWIN:
@@ -212,7 +212,7 @@ class _SampleList:
         return _Group(address, None, company, domain, self._random.randint(2, 10))
 
     def _member(self, groups: list[_Group], found: Callable[[], _Group]) -> _Person:
-        """One more member of a group, which is the last for some."""
+        """Return one more member of a group, which is the last for some."""
         if len(groups) < _GROUPS_OPEN:
             groups.append(found())
         place = self._random.randrange(len(groups))
@@ -224,7 +224,7 @@ class _SampleList:
         return person._replace(email2=group.address)
 
     def _malformed(self) -> Sequence[str]:
-        """A row that is refused, or of which a cell is."""
+        """Return a row that is rejected, or has a cell that is."""
         person = self._person()
         kinds: Sequence[Sequence[str]] = (
             person._replace(email1="", email2="", email3=""),

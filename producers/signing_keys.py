@@ -14,10 +14,9 @@ UNKNOWN = "unknown"
 
 
 class SigningKeyUse(NamedTuple):
-    """One of SIGNING_KEYS, or one that is not among them any more and of which something is left.
+    """One of SIGNING_KEYS, or one that is no longer listed but still has something derived by it.
 
-    `state` is signs, verifies or missing. Links in sent mail are not counted: nobody knows which
-    are there.
+    `state` is signs, verifies or missing. Links in sent mail are not counted: they are not stored.
     """
 
     id: str
@@ -27,8 +26,9 @@ class SigningKeyUse(NamedTuple):
 
 
 async def list_signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[SigningKeyUse]:
-    """Return SIGNING_KEYS in their order, and then those that are missing, with what was derived by
-    each; raises SettingsError where there is none.
+    """Return SIGNING_KEYS in their order, then the missing ones, with what was derived by each.
+
+    Raises SettingsError without SIGNING_KEYS.
     """
     listed = signing_key_ids(settings)
     async with pool.acquire() as connection:

@@ -202,8 +202,9 @@ time.
 
 
 def find_suppressing_cell(cells: Sequence[str]) -> str | None:
-    """Return the first of the cells which says that the person opted out, or that mail does not
-    arrive, in whichever column it stands; None where there is none.
+    """Return the first cell, in any column, that says the person opted out or mail does not arrive.
+
+    Return None if there is no such cell.
     """
     text = "\n".join(cells).lower()
     for part in _PARTS:

@@ -95,20 +95,20 @@ async def submit(
     is_large: bool = False,
     actor: Actor = PYTHON,
 ) -> JobSubmission:
-    """Check the request, store it as a job, and ring for a worker.
+    """Check the request, store it as a job, and enqueue it.
 
-    The job keeps the `actor`, who asks, beside what the request says of that (`requested_by`).
-    With an `upload` the contacts, or addresses, are those of a file, and `request` has an empty
-    list in their place (`parse_request` takes it as `uploaded`). Unless it may be
-    `allow_mostly_unknown`, a list of addresses of which the account does not know more than half
-    raises MostlyUnknownList. Addresses that a recipient's act has named are meant `is_verbatim`,
-    however odd they are. `merged_hashes` are the hashes of the requests that the job stands for, by
-    their keys, where these are several. One that `is_large` is checked away from the event loop.
+    The job stores the `actor` besides `requested_by`, which is the request's own claim. With an
+    `upload`, the contacts or addresses come from a file, and `request` has an empty list in their
+    place (`parse_request` takes it as `uploaded`). Unless it may be `allow_mostly_unknown`, a list
+    of mostly unknown addresses raises MostlyUnknownList. Addresses that a recipient's act has named
+    are taken `is_verbatim`, however odd they are. `merged_hashes` are the hashes, by key, of the
+    requests that the job stands for, if there are several. A request that `is_large` is checked
+    outside the event loop.
 
-    Raises InvalidRequest (MissingEvidence and NotFound among them) when it cannot be carried out,
-    StateConflict when it selects the contacts of an import that is still arriving, and
-    IdempotencyConflict when its key stands for another request; in each case nothing is stored.
-    When the connection is lost on the way, submitting again with the same key is safe.
+    Raises InvalidRequest (MissingEvidence and NotFound among them) if it cannot be carried out,
+    StateConflict if it selects the contacts of an import that is still running, and
+    IdempotencyConflict if its key stands for another request. Nothing is stored then. If the
+    connection is lost, submitting again with the same key is safe.
     """
     if upload is None and request.selection.awaits_file:
         raise InvalidRequest(
@@ -172,7 +172,7 @@ def require_same_request(
 
 
 async def require_account(connection: asyncpg.Connection, name: str) -> int:
-    """The id of the account called `name`; raises NotFound with the names there are."""
+    """Return the id of the account called `name`; raises NotFound, which lists the known names."""
     found = await jobs.get_account_id(connection, name)
     if found is not None:
         return found
@@ -180,15 +180,15 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
 
 
 async def find_account(connection: asyncpg.Connection, name: str | None) -> int | None:
-    """The id of the account called `name`, or None for all accounts where no name was given.
+    """Return the id of the account called `name`, or None for all accounts if `name` is None.
 
-    An empty name was given, and is of no account; raises NotFound as `require_account` does.
+    An empty name belongs to no account. Raises NotFound as `require_account` does.
     """
     return None if name is None else await require_account(connection, name)
 
 
 async def unknown_account_error(connection: asyncpg.Connection, name: str) -> NotFound:
-    """What to raise where no account is called `name`: it tells the names there are."""
+    """Make the error for an unknown account; it lists the known names."""
     names = ", ".join(account.name for account in await jobs.list_accounts(connection))
     return NotFound(
         f"There is no account {name!r}. Nothing was stored. There are: {names}."
@@ -281,10 +281,9 @@ def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any
 
 
 def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress] | None:
-    """The distinct identities of the addresses, each as and where it was given first.
+    """Normalize the addresses and drop repetitions, each at its first place.
 
-    Raises InvalidRequest that tells which are no addresses, by their places and not by what they
-    are.
+    Raises InvalidRequest, which names invalid addresses by place and never quotes them.
     """
     if addresses is None:
         return None
@@ -309,7 +308,7 @@ def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress]
 def _summary(
     selection: Selection, contacts: list[int] | None, addresses: list[NormalizedAddress] | None
 ) -> dict[str, Any]:
-    """What `jobs.selection` keeps: only the conditions that were given, and how many ids."""
+    """Describe the selection for `jobs.selection`: the given conditions, and the number of ids."""
     listed = {"contacts", "addresses"}
     summary = selection.model_dump(mode="json", exclude_defaults=True, exclude=listed)
     if "statuses" in summary:
@@ -413,7 +412,7 @@ async def _require_plausible(
 
 
 def add_unknown_count(selection: dict[str, Any], unknown: int | None) -> dict[str, Any]:
-    """What a job keeps of its selection: besides, how many of its addresses were unknown."""
+    """Add to a job's selection how many of its addresses were unknown."""
     return selection if unknown is None else {**selection, "unknown": unknown}
 
 

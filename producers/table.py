@@ -336,7 +336,7 @@ def _tidy(line: str, delimiter: str) -> str:
 
 
 def broken_header_error() -> InvalidRequest:
-    """The rejection of a file whose first row cannot be cut."""
+    """Make the error for a file whose first row cannot be split into cells."""
     return InvalidRequest(
         "The file's first line cannot be cut into cells: a quotation mark is not closed or has text"
         " after it, or a cell is too long. Nothing was stored. Correct the line of headers."

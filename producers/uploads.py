@@ -19,8 +19,9 @@ from schemas.staging import ImportRejection
 
 
 class ListSummary(NamedTuple):
-    """How many distinct ids, or addresses, a list has, and their hash; `name` is that of the list
-    in a selection, and `unknown` how many of its addresses the account does not know.
+    """The number of distinct ids, or addresses, in a list, and their hash.
+
+    `name` is the list's name in a selection, and `unknown` the number of its unknown addresses.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Upload(Protocol):
 
 
 class ContactUpload:
-    """A file of contact ids; one that is none refuses the whole of it."""
+    """A file of contact ids. A line that is not one refuses the whole file."""
 
     name: ClassVar = "contacts"
 
@@ -81,7 +82,7 @@ class ContactUpload:
 
 
 class AddressUpload:
-    """A file of addresses; what is none in it is left out, and kept with its line and reason."""
+    """A file of addresses. What is not one is left out, and stored with its line and reason."""
 
     name: ClassVar = "addresses"
 

@@ -37,7 +37,7 @@ COMMON_KEYS: dict[str, str] = {
 
 
 def undeclared_keys(event: str, keys: Iterable[str]) -> set[str]:
-    """Those of `keys` that the event does not declare."""
+    """Return which of the `keys` the event does not declare."""
     declared = EVENTS[event].keys if event in EVENTS else {}
     return {key for key in keys if key not in declared and key not in COMMON_KEYS}
 

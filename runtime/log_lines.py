@@ -31,9 +31,10 @@ Renderer = Callable[[dict[str, Any]], str]
 
 
 def redact(text: str) -> str:
-    """The text without anything that looks like an address or a secret. A net, not a licence.
+    """Return the text without anything that looks like an address or a secret.
 
-    Every word around an @ goes: addresses, and with them URLs that carry a password.
+    Every word with an @ is removed: addresses, and URLs that carry a password. This is a safety net
+    and no license to log either.
     """
     # Nearly every text has none of these, which is soon seen.
     if "@" in text or "%40" in text or "\uff20" in text:
@@ -45,8 +46,9 @@ def redact(text: str) -> str:
 
 
 def render_line(head: EventDict, facts: EventDict, render: Renderer) -> bytes:
-    """One line, with its end, of at most `MAX_LINE_BYTES`. `head` comes first in it, as it is: what
-    it says, and how long that is, is known.
+    """Return one line of at most `MAX_LINE_BYTES`, with its end.
+
+    It begins with `head`, unchanged: its content and length are known.
     """
     for limit in _STRING_LIMITS:
         line = _encode(render({**head, **_to_plain_dict(facts, limit)}))
@@ -62,7 +64,7 @@ def _encode(line: str) -> bytes:
 
 
 def _to_plain(value: Any, limit: int) -> Any:
-    """The value as JSON knows it, with every text redacted and at most `limit` characters long."""
+    """Convert the value for JSON, with every text redacted and cut to `limit` characters."""
     # What there is most of comes first.
     if value is None or isinstance(value, int):
         return value
@@ -89,7 +91,7 @@ def _to_plain_dict(facts: Mapping[Any, Any], limit: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _clean_key(key: str, limit: int) -> str:
-    """A key as it is written; there are few, and each is in line after line."""
+    """Return the key as it is written; cached, since a few keys are in every line."""
     return _clean_text(key, limit)
 
 
@@ -100,7 +102,7 @@ def _clean_text(text: str, limit: int) -> str:
 
 
 def render_json(facts: dict[str, Any]) -> str:
-    """As a JSON object, in ASCII."""
+    """Write the facts as a JSON object in ASCII."""
     return json.dumps(facts)
 
 
@@ -108,7 +110,7 @@ _LOGFMT = LogfmtRenderer(bool_as_flag=False)
 
 
 def render_logfmt(facts: dict[str, Any]) -> str:
-    """As key=value pairs; what is nested gets dotted keys."""
+    """Write the facts as key=value pairs; nested ones get dotted keys."""
     flat: dict[str, Any] = {}
     _flatten(facts, "", flat)
     return _LOGFMT(None, "", flat)
@@ -130,6 +132,6 @@ def _escape_controls(text: str) -> str:
 
 
 def console_renderer(*, colors: bool) -> Renderer:
-    """For people who watch a terminal."""
+    """Make a renderer for people who watch a terminal."""
     render = ConsoleRenderer(colors=colors, pad_event_to=20)
     return lambda facts: render(None, "", facts)

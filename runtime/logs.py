@@ -53,23 +53,23 @@ class Log:
     """Whether what is not declared raises, as in the tests, or is written all the same."""
 
     def debug(self, event: Event, **keys: Any) -> None:
-        """For whoever hunts a fault."""
+        """Log what helps to find a defect."""
         self.write("debug", event, keys)
 
     def info(self, event: Event, **keys: Any) -> None:
-        """What happened, in the normal course of things."""
+        """Log what happened in normal operation."""
         self.write("info", event, keys)
 
     def warning(self, event: Event, **keys: Any) -> None:
-        """What should not happen, and was dealt with."""
+        """Log what should not happen and was handled."""
         self.write("warning", event, keys)
 
     def error(self, event: Event, **keys: Any) -> None:
-        """What someone has to look at. `exc_info` takes an exception."""
+        """Log what a person must look at. `exc_info` takes an exception."""
         self.write("error", event, keys)
 
     def exception(self, event: Event, **keys: Any) -> None:
-        """The same, with the exception that is being handled."""
+        """Log an error with the exception that is being handled."""
         self.write("error", event, {"exc_info": True} | keys)
 
     @staticmethod
@@ -81,7 +81,7 @@ class Log:
 
 
 def get_logger() -> Log:
-    """The way to log. May be called before `configure`, at import for instance."""
+    """Return the logger. It may be called before `configure`, for example at import."""
     return Log()
 
 
@@ -178,7 +178,7 @@ class _RenderLine:
 
 
 def _describe_exception_only(_logger: Any, _method: str, facts: Any) -> Any:
-    """An exception's text may quote what it choked on, so only its kind and its place are told."""
+    """Replace an exception by its class and place: its text may quote an address."""
     exception = facts.pop("exc_info", None)
     if exception is True:
         exception = sys.exc_info()[1]
@@ -190,7 +190,7 @@ def _describe_exception_only(_logger: Any, _method: str, facts: Any) -> Any:
 
 
 def describe_exception(exception: BaseException) -> str:
-    """Its kind and the innermost places it went through, then the same of its causes."""
+    """Return the exception's class and its innermost places, then the same for its causes."""
     told, seen = [], set()
     current: BaseException | None = exception
     while current is not None and id(current) not in seen:
@@ -217,7 +217,7 @@ def _is_own(filename: str) -> bool:
 
 
 def describe_stack(frame: FrameType) -> str:
-    """Where a thread is: the innermost places of its stack, without the text of the lines."""
+    """Return where a thread is: the innermost places of its stack, without source lines."""
     return _format_frames(traceback.extract_stack(frame)[-_FRAMES:]).removeprefix(", ")
 
 

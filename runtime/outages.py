@@ -1,5 +1,6 @@
-"""Logging once that a server is unreachable, and once that it has recovered: one line per outage
-and process, not one per attempt, of which an outage of a minute has thousands.
+"""Logging once that a server is unreachable, and once that it has recovered.
+
+That is one line per outage and process, not one per attempt, of which a minute has thousands.
 """
 
 import threading
@@ -43,9 +44,9 @@ class Outage:
         return self._down
 
     def record_failure(self, error: BaseException, requested_at: float) -> None:
-        """The server did not answer what it was asked at that time, by the monotonic clock.
+        """Record that the server did not answer what it was asked at that monotonic time.
 
-        What it was asked before it was back says nothing of how it is now: time-outs come in late.
+        A request made before the recovery says nothing about the present: timeouts arrive late.
         """
         with self._lock:
             if requested_at <= self._back_at:
@@ -56,10 +57,10 @@ class Outage:
             log.warning(self._down_event, error=type(error).__name__, **self._keys)
 
     def record_success(self, requested_at: float, *, on_new_connection: bool = False) -> None:
-        """The server answers what it was asked at that time.
+        """Record that the server answered what it was asked at that monotonic time.
 
-        What it was asked before it failed somebody else says nothing: such answers come in late.
-        What it is asked on a connection that was made for it says so without settling.
+        A request made before another one failed says nothing about the present: such answers arrive
+        late. An answer on a connection opened for it ends the outage without further proof.
         """
         if not self._down:
             return
@@ -75,5 +76,5 @@ class Outage:
 
 
 def queue_outage(**keys: str) -> Outage:
-    """What is known about Redis."""
+    """Make the tracker of Redis's outages; `keys` are added to its log lines."""
     return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED, grace_seconds=0, **keys)

@@ -12,8 +12,10 @@ _suggested = re.compile(rf"`{NAME}(?=[ `])")
 
 
 def program_name() -> str:
-    """What to type for `sluice`: its name where the PATH leads to this very installation, else the
-    path of its script, else Python with the module, as on a dyno.
+    """Return what to type for `sluice` here.
+
+    That is its name if PATH leads to this very installation, else the path of its script, else
+    Python with the module, as on a dyno.
     """
     python = Path(sys.executable)
     script = python.with_name(NAME)
@@ -29,12 +31,12 @@ def program_name() -> str:
 
 
 def expand_program_name(text: str) -> str:
-    """The text, in which each command in backticks begins as it has to be typed here."""
+    """Rewrite each command in backticks to begin as it must be typed here."""
     return _suggested.sub(lambda _: f"`{program_name()}", text)
 
 
 def _shell_path(file: Path) -> str:
-    """The file's path as a shell takes it, from the present folder where it is below it."""
+    """Quote the file's path for a shell, relative to the current folder if it is inside."""
     here = Path.cwd()
     if not file.is_relative_to(here):
         return shlex.quote(str(file))

@@ -1,7 +1,7 @@
-"""Which addresses of the network lie outside the house: those to which a stranger may send us.
+"""Which network addresses are public: those to which a stranger may send us.
 
-Whoever submits a job may name a URL to be told at. Without this a name that leads to the cloud's
-metadata service, or to a database next door, would let a stranger post there from inside.
+The submitter of a job may name a URL to be told at. Without this check, a name that resolves to the
+cloud's metadata service, or to a database nearby, would let a stranger post there from inside.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -58,9 +58,9 @@ _NOT_PUBLIC_V6 = tuple(
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is a host's address in the public internet.
+    """Return whether it is a host's address on the public internet.
 
-    An IPv6 address that stands for an IPv4 one, mapped or translated (NAT64), is as that one is.
+    An IPv6 address that embeds an IPv4 one, mapped or translated (NAT64), is judged by that one.
     """
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_V4)
@@ -72,7 +72,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def parse_ip_literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that a URL's host is, brackets aside; None where it is a name."""
+    """Parse a URL's host as an IP address, with or without brackets; None if it is a name."""
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:

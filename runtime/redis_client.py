@@ -15,10 +15,10 @@ takes longer was lost; a worker that waited for it would find no work meanwhile.
 
 
 def redis_client_options(url: str) -> dict[str, Any]:
-    """Arguments for `redis.Redis.from_url` and its asyncio twin's.
+    """Return arguments for `redis.Redis.from_url` and its asyncio counterpart.
 
-    A lost reply to an enqueue may mean that it was stored, so a client that tries again by itself
-    would ring twice.
+    They allow no retries: a message can be stored although its reply was lost, and a retry would
+    enqueue it twice.
     """
     options: dict[str, Any] = {
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
@@ -39,5 +39,5 @@ def redis_client_options(url: str) -> dict[str, Any]:
 
 
 def redis_client(url: str) -> redis.Redis:
-    """A client for the server at `url`; it connects when it is first used."""
+    """Make a client for the server at `url`; it connects when it is first used."""
     return redis.Redis.from_url(url, **redis_client_options(url))

@@ -209,8 +209,9 @@ def _explanation(error: ValidationError) -> str:
 
 
 def log_settings() -> Settings:
-    """Return settings whose log format and level are those of the environment, and the rest
-    defaults: a process whose other settings are wrong says so in the format that was chosen.
+    """Return settings with the log format and level of the environment, and other defaults.
+
+    With them, a process whose other settings are wrong reports that in the chosen format.
     """
     given = {name.lower(): value for name, value in os.environ.items()}
     log_format, log_level = given.get("log_format"), given.get("log_level")
@@ -221,9 +222,9 @@ def log_settings() -> Settings:
 
 
 def child_environment(settings: Settings, **more: str) -> dict[str, str]:
-    """The environment for processes that are to use this one's servers and keys, and `more`.
+    """Return the environment for child processes that use the same servers and keys, plus `more`.
 
-    This interpreter's programs come first in it, so that `python` means the one at work.
+    This interpreter's programs come first in its PATH, so that `python` means this Python.
     """
     assert settings.database_url is not None
     assert settings.redis_url is not None

@@ -49,7 +49,7 @@ _one_click_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.({_ID})\.{_MAC}
 
 
 class OneClickLink(NamedTuple):
-    """Whose link it is that somebody followed."""
+    """The account and address of a one-click link that was followed."""
 
     account_id: int
     address_id: int
@@ -74,24 +74,27 @@ def signing_key_id(settings: Settings) -> str:
 
 
 def hook_secret(settings: Settings, hook_id: int, salt: bytes, *, key_id: str | None = None) -> str:
-    """With which senders sign what they post to the hook; by the first key unless one is named."""
+    """Return the secret with which senders sign for the hook; by the first key unless one
+    is named.
+    """
     return _mac(_key(settings, key_id), "hook-secret", hook_id, salt.hex()).hex()
 
 
 def hook_token(settings: Settings, hook_id: int, salt: bytes) -> str:
-    """The part of a form URL that nobody can guess; for senders that cannot sign."""
+    """Return the unguessable part of a form URL, for senders that cannot sign."""
     return _make_hook_token(_keys(settings)[0], hook_id, salt)
 
 
 def parse_hook_token(token: str) -> int | None:
-    """The hook that the token claims to be of; whether it is `is_hook_token` tells."""
+    """Return the hook that the token claims to belong to; `is_hook_token` verifies it."""
     parts = _hook_token(token)
     return _parse_id(parts[3]) if parts else None
 
 
 def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[bytes]) -> bool:
-    """Whether the token, whatever stands around it, was made for the hook, by a listed key and with
-    one of the salts.
+    """Return whether a listed key and one of the salts made the token for the hook.
+
+    Text around the token is ignored.
     """
     parts = _hook_token(token)
     if parts is None:
@@ -107,21 +110,22 @@ def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[
 def webhook_secret(
     settings: Settings, account_id: int, salt: bytes | None = None, *, key_id: str | None = None
 ) -> str:
-    """With which completion notices of the account are signed; by the first key unless one is
-    named.
+    """Return the secret that signs the account's completion webhooks; by the first key by
+    default.
     """
     salted = () if salt is None else (salt.hex(),)
     return _mac(_key(settings, key_id), "notices", account_id, *salted).hex()
 
 
 def one_click_token(settings: Settings, account_id: int, address_id: int) -> str:
-    """The part of an unsubscribe link that nobody can guess."""
+    """Return the unguessable part of a one-click link."""
     return _make_one_click_token(_keys(settings)[0], account_id, address_id)
 
 
 def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None:
-    """What the token, whatever stands around it, was made for by a listed key; None where it was
-    not made here.
+    """Return what a listed key signed the token for; None if it was not made here.
+
+    Text around the token is ignored.
     """
     parts = _one_click_token(token)
     if parts is None:
@@ -138,13 +142,13 @@ def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None
 
 
 def signature(secret: str, timestamp: int | str, body: bytes) -> str:
-    """What `Sluice-Signature` has to be for the message."""
+    """Return the value that `Sluice-Signature` must have for the message."""
     message = f"{timestamp}.".encode() + body
     return f"v1={hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()}"
 
 
 def equal_in_constant_time(given: str, expected: str) -> bool:
-    """Whether both are one, in a time that tells nothing of where they differ."""
+    """Compare in a time that does not reveal where the texts differ."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
@@ -166,7 +170,7 @@ def _parse_keys(text: str) -> tuple[_Key, ...]:
 
 
 def _key(settings: Settings, key_id: str | None) -> _Key:
-    """The key of that id, or the first; raises SettingsError where it is not listed."""
+    """Return the key with that id, or the first one; raises SettingsError if it is not listed."""
     keys = _keys(settings)
     for key in keys:
         if key_id in {None, key.id}:
@@ -178,7 +182,7 @@ def _key(settings: Settings, key_id: str | None) -> _Key:
 
 
 def _keys_with_id(settings: Settings, key_id: str) -> list[_Key]:
-    """The keys of that id. Two could have the same, once in four thousand million pairs."""
+    """Return the keys with that id. Two share one in about one of four billion pairs."""
     return [key for key in _keys(settings) if key.id == key_id]
 
 

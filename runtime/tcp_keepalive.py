@@ -1,7 +1,8 @@
-"""How soon a peer that vanished without a word is noticed: a host that lost its power or its
-network sends no farewell, and a connection to it stays as it is until this side asks.
+"""How soon a peer that vanished silently is noticed.
 
-The figures, and what else was looked at, are in docs/decisions/0012-dead-peers.md.
+A host that lost its power or its network sends no farewell, and a connection to it stays as it is
+until this side asks. The figures, and what else was considered, are in
+docs/decisions/0012-dead-peers.md.
 """
 
 import socket
@@ -31,7 +32,7 @@ _LEVEL_TCP = {
 
 
 def keepalive_options() -> dict[int, int]:
-    """Those options of the level IPPROTO_TCP that this platform has; SO_KEEPALIVE comes besides."""
+    """Return the IPPROTO_TCP options that this platform has; SO_KEEPALIVE is set besides."""
     return {
         getattr(socket, name): value for name, value in _LEVEL_TCP.items() if hasattr(socket, name)
     }

@@ -1,6 +1,6 @@
-"""Who did something, and by which way in: for the log, for jobs and for the table `activity`.
+"""Who did something, via which entry point: for the log, for jobs and for the table `activity`.
 
-Neither has a name. A key or a hook is told by its id, which nobody can make up in a request.
+Neither contains a name. A key or a hook is named by its id, which no request can choose.
 """
 
 from enum import StrEnum
@@ -57,7 +57,7 @@ class Actor(NamedTuple):
         return self.kind.value if self.id is None else f"{self.kind.value}:{self.id}"
 
     def log_keys(self) -> dict[str, str]:
-        """What a log line says of it."""
+        """Return the keys that normalize_address the actor in a log line."""
         return {"actor": str(self), "via": self.via.value}
 
 

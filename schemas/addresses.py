@@ -1,12 +1,11 @@
 """What an email address is, and when two of them are the same.
 
 The rules are those of the email-validator library. It takes 0.05 ms an address, minutes for a file
-of millions, so the common case goes a shorter way here: a plain domain and a plain local part are
-looked at by a few string operations, and any other domain is put to the library once and
-remembered. A property test holds the ways together.
+of millions. So a plain domain and a plain local part are checked by a few string operations, and
+any other domain is put to the library once and remembered. A property test compares both ways.
 
-Anyone may send these texts. So each pattern here takes time in proportion to the text, and none is
-given a text of more than `MAX_WRAPPED_LENGTH` characters.
+These texts come from strangers. So each pattern here takes time in proportion to the text, and gets
+no text of more than `MAX_WRAPPED_LENGTH` characters.
 """
 
 import re
@@ -77,11 +76,11 @@ class _Domain(NamedTuple):
 
 
 def normalize_address(text: str) -> NormalizedAddress:
-    """The identity of an address, surrounding white space aside.
+    """Normalize an address, ignoring white space around it.
 
-    The key is the casefolded local part and the ASCII domain. Dots and +tags are kept: they are
-    the recipient's business. Raises InvalidAddress for everything else, among it `Name <address>`
-    and `mailto:`, which `parse_address` takes.
+    The match key is the casefolded local part and the ASCII domain. Dots and +tags are kept: they
+    are the recipient's business. Raises InvalidAddress for anything else, including `Name
+    <address>` and `mailto:`, which `parse_address` accepts.
     """
     address = text.strip()
     return normalize_plain_address(address) or _normalize_formally(address)
@@ -120,11 +119,11 @@ def _normalize_formally(address: str) -> NormalizedAddress:
 
 
 def parse_address(text: str) -> NormalizedAddress:
-    """Return the identity of an address as people write it.
+    """Normalize an address as people write it.
 
-    What is around it and cannot be a part of it is left out: `mailto:`, a name before `<...>`,
-    quotation marks, invisible characters, and a comma or full stop behind. Raises InvalidAddress,
-    with a suggestion where the text has an address in it.
+    What surrounds it and cannot be a part of it is left out: `mailto:`, a name before `<...>`,
+    quotation marks, invisible characters, a final comma or full stop. Raises InvalidAddress, with a
+    suggestion if the text has an address in it.
     """
     if len(text) > MAX_WRAPPED_LENGTH and len(text := _strip_around(text)) > MAX_WRAPPED_LENGTH:
         raise InvalidAddress(f"{_TOO_LONG}{_suggestion(text)}")
@@ -142,8 +141,9 @@ def parse_address(text: str) -> NormalizedAddress:
 
 
 def _has_wrapping_around(text: str) -> bool:
-    """Return whether the text has what no address has outside of quotation marks: the library need
-    not be asked about the whole of it, which takes as long as all the rest.
+    """Return whether the text has characters that no address has outside quotation marks.
+
+    The library need not be asked about the whole of it then, which would take most of the time.
     """
     return _has_wrapping(text) is not None and not text.lstrip().startswith('"')
 
@@ -181,10 +181,10 @@ def _suggestion(text: str) -> str:
 
 
 def _addresses_in(text: str) -> Iterator[str]:
-    """Yield the plain addresses in a text, whatever stands around them.
+    """Yield the plain addresses in a text, whatever surrounds them.
 
-    It is cut at each @-sign: a pattern that begins with the local part is tried from each of its
-    characters, and takes time by the square of their number.
+    The text is cut at each @-sign: a pattern that begins with the local part would be tried at each
+    of its characters, in quadratic time.
     """
     before, *parts = text.split("@")
     for part in parts:

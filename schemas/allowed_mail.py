@@ -17,12 +17,12 @@ class AllowedMail(StrEnum):
 
 
 def allowed_mail(status: Status) -> AllowedMail:
-    """What an address of this status may be sent.
+    """Return what may be sent to an address of this status.
 
-    Broadcasts go to marketable addresses only. Where nothing but permission or engagement is
-    missing, or mail bounced for a while, people may still be written to one by one: those are the
-    statuses that suppress least ("can receive individual one-to-one emails, but they cannot
-    receive broadcast emails", seed 004). From a hard bounce on no mail arrives, or none is wanted.
+    Broadcasts go to marketable addresses only. One-to-one mail is still allowed if only permission
+    or engagement is missing, or if mail bounced for a while. Those are the statuses that suppress
+    least ("can receive individual one-to-one emails, but they cannot receive broadcast emails",
+    seed 004). From a hard bounce on, mail does not arrive or is not wanted.
     """
     if status in MARKETABLE:
         return AllowedMail.BROADCASTS

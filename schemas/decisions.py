@@ -9,10 +9,10 @@ from schemas.statuses import Status
 class AddressState(NamedTuple):
     """All that a decision may depend on. Equal facts always lead to equal decisions.
 
-    `status` is None for an address that the job itself brings in. `is_propagated` tells that the
-    status came from another address of the same person. `sibling_opted_out` tells that an address
-    which is opted out in its own right spreads to this one; it is known only to actions that ask
-    for it (`BulkAction.checks_siblings`). `stated` is the status that the file of an import states.
+    `status` is None for an address that the job itself creates. `is_propagated` says that the
+    status was propagated. `sibling_opted_out` says that a sibling's own opt-out is propagated to
+    this address; it is known only to actions that ask for it (`BulkAction.checks_siblings`).
+    `stated` is the status that the file of an import states.
     """
 
     status: Status | None
@@ -30,15 +30,15 @@ class Decision(NamedTuple):
 
 
 def apply(status: Status) -> Decision:
-    """The address changes to `status`."""
+    """Decide that the address changes to `status`."""
     return Decision(Outcome.APPLIED, status)
 
 
 def leave(reason: str) -> Decision:
-    """Nothing needs to change, for `reason`."""
+    """Decide that nothing needs to change, for `reason`."""
     return Decision(Outcome.UNCHANGED, None, reason)
 
 
 def reject(reason: str) -> Decision:
-    """The change is refused, for `reason`."""
+    """Refuse the change, for `reason`."""
     return Decision(Outcome.REJECTED, None, reason)

@@ -14,7 +14,7 @@ class SluiceError(Exception):
 
 
 def error_text(error: object) -> str:
-    """What another program's error says, for the middle of a sentence: without a full stop."""
+    """Return another program's error text for the middle of a sentence: without a full stop."""
     return str(error).strip().rstrip(".")
 
 

@@ -96,10 +96,10 @@ _URL = TypeAdapter(HttpUrl)
 
 
 def require_evidence(given: Mapping[str, Any] | None, *, today: date) -> Evidence:
-    """The evidence as a checked value.
+    """Validate the evidence and return it.
 
-    Raises MissingEvidence with one prompt for everything that is missing, thin, malformed, dated
-    after `today`, or from a purchased list, so that a person can mend it all at once.
+    Raises MissingEvidence with one prompt for each part that is missing, thin, malformed, dated
+    after `today`, or from a purchased list. So a person can correct everything in one pass.
     """
     answers = {
         name: value.strip() if isinstance(value, str) else value
@@ -153,7 +153,7 @@ def _is_answered(name: str, value: Any, source: Source | None) -> bool:
 
 
 def _malformed(answers: Mapping[str, Any]) -> list[Prompt]:
-    """Answers to known questions, asked or not, that are no date, address or text."""
+    """Return prompts for answers to known questions that are not a date, an address or text."""
     prompts = []
     for name in Evidence.model_fields:
         value = answers.get(name)

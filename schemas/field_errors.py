@@ -1,7 +1,7 @@
 """What is wrong with a value, in sentences of our own: pydantic finds it, and does not speak.
 
-Each says what to give. A kind of mistake that has no sentence here gets a general one, so that what
-pydantic adds some day is told in plain words too.
+Each sentence says what to give. A kind of error without a sentence here gets a general one, so that
+new errors of pydantic's are told in plain words too.
 """
 
 import re
@@ -134,8 +134,10 @@ _SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
 
 
 def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -> str:
-    """What is wrong, for people, from one of the errors of a ValidationError. `known` are the names
-    that there are where one is unknown; with `quoting` a wrong value is repeated, shortened.
+    """Write one of the errors of a ValidationError as a sentence for people.
+
+    `known` lists the valid names if one is unknown. With `quoting`, the wrong value is repeated,
+    shortened.
     """
     kind = mistake["type"]
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
@@ -157,8 +159,9 @@ def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = T
 
 
 def describe_path(path: str) -> str:
-    """A place in a request, whose names are joined by dots, as one says it: `fields.0` is the first
-    of `fields`. Empty for the whole of it.
+    """Write a dotted path in a request as people say it: `fields.0` is the first of `fields`.
+
+    Return an empty text for the whole request.
     """
     if path == "all":
         return ""
@@ -180,7 +183,7 @@ def _join_names(names: Sequence[str], told: str) -> str:
 
 
 def to_sentence(text: str) -> str:
-    """The text with a capital letter and one full stop, which the error may lack."""
+    """Return the text with a capital letter and one full stop."""
     stripped = text.strip().rstrip(".")
     if not stripped:
         return _GENERAL
@@ -188,12 +191,12 @@ def to_sentence(text: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """`text`, cut so that a wrong value of any size can be quoted in a sentence."""
+    """Shorten the text, so that a wrong value of any size can be quoted in a sentence."""
     return text if len(text) <= MAX_SHOWN_LENGTH else text[: MAX_SHOWN_LENGTH - 1] + "…"
 
 
 def _list_choices(expected: str) -> str:
-    """The values that there are, as pydantic lists them: names of enums as people write them."""
+    """List the valid values from pydantic's text, with enum members as people write them."""
     listed = re.sub(r"<[^:>]*: ('[^']*')>", r"\1", expected)
     return f"Give {'one of ' if ',' in listed or ' or ' in listed else ''}{listed}."
 

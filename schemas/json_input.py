@@ -1,11 +1,11 @@
-"""Reading JSON that comes from outside: a request, a hook's message, a line or a file of a list.
+"""Reading JSON from outside: a request, a hook's message, a line or a file of a list.
 
-Where an object has a name twice, parsers keep the last value and lose the other without a word: one
-of two addresses, or that a job was only to be planned. So nothing from outside is read by
-`json.loads` or by a model's own parser alone.
+If an object has a name twice, parsers silently keep the last value. One of two addresses would be
+lost, or that a job should only be planned. So neither `json.loads` nor a model's own parser reads
+anything from outside.
 
 A value takes a hundred times as much memory as it has bytes, and a wrong one a thousand times. So
-how many there are is counted before they are made.
+values are counted before they are made.
 """
 
 import json
@@ -64,7 +64,7 @@ def read_pairs(text: str | bytes) -> Any:
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Whether the value, as `read_json` gives it, has more levels of lists and objects."""
+    """Return whether the value, as `read_json` gives it, has more levels of lists and objects."""
     level = [value]
     for _ in range(levels):
         level = [
@@ -120,12 +120,16 @@ def _require_few_values(text: str) -> None:
 
 
 def _count_separators(text: str) -> int:
-    """Each value but one has a comma before it, or is the first of a list or an object."""
+    """Count the marks that begin a value: each value but one follows a comma, a bracket
+    or a brace.
+    """
     return sum(map(text.count, ",[{"))
 
 
 def _without_strings(text: str) -> str:
-    """What stands outside of strings: a mail in one of them may have any number of commas."""
+    """Return the text outside JSON strings: an address in a string may contain any number of
+    commas.
+    """
     unescaped = text.replace("\\\\", "").replace('\\"', "")
     return "".join(unescaped.split('"')[::2])
 

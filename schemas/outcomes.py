@@ -12,7 +12,7 @@ class Outcome(StrEnum):
 
 
 class Cause(StrEnum):
-    """Whether the job selected the address, or an opt-out of another address spread to it."""
+    """Whether the job selected the address, or an opt-out of a sibling was propagated to it."""
 
     DIRECT = "direct"
     PROPAGATED = "propagated"

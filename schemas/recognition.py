@@ -29,6 +29,7 @@ class ContactCandidate:
 
     @property
     def held(self) -> frozenset[str]:
+        """Return the match keys of the contact's addresses."""
         return frozenset(self.match_keys.values())
 
 

@@ -50,7 +50,7 @@ _has_repairable_character = re.compile(r"[\\\s\x00-\x1f\x7f]").search
 
 
 def _validate_webhook_url(text: str) -> str:
-    """The URL in its one form: a host's name in ASCII, an IPv4 address with its four numbers."""
+    """Normalize the URL: the host's name in ASCII, or an IPv4 address with its four numbers."""
     if _has_repairable_character(text):
         raise ValueError("leave out blanks, control characters and backslashes, or encode them")
     try:
@@ -140,10 +140,10 @@ class Selection(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """One bulk action over one selection, as a producer hands it in.
+    """One bulk action over one selection, as a producer submits it.
 
-    With `plan_first` the job waits, once its selection is frozen and what would happen is counted,
-    until somebody has confirmed that. `completion_url` is told when the job has ended.
+    With `plan_first` the job is planned: it waits with its forecast for a confirmation.
+    `completion_url` is told when the job has ended.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

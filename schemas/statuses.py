@@ -30,11 +30,11 @@ class Status(StrEnum):
 
 
 class StatusFacts(NamedTuple):
-    """What is fixed about a status.
+    """The constants of a status.
 
     `rank` is how strongly the status suppresses: a status of a higher rank replaces the present
-    one, anything else leaves it. `propagated_rank` is the rank when the status came from another
-    address of the same person, or None where a status never spreads.
+    one, and any other leaves it. `propagated_rank` is the rank of a propagated status, or None if
+    the status is never propagated.
     """
 
     marketable: bool
@@ -88,9 +88,9 @@ RECIPIENT_KINDS = (Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Stat
 
 
 def rank_of(status: Status, *, is_propagated: bool) -> int:
-    """How strongly `status` suppresses; `is_propagated` tells that it came from another address.
+    """Return how strongly `status` suppresses; `is_propagated` says that it was propagated.
 
-    Raises ValueError for a status that cannot have spread, since no rule leads there.
+    Raises ValueError for a status that cannot be propagated.
     """
     facts = FACTS[status]
     if not is_propagated:

@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """The socket for all of the processes; raises SettingsError where it cannot be had."""
+    """Open the socket that all processes share; raises SettingsError if it cannot be opened."""
     host, port = settings.listen_host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -33,7 +33,7 @@ class ApiKeyCache:
         self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
     async def authenticate(self, token: str) -> Caller | None:
-        """Whose key this is, or was a second ago; None where it is none."""
+        """Return the caller whose key this is, or was a second ago; None if it is not valid."""
         requested_at = self._clock()
         until, caller = self._callers.get(token, (0.0, None))
         if caller is not None and requested_at < until:
@@ -67,7 +67,7 @@ class ApiKeyCache:
             return await keys.is_active(connection, caller.key_id)
 
     def _schedule_usage_write(self, key_id: int, now: float) -> None:
-        """Have it noted, if that was not done a minute ago; nobody waits for it."""
+        """Note the use of the key in the background, at most once a minute."""
         if now - self._noted.get(key_id, float("-inf")) < USAGE_WRITE_SECONDS:
             return
         self._noted[key_id] = now

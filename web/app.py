@@ -57,7 +57,7 @@ ROUTERS = (
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application; without settings it reads the environment and sets the process up."""
+    """Make the application; without settings, read the environment and set up the process."""
     if settings is not None:
         return _build_app(settings)
     settings = Settings()

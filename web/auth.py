@@ -18,7 +18,7 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 def require_scope(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller, whose key has to have the scope."""
+    """Make a dependency that returns the caller and requires the scope of its key."""
 
     async def caller(request: Request, credentials: _Credentials) -> Caller:
         state = get_state(request)
@@ -57,7 +57,10 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
 
 async def _authenticate(request: Request, state: AppState, token: str) -> Caller | None:
-    """Whose key this is; raises Problem where it is none, and its peer sent too many of these."""
+    """Return the caller whose key this is, or None.
+
+    Raises Problem if the peer has sent too many invalid keys and this one is not listed.
+    """
     peer = state.get_peer(request)
     is_limited = state.failed_auth_limiter.is_limited(peer)
     if is_limited and not await state.api_key_cache.is_listed(token):

@@ -18,11 +18,11 @@ have. All who ask until then wait for that reading, whatever they ask for."""
 
 
 class CachedList(Generic[T]):
-    """What `read` gives, by ids. What is in the list may be a second old.
+    """What `read` returns, by ids; up to a second old.
 
-    What is not in it may have been made a moment ago, so the list is read again before that is
-    said: what is right is never refused, and guesses cost a few readings a second, however many
-    they are. What it does not have is judged as `missing` is, which takes as long.
+    An id that is not in it may be new, so the list is read again before the id is refused. What is
+    right is never refused, and guesses cost a few reads a second, however many there are. An
+    unknown id is judged as `missing` is, which takes as long.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CachedList(Generic[T]):
         self._listed: Mapping[int, T] = {}
 
     async def find(self, entry_id: int, matches: Callable[[T], bool]) -> T | None:
-        """Return what has this id and is right; None where there is none such by now."""
+        """Return what has this id and is right; None if there is none by now."""
         requested_at = self._clock()
         if requested_at - self._read_at <= CACHE_SECONDS and (
             found := self._match(entry_id, matches)

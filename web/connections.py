@@ -74,8 +74,9 @@ class ConnectionLimits(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ConnectionLimits":
-        """Those of the settings, and of the files that this process may have open, of which it
-        takes what it can get.
+        """Return the settings' limits, with no more connections than open files allow.
+
+        The limit of open files is raised as far as this user may.
         """
         room = max(1, _raise_file_limit() - _RESERVED_FILES - settings.web_pool_size)
         return cls(
@@ -88,7 +89,7 @@ class ConnectionLimits(NamedTuple):
 
 
 def _raise_file_limit() -> int:
-    """How many files may be open, after the limit was raised as far as this user may."""
+    """Raise the limit of open files as far as this user may, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft == resource.RLIM_INFINITY or soft >= allowed:
@@ -111,7 +112,7 @@ class _ReadFlowControl(FlowControl):
         self._connection = connection
 
     def resume_reading(self) -> None:
-        """Called by the server."""
+        """Resume reading from the socket; called by the server."""
         if self._connection.has_room:
             super().resume_reading()
 
@@ -157,13 +158,13 @@ class Connection(HeaderLimitProtocol):
         return self.client[0] if self.client else ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the transport."""
+        """Start the limits of a new connection; called by the transport."""
         super().connection_made(transport)
         self.flow = _ReadFlowControl(self, transport)
         self._monitor.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the transport."""
+        """Forget the connection; called by the transport."""
         self.pipeline.clear()
         self._keep_unparsed(b"")
         if self._current_cycle is not None and not self._current_cycle.response_complete:
@@ -193,7 +194,7 @@ class Connection(HeaderLimitProtocol):
         return self._is_last or self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
+        """Count and parse what arrived; called by the transport."""
         self.has_received_data = True
         self._unparsed += data
         if self._parse_later is None:
@@ -228,18 +229,18 @@ class Connection(HeaderLimitProtocol):
         self._monitor.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
+        """Note that the request's head is complete; called by the parser."""
         self._began = self.loop.time()
         self._body_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
+        """Count a part of the body; called by the parser."""
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Called by the server."""
+        """Note that the response was sent; called by the server."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
         if self._parse_later is None and not self.pipeline:
@@ -247,13 +248,14 @@ class Connection(HeaderLimitProtocol):
         self._monitor.mark_idle(self)
 
     def resume_writing(self) -> None:
-        """Called by the transport."""
+        """Note that the peer reads again; called by the transport."""
         self._unsent = None
         super().resume_writing()
 
     def bytes_per_second(self, now: float) -> float:
-        """How many bytes a second its peer sends of a body, or reads of an answer; without end
-        where it is not waited for, or for too short a time to tell.
+        """Return the bytes a second that the peer sends of a body, or reads of a response.
+
+        Infinite if nothing is waited for, or for too short a time to tell.
         """
         if self.pipeline:
             # It asks for more before it has its answers.
@@ -279,9 +281,9 @@ class Connection(HeaderLimitProtocol):
         )
 
     def is_unread(self, now: float, seconds: float) -> bool:
-        """Whether its peer has taken less than the least rate of what is sent, for so long.
+        """Return whether the peer has read below the minimum rate for `seconds`.
 
-        That can be told only while nothing is added: when the application has to wait, or is done.
+        That shows only while nothing is added: when the application has to wait, or is done.
         """
         size = self.transport.get_write_buffer_size()
         is_fixed = self.flow.write_paused or self.is_idle or self.transport.is_closing()
@@ -382,8 +384,9 @@ class _ConnectionMonitor:
         self._refuse(made, "total")
 
     def _find_longest_idle(self, now: float) -> Connection | None:
-        """The one that is idle for longest, but for those that have just come. Each that is passed
-        over with a request under way is noted again after its answer.
+        """Return the connection that has been idle longest, unless it has just been opened.
+
+        A skipped connection with a request in progress is noted again after its response.
         """
         for each in list(self._idle):
             if not each.is_idle:

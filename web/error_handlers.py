@@ -43,8 +43,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def handle_database_error(request: Request, error: Exception) -> ProblemResponse:
-    """For what the driver raises when the connection cannot be had or broke, or others were in the
-    way for too long.
+    """Handle errors of the driver: no connection, a broken one, or contention that lasted
+    too long.
     """
     monitor = getattr(request.app.state, "server_monitor", None)
     if monitor is not None and not isinstance(error, CONTENTION_ERRORS):
@@ -53,7 +53,7 @@ async def handle_database_error(request: Request, error: Exception) -> ProblemRe
 
 
 def database_problem(error: BaseException) -> Problem:
-    """What such an error is to the caller."""
+    """Convert an error of the database into a problem for the caller."""
     why = (
         "The rows are locked by another transaction."
         if isinstance(error, CONTENTION_ERRORS)
@@ -63,7 +63,7 @@ def database_problem(error: BaseException) -> Problem:
 
 
 def unavailable_problem(why: str) -> Problem:
-    """That it is a moment's trouble, and what can be done."""
+    """Make the problem of a temporary outage, which says when to try again."""
     return Problem(
         problems.UNAVAILABLE,
         f"{why} The request was done completely or not at all. With the same Idempotency-Key it is"
@@ -73,11 +73,11 @@ def unavailable_problem(why: str) -> Problem:
 
 
 async def handle_disconnect(_request: Request, _error: Exception) -> None:
-    """Nobody is there to be told anything."""
+    """Do nothing: no client is left to answer."""
 
 
 async def handle_validation_error(request: Request, error: Exception) -> ProblemResponse:
-    """For what FastAPI says of a request that does not fit its route."""
+    """Handle FastAPI's validation errors of a request."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if found[0]["type"] == "json_invalid":
@@ -99,7 +99,9 @@ async def handle_validation_error(request: Request, error: Exception) -> Problem
 
 
 def _has_wrong_media_type(request: Request, error: RequestValidationError) -> bool:
-    """Whether FastAPI has left the body as it was, since it is not of the type that is read."""
+    """Return whether FastAPI has left the body as it was, since it is not of the type
+    that is read.
+    """
     if isinstance(error.body, FormData):
         sent = request.headers.get("content-type", "")
         return not sent.startswith(("multipart/form-data", "application/x-www-form-urlencoded"))
@@ -107,7 +109,7 @@ def _has_wrong_media_type(request: Request, error: RequestValidationError) -> bo
 
 
 def _describe_error(where: str, message: str) -> str:
-    """The mistake for people; `where` is for programs."""
+    """Describe the error for people; `where` is for programs."""
     part, _, rest = where.partition(".")
     place = describe_path(rest) if rest else "the body" if part == "body" else ""
     of_part = {"query": "the query parameter ", "header": "the header ", "path": "the path's "}
@@ -123,9 +125,9 @@ def _build_error(mistake: Any) -> dict[str, str]:
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response | None:
-    """For what Starlette raises: paths and methods that there are not, bodies that are malformed.
+    """Handle Starlette's errors: unknown paths and methods, malformed bodies.
 
-    FastAPI makes it of what was raised while it read the body, too.
+    FastAPI converts errors raised while it reads the body into these, too.
     """
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, ClientDisconnect):
@@ -150,7 +152,7 @@ def _http_problem(request: Request, error: HTTPException) -> Problem:
 
 
 def unknown_path_problem() -> Problem:
-    """That there is no such path."""
+    """Make the problem that no such path exists."""
     return Problem(
         problems.NOT_FOUND,
         "There is nothing at this path. Nothing was done. /openapi.json lists all paths.",

@@ -83,7 +83,7 @@ ListQuery = Annotated[_ListQuery, Depends()]
 
 
 def _negotiate_format(accept: str | None) -> Format:
-    """The form that Accept likes best, of those that it names; pages where it names none."""
+    """Return the format that Accept prefers; pages if it names none of them."""
     wanted = [(0.0, Format.JSON)]
     for part in (accept or "").lower().split(","):
         media_type, *parameters = (piece.strip() for piece in part.split(";"))
@@ -93,7 +93,7 @@ def _negotiate_format(accept: str | None) -> Format:
 
 
 def _quality(parameters: list[str]) -> float:
-    """How much a type is liked, from 0 to 1; what is no number counts as not at all."""
+    """Return the weight (`q`) of a media range, from 0 to 1."""
     given = next((each[2:] for each in parameters if each.startswith("q=")), "1")
     return float(given) if given.replace(".", "", 1).isdecimal() else 0.0
 
@@ -101,7 +101,7 @@ def _quality(parameters: list[str]) -> float:
 async def build_list_response(
     state: AppState, listing: Export, query: _ListQuery, *, member: str, name: str
 ) -> Response:
-    """The list as it was asked for: a page with its rows as `member`, or a file called `name`."""
+    """Answer with the list as requested: a page with its rows as `member`, or a file `name`."""
     if query.form is Format.JSON:
         return await _build_page(state, listing, query, member)
     if query.limit is not None or query.cursor is not None:

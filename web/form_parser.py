@@ -184,7 +184,9 @@ def _decode(part: bytes) -> bytes:
 
 
 def _parse_multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Field]:
-    """Files too, since the text of an address may be one; a last part may lack its end."""
+    """Yield the fields, and files too, since an address may come as one; the last part may be cut
+    off.
+    """
     for part in _limit_fields(_split_parts(body, boundary)):
         if (end := _end_of_head(part, 0, _MAX_PART_HEADER_BYTES)) is not None:
             head = decode_text(part[: end.start()], charset)
@@ -208,6 +210,6 @@ def _split_parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
 
 
 def form_body_schema(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """The OpenAPI description of a form's body. Where none is required, it may be anything."""
+    """Describe a form's body for OpenAPI. If it is not required, it may be anything."""
     schema = {"properties": properties} | ({"type": "object"} if required else {})
     return {"required": required, "content": {each: {"schema": schema} for each in MEDIA_TYPES}}

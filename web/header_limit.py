@@ -46,25 +46,28 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         """Whether nothing is read behind the request that is under way."""
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
+        """Start counting a new head; called by the parser."""
         super().on_message_begin()
         self._named_bytes = 0
         self._is_behind_body = False
         self._begin_head()
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser."""
+        """Count a part of the URL; called by the parser."""
         self._named_bytes += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser. What trails a body is not kept: it was not there to be judged."""
+        """Count a header; called by the parser.
+
+        Trailers of a body are dropped, since they were not there when the request was checked.
+        """
         if not self._is_behind_body:
             self._named_bytes += len(name) + len(value) + _HEADER_OVERHEAD_BYTES
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
+        """Stop counting, and accept the request; called by the parser."""
         self._in_head = False
         if self._named_bytes > MAX_HEADER_BYTES:
             self._error_response = _TOO_LARGE_RESPONSE
@@ -76,24 +79,24 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         raise _HeadersRejectedError
 
     def _has_valid_host(self) -> bool:
-        """Whether there is one host, or, as earlier versions of HTTP allow, none."""
+        """Return whether there is one host, or, as earlier versions of HTTP allow, none."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if not hosts:
             return self.parser.get_http_version() in _VERSIONS_WITHOUT_HOST
         return len(hosts) == 1 and _is_host(hosts[0]) is not None
 
     def on_chunk_header(self) -> None:
-        """Called by the parser. Of the last chunk there is no body, but what trails it."""
+        """Note whether a chunk begins; called by the parser. Trailers follow the last one."""
         self._is_behind_body = True
         self._begin_head()
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
+        """Pass on a part of the body; called by the parser."""
         self._in_head = False
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
+        """Note that the message is complete; called by the parser."""
         self._in_head = False
         super().on_message_complete()
 
@@ -102,7 +105,7 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
+        """Limit what is parsed at a time; called by the transport."""
         self._has_just_begun = False
         super().data_received(data)
         if self._in_head and not self._has_just_begun:
@@ -115,12 +118,13 @@ class HeaderLimitProtocol(HttpToolsProtocol):
         self._end(_TOO_LARGE_RESPONSE)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is told as a problem
-        """Called by the server, where the parser ended: what came is no HTTP, or was refused."""
+        """Answer what is not HTTP, or was refused; called by the server when the parser ended."""
         self._end(self._error_response)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Called by the server. The request is answered as any other; what came behind it may be of
-        another protocol, and is lost.
+        """Ignore a requested upgrade; called by the server.
+
+        The request is answered as any other. What follows it may use another protocol, and is lost.
         """
         self._mark_last()
 

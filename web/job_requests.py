@@ -119,8 +119,9 @@ class JobCreate(BaseModel):
     def to_request(
         self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
     ) -> JobRequest:
-        """The request as any producer hands it in; the account is the caller's. Raises
-        InvalidRequest for what does not go together.
+        """Convert the body into the request that every producer submits, for the caller's account.
+
+        Raises InvalidRequest for fields that do not go together.
         """
         asked = self.model_fields_set - {"mode", "requested_by"}
         return parse_request(

@@ -94,6 +94,7 @@ class JobSummary(BaseModel):
 
     @classmethod
     def from_row(cls, job: jobs.Job) -> Self:
+        """Build the summary from the job's row alone, so that a page of jobs is one query."""
         return cls(**_row_fields(job))
 
 
@@ -214,6 +215,7 @@ class JobResponse(JobSummary):
 
     @classmethod
     def from_view(cls, story: JobView) -> Self:
+        """Build the response from the job with its exact counts."""
         job, progress = story.job, story.progress
         rate = _compute_rate(story)
         running = progress.state is JobState.RUNNING
@@ -260,7 +262,7 @@ class JobPage(BaseModel):
 
 
 def compute_percent(progress: jobs.JobCounts | jobs.JobProgress) -> float | None:
-    """How much of a job is done, to a tenth; None until its pairs are selected."""
+    """Return how much of a job is done, to a tenth; None until its pairs are selected."""
     if progress.planned_at is None:
         return None
     return round(100 * progress.done / progress.planned, 1) if progress.planned else 100.0

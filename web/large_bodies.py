@@ -74,7 +74,7 @@ class LargeBodyPool:
             self._waiting.pop(body, None)
 
     def _reject_oldest(self) -> None:
-        """What has come of those that wait is in memory too."""
+        """Refuse the oldest waiting body, since what has arrived of it occupies memory too."""
         waiting = self._waiting.pop(next(iter(self._waiting)))
         if not waiting.done():
             waiting.set_exception(_too_many_problem())
@@ -129,7 +129,7 @@ class LargeBodyPool:
         return late if late > STALLED_SECONDS else 0.0
 
     def _find_stale(self) -> "list[LargeBody]":
-        """Those that may be ended, the slowest first."""
+        """Return the bodies that may be ended, the slowest first."""
         if self._stalled_seconds() > 0:
             return []
         before = time.monotonic() - STALE_SECONDS

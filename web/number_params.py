@@ -1,7 +1,7 @@
-"""Numbers in paths and queries, which have one way to be written: in the digits 0 to 9.
+"""Numbers in paths and queries, which are written in one way: in the digits 0 to 9.
 
-Python reads `+7`, `1_0`, a blank before a digit, and the digits of all scripts as well, so that one
-job would have any number of paths, of which a proxy with rules of its own knows one.
+Python also reads `+7`, `1_0`, a leading blank, and the digits of all scripts. Then one job would
+have any number of paths, and a proxy's rules would know only one.
 """
 
 import re

@@ -66,7 +66,7 @@ def install_openapi(app: FastAPI) -> None:
 
 
 def get_query_parameters(request: Request) -> frozenset[str] | None:
-    """The names of those that the request's route documents; None where it needs no key."""
+    """Return the query parameters that the request's route documents; None if it needs no key."""
     # The document has the names of a path's parts without what they are converted by.
     documented = re.sub(r"\{(\w+):\w+\}", r"{\1}", request.scope["route"].path)
     path = request.app.openapi()["paths"].get(documented, {})
@@ -103,7 +103,7 @@ def _build_document(app: FastAPI) -> dict[str, Any]:
 
 
 def _read_version() -> str:
-    """The package's; on a dyno it is run from its folder and not installed."""
+    """Return the package's version; on a dyno, Sluice is not installed and has none."""
     try:
         return version("sluice")
     except PackageNotFoundError:

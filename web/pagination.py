@@ -18,14 +18,14 @@ Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the 
 
 
 def encode_cursor(*place: int | str) -> str:
-    """The cursor of the page that begins after this place."""
+    """Make the cursor of the page that begins after this place."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).rstrip(b"=").decode()
 
 
 def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """The place that the cursor stands for: numbers, and members of enums of text.
+    """Decode a cursor into its place: numbers, and members of text enums.
 
-    Raises Problem for what no page of this list has given.
+    Raises Problem for a cursor that no page of this list has given.
     """
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
@@ -37,7 +37,7 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
 
 
 def _decode_part(part: object, kind: type) -> Any:
-    """Raises ValueError for what is not of the kind."""
+    """Convert one part of a cursor; raises ValueError if it is not of the kind."""
     if kind is not int:
         return kind(part)
     if type(part) is not int or not -MAX_ID - 1 <= part <= MAX_ID:

@@ -45,7 +45,7 @@ def get_peer(scope: Scope, proxies: int) -> str:
 
 
 def _parse_network(text: str) -> str:
-    """The network of an address, which may have a port behind it; empty where it is no address."""
+    """Return the network of an address with or without a port; empty if it is not an address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -132,7 +132,7 @@ _OPERATOR_ERRORS = (
 
 
 def to_problem(error: SluiceError) -> Problem:
-    """The problem that an error of any room is; what fits none is a moment's trouble."""
+    """Convert an error of any room into a problem; an unknown kind is a temporary failure."""
     if isinstance(error, Problem):
         return error
     for family, kind in _KIND_BY_ERROR:
@@ -153,7 +153,7 @@ def to_problem(error: SluiceError) -> Problem:
 
 
 def _body_error(mistake: FieldError) -> dict[str, str]:
-    """Its place as FastAPI names places: the rooms behind know of no body."""
+    """Name the error's place as FastAPI does: the producers know no body."""
     where = "body" if mistake.location == "all" else f"body.{mistake.location}"
     return {"location": shorten(where), "message": mistake.message}
 
@@ -164,19 +164,19 @@ class ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        """The body; it is always JSON, whatever is quoted in it."""
+        """Encode the body. It stays valid JSON, whatever it quotes."""
         return json.dumps(content, ensure_ascii=False).encode(errors="replace")
 
 
 def build_problem_response(problem: Problem) -> ProblemResponse:
-    """The answer of a request that ends with a problem."""
+    """Make the response of a request that ends with a problem."""
     note_problem(problem.kind.slug)
     status = int(problem.kind.status)
     return ProblemResponse(build_problem_body(problem), status_code=status, headers=problem.headers)
 
 
 def build_problem_body(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON has it."""
+    """Return the problem's JSON object."""
     kind = problem.kind
     return {
         "type": kind.type,
@@ -205,10 +205,10 @@ SCHEMA = {
 
 
 def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
-    """A route's `responses=`: the problems that it may end with, an example of each.
+    """Return a route's `responses=`: the problems that it may end with, an example of each.
 
-    What any route may answer (no key, too many requests, a wrong parameter and so on) need not be
-    named; `web.openapi` adds it.
+    Problems of every route (no key, too many requests, a wrong parameter, ...) need not be named;
+    `web.openapi` adds them.
     """
     told: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in kinds}):
@@ -228,7 +228,7 @@ def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
 
 
 def build_examples() -> dict[str, Any]:
-    """An example of each kind, by the name that `problem_responses` refers to it by."""
+    """Return an example of each kind, by the name with which `problem_responses` refers to it."""
     return {
         kind.slug: {
             "value": {
@@ -244,6 +244,6 @@ def build_examples() -> dict[str, Any]:
 
 
 async def handle_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
-    """FastAPI's handler for errors that Sluice raises on purpose."""
+    """Handle the errors that Sluice raises on purpose."""
     assert isinstance(error, SluiceError)
     return build_problem_response(to_problem(error))

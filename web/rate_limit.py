@@ -11,8 +11,8 @@ from runtime.settings import Settings
 class RateLimiter:
     """A bucket of tokens for each key, as large as what a second gives.
 
-    Limits of several web processes add up; what one of them knows it need not ask anybody. Only
-    keys that count have a bucket, so there are no more of them than keys were ever made.
+    Each web process counts for itself, so limits add up and no other process is asked. Only valid
+    keys have a bucket, so there are no more of them than keys.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,10 +50,10 @@ class UploadLimiter:
 
     @contextmanager
     def hold(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
-        """Take a place for a file of the key; raise TooManyUploads where there is none.
+        """Take a place for a file of the key; raises TooManyUploads if there is none.
 
-        Yield what is to be told of the bytes as they come, and raises TooManyUploads as well. A
-        file that is alone may be larger than all may be together: other limits hold for it.
+        Yield what counts the bytes as they arrive, and raises TooManyUploads too. A single file may
+        be larger than the limit of all together: other limits hold for it.
         """
         if self._files[key_id] >= self.max_files:
             raise TooManyUploads

@@ -27,13 +27,15 @@ _has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
 def get_media_type(request: Request) -> str:
-    """What the body is said to be, without its parameters; empty where nothing is said."""
+    """Return the declared media type without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
-    """The body as a checked value; raises Problem, and InvalidRequest with a line for each mistake.
-    When it has come, the request has a turn. A large one is read away from the event loop.
+    """Read and validate the body; raises Problem, and InvalidRequest with a line for each error.
+
+    The request acquires a slot when its body has arrived. A large body is parsed outside the event
+    loop.
     """
     if get_media_type(request) != "application/json":
         raise Problem(
@@ -55,7 +57,7 @@ def is_large(body: bytes) -> bool:
 
 
 def parse_json(text: bytes | str, model: type[Model], what: str) -> Model:
-    """Return the JSON text as a model; raises Problem, and InvalidRequest for errors in `what`."""
+    """Validate the JSON text; raises Problem, and InvalidRequest for errors in `what`."""
     value = load_json(text, what)
     try:
         return model.model_validate(value)
@@ -64,8 +66,8 @@ def parse_json(text: bytes | str, model: type[Model], what: str) -> Model:
 
 
 def load_json(text: bytes | str, what: str) -> Any:
-    """The value of the JSON text; raises Problem where `what` cannot be read, and InvalidRequest
-    where it has more than is read.
+    """Parse the JSON text; raises Problem if `what` is malformed, InvalidRequest if it is too
+    large.
     """
     try:
         # Some editors and libraries put a byte order mark at the beginning.
@@ -103,7 +105,7 @@ def _reject_surrogates(text: str, value: Any) -> None:
 
 
 def not_utf_8_problem(what: str) -> Problem:
-    """The problem that `what`, which is JSON, has other bytes than those of UTF-8."""
+    """Make the problem that `what`, which must be JSON, is not UTF-8."""
     return Problem(
         MALFORMED,
         f"{what} is not text in UTF-8. Nothing was stored. Send it in UTF-8, whatever charset its"
@@ -112,7 +114,7 @@ def not_utf_8_problem(what: str) -> Problem:
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The model's JSON schema in one piece, for an operation that reads its body itself."""
+    """Return the model's JSON schema in one piece, for an operation that reads its body itself."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 

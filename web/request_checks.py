@@ -22,11 +22,11 @@ _TOO_MANY_PARAMETERS = (
 
 
 async def require_well_formed(request: Request) -> None:
-    """A dependency of all routes: raises Problem for query parameters that the route does not
-    document, and for what can be sent but neither stored nor sent back.
+    """Check the request of any route; a dependency of all of them.
 
-    Links in mail have parameters added to them on their way, and so do platforms' probes: where
-    no key is needed, they are passed over, and nothing of them or of the path is kept.
+    Raises Problem for undocumented query parameters, and for texts that can be sent but neither
+    stored nor sent back. Links in mail and platforms' probes get parameters added in transit:
+    routes without a key ignore them, and store nothing of them or of the path.
     """
     known = get_query_parameters(request)
     texts: list[str] = []
@@ -56,7 +56,7 @@ def _unknown_parameter_problem(unknown: list[str], known: frozenset[str]) -> Pro
 
 
 def find_unstorable(value: Any) -> str | None:
-    """What a value of JSON has that is not taken; None where all is well."""
+    """Return what is not accepted in a JSON value; None if all is accepted."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         deeper: list[Any] = []

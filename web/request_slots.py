@@ -10,9 +10,9 @@ Release = Callable[[], None]
 
 
 class RequestSlots:
-    """So many turns at a time, and fewer for each caller, so that no caller has all of them.
+    """A limited number of slots, and fewer for each caller, so that no caller has all of them.
 
-    Where `most` is None, all callers together may have any number.
+    If `limit` is None, all callers together may have any number.
     """
 
     def __init__(self, limit: int | None, per_caller: int) -> None:

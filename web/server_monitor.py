@@ -1,7 +1,7 @@
-"""Noticing in a web process that Postgres or Redis went away, and that it is back.
+"""Detecting in a web process that Postgres or Redis went away, and that it is back.
 
-Requests notice only what they need. The log is to say when a server was away, and is to say that it
-is back without waiting for the next request that needs it.
+Requests notice only what they need. The log should say when a server was away, and that it is back,
+without waiting for the next request that needs it.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class ServerMonitor:
         ]
 
     async def stop(self) -> None:
-        """End."""
+        """Stop the tasks, and wait until they have ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Noticing that the process is to end, so that whoever waits or streams ends by itself."""
+"""Detecting that the process is ending, so that waiting requests and streams end by themselves."""
 
 import asyncio
 import signal

@@ -99,13 +99,13 @@ class AppState:
 
 
 def get_state(request: Request) -> AppState:
-    """What the request's handler works with."""
+    """Return what the request's handler works with."""
     state: AppState = request.app.state.sluice
     return state
 
 
 def get_correlation_id(request: Request) -> str:
-    """What the caller, or the router, calls this request; made up where nobody does."""
+    """Return the caller's or the router's id of this request, or a new one."""
     found: str = request.state.correlation_id
     return found
 

@@ -22,6 +22,7 @@ class ClosingStreamingResponse(StreamingResponse):
     body_iterator: AsyncGenerator[str, None]
 
     async def stream_response(self, send: Send) -> None:
+        """Send the response; if its source fails, cut it off so that it is visibly incomplete."""
         async with aclosing(_translate_errors(self.body_iterator)) as self.body_iterator:
             await super().stream_response(send)
 

@@ -48,19 +48,19 @@ nor at other addresses of yours that the sender knows.</p>
 
 
 def confirmation_page() -> HTMLResponse:
-    """Asks whether to unsubscribe; the answer is posted to the same URL."""
+    """Ask whether to unsubscribe; the answer is posted to the same URL."""
     return _page(HTTPStatus.OK, "Unsubscribe?", _CONFIRMATION)
 
 
 def unsubscribed_page() -> HTMLResponse:
-    """It is done."""
+    """Show that the opt-out has been applied."""
     return _page(
         HTTPStatus.OK, "You are unsubscribed", "<p>You do not need to do anything else.</p>"
     )
 
 
 def pending_page() -> HTMLResponse:
-    """It is stored, and about to be done."""
+    """Show that the opt-out is stored and will be applied shortly."""
     return _page(
         HTTPStatus.OK,
         "You are being unsubscribed",
@@ -70,7 +70,7 @@ def pending_page() -> HTMLResponse:
 
 
 def invalid_link_page(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
-    """The link is none of ours, or was cut off on its way."""
+    """Show that the link was not made here, or was cut off in transit."""
     return _page(
         status,
         "This link does not work",
@@ -80,7 +80,7 @@ def invalid_link_page(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse
 
 
 def retry_page() -> HTMLResponse:
-    """It cannot be done at the moment."""
+    """Show that the opt-out cannot be stored at the moment."""
     return _page(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "Please try again",
@@ -89,7 +89,7 @@ def retry_page() -> HTMLResponse:
 
 
 def unexpected_request_page(status: HTTPStatus) -> HTMLResponse:
-    """What was posted is not what the button of the page posts."""
+    """Show that the body is not what the page's button posts."""
     return _page(
         status,
         "Nothing was changed",

@@ -63,7 +63,9 @@ def main() -> int:
 
 
 def _configure_dramatiq(settings: Settings) -> None:
-    """What it reads when it is imported; nothing that imports it may be imported before."""
+    """Set the environment that dramatiq reads at import; no module that imports it may
+    come before.
+    """
     assert "dramatiq" not in sys.modules
     # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what
     # is fetched beforehand is hoarded while other processes have nothing to do.

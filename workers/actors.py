@@ -53,7 +53,9 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
 async def _run_guarded(
     outages: Outages, context: WorkerContext, job_id: int, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """A message is never tried again by the queue: the sweeper rings when something is left."""
+    """Run the work and never raise to the queue, which must not retry: the sweeper enqueues what is
+    left.
+    """
     requested_at = time.monotonic()
     try:
         await work()

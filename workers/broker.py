@@ -1,4 +1,4 @@
-"""The Redis broker, for workers and for those who only ring."""
+"""The Redis broker, for workers and for processes that only enqueue."""
 
 import time
 from collections.abc import Callable
@@ -29,8 +29,9 @@ def make_broker(
     outage: Outage,
     queue_listener: QueueListener,
 ) -> RedisBroker:
-    """A worker's broker, with a Redis client of its own; what it meets is told to `outage`, and its
-    consumers wait for `queue_listener`.
+    """Make a worker's broker with a Redis client of its own.
+
+    It reports failures and answers to `outage`, and its consumers wait for `queue_listener`.
     """
     assert settings.redis_url is not None
     options = _options(settings.redis_url, settings.queue_namespace)
@@ -42,15 +43,16 @@ def make_broker(
 
 
 def make_client_broker(redis_url: str, namespace: str) -> RedisBroker:
-    """A broker that sends and never receives."""
+    """Make a broker that sends and never receives."""
     broker = RedisBroker(middleware=[], **_options(redis_url, namespace))  # type: ignore[no-untyped-call]
     publish_on_enqueue(broker)
     return broker
 
 
 def drop_idle_connections(broker: RedisBroker) -> None:
-    """Make new connections to a Redis that was away: one that is left over from before may be dead
-    without knowing it, and would fail whoever uses it next.
+    """Drop the idle connections to a Redis that was away.
+
+    One from before may be broken without knowing it, and would fail its next user.
     """
     broker.client.connection_pool.disconnect(inuse_connections=False)
 
@@ -79,8 +81,8 @@ class _WorkerBroker(RedisBroker):
         return _Consumer
 
     def get_declared_delay_queues(self) -> set[str]:
-        """None, so that nobody consumes them: Sluice sends no message that is to wait, and looking
-        for some was half of all looks.
+        """Return no queues: Sluice sends no delayed messages, and looking for them was half of all
+        polls.
         """
         return set()
 
@@ -101,12 +103,11 @@ class _WorkerBroker(RedisBroker):
 
 
 class _Consumer(_RedisConsumer):
-    """Waits to be woken when there is nothing to do, and tells Redis what it has to tell of a
-    message once, if Redis listens.
+    """Waits to be woken, and acknowledges a message once, if Redis answers.
 
-    dramatiq waits with a thread until Redis has taken an acknowledgement, and a worker that cannot
-    hand its messages back ends in the middle of its shutdown. Whatever Redis still has then is an
-    old ring, which counts for nothing when it is delivered again.
+    dramatiq's own blocks a thread until Redis has taken an acknowledgement. A worker that cannot
+    return its messages then ends in the middle of its shutdown. What Redis keeps instead are old
+    messages, which are dropped when they are delivered again.
     """
 
     def __init__(self, broker: _WorkerBroker, queue: str, prefetch: int, timeout: int) -> None:
@@ -138,5 +139,5 @@ class _Consumer(_RedisConsumer):
             super().requeue(messages)  # type: ignore[no-untyped-call]
 
     def _resume_fetching(self) -> None:
-        """With as many messages as it may have at a time, it had stopped fetching."""
+        """Wake the consumer: with as many messages as allowed, it had stopped fetching."""
         self._wake_event.set()

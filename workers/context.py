@@ -49,5 +49,5 @@ class WorkerContext:
         return self._pool
 
     def use_pool(self, pool: asyncpg.Pool | None) -> None:
-        """Called by the middleware that opens and closes the pool."""
+        """Set or remove the pool; for the middleware that opens and closes it."""
         self._pool = pool

@@ -1,4 +1,4 @@
-"""Ringing for a worker. Postgres decides what there is to do; a lost ring costs seconds."""
+"""Enqueueing work. Postgres decides what there is to do; a lost message costs seconds."""
 
 import asyncio
 import time
@@ -39,22 +39,23 @@ MAX_SCANNED_MESSAGES = 5_000
 
 
 class QueuedMessages(NamedTuple):
-    """What the messages are about that wait in Redis, or are worked: (job), or (job, lane, hop).
+    """What the messages in Redis, waiting or being worked on, are about: (job), or (job, lane,
+    token).
 
-    None where they are too many to look through.
+    None if there are too many to look through.
     """
 
     messages: frozenset[tuple[int, ...]] | None
 
     def contains(self, *about: int) -> bool:
-        """Whether a message about that may be under way."""
+        """Return whether a message about that may be under way."""
         return self.messages is None or about in self.messages
 
 
 class JobQueue:
     """Sends the messages that bring workers to a job.
 
-    It has threads of its own, so that Redis, when it says nothing, blocks nobody else's.
+    It has threads of its own, so that a silent Redis blocks no other ones.
     """
 
     def __init__(self, broker: RedisBroker, outage: Outage) -> None:
@@ -83,10 +84,10 @@ class JobQueue:
     async def enqueue_lanes(
         self, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
     ) -> bool:
-        """Have lanes of the job worked; False when the queue does not answer.
+        """Enqueue lanes of the job; False if the queue does not answer.
 
-        After the first ring that fails none is tried: each would wait as long for an answer, and
-        the sweeper rings again for all of them.
+        After the first failure no other lane is tried: each would wait as long for an answer, and
+        the sweeper enqueues all of them again.
         """
         for lane in lanes:
             sent = await self._send(
@@ -99,7 +100,9 @@ class JobQueue:
         return True
 
     async def queued_messages(self) -> QueuedMessages | None:
-        """What is under way now; None when the queue does not answer."""
+        """Return the messages that wait in Redis or are worked on; None if the queue does not
+        answer.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_messages)
 
     def _read_messages(self) -> QueuedMessages | None:
@@ -143,9 +146,9 @@ class JobQueue:
 
 
 async def enqueue_job(settings: Settings, *, job_id: int, action: str) -> bool:
-    """Ring for a job that was just stored or resumed.
+    """Enqueue a job that was just stored or resumed.
 
-    False when Redis did not answer; the job is safe, and the sweeper finds it within seconds.
+    Return False if Redis did not answer. The job is safe, and the sweeper finds it within seconds.
     """
     assert settings.redis_url is not None
     job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
@@ -153,12 +156,14 @@ async def enqueue_job(settings: Settings, *, job_id: int, action: str) -> bool:
 
 
 def get_queue_outage(settings: Settings) -> Outage:
-    """What this process knows about the Redis that it rings by."""
+    """Return this process's tracker of outages of the Redis that it enqueues in."""
     assert settings.redis_url is not None
     return _job_queue(settings.redis_url, settings.queue_namespace).outage
 
 
 @lru_cache(maxsize=8)
 def _job_queue(redis_url: str, namespace: str) -> JobQueue:
-    """The process's own for a Redis: its connections, and what it knows of an outage, are kept."""
+    """Return this process's enqueuer for a Redis, so that its connections and outage state are
+    reused.
+    """
     return JobQueue(make_client_broker(redis_url, namespace), queue_outage())

@@ -1,8 +1,8 @@
-"""What a worker sets right by another connection after its own broke in the middle of a slice.
+"""What a worker repairs by another connection after its own broke in the middle of a slice.
 
-A lane that nobody gives back counts as one whose worker was lost, and chunks are then worked with
-care: each attempt is counted before it is made. When Postgres restarts, or a connection is ended,
-no worker is lost, and no chunk must look as if it had ended one.
+A lane that is not released counts as lost with its worker, and its chunks become suspect: each
+attempt is counted before it is made. When Postgres restarts or a connection ends, no worker is
+lost, and no chunk must look as if it had ended one.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ _MAX_WAIT_SECONDS = 1.0
 
 
 class HeldLane(NamedTuple):
-    """A lane that this worker still has, at the hop at which it took it, and the chunk of which an
-    attempt was counted before it was made.
+    """A lane that this worker still holds, its token, and the chunk with an attempt counted
+    beforehand.
     """
 
     job_id: int
@@ -41,10 +41,10 @@ class HeldLane(NamedTuple):
 
 
 async def recover_lane(context: WorkerContext, lane: HeldLane, *, requeue: bool) -> None:
-    """Leave the lane as soon as there is a connection, and `requeue` it again.
+    """Release the lane as soon as there is a connection, and enqueue it again if `requeue` is true.
 
-    Where it was not the connection that broke, whatever was in the way may still be there: the lane
-    then rests until the sweeper comes.
+    After a transient error other than a broken connection, its cause may still be there: the lane
+    then stays idle until the sweeper comes.
     """
 
     async def release(connection: asyncpg.Connection) -> int | None:

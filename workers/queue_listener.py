@@ -1,10 +1,9 @@
-"""Waking idle consumers, so that they need not look at Redis again and again.
+"""Waking idle consumers, so that they need not poll Redis constantly.
 
-Whoever puts messages into a queue publishes the queue's name in the same breath
-(`publish_on_enqueue`), and each worker process has one connection that hears of it
-(`QueueListener`). A wake-up is a hint: what there is to do, the consumer sees when it fetches, and
-one that was lost costs `MAX_IDLE_SECONDS`. While nothing would be heard, consumers look every
-`POLL_SECONDS`.
+A process that enqueues messages also publishes the queue's name (`publish_on_enqueue`), and each
+worker process has one connection that is subscribed (`QueueListener`). A notification is a hint:
+the consumer sees what there is to do when it fetches, and a lost one costs `MAX_IDLE_SECONDS`.
+While nothing is subscribed, consumers poll every `POLL_SECONDS`.
 """
 
 import random
@@ -57,7 +56,7 @@ def publish_on_enqueue(broker: RedisBroker) -> None:
 
 
 class QueueListener:
-    """The bells of one process's consumers, one for each queue, and the thread that rings them."""
+    """The events of one process's consumers, one for each queue, and the thread that sets them."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
@@ -70,8 +69,9 @@ class QueueListener:
         self._thread = threading.Thread(target=self._run, name="queue-listener", daemon=True)
 
     def wake_event(self, queue: str) -> threading.Event:
-        """What is set when someone rang for the queue. Clear it before a fetch and not after: what
-        comes in between would be missed.
+        """Return the event that is set when a message is enqueued in the queue.
+
+        Clear it before a fetch, not after: a message that arrives in between would be missed.
         """
         return self._wake_events.setdefault(queue, threading.Event())
 

@@ -1,5 +1,6 @@
-"""The names that messages carry. A message only rings a bell: it names a job, and for a job that
-is at work the lane and the hop at which the ring counts; everything else is in Postgres.
+"""The names that messages carry.
+
+A message names a job, and for a running job the lane and its token; everything else is in Postgres.
 """
 
 from actions.registry import all_actions
@@ -15,6 +16,6 @@ ADVANCE_URGENT = "advance_urgent"
 
 
 def is_urgent(action: str) -> bool:
-    """Whether jobs of the action begin before all others; an unknown action is not."""
+    """Return whether jobs of the action begin before all others; an unknown action is not."""
     known = all_actions().get(action)
     return known is not None and known.urgent

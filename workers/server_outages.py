@@ -31,11 +31,11 @@ class Outages:
     async def handle_transient_error(
         self, pool: asyncpg.Pool, error: BaseException, job_id: int | None = None
     ) -> None:
-        """Something failed through no fault of its own: the connection broke, or something was in
-        the way. `job_id` is the job that it was for, where there is one.
+        """Handle a transient error: a broken connection, or contention. `job_id` is the job, if
+        any.
 
-        Whether Postgres itself is away shows a connection that is tried now: one that was ended is
-        no outage, and several that end one after the other are not several.
+        A new connection shows whether Postgres itself is down: a single closed connection is no
+        outage, and several closed in turn are not several.
         """
         if isinstance(error, CONTENTION_ERRORS):
             log.warning(
@@ -56,7 +56,7 @@ class Outages:
             self.database.record_success(requested_at)
 
     def log_task_error(self, task: str, error: BaseException) -> None:
-        """A periodic task raised what it never should."""
+        """Log that a periodic task raised an error that it should have handled."""
         log.error(
             events.WORKER_FAILED,
             worker=self._worker,
@@ -67,8 +67,9 @@ class Outages:
 
 
 def is_outage_record(record: logging.LogRecord) -> bool:
-    """Whether a library's line tells of an attempt to reach Redis that failed: dramatiq writes one
-    for each, and `Outage` has told of all of them.
+    """Return whether a library's log line is about a failed attempt to reach Redis.
+
+    dramatiq writes one for each attempt, and `Outage` has reported the outage.
     """
     arguments = record.args if isinstance(record.args, tuple) else ()
     return any(isinstance(argument, BrokerConnectionError) for argument in arguments)

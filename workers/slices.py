@@ -51,10 +51,9 @@ way, a full disk for instance, is not gone in a moment."""
 
 
 async def start_job(context: WorkerContext, job_id: int) -> None:
-    """Plan the job if need be, wake its lanes, and work a first slice at once.
+    """Plan the job if need be, queue its lanes, and work on a first slice immediately.
 
-    The first slice comes with the planning, so that a small job is done before it ever stands
-    in the queue behind large ones.
+    So a small job is done before it ever waits in the queue behind large ones.
     """
     async with context.pool.acquire() as connection:
         job = await progress.get_job_to_work(connection, job_id)
@@ -72,7 +71,7 @@ async def start_job(context: WorkerContext, job_id: int) -> None:
 async def _ensure_planned(
     context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
 ) -> bool:
-    """Whether the job can be worked now."""
+    """Plan the job if it waits for that; return whether its chunks can be worked on now."""
     with logs.bind_context(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:
             try:
@@ -105,7 +104,7 @@ async def _plan_or_forecast(
 
 
 async def advance_lane(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
-    """Work a slice of the job, unless the message was one of an earlier ring."""
+    """Work on a slice of the job, unless the message has an earlier token."""
     lane_slice: _LaneSlice | None = None
     broke = False
     try:
@@ -139,8 +138,9 @@ async def advance_lane(context: WorkerContext, job_id: int, lane: int, hop: int)
 
 
 def _is_known_action(job: JobToWork) -> bool:
-    """Whether this version knows the action. While a newer version is being deployed it may not;
-    the job then waits for a worker that does.
+    """Return whether this version knows the action.
+
+    It may not while a newer version is being deployed; the job then waits for a worker that does.
     """
     if job.action in all_actions():
         return True
@@ -150,11 +150,12 @@ def _is_known_action(job: JobToWork) -> bool:
 
 @dataclass(slots=True)
 class _LaneSlice:
-    """`hop` is the one at which the lane was taken; `is_suspect` has every chunk worked alone.
+    """A slice of work on one lane, held with the token `hop`; `is_suspect` has every chunk worked
+    on alone.
 
-    `counted_chunk_no` is the chunk of which an attempt was counted and has not come to its end;
-    `interruptions` is how often a chunk was rolled back through no fault of its own; `has_worked`
-    says that a chunk was done, and `has_enqueued_lanes` that other lanes were woken then.
+    `counted_chunk_no` is the chunk with an attempt that was counted and has not ended.
+    `interruptions` is how often a transient error rolled a chunk back. `has_worked` says that a
+    chunk was done, and `has_enqueued_lanes` that other lanes were queued then.
     """
 
     context: WorkerContext
@@ -175,7 +176,7 @@ class _LaneSlice:
         self.task = task
 
     def held_lane(self) -> HeldLane:
-        """What there is to give back when the connection broke."""
+        """Describe the lane to be given back if the connection broke."""
         return HeldLane(self.job.id, self.job.action, self.lane, self.hop, self.counted_chunk_no)
 
     async def run(self) -> bool:
@@ -256,8 +257,9 @@ class _LaneSlice:
             return await self._work_exclusively(runner, suspected.chunk)
 
     async def _work_exclusively(self, runner: ChunkRunner, chunk: ClaimedChunk) -> bool:
-        """Count the attempt before it is made, in a process that works on nothing else: what it
-        may be lost with is then to be counted.
+        """Count the attempt before it is made, while the process works on nothing else.
+
+        Then a loss of the process says something about this chunk.
         """
         async with self.context.chunk_limiter.exclusive():
             if not await chunks.count_attempt(
@@ -288,8 +290,9 @@ class _LaneSlice:
             )
 
     async def _clear_current_chunk(self) -> None:
-        """Note that nothing is in hand after a chunk was rolled back: other lanes may take it, and
-        a worker that is lost later is not lost with it.
+        """Note that no chunk is held after a rollback.
+
+        Other lanes may take it, and a later loss of the worker is not its fault.
         """
         self._set_current_chunk(None)
         await chunks.record_current_chunk(
@@ -325,12 +328,12 @@ class _LaneSlice:
         return True
 
     async def _enqueue_other_lanes(self) -> None:
-        """Ring some more lanes, once a slice, after its first chunk was done.
+        """Queue some more lanes, once a slice, after its first chunk was done.
 
-        Not all of a job's lanes: so jobs that begin at the same time take turns from the first
-        round on, and a job that has the fleet for itself has all of it in a moment. A lane that has
-        done nothing wakes none: lanes that find nothing, or all meet what is in the way, would
-        otherwise wake each other in circles.
+        Not all of a job's lanes: so jobs that begin together take turns from the first round on,
+        and a job that has the fleet for itself soon has all of it. A lane that has done nothing
+        queues none: otherwise lanes that find nothing, or all meet the same obstacle, would queue
+        each other in circles.
         """
         self.has_enqueued_lanes = True
         lanes = await progress.queue_idle_lanes(
@@ -365,7 +368,7 @@ class _LaneSlice:
             await self._fail_job_without_success(error)
 
     async def _handle_interruption(self, chunk_no: int, error: BaseException) -> None:
-        """The chunk was rolled back through no fault of its own; raises if the connection broke."""
+        """Handle a chunk that a transient error rolled back; raises if the connection broke."""
         log.warning(
             events.CHUNK_INTERRUPTED,
             job=self.job.id,

@@ -1,4 +1,4 @@
-"""Finding work that nobody comes to, and ringing for it; and measuring what waits.
+"""Finding work that no worker comes to, and enqueueing it; and measuring what waits.
 
 Any worker process may do it, one at a time. It never depends on Redis having kept anything.
 """
@@ -20,10 +20,10 @@ log = logs.get_logger()
 
 
 async def sweep(context: WorkerContext) -> None:
-    """Ring for every job that has work and shows no sign of progress.
+    """Enqueue every job that has work and shows no sign of progress.
 
-    Not while Redis is away: what counts as rung then would wait for longer once it is back. The
-    consumers, which try again every second, notice that it is.
+    It does nothing while Redis is away: what counts as queued then would wait longer afterwards.
+    The consumers, which try again every second, notice when it is back.
     """
     settings = context.settings
     # Looked at first: what was taken since then is found taken.
@@ -59,7 +59,7 @@ async def sweep(context: WorkerContext) -> None:
 async def _enqueue_unplanned_jobs(
     context: WorkerContext, plans: list[tuple[int, str]], queued_messages: QueuedMessages
 ) -> bool:
-    """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
+    """Enqueue jobs without a plan; stop and return False if the queue does not answer."""
     for job_id, action in plans:
         if not await context.job_queue.enqueue_start(job_id, urgent=is_urgent(action)):
             return False
@@ -79,7 +79,7 @@ async def _enqueue_lanes(
     lanes: list[StalledLane],
     queued_messages: QueuedMessages,
 ) -> bool:
-    """Ring the lanes of a job; False when the queue does not answer."""
+    """Enqueue the lanes of a job; False if the queue does not answer."""
     rung = [lane.rung for lane in lanes]
     if not await context.job_queue.enqueue_lanes(job.id, rung, urgent=is_urgent(job.action)):
         return False

@@ -1,9 +1,9 @@
 """Posting to a URL that a stranger has named: only to the public internet, and not for long.
 
-The host's name is looked up here, and the connection is made to the very address that was looked
-at: a name that leads elsewhere the next time it is asked (DNS rebinding) gains nothing. Redirects
-are not followed, and of the answer only its head is read, up to a limit: interim answers (1xx) may
-come before it without end.
+The host's name is resolved here, and the connection goes to the very address that was checked: a
+name that changes its address (DNS rebinding) gains nothing. Redirects are not followed. Of the
+response only the head is read, up to a limit, since interim responses (1xx) may come before it
+without end.
 """
 
 import asyncio
@@ -69,9 +69,11 @@ class LimitedStream(httpcore.AsyncNetworkStream):
         buffer: bytes,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
     ) -> None:
+        """Pass the bytes to the wrapped stream."""
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
+        """Close the wrapped stream."""
         await self._stream.aclose()
 
     async def start_tls(
@@ -80,9 +82,11 @@ class LimitedStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
     ) -> httpcore.AsyncNetworkStream:
+        """Start TLS, and limit the head of the response inside it too."""
         return LimitedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
+        """Return what the wrapped stream knows, such as its socket."""
         return self._stream.get_extra_info(info)
 
 
@@ -101,9 +105,9 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first of the host's addresses that takes one.
+        """Connect to the first of the host's public addresses that accepts.
 
-        Raises NotPublicError, and what httpcore raises where there is no connection to be had.
+        Raises NotPublicError, and httpcore's errors if no connection can be made.
         """
         del timeout
         if not self._allow_private and port not in _PORTS:
@@ -141,7 +145,7 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         raise AssertionError("the last address raises")
 
     async def _addresses(self, host: str, port: int) -> list[str]:
-        """The public addresses of the host; none where it is not known, or not in time."""
+        """Return the host's public addresses; none if the name does not resolve in time."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
@@ -157,9 +161,9 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
 async def post_webhook(
     url: str, *, headers: Mapping[str, str], body: bytes, allow_private: bool
 ) -> int:
-    """The status of the answer to a POST.
+    """Send a POST and return the status of the response.
 
-    Raises TimeoutError, and httpcore's errors, NotPublicError among them.
+    Raises TimeoutError and httpcore's errors, among them NotPublicError.
     """
     async with (
         asyncio.timeout(TOTAL_TIMEOUT_SECONDS),
@@ -173,5 +177,7 @@ async def post_webhook(
 
 @cache
 def _ssl_context() -> SSLContext:
-    """Verifies, by the usual authorities. To read those takes a while, and so it is done once."""
+    """Return a context that verifies by the system's authorities; cached, since reading them is
+    slow.
+    """
     return httpcore.default_ssl_context()

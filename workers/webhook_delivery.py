@@ -1,9 +1,9 @@
 """Telling those who asked for it that their job has ended.
 
-A notice is a signed POST to the job's `completion_url`. It comes at least once: a worker that is
-killed after the receiver has answered, and before that is noted, leaves the notice to be delivered
-again. `Sluice-Delivery` is the job's id and the attempt; a receiver that must act once goes by the
-job. Receivers may be slow, and so no connection to Postgres and no transaction is held meanwhile.
+A completion webhook is a signed POST to the job's `completion_url`. It comes at least once: a
+worker can be killed after the receiver has answered, before that is noted. `Sluice-Delivery` is the
+job's id and the attempt; a receiver that must act once goes by the job. Receivers may be slow, so
+no connection to Postgres and no transaction is held meanwhile.
 """
 
 import asyncio
@@ -76,7 +76,10 @@ class WebhookDelivery:
             task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Leave what is under way to whoever comes when its lease is over; on the event loop."""
+        """Leave deliveries in progress to the process that comes when their lease is over.
+
+        Call it on the event loop.
+        """
         self._stopped = True
         for task in self._tasks:
             task.cancel()
@@ -103,7 +106,7 @@ class WebhookDelivery:
             return notice
 
     async def _deliver_all(self, first: DueDelivery) -> None:
-        """Deliver the notice, and then others, until none is due."""
+        """Deliver the webhook, and then others, until none is due."""
         notice: DueDelivery | None = first
         try:
             while notice is not None:
@@ -140,7 +143,7 @@ class WebhookDelivery:
     async def _post(
         self, notice: DueDelivery, request: WebhookRequest
     ) -> tuple[int | None, BaseException | None]:
-        """The status of the receiver's answer, or what kept it from answering."""
+        """Post the webhook; return the response's status, or the error that kept it from coming."""
         allow_private = self._context.settings.allow_private_webhooks
         try:
             status = await post_webhook(
@@ -183,15 +186,17 @@ def _log_fields(notice: DueDelivery, status: int | None, **more: str) -> dict[st
 
 
 def retry_seconds(attempt: int) -> float:
-    """How long after the attempt, counted from 1, the next one is: 1, 4, 16 seconds and so on, up
-    to an hour, give or take a fifth, so that those that failed together do not come together.
+    """Return the seconds from this attempt, counted from 1, to the next one.
+
+    They are 1, 4, 16 and so on, up to an hour, with a fifth of jitter so that failed deliveries do
+    not come back together.
     """
     return min(4.0 ** (attempt - 1), MAX_RETRY_SECONDS) * random.uniform(0.8, 1.2)
 
 
 def error_name(error: BaseException) -> str:
-    """What it was at bottom: the network's error, where there is one, and not what httpcore made
-    of it on its way up.
+    """Name the root cause: the network's error if there is one, not httpcore's wrapper
+    around it.
     """
     kind, below = type(error).__name__, error.__cause__ or error.__context__
     while below is not None:
@@ -202,7 +207,7 @@ def error_name(error: BaseException) -> str:
 
 
 def describe_failure(status: int | None, error: BaseException | None) -> str:
-    """What kept the notice from being taken, for whoever submitted the job; never the URL."""
+    """Describe the failed delivery for the submitter of the job, never with the URL."""
     if status is not None:
         return f"The receiver answered {status}."
     if isinstance(error, SettingsError):

@@ -1,4 +1,4 @@
-"""What the receiver of a completion notice is sent."""
+"""What the receiver of a completion webhook is sent."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from runtime.signing import signature, webhook_secret
 
 
 class WebhookRequest(NamedTuple):
-    """A notice as it is posted, and the correlation id of its job."""
+    """A completion webhook as it is posted, and the correlation id of its job."""
 
     headers: dict[str, str]
     body: bytes
@@ -23,9 +23,9 @@ class WebhookRequest(NamedTuple):
 async def build_request(
     connection: asyncpg.Connection, settings: Settings, notice: DueDelivery
 ) -> WebhookRequest:
-    """The job's end, with its counts, signed for this attempt.
+    """Build the message about the job's end, with its counts, signed for this attempt.
 
-    Raises SettingsError where the key that the account's secret was derived by is not listed.
+    Raises SettingsError if the key from which the account's secret was derived is not listed.
     """
     source = await get_secret_source(connection, notice.account_id)
     secret = webhook_secret(settings, notice.account_id, source.salt, key_id=source.key_id)

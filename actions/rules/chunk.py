@@ -30,15 +30,17 @@ Change: TypeAlias = tuple[Status | None, Status, int | None]
 class ChunkFacts:
     """All that the decisions of a chunk depend on.
 
-    `links` are the links of the chunk's contacts that matter: those of the selected fields, and
-    for an action that may spread those of all fields, in order of (contact, field). `missing`
-    are the ids that the account has no contact for. `sibling_opted_out` are the addresses that an
-    opt-out in its own right spreads to. `sibling_links` gives, for a shared address that is no role
-    address, the links of every contact that holds it to their other addresses. `earlier_decisions`
-    gives the direct decision that this job took on an address in an earlier chunk, for addresses
-    that its own spreading changed since. Of an import, `row_links` are the links that rows of its
-    file stand for, where others are of contacts that were recognized; and `stated` are the statuses
-    that the file states, by address.
+    `links` are the relevant links of the chunk's contacts: those of the selected fields, or of all
+    fields for an action that may propagate, ordered by contact and field. `missing` are the ids
+    without a contact in the account. `sibling_opted_out` are the addresses with a sibling whose own
+    opt-out is propagated.
+
+    `sibling_links` has the siblings of each shared address that is not a role address, on every
+    contact that holds it. `earlier_decisions` has this job's direct decisions in earlier chunks on
+    addresses that its own propagation has changed since.
+
+    For an import, `row_links` are the links that rows of its file stand for, if others belong to
+    recognized contacts. `stated` are the statuses that the file states, by address.
     """
 
     job_id: int
@@ -54,7 +56,7 @@ class ChunkFacts:
     stated: Mapping[int, Status] = field(default_factory=dict)
 
     def selected_links(self) -> Sequence[Link]:
-        """The links whose addresses are selected."""
+        """Return the links whose addresses are selected."""
         links = self.links if self.row_links is None else self.row_links
         return [link for link in links if link[1] in self.fields]
 

@@ -1,8 +1,8 @@
-"""What becomes of every address of a chunk: the action's decisions, and how opt-outs spread.
+"""What becomes of every address of a chunk: the action's decisions, and their propagation.
 
-Pure: from the facts that were read for a chunk to rows and changes to be written. This is the
-hot loop; decisions are remembered per set of facts, so that the action is asked a handful
-of times per chunk and not once per address.
+Pure: from the facts that were read for a chunk to rows and changes to be written. This is the hot
+loop; decisions are remembered per set of facts, so that the action is asked a handful of times per
+chunk and not once per address.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ _CONTACT_NOT_FOUND: ResultKind = (
 
 
 def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
-    """Decide every selected address of the chunk, then let opt-outs spread.
+    """Decide every selected address of the chunk, then propagate opt-outs.
 
-    Raises ForbiddenTransition when the action would reopen an opt-out, and whatever the action's
-    own `decide` raises.
+    Raises ForbiddenTransition if the action would reopen an opt-out, and what the action's own
+    `decide` raises.
     """
     decided = ChunkDecisions()
     direct = facts.selected_links()
@@ -110,8 +110,10 @@ def _group_of(decision: Decision, status: Status | None, decided: ChunkDecisions
 def _earlier_decision(
     address_id: int, first: Mapping[int, Decision], facts: ChunkFacts
 ) -> Decision | None:
-    """What this job's decision on the address means for its further rows, if there was one: in this
-    chunk, or in an earlier one.
+    """Decide a further row of an address that this job has decided already, here or in another
+    chunk.
+
+    Return None if there was no such decision.
     """
     decision = first.get(address_id)
     if decision is None:
@@ -122,7 +124,7 @@ def _earlier_decision(
 def _earlier_chunk_decision(
     address_id: int, source: int | None, facts: ChunkFacts
 ) -> Decision | None:
-    """What an earlier chunk's decision on the address means for its further rows, if it had one."""
+    """Decide a further row of an address that an earlier chunk decided; None if none did."""
     if source is None:
         return _SAME_ADDRESS
     earlier = facts.earlier_decisions.get(address_id)
@@ -132,7 +134,7 @@ def _earlier_chunk_decision(
 
 
 def decide_address(action: BulkAction, params: Any, known: AddressState) -> Decision:
-    """The action's decision; raises ForbiddenTransition when it would reopen an opt-out."""
+    """Return the action's decision; raises ForbiddenTransition if it would reopen an opt-out."""
     decision = action.decide(known, params)
     if (
         known.status is not None

@@ -1,8 +1,8 @@
-"""What a job would do: what the rules say of every address there can be, and the sum of it.
+"""What a job would do: what the rules say of every possible address, and the sum of it.
 
 A million addresses differ in few things that a decision depends on
 (`schemas.decisions.AddressState`). So the rules are asked once for each code, which stands for a
-status and whether it had spread, and addresses are counted by their codes elsewhere.
+status and whether it was propagated. Addresses are counted by their codes elsewhere.
 """
 
 from collections import Counter
@@ -26,11 +26,11 @@ STATUS_CODES: tuple[tuple[Status, bool], ...] = tuple(
 class CodeRules(NamedTuple):
     """What the rules of an action say of each code, as arrays in the order of codes.
 
-    `spreading`: 1 for an address whose own opt-out spreads. `sibling_sensitive`: 1 where an opt-out
-    beside the address changes the decision. The others are bits, one for each way in which the
-    job's opt-outs spread: `sources` of an address that the job leaves opted out in its own right,
-    `role_sources` of the same where it is a role address, `beyond_sources` where it reaches
-    contacts that are not selected, and `reach` of an address that would climb.
+    `spreading` is 1 for an address whose own opt-out is propagated. `sibling_sensitive` is 1 where
+    an opted-out sibling changes the decision. The others are bits, one for each way in which the
+    job propagates. `sources` is for an address that the job leaves opted out in its own right,
+    `role_sources` for the same if it is a role address. `beyond_sources` is for one whose
+    propagation reaches contacts outside the selection, and `reach` for an address that would climb.
     """
 
     spreading: list[int]
@@ -42,9 +42,10 @@ class CodeRules(NamedTuple):
 
 
 class PairGroup(NamedTuple):
-    """So many selected (contact, field) pairs of which the same is known; `code` is None for an
-    address that the account does not know. `first` tells that the job comes to it for the first
-    time.
+    """The number of selected (contact, field) pairs of which the same is known.
+
+    `code` is None for an address that is new to the account. `first` says that the job meets it for
+    the first time.
     """
 
     field: int
@@ -55,10 +56,10 @@ class PairGroup(NamedTuple):
 
 
 def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
-    """The rules of the action with these parameters.
+    """Return the rules of the action with these parameters, as the forecast counts by them.
 
-    How an address spreads is asked as if no opt-out stood beside it: no action both refuses what
-    stands beside an opt-out and opts out itself.
+    Propagation is asked for as if no sibling were opted out: no action both refuses such an address
+    and opts out itself.
     """
     rules = CodeRules(*([] for _ in CodeRules._fields))
     ways: list[Propagation] = []
@@ -92,7 +93,7 @@ def _in_own_right(known: AddressState) -> bool:
 
 
 def _is_sibling_sensitive(action: BulkAction, params: Any, known: AddressState) -> bool:
-    """Whether an opt-out beside the address changes what is decided on it."""
+    """Return whether an opted-out sibling changes the decision on the address."""
     if not action.checks_siblings:
         return False
     beside = known._replace(sibling_opted_out=True)
@@ -102,7 +103,7 @@ def _is_sibling_sensitive(action: BulkAction, params: Any, known: AddressState) 
 def _propagation_after(
     action: BulkAction, params: Any, known: AddressState, decided: Decision | None
 ) -> Propagation | None:
-    """How an address of which this was decided spreads, once it is as the job leaves it."""
+    """Return how an address with this decision is propagated once the job has changed it."""
     if decided is None or not action.may_propagate:
         return None
     after = known if decided.to_status is None else AddressState(decided.to_status)
@@ -113,7 +114,7 @@ def _propagation_after(
 
 
 def _propagations_onto(ways: Sequence[Propagation], status: Status, *, is_propagated: bool) -> int:
-    """Which of the ways reach such an address, as bits."""
+    """Return which of the ways propagate to such an address, as bits."""
     return sum(
         1 << number
         for number, way in enumerate(ways)
@@ -131,11 +132,11 @@ def forecast(
     kinds: Iterable[PairGroup],
     propagated: int,
 ) -> dict[str, Any]:
-    """What the job would do with so many contacts, of which some are `missing`.
+    """Forecast the job for this number of contacts, of which `missing` do not exist.
 
-    By outcome, by `outcome:reason`, and both by field; `propagated` addresses would be reached by
-    spreading. Which of two pairs of one address has the credit is the job's to say, so that pairs
-    of two fields may change places.
+    Count by outcome, by `outcome:reason`, and both by field; propagation would change `propagated`
+    addresses. The job decides which of two pairs of one address gets the credit, so pairs of two
+    fields may change places.
     """
     tallies: dict[int, Counter[ResultKind]] = {field: Counter() for field in fields}
     for kind in kinds:
@@ -168,7 +169,7 @@ def _ending(action: BulkAction, params: Any, kind: PairGroup) -> ResultKind:
 
 
 def _as_dict(tally: Counter[ResultKind], pairs: int) -> dict[str, Any]:
-    """Counts by outcome and by reason; what is left of so many pairs is empty."""
+    """Count by outcome and by reason; the rest of the `pairs` is empty."""
     counts = {outcome.value: 0 for outcome in Outcome}
     for (outcome, _), rows in tally.items():
         counts[outcome] += rows
@@ -188,7 +189,7 @@ FORECAST_COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
 def drift(expected: Mapping[str, int], present: Mapping[str, Any]) -> dict[str, int]:
-    """By how much the present counts differ from those expected, where they do."""
+    """Return by how much the present counts differ from the expected ones, where they do."""
     differences = {
         name: present[name] - expected[name] for name in FORECAST_COUNTS if name in expected
     }

@@ -25,10 +25,10 @@ def propagate_opt_outs(
     direct: Sequence[Link],
     decided: ChunkDecisions,
 ) -> None:
-    """Let every opt-out in its own right among the selected addresses reach the others.
+    """Propagate every opt-out in its own right among the selected addresses to their siblings.
 
-    The strongest goes first, so that an address is reached once; one hop only, since what is
-    reached is not opted out in its own right.
+    The strongest goes first, so that an address is changed once. A propagated opt-out is not
+    propagated further, since it is not in its own right.
     """
     propagation_targets = _propagation_targets(action, params, facts, decided)
     if propagation_targets:
@@ -83,9 +83,7 @@ def _propagate_from(  # noqa: PLR0917
 
 
 class _StatusesBelow(NamedTuple):
-    """The statuses below some spread: those in an address's own right, and those that spread to
-    it.
-    """
+    """The statuses below a propagated one: those in an address's own right, and propagated ones."""
 
     own: frozenset[Status]
     spread: frozenset[Status]
@@ -104,8 +102,9 @@ _STATUSES_BELOW = {status: _statuses_below(rank) for status, rank in _PROPAGATED
 
 
 def outranks(to_status: Status, status: Status, *, is_propagated: bool) -> bool:
-    """Whether an opt-out that spreads as `to_status` changes an address of this status, which may
-    have spread to it as well.
+    """Return whether an opt-out propagated as `to_status` changes an address of this status.
+
+    The present status may have been propagated too.
     """
     own, propagated = _STATUSES_BELOW[to_status]
     return status in (propagated if is_propagated else own)
@@ -119,10 +118,10 @@ _OWN_RIGHT_STATUSES = frozenset(
 def _propagation_targets(
     action: BulkAction, params: Any, facts: ChunkFacts, decided: ChunkDecisions
 ) -> set[int]:
-    """The addresses that some spread of the action could change, as they are now.
+    """Return the addresses that propagation could change, as they are now.
 
-    There are none where all that stands beside the selected addresses is selected too, and so is
-    opted out in its own right. Suppression only climbs, so none come to be during the spread.
+    There are none if every sibling of the selected addresses is selected too, and is therefore
+    opted out in its own right. Suppression only climbs, so none are added during propagation.
     """
     spreads = (action.propagation(status, params) for status in OPTED_OUT)
     to_statuses = {spread.to_status for spread in spreads if spread}
@@ -146,7 +145,9 @@ def _propagation_targets(
 def _contacts_by_source(
     facts: ChunkFacts, direct: Sequence[Link], decided: ChunkDecisions
 ) -> dict[int, list[int]]:
-    """The selected addresses that are opted out in their own right now, and through whom."""
+    """Map each selected address that is now opted out in its own right to the contacts that hold
+    it.
+    """
     contacts_of: dict[int, list[int]] = {}
     addresses, changes = facts.addresses, decided.changes
     for contact_id, _, address_id in direct:
@@ -170,7 +171,7 @@ def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, lis
 
 
 def _current_status(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
-    """The status that an address has by now."""
+    """Return the status of an address after the decisions so far."""
     change = decided.changes.get(address_id)
     status = facts.addresses[address_id][0] if change is None else change[1]
     assert status is not None
@@ -184,7 +185,7 @@ def _sibling_links(
     contacts: Sequence[int],
     links_of: Mapping[int, Sequence[Link]],
 ) -> Sequence[Link]:
-    """The links of those whom the opt-out of the source reaches."""
+    """Return the links to which the opt-out of the source is propagated."""
     people = facts.addresses[source_id][3]
     if people > facts.shared_address_limit:
         if not spread.role_propagates_to_selected:
@@ -202,8 +203,9 @@ def _write_propagated(
     facts: ChunkFacts,
     decided: ChunkDecisions,
 ) -> None:
-    """Give the addresses of the links, each with the source of the spread, the status to which it
-    climbs; the first that reaches an address has the credit.
+    """Change the addresses of the links, with the source of the propagation and the new status.
+
+    The first source that changes an address gets the credit.
     """
     own, spread = _STATUSES_BELOW[to_status]
     addresses, changes = facts.addresses, decided.changes

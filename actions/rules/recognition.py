@@ -1,8 +1,8 @@
-"""Whom the rows of an import are about: contacts that the account has, or people who are new to it.
+"""Which contacts the rows of an import are about: existing ones, or new ones.
 
-Pure. A person who is imported again stays one contact: otherwise the person's own addresses would
-come to look like role addresses, and an opt-out would no longer reach all of them. And two people
-are not made one, since an opt-out of the one would then reach the other.
+Pure. A person who is imported again stays one contact: otherwise the person's addresses would look
+like role addresses, and an opt-out would no longer reach all of them. And two people do not become
+one, since an opt-out of one would then reach the other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,7 +91,7 @@ class _Recognizer:
         return min(ranked)[2] if ranked else None
 
     def _rank_agreement(self, held: frozenset[str], wanted: frozenset[str]) -> int | None:
-        """How well the addresses agree, 0 the best; None where they do not."""
+        """Return how well the addresses agree, 0 the best; None where they do not."""
         if held == wanted:
             return 0
         if held > wanted:
@@ -120,7 +120,7 @@ class _Recognizer:
         self._update_contact(row, contact)
 
     def _unmark_repeats(self, contact: ContactCandidate, before: frozenset[str]) -> None:
-        """The contact has other addresses than those with which it was one person."""
+        """Count the contact again: its addresses differ from those that made it a repeat."""
         twins = {
             twin.id: twin for key in before for twin in self._by_key[key] if twin.held == before
         }
@@ -184,13 +184,15 @@ def _has_room(known: ContactCandidate, wanted: frozenset[str]) -> bool:
 
 
 def _ids_differ(row: RowToRecognize, candidate: ContactCandidate) -> bool:
-    """Whether both have an id: they are two records of one system, or one each of two systems."""
+    """Return whether both have an id: they are two records of one system, or one each of two
+    systems.
+    """
     ids = row.external_id, candidate.external_id
     return None not in ids and ids[0] != ids[1]
 
 
 def _is_namesake(row: RowToRecognize, candidate: ContactCandidate) -> bool:
-    """Whether both have a given and a family name, and both are the same."""
+    """Return whether both have a given and a family name, and both are the same."""
     names = row.given_name, candidate.given_name, row.family_name, candidate.family_name
     return all(names) and not _names_contradict(row, candidate)
 

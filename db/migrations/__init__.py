@@ -6,7 +6,7 @@ from alembic import op
 
 
 def run_sql(revision_file: str) -> None:
-    """Run the `.sql` file that stands beside the revision file, in the migration's transaction."""
+    """Run the `.sql` file of the same name as the revision file, in the migration's transaction."""
     script = Path(revision_file).with_suffix(".sql").read_text(encoding="utf-8")
     bind = op.get_bind()
     # asyncpg prepares what SQLAlchemy sends, and only single statements can be prepared; the

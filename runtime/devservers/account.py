@@ -13,10 +13,10 @@ ACCOUNT = "sluice-servers"
 
 
 def choose_server_account(data: Path) -> ServerAccount:
-    """The caller; for root, who may not run Postgres, an account without rights of its own.
+    """Return the caller; for root, who may not run Postgres, an account without privileges.
 
-    A directory that an ordinary user has made stays that user's when root comes along. Raises
-    ServerStartError when root has no such account and cannot make it.
+    A directory that an ordinary user made stays that user's if root uses it later. Raises
+    ServerStartError if root has no such account and cannot create it.
     """
     if os.geteuid() != 0:
         return ServerAccount(os.geteuid(), os.getegid())

@@ -58,15 +58,16 @@ class ServerDirectory:
             self.root.chmod(found.st_mode & ~0o066)
 
     def postgres(self, sockets: Path) -> PostgresPaths:
-        """Where its Postgres lives."""
+        """Return where the directory's Postgres lives."""
         return PostgresPaths(self.root / "postgres", sockets, self.root / "postgres.log")
 
     def valkey(self, sockets: Path) -> ValkeyPaths:
-        """Where its Valkey lives."""
+        """Return where the directory's Valkey lives."""
         return ValkeyPaths(self.root / "valkey", sockets, self.root / "valkey.log")
 
     def sockets(self) -> Path:
-        """The folder of the sockets: inside, or a private one elsewhere for a path too long.
+        """Return the folder of the sockets: inside, or a private one elsewhere if the path is too
+        long.
 
         It stays the same while the directory is used, so that a restarted server is found again.
         """
@@ -94,7 +95,7 @@ class ServerDirectory:
         self._sockets_elsewhere.unlink(missing_ok=True)
 
     def publish_servers(self, servers: ServerUrls) -> None:
-        """Tell the users where the servers are; whoever reads sees all of it or nothing."""
+        """Publish where the servers are. A reader sees all of it or nothing."""
         draft = self._servers.with_suffix(".tmp")
         write_private(draft, json.dumps(servers._asdict() | {"keeper": os.getpid()}))
         draft.replace(self._servers)
@@ -104,7 +105,7 @@ class ServerDirectory:
         self._servers.unlink(missing_ok=True)
 
     def read_servers(self) -> tuple[ServerUrls, int] | None:
-        """Where the servers are, and the keeper's process id; None while they are not ready."""
+        """Return the servers' URLs and the keeper's process id; None until they are ready."""
         try:
             told = json.loads(self._servers.read_text(encoding="utf-8"))
             return ServerUrls(told["database_url"], told["redis_url"]), int(told["keeper"])
@@ -112,14 +113,14 @@ class ServerDirectory:
             return None
 
     def has_keeper(self) -> bool:
-        """Whether a keeper is at work. Ask only while holding `start_lock`."""
+        """Return whether a keeper runs. Call it only while holding `start_lock`."""
         with open_lock_file(self.keeper_lock) as lock:
             return not try_lock(lock, fcntl.LOCK_EX)
 
 
 @contextmanager
 def open_lock_file(path: Path) -> Iterator[IO[bytes]]:
-    """The lock file at `path`, open; closing it lets go of the lock."""
+    """Open the lock file at `path`; closing it releases the lock."""
     with open(path, "ab", opener=open_private) as lock:
         yield lock
 

@@ -32,12 +32,12 @@ _POLL_SECONDS = 0.02
 def embedded_servers(
     directory: Path = DEFAULT_DIRECTORY, *, durable: bool = True
 ) -> Iterator[ServerUrls]:
-    """Both servers, ready, for as long as the context lasts.
+    """Yield both servers, ready, for as long as the context lasts.
 
-    They are shared with every other process that uses `directory` meanwhile, and have stopped
-    when the last of them has left. `durable=False` trades safety against power cuts for speed;
-    whoever starts the servers decides. Raises ServerStartError, with the end of the server's
-    log, when one does not start.
+    They are shared with every other process that uses `directory`, and stop when the last one
+    leaves. `durable=False` trades safety against power cuts for speed; the process that starts the
+    servers decides. Raises ServerStartError, with the end of the server's log, if one does not
+    start.
     """
     place = ServerDirectory(directory.absolute().resolve())
     with _open_users_lock(place) as users:
@@ -65,7 +65,7 @@ def _open_users_lock(place: ServerDirectory) -> Iterator[IO[bytes]]:
 
 
 def _join(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> ServerUrls:
-    """Become a user, start a keeper where there is none, and wait for the servers."""
+    """Become a user, start a keeper if there is none, and wait for the servers."""
     deadline = time.monotonic() + START_SECONDS
     member = seen_keeper = False
     while time.monotonic() < deadline:
@@ -90,7 +90,7 @@ def _join(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> ServerU
 
 
 def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
-    """Returns when the keeper lives, or has failed already."""
+    """Start the keeper, and return once it lives or has failed."""
     done = subprocess.run(  # noqa: S603
         [
             sys.executable,
@@ -137,7 +137,7 @@ def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
 
 @contextmanager
 def _hold_start_lock(place: ServerDirectory) -> Iterator[None]:
-    """Nobody else starts a keeper, or asks whether there is one, meanwhile."""
+    """Keep other processes from starting a keeper, or looking for one, meanwhile."""
     with open_lock_file(place.start_lock) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -23,10 +23,10 @@ PROCFILE_PACKAGES = ("honcho",)
 def settings_with_servers(
     settings: Settings, directory: Path = DEFAULT_DIRECTORY
 ) -> Iterator[Settings]:
-    """The settings with both URLs in them: those given, or those of embedded servers, with a
-    signing key that is kept beside them where none is given.
+    """Yield settings with both URLs: those given, or those of embedded servers.
 
-    Raises SettingsError where only one is given, or none on a dyno, and ServerStartError.
+    Embedded servers also bring a signing key, stored with them, if none is given. Raises
+    SettingsError if only one URL is given, or none on a dyno, and ServerStartError.
     """
     if not settings.uses_embedded_servers:
         settings.require_urls()

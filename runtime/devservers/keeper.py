@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 
 
 def stop_servers(directory: ServerDirectory) -> None:
-    """Stop whatever servers run in the directory, whoever started them."""
+    """Stop the servers that run in the directory, no matter which process started them."""
     directory.unpublish_servers()
     sockets = directory.sockets()
     postgres_process(directory.postgres(sockets)).stop()
@@ -35,7 +35,7 @@ def stop_servers(directory: ServerDirectory) -> None:
 
 
 def _keep_servers_running(directory: ServerDirectory, *, durable: bool) -> None:
-    """Until nobody is left, or SIGTERM: see that both servers run."""
+    """Keep both servers running until the last user has left, or until SIGTERM."""
     with open_lock_file(directory.users_lock) as users, _Termination() as termination:
         try:
             stop_servers(directory)

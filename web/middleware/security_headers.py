@@ -13,6 +13,8 @@ class SecurityHeadersMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers to each response that has not set them itself."""
+
         async def send_wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = list(message.get("headers", ()))

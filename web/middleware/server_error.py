@@ -1,4 +1,4 @@
-"""What nobody foresaw: told once in the log, and to the caller without its text."""
+"""Unexpected errors: told once in the log, and to the caller without their text."""
 
 import logging
 
@@ -18,6 +18,10 @@ class ServerErrorMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an unexpected error with a problem, and log it.
+
+        A response that has begun is cut off, so that the caller sees that it is incomplete.
+        """
         started = False
 
         async def send_wrapped(message: Message) -> None:
@@ -60,5 +64,7 @@ def _internal_problem(correlation_id: str) -> Problem:
 
 
 def is_already_logged(record: logging.LogRecord) -> bool:
-    """Whether the server tells of a stream that was left without its end, which has its line."""
+    """Return whether the server tells of a stream that was left without its end, which has its
+    line.
+    """
     return "without completing response" in record.msg

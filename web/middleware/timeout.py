@@ -1,7 +1,7 @@
-"""How long a caller waits for an answer to begin.
+"""How long a caller waits for a response to begin.
 
-A Postgres that was stopped, or hangs, answers nothing and refuses nothing; the driver would wait
-for as long as that lasts, also when it was told to give up.
+A Postgres that was stopped, or hangs, answers nothing and refuses nothing. The driver would wait
+for as long as that lasts, even when it was told to give up.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ class TimeoutMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a problem when the time is up, and give up the work."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -58,8 +59,10 @@ class TimeoutMiddleware:
 
 
 class _TimedChannel:
-    """What a route is given to receive and to send by, so that its time counts only while nothing
-    is received, and until something is sent. When it is `is_over`, what it sends goes nowhere.
+    """What a route receives and sends by.
+
+    Its time counts only while nothing is received, and until something is sent. What it sends when
+    it is `is_over` is dropped.
     """
 
     def __init__(self, receive: Receive, send: Send, scope: Scope) -> None:
@@ -91,8 +94,9 @@ class _TimedChannel:
 
 
 async def run_with_timeout(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work, or TimeoutError after so long; the work is told to end, and is not
-    waited for.
+    """Return the work's result; raises TimeoutError after `seconds`.
+
+    The work is cancelled then, and not awaited.
     """
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task}, timeout=seconds)

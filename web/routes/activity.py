@@ -41,6 +41,7 @@ class ActivityRow(BaseModel):
 
     @classmethod
     def from_row(cls, row: activity.Activity) -> Self:
+        """Build the row of the response; an unknown act raises ValueError."""
         return cls(
             id=row.id,
             at=row.at,
@@ -107,8 +108,10 @@ async def list_activity(
         QUERY_NUMBER,
     ] = None,
 ) -> ActivityPage:
-    """Who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or revoked
-    a key, a hook or a secret of the account; the newest first. Rows are never changed.
+    """List who did what to the account's jobs, keys, hooks and secret, newest first.
+
+    Acts are: jobs submitted, paused, resumed, cancelled or applied; keys, hooks or secrets made,
+    renewed or revoked. Rows are never changed.
     """
     before = MAX_ID
     if cursor is not None:

@@ -42,6 +42,7 @@ class AddressContact(BaseModel):
 
     @classmethod
     def from_row(cls, holder: address_history.AddressContact) -> Self:
+        """Build a holder of the address, with the field by its name."""
         return cls(**holder._asdict() | {"field": FIELD_NAMES[holder.field]})
 
 
@@ -69,6 +70,9 @@ class AddressResult(BaseModel):
 
     @classmethod
     def from_row(cls, chapter: address_history.HistoryEntry) -> Self:
+        """Build a result of the address's history; without a contact if the address itself was
+        listed.
+        """
         of_address = chapter.field == LISTED_ADDRESS_FIELD
         return cls(
             **chapter._asdict()
@@ -97,6 +101,7 @@ class OptInCheck(BaseModel):
 
     @classmethod
     def from_decision(cls, now: OptInPreview) -> Self:
+        """Say whether an opt-in would be applied now, and by which rule."""
         return cls(
             allowed=now.outcome is Outcome.APPLIED,
             outcome=now.outcome,
@@ -202,6 +207,7 @@ class AddressResponse(BaseModel):
     def from_history(
         cls, story: AddressHistory, opt_in: OptInPreview | None, one_click: str
     ) -> Self:
+        """Build the response from the history; `one_click` is the address's one-click link."""
         now = story.now
         kind = allowed_mail(now.status)
         return cls(
@@ -245,7 +251,9 @@ async def get_address(
         int, Query(ge=1, le=2_000, description="How much of its history, at most."), QUERY_NUMBER
     ] = 1_000,
 ) -> AddressResponse:
-    """Whether an address may be mailed to, since when and why, and whether it can be opted in."""
+    """Return whether an address may be mailed to, since when and why, and whether it can be opted
+    in.
+    """
     try:
         match_key = normalize_address(address).match_key
     except InvalidAddress as error:

@@ -24,7 +24,7 @@ router = APIRouter(tags=["addresses"])
 
 
 def _require_iso_date(text: str) -> str:
-    """A number would be taken for seconds, which nobody means by it."""
+    """Accept a date only as text: a number would be read as seconds, which is never intended."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise ValueError("give a day as YYYY-MM-DD")
     return text
@@ -52,6 +52,7 @@ class Contact(BaseModel):
 
     @classmethod
     def from_row(cls, contact: contacts.Contact) -> Self:
+        """Build a contact of the response, with its fields by their names."""
         emails: list[dict[str, Any]] = [
             {**held, "field": FIELD_NAMES[held["field"]]} for held in contact.emails
         ]
@@ -167,11 +168,11 @@ async def find_contacts(
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> ContactPage:
-    """The contacts that meet all conditions, with all their addresses.
+    """Find the contacts that meet all conditions, with all their addresses.
 
-    `status` and `engaged_before` have to be met by one and the same address of a contact, in one of
-    the fields. What `status`, `tag`, `import` and `field` find is what a job works whose selection
-    and `fields` say the same.
+    One and the same address of a contact, in one of the fields, must meet `status` and
+    `engaged_before`. A job with the same selection and `fields` works on what `status`, `tag`,
+    `import` and `field` find.
     """
     after = -MAX_ID - 1
     if cursor is not None:

@@ -118,14 +118,14 @@ _FORM_OPENAPI: dict[str, Any] = {
 async def post_form(
     token: str, request: Request, response: Response, state: State, correlation_id: CorrelationId
 ) -> FormResult:
-    """For senders that can post a form and cannot sign: who has the URL may opt out.
+    """Opt out by a form, for senders that cannot sign: the URL itself is the secret.
 
     Addresses of one person are in `email`, `EmailAddress2`, `data[email]`, `recipient` and the
-    like. Urlencoded, multipart and JSON are read, whatever the content type says. `kind` is manual
-    unless given. With an `event_id`, or without one within a day, the same form makes one job.
-    Other fields may come along, and are not kept; of `contactId` or `Id` a note is. What does not
-    matter for the opt-out does not refuse it, and is told of in `rejected_fields` and `adjusted`.
-    Each of several objects in a list of JSON is an event of its own.
+    like. Urlencoded, multipart and JSON bodies are read, whatever the content type says. `kind` is
+    manual unless given. With an `event_id`, or without one within a day, the same form makes one
+    job. Other fields are ignored; `contactId` or `Id` is kept as a note. A fault that does not
+    matter for the opt-out does not stop it, and is listed in `rejected_fields` and `adjusted`. Each
+    object of a JSON list is an event of its own.
     """
     hook = await _authenticate_form(request, state, token)
     body = await request.body()
@@ -223,17 +223,17 @@ async def post_events(
     state: State,
     correlation_id: CorrelationId,
 ) -> EventResults:
-    """For senders that sign: one event, or a list of them.
+    """Opt out by signed events: one, or a list of them.
 
-    The signature is looked at before anything else, over the bytes as they came, and counts for 300
-    seconds. Without it a hook is answered like one that there is not. Each event is applied on its
-    own, and one that cannot be read keeps no other from being applied: it has an `error`. Only
-    where none can be read the answer is a problem. An `event_id` always stands for one event: a
-    message that comes again is answered as the first time, and changes nothing. Where ids stood for
-    something else before, the answer is 409, and all other events are applied.
+    The signature is checked first, over the bytes as they arrived, and is valid for 300 seconds.
+    Without it, a hook is answered like one that does not exist. Each event is applied on its own;
+    one that cannot be read gets an `error` and does not stop the others. Only if none can be read,
+    the response is a problem. An `event_id` always stands for one event: a repeated message gets
+    the first response, and changes nothing. If an id stood for another event before, the response
+    is 409, and all other events are applied.
 
-    Of a message with so many events that they take more than five seconds, the rest is stored, and
-    applied by workers before all other work.
+    If the events take more than five seconds, the rest is stored, and workers apply it before all
+    other work.
     """
     body = await request.body()
     hook = await _authenticate_signed(request, state, hook_id, body, correlation_id)
@@ -268,8 +268,9 @@ async def post_events(
 
 
 def _parse_events(body: bytes, charset: str) -> list[OptOutEvent | InvalidEvent]:
-    """The events of the body, one of which at least can be applied; raises Problem, and
-    InvalidRequest where there is none, or there are too many.
+    """Parse the body's events, at least one of which can be applied.
+
+    Raises Problem, and InvalidRequest if there are no events or too many.
     """
     try:
         given = read_events(body, charset)
@@ -345,8 +346,9 @@ async def _authenticate_form(request: Request, state: AppState, token: str) -> H
 async def _authenticate_signed(
     request: Request, state: AppState, hook_id: int, body: bytes, correlation_id: str
 ) -> Hook:
-    """The hook whose secret the message is signed with. One that there is not, one that was revoked
-    and a wrong signature are answered alike, after the same steps.
+    """Return the hook whose secret signed the message.
+
+    An unknown hook, a revoked one and a wrong signature get the same answer after the same steps.
     """
     peer = state.get_peer(request)
     is_limited = state.failed_auth_limiter.is_limited(peer)
@@ -378,13 +380,13 @@ def _require_active(hook: Hook) -> Hook:
 
 
 def _raise_not_found() -> NoReturn:
-    """One answer for what never was, what was revoked, and what somebody guesses at."""
+    """Give one answer for what never existed, what was revoked, and what is guessed at."""
     raise Problem(NOT_FOUND, "There is no such hook; nothing was stored.")
 
 
 @contextmanager
 def _log_malformed(hook: Hook, correlation_id: str) -> Iterator[None]:
-    """What is raised inside is told in the log as well: its sender may not look at answers."""
+    """Log what is raised inside as well: its sender may not look at responses."""
     try:
         yield
     except (Problem, InvalidRequest):

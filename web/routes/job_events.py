@@ -45,9 +45,9 @@ data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
 
 
 async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None, None]:
-    """One of the streams that a key may have open, until the answer has ended, whoever ends it.
+    """Take one of the key's places for open streams, until the response has ended.
 
-    Taken where it is looked for: requests that come together must not all find the last one free.
+    It is taken as soon as it is found free: concurrent requests must not all find the last one.
     """
     most = state.settings.max_concurrent_streams
     if state.event_streams[caller.key_id] >= most:

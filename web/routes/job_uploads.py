@@ -65,7 +65,7 @@ class UploadedJob(NamedTuple):
 
 
 def upload_form_schema() -> dict[str, Any]:
-    """The form, for the OpenAPI document."""
+    """Describe the form for the OpenAPI document."""
     return {
         "type": "object",
         "required": [_JOB_PART],
@@ -97,10 +97,10 @@ def upload_form_schema() -> dict[str, Any]:
 async def read_uploaded_job(
     request: Request, state: AppState, caller: Caller
 ) -> AsyncIterator[UploadedJob]:
-    """The job of a form and its list, which is in a file on disk until the context ends.
+    """Yield the job of a form with its list, which is a file on disk until the context ends.
 
-    Raises Problem, and InvalidRequest with a line for each mistake. Each key has a limit of files
-    and bytes at a time; what it uploads counts until the context ends.
+    Raises Problem, and InvalidRequest with a line for each error. Each key has a limit of
+    concurrent files and bytes; an upload counts until the context ends.
     """
     with (
         _hold_upload(state, caller, get_content_length(request.scope) or 0) as count_bytes,
@@ -160,11 +160,10 @@ def _catch_disk_full(caller: Caller) -> Iterator[set[str]]:
 
 
 def _as_latin_1(request: Request, count_bytes: Callable[[int], None]) -> Request:
-    """The same request, of whose form each byte of what is no file is read as one character, and
-    whose bytes are counted as they come.
+    """Return the same request, which decodes each byte of a text part as one character.
 
-    Starlette reads it in any charset that the form names, and in Latin-1 what does not fit: nobody
-    would see any more that it was not UTF-8.
+    Its bytes are counted as they arrive. Starlette decodes by the charset that the form names, and
+    falls back to Latin-1, which would hide that a part was not UTF-8.
     """
     scope = {**request.scope, "headers": list(request.scope["headers"])}
     headers = MutableHeaders(scope=scope)
@@ -202,7 +201,7 @@ def _invalid_form(what: str) -> Problem:
 
 
 def _read_job_part(part: UploadFile | str) -> bytes:
-    """The job as it came; raises Problem."""
+    """Return the job's part as bytes; raises Problem."""
     if not isinstance(part, str) and (part.size or 0) > MAX_JOB_PART_BYTES:
         raise Problem(
             BODY_TOO_LARGE,
@@ -232,14 +231,14 @@ def _invalid_content_type() -> Problem:
 
 
 def _part_charset(part: UploadFile | str) -> str:
-    """The charset in which a file says that it is; what is no file cannot say it."""
+    """Return the charset that a file declares; a part that is not a file cannot declare one."""
     if isinstance(part, str):
         return "utf-8"
     return get_charset(part.headers.get("content-type", "")) or "utf-8"
 
 
 def _parse_job(text: bytes, name: str) -> JobCreate:
-    """The job as one that lists nothing itself; what it lists is in the part `name`."""
+    """Parse the job, which must list nothing itself; the part `name` has its list."""
     given = load_json(text, f"The part `{_JOB_PART}`")
     if why := find_unstorable(given):
         raise Problem(MALFORMED, f"The part `{_JOB_PART}` has {why}; nothing was stored.")

@@ -105,15 +105,15 @@ async def submit_job(
 ) -> JobResponse:
     """Store a bulk action over a selection of contacts, for workers to do.
 
-    A list of contacts that is too long for the body comes as a file beside it, in a form; several
+    A list of contacts that is too long for the body comes as a file with it, in a form; several
     conditions narrow such a list too.
 
-    With `"mode": "plan"` nothing is changed: the selection is frozen, `forecast` tells exactly what
-    the job would do, and the job waits in the state `planned` for `apply_job`. The answer comes
-    when that is counted, or after 20 seconds where `Prefer` does not say otherwise.
+    With `"mode": "plan"` nothing is changed: the selection is frozen, `forecast` says exactly what
+    the job would do, and the job waits in the state `planned` for `apply_job`. The response comes
+    when that is counted, or after 20 seconds unless `Prefer` says otherwise.
 
-    Everything is checked first: nothing of a request that is refused is stored. The job is the
-    account's that the key belongs to.
+    Everything is checked first: nothing of a refused request is stored. The job belongs to the
+    key's account.
     """
     refuse_reserved_key(idempotency_key)
 
@@ -150,7 +150,7 @@ async def submit_job(
 def _hold_list_slot(
     state: AppState, caller: Caller, body: JobCreate
 ) -> AbstractAsyncContextManager[None]:
-    """A turn for a long list, which takes a connection for a second or more."""
+    """Hold a slot for a long list, which takes a connection for a second or more."""
     listed = body.selection.contacts or body.selection.addresses or ()
     return (
         state.long_list_slots.hold(caller.account_id)
@@ -191,7 +191,7 @@ async def list_jobs(
         Query(max_length=41, pattern="^[a-z][a-z0-9_]*$", description="Only jobs of this action."),
     ] = None,
 ) -> JobPage:
-    """The account's jobs, the newest first."""
+    """List the account's jobs, newest first."""
     before = MAX_ID
     if cursor is not None:
         (before,) = decode_cursor(cursor, int)
@@ -220,7 +220,7 @@ async def list_jobs(
 async def get_job(
     job_id: JobId, state: State, caller: JobsReader, response: Response, seconds: PreferredWait
 ) -> JobResponse:
-    """What was asked for, where the job stands, and what became of the addresses."""
+    """Return the request, the state of the job, and the outcome of its addresses."""
     if seconds:
         await require_job(state, caller, job_id)
         await wait_until_idle(state, caller, job_id, seconds, response=response)
@@ -295,7 +295,7 @@ async def _change_state(
 
 
 async def require_job(state: AppState, caller: Caller, job_id: int) -> jobs.Job:
-    """The caller's job; raises NotFound for another account's as if it were not there."""
+    """Return the caller's job; raises NotFound if it does not exist or is another account's."""
     async with state.pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=caller.account_id)
     if job is None:
@@ -305,7 +305,7 @@ async def require_job(state: AppState, caller: Caller, job_id: int) -> jobs.Job:
 
 
 async def read_job_response(state: AppState, caller: Caller, job_id: int) -> JobResponse:
-    """The caller's job as it stands; raises as `require_job` does."""
+    """Return the caller's job as it stands; raises as `require_job` does."""
     try:
         answer = JobResponse.from_view(
             await read_job(state.pool, job_id, account_id=caller.account_id)

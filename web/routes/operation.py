@@ -53,13 +53,13 @@ class QueueScale(BaseModel):
 class ScaleResponse(BaseModel):
     """What waits in all queues.
 
-    `pending_chunks` is what waits for a worker: chunks that could be worked now. A job that waits
-    for its plan counts as one, and is one of `planning_jobs`; so does a job that waits only for its
-    end. `oldest_seconds` is for how long the oldest of these has waited. `work_seconds` is how long
-    the work would take one chunk after the other, and `due_webhooks` how many completion notices
-    wait.
+    `pending_chunks` is the number of chunks that could be worked on now. A job that waits for its
+    plan counts as one, and is one of `planning_jobs`; a job that waits only for its end counts as
+    one, too. `oldest_seconds` is how long the oldest of these has waited. `work_seconds` is how
+    long the work would take one chunk after the other, and `due_webhooks` how many completion
+    webhooks wait.
 
-    `suggested_workers` is how many worker dynos there should be, from 1 to MAX_WORKERS.
+    `suggested_workers` is how many worker dynos are needed, from 1 to MAX_WORKERS.
     """
 
     queues: list[QueueScale]
@@ -74,7 +74,7 @@ class ScaleResponse(BaseModel):
 
 @router.get("/healthz", operation_id="healthz", summary="Tell whether the process lives")
 async def healthz(state: State) -> LivenessResponse:
-    """Whether the process answers, and which version it runs."""
+    """Return whether the process answers, and which version it runs."""
     return LivenessResponse(
         status="ok", version=version(), commit=commit(state.settings), revision=_newest_revision()
     )
@@ -82,8 +82,10 @@ async def healthz(state: State) -> LivenessResponse:
 
 @router.get("/readyz", operation_id="readyz", summary="Tell whether requests can be served")
 async def readyz(state: State) -> HealthResponse:
-    """Whether requests can be served: Postgres answers, and is at this version's revision or at a
-    newer one that suits this version.
+    """Answer whether requests can be served.
+
+    That takes a Postgres that answers, at this version's revision or a newer one that suits this
+    version.
     """
     await run_with_timeout(READY_TIMEOUT_SECONDS, _require_ready(state))
     return HealthResponse(status="ready")
@@ -91,8 +93,9 @@ async def readyz(state: State) -> HealthResponse:
 
 @router.get("/scale", operation_id="scale", summary="Tell how many workers the work takes")
 async def scale(state: State) -> ScaleResponse:
-    """What waits for workers, and how many there should be. The figures are a second old at most,
-    so that asking often costs nothing.
+    """Return what waits for workers, and how many workers are needed.
+
+    The figures are a second old at most, so frequent requests cost little.
     """
     stats = await _read_queue_stats(state)
     queues = [QueueScale.model_validate(load, from_attributes=True) for load in stats.loads]
@@ -112,7 +115,7 @@ async def scale(state: State) -> ScaleResponse:
 async def hirefire(
     state: State, hirefire_token: Annotated[str, Header()] = ""
 ) -> list[dict[str, Any]]:
-    """The same for HireFire, which brings its token."""
+    """Return the same for HireFire, which authenticates with its token."""
     expected = state.settings.hirefire_token
     if expected is None or not hmac.compare_digest(
         expected.get_secret_value().encode(), hirefire_token.encode()

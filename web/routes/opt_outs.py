@@ -91,11 +91,11 @@ _BODY_OPENAPI: dict[str, Any] = {
     openapi_extra=_BODY_OPENAPI,
 )
 async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutResponse:
-    """Opt one recipient's address out, known to the account or not, and those it spreads to.
+    """Opt one recipient's address out, known to the account or not, and propagate that.
 
-    Once this has answered with 200, no bulk job makes any of them marketable. After 202 that is so
-    once the job has completed, which workers begin with before all other work. The same `event_id`
-    of the same `source` is one event: told with another body it is refused (409).
+    Once this has answered with 200, no bulk job makes any of these addresses marketable. After 202,
+    the same holds once the job has completed; workers do it before all other work. The same
+    `event_id` of the same `source` is one event: sent with another body it is refused (409).
     """
     state = get_state(request)
     given = await read_json_body(request, caller, OptOutRequest)
@@ -152,7 +152,7 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
 async def _refresh_response(
     state: AppState, caller: Caller, address: str, told: OptOutResponse
 ) -> OptOutResponse:
-    """The answer with what another request has done, or the workers have yet to do."""
+    """Complete the answer with what another request has done, or workers have yet to do."""
     async with state.pool.acquire() as connection:
         job = await jobs.get_job(connection, told.job_id)
         now = await address_history.get_address(

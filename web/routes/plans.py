@@ -96,13 +96,12 @@ async def apply_job(
     correlation_id: CorrelationId,
     seconds: PreferredWait,
 ) -> JobResponse:
-    """Count once more what the planned job would do, and run it if no count differs by more than
-    the tolerance from what the person saw.
+    """Forecast the planned job again, and run it unless a count has drifted beyond the tolerance.
 
-    Otherwise it stays `planned` and changes nothing: the answer is the problem `plan-drifted`, with
-    the present counts. The answer comes when they are counted, or after 20 seconds where `Prefer`
-    does not say otherwise; a job that is still `planning` then tells in `state` and
-    `confirmation.drift` how that ended. To say the same yes again changes nothing.
+    Otherwise it stays `planned` and changes nothing: the response is the problem `plan-drifted`,
+    with the present counts. The response comes when they are counted, or after 20 seconds unless
+    `Prefer` says otherwise. For a job that is still `planning` then, `state` and
+    `confirmation.drift` tell later how that ended. Repeating a confirmation changes nothing.
     """
     body = await read_json_body(request, caller, ApplyRequest)
     require_storable_texts("The request", body)

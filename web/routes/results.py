@@ -133,7 +133,7 @@ class ImportRejectionPage(BaseModel):
 
 
 def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dict[str, Any]]:
-    """How a list is answered, in each of its forms."""
+    """Return how a list is answered, in each of its forms."""
     lines: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
     streams = {MEDIA_TYPES[form]: lines for form in (Format.CSV, Format.NDJSON)}
     return {200: {"model": model, "content": streams}}
@@ -172,9 +172,10 @@ async def list_results(
         Query(description="Only what the job selected, or only what an opt-out spread to."),
     ] = None,
 ) -> Response:
-    """The results of a job: pages in JSON, or all of them as CSV or NDJSON.
+    """List the results of a job: pages in JSON, or all of them as CSV or NDJSON.
 
-    A stream is read in pages too: it shows results of a running job that come while it is sent.
+    A stream is read in pages too: it shows results of a running job that are added while it is
+    sent.
     """
     job = await require_job(state, caller, job_id)
     listing = _build_listing(job, outcome, reason, cause)
@@ -212,7 +213,7 @@ def _build_listing(
 async def list_import_rejections(
     job_id: JobId, state: State, caller: JobsReader, query: ListQuery
 ) -> Response:
-    """What was left out of the file of an import, or of a list of addresses, and why."""
+    """List what was left out of the file of an import or of a list of addresses, and why."""
     await require_job(state, caller, job_id)
     listing = exports.rejections(job_id)
     return await build_list_response(

@@ -47,7 +47,7 @@ class _PageRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's way to wrap a handler."""
+        """Wrap a handler as FastAPI does, and show errors as pages."""
         handler = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
@@ -119,7 +119,7 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
     responses={**_NO_SUCH_LINK, **_add_html(problem_responses(TOO_MANY_REQUESTS))},
 )
 async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
-    """A page with a button, by which the recipient unsubscribes. To see it changes nothing."""
+    """Show a page with a button by which the recipient unsubscribes. Viewing it changes nothing."""
     link = _parse_link(request, state, token)
     if link is None or await _find_address(state, link) is None:
         note_problem(NOT_FOUND.slug)
@@ -139,12 +139,12 @@ async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
 async def unsubscribe(
     token: str, request: Request, state: State, correlation_id: CorrelationId
 ) -> HTMLResponse:
-    """Opt out the address that the link was made for, and those it spreads to.
+    """Opt out the address of the link, and propagate that.
 
-    Any body will do, of any type and size, and none: mail clients send
-    `List-Unsubscribe=One-Click`, and with `confirm=yes` it was the button of the page. What stands
-    around the token in the path, such as a full stop, does not matter. Neither cookies nor a login
-    are looked at, and nobody is sent elsewhere.
+    Any body is accepted, of any type and size, even an empty one: mail clients send
+    `List-Unsubscribe=One-Click`, and `confirm=yes` is the button of the page. Text around the token
+    in the path, such as a full stop, is ignored. Cookies and logins are not used, and there are no
+    redirects.
     """
     link = _parse_link(request, state, token)
     linked = None if link is None else await _find_address(state, link)
@@ -176,8 +176,9 @@ async def unsubscribe(
 
 
 def _parse_link(request: Request, state: AppState, token: str) -> OneClickLink | None:
-    """What the link was made for; None where it was not made here, and a Problem is raised where
-    too many of these came from its peer. A link that was made here works whatever came before.
+    """Return what the link was made for; None if it was not made here.
+
+    Raises Problem if too many invalid links came from its peer. A valid link works regardless.
     """
     link = parse_one_click_token(state.settings, token)
     if link is None:
@@ -196,8 +197,9 @@ async def _find_address(state: AppState, link: OneClickLink) -> LinkedAddress | 
 
 
 async def _read_kind(request: Request) -> tuple[Status, bool]:
-    """Whose act it was, the mail client's button unless the body says that it was the page's; and
-    whether the body was read to its end.
+    """Return whose act it was, and whether the body was read to its end.
+
+    It is the mail client's button unless the body says that it was the page's.
     """
     body, ended = await _read_beginning(request)
     fields = {
@@ -210,8 +212,9 @@ async def _read_kind(request: Request) -> tuple[Status, bool]:
 
 
 async def _read_beginning(request: Request) -> tuple[bytes, bool]:
-    """What the body begins with, and whether it came to its end: one that is too large, too slow or
-    broken off is no reason to lose the opt-out.
+    """Return the beginning of the body, and whether the body was complete.
+
+    A body that is too large, too slow or broken off is no reason to lose the opt-out.
     """
     kept = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""The sweeper, the measurements and the notices, beside the messages."""
+"""The sweeper, the measurements and the webhook deliveries, which run besides the messages."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""QueueNotifications for rings while the worker runs."""
+"""QueueNotifications for new messages while the worker runs."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class QueueNotifications(Middleware):
         self._queue_listener.start()
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
-        """Wake whoever waits: the consumers are about to end."""
+        """Wake all consumers that wait: they are about to end."""
         del broker, worker
         self._queue_listener.stop()
 

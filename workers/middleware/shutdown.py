@@ -15,14 +15,14 @@ log = logs.get_logger()
 
 
 class Shutdown(Middleware):
-    """Takes the first SIGTERM, and no other.
+    """Handles the first SIGTERM, and ignores repetitions.
 
-    A platform signals every process, and dramatiq's master forwards what it gets, so that each
-    worker sees the signal twice. dramatiq takes the second as the wish to die at once, in the
-    middle of whatever the threads do; here the first one lets every slice end after its chunk.
+    A platform signals every process, and dramatiq's master forwards the signal, so that each worker
+    sees it twice. dramatiq takes the second as a request to end immediately, in the middle of its
+    threads' work. Here the first one lets every slice end after its chunk.
 
-    The second may come in the middle of what the first one has begun. An event that is being set is
-    not set yet, and to set it once more, in the same thread, would wait for that for ever.
+    The second may interrupt the handling of the first. Setting an event that is just being set, in
+    the same thread, would deadlock.
     """
 
     def __init__(self, context: WorkerContext) -> None:

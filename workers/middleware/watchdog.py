@@ -26,10 +26,10 @@ _TICK_SECONDS = 0.25
 class Watchdog(Middleware):
     """Ends the process when its event loop does not turn for `WATCHDOG_SECONDS`.
 
-    One call that blocks stalls everything of the process, while its threads go on telling Redis
-    that it lives. Its connections end with it, so that its chunks are free again; the platform
-    starts it anew. Time is counted in ticks of the watchdog's own: a process that was stopped as a
-    whole, or whose machine was, comes back with one tick counted and not with hours.
+    One blocking call stalls everything in the process, while its threads go on telling Redis that
+    it lives. Its connections end with it, so its chunks are free again, and the platform restarts
+    it. Time is counted in the watchdog's own ticks: a process or machine that was suspended comes
+    back with one tick counted, not with hours.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -46,7 +46,7 @@ class Watchdog(Middleware):
         ).start()
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
-        """The loop is about to stop."""
+        """Stop watching, since the event loop is about to stop."""
         del broker, worker
         self._over.set()
 
