@@ -1,0 +1,1 @@
+"""The tests: `unit` is pure, `integration` has real servers, `acceptance` runs processes."""

@@ -33,6 +33,7 @@ def pgbouncer(servers: ServerUrls) -> Iterator[PgBouncer]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test marked `both_ways` twice: direct to Postgres, and through a PgBouncer."""
     if metafunc.definition.get_closest_marker("both_ways"):
         ways = [False, pytest.param(True, marks=pytest.mark.pgbouncer)]
         metafunc.parametrize(

@@ -26,6 +26,7 @@ async def job_told_to(pool, settings, there: Receiver) -> int:
 
 
 def signing(settings) -> dict[str, str]:
+    """Return the environment of processes that sign like this one and may post to 127.0.0.1."""
     return {
         "SIGNING_KEYS": settings.signing_keys.get_secret_value(),
         "ALLOW_PRIVATE_WEBHOOKS": "true",

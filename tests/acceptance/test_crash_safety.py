@@ -46,6 +46,7 @@ def make_twins(pool: asyncpg.Pool) -> Twins:
 
 
 async def opt_out_everyone(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
+    """Submit an opt-out of all the account's contacts in email1, and return its id."""
     request = JobRequest(
         account=account,
         action="opt_out",
@@ -57,16 +58,22 @@ async def opt_out_everyone(pool: asyncpg.Pool, settings: Settings, account: str)
 
 
 async def state_of(pool: asyncpg.Pool, job_id: int) -> str:
+    """Return the job's state."""
     return await pool.fetchval("select state from jobs where id = $1", job_id)
 
 
 async def done_chunks(pool: asyncpg.Pool, job_id: int) -> int:
+    """Count the finished chunks of the job."""
     return await pool.fetchval(
         "select count(*) from job_chunks where job_id = $1 and state = 'done'", job_id
     )
 
 
 async def ended(pool: asyncpg.Pool, account: str, job_id: int, *, deadline: float) -> Ended:
+    """Wait until the job is completed; return what a disturbed run must have in common with this
+    one.
+    """
+
     async def over() -> bool:
         return await state_of(pool, job_id) == "completed"
 

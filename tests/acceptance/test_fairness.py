@@ -24,6 +24,7 @@ EACH = 6_000
 async def submit_listed(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, contacts: list[int]
 ) -> int:
+    """Submit a job over these contacts' first two fields, and return its id."""
     request = JobRequest(
         account=account,
         action=action,
@@ -48,6 +49,8 @@ async def shares_done(pool: asyncpg.Pool, job_ids: list[int]) -> dict[int, float
 
 
 async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
+    """Wait until the job has finished a chunk."""
+
     async def some() -> bool:
         return (await shares_done(pool, [job_id])).get(job_id, 0) > 0
 

@@ -41,6 +41,7 @@ class ShortTimeoutServer(NamedTuple):
 async def impatient(
     servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ShortTimeoutServer]:
+    """Run a web process with limits of one second, and yield it with a key's header."""
     async with new_database() as url:
         async with await open_pool(url, size=1) as pool:
             made = await create_key(pool, account="default", name="test", scopes=list(Scope))

@@ -26,6 +26,7 @@ def fleet(start_group: StartGroup) -> WorkerGroup:
 
 
 async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
+    """Return whether as many lanes are held as there are threads, and the others are queued."""
     return await pool.fetchval(
         "select count(*) filter (where state = 'taken') = $2"
         " and count(*) filter (where state = 'rung') = $3 from job_lanes where job_id = $1",
@@ -99,6 +100,7 @@ async def test_a_sweep_warns_when_a_message_was_lost_and_at_no_other_time(
 
 
 def sweeps(group: WorkerGroup, level: str) -> list[dict]:
+    """Return the log's lines of sweeps that enqueued a job, of one level."""
     return [
         facts
         for facts in map(json.loads, group.lines())

@@ -16,10 +16,13 @@ pytestmark = pytest.mark.both_ways
 
 
 async def rows_of(pool: asyncpg.Pool, job_id: int) -> int:
+    """Count the results of the job."""
     return await pool.fetchval("select count(*) from results where job_id = $1", job_id)
 
 
 async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
+    """Wait until the job has written a result."""
+
     async def some() -> bool:
         return await rows_of(pool, job_id) > 0
 

@@ -27,6 +27,7 @@ class WorkerRunner:
         self.settings = settings
 
     async def __call__(self, account, action, what, fields, params) -> int:
+        """Submit the job to the running workers, wait for its end, and return its id."""
         job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
 
         async def ended() -> bool:

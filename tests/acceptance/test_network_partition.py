@@ -42,12 +42,14 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:
+    """Make two network namespaces that stand for two hosts."""
     with two_hosts() as made:
         yield made
 
 
 @pytest.fixture
 async def reached(hosts: tuple[Host, Host]) -> AsyncIterator[TcpServers]:
+    """Run migrated servers on one host, and yield how each host reaches them by TCP."""
     with server_folder() as folder, servers_of(folder, hosts) as opening:
         reached = await opening.open()
         await migrate(reached.here.database_url)
@@ -57,11 +59,13 @@ async def reached(hosts: tuple[Host, Host]) -> AsyncIterator[TcpServers]:
 
 @pytest.fixture
 def settings(reached: TcpServers) -> Settings:
+    """Return the settings of processes on the servers' host."""
     return Settings(**reached.here._asdict())
 
 
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """Open a pool on the servers' host."""
     async with await open_pool(settings.database_url or "", size=5) as pool:
         yield pool
 
@@ -108,6 +112,7 @@ def staffed(
 async def submit_over_all(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
 ) -> int:
+    """Submit a job over all contacts of the account, and return its id."""
     request = JobRequest(
         account=account,
         action=action,
@@ -120,6 +125,7 @@ async def submit_over_all(
 
 
 async def chunks_done_by(pool: asyncpg.Pool, job_id: int, dyno: str) -> set[int]:
+    """Return the numbers of the chunks that this dyno's processes finished."""
     rows = await pool.fetch(
         "select chunk_no from job_chunks"
         " where job_id = $1 and state = 'done' and starts_with(worker, $2 || '.')",
@@ -258,11 +264,14 @@ async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> list[Ended]
 async def run(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
 ) -> Ended:
+    """Submit a job over all contacts, and wait for its end."""
     job_id = await submit_over_all(pool, settings, account, action, *fields)
     return await ended(pool, account, job_id, deadline=60)
 
 
 async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
+    """Wait until the job has finished more than four chunks."""
+
     async def some_chunks() -> bool:
         return await done_chunks(pool, job_id) > 4
 

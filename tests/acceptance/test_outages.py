@@ -66,6 +66,7 @@ def told(group: WorkerGroup, *, of: str | None = None) -> Counter:
 
 
 def wait_until_all_tell(group: WorkerGroup, event: str, *, processes: int) -> None:
+    """Wait until the log has the event once for each of the processes."""
     wait_until(
         lambda: sum(name == event for _, name in told(group)) == processes,
         deadline_seconds=60,
@@ -74,6 +75,7 @@ def wait_until_all_tell(group: WorkerGroup, event: str, *, processes: int) -> No
 
 
 async def pass_time(seconds: float) -> None:
+    """Let real time pass where the claim is that nothing happens meanwhile."""
     ends = time.monotonic() + seconds
     await wait_until_async(
         lambda: time.monotonic() > ends, deadline_seconds=seconds + 30, what="time passed"

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.pgbouncer
 
 @pytest.fixture
 def settings(settings: Settings, pgbouncer: PgBouncer) -> Settings:
+    """Override the settings to reach Postgres through the PgBouncer."""
     return through(pgbouncer, settings)
 
 
@@ -47,11 +48,13 @@ async def direct(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 
 async def twins(pool: asyncpg.Pool) -> None:
+    """Create two accounts with equal contacts; only one of them gets disturbed."""
     for name in ("run_undisturbed", "disturbed"):
         await fill_large_account(pool, await make_account(pool, name), CONTACTS)
 
 
 async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> Ended:
+    """Run the opt-out that the disturbed one must equal."""
     job_id = await opt_out_everyone(pool, settings, "run_undisturbed")
     return await ended(pool, "run_undisturbed", job_id, deadline=90)
 
@@ -67,6 +70,7 @@ async def more_done(pool: asyncpg.Pool, job_id: int) -> None:
 
 
 async def assert_no_failed_attempts(pool: asyncpg.Pool, job_id: int, group: WorkerGroup) -> None:
+    """Assert that the outage counted as no chunk's failure, in the log and in rejections."""
     lines = [json.loads(line) for line in group.lines() if line.startswith("{")]
     assert {"chunk.failed", "worker.failed"}.isdisjoint(line["event"] for line in lines)
     refused = await pool.fetchval("select count(*) from rejections where job_id = $1", job_id)
@@ -137,6 +141,7 @@ async def test_sessions_that_end_behind_it_are_not_the_chunks_fault(
 
 @pytest.fixture
 def servers_of_its_own() -> Iterator[tuple[ServerUrls, ServerDirectory]]:
+    """Start servers that the test may stop without harm to others."""
     # Durable: it is to keep what it acknowledged just before it was stopped.
     with server_folder() as folder, embedded_servers(folder) as servers:
         yield servers, ServerDirectory(folder.resolve())

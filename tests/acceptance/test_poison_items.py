@@ -84,6 +84,9 @@ async def attempts_of(pool: asyncpg.Pool, job_id: int) -> dict[int, int]:
 async def assert_only_poisoned_rejected(
     pool: asyncpg.Pool, account_id: int, job_id: int, *, error: str
 ) -> None:
+    """Assert that the job did everything but the one contact, which is rejected with the error's
+    text.
+    """
     rows = await pool.fetch("select * from rejections where job_id = $1", job_id)
     assert [(row["contact_id"], row["reason"]) for row in rows] == [(POISONED, "internal_error")]
     assert error in rows[0]["error"]

@@ -23,6 +23,7 @@ BLOCKS = parse_blocks(ROOT / "README.md")
 
 
 def is_action(block: Block) -> bool:
+    """Return whether the block of Python defines a bulk action."""
     return "(BulkAction)" in block.text
 
 

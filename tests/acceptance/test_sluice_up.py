@@ -63,6 +63,7 @@ class Running:
 
 @pytest.fixture
 def running() -> Iterator[Running]:
+    """Run `sluice up` in an empty folder, without settings from the environment."""
     unwanted = ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     # One that nobody else takes between the look for a free one and the start of the web process.
@@ -87,6 +88,7 @@ def running() -> Iterator[Running]:
 
 @contextmanager
 def all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
+    """Assert that no process of the run is left this long after the block."""
     yield
     wait_until(
         lambda: not running.left(),

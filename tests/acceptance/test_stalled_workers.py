@@ -44,6 +44,7 @@ class StandStill(BulkAction):
 
 
 async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
+    """Create an account with non-marketable contacts, and return its id."""
     account_id = await make_account(pool, account)
     addresses = [f"a{n}@example.com" for n in range(contacts)]
     await fill(
@@ -77,6 +78,8 @@ async def backends_waiting(pool: asyncpg.Pool) -> list[int]:
 
 
 async def wait_until_stopped_in_a_chunk(pool: asyncpg.Pool) -> None:
+    """Wait until a stopped process holds a transaction open."""
+
     async def idle() -> bool:
         return await pool.fetchval(
             "select exists (select from pg_stat_activity where datname = current_database()"

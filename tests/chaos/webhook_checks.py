@@ -30,6 +30,9 @@ class FlakyReceiver:
         self.is_reliable = False
 
     def __call__(self, posted: ReceivedRequest) -> bytes:
+        """Fail the first delivery and some later ones; the more attempts, the likelier a
+        success.
+        """
         if self._is_first:
             self._is_first = False
             return _FAILURES[0]

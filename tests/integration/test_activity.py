@@ -61,6 +61,7 @@ async def kept(pool: asyncpg.Pool, **of) -> list[tuple]:
 
 
 async def key_id_of(headers) -> int:
+    """Return the id that a key's token contains."""
     return int(headers["Authorization"].split("_")[1])
 
 

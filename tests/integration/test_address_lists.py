@@ -21,11 +21,13 @@ JOB = {"job": '{"action": "opt_out"}'}
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 
 @pytest.fixture
 def works(pool, settings):
+    """Return the worker that runs jobs in this process, two addresses a chunk."""
     return InProcessRunner(pool, settings, chunk_size=2, parallel=1)
 
 
@@ -50,6 +52,7 @@ async def people(pool):
 
 
 async def submitted(http, key, content: str | bytes, **headers):
+    """Post a job with an uploaded list; return the status and the parsed body."""
     answer = await http.post(
         "/v1/jobs", headers=key | headers, data=JOB, files={"addresses": ("list", content)}
     )

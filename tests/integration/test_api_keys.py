@@ -34,6 +34,7 @@ def command_environment(monkeypatch, settings, tmp_path):
 
 
 async def made(pool, *scopes: Scope, account: str = "default"):
+    """Create a key with these scopes; with all of them if none are given."""
     return await create_key(pool, account=account, name="a service", scopes=list(scopes or Scope))
 
 

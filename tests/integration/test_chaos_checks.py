@@ -45,12 +45,16 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
 
 
 async def verdict(pool: asyncpg.Pool, records: Records) -> ChaosReport:
+    """Run all checks of a chaos run on the database, with these records of what was
+    acknowledged.
+    """
     names, found = await checks.check_database(Observer(pool), records)
     work = {"jobs": 1, "addresses": 1}
     return ChaosReport(7, 5, [], [], checks.count_violations(names, found), work, {})
 
 
 def violated(outcome: ChaosReport) -> set[str]:
+    """Return the names of the checks with violations."""
     return {check.name for check in outcome.checks if check.violations}
 
 

@@ -52,6 +52,7 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
 
 
 async def violated(pool: asyncpg.Pool, records: Records) -> set[str]:
+    """Return the names of the web checks that these records violate."""
     return {violation.check for violation in await check_web(Observer(pool), records)}
 
 

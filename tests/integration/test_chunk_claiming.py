@@ -12,10 +12,12 @@ CHUNKS = 8
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
+    """Plan an opt-out of one contact a chunk with four lanes."""
     return await submit_planned_opt_out(pool, settings, "claiming", contacts=CHUNKS, lanes=4)
 
 
 async def claimed(pool: asyncpg.Pool, job_id: int, share: float) -> int | None:
+    """Claim a chunk from this share on, release it, and return its number."""
     async with pool.acquire() as connection, connection.transaction():
         chunk = await chunks.claim_next(connection, job_id, share=share)
     return chunk.chunk_no if chunk else None

@@ -41,6 +41,7 @@ def sluice(*arguments, stdin=None, status=0):
 
 
 def answer(*arguments, stdin=None):
+    """Run the command with `--json`, and return its parsed answer."""
     return json.loads(sluice(*arguments, "--json", stdin=stdin).stdout)
 
 

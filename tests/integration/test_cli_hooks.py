@@ -28,6 +28,7 @@ def sluice(*arguments, status=0):
 
 
 def answer(*arguments):
+    """Run the command with `--json`, and return its parsed answer."""
     return json.loads(sluice(*arguments, "--json").stdout)
 
 

@@ -98,6 +98,7 @@ COMMANDS = {
 
 
 def words(command, job):
+    """Return the arguments of a command in which JOB stands for the job's id."""
     return command.replace("JOB", str(job)).split()
 
 

@@ -46,6 +46,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def context_of(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
+    """Make a worker's context without a queue."""
     context = WorkerContext(settings, cast("Any", None), "test")
     context.use_pool(pool)
     return context
@@ -60,12 +61,14 @@ async def notices(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Webho
 
 
 async def ended(notices: WebhookDelivery) -> None:
+    """Stop the deliveries, and wait for those in progress."""
     lanes = list(notices._tasks)
     notices.stop()
     await asyncio.gather(*lanes, return_exceptions=True)
 
 
 def request(url: str | None, **changes):
+    """Return an opt-out of all contacts with this completion URL."""
     return parse_request(
         {
             "action": "opt_out",
@@ -85,6 +88,7 @@ async def ended_job(pool, settings, url, **changes) -> int:
 
 
 async def get_delivery(pool: asyncpg.Pool, job_id: int) -> stored.DeliveryState:
+    """Return the completion webhook of the job, which must exist."""
     async with pool.acquire() as connection:
         found = await stored.get_delivery(connection, job_id)
     assert found is not None
@@ -110,6 +114,7 @@ async def until(
 
 
 async def make_due(pool: asyncpg.Pool, job_id: int) -> None:
+    """Make the job's next delivery due now, so that the test need not wait."""
     await pool.execute(
         "update completion_notices set due_at = clock_timestamp() where job_id = $1", job_id
     )

@@ -33,6 +33,7 @@ with embedded_servers(Path(sys.argv[1]), durable=False) as servers:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
+    """Return a folder for servers; assert that none of them is left at the end."""
     with server_folder() as folder:
         yield folder / "servers"
         assert_all_gone(folder)
@@ -59,6 +60,7 @@ def assert_all_gone(directory: Path, *, within_seconds: float = 0.5) -> None:
 
 
 def keeper_of(directory: Path) -> psutil.Process:
+    """Return the one keeper of the directory's servers."""
     [keeper] = [
         p for p in processes_of(directory) if "runtime.devservers.keeper" in command_line(p)
     ]
@@ -78,6 +80,7 @@ def another_user(directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 async def answers(servers: ServerUrls) -> bool:
+    """Return whether Postgres and Valkey both answer."""
     connection = await asyncpg.connect(servers.database_url)
     one = await connection.fetchval("select 1")
     await connection.close()
@@ -86,6 +89,7 @@ async def answers(servers: ServerUrls) -> bool:
 
 
 def in_use(directory: Path) -> AbstractContextManager[ServerUrls]:
+    """Use the directory's servers as a command does; not durable, for speed."""
     return embedded_servers(directory, durable=False)
 
 
@@ -217,6 +221,7 @@ async def test_a_server_that_dies_is_started_again(directory: Path, name: str) -
 
 
 def wait_until_answers(servers: ServerUrls) -> None:
+    """Wait until both servers answer a process of its own."""
     program = (
         "import asyncio, asyncpg, redis, sys\n"
         "asyncio.run(asyncpg.connect(sys.argv[1], timeout=5))\n"

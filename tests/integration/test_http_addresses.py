@@ -21,10 +21,12 @@ STATUSES = [status.value for status in Status]
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 
 async def account(pool, name="default"):
+    """Return the id of the account called `name`."""
     return await pool.fetchval("select id from accounts where name = $1", name)
 
 

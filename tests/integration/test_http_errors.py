@@ -33,6 +33,8 @@ SECRET = "anna@example.org, of whom nobody may read in a log"
 
 
 class Asked(BaseModel, extra="forbid"):
+    """What the test's own routes accept as a body."""
+
     count: int
     name: str = ""
 
@@ -76,6 +78,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 async def http(app: FastAPI):
+    """Return a client of the application with the test's own routes."""
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://sluice.test") as client:

@@ -40,30 +40,36 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture
 async def accounts(pool):
+    """Create two accounts with the same couple."""
     return await make_couples(pool)
 
 
 @pytest.fixture
 async def hook(pool, settings, accounts):
+    """Create a hook of the default account."""
     return await create_hook(pool, settings, account="default", source="keap")
 
 
 @pytest.fixture
 async def others(pool, settings, accounts):
+    """Create a hook of the other account."""
     return await create_hook(pool, settings, account="other", source="keap")
 
 
 def event(**changes):
+    """Return an opt-out event with changes; a field that is None is left out."""
     body = {"event_id": "e1", "address": ANN, "kind": "feedback"} | changes
     return {name: value for name, value in body.items() if value is not None}
 
 
 def signed(secret, body, *, at=None):
+    """Return the headers of a message signed now, or at the given time."""
     timestamp = str(int(time.time() if at is None else at))
     return {"Sluice-Timestamp": timestamp, "Sluice-Signature": signature(secret, timestamp, body)}
 
 
 async def post_events(http, hook, events, **how):
+    """Post the events with the hook's signature."""
     body = json.dumps(events).encode()
     return await http.post(hook.events_path, content=body, headers=signed(hook.secret, body, **how))
 
@@ -977,6 +983,7 @@ async def test_no_line_and_no_answer_tells_what_it_should_not(http, hook, others
 
 
 def refusals(logs):
+    """Return (hook, reason) of each refusal in the log."""
     return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.refused"]
 
 
@@ -1010,9 +1017,11 @@ class EventClock:
         monkeypatch.setattr(hook_opt_outs, "monotonic", self)
 
     def stop_after(self, events):
+        """Let the time for applying events be up after this many."""
         self.left = events
 
     def __call__(self):
+        """Return the seconds that have passed since the message came."""
         if self.left is None:
             return 0.0
         self.left -= 1
@@ -1021,10 +1030,12 @@ class EventClock:
 
 @pytest.fixture
 def clock(monkeypatch):
+    """Replace the clock by which events are applied."""
     return EventClock(monkeypatch)
 
 
 def events_in_conflict(answer):
+    """Return which events of a 409 response were in conflict."""
     problem_detail(answer, 409, "idempotency-key-reused")
     return [each.get("conflict", False) for each in answer.json()["events"]]
 

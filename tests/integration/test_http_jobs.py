@@ -40,6 +40,7 @@ def problem(answer, status, slug):
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 

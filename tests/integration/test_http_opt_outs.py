@@ -26,15 +26,18 @@ PATH = "/v1/opt-outs"
 
 @pytest.fixture
 async def accounts(pool):
+    """Create two accounts with the same couple."""
     return await make_couples(pool)
 
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key that may only opt out, as headers."""
     return await key_of("default", "opt_outs:write")
 
 
 def given(**changes):
+    """Return the body of an opt-out with changes; a field that is None is left out."""
     body = {"address": ANN, "kind": "manual", "source": "shop", "event_id": "e1"} | changes
     return {name: value for name, value in body.items() if value is not None}
 

@@ -16,6 +16,7 @@ from tests.kit.in_process import InProcessRunner
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 
@@ -40,6 +41,7 @@ async def planner(pool):
 
 
 async def default_account(pool) -> int:
+    """Return the id of the default account."""
     return await pool.fetchval("select id from accounts where name = 'default'")
 
 

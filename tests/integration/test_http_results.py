@@ -24,6 +24,7 @@ ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 
@@ -58,6 +59,7 @@ async def paged(http, key, path, member, **asked):
 
 
 def as_cells(rows, columns):
+    """Return the JSON rows as the cells of a CSV with these columns."""
     return [["" if row[name] is None else str(row[name]) for name in columns] for row in rows]
 
 

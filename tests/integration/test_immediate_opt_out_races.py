@@ -15,6 +15,7 @@ ANN, FAMILY, LATE = "ann@shop.example", "family@shop.example", "late@shop.exampl
 
 
 async def opt_out(pool: asyncpg.Pool, settings: Settings):
+    """Opt out one address immediately."""
     request = opt_out_request(
         account="shop",
         addresses=[ANN],

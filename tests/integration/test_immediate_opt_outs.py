@@ -38,6 +38,7 @@ MARKETABLE_ONE = ("single_opt_in", False)
 
 
 def opt_out(contacts=(1,), **changes) -> JobRequest:
+    """Return the request of a recipient's opt-out, with changes."""
     return parse_request(
         {
             "action": "opt_out",
@@ -73,6 +74,7 @@ class AtTheDoor:
         self.settings = settings.model_copy(update={"shared_address_limit": LIMIT})
 
     async def __call__(self, account, action, what, fields, params) -> int:
+        """Apply opt-outs immediately and all other jobs by workers; return the job's id."""
         if action != "opt_out" or not what:
             return await self.others(account, action, what, fields, params)
         request = opt_out(account=account, params=params, **selection_arguments(what, fields))

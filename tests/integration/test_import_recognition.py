@@ -91,6 +91,7 @@ class Importing:
         )
 
     async def contacts(self) -> int:
+        """Count the contacts of the account."""
         return await self.pool.fetchval(
             "select count(*) from contacts c join accounts a on a.id = c.account_id"
             " where a.name = $1",
@@ -99,11 +100,13 @@ class Importing:
 
 
 def of_three(values: list) -> tuple:
+    """Fill the values up to three with None."""
     return (*values, *[None] * (3 - len(values)))
 
 
 @pytest.fixture
 async def importing(pool: asyncpg.Pool, settings: Settings) -> Importing:
+    """Create an account, and return what imports files into it."""
     await make_account(pool, "lists")
     return Importing(pool, settings, "lists")
 

@@ -28,10 +28,12 @@ PEOPLE = (
 
 
 def csv(text: str = PEOPLE) -> io.BytesIO:
+    """Return the text as an uploaded file."""
     return io.BytesIO(text.encode())
 
 
 def many(rows: int) -> str:
+    """Return a CSV of this many contacts."""
     return HEADER + "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(rows))
 
 

@@ -28,6 +28,7 @@ async def job_id(pool, settings):
 
 
 async def submitted(pool, settings, **more):
+    """Submit an opt-out of all contacts, and return its id."""
     request = parse_request(
         {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **more}
     )
@@ -47,6 +48,7 @@ async def bring_to(pool, job_id, state):
 
 
 async def state_of(pool, job_id):
+    """Return the job's state."""
     return await pool.fetchval("select state from jobs where id = $1", job_id)
 
 

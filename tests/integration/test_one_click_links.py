@@ -36,10 +36,12 @@ BASE = "http://sluice.test/"
 
 @pytest.fixture
 async def accounts(pool):
+    """Create two accounts with the same couple."""
     return await make_couples(pool)
 
 
 async def link_to(pool, settings, account_id, address=ANN):
+    """Return the one-click link of the account's address."""
     address_id = await pool.fetchval(
         "select id from email_addresses where account_id = $1 and match_key = $2",
         account_id,
@@ -50,6 +52,7 @@ async def link_to(pool, settings, account_id, address=ANN):
 
 @pytest.fixture
 async def link(pool, settings, accounts):
+    """Return the link of an address of the default account."""
     return await link_to(pool, settings, accounts["default"])
 
 

@@ -56,6 +56,7 @@ class Planned:
         self.work = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=1).work
 
     async def submit(self, account, action, what, fields, params) -> int:
+        """Submit the job as a plan, and return its id."""
         request = JobRequest(
             account=account,
             action=action,
@@ -68,6 +69,7 @@ class Planned:
         return (await submit(self.pool, self.settings, request)).job_id
 
     async def count(self, job_id: int) -> JobState | None:
+        """Plan the job and forecast it; return its state."""
         async with self.pool.acquire() as connection:
             await plan_job(connection, job_id, chunk_size=self.chunk_size, lanes=1)
             return await forecast_job(
@@ -79,12 +81,14 @@ class Planned:
             )
 
     async def job(self, job_id: int) -> jobs.Job:
+        """Return the job, which must exist."""
         async with self.pool.acquire() as connection:
             found = await jobs.get_job(connection, job_id)
         assert found is not None
         return found
 
     async def apply(self, job_id: int, expected, tolerance=0) -> JobState:
+        """Confirm the plan with these counts; return the job's state."""
         job = await self.job(job_id)
         return await apply_plan(
             self.pool,
@@ -101,6 +105,9 @@ class AsForecast(Planned):
     """The same for a comparison, where each job does what it said, address by address."""
 
     async def __call__(self, account, action, what, fields, params) -> int:
+        """Run the job as a plan, and assert that forecasting changes nothing and
+        forecasts exactly.
+        """
         before = await everything(self.pool)
         job_id = await self.submit(account, action, what, fields, params)
         assert await self.count(job_id) is JobState.PLANNED
@@ -115,6 +122,7 @@ class AsForecast(Planned):
         return job_id
 
     async def compare(self, job, said, before) -> None:
+        """Assert that the job did what its forecast said, in total and field by field."""
         did = await read_counts(self.pool, job.id)
         reasons = {f"{outcome}:{reason}": n for (outcome, reason), n in did.items() if reason}
         assert said["reasons"] == reasons

@@ -401,10 +401,12 @@ async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connect
 
 @pytest.fixture(scope="module")
 async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
+    """Return the indexes of the database by name."""
     return await query_plans.indexes(connection)
 
 
 def hot() -> list[tuple[str, str]]:
+    """Return (subject, statement) of each statement that must never read a whole table."""
     return [(subject, name) for subject, names in HOT.items() for name in names.split()]
 
 

@@ -63,15 +63,18 @@ class Fleet:
         assert self.may_end.wait(SOON)
 
     def start(self) -> None:
+        """Start the worker, and wait until it has subscribed."""
         self.worker.start()
         self.wait_until_it_hears()
 
     def stop(self) -> None:
+        """Stop the worker and close its connections."""
         self.worker.stop(timeout=SOON * 1000)
         for broker in (self.broker, self.ringing):
             broker.client.close()
 
     def wait_until_it_hears(self) -> None:
+        """Wait until the queue listener has subscribed."""
         wait_until(lambda: self.queue_listener.subscribed, deadline_seconds=SOON, what="it listens")
 
     def wait_until_it_rests(self) -> None:
@@ -93,6 +96,7 @@ class Fleet:
         return calls["calls"] if calls else 0
 
     def ring(self, what: str, *, queue: str = "starts", broker: RedisBroker | None = None) -> None:
+        """Enqueue a message, by another broker than the worker's unless one is given."""
         (broker or self.ringing).enqueue(
             dramatiq.Message(
                 queue_name=queue, actor_name=queue, args=(what,), kwargs={}, options={}
@@ -105,6 +109,7 @@ class Fleet:
         assert self.came.get(timeout=SOON) == what
 
     def subscribers(self) -> set[str]:
+        """Return the ids of the connections that are subscribed."""
         return {each["id"] for each in self.ringing.client.client_list() if each["sub"] != "0"}
 
 
@@ -118,6 +123,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fleet(settings: Settings) -> Iterator[Fleet]:
+    """Run one worker with the settings of the test."""
     yield from running(settings)
 
 
@@ -136,6 +142,7 @@ def through_proxy(own_redis: str, settings: Settings) -> Iterator[tuple[RedisPro
 
 
 def running(settings: Settings) -> Iterator[Fleet]:
+    """Run one worker; release its messages and stop it at the end."""
     fleet = Fleet(settings)
     fleet.start()
     yield fleet

@@ -14,6 +14,7 @@ from tests.kit.redis_proxy import RedisProxy
 
 @pytest.fixture
 def proxy(servers: ServerUrls) -> Iterator[RedisProxy]:
+    """Run the proxy before this test run's Redis; skip if that has no socket."""
     url = urlsplit(servers.redis_url)
     if url.scheme != "unix":
         pytest.skip("REDIS_URL is set to a server without a socket in the file system")
@@ -22,6 +23,7 @@ def proxy(servers: ServerUrls) -> Iterator[RedisProxy]:
 
 
 def client_of(proxy: RedisProxy) -> redis.Redis:
+    """Make a client that goes through the proxy and never retries."""
     return redis.Redis.from_url(proxy.url, socket_timeout=0.5, retry=None)
 
 

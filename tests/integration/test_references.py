@@ -38,6 +38,7 @@ REFUSED = {
 
 @pytest.fixture
 async def two_accounts(pool: asyncpg.Pool) -> None:
+    """Create two accounts, so that each row has another account's row to refer to wrongly."""
     mine = await make_account(pool, "mine")
     theirs = await make_account(pool, "theirs")
     await fill(

@@ -27,6 +27,7 @@ OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
 
 @pytest.fixture
 async def key(key_of):
+    """Make a key of the default account with all scopes, as headers."""
     return await key_of()
 
 

@@ -32,6 +32,7 @@ CHANGES = {
 
 @pytest.fixture
 async def account_id(pool: asyncpg.Pool) -> int:
+    """Create an account whose contacts share the family address."""
     account_id = await make_account(pool, "between")
     await fill(
         pool, account_id, FAMILY, dict.fromkeys((HERS, OURS, HIS), ("non_marketable", False))
@@ -62,6 +63,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
 async def planned(
     pool: asyncpg.Pool, settings: Settings, action: str, contacts: list[int], *, chunk_size: int
 ) -> ChunkRunner:
+    """Plan a job and return its runner, so that the test decides when each chunk is worked on."""
     params = {"kind": "admin"} if action == "opt_out" else {}
     job_id = await submit_job(pool, settings, "between", action, contacts, [1], params)
     async with pool.acquire() as connection:
@@ -72,6 +74,7 @@ async def planned(
 
 
 async def one_chunk(pool: asyncpg.Pool, runner: ChunkRunner) -> ChunkResult | None:
+    """Work on the next chunk; None if there is none."""
     async with pool.acquire() as connection:
         return await runner.run_next(connection)
 

@@ -32,12 +32,14 @@ EVIDENCE = {
 
 
 def opt_out(**changes):
+    """Return an opt-out of all contacts, with changes."""
     return parse_request(
         {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **changes}
     )
 
 
 def opt_in(**changes):
+    """Return an opt-in of all contacts with evidence, with changes."""
     return opt_out(**{"action": "opt_in", "evidence": EVIDENCE, **changes})
 
 

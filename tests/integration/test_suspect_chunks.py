@@ -28,6 +28,7 @@ STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in PEOPLE}
 
 
 def worker_context(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
+    """Make the context of a worker process that enqueues in the test's Redis."""
     broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
     context = WorkerContext(settings, JobQueue(broker, queue_outage(worker="test")), "test")
     context.use_pool(pool)
@@ -273,6 +274,7 @@ class RecordingJobQueue(JobQueue):
     async def enqueue_lanes(
         self, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
     ) -> bool:
+        """Note how many locks are held while a lane is enqueued, then enqueue it."""
         self.seen.append(
             await self.pool.fetchval(
                 "select count(*) from pg_locks where pid <> pg_backend_pid()"

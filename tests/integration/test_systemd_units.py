@@ -24,6 +24,7 @@ UNITS = {
 
 
 def parsed(text: str) -> ConfigParser:
+    """Parse a systemd unit."""
     unit = ConfigParser(delimiters=("=",), strict=True)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(text)
@@ -32,6 +33,7 @@ def parsed(text: str) -> ConfigParser:
 
 @pytest.fixture
 async def superuser(servers) -> AsyncIterator[asyncpg.Connection]:
+    """Connect to the server as a superuser."""
     connection = await asyncpg.connect(servers.database_url)
     yield connection
     await connection.close()

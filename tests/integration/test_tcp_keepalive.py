@@ -50,6 +50,7 @@ class Relay:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
+        """Listen, and yield the port."""
         async with await asyncio.start_server(self._lead, "127.0.0.1", 0) as server:
             yield server.sockets[0].getsockname()[1]
 
@@ -79,6 +80,7 @@ class Relay:
 
 
 def socket_of(url: str) -> Path:
+    """Return the path of the server's socket; skip if it has none."""
     folder = parse_qs(urlsplit(url).query).get("host")
     if not folder:
         pytest.skip("the server given is reached in another way than by a socket")
@@ -86,16 +88,19 @@ def socket_of(url: str) -> Path:
 
 
 def url_by(port: int, database_url: str) -> str:
+    """Return the database's URL through this port."""
     name = urlsplit(database_url).path
     return f"postgresql://postgres@127.0.0.1:{port}{name}?sslmode=disable"
 
 
 async def options_of_pool(url: str, make: Callable[..., Awaitable[asyncpg.Pool]]) -> dict:
+    """Return the socket options of a pool's connection."""
     async with await make(url, size=1) as pool, pool.acquire() as connection:
         return options_of(connection)
 
 
 async def options_of_connection(url: str) -> dict:
+    """Return the socket options of a single connection."""
     connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
     try:
         return options_of(connection)

@@ -20,6 +20,7 @@ PASSWORD = "for a test only"
 
 
 async def execute(url, *statements):
+    """Run the statements, each in a transaction of its own."""
     connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
     try:
         for statement in statements:
@@ -58,6 +59,7 @@ async def role(servers) -> AsyncIterator[str]:
 
 
 def as_role(url, role):
+    """Return the URL with this role and its password."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     user = f"{role}:{PASSWORD.replace(' ', '%20')}"

@@ -4,6 +4,7 @@ import asyncpg
 
 
 async def make_account(pool: asyncpg.Pool, name: str) -> int:
+    """Insert an account and return its id; raises UniqueViolationError if the name is taken."""
     return await pool.fetchval("insert into accounts (name) values ($1) returning id", name)
 
 

@@ -25,6 +25,7 @@ class InProcessRunner:
         self.parallel = parallel
 
     async def __call__(self, account, action, what, fields, params) -> int:
+        """Submit the job, work on it in this process until it ends, and return its id."""
         job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
         await self.work(job_id)
         return job_id

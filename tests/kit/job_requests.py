@@ -15,6 +15,7 @@ FAST_RECOVERY = {"SWEEP_SECONDS": "0.2", "STALLED_AFTER_SECONDS": "0.5", "RETRY_
 async def submit_account_job(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
 ) -> int:
+    """Submit a job over all contacts, in two fields unless some are given; return its id."""
     request = JobRequest(
         account=account,
         action=action,
@@ -29,6 +30,8 @@ async def submit_account_job(
 async def wait_for_state(
     pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60
 ) -> None:
+    """Wait until the job is in this state; fails after `deadline` seconds."""
+
     async def there() -> bool:
         return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)
 

@@ -56,9 +56,14 @@ class Model:
     repeats: set[int] = field(default_factory=set)
 
     def opt_in(self, contacts: list[int], fields: list[int]) -> Counter:
+        """Opt in the contacts' addresses; return the counts by outcome and reason."""
         return self._each(contacts, fields, self._lift)
 
     def opt_out(self, contacts: list[int], fields: list[int], kind: str) -> Counter:
+        """Opt out the contacts' addresses and propagate; return the counts by outcome and
+        reason.
+        """
+
         def suppress(address: str) -> tuple[str, str | None]:
             if RANK[kind] > self._rank(address):
                 self.statuses[address] = (kind, False)

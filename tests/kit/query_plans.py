@@ -36,6 +36,8 @@ class Statement(NamedTuple):
 
 
 class Index(NamedTuple):
+    """An index: the table it belongs to, and its columns in order."""
+
     table: str
     columns: tuple[str, ...]
 

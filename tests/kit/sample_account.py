@@ -119,12 +119,15 @@ class AccountDriver:
             )
 
     async def pause(self, job_id: int) -> None:
+        """Pause the job, as a user may at any time."""
         await control.pause(self.pool, self.settings, None, job_id)
 
     async def resume(self, job_id: int) -> None:
+        """Resume the job."""
         await control.resume(self.pool, self.settings, None, job_id)
 
     async def cancel(self, job_id: int) -> None:
+        """Cancel the job."""
         await control.cancel(self.pool, self.settings, None, job_id)
 
     async def contacts_of(self, job_id: int) -> list[int]:

@@ -52,6 +52,7 @@ def by_library(text: str) -> str | None:
 
 
 def match_key(text: str) -> str | None:
+    """Return the match key; None for an invalid address."""
     try:
         return normalize_address(text).match_key
     except InvalidAddress:

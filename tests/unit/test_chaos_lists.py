@@ -8,6 +8,7 @@ from tests.chaos.contact_lists import LIMIT, ContactList
 
 
 def addresses(contacts: ContactList) -> list[str]:
+    """Return all addresses in the list's CSV, in lower case."""
     rows = csv.DictReader(io.TextIOWrapper(contacts.csv(), encoding="utf-8"))
     names = ("Email", "Email Address 2", "Email Address 3")
     return [row[name].lower() for row in rows for name in names if row[name]]

@@ -22,6 +22,7 @@ class ConcurrencyProbe:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
+        """Enter the shared mode, and count how many are inside."""
         async with self._door.shared():
             self.now += 1
             self.peak = max(self.peak, self.now)
@@ -29,6 +30,7 @@ class ConcurrencyProbe:
             self.now -= 1
 
     async def pass_through(self) -> None:
+        """Stay inside for a few turns of the event loop."""
         async with self.shared():
             for _ in range(5):
                 await asyncio.sleep(0)

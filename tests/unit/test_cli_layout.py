@@ -26,6 +26,7 @@ TABLES = st.integers(1, 7).flatmap(
 
 
 def without_blanks(text: str) -> list[str]:
+    """Return the text's characters without white space, which wrapping may move."""
     return sorted("".join(text.split()))
 
 

@@ -18,6 +18,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def moved(done=0, *, state=JobState.RUNNING, is_held=False):
+    """Return the progress of a job of a hundred chunks."""
     return JobProgress(state, NOW, is_held, done, 100)
 
 
@@ -47,6 +48,7 @@ def test_a_paused_job_is_said_at_once():
 
 
 def address(status, source=None):
+    """Return an address with this status, propagated from `source` if that is given."""
     return CurrentAddress(
         id=1,
         address="a@x.example",
@@ -78,6 +80,7 @@ def test_an_opt_out_that_spread_names_where_it_came_from():
 
 
 def chapter(**changes):
+    """Return one result of an address's history, with changes."""
     facts = {
         "job_id": 1,
         "action": "opt_out",

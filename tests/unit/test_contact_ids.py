@@ -14,10 +14,12 @@ from schemas.requests import MAX_ID
 
 
 def ids_in(data):
+    """Return all ids in the file."""
     return [id_ for block in read_contact_ids(io.BytesIO(data)) for id_ in block]
 
 
 def in_form(form, ids):
+    """Write the ids in one of the accepted formats."""
     separator = {",": ",", ", ": ", "}.get(form, "\n")
     written = {
         "ndjson": lambda id_: json.dumps({"contact_id": id_, "name": "x, y"}),

@@ -39,6 +39,7 @@ def as_stored(made: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
+    """Return the OpenAPI document as the code describes it now."""
     return document()
 
 

@@ -17,6 +17,7 @@ COLUMNS = ("status", "unsubscribed", "opted_out", "opted_in", "bounced", "compla
 
 
 def read(text: str, **options):
+    """Read a contact CSV; return its rows, its rejections and the file."""
     with open_contacts(io.BytesIO(text.encode()), **options) as contacts:
         blocks = list(contacts.blocks())
         return (

@@ -26,6 +26,7 @@ HEADER = ",".join(KEAP) + "\n"
 
 
 def read(data: bytes | str, **options) -> tuple[list[ImportRow], list[ImportRejection]]:
+    """Read a contact CSV to its end; return its rows and rejections."""
     stream = io.BytesIO(data.encode() if isinstance(data, str) else data)
     with open_contacts(stream, **options) as contacts:
         found = read_all(contacts)
@@ -34,6 +35,7 @@ def read(data: bytes | str, **options) -> tuple[list[ImportRow], list[ImportReje
 
 
 def read_all(contacts) -> tuple[list[ImportRow], list[ImportRejection]]:
+    """Collect the rows and rejections of all blocks."""
     rows, rejections = [], []
     for block in contacts.blocks():
         rows += block.rows
@@ -42,10 +44,12 @@ def read_all(contacts) -> tuple[list[ImportRow], list[ImportRejection]]:
 
 
 def reasons(rejections: Iterable[ImportRejection]) -> list[tuple[int, str]]:
+    """Return line and reason of each rejection."""
     return [(rejection.line, rejection.reason.value) for rejection in rejections]
 
 
 def addresses(row: ImportRow) -> list[str | None]:
+    """Return the row's addresses as they were given, field by field."""
     return [identity and identity.address for identity in row.identities]
 
 
@@ -393,6 +397,7 @@ class Endless(io.RawIOBase):
         self._blocks = iter([HEADER.encode() + first, *[block] * 160, last])
 
     def read(self, _size: int = -1) -> bytes:
+        """Return the next block, whatever size is asked for."""
         return next(self._blocks, b"")
 
 

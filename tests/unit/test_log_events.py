@@ -9,11 +9,13 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "log-events.md"
 
 
 def table(keys: dict[str, str]) -> str:
+    """Write the event's keys as a table in Markdown."""
     rows = "".join(f"| `{key}` | {meaning} |\n" for key, meaning in keys.items())
     return f"| key | meaning |\n|---|---|\n{rows}"
 
 
 def section(event: Event) -> str:
+    """Write the document's section about the event."""
     keys = f"\n{table(dict(event.keys))}" if event.keys else ""
     return f"### `{event.name}`\n\n{event.meaning}\n{keys}"
 

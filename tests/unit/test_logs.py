@@ -21,6 +21,7 @@ log = logs.get_logger()
 
 
 def configured(**values: Any) -> Settings:
+    """Return settings that log JSON, with changes."""
     return Settings(**({"log_format": "json"} | values))
 
 
@@ -38,10 +39,12 @@ def descriptor(tmp_path: Any) -> Iterator[int]:
 
 
 def written(descriptor: int) -> str:
+    """Return everything written to the descriptor so far."""
     return os.pread(descriptor, 1_000_000, 0).decode()
 
 
 def lines(descriptor: int) -> list[dict[str, Any]]:
+    """Return the JSON lines written to the descriptor so far."""
     return [json.loads(line) for line in written(descriptor).splitlines()]
 
 

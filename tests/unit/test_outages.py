@@ -13,6 +13,7 @@ from workers.server_outages import Outages
 
 
 def told(lines: list) -> list[str]:
+    """Return the events of the log's lines."""
     return [line["event"] for line in lines]
 
 

@@ -85,6 +85,7 @@ def test_no_metadata_service_is_public(text):
 
 
 def url_of(address, port) -> str:
+    """Return a completion URL at the address; `port` is empty or begins with a colon."""
     host = f"[{address}]" if address.version == 6 else str(address)
     return f"http://{host}{port}/ended"
 

@@ -17,6 +17,7 @@ class Clock:
         self.now = 1_000.0
 
     def __call__(self) -> float:
+        """Return the time that the test has set."""
         return self.now
 
 

@@ -60,6 +60,7 @@ def beside(contacts) -> set[frozenset[str]]:
 
 
 def read_sample_contacts(contacts, key) -> int:
+    """Count the contacts with this match key, without repeats of one person."""
     return sum(key in contact.held and not contact.is_repeat for contact in contacts)
 
 
@@ -129,16 +130,19 @@ def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
 
 
 def candidate(id_, name, *keys, external_id=None, is_repeat=False) -> ContactCandidate:
+    """Return a contact of the account with these match keys."""
     return ContactCandidate(
         id_, name, None, None, external_id, is_repeat, dict(enumerate(keys, start=1))
     )
 
 
 def row(id_, name, *keys, external_id=None) -> RowToRecognize:
+    """Return an import row with up to three match keys."""
     return RowToRecognize(id_, name, None, None, external_id, (*keys, *[None] * (3 - len(keys))))
 
 
 def named(arriving: RowToRecognize, family_name: str) -> RowToRecognize:
+    """Return the row with this family name."""
     return arriving._replace(family_name=family_name)
 
 

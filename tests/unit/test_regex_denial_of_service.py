@@ -84,10 +84,12 @@ def a_row(text: str) -> bytes:
 
 
 def listed(content: bytes) -> object:
+    """Read the content as a list of addresses."""
     return list(read_addresses(io.BytesIO(content)))
 
 
 def imported(content: bytes) -> object:
+    """Read the content as a contact CSV."""
     with open_contacts(io.BytesIO(content)) as contacts:
         return list(contacts.blocks())
 
@@ -159,6 +161,7 @@ class Counting:
         self.longest = 0
 
     def __call__(self, text: str):
+        """Note the longest text, and pass it on."""
         self.longest = max(self.longest, len(text))
         return self.method(text)
 

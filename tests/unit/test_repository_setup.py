@@ -13,6 +13,7 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
 def names(requirements: list[str]) -> set[str]:
+    """Return the packages' names without versions, in lower case."""
     return {re.split(r"[^A-Za-z0-9_.-]", name)[0].lower() for name in requirements}
 
 

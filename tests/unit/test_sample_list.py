@@ -14,6 +14,7 @@ from schemas.staging import ImportRow
 
 
 def text(contacts: int, seed: int = 1) -> str:
+    """Return a sample list as text; equal seeds give equal lists."""
     file = io.StringIO(newline="")
     assert write_sample_list(file, contacts=contacts, seed=seed) == contacts
     return file.getvalue()

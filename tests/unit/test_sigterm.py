@@ -18,6 +18,7 @@ class InterruptedEvent(threading.Event):
     interruptions = 0
 
     def set(self) -> None:
+        """Set the event, with a second SIGTERM in the middle of the first call."""
         self.interruptions += 1
         if self.interruptions == 1:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -34,6 +34,7 @@ capacities = st.builds(
 
 
 def load(queue: str, work_seconds: float = 0.0, lanes: int = 0, oldest: float = 0.0) -> QueueLoad:
+    """Return the load of a queue, idle unless figures are given."""
     return QueueLoad(queue, lanes, 0, oldest, 1, work_seconds, lanes)
 
 
@@ -142,6 +143,7 @@ class Job:
     ended: int | None = None
 
     def lanes(self) -> int:
+        """Return how many lanes the rest of the job can use."""
         return min(8, math.ceil(self.remaining / self.chunk_seconds))
 
 
@@ -190,10 +192,12 @@ def seen(queue: str, jobs: list[Job]) -> QueueLoad:
 
 
 def one_large_job() -> list[Job]:
+    """Return one job that keeps every worker busy for a while."""
     return [Job("bulk", 5, 400.0)]
 
 
 def several_large_jobs() -> list[Job]:
+    """Return four jobs that arrive a second apart."""
     return [Job("bulk", 5 + n, 200.0) for n in range(4)]
 
 
