@@ -36,7 +36,7 @@ def tell(found: dict[str, Any]) -> int:
 
 
 def ask() -> dict[str, Any]:
-    """What pip-audit says; nothing where it could not ask."""
+    """Return what pip-audit reports; empty if it could not ask."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", LOCK, "--require-hashes"]
     command += ["--disable-pip", "--format", "json", "--progress-spinner", "off"]
     try:

@@ -33,6 +33,7 @@ TINY = Sizes.quick(300)._replace(
 
 @pytest.fixture
 async def environment(servers: ServerUrls, tmp_path: Path) -> AsyncIterator[Environment]:
+    """Make the environment of a tiny session that prints nothing."""
     templates = Templates(servers, lambda _text: None)
     yield Environment(templates, tmp_path, TINY, Samples(), lambda _text: None)
     await templates.close()
