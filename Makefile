@@ -5,6 +5,7 @@ CONTACTS ?=
 ROUNDS ?=
 SECONDS ?=
 SEED ?=
+TESTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(PROCESSES) \
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large chaos audit lock clean
+.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large chaos audit lock clean hooks matrix
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,9 @@ test: lint types ## check style, types and import direction, then run all tests 
 test-pgbouncer: setup ## run only the tests that reach Postgres through a PgBouncer
 	$(PYTEST) tests/acceptance -m pgbouncer
 
+matrix: setup ## run unit and integration tests on each Python and Postgres installed here (TESTS=tests/unit)
+	@$(BIN)/python -m tests.kit.matrix --processes $(PROCESSES) --profile $(PROFILE) $(TESTS)
+
 lint: setup ## check style, format and import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +60,9 @@ types: setup ## check types
 fmt: setup ## put the code in its standard format
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+hooks: setup ## have git check code and subject at each commit
+	@$(BIN)/pre-commit install
 
 chaos: setup ## rage against the service with faults, then check it (SECONDS=120 SEED=7)
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
@@ -74,8 +81,8 @@ lock: setup ## write the lock files anew from pyproject.toml, with the newest ve
 	$(COMPILE) --extra dev --extra embedded --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --output-file $(BENCH_LOCK) bench/competitors/requirements.in
 
-clean: ## remove .venv, .venv-bench and caches; the embedded servers' data in .sluice stays
-	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+clean: ## remove .venv, .venv-bench, .matrix and caches; the embedded servers' data in .sluice stays
+	rm -rf $(VENV) $(BENCH_VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Hashes, and no address that packages come from: that is each machine's own business.
