@@ -64,7 +64,6 @@ TO_REWRITE = frozenset(
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "README.md",
-        "SECURITY.md",
         "docs/architecture.md",
         "docs/chaos.md",
         "docs/decisions/",
