@@ -1,4 +1,6 @@
-"""The one table of what is, and what is not, the fault of the work being done.
+"""The driver's errors, grouped by whether they are the fault of the work being done.
+
+Immediate opt-outs, pausing and migrations retry fewer of them, and keep their own lists.
 
 What PgBouncer itself refuses (`server conn crashed?`, `query_wait_timeout`, `no more connections
 allowed`) is a protocol violation, 08P01. For asyncpg that is a connection error.
