@@ -76,7 +76,7 @@ def code(text: object) -> str:
 def statuses() -> str:
     """What is fixed about each status."""
     return table(
-        ("status", "marketable", "rank", "rank when it spread", "meaning"),
+        ("status", "marketable", "rank", "rank when propagated", "meaning"),
         (
             (
                 code(status.value),
@@ -142,9 +142,9 @@ def _situation(known: AddressState) -> str:
         return "(new)"
     text = code(known.status.value)
     if known.is_propagated:
-        text += ", by spreading"
+        text += ", propagated"
     if known.sibling_opted_out:
-        text += ", while an opt-out spreads to it"
+        text += ", with an opted-out sibling"
     return text
 
 
@@ -154,8 +154,8 @@ def _answer(decision: Decision) -> str:
     return f"{decision.outcome.value}, {code(decision.reason)}"
 
 
-def spreading() -> str:
-    """How an opt-out in its own right spreads, in each action that lets it."""
+def propagation() -> str:
+    """Return how an opt-out in its own right is propagated, in each action that does so."""
     rows: dict[tuple[str, ...], list[str]] = {}
     own_right = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
     for action in all_actions().values():
@@ -250,7 +250,7 @@ def decisions(action: BulkAction) -> Iterator[Decision]:
             yield action.decide(known, params_of(action, given))
 
 
-def refusals() -> str:
+def import_rejections() -> str:
     """Why a row of a file, or a cell of it, becomes no contact."""
     return table(
         ("reason", "leaves out", "meaning"),
@@ -269,12 +269,12 @@ def tables() -> dict[str, Callable[[], str]]:
     """Every table that the page has to have, by its name."""
     made: dict[str, Callable[[], str]] = {
         "statuses": statuses,
-        "spreading": spreading,
+        "propagation": propagation,
         "evidence": evidence,
         "follow-ups": follow_ups,
         "job-states": job_states,
         "reasons": reasons,
-        "refusals": refusals,
+        "import-rejections": import_rejections,
     }
     for name, action in all_actions().items():
         made[f"transitions-{name}"] = partial(transitions, name)
