@@ -11,7 +11,7 @@ select :account_id, :first::bigint + n from generate_series(0, :contacts::int - 
 
 -- name: make_addresses!
 -- Two addresses for each contact, without evidence of permission, next to each other.
-insert into email_addresses (account_id, id, address, match_key, status, status_job_id, holders)
+insert into email_addresses (account_id, id, address, match_key, status, status_job_id, contact_count)
 select :account_id, :first::bigint + n, address, address, 'non_marketable', 0, 1
 from generate_series(0, 2 * :contacts::int - 1) n,
      lateral (select left(md5(n::text), 12) || '.' || n || '@example.com' as address) made;
@@ -28,7 +28,7 @@ from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f;
 -- away, one in two hundred shares email1 with the next one, and email2 of one in 20,000 is a role
 -- address, held by up to 20 others. An opt-out has spread to 30 of 1000 addresses.
 insert into email_addresses (account_id, id, address, match_key, status, previous_status,
-                             propagated_from, holders)
+                             propagated_from, contact_count)
 select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
        made.status::email_status,
        case when made.spread then 'non_marketable'::email_status end,

@@ -4,7 +4,8 @@
 -- The job's direct results, counted by what became of the address and why.
 select outcome::text, reason, count(*) as rows
 from results
-where job_id = :job_id and cause = 'direct'
+where (account_id, job_id) = (select account_id, id from jobs where id = :job_id)
+  and cause = 'direct'
 group by outcome, reason;
 
 -- name: addresses_by_status
@@ -87,9 +88,9 @@ returning id;
 
 -- name: insert_bare_result!
 -- The one INSERT of the bare route.
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, from_status, to_status,
-                     decided_at)
-select :job_id, 1, contact_id, field, address_id, 'applied', 'non_marketable', 'manual', clock_timestamp()
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     from_status, to_status, decided_at)
+select account_id, :job_id, 1, contact_id, contact_id, field, address_id, 'applied', 'non_marketable', 'manual', clock_timestamp()
 from contact_emails
 where account_id = :account_id and address_id = :address_id;
 
@@ -100,5 +101,5 @@ select r.contact_id, 'email' || r.field as field, a.address, r.outcome, r.reason
 from results r
 left join email_addresses a on a.account_id = :account_id and a.id = r.address_id
 left join email_addresses s on s.account_id = :account_id and s.id = r.source_address_id
-where r.job_id = :job_id
-order by r.contact_id, r.field, r.cause;
+where r.account_id = :account_id and r.job_id = :job_id
+order by r.item_id, r.field, r.cause;

@@ -7,7 +7,7 @@ import typer
 from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import print_json, print_table, print_text
-from db import jobs
+from db import accounts
 from producers.accounts import create_account, get_webhook_secret, renew_webhook_secret
 from schemas.actors import CLI
 
@@ -22,9 +22,9 @@ def list_accounts(typer_ctx: typer.Context, *, json_output: options.Json = False
     if typer_ctx.invoked_subcommand is not None:
         return
 
-    async def work(ctx: CommandContext) -> list[jobs.Account]:
+    async def work(ctx: CommandContext) -> list[accounts.Account]:
         async with ctx.pool.acquire() as connection:
-            return await jobs.list_accounts(connection)
+            return await accounts.list_accounts(connection)
 
     found = run(work)
     if json_output:

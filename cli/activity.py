@@ -68,7 +68,7 @@ def _next_page_command(id_: int, account: str | None, job_id: int | None) -> str
 def _show(found: list[stored.Activity]) -> None:
     several = len({row.account for row in found}) > 1
     columns = (
-        *map(Column, ("id", "when", "act", "upon", "actor")),
+        *map(Column, ("id", "when", "event", "upon", "actor")),
         *(
             Column(name, is_optional=True)
             for name in ("via", *["account"] * several, "correlation id")
@@ -78,7 +78,7 @@ def _show(found: list[stored.Activity]) -> None:
         columns,
         [
             (
-                *(str(row.id), row.at, row.act, _subject(row), row.actor),
+                *(str(row.id), row.at, row.event, _subject(row), row.actor),
                 *(row.via, *[row.account] * several, row.correlation_id),
             )
             for row in found

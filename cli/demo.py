@@ -19,7 +19,7 @@ from cli.job_view import show_counts
 from cli.progress import ProgressBar, follow_job
 from cli.rendering import print_command, print_hint, print_text
 from cli.up import HTTP_DOCS_HINT
-from db import address_history, exports, jobs
+from db import accounts, address_history, exports
 from db.exports import ExportFormat
 from producers.imports import submit_import
 from producers.job_view import JobView, read_job
@@ -131,7 +131,7 @@ class _Demo:
 
     async def _make_account(self, ctx: CommandContext) -> None:
         async with ctx.pool.acquire() as connection:
-            await jobs.create_account(connection, self._account)
+            await accounts.create_account(connection, self._account)
 
     def _write_list(self) -> None:
         print_hint("Writing the list")
@@ -222,7 +222,7 @@ class _Demo:
         sibling.
         """
         async with ctx.pool.acquire() as connection:
-            account_id = await jobs.get_account_id(connection, self._account)
+            account_id = await accounts.get_account_id(connection, self._account)
             assert account_id is not None
             refused = exports.Results(account_id, self._last_job, outcome=Outcome.REJECTED)
             page = await refused.page(
@@ -234,6 +234,6 @@ class _Demo:
                 now = await address_history.get_address(
                     connection, account_id=account_id, match_key=key
                 )
-                if now is not None and now.propagated_from is not None and now.holders == 1:
+                if now is not None and now.propagated_from is not None and now.contact_count == 1:
                     return key
         return keys[0] if keys else None

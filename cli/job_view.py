@@ -6,7 +6,7 @@ from typing import Any
 from actions.registry import describe_reason
 from cli.forecast import store_forecast
 from cli.rendering import format_count, print_facts, print_table, print_text
-from db import jobs
+from db import job_progress, jobs
 from producers.job_view import JobView, job_warning
 from schemas.outcomes import FINAL_STATES, JobState
 from schemas.requests import FIELD_NAMES
@@ -132,7 +132,7 @@ def _format_rate(story: JobView) -> str:
     return f" It took {seconds:,.1f} s, {story.progress.done / seconds:,.0f} a second."
 
 
-def _count_rows(progress: jobs.JobCounts) -> list[tuple[object, ...]]:
+def _count_rows(progress: job_progress.JobCounts) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for outcome in _OUTCOMES:
         count = getattr(progress, outcome)

@@ -22,9 +22,9 @@ from rich.text import Text
 
 from cli.context import CommandContext
 from cli.rendering import get_stderr, print_hint
-from db import jobs
+from db import job_progress, jobs
 from db.errors import TRANSIENT_ERRORS
-from db.jobs import JobProgress
+from db.job_progress import JobProgress
 from runtime.program import expand_program_name
 from schemas.errors import NotFound
 from schemas.outcomes import FINAL_STATES, JobState
@@ -165,7 +165,7 @@ async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> J
     detector = StallDetector(job.id, time.monotonic())
     with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
-            moved = await _read_progress(ctx, job.id, bar)
+            moved = await _read_progress(ctx, job, bar)
             total = moved.planned if moved.planned_at else None
             bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
             done = FINAL_STATES | {JobState.PLANNED}
@@ -176,14 +176,14 @@ async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> J
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _read_progress(ctx: CommandContext, job_id: int, bar: ProgressBar) -> JobProgress:
-    """Return the job's progress, waiting up to `MAX_OUTAGE_SECONDS` if Postgres is down."""
+async def _read_progress(ctx: CommandContext, job: jobs.Job, bar: ProgressBar) -> JobProgress:
+    """How far the job is, through an outage of Postgres of up to `MAX_OUTAGE_SECONDS`."""
     began = time.monotonic()
     told = False
     while True:
         try:
             async with ctx.pool.acquire() as connection:
-                moved = await jobs.get_progress(connection, job_id)
+                moved = await job_progress.get_progress(connection, job.account_id, job.id)
         except _CONNECTION_ERRORS:
             if time.monotonic() - began > MAX_OUTAGE_SECONDS:
                 raise

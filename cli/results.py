@@ -115,7 +115,7 @@ def _build_listing(story: JobView, outcome: ResultFilter | None, reason: str | N
     if outcome is ResultFilter.UNPROCESSED:
         return unprocessed_listing(job)
     if outcome is ResultFilter.IMPORT_REJECTIONS:
-        return exports.rejections(job.id)
+        return exports.rejections(job.account_id, job.id)
     wanted = Outcome(outcome.value) if outcome else None
     return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason)
 

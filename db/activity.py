@@ -6,8 +6,9 @@ from typing import Any
 
 import asyncpg
 
+from db.jobs import account_of_job
 from db.queries import load
-from schemas.actors import ActivityKind, Actor, format_actor
+from schemas.actors import ActivityEvent, Actor, format_actor
 from schemas.requests import MAX_ID
 
 _sql = load("activity")
@@ -15,14 +16,14 @@ _sql = load("activity")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """One act of a caller upon a job, a key or a hook. `correlation_id` is that of the request by
+    """One event of a caller upon a job, a key or a hook. `correlation_id` is that of the request by
     which it was done, None where there was none.
     """
 
     id: int
     account: str
     at: datetime
-    act: str
+    event: str
     actor: str | None
     via: str
     job_id: int | None
@@ -34,7 +35,7 @@ class Activity:
 
 async def record(
     connection: asyncpg.Connection,
-    act: ActivityKind,
+    event: ActivityEvent,
     actor: Actor,
     *,
     account_id: int,
@@ -51,7 +52,7 @@ async def record(
         actor_kind=actor.kind.value,
         actor_id=actor.id,
         via=actor.via.value,
-        act=act.value,
+        event=event.value,
         job_id=job_id,
         key_id=key_id,
         hook_id=hook_id,
@@ -68,11 +69,13 @@ async def list_activity(
     before: int = MAX_ID,
     limit: int,
 ) -> list[Activity]:
-    """Return up to `limit` acts with ids under `before`, newest first; of one account if it is
+    """Return up to `limit` events with ids under `before`, newest first; of one account if it is
     given, and of one job if one is.
     """
     place = {"before": before, "limit": limit}
     if job_id is not None:
+        if account_id is None:
+            account_id = await account_of_job(connection, job_id)
         rows = _sql.list_activity_of_job(connection, job_id=job_id, account_id=account_id, **place)
     elif account_id is not None:
         rows = _sql.list_activity_of_account(connection, account_id=account_id, **place)

@@ -23,7 +23,7 @@ class CurrentAddress(NamedTuple):
     previous_status: Status | None
     status_job_id: int | None
     status_changed_at: datetime
-    holders: int
+    contact_count: int
     propagated_from: int | None
     propagated_from_address: str | None
 
@@ -41,8 +41,8 @@ class AddressContact(NamedTuple):
 class HistoryEntry(NamedTuple):
     """One decision in the history of an address: a result, with who asked for the job.
 
-    `requested_by` is who the caller said was asking, and `actor` who the caller was; None where an
-    older version stored the job.
+    `requested_by` is who the caller said was asking, and `actor` who the caller was; None where
+    Sluice has not stored the job. `contact_id` is None where the job lists addresses.
     """
 
     job_id: int
@@ -51,7 +51,7 @@ class HistoryEntry(NamedTuple):
     actor: str | None
     via: str | None
     evidence_source: str | None
-    contact_id: int
+    contact_id: int | None
     field: int
     cause: Cause
     outcome: Outcome
@@ -65,16 +65,16 @@ class HistoryEntry(NamedTuple):
 
 
 async def import_rejections_by_reason(
-    connection: asyncpg.Connection, job_id: int
+    connection: asyncpg.Connection, account_id: int, job_id: int
 ) -> dict[str, int]:
-    """Count the rows and cells of the import's file that were left out, by reason, most first."""
-    rows = _sql.import_rejections_by_reason(connection, job_id=job_id)
+    """How many rows and cells of the import's file were left out, by reason, most first."""
+    rows = _sql.import_rejections_by_reason(connection, account_id=account_id, job_id=job_id)
     return {row["reason"]: row["refused"] async for row in rows}
 
 
-async def count_recognized_rows(connection: asyncpg.Connection, job_id: int) -> int:
-    """Return how many rows of the import were about contacts that were there already."""
-    count: int = await _sql.count_recognized_rows(connection, job_id=job_id)
+async def recognized_rows(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
+    """Return how many rows of the import were recognized as contacts that were there."""
+    count: int = await _sql.count_recognized_rows(connection, account_id=account_id, job_id=job_id)
     return count
 
 

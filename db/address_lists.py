@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db.chunks import AddressColumns, Sibling
-from db.made_once import made_once
+from db.chunk_addresses import AddressColumns, Sibling
+from db.errors import made_once
 from db.queries import load
 from schemas.addresses import NormalizedAddress
 from schemas.errors import SluiceError
@@ -31,8 +31,7 @@ class ListLookup(NamedTuple):
     `known` is the present state of all addresses but the new ones, read without a lock.
     """
 
-    account_id: int
-    row_ids: list[int]
+    item_ids: list[int]
     address_ids: list[int]
     new: NewAddresses
     sibling_links: list[Sibling]
@@ -40,19 +39,28 @@ class ListLookup(NamedTuple):
 
 
 async def insert_list(
-    connection: asyncpg.Connection, *, job_id: int, identities: Sequence[NormalizedAddress]
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    job_id: int,
+    identities: Sequence[NormalizedAddress],
 ) -> None:
     """Keep the addresses that a submitter listed, each identity once, by COPY."""
     await connection.copy_records_to_table(
         "job_addresses",
-        columns=("job_id", "line", "address", "match_key"),
-        records=((job_id, line, *identity) for line, identity in enumerate(identities, start=1)),
+        columns=("account_id", "job_id", "line", "address", "match_key"),
+        records=(
+            (account_id, job_id, line, *identity)
+            for line, identity in enumerate(identities, start=1)
+        ),
     )
 
 
-async def freeze_list(connection: asyncpg.Connection, *, job_id: int, chunk_size: int) -> None:
-    """Write the chunks of the job's list of addresses."""
-    await _sql.freeze_list(connection, job_id=job_id, chunk_size=chunk_size)
+async def freeze_list(
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, chunk_size: int
+) -> None:
+    """Chunks of the rows of the job's list."""
+    await _sql.freeze_list(connection, account_id=account_id, job_id=job_id, chunk_size=chunk_size)
 
 
 async def resolve_listed(
@@ -60,7 +68,7 @@ async def resolve_listed(
     *,
     account_id: int,
     job_id: int,
-    row_ids: Sequence[int],
+    item_ids: Sequence[int],
     initial_status: str,
     shared_address_limit: int,
 ) -> ListLookup:
@@ -70,15 +78,14 @@ async def resolve_listed(
     ConcurrentLink if another transaction created one of the addresses at the same time.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
-        connection, job_id=job_id, row_ids=row_ids
+        connection, account_id=account_id, job_id=job_id, item_ids=item_ids
     )
-    if len(ids) != len(row_ids):
-        raise SluiceError(f"{len(row_ids) - len(ids)} rows of the list of job {job_id} are gone")
+    if len(ids) != len(item_ids):
+        raise SluiceError(f"{len(item_ids) - len(ids)} rows of the list of job {job_id} are gone")
     row = await _sql.look_up_listed(
         connection,
         account_id=account_id,
-        account=None,
-        row_ids=ids,
+        item_ids=ids,
         addresses=addresses,
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
@@ -93,17 +100,17 @@ async def resolve_listed(
                 status=initial_status,
                 **found.new._asdict(),
             )
-    await _sql.delete_listed(connection, job_id=job_id, row_ids=row_ids)
+    await _sql.delete_listed(connection, account_id=account_id, job_id=job_id, item_ids=item_ids)
     return found
 
 
 async def look_up_addresses(
     connection: asyncpg.Connection,
     *,
-    account: str,
+    account_id: int,
     identities: Sequence[NormalizedAddress],
     shared_address_limit: int,
-) -> ListLookup | None:
+) -> ListLookup:
     """Look up the addresses of a list that is stored nowhere, for one immediate job.
 
     A row carries the id of its address; new addresses are not created yet. Return None if no
@@ -112,26 +119,22 @@ async def look_up_addresses(
     addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
     row = await _sql.look_up_listed(
         connection,
-        account_id=None,
-        account=account,
-        row_ids=[None] * len(addresses),
+        account_id=account_id,
+        item_ids=[None] * len(addresses),
         addresses=addresses,
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
-    return None if row is None else _to_lookup(row)
+    return _to_lookup(row)
 
 
 def _to_lookup(row: asyncpg.Record) -> ListLookup:
-    account_id, row_ids, address_ids = row[:3]
-    sibling_links = list(zip(*row[6:10], strict=True))
     return ListLookup(
-        account_id,
-        row_ids,
-        address_ids,
-        NewAddresses(*row[3:6]),
-        sibling_links,
-        AddressColumns(*row[10:]),
+        item_ids=row[0],
+        address_ids=row[1],
+        new=NewAddresses(*row[2:5]),
+        sibling_links=list(zip(*row[5:9], strict=True)),
+        known=AddressColumns(*row[9:]),
     )
 
 
@@ -149,8 +152,10 @@ async def find_known_keys(
 
 
 async def reject_listed(
-    connection: asyncpg.Connection, *, job_id: int, row_id: int, detail: str
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_id: int, detail: str
 ) -> None:
     """Keep a row that could not be done as refused."""
-    await _sql.reject_listed(connection, job_id=job_id, row_id=row_id, detail=detail)
-    await _sql.delete_listed(connection, job_id=job_id, row_ids=[row_id])
+    await _sql.reject_listed(
+        connection, account_id=account_id, job_id=job_id, item_id=item_id, detail=detail
+    )
+    await _sql.delete_listed(connection, account_id=account_id, job_id=job_id, item_ids=[item_id])

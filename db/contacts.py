@@ -49,6 +49,18 @@ async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) 
     return found
 
 
+async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
+    """Whether the account has a tag of exactly this name."""
+    found: bool = await _sql.tag_exists(connection, account_id=account_id, tag=tag)
+    return found
+
+
+async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:
+    """Up to `limit` of the account's tags, by name."""
+    rows = _sql.list_tags(connection, account_id=account_id, limit=limit)
+    return [row["name"] async for row in rows]
+
+
 async def find_contacts(
     connection: asyncpg.Connection, filter_: ContactFilter, *, after: int, limit: int
 ) -> tuple[list[Contact], int | None]:

@@ -7,18 +7,18 @@ from db.queries import load
 _sql = load("deployment")
 
 
-async def get_compatible_from(connection: asyncpg.Connection) -> str | None:
+async def min_code_revision(connection: asyncpg.Connection) -> str | None:
     """Return the oldest revision of code that may use the database; None where that is not kept."""
     try:
-        revision: str | None = await _sql.get_compatible_from(connection)
+        revision: str | None = await _sql.min_code_revision(connection)
     except asyncpg.UndefinedTableError:
         return None
     return revision
 
 
 # For `db.migrate`, which runs them on a connection of alembic's.
-HAS_COMPATIBLE_FROM: str = _sql.has_compatible_from.sql
-SET_COMPATIBLE_FROM: str = _sql.set_compatible_from.sql
+HAS_DEPLOYMENT: str = _sql.has_deployment.sql
+SET_MIN_CODE_REVISION: str = _sql.set_min_code_revision.sql
 
 
 async def get_shared_address_limit(connection: asyncpg.Connection) -> int | None:

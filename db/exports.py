@@ -84,7 +84,7 @@ class Export(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of a job, in order of contact and field. `account_id` is the job's."""
+    """The results of a job, in order of item and field."""
 
     columns = (
         *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
@@ -106,15 +106,15 @@ class Results:
         filters = (None if rejected else self.outcome, self.reason, self.cause)
         narrowed = any(value is not None for value in filters)
         place: dict[str, Any] = {
+            "account_id": self.account_id,
             "job_id": self.job_id,
             "rejected": rejected,
             "looked_at": MAX_SCANNED_ROWS if narrowed else limit,
-            **dict(zip(("after_contact", "after_field", "after_cause"), after, strict=True)),
+            **dict(zip(("after_item", "after_field", "after_cause"), after, strict=True)),
         }
         lines, rows, *last = await _sql.results_page(
             connection,
             **place,
-            account_id=self.account_id,
             outcome=self.outcome,
             reason=self.reason,
             cause=self.cause,
@@ -134,6 +134,7 @@ class Unprocessed:
     columns = ("contact_id",)
     start = (-1, 0)
 
+    account_id: int
     job_id: int
 
     async def page(
@@ -143,6 +144,7 @@ class Unprocessed:
         chunk_no, place = after
         row = await _sql.unprocessed_page(
             connection,
+            account_id=self.account_id,
             job_id=self.job_id,
             after_chunk=chunk_no,
             after_place=place,
@@ -162,6 +164,7 @@ class Unprocessed:
 class _NumberedExport:
     """A list in the order of one number, by the statement that has its pages."""
 
+    account_id: int
     job_id: int
     columns: tuple[str, ...]
     statement: Any
@@ -172,24 +175,29 @@ class _NumberedExport:
     ) -> Page:
         """Read up to `limit` rows, or more if several belong to one line of a file."""
         row = await self.statement(
-            connection, job_id=self.job_id, after=after[0], limit=limit, **form.sql_parameters
+            connection,
+            account_id=self.account_id,
+            job_id=self.job_id,
+            after=after[0],
+            limit=limit,
+            **form.sql_parameters,
         )
         return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= limit else None)
 
 
-def unprocessed_lines(job_id: int) -> Export:
+def unprocessed_lines(account_id: int, job_id: int) -> Export:
     """List the lines of an import's file whose rows have not become contacts."""
-    return _NumberedExport(job_id, ("line",), _sql.unprocessed_lines_page)
+    return _NumberedExport(account_id, job_id, ("line",), _sql.unprocessed_lines_page)
 
 
-def unprocessed_addresses(job_id: int) -> Export:
-    """List the job's listed addresses that it has not processed."""
-    return _NumberedExport(job_id, ("address",), _sql.unprocessed_addresses_page)
+def unprocessed_addresses(account_id: int, job_id: int) -> Export:
+    """Those of the addresses which a job lists that it did not come to."""
+    return _NumberedExport(account_id, job_id, ("address",), _sql.unprocessed_addresses_page)
 
 
-def rejections(job_id: int) -> Export:
+def rejections(account_id: int, job_id: int) -> Export:
     """List what was left out of the job's file, in the order of the file."""
-    return _NumberedExport(job_id, ("line", "reason", "detail"), _sql.rejections_page)
+    return _NumberedExport(account_id, job_id, ("line", "reason", "detail"), _sql.rejections_page)
 
 
 async def stream_pages(

@@ -47,31 +47,29 @@ class ForecastJob(NamedTuple):
         }
 
 
-async def last_chunk(connection: asyncpg.Connection, job_id: int) -> int:
+async def last_chunk(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
     """Return the number of the last chunk of the job's plan; 0 if the plan has no chunks."""
-    number: int = await _sql.last_chunk(connection, job_id=job_id)
+    number: int = await _sql.last_chunk(connection, account_id=account_id, job_id=job_id)
     return number
 
 
 async def count_slice(
     connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
 ) -> tuple[list[PairCount], int]:
-    """Count the pairs of some chunks' contacts whose addresses no other contact holds.
-
-    Return them with the number of other addresses, held by no other contact either, that
-    propagation would change.
+    """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and to
+    how many others of those an opt-out would be propagated.
     """
-    further = 0
+    propagated = 0
     counted = []
     async with connection.transaction():
         await _sql.join_by_hash(connection, memory=_MEMORY)
         rows = _sql.count_slice(connection, **job.arguments(), first=first, last=last)
         async for row in rows:
             if row["field"] is None:
-                further = row["rows"]
+                propagated = row["rows"]
             else:
                 counted.append(PairCount(*row))
-    return counted, further
+    return counted, propagated
 
 
 async def count_shared(
@@ -82,13 +80,13 @@ async def count_shared(
     """
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
-        large = await _sql.is_large(connection, job_id=job.id)
+        large = await _sql.is_large(connection, account_id=job.account_id, job_id=job.id)
         arguments = {**job.arguments(), "large": large}
         counted = [PairCount(*row) async for row in _sql.count_shared(connection, **arguments)]
-        further = 0
+        propagated = 0
         if any(job.rules["sources"]):
-            further = await _sql.count_propagated(connection, **arguments)
-    return counted, further
+            propagated = await _sql.count_propagated(connection, **arguments)
+    return counted, propagated
 
 
 async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
@@ -100,12 +98,10 @@ async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int
 async def count_list(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairCount], int]:
-    """Count the pairs of a list of addresses, and the other addresses that propagation would
-    change.
-    """
+    """Of a list of addresses: the addresses, and to how many others one would propagate."""
     counted = [
         PairCount(LISTED_ADDRESS_FIELD, row["code"], beside=False, first=True, rows=row["rows"])
         async for row in _sql.count_listed(connection, **job.arguments())
     ]
-    further: int = await _sql.count_propagated_by_list(connection, **job.arguments())
-    return counted, further
+    propagated: int = await _sql.count_propagated_by_list(connection, **job.arguments())
+    return counted, propagated

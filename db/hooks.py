@@ -79,10 +79,16 @@ async def rotate_hook_secret(
 
     What it had counts for so many days more.
     """
-    account_id: int | None = await _sql.rotate_hook_secret(
-        connection, hook_id=hook_id, salt=salt, signing_key=key_id, former_days=former_days
+    account_id: int | None = await _sql.account_of_hook(connection, hook_id=hook_id)
+    renewed = await _sql.rotate_hook_secret(
+        connection,
+        account_id=account_id,
+        hook_id=hook_id,
+        salt=salt,
+        signing_key=key_id,
+        former_days=former_days,
     )
-    return account_id
+    return account_id if renewed is not None else None
 
 
 async def list_hooks(
@@ -93,6 +99,9 @@ async def list_hooks(
 
 
 async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revocation | None:
-    """Revoke the hook. Return None if it does not exist."""
-    row = await _sql.revoke_hook(connection, hook_id=hook_id)
-    return Revocation(*row) if row else None
+    """Revoke the hook. Return None where there is none."""
+    account_id = await _sql.account_of_hook(connection, hook_id=hook_id)
+    if account_id is None:
+        return None
+    now = await _sql.revoke_hook(connection, account_id=account_id, hook_id=hook_id)
+    return Revocation(account_id, now)

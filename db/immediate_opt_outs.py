@@ -11,9 +11,9 @@ import asyncpg
 
 from db.address_lists import NewAddresses
 from db.chunks import ChunkCounts, ClaimedChunk
-from db.made_once import made_once
+from db.errors import made_once
 from db.queries import load
-from db.result_rows import Pair, ResultKind, result_columns
+from db.result_rows import Contacts, Pair, ResultKind, result_columns
 from db.time_limits import IDLE_MS
 from schemas.actors import Actor
 from schemas.errors import StaleRead
@@ -50,6 +50,7 @@ async def insert_completed_job(
     received_at: datetime,
     decided_at: datetime,
     rows: Mapping[ResultKind, Sequence[Pair]],
+    contacts: Contacts,
     new: NewAddresses | None,
     new_status: str,
     changes: Mapping[int, tuple[Any, Any, int | None]],
@@ -85,9 +86,9 @@ async def insert_completed_job(
                 actor_kind=actor.kind.value,
                 actor_id=actor.id,
                 via=actor.via.value,
-                selected=len(chunk.contact_ids) * len(fields),
+                selected=len(chunk.item_ids) * len(fields),
                 chunk_no=chunk.chunk_no,
-                rows=chunk.contact_ids,
+                items=chunk.item_ids,
                 received_at=received_at,
                 decided_at=decided_at,
                 new_ids=made.ids,
@@ -107,7 +108,7 @@ async def insert_completed_job(
                 empty=counts.empty,
                 propagated=counts.propagated,
                 by_reason=counts.reasons,
-                **result_columns(rows),
+                **result_columns(rows, contacts),
             )
     except asyncpg.SerializationError as error:
         raise StaleRead("an address was changed by someone else since it was read") from error

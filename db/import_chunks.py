@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db.made_once import made_once
+from db.errors import made_once
 from db.queries import load
 from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
 from schemas.staging import CELL_REJECTION_REASONS
@@ -23,7 +23,7 @@ class KnownAddressColumns(NamedTuple):
     ids: list[int]
     match_keys: list[str]
     roles: list[bool]
-    holders: list[int]
+    contact_counts: list[int]
     repeated: list[str]
     with_ids: bool = False
 
@@ -45,7 +45,7 @@ async def lock_known_addresses(
     *,
     account_id: int,
     job_id: int,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     shared_address_limit: int,
 ) -> KnownAddressColumns:
     """Find the known addresses of a chunk's rows, and lock them but for role addresses."""
@@ -54,11 +54,11 @@ async def lock_known_addresses(
         connection,
         account_id=account_id,
         job_id=job_id,
-        contact_ids=contact_ids,
+        item_ids=item_ids,
         shared_address_limit=shared_address_limit,
     )
     with_ids = False
-    async for match_key, id_, role, holders in rows:
+    async for match_key, id_, role, contact_count in rows:
         if match_key is None:
             with_ids = True
         elif id_ is None:
@@ -67,20 +67,25 @@ async def lock_known_addresses(
             known.ids.append(id_)
             known.match_keys.append(match_key)
             known.roles.append(role)
-            known.holders.append(holders)
+            known.contact_counts.append(contact_count)
     return known._replace(with_ids=with_ids)
 
 
 async def read_rows_to_recognize(
     connection: asyncpg.Connection,
     *,
+    account_id: int,
     job_id: int,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     match_keys: Sequence[str],
 ) -> list[RowToRecognize]:
     """Read the rows of a chunk that have one of the addresses, or an id of another system."""
     rows = _sql.read_rows_to_recognize(
-        connection, job_id=job_id, contact_ids=contact_ids, match_keys=match_keys
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        item_ids=item_ids,
+        match_keys=match_keys,
     )
     return [RowToRecognize(*row) async for row in rows]
 
@@ -117,7 +122,7 @@ async def create_contacts(
     *,
     account_id: int,
     job_id: int,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     known: KnownAddressColumns,
     recognized: RecognitionResult,
     initial_status: str,
@@ -131,30 +136,26 @@ async def create_contacts(
     ConcurrentLink when another transaction made one of the addresses or contacts at the same
     moment.
     """
-    rows = {"job_id": job_id, "contact_ids": contact_ids}
+    of_job = {"account_id": account_id, "job_id": job_id}
     matches = recognized.matches
     made = {
-        "job_id": job_id,
-        "contact_ids": [id_ for id_ in contact_ids if id_ not in matches]
-        if matches
-        else contact_ids,
+        **of_job,
+        "item_ids": [id_ for id_ in item_ids if id_ not in matches] if matches else item_ids,
         "repeats": list(recognized.repeats),
     }
     additions = recognized.additions
     added = {
-        "added_row_ids": [each.row_id for each in additions],
+        "added_item_ids": [each.item_id for each in additions],
         "added_fields": [each.field for each in additions],
     }
     with made_once():
         await _sql.insert_contacts(
             connection,
-            account_id=account_id,
             without_external_id=list(recognized.without_external_id),
             **made,
         )
         ids, people, version, *links = await _sql.insert_links(
             connection,
-            account_id=account_id,
             status=initial_status,
             stated=list(initial_statuses_by_stated),
             initial_statuses_by_stated=list(initial_statuses_by_stated.values()),
@@ -175,16 +176,13 @@ async def create_contacts(
             added_contact_ids=[each.contact_id for each in additions],
             added_fields=added["added_fields"],
         )
-    matched = {"row_ids": list(matches), "matched_ids": list(matches.values())}
-    await _sql.insert_contact_tags(connection, account_id=account_id, tag=tag, **rows, **matched)
+    by_row = {
+        "recognized_item_ids": list(matches),
+        "recognized_contact_ids": list(matches.values()),
+    }
+    await _sql.insert_contact_tags(connection, tag=tag, item_ids=item_ids, **of_job, **by_row)
     if matches:
-        await _sql.insert_matches(
-            connection,
-            job_id=job_id,
-            row_ids=matched["row_ids"],
-            contact_ids=matched["matched_ids"],
-            **added,
-        )
+        await _sql.insert_recognized_rows(connection, **of_job, **by_row, **added)
     return CreatedRows(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
 
 
@@ -204,33 +202,33 @@ async def _update(
 
 
 async def read_stated_statuses(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, contact_ids: Sequence[int]
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_ids: Sequence[int]
 ) -> dict[int, str]:
     """Read what the file states for the addresses of the chunk, which are stored by now."""
     rows = _sql.read_stated_statuses(
-        connection, account_id=account_id, job_id=job_id, contact_ids=contact_ids
+        connection, account_id=account_id, job_id=job_id, item_ids=item_ids
     )
     return {row[0]: row[1] async for row in rows}
 
 
 async def delete_rows(
-    connection: asyncpg.Connection, *, job_id: int, contact_ids: Sequence[int]
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_ids: Sequence[int]
 ) -> None:
     """Remove the rows, which have become contacts or rejections."""
-    await _sql.delete_rows(connection, job_id=job_id, contact_ids=contact_ids)
+    await _sql.delete_rows(connection, account_id=account_id, job_id=job_id, item_ids=item_ids)
 
 
-async def final_contact_counts(
+async def person_counts_by_the_end(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
 ) -> dict[int, int]:
-    """Return the upper bounds of the addresses' contact counts when the whole import is done."""
-    rows = _sql.final_contact_counts(
+    """How many people will hold the addresses when the whole import is done, at most."""
+    rows = _sql.person_counts_by_the_end(
         connection, account_id=account_id, job_id=job_id, address_ids=address_ids
     )
     return {row[0]: row[1] async for row in rows}
 
 
-async def count_role_address_contacts(
+async def count_contacts_of_role_addresses(
     connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
 ) -> None:
     """Count the contacts that hold the role addresses of the import."""
@@ -240,7 +238,7 @@ async def count_role_address_contacts(
         "shared_address_limit": shared_address_limit,
     }
     await _sql.lock_repeated_role_addresses(connection, **of_import)
-    await _sql.count_role_address_contacts(connection, **of_import)
+    await _sql.count_contacts_of_role_addresses(connection, **of_import)
 
 
 async def find_missed_propagation(
@@ -272,18 +270,25 @@ async def insert_tags(
 
 
 async def reject_row(
-    connection: asyncpg.Connection, *, job_id: int, contact_id: int, detail: str
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_id: int, detail: str
 ) -> list[int]:
     """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
-    fields: list[int] = await _sql.read_row_fields(connection, job_id=job_id, contact_id=contact_id)
-    await _sql.reject_row(connection, job_id=job_id, contact_id=contact_id, detail=detail)
-    await delete_rows(connection, job_id=job_id, contact_ids=[contact_id])
+    fields: list[int] = await _sql.read_row_fields(
+        connection, account_id=account_id, job_id=job_id, item_id=item_id
+    )
+    await _sql.reject_row(
+        connection, account_id=account_id, job_id=job_id, item_id=item_id, detail=detail
+    )
+    await delete_rows(connection, account_id=account_id, job_id=job_id, item_ids=[item_id])
     return fields
 
 
-async def count_rejected_rows(connection: asyncpg.Connection, job_id: int) -> int:
-    """Count the import's rejected rows, without rejected single cells."""
+async def count_rejected_rows(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
+    """How many rows of the import were refused, single cells not counted."""
     count: int = await _sql.count_rejected_rows(
-        connection, job_id=job_id, cell_reasons=sorted(CELL_REJECTION_REASONS)
+        connection,
+        account_id=account_id,
+        job_id=job_id,
+        cell_reasons=sorted(CELL_REJECTION_REASONS),
     )
     return count

@@ -69,7 +69,7 @@ INVARIANTS = (
         "no_address_is_marketable_beside_an_opt_out",
         "no address is marketable while one that is opted out spreads to it",
     ),
-    Invariant("every_address_counts_its_holders", "an address counts the contacts that hold it"),
+    Invariant("every_address_counts_its_contacts", "an address counts the contacts that hold it"),
     Invariant(
         "every_repeat_has_the_addresses_of_another",
         "a contact that does not count as a person has the addresses of one that does",
@@ -77,6 +77,10 @@ INVARIANTS = (
     Invariant(
         "every_recognized_row_is_its_contacts",
         "a recognized row of an import is about a contact that holds its addresses",
+    ),
+    Invariant(
+        "every_result_names_its_contact",
+        "a result names the contact of its item, where the item has one",
     ),
     Invariant(
         "decided_only_while_running",

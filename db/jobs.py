@@ -18,24 +18,11 @@ _sql = load("jobs")
 CONTACTS_PER_BLOCK = 10_000
 """Listed contact ids are stored in blocks of this many."""
 
-RECENT_SECONDS = 10.0
-"""The pace of a job is what it did in so many seconds: since its start it may have been paused."""
-
 MAX_SCANNED_JOBS = 10_000
 """So many jobs are looked through for those that were asked for, and no more at a time."""
 
-
 _COMPUTED_FIELDS = {"actor", "unknown"}
 """Those of a job's facts that are no columns of it."""
-
-
-class Account(NamedTuple):
-    """One customer of the service."""
-
-    id: int
-    name: str
-    created_at: datetime
-
 
 MAX_PAGE_CHARACTERS = 300_000
 """A page of jobs ends after the one with which it has so much evidence. One job may have a sixth of
@@ -118,79 +105,6 @@ class InsertedJob(NamedTuple):
         return self.state in FINAL_STATES and (
             self.state is not JobState.COMPLETED or self.has_failures
         )
-
-
-class JobProgress(NamedTuple):
-    """What a progress bar shows: the state, and how many of the planned pairs are accounted for."""
-
-    state: JobState
-    planned_at: datetime | None
-    is_held: bool
-    done: int
-    planned: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobCounts:
-    """Exact counts of a job at this moment, summed over its chunks.
-
-    `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
-    frozen. `reasons` counts result rows by `outcome:reason`. `is_held` tells that a worker has one
-    of the job's places in the queue in hand. `last_error` is that of a chunk which failed and will
-    be tried again. `done_recently` are the pairs of the `RECENT_SECONDS` before the moment `at`.
-    """
-
-    state: JobState
-    planned_at: datetime | None
-    selected: int | None
-    at: datetime
-    is_held: bool
-    chunks_done: int
-    chunks_pending: int
-    chunks_split: int
-    attempts: int
-    last_error: str | None
-    done: int
-    planned: int
-    done_recently: int
-    applied: int
-    unchanged: int
-    rejected: int
-    empty: int
-    propagated: int
-    reasons: dict[str, int]
-
-
-async def get_account_id(connection: asyncpg.Connection, name: str) -> int | None:
-    """Return the id of the account called `name`, or None if there is no such account."""
-    found: int | None = await _sql.get_account_id(connection, name=name)
-    return found
-
-
-async def create_account(connection: asyncpg.Connection, name: str) -> int | None:
-    """Create an account and return its id; None if the name is taken.
-
-    Raises asyncpg.CheckViolationError for a name with characters that are not allowed.
-    """
-    created: int | None = await _sql.create_account(connection, name=name)
-    return created
-
-
-async def list_accounts(connection: asyncpg.Connection) -> list[Account]:
-    """Return every account, by name."""
-    return [Account(*row) async for row in _sql.list_accounts(connection)]
-
-
-async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
-    """Return whether the account has a tag of exactly this name."""
-    found: bool = await _sql.tag_exists(connection, account_id=account_id, tag=tag)
-    return found
-
-
-async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:
-    """Return up to `limit` of the account's tags, by name."""
-    rows = _sql.list_tags(connection, account_id=account_id, limit=limit)
-    return [row["name"] async for row in rows]
 
 
 async def insert_job(
@@ -276,31 +190,44 @@ async def insert_merged_events(
 
 
 async def insert_job_contacts(
-    connection: asyncpg.Connection, job_id: int, contact_ids: Sequence[int]
+    connection: asyncpg.Connection, account_id: int, job_id: int, contact_ids: Sequence[int]
 ) -> None:
     """Store the ids that a job's submitter listed, in blocks, by COPY."""
     await connection.copy_records_to_table(
         "job_contacts",
-        columns=("job_id", "block_no", "contact_ids"),
-        records=_blocks(job_id, contact_ids),
+        columns=("account_id", "job_id", "block_no", "contact_ids"),
+        records=_blocks(account_id, job_id, contact_ids),
     )
 
 
-def _blocks(job_id: int, contact_ids: Sequence[int]) -> Iterable[tuple[int, int, list[int]]]:
+def _blocks(
+    account_id: int, job_id: int, contact_ids: Sequence[int]
+) -> Iterable[tuple[int, int, int, list[int]]]:
     starts = range(0, len(contact_ids), CONTACTS_PER_BLOCK)
     for block_no, start in enumerate(starts):
-        yield job_id, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
+        yield account_id, job_id, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
+
+
+async def account_of_job(connection: asyncpg.Connection, job_id: int) -> int | None:
+    """Return the account of a job that is named by its id alone, or None when there is none."""
+    if not 0 < job_id <= MAX_ID:
+        return None
+    account_id: int | None = await _sql.account_of_job(connection, job_id=job_id)
+    return account_id
 
 
 async def get_job(
     connection: asyncpg.Connection, job_id: int, *, account_id: int | None = None
 ) -> Job | None:
-    """Return the job; None if it does not exist, or belongs to another account than the
-    given one.
+    """Return the job, or None when there is none of this id (in the account, where one is given).
+
+    Without an account, that of the job is looked up first.
     """
     if not 0 < job_id <= MAX_ID:
         return None
-    row = await _sql.get_job(connection, job_id=job_id, account_id=account_id)
+    if account_id is None:
+        account_id = await account_of_job(connection, job_id)
+    row = await _sql.get_job(connection, account_id=account_id, job_id=job_id)
     return Job.from_row(row) if row else None
 
 
@@ -382,28 +309,6 @@ async def list_jobs_page(
     return found, oldest
 
 
-async def get_counts(connection: asyncpg.Connection, job_id: int) -> JobCounts | None:
-    """Return the exact current counts of the job, or None if there is no such job."""
-    row = await _sql.read_job_counts(connection, job_id=job_id, recent_seconds=RECENT_SECONDS)
-    if row is None:
-        return None
-    values = dict(row)
-    values["state"] = JobState(values["state"])
-    return JobCounts(**values)
-
-
-async def get_progress(connection: asyncpg.Connection, job_id: int) -> JobProgress | None:
-    """Return the job's progress, at a cost that allows several calls a second."""
-    row = await _sql.read_job_progress(connection, job_id=job_id)
-    return JobProgress(JobState(row["state"]), *row[1:]) if row else None
-
-
-async def get_state(connection: asyncpg.Connection, job_id: int) -> JobState | None:
-    """Return the state of the job, or None if it does not exist. No other question costs less."""
-    state: str | None = await _sql.get_state(connection, job_id=job_id)
-    return JobState(state) if state else None
-
-
 async def set_lock_timeout(connection: asyncpg.Connection, *, seconds: float) -> None:
     """Let no statement of the transaction wait longer for a lock.
 
@@ -425,6 +330,7 @@ async def terminate_chunks(connection: asyncpg.Connection, job_id: int) -> int:
 
 async def set_state(
     connection: asyncpg.Connection,
+    account_id: int,
     job_id: int,
     *,
     from_states: Iterable[JobState],
@@ -437,6 +343,7 @@ async def set_state(
     """
     state: str | None = await _sql.set_state(
         connection,
+        account_id=account_id,
         job_id=job_id,
         from_states=[state.value for state in from_states],
         to_state=to_state.value,
@@ -446,6 +353,7 @@ async def set_state(
 
 async def cancel(
     connection: asyncpg.Connection,
+    account_id: int,
     job_id: int,
     *,
     from_states: Iterable[JobState],
@@ -453,6 +361,7 @@ async def cancel(
     """End a job that is in one of `from_states`, with the exact counts of what was done."""
     state: str | None = await _sql.cancel(
         connection,
+        account_id=account_id,
         job_id=job_id,
         from_states=[state.value for state in from_states],
     )

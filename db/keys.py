@@ -69,9 +69,9 @@ async def get_key(connection: asyncpg.Connection, key_id: int) -> ApiKeyRow | No
     return ApiKeyRow(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
 
 
-async def is_active(connection: asyncpg.Connection, key_id: int) -> bool:
+async def is_active(connection: asyncpg.Connection, account_id: int, key_id: int) -> bool:
     """Tell whether the key is neither revoked nor expired."""
-    found: bool = await _sql.is_active(connection, key_id=key_id)
+    found: bool = await _sql.is_active(connection, account_id=account_id, key_id=key_id)
     return found
 
 
@@ -80,9 +80,11 @@ async def list_active_digests(connection: asyncpg.Connection) -> dict[int, bytes
     return {row["id"]: row["digest"] async for row in _sql.list_active_digests(connection)}
 
 
-async def record_use(connection: asyncpg.Connection, key_ids: Sequence[int]) -> None:
-    """Note that the keys were used just now."""
-    await _sql.record_use(connection, key_ids=key_ids)
+async def record_use(
+    connection: asyncpg.Connection, account_id: int, key_ids: Sequence[int]
+) -> None:
+    """Note that keys of the account were used just now."""
+    await _sql.record_use(connection, account_id=account_id, key_ids=key_ids)
 
 
 async def list_keys(
@@ -93,6 +95,9 @@ async def list_keys(
 
 
 async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revocation | None:
-    """Revoke the key. Return None if it does not exist."""
-    row = await _sql.revoke_key(connection, key_id=key_id)
-    return Revocation(*row) if row else None
+    """Revoke the key. Return None where there is none."""
+    account_id = await _sql.account_of_key(connection, key_id=key_id)
+    if account_id is None:
+        return None
+    now = await _sql.revoke_key(connection, account_id=account_id, key_id=key_id)
+    return Revocation(account_id, now)

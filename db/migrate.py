@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from db.deployment import HAS_COMPATIBLE_FROM, SET_COMPATIBLE_FROM, get_compatible_from
+from db.deployment import HAS_DEPLOYMENT, SET_MIN_CODE_REVISION, min_code_revision
 from db.errors import CONNECTION_ERRORS
 from db.pool import connect_options, describe_unreachable
 from db.queries import load
@@ -101,7 +101,7 @@ async def _require_suitable(connection: asyncpg.Connection, revision: str) -> No
 
     A release migrates while processes of the version before still run.
     """
-    if await get_compatible_from(connection) not in known_revisions():
+    if await min_code_revision(connection) not in known_revisions():
         raise SchemaMismatch(
             f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
             f" this one, which knows revisions up to {latest_revision()}. Nothing was done."
@@ -174,18 +174,18 @@ def _run_next(connection: "Connection") -> bool:
         return False
     revision = known[known.index(revision) + 1 if revision else 0]
     command.upgrade(config, revision)
-    if connection.exec_driver_sql(HAS_COMPATIBLE_FROM).scalar():
-        oldest = oldest_compatible_revision(ScriptDirectory.from_config(config), revision)
-        connection.exec_driver_sql(SET_COMPATIBLE_FROM, (oldest,))
+    if connection.exec_driver_sql(HAS_DEPLOYMENT).scalar():
+        oldest = oldest_supported(ScriptDirectory.from_config(config), revision)
+        connection.exec_driver_sql(SET_MIN_CODE_REVISION, (oldest,))
     return revision != latest_revision()
 
 
-def oldest_compatible_revision(scripts: "ScriptDirectory", revision: str) -> str:
+def oldest_supported(scripts: "ScriptDirectory", revision: str) -> str:
     """Return the oldest revision of code that this revision of the database suits.
 
     It is kept in the database: code of that age does not have the files that say it.
     """
     for script in scripts.walk_revisions(head=revision):
-        if not script.module.suits_older_code:
+        if not script.module.supports_older_code:
             break
     return str(script.revision)

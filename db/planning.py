@@ -41,22 +41,26 @@ class Plan(NamedTuple):
     chunks: int
 
 
-async def lock_job_to_plan(connection: asyncpg.Connection, job_id: int) -> JobToPlan | None:
+async def lock_job_to_plan(
+    connection: asyncpg.Connection, account_id: int, job_id: int
+) -> JobToPlan | None:
     """Lock the job for planning; None unless it waits for its plan and no other process
     plans it.
     """
     if not await _sql.try_plan(connection, job_id=job_id, idle_ms=str(IDLE_MS)):
         return None
-    row = await _sql.job_to_plan(connection, job_id=job_id)
+    row = await _sql.job_to_plan(connection, account_id=account_id, job_id=job_id)
     return JobToPlan(*row) if row else None
 
 
 async def freeze_import(
-    connection: asyncpg.Connection, *, job_id: int, fields: int, chunk_size: int
+    connection: asyncpg.Connection, *, account_id: int, job_id: int, fields: int, chunk_size: int
 ) -> None:
-    """Write the chunks of the contacts that the uploaded rows will become, and note repetitions."""
-    await _sql.freeze_import(connection, job_id=job_id, fields=fields, chunk_size=chunk_size)
-    await _sql.insert_repeats(connection, job_id=job_id)
+    """Chunks of the contacts that the uploaded rows will become, and what repeats among them."""
+    await _sql.freeze_import(
+        connection, account_id=account_id, job_id=job_id, fields=fields, chunk_size=chunk_size
+    )
+    await _sql.insert_repeats(connection, account_id=account_id, job_id=job_id)
 
 
 async def freeze_selection(
@@ -74,8 +78,8 @@ async def freeze_selection(
     """
     await _sql.freeze_selection(
         connection,
-        job_id=job.id,
         account_id=job.account_id,
+        job_id=job.id,
         fields=job.fields,
         listed=listed,
         tag=tag,
@@ -85,14 +89,15 @@ async def freeze_selection(
     )
 
 
-async def close_plan(connection: asyncpg.Connection, job_id: int) -> Plan | None:
+async def close_plan(connection: asyncpg.Connection, account_id: int, job_id: int) -> Plan | None:
     """Let the plan stand; None when the job was cancelled meanwhile."""
-    row = await _sql.close_plan(connection, job_id=job_id)
+    row = await _sql.close_plan(connection, account_id=account_id, job_id=job_id)
     return Plan(*row) if row else None
 
 
 async def store_forecast(
     connection: asyncpg.Connection,
+    account_id: int,
     job_id: int,
     forecast: Mapping[str, Any],
     *,
@@ -103,15 +108,20 @@ async def store_forecast(
     The counts of an earlier confirmation may differ from it by a drift. Return False if the job was
     paused or cancelled meanwhile.
     """
-    shown = await _sql.store_forecast(connection, job_id=job_id, forecast=forecast, drift=drift)
+    shown = await _sql.store_forecast(
+        connection, account_id=account_id, job_id=job_id, forecast=forecast, drift=drift
+    )
     return shown is not None
 
 
 async def confirm_plan(
-    connection: asyncpg.Connection, job_id: int, forecast: Mapping[str, Any]
+    connection: asyncpg.Connection, account_id: int, job_id: int, forecast: Mapping[str, Any]
 ) -> bool:
     """Let a job run whose forecast was confirmed; False as above."""
-    return await _sql.confirm_plan(connection, job_id=job_id, forecast=forecast) is not None
+    return (
+        await _sql.confirm_plan(connection, account_id=account_id, job_id=job_id, forecast=forecast)
+        is not None
+    )
 
 
 class PlanConfirmation(NamedTuple):

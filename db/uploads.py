@@ -39,9 +39,9 @@ async def read_blocks(connection: asyncpg.Connection) -> AsyncIterator[list[int]
             yield row["contact_ids"]
 
 
-async def store_ids(connection: asyncpg.Connection, job_id: int) -> None:
+async def store_ids(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
     """Store them as what the job's submitter listed."""
-    await _sql.store_ids(connection, job_id=job_id)
+    await _sql.store_ids(connection, account_id=account_id, job_id=job_id)
 
 
 async def create_address_table(connection: asyncpg.Connection) -> None:
@@ -81,6 +81,6 @@ async def read_match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[
             yield [row["match_key"] for row in rows]
 
 
-async def store_addresses(connection: asyncpg.Connection, job_id: int) -> None:
+async def store_addresses(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
     """Store them as what the job's submitter listed."""
-    await _sql.store_addresses(connection, job_id=job_id)
+    await _sql.store_addresses(connection, account_id=account_id, job_id=job_id)

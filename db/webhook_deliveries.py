@@ -1,4 +1,4 @@
-"""Completion webhooks in Postgres: who must be told of a job's end, and whether that was done."""
+"""Completion webhooks in Postgres: who is to be told of a job's end, and whether that was done."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -10,9 +10,12 @@ from db.queries import load
 
 _sql = load("webhook_deliveries")
 
+_DUE_LOOKED_AT = 20
+"""So many deliveries that are due are looked at for one that no other process has."""
+
 
 class DueDelivery(NamedTuple):
-    """A completion webhook that this process must deliver before its lease ends.
+    """A delivery that is this process's to make, until its lease is over.
 
     `attempt` counts from 1. The URL may carry a token, so it must not be in any text.
     """
@@ -35,7 +38,7 @@ class SecretSource(NamedTuple):
     key_id: str | None
 
 
-class DeliveryState(NamedTuple):
+class Delivery(NamedTuple):
     """How far the telling of a job's end is; `error` is why the last attempt failed."""
 
     attempts: int
@@ -44,9 +47,11 @@ class DeliveryState(NamedTuple):
     error: str | None
 
 
-async def insert_delivery(connection: asyncpg.Connection, job_id: int, url: str) -> None:
+async def insert_delivery(
+    connection: asyncpg.Connection, account_id: int, job_id: int, url: str
+) -> None:
     """Have the URL told of the job's end; to be called in the transaction that stores the job."""
-    await _sql.insert_delivery(connection, job_id=job_id, url=url)
+    await _sql.insert_delivery(connection, account_id=account_id, job_id=job_id, url=url)
 
 
 async def get_secret_source(connection: asyncpg.Connection, account_id: int) -> SecretSource:
@@ -72,7 +77,7 @@ async def list_secret_sources(connection: asyncpg.Connection) -> list[tuple[str,
 
 
 async def has_due(connection: asyncpg.Connection) -> bool:
-    """Return whether a completion webhook is due."""
+    """Whether a webhook waits to be delivered."""
     found: bool = await _sql.has_due(connection)
     return found
 
@@ -80,40 +85,55 @@ async def has_due(connection: asyncpg.Connection) -> bool:
 async def claim_due(
     connection: asyncpg.Connection, *, busy: Collection[int], lease_seconds: float
 ) -> DueDelivery | None:
-    """Lease the completion webhook that has been due longest; None if none is due.
+    """Claim the delivery that has been due for longest, or return None where none is due.
 
-    Webhooks of the accounts in `busy` are skipped. The lease ends after `lease_seconds`.
+    Those of the accounts `busy` are left out, and those that other processes have.
     """
-    row = await _sql.claim_due(connection, busy=list(busy), lease_seconds=lease_seconds)
-    return DueDelivery(*row) if row else None
+    due = [row async for row in _sql.list_due(connection, busy=list(busy), limit=_DUE_LOOKED_AT)]
+    for account_id, job_id in due:
+        row = await _sql.claim_due(
+            connection, account_id=account_id, job_id=job_id, lease_seconds=lease_seconds
+        )
+        if row:
+            return DueDelivery(*row)
+    return None
 
 
-async def mark_delivered(connection: asyncpg.Connection, notice: DueDelivery) -> None:
+async def mark_delivered(connection: asyncpg.Connection, delivery: DueDelivery) -> None:
     """Record that the receiver accepted the webhook."""
-    await _sql.mark_delivered(connection, job_id=notice.job_id)
+    await _sql.mark_delivered(connection, account_id=delivery.account_id, job_id=delivery.job_id)
 
 
 async def mark_failed(
-    connection: asyncpg.Connection, notice: DueDelivery, *, error: str, delay_seconds: float
+    connection: asyncpg.Connection, delivery: DueDelivery, *, error: str, delay_seconds: float
 ) -> None:
     """Record a failed delivery, and schedule the next one after `delay_seconds`."""
     await _sql.mark_failed(
         connection,
-        job_id=notice.job_id,
-        attempt=notice.attempt,
+        account_id=delivery.account_id,
+        job_id=delivery.job_id,
+        attempt=delivery.attempt,
         error=error,
         delay_seconds=delay_seconds,
     )
 
 
 async def mark_abandoned(
-    connection: asyncpg.Connection, notice: DueDelivery, *, error: str
+    connection: asyncpg.Connection, delivery: DueDelivery, *, error: str
 ) -> None:
     """Record a failed delivery that was the last one."""
-    await _sql.mark_abandoned(connection, job_id=notice.job_id, attempt=notice.attempt, error=error)
+    await _sql.mark_abandoned(
+        connection,
+        account_id=delivery.account_id,
+        job_id=delivery.job_id,
+        attempt=delivery.attempt,
+        error=error,
+    )
 
 
-async def get_delivery(connection: asyncpg.Connection, job_id: int) -> DeliveryState | None:
-    """Return the state of the job's completion webhook; None if none was requested."""
-    row = await _sql.get_delivery(connection, job_id=job_id)
-    return DeliveryState(*row) if row else None
+async def get_delivery(
+    connection: asyncpg.Connection, account_id: int, job_id: int
+) -> Delivery | None:
+    """How far the telling of the job's end is; None where nobody asked to be told."""
+    row = await _sql.get_delivery(connection, account_id=account_id, job_id=job_id)
+    return Delivery(*row) if row else None

@@ -1,6 +1,6 @@
 """The canonical line of the work: what became of a chunk that was committed."""
 
-from db.progress import JobToWork
+from db.job_progress import JobToWork
 from engine.chunk_runner import ChunkResult
 from runtime import events, logs
 

@@ -8,10 +8,12 @@ import asyncpg
 
 from actions.bulk_action import BulkAction
 from actions.rules.chunk import AddressRow, ChunkFacts, Link
-from db import address_lists, chunks, import_chunks
+from db import address_lists, chunk_addresses, import_chunks, results
 from db.address_lists import ListLookup
-from db.chunks import AddressColumns, ClaimedChunk, Sibling
-from db.progress import JobToWork
+from db.chunk_addresses import AddressColumns, Sibling
+from db.chunks import ClaimedChunk
+from db.job_progress import JobToWork
+from db.result_rows import Contacts
 from engine.sources.import_rows import ImportedRows, create_contacts, read_row_links
 from schemas.decisions import AddressState, Decision
 from schemas.errors import ConcurrentLink
@@ -29,13 +31,15 @@ _NEW: AddressRow = (None, None, None, 0)
 class ChunkSnapshot(NamedTuple):
     """The facts, when they were true, and the addresses that the chunk brought in.
 
-    `versions` tell whether an address is still as it was read.
+    `versions` tell whether an address is still as it was read, and `contacts` which contacts items
+    are about.
     """
 
     facts: ChunkFacts
     decided_at: datetime
     new: frozenset[int]
     versions: Mapping[int, int]
+    contacts: Contacts
 
 
 async def read_chunk(
@@ -98,8 +102,8 @@ class _ChunkReader(NamedTuple):
         if self.lists_addresses:
             lookup = lookup or await self._resolve_listed(chunk)
             listed = [
-                (row_id, LISTED_ADDRESS_FIELD, address_id)
-                for row_id, address_id in zip(lookup.row_ids, lookup.address_ids, strict=True)
+                (item_id, LISTED_ADDRESS_FIELD, address_id)
+                for item_id, address_id in zip(lookup.item_ids, lookup.address_ids, strict=True)
             ]
             new = frozenset(lookup.new.ids)
         else:
@@ -136,7 +140,8 @@ class _ChunkReader(NamedTuple):
             sibling_links=read.sibling_links,
             earlier_decisions=await self._find_earlier_decisions(direct, addresses),
         )
-        return ChunkSnapshot(facts, read.decided_at, new, read.versions)
+        contacts = None if self.lists_addresses else imported.recognized.matches
+        return ChunkSnapshot(facts, read.decided_at, new, read.versions, contacts)
 
     def _from_lookup(self, listed: list[Link], lookup: ListLookup) -> _LinkedAddresses:
         """Return everything that was read without a lock when the listed addresses were
@@ -152,14 +157,13 @@ class _ChunkReader(NamedTuple):
         )
 
     async def _read_unlocked(self, chunk: ClaimedChunk) -> _LinkedAddresses:
-        """Read everything without a lock.
-
-        A new contact of an address changes the address's row (`holders`). So a sibling added later
-        is noticed when the address is written.
+        """Everything without a lock. Who comes to hold an address changes it too
+        (`contact_count`), so that a neighbour who was not there yet is noticed when the address is
+        changed.
         """
         account_id = self.job.account_id
-        links, read = await chunks.read_links_and_addresses(
-            self.connection, account_id, chunk.contact_ids
+        links, read = await chunk_addresses.read_links_and_addresses(
+            self.connection, account_id, chunk.item_ids
         )
         addresses, versions, decided_at = (
             addresses_by_id(read),
@@ -172,7 +176,9 @@ class _ChunkReader(NamedTuple):
             further = {link[2] for linked in sibling_links.values() for link in linked}
             further.difference_update(addresses)
             if further:
-                read = await chunks.read_addresses(self.connection, account_id, sorted(further))
+                read = await chunk_addresses.read_addresses(
+                    self.connection, account_id, sorted(further)
+                )
                 addresses |= addresses_by_id(read)
                 versions |= versions_by_id(read)
                 decided_at = read.decided_at
@@ -194,9 +200,9 @@ class _ChunkReader(NamedTuple):
         links = listed
         if links is None:
             links = (
-                await read_row_links(self.connection, account_id, chunk.contact_ids, imported)
+                await read_row_links(self.connection, account_id, chunk.item_ids, imported)
                 if self.action.creates_contacts
-                else await chunks.read_links(self.connection, account_id, chunk.contact_ids)
+                else await chunk_addresses.read_links(self.connection, account_id, chunk.item_ids)
             )
         wanted = {link[2] for link in links}
         if self._has_propagation():
@@ -205,7 +211,7 @@ class _ChunkReader(NamedTuple):
             )
             wanted |= {link[2] for linked in sibling_links.values() for link in linked}
         wanted.difference_update(new_addresses)
-        read = await chunks.lock_addresses(
+        read = await chunk_addresses.lock_addresses(
             self.connection,
             account_id,
             sorted(wanted),
@@ -215,7 +221,7 @@ class _ChunkReader(NamedTuple):
         roles = wanted.difference(addresses)
         if roles:
             # After the locks: no version that is known by now is then one of a later change.
-            read = await chunks.read_addresses(self.connection, account_id, sorted(roles))
+            read = await chunk_addresses.read_addresses(self.connection, account_id, sorted(roles))
             addresses |= addresses_by_id(read)
             versions |= versions_by_id(read)
         addresses |= new_addresses
@@ -242,7 +248,7 @@ class _ChunkReader(NamedTuple):
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
-            row_ids=chunk.contact_ids,
+            item_ids=chunk.item_ids,
             initial_status=self._initial_status(),
             shared_address_limit=sibling_link_limit(self.action, self.params, self.limit),
         )
@@ -262,7 +268,7 @@ class _ChunkReader(NamedTuple):
         return await create_contacts(
             self.connection,
             job=self.job,
-            contact_ids=chunk.contact_ids,
+            item_ids=chunk.item_ids,
             shared_address_limit=self.limit,
             initial_status=self._initial_status(),
             initial_statuses_by_stated=self._initial_statuses_by_stated(),
@@ -275,7 +281,7 @@ class _ChunkReader(NamedTuple):
         if not address_ids:
             return {}
         return _group_by_source(
-            await chunks.read_siblings(
+            await chunk_addresses.read_siblings(
                 self.connection,
                 self.job.account_id,
                 sorted(address_ids),
@@ -315,7 +321,7 @@ class _ChunkReader(NamedTuple):
         ]
         if not opted_out:
             return {}
-        final_counts = await import_chunks.final_contact_counts(
+        final_counts = await import_chunks.person_counts_by_the_end(
             self.connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
@@ -327,10 +333,10 @@ class _ChunkReader(NamedTuple):
         }
 
     async def _find_missing(self, chunk: ClaimedChunk, links: list[Link]) -> list[int]:
-        without_address = set(chunk.contact_ids).difference(link[0] for link in links)
+        without_address = set(chunk.item_ids).difference(link[0] for link in links)
         if not without_address or self.action.creates_contacts:
             return []
-        existing, holding = await chunks.find_existing_contacts(
+        existing, holding = await chunk_addresses.find_existing_contacts(
             self.connection, self.job.account_id, sorted(without_address)
         )
         if holding:
@@ -358,7 +364,7 @@ class _ChunkReader(NamedTuple):
         )
         if shared:
             beside.update(
-                await chunks.find_with_opted_out_sibling(
+                await chunk_addresses.find_with_opted_out_sibling(
                     self.connection,
                     account_id=self.job.account_id,
                     job_id=self.job.id,
@@ -410,8 +416,8 @@ class _ChunkReader(NamedTuple):
             return {}
         return {
             id_: Decision(Outcome(outcome), Status(to_status) if to_status else None, reason)
-            for id_, outcome, to_status, reason in await chunks.find_earlier_decisions(
-                self.connection, self.job.id, changed
+            for id_, outcome, to_status, reason in await results.find_earlier_decisions(
+                self.connection, self.job.account_id, self.job.id, changed
             )
         }
 

@@ -13,14 +13,14 @@ from actions.bulk_action import BulkAction
 from actions.registry import get_action
 from actions.rules.chunk import Change, ChunkDecisions
 from actions.rules.chunk_decisions import decide_chunk
-from db import chunks
+from db import chunk_addresses, chunks, results
 from db.address_lists import ListLookup
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
-from db.progress import JobToWork
+from db.job_progress import JobToWork
 from engine.chunk_reader import ChunkSnapshot, read_chunk
 from engine.result_conflicts import ResultRows, partition_rows
-from engine.retry_policy import WorkersLost, max_suspect_attempts
+from engine.retry_policy import WorkersLost, suspect_attempts_of
 from schemas.errors import ConcurrentLink, SluiceError, StaleRead
 from schemas.outcomes import Cause
 from schemas.requests import LISTED_ADDRESS_FIELD
@@ -191,8 +191,12 @@ class ChunkRunner(NamedTuple):
         number, share = (lane.number, lane.share) if lane else (chunks.NO_LANE, 0.0)
         await chunks.lock_job_shared(connection, self.job.id, lane=number)
         if only_chunk_no is not None:
-            return await chunks.claim_by_number(connection, self.job.id, only_chunk_no)
-        chunk = await chunks.claim_next(connection, self.job.id, share=share, lane=number)
+            return await chunks.claim_by_number(
+                connection, self.job.account_id, self.job.id, only_chunk_no
+            )
+        chunk = await chunks.claim_next(
+            connection, self.job.account_id, self.job.id, share=share, lane=number
+        )
         if chunk is not None and lane is not None and (lane.is_suspect or chunk.is_suspected):
             raise ChunkSuspected(chunk)
         return chunk
@@ -237,8 +241,8 @@ class ChunkRunner(NamedTuple):
         `claim_task`.
         """
         with _wrap_errors(chunk):
-            if (chunk.careful_attempts or 0) > max_suspect_attempts(chunk):
-                raise WorkersLost(lost=max_suspect_attempts(chunk))
+            if (chunk.suspect_attempts or 0) > suspect_attempts_of(chunk):
+                raise WorkersLost(lost=suspect_attempts_of(chunk))
             snapshot = await read_chunk(
                 connection,
                 job=self.job,
@@ -262,6 +266,7 @@ class ChunkRunner(NamedTuple):
         with _wrap_errors(chunk):
             await chunks.finish_chunk(
                 connection,
+                account_id=self.job.account_id,
                 job_id=self.job.id,
                 chunk_no=done.chunk_no,
                 counts=done.counts,
@@ -291,10 +296,10 @@ class ChunkRunner(NamedTuple):
         snapshot = decided.snapshot
         # Of a list of addresses the rows are no contacts, and each contact that is reached may be
         # reached from another chunk.
-        contact_ids = () if LISTED_ADDRESS_FIELD in snapshot.facts.fields else chunk.contact_ids
+        contact_ids = () if LISTED_ADDRESS_FIELD in snapshot.facts.fields else chunk.item_ids
         rows = partition_rows(decided.rows, snapshot.facts, contact_ids)
         await self._insert_results(connection, chunk, snapshot, rows.own)
-        as_read = await chunks.update_addresses(
+        as_read = await chunk_addresses.update_addresses(
             connection,
             account_id=self.job.account_id,
             job_id=self.job.id,
@@ -313,12 +318,14 @@ class ChunkRunner(NamedTuple):
         snapshot: ChunkSnapshot,
         rows: ResultRows,
     ) -> None:
-        await chunks.insert_results(
+        await results.insert_results(
             connection,
+            account_id=self.job.account_id,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
             decided_at=snapshot.decided_at,
             rows=rows,
+            contacts=snapshot.contacts,
         )
 
 
@@ -340,7 +347,7 @@ def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) ->
         applied=by_outcome["applied"],
         unchanged=by_outcome["unchanged"],
         rejected=by_outcome["rejected"],
-        empty=len(chunk.contact_ids) * fields - by_outcome.total(),
+        empty=len(chunk.item_ids) * fields - by_outcome.total(),
         propagated=propagated,
         reasons=reasons,
     )

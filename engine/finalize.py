@@ -11,9 +11,9 @@ import asyncpg
 from actions.registry import all_actions
 from actions.rules.chunk import ChunkFacts, Link
 from actions.rules.propagation import propagate_after_import
-from db import chunks, import_chunks, progress
+from db import chunk_addresses, chunks, import_chunks, job_progress, results
+from db.job_progress import JobTotals, JobToWork
 from db.jobs import Job
-from db.progress import JobTotals, JobToWork
 from engine.chunk_reader import OWN_RIGHT, addresses_by_id, versions_by_id
 from schemas.outcomes import JobState
 
@@ -29,15 +29,15 @@ async def complete_job(
     Raises asyncpg.CheckViolationError if its counts do not add up.
     """
     async with connection.transaction():
-        if await progress.has_pending_chunks(connection, job.id):
+        if await job_progress.has_pending_chunks(connection, job.account_id, job.id):
             return None
         if _brings_contacts(job):
             # Settling changes addresses, and a pause may have answered meanwhile.
             await chunks.lock_job_exclusive(connection, job.id)
-            if await progress.has_pending_chunks(connection, job.id):
+            if await job_progress.has_pending_chunks(connection, job.account_id, job.id):
                 return None
         await finalize_import(connection, job, shared_address_limit=shared_address_limit)
-        return await progress.complete_job(connection, job.id)
+        return await job_progress.complete_job(connection, job.account_id, job.id)
 
 
 def _brings_contacts(job: JobToWork | Job) -> bool:
@@ -51,11 +51,11 @@ async def fail_job(
     """End a job that cannot be done, with what was done of it; whether it had not ended before."""
     async with connection.transaction():
         await chunks.lock_job_exclusive(connection, job.id)
-        now = await progress.get_job_to_work(connection, job.id)
+        now = await job_progress.get_job_to_work(connection, job.account_id, job.id)
         if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
             return False
         await finalize_import(connection, job, shared_address_limit=shared_address_limit)
-        return await progress.fail_job(connection, job.id, error)
+        return await job_progress.fail_job(connection, job.account_id, job.id, error)
 
 
 async def finalize_import(
@@ -67,7 +67,7 @@ async def finalize_import(
     """
     if not _brings_contacts(job):
         return
-    await import_chunks.count_role_address_contacts(
+    await import_chunks.count_contacts_of_role_addresses(
         connection,
         account_id=job.account_id,
         job_id=job.id,
@@ -95,7 +95,7 @@ async def _propagate_missed_opt_outs(
         links[contact_id, field, address_id] = None
         if address_id == source_id:
             contacts_of.setdefault(source_id, []).append(contact_id)
-    locked = await chunks.lock_addresses(
+    locked = await chunk_addresses.lock_addresses(
         connection, job.account_id, sorted({link[2] for link in links})
     )
     action = all_actions()[job.action]
@@ -111,7 +111,7 @@ async def _propagate_missed_opt_outs(
         ),
         contacts_of,
     )
-    await chunks.update_addresses(
+    await chunk_addresses.update_addresses(
         connection,
         account_id=job.account_id,
         job_id=job.id,
@@ -119,12 +119,16 @@ async def _propagate_missed_opt_outs(
         changes=decided.changes,
         versions=versions_by_id(locked),
     )
-    await chunks.insert_results(
+    await results.insert_results(
         connection,
+        account_id=job.account_id,
         job_id=job.id,
         chunk_no=FINALIZE_CHUNK_NO,
         decided_at=locked.decided_at,
         rows=decided.rows,
+        contacts={},
     )
     propagated = sum(map(len, decided.rows.values()))
-    await chunks.insert_done_chunk(connection, job.id, FINALIZE_CHUNK_NO, propagated=propagated)
+    await chunks.insert_done_chunk(
+        connection, job.account_id, job.id, FINALIZE_CHUNK_NO, propagated=propagated
+    )

@@ -50,9 +50,9 @@ async def compute_forecast(
     assert job.selected is not None
     missing = 0
     if job.fields == [LISTED_ADDRESS_FIELD]:
-        kinds, further = await forecasting.count_list(connection, forecast_job)
+        kinds, propagated = await forecasting.count_list(connection, forecast_job)
     else:
-        kinds, further = await _count_contacts(connection, pool, forecast_job, chunk_size)
+        kinds, propagated = await _count_contacts(connection, pool, forecast_job, chunk_size)
         if "contacts" in job.selection:
             missing = await forecasting.count_missing(connection, forecast_job)
     counts = forecast(
@@ -62,7 +62,7 @@ async def compute_forecast(
         contacts=job.selected // len(job.fields),
         missing=missing,
         kinds=(PairGroup(*kind) for kind in kinds),
-        propagated=further,
+        propagated=propagated,
     )
     return {**counts, "counted_at": counted_at.isoformat()}
 
@@ -71,20 +71,20 @@ async def _count_contacts(
     connection: asyncpg.Connection, pool: asyncpg.Pool, job: ForecastJob, chunk_size: int
 ) -> tuple[list[PairCount], int]:
     kinds: list[PairCount] = []
-    further = 0
-    last_chunk = await forecasting.last_chunk(connection, job.id)
+    propagated = 0
+    last_chunk = await forecasting.last_chunk(connection, job.account_id, job.id)
     parts = _iter_parts(job, last_chunk, max(1, CONTACTS_PER_STATEMENT // chunk_size))
 
     async def count(lane: asyncpg.Connection) -> None:
-        nonlocal further
+        nonlocal propagated
         for part in parts:
-            counted, propagated = await part(lane)
+            counted, more = await part(lane)
             kinds.extend(counted)
-            further += propagated
+            propagated += more
 
     async with _second_connection(pool, last_chunk * chunk_size) as second:
         await _gather_all([count(lane) for lane in (connection, second) if lane is not None])
-    return kinds, further
+    return kinds, propagated
 
 
 async def _gather_all(work: Sequence[Coroutine[Any, Any, None]]) -> None:

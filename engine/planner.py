@@ -10,7 +10,7 @@ import asyncpg
 
 from actions.registry import get_action
 from actions.rules.forecast import FORECAST_COUNTS, drift
-from db import address_lists, import_chunks, planning, progress
+from db import address_lists, import_chunks, lanes, planning
 from db.planning import JobToPlan, Plan
 from engine.forecaster import compute_forecast
 from runtime import events, logs
@@ -19,14 +19,13 @@ from schemas.requests import LISTED_ADDRESS_FIELD
 
 log = logs.get_logger()
 
-
 IMPORT_CHUNK_SHARE = 2 / 3
 """A chunk of an import has so much of the chunk size: to make a contact with its addresses takes
 longer than to change them, and locks are to be held as briefly."""
 
 
 async def plan_job(
-    connection: asyncpg.Connection, job_id: int, *, chunk_size: int, lanes: int
+    connection: asyncpg.Connection, account_id: int, job_id: int, *, chunk_size: int, max_lanes: int
 ) -> Plan | None:
     """Plan the job in one transaction; None when it needs no plan, or someone else is at it.
 
@@ -34,14 +33,14 @@ async def plan_job(
     """
     try:
         async with connection.transaction():
-            job = await planning.lock_job_to_plan(connection, job_id)
+            job = await planning.lock_job_to_plan(connection, account_id, job_id)
             if job is None or job.planned_at is not None:
                 return None
             await _freeze(connection, job, chunk_size)
-            frozen = await planning.close_plan(connection, job.id)
+            frozen = await planning.close_plan(connection, job.account_id, job.id)
             if frozen is None:
                 raise _ConcurrentCancel
-            await progress.insert_lanes(connection, job.id, lanes)
+            await lanes.insert_lanes(connection, job.account_id, job.id, max_lanes)
     except _ConcurrentCancel:
         return None
     log.info(
@@ -62,6 +61,7 @@ class _ConcurrentCancel(Exception):
 async def forecast_job(
     connection: asyncpg.Connection,
     pool: asyncpg.Pool,
+    account_id: int,
     job_id: int,
     *,
     chunk_size: int,
@@ -74,7 +74,7 @@ async def forecast_job(
     can start again after one that was lost.
     """
     async with connection.transaction():
-        job = await planning.lock_job_to_plan(connection, job_id)
+        job = await planning.lock_job_to_plan(connection, account_id, job_id)
         if job is None or job.planned_at is None:
             return None
         counts = await compute_forecast(
@@ -93,30 +93,34 @@ async def _store_forecast(
     facts = {"job": job.id, "account": job.account_id, "action": job.action}
     confirmation = job.confirmation
     if confirmation is None or "drift" in confirmation:
-        if not await planning.store_forecast(connection, job.id, counts):
+        if not await planning.store_forecast(connection, job.account_id, job.id, counts):
             return None
         log.info(events.PLAN_COUNTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
     differences = drift(confirmation["expected"], counts)
     if any(abs(by) > confirmation["tolerance"] for by in differences.values()):
-        if not await planning.store_forecast(connection, job.id, counts, drift=differences):
+        if not await planning.store_forecast(
+            connection, job.account_id, job.id, counts, drift=differences
+        ):
             return None
         log.warning(events.PLAN_DRIFTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
-    if not await planning.confirm_plan(connection, job.id, counts):
+    if not await planning.confirm_plan(connection, job.account_id, job.id, counts):
         return None
     log.info(events.PLAN_CONFIRMED, **facts, **_log_counts(counts))
     return JobState.RUNNING
 
 
 def _log_counts(counts: dict[str, Any]) -> dict[str, int]:
-    """Rename the counts to the keys of the log."""
+    """Return the counts that the log has."""
     return {name: counts[name] for name in FORECAST_COUNTS}
 
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
     if job.fields == [LISTED_ADDRESS_FIELD]:
-        await address_lists.freeze_list(connection, job_id=job.id, chunk_size=chunk_size)
+        await address_lists.freeze_list(
+            connection, account_id=job.account_id, job_id=job.id, chunk_size=chunk_size
+        )
         return
     if not get_action(job.action).creates_contacts:
         await _freeze_selection(connection, job, chunk_size)
@@ -126,6 +130,7 @@ async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: in
     )
     await planning.freeze_import(
         connection,
+        account_id=job.account_id,
         job_id=job.id,
         fields=len(job.fields),
         chunk_size=max(1, int(chunk_size * IMPORT_CHUNK_SHARE)),

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import address_lists, chunks, import_chunks
+from db import address_lists, chunk_addresses, chunks, import_chunks, results
 from db.chunks import ChunkCounts, ClaimedChunk
-from db.progress import JobToWork
+from db.job_progress import JobToWork
 from runtime import events, logs
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
@@ -21,11 +21,11 @@ log = logs.get_logger()
 MAX_ATTEMPTS = 3
 """How often a chunk that raises is tried before it is split."""
 
-MAX_SUSPECT_ATTEMPTS = 1
+SUSPECT_ATTEMPTS = 1
 """How often a chunk that lost a worker is tried alone before it is split. To split an innocent one,
 whose worker was ended by chance, is harmless."""
 
-MAX_SUSPECT_ATTEMPTS_AT_ONE_ITEM = 2
+SUSPECT_ATTEMPTS_AT_ONE = 2
 """The same for a single contact, which is refused afterwards. It costs one worker more, and takes
 three workers ended by chance, each with the same contact in hand, to refuse an innocent one."""
 
@@ -44,9 +44,9 @@ class WorkersLost(SluiceError):
         super().__init__(f"{count} lost while this was all that they worked on")
 
 
-def max_suspect_attempts(chunk: ClaimedChunk) -> int:
-    """Return how many attempts that were counted beforehand may lose their workers."""
-    return MAX_SUSPECT_ATTEMPTS if len(chunk.contact_ids) > 1 else MAX_SUSPECT_ATTEMPTS_AT_ONE_ITEM
+def suspect_attempts_of(chunk: ClaimedChunk) -> int:
+    """How many attempts that were counted beforehand may lose their workers."""
+    return SUSPECT_ATTEMPTS if len(chunk.item_ids) > 1 else SUSPECT_ATTEMPTS_AT_ONE
 
 
 class FailureHandler(NamedTuple):
@@ -72,13 +72,15 @@ class FailureHandler(NamedTuple):
         text = describe_error(error)
         async with connection.transaction():
             await chunks.lock_job_shared(connection, self.job.id)
-            chunk = await chunks.lock_failed_chunk(connection, self.job.id, failed.chunk_no)
+            chunk = await chunks.lock_failed_chunk(
+                connection, self.job.account_id, self.job.id, failed.chunk_no
+            )
             if chunk is None:
                 return None
             attempts = max(failed.attempts + (not is_counted), chunk.attempts)
             delay_seconds = self.retry_seconds * 4.0 ** (attempts - 1)
             again = attempts < MAX_ATTEMPTS and not isinstance(error, WorkersLost)
-            splits = not again and len(chunk.contact_ids) > 1
+            splits = not again and len(chunk.item_ids) > 1
             log.warning(
                 events.CHUNK_FAILED,
                 job=self.job.id,
@@ -95,6 +97,7 @@ class FailureHandler(NamedTuple):
             if again:
                 await chunks.postpone_chunk(
                     connection,
+                    account_id=self.job.account_id,
                     job_id=self.job.id,
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
@@ -106,6 +109,7 @@ class FailureHandler(NamedTuple):
             if splits:
                 await chunks.split_chunk(
                     connection,
+                    account_id=self.job.account_id,
                     job_id=self.job.id,
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
@@ -117,7 +121,7 @@ class FailureHandler(NamedTuple):
                     account=self.job.account_id,
                     action=self.job.action,
                     chunk=chunk.chunk_no,
-                    contacts=len(chunk.contact_ids),
+                    contacts=len(chunk.item_ids),
                 )
                 return None
             return await self._reject_item(connection, chunk, attempts, text)
@@ -126,8 +130,8 @@ class FailureHandler(NamedTuple):
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, attempts: int, text: str
     ) -> ChunkCounts:
         """Reject the addresses of the one item that failed, so that the job goes on."""
-        (contact_id,) = chunk.contact_ids
-        addresses = await self._rejected_addresses(connection, contact_id, text)
+        (item_id,) = chunk.item_ids
+        addresses = await self._rejected_addresses(connection, item_id, text)
         counts = ChunkCounts(
             applied=0,
             unchanged=0,
@@ -136,13 +140,16 @@ class FailureHandler(NamedTuple):
             propagated=0,
             reasons={f"{Outcome.REJECTED}:{Reason.INTERNAL_ERROR}": len(addresses)},
         )
-        await chunks.insert_rejections(
+        await results.insert_rejections(
             connection,
+            account_id=self.job.account_id,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
             rows=[
                 (
-                    contact_id,
+                    item_id,
+                    # Only a contact that is there has an address to name.
+                    None if address_id is None else item_id,
                     field,
                     address_id,
                     Outcome.REJECTED,
@@ -157,6 +164,7 @@ class FailureHandler(NamedTuple):
         )
         await chunks.finish_chunk(
             connection,
+            account_id=self.job.account_id,
             job_id=self.job.id,
             chunk_no=chunk.chunk_no,
             counts=counts,
@@ -168,22 +176,30 @@ class FailureHandler(NamedTuple):
         return counts
 
     async def _rejected_addresses(
-        self, connection: asyncpg.Connection, contact_id: int, text: str
+        self, connection: asyncpg.Connection, item_id: int, text: str
     ) -> dict[int, int | None]:
         """Map the selected fields in which the contact has, or would have had, an address to its
         id.
         """
         if self.job.fields == [LISTED_ADDRESS_FIELD]:
             await address_lists.reject_listed(
-                connection, job_id=self.job.id, row_id=contact_id, detail=text
+                connection,
+                account_id=self.job.account_id,
+                job_id=self.job.id,
+                item_id=item_id,
+                detail=text,
             )
             return {LISTED_ADDRESS_FIELD: None}
         if self.creates_contacts:
             fields = await import_chunks.reject_row(
-                connection, job_id=self.job.id, contact_id=contact_id, detail=text
+                connection,
+                account_id=self.job.account_id,
+                job_id=self.job.id,
+                item_id=item_id,
+                detail=text,
             )
             return dict.fromkeys(fields)
-        links = await chunks.read_links(connection, self.job.account_id, [contact_id])
+        links = await chunk_addresses.read_links(connection, self.job.account_id, [item_id])
         return {field: address for _, field, address in links if field in self.job.fields}
 
 

@@ -4,13 +4,13 @@ import secrets
 
 import asyncpg
 
-from db import activity, jobs, webhook_deliveries
+from db import accounts, activity, webhook_deliveries
 from producers.invalid_request import require_storable, shorten
 from producers.submit import require_account
 from runtime import events, logs
 from runtime.settings import Settings
 from runtime.signing import signing_key_id, webhook_secret
-from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.actors import PYTHON, ActivityEvent, Actor
 from schemas.errors import InvalidRequest
 
 log = logs.get_logger()
@@ -23,11 +23,11 @@ async def create_account(pool: asyncpg.Pool, name: str, *, actor: Actor = PYTHON
     require_storable("The account's name", name)
     try:
         async with pool.acquire() as connection, connection.transaction():
-            created = await jobs.create_account(connection, name)
+            created = await accounts.create_account(connection, name)
             if created is None:
                 raise InvalidRequest(f"There is an account {name!r} already. Nothing was changed.")
             await activity.record(
-                connection, ActivityKind.ACCOUNT_CREATED, actor, account_id=created
+                connection, ActivityEvent.ACCOUNT_CREATED, actor, account_id=created
             )
     except asyncpg.CheckViolationError:
         raise InvalidRequest(
@@ -67,6 +67,6 @@ async def _webhook_secret(
             connection, account_id, salt=salt, key_id=key_id, renewed=renewed_by is not None
         )
         if renewed_by is not None:
-            act = ActivityKind.ACCOUNT_SECRET_RENEWED
+            act = ActivityEvent.ACCOUNT_SECRET_RENEWED
             await activity.record(connection, act, renewed_by, account_id=account_id)
     return account_id, webhook_secret(settings, account_id, source.salt, key_id=source.key_id)

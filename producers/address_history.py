@@ -5,7 +5,7 @@ from typing import NamedTuple
 import asyncpg
 
 from actions.registry import all_actions, describe_reason
-from db import address_history, chunks
+from db import address_history, chunk_addresses
 from engine.chunk_reader import OWN_RIGHT
 from schemas.decisions import AddressState
 from schemas.outcomes import Outcome
@@ -62,7 +62,7 @@ async def preview_opt_in(
     action = all_actions().get("opt_in")
     if action is None:
         return None
-    beside = await chunks.find_with_opted_out_sibling(
+    beside = await chunk_addresses.find_with_opted_out_sibling(
         connection,
         account_id=account_id,
         job_id=_NO_JOB,

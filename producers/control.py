@@ -15,7 +15,7 @@ from db import activity, chunks, jobs
 from engine.finalize import finalize_import
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.actors import PYTHON, ActivityEvent, Actor
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import FINAL_STATES, STATE_CHANGES, JobState
 from workers.enqueue import enqueue_job
@@ -88,7 +88,7 @@ async def resume(
         pool, settings, account_id, job_id, _StateRequest(JobState.RUNNING, actor, correlation_id)
     )
     job = await _require_job(pool, account_id, job_id)
-    await enqueue_job(settings, job_id=job_id, action=job.action)
+    await enqueue_job(settings, account_id=job.account_id, job_id=job_id, action=job.action)
     return state
 
 
@@ -122,7 +122,9 @@ async def _change_state(
     async with pool.acquire() as connection:
         while True:
             try:
-                state, changed = await _try_to_change_state(connection, settings, job_id, wanted)
+                state, changed = await _try_to_change_state(
+                    connection, settings, job.account_id, job_id, wanted
+                )
                 break
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 if time.monotonic() > gives_up:
@@ -144,7 +146,11 @@ async def _change_state(
 
 
 async def _try_to_change_state(
-    connection: asyncpg.Connection, settings: Settings, job_id: int, wanted: _StateRequest
+    connection: asyncpg.Connection,
+    settings: Settings,
+    account_id: int,
+    job_id: int,
+    wanted: _StateRequest,
 ) -> tuple[JobState, bool]:
     """Return the job's state, and whether it was changed.
 
@@ -153,19 +159,19 @@ async def _try_to_change_state(
     async with connection.transaction():
         await jobs.set_lock_timeout(connection, seconds=CHUNK_WAIT_SECONDS)
         await chunks.lock_job_exclusive(connection, job_id)
-        job = await jobs.get_job(connection, job_id)
+        job = await jobs.get_job(connection, job_id, account_id=account_id)
         assert job is not None
         if wanted.state is JobState.CANCELLED and job.state not in FINAL_STATES:
             limit = settings.shared_address_limit
             await finalize_import(connection, job, shared_address_limit=limit)
-        changed = await _set_state(connection, job_id, wanted.state)
+        changed = await _set_state(connection, account_id, job_id, wanted.state)
         if changed is None:
-            return await _confirm_state(connection, job_id, wanted.state), False
+            return await _confirm_state(connection, account_id, job_id, wanted.state), False
         await activity.record(
             connection,
-            ActivityKind(_EVENTS[wanted.state].name),
+            ActivityEvent(_EVENTS[wanted.state].name),
             wanted.actor,
-            account_id=job.account_id,
+            account_id=account_id,
             job_id=job_id,
             correlation_id=wanted.correlation_id,
         )
@@ -180,18 +186,20 @@ def _still_running_error(job_id: int) -> SluiceError:
 
 
 async def _set_state(
-    connection: asyncpg.Connection, job_id: int, wanted: JobState
+    connection: asyncpg.Connection, account_id: int, job_id: int, wanted: JobState
 ) -> JobState | None:
     if wanted is JobState.CANCELLED:
-        return await jobs.cancel(connection, job_id, from_states=_ALLOWED_FROM[wanted])
+        return await jobs.cancel(connection, account_id, job_id, from_states=_ALLOWED_FROM[wanted])
     return await jobs.set_state(
-        connection, job_id, from_states=_ALLOWED_FROM[wanted], to_state=wanted
+        connection, account_id, job_id, from_states=_ALLOWED_FROM[wanted], to_state=wanted
     )
 
 
-async def _confirm_state(connection: asyncpg.Connection, job_id: int, wanted: JobState) -> JobState:
+async def _confirm_state(
+    connection: asyncpg.Connection, account_id: int, job_id: int, wanted: JobState
+) -> JobState:
     """Return the state of a job that is already as wanted; raises StateConflict for any other."""
-    job = await jobs.get_job(connection, job_id)
+    job = await jobs.get_job(connection, job_id, account_id=account_id)
     assert job is not None
     if job.state is wanted or (wanted is JobState.RUNNING and job.state in _ACTIVE_STATES):
         return job.state

@@ -111,7 +111,9 @@ class HookOptOutApplier(NamedTuple):
             if len(answer.selection.addresses or ()) > settings.chunk_size:
                 stored = await submit(pool, settings, answer, actor=actor)
                 return OptOutReceipt(stored.job_id, stored.created, applied=False)
-            return await opt_out_immediately(pool, settings, answer, actor=actor)
+            return await opt_out_immediately(
+                pool, settings, answer, account_id=self.hook.account_id, actor=actor
+            )
         except IdempotencyConflict:
             return None
 

@@ -25,7 +25,7 @@ from runtime.signing import (
     signing_key_id,
     signing_key_ids,
 )
-from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.actors import PYTHON, ActivityEvent, Actor
 from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import MAX_ID
 
@@ -82,7 +82,7 @@ async def create_hook(
         )
         await activity.record(
             connection,
-            ActivityKind.HOOK_CREATED,
+            ActivityEvent.HOOK_CREATED,
             actor,
             account_id=account_id,
             hook_id=hook_id,
@@ -123,7 +123,7 @@ async def rotate_hook_secret(
             )
         await activity.record(
             connection,
-            ActivityKind.HOOK_RENEWED,
+            ActivityEvent.HOOK_RENEWED,
             actor,
             account_id=account_id,
             hook_id=hook_id,
@@ -160,7 +160,7 @@ async def revoke_hook(pool: asyncpg.Pool, hook_id: int, *, actor: Actor = PYTHON
             return
         await activity.record(
             connection,
-            ActivityKind.HOOK_REVOKED,
+            ActivityEvent.HOOK_REVOKED,
             actor,
             account_id=revoked.account_id,
             hook_id=hook_id,

@@ -15,7 +15,7 @@ import asyncpg
 from db import address_lists, immediate_opt_outs, jobs
 from db.chunks import ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
-from db.progress import JobTotals, JobToWork
+from db.job_progress import JobTotals, JobToWork
 from engine.chunk_log import log_processed
 from engine.chunk_reader import initial_status, sibling_link_limit
 from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
@@ -27,14 +27,13 @@ from producers.submit import (
     require_account,
     require_same_request,
     submit,
-    unknown_account_error,
     validate_request,
 )
 from runtime import events, logs
 from runtime.process import process_name
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
-from schemas.errors import ConcurrentLink, InvalidRequest, NotFound, StaleRead
+from schemas.errors import ConcurrentLink, InvalidRequest, StaleRead
 from schemas.outcomes import JobState
 from schemas.requests import JobRequest
 from schemas.statuses import Status
@@ -60,10 +59,10 @@ _TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 class OptOutReceipt(NamedTuple):
     """The job that stands for the request.
 
-    `created` is False if an earlier request with the same key made it. `applied` says that the job
-    is completed and committed (an id without a contact is rejected in its results); if it is False,
-    workers do it before all other work. `propagated` is the number of propagated changes; None if
-    an earlier request made them, or they are still to be made.
+    `created` is False when an earlier request with the same key made it. `applied` tells that the
+    job is completed, and committed (an id of no contact is rejected in its results); where it is
+    False, workers will begin with it before all other work. `propagated` is to how many addresses
+    it was propagated; None where an earlier request did it, or it is still to be done.
     """
 
     job_id: int
@@ -112,33 +111,51 @@ class _NotAppliedError(Exception):
 
 
 async def opt_out_address_immediately(
-    pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
+    pool: asyncpg.Pool,
+    settings: Settings,
+    request: JobRequest,
+    *,
+    account_id: int | None = None,
+    actor: Actor = PYTHON,
 ) -> AddressOptOut:
-    """Opt out one address like `opt_out_immediately`, and return its status too."""
-    acknowledged, applied = await _opt_out(pool, settings, request, actor)
+    """`opt_out_immediately` for a request that lists one address, which tells the status of that
+    too.
+    """
+    acknowledged, applied = await _opt_out(pool, settings, request, account_id, actor)
     return AddressOptOut(acknowledged, *(applied.statuses if applied else ()))
 
 
 async def opt_out_immediately(
-    pool: asyncpg.Pool, settings: Settings, request: JobRequest, *, actor: Actor = PYTHON
+    pool: asyncpg.Pool,
+    settings: Settings,
+    request: JobRequest,
+    *,
+    account_id: int | None = None,
+    actor: Actor = PYTHON,
 ) -> OptOutReceipt:
     """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
 
-    The request is that of `submit`, for an urgent action that propagates, over at most `chunk_size`
-    contact ids or addresses. An unknown address is stored as opted out. If the work itself fails,
-    the job is stored for the workers, as `submit` does: an opt-out is never lost.
+    The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
+    contacts named by their ids, or as many addresses; one that the account does not know is stored
+    as opted out. When the work itself fails, the job is stored for the workers, as
+    `submit` does it: an opt-out is never lost. `account_id` is that of the request's account, for a
+    caller who has looked it up.
 
     Raises InvalidRequest (NotFound among them) if the request cannot be carried out, and
     IdempotencyConflict if its key stands for another request; nothing is stored then. If the
     connection is lost (`db.errors.CONNECTION_ERRORS`), all of it is stored or nothing, and
     repeating it with the same key is safe.
     """
-    acknowledged, _ = await _opt_out(pool, settings, request, actor)
+    acknowledged, _ = await _opt_out(pool, settings, request, account_id, actor)
     return acknowledged
 
 
 async def _opt_out(
-    pool: asyncpg.Pool, settings: Settings, request: JobRequest, actor: Actor
+    pool: asyncpg.Pool,
+    settings: Settings,
+    request: JobRequest,
+    account_id: int | None,
+    actor: Actor,
 ) -> tuple[OptOutReceipt, _AppliedJob | None]:
     began = time.perf_counter()
     checked = validate_request(request)
@@ -146,10 +163,14 @@ async def _opt_out(
     correlation_id = request.correlation_id or uuid.uuid4().hex
     try:
         async with pool.acquire() as connection:
-            attempt = _Attempt(connection, settings, request, checked, correlation_id, actor, began)
+            if account_id is None:
+                account_id = await require_account(connection, request.account)
+            attempt = _Attempt(
+                connection, settings, request, checked, account_id, correlation_id, actor, began
+            )
             applied = await attempt.apply_with_retries()
             if applied is None:
-                earlier = await _find_earlier_job(connection, request, checked)
+                earlier = await _find_earlier_job(connection, account_id, request, checked)
                 if not earlier.is_incomplete:
                     return earlier_receipt(earlier), None
     except _NotAppliedError as failed:
@@ -172,7 +193,7 @@ async def _opt_out(
         return OptOutReceipt(submitted.job_id, submitted.created, applied=False), None
     if applied is None:
         # Its job ended without being done, and whoever opted out tells it again.
-        return await _opt_out(pool, settings, repeat_request(request, earlier), actor)
+        return await _opt_out(pool, settings, repeat_request(request, earlier), account_id, actor)
     _log_applied(applied, request, checked, actor, worker=attempt.worker)
     return OptOutReceipt(
         applied.job.id, created=True, applied=True, propagated=applied.done.counts.propagated
@@ -215,6 +236,7 @@ class _Attempt(NamedTuple):
     settings: Settings
     request: JobRequest
     checked: ValidatedRequest
+    account_id: int
     correlation_id: str
     actor: Actor
     began: float
@@ -226,8 +248,7 @@ class _Attempt(NamedTuple):
     async def apply_with_retries(self) -> _AppliedJob | None:
         """Begin again while others are in the way; None when the request has a job already.
 
-        Raises _NotAppliedError when the work fails, or others are in the way for too long, and
-        NotFound without an account.
+        Raises _NotAppliedError when the work fails, or others are in the way for too long.
         """
         in_the_way: BaseException | None = None
         for _ in range(MAX_TRIES):
@@ -241,8 +262,6 @@ class _Attempt(NamedTuple):
                     return await self._apply(lock_all=True)
             except (StaleRead, ConcurrentLink) as error:
                 in_the_way = error
-            except NotFound:
-                raise
             except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
                 in_the_way = _transient_or_raise(raised)
         raise _NotAppliedError from in_the_way
@@ -252,30 +271,29 @@ class _Attempt(NamedTuple):
         request, checked = self.request, self.checked
         action, params = checked.action, checked.action.params.model_validate(checked.params)
         limit = self.settings.shared_address_limit
-        found = await address_lists.look_up_addresses(
-            self.connection,
-            account=request.account,
-            identities=checked.addresses or (),
-            shared_address_limit=sibling_link_limit(action, params, limit),
-        )
-        if found is None:
-            raise await unknown_account_error(self.connection, request.account)
+        listed = None
+        if checked.addresses:
+            listed = await address_lists.look_up_addresses(
+                self.connection,
+                account_id=self.account_id,
+                identities=checked.addresses,
+                shared_address_limit=sibling_link_limit(action, params, limit),
+            )
         runner = ChunkRunner(
-            job=self._job(found.account_id),
+            job=self._job(),
             action=action,
             params=params,
             shared_address_limit=limit,
             worker=self.worker,
         )
-        listed = found if checked.addresses else None
-        rows = listed.row_ids if listed else checked.contacts or []
-        chunk = ClaimedChunk(_ONLY_CHUNK, rows, attempts=0)
+        items = listed.item_ids if listed else checked.contacts or []
+        chunk = ClaimedChunk(_ONLY_CHUNK, items, attempts=0)
         decided = await runner.decide(self.connection, chunk, lock_all=lock_all, lookup=listed)
         now = time.perf_counter()
         duration_ms = round((now - began) * 1000)
         written = await immediate_opt_outs.insert_completed_job(
             self.connection,
-            account_id=found.account_id,
+            account_id=self.account_id,
             action=action.name,
             fields=request.field_numbers,
             params=checked.params,
@@ -289,6 +307,7 @@ class _Attempt(NamedTuple):
             received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.snapshot.decided_at,
             rows=decided.rows,
+            contacts=decided.snapshot.contacts,
             new=listed and listed.new,
             new_status=initial_status(action, params),
             changes=decided.changes,
@@ -304,11 +323,11 @@ class _Attempt(NamedTuple):
             runner.job._replace(id=written.job_id), done, written.seconds, decided.statuses()
         )
 
-    def _job(self, account_id: int) -> JobToWork:
+    def _job(self) -> JobToWork:
         """Describe the job for the decisions, which do not use the id that it does not have yet."""
         return JobToWork(
             id=_NOT_STORED,
-            account_id=account_id,
+            account_id=self.account_id,
             action=self.checked.action.name,
             state="running",
             fields=self.request.field_numbers,
@@ -335,12 +354,11 @@ def _transient_or_raise(raised: Exception) -> BaseException:
 
 
 async def _find_earlier_job(
-    connection: asyncpg.Connection, request: JobRequest, checked: ValidatedRequest
+    connection: asyncpg.Connection, account_id: int, request: JobRequest, checked: ValidatedRequest
 ) -> jobs.InsertedJob:
     """Return the job of an earlier request with the same key; raises NotFound without an
     account.
     """
-    account_id = await require_account(connection, request.account)
     assert request.idempotency_key is not None
     stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)
     require_same_request(stored, request, checked)

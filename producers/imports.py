@@ -122,7 +122,7 @@ async def submit_import(
                 stored = await _insert_job(connection, account_id, request, params, actor)
                 if not stored.created:
                     await _require_same_request(stored, request, hash_of)
-                    counts = await imports.read_staged_file(connection, stored.job_id)
+                    counts = await imports.read_staged_file(connection, account_id, stored.job_id)
                     return ImportSubmission(
                         stored.job_id,
                         *counts,
@@ -130,12 +130,17 @@ async def submit_import(
                         enqueued=True,
                         ignored_columns=contacts.ignored_columns,
                     )
-                counts = await _stage(connection, stored.job_id, contacts, progress)
+                counts = await _stage(connection, account_id, stored.job_id, contacts, progress)
                 await imports.set_request_hash(
-                    connection, job_id=stored.job_id, request_hash=hash_of()
+                    connection,
+                    account_id=account_id,
+                    job_id=stored.job_id,
+                    request_hash=hash_of(),
                 )
     _log_submitted(stored.job_id, account_id, request, actor)
-    enqueued = await enqueue_job(settings, job_id=stored.job_id, action=ImportContacts.name)
+    enqueued = await enqueue_job(
+        settings, account_id=account_id, job_id=stored.job_id, action=ImportContacts.name
+    )
     return ImportSubmission(
         stored.job_id,
         *counts,
@@ -215,16 +220,23 @@ async def _require_same_request(
 
 
 async def _stage(
-    connection: asyncpg.Connection, job_id: int, contacts: ContactFile, progress: Progress | None
+    connection: asyncpg.Connection,
+    account_id: int,
+    job_id: int,
+    contacts: ContactFile,
+    progress: Progress | None,
 ) -> StagedFile:
     rows = refused = left_out = 0
-    blocks = ((imports.pack_rows(job_id, each.rows), each.rejections) for each in contacts.blocks())
+    blocks = (
+        (imports.pack_rows(account_id, job_id, each.rows), each.rejections)
+        for each in contacts.blocks()
+    )
     async with aclosing(_prefetch(blocks)) as packed_blocks:
         async for packed, rejections in packed_blocks:
             await imports.stage_rows(connection, packed)
             if rejections:
                 await imports.insert_import_rejections(
-                    connection, job_id=job_id, rejections=rejections
+                    connection, account_id=account_id, job_id=job_id, rejections=rejections
                 )
             cells = sum(rejection.reason in CELL_REJECTION_REASONS for rejection in rejections)
             rows += packed.rows

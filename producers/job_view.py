@@ -5,7 +5,7 @@ from typing import NamedTuple
 import asyncpg
 
 from actions.registry import all_actions
-from db import address_history, exports, jobs, webhook_deliveries
+from db import address_history, exports, job_progress, jobs, webhook_deliveries
 from db.exports import Export
 from schemas.errors import NotFound
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
@@ -14,31 +14,33 @@ from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 class JobView(NamedTuple):
     """A job with its exact counts; `import_rejections` counts what was left out of its file.
 
-    `recognized` is the number of an import's rows that were about existing contacts, and None for
-    other jobs. `notice` is the state of its completion webhook, if it has one.
+    `recognized` tells of an import how many of its rows were about contacts that were there, and
+    is None for other jobs. `delivery` is how far its completion webhook is, if it has one.
     """
 
     job: jobs.Job
-    progress: jobs.JobCounts
+    progress: job_progress.JobCounts
     import_rejections: dict[str, int]
     recognized: int | None
-    notice: webhook_deliveries.DeliveryState | None
+    delivery: webhook_deliveries.Delivery | None
 
 
 async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobView:
     """Read the job's current state, in any account unless one is given; raises NotFound."""
     async with pool.acquire() as connection:
         job = await jobs.get_job(connection, job_id, account_id=account_id)
-        progress = await jobs.get_counts(connection, job_id) if job else None
-        if job is None or progress is None:
+        if job is None:
             raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+        of_job = (job.account_id, job.id)
+        progress = await job_progress.get_counts(connection, *of_job)
+        assert progress is not None
         refused, recognized = {}, None
         if creates_contacts(job.action) or lists_addresses(job):
-            refused = await address_history.import_rejections_by_reason(connection, job_id)
+            refused = await address_history.import_rejections_by_reason(connection, *of_job)
         if creates_contacts(job.action):
-            recognized = await address_history.count_recognized_rows(connection, job_id)
-        notice = await webhook_deliveries.get_delivery(connection, job_id)
-    return JobView(job, progress, refused, recognized, notice)
+            recognized = await address_history.recognized_rows(connection, *of_job)
+        delivery = await webhook_deliveries.get_delivery(connection, *of_job)
+    return JobView(job, progress, refused, recognized, delivery)
 
 
 def job_warning(job: jobs.Job, selected: int | None) -> str | None:
@@ -71,7 +73,7 @@ def unprocessed_listing(job: jobs.Job) -> Export:
     The ids drawn for rows of a file or for addresses belong to no contacts.
     """
     if creates_contacts(job.action):
-        return exports.unprocessed_lines(job.id)
+        return exports.unprocessed_lines(job.account_id, job.id)
     if lists_addresses(job):
-        return exports.unprocessed_addresses(job.id)
-    return exports.Unprocessed(job.id)
+        return exports.unprocessed_addresses(job.account_id, job.id)
+    return exports.Unprocessed(job.account_id, job.id)

@@ -15,7 +15,7 @@ from db import activity, keys
 from producers.invalid_request import require_storable, shorten
 from producers.submit import require_account
 from runtime import events, logs
-from schemas.actors import PYTHON, ActivityKind, Actor, ActorKind, Via
+from schemas.actors import PYTHON, ActivityEvent, Actor, ActorKind, Via
 from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import MAX_ID
 
@@ -96,7 +96,7 @@ async def create_key(
         )
         await activity.record(
             connection,
-            ActivityKind.KEY_CREATED,
+            ActivityEvent.KEY_CREATED,
             actor,
             account_id=account_id,
             key_id=key_id,
@@ -118,7 +118,7 @@ async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) 
             return
         await activity.record(
             connection,
-            ActivityKind.KEY_REVOKED,
+            ActivityEvent.KEY_REVOKED,
             actor,
             account_id=revoked.account_id,
             key_id=key_id,

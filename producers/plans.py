@@ -10,7 +10,7 @@ from db import activity, jobs, planning
 from producers.invalid_request import require_storable
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.actors import PYTHON, ActivityKind, Actor
+from schemas.actors import PYTHON, ActivityEvent, Actor
 from schemas.errors import InvalidRequest, NotFound, StateConflict
 from schemas.outcomes import FINAL_STATES, JobState
 from workers.enqueue import enqueue_job
@@ -64,7 +64,7 @@ async def apply_plan(
                 return await _confirmed_state(connection, job_id, counts, tolerance)
             await activity.record(
                 connection,
-                ActivityKind.PLAN_APPLIED,
+                ActivityEvent.PLAN_APPLIED,
                 actor,
                 account_id=account_id,
                 job_id=job_id,
@@ -81,7 +81,7 @@ async def apply_plan(
         tolerance=tolerance,
         **actor.log_keys(),
     )
-    await enqueue_job(settings, job_id=job_id, action=asked.action)
+    await enqueue_job(settings, account_id=account_id, job_id=job_id, action=asked.action)
     return JobState.PLANNING
 
 

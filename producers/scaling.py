@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple, Self
 
-from db.progress import QueueLoad, Suggestion
+from db.queue_stats import QueueLoad
+from db.sweeps import Suggestion
 from runtime.settings import Settings
 
 OPT_OUTS_SHARE = 1 / 8

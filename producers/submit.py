@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions, get_action
-from db import address_lists, jobs, webhook_deliveries
+from db import accounts, address_lists, contacts, jobs, webhook_deliveries
 from producers.address_files import DoubtfulAddress
 from producers.completion_urls import require_public_url
 from producers.fair_executor import run_off_loop
@@ -140,7 +140,7 @@ async def submit(
                 connection, account_id, request, checked, correlation_id=correlation_id, actor=actor
             )
             if upload is not None and stored.created:
-                await upload.keep(connection, stored.job_id)
+                await upload.keep(connection, account_id, stored.job_id)
             if merged_hashes:
                 await jobs.insert_merged_events(
                     connection, account_id=account_id, job_id=stored.job_id, hashes=merged_hashes
@@ -153,7 +153,9 @@ async def submit(
     log_submitted(
         stored.job_id, account_id, checked, request, correlation_id=correlation_id, actor=actor
     )
-    enqueued = await enqueue_job(settings, job_id=stored.job_id, action=checked.action.name)
+    enqueued = await enqueue_job(
+        settings, account_id=account_id, job_id=stored.job_id, action=checked.action.name
+    )
     return JobSubmission(
         stored.job_id, account_id, created=True, enqueued=enqueued, unknown=checked.unknown
     )
@@ -173,7 +175,7 @@ def require_same_request(
 
 async def require_account(connection: asyncpg.Connection, name: str) -> int:
     """Return the id of the account called `name`; raises NotFound, which lists the known names."""
-    found = await jobs.get_account_id(connection, name)
+    found = await accounts.get_account_id(connection, name)
     if found is not None:
         return found
     raise await unknown_account_error(connection, name)
@@ -189,7 +191,7 @@ async def find_account(connection: asyncpg.Connection, name: str | None) -> int 
 
 async def unknown_account_error(connection: asyncpg.Connection, name: str) -> NotFound:
     """Make the error for an unknown account; it lists the known names."""
-    names = ", ".join(account.name for account in await jobs.list_accounts(connection))
+    names = ", ".join(account.name for account in await accounts.list_accounts(connection))
     return NotFound(
         f"There is no account {name!r}. Nothing was stored. There are: {names}."
         " `sluice accounts create NAME` adds one."
@@ -324,10 +326,10 @@ async def _require_selectable(
     connection: asyncpg.Connection, account_id: int, request: JobRequest
 ) -> None:
     selection = request.selection
-    if selection.tag is not None and not await jobs.tag_exists(
+    if selection.tag is not None and not await contacts.tag_exists(
         connection, account_id, selection.tag
     ):
-        names = await jobs.list_tags(connection, account_id, limit=MAX_NAMES)
+        names = await contacts.list_tags(connection, account_id, limit=MAX_NAMES)
         hint = f"Some that exist: {', '.join(names)}." if names else "It has no tags yet."
         raise NotFound(
             f"The account {request.account!r} has no tag {selection.tag!r}; nothing was stored."
@@ -382,13 +384,18 @@ async def _store(
         actor=actor,
     )
     if stored.created and checked.contacts:
-        await jobs.insert_job_contacts(connection, stored.job_id, checked.contacts)
+        await jobs.insert_job_contacts(connection, account_id, stored.job_id, checked.contacts)
     if stored.created and checked.addresses:
         await address_lists.insert_list(
-            connection, job_id=stored.job_id, identities=checked.addresses
+            connection,
+            account_id=account_id,
+            job_id=stored.job_id,
+            identities=checked.addresses,
         )
     if stored.created and request.completion_url:
-        await webhook_deliveries.insert_delivery(connection, stored.job_id, request.completion_url)
+        await webhook_deliveries.insert_delivery(
+            connection, account_id, stored.job_id, request.completion_url
+        )
     return stored
 
 

@@ -37,7 +37,7 @@ class Upload(Protocol):
         """Bring the list into the transaction, in order and each once; raises InvalidRequest."""
         ...
 
-    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
         """Let it be what the job lists, in the same transaction."""
         ...
 
@@ -76,9 +76,9 @@ class ContactUpload:
             list_hash.add(ordered)
         return ListSummary(self.name, number, list_hash)
 
-    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
         """See `Upload`."""
-        await uploads.store_ids(connection, job_id)
+        await uploads.store_ids(connection, account_id, job_id)
 
 
 class AddressUpload:
@@ -124,11 +124,11 @@ class AddressUpload:
                 f" list of addresses. Nothing was stored.{self._first_rejection()}"
             )
 
-    async def keep(self, connection: asyncpg.Connection, job_id: int) -> None:
+    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
         """See `Upload`."""
-        await uploads.store_addresses(connection, job_id)
+        await uploads.store_addresses(connection, account_id, job_id)
         await imports.insert_import_rejections(
-            connection, job_id=job_id, rejections=self._rejections
+            connection, account_id=account_id, job_id=job_id, rejections=self._rejections
         )
 
 

@@ -541,7 +541,7 @@ QUEUE_UNATTENDED = _declare(
     "queue.unattended",
     "Work waits and no worker comes. Written by a web process, once a minute for all of them.",
     **_QUEUE,
-    due_webhooks="how many completion notices wait to be delivered",
+    due_webhooks="how many completion webhooks wait to be delivered",
     unattended_for_seconds="for how long no worker has measured or swept, in seconds",
 )
 QUEUE_ATTENDED = _declare(

@@ -29,7 +29,7 @@ class Via(StrEnum):
     PYTHON = "python"
 
 
-class ActivityKind(StrEnum):
+class ActivityEvent(StrEnum):
     """What is kept of who did it; the log event of each has the same name."""
 
     JOB_SUBMITTED = "job.submitted"

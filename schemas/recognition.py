@@ -39,7 +39,7 @@ class AddedAddress(NamedTuple):
     contact_id: int
     field: int
     match_key: str
-    row_id: int
+    item_id: int
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 import asyncpg
@@ -28,7 +29,7 @@ class ApiKeyCache:
         self._clock = clock
         self._callers: dict[str, tuple[float, Caller]] = {}
         self._noted: dict[int, float] = {}
-        self._to_note: set[int] = set()
+        self._to_note: defaultdict[int, set[int]] = defaultdict(set)
         self._noting: asyncio.Task[None] | None = None
         self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
@@ -47,7 +48,7 @@ class ApiKeyCache:
                 requested_at + min(KEY_CACHE_SECONDS, caller.seconds_left),
                 caller,
             )
-            self._schedule_usage_write(caller.key_id, requested_at)
+            self._schedule_usage_write(caller, requested_at)
         return caller
 
     async def is_listed(self, token: str) -> bool:
@@ -64,24 +65,23 @@ class ApiKeyCache:
     async def is_active(self, caller: Caller) -> bool:
         """Tell whether the caller's key counts still."""
         async with self._pool.acquire() as connection:
-            return await keys.is_active(connection, caller.key_id)
+            return await keys.is_active(connection, caller.account_id, caller.key_id)
 
-    def _schedule_usage_write(self, key_id: int, now: float) -> None:
-        """Note the use of the key in the background, at most once a minute."""
-        if now - self._noted.get(key_id, float("-inf")) < USAGE_WRITE_SECONDS:
+    def _schedule_usage_write(self, caller: Caller, now: float) -> None:
+        """Have it noted, if that was not done a minute ago; nobody waits for it."""
+        if now - self._noted.get(caller.key_id, float("-inf")) < USAGE_WRITE_SECONDS:
             return
-        self._noted[key_id] = now
-        self._to_note.add(key_id)
+        self._noted[caller.key_id] = now
+        self._to_note[caller.account_id].add(caller.key_id)
         if self._noting is None or self._noting.done():
             self._noting = asyncio.create_task(self._write_usage())
 
     async def _write_usage(self) -> None:
         while self._to_note:
-            key_ids = sorted(self._to_note)
-            self._to_note.clear()
+            account_id, key_ids = self._to_note.popitem()
             try:
                 async with self._pool.acquire() as connection:
-                    await keys.record_use(connection, key_ids)
+                    await keys.record_use(connection, account_id, sorted(key_ids))
             except Exception:  # noqa: BLE001 - whatever it is, it is worth no request
                 # The next minute notes it.
                 return

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from db import jobs
+from db import job_progress, jobs
 from producers.job_view import JobView, job_warning
 from schemas.actors import Via
 from schemas.outcomes import JobState
@@ -197,8 +197,9 @@ class JobResponse(JobSummary):
     rate: Annotated[
         float | None,
         Field(
-            description=f"Pairs a second: in the last {jobs.RECENT_SECONDS:.0f} s, or of a job that"
-            " has ended from its start to its end. Null before its start."
+            description="Pairs a second: in the last"
+            f" {job_progress.RECENT_SECONDS:.0f} s, or of a job that has ended from its start to"
+            " its end. Null before its start."
         ),
     ]
     seconds_left: Annotated[
@@ -242,7 +243,7 @@ class JobResponse(JobSummary):
             ),
             attempts=progress.attempts,
             last_error=progress.last_error,
-            completion_webhook=story.notice and WebhookDelivery(**story.notice._asdict()),
+            completion_webhook=story.delivery and WebhookDelivery(**story.delivery._asdict()),
         )
 
 
@@ -261,8 +262,8 @@ class JobPage(BaseModel):
     ]
 
 
-def compute_percent(progress: jobs.JobCounts | jobs.JobProgress) -> float | None:
-    """Return how much of a job is done, to a tenth; None until its pairs are selected."""
+def compute_percent(progress: job_progress.JobCounts | job_progress.JobProgress) -> float | None:
+    """How much of a job is done, to a tenth; None until its pairs are selected."""
     if progress.planned_at is None:
         return None
     return round(100 * progress.done / progress.planned, 1) if progress.planned else 100.0
@@ -293,5 +294,5 @@ def _compute_rate(story: JobView) -> float | None:
     if job.finished_at is not None:
         seconds = (job.finished_at - job.started_at).total_seconds()
         return progress.done / max(seconds, 0.001)
-    seconds = min((progress.at - job.started_at).total_seconds(), jobs.RECENT_SECONDS)
+    seconds = min((progress.at - job.started_at).total_seconds(), job_progress.RECENT_SECONDS)
     return progress.done_recently / max(seconds, 0.001)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Response
 
-from db import jobs
+from db import job_progress
 from producers.keys import Caller
 from schemas.outcomes import JobState
 from web.request_notes import exclude_from_duration, note_job
@@ -75,7 +75,7 @@ async def wait_until_idle(
         return
     state.waiting_requests[caller.key_id] += 1
     try:
-        await _poll_state(state, job_id, seconds, busy)
+        await _poll_state(state, caller.account_id, job_id, seconds, busy)
     finally:
         state.waiting_requests[caller.key_id] -= 1
         if not state.waiting_requests[caller.key_id]:
@@ -83,13 +83,13 @@ async def wait_until_idle(
 
 
 async def _poll_state(
-    state: AppState, job_id: int, seconds: float, busy: Collection[JobState]
+    state: AppState, account_id: int, job_id: int, seconds: float, busy: Collection[JobState]
 ) -> None:
     until = time.monotonic() + seconds
     pause = _MIN_PAUSE_SECONDS
     while (left := until - time.monotonic()) > 0:
         async with state.pool.acquire() as connection:
-            if await jobs.get_state(connection, job_id) not in busy:
+            if await job_progress.get_state(connection, account_id, job_id) not in busy:
                 return
         with exclude_from_duration():
             is_shutting_down = await state.wait_for_shutdown(min(pause, left))

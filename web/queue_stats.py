@@ -7,8 +7,8 @@ from typing import NamedTuple
 import asyncpg
 
 from actions.registry import all_actions
-from db import progress
-from db.progress import QueueLoad
+from db import queue_stats, sweeps
+from db.queue_stats import QueueLoad
 from producers.scaling import Capacity, needed_workers, next_suggestion
 from runtime.settings import Settings
 
@@ -45,15 +45,17 @@ class QueueStatsCache:
 
     async def _measure(self, connection: asyncpg.Connection) -> QueueStats:
         urgent = [action.name for action in all_actions().values() if action.urgent]
-        loads = await progress.read_queue_loads(connection, urgent, self._settings.job_concurrency)
-        due_webhooks = await progress.count_due_deliveries(connection)
+        loads = await queue_stats.read_queue_loads(
+            connection, urgent, self._settings.job_concurrency
+        )
+        due_webhooks = await queue_stats.count_due_deliveries(connection)
         return QueueStats(loads, due_webhooks, await self._suggest(connection, loads))
 
     async def _suggest(self, connection: asyncpg.Connection, loads: list[QueueLoad]) -> int:
         """Suggest as all web processes do: what was suggested last is in Postgres."""
-        before, now = await progress.get_suggestion(connection)
+        before, now = await sweeps.get_suggestion(connection)
         needed = needed_workers(loads, Capacity.from_settings(self._settings))
         suggestion = next_suggestion(before, needed, now)
         if suggestion != before:
-            await progress.store_suggestion(connection, suggestion, before)
+            await sweeps.store_suggestion(connection, suggestion, before)
         return min(suggestion.workers, self._settings.max_workers)

@@ -16,7 +16,7 @@ import redis
 from db.deployment import get_shared_address_limit
 from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from db.pool import connect_options
-from db.progress import ping
+from db.sweeps import ping
 from runtime import events
 from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage
 from runtime.redis_client import redis_client

@@ -6,7 +6,7 @@ import time
 
 import asyncpg
 
-from db import progress
+from db import sweeps
 from db.errors import TRANSIENT_ERRORS
 from runtime import events, logs
 from web.state import AppState
@@ -47,7 +47,7 @@ async def watch_queue(state: AppState) -> None:
 async def check_queue(state: AppState, limit: float, watched_seconds: float) -> None:
     """Say what has changed, after `watched_seconds` in which Postgres has answered each look."""
     async with state.pool.acquire() as connection:
-        unattended_for_seconds, is_reported = await progress.get_worker_absence(connection)
+        unattended_for_seconds, is_reported = await sweeps.get_worker_absence(connection)
     if unattended_for_seconds > limit:
         if watched_seconds > limit:
             await _report_waiting(state, limit, unattended_for_seconds, is_reported=is_reported)
@@ -65,7 +65,7 @@ async def _report_waiting(
             await _report_attended(state, unattended_for_seconds)
         return
     async with state.pool.acquire() as connection:
-        if not await progress.try_report_absence(connection, limit):
+        if not await sweeps.try_report_absence(connection, limit):
             return
     log.error(
         events.QUEUE_UNATTENDED,
@@ -79,5 +79,5 @@ async def _report_waiting(
 
 async def _report_attended(state: AppState, unattended_for_seconds: float) -> None:
     async with state.pool.acquire() as connection:
-        if await progress.try_report_return(connection):
+        if await sweeps.try_report_return(connection):
             log.info(events.QUEUE_ATTENDED, unattended_for_seconds=round(unattended_for_seconds, 3))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import dramatiq
 
 from db.errors import TRANSIENT_ERRORS
+from db.lanes import QueuedLane
 from runtime import events, logs
 from workers import slices
 from workers.context import WorkerContext
@@ -31,12 +32,17 @@ _PRIORITY = {START_URGENT: 0, START: 10, ADVANCE_URGENT: 20, ADVANCE: 20}
 def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Outages) -> None:
     """Declare every actor on the broker."""
 
-    async def start(job_id: int) -> None:
-        await _run_guarded(outages, context, job_id, lambda: slices.start_job(context, job_id))
-
-    async def advance(job_id: int, lane: int, hop: int) -> None:
+    async def start(account_id: int, job_id: int) -> None:
         await _run_guarded(
-            outages, context, job_id, lambda: slices.advance_lane(context, job_id, lane, hop)
+            outages, context, job_id, lambda: slices.start_job(context, account_id, job_id)
+        )
+
+    async def advance(account_id: int, job_id: int, lane: int, token: int) -> None:
+        await _run_guarded(
+            outages,
+            context,
+            job_id,
+            lambda: slices.advance_lane(context, account_id, job_id, QueuedLane(lane, token)),
         )
 
     for function, name, queue in (

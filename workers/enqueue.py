@@ -11,7 +11,7 @@ import redis
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 
-from db.progress import QueuedLane
+from db.lanes import QueuedLane
 from runtime.outages import Outage, queue_outage
 from runtime.settings import Settings
 from workers.broker import drop_idle_connections, make_client_broker
@@ -39,8 +39,8 @@ MAX_SCANNED_MESSAGES = 5_000
 
 
 class QueuedMessages(NamedTuple):
-    """What the messages in Redis, waiting or being worked on, are about: (job), or (job, lane,
-    token).
+    """What the messages are about that wait in Redis, or are worked: (account, job), or (account,
+    job, lane, token).
 
     None if there are too many to look through.
     """
@@ -75,14 +75,14 @@ class JobQueue:
         """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
         return self._outage.is_down
 
-    async def enqueue_start(self, job_id: int, *, urgent: bool) -> bool:
+    async def enqueue_start(self, account_id: int, job_id: int, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
         return await self._send(
-            OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (job_id,)
+            OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (account_id, job_id)
         )
 
     async def enqueue_lanes(
-        self, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
+        self, account_id: int, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
     ) -> bool:
         """Enqueue lanes of the job; False if the queue does not answer.
 
@@ -93,7 +93,7 @@ class JobQueue:
             sent = await self._send(
                 OPT_OUTS if urgent else BULK,
                 ADVANCE_URGENT if urgent else ADVANCE,
-                (job_id, lane.lane, lane.hop),
+                (account_id, job_id, lane.lane, lane.token),
             )
             if not sent:
                 return False
@@ -145,14 +145,14 @@ class JobQueue:
         return True
 
 
-async def enqueue_job(settings: Settings, *, job_id: int, action: str) -> bool:
-    """Enqueue a job that was just stored or resumed.
+async def enqueue_job(settings: Settings, *, account_id: int, job_id: int, action: str) -> bool:
+    """Ring for a job that was just stored or resumed.
 
     Return False if Redis did not answer. The job is safe, and the sweeper finds it within seconds.
     """
     assert settings.redis_url is not None
     job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
-    return await job_queue.enqueue_start(job_id, urgent=is_urgent(action))
+    return await job_queue.enqueue_start(account_id, job_id, urgent=is_urgent(action))
 
 
 def get_queue_outage(settings: Settings) -> Outage:

@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeVar
 
 import asyncpg
 
-from db import chunks, progress
+from db import chunks, lanes
 from db.errors import TRANSIENT_ERRORS
-from db.progress import QueuedLane
+from db.lanes import QueuedLane
 from workers.context import WorkerContext
 from workers.queue_names import is_urgent
 
@@ -29,14 +29,15 @@ _MAX_WAIT_SECONDS = 1.0
 
 
 class HeldLane(NamedTuple):
-    """A lane that this worker still holds, its token, and the chunk with an attempt counted
-    beforehand.
+    """A lane that this worker still holds, its token, and the chunk of which an attempt was
+    counted before it was made.
     """
 
+    account_id: int
     job_id: int
     action: str
     lane: int
-    hop: int
+    token: int
     counted_chunk_no: int | None
 
 
@@ -50,15 +51,25 @@ async def recover_lane(context: WorkerContext, lane: HeldLane, *, requeue: bool)
     async def release(connection: asyncpg.Connection) -> int | None:
         async with connection.transaction():
             if lane.counted_chunk_no is not None:
-                await chunks.uncount_attempt(connection, lane.job_id, lane.counted_chunk_no)
-            return await progress.recover_lane(
-                connection, lane.job_id, lane.lane, lane.hop, "rung" if requeue else "idle"
+                await chunks.uncount_attempt(
+                    connection, lane.account_id, lane.job_id, lane.counted_chunk_no
+                )
+            return await lanes.recover_lane(
+                connection,
+                lane.account_id,
+                lane.job_id,
+                lane=lane.lane,
+                token=lane.token,
+                state="queued" if requeue else "idle",
             )
 
-    hop = await _retry_until_connected(context, release)
-    if requeue and hop is not None:
+    token = await _retry_until_connected(context, release)
+    if requeue and token is not None:
         await context.job_queue.enqueue_lanes(
-            lane.job_id, [QueuedLane(lane.lane, hop)], urgent=is_urgent(lane.action)
+            lane.account_id,
+            lane.job_id,
+            [QueuedLane(lane.lane, token)],
+            urgent=is_urgent(lane.action),
         )
 
 

@@ -1,6 +1,5 @@
-"""The names that messages carry.
-
-A message names a job, and for a running job the lane and its token; everything else is in Postgres.
+"""The names that messages carry. A message only rings a bell: it names a job, and for a job that
+is at work the lane and the token at which the ring counts; everything else is in Postgres.
 """
 
 from actions.registry import all_actions

@@ -7,7 +7,7 @@ import time
 import asyncpg
 from dramatiq.errors import BrokerConnectionError
 
-from db import progress
+from db import sweeps
 from db.errors import CONTENTION_ERRORS, TRANSIENT_ERRORS
 from runtime import events, logs
 from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage, queue_outage
@@ -49,7 +49,7 @@ class Outages:
         requested_at = time.monotonic()
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), pool.acquire() as connection:
-                await progress.ping(connection)
+                await sweeps.ping(connection)
         except TRANSIENT_ERRORS as refused:
             self.database.record_failure(refused, requested_at)
         else:

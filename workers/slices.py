@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 
 from actions.registry import all_actions, get_action
-from db import address_history, chunks, import_chunks, progress
+from db import address_history, chunks, import_chunks, job_progress, lanes
 from db.chunks import ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
-from db.progress import JobToWork, QueuedLane
+from db.job_progress import JobToWork
+from db.lanes import QueuedLane
 from engine.chunk_log import log_processed
 from engine.chunk_runner import (
     ActiveLane,
@@ -50,22 +51,22 @@ MAX_INTERRUPTIONS = 3
 way, a full disk for instance, is not gone in a moment."""
 
 
-async def start_job(context: WorkerContext, job_id: int) -> None:
-    """Plan the job if need be, queue its lanes, and work on a first slice immediately.
+async def start_job(context: WorkerContext, account_id: int, job_id: int) -> None:
+    """Plan the job if need be, wake its lanes, and work a first slice at once.
 
     So a small job is done before it ever waits in the queue behind large ones.
     """
     async with context.pool.acquire() as connection:
-        job = await progress.get_job_to_work(connection, job_id)
+        job = await job_progress.get_job_to_work(connection, account_id, job_id)
         if (
             job is None
             or not _is_known_action(job)
             or not await _ensure_planned(context, connection, job)
         ):
             return
-        lanes = await progress.queue_idle_lanes(connection, job_id, min_lanes=1, limit=1)
-    for lane in lanes:
-        await advance_lane(context, job_id, lane.lane, lane.hop)
+        woken = await lanes.queue_idle_lanes(connection, account_id, job_id, min_lanes=1, limit=1)
+    for lane in woken:
+        await advance_lane(context, account_id, job_id, lane)
 
 
 async def _ensure_planned(
@@ -75,7 +76,7 @@ async def _ensure_planned(
     with logs.bind_context(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:
             try:
-                return await _plan_or_forecast(context, connection, job.id)
+                return await _plan_or_forecast(context, connection, job.account_id, job.id)
             except TRANSIENT_ERRORS:
                 raise
             except Exception as error:
@@ -85,17 +86,22 @@ async def _ensure_planned(
 
 
 async def _plan_or_forecast(
-    context: WorkerContext, connection: asyncpg.Connection, job_id: int
+    context: WorkerContext, connection: asyncpg.Connection, account_id: int, job_id: int
 ) -> bool:
     settings = context.settings
     planned = await plan_job(
-        connection, job_id, chunk_size=settings.chunk_size, lanes=settings.job_concurrency
+        connection,
+        account_id,
+        job_id,
+        chunk_size=settings.chunk_size,
+        max_lanes=settings.job_concurrency,
     )
     if planned is not None and planned.state == JobState.RUNNING:
         return True
     counted = await forecast_job(
         connection,
         context.pool,
+        account_id,
         job_id,
         chunk_size=settings.chunk_size,
         shared_address_limit=settings.shared_address_limit,
@@ -103,27 +109,46 @@ async def _plan_or_forecast(
     return counted is JobState.RUNNING
 
 
-async def advance_lane(context: WorkerContext, job_id: int, lane: int, hop: int) -> None:
-    """Work on a slice of the job, unless the message has an earlier token."""
+async def advance_lane(
+    context: WorkerContext, account_id: int, job_id: int, queued: QueuedLane
+) -> None:
+    """Work a slice of the job, unless the lane has another token by now."""
     lane_slice: _LaneSlice | None = None
     broke = False
     try:
         async with context.pool.acquire() as connection:
-            job = await progress.get_job_to_work(connection, job_id)
+            job = await job_progress.get_job_to_work(connection, account_id, job_id)
             if job is None or not _is_known_action(job):
                 return
-            taken = await progress.hold_lane(connection, job_id, lane, hop, context.name)
+            taken = await lanes.hold_lane(
+                connection,
+                account_id,
+                job_id,
+                lane=queued.lane,
+                token=queued.token,
+                worker=context.name,
+            )
             if taken is None:
                 return
             # Whoever had the lane before may have been ended by what it was working on.
             lane_slice = _LaneSlice(
-                context, connection, job, lane, taken.hop, is_suspect=taken.lost > 0
+                context,
+                connection,
+                job,
+                queued.lane,
+                taken.token,
+                is_suspect=taken.lost_workers > 0,
             )
             try:
                 with logs.bind_context(correlation_id=job.correlation_id):
                     more = await lane_slice.run()
-                    hop_after = await progress.release_lane(
-                        connection, job_id, lane, taken.hop, "rung" if more else "idle"
+                    next_token = await lanes.release_lane(
+                        connection,
+                        account_id,
+                        job_id,
+                        lane=queued.lane,
+                        token=taken.token,
+                        state="queued" if more else "idle",
                     )
             except Exception:
                 broke = connection.is_closed()
@@ -132,9 +157,11 @@ async def advance_lane(context: WorkerContext, job_id: int, lane: int, hop: int)
         if lane_slice is not None:
             await recover_lane(context, lane_slice.held_lane(), requeue=broke)
         raise
-    if more and hop_after is not None:
-        rung = [QueuedLane(lane, hop_after)]
-        await context.job_queue.enqueue_lanes(job_id, rung, urgent=is_urgent(job.action))
+    if more and next_token is not None:
+        again = [QueuedLane(queued.lane, next_token)]
+        await context.job_queue.enqueue_lanes(
+            account_id, job_id, again, urgent=is_urgent(job.action)
+        )
 
 
 def _is_known_action(job: JobToWork) -> bool:
@@ -150,8 +177,7 @@ def _is_known_action(job: JobToWork) -> bool:
 
 @dataclass(slots=True)
 class _LaneSlice:
-    """A slice of work on one lane, held with the token `hop`; `is_suspect` has every chunk worked
-    on alone.
+    """`token` is the lane's since it was taken; `is_suspect` has each chunk worked alone.
 
     `counted_chunk_no` is the chunk with an attempt that was counted and has not ended.
     `interruptions` is how often a transient error rolled a chunk back. `has_worked` says that a
@@ -162,7 +188,7 @@ class _LaneSlice:
     connection: asyncpg.Connection
     job: JobToWork
     lane: int
-    hop: int
+    token: int
     is_suspect: bool
     counted_chunk_no: int | None = None
     interruptions: int = 0
@@ -175,9 +201,17 @@ class _LaneSlice:
         assert task is not None
         self.task = task
 
+    @property
+    def of_job(self) -> tuple[int, int]:
+        """The job's account and id, by which every statement names it."""
+        return self.job.account_id, self.job.id
+
     def held_lane(self) -> HeldLane:
         """Describe the lane to be given back if the connection broke."""
-        return HeldLane(self.job.id, self.job.action, self.lane, self.hop, self.counted_chunk_no)
+        job = self.job
+        return HeldLane(
+            job.account_id, job.id, job.action, self.lane, self.token, self.counted_chunk_no
+        )
 
     async def run(self) -> bool:
         """Work until the time is over; whether there is more to do."""
@@ -196,7 +230,9 @@ class _LaneSlice:
             await asyncio.sleep(self.context.settings.stalled_after_seconds / HEARTBEATS_PER_STALL)
             # It waits for a connection: without a sign a living worker would look lost.
             await self._run_on_other_connection(
-                lambda connection: progress.touch_lane(connection, self.job.id, self.lane, self.hop)
+                lambda connection: lanes.touch_lane(
+                    connection, *self.of_job, lane=self.lane, token=self.token
+                )
             )
 
     async def _run_on_other_connection(
@@ -219,7 +255,7 @@ class _LaneSlice:
     async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:
             return False
-        if await progress.mark_started(self.connection, self.job.id):
+        if await job_progress.mark_started(self.connection, *self.of_job):
             log.info(
                 events.JOB_STARTED,
                 job=self.job.id,
@@ -236,7 +272,7 @@ class _LaneSlice:
             if self.has_worked and not self.has_enqueued_lanes:
                 await self._enqueue_other_lanes()
         if more:
-            await progress.refresh_counts(self.connection, self.job.id)
+            await job_progress.refresh_counts(self.connection, *self.of_job)
         else:
             await self._complete_job()
         return more
@@ -263,10 +299,12 @@ class _LaneSlice:
         """
         async with self.context.chunk_limiter.exclusive():
             if not await chunks.count_attempt(
-                self.connection, self.job.id, chunk, lane=self.lane, hop=self.hop
+                self.connection, *self.of_job, chunk, lane=self.lane, token=self.token
             ):
                 # Somebody else was faster; where that has the lane as well, this slice has ended.
-                return await progress.holds_lane(self.connection, self.job.id, self.lane, self.hop)
+                return await lanes.holds_lane(
+                    self.connection, *self.of_job, lane=self.lane, token=self.token
+                )
             self.counted_chunk_no = chunk.chunk_no
             self._set_current_chunk(chunk.chunk_no)
             more = await self._work_chunk(runner)
@@ -285,7 +323,7 @@ class _LaneSlice:
         if self.context.pool.has_room:
             await self._run_on_other_connection(
                 lambda connection: chunks.record_current_chunk(
-                    connection, self.job.id, chunk_no, lane=self.lane, hop=self.hop
+                    connection, *self.of_job, chunk_no, lane=self.lane, token=self.token
                 )
             )
 
@@ -296,7 +334,7 @@ class _LaneSlice:
         """
         self._set_current_chunk(None)
         await chunks.record_current_chunk(
-            self.connection, self.job.id, None, lane=self.lane, hop=self.hop
+            self.connection, *self.of_job, None, lane=self.lane, token=self.token
         )
 
     def _set_current_chunk(self, chunk_no: int | None) -> None:
@@ -324,7 +362,7 @@ class _LaneSlice:
         if self.counted_chunk_no is None:
             return False
         # Somebody else was faster.
-        await chunks.uncount_attempt(self.connection, self.job.id, self.counted_chunk_no)
+        await chunks.uncount_attempt(self.connection, *self.of_job, self.counted_chunk_no)
         return True
 
     async def _enqueue_other_lanes(self) -> None:
@@ -336,11 +374,11 @@ class _LaneSlice:
         each other in circles.
         """
         self.has_enqueued_lanes = True
-        lanes = await progress.queue_idle_lanes(
-            self.connection, self.job.id, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
+        woken = await lanes.queue_idle_lanes(
+            self.connection, *self.of_job, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
         )
         await self.context.job_queue.enqueue_lanes(
-            self.job.id, lanes, urgent=is_urgent(self.job.action)
+            *self.of_job, woken, urgent=is_urgent(self.job.action)
         )
 
     async def _handle_failure(self, failed: ChunkFailed) -> None:
@@ -382,7 +420,7 @@ class _LaneSlice:
         if self.connection.is_closed():
             raise error from None
         if self.counted_chunk_no is not None:
-            await chunks.uncount_attempt(self.connection, self.job.id, self.counted_chunk_no)
+            await chunks.uncount_attempt(self.connection, *self.of_job, self.counted_chunk_no)
             self.counted_chunk_no = None
         await self._clear_current_chunk()
         self.interruptions += 1
@@ -399,8 +437,8 @@ class _LaneSlice:
         )
         async with self.connection.transaction():
             await chunks.lock_job_exclusive(self.connection, self.job.id)
-            if await progress.has_only_rejections(
-                self.connection, self.job.id, refused=MAX_REJECTED_WITHOUT_SUCCESS
+            if await job_progress.has_only_rejections(
+                self.connection, *self.of_job, refused=MAX_REJECTED_WITHOUT_SUCCESS
             ):
                 await _fail_job(self.context, self.connection, self.job, error, text)
 
@@ -436,10 +474,8 @@ class _LaneSlice:
                 account=self.job.account_id,
                 action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
-                recognized=await address_history.count_recognized_rows(
-                    self.connection, self.job.id
-                ),
-                refused=await import_chunks.count_rejected_rows(self.connection, self.job.id),
+                recognized=await address_history.recognized_rows(self.connection, *self.of_job),
+                refused=await import_chunks.count_rejected_rows(self.connection, *self.of_job),
             )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 
 from actions.registry import all_actions
-from db import chunks, progress
-from db.progress import RunningJob, StalledLane
+from db import chunks, lanes, queue_stats, sweeps
+from db.lanes import StalledLane
+from db.sweeps import RunningJob, StalledPlan
 from runtime import events, logs
 from workers.context import WorkerContext
 from workers.enqueue import QueuedMessages
@@ -33,38 +34,39 @@ async def sweep(context: WorkerContext) -> None:
     async with context.pool.acquire() as connection:
         if queued_messages is None:
             # Whoever runs this takes its return for an answer of Postgres.
-            await progress.ping(connection)
+            await sweeps.ping(connection)
             return
-        if not await progress.try_sweep(connection, settings.sweep_seconds / 2):
+        if not await sweeps.try_sweep(connection, settings.sweep_seconds / 2):
             return
         # A session of another role is not ours to end.
         with suppress(asyncpg.InsufficientPrivilegeError):
             await chunks.terminate_overlong_chunks(connection)
-        plans = await progress.list_stalled_plans(connection, settings.stalled_after_seconds)
+        plans = await sweeps.list_stalled_plans(connection, settings.stalled_after_seconds)
         if not await _enqueue_unplanned_jobs(context, plans, queued_messages):
             return
         # A transaction for each job, which ends before it is rung for: workers wait for its locks.
-        for job in await progress.list_running_jobs(connection):
-            lanes = await progress.requeue_stalled_lanes(
+        for job in await sweeps.list_running_jobs(connection):
+            stalled = await lanes.requeue_stalled_lanes(
                 connection,
+                job.account_id,
                 job.id,
                 limit=settings.job_concurrency,
                 stalled_after_seconds=settings.stalled_after_seconds,
             )
-            _log_lost_workers(context, job, lanes)
-            if lanes and not await _enqueue_lanes(context, job, lanes, queued_messages):
+            _log_lost_workers(context, job, stalled)
+            if stalled and not await _enqueue_lanes(context, job, stalled, queued_messages):
                 return
 
 
 async def _enqueue_unplanned_jobs(
-    context: WorkerContext, plans: list[tuple[int, str]], queued_messages: QueuedMessages
+    context: WorkerContext, plans: list[StalledPlan], queued_messages: QueuedMessages
 ) -> bool:
-    """Enqueue jobs without a plan; stop and return False if the queue does not answer."""
-    for job_id, action in plans:
-        if not await context.job_queue.enqueue_start(job_id, urgent=is_urgent(action)):
+    """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
+    for account_id, job_id, action in plans:
+        if not await context.job_queue.enqueue_start(account_id, job_id, urgent=is_urgent(action)):
             return False
         _log_requeue(
-            action in all_actions() and not queued_messages.contains(job_id),
+            action in all_actions() and not queued_messages.contains(account_id, job_id),
             job=job_id,
             action=action,
             reason="waits for its plan",
@@ -76,23 +78,26 @@ async def _enqueue_unplanned_jobs(
 async def _enqueue_lanes(
     context: WorkerContext,
     job: RunningJob,
-    lanes: list[StalledLane],
+    stalled: list[StalledLane],
     queued_messages: QueuedMessages,
 ) -> bool:
-    """Enqueue the lanes of a job; False if the queue does not answer."""
-    rung = [lane.rung for lane in lanes]
-    if not await context.job_queue.enqueue_lanes(job.id, rung, urgent=is_urgent(job.action)):
+    """Ring the lanes of a job; False when the queue does not answer."""
+    queued = [lane.queued for lane in stalled]
+    if not await context.job_queue.enqueue_lanes(
+        job.account_id, job.id, queued, urgent=is_urgent(job.action)
+    ):
         return False
     _log_requeue(
         job.action in all_actions()
         and any(
-            lane.found == "rung" and not queued_messages.contains(job.id, lane.lane, lane.hop)
-            for lane in lanes
+            lane.found == "queued"
+            and not queued_messages.contains(job.account_id, job.id, lane.lane, lane.token)
+            for lane in stalled
         ),
         job=job.id,
         action=job.action,
         reason="has chunks that nobody works on",
-        lanes=len(lanes),
+        lanes=len(stalled),
         correlation_id=job.correlation_id,
     )
     return True
@@ -104,9 +109,9 @@ def _log_requeue(is_message_lost: bool, **facts: Any) -> None:  # noqa: FBT001 -
     write(events.SWEEP_REQUEUED, **facts)
 
 
-def _log_lost_workers(context: WorkerContext, job: RunningJob, lanes: list[StalledLane]) -> None:
-    for lane in lanes:
-        if lane.found == "taken":
+def _log_lost_workers(context: WorkerContext, job: RunningJob, stalled: list[StalledLane]) -> None:
+    for lane in stalled:
+        if lane.found == "held":
             log.warning(
                 events.WORKER_LOST,
                 job=job.id,
@@ -123,11 +128,9 @@ async def log_queue_stats(context: WorkerContext) -> None:
     """Log what waits in each queue, once for the whole fleet."""
     urgent = [action.name for action in all_actions().values() if action.urgent]
     async with context.pool.acquire() as connection:
-        if not await progress.try_begin_queue_stats(
-            connection, context.settings.queue_stats_seconds
-        ):
+        if not await sweeps.try_begin_queue_stats(connection, context.settings.queue_stats_seconds):
             return
-        loads = await progress.read_queue_loads(
+        loads = await queue_stats.read_queue_loads(
             connection, urgent, context.settings.job_concurrency
         )
     for load in loads:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import jobs
+from db import job_progress, jobs
 from db.webhook_deliveries import DueDelivery, get_secret_source
 from runtime.settings import Settings
 from runtime.signing import signature, webhook_secret
@@ -21,16 +21,16 @@ class WebhookRequest(NamedTuple):
 
 
 async def build_request(
-    connection: asyncpg.Connection, settings: Settings, notice: DueDelivery
+    connection: asyncpg.Connection, settings: Settings, delivery: DueDelivery
 ) -> WebhookRequest:
     """Build the message about the job's end, with its counts, signed for this attempt.
 
     Raises SettingsError if the key from which the account's secret was derived is not listed.
     """
-    source = await get_secret_source(connection, notice.account_id)
-    secret = webhook_secret(settings, notice.account_id, source.salt, key_id=source.key_id)
-    job = await jobs.get_job(connection, notice.job_id)
-    progress = await jobs.get_counts(connection, notice.job_id)
+    source = await get_secret_source(connection, delivery.account_id)
+    secret = webhook_secret(settings, delivery.account_id, source.salt, key_id=source.key_id)
+    job = await jobs.get_job(connection, delivery.job_id, account_id=delivery.account_id)
+    progress = await job_progress.get_counts(connection, delivery.account_id, delivery.job_id)
     assert job is not None
     assert progress is not None
     assert job.finished_at is not None
@@ -53,15 +53,15 @@ async def build_request(
         "correlation_id": job.correlation_id,
     }
     body = json.dumps(payload).encode()
-    return WebhookRequest(_headers(secret, notice, body), body, job.correlation_id)
+    return WebhookRequest(_headers(secret, delivery, body), body, job.correlation_id)
 
 
-def _headers(secret: str, notice: DueDelivery, body: bytes) -> dict[str, str]:
+def _headers(secret: str, delivery: DueDelivery, body: bytes) -> dict[str, str]:
     timestamp = str(int(time.time()))
     return {
         "Content-Type": "application/json",
         "User-Agent": "Sluice",
         "Sluice-Timestamp": timestamp,
         "Sluice-Signature": signature(secret, timestamp, body),
-        "Sluice-Delivery": f"{notice.job_id}-{notice.attempt}",
+        "Sluice-Delivery": f"{delivery.job_id}-{delivery.attempt}",
     }

@@ -1,14 +1,14 @@
--- Who did what: one row for each act of a caller. They are never changed.
+-- Who did what: one row for each event. They are never changed.
 
 -- name: record!
--- Keep an act, in the transaction that does it.
-insert into activity (account_id, actor_kind, actor_id, via, act, job_id, key_id, hook_id,
+-- Keep an event, in the transaction that does it.
+insert into activity (account_id, actor_kind, actor_id, via, event, job_id, key_id, hook_id,
                       correlation_id, detail)
-values (:account_id, :actor_kind, :actor_id, :via, :act, :job_id, :key_id, :hook_id,
+values (:account_id, :actor_kind, :actor_id, :via, :event, :job_id, :key_id, :hook_id,
         :correlation_id, :detail::jsonb);
 
 -- name: list_activity
--- The newest acts in all accounts before the act :before: of each account no more than are wanted.
+-- The newest events in all accounts before the event :before: of each account no more than are wanted.
 select t.*, a.name as account
 from accounts a
 cross join lateral (
@@ -21,7 +21,7 @@ order by t.id desc
 limit :limit;
 
 -- name: list_activity_of_account
--- The newest acts in one account before the act :before.
+-- The newest events in one account before the event :before.
 select t.*, a.name as account
 from activity t join accounts a on a.id = t.account_id
 where t.account_id = :account_id and t.id < :before
@@ -29,10 +29,9 @@ order by t.id desc
 limit :limit;
 
 -- name: list_activity_of_job
--- The newest acts upon one job before the act :before, in any account unless :account_id is given.
+-- The newest events of one job before the event :before.
 select t.*, a.name as account
 from activity t join accounts a on a.id = t.account_id
-where t.job_id = :job_id and t.id < :before
-  and (:account_id::bigint is null or t.account_id = :account_id)
+where t.account_id = :account_id and t.job_id = :job_id and t.id < :before
 order by t.id desc
 limit :limit;

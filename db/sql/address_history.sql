@@ -3,30 +3,30 @@
 -- name: import_rejections_by_reason
 -- How many rows and cells of an import's file were left out, and why.
 select reason, count(*) as refused
-from import_rejections where job_id = :job_id
+from import_rejections where account_id = :account_id and job_id = :job_id
 group by reason order by count(*) desc, reason;
 
 -- name: count_recognized_rows$
 -- How many rows of an import were about contacts that were there already.
-select count(*) from import_matches where job_id = :job_id;
+select count(*) from recognized_rows where account_id = :account_id and job_id = :job_id;
 
 -- name: get_address^
 -- An address and what it is now, by its identity in the account.
 select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_changed_at,
-       a.holders, a.propagated_from,
+       a.contact_count, a.propagated_from,
        (select s.address from email_addresses s
-        where s.account_id = a.account_id and s.id = a.propagated_from) as propagated_from_address
+        where s.account_id = :account_id and s.id = a.propagated_from) as propagated_from_address
 from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
 -- name: list_contacts
 -- The first contacts that hold the address. All that hold it are found before they are put in order:
 -- to go over the account in that order, until enough of them were met, can take the whole account.
-with holders as materialized (
+with holding as materialized (
     select contact_id, field from contact_emails
     where account_id = :account_id and address_id = :address_id
 ), first as materialized (
-    select contact_id, field from holders order by contact_id, field limit :limit
+    select contact_id, field from holding order by contact_id, field limit :limit
 )
 select f.contact_id, f.field, c.given_name, c.family_name, c.company
 from first f
@@ -47,24 +47,22 @@ select count(*) from contact_emails where account_id = :account_id and address_i
 with newest as materialized (
     select *
     from results
-    where address_id = :address_id
-    order by decided_at desc, job_id desc, (outcome = 'applied') desc, contact_id, field
+    where account_id = :account_id and address_id = :address_id
+    order by decided_at desc, job_id desc, (outcome = 'applied') desc, item_id, field
     limit :limit
 )
 select r.job_id, j.action, j.requested_by, j.actor_kind, j.actor_id, j.via, j.evidence_source,
-       coalesce((select m.contact_id from import_matches m
-                 where m.job_id = r.job_id and m.row_id = r.contact_id), r.contact_id) as contact_id,
-       r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
+       r.contact_id, r.field, r.cause, r.outcome, r.reason, r.from_status, r.to_status,
        r.decided_at, r.source_address_id,
        (select a.address from email_addresses a
         where a.account_id = :account_id and a.id = r.source_address_id) as source_address,
        case when r.reason = 'internal_error' then
            (select c.error from job_chunks c
-            where c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
+            where c.account_id = :account_id and c.job_id = r.job_id and c.chunk_no = r.chunk_no) end as error
 from newest r
 cross join lateral (
     select action, requested_by, actor_kind, actor_id, via, evidence ->> 'source' as evidence_source
-    from jobs where id = r.job_id and account_id = :account_id
+    from jobs where account_id = :account_id and id = r.job_id
     limit 1
 ) j
-order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.contact_id, r.field;
+order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.item_id, r.field;

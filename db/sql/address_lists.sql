@@ -2,34 +2,30 @@
 
 -- name: read_list_rows^
 -- The rows of a chunk, as three arrays of one order.
-select coalesce(array_agg(row_id order by row_id), '{}') as row_ids,
-       coalesce(array_agg(address order by row_id), '{}') as addresses,
-       coalesce(array_agg(match_key order by row_id), '{}') as match_keys
+select coalesce(array_agg(item_id order by item_id), '{}') as item_ids,
+       coalesce(array_agg(address order by item_id), '{}') as addresses,
+       coalesce(array_agg(match_key order by item_id), '{}') as match_keys
 from job_addresses
-where job_id = :job_id and row_id = any(:row_ids::bigint[]);
+where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: look_up_listed^
--- The account, by its id or by its name, and in it the address of each row, in key order. One that the
--- account does not know is new: it is to be made, with the id that its row has drawn, or else one that is
--- drawn now. A row without an id gets its address's. No row when there is no such account.
+-- The address of each item, in key order. One that the account does not know is new: it is to be made, with the
+-- id that its item has drawn, or else one that is drawn now. An item without an id gets its address's.
 -- Besides, as the same moment showed it and without a lock: the other addresses of all who hold one that
 -- no more contacts hold than the limit (as `sibling_links` in chunks.sql), and what all of them are but
 -- those that are new.
-with account as (
-    select id from accounts where id = :account_id::bigint or name = :account::text
-), listed as materialized (
-    select l.row_id, l.address, l.match_key, e.id as known_id,
-           coalesce(e.id, l.row_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))) as id
-    from account
-    cross join unnest(:row_ids::bigint[], :addresses::text[], :match_keys::text[])
-        as l (row_id, address, match_key)
+with listed as materialized (
+    select l.item_id, l.address, l.match_key, e.id as known_id,
+           coalesce(e.id, l.item_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))) as id
+    from unnest(:item_ids::bigint[], :addresses::text[], :match_keys::text[])
+        as l (item_id, address, match_key)
     left join lateral (
         select id from email_addresses
-        where account_id = account.id and match_key = l.match_key
+        where account_id = :account_id and match_key = l.match_key
         limit 1
     ) e on true
 ), found as (
-    select coalesce(array_agg(coalesce(row_id, id) order by match_key), '{}') as row_ids,
+    select coalesce(array_agg(coalesce(item_id, id) order by match_key), '{}') as item_ids,
            coalesce(array_agg(id order by match_key), '{}') as address_ids,
            coalesce(array_agg(id order by match_key) filter (where known_id is null), '{}') as new_ids,
            coalesce(array_agg(address order by match_key) filter (where known_id is null), '{}')
@@ -43,9 +39,10 @@ with account as (
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
     join contact_emails o
         on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
-    where y.account_id = (select id from account)
+    where y.account_id = :account_id
       and y.id = any(array(select known_id from listed where known_id is not null))
-      and y.holders >= 1 and people(y.holders, y.repeats) <= :shared_address_limit
+      and y.contact_count >= 1
+      and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
 ), sibling_links as (
     select coalesce(array_agg(source_id), '{}') as source_ids,
            coalesce(array_agg(contact_id), '{}') as contact_ids,
@@ -57,19 +54,19 @@ with account as (
            coalesce(array_agg(status), '{}') as statuses,
            coalesce(array_agg(propagated_from), '{}') as sources,
            coalesce(array_agg(status_job_id), '{}') as job_ids,
-           coalesce(array_agg(people(holders, repeats)), '{}') as people,
+           coalesce(array_agg(person_count(contact_count, repeat_count)), '{}') as person_counts,
            coalesce(array_agg(xmin), '{}') as versions
     from email_addresses
-    where account_id = (select id from account)
+    where account_id = :account_id
       and id = any(array(select known_id from listed where known_id is not null
                          union select address_id from beside))
 )
-select account.id, found.*, sibling_links.*, known.*, clock_timestamp() as decided_at
-from account cross join found cross join sibling_links cross join known;
+select found.*, sibling_links.*, known.*, clock_timestamp() as decided_at
+from found cross join sibling_links cross join known;
 
 -- name: find_known_keys
 -- Which of the keys are those of addresses that the account knows, and whether a contact holds it.
-select match_key, holders > 0 as is_held from email_addresses
+select match_key, contact_count > 0 as is_held from email_addresses
 where account_id = :account_id and match_key = any(:match_keys::text[]);
 
 -- name: insert_listed!
@@ -82,22 +79,24 @@ order by n.match_key;
 
 -- name: delete_listed!
 -- The rows have their results.
-delete from job_addresses where job_id = :job_id and row_id = any(:row_ids::bigint[]);
+delete from job_addresses
+where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: reject_listed!
 -- Keep a row that could not be done, with its line, its address and the reason.
-insert into import_rejections (job_id, line, reason, detail)
-select job_id, line, 'internal_error', address || ': ' || :detail::text
+insert into import_rejections (account_id, job_id, line, reason, detail)
+select account_id, job_id, line, 'internal_error', address || ': ' || :detail::text
 from job_addresses
-where job_id = :job_id and row_id = :row_id;
+where account_id = :account_id and job_id = :job_id and item_id = :item_id;
 
 -- name: freeze_list!
 -- The chunks of a job over addresses: all rows of its list.
 with frozen as materialized (
-    select array_agg(row_id order by row_id) as ids from job_addresses where job_id = :job_id
+    select array_agg(item_id order by item_id) as ids from job_addresses
+    where account_id = :account_id and job_id = :job_id
 )
-insert into job_chunks (job_id, chunk_no, contact_ids, pairs)
-select :job_id, n, part, cardinality(part)
+insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
+select :account_id, :job_id, n, part, cardinality(part)
 from frozen
 cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
 cross join lateral (

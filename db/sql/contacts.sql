@@ -4,6 +4,14 @@
 -- The id of the tag called :tag.
 select id from tags where account_id = :account_id and name = :tag;
 
+-- name: tag_exists$
+-- Whether the account has a tag called :tag.
+select exists (select from tags where account_id = :account_id and name = :tag);
+
+-- name: list_tags
+-- Some names of tags that the account has, to help a person who mistyped one.
+select name from tags where account_id = :account_id order by name limit :limit;
+
 -- name: find_contact_ids^
 -- The first :limit contacts after :after that the import made or recognized and that have the tag, where
 -- those are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that
@@ -22,17 +30,16 @@ with candidates as materialized (
         select id from (
             (select id from contacts
              where :tag_id::bigint is null and :import_job::bigint is not null
-               and import_job_id = :import_job and id > :after and account_id = :account_id
-             order by import_job_id, id
+               and account_id = :account_id and import_job_id = :import_job and id > :after
+             order by account_id, import_job_id, id
              limit :looked_at)
             union
-            (select contact_id from import_matches
+            (select contact_id from recognized_rows
              where :tag_id::bigint is null and :import_job::bigint is not null
-               and job_id = :import_job and contact_id > :after
-               and matched_at > '-infinity'
-               and (select j.account_id from jobs j where j.id = :import_job) = :account_id
-             group by job_id, contact_id
-             order by job_id, contact_id
+               and account_id = :account_id and job_id = :import_job and contact_id > :after
+               and recognized_at > '-infinity'
+             group by account_id, job_id, contact_id
+             order by account_id, job_id, contact_id
              limit :looked_at)
         ) of_import
         order by id
@@ -69,8 +76,9 @@ with candidates as materialized (
     where :tag_id::bigint is null or :import_job::bigint is null
        or :import_job = (select x.import_job_id from contacts x
                          where x.account_id = :account_id and x.id = c.id)
-       or :import_job = (select m.job_id from import_matches m
-                         where m.job_id = :import_job and m.contact_id = c.id and m.matched_at > '-infinity'
+       or :import_job = (select m.job_id from recognized_rows m
+                         where m.account_id = :account_id and m.job_id = :import_job
+                           and m.contact_id = c.id and m.recognized_at > '-infinity'
                          limit 1)
     order by c.id
     limit :limit
@@ -88,7 +96,7 @@ cross join lateral (
         'field', e.field, 'address', a.address, 'status', a.status) order by e.field), '[]') as emails
     from contact_emails e
     join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
-    where e.account_id = c.account_id and e.contact_id = c.id
+    where e.account_id = :account_id and e.contact_id = c.id
 ) held
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[])
 order by c.id;
@@ -113,10 +121,10 @@ join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
 where t.account_id = :account_id and t.tag_id = :tag_id and e.field = any(:fields::smallint[])
   and (:import_job::bigint is null or :import_job = (
       select x.import_job_id from contacts x
-      where x.account_id = t.account_id and x.id = t.contact_id)
-      or exists (select from import_matches m
-                 where m.job_id = :import_job and m.contact_id = t.contact_id
-                   and m.matched_at > '-infinity'))
+      where x.account_id = :account_id and x.id = t.contact_id)
+      or exists (select from recognized_rows m
+                 where m.account_id = :account_id and m.job_id = :import_job
+                   and m.contact_id = t.contact_id and m.recognized_at > '-infinity'))
 group by a.status
 order by a.status;
 
@@ -128,7 +136,8 @@ join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id
 join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
 where c.account_id = :account_id
   and (c.import_job_id = :import_job or c.id in (
-      select m.contact_id from import_matches m where m.job_id = :import_job))
+      select m.contact_id from recognized_rows m
+      where m.account_id = :account_id and m.job_id = :import_job))
   and e.field = any(:fields::smallint[])
 group by a.status
 order by a.status;

@@ -1,16 +1,16 @@
 -- What the database keeps about the code that runs on it.
 
--- name: get_compatible_from$
+-- name: min_code_revision$
 -- The oldest revision of code that may use the database.
-select suits_from_revision from deployment;
+select min_code_revision from deployment;
 
--- name: has_compatible_from$
--- Whether the database is new enough to keep it.
+-- name: has_deployment$
+-- Whether the table is there.
 select to_regclass('deployment') is not null;
 
--- name: set_compatible_from!
+-- name: set_min_code_revision!
 -- Written by each migration, in its own transaction.
-update deployment set suits_from_revision = :revision;
+update deployment set min_code_revision = :revision;
 
 -- name: get_shared_address_limit$
 -- The SHARED_ADDRESS_LIMIT that all processes are to have; null where none was put in force.

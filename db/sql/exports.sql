@@ -3,36 +3,38 @@
 -- much as the first. Where a list is filtered, no more than :looked_at rows are looked at for a page.
 
 -- name: results_page^
--- The results of a job after (contact, field, cause), whatever their outcome; or those that were :rejected,
+-- The results of a job after (item, field, cause), whatever their outcome; or those that were :rejected,
 -- which have an index of their own, and are told apart here so that each way is planned with its index.
 with found as materialized (
     select r.*
     from (
-        (select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+        (select item_id, contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
                 address_id, source_address_id, chunk_no
          from results
-         where not :rejected::boolean and job_id = :job_id
-           and (contact_id, field, cause)
-               > (:after_contact, :after_field::bigint, :after_cause::result_cause)
-         order by contact_id, field, cause
+         where not :rejected::boolean and account_id = :account_id and job_id = :job_id
+           and (item_id, field, cause)
+               > (:after_item, :after_field::bigint, :after_cause::result_cause)
+         order by item_id, field, cause
          limit :looked_at)
         union all
-        (select contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
+        (select item_id, contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
                 address_id, source_address_id, chunk_no
          from results
-         where :rejected::boolean and job_id = :job_id and outcome = 'rejected'
-           and (contact_id, field) > (:after_contact, :after_field::bigint)
-         order by contact_id, field
+         where :rejected::boolean and account_id = :account_id and job_id = :job_id
+           and outcome = 'rejected'
+           and (item_id, field, cause)
+               > (:after_item, :after_field::bigint, :after_cause::result_cause)
+         order by item_id, field, cause
          limit :looked_at)
     ) r
     where (:reason::text is null or r.reason = :reason)
       and (:cause::result_cause is null or r.cause = :cause)
       and (:outcome::result_outcome is null or r.outcome = :outcome)
-    order by r.contact_id, r.field, r.cause
+    order by r.item_id, r.field, r.cause
     limit :limit
 ), last as (
-    select contact_id, field, cause from found
-    order by contact_id desc, field desc, cause desc
+    select item_id, field, cause from found
+    order by item_id desc, field desc, cause desc
     limit 1
 ), page as (
     select count(*) as rows, coalesce(string_agg(
@@ -45,16 +47,12 @@ with found as materialized (
             csv_cell(s.error, raw => :raw::boolean),
             e'\n')
         else concat(row_to_json(s), e'\n') end,
-        '' order by f.contact_id, f.field, f.cause), '') as lines
+        '' order by f.item_id, f.field, f.cause), '') as lines
     from found f
     cross join lateral (
-        -- A row of an import is shown with the contact that it was recognized as.
-        select case when f.field > 0 then coalesce(
-                   case when (select j.action from jobs j where j.id = :job_id) = 'import' then
-                       (select m.contact_id from import_matches m
-                        where m.job_id = :job_id and m.row_id = f.contact_id) end,
-                   f.contact_id) end as contact_id,
-               -- Of a job over addresses, the field is the address itself, and its row is no contact.
+        -- An id that is no contact's is shown as it was asked for.
+        select case f.reason when 'contact_not_found' then f.item_id else f.contact_id end as contact_id,
+               -- Of a job over addresses, the field is the address itself.
                case f.field when 0 then 'address' else 'email' || f.field end as field,
                (select a.address from email_addresses a
                 where a.account_id = :account_id and a.id = f.address_id) as address,
@@ -65,32 +63,35 @@ with found as materialized (
                    as decided_at,
                case when f.reason = 'internal_error' then
                    (select c.error from job_chunks c
-                    where c.job_id = :job_id and c.chunk_no = f.chunk_no) end as error,
+                    where c.account_id = :account_id and c.job_id = :job_id
+                      and c.chunk_no = f.chunk_no) end as error,
                f.address_id, f.source_address_id
         -- Each once, however often a line has it.
         offset 0
     ) s
 )
-select page.lines, page.rows, last.contact_id, last.field, last.cause
+select page.lines, page.rows, last.item_id, last.field, last.cause
 from page left join last on true;
 
 -- name: results_scanned_to^
 -- The last of the results that were looked at for a page.
-select contact_id, field, cause
+select item_id, field, cause
 from (
-    (select contact_id, field, cause
+    (select item_id, field, cause
      from results
-     where not :rejected::boolean and job_id = :job_id
-       and (contact_id, field, cause)
-           > (:after_contact, :after_field::bigint, :after_cause::result_cause)
-     order by contact_id, field, cause
+     where not :rejected::boolean and account_id = :account_id and job_id = :job_id
+       and (item_id, field, cause)
+           > (:after_item, :after_field::bigint, :after_cause::result_cause)
+     order by item_id, field, cause
      offset :looked_at - 1 limit 1)
     union all
-    (select contact_id, field, cause
+    (select item_id, field, cause
      from results
-     where :rejected::boolean and job_id = :job_id and outcome = 'rejected'
-       and (contact_id, field) > (:after_contact, :after_field::bigint)
-     order by contact_id, field
+     where :rejected::boolean and account_id = :account_id and job_id = :job_id
+       and outcome = 'rejected'
+       and (item_id, field, cause)
+           > (:after_item, :after_field::bigint, :after_cause::result_cause)
+     order by item_id, field, cause
      offset :looked_at - 1 limit 1)
 ) r
 limit 1;
@@ -99,15 +100,15 @@ limit 1;
 -- The contacts, after the one at a place in a chunk, of chunks that were not worked; they are
 -- taken from a few chunks.
 with chunks as materialized (
-    select chunk_no, contact_ids
+    select chunk_no, item_ids
     from job_chunks
-    where job_id = :job_id and state = 'pending' and chunk_no >= :after_chunk::bigint
+    where account_id = :account_id and job_id = :job_id and state = 'pending' and chunk_no >= :after_chunk::bigint
     order by chunk_no
     limit :chunks
 ), found as materialized (
-    select c.chunk_no, u.place, u.contact_id
+    select c.chunk_no, u.place, u.item_id
     from chunks c
-    cross join lateral unnest(c.contact_ids) with ordinality as u (contact_id, place)
+    cross join lateral unnest(c.item_ids) with ordinality as u (item_id, place)
     where (c.chunk_no, u.place) > (:after_chunk::bigint, :after_place)
     order by c.chunk_no, u.place
     limit :limit
@@ -115,8 +116,8 @@ with chunks as materialized (
     select chunk_no, place from found order by chunk_no desc, place desc limit 1
 ), page as (
     select count(*) as rows, coalesce(string_agg(
-        case when :in_csv::boolean then concat(contact_id, e'\n')
-        else concat('{"contact_id":', contact_id, '}', e'\n') end,
+        case when :in_csv::boolean then concat(item_id, e'\n')
+        else concat('{"contact_id":', item_id, '}', e'\n') end,
         '' order by chunk_no, place), '') as lines
     from found
 )
@@ -125,35 +126,35 @@ select page.lines, page.rows, last.chunk_no, last.place,
 from page left join last on true;
 
 -- name: unprocessed_lines_page^
--- The rows of an import's file after the contact :after that became no contact, in the file's
+-- The rows of an import's file after the item :after that became no contact, in the file's
 -- order, which is that of the ids drawn for them.
 with found as materialized (
-    select line, contact_id
+    select line, item_id
     from import_rows
-    where job_id = :job_id and contact_id > :after
-    order by contact_id
+    where account_id = :account_id and job_id = :job_id and item_id > :after
+    order by item_id
     limit :limit
 )
-select count(*) as rows, max(contact_id) as last, coalesce(string_agg(
+select count(*) as rows, max(item_id) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(line, e'\n') else concat('{"line":', line, '}', e'\n') end,
-    '' order by contact_id), '') as lines
+    '' order by item_id), '') as lines
 from found;
 
 -- name: unprocessed_addresses_page^
--- The listed addresses after the row :after that the job did not come to.
+-- The listed addresses after the item :after that the job did not come to.
 with found as materialized (
-    select address, row_id
+    select address, item_id
     from job_addresses
-    where job_id = :job_id and row_id > :after
-    order by row_id
+    where account_id = :account_id and job_id = :job_id and item_id > :after
+    order by item_id
     limit :limit
 )
-select count(*) as rows, max(row_id) as last, coalesce(string_agg(
+select count(*) as rows, max(item_id) as last, coalesce(string_agg(
     case when :in_csv::boolean then concat(
         csv_cell(address, raw => :raw::boolean),
         e'\n')
     else concat('{"address":', to_json(address), '}', e'\n') end,
-    '' order by row_id), '') as lines
+    '' order by item_id), '') as lines
 from found;
 
 -- name: rejections_page^
@@ -161,7 +162,7 @@ from found;
 with found as materialized (
     select line, reason, detail
     from import_rejections
-    where job_id = :job_id and line > :after
+    where account_id = :account_id and job_id = :job_id and line > :after
     order by line
     fetch first :limit rows with ties
 )

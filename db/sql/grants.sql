@@ -16,11 +16,11 @@ where r.rolname = :role and c.oid = to_regclass('results');
 -- `for update` needs one column that may be updated.
 with privileges (name, verbs, columns) as (
     values
-        ('accounts', '{select,insert,update}'::text[], '{notice_salt,notice_key_id}'::text[]),
+        ('accounts', '{select,insert,update}'::text[], '{webhook_salt,webhook_key_id}'::text[]),
         ('activity', '{select,insert}', null),
         ('alembic_version', '{select}', null),
         ('api_keys', '{select,insert,update}', '{last_used_at,revoked_at}'),
-        ('completion_notices', '{select,insert,update}',
+        ('webhook_deliveries', '{select,insert,update}',
          '{attempts,due_at,delivered_at,abandoned_at,error}'),
         ('contact_emails', '{select,insert}', null),
         ('contact_tags', '{select,insert}', null),
@@ -28,10 +28,10 @@ with privileges (name, verbs, columns) as (
          '{given_name,family_name,company,external_id,is_repeat}'),
         ('deployment', '{select}', null),
         ('email_addresses', '{select,insert,update}',
-         '{status,previous_status,propagated_from,status_job_id,status_changed_at,holders,repeats}'),
+         '{status,previous_status,propagated_from,status_job_id,status_changed_at,contact_count,repeat_count}'),
         ('hooks', '{select,insert,update}',
          '{salt,key_id,former_salt,former_key_id,former_until,revoked_at}'),
-        ('import_matches', '{select,insert}', null),
+        ('recognized_rows', '{select,insert}', null),
         ('import_rejections', '{select,insert}', null),
         ('import_repeats', '{select,insert}', null),
         ('import_rows', '{select,insert,delete}', null),
@@ -82,7 +82,7 @@ union all
 select 6, null, null, format('grant execute on function %s to %I', p.oid::regprocedure, :role)
 from pg_proc p
 where p.pronamespace = current_schema()::regnamespace
-  and p.proname in ('csv_cell', 'job_sums', 'people', 'require_as_read', 'without_formula')
+  and p.proname in ('csv_cell', 'job_sums', 'person_count', 'require_unchanged', 'without_formula')
 order by place, statement;
 
 -- name: list_grants

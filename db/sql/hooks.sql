@@ -7,7 +7,7 @@ values (:account_id, :source, :salt, :signing_key)
 returning id;
 
 -- name: get_hook^
--- A hook, and whose it is; one that was revoked too. A former secret is there while it counts.
+-- A hook, named by its id alone, and whose it is; one that was revoked too. A former secret is there while it counts.
 select h.id, h.account_id, a.name as account, h.source, h.salt, h.revoked_at is not null as revoked,
        h.key_id, case when h.former_until > clock_timestamp() then h.former_salt end as former_salt,
        h.former_key_id
@@ -29,8 +29,8 @@ update hooks
 set former_salt = salt, former_key_id = key_id,
     former_until = clock_timestamp() + make_interval(days => :former_days::int),
     salt = :salt, key_id = :signing_key
-where id = :hook_id and revoked_at is null
-returning account_id;
+where account_id = :account_id and id = :hook_id and revoked_at is null
+returning id;
 
 -- name: list_hooks
 -- The hooks of one account, or of all, newest first, those that were revoked among them.
@@ -41,13 +41,17 @@ from hooks h join accounts a on a.id = h.account_id
 where :account_id::bigint is null or h.account_id = :account_id
 order by h.id desc;
 
--- name: revoke_hook^
--- Let a hook take no more; nothing where there is none. The first moment of it stays: `revoked_now` tells
--- whether this is it.
+-- name: account_of_hook$
+-- The account of a hook that is named by its id alone.
+select account_id from hooks where id = :hook_id;
+
+-- name: revoke_hook$
+-- Let a hook take no more; nothing where there is none. The first moment of it stays; gives whether
+-- this is it.
 with before as (
-    select id, revoked_at from hooks where id = :hook_id for update
+    select id, revoked_at from hooks where account_id = :account_id and id = :hook_id for update
 )
 update hooks h set revoked_at = coalesce(h.revoked_at, clock_timestamp())
 from before b
-where h.id = b.id
-returning h.account_id, b.revoked_at is null as revoked_now;
+where h.account_id = :account_id and h.id = b.id
+returning b.revoked_at is null;

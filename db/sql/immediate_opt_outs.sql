@@ -25,7 +25,7 @@ with job as (
     on conflict (account_id, idempotency_key) do nothing
     returning id, finished_at, extract(epoch from finished_at - created_at)::float8 as seconds
 ), told as (
-    insert into activity (account_id, at, actor_kind, actor_id, via, act, job_id, correlation_id)
+    insert into activity (account_id, at, actor_kind, actor_id, via, event, job_id, correlation_id)
     select :account_id, job.finished_at, :actor_kind::text, :actor_id::bigint, :via::text,
            'job.submitted', job.id, :correlation_id::text
     from job
@@ -37,11 +37,12 @@ with job as (
         as n (id, address, match_key)
     order by n.match_key
 ), noted as (
-    insert into results (job_id, chunk_no, decided_at, contact_id, field, address_id, outcome, reason,
-                         from_status, to_status, cause, source_address_id)
-    select job.id, :chunk_no, :decided_at, r.*
+    insert into results (account_id, job_id, chunk_no, decided_at, item_id, contact_id, field,
+                         address_id, outcome, reason, from_status, to_status, cause, source_address_id)
+    select :account_id, job.id, :chunk_no, :decided_at, r.*
     from job
-    cross join unnest(:contact_ids::bigint[], :fields::smallint[], :address_ids::bigint[],
+    cross join unnest(:item_ids::bigint[], :contact_ids::bigint[], :fields::smallint[],
+                      :address_ids::bigint[],
                       :outcomes::result_outcome[], :reasons::text[], :from_statuses::email_status[],
                       :to_statuses::email_status[], :causes::result_cause[], :source_ids::bigint[]) as r
 ), changed as (
@@ -61,13 +62,13 @@ with job as (
       and a.xmin = c.version
     returning a.id
 ), chunk as (
-    insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, unchanged,
+    insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state, applied, unchanged,
                             rejected, empty, propagated, reasons, worker, duration_ms, finished_at)
-    select job.id, :chunk_no::int, :rows::bigint[], :selected::bigint, 'done', :applied::bigint,
-           :unchanged::bigint, :rejected::bigint, :empty::bigint, :propagated::bigint,
+    select :account_id, job.id, :chunk_no::int, :items::bigint[], :selected::bigint, 'done',
+           :applied::bigint, :unchanged::bigint, :rejected::bigint, :empty::bigint, :propagated::bigint,
            :by_reason::jsonb, :worker::text, :duration_ms::int, job.finished_at
     from job
 )
 select job.id, job.seconds,
-       require_as_read((select count(*) from changed), cardinality(:changed_ids::bigint[]))
+       require_unchanged((select count(*) from changed), cardinality(:changed_ids::bigint[]))
 from job;

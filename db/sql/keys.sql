@@ -7,7 +7,7 @@ values (:account_id, :name, :digest, :scopes, :expires_at)
 returning id;
 
 -- name: get_key^
--- A key that counts, whose it is, and for how many seconds it will count; null where it has no end.
+-- A key that counts, named by its id alone, whose it is, and for how many seconds it will count; null where it has no end.
 select k.account_id, a.name as account, k.name, k.digest, k.scopes,
        extract(epoch from k.expires_at - clock_timestamp())::float8 as seconds_left
 from api_keys k join accounts a on a.id = k.account_id
@@ -18,7 +18,7 @@ where k.id = :key_id and k.revoked_at is null
 -- Whether a key counts.
 select exists (
     select from api_keys
-    where id = :key_id and revoked_at is null
+    where account_id = :account_id and id = :key_id and revoked_at is null
       and (expires_at is null or expires_at > clock_timestamp())
 );
 
@@ -28,10 +28,10 @@ select id, digest from api_keys
 where revoked_at is null and (expires_at is null or expires_at > clock_timestamp());
 
 -- name: record_use!
--- Note that keys were used just now. One that another transaction holds is noted the next time.
+-- Note that keys of an account were used just now. One that another transaction holds is noted the next time.
 update api_keys set last_used_at = clock_timestamp()
-where id in (
-    select id from api_keys where id = any (:key_ids::bigint[])
+where account_id = :account_id and id in (
+    select id from api_keys where account_id = :account_id and id = any (:key_ids::bigint[])
     for no key update skip locked
 );
 
@@ -43,13 +43,17 @@ from api_keys k join accounts a on a.id = k.account_id
 where :account_id::bigint is null or k.account_id = :account_id
 order by k.id desc;
 
--- name: revoke_key^
--- Let a key count no more; nothing where there is none. The first moment of it stays: `revoked_now` tells
--- whether this is it.
+-- name: account_of_key$
+-- The account of a key that is named by its id alone.
+select account_id from api_keys where id = :key_id;
+
+-- name: revoke_key$
+-- Let a key count no more; nothing where there is none. The first moment of it stays; gives whether
+-- this is it.
 with before as (
-    select id, revoked_at from api_keys where id = :key_id for update
+    select id, revoked_at from api_keys where account_id = :account_id and id = :key_id for update
 )
 update api_keys k set revoked_at = coalesce(k.revoked_at, clock_timestamp())
 from before b
-where k.id = b.id
-returning k.account_id, b.revoked_at is null as revoked_now;
+where k.account_id = :account_id and k.id = b.id
+returning b.revoked_at is null;

@@ -11,16 +11,17 @@ select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
 select id, account_id, action, state, fields, params, selection, correlation_id, planned_at,
        selected, plan_first, confirmation
 from jobs
-where id = :job_id and state = 'planning'
+where account_id = :account_id and id = :job_id and state = 'planning'
   and (planned_at is null or (plan_first and confirmed_at is null));
 
 -- name: freeze_import!
 -- The chunks of an import: the contacts that its uploaded rows will become.
 with frozen as materialized (
-    select array_agg(contact_id order by contact_id) as ids from import_rows where job_id = :job_id
+    select array_agg(item_id order by item_id) as ids from import_rows
+    where account_id = :account_id and job_id = :job_id
 )
-insert into job_chunks (job_id, chunk_no, contact_ids, pairs)
-select :job_id, n, part, cardinality(part) * :fields::int
+insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
+select :account_id, :job_id, n, part, cardinality(part) * :fields::int
 from frozen
 cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
 cross join lateral (
@@ -33,19 +34,20 @@ cross join lateral (
 with repeated as materialized (
     select match_key, count(*) as contacts, max(status) as status
     from import_rows r, unnest(r.match_keys, r.statuses) as a (match_key, status)
-    where r.job_id = :job_id and match_key is not null
+    where r.account_id = :account_id and r.job_id = :job_id and match_key is not null
     group by match_key
     having count(*) > 1
-), people as (
-    select match_key, count(distinct array(select unnest(r.match_keys) order by 1)) as people
+), persons as (
+    select match_key, count(distinct array(select unnest(r.match_keys) order by 1)) as persons
     from import_rows r, unnest(r.match_keys) as match_key
-    where r.job_id = :job_id and match_key in (select match_key from repeated)
+    where r.account_id = :account_id and r.job_id = :job_id
+      and match_key in (select match_key from repeated)
     group by match_key
 )
-insert into import_repeats (job_id, match_key, contacts, people, status)
-select :job_id, r.match_key, r.contacts, p.people, r.status
+insert into import_repeats (account_id, job_id, match_key, contact_count, person_count, status)
+select :account_id, :job_id, r.match_key, r.contacts, p.persons, r.status
 from repeated r
-join people p on p.match_key = r.match_key;
+join persons p on p.match_key = r.match_key;
 
 -- name: freeze_selection!
 -- The chunks of a job: the contacts that meet every condition given, listed ids as they are. All ids
@@ -57,7 +59,8 @@ with frozen as materialized (
         from contacts c
         where not :listed::boolean and c.account_id = :account_id
           and (:import_job::bigint is null or c.import_job_id = :import_job or c.id in (
-              select m.contact_id from import_matches m where m.job_id = :import_job))
+              select m.contact_id from recognized_rows m
+              where m.account_id = :account_id and m.job_id = :import_job))
           and (:tag::text is null or c.id in (
               select ct.contact_id from contact_tags ct
               where ct.account_id = :account_id and ct.tag_id = (
@@ -70,11 +73,13 @@ with frozen as materialized (
         union all
         select listed.id
         from (
-            select distinct unnest(contact_ids) as id from job_contacts where job_id = :job_id
+            select distinct unnest(contact_ids) as id from job_contacts
+            where account_id = :account_id and job_id = :job_id
         ) listed
         where :listed::boolean
           and (:import_job::bigint is null or listed.id in (
-              select m.contact_id from import_matches m where m.job_id = :import_job) or exists (
+              select m.contact_id from recognized_rows m
+              where m.account_id = :account_id and m.job_id = :import_job) or exists (
               select from contacts c where c.account_id = :account_id and c.id = listed.id
                 and c.import_job_id = :import_job))
           and (:tag::text is null or listed.id in (
@@ -89,8 +94,8 @@ with frozen as materialized (
                 and a.status = any(:statuses::email_status[])))
     ) selected
 )
-insert into job_chunks (job_id, chunk_no, contact_ids, pairs)
-select :job_id, n, part, cardinality(part) * cardinality(:fields::smallint[])
+insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
+select :account_id, :job_id, n, part, cardinality(part) * cardinality(:fields::smallint[])
 from frozen
 cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
 cross join lateral (
@@ -102,11 +107,12 @@ cross join lateral (
 -- until somebody has seen what it would do.
 update jobs
 set planned_at = clock_timestamp(),
-    selected = (select coalesce(sum(pairs), 0) from job_chunks where job_id = :job_id),
+    selected = (select coalesce(sum(pairs), 0) from job_chunks
+                where account_id = :account_id and job_id = :job_id),
     state = case when state = 'planning' and not plan_first then 'running'::job_state else state end
-where id = :job_id and state in ('planning', 'paused')
+where account_id = :account_id and id = :job_id and state in ('planning', 'paused')
 returning state, selected,
-    (select count(*) from job_chunks where job_id = :job_id) as chunks;
+    (select count(*) from job_chunks where account_id = :account_id and job_id = :job_id) as chunks;
 
 -- name: store_forecast$
 -- What a job that was planned first would do is counted: it waits for somebody to confirm that. Where
@@ -115,19 +121,19 @@ update jobs
 set state = 'planned', forecast = :forecast::jsonb,
     confirmation = case when :drift::jsonb is null then confirmation
                         else confirmation || jsonb_build_object('drift', :drift::jsonb) end
-where id = :job_id and state = 'planning' and plan_first and planned_at is not null
+where account_id = :account_id and id = :job_id and state = 'planning' and plan_first and planned_at is not null
 returning state;
 
 -- name: confirm_plan$
 -- What the job would do now is what was confirmed: it runs.
 update jobs
 set state = 'running', forecast = :forecast::jsonb, confirmed_at = clock_timestamp()
-where id = :job_id and state = 'planning' and plan_first and planned_at is not null
+where account_id = :account_id and id = :job_id and state = 'planning' and plan_first and planned_at is not null
 returning state;
 
 -- name: request_confirmation^
 -- Somebody has seen what a planned job would do and says yes: it is counted once more, and then runs.
 update jobs
 set state = 'planning', confirmation = :confirmation::jsonb
-where id = :job_id and account_id = :account_id and state = 'planned'
+where account_id = :account_id and id = :job_id and state = 'planned'
 returning id, action, correlation_id;

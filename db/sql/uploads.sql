@@ -30,8 +30,8 @@ select contact_ids from listed_blocks order by block_no;
 
 -- name: store_ids!
 -- Let the blocks be what the job lists.
-insert into job_contacts (job_id, block_no, contact_ids)
-select :job_id, block_no, contact_ids from listed_blocks;
+insert into job_contacts (account_id, job_id, block_no, contact_ids)
+select :account_id, :job_id, block_no, contact_ids from listed_blocks;
 
 -- name: create_address_table#
 -- Where addresses of a list are kept as they come.
@@ -64,5 +64,5 @@ select match_key from distinct_addresses order by match_key collate "C";
 
 -- name: store_addresses!
 -- Let them be what the job lists, in the order in which they were given.
-insert into job_addresses (job_id, line, address, match_key)
-select :job_id, line, address, match_key from distinct_addresses order by line;
+insert into job_addresses (account_id, job_id, line, address, match_key)
+select :account_id, :job_id, line, address, match_key from distinct_addresses order by line;

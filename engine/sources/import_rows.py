@@ -7,9 +7,9 @@ import asyncpg
 
 from actions.rules.chunk import Link
 from actions.rules.recognition import recognize
-from db import chunks, import_chunks
+from db import chunk_addresses, import_chunks
 from db.import_chunks import CreatedRows, KnownAddressColumns
-from db.progress import JobToWork
+from db.job_progress import JobToWork
 from schemas.recognition import RecognitionResult
 from schemas.statuses import Status
 
@@ -39,7 +39,7 @@ async def create_contacts(
     connection: asyncpg.Connection,
     *,
     job: JobToWork,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     shared_address_limit: int,
     initial_status: Status,
     initial_statuses_by_stated: Mapping[str, str],
@@ -54,15 +54,15 @@ async def create_contacts(
         connection,
         account_id=job.account_id,
         job_id=job.id,
-        contact_ids=contact_ids,
+        item_ids=item_ids,
         shared_address_limit=shared_address_limit,
     )
-    recognized = await _recognize_rows(connection, job, contact_ids, known)
+    recognized = await _recognize_rows(connection, job, item_ids, known)
     made = await import_chunks.create_contacts(
         connection,
         account_id=job.account_id,
         job_id=job.id,
-        contact_ids=contact_ids,
+        item_ids=item_ids,
         known=known,
         recognized=recognized,
         initial_status=initial_status,
@@ -72,16 +72,18 @@ async def create_contacts(
     stated = {}
     if initial_statuses_by_stated:
         stated = await import_chunks.read_stated_statuses(
-            connection, account_id=job.account_id, job_id=job.id, contact_ids=contact_ids
+            connection, account_id=job.account_id, job_id=job.id, item_ids=item_ids
         )
-    await import_chunks.delete_rows(connection, job_id=job.id, contact_ids=contact_ids)
+    await import_chunks.delete_rows(
+        connection, account_id=job.account_id, job_id=job.id, item_ids=item_ids
+    )
     return ImportedRows(made, recognized, {id_: Status(status) for id_, status in stated.items()})
 
 
 async def _recognize_rows(
     connection: asyncpg.Connection,
     job: JobToWork,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     known: KnownAddressColumns,
 ) -> RecognitionResult:
     """Tell which rows are about contacts that the account, or the chunk, has."""
@@ -89,8 +91,9 @@ async def _recognize_rows(
         return RecognitionResult()
     rows = await import_chunks.read_rows_to_recognize(
         connection,
+        account_id=job.account_id,
         job_id=job.id,
-        contact_ids=contact_ids,
+        item_ids=item_ids,
         match_keys=[*known.match_keys, *known.repeated],
     )
     candidates = await import_chunks.find_candidates(
@@ -98,8 +101,8 @@ async def _recognize_rows(
         account_id=job.account_id,
         address_ids=[
             id_
-            for id_, holders in zip(known.ids, known.holders, strict=True)
-            if 0 < holders <= MAX_CONTACTS_TO_RECOGNIZE
+            for id_, contact_count in zip(known.ids, known.contact_counts, strict=True)
+            if 0 < contact_count <= MAX_CONTACTS_TO_RECOGNIZE
         ],
         external_ids=[row.external_id for row in rows if row.external_id is not None],
     )
@@ -110,7 +113,7 @@ async def _recognize_rows(
 async def read_row_links(
     connection: asyncpg.Connection,
     account_id: int,
-    contact_ids: Sequence[int],
+    item_ids: Sequence[int],
     imported: ImportedRows,
 ) -> list[Link]:
     """Return the links of the chunk's contacts, in order.
@@ -120,16 +123,16 @@ async def read_row_links(
     matches = imported.recognized.matches
     if not matches:
         return imported.made.links
-    links = await chunks.read_links(
-        connection, account_id, [*set(matches.values()).union(contact_ids)]
+    links = await chunk_addresses.read_links(
+        connection, account_id, [*set(matches.values()).union(item_ids)]
     )
     of_contact: dict[int, list[Link]] = {}
     for link in links:
         of_contact.setdefault(link[0], []).append(link)
-    found = [link for id_ in contact_ids for link in of_contact.get(id_, ())]
+    found = [link for id_ in item_ids for link in of_contact.get(id_, ())]
     found += [
-        (row_id, number, address_id)
-        for row_id, contact_id in matches.items()
+        (item_id, number, address_id)
+        for item_id, contact_id in matches.items()
         for _, number, address_id in of_contact[contact_id]
     ]
     return sorted(found)

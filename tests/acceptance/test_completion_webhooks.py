@@ -41,7 +41,7 @@ async def test_the_end_of_a_job_is_told(pool, settings, start_group):
         job_id = await job_told_to(pool, settings, there)
         await wait_until_async(
             lambda: pool.fetchval(
-                "select delivered_at from completion_notices where job_id = $1", job_id
+                "select delivered_at from webhook_deliveries where job_id = $1", job_id
             ),
             deadline_seconds=30,
             what="the notice was delivered",
@@ -69,7 +69,7 @@ async def test_a_receiver_that_hangs_does_not_keep_a_worker(pool, settings, star
         await asyncio.to_thread(group.wait_gone, deadline_seconds=8)
     assert '"worker.stopped"' in "".join(group.lines())
     row = await pool.fetchrow(
-        "select attempts, delivered_at, abandoned_at from completion_notices where job_id = $1",
+        "select attempts, delivered_at, abandoned_at from webhook_deliveries where job_id = $1",
         job_id,
     )
     assert tuple(row) == (1, None, None)

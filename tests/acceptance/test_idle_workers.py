@@ -28,8 +28,8 @@ def fleet(start_group: StartGroup) -> WorkerGroup:
 async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
     """Return whether as many lanes are held as there are threads, and the others are queued."""
     return await pool.fetchval(
-        "select count(*) filter (where state = 'taken') = $2"
-        " and count(*) filter (where state = 'rung') = $3 from job_lanes where job_id = $1",
+        "select count(*) filter (where state = 'held') = $2"
+        " and count(*) filter (where state = 'queued') = $3 from job_lanes where job_id = $1",
         *(job_id, AT_WORK, LANES - AT_WORK),
     )
 

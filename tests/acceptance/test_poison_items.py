@@ -212,8 +212,8 @@ async def test_a_decision_that_kills_its_process_refuses_one_contact(
         if facts["event"] == "worker.lost"
     ]
     with_it = await pool.fetch(
-        "select chunk_no, cardinality(contact_ids) as contacts from job_chunks"
-        " where job_id = $1 and $2 = any(contact_ids) order by chunk_no",
+        "select chunk_no, cardinality(item_ids) as contacts from job_chunks"
+        " where job_id = $1 and $2 = any(item_ids) order by chunk_no",
         *(job_id, POISONED),
     )
     expected = [

@@ -193,7 +193,9 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
                 deadline_seconds=30,
                 what="it was ended",
             )
-        lost = await pool.fetchval("select max(lost) from job_lanes where job_id = $1", job_id)
+        lost = await pool.fetchval(
+            "select max(lost_workers) from job_lanes where job_id = $1", job_id
+        )
     await wait_for_state(pool, job_id, "completed")
     assert lost == 0
     assert await pool.fetchval("select attempts from job_chunks where job_id = $1", job_id) == 0

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from db import progress
+from db import sweeps
 from db.migrate import migrate
 from db.pool import open_pool
 from producers.keys import Scope, create_key
@@ -159,7 +159,7 @@ async def test_work_that_no_worker_comes_for_is_told(
 
         async def attended() -> bool:
             async with pool.acquire() as connection:
-                await progress.try_begin_queue_stats(connection, 0)
+                await sweeps.try_begin_queue_stats(connection, 0)
             return bool(told("queue.attended"))
 
         await wait_until_async(attended, deadline_seconds=10, what="it is said that it is over")

@@ -173,9 +173,7 @@ async def _check_failures(observer: Observer, records: Records) -> list[Violatio
             for row in failed
         ),
         *(
-            Violation(
-                ONLY_FAULTY, f"job {row['job_id']} {row['action']}: contact {row['contact_id']}"
-            )
+            Violation(ONLY_FAULTY, f"job {row['job_id']} {row['action']}: item {row['item_id']}")
             for row in errors
         ),
     ]

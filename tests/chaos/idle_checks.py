@@ -50,15 +50,19 @@ async def _look(
     seconds: float,
     max_core_share: float,
 ) -> list[Violation]:
-    hops, used = await observer.value("hops"), [_seconds_used(worker) for worker in workers]
+    tokens, used = await observer.value("tokens"), [_seconds_used(worker) for worker in workers]
     await asyncio.sleep(seconds)
-    moved = await observer.value("hops") - hops
+    moved = await observer.value("tokens") - tokens
     shares = [
         (worker.pid, (_seconds_used(worker) - before) / seconds)
         for worker, before in zip(workers, used, strict=True)
     ]
     return [
-        *([Violation(NO_LANE_HELD, f"{moved} hops in {seconds:.0f} s", moved)] if moved else []),
+        *(
+            [Violation(NO_LANE_HELD, f"{moved} changes of lanes in {seconds:.0f} s", moved)]
+            if moved
+            else []
+        ),
         *(
             Violation(IDLE, f"process {pid}: {share:.0%} of a core")
             for pid, share in shares

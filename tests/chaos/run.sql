@@ -42,9 +42,9 @@ where j.id = any(:jobs::bigint[]);
 -- What is known of jobs that do not move.
 select j.id, j.action, j.state::text,
        (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'pending') as pending,
-       (select string_agg(format('lane %s %s for %s s, %s silent rings, %s lost', l.lane, l.state,
+       (select string_agg(format('lane %s %s for %s s, %s requeues, %s lost', l.lane, l.state,
                                  round(extract(epoch from clock_timestamp() - l.touched_at)),
-                                 l.silent_rings, l.lost), '; ' order by l.lane)
+                                 l.requeues, l.lost_workers), '; ' order by l.lane)
         from job_lanes l where l.job_id = j.id) as lanes
 from jobs j
 where j.id = any(:jobs::bigint[])
@@ -71,7 +71,7 @@ cross join lateral (
     from contact_emails a
     join contact_emails b on b.account_id = a.account_id and b.contact_id = a.contact_id
     where a.account_id = y.account_id and a.address_id = y.id and b.address_id <> y.id
-      and people(y.holders, y.repeats) <= :limit
+      and person_count(y.contact_count, y.repeat_count) <= :limit
       and not exists (
           select from import_repeats i
           join jobs j on j.id = i.job_id
@@ -190,8 +190,8 @@ where y.id is null
    or reopened.job_id is not null;
 
 -- name: undelivered_webhooks
--- The ended jobs whose completion notice was neither delivered nor given up.
-select n.job_id from completion_notices n
+-- The ended jobs whose completion webhook was neither delivered nor given up.
+select n.job_id from webhook_deliveries n
 join jobs j on j.id = n.job_id
 where j.finished_at is not null and n.delivered_at is null and n.abandoned_at is null;
 
@@ -208,21 +208,21 @@ join accounts a on a.name = t.account
 where not exists (select from contacts c where c.id = t.id and c.account_id = a.id);
 
 -- name: internal_errors
--- The contacts that ended as internal errors though no fault of the storm's was meant for them.
-select r.job_id, r.contact_id, r.field, j.action from results r
+-- The items that ended as internal errors though no fault of the storm's was meant for them.
+select r.job_id, r.item_id, r.field, j.action from results r
 join jobs j on j.id = r.job_id
 where r.outcome = 'rejected' and r.reason = 'internal_error'
-  and not r.contact_id = any(:meant::bigint[])
-order by r.job_id, r.contact_id;
+  and not r.item_id = any(:meant::bigint[])
+order by r.job_id, r.item_id;
 
 -- name: failed_jobs
 -- The jobs that failed.
 select id, action, left(regexp_replace(error, '\S+@\S+', '...', 'g'), 200) as error
 from jobs where state = 'failed' order by id;
 
--- name: hops$
+-- name: tokens$
 -- How often lanes were taken or left so far.
-select coalesce(sum(hop), 0)::bigint from job_lanes;
+select coalesce(sum(token), 0)::bigint from job_lanes;
 
 -- name: active_job_states
 -- The jobs that workers are at, or are to be at.
@@ -251,15 +251,15 @@ select json_build_object(
                j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
                n.attempts as notice_attempts, n.delivered_at, n.abandoned_at
         from jobs j
-        left join completion_notices n on n.job_id = j.id
+        left join webhook_deliveries n on n.job_id = j.id
         order by j.id) t),
     'chunks', (select json_agg(t) from (
         select job_id as job, chunk_no as chunk, state::text as state, attempts, worker,
-               cardinality(contact_ids) as contacts, rejected, reasons, duration_ms
+               cardinality(item_ids) as contacts, rejected, reasons, duration_ms
         from job_chunks
         order by job_id, chunk_no) t),
     'acts', (select json_agg(t) from (
-        select at, act, concat_ws(chr(58), actor_kind, actor_id) as actor, via,
+        select at, event, concat_ws(chr(58), actor_kind, actor_id) as actor, via,
                account_id as account, job_id as job, key_id as key, hook_id as hook
         from activity
         order by id) t)

@@ -55,7 +55,7 @@ async def kept(pool: asyncpg.Pool, **of) -> list[tuple]:
     async with pool.acquire() as connection:
         rows = await list_activity(connection, account_id=None, limit=1000, **of)
     return [
-        (row.act, row.actor, row.via, row.job_id or row.key_id or row.hook_id)
+        (row.event, row.actor, row.via, row.job_id or row.key_id or row.hook_id)
         for row in reversed(rows)
     ]
 
@@ -195,7 +195,7 @@ async def test_each_change_of_state_is_kept_once(
     assert {line["correlation_id"] for line in log} == {job["correlation_id"]}
     answer = await http.get("/v1/activity", headers=key, params={"job_id": job["id"]})
     rows = answer.json()["activity"][::-1]
-    assert [(x["act"], x["actor"], x["via"], x["correlation_id"]) for x in rows] == [
+    assert [(x["event"], x["actor"], x["via"], x["correlation_id"]) for x in rows] == [
         ("job.submitted", f"key:{key_id}", "http", job["correlation_id"]),
         *expected,
     ]
@@ -226,7 +226,7 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
         "http",
         "the-yes",
     )
-    (row,) = await pool.fetch("select * from activity where act = 'plan.applied'")
+    (row,) = await pool.fetch("select * from activity where event = 'plan.applied'")
     assert (row["job_id"], row["correlation_id"]) == (job_id, "the-yes")
     assert row["detail"] == {"expected": body["expected"], "tolerance": 0}
 
@@ -293,9 +293,9 @@ async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
         cursor = page["next"]
     rows = [row for page in pages for row in page]
     assert [row["job_id"] for row in rows] == [*reversed(jobs), None]
-    assert rows[-1]["act"] == "key.created"
+    assert rows[-1]["event"] == "key.created"
     seen = (await http.get("/v1/activity", headers=other)).json()["activity"]
-    assert [row["act"] for row in seen] == ["key.created"]
+    assert [row["event"] for row in seen] == ["key.created"]
     for job in (jobs[0], 10**9):
         answer = await http.get("/v1/activity", headers=other, params={"job_id": job})
         assert answer.json() == {"activity": [], "next": None}
@@ -306,8 +306,10 @@ async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
         assert (await http.get("/v1/activity", headers=shop, params=wrong)).status_code == 422
 
 
-async def test_an_older_versions_job_has_no_actor(http, pool, shop, key_of, command_environment):
-    """Old and new code overlap on a deploy: its jobs are stored, shown, and break no check."""
+async def test_a_job_that_sluice_has_not_stored_has_no_actor(
+    http, pool, shop, key_of, command_environment
+):
+    """It is shown, and breaks no check."""
     key = await key_of("shop")
     job = await pool.fetchval(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
@@ -324,9 +326,9 @@ async def test_an_older_versions_job_has_no_actor(http, pool, shop, key_of, comm
 
 
 KEEP = (
-    "insert into activity (account_id, act, actor_kind, via, {columns}) values (1, 'x', {values})"
+    "insert into activity (account_id, event, actor_kind, via, {columns}) values (1, 'x', {values})"
 )
-"""An act that is told by halves, or is upon nothing."""
+"""An event that is told by halves, or is about nothing."""
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ KEEP = (
     ],
 )
 async def test_who_did_what_cannot_be_rewritten(pool, settings, change):
-    """The database itself refuses to change it, and to keep an actor or an act by halves."""
+    """The database itself refuses to change it, and to keep an actor or an event by halves."""
     request = JobRequest(action="opt_out", selection=Selection(all=True), requested_by="x")
     await submit(pool, settings, request, actor=CLI)
     before = await kept(pool)

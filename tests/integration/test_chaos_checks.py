@@ -111,8 +111,10 @@ async def test_an_internal_error_of_a_faultless_contact_is_seen(
     """Only contacts that the storm made faulty may end so."""
     address_id = records.opt_outs[0].address_id
     await pool.execute(
-        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason)"
-        " values ($1, 1, 1, 3, $2, 'rejected', 'internal_error')",
+        "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
+        " outcome, reason)"
+        " select account_id, id, 1, 1, 1, 3, $2, 'rejected', 'internal_error' from jobs where id"
+        " = $1",
         records.jobs[0].job_id,
         address_id,
     )
@@ -138,7 +140,7 @@ async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Set
 
     async def take_again() -> None:
         while True:
-            await pool.execute("update job_lanes set hop = hop + 1")
+            await pool.execute("update job_lanes set token = token + 1")
             await asyncio.sleep(0.01)
 
     restless = asyncio.create_task(take_again())

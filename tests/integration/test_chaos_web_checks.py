@@ -76,9 +76,9 @@ async def test_an_address_that_is_made_marketable_later_is_seen(
 ):
     """A result after the answer; one from before does not matter."""
     await pool.execute(
-        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome,"
-        " from_status, to_status)"
-        " select $1, 1, 1, 1, id, 'applied', 'non_marketable', 'single_opt_in'"
+        "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
+        " outcome, from_status, to_status)"
+        " select account_id, $1, 1, 1, 1, 1, id, 'applied', 'non_marketable', 'single_opt_in'"
         " from email_addresses where match_key = $2",
         records.jobs[0].job_id,
         ADA,

@@ -19,6 +19,7 @@ from cli import progress as cli_waiting
 from db.pool import connect_options, open_pool
 from engine.planner import forecast_job, plan_job
 from tests.kit.commands import run_sluice
+from tests.kit.factories import DEFAULT_ACCOUNT
 
 ROWS = 3_000
 FILES = Path(__file__).parents[1] / "files"
@@ -78,7 +79,8 @@ def people(sql):
         (2, "both@x.example", "manual"),
     ):
         sql(
-            "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+            "insert into email_addresses (account_id, id, address, match_key, status,"
+            " contact_count)"
             " values ($1, $2, $3, lower($3), $4, 1)",
             account,
             number,
@@ -93,15 +95,18 @@ def people(sql):
 def finish(sql, job, *, rows=ROWS):
     """Do as workers do: a chunk with its results, and the end of the job."""
     sql(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, rejected,"
-        " reasons) values ($1, 1, '{}', $2::int, 'done', $2::int - 1, 1,"
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state,"
+        " applied,"
+        " rejected, reasons) values ((select account_id from jobs where id = $1), $1, 1, '{}',"
+        " $2::int, 'done', $2::int - 1, 1,"
         " '{\"rejected:bounced\": 1}')",
         job,
         rows,
     )
     sql(
-        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,"
-        " from_status, to_status) select $1, 1, n, 1, n,"
+        "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
+        " outcome, reason, from_status, to_status)"
+        " select (select account_id from jobs where id = $1), $1, 1, n, n, 1, n,"
         " (case when n = 1 then 'rejected' else 'applied' end)::result_outcome,"
         " case when n = 1 then 'bounced' end, 'non_marketable',"
         " case when n > 1 then 'admin'::email_status end from generate_series(1, $2::int) n",
@@ -277,8 +282,9 @@ def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
     listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
     assert "not selected yet" in sluice(*listing).stderr
     sql(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs) values"
-        " ($1, 1, '{4,5}', 2), ($1, 2, '{6}', 1)",
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)"
+        " select account_id, id, c.* from jobs,"
+        " (values (1, '{4,5}'::bigint[], 2), (2, '{6}', 1)) c where id = $1",
         job,
     )
     sql("update jobs set state = 'running', selected = 3, planned_at = now() where id = $1", job)
@@ -305,7 +311,7 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
         " 'completed', '{1,2,3}', '{}', 'Eve', '', '', 0, now(), now()) returning id",
         people,
     )[0][0]
-    sql("insert into import_rejections values ($1, 2, 'no_address', 'no address at all')", job)
+    sql("insert into import_rejections values (1, $1, 2, 'no_address', 'no address at all')", job)
     listed = sluice("results", str(job), "--outcome", "import_rejections", "--json").stdout
     assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
     assert answer("job", str(job))["import_rejections"] == {"no_address": 1}
@@ -338,8 +344,9 @@ def test_an_address_tells_its_whole_story(sql, people):
     """Status and why, who holds it, and each job's decision; upper case makes no difference."""
     job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job_id"]
     sql(
-        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,"
-        " from_status) values ($1, 1, 2, 1, 2, 'unchanged', 'already_opted_out', 'manual')",
+        "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
+        " outcome, reason, from_status) values (1, $1, 1, 2, 2, 1, 2, 'unchanged',"
+        " 'already_opted_out', 'manual')",
         job,
     )
     shown = sluice("address", "BOTH@x.example").stdout
@@ -433,10 +440,10 @@ def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
     async def plan_all():
         async with await open_pool(database_url, size=2) as pool, pool.acquire() as connection:
             for job in await pool.fetch("select id, plan_first from jobs order by id"):
-                await plan_job(connection, job["id"], chunk_size=5, lanes=1)
+                await plan_job(connection, DEFAULT_ACCOUNT, job["id"], chunk_size=5, max_lanes=1)
                 if job["plan_first"]:
                     how = {"chunk_size": 5, "shared_address_limit": 10}
-                    await forecast_job(connection, pool, job["id"], **how)
+                    await forecast_job(connection, pool, DEFAULT_ACCOUNT, job["id"], **how)
 
     nobody, one = (
         answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job_id"]

@@ -42,7 +42,7 @@ async def job(pool):
         "A company with a rather long name and partners, Ltd.",
     )
     await pool.executemany(
-        "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+        "insert into email_addresses (account_id, id, address, match_key, status, contact_count)"
         " values ($1, $2, $3, $3, 'admin', 1)",
         [(account, number, text) for number, text in enumerate((ADDRESS, LONG, SOURCE), 1)],
     )
@@ -62,20 +62,25 @@ async def job(pool):
         ASKED_BY,
     )
     await pool.execute(
-        "insert into activity (account_id, actor_kind, actor_id, via, act, job_id, correlation_id)"
+        "insert into activity (account_id, actor_kind, actor_id, via, event, job_id,"
+        " correlation_id)"
         " select account_id, actor_kind, actor_id, via, 'job.submitted', id, repeat('c', 200)"
         " from jobs where id = $1",
         job,
     )
     await pool.execute(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied)"
-        " values ($1, 1, '{1}', 10000000, 'done', 10000000)",
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state,"
+        " applied)"
+        " values ((select account_id from jobs where id = $1), $1, 1, '{1}', 10000000, 'done',"
+        " 10000000)",
         job,
     )
     await pool.executemany(
-        "insert into results (job_id, chunk_no, contact_id, field, address_id, outcome,"
-        " from_status, to_status, cause, source_address_id)"
-        " values ($1, 1, 1, $2, $3, 'applied', 'non_marketable', 'admin', $4, $5)",
+        "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field,"
+        " address_id,"
+        " outcome, from_status, to_status, cause, source_address_id)"
+        " values ((select account_id from jobs where id = $1), $1, 1, 1, 1, $2, $3, 'applied',"
+        " 'non_marketable', 'admin', $4, $5)",
         [(job, 1, 1, "direct", None), (job, 2, 2, "propagated", 3)],
     )
     return job

@@ -20,7 +20,7 @@ from producers.submit import submit
 from runtime.settings import Settings
 from runtime.signing import signature, webhook_secret
 from schemas.errors import IdempotencyConflict, InvalidRequest
-from tests.kit.factories import fill_large_account
+from tests.kit.factories import account_of, fill_large_account
 from tests.kit.in_process import InProcessRunner
 from tests.kit.receiver import HANG, answer, receiver
 from tests.kit.waiting import wait_until_async
@@ -87,10 +87,10 @@ async def ended_job(pool, settings, url, **changes) -> int:
     return job_id
 
 
-async def get_delivery(pool: asyncpg.Pool, job_id: int) -> stored.DeliveryState:
-    """Return the completion webhook of the job, which must exist."""
+async def get_delivery(pool: asyncpg.Pool, job_id: int) -> stored.Delivery:
+    """Return how far the job's delivery is."""
     async with pool.acquire() as connection:
-        found = await stored.get_delivery(connection, job_id)
+        found = await stored.get_delivery(connection, await account_of(pool, job_id), job_id)
     assert found is not None
     return found
 
@@ -99,11 +99,11 @@ async def until(
     notices: WebhookDelivery,
     pool: asyncpg.Pool,
     job_id: int,
-    met: Callable[[stored.DeliveryState], object],
-) -> stored.DeliveryState:
+    met: Callable[[stored.Delivery], object],
+) -> stored.Delivery:
     """Look again and again, as a worker does each second, until the notice is so."""
 
-    async def look() -> stored.DeliveryState | None:
+    async def look() -> stored.Delivery | None:
         await notices.deliver_due(notices._context)
         found = await get_delivery(pool, job_id)
         return found if met(found) else None
@@ -116,7 +116,7 @@ async def until(
 async def make_due(pool: asyncpg.Pool, job_id: int) -> None:
     """Make the job's next delivery due now, so that the test need not wait."""
     await pool.execute(
-        "update completion_notices set due_at = clock_timestamp() where job_id = $1", job_id
+        "update webhook_deliveries set due_at = clock_timestamp() where job_id = $1", job_id
     )
 
 
@@ -190,7 +190,7 @@ async def test_what_is_not_taken_comes_again(pool, settings, notices, status):
             assert failed.error == f"The receiver answered {status}."
             wait = await pool.fetchval(
                 "select extract(epoch from due_at - clock_timestamp())::float8"
-                " from completion_notices where job_id = $1",
+                " from webhook_deliveries where job_id = $1",
                 job_id,
             )
             assert wait < 1.3
@@ -547,4 +547,4 @@ async def test_a_request_without_a_url_has_the_hash_that_it_always_had(pool, set
         "230e15afa24a044a5a4d69580c86bc9d95a70a5f4cf871e8dd7d5a4d9e63e6b3"
     )
     async with pool.acquire() as connection:
-        assert await stored.get_delivery(connection, plain) is None
+        assert await stored.get_delivery(connection, await account_of(pool, plain), plain) is None

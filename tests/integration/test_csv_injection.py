@@ -80,16 +80,18 @@ async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
         await pool.execute("update email_addresses set address = $2 where id = $1", number, address)
     await pool.execute("update job_chunks set error = '@SUM(1)' where chunk_no = 1")
     await pool.executemany(
-        "insert into job_addresses (job_id, line, address, match_key) values ($1, $2, $3, $3)",
-        [(ledger.job, line, address) for line, address in enumerate(FORMULAS)],
+        "insert into job_addresses (account_id, job_id, line, address, match_key)"
+        " values ($1, $2, $3, $4, $4)",
+        [(ledger.account_id, ledger.job, line, address) for line, address in enumerate(FORMULAS)],
     )
     await pool.execute(
-        "insert into import_rejections values ($1, 2, 'invalid_address', '=1;=2')", ledger.job
+        "insert into import_rejections values ($1, $2, 2, 'invalid_address', '=1;=2')",
+        *(ledger.account_id, ledger.job),
     )
     for listing in (
         exports.Results(ledger.account_id, ledger.job),
-        exports.unprocessed_addresses(ledger.job),
-        exports.rejections(ledger.job),
+        exports.unprocessed_addresses(ledger.account_id, ledger.job),
+        exports.rejections(ledger.account_id, ledger.job),
     ):
         safe = await collected(pool, listing, form=ExportFormat.CSV)
         raw = await collected(pool, listing, form=ExportFormat.RAW_CSV)

@@ -66,15 +66,17 @@ async def write_ledger(pool, contacts):
             for who in ("Eve", "Bob")
         ]
         await connection.execute(
-            "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, error)"
-            " select $1, n, array[10 * n, 10 * n + 1], 4, 'it broke' from generate_series(1, 25) n",
-            ids[1],
+            "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, error)"
+            " select $1, $2, n, array[10 * n, 10 * n + 1], 4, 'it broke'"
+            " from generate_series(1, 25) n",
+            *(account_id, ids[1]),
         )
         await connection.execute(
             """
-            insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,
-                                 from_status, to_status, cause, source_address_id)
-            select j.id, 1, (n + 1) / 2, 2 - n % 2, n,
+            insert into results (account_id, job_id, chunk_no, item_id, contact_id, field,
+                                 address_id, outcome, reason, from_status, to_status,
+                                 cause, source_address_id)
+            select $3::bigint, j.id, 1, (n + 1) / 2, (n + 1) / 2, 2 - n % 2, n,
                    case when rejected then 'rejected' else 'applied' end::result_outcome,
                    case when rejected and n = 19 then 'internal_error'
                         when rejected then 'bounced' end,
@@ -84,13 +86,13 @@ async def write_ledger(pool, contacts):
             from unnest($1::bigint[]) j (id), generate_series(1, 2 * $2::int) n,
                  lateral (select j.id = $1[2] and (n + 1) / 2 % 10 = 0 as rejected) as r
             union all
-            select $1[2], 1, (n + 1) / 2, 2, n + 1, 'applied', null, 'non_marketable',
+            select $3, $1[2], 1, (n + 1) / 2, (n + 1) / 2, 2, n + 1, 'applied', null,
+                   'non_marketable',
                    'admin',
                    'propagated', n
             from generate_series(13, 2 * $2::int, 14) n
             """,
-            ids,
-            contacts,
+            *(ids, contacts, account_id),
         )
     return Ledger(account_id, *ids)
 
@@ -195,7 +197,7 @@ async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
         " update job_chunks set state = 'done', applied = 4 where chunk_no = 5"
     )
     expected = [id_ for n in range(1, 26) if n not in {3, 5} for id_ in (10 * n, 10 * n + 1)]
-    listing = exports.Unprocessed(ledger.job)
+    listing = exports.Unprocessed(ledger.account_id, ledger.job)
     rows = await collected(pool, listing)
     assert rows == [{"contact_id": id_} for id_ in expected]
     in_csv = await collected(pool, listing, form=ExportFormat.CSV)
@@ -209,10 +211,13 @@ async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch
     ledger = await write_ledger(pool, 1)
     listed = ["Z@x.example", '"a,b"@x.example', "m@x.example"]
     await pool.executemany(
-        "insert into job_addresses (job_id, line, address, match_key) values ($1, $2, $3, $3)",
-        [(ledger.job, line, address) for line, address in enumerate(listed)],
+        "insert into job_addresses (account_id, job_id, line, address, match_key)"
+        " values ($1, $2, $3, $4, $4)",
+        [(ledger.account_id, ledger.job, line, address) for line, address in enumerate(listed)],
     )
-    rows = await collected(pool, exports.unprocessed_addresses(ledger.job), form=form)
+    rows = await collected(
+        pool, exports.unprocessed_addresses(ledger.account_id, ledger.job), form=form
+    )
     assert rows == [{"address": a} if form is ExportFormat.JSON else [a] for a in listed]
 
 
@@ -223,17 +228,19 @@ async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypat
     ledger = await write_ledger(pool, 1)
     lines = [2, 2, 2, 3, 5, 5, 9]
     await pool.executemany(
-        "insert into import_rejections values ($1, $2, 'invalid_address', $3)",
-        [(ledger.job, line, f"detail, {n}") for n, line in enumerate(lines)],
+        "insert into import_rejections values ($1, $2, $3, 'invalid_address', $4)",
+        [(ledger.account_id, ledger.job, line, f"detail, {n}") for n, line in enumerate(lines)],
     )
-    rows = await collected(pool, exports.rejections(ledger.job))
+    rows = await collected(pool, exports.rejections(ledger.account_id, ledger.job))
     assert [row["line"] for row in rows] == lines
     assert {row["detail"] for row in rows} == {f"detail, {n}" for n in range(len(lines))}
-    assert await collected(pool, exports.rejections(ledger.job), form=ExportFormat.CSV) == [
-        [str(row["line"]), row["reason"], row["detail"]] for row in rows
-    ]
+    assert await collected(
+        pool, exports.rejections(ledger.account_id, ledger.job), form=ExportFormat.CSV
+    ) == [[str(row["line"]), row["reason"], row["detail"]] for row in rows]
     async with pool.acquire() as connection:
-        by_reason = await address_history.import_rejections_by_reason(connection, ledger.job)
+        by_reason = await address_history.import_rejections_by_reason(
+            connection, ledger.account_id, ledger.job
+        )
     assert by_reason == {"invalid_address": len(lines)}
 
 
@@ -302,9 +309,9 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
     """No read path goes through a whole table, whether plans are made for values or for all."""
     ledger = await write_ledger(pool, MANY)
     await pool.execute(
-        "insert into import_rejections select $1, n, 'invalid_address', ''"
+        "insert into import_rejections select $1, $2, n, 'invalid_address', ''"
         " from generate_series(1, 20000) n",
-        ledger.job,
+        *(ledger.account_id, ledger.job),
     )
     await pool.execute("vacuum analyze")
     account_id, _, job = ledger
@@ -327,7 +334,7 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         await address_history.list_history(
             connection, account_id=account_id, address_id=now.id, limit=5
         )
-        refused = exports.rejections(job)
+        refused = exports.rejections(account_id, job)
         assert (
             await refused.page(connection, form=ExportFormat.CSV, after=(9_000,), limit=100)
         ).rows

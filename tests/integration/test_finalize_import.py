@@ -5,14 +5,14 @@ import asyncio
 import asyncpg
 import pytest
 
-from db import progress
+from db import job_progress
 from db.chunks import lock_job_shared
 from engine.chunk_runner import ChunkRunner
 from engine.finalize import complete_job, fail_job
 from engine.planner import plan_job
 from producers.control import cancel
 from runtime.settings import Settings
-from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.factories import account_of, fill, make_account, statuses_of
 from tests.kit.model_comparison import LIMIT
 from tests.kit.sample_account import AccountDriver
 from tests.kit.submitting import submit_job
@@ -36,8 +36,10 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     job_id = await submit_job(pool, settings, "cut-short", "import", text, None, params)
     limits = settings.model_copy(update={"shared_address_limit": LIMIT})
     async with pool.acquire() as connection:
-        await plan_job(connection, job_id, chunk_size=1, lanes=1)
-        job = await progress.get_job_to_work(connection, job_id)
+        await plan_job(
+            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1
+        )
+        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         await runner.run_next(connection)
     assert (await statuses_of(pool, account_id))["a0@example.com"] == ("single_opt_in", False)
@@ -50,8 +52,10 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     assert tuple(row) == (1, 1)
     last = await pool.fetchrow("select * from results order by decided_at desc limit 1")
     assert (last["from_status"], last["to_status"]) == ("single_opt_in", "manual")
-    holders = await pool.fetchval("select holders from email_addresses where match_key = $1", GONE)
-    assert holders == 1  # The row was recognized as the contact that held the address before.
+    contact_count = await pool.fetchval(
+        "select contact_count from email_addresses where match_key = $1", GONE
+    )
+    assert contact_count == 1  # The row was recognized as the contact that held the address before.
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -67,8 +71,8 @@ async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
     rows = [[f"a{n}@example.com", GONE] for n in range(5)]
     job_id = await here.submit("import", rows, permission=True)
     async with pool.acquire() as holding, pool.acquire() as ending:
-        await plan_job(holding, job_id, chunk_size=1, lanes=1)
-        job = await progress.get_job_to_work(holding, job_id)
+        await plan_job(holding, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1)
+        job = await job_progress.get_job_to_work(holding, await account_of(pool, job_id), job_id)
         await here.work(job_id, chunks=1)
         # What is left to do would be to settle: four rows became no contacts.
         await pool.execute(
@@ -104,8 +108,8 @@ async def test_an_import_that_ends_counts_what_another_is_linking(
     other = await here.submit("import", [["c@example.com", ROLE]], permission=False)
     await here.work(other, chunks=0)
     async with pool.acquire() as linking, pool.acquire() as settling:
-        job = await progress.get_job_to_work(linking, other)
-        last = await progress.get_job_to_work(linking, ending)
+        job = await job_progress.get_job_to_work(linking, await account_of(pool, other), other)
+        last = await job_progress.get_job_to_work(linking, await account_of(pool, ending), ending)
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         async with linking.transaction():
             assert await runner.run_next(linking)
@@ -114,7 +118,7 @@ async def test_an_import_that_ends_counts_what_another_is_linking(
         assert await end is not None
     await here.work(other)
     row = await pool.fetchrow(
-        "select holders, (select count(*) from contact_emails e where e.address_id = a.id)"
+        "select contact_count, (select count(*) from contact_emails e where e.address_id = a.id)"
         " from email_addresses a where account_id = $1 and match_key = $2",
         account_id,
         ROLE,

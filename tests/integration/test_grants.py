@@ -25,7 +25,7 @@ from tests.kit.servers import PROCESS_ROLE, process_role_url
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
-OF_THE_OWNER = {"grants", "deployment.set_compatible_from", "deployment.set_shared_address_limit"}
+OF_THE_OWNER = {"grants", "deployment.set_min_code_revision", "deployment.set_shared_address_limit"}
 """Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
 COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
@@ -45,16 +45,16 @@ ATTEMPTS = (
     "alter table results disable trigger all",
     "set session_replication_role = replica",
     "drop table results",
-    "alter function refuse_rewriting_history() rename to other",
+    "alter function refuse_rewriting() rename to other",
     "update jobs set evidence = '{}'",
     "update jobs set requested_by = 'nobody', state = state",
     "update jobs set selection = '{}', params = '{}'",
     "delete from jobs",
     "update jobs set actor_kind = 'cli'",
-    "update activity set act = 'other'",
+    "update activity set event = 'other'",
     "delete from activity",
     "alter table activity disable trigger activity_is_kept",
-    "insert into job_states (job_id, state) values (1, 'completed')",
+    "insert into job_states (account_id, job_id, state) values (1, 1, 'completed')",
     "update job_states set entered_at = now()",
     "delete from job_chunks",
     "update email_addresses set address = 'x@y.example', match_key = 'x@y.example'",
@@ -63,7 +63,7 @@ ATTEMPTS = (
     "update accounts set name = 'other'",
     "update api_keys set account_id = 1, scopes = '{}'",
     "update hooks set account_id = 1",
-    "update completion_notices set url = 'http://192.0.2.1/'",
+    "update webhook_deliveries set url = 'http://192.0.2.1/'",
     "update alembic_version set version_num = '0001'",
     "create table mine (id int)",
     "create schema mine",

@@ -164,7 +164,8 @@ async def fill_contacts(pool, key_of, count):
             count,
         )
         await pool.execute(
-            "insert into email_addresses (account_id, id, address, match_key, status, holders,"
+            "insert into email_addresses (account_id, id, address, match_key, status,"
+            " contact_count,"
             " status_changed_at) select $1, 2 * $2::int + n, key, key,"
             " (enum_range(null::email_status))[1 + n % 17], 1, '2024-01-01'::timestamptz"
             " + make_interval(days => n) from generate_series(1, 2 * $3::int) n,"

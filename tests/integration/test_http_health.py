@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from db import progress
+from db import queue_stats as db_queue_stats
+from db import sweeps
 from engine.planner import forecast_job, plan_job
 from producers.control import cancel, pause, resume
 from producers.immediate_opt_out import opt_out_immediately
@@ -17,7 +18,7 @@ from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.integration.test_runbook import STATEMENTS
-from tests.kit.factories import fill_large_account
+from tests.kit.factories import DEFAULT_ACCOUNT, fill_large_account
 from tests.kit.submitting import submit_job, submit_planned_opt_out
 from web import queue_stats, unattended_queue
 from web.queue_stats import QueueStatsCache
@@ -38,7 +39,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many measurements were under way when each of them began, itself included."""
     began: list[int] = []
     under_way = 0
-    measure = progress.read_queue_loads
+    measure = db_queue_stats.read_queue_loads
 
     async def counting(*arguments):
         nonlocal under_way
@@ -49,7 +50,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         finally:
             under_way -= 1
 
-    monkeypatch.setattr(progress, "read_queue_loads", counting)
+    monkeypatch.setattr(db_queue_stats, "read_queue_loads", counting)
     return began
 
 
@@ -57,8 +58,8 @@ async def test_a_database_of_another_version_is_not_ready(http, pool):
     """The process lives, and says that it cannot serve; when the revision is right, it can."""
     assert (await http.get("/readyz")).json() == {"status": "ready"}
     revision = await pool.fetchval("select version_num from alembic_version")
-    await pool.execute("update deployment set suits_from_revision = '9999'")
-    for other in ("0001", "9999"):
+    await pool.execute("update deployment set min_code_revision = '9999'")
+    for other in ("0000", "9999"):
         await pool.execute("update alembic_version set version_num = $1", other)
         answer = await http.get("/readyz")
         assert (answer.status_code, answer.json()["type"]) == (
@@ -127,7 +128,7 @@ async def test_jobs_wait_for_their_plan_from_their_submission(pool, settings, sc
     assert 20 <= waiting["oldest_seconds"] < 60
     assert waiting["queues"][1] | waiting == waiting | {"queue": "opt_outs"}
     async with pool.acquire() as connection:
-        await plan_job(connection, job, chunk_size=1, lanes=1)
+        await plan_job(connection, DEFAULT_ACCOUNT, job, chunk_size=1, max_lanes=1)
     assert (await scale())["planning_jobs"] == 2
 
 
@@ -142,7 +143,7 @@ async def test_the_scale_is_what_the_workers_measure(http, pool, settings, scale
     }
     assert (measured["pending_chunks"], measured["running_jobs"]) == (4, 1)
     assert 40 <= measured["oldest_seconds"] < 100
-    assert measured["work_seconds"] == pytest.approx(4 * progress.CHUNK_SECONDS)
+    assert measured["work_seconds"] == pytest.approx(4 * db_queue_stats.CHUNK_SECONDS)
     hirefire = await http.get("/hirefire", headers={"HireFire-Token": TOKEN})
     assert hirefire.json() == [{"name": "worker", "value": measured["suggested_workers"]}]
 
@@ -169,10 +170,12 @@ async def test_a_plan_that_waits_for_a_person_waits_for_no_worker(pool, settings
     await fill_large_account(pool, 1, 3)
     job = await submitted_opt_out(pool, settings, plan_first=True)
     async with pool.acquire() as connection:
-        await plan_job(connection, job, chunk_size=1, lanes=1)
+        await plan_job(connection, DEFAULT_ACCOUNT, job, chunk_size=1, max_lanes=1)
         # A plan that is to be counted is one, whatever chunks it has.
         assert (await scale())["pending_chunks"] == 1
-        await forecast_job(connection, pool, job, chunk_size=1, shared_address_limit=10)
+        await forecast_job(
+            connection, pool, DEFAULT_ACCOUNT, job, chunk_size=1, shared_address_limit=10
+        )
     await time_passes(pool, 1_000)
     planned = await scale()
     assert (planned["pending_chunks"], planned["oldest_seconds"]) == (0, 0)
@@ -245,7 +248,9 @@ async def test_notices_that_are_due_are_shown(pool, settings, scale):
     """One of a job that has ended is, until it is delivered."""
     job = await submitted_opt_out(pool, settings)
     await pool.execute(
-        "insert into completion_notices (job_id, url) values ($1, 'https://shop.example')", job
+        "insert into webhook_deliveries (account_id, job_id, url)"
+        " values (1, $1, 'https://shop.example')",
+        job,
     )
     assert (await scale())["due_webhooks"] == 0
     await cancel(pool, settings, None, job)
@@ -264,7 +269,7 @@ async def test_work_is_what_chunks_took_of_late(pool, settings, scale):
         requested_by="test",
     )
     await opt_out_immediately(pool, settings, request)
-    assert (await scale())["work_seconds"] == pytest.approx(10 * progress.CHUNK_SECONDS)
+    assert (await scale())["work_seconds"] == pytest.approx(10 * db_queue_stats.CHUNK_SECONDS)
     await pool.execute(
         "update job_chunks set state = 'done', empty = pairs, duration_ms = 700,"
         " finished_at = clock_timestamp() where job_id = $1 and chunk_no <= 5",
@@ -274,7 +279,7 @@ async def test_work_is_what_chunks_took_of_late(pool, settings, scale):
     await submit_planned_opt_out(pool, settings, "club", contacts=2, lanes=1)
     assert (await scale())["work_seconds"] == pytest.approx(7 * 0.7)
     await time_passes(pool, 200)
-    assert (await scale())["work_seconds"] == pytest.approx(7 * progress.CHUNK_SECONDS)
+    assert (await scale())["work_seconds"] == pytest.approx(7 * db_queue_stats.CHUNK_SECONDS)
 
 
 async def test_the_statement_of_the_runbook_gives_the_same_age(pool, settings, scale):
@@ -310,12 +315,12 @@ async def test_of_several_web_processes_one_says_it(pool):
     """Once in each period, and once that it is over."""
     async with pool.acquire() as first, pool.acquire() as second:
         for connection, said in ((first, True), (second, False), (first, False)):
-            assert await progress.try_report_absence(connection, 60) is said
+            assert await sweeps.try_report_absence(connection, 60) is said
         await first.execute("update sweeps set unattended_at = unattended_at - interval '61 s'")
         for connection, said in ((second, True), (first, False)):
-            assert await progress.try_report_absence(connection, 60) is said
+            assert await sweeps.try_report_absence(connection, 60) is said
         for connection, said in ((first, True), (second, False)):
-            assert await progress.try_report_return(connection) is said
+            assert await sweeps.try_report_return(connection) is said
 
 
 async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, settings, capsys):

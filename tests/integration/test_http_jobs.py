@@ -231,10 +231,10 @@ async def test_a_running_job_tells_its_pace(http, key, pool):
         job,
     )
     await pool.execute(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, applied, state, finished_at)"
-        " values ($1, 1, '{}', 100, 100, 'done', now() - interval '30 minutes'),"
-        " ($1, 2, '{}', 100, 100, 'done', clock_timestamp()),"
-        " ($1, 3, '{}', 200, 0, 'pending', null)",
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, applied, state,"
+        " finished_at) values (1, $1, 1, '{}', 100, 100, 'done', now() - interval '30 minutes'),"
+        " (1, $1, 2, '{}', 100, 100, 'done', clock_timestamp()),"
+        " (1, $1, 3, '{}', 200, 0, 'pending', null)",
         job,
     )
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()

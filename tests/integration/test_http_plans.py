@@ -10,7 +10,7 @@ from engine.planner import forecast_job, plan_job
 from producers.uploads import AddressUpload
 from schemas.errors import InvalidRequest
 from tests.integration.test_http_jobs import problem, two_people
-from tests.kit.factories import statuses_of
+from tests.kit.factories import DEFAULT_ACCOUNT, statuses_of
 from tests.kit.in_process import InProcessRunner
 
 
@@ -29,9 +29,14 @@ async def planner(pool):
             waiting = await pool.fetch("select id from jobs where state = 'planning'")
             for (job_id,) in waiting:
                 async with pool.acquire() as connection:
-                    await plan_job(connection, job_id, chunk_size=2, lanes=1)
+                    await plan_job(connection, DEFAULT_ACCOUNT, job_id, chunk_size=2, max_lanes=1)
                     await forecast_job(
-                        connection, pool, job_id, chunk_size=2, shared_address_limit=10
+                        connection,
+                        pool,
+                        DEFAULT_ACCOUNT,
+                        job_id,
+                        chunk_size=2,
+                        shared_address_limit=10,
                     )
             await asyncio.sleep(0.02)
 

@@ -112,8 +112,8 @@ async def test_what_was_not_processed_is_listed(http, key, pool):
     job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
     path = f"/v1/jobs/{job}/results"
     await pool.execute(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs) values"
-        " ($1, 1, '{3,4}', 2), ($1, 2, '{5}', 1)",
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs) values"
+        " (1, $1, 1, '{3,4}', 2), (1, $1, 2, '{5}', 1)",
         job,
     )
     unprocessed = {"outcome": "unprocessed"}
@@ -152,7 +152,7 @@ async def test_refusals_are_listed(http, key, pool):
     ).json()["id"]
     refused = [(2, "no_address", 'it says "x", not more'), (2, "tag_too_long", "b"), (7, "x", "c")]
     await pool.executemany(
-        "insert into import_rejections values ($1, $2, $3, $4)", [(job, *row) for row in refused]
+        "insert into import_rejections values (1, $1, $2, $3, $4)", [(job, *row) for row in refused]
     )
     path = f"/v1/jobs/{job}/import-rejections"
     rows = await paged(http, key, path, "import_rejections", limit=1)

@@ -43,7 +43,8 @@ async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
     )
     async with pool.acquire() as other, other.transaction():
         ann = await other.fetchval(
-            "update email_addresses set holders = holders + 1 where match_key = $1 returning id",
+            "update email_addresses set contact_count = contact_count + 1 where match_key = $1"
+            " returning id",
             ANN,
         )
         await other.execute(

@@ -135,7 +135,7 @@ async def test_acknowledged_means_committed(
     assert (job["state"], job["selected"], job["propagated"]) == ("completed", 2, 1)
     assert json.loads(job["selection"]) == {"contacts": 1}
     assert job["created_at"] <= job["planned_at"] <= job["started_at"] <= job["finished_at"]
-    assert (chunk["state"], chunk["contact_ids"], chunk["pairs"]) == ("done", [1], 2)
+    assert (chunk["state"], chunk["item_ids"], chunk["pairs"]) == ("done", [1], 2)
     assert [state["state"] for state in states] == ["running", "completed"]
     assert [(row["cause"], row["from_status"], row["to_status"]) for row in rows] == [
         ("direct", "single_opt_in", "manual"),

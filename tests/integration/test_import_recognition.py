@@ -54,6 +54,7 @@ class Importing:
                 {"statuses": True, **params},
             )
             packed = imports.pack_rows(
+                account_id,
                 job_id,
                 [
                     ImportRow(
@@ -129,7 +130,7 @@ async def test_a_nightly_import_leaves_one_contact_whose_opt_out_reaches_all_of_
     """
     jobs = [await importing.rows(NIGHTLY) for _ in range(LIMIT + 2)]
     assert await importing.contacts() == 1
-    assert await pool.fetchval("select count(*) from import_matches") == len(jobs) - 1
+    assert await pool.fetchval("select count(*) from recognized_rows") == len(jobs) - 1
     await importing.opt_out(WORK)
     assert await statuses_of(pool, await _account(pool)) == {
         WORK: ("manual", False),
@@ -174,7 +175,7 @@ async def test_another_file_adds_what_it_knows_more(pool: asyncpg.Pool, importin
     fields = await pool.fetch("select field from contact_emails order by field")
     assert [row["field"] for row in fields] == [1, 2]
     # The results of a row that was recognized are shown with its contact.
-    shown = await pool.fetchval("select contact_id from import_matches where job_id = $1", other)
+    shown = await pool.fetchval("select contact_id from recognized_rows where job_id = $1", other)
     assert shown == contact["id"]
     await importing.opt_out(WORK)
     assert (await statuses_of(pool, await _account(pool)))[HOME] == ("manual", True)
@@ -222,7 +223,7 @@ async def test_a_job_of_an_import_selects_whom_it_recognised(
     again = await importing.rows([*NIGHTLY, ["Otto", "otto@example.com", ""]])
     selected = await pool.fetchval(
         "select count(*) from contacts c where c.import_job_id = $1 or c.id in"
-        " (select contact_id from import_matches where job_id = $1)",
+        " (select contact_id from recognized_rows where job_id = $1)",
         again,
     )
     assert selected == 2

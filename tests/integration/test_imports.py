@@ -14,6 +14,7 @@ from producers.imports import submit_import
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound
+from tests.kit.factories import DEFAULT_ACCOUNT
 
 HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
 PEOPLE = (
@@ -74,7 +75,7 @@ async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatc
     submitted = await import_csv()
     rows = await pool.fetch(
         "select line, given_name, family_name, company, tags, addresses, match_keys"
-        " from import_rows where job_id = $1 order by contact_id",
+        " from import_rows where job_id = $1 order by item_id",
         submitted.job_id,
     )
     assert [tuple(row) for row in rows] == [
@@ -204,7 +205,9 @@ async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned
     first = await import_csv(idempotency_key="spring")
     if planned:
         async with pool.acquire() as connection:
-            assert await plan_job(connection, first.job_id, chunk_size=2, lanes=1)
+            assert await plan_job(
+                connection, DEFAULT_ACCOUNT, first.job_id, chunk_size=2, max_lanes=1
+            )
             await connection.execute("delete from import_rows where line < 5")
     before = await stored(pool)
     again = await import_csv(idempotency_key="spring", requested_by="someone else")
@@ -284,6 +287,12 @@ async def test_counts_tell_cells_from_rows(pool, import_csv):
     submitted = await import_csv()
     async with pool.acquire() as connection:
         await connection.execute(
-            "insert into import_rejections values ($1, 2, 'internal_error', 'x')", submitted.job_id
+            "insert into import_rejections values ($1, $2, 2, 'internal_error', 'x')",
+            DEFAULT_ACCOUNT,
+            submitted.job_id,
         )
-        assert await imports.read_staged_file(connection, submitted.job_id) == (4, 2, 3)
+        assert await imports.read_staged_file(connection, DEFAULT_ACCOUNT, submitted.job_id) == (
+            4,
+            2,
+            3,
+        )

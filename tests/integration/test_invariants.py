@@ -181,11 +181,11 @@ def test_the_command_says_that_nothing_is_violated(
 def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> None:
     """A broken database: exit status 1, the counts, the first examples, and no address."""
     as_a_user_of(database_url)
-    asyncio.run(_break_holders(database_url))
+    asyncio.run(_break_counts(database_url))
     result = run_sluice("verify")
     assert result.exit_code == 1
-    assert re.search(r"every_address_counts_its_holders .* 6 ", result.stdout)
-    assert "every_address_counts_its_holders, the first 5 of 6:" in result.stdout
+    assert re.search(r"every_address_counts_its_contacts .* 6 ", result.stdout)
+    assert "every_address_counts_its_contacts, the first 5 of 6:" in result.stdout
     assert result.stdout.count("says 7 and 0 repeats, held by 0 and 0") == 5
     assert re.search(r"every_job_has_ended:\n.*\n.*planning since", result.stdout)
     assert "7 violations. The runbook says what each would mean." in result.stdout
@@ -195,9 +195,9 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     answer = json.loads(in_json.stdout)
     checks = {each["name"]: each for each in answer["checks"]}
     assert answer["violations"] == 7
-    assert checks["every_address_counts_its_holders"]["violations"] == 6
+    assert checks["every_address_counts_its_contacts"]["violations"] == 6
     assert (
-        checks["every_address_counts_its_holders"]["examples"][0]["detail"]
+        checks["every_address_counts_its_contacts"]["examples"][0]["detail"]
         == "says 7 and 0 repeats, held by 0 and 0"
     )
     assert checks["every_job_has_ended"]["examples"][0]["job_id"] == 1
@@ -236,12 +236,12 @@ def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path:
     return use
 
 
-async def _break_holders(url: str) -> None:
+async def _break_counts(url: str) -> None:
     await _submit_a_job(url)
     async with await open_pool(url, size=1) as pool:
         account_id = await pool.fetchval("select id from accounts where name = 'default'")
         await pool.executemany(
-            "insert into email_addresses (account_id, address, match_key, status, holders)"
+            "insert into email_addresses (account_id, address, match_key, status, contact_count)"
             " values ($1, $2, $2, 'single_opt_in', 7)",
             [(account_id, f"secret{n}@example.com") for n in range(6)],
         )

@@ -11,7 +11,7 @@ from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import FINAL_STATES, STATE_CHANGES, JobState
-from tests.kit.factories import fill_large_account, make_account
+from tests.kit.factories import account_of, fill_large_account, make_account
 from tests.kit.waiting import wait_until_lock_contended
 
 COMMANDS = {
@@ -88,9 +88,12 @@ async def test_a_cancelled_job_keeps_exact_counts(pool, settings, job_id):
     """Cancelling counts the chunks that were done, and no other."""
     await bring_to(pool, job_id, JobState.RUNNING)
     await pool.execute(
-        "insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, unchanged,"
-        " rejected, empty, propagated) values ($1, 0, '{}', 10, 'done', 4, 3, 2, 1, 7),"
-        " ($1, 1, '{}', 5, 'done', 5, 0, 0, 0, 0), ($1, 2, '{}', 9, 'pending', 0, 0, 0, 0, 0)",
+        "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state, applied,"
+        " unchanged, rejected, empty, propagated)"
+        " select account_id, id, no, '{}', pairs, c.state, applied_, unchanged_, rejected_, empty_,"
+        " propagated_ from jobs, (values (0, 10, 'done'::chunk_state, 4, 3, 2, 1, 7),"
+        " (1, 5, 'done', 5, 0, 0, 0, 0), (2, 9, 'pending', 0, 0, 0, 0, 0)) as c (no, pairs, state,"
+        " applied_, unchanged_, rejected_, empty_, propagated_) where id = $1",
         job_id,
     )
     assert await control.cancel(pool, settings, None, job_id) is JobState.CANCELLED
@@ -158,7 +161,11 @@ async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, co
     async with pool.acquire() as blocking, pool.acquire() as planning:
         async with blocking.transaction():
             await blocking.execute("lock table contacts in access exclusive mode")
-            planner = asyncio.create_task(plan_job(planning, job_id, chunk_size=10, lanes=2))
+            planner = asyncio.create_task(
+                plan_job(
+                    planning, await account_of(pool, job_id), job_id, chunk_size=10, max_lanes=2
+                )
+            )
             await wait_until_lock_contended(pool, what="the planner is at work")
             answered = await asyncio.wait_for(command(pool, settings, None, job_id), 10)
             assert not planner.done()

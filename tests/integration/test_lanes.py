@@ -3,8 +3,9 @@
 import asyncpg
 import pytest
 
-from db import progress
+from db import lanes
 from runtime.settings import Settings
+from tests.kit.factories import account_of
 from tests.kit.submitting import submit_planned_opt_out
 
 LANES = 8
@@ -45,8 +46,8 @@ async def test_no_more_lanes_are_woken_than_were_asked_for(
         woken = [
             {
                 lane.lane
-                for lane in await progress.queue_idle_lanes(
-                    connection, job_id, min_lanes=0, limit=2
+                for lane in await lanes.queue_idle_lanes(
+                    connection, await account_of(pool, job_id), job_id, min_lanes=0, limit=2
                 )
             }
             for _ in range(LANES // 2 + 1)
@@ -61,15 +62,15 @@ async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
 ) -> None:
     """The same for the sweeper: three of those that were rung in vain, and no fourth."""
     await pool.execute(
-        "update job_lanes set state = 'rung', touched_at = now() - interval '1 hour'"
+        "update job_lanes set state = 'queued', touched_at = now() - interval '1 hour'"
         " where job_id = $1",
         job_id,
     )
     async with pool.acquire() as connection, connection.transaction():
         for setting in without:
             await connection.execute(f"set local {setting} = off")
-        rung = await progress.requeue_stalled_lanes(
-            connection, job_id, limit=3, stalled_after_seconds=0.0
+        rung = await lanes.requeue_stalled_lanes(
+            connection, await account_of(pool, job_id), job_id, limit=3, stalled_after_seconds=0.0
         )
     assert len(rung) == 3
 
@@ -93,8 +94,10 @@ async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
         *(state, job_id),
     )
     # Two lanes hold a chunk each, and a third one asks.
-    await pool.execute("update job_lanes set state = 'taken' where lane <= 2")
+    await pool.execute("update job_lanes set state = 'held' where lane <= 2")
     async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
         await worker.execute("select from job_chunks where chunk_no <= 2 for update")
-        woken = await progress.queue_idle_lanes(connection, job_id, min_lanes=0, limit=2)
+        woken = await lanes.queue_idle_lanes(
+            connection, await account_of(pool, job_id), job_id, min_lanes=0, limit=2
+        )
     assert len(woken) == (min(2, max(0, free - 1)) if state == "running" else 0)

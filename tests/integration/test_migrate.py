@@ -1,7 +1,9 @@
 """A database is migrated while others use it."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,16 +15,45 @@ from db.pool import connect_options
 from schemas.errors import MigrationLockTimeout
 from tests.kit.waiting import wait_until_async
 
-BEFORE = "0003"
+BEFORE = "0001"
 """The version before one that changes `jobs`."""
 
-BEFORE_INDEX = "0007"
+BEFORE_INDEX = "0002"
 """The version before one that reads all chunks."""
+
+LATER = {
+    "0002_pre_note": "alter table jobs add column note text;",
+    "0003_post_index": "create index chunks_by_worker on job_chunks (account_id, worker);",
+}
+"""Migrations of versions to come."""
+
+REVISION = """
+from db.migrations import run_sql
+
+revision = "{revision}"
+down_revision = "{before}"
+supports_older_code = True
+
+
+def upgrade():
+    run_sql(__file__)
+"""
 
 
 @pytest.fixture
-def make_old(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Make a database as a version left it, and return its URL."""
+def make_old(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str], Any]:
+    """Make a database as a version left it, and return its URL; there are later migrations."""
+    migrations = Path(shutil.copytree(migrating._MIGRATIONS, tmp_path / "migrations"))
+    before = BEFORE
+    for name, sql in LATER.items():
+        revision = name.partition("_")[0]
+        file = migrations / "versions" / f"{name}.py"
+        file.write_text(REVISION.format(revision=revision, before=before))
+        file.with_suffix(".sql").write_text(sql)
+        before = revision
+    monkeypatch.setattr(migrating, "_MIGRATIONS", migrations)
 
     async def make(revision: str) -> str:
         with monkeypatch.context() as patch:
@@ -63,7 +94,7 @@ async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
         other.terminate()
 
 
-async def test_the_index_of_recent_chunks_keeps_no_other_table_waiting(
+async def test_an_index_of_chunks_keeps_no_other_table_waiting(
     make_old: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it waits for a transaction that has written a chunk, and so while it is built, jobs and
@@ -87,7 +118,7 @@ async def test_the_index_of_recent_chunks_keeps_no_other_table_waiting(
                     what="the migration waits",
                 )
                 await other.execute("update jobs set selected = 0")
-                await other.execute("update email_addresses set holders = 1")
+                await other.execute("update email_addresses set contact_count = 1")
                 await other.execute("select from job_chunks")
                 with pytest.raises(MigrationLockTimeout):
                     await migration

@@ -16,7 +16,7 @@ from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound, StateConflict
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
-from tests.kit.factories import make_account, statuses_of
+from tests.kit.factories import account_of, make_account, statuses_of
 from tests.kit.in_process import InProcessRunner
 from tests.kit.model_comparison import (
     ADDRESSES,
@@ -69,12 +69,20 @@ class Planned:
         return (await submit(self.pool, self.settings, request)).job_id
 
     async def count(self, job_id: int) -> JobState | None:
-        """Plan the job and forecast it; return its state."""
+        """Plan the job and count what it would do."""
+        account_id = await account_of(self.pool, job_id)
         async with self.pool.acquire() as connection:
-            await plan_job(connection, job_id, chunk_size=self.chunk_size, lanes=1)
+            await plan_job(
+                connection,
+                account_id,
+                job_id,
+                chunk_size=self.chunk_size,
+                max_lanes=1,
+            )
             return await forecast_job(
                 connection,
                 self.pool,
+                account_id,
                 job_id,
                 chunk_size=self.chunk_size,
                 shared_address_limit=LIMIT,
@@ -173,7 +181,7 @@ async def test_a_job_does_what_its_plan_said(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     """Over lists however they drifted apart, for opt-ins, opt-outs of every kind and lists of
-    addresses: counts by outcome, reason and field, and the further addresses reached, are those
+    addresses: counts by outcome, reason and field, and those propagated to, are those
     that were forecast, and the forecast changes nothing.
     """
     # Of a handful of contacts as many slices as of millions otherwise.

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from db import chunks, import_chunks, queries
+from db import chunk_addresses, import_chunks, queries
 from db.pool import open_pool
 from schemas.recognition import RecognitionResult
 from schemas.requests import MAX_ID
@@ -37,69 +37,72 @@ from tests.kit.large_database import (
 from tests.kit.query_plans import Index, Plan
 
 HOT = {
+    "accounts": "get_account_id create_account list_accounts",
     "activity": "record list_activity_of_account list_activity_of_job",
+    "address_history": (
+        "import_rejections_by_reason count_recognized_rows get_address list_contacts"
+        " count_contacts list_history"
+    ),
     "address_lists": (
-        "find_known_keys read_list_rows look_up_listed insert_listed delete_listed"
+        "read_list_rows look_up_listed find_known_keys insert_listed delete_listed"
         " reject_listed freeze_list"
     ),
-    "import_chunks": (
-        "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
-        " insert_links add_contact_counts"
-        " update_contacts insert_matches read_stated_statuses final_contact_counts"
-        " insert_contact_tags"
-        " delete_rows reject_row read_row_fields insert_tags lock_repeated_role_addresses"
-        " count_role_address_contacts"
-        " find_missed_propagation count_rejected_rows"
+    "chunk_addresses": (
+        "read_links read_links_and_addresses find_existing_contacts read_siblings"
+        " read_addresses lock_addresses find_with_opted_out_sibling update_alike update_each"
     ),
-    "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "chunks": (
         "lock_job_shared lock_job_exclusive claim_next_chunk claim_chunk_by_number"
-        " count_attempt uncount_attempt"
-        " record_current_chunk terminate_overlong_chunks"
-        " read_links read_links_and_addresses find_existing_contacts read_siblings read_addresses"
-        " lock_addresses find_with_opted_out_sibling find_earlier_decisions update_alike"
-        " update_each finish_chunk"
-        " insert_done_chunk lock_failed_chunk postpone_chunk lock_chunk_numbers split_chunk"
+        " count_attempt uncount_attempt record_current_chunk terminate_overlong_chunks"
+        " finish_chunk insert_done_chunk lock_failed_chunk postpone_chunk lock_chunk_numbers"
+        " split_chunk"
     ),
-    "forecasting": "plan_for_values join_by_hash last_chunk count_slice",
-    "contacts": "get_tag_id find_contact_ids read_contacts",
-    "hooks": "insert_hook get_hook rotate_hook_secret",
+    "contacts": "get_tag_id tag_exists list_tags find_contact_ids read_contacts",
+    "exports": (
+        "results_page results_scanned_to unprocessed_page unprocessed_lines_page"
+        " unprocessed_addresses_page rejections_page"
+    ),
+    "forecasting": "join_by_hash plan_for_values last_chunk count_slice",
+    "hooks": "insert_hook get_hook rotate_hook_secret account_of_hook",
+    "immediate_opt_outs": "set_idle_timeout insert_completed_job",
+    "import_chunks": (
+        "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
+        " insert_links add_contact_counts update_contacts insert_recognized_rows"
+        " read_stated_statuses person_counts_by_the_end lock_repeated_role_addresses"
+        " count_contacts_of_role_addresses find_missed_propagation insert_contact_tags"
+        " delete_rows insert_tags reject_row read_row_fields count_rejected_rows"
+    ),
     "imports": "set_request_hash read_staged_file",
-    "jobs": (
-        "get_account_id create_account list_accounts tag_exists list_tags insert_job"
-        " insert_merged_events"
-        " list_jobs_by_key get_job list_jobs list_jobs_of_account oldest_scanned_job_of_account"
-        " oldest_scanned_job get_state read_job_counts read_job_progress set_lock_timeout"
-        " terminate_chunks set_state cancel"
+    "job_progress": (
+        "get_job_to_work mark_started refresh_counts has_pending_chunks complete_job fail_job"
+        " has_only_rejections get_state read_job_counts read_job_progress"
     ),
-    "keys": "get_key is_active record_use",
-    "planning": (
-        "try_plan job_to_plan freeze_import insert_repeats close_plan store_forecast confirm_plan"
-        " request_confirmation"
+    "jobs": (
+        "insert_job list_jobs_by_key insert_merged_events account_of_job get_job list_jobs"
+        " list_jobs_of_account oldest_scanned_job_of_account oldest_scanned_job"
+        " set_lock_timeout terminate_chunks set_state cancel"
+    ),
+    "keys": "get_key is_active record_use account_of_key",
+    "lanes": (
+        "insert_lanes queue_idle_lanes hold_lane holds_lane touch_lane release_lane"
+        " recover_lane requeue_stalled_lanes"
     ),
     "links": "get_linked_address",
-    "webhook_deliveries": (
-        "insert_delivery has_due claim_due mark_delivered mark_failed mark_abandoned get_delivery"
-        " get_secret_source store_secret_source"
+    "planning": (
+        "try_plan job_to_plan freeze_import insert_repeats close_plan store_forecast"
+        " confirm_plan request_confirmation"
     ),
-    "progress": (
-        "ping count_due_deliveries get_worker_absence try_report_absence try_report_return"
+    "queue_stats": "read_queue_loads count_due_deliveries",
+    "results": "insert_few find_earlier_decisions",
+    "sweeps": (
+        "ping try_sweep try_begin_queue_stats list_stalled_plans requeue_plan"
+        " list_running_jobs get_worker_absence try_report_absence try_report_return"
         " get_suggestion store_suggestion"
-        " get_job_to_work mark_started refresh_counts has_pending_chunks complete_job fail_job"
-        " has_only_rejections"
-        " insert_lanes queue_idle_lanes hold_lane holds_lane touch_lane release_lane recover_lane"
-        " try_sweep try_begin_queue_stats"
-        " list_stalled_plans list_running_jobs requeue_stalled_lanes read_queue_loads"
     ),
-    "exports": (
-        "results_page results_scanned_to unprocessed_page"
-        " unprocessed_lines_page unprocessed_addresses_page rejections_page"
+    "webhook_deliveries": (
+        "insert_delivery get_secret_source store_secret_source has_due list_due claim_due"
+        " mark_delivered mark_failed mark_abandoned get_delivery"
     ),
-    "address_history": (
-        "import_rejections_by_reason count_recognized_rows get_address list_contacts count_contacts"
-        " list_history"
-    ),
-    "results": "insert_few",
 }
 """The guarded statements of each file in `db/sql`."""
 
@@ -139,7 +142,7 @@ WHOLE_IMPORT = {
     "freeze_import": "once for an import, over all its rows",
     "insert_repeats": "once for an import, over all its rows",
     "lock_repeated_role_addresses": "at an import's end, over the addresses that it repeats",
-    "count_role_address_contacts": "at an import's end, over the addresses that it repeats",
+    "count_contacts_of_role_addresses": "at an import's end, over the addresses that it repeats",
     "find_missed_propagation": "at an import's end, over the addresses that it repeats",
     "count_rejected_rows": "counts what was left out of a file",
     "import_rejections_by_reason": "counts what was left out of a file",
@@ -148,9 +151,9 @@ WHOLE_IMPORT = {
 }
 """Hot statements that may go through all that one import has, by index."""
 
-FIRST_PAGE = {"after_contact": -MAX_ID - 1, "after_field": 0, "after_chunk": -1, "after": -1}
+FIRST_PAGE = {"after_item": -MAX_ID - 1, "after_field": 0, "after_chunk": -1, "after": -1}
 LATER_PAGE = {
-    "after_contact": CONTACTS_OF_LARGEST // 2,
+    "after_item": CONTACTS_OF_LARGEST // 2,
     "after_field": 2,
     "after_chunk": 60,
     "after": 20_000,
@@ -168,7 +171,6 @@ ORDER_OF_PAGE = {
 
 SPECIAL = {
     "claim_next_chunk": [{}, {"share": 0.0}],
-    "get_job": [{}, {"account_id": None}],
     "list_jobs": [{}, {"in_states": ["running"]}],
     "list_jobs_of_account": [{}, {"in_states": ["running"]}, {"of_action": "opt_out"}],
     "results_page": [
@@ -196,7 +198,7 @@ SPECIAL = {
             {"import_job": IMPORT - 50, "tag_id": 7},
         )
     ],
-    "look_up_listed": [{"account": None}, {"account_id": None}],
+    "look_up_listed": [{}, {"item_ids": None}],
     "freeze_import": [{"fields": 2}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
@@ -205,14 +207,21 @@ SPECIAL = {
 STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
 
 
+def items(subject: str, size: int) -> list[int]:
+    """The ids of a chunk's items: of import rows, of listed addresses, or of contacts."""
+    if subject in {"import_chunks", "imports"}:
+        return [FIRST_ROW + 2 * n + 2 for n in range(size)]
+    first = 3 * ROLE_ADDRESS + 25_001 if subject == "address_lists" else 1
+    return list(range(first, first + size))
+
+
 def arguments(subject: str, size: int) -> dict[str, Any]:
     """Something for every parameter of the subject's statements; lists are of `size` contacts."""
     of_import = subject in {"import_chunks", "imports"}
     addresses = 2 * size
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return {
-        "account": "default",
-        "act": "job.paused",
+        "event": "job.paused",
         "actor_id": 7,
         "actor_kind": "key",
         "account_id": ACCOUNT,
@@ -220,11 +229,11 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "added_contact_ids": [1],
         "added_fields": [3],
         "added_keys": ["new2@host.example"],
-        "added_row_ids": [FIRST_ROW + 2],
+        "added_item_ids": [FIRST_ROW + 2],
         "after": 20_000,
         "after_cause": "direct",
         "after_chunk": 60,
-        "after_contact": 7,
+        "after_item": 7,
         "after_field": 1,
         "after_place": 1,
         "address_id": ROLE_ADDRESS,
@@ -248,7 +257,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "chunk_size": CHUNK,
         "confirmation": {},
         "chunks": 10,
-        "careful_attempts": None,
+        "suspect_attempts": None,
         "chunk_seconds": 0.1,
         "job_concurrency": 8,
         "peak": 1,
@@ -257,7 +266,12 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "workers": 2,
         "workers_before": None,
         "contact_id": 7,
-        "contact_ids": [FIRST_ROW + 2 * n + 2 if of_import else n + 1 for n in range(size)],
+        "contact_ids": list(range(1, size + 1)),
+        "item_id": FIRST_ROW + 2 if of_import else 3 * ROLE_ADDRESS + 25_001,
+        "item_ids": items(subject, size),
+        "items": list(range(1, size + 1)),
+        "recognized_item_ids": list(range(FIRST_ROW + 2, FIRST_ROW + 2 + 2 * size, 2)),
+        "recognized_contact_ids": list(range(1, size + 1)),
         "correlation_id": "",
         "counted": False,
         "drift": None,
@@ -278,7 +292,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "fields": [1, 2],
         "from_statuses": ["confirmed"] * addresses,
         "hook_id": 7,
-        "hop": 1,
+        "token": 1,
         "idempotency_key": "key7",
         "idempotency_keys": ["key7", "key8"],
         "idle_ms": "1000",
@@ -299,7 +313,6 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "known_ids": [ROLE_ADDRESS + 1],
         "known_keys": ["shared1@host.example"],
         "known_roles": [False],
-        "matched_ids": list(range(1, size + 1)),
         "kinds": [1] * addresses,
         "lane": 1,
         "lanes": 8,
@@ -345,9 +358,6 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "request_hash": "",
         "request_hashes": ["", ""],
         "requested_by": "somebody",
-        "row_id": 3 * ROLE_ADDRESS + 25_001,
-        "rows": list(range(1, size + 1)),
-        "row_ids": [3 * ROLE_ADDRESS + 25_000 + n for n in range(1, size + 1)],
         "row_reasons": ["no_address"],
         "salt": bytes(16),
         "seconds": 1000.0,
@@ -538,9 +548,9 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ("index", "subject", "name"),
     [
         ("results_of_address", "address_history", "list_history"),
-        ("contact_emails_of_address", "chunks", "read_siblings"),
+        ("contact_emails_of_address", "chunk_addresses", "read_siblings"),
         ("contact_emails_of_address", "address_history", "list_contacts"),
-        ("jobs_unfinished", "progress", "list_running_jobs"),
+        ("jobs_unfinished", "sweeps", "list_running_jobs"),
     ],
 )
 async def test_a_missing_index_is_noticed(connection, indexes, index, subject, name):
@@ -570,14 +580,14 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
-        contact_ids=of_import["contact_ids"],
+        item_ids=of_import["item_ids"],
         shared_address_limit=10,
     )
     made = await import_chunks.create_contacts(
         connection,
         account_id=ACCOUNT,
         job_id=IMPORT,
-        contact_ids=of_import["contact_ids"],
+        item_ids=of_import["item_ids"],
         known=known,
         recognized=RecognitionResult(),
         initial_status="non_marketable",
@@ -585,8 +595,8 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
         tag="tag7",
     )
     assert len(made.links) == 2 * CHUNK
-    read = await chunks.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
-    assert await chunks.update_addresses(
+    read = await chunk_addresses.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
+    assert await chunk_addresses.update_addresses(
         connection,
         account_id=ACCOUNT,
         job_id=OPT_OUT,

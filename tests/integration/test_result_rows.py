@@ -3,18 +3,23 @@
 from datetime import UTC, datetime
 
 import asyncpg
+import pytest
 
-from db import chunks
-from db.result_rows import RESULT_COLUMNS
+from db import results
+from db.result_rows import RESULT_COLUMNS, contact_of
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import Status
 
 LARGE = 2**63 - 1
 
 
-async def test_packed_rows_read_back_as_they_were(pool: asyncpg.Pool) -> None:
+@pytest.mark.parametrize("contacts", [{}, {3: 2, LARGE: 4}, None])
+async def test_packed_rows_read_back_as_they_were(
+    pool: asyncpg.Pool, contacts: dict[int, int] | None
+) -> None:
     """Each column, each NULL and the largest numbers come back unchanged, microseconds too, and lie
-    in the order of contact and field, whatever they ended with.
+    in the order of item and field, whatever they ended with: with their items' own contacts, with
+    others, and with none.
     """
     decided_at = datetime(2024, 2, 29, 23, 59, 59, 123457, tzinfo=UTC)
     direct, spread = Cause.DIRECT, Cause.PROPAGATED
@@ -28,14 +33,24 @@ async def test_packed_rows_read_back_as_they_were(pool: asyncpg.Pool) -> None:
         (*missing, direct): [(LARGE, 1, None, None)],
     }
     async with pool.acquire() as connection:
-        await chunks.insert_results(
-            connection, job_id=LARGE, chunk_no=2**31 - 1, decided_at=decided_at, rows=rows
+        await results.insert_results(
+            connection,
+            account_id=LARGE,
+            job_id=LARGE,
+            chunk_no=2**31 - 1,
+            decided_at=decided_at,
+            rows=rows,
+            contacts=contacts,
         )
         stored = await connection.fetch(
             f"select {', '.join(RESULT_COLUMNS)} from results order by ctid"
         )
     assert [tuple(row) for row in stored] == sorted(
-        (LARGE, 2**31 - 1, decided_at, *pair[:3], *ending, pair[3])
+        (
+            *(LARGE, LARGE, 2**31 - 1, decided_at, pair[0]),
+            contact_of(pair[0], ending, pair[2], contacts),
+            *(*pair[1:3], *ending, pair[3]),
+        )
         for ending, pairs in rows.items()
         for pair in pairs
     )

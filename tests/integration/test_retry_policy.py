@@ -3,12 +3,12 @@
 import asyncpg
 import pytest
 
-from db import chunks, progress
+from db import chunks, job_progress
 from db.time_limits import LOCK_MS, STATEMENT_MS
 from engine.chunk_runner import ChunkFailed, ChunkRunner
 from engine.retry_policy import MAX_ATTEMPTS, FailureHandler
 from runtime.settings import Settings
-from tests.kit.factories import make_account
+from tests.kit.factories import account_of, make_account
 from tests.kit.model_comparison import LIMIT
 from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 
@@ -27,7 +27,7 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
     job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
     await here.work(job_id, chunks=MAX_ATTEMPTS - 1)
     async with pool.acquire() as connection:
-        job = await progress.get_job_to_work(connection, job_id)
+        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         with pytest.raises(ChunkFailed) as failed:
@@ -56,7 +56,7 @@ async def test_a_lock_that_somebody_holds_is_no_fault_of_the_chunk(
     job_id = await here.submit("opt_out", await here.contacts_of(arrived), [1])
     await here.work(job_id, chunks=0)
     async with pool.acquire() as console, pool.acquire() as connection:
-        job = await progress.get_job_to_work(connection, job_id)
+        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         async with console.transaction():

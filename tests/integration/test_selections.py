@@ -15,7 +15,7 @@ from schemas.actors import PYTHON
 from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID, JobRequest
 from tests.integration.test_http_jobs import form, problem, two_people
-from tests.kit.factories import fill, make_account
+from tests.kit.factories import DEFAULT_ACCOUNT, account_of, fill, make_account
 from tests.kit.in_process import InProcessRunner
 from tests.kit.model_comparison import ADDRESSES, link_lists, start_statuses
 from tests.kit.property_examples import check_property
@@ -48,10 +48,10 @@ async def selected_by(http, key, pool, body):
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
     async with pool.acquire() as connection:
-        await plan_job(connection, job, chunk_size=3, lanes=1)
-    rows = await pool.fetch("select contact_ids from job_chunks where job_id = $1", job)
+        await plan_job(connection, await account_of(pool, job), job, chunk_size=3, max_lanes=1)
+    rows = await pool.fetch("select item_ids from job_chunks where job_id = $1", job)
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
-    return sorted(id_ for row in rows for id_ in row["contact_ids"]), shown
+    return sorted(id_ for row in rows for id_ in row["item_ids"]), shown
 
 
 async def fill_account(pool, number, world, present, tagged, imported):
@@ -326,7 +326,7 @@ async def test_no_status_at_all_is_met_by_nobody(pool):
             correlation_id="",
             actor=PYTHON,
         )
-        planned = await plan_job(connection, job.job_id, chunk_size=2, lanes=1)
+        planned = await plan_job(connection, DEFAULT_ACCOUNT, job.job_id, chunk_size=2, max_lanes=1)
         assert planned.selected == 0
         for statuses, number in (([], 0), (None, 2)):
             sought = ContactFilter(account_id, [1, 2, 3], statuses=statuses)

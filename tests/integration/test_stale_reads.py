@@ -6,13 +6,13 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from db import progress
+from db import job_progress
 from engine import chunk_runner
 from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
 from engine.planner import plan_job
 from runtime.settings import Settings
 from schemas.errors import ConcurrentLink
-from tests.kit.factories import fill, make_account, statuses_of
+from tests.kit.factories import account_of, fill, make_account, statuses_of
 from tests.kit.submitting import submit_job
 
 LIMIT = 10
@@ -26,7 +26,8 @@ CHANGES = {
     " where address = $1",
     "a spread to it": f"update email_addresses set status = 'admin', {OTHER_JOB}, propagated_from ="
     " (select id from email_addresses where address <> $1 limit 1) where address = $1",
-    "a contact more": "update email_addresses set holders = holders + 1 where address = $1",
+    "a contact more": "update email_addresses set contact_count = contact_count + 1 where"
+    " address = $1",
 }
 
 
@@ -67,8 +68,10 @@ async def planned(
     params = {"kind": "admin"} if action == "opt_out" else {}
     job_id = await submit_job(pool, settings, "between", action, contacts, [1], params)
     async with pool.acquire() as connection:
-        await plan_job(connection, job_id, chunk_size=chunk_size, lanes=1)
-        job = await progress.get_job_to_work(connection, job_id)
+        await plan_job(
+            connection, await account_of(pool, job_id), job_id, chunk_size=chunk_size, max_lanes=1
+        )
+        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
     assert job is not None
     return ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
 
@@ -107,7 +110,7 @@ async def test_a_change_between_reading_and_writing_begins_the_chunk_again(
     if action == "opt_out":
         assert status in {"admin", "manual"}
         assert not spread
-    elif "holders" in change:
+    elif "contact_count" in change:
         assert status == "single_opt_in"
     else:
         assert status in {"admin", "manual"}
@@ -197,14 +200,14 @@ async def test_an_address_that_becomes_a_role_address_meanwhile_still_reaches_it
         {BOTH[0]: ("manual", False), THIRD: ("non_marketable", False)},
     )
     runner = await planned(pool, settings, "opt_out", [21], chunk_size=10)
-    read_chunk = chunk_runner.chunks.read_links_and_addresses
+    read_chunk = chunk_runner.chunk_addresses.read_links_and_addresses
 
     async def read_then_link(*arguments):
         read = await read_chunk(*arguments)
         await pool.execute(CHANGES["a contact more"], BOTH[0])
         return read
 
-    monkeypatch.setattr(chunk_runner.chunks, "read_links_and_addresses", read_then_link)
+    monkeypatch.setattr(chunk_runner.chunk_addresses, "read_links_and_addresses", read_then_link)
     assert await one_chunk(pool, runner) is not None
     assert (await statuses_of(pool, account_id))[THIRD] == ("admin", True)
 
@@ -270,7 +273,7 @@ async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_add
     its address is opted out.
     """
     runner = await planned(pool, settings, "opt_out", [1, 3], chunk_size=10)
-    read_chunk = chunk_runner.chunks.read_links_and_addresses
+    read_chunk = chunk_runner.chunk_addresses.read_links_and_addresses
     made = False
 
     async def read_then_make(*arguments):
@@ -286,7 +289,7 @@ async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_add
             )
         return read
 
-    monkeypatch.setattr(chunk_runner.chunks, "read_links_and_addresses", read_then_make)
+    monkeypatch.setattr(chunk_runner.chunk_addresses, "read_links_and_addresses", read_then_make)
     done = await one_chunk(pool, runner)
     assert done is not None
     assert done.counts.applied == 2

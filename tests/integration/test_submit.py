@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from db import jobs
+from db import accounts, jobs
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import (
@@ -112,7 +112,7 @@ async def test_the_same_key_for_another_request_is_refused(pool, settings):
 async def test_keys_of_different_accounts_do_not_meet(pool, settings):
     """A key is an account's own."""
     async with pool.acquire() as connection:
-        await jobs.create_account(connection, "other")
+        await accounts.create_account(connection, "other")
     first = await submit(pool, settings, opt_out(idempotency_key="k"))
     second = await submit(pool, settings, opt_out(idempotency_key="k", account="other"))
     assert second.created

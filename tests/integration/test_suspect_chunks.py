@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db import chunks, progress
-from db.progress import QueuedLane
+from db import chunks, lanes
+from db.lanes import QueuedLane
 from engine.planner import plan_job
 from engine.retry_policy import MAX_ATTEMPTS
 from runtime.outages import queue_outage
 from runtime.settings import Settings
-from tests.kit.factories import fill, make_account
+from tests.kit.factories import account_of, fill, make_account
 from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 from tests.kit.submitting import submit_job, submit_planned_opt_out
 from tests.kit.waiting import wait_until_async
@@ -48,13 +48,16 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
         pool, settings, "suspected", "opt_out", list(PEOPLE), [1], {"kind": "admin"}
     )
     async with pool.acquire() as connection:
-        await plan_job(connection, job_id, chunk_size=1, lanes=2)
+        await plan_job(
+            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=2
+        )
     rung = await pool.fetch(
-        "update job_lanes set state = 'rung', lost = ($2::int[])[lane + 1] where job_id = $1"
-        " returning lane, hop, lost",
+        "update job_lanes set state = 'queued', lost_workers = ($2::int[])[lane + 1] where"
+        " job_id = $1"
+        " returning lane, token, lost_workers",
         *(job_id, lost),
     )
-    assert [row["lost"] for row in rung] == lost
+    assert [row["lost_workers"] for row in rung] == lost
     context = worker_context(
         pool, settings.model_copy(update={"slice_seconds": 60.0, "chunks_per_process": 2})
     )
@@ -70,7 +73,14 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
     async with pool.acquire() as console, console.transaction():
         await console.execute("select from email_addresses for update")
         lanes = [
-            asyncio.create_task(slices.advance_lane(context, job_id, row["lane"], row["hop"]))
+            asyncio.create_task(
+                slices.advance_lane(
+                    context,
+                    await account_of(pool, job_id),
+                    job_id,
+                    QueuedLane(row["lane"], row["token"]),
+                )
+            )
             for row in rung
         ]
         await wait_until_async(lambda: at_work(1), deadline_seconds=10, what="a chunk at work")
@@ -89,7 +99,7 @@ async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
     """A job of four chunks with a contact each, whose two lanes are taken by the worker `gone`."""
     job_id = await submit_planned_opt_out(pool, settings, "watched", contacts=4, lanes=2)
     await pool.execute(
-        "update job_lanes set state = 'taken', worker = 'gone',"
+        "update job_lanes set state = 'held', worker = 'gone',"
         " touched_at = now() - interval '1 hour' where job_id = $1",
         job_id,
     )
@@ -102,14 +112,32 @@ async def test_what_another_lane_has_in_hand_is_left_alone(pool: asyncpg.Pool, j
     is not suspected.
     """
     async with pool.acquire() as connection:
-        free = await chunks.claim_next(connection, job_id, share=0.0, lane=1)
+        free = await chunks.claim_next(
+            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
+        )
         assert free is not None
-        await chunks.record_current_chunk(connection, job_id, 1, lane=0, hop=0)
-        claimed = [await chunks.claim_next(connection, job_id, share=0.0, lane=n) for n in (0, 1)]
+        await chunks.record_current_chunk(
+            connection, await account_of(pool, job_id), job_id, 1, lane=0, token=0
+        )
+        claimed = [
+            await chunks.claim_next(
+                connection, await account_of(pool, job_id), job_id, share=0.0, lane=n
+            )
+            for n in (0, 1)
+        ]
         assert [chunk and chunk.chunk_no for chunk in claimed] == [1, 2]
-        assert not await chunks.count_attempt(connection, job_id, free, lane=1, hop=0)
-        await chunks.record_current_chunk(connection, job_id, None, lane=0, hop=0)
-        assert await chunks.claim_next(connection, job_id, share=0.0, lane=1) == free
+        assert not await chunks.count_attempt(
+            connection, await account_of(pool, job_id), job_id, free, lane=1, token=0
+        )
+        await chunks.record_current_chunk(
+            connection, await account_of(pool, job_id), job_id, None, lane=0, token=0
+        )
+        assert (
+            await chunks.claim_next(
+                connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
+            )
+            == free
+        )
         assert not free.is_suspected
 
 
@@ -120,42 +148,59 @@ async def test_of_two_lanes_that_saw_a_suspected_chunk_one_counts_an_attempt(
     that came at the same time.
     """
     async with pool.acquire() as connection:
-        await connection.execute("update job_chunks set careful_attempts = 0 where chunk_no = 1")
-        seen = await chunks.claim_next(connection, job_id, share=0.0, lane=1)
+        await connection.execute("update job_chunks set suspect_attempts = 0 where chunk_no = 1")
+        seen = await chunks.claim_next(
+            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
+        )
         assert seen is not None
         assert (seen.chunk_no, seen.is_suspected) == (1, True)
         counted = [
-            await chunks.count_attempt(connection, job_id, seen, lane=lane, hop=0)
+            await chunks.count_attempt(
+                connection, await account_of(pool, job_id), job_id, seen, lane=lane, token=0
+            )
             for lane in (1, 0)
         ]
         assert counted == [True, False]
-        other = await chunks.claim_next(connection, job_id, share=0.0, lane=0)
+        other = await chunks.claim_next(
+            connection, await account_of(pool, job_id), job_id, share=0.0, lane=0
+        )
         assert other is not None
         assert other.chunk_no == 2
         counted_again = await chunks.count_attempt(
-            connection, job_id, seen._replace(careful_attempts=1), lane=0, hop=0
+            connection,
+            await account_of(pool, job_id),
+            job_id,
+            seen._replace(suspect_attempts=1),
+            lane=0,
+            token=0,
         )
         assert not counted_again
-        await chunks.uncount_attempt(connection, job_id, 1)
-        await progress.release_lane(connection, job_id, 1, 0, "idle")
-        freed = await chunks.claim_next(connection, job_id, share=0.0, lane=1)
+        await chunks.uncount_attempt(connection, await account_of(pool, job_id), job_id, 1)
+        await lanes.release_lane(
+            connection, await account_of(pool, job_id), job_id, lane=1, token=0, state="idle"
+        )
+        freed = await chunks.claim_next(
+            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
+        )
         assert freed is not None
-        assert (freed.chunk_no, freed.attempts, freed.careful_attempts) == (1, 0, 0)
+        assert (freed.chunk_no, freed.attempts, freed.suspect_attempts) == (1, 0, 0)
 
 
 async def test_a_slow_worker_is_not_taken_for_lost(pool: asyncpg.Pool, job_id: int) -> None:
     """Both lanes are silent for long. The worker of one waits in the transaction of a chunk; the
-    other's is gone, and its lane is rung with a new hop and the chunk that it had in hand.
+    other's is gone, and its lane is rung with a new token and the chunk that it had in hand.
     """
     async with pool.acquire() as connection, pool.acquire() as slow, slow.transaction():
         await chunks.lock_job_shared(slow, job_id, lane=0)
-        await chunks.record_current_chunk(connection, job_id, 3, lane=1, hop=0)
-        rung = await progress.requeue_stalled_lanes(
-            connection, job_id, limit=8, stalled_after_seconds=0.0
+        await chunks.record_current_chunk(
+            connection, await account_of(pool, job_id), job_id, 3, lane=1, token=0
         )
-        assert rung == [progress.StalledLane(1, 1, "taken", "gone", 3)]
-    assert await pool.fetchval("select max(lost) from job_lanes") == 0
-    suspected = await pool.fetch("select chunk_no from job_chunks where careful_attempts = 0")
+        rung = await lanes.requeue_stalled_lanes(
+            connection, await account_of(pool, job_id), job_id, limit=8, stalled_after_seconds=0.0
+        )
+        assert rung == [lanes.StalledLane(1, 1, "held", "gone", 3)]
+    assert await pool.fetchval("select max(lost_workers) from job_lanes") == 0
+    suspected = await pool.fetch("select chunk_no from job_chunks where suspect_attempts = 0")
     assert [row["chunk_no"] for row in suspected] == [3]
 
 
@@ -196,17 +241,21 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
     job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
     context = worker_context(pool, settings)
     async with pool.acquire() as connection:
-        await plan_job(connection, job_id, chunk_size=1, lanes=1)
-        await connection.execute("update job_chunks set careful_attempts = 0")
+        await plan_job(
+            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1
+        )
+        await connection.execute("update job_chunks set suspect_attempts = 0")
     seen = []
     for _ in range(MAX_ATTEMPTS):
         await pool.execute("update job_chunks set runnable_at = now() - interval '1 s'")
         (row,) = await pool.fetch(
-            "update job_lanes set state = 'rung' where job_id = $1 returning lane, hop", job_id
+            "update job_lanes set state = 'queued' where job_id = $1 returning lane, token", job_id
         )
-        await slices.advance_lane(context, job_id, row["lane"], row["hop"])
+        await slices.advance_lane(
+            context, await account_of(pool, job_id), job_id, QueuedLane(row["lane"], row["token"])
+        )
         chunk = await pool.fetchrow(
-            "select attempts, careful_attempts, state from job_chunks where job_id = $1", job_id
+            "select attempts, suspect_attempts, state from job_chunks where job_id = $1", job_id
         )
         seen.append(tuple(chunk))
     assert [attempts for attempts, _, _ in seen] == [1, 2, 3]
@@ -226,11 +275,14 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
     monkeypatch.setattr(slices, "INTERRUPTION_PAUSE_SECONDS", 2.0)
     job_id = await submit_planned_opt_out(pool, settings, "contended", contacts=4, lanes=2)
     context = worker_context(pool, settings)
-    rows = await pool.fetch("select lane, hop from job_lanes where job_id = $1", job_id)
+    rows = await pool.fetch("select lane, token from job_lanes where job_id = $1", job_id)
     with capture_logs() as lines:
         async with pool.acquire() as console, console.transaction():
             await console.execute("select from email_addresses for update")
-            first, second = (slices.advance_lane(context, job_id, *row) for row in rows)
+            account_id = await account_of(pool, job_id)
+            first, second = (
+                slices.advance_lane(context, account_id, job_id, QueuedLane(*row)) for row in rows
+            )
             resting = asyncio.create_task(first)
             await wait_until_async(
                 lambda: any(line["event"] == "chunk.interrupted" for line in lines),
@@ -241,8 +293,8 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
         await resting
     assert (
         await pool.fetch(
-            "select chunk_no, attempts, careful_attempts from job_chunks"
-            " where job_id = $1 and (attempts > 0 or careful_attempts is not null)",
+            "select chunk_no, attempts, suspect_attempts from job_chunks"
+            " where job_id = $1 and (attempts > 0 or suspect_attempts is not null)",
             job_id,
         )
         == []
@@ -272,7 +324,7 @@ class RecordingJobQueue(JobQueue):
     seen: list[int]
 
     async def enqueue_lanes(
-        self, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
+        self, account_id: int, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
     ) -> bool:
         """Note how many locks are held while a lane is enqueued, then enqueue it."""
         self.seen.append(
@@ -281,7 +333,7 @@ class RecordingJobQueue(JobQueue):
                 " and database = (select oid from pg_database where datname = current_database())"
             )
         )
-        return await super().enqueue_lanes(job_id, lanes, urgent=urgent)
+        return await super().enqueue_lanes(account_id, job_id, lanes, urgent=urgent)
 
 
 async def test_the_sweeper_holds_no_lock_while_it_rings(
@@ -300,6 +352,6 @@ async def test_the_sweeper_holds_no_lock_while_it_rings(
     await sweep(context)
     assert bell.seen == [0, 0]
     lost = await pool.fetch(
-        "select lost, state from job_lanes where job_id = $1 order by lane", job_id
+        "select lost_workers, state from job_lanes where job_id = $1 order by lane", job_id
     )
-    assert [tuple(row) for row in lost] == [(1, "rung"), (1, "rung")]
+    assert [tuple(row) for row in lost] == [(1, "queued"), (1, "queued")]

@@ -12,13 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cli.owner import migrate_database
-from db.migrate import (
-    known_revisions,
-    latest_revision,
-    migrate,
-    oldest_compatible_revision,
-    require_current,
-)
+from db.migrate import known_revisions, latest_revision, migrate, oldest_supported, require_current
 from db.pool import connect_options
 from runtime.settings import Settings
 from runtime.shared_setting import warn_if_different
@@ -35,13 +29,13 @@ def newer_code(folder: Path, *, suits: bool) -> Path:
     """Return a copy of the code with one more migration."""
     code = copy_code(folder / "code")
     versions = code / "db" / "migrations" / "versions"
-    (versions / f"{AHEAD}_ahead.py").write_text(
+    (versions / f"{AHEAD}_pre_ahead.py").write_text(
         '"""A newer version."""\n\nfrom db.migrations import run_sql\n\n'
         f'revision = "{AHEAD}"\ndown_revision = "{latest_revision()}"\n'
-        f"suits_older_code = {suits}\n\n\n"
+        f"supports_older_code = {suits}\n\n\n"
         "def upgrade() -> None:\n    run_sql(__file__)\n"
     )
-    (versions / f"{AHEAD}_ahead.sql").write_text("create table ahead (id int);\n")
+    (versions / f"{AHEAD}_pre_ahead.sql").write_text("create table ahead (id int);\n")
     return code
 
 
@@ -119,7 +113,7 @@ async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_pa
         assert "hunter2" not in told
 
 
-def test_each_migration_says_whether_it_suits_older_code():
+def test_each_migration_says_whether_it_supports_older_code():
     """What is noted in the database is the oldest code whose every later migration suits it."""
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
@@ -129,9 +123,9 @@ def test_each_migration_says_whether_it_suits_older_code():
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
-    says = [script.module.suits_older_code for script in scripts.walk_revisions()]
+    says = [script.module.supports_older_code for script in scripts.walk_revisions()]
     assert all(isinstance(each, bool) for each in says)
-    oldest = oldest_compatible_revision(scripts, latest_revision())
+    oldest = oldest_supported(scripts, latest_revision())
     assert oldest in known_revisions()
     assert all(says[: says.index(False)])
     assert oldest == known_revisions()[-1 - says.index(False)]

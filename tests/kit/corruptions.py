@@ -31,9 +31,9 @@ NEW_JOB = f"""
                           correlation_id, planned_at, selected)
         select {ACCOUNT}, 'opt_in', '{{state}}', '{{{{1}}}}', '{{{{}}}}', 'test', '', '',
                {{planned_at}}, {{selected}}
-        returning id, state
+        returning account_id, id, state
     ), noted as (
-        insert into job_states (job_id, state) select id, state from job
+        insert into job_states (account_id, job_id, state) select account_id, id, state from job
     )
 """
 ENTERED_AT = f"""
@@ -83,14 +83,14 @@ CORRUPTIONS = (
     Corruption(
         "every_pair_is_accounted_for",
         "a chunk has more contacts than pairs",
-        f"update job_chunks set contact_ids = contact_ids || 1::bigint"
+        f"update job_chunks set item_ids = item_ids || 1::bigint"
         f" where job_id = {CANCELLED} and state = 'pending'",
     ),
     Corruption(
         "every_pair_is_accounted_for",
         "a job completed with a chunk pending",
-        f"insert into job_chunks (job_id, chunk_no, contact_ids, pairs)"
-        f" values ({OPT_IN}, 99, '{{}}', 0)",
+        f"insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)"
+        f" values ({ACCOUNT}, {OPT_IN}, 99, '{{}}', 0)",
     ),
     Corruption(
         "every_pair_is_accounted_for",
@@ -112,8 +112,8 @@ CORRUPTIONS = (
             "paused",
             "null",
             "null",
-            "insert into job_chunks (job_id, chunk_no, contact_ids, pairs)"
-            " select id, 1, '{1}', 1 from job",
+            "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)"
+            " select account_id, id, 1, '{1}', 1 from job",
         ),
     ),
     Corruption(
@@ -177,36 +177,42 @@ CORRUPTIONS = (
     Corruption(
         "no_chunk_is_half_done",
         "a result of a pending chunk",
-        "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
-        f" select job_id, chunk_no, 1, 3, 'rejected', 'bounced', {DECIDED.format(which='max')}"
+        "insert into results (account_id, job_id, chunk_no, item_id, field, outcome, reason,"
+        " decided_at)"
+        f" select account_id, job_id, chunk_no, 1, 3, 'rejected', 'contact_not_found',"
+        f" {DECIDED.format(which='max')}"
         f" from job_chunks where job_id = {CANCELLED} and state = 'pending'",
     ),
     Corruption(
         "no_chunk_is_half_done",
         "a result of a chunk that was split",
-        "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
-        " select job_id, chunk_no, 1, 3, 'rejected', 'bounced',"
+        "insert into results (account_id, job_id, chunk_no, item_id, field, outcome, reason,"
+        " decided_at)"
+        " select account_id, job_id, chunk_no, 1, 3, 'rejected', 'contact_not_found',"
         "        (select max(decided_at) from results r where r.job_id = c.job_id)"
         f" from job_chunks c where job_id = {OPT_IN} and state = 'split' limit 1",
     ),
     Corruption(
         "no_chunk_is_half_done",
         "a result of a chunk that is not there",
-        "insert into results (job_id, chunk_no, contact_id, field, outcome, reason, decided_at)"
-        f" values ({CANCELLED}, 99, 1, 3, 'rejected', 'bounced', {DECIDED.format(which='max')})",
+        "insert into results (account_id, job_id, chunk_no, item_id, field, outcome, reason,"
+        ""
+        " decided_at)"
+        f" values ({ACCOUNT}, {CANCELLED}, 99, 1, 3, 'rejected', 'contact_not_found',"
+        f" {DECIDED.format(which='max')})",
     ),
     Corruption(
         "no_chunk_is_half_done",
         "an uploaded row waits, and its contact is there",
-        "insert into import_rows (job_id, contact_id, line, addresses, match_keys)"
-        " select import_job_id, id, 2, '{}', '{}' from contacts"
+        "insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)"
+        " select account_id, import_job_id, id, 2, '{}', '{}' from contacts"
         f" where import_job_id = {PAUSED}",
     ),
     Corruption(
         "no_chunk_is_half_done",
         "an uploaded row waits, and was recognized",
-        "insert into import_rows (job_id, contact_id, line, addresses, match_keys)"
-        " select job_id, row_id, 2, '{}', '{}' from import_matches",
+        "insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)"
+        " select account_id, job_id, item_id, 2, '{}', '{}' from recognized_rows",
     ),
     Corruption(
         "one_result_for_each_pair",
@@ -235,7 +241,7 @@ CORRUPTIONS = (
     Corruption(
         "every_selected_address_has_a_result",
         "a contact that never came to be, and nothing says so",
-        f"update job_chunks set contact_ids = '{{77}}' where job_id = {FAILED} and chunk_no = 1",
+        f"update job_chunks set item_ids = '{{77}}' where job_id = {FAILED} and chunk_no = 1",
     ),
     Corruption(
         "every_ledger_is_unbroken",
@@ -366,7 +372,7 @@ CORRUPTIONS = (
         "contacts came by another way and nobody let the opt-out spread",
         f"""
         insert into contacts (account_id, id) values ({ACCOUNT}, 77), ({ACCOUNT}, 78);
-        insert into email_addresses (account_id, id, address, match_key, status, holders)
+        insert into email_addresses (account_id, id, address, match_key, status, contact_count)
         values ({ACCOUNT}, 770, 'x', 'x', 'feedback', 1),
                ({ACCOUNT}, 771, 'y', 'y', 'unengaged_marketable', 2);
         insert into contact_emails (account_id, contact_id, field, address_id)
@@ -377,50 +383,71 @@ CORRUPTIONS = (
         "no_address_is_marketable_beside_an_opt_out",
         "an import ended without settling what it had left open",
         f"""
-        insert into job_states (job_id, state) values ({PAUSED}, 'cancelled');
+        insert into job_states (account_id, job_id, state)
+        values ({ACCOUNT}, {PAUSED}, 'cancelled');
         update jobs j set state = 'cancelled', finished_at = clock_timestamp(),
             (applied, unchanged, rejected, empty, propagated) =
             (select s.applied, s.unchanged, s.rejected, s.empty, s.propagated
-             from job_sums(j.id) s)
+             from job_sums(j.account_id, j.id) s)
         where state = 'paused'
         """,
-        also=("every_address_counts_its_holders", "every_change_of_state_has_its_actor"),
+        also=("every_address_counts_its_contacts", "every_change_of_state_has_its_actor"),
     ),
     Corruption(
-        "every_address_counts_its_holders",
+        "every_address_counts_its_contacts",
         "an address counts one too many",
-        STAFF_IS.format(what="holders = holders + 1"),
+        STAFF_IS.format(what="contact_count = contact_count + 1"),
     ),
     Corruption(
-        "every_address_counts_its_holders",
+        "every_address_counts_its_contacts",
         "an address counts a repeat that is none",
-        STAFF_IS.format(what="repeats = repeats + 1"),
+        STAFF_IS.format(what="repeat_count = repeat_count + 1"),
     ),
     Corruption(
         "every_repeat_has_the_addresses_of_another",
         "a contact does not count, and nobody else has its addresses",
         "update contacts set is_repeat = true where given_name = 'staff3'",
-        also=("every_address_counts_its_holders",),
+        also=("every_address_counts_its_contacts",),
     ),
     Corruption(
         "every_recognized_row_is_its_contacts",
         "a row was recognized as a stranger",
-        "update import_matches set contact_id = (select id from contacts where given_name = 'cid')",
+        "update recognized_rows set contact_id = (select id from contacts where given_name ="
+        " 'cid')",
+        also=("every_result_names_its_contact",),
     ),
     Corruption(
-        "every_address_counts_its_holders",
+        "every_result_names_its_contact",
+        "a result names another contact than its item's",
+        f"update results set contact_id = item_id + 1 where job_id = {OPT_IN}"
+        " and outcome = 'applied'",
+    ),
+    Corruption(
+        "every_result_names_its_contact",
+        "a result of an id that no contact has names one",
+        "update results r set contact_id = (select min(c.id) from contacts c"
+        " where c.account_id = r.account_id) where reason = 'contact_not_found'",
+    ),
+    Corruption(
+        "every_result_names_its_contact",
+        "a result names an import row that created no contact",
+        "update results r set contact_id = r.item_id from recognized_rows m"
+        " where m.job_id = r.job_id and m.item_id = r.item_id",
+    ),
+    Corruption(
+        "every_address_counts_its_contacts",
         "a role address, while an import brings more, counts too many",
-        "update email_addresses set holders = 100 where match_key = 'info@example.com'",
+        "update email_addresses set contact_count = 100 where match_key = 'info@example.com'",
     ),
     Corruption(
-        "every_address_counts_its_holders",
+        "every_address_counts_its_contacts",
         "a role address, while an import brings more, counts as none",
-        "update email_addresses set holders = 2 where match_key = 'info@example.com'",
+        "update email_addresses set contact_count = 2 where match_key = 'info@example.com'",
     ),
     Corruption(
-        "every_address_counts_its_holders",
+        "every_address_counts_its_contacts",
         "an address of nobody counts one",
-        "insert into email_addresses (account_id, address, match_key, status, holders)"
+        "insert into email_addresses (account_id, address, match_key, status, contact_count)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', 1)",
     ),
     Corruption(
@@ -440,9 +467,11 @@ CORRUPTIONS = (
     Corruption(
         "decided_only_while_running",
         "decided in a pause",
-        "insert into job_states (job_id, state, entered_at) values"
-        f" ({CANCELLED}, 'paused', {DECIDED.format(which='min')} - interval '1 microsecond'),"
-        f" ({CANCELLED}, 'running', {DECIDED.format(which='min')} + interval '1 microsecond')",
+        "insert into job_states (account_id, job_id, state, entered_at) values"
+        f" ({ACCOUNT}, {CANCELLED}, 'paused', {DECIDED.format(which='min')} - interval '1"
+        f" microsecond'),"
+        f" ({ACCOUNT}, {CANCELLED}, 'running', {DECIDED.format(which='min')} + interval '1"
+        f" microsecond')",
         also=("every_change_of_state_has_its_actor",),
     ),
     *(
@@ -458,8 +487,8 @@ CORRUPTIONS = (
     Corruption(
         "decided_only_while_running",
         "a single result later than the rest of its chunk",
-        "update results set decided_at = clock_timestamp() where (job_id, contact_id, field, cause)"
-        " = (select job_id, contact_id, field, cause from results"
+        "update results set decided_at = clock_timestamp() where (job_id, item_id, field, cause)"
+        " = (select job_id, item_id, field, cause from results"
         f" where job_id = {FAILED} and outcome = 'rejected')",
     ),
     Corruption(
@@ -475,7 +504,7 @@ CORRUPTIONS = (
     Corruption(
         "every_job_has_its_actor",
         "the submission of a job is not kept",
-        f"delete from activity where job_id = {OPT_IN} and act = 'job.submitted'",
+        f"delete from activity where job_id = {OPT_IN} and event = 'job.submitted'",
     ),
     Corruption(
         "every_job_has_its_actor",
@@ -490,21 +519,21 @@ CORRUPTIONS = (
     Corruption(
         "every_job_has_its_actor",
         "a submission is kept twice",
-        "insert into activity (account_id, actor_kind, via, act, job_id) select account_id,"
-        f" actor_kind, via, act, job_id from activity where job_id = {OPT_IN}",
+        "insert into activity (account_id, actor_kind, via, event, job_id) select account_id,"
+        f" actor_kind, via, event, job_id from activity where job_id = {OPT_IN}",
     ),
     *(
         Corruption(
             "every_change_of_state_has_its_actor",
             f"nobody is known to have done {act}",
-            f"delete from activity where act = '{act}'",
+            f"delete from activity where event = '{act}'",
         )
         for act in ("job.paused", "job.resumed", "job.cancelled")
     ),
     Corruption(
         "every_change_of_state_has_its_actor",
         "a confirmation is kept that never was",
-        "insert into activity (account_id, actor_kind, via, act, job_id)"
+        "insert into activity (account_id, actor_kind, via, event, job_id)"
         f" values ({ACCOUNT}, 'cli', 'cli', 'plan.applied', {OPT_IN})",
     ),
     Corruption(
@@ -512,7 +541,7 @@ CORRUPTIONS = (
         "what was done with another account's hook is kept here",
         "with hook as (insert into hooks (account_id, source, salt)"
         " select id, 'keap', decode(repeat('00', 16), 'hex') from accounts where name = 'default'"
-        " returning id) insert into activity (account_id, actor_kind, via, act, hook_id)"
+        " returning id) insert into activity (account_id, actor_kind, via, event, hook_id)"
         f" select {ACCOUNT}, 'cli', 'cli', 'hook.created', id from hook",
     ),
     Corruption(
@@ -521,12 +550,12 @@ CORRUPTIONS = (
         "with key as (insert into api_keys (account_id, name, digest, scopes)"
         " select id, 'a service', sha256(''), '{jobs:write}' from accounts where name = 'default'"
         " returning id) update activity t set actor_kind = 'key', actor_id = key.id, via = 'http'"
-        " from key where t.act = 'job.cancelled'",
+        " from key where t.event = 'job.cancelled'",
     ),
     Corruption(
         "activity_stays_within_its_account",
         "a hook that never was is said to have cancelled a job",
         "update activity set actor_kind = 'hook', actor_id = 99, via = 'hook_form'"
-        " where act = 'job.cancelled'",
+        " where event = 'job.cancelled'",
     ),
 )

@@ -2,6 +2,9 @@
 
 import asyncpg
 
+DEFAULT_ACCOUNT = 1
+"""The id of the account that a migrated database begins with."""
+
 
 async def make_account(pool: asyncpg.Pool, name: str) -> int:
     """Insert an account and return its id; raises UniqueViolationError if the name is taken."""
@@ -30,7 +33,8 @@ async def fill(
         ids = {}
         for address, (status, _) in statuses.items():
             ids[address] = await connection.fetchval(
-                "insert into email_addresses (account_id, address, match_key, status, holders)"
+                "insert into email_addresses (account_id, address, match_key, status,"
+                " contact_count)"
                 " values ($1, $2, $2, $3, $4) returning id",
                 account_id,
                 address,
@@ -83,7 +87,8 @@ async def fill_large_account(pool: asyncpg.Pool, account_id: int, contacts: int)
             contacts,
         )
         await connection.execute(
-            "insert into email_addresses (account_id, id, address, match_key, status, holders)"
+            "insert into email_addresses (account_id, id, address, match_key, status,"
+            " contact_count)"
             " select $1, $2 + n, 'u' || n || '@example.com', 'u' || n || '@example.com',"
             "        (enum_range(null::email_status))[case when n % 3 = 0 then 1 + n / 3 % 17"
             "         else 5 end], case n % 40 when 1 then 2 when 3 then 0 else 1 end"
@@ -107,3 +112,9 @@ async def fill_large_account(pool: asyncpg.Pool, account_id: int, contacts: int)
             first + 2 * contacts,
         )
     await pool.execute("analyze contacts, email_addresses, contact_emails")
+
+
+async def account_of(pool: asyncpg.Pool, job_id: int) -> int:
+    """Return the id of the account that the job is of."""
+    account_id: int = await pool.fetchval("select account_id from jobs where id = $1", job_id)
+    return account_id

@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from db import progress
+from db import job_progress, jobs
 from engine.chunk_runner import ChunkRunner
 from engine.finalize import complete_job
 from engine.planner import plan_job
@@ -33,8 +33,10 @@ class InProcessRunner:
     async def work(self, job_id: int) -> None:
         """Plan the job and work it to its end."""
         async with self.pool.acquire() as connection:
-            await plan_job(connection, job_id, chunk_size=self.chunk_size, lanes=1)
-            job = await progress.get_job_to_work(connection, job_id)
+            account_id = await jobs.account_of_job(connection, job_id)
+            assert account_id is not None
+            await plan_job(connection, account_id, job_id, chunk_size=self.chunk_size, max_lanes=1)
+            job = await job_progress.get_job_to_work(connection, account_id, job_id)
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:

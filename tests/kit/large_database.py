@@ -20,7 +20,7 @@ NO_RESULTS_YET = 2994
 IMPORT = 3000
 """An import of that account that runs; its rows wait."""
 FIRST_ROW = 200_000
-"""The contact of the first of these rows; every second number from there on is one of them."""
+"""The item of the first of these rows; every second number from there on is one of them."""
 ROLE_ADDRESS = 1_000_000
 """An address that thousands hold, with thousands of results. Shared ones come after it."""
 
@@ -44,8 +44,8 @@ select first + case when n % 2 = 0 then 0 else n % 31 end,
        case when n <= 2960 then now() end, 0
 from generate_series(1, 3000) n, (select min(id) as first from accounts) a;
 
-insert into job_chunks (job_id, chunk_no, contact_ids, pairs, state, applied, error)
-select id, chunk_no, '{{}}', 100, s.state,
+insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state, applied, error)
+select account_id, id, chunk_no, '{{}}', 100, s.state,
        case when s.state = 'done' then 100 else 0 end, 'it broke'
 from jobs j
 cross join lateral generate_series(1, case when j.state = 'running' then 100 else 4 end) chunk_no
@@ -54,14 +54,15 @@ cross join lateral (
                 else 'done' end::chunk_state as state) s
 where j.state <> 'planning';
 
-insert into job_lanes (job_id, lane)
-select id, lane from jobs, generate_series(0, 7) lane where id % 3 = 0 or state = 'running';
+insert into job_lanes (account_id, job_id, lane)
+select account_id, id, lane from jobs, generate_series(0, 7) lane
+where id % 3 = 0 or state = 'running';
 
-insert into job_contacts (job_id, block_no, contact_ids)
-select id, block_no, array(select generate_series(1, 200))
+insert into job_contacts (account_id, job_id, block_no, contact_ids)
+select account_id, id, block_no, array(select generate_series(1, 200))
 from jobs, generate_series(1, 2) block_no;
 
-insert into activity (account_id, actor_kind, via, act, job_id)
+insert into activity (account_id, actor_kind, via, event, job_id)
 select account_id, 'cli', 'cli', 'job.submitted', id from jobs, generate_series(1, 3);
 
 insert into merged_events (account_id, idempotency_key, request_hash, job_id)
@@ -71,13 +72,14 @@ insert into api_keys (account_id, name, digest, scopes)
 select a.id, 'key' || n, sha256(n::text::bytea), '{{jobs:read}}'
 from accounts a, generate_series(1, 300) n;
 
-insert into job_addresses (job_id, row_id, line, address, match_key)
-select case when n <= 25000 then 2000 + n % 950 else {OPT_OUT} end, 3 * {ROLE_ADDRESS} + n, n,
-       key, key
-from generate_series(1, 50000) n, lateral (select 'listed' || n || '@host.example' as key) k;
+insert into job_addresses (account_id, job_id, item_id, line, address, match_key)
+select j.account_id, j.id, 3 * {ROLE_ADDRESS} + n, n, key, key
+from generate_series(1, 50000) n
+join jobs j on j.id = case when n <= 25000 then 2000 + n % 950 else {OPT_OUT} end
+cross join lateral (select 'listed' || n || '@host.example' as key) k;
 
-insert into completion_notices (job_id, url, due_at, delivered_at)
-select id, 'https://shop.example/ended', coalesce(finished_at, 'infinity'),
+insert into webhook_deliveries (account_id, job_id, url, due_at, delivered_at)
+select account_id, id, 'https://shop.example/ended', coalesce(finished_at, 'infinity'),
        case when id <= 2950 then finished_at end
 from jobs;
 
@@ -91,17 +93,18 @@ select account_id, contact_id, 'Ann', 'Other', 'A Company', 50 + 50 * (contact_i
        'id' || contact_id
 from places;
 
-insert into import_matches (job_id, row_id, contact_id)
-select 50 + 50 * (contact_id % 58), 10 * {FIRST_ROW} + contact_id, contact_id from places
+insert into recognized_rows (account_id, job_id, item_id, contact_id)
+select j.account_id, j.id, 10 * {FIRST_ROW} + contact_id, contact_id
+from places join jobs j on j.id = 50 + 50 * (contact_id % 58)
 where contact_id % 4 = 0;
 
-insert into email_addresses (account_id, id, address, match_key, status, holders)
+insert into email_addresses (account_id, id, address, match_key, status, contact_count)
 select account_id, 2 * contact_id - 2 + field, key, key,
        case when contact_id % 20 = 0 then 'admin' else 'confirmed' end::email_status, 1
 from places, generate_series(1, 2) field,
      lateral (select (1000000 + contact_id) || '.' || field || '@host.example' as key) k;
 
-insert into email_addresses (account_id, id, address, match_key, status, holders)
+insert into email_addresses (account_id, id, address, match_key, status, contact_count)
 select first, {ROLE_ADDRESS} + n, key, key, 'confirmed',
        case when n = 0 then {ROLE_HOLDERS} else 4 end
 from (select min(id) as first from accounts) a, generate_series(0, 500) n,
@@ -129,15 +132,17 @@ select id, n, 'tag' || n from accounts, generate_series(1, 50) n;
 insert into contact_tags (account_id, tag_id, contact_id)
 select account_id, 1 + contact_id % 50, contact_id from places where contact_id % 3 = 0;
 
-insert into import_repeats (job_id, match_key, contacts)
-select 50 + 50 * (n % 58), 'shared' || n || '@host.example', 2 from generate_series(0, 12000) n;
+insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+select j.account_id, j.id, 'shared' || n || '@host.example', 2, 2
+from generate_series(0, 12000) n join jobs j on j.id = 50 + 50 * (n % 58);
 
-insert into import_rejections (job_id, line, reason, detail)
-select 50 + 50 * (n % 60), n, 'invalid_address', 'no address' from generate_series(1, 30000) n;
+insert into import_rejections (account_id, job_id, line, reason, detail)
+select j.account_id, j.id, n, 'invalid_address', 'no address'
+from generate_series(1, 30000) n join jobs j on j.id = 50 + 50 * (n % 60);
 
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason,
-                     from_status, to_status, decided_at)
-select j.id, 1 + contact_id / {CHUNK}, contact_id, field, address_id,
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     reason, from_status, to_status, decided_at)
+select account_id, j.id, 1 + contact_id / {CHUNK}, contact_id, contact_id, field, address_id,
        case when rejected then 'rejected' else 'applied' end::result_outcome,
        case when rejected then 'bounced' end, 'confirmed',
        case when not rejected then 'admin' end::email_status,
@@ -148,13 +153,13 @@ where contact_id <= {CONTACTS_OF_LARGEST} or j.id = 2901;
 """
 
 RUNNING_IMPORT = f"""
-insert into import_rows (job_id, contact_id, line, addresses, match_keys)
-select {IMPORT} - 50 * (n % 2), {FIRST_ROW} + n, n, array[key, key || '2', null],
+insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)
+select {ACCOUNT}, {IMPORT} - 50 * (n % 2), {FIRST_ROW} + n, n, array[key, key || '2', null],
        array[key, key || '2', null]
 from generate_series(1, 30000) n, lateral (select 'new' || n || '@host.example' as key) k;
 
-insert into import_repeats (job_id, match_key, contacts)
-select {IMPORT}, 'shared' || n || '@host.example', 2 from generate_series(0, 2000) n;
+insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+select {ACCOUNT}, {IMPORT}, 'shared' || n || '@host.example', 2, 2 from generate_series(0, 2000) n;
 """
 """What the planner's statistics do not know yet, as it is with an import that has just begun."""
 

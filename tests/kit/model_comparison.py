@@ -139,7 +139,7 @@ class ModelComparison:
             self.account, "import", text.getvalue().encode(), None, {"permission": permission}
         )
         ids = await self.pool.fetchval(
-            "select array_agg(id order by id) from job_chunks, unnest(contact_ids) as id"
+            "select array_agg(id order by id) from job_chunks, unnest(item_ids) as id"
             " where job_id = $1 and state = 'done'",
             job_id,
         )
@@ -147,7 +147,7 @@ class ModelComparison:
             dict(zip(ids, rows, strict=True)), permission=permission
         )
         found = await self.pool.fetch(
-            "select row_id, contact_id from import_matches where job_id = $1", job_id
+            "select item_id, contact_id from recognized_rows where job_id = $1", job_id
         )
         assert dict(found) == matches
         self.ids += [id_ for id_ in ids if id_ not in matches]
@@ -165,10 +165,10 @@ class ModelComparison:
             )
 
     async def _miscounted(self) -> list[asyncpg.Record]:
-        """Addresses whose counts of holders and repeats are not those of who hold them."""
+        """Addresses whose counts of contacts and repeats are not those of who hold them."""
         return await self.pool.fetch(
-            "select a.match_key, a.holders, a.repeats from email_addresses a"
-            " where a.account_id = $1 and (a.holders, a.repeats) <> ("
+            "select a.match_key, a.contact_count, a.repeat_count from email_addresses a"
+            " where a.account_id = $1 and (a.contact_count, a.repeat_count) <> ("
             " select count(distinct e.contact_id),"
             " count(distinct e.contact_id) filter (where c.is_repeat)"
             " from contact_emails e join contacts c on c.id = e.contact_id"

@@ -135,8 +135,10 @@ def _required_columns(index: Index, *, whole_job: bool) -> tuple[str, ...]:
     enough = {
         "account_id": index.table in SMALL_PER_ACCOUNT,
         "job_id": whole_job or index.table in SMALL_PER_JOB,
+        "import_job_id": whole_job,
     }
-    return index.columns[: 1 if enough.get(index.columns[0]) else 2]
+    more = [enough.get(column, True) for column in index.columns]
+    return index.columns[: more.index(True) + 1 if True in more else len(more)]
 
 
 def nodes_below_limit(plan: Plan) -> list[Plan]:

@@ -9,8 +9,8 @@ from itertools import count
 import asyncpg
 
 from actions.registry import get_action
-from db import progress
-from db.progress import JobToWork
+from db import job_progress, jobs
+from db.job_progress import JobToWork
 from engine.chunk_runner import ChunkFailed, ChunkRunner
 from engine.finalize import complete_job, fail_job
 from engine.planner import plan_job
@@ -66,7 +66,9 @@ class AccountDriver:
     async def work(self, job_id: int, *, chunks: int | None = None, chunk_size: int = 4) -> None:
         """Work the job to its end, or so many chunks (or attempts at one) of it."""
         async with self.pool.acquire() as connection:
-            await plan_job(connection, job_id, chunk_size=chunk_size, lanes=1)
+            account_id = await jobs.account_of_job(connection, job_id)
+            assert account_id is not None
+            await plan_job(connection, account_id, job_id, chunk_size=chunk_size, max_lanes=1)
             job = await self._job(connection, job_id)
             rules = get_action(job.action)
             runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
@@ -138,7 +140,9 @@ class AccountDriver:
         return [row["id"] for row in rows]
 
     async def _job(self, connection: asyncpg.Connection, job_id: int) -> JobToWork:
-        job = await progress.get_job_to_work(connection, job_id)
+        account_id = await jobs.account_of_job(connection, job_id)
+        assert account_id is not None
+        job = await job_progress.get_job_to_work(connection, account_id, job_id)
         assert job is not None
         return job
 

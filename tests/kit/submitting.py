@@ -26,7 +26,9 @@ async def submit_planned_opt_out(pool, settings, account, *, contacts, lanes) ->
     )
     submitted = await submit(pool, settings, request)
     async with pool.acquire() as connection:
-        await plan_job(connection, submitted.job_id, chunk_size=1, lanes=lanes)
+        await plan_job(
+            connection, submitted.account_id, submitted.job_id, chunk_size=1, max_lanes=lanes
+        )
     return submitted.job_id
 
 

@@ -82,7 +82,7 @@ async def wait_until_lanes_idle(pool: asyncpg.Pool, *, for_seconds: float = 1.0)
 
     async def rest() -> bool:
         nonlocal last
-        hops = await pool.fetchval("select coalesce(sum(hop), 0)::bigint from job_lanes")
+        hops = await pool.fetchval("select coalesce(sum(token), 0)::bigint from job_lanes")
         now = time.monotonic()
         if last is None or last[0] != hops:
             last = (hops, now)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.events import EVENTS
-from schemas.actors import CLI, ActivityKind, Actor, ActorKind, Via
+from schemas.actors import CLI, ActivityEvent, Actor, ActorKind, Via
 
 ACTING = {
     *(
@@ -61,5 +61,5 @@ def test_an_actor_has_one_text():
 
 def test_an_act_is_called_as_its_event():
     """So that the log and `activity` can be laid side by side; each event says who it was."""
-    for act in ActivityKind:
+    for act in ActivityEvent:
         assert {"actor", "via"} <= EVENTS[act.value].keys.keys()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cli.progress import STALLED_AFTER_SECONDS, StallDetector
 from cli.rendering import to_printable
 from db.address_history import CurrentAddress, HistoryEntry
-from db.jobs import JobProgress
+from db.job_progress import JobProgress
 from producers.explanations import describe_decision, explain_status
 from schemas.outcomes import Cause, JobState, Outcome, Reason
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
@@ -56,7 +56,7 @@ def address(status, source=None):
         previous_status=None,
         status_job_id=None,
         status_changed_at=NOW,
-        holders=1,
+        contact_count=1,
         propagated_from=2 if source else None,
         propagated_from_address=source,
     )

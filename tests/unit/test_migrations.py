@@ -1,5 +1,7 @@
 """The migrations as they lie in their folder."""
 
+import re
+
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
@@ -17,4 +19,7 @@ def test_file_names_tell_the_revisions():
     assert found[::-1] == known_revisions()
     assert scripts.get_heads() == [latest_revision()]
     for script in scripts.walk_revisions():
-        assert (_MIGRATIONS / "versions" / script.path).with_suffix(".sql").exists()
+        file = _MIGRATIONS / "versions" / script.path
+        assert file.with_suffix(".sql").exists()
+        # A deploy runs `pre` ones before its code, and `post` ones when the old code is gone.
+        assert re.fullmatch(r"0001_initial|\d{4}_(pre|post)_[a-z0-9_]+", file.stem)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.progress import QueueLoad, Suggestion
+from db.queue_stats import QueueLoad
+from db.sweeps import Suggestion
 from producers.scaling import (
     HOLD_SECONDS,
     OPT_OUTS_SHARE,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import activity
-from schemas.actors import ActivityKind
+from schemas.actors import ActivityEvent
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
 from web.job_responses import ActorField, ViaField
@@ -24,7 +24,7 @@ class ActivityRow(BaseModel):
 
     id: int
     at: datetime
-    act: Annotated[ActivityKind, Field(description="What was done.")]
+    event: Annotated[ActivityEvent, Field(description="What was done.")]
     actor: ActorField
     via: ViaField
     job_id: Annotated[int | None, Field(description="The job, null where it is about none.")]
@@ -45,7 +45,7 @@ class ActivityRow(BaseModel):
         return cls(
             id=row.id,
             at=row.at,
-            act=ActivityKind(row.act),
+            event=ActivityEvent(row.event),
             actor=row.actor,
             via=row.via,
             job_id=row.job_id,

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Depends, Response
 
-from db import jobs
-from db.jobs import JobProgress
+from db import job_progress
+from db.job_progress import JobProgress
 from producers.keys import Caller
 from schemas.outcomes import FINAL_STATES
 from web.auth import JobsReader
@@ -102,7 +102,7 @@ async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncG
                 return
             key_seen_at = time.monotonic()
         async with state.pool.acquire() as connection:
-            moved = await jobs.get_progress(connection, job_id)
+            moved = await job_progress.get_progress(connection, caller.account_id, job_id)
         assert moved is not None
         # Whether a worker has it in hand at the moment is no news to anybody.
         moved = moved._replace(is_held=False)

@@ -64,7 +64,7 @@ class OptOutResponse(BaseModel):
         description="What the address is now: it may have been opted out more strongly before."
     )
     propagated: int | None = Field(
-        description="How many further addresses of the same people it spread to; null until it is"
+        description="To how many addresses of the same people it was propagated; null until it is"
         " applied."
     )
 
@@ -114,7 +114,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     await _require_plausible(state, caller, given.address)
     try:
         done, status = await opt_out_address_immediately(
-            state.pool, state.settings, asked, actor=caller.actor
+            state.pool, state.settings, asked, account_id=caller.account_id, actor=caller.actor
         )
     except IdempotencyConflict:
         raise Problem(

@@ -215,7 +215,7 @@ async def list_import_rejections(
 ) -> Response:
     """List what was left out of the file of an import or of a list of addresses, and why."""
     await require_job(state, caller, job_id)
-    listing = exports.rejections(job_id)
+    listing = exports.rejections(caller.account_id, job_id)
     return await build_list_response(
         state, listing, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
     )

@@ -163,6 +163,7 @@ async def unsubscribe(
             requested_by="the recipient",
             correlation_id=correlation_id,
         ),
+        account_id=link.account_id,
         actor=Actor(ActorKind.LINK, _VIA_BY_KIND[kind]),
     )
     note_job(done.job_id)

@@ -28,7 +28,7 @@ where address is not null;
 
 analyze held;
 
-insert into email_addresses (account_id, address, match_key, status, status_job_id, holders)
+insert into email_addresses (account_id, address, match_key, status, status_job_id, contact_count)
 select :account_id, min(address), match_key, 'non_marketable', min(job_id), count(*)
 from held group by match_key order by match_key
 on conflict do nothing;
@@ -37,7 +37,8 @@ insert into contact_emails (account_id, contact_id, field, address_id)
 select :account_id, h.contact_id, h.field, e.id
 from held h join email_addresses e on e.account_id = :account_id and e.match_key = h.match_key;
 
-insert into results (job_id, chunk_no, contact_id, address_id, outcome, to_status, field)
-select job_id, 1, h.contact_id, e.id, 'applied', 'non_marketable', h.field
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, address_id, outcome, to_status,
+                     field)
+select :account_id, job_id, 1, h.contact_id, h.contact_id, e.id, 'applied', 'non_marketable', h.field
 from held h join email_addresses e on e.account_id = :account_id and e.match_key = h.match_key
 order by h.contact_id, h.field;

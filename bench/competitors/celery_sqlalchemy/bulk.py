@@ -27,7 +27,7 @@ _COLUMNS = (
     Address.status,
     Address.propagated_from,
     Address.status_job_id,
-    Address.holders,
+    Address.contact_count,
 )
 
 
@@ -72,7 +72,7 @@ def _with_opted_out_sibling(
     shared = [
         id_
         for id_, known in addresses.items()
-        if known.holders > 1 and known.status not in OPTED_OUT
+        if known.contact_count > 1 and known.status not in OPTED_OUT
     ]
     exposed = with_opted_out_sibling(links, addresses)
     if shared:
@@ -89,7 +89,7 @@ def _with_opted_out_sibling(
                 other.address_id != held.address_id,
                 Address.status.in_(OPTED_OUT),
                 Address.propagated_from.is_(None),
-                Address.holders <= SHARED_ADDRESS_LIMIT,
+                Address.contact_count <= SHARED_ADDRESS_LIMIT,
             )
         )
         exposed.update(session.scalars(statement))
@@ -103,7 +103,7 @@ def _around(
     shared = [
         id_
         for id_ in selected
-        if addresses[id_].holders > 1 and not is_role(addresses[id_].holders)
+        if addresses[id_].contact_count > 1 and not is_role(addresses[id_].contact_count)
     ]
     if not shared:
         return []
@@ -160,7 +160,9 @@ def _write(session: Session, job: Job, chunk_no: int, decided: Decisions) -> Non
             insert(Result),
             [
                 {
+                    "account_id": job.account_id,
                     "job_id": job.job_id,
+                    "item_id": row.contact_id,
                     "chunk_no": chunk_no,
                     "decided_at": decided.decided_at,
                     **row._asdict(),

@@ -30,7 +30,7 @@ class AddressState(NamedTuple):
     status: str
     propagated_from: int | None
     status_job_id: int | None
-    holders: int
+    contact_count: int
 
 
 class Change(NamedTuple):
@@ -71,7 +71,7 @@ def with_opted_out_sibling(
     sources: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
         known = addresses[address_id]
-        if in_own_right(known.status, known.propagated_from) and not is_role(known.holders):
+        if in_own_right(known.status, known.propagated_from) and not is_role(known.contact_count):
             sources.setdefault(contact_id, set()).add(address_id)
     return {
         address_id

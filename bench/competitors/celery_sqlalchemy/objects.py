@@ -90,7 +90,7 @@ def _has_opted_out_sibling(address: Address) -> bool:
     """Return whether a contact of the address has one whose opt-out is propagated to it."""
     return any(
         in_own_right(other.address.status, other.address.propagated_from)
-        and not is_role(other.address.holders)
+        and not is_role(other.address.contact_count)
         for other in _others(link.contact for link in address.links)
         if other.address is not address
     )
@@ -98,7 +98,7 @@ def _has_opted_out_sibling(address: Address) -> bool:
 
 def _propagate(session: Session, job: Job, chunk_no: int, source: Link) -> None:
     """Opt out the siblings of the address, which by now is opted out in its own right."""
-    shared = source.address.holders > 1 and not is_role(source.address.holders)
+    shared = source.address.contact_count > 1 and not is_role(source.address.contact_count)
     contacts = [link.contact for link in source.address.links] if shared else [source.contact]
     for link in _others(contacts):
         address = link.address
@@ -120,8 +120,10 @@ def _others(contacts: Iterable[Contact]) -> Iterator[Link]:
 
 def _result(job: Job, chunk_no: int, link: Link, decision: Decision) -> Result:
     return Result(
+        account_id=job.account_id,
         job_id=job.job_id,
         chunk_no=chunk_no,
+        item_id=link.contact_id,
         contact_id=link.contact_id,
         field=link.field,
         cause="direct",

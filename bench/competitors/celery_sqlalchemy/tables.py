@@ -40,7 +40,7 @@ class Address(Base):
     propagated_from: Mapped[int | None]
     status_job_id: Mapped[int | None]
     status_changed_at: Mapped[datetime]
-    holders: Mapped[int]
+    contact_count: Mapped[int]
     links: Mapped[list["Link"]] = relationship(back_populates="address", overlaps="links")
 
 
@@ -66,8 +66,10 @@ class Result(Base):
     """What became of one address of one contact; the columns of the unique index are the key."""
 
     __tablename__ = "results"
+    account_id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(primary_key=True)
-    contact_id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(primary_key=True)
+    contact_id: Mapped[int]
     field: Mapped[int] = mapped_column(primary_key=True)
     cause: Mapped[str] = mapped_column(Cause, primary_key=True)
     chunk_no: Mapped[int]

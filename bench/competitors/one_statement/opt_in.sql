@@ -26,7 +26,7 @@ with rules (status, outcome, reason) as (
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
     join contact_emails o
         on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
-    where y.account_id = $1 and y.propagated_from is null and y.holders <= 10
+    where y.account_id = $1 and y.propagated_from is null and y.contact_count <= 10
       and y.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
 ), several as materialized (
     select address_id, min(contact_id * 10 + field) as first_row
@@ -43,9 +43,9 @@ with rules (status, outcome, reason) as (
       and exists (select from contact_emails e
                   where e.account_id = $1 and e.address_id = a.id and e.field = any($3::smallint[]))
 )
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason, from_status,
-                     to_status, decided_at)
-select $2, 1, e.contact_id, e.field, e.address_id,
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     reason, from_status, to_status, decided_at)
+select $1::bigint, $2, 1, e.contact_id, e.contact_id, e.field, e.address_id,
        case when refused then 'rejected' when again then 'unchanged' else r.outcome end,
        case when refused then 'sibling_opted_out' when again then 'same_address_in_job'
             else r.reason end,

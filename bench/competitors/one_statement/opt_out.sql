@@ -5,7 +5,7 @@
 -- spreads: a role address to the other addresses of the contacts through which it was selected, and
 -- any other to those of every contact that holds it.
 with decided as materialized (
-    select e.contact_id, e.field, e.address_id, a.status, a.holders,
+    select e.contact_id, e.field, e.address_id, a.status, a.contact_count,
            case when a.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
                      and a.propagated_from is null
                 then 'unchanged' else 'applied' end::result_outcome as outcome
@@ -22,7 +22,7 @@ with decided as materialized (
            d.address_id as source_id
     from decided d
     join contact_emails h on h.account_id = $1 and h.address_id = d.address_id
-        and (d.holders <= 10 or h.field = any($3::smallint[]))
+        and (d.contact_count <= 10 or h.field = any($3::smallint[]))
     join contact_emails o on o.account_id = $1 and o.contact_id = h.contact_id
     join email_addresses x on x.account_id = $1 and x.id = o.address_id
     where not exists (select from decided s where s.address_id = o.address_id)
@@ -43,9 +43,9 @@ with decided as materialized (
     from reached r
     where a.account_id = $1 and a.id = r.address_id
 )
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason, from_status,
-                     to_status, cause, source_address_id, decided_at)
-select $2, 1, d.contact_id, d.field, d.address_id,
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     reason, from_status, to_status, cause, source_address_id, decided_at)
+select $1::bigint, $2, 1, d.contact_id, d.contact_id, d.field, d.address_id,
        case when again then 'unchanged' else d.outcome end,
        case when again then 'same_address_in_job'
             when d.outcome = 'unchanged' then 'already_opted_out' end,
@@ -59,6 +59,6 @@ lateral (
            and coalesce(d.contact_id * 10 + d.field > s.first_row, false) as again
 ) y
 union all
-select $2, 1, contact_id, field, address_id, 'applied', null, status, 'admin', 'propagated', source_id,
-       clock_timestamp()
+select $1, $2, 1, contact_id, contact_id, field, address_id, 'applied', null, status, 'admin',
+       'propagated', source_id, clock_timestamp()
 from reached

@@ -19,7 +19,7 @@ with rules (status, outcome, reason) as (
            ('spam', 'rejected', 'complained')
 ), links as materialized (
     select e.contact_id, e.field, e.address_id, a.status, a.propagated_from, a.status_job_id,
-           a.holders
+           a.contact_count
     from contact_emails e
     join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
     where e.account_id = %(account_id)s and e.contact_id = any(%(contact_ids)s::bigint[])
@@ -30,7 +30,7 @@ with rules (status, outcome, reason) as (
     join links x on x.contact_id = y.contact_id and x.address_id <> y.address_id
     where y.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
       and y.propagated_from is null
-      and y.holders <= %(shared_address_limit)s
+      and y.contact_count <= %(shared_address_limit)s
     union
     -- On any other contact that holds a shared one.
     select x.address_id
@@ -40,11 +40,11 @@ with rules (status, outcome, reason) as (
         on o.account_id = h.account_id and o.contact_id = h.contact_id
         and o.address_id <> x.address_id
     join email_addresses y on y.account_id = o.account_id and y.id = o.address_id
-    where x.holders > 1
+    where x.contact_count > 1
       and x.status = 'non_marketable'
       and y.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
       and y.propagated_from is null
-      and y.holders <= %(shared_address_limit)s
+      and y.contact_count <= %(shared_address_limit)s
 ), decided as materialized (
     -- `again`: the job has changed the address before, in an earlier row or in another chunk.
     select l.contact_id, l.field, l.address_id, l.status,
@@ -63,9 +63,9 @@ with rules (status, outcome, reason) as (
     where account_id = %(account_id)s
       and id in (select address_id from decided where outcome = 'applied')
 )
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason, from_status,
-                     to_status, decided_at)
-select %(job_id)s, %(chunk_no)s, contact_id, field, address_id,
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     reason, from_status, to_status, decided_at)
+select %(account_id)s, %(job_id)s, %(chunk_no)s, contact_id, contact_id, field, address_id,
        case when again then 'unchanged' else outcome end,
        case when again then 'same_address_in_job' else reason end,
        case when again then 'single_opt_in' else status end,

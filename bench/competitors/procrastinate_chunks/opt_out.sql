@@ -17,9 +17,9 @@ with decided as materialized (
         status_job_id = %(job_id)s, status_changed_at = clock_timestamp()
     where account_id = %(account_id)s and id in (select address_id from decided where not own)
 )
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, reason, from_status,
-                     to_status, decided_at)
-select %(job_id)s, %(chunk_no)s, contact_id, field, address_id,
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     reason, from_status, to_status, decided_at)
+select %(account_id)s, %(job_id)s, %(chunk_no)s, contact_id, contact_id, field, address_id,
        case when own or again then 'unchanged' else 'applied' end::result_outcome,
        case when again then 'same_address_in_job' when own then 'already_opted_out' end,
        case when again then 'admin' else status end,

@@ -18,7 +18,7 @@ with mine as materialized (
     join email_addresses y on y.account_id = %(account_id)s and y.id = s.address_id
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
     join contact_emails o on o.account_id = h.account_id and o.contact_id = h.contact_id
-    where y.holders > 1 and y.holders <= %(shared_address_limit)s
+    where y.contact_count > 1 and y.contact_count <= %(shared_address_limit)s
 ), reached as materialized (
     select distinct on (x.id) s.contact_id, s.field, x.id, x.status, s.source_id
     from spreading s
@@ -32,8 +32,8 @@ with mine as materialized (
     from reached r
     where a.account_id = %(account_id)s and a.id = r.id
 )
-insert into results (job_id, chunk_no, contact_id, field, address_id, outcome, from_status, to_status,
-                     cause, source_address_id, decided_at)
-select %(job_id)s, %(chunk_no)s, contact_id, field, id, 'applied', status, 'admin', 'propagated',
-       source_id, clock_timestamp()
+insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id, outcome,
+                     from_status, to_status, cause, source_address_id, decided_at)
+select %(account_id)s, %(job_id)s, %(chunk_no)s, contact_id, contact_id, field, id, 'applied', status,
+       'admin', 'propagated', source_id, clock_timestamp()
 from reached

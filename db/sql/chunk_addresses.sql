@@ -1,0 +1,148 @@
+-- What a chunk reads and changes of contacts and their addresses.
+
+-- name: read_links^
+-- Which addresses the contacts hold, in all fields, as three arrays of one order.
+select
+    coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
+    coalesce(array_agg(field order by contact_id, field), '{}') as fields,
+    coalesce(array_agg(address_id order by contact_id, field), '{}') as address_ids
+from contact_emails
+where account_id = :account_id and contact_id = any(:contact_ids::bigint[]);
+
+-- name: read_links_and_addresses^
+-- Which addresses the contacts hold, in all fields, and what those addresses are, without a lock:
+-- arrays of one order for each of the two. All of it as one moment showed it.
+with links as materialized (
+    select contact_id, field, address_id
+    from contact_emails
+    where account_id = :account_id and contact_id = any(:contact_ids::bigint[])
+), held as (
+    select
+        coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
+        coalesce(array_agg(field order by contact_id, field), '{}') as fields,
+        coalesce(array_agg(address_id order by contact_id, field), '{}') as address_ids
+    from links
+), addresses as (
+    select
+        coalesce(array_agg(id), '{}') as ids,
+        coalesce(array_agg(status), '{}') as statuses,
+        coalesce(array_agg(propagated_from), '{}') as sources,
+        coalesce(array_agg(status_job_id), '{}') as job_ids,
+        coalesce(array_agg(person_count(contact_count, repeat_count)), '{}') as person_counts,
+        coalesce(array_agg(xmin), '{}') as versions
+    from email_addresses
+    -- An array, and not a join: that would turn to reading whole accounts where chunks are large.
+    where account_id = :account_id and id = any(array(select address_id from links))
+)
+select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
+
+-- name: find_existing_contacts^
+-- Which of the ids are contacts of the account, and which of those hold an address.
+select coalesce(array_agg(c.id), '{}') as ids,
+       coalesce(array_agg(c.id) filter (where exists (
+           select from contact_emails e where e.account_id = :account_id and e.contact_id = c.id
+       )), '{}') as holding
+from contacts c
+where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
+
+-- name: read_siblings
+-- For addresses that :min_contacts contacts or more hold, and that are no role addresses: the other
+-- addresses of all who hold them.
+select y.id as source_id, o.contact_id, o.field, o.address_id
+from email_addresses y
+join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
+join contact_emails o
+    on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
+where y.account_id = :account_id
+  and y.id = any(:address_ids::bigint[])
+  and y.contact_count >= :min_contacts and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit;
+
+-- name: read_addresses^
+-- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
+select
+    coalesce(array_agg(id), '{}') as ids,
+    coalesce(array_agg(status), '{}') as statuses,
+    coalesce(array_agg(propagated_from), '{}') as sources,
+    coalesce(array_agg(status_job_id), '{}') as job_ids,
+    coalesce(array_agg(person_count(contact_count, repeat_count)), '{}') as person_counts,
+    coalesce(array_agg(xmin), '{}') as versions,
+    clock_timestamp() as decided_at
+from email_addresses
+where account_id = :account_id and id = any(:address_ids::bigint[]);
+
+-- name: lock_addresses^
+-- Lock the addresses in id order, the one order that all transactions use, and tell what they
+-- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
+-- With a limit, role addresses are left out: they stand in chunk after chunk, nearly always with
+-- nothing left to change, and parallel chunks must not wait for each other.
+with locked as materialized (
+    select id, status, propagated_from, status_job_id, contact_count, repeat_count, xmin
+    from email_addresses
+    where account_id = :account_id
+      and id = any(:address_ids::bigint[])
+      and (:shared_address_limit::int is null
+           or person_count(contact_count, repeat_count) <= :shared_address_limit)
+    order by id
+    for no key update
+)
+select
+    coalesce(array_agg(id), '{}') as ids,
+    coalesce(array_agg(status), '{}') as statuses,
+    coalesce(array_agg(propagated_from), '{}') as sources,
+    coalesce(array_agg(status_job_id), '{}') as job_ids,
+    coalesce(array_agg(person_count(contact_count, repeat_count)), '{}') as person_counts,
+    coalesce(array_agg(xmin), '{}') as versions,
+    clock_timestamp() as decided_at
+from locked;
+
+-- name: find_with_opted_out_sibling$
+-- Which of the addresses, each given once, stand on any contact beside one whose opt-out spreads.
+-- Contacts that the job itself brings in do not count. The first that is found is enough: a role
+-- address is on thousands of contacts, and asked about by chunk after chunk.
+select coalesce(array_agg(x.id), '{}')
+from unnest(:address_ids::bigint[]) as x (id)
+cross join lateral (
+    select from contact_emails h
+    join contact_emails s
+        on s.account_id = h.account_id and s.contact_id = h.contact_id and s.address_id <> x.id
+    join email_addresses y on y.account_id = s.account_id and y.id = s.address_id
+    where h.account_id = :account_id and h.address_id = x.id
+      and y.status = any(:own_right_statuses::email_status[])
+      and y.propagated_from is null
+      and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
+      -- A value, which is asked for last and so for few, and not a join.
+      and (select c.import_job_id from contacts c
+           where c.account_id = :account_id and c.id = s.contact_id) is distinct from :job_id
+    limit 1
+) found;
+
+-- name: update_alike!
+-- Give addresses one status, in their own right, where they are still of a version that was read:
+-- `xmin` is another one after every change. A lock leaves it as it is.
+update email_addresses
+set status = :to_status,
+    previous_status = status,
+    propagated_from = null,
+    status_job_id = :job_id,
+    status_changed_at = :decided_at
+where account_id = :account_id
+  and id = any(:address_ids::bigint[])
+  and xmin = any(:versions::xid[]);
+
+-- name: update_each!
+-- Give addresses a status each, with the address from which it spread, if it did, where they are
+-- still of the version that was read. One statement for all of them, which comes to them in order of id.
+-- What a status is said to come from may be one that the same chunk decided on before. There are
+-- few kinds of changes, so that each address says only which is its own.
+update email_addresses a
+set status = (:to_statuses::email_status[])[c.kind],
+    previous_status = (:from_statuses::email_status[])[c.kind],
+    propagated_from = c.source_id,
+    status_job_id = :job_id,
+    status_changed_at = :decided_at
+from unnest(:address_ids::bigint[], :kinds::smallint[], :source_ids::bigint[], :versions::xid[])
+    as c (id, kind, source_id, version)
+where a.account_id = :account_id
+  and a.id = any(:address_ids::bigint[])
+  and a.id = c.id
+  and a.xmin = c.version;
