@@ -61,7 +61,6 @@ ALLOWED = {"docs/architecture.md": "Redis only rings the bell; Postgres decides"
 TO_REWRITE = frozenset(
     {
         ".env.example",
-        "docs/architecture.md",
         "docs/log-events.md",
         "docs/openapi.json",
         "docs/runbook.md",
