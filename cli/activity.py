@@ -11,7 +11,7 @@ from cli.context import CommandContext, run
 from cli.layout import Column
 from cli.rendering import print_hint, print_json, print_table, print_text
 from db import activity as stored
-from producers.submit import find_account
+from producers.accounts import find_account
 from schemas.requests import MAX_ID
 
 

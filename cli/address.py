@@ -9,9 +9,9 @@ from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import format_count, print_facts, print_hint, print_json, print_table, print_text
 from db import address_history
+from producers.accounts import require_account
 from producers.address_history import AddressHistory, read_address_history
 from producers.explanations import describe_decision, explain_status
-from producers.submit import require_account
 from schemas.addresses import InvalidAddress, normalize_address
 from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import FIELD_NAMES

@@ -8,6 +8,7 @@ from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import print_facts, print_hint, print_json, print_table, print_text
 from db import hooks as stored
+from producers.accounts import find_account
 from producers.hooks import (
     FORMER_DAYS,
     MAX_FORMER_DAYS,
@@ -16,7 +17,6 @@ from producers.hooks import (
     revoke_hook,
     rotate_hook_secret,
 )
-from producers.submit import find_account
 from schemas.actors import CLI
 
 hooks_app = typer.Typer(

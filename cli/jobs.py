@@ -15,8 +15,8 @@ from cli.progress import follow_job
 from cli.rendering import format_age, print_hint, print_json, print_table, print_text
 from db import jobs
 from producers import control
+from producers.accounts import find_account
 from producers.job_view import JobView, read_job
-from producers.submit import find_account
 from schemas.actors import CLI
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID

@@ -8,8 +8,8 @@ from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import print_hint, print_json, print_table, print_text
 from db import keys as stored
+from producers.accounts import find_account
 from producers.keys import Scope, create_key, parse_expiry, revoke_key
-from producers.submit import find_account
 from schemas.actors import CLI
 
 keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)

@@ -164,7 +164,7 @@ def _describe_change(row: dict[str, Any]) -> str:
     else:
         told = row["reason"] or ""
     if row["source_address"]:
-        told += f", spread from {row['source_address']}"
+        told += f", propagated from {row['source_address']}"
     return f"{told} ({row['error']})" if row["error"] else told
 
 

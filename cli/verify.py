@@ -12,7 +12,7 @@ from cli.output_guard import ignore_closed_output
 from cli.progress import ProgressBar
 from cli.rendering import format_count, print_json, print_table, print_text
 from db.invariants import INVARIANTS, Invariant, InvariantResult, check_invariant
-from producers.submit import find_account
+from producers.accounts import find_account
 
 
 class CheckResult(NamedTuple):

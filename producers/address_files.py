@@ -1,9 +1,8 @@
-"""Lists of addresses as people have them: exports of suppressions, of any size, read in blocks.
+"""Read lists of addresses of any length, such as exports of suppressions, in blocks.
 
-A file that an import could read names the same addresses here: the same code splits it, and the
-same columns are addresses. Without a header, a line has one address among other texts, or several
-and nothing else; or each line is a JSON object with addresses. Every address of a row counts:
-silently skipping one of a list of opt-outs is worse than reading no list.
+The same code and the same columns as in an import find the addresses. Without a header, a line has
+one address among other texts, or several and nothing else; or each line is a JSON object. Every
+address of a row counts: an opt-out must not be lost silently.
 """
 
 import re
@@ -11,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from producers.column_names import is_address_column
-from producers.csv_header import address_columns, require_width
-from producers.file_text import FileText, find_unreadable
+from producers.csv_header import address_columns
+from producers.file_text import FileText, find_unreadable, read_json_line
 from producers.formula_guard import strip_formula_guard
-from producers.import_rejections import invalid_address
+from producers.import_rejections import reject
 from producers.table import Table
 from schemas.addresses import (
     Correction,
@@ -25,14 +24,14 @@ from schemas.addresses import (
     parse_address,
 )
 from schemas.errors import InvalidRequest
-from schemas.json_input import DuplicateName, read_json
 from schemas.staging import ImportRejection
+from schemas.staging import ImportRejectionReason as Reason
 
 BATCH_SIZE = 5_000
-"""Lines of JSON that are read at a time."""
+"""Lines of JSON in a block."""
 
 _WHOSE = (
-    "the row has several addresses among other texts, and no header tells whose they are. Name the"
+    "the row has several addresses among other texts, and no header says whose they are. Name the"
     " columns in the first line, for example `email,name,owner email`."
 )
 
@@ -40,10 +39,10 @@ _split_several = re.compile(r"[,;|\s]+").split
 
 
 class DoubtfulAddress(NamedTuple):
-    """An address that may be a typing error.
+    """An address that may be a misspelling.
 
-    It counts if the account knows it as it is written. Unless the doubt is certain, it also counts
-    if the account does not know the probable one.
+    It counts if the account knows it, or, unless the doubt is certain, if the account does not know
+    the intended address.
     """
 
     line: int
@@ -52,7 +51,7 @@ class DoubtfulAddress(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some rows of a list: addresses by their lines, those in doubt, and what is refused."""
+    """Some rows of a list: addresses with their lines, doubtful ones, and rejections."""
 
     rows: list[tuple[int, NormalizedAddress]]
     doubtful: list[DoubtfulAddress]
@@ -60,10 +59,9 @@ class Block(NamedTuple):
 
 
 def read_addresses(file: BinaryIO, encoding: str = "utf-8") -> Iterator[Block]:
-    """Yield the addresses in the file, in its order, a few thousand rows at a time.
+    """Yield the addresses in the order of the file, a few thousand rows at a time.
 
-    Raises InvalidRequest for a file that cannot be such a list as a whole: it is not text, or its
-    header has no column of addresses.
+    Raises InvalidRequest for a file that is not text, or has no column of addresses.
     """
     table = Table(FileText(file, encoding))
     if table.first_line.lstrip().startswith("{"):
@@ -92,15 +90,16 @@ def _read_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
                     _read(line, strip_formula_guard(cell), block, several=columns is None)
             if not any(map(str.strip, listed)) and not table.is_blank(cells):
                 mixed = columns is None and "@" in "".join(cells)
-                why = InvalidAddress(_WHOSE if mixed else "the row has no address.")
-                block.rejections.append(invalid_address(line, ", ".join(cells), why))
+                why = _WHOSE if mixed else "the row has no address."
+                joined = ", ".join(cells)
+                block.rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=joined, why=why))
         yield block
 
 
 def _addresses_without_header(cells: list[str]) -> list[str]:
-    """Return the addresses of a row without a header; nothing if it may be about several people.
+    """Return the cells with addresses; none if it is unclear whose they are.
 
-    Other cells, such as a date, are ignored.
+    Other texts, such as a date, are ignored.
     """
     if len(cells) == 1:
         return cells
@@ -111,16 +110,16 @@ def _addresses_without_header(cells: list[str]) -> list[str]:
 
 
 def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
-    """Add the address that the cell has, or, where they may be, `several`, to the block."""
+    """Add the address in the cell to the block, or `several` addresses if it may have them."""
     try:
         if find_unreadable(cell):
-            raise InvalidAddress("it has bytes that are not text in the file's encoding.")
+            raise InvalidAddress("it has bytes that are not text in the encoding of the file.")
         identity = parse_address(cell)
     except InvalidAddress as error:
         parts = _plain_parts(cell) if several else []
         block.rows.extend((line, part) for part in parts)
         if not parts:
-            block.rejections.append(invalid_address(line, cell, error))
+            block.rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=cell, why=error))
         return
     if doubt := find_correction(identity):
         block.doubtful.append(DoubtfulAddress(line, identity, doubt))
@@ -129,10 +128,7 @@ def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
 
 
 def _plain_parts(cell: str) -> list[NormalizedAddress]:
-    """Return the addresses of a line that uses another delimiter than the file.
-
-    Return an empty list if a part of it is not an address.
-    """
+    """Return the addresses of a line with a different delimiter; none if it has anything else."""
     found: list[NormalizedAddress] = []
     for part in filter(None, _split_several(cell)):
         if (identity := normalize_plain_address(part)) is None:
@@ -142,28 +138,24 @@ def _plain_parts(cell: str) -> list[NormalizedAddress]:
 
 
 def _set_dialect(table: Table) -> list[int] | None:
-    """Set how the file is cut; gives the columns of addresses, None where it has no header."""
-    rows = table.first_rows()
-    headers = {
-        delimiter: columns
-        for delimiter, row in rows.items()
-        if (columns := address_columns(row.cells)) and not _addresses_in(row.cells)
-    }
-    if headers:
-        delimiter = max(headers, key=lambda each: (len(headers[each]), len(rows[each].cells)))
-        require_width(rows[delimiter].cells)
-        table.set_dialect(delimiter, header=rows[delimiter], needed=headers[delimiter])
-        return headers[delimiter]
+    """Set how the file is cut, and return the columns of addresses; None without a header."""
+
+    def find_columns(cells: list[str]) -> list[int]:
+        return [] if _addresses_in(cells) else address_columns(cells)
+
+    if columns := table.find_header(find_columns):
+        return columns
     if "@" not in table.first_line:
         raise InvalidRequest(
-            "The first line of the addresses has none, and names no column of them. Nothing was"
-            " stored. Remove a title above the header, call the column `email` or `address`, or"
-            " give one address a line."
+            "The first line of the file has no address, and names no column of addresses. Nothing"
+            " was stored. Remove a title above the header, name a column `email` or `address`, or"
+            " give one address per line."
         )
 
     def alone(delimiter: str) -> int:
         return sum(map(_addresses_in, table.peek_cells(delimiter)))
 
+    rows = table.first_rows()
     delimiter = max(table.delimiters, key=alone)
     width = len(rows[delimiter].cells) if delimiter in rows else 1
     table.set_dialect(delimiter, needed=(), usual_width=width)
@@ -187,7 +179,7 @@ def _read_objects(table: Table) -> Iterator[Block]:
         try:
             cells = _named_addresses(text)
         except InvalidAddress as error:
-            block.rejections.append(invalid_address(line, text, error))
+            block.rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=text, why=error))
         else:
             for cell in cells:
                 _read(line, cell, block, several=False)
@@ -198,17 +190,14 @@ def _read_objects(table: Table) -> Iterator[Block]:
 
 
 def _named_addresses(text: str) -> list[str]:
-    """Return the addresses of a JSON object; raises InvalidAddress if it has none."""
     try:
-        found = read_json(text)
-    except DuplicateName as error:
-        raise InvalidAddress(f"the object has {error}.") from None
-    except ValueError:
-        raise InvalidAddress("it is no JSON object, as the first line is.") from None
+        found = read_json_line(text)
+    except ValueError as error:
+        raise InvalidAddress(str(error)) from None
     if isinstance(found, str):
         return [found]
     if not isinstance(found, dict):
-        raise InvalidAddress("it is no JSON object, as the first line is.")
+        raise InvalidAddress("it is not a JSON object.")
     texts = [
         (name, text)
         for name, value in found.items()
@@ -216,9 +205,9 @@ def _named_addresses(text: str) -> list[str]:
         if isinstance(text, str) and text.strip()
     ]
     sure = {text for name, text in texts if is_address_column(name)}
-    # An `address` beside an `email` may be a postal one.
+    # An `address` next to an `email` may be a postal one.
     others = [text for name, text in texts if is_address_column(name, weak=True)]
     addresses = [text for text in others if not sure or text in sure or _is_address(text)]
     if not addresses:
-        raise InvalidAddress("the object has no text as `address`, or as `email`.")
+        raise InvalidAddress("the object has no text as `address` or `email`.")
     return addresses

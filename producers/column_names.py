@@ -1,16 +1,18 @@
-"""What the header of a column means, in every file that is read: the one table of names.
+"""The meanings of column headers, in every file that is read.
 
-A name is read without case, blanks and punctuation. An address column has to consist of known words
-only: `Account Manager Email` is another person's address, and `User Email` may be.
+Case, blanks and punctuation are ignored. Every word of an address column must be known: `Account
+Manager Email` is another person's address, and `User Email` may be.
 """
 
 import re
+from collections.abc import Sequence
 
 from producers.short_text_cache import cache_short_texts
+from schemas.errors import InvalidRequest
 
 ADDRESS_FIELDS = ("email1", "email2", "email3")
 ADDRESS = "email"
-"""A further address of the person, for the next field that is free."""
+"""A further address of the contact, for the next free field."""
 
 IGNORE = "ignore"
 STATUS = "status"
@@ -26,6 +28,9 @@ MEANINGS = (
     IGNORE,
 )
 """What a column can be mapped to."""
+
+MAX_COLUMNS = 2_000
+"""Columns of a file."""
 
 _MAX_NAME = 200
 
@@ -75,8 +80,8 @@ _PATTERNS: dict[str, str] = {
     "bounced": f"(?:is|has)?{_EMAIL}(?:hard)?bounced?(?:on|at|date)?",
     "complained": f"(?:is|has)?{_EMAIL}(?:spam)?complain(?:ed|t)(?:on|at|date)?"
     "|(?:is|marked|reported)?(?:as)?spam",
-    # They tell neither what may be sent nor where: kinds of an address, postal addresses, and
-    # the evidence of an opt-in, which counts where permission is claimed and never by itself.
+    # Neither addresses nor statuses: kinds of an address, postal addresses, and the evidence of
+    # an opt-in, which counts only with a claim of permission.
     IGNORE: f"{_MAIL}[0-9]?(?:type|label|displayname|domain|provider|format)"
     "|mailing(?:street|city|state|zip|postal|country|address)[a-z]*[0-9]*"
     "|(?:optin|confirm|subscription|subscribed)(?:time|date|ip|on|at)",
@@ -96,23 +101,36 @@ _sounds = re.compile(
 _word_opt = re.compile(r"(?:^|[\W_])opt(?:[\W_]|$)").search
 
 
+def require_width(headers: Sequence[str]) -> None:
+    """Raise InvalidRequest for more columns than a file may have."""
+    if len(headers) > MAX_COLUMNS:
+        raise InvalidRequest(
+            f"The file has {len(headers):,} columns; the limit is {MAX_COLUMNS:,}. Nothing was"
+            " stored. Remove the columns that are not needed."
+        )
+
+
 def normalize_header(header: str) -> str:
-    """Return the header as it is compared: one blank between words, and no case."""
+    """Return the header for comparison: casefolded, with one blank between words."""
     return " ".join(header.split()).casefold()
+
+
+def plain_name(text: str) -> str:
+    """Return the text without case, blanks and punctuation."""
+    return re.sub(r"[\W_]", "", text).casefold()
 
 
 @cache_short_texts(maxsize=4096)
 def column_meaning(header: str, *, weak: bool = False) -> str | None:
-    """Return what the header means, one of MEANINGS; None where that is not known.
+    """Return the header's meaning, one of MEANINGS; None if it is unknown.
 
-    `Address` may be a postal one, and `Recipient` a name: they are email addresses for callers
-    that ask for `weak` meanings, where no other column has addresses.
+    `Address` may be a postal one, and `Recipient` a name. They are `weak` meanings, for files in
+    which no other column has email addresses.
     """
     if len(header) > _MAX_NAME:
         return None
-    name = re.sub(r"[\W_]", "", header).casefold()
-    found = _column_meaning(name, weak=weak)
-    # A question has yes or no for an answer.
+    found = _column_meaning(plain_name(header), weak=weak)
+    # The answer to a question is yes or no.
     return None if header.rstrip().endswith("?") and found not in BOOLEAN_MEANINGS else found
 
 
@@ -131,12 +149,11 @@ def _column_meaning(name: str, *, weak: bool) -> str | None:
 
 
 def is_address_column(header: str, *, weak: bool = False) -> bool:
-    """Return whether a column of this name has addresses of the person."""
+    """Return whether a column of this name has addresses of the contact."""
     meaning = column_meaning(header, weak=weak)
     return meaning == ADDRESS or meaning in ADDRESS_FIELDS
 
 
 def mentions_consent(header: str) -> bool:
-    """Return whether a column of this name may tell about mail or consent."""
-    found = _sounds(re.sub(r"[\W_]", "", header).casefold()) or _word_opt(header.casefold())
-    return found is not None
+    """Return whether a column of this name may be about mail or consent."""
+    return bool(_sounds(plain_name(header)) or _word_opt(header.casefold()))

@@ -1,4 +1,4 @@
-"""Refusing a completion URL that cannot work, while its submitter can still be told."""
+"""Reject an unusable URL for completion webhooks when the job is submitted."""
 
 from urllib.parse import urlsplit
 
@@ -8,23 +8,24 @@ from runtime.settings import Settings
 from schemas.errors import FieldError
 
 _LOCAL_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "onion")
-"""Ends of names that mean nothing, or something else, in the public internet."""
+"""Domains that are not of the public internet."""
 
 _PRIVATE = (
-    "its host cannot be reached from the public internet, and notices go nowhere else. Give the URL"
+    "its host is not on the public internet, and completion webhooks go nowhere else. Give the URL"
     " of a public host, or set ALLOW_PRIVATE_WEBHOOKS=true on a machine of your own."
 )
 _PORT = (
-    "notices go to the ports of web servers only. Give an https URL with port 443 or 8443, or an"
-    " http URL with port 80 or 8080; or set ALLOW_PRIVATE_WEBHOOKS=true on a machine of your own."
+    "completion webhooks go only to the ports of web servers. Give an https URL with"
+    " port 443 or 8443, or an http URL with port 80 or 8080. On a machine of your own, you may set"
+    " ALLOW_PRIVATE_WEBHOOKS=true."
 )
 
 
 def require_public_url(settings: Settings, url: str | None) -> None:
-    """Raise InvalidRequest if the URL's host or port is not one of the public internet.
+    """Raise InvalidRequest unless the URL's host and port are of the public internet.
 
-    A name is not resolved: its address matters only when a webhook is delivered, and an answer now
-    would tell strangers which names exist inside.
+    A name is resolved only at the delivery, and may have changed by then. An error here would also
+    show strangers which names the internal network has.
     """
     if url is None or settings.allow_private_webhooks:
         return
@@ -37,10 +38,9 @@ def require_public_url(settings: Settings, url: str | None) -> None:
 
 
 def _is_private(host: str) -> bool:
-    """Return whether the host is a non-public address, or a name in a private network."""
     address = parse_ip_literal(host.rstrip("."))
     if address is not None:
         return not is_public(address)
     name = f".{host.rstrip('.').lower()}"
-    # A name of one label is looked up among those of the network at hand.
+    # A name of one label is resolved in the local network.
     return name.count(".") == 1 or name.endswith(tuple(f".{end}" for end in _LOCAL_NAMES))

@@ -1,7 +1,7 @@
-"""Lists of contact ids as people send them, of any size, read in blocks.
+"""Read lists of contact ids of any length, in blocks.
 
-A line has an id, several ids, or a JSON object with the id as `contact_id` or `id`; or a column of
-that name has them. Plain numbers, which nearly all lists are, are not checked one by one.
+A line has one or more ids, or a JSON object with the id as `contact_id` or `id`; or the ids are in
+a column of that name. A block of plain numbers, the usual case, is converted as a whole.
 """
 
 import csv
@@ -11,23 +11,21 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from producers.column_names import column_meaning
-from producers.csv_header import require_width
-from producers.file_text import FileText, find_unreadable
+from producers.file_text import FileText, find_unreadable, read_json_line
 from producers.invalid_request import shorten
 from producers.table import Table, broken_header_error
 from schemas.errors import InvalidRequest
-from schemas.json_input import DuplicateName, read_json
 from schemas.requests import MAX_ID
 from schemas.staging import ImportRejection
 
 _LONGEST_LINE = 1 << 20
-"""In characters; of a line with commas each part is one."""
+"""In characters; the limit of each part of a line with commas."""
 
 _ONE_NUMBER = 100
-"""In characters; a longer line is no number with commas in it."""
+"""In characters; a longer line is not one number with commas."""
 
 _is_number = re.compile(r"-?[0-9]{1,20}").fullmatch
-# Possessive: to go back would take 80 bytes of memory for each number.
+# Possessive: backtracking would take 80 bytes of memory per number.
 _are_plain_numbers = re.compile(r"(?:[0-9]{1,18}(?:\r?\n|\r|,))*+").fullmatch
 _one_number = re.compile(
     r"^[^\S\r\n]*([0-9]{1,3}(?:,[0-9]{3})+),*[^\S\r\n]*(?=[\r\n]|\Z)", re.MULTILINE
@@ -36,10 +34,9 @@ _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))
 
 
 def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
-    """Yield the ids in the file, in its order, in blocks of some ten thousand.
+    """Yield the ids in the order of the file, some ten thousand at a time, in bounded memory.
 
-    Memory is bounded by one block. Raises InvalidRequest, which names the first line that is in
-    none of the formats above.
+    Raises InvalidRequest, which names the first line that is not as described above.
     """
     source = FileText(file, encoding)
     beginning = source.beginning().lstrip()
@@ -52,10 +49,10 @@ def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[i
 
 
 def parse_contact_id(text: str, line_no: int) -> int:
-    """Parse the id that `text` states on this line; raises InvalidRequest.
+    """Return the id of a text in this line; raises InvalidRequest.
 
     Only plain digits are an id, in a file, on the command line and over HTTP: `"1,234"`, `42.0` and
-    `1e3` could mean another number.
+    `1e3` may be read as another number than was meant.
     """
     if not _is_number(text):
         raise _line_error(line_no, f"{shorten(text)!r} is not a contact id.")
@@ -91,7 +88,7 @@ def _read_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]
 
 
 def _parts(source: FileText) -> Iterator[str]:
-    """Yield the text in pieces that end at a line's end, or at a comma if a line is very long."""
+    """Yield pieces of the text that end with a line, or at a comma of a very long line."""
     rest = ""
     line_no = 1
     while read := source.read():
@@ -101,7 +98,7 @@ def _parts(source: FileText) -> Iterator[str]:
         if not end and len(rest) > _ONE_NUMBER and not {"{", '"'} & set(rest):
             end = rest.rfind(",") + 1
         if not end and len(rest) > _LONGEST_LINE:
-            raise _line_error(line_no, "it is longer than any with an id would be.")
+            raise _line_error(line_no, "it is longer than a line with an id.")
         if end:
             line_no += _breaks(rest[:end])
             yield rest[:end]
@@ -130,19 +127,17 @@ def _ids(part: str, first_line: int) -> Iterator[int]:
 
 def _id_of_object(text: str, line_no: int) -> int:
     try:
-        found = read_json(text)
-    except DuplicateName as error:
-        raise _line_error(line_no, f"the object has {error}.") from None
-    except ValueError:
-        raise _line_error(line_no, "it is no JSON object, and begins as one.") from None
+        found = read_json_line(text)
+    except ValueError as error:
+        raise _line_error(line_no, str(error)) from None
     named = [value for name, value in found.items() if _is_name(name)]
     if len(named) != 1 or type(named[0]) is not int:
-        raise _line_error(line_no, "the object has no whole number as `contact_id`, or as `id`.")
+        raise _line_error(line_no, "the object has no whole number as `contact_id` or `id`.")
     return parse_contact_id(str(named[0]), line_no)
 
 
 def _read_table(table: Table) -> Iterator[list[int]]:
-    """Yield the ids of one column of a table, or of rows with another delimiter than a comma."""
+    """Yield the ids of one column, or of rows with another delimiter than a comma."""
     if not table.first_line:
         return
     column = _set_dialect(table)
@@ -163,37 +158,33 @@ def _read_table(table: Table) -> Iterator[list[int]]:
 
 
 def _set_dialect(table: Table) -> int | None:
-    """Set how the file is cut; gives the column of ids, None where it has no header."""
+    """Set how the file is cut, and return the column of ids; None without a header."""
+    if columns := table.find_header(_id_columns):
+        return columns[0]
     rows = table.first_rows()
     if not rows:
         raise broken_header_error()
-    headers = {
-        delimiter: places
-        for delimiter, row in rows.items()
-        if (places := [at for at, name in enumerate(row.cells) if _is_name(name)])
-    }
-    if not headers:
-        delimiter = max(rows, key=lambda each: sum(map(bool, map(_is_number, rows[each].cells))))
-        table.set_dialect(delimiter, needed=())
-        return None
-    delimiter = max(headers, key=lambda each: len(rows[each].cells))
-    places = headers[delimiter]
-    require_width(rows[delimiter].cells)
-    names = [rows[delimiter].cells[place] for place in places]
-    # An `Id` beside a `Contact Id` is that of something else.
-    contacts = [at for at, name in zip(places, names, strict=True) if "contact" in name.casefold()]
-    if len(contacts or places) > 1:
+    delimiter = max(rows, key=lambda each: sum(map(bool, map(_is_number, rows[each].cells))))
+    table.set_dialect(delimiter, needed=())
+    return None
+
+
+def _id_columns(headers: list[str]) -> list[int]:
+    """Return the column of ids, if there is one; raises InvalidRequest for several."""
+    found = [at for at, name in enumerate(headers) if _is_name(name)]
+    # An `Id` next to a `Contact Id` identifies something else.
+    contacts = [at for at in found if "contact" in headers[at].casefold()]
+    if len(contacts or found) > 1:
+        names = ", ".join(headers[at] for at in found)
         raise InvalidRequest(
-            f"The contacts have more than one column of ids: {', '.join(names)[:200]}. Nothing was"
-            " stored. Remove those that are not the contacts' ids."
+            f"The file has more than one column of ids: {names[:200]}. Nothing was stored. Remove"
+            " the columns that are not the contacts' ids."
         )
-    (column,) = contacts or places
-    table.set_dialect(delimiter, header=rows[delimiter], needed=[column])
-    return column
+    return contacts or found
 
 
 def _line_error(line_no: int, what: str) -> InvalidRequest:
     return InvalidRequest(
         f"Line {line_no} of the contacts: {what} Nothing was stored. Give whole numbers in plain"
-        " digits, one a line or in a column `contact_id`."
+        " digits, one per line or in a column `contact_id`."
     )

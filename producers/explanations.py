@@ -1,4 +1,4 @@
-"""Why an address gets broadcasts or not, in sentences."""
+"""Explain in sentences why an address gets broadcasts or not."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,13 @@ from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
 
 _OPT_IN_EFFECTS = {
     Outcome.APPLIED: "would opt it in",
-    Outcome.UNCHANGED: "would leave it as it is",
-    Outcome.REJECTED: "would be refused",
+    Outcome.UNCHANGED: "would not change it",
+    Outcome.REJECTED: "would be rejected",
 }
 
 
 def explain_status(address: CurrentAddress) -> Iterator[str]:
-    """Explain whether the address gets broadcasts, and what a bulk opt-in would change
-    about that.
-    """
+    """Yield why the address may or may not get broadcasts, and what a bulk opt-in would do."""
     meaning = FACTS[address.status].meaning
     if address.status in MARKETABLE:
         yield f"It may get broadcasts: {meaning}."
@@ -28,7 +26,7 @@ def explain_status(address: CurrentAddress) -> Iterator[str]:
     else:
         yield (
             f"It gets no broadcasts: {address.propagated_from_address} was opted out, and a"
-            " contact holds both. An opt-out is a person's, so it reached this address too."
+            " contact holds both. An opt-out is a person's, so it propagated to this address."
         )
     yield from _explain_opt_in(address)
 
@@ -40,21 +38,21 @@ def _explain_opt_in(address: CurrentAddress) -> Iterator[str]:
         if transition.from_status is address.status:
             yield f"A bulk opt-in {_OPT_IN_EFFECTS[transition.outcome]}: {transition.because}."
     if address.status in OPTED_OUT:
-        yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."
+        yield "Only its owner can reverse that, by signing up again; a bulk job cannot."
 
 
-def describe_decision(chapter: HistoryEntry) -> str:
-    """Describe one result of the address's history in a sentence."""
-    where = f", in {FIELD_NAMES[chapter.field]} of contact {chapter.contact_id}"
-    if chapter.field == LISTED_ADDRESS_FIELD:
+def describe_decision(entry: HistoryEntry) -> str:
+    """Return one decision about the address as a sentence."""
+    where = f", in {FIELD_NAMES[entry.field]} of contact {entry.contact_id}"
+    if entry.field == LISTED_ADDRESS_FIELD:
         where = ""
-    if chapter.cause is Cause.PROPAGATED:
-        where = f", spread from {chapter.source_address}{where}"
-    if chapter.outcome is Outcome.APPLIED:
-        before = chapter.from_status.value if chapter.from_status else "new"
-        assert chapter.to_status is not None
-        return f"{before} → {chapter.to_status.value}{where}"
-    meaning = describe_reason(chapter.reason)
-    because = f"{chapter.reason}: {meaning}" if meaning else str(chapter.reason)
-    error = f" ({chapter.error})" if chapter.error else ""
-    return f"{chapter.outcome.value} ({because}){error}{where}"
+    if entry.cause is Cause.PROPAGATED:
+        where = f", propagated from {entry.source_address}{where}"
+    if entry.outcome is Outcome.APPLIED:
+        before = entry.from_status.value if entry.from_status else "new"
+        assert entry.to_status is not None
+        return f"{before} → {entry.to_status.value}{where}"
+    meaning = describe_reason(entry.reason)
+    because = f"{entry.reason}: {meaning}" if meaning else str(entry.reason)
+    error = f" ({entry.error})" if entry.error else ""
+    return f"{entry.outcome.value} ({because}){error}{where}"

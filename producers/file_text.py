@@ -1,8 +1,7 @@
-"""The text of a file of any size: its bytes and their encoding, and its physical lines.
+"""Read the text of a file of any size: its encoding, and its physical lines.
 
-All files that people hand in are read here: imports, lists of addresses and of ids, evidence.
-Nothing is guessed in what is kept: bytes that are not text come out as lone surrogates, for the
-reader to refuse where they stand.
+All files from outside are read here: imports, lists of addresses and of ids, evidence. Bytes that
+are not text become unpaired surrogates, which readers reject where they stand.
 """
 
 import codecs
@@ -11,19 +10,20 @@ import re
 import string
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from producers.charsets import find_charset
 from schemas.errors import InvalidRequest
+from schemas.json_input import DuplicateName, read_json
 
 BLOCK_BYTES = 1 << 18
-"""Bytes that are read at a time."""
+"""Bytes in a block."""
 
 MAX_CELL = 10_000
-"""Characters that a cell may have."""
+"""Characters of a cell."""
 
 MAX_LINE = 1 << 20
-"""Characters that a physical line, or a row of several lines, may have."""
+"""Characters of a physical line, or of a row of several lines."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -42,12 +42,12 @@ _NO_TEXT = {
 _WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
 _ASCII = string.printable + r"\u0041"
 FIRST_BLOCK_BYTES = 1 << 12
-"""Bytes that tell what a file is, which is read at first whatever the size of a block."""
+"""Bytes that show the kind of a file; the first block has at least these."""
 
 _UNDECODABLE = "sluice.undecodable"
 
 find_unreadable = re.compile("[\x00\ud800-\udfff]").search
-"""The first character that is no text: a NUL, or a surrogate for a byte."""
+"""Finds the first character that is not text: a NUL, or a surrogate for a byte."""
 
 
 def _as_surrogates(error: UnicodeError) -> tuple[str, int]:
@@ -60,10 +60,10 @@ codecs.register_error(_UNDECODABLE, _as_surrogates)
 
 
 class FileText:
-    """Reads a binary file from its beginning as text, a byte order mark left out.
+    """Reads a binary file as text, without a byte order mark.
 
-    A byte order mark, and the NULs of UTF-16, tell the encoding better than a name does. Raises
-    InvalidRequest for an unknown encoding, for a file that is no text and when reading fails.
+    A byte order mark, or the NULs of UTF-16, override the named encoding. Raises InvalidRequest for
+    an unknown encoding, for a file that is not text, and if reading fails.
     """
 
     def __init__(self, stream: BinaryIO, encoding: str = "utf-8") -> None:
@@ -77,7 +77,7 @@ class FileText:
         self._looked_at = ""
 
     def beginning(self) -> str:
-        """Return the first block of text, which is still to be read."""
+        """Return the first block of text, which `read` returns again."""
         self._looked_at = self._looked_at or self.read()
         return self._looked_at
 
@@ -105,23 +105,23 @@ class FileText:
         try:
             return decoder.decode(block, final=self._ended)
         except UnicodeError:
-            # Some encodings have states in which wrong bytes are not passed to the handler.
+            # In some states of some encodings, wrong bytes do not reach the handler.
             raise InvalidRequest(
                 f"The file is not text in {self.encoding}. Nothing was stored."
                 f" {encoding_advice(self.encoding)}"
             ) from None
 
     def digest(self) -> str:
-        """Return the SHA-256, in hexadecimal, of the bytes that were read."""
+        """Return the SHA-256, in hexadecimal, of the bytes read so far."""
         return self._digest_text.hexdigest()
 
     def drain(self) -> None:
-        """Read the rest of the file for its digest alone."""
+        """Read the rest of the file, only for its digest."""
         while self._block(BLOCK_BYTES):
             pass
 
     def _block(self, size: int) -> bytes:
-        """Return as many bytes as there are, up to `size`, however the stream is cut."""
+        """Return `size` bytes, or fewer at the end of the file."""
         parts, wanted = [], size
         while wanted > 0 and (part := self._read(wanted)):
             parts.append(part)
@@ -142,10 +142,10 @@ class FileText:
 
 
 def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
-    """Return the whole text of a small file; raises InvalidRequest where it is not all text.
+    """Return the whole text of a small file; raises InvalidRequest if it is not all text.
 
-    UTF-8 is read as that, whatever the encoding that is said: of bytes that are not ASCII, other
-    texts do not come out as UTF-8, and what is said may be about another file.
+    Valid UTF-8 is read as such, whatever encoding is named: other texts that are not ASCII are not
+    valid UTF-8, and the name may be about another file.
     """
     require_encoding(encoding)
     source = FileText(stream)
@@ -165,7 +165,7 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
 
 
 def require_encoding(encoding: str) -> None:
-    """Raise InvalidRequest for an encoding that is unknown, or in which ASCII is something else."""
+    """Raise InvalidRequest for an encoding that is unknown, or does not contain ASCII."""
     name = find_charset(encoding)
     if name is None or not (name in _WIDE or _ASCII.encode().decode(name, "replace") == _ASCII):
         raise InvalidRequest(
@@ -175,24 +175,24 @@ def require_encoding(encoding: str) -> None:
 
 
 def encoding_advice(encoding: str) -> str:
-    """Return what to try when a file is not text in `encoding`."""
+    """Return what to do about a file that is not text in `encoding`."""
     if encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig", "ascii"}:
-        return "Say in which encoding it was saved; from Excel that is often cp1252."
-    return "Say in which encoding it was saved."
+        return "Name the encoding in which it was saved; from Excel that is often cp1252."
+    return "Name the encoding in which it was saved."
 
 
 def _encoding_of(start: bytes, named: str) -> str:
     for mark, what in _NO_TEXT.items():
         if start.startswith(mark):
             raise InvalidRequest(
-                f"The file is {what}, and no text. Nothing was stored. Save its contents as CSV"
-                " UTF-8 and give that."
+                f"The file is {what}, not text. Nothing was stored. Save its contents as CSV UTF-8"
+                " and give that file."
             )
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
     looked_at = start[:FIRST_BLOCK_BYTES]
-    # Half of what Western languages write has a NUL in the one place, and nothing in the other.
+    # In UTF-16, most Western text has a NUL in one byte of each pair, and none in the other.
     if len(looked_at) > 1:
         for encoding, nuls, others in (
             ("utf-16-le", looked_at[1::2], looked_at[::2]),
@@ -203,10 +203,20 @@ def _encoding_of(start: bytes, named: str) -> str:
     return named
 
 
+def read_json_line(line: str) -> Any:
+    """Return the JSON in a line of a list; raises ValueError that says what is wrong."""
+    try:
+        return read_json(line)
+    except DuplicateName as error:
+        raise ValueError(f"the object has {error}.") from None
+    except ValueError:
+        raise ValueError("it is not a JSON object.") from None
+
+
 class LineBatch(NamedTuple):
     """Complete physical lines, each with its ending: LF, CRLF or a lone CR.
 
-    `odd` tells that some of them have a character that is no text, or are long.
+    `odd` if a line has a character that is not text, or is long.
     """
 
     lines: list[str]
@@ -214,19 +224,19 @@ class LineBatch(NamedTuple):
 
 
 def read_lines(source: FileText) -> Iterator[LineBatch]:
-    """Yield the lines of a file, a block's worth at a time, in bounded memory.
+    """Yield the lines of a file, a block at a time, in bounded memory.
 
-    A line longer than MAX_LINE arrives as a stand-in that is too large for a cell.
+    A placeholder that is too large for a cell replaces a line longer than `MAX_LINE`.
     """
     rest = ""
     while text := source.read():
         text = rest + text
         lines = _split(text)
-        # The last line may go on in the next block; a CR at the end may be half of a CRLF.
+        # The last line may continue in the next block; a CR at the end may be half of a CRLF.
         rest = "" if text.endswith("\n") else lines.pop()
         if len(rest) > MAX_LINE:
-            stand_in, rest = _pass_over(rest, source)
-            lines.append(stand_in)
+            placeholder, rest = _skip_line(rest, source)
+            lines.append(placeholder)
         if lines:
             yield LineBatch(lines, _is_odd(text, lines))
     if rest:
@@ -241,7 +251,7 @@ def _split(text: str) -> list[str]:
 
 
 _OTHER_BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-"""Characters at which Python breaks lines besides, and files do not."""
+"""Characters at which Python breaks lines, but files do not."""
 
 
 def _is_odd(text: str, lines: list[str]) -> bool:
@@ -250,8 +260,8 @@ def _is_odd(text: str, lines: list[str]) -> bool:
     return not text.isascii() and find_unreadable(text) is not None
 
 
-def _pass_over(begun: str, source: FileText) -> tuple[str, str]:
-    """Read to the end of a line without end; gives its stand-in, and what follows it."""
+def _skip_line(begun: str, source: FileText) -> tuple[str, str]:
+    """Read to the end of a very long line, and return its placeholder and the text after it."""
     quotes = 0
     line, others = begun, [""]
     while line and not line.endswith(("\n", "\r")):
@@ -261,5 +271,5 @@ def _pass_over(begun: str, source: FileText) -> tuple[str, str]:
     after = "".join(others)
     if line.endswith("\r") and not after:
         after = source.read().removeprefix("\n")
-    # Whether a quoted cell is still open is all that matters of its content.
+    # Of its content, only an open quoted cell matters.
     return "x" * (MAX_CELL + 1) + '"' * (quotes % 2) + "\n", after

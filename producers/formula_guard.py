@@ -1,6 +1,6 @@
-"""Reading what our own lists put before a cell so that a spreadsheet does not run it.
+"""Remove the apostrophe that our own exports put before a formula in a cell.
 
-What is put there, and before which beginnings, is `without_formula` in the database.
+The database function `without_formula` adds it.
 """
 
 import re
@@ -16,5 +16,5 @@ _guards = re.compile(
 
 
 def strip_formula_guard(cell: str) -> str:
-    """Return the cell as it was before each formula in it had an apostrophe put in front."""
+    """Return the cell without the apostrophe before each formula."""
     return _guards("", cell)

@@ -1,9 +1,8 @@
-"""Reading the addresses in the text of a hook's field, as people and programs write them.
+"""Read the addresses in the text of a hook's field, as people and programs write them.
 
-`Ada <ada@x.example>`, `mailto:ada@x.example`, several with commas between them, quotes around one,
-or `%40` that was encoded twice: none of it matters for an opt-out. What remains is an address or is
-refused; nothing is guessed of a domain. Where it may be one of several addresses, the account tells
-which is meant.
+`Ada <ada@x.example>`, `mailto:ada@x.example`, several addresses with commas, quotes around one, or
+a doubly encoded `%40`: all of these are read. A domain is never guessed. If a text may be one of
+several addresses, the account decides which.
 """
 
 import re
@@ -25,33 +24,30 @@ from schemas.addresses import (
 
 _MAX_TEXT = 5_000
 _MAX_CANDIDATES = 50
-"""More than this is not the text of one person's field, and each costs time."""
+"""A field of one person has no more, and each takes time."""
 
 _MAX_RAW = 10 * _MAX_TEXT
-"""With invisible characters, and encoded once more than it should be."""
+"""The limit with invisible characters, and doubly encoded."""
 
 _TOO_LONG = "It is longer than a few addresses."
 
 _MAX_READINGS = 8
-"""Words before an @-sign that are tried as the beginning of the address."""
+"""Words before an @-sign that may begin the address."""
 
 _LOST = "\udcfd"
-"""Stands for a character that was lost on the way, as bytes that are no text do (see
-`decode_text`).
-"""
+"""Stands for a lost character, like bytes that are not text (see `decode_text`)."""
 
 _is_lost = re.compile("[\udc80-\udcff]").search
 
 _REPLACED: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _REPLACED |= {0xFFFD: _LOST, 0xA0: " "}
-"""Characters that no one sees, which come along when an address is copied; one that was lost; and
-a blank."""
+"""Invisible characters that are copied with an address, a lost character, and a blank."""
 
 _JUNK = " \t\0'\"`<>()[]{},;:|="
-"""What stands around an address and is no part of it."""
+"""Characters around an address that are not part of it."""
 
 _QUOTES = "'`"
-"""Of that, what stands around a local part alone."""
+"""Those that may also stand around only the local part."""
 
 _MAX_MARKS = 30
 _beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MAX_MARKS + 1},}}").finditer
@@ -67,10 +63,10 @@ _NOTHING_KNOWN: Mapping[str, bool] = MappingProxyType({})
 
 
 class AddressCandidate(NamedTuple):
-    """An address in a text, and what else it may be.
+    """An address in a text, with all its possible readings.
 
-    It is the first of `readings` that a contact of the account holds, else the first that the
-    account knows, and `default` where it knows none of them.
+    It is the first of `readings` that a contact of the account holds, or else the first that the
+    account knows, or else the `default`.
     """
 
     default: NormalizedAddress
@@ -80,12 +76,11 @@ class AddressCandidate(NamedTuple):
 def resolve_candidates(
     candidates: Sequence[AddressCandidate], known: Mapping[str, bool] = _NOTHING_KNOWN
 ) -> list[NormalizedAddress]:
-    """Return what each candidate is, for an account that knows the `known` keys, each with whether
-    a contact holds it.
+    """Return the address of each candidate, in an account with the `known` match keys.
 
-    An address that no contact holds may be known only because a message was once read so. What one
-    of them is, is known to the others, as it will be when the message comes again: so that
-    it is then read in the same way.
+    `known` says of each key whether a contact holds it. Without a contact, an address may be known
+    only because of an earlier reading. So the chosen addresses count as known for the others, as
+    they will when the message comes again: the same message is then read in the same way.
     """
     held = {key for key, is_held in known.items() if is_held}
     keys, before = set(known), None
@@ -107,12 +102,13 @@ def _first_known(
 
 
 class ParsedAddresses(NamedTuple):
-    """The addresses of a text. `told` says how they were read, where that is not plain, and
-    `is_whole` that all that looks like an address is one.
+    """The addresses of a text. `adjustment` explains an unusual reading.
+
+    `is_whole` if everything that looks like an address is valid.
     """
 
     candidates: list[AddressCandidate]
-    told: str | None = None
+    adjustment: str | None = None
     is_whole: bool = True
 
     @property
@@ -122,11 +118,11 @@ class ParsedAddresses(NamedTuple):
 
 
 def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresses:
-    """Return the addresses that the text names; raises InvalidAddress where there is none.
+    """Return the addresses in the text; raises InvalidAddress if there is none.
 
-    Blanks in a local part, where none can be, are plus signs that came unencoded, or a name stands
-    before the address. Where the account knows none of what it may be, it is a name; but with
-    `blank_is_plus` only a capital and a second blank show that.
+    A blank in a local part is an unencoded plus sign, or the end of a name before the address. If
+    the account knows no reading, it is a name; but with `blank_is_plus` only if a second blank and
+    a capital show that.
     """
     text = _tidy(text)
     if (plain := normalize_plain_address(text)) is not None:
@@ -138,11 +134,11 @@ def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresse
     if _is_quoted(text):
         quoted = normalize_address(text)
         return ParsedAddresses([AddressCandidate(quoted, (quoted,))])
-    # `4711|ada@...` as it is written is an address too, if the account has it.
+    # `4711|ada@...` as written is an address too, if the account has it.
     as_written = _normalize_valid([text])
     found: list[AddressCandidate] = []
     why: InvalidAddress | None = None
-    told: str | None = None
+    adjustment: str | None = None
     for text_of_one in _split_candidates(text):
         local, _, domain = _strip_around(text_of_one).rpartition("@")
         try:
@@ -152,29 +148,27 @@ def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresse
             why = why or error
             continue
         if " " in local:
-            told = _BLANK_READ
+            adjustment = _BLANK_READ
         if (doubt := find_correction(default)) is not None:
-            told = told or _DOUBTED
+            adjustment = adjustment or _DOUBTED
             readings = [*readings, doubt.intended]
             default = doubt.intended if doubt.is_certain else default
         found.append(AddressCandidate(default, tuple(dict.fromkeys([*as_written, *readings]))))
     if not found:
         raise why or InvalidAddress("It has no @-sign.")
-    return ParsedAddresses(found, told, is_whole=why is None)
+    return ParsedAddresses(found, adjustment, is_whole=why is None)
 
 
 def _tidy(text: str) -> str:
     if len(text) > _MAX_RAW:
         raise InvalidAddress(_TOO_LONG)
     text = text.translate(_REPLACED).strip()
-    # Marks in any order are sorted one by one, which takes seconds of some thousands.
+    # Normalization sorts combining marks one by one; some thousands take seconds.
     return text if _has_many_marks(text) else unicodedata.normalize("NFC", text)
 
 
 def _has_many_marks(text: str) -> bool:
-    """Return whether a character has more marks on it than any language needs, by Unicode's annex
-    15.
-    """
+    """Return whether a character has more marks than any language needs (Unicode annex 15)."""
     for run in _beyond_latin(text):
         marks = 0
         for character in run.group():
@@ -186,13 +180,13 @@ def _has_many_marks(text: str) -> bool:
 
 _BLANK_READ = "a blank before its @-sign was read as a plus sign, or as the end of a name"
 _DOUBTED = "it has characters that may be no part of it"
-"""Neither tells what the account knows."""
+"""Neither reveals what the account knows."""
 
 
 def _read_local_part(
     local: str, domain: str, *, blank_is_plus: bool
 ) -> tuple[NormalizedAddress, list[NormalizedAddress]]:
-    """Return the address where nothing is known, and all that it may be, the longest first."""
+    """Return the default address, and all readings, the longest first."""
     words = local.split(" ")
     if len(words) == 1:
         identity = normalize_address(f"{local}@{domain}")
@@ -207,7 +201,7 @@ def _read_local_part(
 
 
 def _require_whole(text: str) -> None:
-    """Raise InvalidAddress where a character was lost: the address would be another one."""
+    """Raise InvalidAddress if a character was lost: the address would be another one."""
     if _is_lost(text):
         raise InvalidAddress("It has bytes that are not text in UTF-8; name the charset.")
 
@@ -221,14 +215,14 @@ def _normalize_valid(texts: Iterable[str]) -> list[NormalizedAddress]:
 
 
 def _split_candidates(text: str) -> Iterator[str]:
-    """Yield texts with one @ each, with what may surround an address still on them."""
+    """Yield texts with one @ each, before the characters around the address are removed."""
     bracketed = [part for part in _in_brackets(text) if "@" in part]
     for piece in bracketed or _pieces(_comment.sub(" ", text)):
         yield from _split_at_signs(piece)
 
 
 def _split_at_signs(piece: str) -> Iterator[str]:
-    """Yield what stands before each @-sign, and behind it up to the next one or to a blank."""
+    """Yield the text before each @-sign, and after it up to the next one or to a blank."""
     before, *parts = piece.split("@")
     for part in parts:
         domain, blank, rest = part.partition(" ")
@@ -237,7 +231,6 @@ def _split_at_signs(piece: str) -> Iterator[str]:
 
 
 def _strip_around(text: str) -> str:
-    """Strip what may surround an address."""
     text = text.strip(_JUNK)
     name, equals, rest = text.partition("=")
     if equals and field_meaning(name) is Meaning.ADDRESS:

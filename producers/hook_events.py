@@ -1,4 +1,4 @@
-"""Events that a sender signs: JSON, one or many at a time, each of one person's opt-out."""
+"""Read signed events: JSON, one or many at a time, each of one person's opt-out."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,19 +11,15 @@ from db.hooks import Hook
 from producers.field_names import Meaning, field_meaning
 from producers.hook_fields import (
     Adjustment,
-    EventObject,
-    Field,
     HookPost,
     OptOutReader,
     ReadingDeadline,
-    iterate_events,
-    iterate_fields,
-    read_message,
     read_post,
     to_storable_text,
 )
+from producers.hook_json import EventObject, Field, iterate_events, iterate_fields, read_message
 from producers.hook_opt_outs import HookOptOut
-from producers.recipient_events import MAX_NOTE_LENGTH, Moment, day_key, event_key
+from producers.recipient_events import MAX_NOTE_LENGTH, Moment
 from schemas.errors import InvalidRequest
 from schemas.json_input import DuplicateName, Pairs, find_duplicate_name
 from schemas.statuses import RECIPIENT_KINDS
@@ -34,55 +30,45 @@ _MOMENT = TypeAdapter(Moment)
 
 
 class HookEvent(BaseModel):
-    """One recipient's opt-out, as the sender of a hook tells it: for the OpenAPI document.
+    """One recipient's opt-out, as the sender of a hook reports it.
 
-    Only an address is needed. What else is odd, unknown or not there loses no opt-out.
+    Only an address is needed. Anything else that is missing, unknown or invalid loses no opt-out.
     """
 
     model_config = ConfigDict(extra="allow")
 
     address: str = pydantic.Field(
-        description="The address that was opted out. Other names of it are read as in a form, and"
-        " further addresses of the same person too."
+        description="The address that was opted out. As in a form, the field may have other names,"
+        " and further fields may have further addresses of the same person."
     )
     kind: Any = pydantic.Field(
         None,
         description=f"How: {', '.join(kind.value for kind in RECIPIENT_KINDS)}. Anything else"
-        " counts as manual, and is told of in `adjusted`.",
+        " counts as manual, and is reported in `adjusted`.",
     )
     event_id: Any = pydantic.Field(
         None,
-        description="The sender's own id, by which it is one event. Without one the same event is"
-        " one a day.",
+        description="The sender's own id of the event. Without an id, the same event counts once"
+        " a day.",
     )
     occurred_at: Any = pydantic.Field(
         None, description="When it happened, with its time zone; not in the future."
     )
     note: Any = pydantic.Field(
-        None, description=f"Kept with the job, up to {MAX_NOTE_LENGTH:,} characters of it."
+        None, description=f"Stored with the job, up to {MAX_NOTE_LENGTH:,} characters of it."
     )
 
 
 class OptOutEvent(NamedTuple):
-    """An event that opts out. `occurred_at` and `note` are as they can be kept."""
+    """An event that opts out. `occurred_at` and `note` can be stored."""
 
     post: HookPost
     occurred_at: datetime | None
     note: str | None
 
-    @property
-    def event_id(self) -> str | None:
-        """The sender's own id, as it came."""
-        return self.post.event_id
-
-    @property
-    def adjusted(self) -> list[Adjustment]:
-        """What was passed over or read otherwise than it came."""
-        return self.post.adjusted
-
 
 class InvalidEvent(NamedTuple):
-    """An event of which nothing is stored; `is_repeated` tells that it has a name twice."""
+    """An event of which nothing is stored; `is_repeated` if it has a name twice."""
 
     event_id: str | None
     error: str
@@ -92,8 +78,8 @@ class InvalidEvent(NamedTuple):
 def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEvent]:
     """Return the events of a message, one or a list of them.
 
-    Raises ValueError where the body is not JSON, InvalidRequest where there is none in it, or there
-    are too many, and ReadingTimeout.
+    Raises ValueError if the body is not JSON, InvalidRequest for no or too many events, and
+    ReadingTimeout.
     """
     given = read_message(body, charset)
     is_list = isinstance(given, list) and not isinstance(given, Pairs)
@@ -113,7 +99,6 @@ def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEve
 
 
 def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | InvalidEvent]:
-    """Return the event, or those of a list in it, which others stand around."""
     grouped: dict[EventObject | None, list[Field]] = {None: []}
     for field in iterate_events(given) if isinstance(given, Pairs) else ():
         grouped.setdefault(field.event, []).append(field)
@@ -125,7 +110,7 @@ def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | Inv
     around = {None, *(event.outer for event in grouped if event is not None)}
     for event, fields in grouped.items():
         readings[event] = reading = OptOutReader()
-        # What is only around others needs no address of its own.
+        # An event around others needs no address of its own.
         is_around = event in around
         try:
             for field in fields:
@@ -146,9 +131,9 @@ def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | Inv
 
 
 def read_event(given: Any) -> OptOutEvent | InvalidEvent:
-    """Return the event that a value of JSON, as `read_pairs` gives it, is."""
+    """Return the event of a JSON value from `read_pairs`."""
     if not isinstance(given, Pairs):
-        return InvalidEvent(None, "An event has to be an object. Nothing was stored of it.")
+        return InvalidEvent(None, "An event must be a JSON object. Nothing was stored of it.")
     fields = list(iterate_fields(given))
     if (bad := _check_duplicate_names(given, fields)) is not None:
         return bad
@@ -167,7 +152,7 @@ def _check_duplicate_names(given: Pairs, fields: Iterable[Field]) -> InvalidEven
 
 
 def _find_event_id(fields: Iterable[Field]) -> str | None:
-    """Return the id that names the event in an answer if nothing else of it is read."""
+    """Return the id for the response, if nothing else of the event is read."""
     for field in fields:
         if field_meaning(field.name) is Meaning.EVENT_ID:
             return field.text
@@ -184,11 +169,11 @@ def _to_event(post: HookPost) -> OptOutEvent:
         try:
             moment = _MOMENT.validate_python(text)
         except ValidationError:
-            told = "it is no time that has passed, with its time zone, and is not kept"
+            told = "it is not a past time with its time zone, and was not stored"
             adjusted.append(Adjustment("occurred_at", told))
     note = post.texts.get(Meaning.NOTE)
     if note is not None and len(note) > MAX_NOTE_LENGTH:
-        adjusted.append(Adjustment("note", f"its first {MAX_NOTE_LENGTH:,} characters are kept"))
+        adjusted.append(Adjustment("note", f"its first {MAX_NOTE_LENGTH:,} characters were stored"))
     return OptOutEvent(
         post._replace(adjusted=adjusted),
         moment,
@@ -197,14 +182,5 @@ def _to_event(post: HookPost) -> OptOutEvent:
 
 
 def event_to_opt_out(hook: Hook, event: OptOutEvent) -> HookOptOut:
-    """Return the opt-out that the event is."""
-    event_id = event.event_id
-
-    def key(post: HookPost) -> str:
-        if event_id is not None:
-            return event_key("hook", hook.id, "event", event_id=event_id)
-        moment = event.occurred_at and event.occurred_at.isoformat()
-        act = [*post.match_keys, moment or "", event.note or ""]
-        return day_key("hook", hook.id, "event", act=act, kind=post.kind)
-
-    return HookOptOut(event.post, key, event.note, event.occurred_at)
+    """Return the opt-out of the event."""
+    return HookOptOut(event.post, hook.id, "event", event.note, event.occurred_at)

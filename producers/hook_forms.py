@@ -1,4 +1,4 @@
-"""The form that an automation posts for an opt-out: Keap's "send an http post", for one."""
+"""Read the form that an automation posts for an opt-out, such as Keap's "send an http post"."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,16 +8,14 @@ from producers.field_names import Meaning
 from producers.hook_events import MAX_EVENTS
 from producers.hook_fields import (
     MAX_NAMED_FIELDS,
-    EventObject,
-    Field,
     HookPost,
     OptOutReader,
     ReadingDeadline,
     to_storable_text,
 )
+from producers.hook_json import EventObject, Field
 from producers.hook_opt_outs import HookOptOut
 from producers.invalid_request import input_too_large
-from producers.recipient_events import day_key, event_key
 from schemas.errors import InvalidRequest
 from schemas.json_input import MAX_VALUES, InputTooLarge
 
@@ -25,23 +23,22 @@ _MAX_CONTACT = 40
 
 
 class ParsedForm(NamedTuple):
-    """The opt-outs of a form, nearly always one, and names of fields that hold no address."""
+    """The opt-outs of a form, nearly always one, and address fields without a valid address."""
 
     posts: list[HookPost]
     refused: list[str]
 
 
 def read_form(fields: Iterable[Field]) -> ParsedForm:
-    """Return what the fields say, of each event by itself where there are several.
+    """Read the fields of each event, and ignore events without an address.
 
-    What has no address is passed over. Raises InvalidRequest where nothing has, and for too many,
-    and ReadingTimeout.
+    Raises InvalidRequest if no event has one, or for too many events, and ReadingTimeout.
     """
     time = ReadingDeadline()
     readings: dict[EventObject | None, OptOutReader] = {None: OptOutReader()}
     for number, field in enumerate(fields):
         if number == MAX_VALUES:
-            # Each of many fields may have JSON with many in it.
+            # Each of many fields may be JSON with many values.
             raise input_too_large("The form", InputTooLarge(f"more than {MAX_VALUES:,} values"))
         if field.event not in readings:
             readings[field.event] = OptOutReader()
@@ -56,7 +53,7 @@ def read_form(fields: Iterable[Field]) -> ParsedForm:
         time.require_time_left()
         reading.settle()
         if event is not None:
-            # The one around it came before.
+            # The event around it comes first.
             reading.inherit(readings[event.outer])
     having = [reading for reading in readings.values() if reading.has_address]
     if len(having) == 1:
@@ -66,21 +63,13 @@ def read_form(fields: Iterable[Field]) -> ParsedForm:
         for reading in readings.values()
         for name in (*reading.refused, *(() if reading.has_address else reading.unknown))
     ]
-    # Without an address the last of them tells what is missing.
+    # Without any address, the last reading raises the error.
     posts = [reading.post() for reading in having or list(readings.values())[-1:]]
     return ParsedForm(posts, list(dict.fromkeys(refused))[:MAX_NAMED_FIELDS])
 
 
 def form_to_opt_out(hook: Hook, form: HookPost) -> HookOptOut:
-    """Return the opt-out that the form is."""
+    """Return the opt-out of the form."""
     contact = form.texts.get(Meaning.CONTACT_ID)
     note = contact and f"contact {to_storable_text(contact)[:_MAX_CONTACT]} of {hook.source}"
-    event_id = form.event_id
-
-    def key(post: HookPost) -> str:
-        if event_id is not None:
-            return event_key("hook", hook.id, "form", event_id=event_id)
-        # The same form is one job a day: the sender posts again when it had no answer.
-        return day_key("hook", hook.id, "form", act=[*post.match_keys, note or ""], kind=post.kind)
-
-    return HookOptOut(form, key, note)
+    return HookOptOut(form, hook.id, "form", note)

@@ -1,4 +1,4 @@
-"""The opt-outs of a hook's message: applied one by one, and what is too much for that together."""
+"""Apply the opt-outs of a hook's message one by one, and merge those that time does not allow."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,8 +20,9 @@ from producers.immediate_opt_out import (
     repeat_request,
 )
 from producers.plausibility import MAX_INLINE_ADDRESSES, resolve_posts
-from producers.recipient_events import day_key, opt_out_request
-from producers.submit import require_same_request, submit, validate_request
+from producers.recipient_events import day_key, event_key, opt_out_request
+from producers.request_validation import validate_request
+from producers.submit import require_same_request, submit
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import Actor
@@ -32,40 +33,46 @@ from schemas.statuses import Status
 log = logs.get_logger()
 
 APPLY_SECONDS = 5.0
-"""How long the opt-outs of a message are applied one at a time. What is left then is stored for the
-workers: a sender that has no answer in time sends all of it again."""
+"""How long to apply the opt-outs of a message one by one. The rest is stored for the workers,
+because a sender that waits too long for a response sends all of it again."""
 
 
 class HookOptOut(NamedTuple):
-    """What a hook was told. Its idempotency key is of the post as it is meant."""
+    """An opt-out that a hook received as a `form` or an `event`."""
 
     post: HookPost
-    key_of: Callable[[HookPost], str]
+    hook_id: int
+    received_as: str
     note: str | None = None
     occurred_at: datetime | None = None
 
     @property
     def key(self) -> str:
-        """The idempotency key."""
-        return self.key_of(self.post)
+        """The idempotency key: of the sender's event id, or of what was said on this day."""
+        words, post = ("hook", self.hook_id, self.received_as), self.post
+        if post.event_id is not None:
+            return event_key(*words, event_id=post.event_id)
+        moment = self.occurred_at.isoformat() if self.occurred_at else ""
+        # The same again is the same opt-out: a sender without a response sends it again.
+        return day_key(*words, act=[*post.match_keys, moment, self.note or ""], kind=post.kind)
 
 
 class _MergedEvents(NamedTuple):
-    """Events that are stored as one job: their addresses, and what each asks for, by its key."""
+    """Events that are stored as one job: their addresses, and the request hashes by key."""
 
     addresses: list[str]
     hashes: dict[str, str]
 
 
 class _MergedEvent(NamedTuple):
-    """An event that is stored with others of its kind; `is_first` where it is not told twice."""
+    """An event that is merged with others; `is_first` unless the message repeats it."""
 
     kind: Status
     is_first: bool
 
 
 class HookOptOutApplier(NamedTuple):
-    """Whose opt-outs they are, and by which way in they came."""
+    """Applies the opt-outs of one message, which the `actor` sent."""
 
     pool: asyncpg.Pool
     settings: Settings
@@ -73,30 +80,31 @@ class HookOptOutApplier(NamedTuple):
     actor: Actor
     correlation_id: str
 
-    async def apply(self, told: Sequence[HookOptOut]) -> list[OptOutReceipt | None]:
-        """Return what became of each, with None where its id stood for something else before.
+    async def apply(self, opt_outs: Sequence[HookOptOut]) -> list[OptOutReceipt | None]:
+        """Return a receipt for each, or None if its id was used for a different opt-out.
 
-        They are applied in their order; after five seconds the rest is stored as one job for each
-        kind, with which workers begin before all other work.
+        They are applied in their order. After `APPLY_SECONDS` the rest is stored as one job for
+        each kind, which workers begin before all other work.
         """
         until = monotonic() + APPLY_SECONDS
-        posts = await resolve_posts(self.pool, self.hook, [each.post for each in told])
-        meant = [each._replace(post=post) for each, post in zip(told, posts, strict=True)]
-        earlier = await self._find_earlier_jobs(meant)
+        posts = await resolve_posts(self.pool, self.hook, [each.post for each in opt_outs])
+        meant = [each._replace(post=post) for each, post in zip(opt_outs, posts, strict=True)]
+        earlier = await self._find_earlier(meant)
         done: list[OptOutReceipt | None] = []
         for each in meant:
             if monotonic() > until:
                 break
             done.append(await self._apply(self._request_of(each), earlier))
-            # What was told before asks nothing of Postgres.
+            # A repeated event awaits nothing, so others could not run meanwhile.
             await asyncio.sleep(0)
         left = meant[len(done) :]
         return [*done, *await self._defer_to_workers(left)] if left else done
 
-    async def _find_earlier_jobs(self, told: Sequence[HookOptOut]) -> dict[str, jobs.InsertedJob]:
-        # One in a message, as nearly all are, takes less than a turn.
-        many = len(told) > MAX_INLINE_ADDRESSES
-        keys = await run_off_loop(self.hook.account, partial(_idempotency_keys, told), is_long=many)
+    async def _find_earlier(self, opt_outs: Sequence[HookOptOut]) -> dict[str, jobs.InsertedJob]:
+        many = len(opt_outs) > MAX_INLINE_ADDRESSES
+        keys = await run_off_loop(
+            self.hook.account, lambda: [each.key for each in opt_outs], is_long=many
+        )
         async with self.pool.acquire() as connection:
             return await jobs.list_jobs_by_key(connection, self.hook.account_id, keys)
 
@@ -117,12 +125,12 @@ class HookOptOutApplier(NamedTuple):
         except IdempotencyConflict:
             return None
 
-    async def _defer_to_workers(self, told: Sequence[HookOptOut]) -> list[OptOutReceipt | None]:
-        # The events that were just applied are among them.
-        earlier = await self._find_earlier_jobs(told)
-        # Thousands of addresses are identified, and one of them may take 0.1 ms.
+    async def _defer_to_workers(self, opt_outs: Sequence[HookOptOut]) -> list[OptOutReceipt | None]:
+        # Read again: the events that were just applied are among them.
+        earlier = await self._find_earlier(opt_outs)
+        # Thousands of addresses are normalized, which may take 0.1 ms for each.
         answers, parts = await run_in_turn(
-            self.hook.account, lambda: self._merge_events(told, earlier)
+            self.hook.account, lambda: self._merge_events(opt_outs, earlier)
         )
         stored = {kind: await self._submit(kind, part) for kind, part in parts.items()}
         return [
@@ -132,21 +140,18 @@ class HookOptOutApplier(NamedTuple):
             for each in answers
         ]
 
-    async def _submit(self, kind: Status, together: _MergedEvents) -> OptOutReceipt:
-        """Store them as one job, which has the keys of all of them."""
-        hook, keys = self.hook, together.hashes
+    async def _submit(self, kind: Status, merged: _MergedEvents) -> OptOutReceipt:
+        """Store the events as one job, which has the keys of all of them."""
+        hook, keys = self.hook, merged.hashes
         key = day_key("hook", hook.id, "rest", act=sorted(keys), kind=kind)
-        note = "told together with other events"
+        note = "reported together with other events"
         request = await run_in_turn(
-            hook.account, lambda: self._request(together.addresses, kind, key=key, note=note)
+            hook.account,
+            lambda: self._request(addresses=merged.addresses, kind=kind, key=key, note=note),
         )
+        pool, settings, actor = self.pool, self.settings, self.actor
         stored = await submit(
-            self.pool,
-            self.settings,
-            request,
-            is_verbatim=True,
-            merged_hashes=keys,
-            actor=self.actor,
+            pool, settings, request, is_verbatim=True, merged_hashes=keys, actor=actor
         )
         log.warning(
             events.OPT_OUT_DEFERRED,
@@ -158,46 +163,31 @@ class HookOptOutApplier(NamedTuple):
         )
         return OptOutReceipt(stored.job_id, stored.created, applied=False)
 
-    def _request_of(self, told: HookOptOut) -> JobRequest:
-        post = told.post
-        return self._request(
-            post.addresses,
-            post.kind,
-            key=told.key,
-            note=told.note,
-            occurred_at=told.occurred_at,
-        )
-
-    def _request(
-        self,
-        addresses: Sequence[str],
-        kind: Status,
-        *,
-        key: str,
-        note: str | None,
-        occurred_at: datetime | None = None,
-    ) -> JobRequest:
+    @property
+    def _request(self) -> Callable[..., JobRequest]:
         hook = self.hook
-        return opt_out_request(
+        return partial(
+            opt_out_request,
             account=hook.account,
-            addresses=addresses,
-            kind=kind,
             source=hook.source,
-            key=key,
             requested_by=f"hook {hook.id} ({hook.source})",
             correlation_id=self.correlation_id,
-            occurred_at=occurred_at,
-            note=note,
+        )
+
+    def _request_of(self, opt_out: HookOptOut) -> JobRequest:
+        post, _, _, note, moment = opt_out
+        return self._request(
+            addresses=post.addresses, kind=post.kind, key=opt_out.key, note=note, occurred_at=moment
         )
 
     def _merge_events(
-        self, told: Sequence[HookOptOut], earlier: dict[str, jobs.InsertedJob]
+        self, opt_outs: Sequence[HookOptOut], earlier: dict[str, jobs.InsertedJob]
     ) -> tuple[list[OptOutReceipt | _MergedEvent | None], dict[Status, _MergedEvents]]:
-        """Separate what is answered already from what must be stored, event by event."""
+        """Return the answer to each event, and what to store for each kind."""
         answers: list[OptOutReceipt | _MergedEvent | None] = []
-        together: dict[Status, _MergedEvents] = {}
+        merged: dict[Status, _MergedEvents] = {}
         hashes: dict[str, str] = {}
-        for each in told:
+        for each in opt_outs:
             try:
                 request = _answer_or_request(self._request_of(each), earlier)
             except IdempotencyConflict:
@@ -213,22 +203,18 @@ class HookOptOutApplier(NamedTuple):
                 continue
             answers.append(_MergedEvent(each.post.kind, is_first))
             if is_first:
-                part = together.setdefault(each.post.kind, _MergedEvents([], {}))
+                part = merged.setdefault(each.post.kind, _MergedEvents([], {}))
                 part.addresses.extend(request.selection.addresses or ())
                 part.hashes[key] = digest
-        return answers, together
-
-
-def _idempotency_keys(told: Sequence[HookOptOut]) -> list[str]:
-    return [each.key for each in told]
+        return answers, merged
 
 
 def _answer_or_request(
     request: JobRequest, earlier: dict[str, jobs.InsertedJob]
 ) -> OptOutReceipt | JobRequest:
-    """Return the earlier job's answer, or the request if there is no such job.
+    """Return the receipt of an earlier job, or the request to do.
 
-    Raises IdempotencyConflict if the job of this key was a different request.
+    Raises IdempotencyConflict if the job with its key is of a different request.
     """
     stored = earlier.get(request.idempotency_key or "")
     if stored is None:

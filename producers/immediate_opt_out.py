@@ -1,12 +1,11 @@
-"""The way in for a recipient's own opt-out: applied and committed before it is answered.
+"""Apply a recipient's own opt-out, and commit it, before the request is answered.
 
-A bulk job is stored first and worked on later. For one person who clicks "unsubscribe", there is
-nothing to plan or to share. So the work comes first, by the workers' rules, and one statement
-stores the job with all decisions, unless another transaction interfered.
+A bulk job is stored first and done later. An immediate opt-out is decided first, by the rules that
+workers use. Then one statement stores the job with all its decisions, unless another transaction
+has interfered.
 """
 
 import time
-import uuid
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -19,16 +18,10 @@ from db.job_progress import JobTotals, JobToWork
 from engine.chunk_log import log_processed
 from engine.chunk_reader import initial_status, sibling_link_limit
 from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
+from producers.accounts import require_account
 from producers.recipient_events import event_key
-from producers.submit import (
-    ValidatedRequest,
-    add_unknown_count,
-    log_submitted,
-    require_account,
-    require_same_request,
-    submit,
-    validate_request,
-)
+from producers.request_validation import ValidatedRequest, validate_request
+from producers.submit import log_submitted, require_same_request, submit, with_correlation_id
 from runtime import events, logs
 from runtime.process import process_name
 from runtime.settings import Settings
@@ -41,88 +34,48 @@ from schemas.statuses import Status
 log = logs.get_logger()
 
 MAX_TRIES = 10
-"""How often it is begun before the job is left to the workers."""
+"""How often to try before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
 
 _NOT_STORED = -1
-"""No job has this id, and so no address has its status by it."""
+"""An id that no job, and so no status of an address, has."""
 
 _TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
 )
-"""What another transaction did to this one, so that it may go well the next time."""
+"""What another transaction did to this one; the next try may succeed."""
 
 
 class OptOutReceipt(NamedTuple):
-    """The job that stands for the request.
+    """The job of the request.
 
-    `created` is False when an earlier request with the same key made it. `applied` tells that the
-    job is completed, and committed (an id of no contact is rejected in its results); where it is
-    False, workers will begin with it before all other work. `propagated` is to how many addresses
-    it was propagated; None where an earlier request did it, or it is still to be done.
+    `created` is False if an earlier request with the same key created it. If `applied`, the job is
+    completed and committed; otherwise workers will begin with it before all other work.
+    `propagated` counts the siblings that it also opted out, and `status` is that of its address
+    right afterwards, if it has only one. Both are None unless this request applied it.
     """
 
     job_id: int
     created: bool
     applied: bool
     propagated: int | None = None
-
-
-class AddressOptOut(NamedTuple):
-    """What became of the opt-out of a single address.
-
-    `status` is what the address was right after it; None where it was not applied by this request.
-    """
-
-    receipt: OptOutReceipt
     status: Status | None = None
 
 
 class _AppliedJob(NamedTuple):
-    """A job of this request, and the addresses that it selects as it has left them."""
+    """The completed job, and the statuses of the addresses that it selected."""
 
     job: JobToWork
     done: ChunkResult
     seconds: float
     statuses: list[Status]
 
-    @property
-    def totals(self) -> JobTotals:
-        """The job's, which are those of its only chunk."""
-        counts = self.done.counts
-        return JobTotals(
-            selected=counts.applied + counts.unchanged + counts.rejected + counts.empty,
-            applied=counts.applied,
-            unchanged=counts.unchanged,
-            rejected=counts.rejected,
-            empty=counts.empty,
-            propagated=counts.propagated,
-            seconds=self.seconds,
-        )
-
 
 class _NotAppliedError(Exception):
-    """The opt-out cannot be applied immediately; `__cause__` is the error. Nothing of it
-    is stored.
-    """
-
-
-async def opt_out_address_immediately(
-    pool: asyncpg.Pool,
-    settings: Settings,
-    request: JobRequest,
-    *,
-    account_id: int | None = None,
-    actor: Actor = PYTHON,
-) -> AddressOptOut:
-    """`opt_out_immediately` for a request that lists one address, which tells the status of that
-    too.
-    """
-    acknowledged, applied = await _opt_out(pool, settings, request, account_id, actor)
-    return AddressOptOut(acknowledged, *(applied.statuses if applied else ()))
+    """The opt-out cannot be applied immediately, because of `__cause__`; nothing is stored."""
 
 
 async def opt_out_immediately(
@@ -133,71 +86,67 @@ async def opt_out_immediately(
     account_id: int | None = None,
     actor: Actor = PYTHON,
 ) -> OptOutReceipt:
-    """Apply an opt-out of a few listed contacts or addresses, and answer when it is committed.
+    """Apply an opt-out of a few listed contacts or addresses, and return after the commit.
 
-    The request is that of `submit`, for an urgent action that spreads, over at most `chunk_size`
-    contacts named by their ids, or as many addresses; one that the account does not know is stored
-    as opted out. When the work itself fails, the job is stored for the workers, as
-    `submit` does it: an opt-out is never lost. `account_id` is that of the request's account, for a
-    caller who has looked it up.
+    The request is that of `submit`, for an urgent action that propagates, over at most `chunk_size`
+    ids of contacts or addresses. An address that the account does not know is stored as opted out.
+    If the work fails, the job is stored for the workers as by `submit`: no opt-out is lost.
 
-    Raises InvalidRequest (NotFound among them) if the request cannot be carried out, and
-    IdempotencyConflict if its key stands for another request; nothing is stored then. If the
-    connection is lost (`db.errors.CONNECTION_ERRORS`), all of it is stored or nothing, and
-    repeating it with the same key is safe.
+    `account_id` is that of the request's account, if the caller has looked it up.
+
+    Raises InvalidRequest (also NotFound) and IdempotencyConflict; nothing is stored then. If the
+    connection is lost (`db.errors.CONNECTION_ERRORS` among others), all of it is stored or nothing,
+    and it is safe to send the same key again.
     """
-    acknowledged, _ = await _opt_out(pool, settings, request, account_id, actor)
-    return acknowledged
-
-
-async def _opt_out(
-    pool: asyncpg.Pool,
-    settings: Settings,
-    request: JobRequest,
-    account_id: int | None,
-    actor: Actor,
-) -> tuple[OptOutReceipt, _AppliedJob | None]:
     began = time.perf_counter()
     checked = validate_request(request)
     _require_short_list(settings, request, checked)
-    correlation_id = request.correlation_id or uuid.uuid4().hex
+    request = with_correlation_id(request)
     try:
         async with pool.acquire() as connection:
             if account_id is None:
                 account_id = await require_account(connection, request.account)
-            attempt = _Attempt(
-                connection, settings, request, checked, account_id, correlation_id, actor, began
-            )
+            attempt = _Attempt(connection, settings, request, checked, account_id, actor, began)
             applied = await attempt.apply_with_retries()
             if applied is None:
                 earlier = await _find_earlier_job(connection, account_id, request, checked)
                 if not earlier.is_incomplete:
-                    return earlier_receipt(earlier), None
+                    return earlier_receipt(earlier)
     except _NotAppliedError as failed:
-        # Out here, since the pool may have no second connection to give.
-        submitted = await submit(
-            pool,
-            settings,
-            request.model_copy(update={"correlation_id": correlation_id}),
-            is_verbatim=True,
-            actor=actor,
-        )
-        with logs.bind_context(correlation_id=correlation_id):
-            log.warning(
-                events.OPT_OUT_DEFERRED,
-                job=submitted.job_id,
-                account=submitted.account_id,
-                action=request.action,
-                error=type(failed.__cause__).__name__,
-            )
-        return OptOutReceipt(submitted.job_id, submitted.created, applied=False), None
+        # Outside of the block above: the pool may have no second connection to give.
+        return await _defer_to_workers(pool, settings, request, actor, failed)
     if applied is None:
-        # Its job ended without being done, and whoever opted out tells it again.
-        return await _opt_out(pool, settings, repeat_request(request, earlier), account_id, actor)
+        # The earlier job ended without doing it, and the same opt-out is reported again.
+        return await opt_out_immediately(
+            pool, settings, repeat_request(request, earlier), account_id=account_id, actor=actor
+        )
     _log_applied(applied, request, checked, actor, worker=attempt.worker)
     return OptOutReceipt(
-        applied.job.id, created=True, applied=True, propagated=applied.done.counts.propagated
-    ), applied
+        applied.job.id,
+        created=True,
+        applied=True,
+        propagated=applied.done.counts.propagated,
+        status=applied.statuses[0] if len(applied.statuses) == 1 else None,
+    )
+
+
+async def _defer_to_workers(
+    pool: asyncpg.Pool,
+    settings: Settings,
+    request: JobRequest,
+    actor: Actor,
+    failed: _NotAppliedError,
+) -> OptOutReceipt:
+    submitted = await submit(pool, settings, request, is_verbatim=True, actor=actor)
+    with logs.bind_context(correlation_id=request.correlation_id):
+        log.warning(
+            events.OPT_OUT_DEFERRED,
+            job=submitted.job_id,
+            account=submitted.account_id,
+            action=request.action,
+            error=type(failed.__cause__).__name__,
+        )
+    return OptOutReceipt(submitted.job_id, submitted.created, applied=False)
 
 
 def _require_short_list(settings: Settings, request: JobRequest, checked: ValidatedRequest) -> None:
@@ -213,8 +162,8 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Valida
     later = request.plan_first or request.completion_url is not None
     if listed is None or not by_list or later:
         raise InvalidRequest(
-            "An immediate opt-out takes only a list of contact ids or addresses, and neither a plan"
-            " nor a completion_url. Nothing was stored. Submit a bulk job for anything else."
+            "An immediate opt-out takes only a list of contact ids or addresses, without a plan or"
+            " a completion_url. Nothing was stored. Submit a bulk job for anything else."
         )
     if not listed:
         raise InvalidRequest(
@@ -223,21 +172,20 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Valida
         )
     if len(listed) > settings.chunk_size:
         raise InvalidRequest(
-            f"An immediate opt-out takes {settings.chunk_size:,} contacts or addresses at most"
-            f" (CHUNK_SIZE), and {len(listed):,} were given. Nothing was stored. Submit it as a"
-            " bulk job."
+            f"The request lists {len(listed):,} contacts or addresses, but an immediate opt-out"
+            f" takes at most {settings.chunk_size:,} (CHUNK_SIZE). Nothing was stored. Submit it"
+            " as a bulk job."
         )
 
 
 class _Attempt(NamedTuple):
-    """What is done to apply it, on a connection of its own."""
+    """One request's tries to apply an opt-out."""
 
     connection: asyncpg.Connection
     settings: Settings
     request: JobRequest
     checked: ValidatedRequest
     account_id: int
-    correlation_id: str
     actor: Actor
     began: float
 
@@ -246,25 +194,25 @@ class _Attempt(NamedTuple):
         return process_name(self.settings)
 
     async def apply_with_retries(self) -> _AppliedJob | None:
-        """Begin again while others are in the way; None when the request has a job already.
+        """Try until no other transaction interferes; return None if the key already has a job.
 
-        Raises _NotAppliedError when the work fails, or others are in the way for too long.
+        Raises _NotAppliedError if the work fails or after `MAX_TRIES`.
         """
-        in_the_way: BaseException | None = None
+        interference: BaseException | None = None
         for _ in range(MAX_TRIES):
             try:
-                if in_the_way is None:
-                    # Nearly always nobody else is there. What is read is still so when it is
-                    # written, or nothing is written; so it takes neither locks nor a transaction.
+                if interference is None:
+                    # Nearly always nothing interferes. The statement writes nothing if what was
+                    # read has changed, so the first try takes neither locks nor a transaction.
                     return await self._apply(lock_all=False)
                 async with self.connection.transaction():
                     await immediate_opt_outs.set_idle_timeout(self.connection)
                     return await self._apply(lock_all=True)
             except (StaleRead, ConcurrentLink) as error:
-                in_the_way = error
-            except Exception as raised:  # noqa: BLE001 - only what is passing is tried again
-                in_the_way = _transient_or_raise(raised)
-        raise _NotAppliedError from in_the_way
+                interference = error
+            except Exception as raised:  # noqa: BLE001 - others are raised by the function
+                interference = _transient_or_raise(raised)
+        raise _NotAppliedError from interference
 
     async def _apply(self, *, lock_all: bool) -> _AppliedJob | None:
         began = time.perf_counter()
@@ -293,16 +241,9 @@ class _Attempt(NamedTuple):
         duration_ms = round((now - began) * 1000)
         written = await immediate_opt_outs.insert_completed_job(
             self.connection,
+            **checked.job_columns(request, self.actor),
             account_id=self.account_id,
-            action=action.name,
-            fields=request.field_numbers,
-            params=checked.params,
-            selection=add_unknown_count(checked.selection, listed and len(listed.new.ids)),
-            requested_by=request.requested_by,
-            idempotency_key=request.idempotency_key,
-            request_hash=checked.request_hash,
-            correlation_id=self.correlation_id,
-            actor=self.actor,
+            selection=checked.selection_with_unknown(listed and len(listed.new.ids)),
             chunk=chunk,
             received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.snapshot.decided_at,
@@ -324,7 +265,7 @@ class _Attempt(NamedTuple):
         )
 
     def _job(self) -> JobToWork:
-        """Describe the job for the decisions, which do not use the id that it does not have yet."""
+        """Return the job for the decisions, which do not use its id."""
         return JobToWork(
             id=_NOT_STORED,
             account_id=self.account_id,
@@ -332,16 +273,16 @@ class _Attempt(NamedTuple):
             state="running",
             fields=self.request.field_numbers,
             params=self.checked.params,
-            correlation_id=self.correlation_id,
+            correlation_id=self.request.correlation_id or "",
             planned_at=None,
             started_at=None,
         )
 
 
 def _transient_or_raise(raised: Exception) -> BaseException:
-    """Return the transient error behind a failed transaction.
+    """Return the driver's error if another try on this connection may succeed.
 
-    Raises _NotAppliedError if the work itself is at fault, otherwise the driver's error.
+    Raises the error if the connection cannot be used, and _NotAppliedError if the work failed.
     """
     error: BaseException = raised
     if isinstance(raised, ChunkFailed) and raised.__cause__ is not None:
@@ -356,9 +297,7 @@ def _transient_or_raise(raised: Exception) -> BaseException:
 async def _find_earlier_job(
     connection: asyncpg.Connection, account_id: int, request: JobRequest, checked: ValidatedRequest
 ) -> jobs.InsertedJob:
-    """Return the job of an earlier request with the same key; raises NotFound without an
-    account.
-    """
+    """Return the job of an earlier request with the same key."""
     assert request.idempotency_key is not None
     stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)
     require_same_request(stored, request, checked)
@@ -366,13 +305,13 @@ async def _find_earlier_job(
 
 
 def repeat_request(request: JobRequest, earlier: jobs.InsertedJob) -> JobRequest:
-    """Return the request for what the earlier job with its key has left undone."""
+    """Return the request to do, under a new key, what the earlier job left undone."""
     key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
     return request.model_copy(update={"idempotency_key": key})
 
 
 def earlier_receipt(earlier: jobs.InsertedJob) -> OptOutReceipt:
-    """Return what there is to tell of an opt-out that has a job."""
+    """Return the receipt of an opt-out that already has a job."""
     return OptOutReceipt(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
 
 
@@ -385,9 +324,10 @@ def _log_applied(
     worker: str,
 ) -> None:
     job = applied.job
-    log_submitted(
-        job.id, job.account_id, checked, request, correlation_id=job.correlation_id, actor=actor
-    )
+    done, unchanged, rejected, empty, propagated, _ = applied.done.counts
+    selected = done + unchanged + rejected + empty
+    totals = JobTotals(selected, done, unchanged, rejected, empty, propagated, applied.seconds)
+    log_submitted(job.id, job.account_id, checked, request, actor)
     with logs.bind_context(correlation_id=job.correlation_id):
         log_processed(job, applied.done, attempt=1, worker=worker)
         log.info(
@@ -395,5 +335,5 @@ def _log_applied(
             job=job.id,
             account=job.account_id,
             action=job.action,
-            **applied.totals._asdict(),
+            **totals._asdict(),
         )

@@ -1,10 +1,11 @@
-"""The one way in for contacts: a file becomes an import job, wholly or not at all."""
+"""Import contacts: a file becomes a job, as a whole or not at all."""
 
 import asyncio
 import codecs
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar
 
@@ -14,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from actions.import_contacts import ImportContacts, ImportParams
 from db import imports, jobs
 from db.imports import StagedFile
+from producers.accounts import require_account
 from producers.import_file import ContactFile, open_contacts
 from producers.import_rejections import MAX_TAG
 from producers.invalid_request import convert_validation_error, require_storable
 from producers.request_hash import request_hash
-from producers.submit import require_account
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
@@ -33,16 +34,16 @@ T = TypeVar("T")
 _SELECTION = {"import": True}
 
 Progress = Callable[[int, int, int], None]
-"""Told, as the file streams in: bytes read, contacts staged, rows refused."""
+"""Called while the file is read, with: bytes read, contacts staged, rows rejected."""
 
 
 class ImportSubmission(NamedTuple):
-    """The job that stands for the file.
+    """The job of a file.
 
-    Of its rows, `rows` were staged as contacts and `rejected_rows` were not; `rejected_cells`
-    single cells were refused besides. `ignored_columns` were not read. `created` is False when an
-    earlier request with the same key made the job. `enqueued` is False when Redis did not answer;
-    the sweeper will find the job.
+    `rows` were staged as contacts and `rejected_rows` were not; `rejected_cells` are single cells
+    that were left out. `ignored_columns` were not read. `created` is False if an earlier request
+    with the same key created the job. `enqueued` is False if Redis did not respond; the sweeper
+    will find the job.
     """
 
     job_id: int
@@ -55,7 +56,7 @@ class ImportSubmission(NamedTuple):
 
 
 class _Request(BaseModel):
-    """What is asked for, but for the file."""
+    """The request without its file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,7 +71,7 @@ class _Request(BaseModel):
     correlation_id: ShortText | None
 
     def params(self, *, statuses: bool) -> dict[str, Any]:
-        """Return the parameters that the job stores, among them who claims the permission."""
+        """Return the params of the job; a claim of permission names its claimant."""
         return ImportParams(
             permission=self.permission,
             permission_claimed_by=self.requested_by if self.permission else None,
@@ -95,15 +96,12 @@ async def submit_import(
     progress: Progress | None = None,
     actor: Actor = PYTHON,
 ) -> ImportSubmission:
-    """Read a contact CSV into a job, in one transaction, and enqueue it.
+    """Read a contact CSV into a job of the `actor`, in one transaction, and enqueue it.
 
-    The job stores the `actor` besides `requested_by`. `permission` is the importer's claim, on
-    record under `requested_by`, that these contacts agreed to broadcasts. `tag` goes to each
-    contact. `mapping` and `encoding` are as in `open_contacts`. The same key with the same file
-    gives the same job.
-
-    Raises InvalidRequest (NotFound among them) for what cannot be imported, and IdempotencyConflict
-    if the key stands for another request. Nothing is stored then, nor if anything else fails.
+    `permission` is the claim of `requested_by`, kept with the job, that these contacts agreed to
+    broadcasts. Each contact gets the `tag`. `mapping` and `encoding` are as in `open_contacts`. The
+    same key with the same file returns the same job. Raises InvalidRequest (also NotFound) and
+    IdempotencyConflict; then, and after any other failure, nothing is stored.
     """
     request = _validate(
         account=account,
@@ -114,40 +112,28 @@ async def submit_import(
         correlation_id=correlation_id or uuid.uuid4().hex,
     )
     with open_contacts(file, mapping=mapping, encoding=encoding) as contacts:
-        hash_of = _RequestHash(request, mapping or {}, encoding, contacts)
+        hash_of = partial(_request_hash, request, mapping or {}, encoding, contacts)
         async with pool.acquire() as connection:
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
-                params = request.params(statuses=contacts.has_statuses)
-                stored = await _insert_job(connection, account_id, request, params, actor)
-                if not stored.created:
-                    await _require_same_request(stored, request, hash_of)
-                    counts = await imports.read_staged_file(connection, account_id, stored.job_id)
-                    return ImportSubmission(
-                        stored.job_id,
-                        *counts,
-                        created=False,
-                        enqueued=True,
-                        ignored_columns=contacts.ignored_columns,
+                stored = await _insert_job(connection, account_id, request, contacts, actor)
+                job_id, created = stored.job_id, stored.created
+                if created:
+                    counts = await _stage(connection, account_id, job_id, contacts, progress)
+                    hash_ = hash_of()
+                    await imports.set_request_hash(
+                        connection, account_id=account_id, job_id=job_id, request_hash=hash_
                     )
-                counts = await _stage(connection, account_id, stored.job_id, contacts, progress)
-                await imports.set_request_hash(
-                    connection,
-                    account_id=account_id,
-                    job_id=stored.job_id,
-                    request_hash=hash_of(),
-                )
-    _log_submitted(stored.job_id, account_id, request, actor)
-    enqueued = await enqueue_job(
-        settings, account_id=account_id, job_id=stored.job_id, action=ImportContacts.name
+                else:
+                    await asyncio.to_thread(contacts.text.drain)
+                    _require_same_request(stored, request, hash_of())
+                    counts = await imports.read_staged_file(connection, account_id, job_id)
+    if created:
+        _log_submitted(job_id, account_id, request, actor)
+    enqueued = not created or await enqueue_job(
+        settings, account_id=account_id, job_id=job_id, action=ImportContacts.name
     )
-    return ImportSubmission(
-        stored.job_id,
-        *counts,
-        created=True,
-        enqueued=enqueued,
-        ignored_columns=contacts.ignored_columns,
-    )
+    return ImportSubmission(job_id, *counts, created, enqueued, contacts.columns.ignored)
 
 
 def _validate(**given: Any) -> _Request:
@@ -158,45 +144,41 @@ def _validate(**given: Any) -> _Request:
         raise convert_validation_error("The import", error, _Request) from None
 
 
-class _RequestHash:
-    """The hash of an import's request; it includes the file, so it is known after its end."""
-
-    def __init__(
-        self, request: _Request, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
-    ) -> None:
-        self.contacts = contacts
-        self._request = request
-        self._reading = {"mapping": dict(mapping), "encoding": codecs.lookup(encoding).name}
-
-    def __call__(self) -> str:
-        return request_hash(
-            account=self._request.account,
-            action=ImportContacts.name,
-            selection={**_SELECTION, **self._reading, "file": self.contacts.digest()},
-            contacts=None,
-            fields=list(FIELD_NUMBERS),
-            params=self._request.model_dump(include={"permission", "tag"}),
-            evidence=None,
-        )
+def _request_hash(
+    request: _Request, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
+) -> str:
+    """Return the hash of the request and the whole file, which must have been read."""
+    selection = {
+        **_SELECTION,
+        "mapping": dict(mapping),
+        "encoding": codecs.lookup(encoding).name,
+        "file": contacts.text.digest(),
+    }
+    return request_hash(
+        account=request.account,
+        action=ImportContacts.name,
+        selection=selection,
+        contacts=None,
+        fields=list(FIELD_NUMBERS),
+        params=request.model_dump(include={"permission", "tag"}),
+        evidence=None,
+    )
 
 
 async def _insert_job(
     connection: asyncpg.Connection,
     account_id: int,
     request: _Request,
-    params: dict[str, Any],
+    contacts: ContactFile,
     actor: Actor,
 ) -> jobs.InsertedJob:
-    """Insert the job before its rows, which refer to it.
-
-    A second request with the same idempotency key waits for this one.
-    """
+    """Insert the job before its rows, which refer to it; a request with the same key then waits."""
     return await jobs.insert_job(
         connection,
         account_id=account_id,
         action=ImportContacts.name,
         fields=list(FIELD_NUMBERS.values()),
-        params=params,
+        params=request.params(statuses=bool(contacts.columns.statuses)),
         evidence=None,
         selection=_SELECTION,
         requested_by=request.requested_by,
@@ -207,15 +189,12 @@ async def _insert_job(
     )
 
 
-async def _require_same_request(
-    stored: jobs.InsertedJob, request: _Request, hash_of: _RequestHash
-) -> None:
-    await asyncio.to_thread(hash_of.contacts.drain)
-    if stored.request_hash != hash_of():
+def _require_same_request(stored: jobs.InsertedJob, request: _Request, hash_: str) -> None:
+    if stored.request_hash != hash_:
         raise IdempotencyConflict(
-            f"The key {request.idempotency_key!r} was used before, for job {stored.job_id}, and"
-            " that was for another file or asked for something else. Nothing was stored. Use a new"
-            f" key for a new import; `sluice job {stored.job_id}` shows the earlier one."
+            f"The key {request.idempotency_key!r} was used for job {stored.job_id}, which is of"
+            " another file or a different request. Nothing was stored. Use a new key for a new"
+            f" import; `sluice job {stored.job_id}` shows the earlier one."
         )
 
 
@@ -226,7 +205,7 @@ async def _stage(
     contacts: ContactFile,
     progress: Progress | None,
 ) -> StagedFile:
-    rows = refused = left_out = 0
+    rows = rejected = left_out = 0
     blocks = (
         (imports.pack_rows(account_id, job_id, each.rows), each.rejections)
         for each in contacts.blocks()
@@ -240,18 +219,15 @@ async def _stage(
                 )
             cells = sum(rejection.reason in CELL_REJECTION_REASONS for rejection in rejections)
             rows += packed.rows
-            refused += len(rejections) - cells
+            rejected += len(rejections) - cells
             left_out += cells
             if progress:
-                progress(contacts.bytes_read, rows, refused)
-    return StagedFile(rows, refused, left_out)
+                progress(contacts.text.bytes_read, rows, rejected)
+    return StagedFile(rows, rejected, left_out)
 
 
 async def _prefetch(items: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Yield the items; while one of them is dealt with, the next is made.
-
-    In a thread, so that whatever else shares the event loop goes on.
-    """
+    """Yield the items, while a thread makes the next one."""
 
     def make() -> asyncio.Task[T | None]:
         return asyncio.create_task(asyncio.to_thread(next, items, None))
@@ -262,7 +238,7 @@ async def _prefetch(items: Iterator[T]) -> AsyncGenerator[T, None]:
             making = make()
             yield item
     finally:
-        # The caller closes the file next, and no thread may be reading it by then.
+        # The caller closes the file next, so no thread may still be reading it.
         await asyncio.gather(making, return_exceptions=True)
 
 

@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, and known by their digest alone."""
+"""API keys: created and shown once, and stored as a digest only."""
 
 import hashlib
 import hmac
@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db import activity, keys
+from db import keys
+from producers.accounts import require_account
 from producers.invalid_request import require_storable, shorten
-from producers.submit import require_account
-from runtime import events, logs
-from schemas.actors import PYTHON, ActivityEvent, Actor, ActorKind, Via
+from producers.recorded_changes import recorded_change
+from runtime import events
+from schemas.actors import PYTHON, Actor, ActorKind, Via
 from schemas.errors import InvalidRequest, NotFound
 from schemas.requests import MAX_ID
-
-log = logs.get_logger()
 
 _SECRET_BYTES = 32
 _KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
@@ -27,11 +26,11 @@ _MAX_NAME_LENGTH = 200
 _DAYS = re.compile(r"([0-9]{1,5})d", re.ASCII).fullmatch
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
 MAX_DAYS = 36_500
-"""How far ahead the end of a key may be."""
+"""The longest time until a key expires."""
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """A permission of a key."""
 
     JOBS_WRITE = "jobs:write"
     JOBS_READ = "jobs:read"
@@ -40,14 +39,14 @@ class Scope(StrEnum):
 
 
 class NewKey(NamedTuple):
-    """A new key; `token` is what its holder sends, and is not to be had again."""
+    """A new key; `token` is its secret, which cannot be shown again."""
 
     id: int
     token: str
 
 
 class Caller(NamedTuple):
-    """Whose key a request came with, and for how many seconds it will count."""
+    """The holder of a request's key, which expires in `seconds_left`."""
 
     key_id: int
     key_name: str
@@ -58,7 +57,7 @@ class Caller(NamedTuple):
 
     @property
     def actor(self) -> Actor:
-        """Who a job or an act of this caller is by."""
+        """The actor of this caller's jobs and changes."""
         return Actor(ActorKind.KEY, Via.HTTP, self.key_id)
 
 
@@ -71,68 +70,49 @@ async def create_key(
     expires_at: datetime | None = None,
     actor: Actor = PYTHON,
 ) -> NewKey:
-    """Create an API key of an account; raises InvalidRequest and NotFound, a kind of it."""
+    """Create a key of the account; raises InvalidRequest and NotFound."""
     require_storable("The key's name", name)
     if not name.strip() or len(name) > _MAX_NAME_LENGTH:
         raise InvalidRequest(
-            f"A key needs a name of at most {_MAX_NAME_LENGTH} characters. Nothing was made."
-            " Name who"
-            " will use it: jobs show the name as who asked."
+            f"A key needs a name of at most {_MAX_NAME_LENGTH} characters. Nothing was created."
+            " Name the user of the key: jobs show the name as the requester."
         )
     if not scopes:
         raise InvalidRequest(
-            f"A key needs a scope. Nothing was made. There are: {', '.join(Scope)}."
+            f"A key needs a scope. Nothing was created. The scopes are: {', '.join(Scope)}."
         )
+    distinct = sorted(set(scopes))
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    async with pool.acquire() as connection, connection.transaction():
-        account_id = await require_account(connection, account)
+    async with recorded_change(pool, events.KEY_CREATED, actor) as change:
+        account_id = await require_account(change.connection, account)
         key_id = await keys.insert_key(
-            connection,
+            change.connection,
             account_id=account_id,
             name=name.strip(),
             digest=_digest(secret),
-            scopes=sorted(set(scopes)),
+            scopes=distinct,
             expires_at=expires_at,
         )
-        await activity.record(
-            connection,
-            ActivityEvent.KEY_CREATED,
-            actor,
-            account_id=account_id,
-            key_id=key_id,
-            detail={"scopes": sorted(set(scopes))},
-        )
-    log.info(events.KEY_CREATED, key=key_id, account=account_id, **actor.log_keys())
+        await change.record(account_id=account_id, key_id=key_id, detail={"scopes": distinct})
     return NewKey(key_id, f"sluice_{key_id}_{secret}")
 
 
 async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) -> None:
-    """Let the key count no more, in web processes a second later at most; raises NotFound."""
-    async with pool.acquire() as connection, connection.transaction():
-        revoked = await keys.revoke_key(connection, key_id) if 0 < key_id <= MAX_ID else None
+    """Revoke the key; web processes reject it a second later at most. Raises NotFound."""
+    async with recorded_change(pool, events.KEY_REVOKED, actor) as change:
+        known = 0 < key_id <= MAX_ID
+        revoked = await keys.revoke_key(change.connection, key_id) if known else None
         if revoked is None:
-            raise NotFound(
-                f"There is no key {key_id}. `sluice keys list` lists the keys there are."
-            )
-        if not revoked.now:
-            return
-        await activity.record(
-            connection,
-            ActivityEvent.KEY_REVOKED,
-            actor,
-            account_id=revoked.account_id,
-            key_id=key_id,
-        )
-    log.info(events.KEY_REVOKED, key=key_id, account=revoked.account_id, **actor.log_keys())
+            raise NotFound(f"There is no key {key_id}. `sluice keys list` lists the keys.")
+        if revoked.now:
+            await change.record(account_id=revoked.account_id, key_id=key_id)
 
 
 async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | None:
-    """Return the caller whose key this is; None if it does not exist, was revoked or has
-    expired.
-    """
+    """Return the key's holder; None for a wrong, revoked or expired key."""
     key_id, digest = parse_key_token(token)
     known = await keys.get_key(connection, key_id) if key_id else None
-    # What was drawn from 256 bits needs no slow digest.
+    # A random secret of 256 bits needs no slow digest.
     if known is None or not hmac.compare_digest(known.digest, digest):
         return None
     left = math.inf if known.seconds_left is None else known.seconds_left
@@ -140,9 +120,9 @@ async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | No
 
 
 def parse_key_token(token: str) -> tuple[int, bytes]:
-    """Return the id of the key that the token claims to be, and the digest that key must have.
+    """Return the key id that the token claims and the digest that this key must have.
 
-    The id is 0 if the token does not have the form of a key.
+    The id is 0 for a malformed token.
     """
     parts = _KEY(token)
     if parts is None or not 0 < (key_id := int(parts[1])) <= MAX_ID:
@@ -151,9 +131,9 @@ def parse_key_token(token: str) -> tuple[int, bytes]:
 
 
 def parse_expiry(text: str, now: datetime | None = None) -> datetime:
-    """Parse an expiry: `90d`, or a day such as `2027-01-01`, which means its beginning in UTC.
+    """Return the moment of `90d` (90 days from now) or `2027-01-01` (its first moment, in UTC).
 
-    Raises InvalidRequest if it is not in the future.
+    Raises InvalidRequest for anything else, for the past, and beyond `MAX_DAYS`.
     """
     now = now or datetime.now(UTC)
     moment = None
@@ -166,13 +146,13 @@ def parse_expiry(text: str, now: datetime | None = None) -> datetime:
             moment = None
     if moment is None:
         raise InvalidRequest(
-            f"{shorten(text)!r} is neither a day nor a number of days. Nothing was made. Give the"
-            " end of the key as 2027-01-01 (UTC) or as 90d."
+            f"{shorten(text)!r} is neither a date nor a number of days. Nothing was created. Give"
+            " the key's expiry as 2027-01-01 (UTC) or as 90d."
         )
     if not now < moment <= now + timedelta(days=MAX_DAYS):
         raise InvalidRequest(
-            f"A key cannot end on {moment.date()}. Nothing was made. Give a day to come, at most"
-            f" {MAX_DAYS:,} days from now."
+            f"A key cannot expire on {moment.date()}. Nothing was created. Give a future date, at"
+            f" most {MAX_DAYS:,} days from now."
         )
     return moment
 

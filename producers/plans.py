@@ -1,4 +1,4 @@
-"""Applying a planned job, with the counts that one has seen."""
+"""Apply a planned job, by the counts that the actor saw."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 import asyncpg
 
 from actions.rules.forecast import FORECAST_COUNTS
-from db import activity, jobs, planning
+from db import jobs, planning
+from producers.control import require_job
 from producers.invalid_request import require_storable
-from runtime import events, logs
+from producers.recorded_changes import recorded_change
+from runtime import events
 from runtime.settings import Settings
-from schemas.actors import PYTHON, ActivityEvent, Actor
-from schemas.errors import InvalidRequest, NotFound, StateConflict
+from schemas.actors import PYTHON, Actor
+from schemas.errors import InvalidRequest, StateConflict
 from schemas.outcomes import FINAL_STATES, JobState
 from workers.enqueue import enqueue_job
 
-log = logs.get_logger()
-
 REQUIRED_COUNTS = ("applied", "unchanged", "rejected", "propagated")
-"""The counts that have to be given; `empty` follows from the others."""
+"""The counts that a confirmation needs; `empty` follows from the others."""
 
 
 async def apply_plan(
@@ -33,17 +33,15 @@ async def apply_plan(
     actor: Actor = PYTHON,
     correlation_id: str | None = None,
 ) -> JobState:
-    """Have a worker forecast a planned job again, and run it unless it has drifted.
+    """Confirm a planned job and return its state; a repeated confirmation changes nothing.
 
-    It runs if no count differs from `expected` by more than `tolerance` addresses. Otherwise it
-    waits again, with the drift in `jobs.confirmation`. `confirmed_by` is who the actor says has
-    seen the counts; the `actor` is stored besides. `correlation_id` is that of the request that
-    asked for this.
-
-    Return the job's state: repeating a confirmation changes nothing. Raises InvalidRequest,
-    NotFound, and StateConflict for a job that is not planned.
+    A worker counts the job once more. It runs if no count differs from `expected` by more than
+    `tolerance` addresses; otherwise it waits again, with the drift in `jobs.confirmation`.
+    The `actor` says that `confirmed_by` saw the counts; both are stored. `correlation_id` is that
+    of the actor's request, if there is one. Raises InvalidRequest, NotFound, and StateConflict for
+    a job that is not planned.
     """
-    require_storable("Who confirms", confirmed_by)
+    require_storable("The name of the person who confirms", confirmed_by)
     counts = _validate_counts(expected, tolerance)
     confirmation = {
         "expected": counts,
@@ -52,45 +50,33 @@ async def apply_plan(
         **actor.log_keys(),
         "at": datetime.now(UTC).isoformat(),
     }
-    async with pool.acquire() as connection:
-        job = await jobs.get_job(connection, job_id, account_id=account_id)
+    await require_job(pool, account_id, job_id)
+    async with recorded_change(pool, events.PLAN_APPLIED, actor) as change:
+        job = await planning.request_confirmation(
+            change.connection, account_id=account_id, job_id=job_id, confirmation=confirmation
+        )
         if job is None:
-            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        async with connection.transaction():
-            asked = await planning.request_confirmation(
-                connection, account_id=account_id, job_id=job_id, confirmation=confirmation
-            )
-            if asked is None:
-                return await _confirmed_state(connection, job_id, counts, tolerance)
-            await activity.record(
-                connection,
-                ActivityEvent.PLAN_APPLIED,
-                actor,
-                account_id=account_id,
-                job_id=job_id,
-                correlation_id=correlation_id,
-                detail={"expected": counts, "tolerance": tolerance},
-            )
-    log.info(
-        events.PLAN_APPLIED,
-        job=job_id,
-        account=account_id,
-        action=asked.action,
-        correlation_id=asked.correlation_id,
-        request_correlation_id=correlation_id,
-        tolerance=tolerance,
-        **actor.log_keys(),
-    )
-    await enqueue_job(settings, account_id=account_id, job_id=job_id, action=asked.action)
+            return await _confirmed_state(change.connection, job_id, counts, tolerance)
+        await change.record(
+            account_id=account_id,
+            job_id=job_id,
+            request_correlation_id=correlation_id,
+            detail={"expected": counts, "tolerance": tolerance},
+            logged={
+                "action": job.action,
+                "correlation_id": job.correlation_id,
+                "request_correlation_id": correlation_id,
+                "tolerance": tolerance,
+            },
+        )
+    await enqueue_job(settings, account_id=account_id, job_id=job_id, action=job.action)
     return JobState.PLANNING
 
 
 def _validate_counts(expected: Mapping[str, int], tolerance: int) -> dict[str, int]:
-    missing = [name for name in REQUIRED_COUNTS if name not in expected]
-    unknown = [name for name in expected if name not in FORECAST_COUNTS]
-    if missing or unknown:
-        wrong = [f"{name} is missing" for name in missing]
-        wrong += [f"there is no {name}" for name in unknown]
+    wrong = [f"{name} is missing" for name in REQUIRED_COUNTS if name not in expected]
+    wrong += [f"{name} is unknown" for name in expected if name not in FORECAST_COUNTS]
+    if wrong:
         raise InvalidRequest(
             f"Some counts are missing or unknown: {', '.join(wrong)}. Nothing was done. Give"
             f" {', '.join(REQUIRED_COUNTS)} as the plan shows them."
@@ -103,22 +89,15 @@ def _validate_counts(expected: Mapping[str, int], tolerance: int) -> dict[str, i
 async def _confirmed_state(
     connection: asyncpg.Connection, job_id: int, counts: Mapping[str, int], tolerance: int
 ) -> JobState:
-    """Return the state of a job whose plan was applied by the same confirmation before.
-
-    Raises StateConflict for any other job.
-    """
+    """Return the state of a job with this confirmation; raises StateConflict for any other."""
     job = await jobs.get_job(connection, job_id)
     assert job is not None
     seen = job.confirmation
     if seen is not None and (seen["expected"], seen["tolerance"]) == (counts, tolerance):
         return job.state
-    if not job.plan_first:
-        raise StateConflict(
-            f"Job {job_id} was not planned first. Only a planned job can be applied. Nothing was"
-            " changed."
-        )
+    why = f"is {job.state.value}" if job.plan_first else "was not planned first"
+    may_change = job.plan_first and job.state not in FINAL_STATES
     raise StateConflict(
-        f"Job {job_id} is {job.state.value}. Only a planned job can be applied. Nothing was"
-        " changed."
-        + ("" if job.state in FINAL_STATES else " Look again when its state has changed.")
+        f"Job {job_id} {why}. Only a planned job can be applied. Nothing was changed."
+        + (" Look again when its state has changed." if may_change else "")
     )

@@ -1,7 +1,7 @@
-"""What one recipient did, as a sender of mail reports it, and the request that it becomes.
+"""A recipient's opt-out, as a sender of mail reports it, and the job request for it.
 
-Each act has an id of the sender's own, which is the idempotency key. So an act that is reported
-twice is one job, wherever the first answer was lost.
+The sender's own id of the event becomes the idempotency key, so that an event reported twice is one
+job, wherever the first response was lost.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from schemas.requests import JobRequest, Selection
 from schemas.statuses import Status
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
-"""So far ahead of ours the clock of a sender may be."""
+"""How far a sender's clock may be ahead of ours."""
 
 MAX_NOTE_LENGTH = 1000
 _MAX_KEY_LENGTH = 200
@@ -36,11 +36,11 @@ def _require_past(moment: datetime) -> datetime:
 Kind = Literal[Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM]
 Moment = Annotated[AwareDatetime, AfterValidator(_require_past)]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
-"""One word, so that source and event id side by side are one text only in one way."""
+"""One word, so that a source and an event id joined by a blank are unambiguous."""
 
 
 class RecipientEvent(BaseModel):
-    """One recipient's opt-out. Unknown fields are refused by name."""
+    """One recipient's opt-out. Unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,9 +52,7 @@ class RecipientEvent(BaseModel):
     occurred_at: Moment | None = Field(
         None, description="When it happened, with its time zone; not in the future."
     )
-    note: str | None = Field(
-        None, max_length=MAX_NOTE_LENGTH, description="Kept with the job for whoever asks later."
-    )
+    note: str | None = Field(None, max_length=MAX_NOTE_LENGTH, description="Kept with the job.")
 
 
 def opt_out_request(
@@ -69,10 +67,10 @@ def opt_out_request(
     occurred_at: datetime | None = None,
     note: str | None = None,
 ) -> JobRequest:
-    """Build the opt-out of these addresses, all from one act of one person; raises InvalidRequest.
+    """Return the request for one person's opt-out of these addresses; raises InvalidRequest.
 
-    If the act has no time, the job's own time must do: a time added here would make each repetition
-    a different request.
+    `occurred_at` stays empty if the sender does not say it: our own time would make a different
+    request of each repetition.
     """
     require_storable("The opt-out", [*addresses, key, note])
     params = {"kind": kind.value, "source": source, "note": note}
@@ -90,28 +88,29 @@ def opt_out_request(
 
 
 def require_address(text: str) -> str:
-    """Strip the white space around the address; raises InvalidRequest if it is not an address."""
+    """Return the address without white space around it; raises InvalidRequest."""
     try:
         return normalize_address(text).address
     except InvalidAddress as error:
         raise InvalidRequest(
-            f"address: this is no email address, and nothing was stored. {error}"
-            " Give it alone, without a name or brackets."
+            f"address: This is not an email address. {error} Nothing was stored. Give the address"
+            " alone, without a name or brackets."
         ) from None
 
 
 _RESERVED_KEY_PREFIXES = ("opt-out ", "hook ", "one-click ", "again ")
 
 
-def refuse_reserved_key(key: str | None) -> None:
-    """Raise InvalidRequest for an idempotency key that could be a recipient's act's.
+def require_unreserved_key(key: str | None) -> None:
+    """Raise InvalidRequest for an idempotency key that a recipient's opt-out could have.
 
-    A job of another kind with such a key would keep that act from being done.
+    A job of another kind with that key would prevent the opt-out.
     """
     if key is not None and key.startswith(_RESERVED_KEY_PREFIXES):
         raise InvalidRequest(
-            "Keys that begin like this one are those of recipients' acts; nothing was stored. Give"
-            f" the job another key, which does not begin with {', '.join(_RESERVED_KEY_PREFIXES)}."
+            "Keys that begin like this one are reserved for recipients' opt-outs. Nothing was"
+            " stored. Use a key that does not begin with"
+            f" {', '.join(map(repr, _RESERVED_KEY_PREFIXES))}."
         )
 
 
@@ -119,23 +118,23 @@ _DIGEST = "sha256:"
 
 
 def event_key(*words: str | int, event_id: str) -> str:
-    """Build the idempotency key of an event from the words and its id.
+    """Return the idempotency key of an event: the words and its id.
 
-    An id that is too long or cannot be stored is replaced by a digest.
+    A digest replaces an id that is too long or cannot be stored.
     """
     key = " ".join([*map(str, words), event_id])
-    # An id that looks like a digest has one too, so that it is not taken for another's.
+    # An id that looks like a digest is digested too, so that no two ids share a key.
     if len(key) <= _MAX_KEY_LENGTH and is_storable(event_id) and not event_id.startswith(_DIGEST):
         return key
     return " ".join([*map(str, words), f"{_DIGEST}{_digest_text(event_id)}"])
 
 
 def day_key(*words: str | int, act: Sequence[str], kind: Status) -> str:
-    """Build the idempotency key of an act without an id: the same act counts once a day (UTC)."""
+    """Return the idempotency key of an opt-out without an id: once a day (UTC) is the same."""
     digest = _digest_text("\n".join(act))
     return " ".join(map(str, [*words, "of a day", digest, kind.value, datetime.now(UTC).date()]))
 
 
 def _digest_text(text: str) -> str:
-    # Half characters, which JSON can have, are distinct as well.
+    # Unpaired surrogates, which JSON can have, are distinct as well.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Telling whether two requests with one idempotency key ask for the same."""
+"""Hash a request, to tell whether two with one idempotency key are the same."""
 
 import hashlib
 import json
@@ -21,12 +21,13 @@ def request_hash(
     plan_first: bool = False,
     completion_url: str | None = None,
 ) -> str:
-    """Return the SHA-256 of the request in hexadecimal.
+    """Return the SHA-256 of the request, in hexadecimal.
 
-    The actor and the correlation id make no difference. `selection` is the summary stored with the
-    job, `contacts` the sorted distinct ids it lists, and `addresses` the sorted distinct match
-    keys. A list from a file comes as its hash, so that millions of rows need no text of that size.
-    What is not requested adds nothing, so that new fields do not change stored hashes.
+    The requester and the correlation id make no difference. `selection` is the summary that the job
+    stores, `contacts` are the sorted distinct ids, and `addresses` the sorted distinct match keys,
+    or the hash of such a list in a file. Lists are hashed apart, so that millions of items need no
+    text of that size. Options that are not given are left out, so that a new option changes no
+    stored hash.
     """
     asked: dict[str, Any] = {
         "account": account,
@@ -47,17 +48,19 @@ def request_hash(
 
 
 class ListHash:
-    """The hash of sorted distinct ids, or keys, that come in blocks."""
+    """The hash of sorted distinct ids or keys that come in blocks."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, block: Sequence[int] | Sequence[str]) -> None:
         """Add the next block."""
-        self._digest.update("".join(f"{listed}\n" for listed in block).encode())
+        for start in range(0, len(block), _BATCH_SIZE):
+            batch = block[start : start + _BATCH_SIZE]
+            self._digest.update("".join(f"{listed}\n" for listed in batch).encode())
 
     def hexdigest(self) -> str:
-        """Return the digest of everything added so far."""
+        """Return the hash of all blocks, in hexadecimal."""
         return self._digest.hexdigest()
 
 
@@ -67,6 +70,5 @@ def _list_hash(listed: Sequence[int] | Sequence[str] | ListHash | None) -> str |
     if isinstance(listed, ListHash):
         return listed.hexdigest()
     list_hash = ListHash()
-    for start in range(0, len(listed), _BATCH_SIZE):
-        list_hash.add(listed[start : start + _BATCH_SIZE])
+    list_hash.add(listed)
     return list_hash.hexdigest()

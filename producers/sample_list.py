@@ -1,9 +1,8 @@
-"""A contact list such as an old provider hands over, made from a seed.
+"""Generate a contact list, such as an old provider exports, from a seed.
 
-It has everything that a real list has, at about real rates: second and third addresses, people
-listed twice, families and offices that share a mailbox, upper-case twins, unsubscribes, and rows
-that cannot be imported. All domains are below example.com, .net and .org, so nothing in it can
-reach anyone.
+It has the oddities of a real list at about their real rates: second and third addresses, contacts
+listed twice, mailboxes shared by families and offices, upper-case twins, unsubscribes, and rows
+that cannot be imported. All domains are below example.com, .net and .org: mail reaches no one.
 """
 
 import csv
@@ -15,63 +14,33 @@ from typing import NamedTuple, TextIO, TypeVar
 T = TypeVar("T")
 
 HEADER = (
-    "First Name",
-    "Last Name",
-    "Company",
-    "Email",
-    "Email Address 2",
-    "Email Address 3",
+    *("First Name", "Last Name", "Company", "Email", "Email Address 2", "Email Address 3"),
     "Tags",
 )
 UNSUBSCRIBED = "unsubscribed at old provider"
-"""The tag of contacts that opted out where the list comes from."""
+"""The tag of contacts that opted out at the old provider."""
 
-# As people write their names, and as their addresses have them.
-_GIVEN_NAMES = (
-    ("Anna", "anna"),
-    ("Björn", "bjoern"),
-    ("Chloé", "chloe"),
-    ("Emma", "emma"),
-    ("Fatima", "fatima"),
-    ("Grace", "grace"),
-    ("José", "jose"),
-    ("Jürgen", "juergen"),
-    ("Liam", "liam"),
-    ("Łukasz", "lukasz"),
-    ("Mary Ann", "mary.ann"),
-    ("Noah", "noah"),
-    ("Priya", "priya"),
-    ("Søren", "soren"),
-    ("Tomáš", "tomas"),
-    ("Wei", "wei"),
-    ("Zoë", "zoe"),
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """Return each name with its spelling in an address."""
+    names = (each.partition("=") for each in text.split("; "))
+    return tuple((name, spelling) for name, _, spelling in names)
+
+
+_GIVEN_NAMES = _pairs(
+    "Anna=anna; Björn=bjoern; Chloé=chloe; Emma=emma; Fatima=fatima; Grace=grace; "
+    "José=jose; Jürgen=juergen; Liam=liam; Łukasz=lukasz; Mary Ann=mary.ann; Noah=noah; "
+    "Priya=priya; Søren=soren; Tomáš=tomas; Wei=wei; Zoë=zoe"
 )
-_FAMILY_NAMES = (
-    ("Açar", "acar"),
-    ("Dvořák", "dvorak"),
-    ("García", "garcia"),
-    ("Johnson", "johnson"),
-    ("Kovács", "kovacs"),
-    ("Lindström", "lindstroem"),
-    ("Müller", "mueller"),
-    ("Nguyen", "nguyen"),
-    ("Nowak", "nowak"),
-    ("O'Brien", "obrien"),
-    ("Patel", "patel"),
-    ("Rossi", "rossi"),
-    ("Sato", "sato"),
-    ("Smith", "smith"),
-    ("van den Berg", "vandenberg"),
-    ("Williams", "williams"),
+_FAMILY_NAMES = _pairs(
+    "Açar=acar; Dvořák=dvorak; García=garcia; Johnson=johnson; Kovács=kovacs; "
+    "Lindström=lindstroem; Müller=mueller; Nguyen=nguyen; Nowak=nowak; O'Brien=obrien; "
+    "Patel=patel; Rossi=rossi; Sato=sato; Smith=smith; van den Berg=vandenberg; "
+    "Williams=williams"
 )
-_TRADES = (
-    ("Bakery", "bakery"),
-    ('"Blue Door" Interiors', "bluedoor"),
-    ("Books, Maps & Prints", "books"),
-    ("Cycles", "cycles"),
-    ("Dental", "dental"),
-    ("Gardens", "gardens"),
-    ("Travel", "travel"),
+_TRADES = _pairs(
+    'Bakery=bakery; "Blue Door" Interiors=bluedoor; Books, Maps & Prints=books; '
+    "Cycles=cycles; Dental=dental; Gardens=gardens; Travel=travel"
 )
 _MAILBOXES = (
     "mail.example.com",
@@ -83,7 +52,7 @@ _MAILBOXES = (
     "bücherpost.example.net",
 )
 _ROLES = ("info", "sales", "office")
-# On far more contacts than any family or office has: agencies that signed up their clients.
+# Agencies that signed up their clients: on far more contacts than a family or office has.
 _AGENCIES = ("info@agency.example.com", "sales@agency.example.com", "info@agency.example.org")
 _TAGS = ("newsletter", "customers", "newsletter, customers", "")
 
@@ -91,7 +60,7 @@ _REMEMBERED = 2_000
 _GROUPS_OPEN = 6
 _BATCH_SIZE = 2_000
 
-# The shares of rows that are something else than a person of their own, added up.
+# Cumulative shares of the rows that are not simply another person.
 _LISTED_TWICE = 0.020
 _UPPER_CASE_TWIN = 0.030
 _OF_A_FAMILY = 0.070
@@ -116,7 +85,7 @@ class _Person(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Some people who share an address. `members` are those still to come."""
+    """People who share an address; `members` counts those still to come."""
 
     address: str
     family_name: tuple[str, str] | None
@@ -126,10 +95,10 @@ class _Group(NamedTuple):
 
 
 def write_sample_list(file: TextIO, *, contacts: int, seed: int = 1) -> int:
-    """Write a CSV of as many rows as `contacts`, malformed ones included; gives their number.
+    """Write a CSV with this number of rows, including malformed ones, and return the number.
 
-    The same seed and number give the same text. `file` should be opened with `newline=""` and
-    encoding UTF-8. Memory does not grow with the number.
+    The same seed and number give the same text. Open `file` with `newline=""` and encoding UTF-8.
+    Memory does not grow with the number.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
@@ -140,7 +109,7 @@ def write_sample_list(file: TextIO, *, contacts: int, seed: int = 1) -> int:
 
 
 class _SampleList:
-    """Makes rows without end; remembers some of them for those to come."""
+    """Generates rows without end, and remembers some of them for later ones."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -163,7 +132,6 @@ class _SampleList:
                 yield self._relative(share)
 
     def _relative(self, share: float) -> _Person:
-        """Return a person who has an address, or all addresses, in common with others."""
         if share < _LISTED_TWICE:
             return self._pick(self._remembered)
         if share < _UPPER_CASE_TWIN:
@@ -212,7 +180,7 @@ class _SampleList:
         return _Group(address, None, company, domain, self._random.randint(2, 10))
 
     def _member(self, groups: list[_Group], found: Callable[[], _Group]) -> _Person:
-        """Return one more member of a group, which is the last for some."""
+        """Return the next member of a group, and drop the group after its last."""
         if len(groups) < _GROUPS_OPEN:
             groups.append(found())
         place = self._random.randrange(len(groups))
@@ -224,7 +192,6 @@ class _SampleList:
         return person._replace(email2=group.address)
 
     def _malformed(self) -> Sequence[str]:
-        """Return a row that is rejected, or has a cell that is."""
         person = self._person()
         kinds: Sequence[Sequence[str]] = (
             person._replace(email1="", email2="", email3=""),
@@ -244,5 +211,5 @@ class _SampleList:
             self._remembered[self._random.randrange(_REMEMBERED)] = person
 
     def _pick(self, among: Sequence[T]) -> T:
-        # Twice as fast as Random.choice; the bias is of no matter here.
+        # Twice as fast as Random.choice; the bias does not matter here.
         return among[int(self._random.random() * len(among))]

@@ -1,4 +1,4 @@
-"""How many workers the work at hand takes, for platforms that start and stop them by a figure."""
+"""Suggest a number of workers, for platforms that start and stop them by such a figure."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -9,15 +9,15 @@ from db.sweeps import Suggestion
 from runtime.settings import Settings
 
 OPT_OUTS_SHARE = 1 / 8
-"""The share of the target delay within which opt-outs should be done."""
+"""The share of the target delay that applies to opt-outs."""
 
 HOLD_SECONDS = 120.0
-"""A worker that was needed is kept for so long: a platform takes half a minute to start one, and
-the next wave of jobs often comes within a minute or two."""
+"""How long to keep a worker that was needed: a platform takes half a minute to start one, and the
+next jobs often come within a minute or two."""
 
 
 class Capacity(NamedTuple):
-    """What one worker dyno does at a time, and what may be suggested."""
+    """What one worker dyno does at the same time, and the limits of a suggestion."""
 
     chunks: int
     lanes: int
@@ -36,15 +36,15 @@ class Capacity(NamedTuple):
         )
 
     def delay(self, queue: str) -> float:
-        """Return within how many seconds the queue's work should be done."""
+        """Return in how many seconds the queue's work should be done."""
         return self.target_delay_seconds * (OPT_OUTS_SHARE if queue == "opt_outs" else 1.0)
 
 
 def needed_workers(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
-    """Return how many `worker` dynos do the work at hand within the target delay; at least 1.
+    """Return how many `worker` dynos do the waiting work within the target delay; at least 1.
 
-    Never more than find a lane, or than MAX_WORKERS. More work never needs fewer. Age has no part
-    in it: the last chunk of a large job grows old while all is well.
+    There are never more than have a lane, nor than MAX_WORKERS; more work never needs fewer. The
+    age of work is ignored: the last chunk of a large job grows old although all is well.
     """
     by_work = sum(
         load.work_seconds / (capacity.chunks * capacity.delay(load.queue)) for load in loads
@@ -54,18 +54,18 @@ def needed_workers(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
 
 
 def next_suggestion(before: Suggestion | None, needed: int, now: float) -> Suggestion:
-    """Return what to suggest now: more without delay, fewer only after HOLD_SECONDS.
+    """Return the next suggestion: more workers without delay, fewer only after `HOLD_SECONDS`.
 
     It is then the most that was needed in that time, so that waves of work do not start and stop
-    workers by turns. `before` is what any process has suggested last.
+    workers in turn. `before` is the last suggestion of any process.
     """
     if before is None or needed >= before.workers:
-        # At rest there is nothing to hold, and nothing to write.
+        # Without work there is nothing to hold, and nothing to write.
         at_rest = before is not None and before.workers == needed == 1
         return before if before and at_rest else Suggestion(needed, 1, now)
     elapsed = now - before.at
     if 0 <= elapsed <= HOLD_SECONDS:
         return before._replace(peak=max(before.peak, needed))
-    # Where nobody has asked for a while, the peak is of long ago.
+    # After a long time without requests, the peak is out of date.
     recent_peak = before.peak if 0 <= elapsed <= 2 * HOLD_SECONDS else 1
     return Suggestion(max(needed, recent_peak), 1, now)

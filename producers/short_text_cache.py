@@ -1,7 +1,7 @@
-"""Remembering what short texts mean: names of columns and fields, and what stands in cells.
+"""Cache the meanings of short texts: names of columns and fields, and contents of cells.
 
-The texts are sent by anyone, and of any length. A cache that kept the long ones would hold
-gigabytes, and they do not come again.
+The texts come from outside and may be long. A cache of long ones would need gigabytes, and they do
+not recur.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _OfText = Callable[Concatenate[str, P], T]
 
 
 def cache_short_texts(maxsize: int) -> Callable[[_OfText[P, T]], _OfText[P, T]]:
-    """Return a decorator for a function of a text: it keeps the answers for short ones."""
+    """Return a decorator for a function of a text: it caches the results for short ones."""
 
     def decorated(function: _OfText[P, T]) -> _OfText[P, T]:
         remembered = lru_cache(maxsize)(function)

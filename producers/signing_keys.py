@@ -1,4 +1,4 @@
-"""What depends on which of SIGNING_KEYS, so that one can be dropped without breaking anything."""
+"""List what depends on each of SIGNING_KEYS, so that one can be removed safely."""
 
 from collections import defaultdict
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from runtime.settings import Settings
 from runtime.signing import signing_key_ids
 
 UNKNOWN = "unknown"
-"""The key of hooks of which it was not kept."""
+"""The key of hooks that do not record their key."""
 
 
 class SigningKeyUse(NamedTuple):
-    """One of SIGNING_KEYS, or one that is no longer listed but still has something derived by it.
+    """One of SIGNING_KEYS, or a key that is no longer listed but still in use.
 
-    `state` is signs, verifies or missing. Links in sent mail are not counted: they are not stored.
+    `state` is signs, verifies or missing. One-click links in sent mail are unknown.
     """
 
     id: str
@@ -26,9 +26,9 @@ class SigningKeyUse(NamedTuple):
 
 
 async def list_signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[SigningKeyUse]:
-    """Return SIGNING_KEYS in their order, then the missing ones, with what was derived by each.
+    """Return SIGNING_KEYS in their order, then missing ones, each with what depends on it.
 
-    Raises SettingsError without SIGNING_KEYS.
+    Raises SettingsError if there are no keys.
     """
     listed = signing_key_ids(settings)
     async with pool.acquire() as connection:

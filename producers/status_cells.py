@@ -1,12 +1,13 @@
-"""What the cells of a status column say: Keap's statuses, what other systems call them, yes and no.
+"""Read the cells of a status column: Keap's statuses, other systems' names of them, yes and no.
 
-Consent is the importer's claim, never a cell's: `Opt in: yes` states nothing. What is not
-understood is refused, since it may be an opt-out.
+Only the importer claims consent, never a cell: `Opt in: yes` states nothing. An unknown text is
+rejected, because it may be an opt-out.
 """
 
 import re
 from collections.abc import Sequence
 
+from producers.column_names import plain_name
 from producers.short_text_cache import cache_short_texts
 from schemas.statuses import FACTS, OPTED_OUT, Status
 
@@ -15,90 +16,37 @@ class UnknownStatus(ValueError):
     """The cell is not understood."""
 
 
-# Without case, blanks and punctuation. What tells of an active subscription states nothing.
-_KEAP: dict[str, Status | None] = {status.value.replace("_", ""): status for status in Status}
-_WORDS: dict[str, Status | None] = _KEAP | {
-    # Keap's own, as its screens and its API write them.
-    "optoutadmin": Status.ADMIN,
-    "optoutmanual": Status.MANUAL,
-    "optedoutadmin": Status.ADMIN,
-    "optedoutmanual": Status.MANUAL,
-    "doubleoptin": Status.DOUBLE_OPT_IN,
-    "singleoptin": Status.SINGLE_OPT_IN,
-    "unengaged": Status.UNENGAGED_NON_MARKETABLE,
-    "nonmarketableunengaged": Status.UNENGAGED_NON_MARKETABLE,
-    "marketableunengaged": Status.UNENGAGED_MARKETABLE,
-    "softbounce": Status.BOUNCE,
-    "softbounced": Status.BOUNCE,
-    "feedbackloop": Status.FEEDBACK,
-    "invalidemail": Status.INVALID,
-    # The recipient said no: by a link, as other systems tell it.
-    "unsubscribed": Status.MANUAL,
-    "unsubscribe": Status.MANUAL,
-    "unsub": Status.MANUAL,
-    "globallyunsubscribed": Status.MANUAL,
-    "abgemeldet": Status.MANUAL,
-    "listunsubscribed": Status.LIST_UNSUBSCRIBE,
-    # It is not told who said no: the account's own word counts least of the opt-outs.
-    "optedout": Status.ADMIN,
-    "optout": Status.ADMIN,
-    "notoptedin": Status.ADMIN,
-    "donotemail": Status.ADMIN,
-    "donotcontact": Status.ADMIN,
-    "donotmail": Status.ADMIN,
-    "dnc": Status.ADMIN,
-    "dne": Status.ADMIN,
-    "baja": Status.MANUAL,
-    "widerrufen": Status.MANUAL,
-    "uitgeschreven": Status.MANUAL,
-    "disiscritto": Status.MANUAL,
-    "notallowed": Status.ADMIN,
-    "donotallow": Status.ADMIN,
-    "denied": Status.ADMIN,
-    "declined": Status.ADMIN,
-    "withdrawn": Status.ADMIN,
-    "revoked": Status.ADMIN,
-    "blocked": Status.ADMIN,
-    "blacklisted": Status.ADMIN,
-    "blocklisted": Status.ADMIN,
-    "suppressed": Status.ADMIN,
+_MEANINGS: dict[Status | None, str] = {
+    # The recipient said no, as other systems tell of a link.
+    Status.MANUAL: "optoutmanual optedoutmanual unsubscribed unsubscribe unsub globallyunsubscribed"
+    " abgemeldet baja widerrufen uitgeschreven disiscritto",
+    Status.LIST_UNSUBSCRIBE: "listunsubscribed",
+    # It is unknown who said no: the account's own word counts least of the opt-outs.
+    Status.ADMIN: "optoutadmin optedoutadmin optedout optout notoptedin donotemail donotcontact"
+    " donotmail dnc dne notallowed donotallow denied declined withdrawn revoked blocked blacklisted"
+    " blocklisted suppressed",
     # The recipient complained.
-    "complained": Status.FEEDBACK,
-    "complaint": Status.FEEDBACK,
-    "complainer": Status.FEEDBACK,
-    "spamcomplaint": Status.FEEDBACK,
-    "markedasspam": Status.FEEDBACK,
-    "reportedspam": Status.FEEDBACK,
-    "abuse": Status.FEEDBACK,
+    Status.FEEDBACK: "feedbackloop complained complaint complainer spamcomplaint markedasspam"
+    " reportedspam abuse",
     # Mail does not arrive.
-    "bounced": Status.HARD_BOUNCE,
-    "hardbounced": Status.HARD_BOUNCE,
-    "cleaned": Status.HARD_BOUNCE,
-    "hard": Status.HARD_BOUNCE,
-    "soft": Status.BOUNCE,
-    "undeliverable": Status.HARD_BOUNCE,
-    # No permission is known of.
-    "unconfirmed": Status.NON_MARKETABLE,
-    "notconfirmed": Status.NON_MARKETABLE,
-    "pending": Status.NON_MARKETABLE,
-    "transactional": Status.NON_MARKETABLE,
-    "notsubscribed": Status.NON_MARKETABLE,
-    "nonsubscribed": Status.NON_MARKETABLE,
-    "neversubscribed": Status.NON_MARKETABLE,
-    "nonmarketing": Status.NON_MARKETABLE,
-    "unknown": Status.NON_MARKETABLE,
-    "inactive": Status.NON_MARKETABLE,
-    # Consent that another system tells of is not ours to take.
-    "subscribed": None,
-    "active": None,
-    "optedin": None,
-    "optin": None,
-    "marketable": None,
-    "allowed": None,
-    "allow": None,
-    "granted": None,
-    "given": None,
+    Status.HARD_BOUNCE: "bounced hardbounced cleaned hard undeliverable",
+    Status.BOUNCE: "softbounce softbounced soft",
+    Status.INVALID: "invalidemail",
+    # No permission is known.
+    Status.NON_MARKETABLE: "unconfirmed notconfirmed pending transactional notsubscribed"
+    " nonsubscribed neversubscribed nonmarketing unknown inactive",
+    Status.UNENGAGED_NON_MARKETABLE: "unengaged nonmarketableunengaged",
+    Status.UNENGAGED_MARKETABLE: "marketableunengaged",
+    Status.DOUBLE_OPT_IN: "doubleoptin",
+    Status.SINGLE_OPT_IN: "singleoptin",
+    # An active subscription states nothing: the consent that another system tells of is not ours.
+    None: "subscribed active optedin optin marketable allowed allow granted given",
 }
+_WORDS: dict[str, Status | None] = {
+    **{status.value.replace("_", ""): status for status in Status},
+    **{word: status for status, words in _MEANINGS.items() for word in words.split()},
+}
+"""What other systems and Keap call a status, without case, blanks and punctuation."""
 
 _YES = frozenset(
     (
@@ -121,35 +69,36 @@ _is_date = re.compile(
     r"|[a-zäé]{3,9}\.? \d{1,2},? \d{4}(?:[ ,].*)?|\d{1,2}\.? [a-zäé]{3,9}\.?,? \d{4}(?:[ ,].*)?"
 ).fullmatch
 
-# For each kind of column what yes and no state; of what is left out, nothing is stated.
+# What yes and no state in each kind of column; an absent answer states nothing.
 _STATED: dict[str, dict[bool, Status]] = {
     # A recipient unsubscribes by a link.
     "unsubscribed": {True: Status.MANUAL},
-    # Who opted the person out is not told.
+    # It is unknown who opted the contact out.
     "opted_out": {True: Status.ADMIN},
     "opted_in": {False: Status.ADMIN},
-    # That mail bounced for good is told where it bounced once and is sent no more.
+    # Such a column is about mail that bounced permanently.
     "bounced": {True: Status.HARD_BOUNCE},
-    # Complaints reach other systems by the mailbox providers.
+    # Complaints reach other systems from the mailbox providers.
     "complained": {True: Status.FEEDBACK},
 }
 
 
 @cache_short_texts(maxsize=4096)
 def parse_status(cell: str, column: str) -> Status | None:
-    """Return the status that the cell states, in a column of this meaning; None where it states
-    none. Raises UnknownStatus.
+    """Return the status that a cell states in a column of this meaning; raises UnknownStatus.
+
+    None if it states none.
     """
     text = " ".join(cell.split()).casefold()
     if text in _NOTHING or _is_no_date(text):
-        # Who left the box for the consent empty has not given it.
+        # An empty box for consent means that it was not given.
         return Status.NON_MARKETABLE if column == "opted_in" else None
     if column in _STATED:
         if text in _YES or _is_date(text):
             return _STATED[column].get(True)
         if text in _NO:
             return _STATED[column].get(False)
-    word = _plain(text)
+    word = plain_name(text)
     if word not in _WORDS:
         raise UnknownStatus(cell)
     status = _WORDS[word]
@@ -159,7 +108,7 @@ def parse_status(cell: str, column: str) -> Status | None:
 
 
 _MAX_PROSE = 1_000
-"""Longer cells are not looked at: nobody notes an opt-out in so many characters."""
+"""In characters; a note of an opt-out is not longer."""
 
 _MAX_SHORT = 30
 
@@ -187,7 +136,7 @@ _SUPPRESSING = frozenset(
     for word, status in _WORDS.items()
     if status is not None and not FACTS[status].marketable and _of_mail(word)
 )
-"""Words of a status that stand for nothing else, in whichever column."""
+"""Words of a status that have no other meaning in any column."""
 
 
 _PARTS = (
@@ -196,16 +145,11 @@ _PARTS = (
     *("lockdown", "cleaned", "dnc", "dne", "baja"),
     *("gemeld", "abonn", "scri", "bestellt", "widerruf", "schreven"),
 )
-"""Each text that tells of suppression has one of these: to look for them first takes a tenth of the
-time.
-"""
+"""Every text about suppression has one of these; the search takes a tenth of the time."""
 
 
 def find_suppressing_cell(cells: Sequence[str]) -> str | None:
-    """Return the first cell, in any column, that says the person opted out or mail does not arrive.
-
-    Return None if there is no such cell.
-    """
+    """Return the first cell about an opt-out or undeliverable mail in any column, or None."""
     text = "\n".join(cells).lower()
     for part in _PARTS:
         if part in text:
@@ -214,31 +158,28 @@ def find_suppressing_cell(cells: Sequence[str]) -> str | None:
 
 
 def is_suppressing(text: str) -> bool:
-    """Return whether the text, such as a tag, has such a meaning as a whole."""
+    """Return whether the whole text, such as a tag, has such a meaning."""
     if len(text) > _MAX_SHORT:
         return False
-    return bool(_plain(text) in _SUPPRESSING or _opt_out.fullmatch(text) or _is_short_no(text))
+    return bool(plain_name(text) in _SUPPRESSING or _opt_out.fullmatch(text) or _is_short_no(text))
 
 
 def _tells_of_suppression(cell: str) -> bool:
     if len(cell) > _MAX_PROSE:
         return False
-    return bool(_plain(cell) in _SUPPRESSING or _opt_out.search(cell) or _is_short_no(cell))
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[\W_]", "", text).casefold()
+    return bool(plain_name(cell) in _SUPPRESSING or _opt_out.search(cell) or _is_short_no(cell))
 
 
 def strongest(*stated: Status | None) -> Status | None:
-    """Return the status that suppresses most; of those alike, one that is not marketable."""
+    """Return the status with the highest rank; among equals, one that is not marketable."""
     found = [status for status in stated if status is not None]
     return max(found, key=_strength) if found else None
 
 
 def applies_to_person(status: Status) -> bool:
-    """Return whether the status, stated of a person, holds for all addresses: an opt-out does, and
-    that there is no permission, but not a bounce.
+    """Return whether the status of a contact applies to all its addresses.
+
+    An opt-out or missing permission does; a bounce does not.
     """
     return status in OPTED_OUT or status in _WITHOUT_PERMISSION
 

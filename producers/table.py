@@ -1,50 +1,42 @@
-"""The rows of a CSV file of any size: one dialect for the whole file, header and rows cut alike."""
+"""Read the rows of a CSV file of any size: one dialect for the header and all rows."""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from producers.column_names import require_width
 from producers.file_text import MAX_CELL, MAX_LINE, FileText, find_unreadable, read_lines
-from producers.import_rejections import (
-    RejectedRow,
-    broken_quotes,
-    cell_too_large,
-    not_text,
-    nul_byte,
-    too_few_cells,
-    too_many_cells,
-)
+from producers.import_rejections import RejectedRow
 from schemas.errors import InvalidRequest
-from schemas.staging import ImportRejection, ImportRejectionReason
+from schemas.staging import ImportRejection
+from schemas.staging import ImportRejectionReason as Reason
 
 DELIMITERS = ",;\t|"
 
 Row = tuple[int, list[str]]
-"""The physical line on which a row begins, from 1, and its cells."""
+"""The physical line, from 1, on which a row begins, and its cells."""
 
 _LOOKED_AT = 1_000
-"""Lines from the beginning that tell the delimiter of a file without a header."""
+"""Lines at the beginning that determine the delimiter of a file without a header."""
 
-# Excel writes, and reads, this line before all others.
+# Excel writes, and reads, such a first line.
 _separator_line = re.compile(r'\ufeff?"?sep=([^\w\s"]|\t)"?[ \t,;]*\r?\n?', re.IGNORECASE).fullmatch
 _begins_array = re.compile(r"""\s*\[\s*(?:["{\]]|-?[0-9]+\s*[],]|$)""").match
 _MAX_NOTE_LINES = 100
-_OPEN_ENDED = {ImportRejectionReason.BROKEN_QUOTES, ImportRejectionReason.CELL_TOO_LARGE}
-"""Refusals of rows whose end is not known for sure."""
 
 
 class FirstRow(NamedTuple):
-    """The first row as a delimiter cuts it, and how many physical lines it takes."""
+    """The first row, cut by a delimiter, and its number of physical lines."""
 
     cells: list[str]
     lines: int
 
 
 class Table:
-    """A file whose first row can be looked at before it is known how the file is to be cut.
+    """A file whose first row can be read before its dialect is set.
 
-    Lines of nothing but white space are passed over. Memory stays the same whatever the file has.
+    It skips lines of white space, and its memory is bounded.
     """
 
     def __init__(self, source: FileText) -> None:
@@ -54,7 +46,7 @@ class Table:
         self._line = 1
         self._odd = False
         self._ended = False
-        self._passing = False
+        self._is_skipping = False
         self._delimiter = ","
         self.delimiters = DELIMITERS
         self._width: int | None = None
@@ -64,20 +56,20 @@ class Table:
 
     @property
     def first_line(self) -> str:
-        """The first line that is not blank; empty where the file has none."""
+        """The first line that is not blank; empty if there is none."""
         return self._lines[0] if self._lines else ""
 
     def first_rows(self) -> dict[str, FirstRow]:
-        """Return the first row by each delimiter that the file may have.
+        """Return the first row by each possible delimiter.
 
-        There is none where a quotation mark is not closed, or has text after it.
+        A delimiter is missing if a quotation mark is not closed by it, or has text after it.
         """
         while not (found := self._first_rows()) and self._read_more_of_row():
             pass
         return found
 
     def peek_cells(self, delimiter: str) -> Iterator[list[str]]:
-        """Yield the cells of the first rows, cut by this delimiter, as far as they can be cut."""
+        """Yield the cells of the first rows, cut by this delimiter, as far as it can cut them."""
         try:
             yield from self._reader(self._lines[:_LOOKED_AT], delimiter)
         except csv.Error:
@@ -91,10 +83,10 @@ class Table:
         needed: Sequence[int] | None = None,
         usual_width: int = 1,
     ) -> None:
-        """Set how the rows to come are cut. With a header, which is left behind, each row has to
-        have as many cells; more are fine when they are empty.
+        """Set how the following rows are cut.
 
-        Of the columns that are `needed`, all unless some are named, each cell has to be text.
+        With a header, which is skipped, each row must have as many cells, and may have further
+        empty ones. Each cell of a column in `needed` must be text; None means all columns.
         """
         self._delimiter = delimiter
         self._needed = needed
@@ -104,8 +96,25 @@ class Table:
             del self._lines[: header.lines]
             self._line += header.lines
 
+    def find_header(self, find_columns: Callable[[list[str]], list[int]]) -> list[int] | None:
+        """Set the dialect in which the first row has most of the wanted columns, if there is one.
+
+        Return the columns, or None if the first row has none. Raises InvalidRequest for too many
+        columns in the file.
+        """
+        rows = self.first_rows()
+        found = {
+            each: columns for each, row in rows.items() if (columns := find_columns(row.cells))
+        }
+        if not found:
+            return None
+        delimiter = max(found, key=lambda each: (len(found[each]), len(rows[each].cells)))
+        require_width(rows[delimiter].cells)
+        self.set_dialect(delimiter, header=rows[delimiter], needed=found[delimiter])
+        return found[delimiter]
+
     def plain_lines(self) -> Iterator[tuple[int, str]]:
-        """Yield the lines with their numbers, not cut into cells, blank ones left out."""
+        """Yield the lines that are not blank, with their numbers."""
         while self._lines or self._fill():
             for number, line in enumerate(self._lines, start=self._line):
                 if not line.isspace():
@@ -114,19 +123,19 @@ class Table:
             self._lines = []
 
     def blocks(self) -> Iterator[list[Row | ImportRejection]]:
-        """Yield the rows, and what is refused, in the order of the file, a few thousand at a time.
+        """Yield the rows and rejections in the order of the file, a few thousand at a time.
 
-        An unquoted line break ends a row, whatever the number of its cells. One quotation mark too
-        many costs its row only.
+        An unquoted line break ends a row, even one with too few cells. A surplus quotation mark
+        loses only its own row.
         """
         while self._lines or self._fill():
             yield self._cut()
-            # What is left is the beginning of a row that goes on.
+            # The rest is the beginning of an unfinished row.
             if self._lines and not self._fill():
                 self._ended = True
 
     def is_blank(self, cells: Sequence[str]) -> bool:
-        """Return whether the row's line has nothing but white space."""
+        """Return whether the row's line has only white space."""
         blank = self._delimiter == "\t" or len(cells) == 1
         return blank and not any(cell.strip() for cell in cells)
 
@@ -139,8 +148,8 @@ class Table:
             self._skip_blank_lines()
         if _begins_array(self.first_line):
             raise InvalidRequest(
-                "The file is a JSON array. Nothing was stored. Save it as CSV; a list may have one"
-                " JSON object a line too."
+                "The file is a JSON array. Nothing was stored. Save it as CSV; a list may also have"
+                " one JSON object per line."
             )
 
     def _skip_blank_lines(self) -> None:
@@ -190,19 +199,20 @@ class Table:
         return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
     def _cut(self) -> list[Row | ImportRejection]:
-        """Cut the lines at hand; those of a row that goes on are kept."""
+        """Cut the read lines into rows, but keep those of an unfinished row."""
         found: list[Row | ImportRejection] = []
         taken: int | None = self._skip_open_cell(0)
         while taken is not None and self._lines:
-            # To take them away costs less than to copy what is left, row after broken row.
+            # Deleting lines is cheaper than copying the rest after each broken row.
             del self._lines[:taken]
             self._line += taken
             taken = self._cut_rows(found) if self._lines else 0
         return found
 
     def _cut_rows(self, found: list[Row | ImportRejection]) -> int | None:
-        """Add the rows up to one that is broken; gives how many lines were dealt with, and None
-        where those at hand are the beginning of a row.
+        """Add the rows up to a broken one, and return how many lines are done.
+
+        Return None if the lines are the beginning of an unfinished row.
         """
         lines, width, odd = self._lines, self._width, self._odd
         number = self._line
@@ -227,7 +237,7 @@ class Table:
     def _skip_broken_row(
         self, error: str, begin: int, end: int, found: list[Row | ImportRejection]
     ) -> int | None:
-        """Go on behind the lines of a row that csv cannot read; gives what `_cut_rows` does."""
+        """Skip the lines of a row that csv cannot read, and return as `_cut_rows` does."""
         lines = self._lines
         row = lines[begin:end]
         too_large = "field limit" in error or sum(map(len, row)) > MAX_LINE
@@ -239,63 +249,64 @@ class Table:
             lines[end - 1] = tidy
             return begin
         elif self._width is None and len(row) == 1 and row[0].count('"') % 2 == 0:
-            # A name in quotation marks before an address, as mail programs write it.
+            # A quoted name before an address, as mail programs write it.
             found.append((self._line + begin, [row[0].strip()]))
             return end
         elif closing := _find_closing_line(lines, begin, end):
-            rejection = _to_rejection(broken_quotes(row[0]), self._line + begin, closing - begin)
-            found.append(rejection)
+            broken = RejectedRow(Reason.BROKEN_QUOTES, row=row[0])
+            found.append(broken.at(self._line + begin, closing - begin))
             return closing
-        why = cell_too_large() if too_large else broken_quotes(row[0])
+        reason = Reason.CELL_TOO_LARGE if too_large else Reason.BROKEN_QUOTES
+        why = RejectedRow(reason, row=row[0])
         return self._reject_row(why, begin, end, found)
 
     def _reject_row(
         self, why: RejectedRow, begin: int, end: int, found: list[Row | ImportRejection]
     ) -> int:
-        """Refuse the row in these lines; gives where to go on.
+        """Reject the row in these lines, and return where to continue.
 
-        One quotation mark too many makes a cell of all the lines up to the next one. So the first
-        line of the row that is a row by itself ends it; and where a cell of a row that may be open
-        still is open, lines are passed over up to such a one.
+        A surplus quotation mark makes one cell of all lines up to the next one. So the first line
+        that is a row by itself ends the broken row. If a cell is still open, lines are skipped up
+        to such a line.
         """
         row = self._lines[begin:end]
         own_row = next((n for n, text in enumerate(row) if n and self._is_row(text)), None)
-        self._passing = (
-            own_row is None and why.reason in _OPEN_ENDED and "".join(row).count('"') % 2 == 1
-        )
+        is_open = why.reason in {Reason.BROKEN_QUOTES, Reason.CELL_TOO_LARGE}
+        self._is_skipping = own_row is None and is_open and "".join(row).count('"') % 2 == 1
         if own_row is not None:
-            why = broken_quotes(row[0])
+            why = RejectedRow(Reason.BROKEN_QUOTES, row=row[0])
         taken = own_row or len(row)
-        found.append(_to_rejection(why, self._line + begin, taken))
+        found.append(why.at(self._line + begin, taken))
         return self._skip_open_cell(begin + taken)
 
     def _is_usable(self, cells: list[str], row: Sequence[str]) -> bool:
-        """Return whether the row is one, and not a blank line. Raises RejectedRow unless it can be
-        read; drops empty cells beyond the header's.
+        """Return False for a blank line; drop empty cells beyond the header's.
+
+        Raises RejectedRow if the row cannot be read.
         """
         if len(row) == 1 and row[0].isspace():
             return False
         width, needed = self._width, self._needed
-        looked_at = cells if needed is None else [cells[n] for n in needed if n < len(cells)]
+        checked = cells if needed is None else [cells[n] for n in needed if n < len(cells)]
         text = "".join(row)
-        if unreadable := find_unreadable("".join(looked_at)):
-            is_nul = unreadable.group() == "\x00"
-            raise nul_byte(text) if is_nul else not_text(text, self._source.encoding)
-        if len(text) > MAX_LINE or any(len(cell) > MAX_CELL for cell in looked_at):
-            raise cell_too_large()
+        if unreadable := find_unreadable("".join(checked)):
+            reason = Reason.NUL_BYTE if unreadable.group() == "\x00" else Reason.NOT_TEXT
+            raise RejectedRow(reason, row=text, encoding=self._source.encoding)
+        if len(text) > MAX_LINE or any(len(cell) > MAX_CELL for cell in checked):
+            raise RejectedRow(Reason.CELL_TOO_LARGE)
         if width is not None:
             if len(cells) < width:
-                raise too_few_cells(text, len(cells), width)
+                raise RejectedRow(Reason.TOO_FEW_CELLS, row=text, cells=len(cells), width=width)
             if extra := next((cell for cell in cells[width:] if cell.strip()), None):
-                raise too_many_cells(extra, len(cells), width)
+                raise RejectedRow(Reason.TOO_MANY_CELLS, cell=extra, cells=len(cells), width=width)
             del cells[width:]
         return True
 
     def _skip_open_cell(self, at: int) -> int:
-        """Return where reading goes on: behind the lines of a cell that was left open."""
-        while self._passing and at < len(self._lines):
+        """Return where to continue, after the lines of a cell that was left open."""
+        while self._is_skipping and at < len(self._lines):
             if self._is_row(self._lines[at]):
-                self._passing = False
+                self._is_skipping = False
             else:
                 at += 1
         return at
@@ -310,15 +321,10 @@ class Table:
         return len(cells) == self._usual_width
 
 
-def _to_rejection(why: RejectedRow, line: int, lines: int) -> ImportRejection:
-    through = f" Lines {line} to {line + lines - 1} were left out." if lines > 1 else ""
-    return ImportRejection(line, why.reason, why.detail + through)
-
-
 def _find_closing_line(lines: Sequence[str], begin: int, end: int) -> int | None:
-    """Return where a cell of several lines ends that a quotation mark within it has broken.
+    """Return the end of a cell of several lines with a quotation mark inside.
 
-    What stands in its lines may look like a row, and is what a note mentions.
+    A line of the cell, such as a note, may look like a row.
     """
     if "".join(lines[begin:end]).count('"') % 2 == 0:
         return None
@@ -330,14 +336,14 @@ def _tidy(line: str, delimiter: str) -> str:
     """Return the line without blanks between quotation marks and the delimiters around them."""
     blank = "[ \u00a0]*" if delimiter == "\t" else "[ \t\u00a0]*"
     cut = re.escape(delimiter)
-    # Possessive: to go back would take 100 bytes of memory for each character, and find nothing.
+    # Possessive: backtracking would take 100 bytes of memory per character, and find nothing.
     quoted = f'(^|{cut}){blank}("[^"]*+(?:""[^"]*+)*+"){blank}(?={cut}|\r?\n?$)'
     return re.sub(quoted, r"\1\2", line)
 
 
 def broken_header_error() -> InvalidRequest:
-    """Make the error for a file whose first row cannot be split into cells."""
+    """Return the error for a file whose first row cannot be cut."""
     return InvalidRequest(
         "The file's first line cannot be cut into cells: a quotation mark is not closed or has text"
-        " after it, or a cell is too long. Nothing was stored. Correct the line of headers."
+        " after it, or a cell is too long. Nothing was stored. Correct the header."
     )

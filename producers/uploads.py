@@ -1,27 +1,30 @@
-"""Lists that a request brings in a file, of any length, in place of one within it.
+"""Lists of any length that a request brings in a file.
 
-A file is read in a thread, a piece at a time, and Postgres puts the list in order: memory is
-bounded whatever its length.
+A thread reads the file in blocks, and Postgres sorts the list, so memory is bounded.
 """
 
 import asyncio
-from typing import BinaryIO, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import BinaryIO, ClassVar, NamedTuple
 
 import asyncpg
 
 from db import imports, uploads
 from producers.address_files import read_addresses
 from producers.contact_id_files import read_contact_ids
-from producers.plausibility import split_plausible
+from producers.import_rejections import reject
+from producers.plausibility import find_implausible
 from producers.request_hash import ListHash
 from schemas.errors import InvalidRequest
 from schemas.staging import ImportRejection
+from schemas.staging import ImportRejectionReason as Reason
 
 
 class ListSummary(NamedTuple):
-    """The number of distinct ids, or addresses, in a list, and their hash.
+    """The number and hash of a list's distinct ids or addresses.
 
-    `name` is the list's name in a selection, and `unknown` the number of its unknown addresses.
+    `name` is the name of the list in a selection. `unknown` counts the addresses that the account
+    does not know.
     """
 
     name: str
@@ -30,46 +33,33 @@ class ListSummary(NamedTuple):
     unknown: int | None = None
 
 
-class Upload(Protocol):
-    """A file for one request."""
-
-    async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
-        """Bring the list into the transaction, in order and each once; raises InvalidRequest."""
-        ...
-
-    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
-        """Let it be what the job lists, in the same transaction."""
-        ...
-
-
+@dataclass
 class ContactUpload:
-    """A file of contact ids. A line that is not one refuses the whole file."""
+    """A file of contact ids; one invalid id makes the whole file invalid."""
 
     name: ClassVar = "contacts"
-
-    def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
-        self._file = file
-        self._encoding = encoding
+    file: BinaryIO
+    encoding: str = "utf-8"
 
     async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
-        """See `Upload`; raises InvalidRequest for a file without any id as well."""
+        """Read the distinct ids into a temporary table; raises InvalidRequest, also for no ids."""
         del account_id
         await uploads.create_id_table(connection)
-        blocks = read_contact_ids(self._file, self._encoding)
+        blocks = read_contact_ids(self.file, self.encoding)
         listed = 0
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             listed += len(block)
             if listed > MAX_IDS:
                 raise InvalidRequest(
-                    f"The file lists more than {MAX_IDS:,} contacts; nothing was stored. Give them"
+                    f"The file lists more than {MAX_IDS:,} contacts. Nothing was stored. Give them"
                     " in several files, or select them by a tag."
                 )
             await uploads.copy_ids(connection, block)
         number = await uploads.sort_ids(connection)
         if not number:
             raise InvalidRequest(
-                "The file lists no contact id. Nothing was stored. Give one id a line, or CSV with"
-                " a column `contact_id`."
+                "The file lists no contact id. Nothing was stored. Give one id per line, or CSV"
+                " with a column `contact_id`."
             )
         list_hash = ListHash()
         async for ordered in uploads.read_blocks(connection):
@@ -77,32 +67,38 @@ class ContactUpload:
         return ListSummary(self.name, number, list_hash)
 
     async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
-        """See `Upload`."""
+        """Store the list as the job's, in the same transaction."""
         await uploads.store_ids(connection, account_id, job_id)
 
 
+@dataclass
 class AddressUpload:
-    """A file of addresses. What is not one is left out, and stored with its line and reason."""
+    """A file of addresses; invalid lines are stored as import rejections."""
 
     name: ClassVar = "addresses"
-
-    def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
-        self._file = file
-        self._encoding = encoding
-        self._rejections: list[ImportRejection] = []
+    file: BinaryIO
+    encoding: str = "utf-8"
+    _rejections: list[ImportRejection] = field(default_factory=list, init=False)
 
     async def stage(self, connection: asyncpg.Connection, account_id: int) -> ListSummary:
-        """See `Upload`; raises InvalidRequest for a file without any address as well."""
+        """Read the distinct addresses into a temporary table; raises InvalidRequest for none."""
         await uploads.create_address_table(connection)
-        blocks = read_addresses(self._file, self._encoding)
+        blocks = read_addresses(self.file, self.encoding)
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-            meant = await split_plausible(connection, account_id, block.doubtful)
-            await uploads.copy_addresses(connection, block.rows + meant.rows)
-            self._refuse(block.rejections + meant.rejections)
+            wrong = await find_implausible(connection, account_id, block.doubtful)
+            plausible = [(each.line, each.identity) for each in block.doubtful if each not in wrong]
+            await uploads.copy_addresses(connection, block.rows + plausible)
+            self._reject(block.rejections)
+            self._reject(
+                [
+                    reject(each.line, Reason.INVALID_ADDRESS, cell=each.identity.address, why=why)
+                    for each, why in wrong.items()
+                ]
+            )
         number = await uploads.deduplicate_addresses(connection)
         if not number:
             raise InvalidRequest(
-                "The file lists no email address. Nothing was stored. Give one address a line, or"
+                "The file lists no email address. Nothing was stored. Give one address per line, or"
                 f" CSV with a column `email` or `address`.{self._first_rejection()}"
             )
         unknown = await uploads.count_unknown(connection, account_id)
@@ -115,25 +111,27 @@ class AddressUpload:
         first = next(iter(self._rejections), None)
         return f" Line {first.line}: {first.detail}" if first else ""
 
-    def _refuse(self, rejections: list[ImportRejection]) -> None:
+    def _reject(self, rejections: list[ImportRejection]) -> None:
         self._rejections += rejections
         if len(self._rejections) > MAX_REJECTIONS:
             raise InvalidRequest(
-                f"More than {MAX_REJECTIONS:,} lines of the file are no addresses, so it is"
-                " hardly a"
-                f" list of addresses. Nothing was stored.{self._first_rejection()}"
+                f"More than {MAX_REJECTIONS:,} lines of the file have no valid address. Nothing was"
+                f" stored. Check that it is a list of addresses.{self._first_rejection()}"
             )
 
     async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
-        """See `Upload`."""
+        """Store the list as the job's, in the same transaction."""
         await uploads.store_addresses(connection, account_id, job_id)
         await imports.insert_import_rejections(
             connection, account_id=account_id, job_id=job_id, rejections=self._rejections
         )
 
 
+Upload = ContactUpload | AddressUpload
+"""The file of one request."""
+
 MAX_IDS = 50_000_000
-"""So many ids of one list Postgres puts in order in an array, of which none has more than 1 GB."""
+"""Ids in one list: Postgres sorts them in an array, and a value has at most 1 GB."""
 
 MAX_REJECTIONS = 100_000
-"""More lines than this are not kept as refused."""
+"""Import rejections that are stored for one list."""

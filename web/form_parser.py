@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from producers.field_names import field_meaning
-from producers.hook_fields import (
+from producers.hook_json import (
     Field,
     decode_text,
     expand_json_fields,

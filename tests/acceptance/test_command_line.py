@@ -78,7 +78,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
         "ann@x.example  admin",
         "cat@x.example was opted out, and a contact holds both",
         "new → non_marketable",
-        "non_marketable → admin, spread from cat@x.example",
+        "non_marketable → admin, propagated from cat@x.example",
         "rejected (opted_out_by_account: a user of the account opted it out)",
         "Eve",
         "previous_provider",

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 
 from db.hooks import Hook
 from producers.hook_events import OptOutEvent, event_to_opt_out, read_event
-from producers.hook_fields import Field, read_post
+from producers.hook_fields import read_post
 from producers.hook_forms import form_to_opt_out
+from producers.hook_json import Field
 from producers.one_click import PATH
 from producers.recipient_events import event_key
 from runtime.settings import Settings

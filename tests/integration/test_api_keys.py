@@ -168,7 +168,7 @@ def test_the_end_of_a_key_is_a_day_or_a_number_of_days():
         ),
         *("2026-11-28", "2026-02-30", "20270101", "2027-01-01T00:00:00Z", "9999-01-01", "tomorrow"),
     ):
-        with pytest.raises(InvalidRequest, match="Nothing was made"):
+        with pytest.raises(InvalidRequest, match="Nothing was created"):
             parse_expiry(wrong, NOW)
 
 

@@ -416,9 +416,9 @@ async def test_a_private_address_is_not_asked(pool, settings, notices):
         job_id = await ended_job(pool, settings, url)
         now = await until(guarded, pool, job_id, lambda n: n.error)
         assert now.error == describe_failure(None, NotPublicError())
-        with pytest.raises(InvalidRequest, match="cannot be reached from the public"):
+        with pytest.raises(InvalidRequest, match="is not on the public"):
             await submit(pool, public, request(there.url))
-        with pytest.raises(InvalidRequest, match="cannot be reached from the public"):
+        with pytest.raises(InvalidRequest, match="is not on the public"):
             await submit(pool, public, request(url))
     assert there.connections == 0
     await ended(guarded)

@@ -271,7 +271,7 @@ WRONG = (
     (job(more=f",{names(290_000)}"), "an object with 290,002 names"),
     (job(f"{{{names(290_000)}}}"), "an object with 290,000 names"),
     (job(more=f', "params": {{{names(290_000)}}}'), "an object with 290,000 names"),
-    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more mistakes"),
+    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more errors"),
     (job(more=f', "evidence": {{{names(290_000)}}}'), "an object with 290,000 names"),
     (job(more=f', "requested_by": "{"x" * 3_000_000}"'), "200 characters at most"),
     (job(more=f', "params": {{"note": {"7" * 3_000_000}}}'), "Give text"),
@@ -291,7 +291,7 @@ async def test_mistakes_by_the_million_are_refused_before_they_are_made(
         made.append(error.error_count())
         return told(what, error, *arguments, **named)
 
-    for module in ("web.request_body", "producers.invalid_request", "producers.submit"):
+    for module in ("web.request_body", "producers.invalid_request", "producers.request_validation"):
         monkeypatch.setattr(f"{module}.convert_validation_error", counting)
     headers = await key_of() | {"Content-Type": "application/json"}
     for body, sentence in WRONG:

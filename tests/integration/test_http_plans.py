@@ -201,7 +201,7 @@ async def test_a_key_of_a_recipients_act_is_no_jobs(http, key):
         answer = await http.post(
             "/v1/jobs", headers=key | {"Idempotency-Key": used}, json=OPT_OUT | {"mode": "run"}
         )
-        assert "recipients' acts" in problem(answer, 422, "invalid")
+        assert "recipients' opt-outs" in problem(answer, 422, "invalid")
 
 
 async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, settings):
@@ -220,7 +220,7 @@ async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
     """A file of which hardly a line is an address is none, and is not kept as refusals."""
     monkeypatch.setattr("producers.uploads.MAX_REJECTIONS", 2)
     async with pool.acquire() as connection, connection.transaction():
-        with pytest.raises(InvalidRequest, match="hardly a list"):
+        with pytest.raises(InvalidRequest, match="Check that it is a list"):
             await AddressUpload(io.BytesIO(b"a@x.example\n" + b"no@no@no\n" * 3)).stage(
                 connection, 1
             )

@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from producers.immediate_opt_out import opt_out_address_immediately
+from producers.immediate_opt_out import opt_out_immediately
 from producers.recipient_events import opt_out_request
 from runtime.settings import Settings
 from schemas.statuses import Status
@@ -25,7 +25,7 @@ async def opt_out(pool: asyncpg.Pool, settings: Settings):
         requested_by="a test",
         correlation_id="c-1",
     )
-    return await opt_out_address_immediately(pool, settings, request)
+    return await opt_out_immediately(pool, settings, request)
 
 
 async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
@@ -55,8 +55,8 @@ async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
         )
         answering = asyncio.create_task(opt_out(pool, settings))
         await wait_until_lock_contended(pool, what="the opt-out waits for the address")
-    done, status = await answering
-    assert (done.applied, done.propagated, status) == (True, 2, Status.MANUAL)
+    done = await answering
+    assert (done.applied, done.propagated, done.status) == (True, 2, Status.MANUAL)
     assert await statuses_of(pool, account_id) == {
         ANN: ("manual", False),
         FAMILY: ("manual", True),
@@ -67,9 +67,9 @@ async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
 async def test_the_answer_tells_what_the_address_is(pool: asyncpg.Pool, settings: Settings):
     """A new one is what it was stored as; one that was opted out more strongly since stays so."""
     account_id = await make_account(pool, "shop")
-    done, status = await opt_out(pool, settings)
-    assert (done.applied, done.propagated, status) == (True, 0, Status.MANUAL)
+    done = await opt_out(pool, settings)
+    assert (done.applied, done.propagated, done.status) == (True, 0, Status.MANUAL)
     await pool.execute("update email_addresses set status = 'spam' where match_key = $1", ANN)
-    done, status = await opt_out(pool, settings)
-    assert (done.applied, done.propagated, status) == (True, 0, Status.SPAM)
+    done = await opt_out(pool, settings)
+    assert (done.applied, done.propagated, done.status) == (True, 0, Status.SPAM)
     assert await statuses_of(pool, account_id) == {ANN: ("spam", False)}

@@ -124,7 +124,7 @@ async def test_acknowledged_means_committed(
         rows = await other.fetch("select * from results order by cause")
     finally:
         await other.close()
-    assert answer == (answer.job_id, True, True, 1)
+    assert answer == (answer.job_id, True, True, 1, "manual")
     assert statuses == {
         "ann@example.com": ("manual", False),
         "family@example.com": ("manual", True),
@@ -206,7 +206,7 @@ async def test_a_foreign_contact_is_not_found(pool: asyncpg.Pool, settings: Sett
         ),
         ({"selection": {"all": True}}, InvalidRequest, "only a list of contact ids"),
         ({"selection": {"contacts": [1], "tag": "vip"}}, InvalidRequest, "only a list"),
-        ({"selection": {"contacts": [1, 2, 3]}}, InvalidRequest, r"takes 2 contacts.*3 were given"),
+        ({"selection": {"contacts": [1, 2, 3]}}, InvalidRequest, r"lists 3 contacts.*at most 2"),
         ({"account": "nobody"}, NotFound, "There are: default, shop"),
         ({"account": "nobody", "idempotency_key": "k"}, NotFound, "There are: default, shop"),
         ({"params": {"kind": "bounce"}}, InvalidRequest, "list_unsubscribe"),
@@ -254,8 +254,8 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     with capture_logs() as lines:
         first = await opt_out_immediately(pool, settings, request)
     again = await opt_out_immediately(pool, settings, request)
-    assert first == (first.job_id, True, False, None)
-    assert again == (first.job_id, False, False, None)
+    assert first == (first.job_id, True, False, None, None)
+    assert again == (first.job_id, False, False, None, None)
     assert await left_behind(pool) == (1, 1, 0, 0, 0)
     assert [line["event"] for line in lines] == [
         "job.submitted",
@@ -265,7 +265,13 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     assert lines[-1]["error"] == "RaiseError"
     await pool.execute("drop trigger poison on email_addresses")
     await InProcessRunner(pool, settings, chunk_size=10, parallel=1).work(first.job_id)
-    assert await opt_out_immediately(pool, settings, request) == (first.job_id, False, True, None)
+    assert await opt_out_immediately(pool, settings, request) == (
+        first.job_id,
+        False,
+        True,
+        None,
+        None,
+    )
     assert (await statuses_of(pool, shop))["family@example.com"] == ("manual", True)
 
 

@@ -118,7 +118,7 @@ async def test_refusals_are_kept_with_line_and_reason(pool, import_csv):
         (5, "no_address"),
         (6, "too_few_cells"),
     ]
-    assert kept[4]["detail"] == 'The row has 2 cells where the header has 7: "Ed,too few".'
+    assert kept[4]["detail"] == 'The row has 2 of the header\'s 7 cells: "Ed,too few".'
 
 
 async def test_the_job_says_what_was_asked_and_who_claims_permission(pool, import_csv):

@@ -127,12 +127,12 @@ async def test_the_answer_waits_for_the_chunk_at_work(pool, settings, job_id, co
 async def test_a_chunk_that_takes_too_long_is_said_and_nothing_changes(
     pool, settings, job_id, monkeypatch
 ):
-    """Rather than hang, the command says that a part is still being worked."""
+    """Rather than hang, the command says that a part is still running."""
     monkeypatch.setattr(control, "LOCK_WAIT_SECONDS", 0.05)
     await bring_to(pool, job_id, JobState.RUNNING)
     async with pool.acquire() as worker, worker.transaction():
         await work_a_chunk(worker, job_id)
-        with pytest.raises(SluiceError, match="still being worked"):
+        with pytest.raises(SluiceError, match="still running"):
             await control.pause(pool, settings, None, job_id)
     assert await state_of(pool, job_id) == JobState.RUNNING
     assert await pool.fetchval("show lock_timeout") == "0"

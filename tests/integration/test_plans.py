@@ -248,7 +248,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
     assert await here.count(job_id) is JobState.PLANNED
     for counts, told in (
         ({}, "applied is missing"),
-        (yes | {"sorts": 1}, "there is no sorts"),
+        (yes | {"sorts": 1}, "sorts is unknown"),
         (yes | {"applied": -1}, "must not be negative"),
     ):
         with pytest.raises(InvalidRequest, match=told):

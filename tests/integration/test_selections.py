@@ -296,7 +296,7 @@ async def test_an_empty_list_in_place_of_a_file_needs_the_file(pool, settings):
     for name, upload in (("contacts", ContactUpload), ("addresses", AddressUpload)):
         given = {"action": "opt_out", "selection": {name: ()}, "requested_by": "test"}
         request = parse_request(given, uploaded=name)
-        with pytest.raises(InvalidRequest, match="empty list"):
+        with pytest.raises(InvalidRequest, match="lists nothing"):
             await submit(pool, settings, request)
         with pytest.raises(InvalidRequest, match="lists no"):
             await submit(pool, settings, request, upload=upload(io.BytesIO()))

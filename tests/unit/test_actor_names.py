@@ -12,7 +12,6 @@ ACTING = {
     *(
         "submit",
         "opt_out_immediately",
-        "opt_out_address_immediately",
         "submit_import",
         "apply_plan",
     ),

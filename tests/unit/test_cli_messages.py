@@ -70,7 +70,7 @@ def test_every_status_is_explained(status):
         "It may get broadcasts" if status in MARKETABLE else "It gets no broadcasts"
     )
     assert any("A bulk opt-in" in sentence for sentence in sentences) == (status not in MARKETABLE)
-    assert any("reopens" in sentence for sentence in sentences) == (status in OPTED_OUT)
+    assert any("Only its owner" in sentence for sentence in sentences) == (status in OPTED_OUT)
 
 
 def test_an_opt_out_that_spread_names_where_it_came_from():
@@ -110,7 +110,7 @@ def chapter(**changes):
         ({"from_status": Status.BOUNCE}, "bounce → admin, in email2 of contact 5"),
         (
             {"cause": Cause.PROPAGATED, "source_address": "b@x.example"},
-            "new → admin, spread from b@x.example, in email2 of contact 5",
+            "new → admin, propagated from b@x.example, in email2 of contact 5",
         ),
         (
             {"outcome": Outcome.REJECTED, "to_status": None, "reason": Reason.COMPLAINED},

@@ -86,7 +86,7 @@ def read_at_once():
         ('{"id": 1}\n{"id": "2"}\n', 2, "no whole number"),
         ('{"id": 1}\n{"id": true}\n', 2, "no whole number"),
         ('{"id": 1}\n{"id": 2, "contact_id": 2}\n', 2, "no whole number"),
-        ('{"id": 1}\n{"id": 2\n', 2, "no JSON object"),
+        ('{"id": 1}\n{"id": 2\n', 2, "not a JSON object"),
         ('{"id": 1}\n{"id": 99999999999999999999}\n', 2, "too large"),
         ("1\n\xff\n", 2, "is not a contact id"),
     ],

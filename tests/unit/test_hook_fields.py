@@ -17,8 +17,9 @@ from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, field_meaning
 from producers.file_text import require_encoding
 from producers.hook_addresses import parse_addresses, resolve_candidates
 from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_event, read_events
-from producers.hook_fields import READ_SECONDS, Adjustment, Field, read_post
+from producers.hook_fields import READ_SECONDS, Adjustment, read_post
 from producers.hook_forms import read_form
+from producers.hook_json import Field
 from schemas.addresses import InvalidAddress
 from schemas.errors import InvalidRequest, ReadingTimeout
 from schemas.json_input import read_pairs
@@ -517,7 +518,9 @@ def test_what_stands_beside_events_counts_where_they_say_nothing():
     }
     read = read_events(json.dumps(body).encode())
     events = {each.post.addresses[0][0]: each for each in read if isinstance(each, OptOutEvent)}
-    assert {name: (each.post.kind, each.note, each.event_id) for name, each in events.items()} == {
+    assert {
+        name: (each.post.kind, each.note, each.post.event_id) for name, each in events.items()
+    } == {
         "a": ("feedback", "of some", "2"),
         "b": ("feedback", "of all", "3"),
         "c": ("feedback", "of some", None),
@@ -758,7 +761,7 @@ def test_a_signed_event_tells_of_what_is_no_address(body):
     """As a form does: what stands in the event, or around it, was meant to be opted out."""
     for event in read_events(json.dumps(body).encode()):
         assert isinstance(event, OptOutEvent)
-        assert Adjustment("address", "no address was read of email2") in event.adjusted
+        assert Adjustment("address", "no address was read of email2") in event.post.adjusted
 
 
 MARKS = "\u0300\u0316" * 24_000

@@ -31,7 +31,7 @@ def stated(text: str, **options):
     """The statuses of the only row."""
     rows, rejections, contacts = read(text, **options)
     assert rejections == []
-    assert contacts.has_statuses
+    assert contacts.columns.statuses
     return rows[0].statuses
 
 
@@ -81,14 +81,14 @@ def test_headers_mean(meaning, headers):
     ],
 )
 def test_what_sounds_of_consent_is_not_passed_over(header):
-    """A column that may tell about mail, and is not understood, refuses the file unless mapped."""
+    """An unknown column that may be about mail or consent must be mapped."""
     assert column_meaning(header) is None
     assert mentions_consent(header)
-    with pytest.raises(InvalidRequest, match="not understood"):
+    with pytest.raises(InvalidRequest, match="may be about mail or consent"):
         read(f"Email,{header}\na@x.example,1\n")
     rows, _, contacts = read(f"Email,{header}\na@x.example,1\n", mapping={header: "ignore"})
     assert len(rows) == 1
-    assert contacts.ignored_columns == (header,)
+    assert contacts.columns.ignored == (header,)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_other_columns_are_ignored_and_told(header):
     """What is not read is listed, so that a dropped column is no surprise."""
     assert not mentions_consent(header)
     _, _, contacts = read(f"Email,{header}\na@x.example,1\n")
-    assert contacts.ignored_columns == (header,)
-    assert not contacts.has_statuses
+    assert contacts.columns.ignored == (header,)
+    assert not contacts.columns.statuses
 
 
 @given(st.text(max_size=300))
@@ -308,7 +308,7 @@ def test_an_id_beside_a_contact_id_is_of_something_else():
     """It is ignored, and told."""
     rows, _, contacts = read("Id,Contact Id,Email\n1,2,a@x.example\n")
     assert rows[0].external_id == "2"
-    assert contacts.ignored_columns == ("Id",)
+    assert contacts.columns.ignored == ("Id",)
 
 
 def test_the_contacts_id_is_kept():

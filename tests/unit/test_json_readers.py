@@ -15,8 +15,6 @@ OF_ITS_OWN = {
     "db/pool.py": "what Postgres sends",
     "db/exports.py": "what Postgres sends",
     "runtime/devservers/directory.py": "what another process of the same folder has written",
-    "producers/contact_id_files.py": "an object of which one name is taken",
-    "producers/address_files.py": "an object of which each address is taken",
 }
 """Files that call a parser of JSON themselves, and what they read by it."""
 

@@ -244,7 +244,7 @@ def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
         (b'[\n  {"email": "a@x.example"}\n]\n', "a JSON array"),
         (b"PK\x03\x04", "a spreadsheet"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet"),
-        (b"Email," + b"x," * 20_000 + b"\n", "columns, and may have"),
+        (b"Email," + b"x," * 20_000 + b"\n", "columns; the limit is"),
     ],
 )
 def test_a_file_that_is_no_list(content, says):

@@ -25,7 +25,7 @@ from producers.charsets import find_charset
 from producers.file_text import FileText
 from producers.formula_guard import strip_formula_guard
 from producers.hook_addresses import _split_at_signs, parse_addresses
-from producers.hook_fields import decode_text
+from producers.hook_json import decode_text
 from producers.import_file import open_contacts
 from producers.import_rejections import quoted
 from producers.short_text_cache import MAX_CACHED_LENGTH, cache_short_texts

@@ -69,7 +69,6 @@ TO_REWRITE = frozenset(
         "sentences in actions/",
         "sentences in cli/",
         "sentences in db/",
-        "sentences in producers/",
         "sentences in runtime/",
         "sentences in schemas/",
         "sentences in web/",

@@ -21,9 +21,10 @@ from producers.hook_events import (
 from producers.hook_fields import Adjustment, to_storable_text
 from producers.hook_forms import form_to_opt_out, read_form
 from producers.hook_opt_outs import HookOptOut, HookOptOutApplier
-from producers.hooks import DUMMY_HOOK, hook_secrets, is_token_of_hook, parse_form_token
+from producers.hooks import DUMMY_HOOK, hook_secrets, is_token_of_hook
 from producers.immediate_opt_out import OptOutReceipt
 from runtime import events, logs
+from runtime.signing import parse_hook_token
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import InvalidRequest
 from schemas.statuses import RECIPIENT_KINDS
@@ -253,7 +254,7 @@ async def post_events(
     ]
     if any(event.error for event in taken):
         _log_refused(hook, "malformed", correlation_id)
-    adjusted = [each for event in good for each in event.adjusted]
+    adjusted = [each for event in good for each in event.post.adjusted]
     _log_adjusted(hook, adjusted, correlation_id)
     if any(event.conflict for event in taken):
         raise Problem(
@@ -287,14 +288,14 @@ def _parse_events(body: bytes, charset: str) -> list[OptOutEvent | InvalidEvent]
 
 
 def _build_result(event: OptOutEvent, done: OptOutReceipt | None) -> EventResult:
-    event_id = event.event_id and to_storable_text(event.event_id)
+    event_id = event.post.event_id and to_storable_text(event.post.event_id)
     if done is None:
         return EventResult(event_id=event_id, conflict=True)
     return EventResult(
         event_id=event_id,
         applied=done.applied,
         created=done.created,
-        adjusted=_describe_adjusted(event.adjusted),
+        adjusted=_describe_adjusted(event.post.adjusted),
     )
 
 
@@ -333,7 +334,7 @@ async def _authenticate_form(request: Request, state: AppState, token: str) -> H
     def is_authentic(hook: Hook) -> bool:
         return is_token_of_hook(state.settings, hook, token)
 
-    hook = await state.hook_cache.find(parse_form_token(token), is_authentic, use_list=is_limited)
+    hook = await state.hook_cache.find(parse_hook_token(token), is_authentic, use_list=is_limited)
     if not is_authentic(hook):
         if is_limited:
             raise state.failed_auth_limiter.problem()

@@ -12,7 +12,7 @@ from producers import control
 from producers.fair_executor import run_off_loop
 from producers.job_view import read_job
 from producers.keys import Caller
-from producers.recipient_events import refuse_reserved_key
+from producers.recipient_events import require_unreserved_key
 from producers.submit import JobSubmission, submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
@@ -115,7 +115,7 @@ async def submit_job(
     Everything is checked first: nothing of a refused request is stored. The job belongs to the
     key's account.
     """
-    refuse_reserved_key(idempotency_key)
+    require_unreserved_key(idempotency_key)
 
     def build_request(body: JobCreate) -> JobRequest:
         return body.to_request(

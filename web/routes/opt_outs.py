@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from db import address_history, jobs
-from producers.immediate_opt_out import opt_out_address_immediately
+from producers.immediate_opt_out import opt_out_immediately
 from producers.invalid_request import invalid_request, require_storable
 from producers.keys import Caller
 from producers.plausibility import find_doubtful, find_implausible
@@ -113,9 +113,7 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     )
     await _require_plausible(state, caller, given.address)
     try:
-        done, status = await opt_out_address_immediately(
-            state.pool, state.settings, asked, account_id=caller.account_id, actor=caller.actor
-        )
+        done = await opt_out_immediately(state.pool, state.settings, asked, actor=caller.actor)
     except IdempotencyConflict:
         raise Problem(
             IDEMPOTENCY_KEY_REUSED,
@@ -127,12 +125,12 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
         job_id=done.job_id,
         applied=done.applied,
         created=done.created,
-        status=status,
+        status=done.status,
         propagated=done.propagated,
     )
     if not done.applied:
         response.status_code = HTTPStatus.ACCEPTED
-    return told if status else await _refresh_response(state, caller, given.address, told)
+    return told if done.status else await _refresh_response(state, caller, given.address, told)
 
 
 async def _require_plausible(state: AppState, caller: Caller, address: str) -> None:
@@ -146,7 +144,9 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
     async with state.pool.acquire() as connection:
         wrong = await find_implausible(connection, caller.account_id, find_doubtful([identity]))
     if wrong:
-        raise invalid_request("The opt-out", [FieldError("address", why) for _, why in wrong])
+        raise invalid_request(
+            "The opt-out", [FieldError("address", str(why)) for why in wrong.values()]
+        )
 
 
 async def _refresh_response(

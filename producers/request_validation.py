@@ -1,0 +1,177 @@
+"""Check all of a job request that can be checked without the database."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from actions.bulk_action import BulkAction
+from actions.registry import all_actions, get_action
+from producers.invalid_request import (
+    MAX_FIELD_ERRORS,
+    convert_validation_error,
+    invalid_request,
+    require_storable_texts,
+)
+from producers.request_hash import ListHash, request_hash
+from producers.uploads import ListSummary
+from schemas.actors import Actor
+from schemas.addresses import InvalidAddress, NormalizedAddress, parse_address
+from schemas.errors import FieldError
+from schemas.evidence import require_evidence
+from schemas.requests import JobRequest, Selection
+
+
+class ValidatedRequest(NamedTuple):
+    """A request that was checked as far as possible without the database.
+
+    `contacts` are the distinct ids that it lists, in order, and `addresses` the distinct addresses
+    as given; None if it lists none. `unknown` counts the addresses of its list that the account
+    does not know; None until the account was asked.
+    """
+
+    action: BulkAction
+    params: dict[str, Any]
+    evidence: dict[str, Any] | None
+    selection: dict[str, Any]
+    contacts: list[int] | None
+    addresses: list[NormalizedAddress] | None
+    request_hash: str
+    unknown: int | None = None
+
+    def job_columns(self, request: JobRequest, actor: Actor) -> dict[str, Any]:
+        """Return what each job stores of its request."""
+        return {
+            "action": self.action.name,
+            "fields": request.field_numbers,
+            "params": self.params,
+            "requested_by": request.requested_by,
+            "idempotency_key": request.idempotency_key,
+            "request_hash": self.request_hash,
+            "correlation_id": request.correlation_id or "",
+            "actor": actor,
+        }
+
+    def selection_with_unknown(self, unknown: int | None) -> dict[str, Any]:
+        """Return the selection as the job stores it, with the number of unknown addresses."""
+        return self.selection if unknown is None else {**self.selection, "unknown": unknown}
+
+
+def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -> ValidatedRequest:
+    """Check the request; raises InvalidRequest. `uploaded` is the list of a file that was read."""
+    # Ids are no texts, and addresses are checked one by one.
+    listed = {"selection": {"contacts", "addresses"}}
+    require_storable_texts("The request", request, exclude=listed)
+    action = _get_selecting_action(request)
+    params = _params(action, request.params)
+    evidence = _evidence(action, request.evidence)
+    contacts = request.selection.contacts
+    distinct = None if contacts is None else sorted(set(contacts))
+    addresses = _parse_addresses(request.selection.addresses)
+    selection = _summary(request.selection, distinct, addresses)
+    hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
+        "contacts": distinct,
+        "addresses": None if addresses is None else sorted(each.match_key for each in addresses),
+    }
+    if uploaded is not None:
+        selection[uploaded.name] = uploaded.number
+        hashed[uploaded.name] = uploaded.list_hash
+    return ValidatedRequest(
+        action,
+        params,
+        evidence,
+        selection,
+        distinct,
+        addresses,
+        request_hash(
+            account=request.account,
+            action=action.name,
+            selection=selection,
+            fields=request.field_names,
+            params=params,
+            evidence=evidence,
+            plan_first=request.plan_first,
+            completion_url=request.completion_url,
+            **hashed,  # type: ignore[arg-type]
+        ),
+        uploaded and uploaded.unknown,
+    )
+
+
+def _get_selecting_action(request: JobRequest) -> BulkAction:
+    action = get_action(request.action)
+    known = all_actions().values()
+    if request.selection.addresses is not None and not action.accepts_addresses:
+        choices = [other.name for other in known if other.accepts_addresses]
+        why = (
+            f"The action {action.name!r} takes contacts and no addresses. Actions that take"
+            f" addresses: {', '.join(choices)}."
+        )
+        raise invalid_request("The request", [FieldError("selection.addresses", why)])
+    if action.creates_contacts:
+        choices = [other.name for other in known if not other.creates_contacts]
+        why = (
+            f"The action {action.name!r} brings its own contacts and takes no selection. Actions"
+            f" over existing contacts: {', '.join(choices)}."
+        )
+        raise invalid_request("The request", [FieldError("action", why)])
+    return action
+
+
+def _params(action: BulkAction, given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return action.params.model_validate(given).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        what = f"The {action.name} job"
+        raise convert_validation_error(what, error, action.params, within=("params",)) from None
+
+
+def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not action.needs_evidence:
+        if given is not None:
+            why = f"The action {action.name!r} takes no evidence. Leave the evidence out."
+            raise invalid_request("The request", [FieldError("evidence", why)])
+        return None
+    evidence = require_evidence(given, today=datetime.now(UTC).date())
+    return evidence.model_dump(mode="json", exclude_none=True)
+
+
+def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress] | None:
+    """Return the distinct addresses, each in its first form and place.
+
+    Raises InvalidRequest, which names invalid addresses by their places, without quoting them.
+    """
+    if addresses is None:
+        return None
+    found: dict[str, NormalizedAddress] = {}
+    wrong: list[FieldError] = []
+    more = ""
+    for place, text in enumerate(addresses):
+        try:
+            identity = parse_address(text)
+        except InvalidAddress as error:
+            wrong.append(FieldError(f"selection.addresses.{place}", str(error)))
+            if len(wrong) == MAX_FIELD_ERRORS:
+                more = "The addresses after it were not checked."
+                break
+        else:
+            found.setdefault(identity.match_key, identity)
+    if wrong:
+        raise invalid_request("The request", wrong, more)
+    return list(found.values())
+
+
+def _summary(
+    selection: Selection, contacts: list[int] | None, addresses: list[NormalizedAddress] | None
+) -> dict[str, Any]:
+    """Return what `jobs.selection` stores: the given conditions, and the lengths of lists."""
+    listed = {"contacts", "addresses"}
+    summary = selection.model_dump(mode="json", exclude_defaults=True, exclude=listed)
+    if "statuses" in summary:
+        summary["statuses"] = sorted(set(summary["statuses"]))
+    if contacts is not None:
+        summary["contacts"] = len(contacts)
+    if addresses is not None:
+        summary["addresses"] = len(addresses)
+    return summary
