@@ -1,1 +1,1 @@
-"""The way in over HTTP, for services in any language. Each file is one subject."""
+"""The HTTP API, for services in any language. Each file is one subject."""

@@ -13,18 +13,18 @@ from runtime.process import log_startup_failure, process_name
 from runtime.program import expand_program_name
 from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
-from web.connections import Connection, ConnectionLimits
+from web.connection_monitor import ConnectionLimits
+from web.server_protocol import Connection
 
 SHUTDOWN_SECONDS = 5
-"""How long requests that are under way may take to end after SIGTERM."""
+"""How long requests under way may take after SIGTERM."""
 
-
-WAITING_CONNECTIONS = 2048
-"""How many connections the system keeps until they are taken up."""
+BACKLOG = 2048
+"""How many connections the system keeps until they are accepted."""
 
 
 def main() -> int:
-    """Serve until told to end; 1 with a sentence where it cannot begin."""
+    """Serve until told to end; print why and return 1 if the process cannot start."""
     try:
         settings = Settings()
         settings.require_urls()
@@ -47,16 +47,16 @@ def main() -> int:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Open the socket that all processes share; raises SettingsError if it cannot be opened."""
+    """Return the socket that all processes share; raise SettingsError if it cannot be bound."""
     host, port = settings.listen_host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"Cannot listen on {f'[{host}]' if ':' in host else host}:{port}: {error.strerror}."
-            " Nothing was started. End the program that uses it, or set PORT (and HOST) to what is"
-            " free here."
+            " Nothing was started. Stop the program that uses it, or set PORT (and HOST) to a free"
+            " address."
         ) from error
     listening.set_inheritable(True)
     return listening
@@ -70,13 +70,13 @@ def _config(settings: Settings) -> uvicorn.Config:
         loop="uvloop",
         http=partial(Connection, limits=ConnectionLimits.from_settings(settings)),  # type: ignore[arg-type]
         ws="none",
-        # Its lines tell paths, which have addresses and tokens in them.
+        # Its lines have paths, which contain addresses and tokens.
         access_log=False,
         log_config=None,
         server_header=False,
-        # A router stands in front of a dyno; what it says of a client matters to nobody here.
+        # `web.peers` reads X-Forwarded-For itself.
         proxy_headers=False,
-        backlog=WAITING_CONNECTIONS,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 

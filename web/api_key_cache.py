@@ -1,4 +1,4 @@
-"""API keys that were asked for a moment ago, so that not each request asks Postgres whose it is."""
+"""API keys that were used a moment ago, so that not every request has to query Postgres."""
 
 import asyncio
 import hmac
@@ -13,28 +13,26 @@ from producers.keys import Caller, find_caller, parse_key_token
 from web.cached_list import CachedList
 
 KEY_CACHE_SECONDS = 1.0
-"""For how long a key counts without Postgres being asked again: so late may a revocation be."""
+"""How long a key is valid without asking Postgres again: a revocation takes that long."""
 
 USAGE_WRITE_SECONDS = 60.0
-"""How often it is noted at most that a key was used."""
+"""The minimum time between two records of a key's use."""
 
 
 class ApiKeyCache:
-    """The callers of a web process. Of keys that do not count nothing is kept, so that there are no
-    more of them here than were ever made.
-    """
+    """The callers of a web process. Invalid keys are not kept, so guesses take no memory."""
 
     def __init__(self, pool: asyncpg.Pool, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool = pool
         self._clock = clock
         self._callers: dict[str, tuple[float, Caller]] = {}
-        self._noted: dict[int, float] = {}
-        self._to_note: defaultdict[int, set[int]] = defaultdict(set)
-        self._noting: asyncio.Task[None] | None = None
+        self._written_at: dict[int, float] = {}
+        self._unwritten: defaultdict[int, set[int]] = defaultdict(set)
+        self._usage_write: asyncio.Task[None] | None = None
         self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
     async def authenticate(self, token: str) -> Caller | None:
-        """Return the caller whose key this is, or was a second ago; None if it is not valid."""
+        """Return the caller whose key this is, or was a second ago; None if it is invalid."""
         requested_at = self._clock()
         until, caller = self._callers.get(token, (0.0, None))
         if caller is not None and requested_at < until:
@@ -52,7 +50,7 @@ class ApiKeyCache:
         return caller
 
     async def is_listed(self, token: str) -> bool:
-        """Tell whether this is a key that counts, or was a second ago, by a list of all."""
+        """Tell whether the key is in a list of all valid ones, which is at most a second old."""
         key_id, digest = parse_key_token(token)
         if not key_id:
             return False
@@ -63,25 +61,25 @@ class ApiKeyCache:
         return await self._digests.find(key_id, matches) is not None
 
     async def is_active(self, caller: Caller) -> bool:
-        """Tell whether the caller's key counts still."""
+        """Tell whether the caller's key is still valid."""
         async with self._pool.acquire() as connection:
             return await keys.is_active(connection, caller.account_id, caller.key_id)
 
     def _schedule_usage_write(self, caller: Caller, now: float) -> None:
-        """Have it noted, if that was not done a minute ago; nobody waits for it."""
-        if now - self._noted.get(caller.key_id, float("-inf")) < USAGE_WRITE_SECONDS:
+        """Record the use in the background, at most once a minute."""
+        if now - self._written_at.get(caller.key_id, float("-inf")) < USAGE_WRITE_SECONDS:
             return
-        self._noted[caller.key_id] = now
-        self._to_note[caller.account_id].add(caller.key_id)
-        if self._noting is None or self._noting.done():
-            self._noting = asyncio.create_task(self._write_usage())
+        self._written_at[caller.key_id] = now
+        self._unwritten[caller.account_id].add(caller.key_id)
+        if self._usage_write is None or self._usage_write.done():
+            self._usage_write = asyncio.create_task(self._write_usage())
 
     async def _write_usage(self) -> None:
-        while self._to_note:
-            account_id, key_ids = self._to_note.popitem()
+        while self._unwritten:
+            account_id, key_ids = self._unwritten.popitem()
             try:
                 async with self._pool.acquire() as connection:
                     await keys.record_use(connection, account_id, sorted(key_ids))
-            except Exception:  # noqa: BLE001 - whatever it is, it is worth no request
-                # The next minute notes it.
+            except Exception:  # noqa: BLE001 - no request may fail for this
+                # The next minute records it.
                 return

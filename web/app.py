@@ -1,4 +1,4 @@
-"""The composition root of a web process: uvicorn calls `create_app`."""
+"""The application of a web process: uvicorn calls `create_app`."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ from web.unattended_queue import watch_queue
 
 log = logs.get_logger()
 
-# A request is held to one after the other: what is asked most comes first.
+# A request is matched against them in this order: the most frequent ones come first.
 ROUTERS = (
     opt_outs.router,
     operation.router,
@@ -57,7 +57,7 @@ ROUTERS = (
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Make the application; without settings, read the environment and set up the process."""
+    """Create the application; without settings, read the environment and set up logging."""
     if settings is not None:
         return _build_app(settings)
     settings = Settings()
@@ -65,8 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     logs.drop_library_lines(is_already_logged)
     app = _build_app(settings)
     app.openapi()
-    # All that is there by now stays. To look for cycles in it takes a tenth of a second, in which
-    # nobody is served.
+    # What exists now stays. Searching it for cycles would block requests for a tenth of a second.
     gc.collect()
     gc.freeze()
     return app
@@ -76,11 +75,11 @@ def _build_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         lifespan=_lifespan(settings),
         dependencies=[Depends(require_well_formed)],
-        # The pages that show the document have scripts from elsewhere.
+        # The pages that show the document load scripts from other sites.
         docs_url=None,
         openapi_url=None,
         redoc_url=None,
-        # To where it leads would be what the caller's Host header says.
+        # A redirect would go to what the caller's Host header says.
         redirect_slashes=False,
         form_limits=FORM_LIMITS,
     )
@@ -88,7 +87,7 @@ def _build_app(settings: Settings) -> FastAPI:
     add_error_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
-    # The last is the outermost: every answer has its line and its headers, whoever gives it.
+    # The last is the outermost: every response has its log line and its headers.
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(TimeoutMiddleware)
     app.add_middleware(ServerErrorMiddleware)
@@ -101,7 +100,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert settings.database_url is not None
-        # Each request is looked at by it: a fault in it is to show now.
+        # Every request needs the document: an error in it must show now.
         app.openapi()
         pool = await make_pool(
             settings.database_url,

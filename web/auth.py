@@ -1,4 +1,4 @@
-"""Who may ask for what: an API key with each request, as `Authorization: Bearer sluice_...`."""
+"""Authentication: an API key in each request, as `Authorization: Bearer sluice_...`."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -12,55 +12,52 @@ from web.problems import SCOPE_MISSING, TOO_MANY_REQUESTS, UNAUTHENTICATED, Prob
 from web.state import AppState, get_state
 
 _bearer = HTTPBearer(
-    auto_error=False, scheme_name="API key", description="A key that `sluice keys create` made."
+    auto_error=False, scheme_name="API key", description="A key made by `sluice keys create`."
 )
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 def require_scope(scope: Scope) -> Callable[..., Awaitable[Caller]]:
-    """Make a dependency that returns the caller and requires the scope of its key."""
+    """Return a dependency that gives the caller, whose key must have the scope."""
 
-    async def caller(request: Request, credentials: _Credentials) -> Caller:
-        state = get_state(request)
-        found = None
+    async def require_caller(request: Request, credentials: _Credentials) -> Caller:
+        state = await get_state(request)
+        caller = None
         if credentials is not None:
-            found = await _authenticate(request, state, credentials.credentials)
-        if found is None:
+            caller = await _authenticate(request, state, credentials.credentials)
+        if caller is None:
             raise Problem(
                 UNAUTHENTICATED,
                 "Missing or invalid API key. Nothing was done. Send a key as `Authorization:"
                 " Bearer sluice_…`; `sluice keys create` makes keys.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        request.state.caller = found
-        seconds = state.rate_limiter.take_token(found.key_id)
+        request.state.caller = caller
+        seconds = state.rate_limiter.take_token(caller.key_id)
         if seconds:
             raise Problem(
                 TOO_MANY_REQUESTS,
-                f"This key may make {state.settings.requests_per_second:g} requests a second."
+                f"This key may send {state.settings.requests_per_second:g} requests a second."
                 " Nothing was done. Try again after the seconds in Retry-After.",
                 headers={"Retry-After": str(math.ceil(seconds))},
             )
-        if scope not in found.scopes:
+        if scope not in caller.scopes:
             raise Problem(
                 SCOPE_MISSING,
                 f"This needs a key with the scope {scope}. Nothing was done. The key has:"
-                f" {', '.join(sorted(found.scopes))}.",
+                f" {', '.join(sorted(caller.scopes))}.",
                 scope=scope,
             )
         if "requestBody" not in (request.scope["route"].openapi_extra or {}):
-            await state.acquire_slot(request, found.account_id)
-        # Of those with a body `read_json_body` does it, when that has come: it may come slowly.
-        return found
+            await state.acquire_slot(request, caller.account_id)
+        # With a body, `read_json_body` does it when the body has come: it may come slowly.
+        return caller
 
-    return caller
+    return require_caller
 
 
 async def _authenticate(request: Request, state: AppState, token: str) -> Caller | None:
-    """Return the caller whose key this is, or None.
-
-    Raises Problem if the peer has sent too many invalid keys and this one is not listed.
-    """
+    """Return the caller; raise Problem if the key is invalid and its peer failed too often."""
     peer = state.get_peer(request)
     is_limited = state.failed_auth_limiter.is_limited(peer)
     if is_limited and not await state.api_key_cache.is_listed(token):

@@ -1,4 +1,4 @@
-"""A list of what Postgres has, by which guesses are judged without asking it each time."""
+"""A cached list of rows, so that guesses of ids and secrets do not each query Postgres."""
 
 import asyncio
 import time
@@ -10,19 +10,19 @@ import asyncpg
 T = TypeVar("T")
 
 CACHE_SECONDS = 1.0
-"""For how long what the list has counts before the list is read again."""
+"""How long the entries of the list are valid before it is read again."""
 
 MIN_REFRESH_SECONDS = 0.2
-"""How long after the last reading the list is read again, at the earliest, for what it does not
-have. All who ask until then wait for that reading, whatever they ask for."""
+"""The minimum time between two readings for missing entries. All who ask for one meanwhile wait
+for the same reading."""
 
 
 class CachedList(Generic[T]):
-    """What `read` returns, by ids; up to a second old.
+    """The rows that `read` returns, by id. They are at most a second old.
 
-    An id that is not in it may be new, so the list is read again before the id is refused. What is
-    right is never refused, and guesses cost a few reads a second, however many there are. An
-    unknown id is judged as `missing` is, which takes as long.
+    A missing entry may be new, so the list is read again before it counts as missing. Valid
+    requests are never rejected, and guesses cost a few readings a second, however many they are. A
+    missing entry is compared with `missing`, which takes as long.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class CachedList(Generic[T]):
         self._listed: Mapping[int, T] = {}
 
     async def find(self, entry_id: int, matches: Callable[[T], bool]) -> T | None:
-        """Return what has this id and is right; None if there is none by now."""
+        """Return the entry with this id if it matches; None if it does not exist."""
         requested_at = self._clock()
         if requested_at - self._read_at <= CACHE_SECONDS and (
             found := self._match(entry_id, matches)

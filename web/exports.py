@@ -1,8 +1,9 @@
-"""Lists of a job over HTTP: pages of JSON, or all of it as CSV or NDJSON in a stream."""
+"""Lists of a job: pages of JSON, or the whole list as a stream of CSV or NDJSON."""
 
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -20,7 +21,7 @@ _MAX_LIMIT = 5_000
 
 
 class Format(StrEnum):
-    """How a list is sent."""
+    """The format of a list."""
 
     JSON = "json"
     CSV = "csv"
@@ -35,55 +36,50 @@ MEDIA_TYPES = {
 _BY_MEDIA_TYPE = {media_type: form for form, media_type in MEDIA_TYPES.items()}
 
 
+@dataclass
 class _ListQuery:
-    """What a caller says of the list that is wanted."""
+    """The parameters of a list: its format, and which page."""
 
-    def __init__(
-        self,
-        form: Annotated[
-            Format | None,
-            Query(alias="format", description="How it is sent; Accept says it as well."),
-        ] = None,
-        limit: Annotated[
-            int | None,
-            Query(
-                ge=1,
-                le=_MAX_LIMIT,
-                description=f"Of pages: how many rows, at most; {_DEFAULT_LIMIT:,} where nothing is"
-                " said.",
-            ),
-        ] = None,
-        cursor: Annotated[
-            str | None, Query(max_length=200, description="Of pages: `next` of the one before.")
-        ] = None,
-        accept: Annotated[
-            str | None,
-            Header(
-                description="`application/json` gives pages; `text/csv` and `application/x-ndjson`"
-                " give all of it in one stream, of any length."
-            ),
-        ] = None,
-        *,
-        raw: Annotated[
-            bool,
-            Query(
-                description="Of CSV: each text as it is stored. Otherwise an apostrophe comes"
-                " before what a spreadsheet would run as a formula."
-            ),
-        ] = False,
-    ) -> None:
-        self.form = form or _negotiate_format(accept)
-        self.limit = limit
-        self.cursor = cursor
-        self.raw = raw
+    form: Annotated[
+        Format | None,
+        Query(alias="format", description="The format. `Accept` can name it instead."),
+    ] = None
+    limit: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=_MAX_LIMIT,
+            description=f"The maximum number of rows of a page; {_DEFAULT_LIMIT:,} by default.",
+        ),
+    ] = None
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next` of the previous page.")
+    ] = None
+    accept: Annotated[
+        str | None,
+        Header(
+            description="`application/json` gives pages; `text/csv` and `application/x-ndjson`"
+            " give the whole list in one stream."
+        ),
+    ] = None
+    raw: Annotated[
+        bool,
+        Query(
+            description="CSV with each text as it is stored. Otherwise an apostrophe precedes"
+            " what a spreadsheet would run as a formula."
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        self.format = self.form or _negotiate_format(self.accept)
 
 
 ListQuery = Annotated[_ListQuery, Depends()]
-"""A handler's parameter: in which form, and which page, a list is wanted."""
+"""A handler's parameter: the format of a list, and which page."""
 
 
 def _negotiate_format(accept: str | None) -> Format:
-    """Return the format that Accept prefers; pages if it names none of them."""
+    """Return the format that Accept prefers; JSON if it names none."""
     wanted = [(0.0, Format.JSON)]
     for part in (accept or "").lower().split(","):
         media_type, *parameters = (piece.strip() for piece in part.split(";"))
@@ -93,7 +89,7 @@ def _negotiate_format(accept: str | None) -> Format:
 
 
 def _quality(parameters: list[str]) -> float:
-    """Return the weight (`q`) of a media range, from 0 to 1."""
+    """Return the quality of a media type, from 0 to 1; an invalid number counts as 0."""
     given = next((each[2:] for each in parameters if each.startswith("q=")), "1")
     return float(given) if given.replace(".", "", 1).isdecimal() else 0.0
 
@@ -101,19 +97,19 @@ def _quality(parameters: list[str]) -> float:
 async def build_list_response(
     state: AppState, listing: Export, query: _ListQuery, *, member: str, name: str
 ) -> Response:
-    """Answer with the list as requested: a page with its rows as `member`, or a file `name`."""
-    if query.form is Format.JSON:
+    """Build the response: a page with the rows as `member`, or a file called `name`."""
+    if query.format is Format.JSON:
         return await _build_page(state, listing, query, member)
     if query.limit is not None or query.cursor is not None:
         raise Problem(
             INVALID,
-            f"limit and cursor go with pages, and {query.form} comes whole; nothing was read."
+            f"limit and cursor are for pages, and {query.format} is sent whole. Nothing was read."
             " Leave them out, or ask for application/json.",
         )
     return ClosingStreamingResponse(
         _stream_rows(state, listing, query),
-        media_type=MEDIA_TYPES[query.form],
-        headers={"Content-Disposition": f'attachment; filename="{name}.{query.form}"'},
+        media_type=MEDIA_TYPES[query.format],
+        headers={"Content-Disposition": f'attachment; filename="{name}.{query.format}"'},
     )
 
 
@@ -126,7 +122,7 @@ async def _build_page(state: AppState, listing: Export, query: _ListQuery, membe
             connection, form=ExportFormat.JSON, after=after, limit=query.limit or _DEFAULT_LIMIT
         )
     next_cursor = None if page.next_cursor is None else encode_cursor(*page.next_cursor)
-    # Postgres has written the rows; no line break is within one.
+    # Postgres has written the rows as JSON, which has no line breaks inside.
     rows = page.lines.rstrip("\n").replace("\n", ",")
     return Response(
         f'{{"{member}":[{rows}],"next":{json.dumps(next_cursor)}}}',
@@ -138,7 +134,7 @@ async def _stream_rows(
     state: AppState, listing: Export, query: _ListQuery
 ) -> AsyncGenerator[str, None]:
     form = ExportFormat.JSON
-    if query.form is Format.CSV:
+    if query.format is Format.CSV:
         yield ",".join(listing.columns) + "\n"
         form = ExportFormat.RAW_CSV if query.raw else ExportFormat.CSV
     async with aclosing(exports.stream_pages(state.pool, listing, form=form)) as pages:

@@ -1,8 +1,7 @@
-"""Bodies that an HTML form, an automation or a mail client sends, read as fields.
+"""Bodies of HTML forms, automations and mail clients, parsed into fields.
 
-What a body is shows in itself: senders name no type, or another one, and a field that is missing in
-one that is cut off is not a reason to lose the others. So nothing here is refused but what has more
-fields than any form.
+The body itself shows its type: senders name none, or a wrong one. A cut-off body still gives the
+fields that it has. Only a body with more fields than any form is rejected.
 """
 
 import codecs
@@ -42,28 +41,26 @@ _broken_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MAX_BARE_ADDRESS = 1_000
 
 _MAX_PLAIN_BYTES = 64 * 1024
-"""What is longer and not JSON has more characters than the text of an address may have, however it
-is encoded. No more of it is decoded."""
+"""How much of a value that is not JSON is decoded: more than any address has, however encoded."""
 
 _MAX_BYTES_BEFORE_JSON = 1_000
-"""So far JSON in a form is looked for behind blanks. Each takes 100 bytes of memory."""
+"""How many blanks may precede JSON in a form. Each takes 100 bytes of memory."""
 
 _DECODE_BATCH_BYTES = 64 * 1024
 _MAX_PART_HEADER_BYTES = 16 * 1024
 _MAX_LINES = 50_000
-"""No line of a text is looked at beyond these: 4 MB of what people write have fewer."""
+"""How many lines of a text are read: 4 MB of what people write have fewer."""
 
 MAX_FIELDS = 10_000
-"""More fields are no form that a person has filled in, and each takes time."""
+"""A form that a person has filled in has fewer fields, and each takes time."""
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def parse_fields(body: bytes, content_type: str = "") -> Iterator[Field]:
-    """Yield the fields of a form, urlencoded or multipart, or of JSON, in their order; or of a
-    text that is an address alone. JSON in a field is read too.
+    """Yield the fields of a form (urlencoded or multipart), of JSON, or of a text with an address.
 
-    The content type only helps, with a boundary and with the charset of texts that are not UTF-8.
-    Raises InvalidRequest where there are more than `MAX_FIELDS`.
+    JSON in a field is parsed too. The content type only helps with a boundary, and with the charset
+    of texts that are not UTF-8. Raise InvalidRequest for more than `MAX_FIELDS` fields.
     """
     charset = get_charset(content_type)
     if body.startswith(_UTF_16_MARKS):
@@ -74,7 +71,7 @@ def parse_fields(body: bytes, content_type: str = "") -> Iterator[Field]:
     if (value := _try_json(body, charset)) is not None:
         return iterate_events(value)
     if b"=" not in body:
-        # Perhaps the whole was encoded once more than it should be.
+        # The whole body may have been encoded twice.
         decoded = percent_decode(body)
         if (value := _try_json(decoded, charset)) is not None:
             return iterate_events(value)
@@ -88,14 +85,14 @@ def _limit_fields(parts: Iterable[T]) -> Iterator[T]:
     for number, part in enumerate(parts):
         if number == MAX_FIELDS:
             raise InvalidRequest(
-                f"The form has more than {MAX_FIELDS:,} fields. Nothing was stored. Send those of"
-                " the recipient."
+                f"The form has more than {MAX_FIELDS:,} fields. Nothing was stored. Send only"
+                " those of the recipient."
             )
         yield part
 
 
 def percent_decode(quoted: bytes) -> bytes:
-    """Return what `urllib.parse.unquote_to_bytes` does, which makes an object of each escape."""
+    """Decode like `urllib.parse.unquote_to_bytes`, which makes an object of each escape."""
     if b"%" not in quoted:
         return quoted
     decoded = bytearray()
@@ -118,15 +115,13 @@ def percent_decode(quoted: bytes) -> bytes:
 
 
 def _decode_escapes(part: bytes) -> bytes:
-    r"""Return the bytes with each %41 decoded, by Python's own way to read \x41; raises
-    UnicodeDecodeError where one is broken.
-    """
+    r"""Decode each %41 like Python's \x41; raise UnicodeDecodeError if one is broken."""
     escaped = part.replace(b"\\", b"\\\\").replace(b"%", b"\\x")
     return escaped.decode("unicode_escape").encode("latin-1")
 
 
 def get_charset(content_type: str) -> str:
-    """Return the charset that the type names, empty where it names none."""
+    """Return the charset that the content type names; empty if it names none."""
     return _get_parameter(content_type, "charset")
 
 
@@ -140,7 +135,7 @@ def _try_json(body: bytes, charset: str) -> Any:
 
 
 def _parse_lines(text: str) -> Iterator[Field]:
-    """Yield what lines such as `Email: ada@...` say, or an address that is all there is."""
+    """Yield the fields of lines such as `Email: ada@...`, or an address that is the whole text."""
     has_field = False
     for line in islice(_text_lines(text), _MAX_LINES):
         name, _, rest = line[0].partition(":")
@@ -184,9 +179,7 @@ def _decode(part: bytes) -> bytes:
 
 
 def _parse_multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Field]:
-    """Yield the fields, and files too, since an address may come as one; the last part may be cut
-    off.
-    """
+    """Yield the fields of all parts, also of files; the last part may be cut off."""
     for part in _limit_fields(_split_parts(body, boundary)):
         if (end := _end_of_head(part, 0, _MAX_PART_HEADER_BYTES)) is not None:
             head = decode_text(part[: end.start()], charset)
@@ -195,7 +188,7 @@ def _parse_multipart(body: bytes, boundary: bytes, charset: str) -> Iterator[Fie
 
 def _split_parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
     begin = 0
-    # Searched for without what stands before it, which takes a tenth of the time.
+    # Searching for the boundary without the preceding line break takes a tenth of the time.
     for number, found in enumerate(re.finditer(b"--" + re.escape(boundary), body)):
         end = found.start()
         if body[end - 1 : end] == b"\n":
@@ -210,6 +203,6 @@ def _split_parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
 
 
 def form_body_schema(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """Describe a form's body for OpenAPI. If it is not required, it may be anything."""
+    """Return the OpenAPI description of a form. If none is required, the body may be anything."""
     schema = {"properties": properties} | ({"type": "object"} if required else {})
     return {"required": required, "content": {each: {"schema": schema} for each in MEDIA_TYPES}}

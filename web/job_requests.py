@@ -1,7 +1,7 @@
-"""What callers say when they ask for a job."""
+"""The body of a request that submits a job."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,85 +15,65 @@ from schemas.requests import (
     ShortText,
     WebhookUrl,
 )
+from web.examples import get_examples
 
 MAX_LISTED = 100_000
-"""More ids, or addresses, than this come as a file."""
+"""The maximum number of ids or addresses in a body; a longer list is sent as a file."""
 
 MAX_IRREGULAR = 2_000
-"""More addresses that are not plain come as a file too: each takes as long to look at as a hundred
-others.
-"""
+"""The maximum number of unusual addresses in a body. Each takes as long as a hundred others."""
 
 _is_irregular = re.compile(r'[^\x00-\x7f]|xn--|["%]', re.IGNORECASE).search
 
 
 class JobCreate(BaseModel):
-    """A bulk action over a selection of the account that the key belongs to."""
+    """A bulk action over a selection of the key's account."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {"action": "opt_out", "selection": {"tag": "spring"}, "params": {"note": "moved"}},
-                {
-                    "action": "opt_in",
-                    "selection": {"contacts": [17, 18, 19]},
-                    "fields": ["email1", "email2"],
-                    "evidence": {
-                        "source": "customer_relationship",
-                        "description": "They agreed at the till when they became customers.",
-                        "collected_from": "2024-01-01",
-                        "collected_until": "2024-12-31",
-                        "attested_by": "the shop's manager",
-                    },
-                },
-            ]
-        },
+        extra="forbid", frozen=True, json_schema_extra=get_examples("JobCreate")
     )
 
     action: Annotated[ShortText, Field(description="`opt_in` or `opt_out`.")]
     selection: Annotated[
         Selection,
         Field(
-            description="Which contacts; several conditions narrow, and one that is named says"
-            " something: an empty list and null are refused. At most"
-            f" {MAX_LISTED:,} `contacts` or `addresses`: more of them come as a file."
+            description="Which contacts: those that meet all conditions. An empty list and null are"
+            f" rejected. At most {MAX_LISTED:,} `contacts` or `addresses`; send more as a file."
         ),
     ]
     fields: Annotated[
         FieldNames,
         Field(
-            description="Which of their addresses are meant. The selection's `statuses` look at"
-            " these and at no others."
+            description="Which of their addresses. The selection's `statuses` are about these only."
         ),
     ] = DEFAULT_FIELDS
     params: Annotated[
-        dict[str, Any], Field(description="The action's own, such as an opt-out's `note`.")
+        dict[str, Any], Field(description="The action's parameters, such as an opt-out's `note`.")
     ] = {}
     evidence: Annotated[
         dict[str, Any] | None,
         Field(
-            description="Of permission, which an opt-in needs. What is missing is asked for, all of"
-            " it at once, in `prompts` of the answer."
+            description="The evidence of permission that an opt-in needs. If anything is missing,"
+            " `prompts` of the response lists all of it."
         ),
     ] = None
     mode: Annotated[
         Literal["run", "plan"],
         Field(
-            description="`plan`: only count what would happen. The job then waits until somebody"
-            " has confirmed that."
+            description="`plan`: only count what would happen. The job then waits for its"
+            " confirmation."
         ),
     ] = "run"
     completion_url: Annotated[
         WebhookUrl | None,
         Field(
-            description="Told how the job ended, by a signed POST that comes once or more.",
+            description="Receives the completion webhook: a signed POST, sent once or more, that"
+            " tells how the job ended.",
             examples=["https://shop.example/sluice"],
         ),
     ] = None
     requested_by: Annotated[
-        ShortText | None, Field(description="Who asks; the key's name where nobody is named.")
+        ShortText | None, Field(description="Who asks; by default the key's name.")
     ] = None
 
     @field_validator("selection")
@@ -102,31 +82,24 @@ class JobCreate(BaseModel):
         for name in ("contacts", "addresses"):
             listed = getattr(selection, name)
             if listed is not None and len(listed) > MAX_LISTED:
-                raise ValueError(
-                    f"at most {MAX_LISTED:,} {name}, and there are {len(listed):,}; send them as"
-                    f" a file, in the part `{name}` of multipart/form-data"
-                )
-        odd = sum(1 for text in selection.addresses or () if _is_irregular(text))
-        if odd > MAX_IRREGULAR:
-            raise ValueError(
-                f"at most {MAX_IRREGULAR:,} addresses with characters beyond ASCII, `xn--`,"
-                " quotes or"
-                f" `%`, and there are {odd:,}; send them as a file, in the part `addresses` of"
-                " multipart/form-data"
-            )
+                _reject_list(f"{MAX_LISTED:,} {name}", len(listed), name)
+        irregular = sum(1 for text in selection.addresses or () if _is_irregular(text))
+        if irregular > MAX_IRREGULAR:
+            kinds = "addresses with characters beyond ASCII, `xn--`, quotes or `%`"
+            _reject_list(f"{MAX_IRREGULAR:,} {kinds}", irregular, "addresses")
         return selection
 
     def to_request(
         self, caller: Caller, *, idempotency_key: str | None, correlation_id: str
     ) -> JobRequest:
-        """Convert the body into the request that every producer submits, for the caller's account.
+        """Return the job request of the caller's account.
 
-        Raises InvalidRequest for fields that do not go together.
+        Raise InvalidRequest if its parts contradict each other.
         """
-        asked = self.model_fields_set - {"mode", "requested_by"}
+        given = self.model_fields_set - {"mode", "requested_by"}
         return parse_request(
             {
-                **{name: getattr(self, name) for name in asked},
+                **{name: getattr(self, name) for name in given},
                 "account": caller.account,
                 "plan_first": self.mode == "plan",
                 "requested_by": self.requested_by or caller.key_name,
@@ -134,3 +107,10 @@ class JobCreate(BaseModel):
                 "correlation_id": correlation_id,
             }
         )
+
+
+def _reject_list(limit: str, count: int, name: str) -> NoReturn:
+    raise ValueError(
+        f"at most {limit} are allowed, and there are {count:,}; send them as a file, in the part"
+        f" `{name}` of multipart/form-data"
+    )

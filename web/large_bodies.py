@@ -1,4 +1,4 @@
-"""How much of large bodies a process has in memory, and which of them make room for others."""
+"""A limit on the memory for large bodies, and which of them are evicted to make room."""
 
 import asyncio
 import math
@@ -7,43 +7,39 @@ from collections import Counter
 from contextvars import Context
 
 from runtime import events, logs
-from web.problems import REQUEST_TIMEOUT, RETRY_SECONDS, UNAVAILABLE, Problem
+from web.problems import CLOSE_AND_RETRY, REQUEST_TIMEOUT, UNAVAILABLE, Problem
 
 log = logs.get_logger()
 
 LARGE_BODY_BYTES = 64 * 1024
-"""A body is large when more than this has come of it; until then it is not counted."""
+"""A body counts as large as soon as more than this has come."""
 
 MAX_LARGE_BODIES = 16
-"""There is room for so many bodies of the most bytes that one may have, or for more smaller ones,
-until they are answered."""
+"""How many bodies of the maximum size have room until they are answered, or more smaller ones."""
 
 WAIT_SECONDS = 10.0
-"""How long one more waits for room."""
+"""How long a body waits for room."""
 
 MAX_WAITING = 100
-"""When more wait, the one that has waited for longest is refused."""
+"""If more wait, the one that has waited for longest is rejected."""
 
 STALE_SECONDS = 1.0
-"""A body that has not brought `LARGE_BODY_BYTES` more within this time makes room, if another
-waits.
-"""
+"""A body may be evicted if it has not grown by `LARGE_BODY_BYTES` within this time."""
 
 CHECK_SECONDS = 0.1
 STALLED_SECONDS = 0.3
-"""When this process looks later than that, nobody has been slow but itself."""
+"""A check that comes later than this means that the process was slow, not the clients."""
 
 REPORT_SECONDS = 10.0
-"""The log tells of bodies that had no room once in this time."""
+"""At most one log line about bodies without room is written in this time."""
 
 
 class LargeBodyPool:
     """The large bodies of one process.
 
-    Each has room for as much as its head declares, and those of one network for half of all. What
-    comes slowly has it only while nobody else needs it: to hold all of it, a stranger has to send
-    as much. Of those that wait the newest is the first to have room, so that none is kept waiting
-    by however many that are slow.
+    Each reserves the size that it declares, and those of one network at most half of all. A slow
+    body keeps its room only until another needs it. The newest of the waiting bodies gets room
+    first, so that slow ones cannot delay it.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -54,44 +50,45 @@ class LargeBodyPool:
         self._waiting: dict[LargeBody, asyncio.Future[None]] = {}
         self._next_check: asyncio.Handle | None = None
         self._checked_at = math.inf
-        self._ended = self._refused = 0
+        self._evicted_count = self._rejected_count = 0
         self._report_later: asyncio.Handle | None = None
         self._reported_at = -math.inf
 
     async def admit(self, body: "LargeBody") -> None:
-        """Wait until there is room for the body, and hold it; raises Problem."""
+        """Wait until there is room for the body, and reserve it; raise Problem if there is none."""
         if len(self._waiting) >= MAX_WAITING:
-            self._reject_oldest()
+            # What has come of a waiting body is in memory too.
+            oldest = self._waiting.pop(next(iter(self._waiting)))
+            if not oldest.done():
+                oldest.set_exception(self._reject())
         room = self._waiting[body] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 self._grant()
                 await room
         except TimeoutError:
-            self._count_rejected()
-            raise _too_many_problem() from None
+            raise self._reject() from None
         finally:
             self._waiting.pop(body, None)
 
-    def _reject_oldest(self) -> None:
-        """Refuse the oldest waiting body, since what has arrived of it occupies memory too."""
-        waiting = self._waiting.pop(next(iter(self._waiting)))
-        if not waiting.done():
-            waiting.set_exception(_too_many_problem())
-            self._count_rejected()
-
-    def _count_rejected(self) -> None:
-        self._refused += 1
+    def _reject(self) -> Problem:
+        self._rejected_count += 1
         self._report()
+        return Problem(
+            UNAVAILABLE,
+            "Too many large requests are under way. Nothing was stored. Send it again after the"
+            " seconds in Retry-After, or send less at a time.",
+            headers=CLOSE_AND_RETRY,
+        )
 
     def release(self, body: "LargeBody") -> None:
-        """Hold no room for the body any more."""
+        """Free the room of the body."""
         if body in self._held:
             self._remove(body)
             self._grant()
 
     def _grant(self) -> None:
-        """Give room to those that wait."""
+        """Reserve room for waiting bodies, the newest first."""
         stale = self._find_stale()
         short: set[str] = set()
         for body, room in reversed(list(self._waiting.items())):
@@ -113,7 +110,7 @@ class LargeBodyPool:
 
     def _check(self) -> None:
         if (stalled := self._stalled_seconds()) > 0:
-            # What came meanwhile was not read: that is not the fault of those that sent it.
+            # What came meanwhile was not read, which was not the fault of the clients.
             for each in self._held:
                 each.progressed_at += stalled
         self._next_check = None
@@ -124,12 +121,12 @@ class LargeBodyPool:
             self._check_later()
 
     def _stalled_seconds(self) -> float:
-        """Return for how long this process has looked at nothing, where that is more than usual."""
+        """Return for how long this process checked nothing; 0 if that is usual."""
         late = time.monotonic() - self._checked_at - CHECK_SECONDS
         return late if late > STALLED_SECONDS else 0.0
 
     def _find_stale(self) -> "list[LargeBody]":
-        """Return the bodies that may be ended, the slowest first."""
+        """Return the bodies that may be evicted, the slowest first."""
         if self._stalled_seconds() > 0:
             return []
         before = time.monotonic() - STALE_SECONDS
@@ -138,26 +135,27 @@ class LargeBodyPool:
         return sorted(stale, key=lambda each: each.progressed_at)
 
     def _make_room(self, body: "LargeBody", stale: "list[LargeBody]") -> bool:
-        """Return whether there is room for the body, after some of the stale were ended, if need
-        be; none is where that would not be enough.
+        """Evict stale bodies until there is room for the body; none if that is not enough.
+
+        Return whether there is room.
         """
         free, share = self._free, self._max_bytes_per_peer - self._peer_bytes[body.peer]
-        to_end: list[LargeBody] = []
+        evicted: list[LargeBody] = []
         for each in (each for each in stale if each.peer == body.peer):
             if share >= body.room:
                 break
-            to_end.append(each)
+            evicted.append(each)
             free, share = free + each.room, share + each.room
-        for each in (each for each in stale if each not in to_end):
+        for each in (each for each in stale if each not in evicted):
             if free >= body.room:
                 break
-            to_end.append(each)
+            evicted.append(each)
             free += each.room
         if min(free, share) < body.room:
             return False
-        for each in to_end:
+        for each in evicted:
             stale.remove(each)
-            self._end(each)
+            self._evict(each)
         return True
 
     def _hold(self, body: "LargeBody") -> None:
@@ -173,10 +171,10 @@ class LargeBodyPool:
         if not self._peer_bytes[body.peer]:
             del self._peer_bytes[body.peer]
 
-    def _end(self, body: "LargeBody") -> None:
+    def _evict(self, body: "LargeBody") -> None:
         self._remove(body)
         body.evict()
-        self._ended += 1
+        self._evicted_count += 1
         self._report()
 
     def _report(self) -> None:
@@ -188,62 +186,50 @@ class LargeBodyPool:
 
     def _report_now(self) -> None:
         self._report_later = None
-        log.warning(events.BODIES_LIMITED, ended=self._ended, refused=self._refused)
-        self._ended, self._refused, self._reported_at = 0, 0, time.monotonic()
+        log.warning(events.BODIES_LIMITED, ended=self._evicted_count, refused=self._rejected_count)
+        self._evicted_count = self._rejected_count = 0
+        self._reported_at = time.monotonic()
 
 
 class LargeBody:
-    """A body that may become large, and for how many bytes it then has room."""
+    """A body that may become large, and the room that it then reserves, in bytes."""
 
     def __init__(self, pool: LargeBodyPool, peer: str, room: int) -> None:
         self.peer = peer
         self.room = room
         self.progressed_at = 0.0
         self.timeout: asyncio.Timeout | None = None
-        """How long its next part is waited for; None while it is not."""
+        """The timeout of its next part; None while no part is awaited."""
         self.is_evicted = False
-        self._all = pool
+        self._pool = pool
         self._size = 0
 
     async def grow(self, size: int) -> None:
-        """Note that so much of it has come. The first call, when it has become large, waits for
-        room, and raises Problem where there is none.
-        """
+        """Note how much has come. The first call waits for room, and may raise Problem."""
         if not self._size:
-            await self._all.admit(self)
+            await self._pool.admit(self)
             self._size = size
         elif size - self._size >= LARGE_BODY_BYTES:
             self._size = size
             self.progressed_at = time.monotonic()
 
     def evict(self) -> None:
-        """Wait no longer for its next part."""
+        """Stop waiting for its next part."""
         assert self.timeout is not None
         self.is_evicted = True
-        # Where its time is over by now, it ends by that.
         if not self.timeout.expired():
             self.timeout.reschedule(asyncio.get_running_loop().time())
 
     def release(self) -> None:
         """Free its room."""
-        self._all.release(self)
+        self._pool.release(self)
 
 
 def eviction_problem() -> Problem:
-    """Return the answer to a body that was ended."""
+    """Build the response to a body that was evicted."""
     return Problem(
         REQUEST_TIMEOUT,
-        "The body came slowly while others waited for its memory; nothing was stored. Send it"
-        " again, faster or in smaller parts.",
-        # What is left of it would be taken for the next request.
-        headers={"Retry-After": str(RETRY_SECONDS), "Connection": "close"},
-    )
-
-
-def _too_many_problem() -> Problem:
-    return Problem(
-        UNAVAILABLE,
-        "Too many large requests are under way. Nothing was stored. Send it again after the seconds"
-        " in Retry-After, or send less at a time.",
-        headers={"Retry-After": str(RETRY_SECONDS), "Connection": "close"},
+        "The body came slowly while others needed its memory. Nothing was stored. Send it again,"
+        " faster or in smaller parts.",
+        headers=CLOSE_AND_RETRY,
     )

@@ -1,4 +1,4 @@
-"""Cursors: where the next page begins, in a form that callers hand back and do not read."""
+"""Cursors: opaque texts that say where the next page begins."""
 
 import base64
 import json
@@ -7,25 +7,27 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from schemas.requests import MAX_ID
-from web.number_params import QUERY_NUMBER
+from web.params import QUERY_NUMBER
 from web.problems import INVALID, Problem
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many, at most."), QUERY_NUMBER]
-"""A parameter of routes that give pages: as many rows a page has."""
+Limit = Annotated[
+    int, Query(ge=1, le=1000, description="The maximum number of rows of a page."), QUERY_NUMBER
+]
+"""A parameter of routes that return pages: the size of a page."""
 
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
-"""A parameter of routes that give pages: where the page begins; from the beginning if None."""
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the previous page.")]
+"""A parameter of routes that return pages: where the page begins; None for the first page."""
 
 
 def encode_cursor(*place: int | str) -> str:
-    """Make the cursor of the page that begins after this place."""
+    """Return the cursor of the page that begins after this place."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).rstrip(b"=").decode()
 
 
 def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
-    """Decode a cursor into its place: numbers, and members of text enums.
+    """Return the place of the cursor: numbers, and members of text enums.
 
-    Raises Problem for a cursor that no page of this list has given.
+    Raise Problem if no page of this list has this cursor.
     """
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
@@ -36,8 +38,12 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
         raise _invalid_cursor() from None
 
 
+def decode_id_cursor(cursor: str | None, *, first: int) -> int:
+    """Return the id of the cursor; `first` without a cursor."""
+    return first if cursor is None else int(decode_cursor(cursor, int)[0])
+
+
 def _decode_part(part: object, kind: type) -> Any:
-    """Convert one part of a cursor; raises ValueError if it is not of the kind."""
     if kind is not int:
         return kind(part)
     if type(part) is not int or not -MAX_ID - 1 <= part <= MAX_ID:
@@ -48,6 +54,6 @@ def _decode_part(part: object, kind: type) -> Any:
 def _invalid_cursor() -> Problem:
     return Problem(
         INVALID,
-        "Invalid cursor. Nothing was read. Send `next` of the page before as it came, or leave the"
-        " cursor out to begin again.",
+        "Invalid cursor. Nothing was read. Send the unchanged `next` of the previous page, or leave"
+        " the cursor out to begin again.",
     )

@@ -1,51 +1,47 @@
-"""Who a request comes from, by its network address; and how often a peer was wrong.
+"""The network address that a request comes from, and a limit of its failed authentications.
 
-The address is personal data: it is kept in memory for a while, and is in no log line.
+The address is personal data: it is kept in memory for a while, and never logged.
 """
 
 import ipaddress
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.types import Scope
 
 from runtime import events, logs
 from web.problems import TOO_MANY_REQUESTS, Problem
+from web.rate_limit import RateLimiter
 
 log = logs.get_logger()
 
 MAX_PEERS = 10_000
-"""Of so many peers it is known how often they were wrong; of those that were so longest ago it is
-forgotten first."""
+"""How many peers are remembered. The one that failed least recently is forgotten first."""
 
 REPORT_SECONDS = 60.0
-"""The log tells of peers that are limited once in this time."""
+"""At most one log line about limited peers is written in this time."""
 
-_NETWORK_BITS = 64
-_UNKNOWN_PEER = ""
+_IPV6_NETWORK_BITS = 64
 
 
 def get_peer(scope: Scope, proxies: int) -> str:
-    """Return the network that the request comes from: an address, and of IPv6 the /64 around it,
-    which one customer of a provider has. Empty where it is not known.
+    """Return the IPv4 address that the request comes from, or the /64 network of an IPv6 address.
 
-    Each of the proxies before this process has put behind X-Forwarded-For whom it was asked by.
-    What stands before that is the caller's own word.
+    One customer of a provider has such a network. Empty if the address is unknown. Each trusted
+    proxy has appended its client to X-Forwarded-For; what precedes that is the client's own word.
     """
     client = scope.get("client")
-    host = client[0] if client else ""
     if proxies:
         forwarded = b",".join(v for name, v in scope["headers"] if name == b"x-forwarded-for")
-        hops = forwarded.decode("latin-1").split(",")
-        if len(hops) >= proxies and (named := _parse_network(hops[-proxies])):
+        clients = forwarded.decode("latin-1").split(",")
+        if len(clients) >= proxies and (named := _parse_network(clients[-proxies])):
             return named
-    return _parse_network(host) or _UNKNOWN_PEER
+    return _parse_network(client[0] if client else "")
 
 
 def _parse_network(text: str) -> str:
-    """Return the network of an address with or without a port; empty if it is not an address."""
+    """Return the network of an address with or without a port; empty if it is no address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -59,54 +55,42 @@ def _parse_network(text: str) -> str:
         return str(address)
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address), _NETWORK_BITS), strict=False))
+    return str(ipaddress.ip_network((int(address), _IPV6_NETWORK_BITS), strict=False))
 
 
 class FailedAuthLimiter:
-    """How many wrong keys, signatures and links each peer may send to this process a minute.
+    """How many wrong keys, signatures and links each peer may send to this process per minute.
 
-    Beyond that they are refused without asking Postgres. What is right is let through all the same:
-    behind one address there are many callers, and an opt-out is never refused for another's fault.
+    Beyond that they are rejected without asking Postgres. Valid ones are always accepted: many
+    callers may share an address, and an opt-out must not fail for another's mistake.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_minute / 60
-        self._capacity = float(per_minute)
+        self._limiter = RateLimiter(per_minute / 60, clock, capacity=per_minute, max_keys=MAX_PEERS)
+        self._retry_seconds = math.ceil(60 / per_minute)
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._unreported = 0
         self._reported_at = -math.inf
 
     def is_limited(self, peer: str) -> bool:
-        """Tell whether one more from the peer is to be refused without asking Postgres."""
-        return self._tokens_left(peer) < 1
+        """Tell whether one more failure of the peer must not reach Postgres."""
+        return self._limiter.seconds_left(peer) > 0
 
     def record_failure(self, peer: str) -> None:
-        """Note that the peer sent something wrong."""
-        left = max(0.0, self._tokens_left(peer) - 1)
-        self._buckets[peer] = (left, self._clock())
-        self._buckets.move_to_end(peer)
-        if len(self._buckets) > MAX_PEERS:
-            self._buckets.popitem(last=False)
-        if left < 1:
+        """Count a failure of the peer."""
+        self._limiter.take_token(peer)
+        if self.is_limited(peer):
             self._unreported += 1
-            self._report()
+            now = self._clock()
+            if now - self._reported_at >= REPORT_SECONDS:
+                log.warning(events.PEER_LIMITED, count=self._unreported)
+                self._unreported, self._reported_at = 0, now
 
     def problem(self) -> Problem:
-        """Return the answer to what is wrong, of a peer that sent too much of it."""
+        """Build the response to a failure of a limited peer."""
         return Problem(
             TOO_MANY_REQUESTS,
             "Too many wrong keys, signatures or links came from this network address. Nothing was"
-            " done. Send the right one; it is accepted within some seconds.",
-            headers={"Retry-After": str(math.ceil(1 / self._per_second))},
+            " done. Send a valid one; it is accepted.",
+            headers={"Retry-After": str(self._retry_seconds)},
         )
-
-    def _tokens_left(self, peer: str) -> float:
-        left, at = self._buckets.get(peer, (self._capacity, 0.0))
-        return min(self._capacity, left + (self._clock() - at) * self._per_second)
-
-    def _report(self) -> None:
-        now = self._clock()
-        if now - self._reported_at >= REPORT_SECONDS:
-            log.warning(events.PEER_LIMITED, count=self._unreported)
-            self._unreported, self._reported_at = 0, now

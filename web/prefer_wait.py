@@ -1,4 +1,4 @@
-"""Waiting for a job on behalf of a caller, by `Prefer: wait=N` (RFC 7240)."""
+"""`Prefer: wait=N` (RFC 7240): requests that wait for a job."""
 
 import re
 import time
@@ -14,13 +14,13 @@ from web.request_notes import exclude_from_duration, note_job
 from web.state import AppState
 
 MAX_WAIT_SECONDS = 25
-"""Routers of platforms give up an answer that has not begun after 30 seconds."""
+"""Routers of platforms give up on a response that does not begin within 30 seconds."""
 
 MAX_WAITING_PER_KEY = 100
-"""So many requests of one key wait in a process at a time; one more is answered without waiting."""
+"""How many requests of one key may wait in a process; one more is answered without waiting."""
 
 PLAN_WAIT_SECONDS = 20
-"""For so long a plan is waited for where the caller does not say; a million contacts take a few."""
+"""How long to wait for a plan by default; planning a million contacts takes a few seconds."""
 
 BUSY_STATES = frozenset({JobState.PLANNING, JobState.RUNNING})
 _MIN_PAUSE_SECONDS = 0.05
@@ -35,8 +35,8 @@ async def _preferred_seconds(
     prefer: Annotated[
         str | None,
         Header(
-            description=f"`wait=N`: answer when the job neither waits to be planned nor is worked"
-            f" any more, or after N seconds, {MAX_WAIT_SECONDS} at most.",
+            description="`wait=N`: respond when the job is no longer planned or run, or after N"
+            f" seconds, at most {MAX_WAIT_SECONDS}.",
             examples=["wait=10"],
         ),
     ] = None,
@@ -50,7 +50,7 @@ async def _preferred_seconds(
 
 
 PreferredWait = Annotated[int | None, Depends(_preferred_seconds)]
-"""A handler's parameter: for how many seconds the caller would wait for the job, if it says so."""
+"""A handler's parameter: how many seconds to wait for the job; None if the caller does not say."""
 
 
 async def wait_until_idle(
@@ -62,10 +62,10 @@ async def wait_until_idle(
     response: Response,
     busy: Collection[JobState] = BUSY_STATES,
 ) -> None:
-    """Wait until the job is in no `busy` state: neither planned nor worked, where none is named.
+    """Wait until the job is in none of the `busy` states, for at most some seconds.
 
-    For at most so many seconds, and not when the process is to end, or as many requests of the key
-    wait already as may. Between two looks at it the connection is given back.
+    Return early if the process shuts down, and immediately if too many requests of the key wait.
+    The connection is free between two queries.
     """
     note_job(job_id)
     if not seconds:
@@ -78,8 +78,6 @@ async def wait_until_idle(
         await _poll_state(state, caller.account_id, job_id, seconds, busy)
     finally:
         state.waiting_requests[caller.key_id] -= 1
-        if not state.waiting_requests[caller.key_id]:
-            del state.waiting_requests[caller.key_id]
 
 
 async def _poll_state(

@@ -1,20 +1,18 @@
-"""Errors as problem details (RFC 9457): what happened, what was kept, what to do.
+"""Errors as problem documents (RFC 9457): what happened, what was kept, what to do.
 
-`type` never changes its meaning; programs tell problems apart by it, people by `detail`.
+The meaning of a `type` never changes. Programs tell problems apart by it, people by `detail`.
 """
 
 import json
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from producers.invalid_request import shorten
 from schemas.errors import (
     DatabaseUnreachable,
     DatabaseUnsuitable,
-    FieldError,
     IdempotencyConflict,
     InvalidRequest,
     MissingEvidence,
@@ -25,80 +23,58 @@ from schemas.errors import (
     SluiceError,
     StateConflict,
 )
-from web.request_notes import note_problem
+from web.request_notes import get_notes
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
-"""When to come again where Postgres did not answer."""
+"""The `Retry-After` of problems that pass by themselves."""
+
+CLOSE_AND_RETRY = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
+"""The headers of a problem that leaves a body unread: the rest would be read as the next request.
+"""
 
 
 class ProblemKind(NamedTuple):
-    """A kind of problem: the last part of its type, its status, and its title."""
+    """A kind of problem: the last part of its type, its status and its title."""
 
     slug: str
-    status: HTTPStatus
+    status: int
     title: str
 
     @property
     def type(self) -> str:
-        """The stable name by which programs know it."""
+        """The stable name by which programs recognize it."""
         return f"urn:sluice:problem:{self.slug}"
 
 
-UNAUTHENTICATED = ProblemKind(
-    "unauthenticated", HTTPStatus.UNAUTHORIZED, "Missing or invalid API key"
-)
-SCOPE_MISSING = ProblemKind(
-    "scope-missing", HTTPStatus.FORBIDDEN, "The API key does not allow this"
-)
-NOT_FOUND = ProblemKind("not-found", HTTPStatus.NOT_FOUND, "Not found")
-METHOD_NOT_ALLOWED = ProblemKind(
-    "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"
-)
-MALFORMED = ProblemKind("malformed", HTTPStatus.BAD_REQUEST, "The request cannot be read")
-INVALID = ProblemKind(
-    "invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "The request cannot be carried out"
-)
-EVIDENCE_MISSING = ProblemKind(
-    "evidence-missing", HTTPStatus.UNPROCESSABLE_ENTITY, "Evidence of permission is missing"
-)
+UNAUTHENTICATED = ProblemKind("unauthenticated", 401, "Missing or invalid API key")
+SCOPE_MISSING = ProblemKind("scope-missing", 403, "The API key does not allow this")
+NOT_FOUND = ProblemKind("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "Method not allowed")
+MALFORMED = ProblemKind("malformed", 400, "The request cannot be read")
+INVALID = ProblemKind("invalid", 422, "The request is invalid")
+EVIDENCE_MISSING = ProblemKind("evidence-missing", 422, "Evidence of permission is missing")
 IDEMPOTENCY_KEY_REUSED = ProblemKind(
-    "idempotency-key-reused", HTTPStatus.CONFLICT, "Idempotency key reused with a different request"
+    "idempotency-key-reused", 409, "Idempotency key reused with a different request"
 )
-STATE_CONFLICT = ProblemKind(
-    "state-conflict", HTTPStatus.CONFLICT, "The job's state does not allow this"
-)
-PLAN_DRIFTED = ProblemKind("plan-drifted", HTTPStatus.CONFLICT, "The plan no longer holds")
-REQUEST_TIMEOUT = ProblemKind(
-    "request-timeout", HTTPStatus.REQUEST_TIMEOUT, "The request took too long"
-)
+STATE_CONFLICT = ProblemKind("state-conflict", 409, "The job's state does not allow this")
+PLAN_DRIFTED = ProblemKind("plan-drifted", 409, "The counts of the plan have changed")
+REQUEST_TIMEOUT = ProblemKind("request-timeout", 408, "The request took too long")
 HEADERS_TOO_LARGE = ProblemKind(
-    "headers-too-large",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "The headers of the request are too large",
+    "headers-too-large", 431, "The headers of the request are too large"
 )
-BODY_TOO_LARGE = ProblemKind(
-    "body-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"
-)
-UNSUPPORTED_MEDIA_TYPE = ProblemKind(
-    "unsupported-media-type",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    "Unsupported media type",
-)
-TOO_MANY_REQUESTS = ProblemKind(
-    "too-many-requests", HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"
-)
-INVALID_SIGNATURE = ProblemKind("invalid-signature", HTTPStatus.UNAUTHORIZED, "Invalid signature")
-STALE_TIMESTAMP = ProblemKind("stale-timestamp", HTTPStatus.UNAUTHORIZED, "The message is too old")
-INSUFFICIENT_STORAGE = ProblemKind(
-    "insufficient-storage", HTTPStatus.INSUFFICIENT_STORAGE, "No room to keep the file"
-)
-UNAVAILABLE = ProblemKind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Try again in a moment")
-INTERNAL = ProblemKind("internal", HTTPStatus.INTERNAL_SERVER_ERROR, "Sluice failed")
+BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The request is too large")
+UNSUPPORTED_MEDIA_TYPE = ProblemKind("unsupported-media-type", 415, "Unsupported media type")
+TOO_MANY_REQUESTS = ProblemKind("too-many-requests", 429, "Too many requests")
+INVALID_SIGNATURE = ProblemKind("invalid-signature", 401, "Invalid signature")
+STALE_TIMESTAMP = ProblemKind("stale-timestamp", 401, "The message is too old")
+INSUFFICIENT_STORAGE = ProblemKind("insufficient-storage", 507, "No disk space for the file")
+UNAVAILABLE = ProblemKind("unavailable", 503, "Try again in a moment")
+INTERNAL = ProblemKind("internal", 500, "Internal error")
 
 
 class Problem(SluiceError):
-    """A request ends with a problem of this kind; `members` are extension members of its body."""
+    """The error that ends a request; `members` are extension members of its document."""
 
     def __init__(
         self,
@@ -114,86 +90,98 @@ class Problem(SluiceError):
         self.members = members
 
 
-_KIND_BY_ERROR: tuple[tuple[type[SluiceError], ProblemKind], ...] = (
-    (MissingEvidence, EVIDENCE_MISSING),
-    (IdempotencyConflict, IDEMPOTENCY_KEY_REUSED),
-    (StateConflict, STATE_CONFLICT),
-    (NotFound, NOT_FOUND),
-    (InvalidRequest, INVALID),
-)
-"""What the errors of the other rooms are here; the first that fits counts."""
-
+_KIND_BY_ERROR: dict[type[SluiceError], ProblemKind] = {
+    MissingEvidence: EVIDENCE_MISSING,
+    IdempotencyConflict: IDEMPOTENCY_KEY_REUSED,
+    StateConflict: STATE_CONFLICT,
+    NotFound: NOT_FOUND,
+    InvalidRequest: INVALID,
+}
+"""The kinds of errors of other rooms. The first that fits counts."""
 
 _OPERATOR_ERRORS = (
     *(DatabaseUnreachable, DatabaseUnsuitable),
     *(QueueUnreachable, ServerStartError, SettingsError),
 )
-"""Errors whose text names servers and settings, and so is none of a caller's business."""
+"""Errors whose text names servers and settings, which callers must not see."""
 
 
 def to_problem(error: SluiceError) -> Problem:
-    """Convert an error of any room into a problem; an unknown kind is a temporary failure."""
+    """Return the problem for an error of any room; an unknown one is `unavailable`."""
     if isinstance(error, Problem):
         return error
-    for family, kind in _KIND_BY_ERROR:
+    for family, kind in _KIND_BY_ERROR.items():
         if isinstance(error, family):
-            members: dict[str, Any] = {}
-            if isinstance(error, MissingEvidence):
-                members["prompts"] = [prompt._asdict() for prompt in error.prompts]
-            if isinstance(error, InvalidRequest) and error.field_errors:
-                members["errors"] = [_body_error(mistake) for mistake in error.field_errors]
-            return Problem(kind, str(error), **members)
+            return Problem(kind, str(error), **_extension_members(error))
     text = str(error)
     if isinstance(error, _OPERATOR_ERRORS):
         text = (
-            "A server that Sluice needs does not answer, or is not set up. Nothing was done. Try"
+            "A server that Sluice needs does not answer or is not set up. Nothing was done. Try"
             " again in a moment."
         )
     return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def _body_error(mistake: FieldError) -> dict[str, str]:
-    """Name the error's place as FastAPI does: the producers know no body."""
-    where = "body" if mistake.location == "all" else f"body.{mistake.location}"
-    return {"location": shorten(where), "message": mistake.message}
+def _extension_members(error: SluiceError) -> dict[str, Any]:
+    if isinstance(error, MissingEvidence):
+        return {"prompts": [prompt._asdict() for prompt in error.prompts]}
+    if isinstance(error, InvalidRequest) and error.field_errors:
+        return {
+            "errors": [
+                {"location": _location_in_body(each.location), "message": each.message}
+                for each in error.field_errors
+            ]
+        }
+    return {}
+
+
+def _location_in_body(location: str) -> str:
+    """Name a place as FastAPI does; the other rooms know no body."""
+    return shorten("body" if location == "all" else f"body.{location}")
 
 
 class ProblemResponse(JSONResponse):
-    """A problem as it is sent. It may quote what came, and so has half characters replaced."""
+    """A problem document. Unpaired surrogates in what it quotes are replaced."""
 
     media_type = MEDIA_TYPE
 
     def render(self, content: Any) -> bytes:
-        """Encode the body. It stays valid JSON, whatever it quotes."""
+        """Return the body, which is always valid JSON."""
         return json.dumps(content, ensure_ascii=False).encode(errors="replace")
 
 
 def build_problem_response(problem: Problem) -> ProblemResponse:
-    """Make the response of a request that ends with a problem."""
-    note_problem(problem.kind.slug)
-    status = int(problem.kind.status)
-    return ProblemResponse(build_problem_body(problem), status_code=status, headers=problem.headers)
+    """Build the response of a request that ends with a problem, and note its kind for the log."""
+    get_notes().problem = problem.kind.slug
+    return ProblemResponse(
+        _build_document(problem), status_code=problem.kind.status, headers=problem.headers
+    )
 
 
-def build_problem_body(problem: Problem) -> dict[str, Any]:
-    """Return the problem's JSON object."""
-    kind = problem.kind
-    return {
-        "type": kind.type,
-        "title": kind.title,
-        "status": int(kind.status),
-        "detail": str(problem),
-        **problem.members,
-    }
+def encode_response(problem: Problem) -> bytes:
+    """Return the whole response to what did not become a request, and close the connection."""
+    body = json.dumps(_build_document(problem)).encode()
+    headers = {"content-type": MEDIA_TYPE, "content-length": len(body), "connection": "close"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers | problem.headers).items())
+    status = problem.kind.status
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{lines}\r\n".encode() + body
+
+
+def _build_document(problem: Problem) -> dict[str, Any]:
+    return _describe_kind(problem.kind, str(problem)) | problem.members
+
+
+def _describe_kind(kind: ProblemKind, detail: str) -> dict[str, Any]:
+    return {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
 
 
 SCHEMA_NAME = "Problem"
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "title": SCHEMA_NAME,
     "description": "Problem details (RFC 9457). Programs tell problems apart by `type`.",
     "type": "object",
     "properties": {
-        "type": {"type": "string", "description": "Never changes its meaning."},
+        "type": {"type": "string", "description": "Its meaning never changes."},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What happened, what was kept, what to do."},
@@ -201,19 +189,18 @@ SCHEMA = {
     "required": ["type", "title", "status", "detail"],
     "additionalProperties": True,
 }
-"""The schema of every problem; kinds of their own have further members."""
+"""The schema of every problem; some kinds have more members."""
 
 
 def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
-    """Return a route's `responses=`: the problems that it may end with, an example of each.
+    """Return a route's `responses=`: the kinds of problems that it may answer with.
 
-    Problems of every route (no key, too many requests, a wrong parameter, ...) need not be named;
-    `web.openapi` adds them.
+    `web.openapi` adds those that any route may answer with, such as a missing key.
     """
-    told: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in kinds}):
         alike = [kind for kind in kinds if kind.status == status]
-        told[int(status)] = {
+        responses[status] = {
             "description": ", or: ".join(kind.title for kind in alike),
             "content": {
                 MEDIA_TYPE: {
@@ -224,26 +211,13 @@ def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
                 }
             },
         }
-    return told
+    return responses
 
 
 def build_examples() -> dict[str, Any]:
-    """Return an example of each kind, by the name with which `problem_responses` refers to it."""
+    """Return an example of each kind, by its slug."""
     return {
-        kind.slug: {
-            "value": {
-                "type": kind.type,
-                "title": kind.title,
-                "status": int(kind.status),
-                "detail": "What happened, what was kept, and what to do.",
-            }
-        }
+        kind.slug: {"value": _describe_kind(kind, "What happened, what was kept, and what to do.")}
         for kind in globals().values()
         if isinstance(kind, ProblemKind)
     }
-
-
-async def handle_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
-    """Handle the errors that Sluice raises on purpose."""
-    assert isinstance(error, SluiceError)
-    return build_problem_response(to_problem(error))

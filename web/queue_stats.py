@@ -1,4 +1,4 @@
-"""What waits in the queues, measured once for all who ask at about the same time."""
+"""The load of the queues, measured at most once a second for all who ask."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ from producers.scaling import Capacity, needed_workers, next_suggestion
 from runtime.settings import Settings
 
 CACHE_SECONDS = 1.0
-"""For how long a measurement is handed out again."""
+"""How long a measurement is valid."""
 
 
 class QueueStats(NamedTuple):
-    """What waits for workers, and how many there should be."""
+    """What waits for workers, and how many workers there should be."""
 
     loads: list[QueueLoad]
     due_webhooks: int
@@ -25,7 +25,7 @@ class QueueStats(NamedTuple):
 
 
 class QueueStatsCache:
-    """One per web process."""
+    """The last measurement of a web process."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool = pool
@@ -35,7 +35,7 @@ class QueueStatsCache:
         self._stats = QueueStats([], 0, 1)
 
     async def read(self) -> QueueStats:
-        """Return the figures of the last second; raises what the driver raises."""
+        """Return figures that are at most a second old; raise what the driver raises."""
         async with self._lock:
             if time.monotonic() - self._measured_at > CACHE_SECONDS:
                 async with self._pool.acquire() as connection:
@@ -52,7 +52,7 @@ class QueueStatsCache:
         return QueueStats(loads, due_webhooks, await self._suggest(connection, loads))
 
     async def _suggest(self, connection: asyncpg.Connection, loads: list[QueueLoad]) -> int:
-        """Suggest as all web processes do: what was suggested last is in Postgres."""
+        """Suggest a number of workers; the last suggestion is in Postgres, for all processes."""
         before, now = await sweeps.get_suggestion(connection)
         needed = needed_workers(loads, Capacity.from_settings(self._settings))
         suggestion = next_suggestion(before, needed, now)

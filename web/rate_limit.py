@@ -1,7 +1,8 @@
-"""How many requests a key may make of this process, and how much it may upload at a time."""
+"""How many requests a key may send to this process, and how much it may upload at a time."""
 
+import math
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,28 +10,43 @@ from runtime.settings import Settings
 
 
 class RateLimiter:
-    """A bucket of tokens for each key, as large as what a second gives.
+    """A token bucket for each key, which holds what a second gives, or `capacity`.
 
-    Each web process counts for itself, so limits add up and no other process is asked. Only valid
-    keys have a bucket, so there are no more of them than keys.
+    Each web process has its own, so that it need not ask another. Of more than `max_keys` keys,
+    the one that was limited least recently is forgotten.
     """
 
-    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        capacity: float | None = None,
+        max_keys: float = math.inf,
+    ) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._capacity = max(1.0, per_second)
-        self._buckets: dict[int, tuple[float, float]] = {}
+        self._capacity = max(1.0, per_second) if capacity is None else capacity
+        self._max_keys = max_keys
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
-    def take_token(self, key_id: int) -> float:
-        """Take a token: 0 where there was one, and otherwise how long it takes until there is."""
-        now = self._clock()
-        tokens, at = self._buckets.get(key_id, (self._capacity, now))
-        tokens = min(self._capacity, tokens + (now - at) * self._per_second)
-        if tokens < 1.0:
-            self._buckets[key_id] = (tokens, now)
-            return (1.0 - tokens) / self._per_second
-        self._buckets[key_id] = (tokens - 1.0, now)
+    def seconds_left(self, key: object) -> float:
+        """Return how long it takes until there is a token; 0 if there is one."""
+        return max(0.0, (1.0 - self._count_tokens(key)) / self._per_second)
+
+    def take_token(self, key: object) -> float:
+        """Take a token if there is one; return as `seconds_left` did before."""
+        if seconds := self.seconds_left(key):
+            return seconds
+        self._buckets[key] = (self._count_tokens(key) - 1.0, self._clock())
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._max_keys:
+            self._buckets.popitem(last=False)
         return 0.0
+
+    def _count_tokens(self, key: object) -> float:
+        tokens, at = self._buckets.get(key, (self._capacity, 0.0))
+        return min(self._capacity, tokens + (self._clock() - at) * self._per_second)
 
 
 class TooManyUploads(Exception):
@@ -38,8 +54,9 @@ class TooManyUploads(Exception):
 
 
 class UploadLimiter:
-    """How many files each key uploads to this process now, and how many bytes of them came. A file
-    counts until the request that brought it has been answered.
+    """How many files and bytes each key uploads to this process at a time.
+
+    A file counts until its request is answered.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,10 +67,10 @@ class UploadLimiter:
 
     @contextmanager
     def hold(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
-        """Take a place for a file of the key; raises TooManyUploads if there is none.
+        """Count a file of the key; raise TooManyUploads if it is one too many.
 
-        Yield what counts the bytes as they arrive, and raises TooManyUploads too. A single file may
-        be larger than the limit of all together: other limits hold for it.
+        Yield the function that counts bytes as they arrive, which may raise TooManyUploads too.
+        A single file may exceed `max_bytes`: other limits apply to it.
         """
         if self._files[key_id] >= self.max_files:
             raise TooManyUploads

@@ -1,4 +1,4 @@
-"""Reading the body of a request into a model, where a route takes more than one type of it."""
+"""JSON bodies, for routes that accept more than one type or limit the depth of JSON."""
 
 import json
 import re
@@ -21,29 +21,29 @@ MAX_JSON_DEPTH = 32
 """How many levels of lists and objects a body may have."""
 
 _SMALL_BODY_BYTES = 16 * 1024
-"""Of so much most takes a millisecond or two to read, and what is odd twenty."""
+"""A body of this size takes a millisecond or two to parse; an unusual one takes twenty."""
 
 _has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
 def get_media_type(request: Request) -> str:
-    """Return the declared media type without parameters; empty if there is none."""
+    """Return the media type without parameters; empty if the request names none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
-    """Read and validate the body; raises Problem, and InvalidRequest with a line for each error.
+    """Return the body as a model, and hold a slot from when the body has come.
 
-    The request acquires a slot when its body has arrived. A large body is parsed outside the event
-    loop.
+    Raise Problem, or InvalidRequest with a line for each error. A large body is parsed away from
+    the event loop.
     """
     if get_media_type(request) != "application/json":
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
-            "The body is read as application/json; nothing was done. Say so in Content-Type.",
+            "The body must be JSON. Nothing was done. Send Content-Type: application/json.",
         )
     body = await request.body()
-    await get_state(request).acquire_slot(request, caller.account_id)
+    await (await get_state(request)).acquire_slot(request, caller.account_id)
     return await run_off_loop(
         caller.account,
         lambda: parse_json(body, model, "The request"),
@@ -52,25 +52,30 @@ async def read_json_body(request: Request, caller: Caller, model: type[Model]) -
 
 
 def is_large(body: bytes) -> bool:
-    """Return whether work on the body keeps others waiting who share the event loop with it."""
+    """Tell whether work on the body would block the event loop for too long."""
     return len(body) > _SMALL_BODY_BYTES
 
 
 def parse_json(text: bytes | str, model: type[Model], what: str) -> Model:
-    """Validate the JSON text; raises Problem, and InvalidRequest for errors in `what`."""
-    value = load_json(text, what)
+    """Return the JSON text as a model; raise Problem, or InvalidRequest for errors in `what`."""
+    return validate(load_json(text, what), model, what)
+
+
+def validate(value: Any, model: type[Model], what: str, *, context: Any = None) -> Model:
+    """Return a JSON value as a model; raise InvalidRequest for errors in `what`."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, context=context)
     except ValidationError as error:
         raise convert_validation_error(what, error, model) from None
 
 
 def load_json(text: bytes | str, what: str) -> Any:
-    """Parse the JSON text; raises Problem if `what` is malformed, InvalidRequest if it is too
-    large.
+    """Return the value of the JSON text.
+
+    Raise Problem if `what` cannot be read, and InvalidRequest if it has too many values.
     """
     try:
-        # Some editors and libraries put a byte order mark at the beginning.
+        # Some editors and libraries begin a text with a byte order mark.
         text = text if isinstance(text, str) else text.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise not_utf_8_problem(what) from None
@@ -78,25 +83,26 @@ def load_json(text: bytes | str, what: str) -> Any:
         value = read_json(text)
         _reject_surrogates(text, value)
     except DuplicateName as error:
-        # The last would count, and turn a plan into a run, or one contact into all.
-        told = f"{what} has {error}. Nothing was stored. Give each name once."
-        raise Problem(MALFORMED, told) from None
+        # The last value would count, and could turn a plan into a run.
+        raise Problem(
+            MALFORMED, f"{what} has {error}. Nothing was stored. Give each name once."
+        ) from None
     except InputTooLarge as error:
         raise input_too_large(what, error) from None
     except ValueError as error:
-        told = f"{what} is not JSON: {error_text(error)}. Nothing was stored."
-        raise Problem(MALFORMED, told) from None
+        raise Problem(
+            MALFORMED, f"{what} is not JSON: {error_text(error)}. Nothing was stored."
+        ) from None
     if is_deeper(value, MAX_JSON_DEPTH):
-        told = (
+        raise Problem(
+            MALFORMED,
             f"{what} has more than {MAX_JSON_DEPTH} levels of lists and objects."
-            " Nothing was stored."
+            " Nothing was stored.",
         )
-        raise Problem(MALFORMED, told)
     return value
 
 
 def _reject_surrogates(text: str, value: Any) -> None:
-    """Raise ValueError where a string of the value is no text."""
     if _has_surrogate(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -105,16 +111,27 @@ def _reject_surrogates(text: str, value: Any) -> None:
 
 
 def not_utf_8_problem(what: str) -> Problem:
-    """Make the problem that `what`, which must be JSON, is not UTF-8."""
+    """Build the problem for JSON that is not encoded in UTF-8."""
     return Problem(
         MALFORMED,
-        f"{what} is not text in UTF-8. Nothing was stored. Send it in UTF-8, whatever charset its"
-        " Content-Type names: JSON has no other.",
+        f"{what} is not text in UTF-8. Nothing was stored. Send JSON in UTF-8, whatever charset"
+        " Content-Type names.",
     )
 
 
+def body_openapi(schema: type[BaseModel] | dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads its body itself, as JSON or `more` types."""
+    content = {"application/json": schema if isinstance(schema, dict) else body_schema(schema)}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {name: {"schema": each} for name, each in (content | more).items()},
+        }
+    }
+
+
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the model's JSON schema in one piece, for an operation that reads its body itself."""
+    """Return the model's JSON schema without references."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 

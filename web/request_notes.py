@@ -1,4 +1,4 @@
-"""What a request's handlers note for its line in the log (`web.middleware.access_log`)."""
+"""What a request's handlers note for its access log line (`web.middleware.access_log`)."""
 
 import time
 from collections.abc import Iterator
@@ -13,19 +13,20 @@ from web.request_slots import Release
 
 @dataclass(slots=True)
 class RequestNotes:
-    """What is known of one request besides what stands in its head and its answer. Until it is
-    answered, or waits on purpose, it has a turn of its caller's, which `release` ends.
+    """What is known of one request besides its head and its response.
+
+    It holds its caller's slot until it is answered or waits on purpose; `release` frees the slot.
     """
 
-    # In their order, each once.
+    # In the order in which they were noted, each once.
     jobs: dict[int, None] = field(default_factory=dict)
     hook: Hook | None = None
     problem: str | None = None
     waited: float = 0.0
-    release: Release | None = None
+    release: Release = lambda: None
 
     def to_log_keys(self) -> dict[str, Any]:
-        """Return the keys of the line; what there is nothing to say on is left out."""
+        """Return the keys of the log line that have something to say."""
         keys: dict[str, Any] = {}
         if self.jobs:
             keys["job"] = next(iter(self.jobs))
@@ -40,58 +41,42 @@ class RequestNotes:
         return keys
 
 
-# The tasks that a request is worked in have copies of its context, which share this one object.
-_notes: ContextVar[RequestNotes | None] = ContextVar("noted", default=None)
+# The tasks of a request have copies of its context, which share this object.
+_notes: ContextVar[RequestNotes] = ContextVar("request_notes")
 
 
 def begin_notes() -> RequestNotes:
-    """Return what this request's handlers note from now on."""
+    """Return new notes, which `get_notes` returns from now on within this request."""
     notes = RequestNotes()
     _notes.set(notes)
     return notes
 
 
+def get_notes() -> RequestNotes:
+    """Return the notes of the current request; outside of one, notes that are dropped."""
+    return _notes.get(None) or RequestNotes()
+
+
 def note_job(job_id: int) -> None:
-    """Note a job that the request made or is about."""
-    notes = _notes.get()
-    if notes is not None:
-        notes.jobs.setdefault(job_id)
-
-
-def note_hook(hook: Hook) -> None:
-    """Note the hook that the request came by."""
-    if (notes := _notes.get()) is not None:
-        notes.hook = hook
-
-
-def note_problem(slug: str) -> None:
-    """Note the problem that the request is answered by."""
-    if (notes := _notes.get()) is not None:
-        notes.problem = slug
+    """Note a job that the request created or is about."""
+    get_notes().jobs.setdefault(job_id)
 
 
 def note_slot(release: Release) -> None:
-    """Note the turn that the request has from now on."""
-    if (notes := _notes.get()) is None:
+    """Note the slot that the request holds; without a request, free it."""
+    if (notes := _notes.get(None)) is None:
         release()
     else:
         notes.release = release
 
 
-def release_slot() -> None:
-    """Let others of the same caller have the turn of this request."""
-    notes = _notes.get()
-    if notes is not None and notes.release is not None:
-        notes.release()
-
-
 @contextmanager
 def exclude_from_duration() -> Iterator[None]:
-    """Count the time inside as what the caller asked to wait, and not as the request's own."""
-    release_slot()
+    """Free the slot, and count the time inside as time that the caller asked to wait."""
+    notes = get_notes()
+    notes.release()
     began = time.perf_counter()
     try:
         yield
     finally:
-        if (notes := _notes.get()) is not None:
-            notes.waited += time.perf_counter() - began
+        notes.waited += time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Turns that requests take with what there is little of."""
+"""Slots that requests hold while they use something scarce."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 Release = Callable[[], None]
-"""Gives a turn back; the second time it does nothing."""
+"""Frees a slot. A second call does nothing."""
 
 
 class RequestSlots:
-    """A limited number of slots, and fewer for each caller, so that no caller has all of them.
+    """A limited number of slots, and a lower limit per caller, so that no caller holds them all.
 
-    If `limit` is None, all callers together may have any number.
+    If `limit` is None, only the limit per caller counts.
     """
 
     def __init__(self, limit: int | None, per_caller: int) -> None:
@@ -24,7 +24,7 @@ class RequestSlots:
 
     @asynccontextmanager
     async def hold(self, caller: object) -> AsyncIterator[None]:
-        """Wait for a turn of the caller's, and hold it."""
+        """Wait for a slot, and hold it within the context."""
         release = await self.acquire(caller)
         try:
             yield
@@ -32,19 +32,18 @@ class RequestSlots:
             release()
 
     async def acquire(self, caller: object) -> Release:
-        """Wait for a turn of the caller's, and return what gives it back."""
+        """Wait for a slot, and return the function that frees it."""
         own = self._caller_semaphores.setdefault(caller, asyncio.Semaphore(self._per_caller))
-        held = [own] if self._total is None else [own, self._total]
-        taken: list[asyncio.Semaphore] = []
+        held: list[asyncio.Semaphore] = []
 
         def release() -> None:
-            while taken:
-                taken.pop().release()
+            while held:
+                held.pop().release()
 
         try:
-            for semaphore in held:
+            for semaphore in [own] if self._total is None else [own, self._total]:
                 await semaphore.acquire()
-                taken.append(semaphore)
+                held.append(semaphore)
         except BaseException:
             release()
             raise

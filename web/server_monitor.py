@@ -1,7 +1,6 @@
-"""Detecting in a web process that Postgres or Redis went away, and that it is back.
+"""Checks whether Postgres and Redis answer, so that the log tells when an outage began and ended.
 
-Requests notice only what they need. The log should say when a server was away, and that it is back,
-without waiting for the next request that needs it.
+Requests would only notice the servers that they need, and only when they come.
 """
 
 import asyncio
@@ -25,12 +24,10 @@ from runtime.shared_setting import warn_if_different
 from workers.enqueue import get_queue_outage
 
 CHECK_SECONDS = 5.0
-"""How often a server that answers is asked, and by a connection that is made for it: those of the
-pool may all be at work."""
+"""How often a server that answers is checked, by a new connection: the pool may be busy."""
 
 OUTAGE_CHECK_SECONDS = 1.0
-"""How often one that is away is asked."""
-
+"""How often a server that does not answer is checked."""
 
 _OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
     *TRANSIENT_ERRORS,
@@ -40,7 +37,7 @@ _OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
 
 
 class ServerMonitor:
-    """Asks both servers from time to time, and has `database.*` and `queue.*` logged."""
+    """Checks both servers periodically, and logs `database.*` and `queue.*` events."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -55,7 +52,7 @@ class ServerMonitor:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start the checks on the running event loop."""
         self._tasks = [
             asyncio.create_task(
                 self._watch(self._database, self._check_database, self._check_requested)
@@ -64,25 +61,25 @@ class ServerMonitor:
         ]
 
     async def stop(self) -> None:
-        """Stop the tasks, and wait until they have ended."""
+        """Stop the checks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def check_database_soon(self) -> None:
-        """Have Postgres asked now: a request got no answer from it."""
+        """Check Postgres now, because it did not answer a request."""
         self._check_requested.set()
 
     async def _watch(
-        self, outage: Outage, ask: Callable[[], Awaitable[None]], check_requested: asyncio.Event
+        self, outage: Outage, check: Callable[[], Awaitable[None]], check_requested: asyncio.Event
     ) -> None:
         while True:
             check_requested.clear()
             requested_at = time.monotonic()
             try:
-                # Not `wait_for`, which in Python 3.11 may swallow the cancelling of its task.
+                # Not `wait_for`, which in Python 3.11 may swallow the cancellation of its task.
                 async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-                    await ask()
+                    await check()
             except _OUTAGE_ERRORS as error:
                 outage.record_failure(error, requested_at)
             else:
@@ -92,7 +89,7 @@ class ServerMonitor:
                 async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
                     await check_requested.wait()
             if outage.is_down:
-                # Requests that fail meanwhile say nothing new.
+                # Requests that fail meanwhile add nothing.
                 await asyncio.sleep(OUTAGE_CHECK_SECONDS / 2)
 
     async def _check_database(self) -> None:

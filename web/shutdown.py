@@ -1,4 +1,4 @@
-"""Detecting that the process is ending, so that waiting requests and streams end by themselves."""
+"""Shutdown: requests that wait or stream end by themselves after SIGTERM or SIGINT."""
 
 import asyncio
 import signal
@@ -12,10 +12,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def watch_for_shutdown(shutting_down: asyncio.Event) -> Iterator[None]:
-    """Set `shutting_down` when the server is told to end, before it waits for requests under way.
+    """Set `shutting_down` on a signal, before uvicorn waits for requests under way.
 
-    ASGI tells an application of its end only after the last answer, which would be too late for an
-    answer that goes on until then. The handlers that the server has installed are called as before.
+    ASGI announces the shutdown only after the last response, too late for one that streams until
+    then. The signal handlers of uvicorn are called as before.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -23,7 +23,7 @@ def watch_for_shutdown(shutting_down: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def notice(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(shutting_down.set)
         handler = before[signal.Signals(number)]
         assert callable(handler)
@@ -31,7 +31,7 @@ def watch_for_shutdown(shutting_down: asyncio.Event) -> Iterator[None]:
 
     chained = [number for number, handler in before.items() if callable(handler)]
     for number in chained:
-        signal.signal(number, notice)
+        signal.signal(number, handle)
     try:
         yield
     finally:

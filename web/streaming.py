@@ -1,4 +1,4 @@
-"""Answers that go on for as long as there is something to send."""
+"""Streamed responses."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,19 +10,19 @@ from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 
 
 class StreamAbortedError(Exception):
-    """An answer that has begun cannot go on, since Postgres does not answer any more."""
+    """A response that has begun cannot continue, because Postgres does not answer."""
 
 
 class ClosingStreamingResponse(StreamingResponse):
-    """One that closes what it sends when the caller leaves, so that no connection stays taken.
+    """A response that closes its iterator when the client leaves, to free the connection.
 
-    Raises StreamAbortedError where Postgres goes away before its end.
+    Raise StreamAbortedError if Postgres stops answering before its end.
     """
 
     body_iterator: AsyncGenerator[str, None]
 
     async def stream_response(self, send: Send) -> None:
-        """Send the response; if its source fails, cut it off so that it is visibly incomplete."""
+        """Send the response, and close the iterator."""
         async with aclosing(_translate_errors(self.body_iterator)) as self.body_iterator:
             await super().stream_response(send)
 

@@ -1,4 +1,4 @@
-"""Saying that work waits and no worker comes, which workers that are down cannot say themselves."""
+"""Logs that work waits and no worker comes, which workers that are down cannot log."""
 
 import asyncio
 import random
@@ -14,17 +14,17 @@ from web.state import AppState
 log = logs.get_logger()
 
 CHECK_SECONDS = 5.0
-"""How often each web process looks: one row, as long as workers come."""
+"""How often each web process checks; that reads one row while workers come."""
 
 QUERY_TIMEOUT_SECONDS = 5.0
-"""How long Postgres may take to answer a look."""
+"""How long Postgres may take to answer a check."""
 
 
 async def watch_queue(state: AppState) -> None:
-    """Look until the process ends. Of several web processes one says it.
+    """Check until the process ends. Of several web processes, one logs it.
 
-    Only what this process has seen counts: workers that start with it, or come back with Postgres,
-    have their time to begin.
+    Only the time that this process has watched counts, so that workers have time to start with it,
+    or to return with Postgres.
     """
     limit = state.settings.unattended_seconds
     every_seconds = min(CHECK_SECONDS, limit / 4)
@@ -45,7 +45,7 @@ async def watch_queue(state: AppState) -> None:
 
 
 async def check_queue(state: AppState, limit: float, watched_seconds: float) -> None:
-    """Say what has changed, after `watched_seconds` in which Postgres has answered each look."""
+    """Log a change, after `watched_seconds` in which Postgres answered every check."""
     async with state.pool.acquire() as connection:
         unattended_for_seconds, is_reported = await sweeps.get_worker_absence(connection)
     if unattended_for_seconds > limit:

@@ -1,4 +1,4 @@
-"""The few pages that a recipient sees in a browser: no script, no cookie, nothing from outside."""
+"""The pages that a recipient sees in a browser: no script, no cookie, nothing external."""
 
 from http import HTTPStatus
 
@@ -9,7 +9,7 @@ PAGE_HEADERS = {
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self';"
         " frame-ancestors 'none'; base-uri 'none'"
     ),
-    # The path is what allows to unsubscribe, and goes to nobody else.
+    # The path contains the token, which must not leak to other sites.
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -39,65 +39,58 @@ button:focus-visible {{ outline: 3px solid #1a1a1a; outline-offset: 2px }}
 </html>
 """
 
-_CONFIRMATION = """<p>If you press this button, you get no more mail of this kind at your address,
-nor at other addresses of yours that the sender knows.</p>
+_CONFIRMATION = """<p>With this button you get no more mail of this kind at your address, nor at
+other addresses of yours that the sender knows.</p>
 <form method="post">
 <input type="hidden" name="confirm" value="yes">
 <button type="submit">Unsubscribe</button>
-</form>"""
+</form>
+"""
 
 
 def confirmation_page() -> HTMLResponse:
-    """Ask whether to unsubscribe; the answer is posted to the same URL."""
+    """Build the page that asks whether to unsubscribe; its form posts to the same URL."""
     return _page(HTTPStatus.OK, "Unsubscribe?", _CONFIRMATION)
 
 
-def unsubscribed_page() -> HTMLResponse:
-    """Show that the opt-out has been applied."""
-    return _page(
-        HTTPStatus.OK, "You are unsubscribed", "<p>You do not need to do anything else.</p>"
-    )
+def done_page(*, is_applied: bool) -> HTMLResponse:
+    """Build the page after an opt-out, which is applied, or stored and about to be applied."""
+    nothing_else = "You do not need to do anything else."
+    if is_applied:
+        return _page(HTTPStatus.OK, "You are unsubscribed", f"<p>{nothing_else}</p>")
+    pending = "We have received your request. It will take effect shortly."
+    return _page(HTTPStatus.OK, "You are being unsubscribed", f"<p>{pending} {nothing_else}</p>")
 
 
-def pending_page() -> HTMLResponse:
-    """Show that the opt-out is stored and will be applied shortly."""
-    return _page(
-        HTTPStatus.OK,
-        "You are being unsubscribed",
-        "<p>We have received your request. It will take effect shortly. You do not need to do"
-        " anything else.</p>",
-    )
-
-
-def invalid_link_page(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> HTMLResponse:
-    """Show that the link was not made here, or was cut off in transit."""
+def invalid_link_page(status: int = HTTPStatus.NOT_FOUND) -> HTMLResponse:
+    """Build the page for a link that is invalid, or was cut off."""
     return _page(
         status,
         "This link does not work",
-        "<p>It may have been cut off. Follow it from the mail itself, or answer the mail and ask to"
+        "<p>It may have been cut off. Open it from the mail itself, or answer the mail and ask to"
         " be taken off the list.</p>",
     )
 
 
 def retry_page() -> HTMLResponse:
-    """Show that the opt-out cannot be stored at the moment."""
+    """Build the page for an opt-out that failed and may succeed soon."""
     return _page(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "Please try again",
-        "<p>You could not be unsubscribed at this moment. Try it again in a minute.</p>",
+        "<p>We could not unsubscribe you right now. Please try again in a minute.</p>",
     )
 
 
-def unexpected_request_page(status: HTTPStatus) -> HTMLResponse:
-    """Show that the body is not what the page's button posts."""
+def unexpected_request_page(status: int) -> HTMLResponse:
+    """Build the page for a request that the button of the page does not send."""
     return _page(
         status,
         "Nothing was changed",
-        "<p>Open the link from the mail once more, and use the button on the page.</p>",
+        "<p>Open the link from the mail again, and use the button on the page.</p>",
     )
 
 
-def _page(status: HTTPStatus, title: str, content: str) -> HTMLResponse:
+def _page(status: int, title: str, content: str) -> HTMLResponse:
     return HTMLResponse(
         _PAGE.format(title=title, content=content), status_code=int(status), headers=PAGE_HEADERS
     )

@@ -21,7 +21,7 @@ from tests.conftest import NewDatabase, settings_for
 from tests.kit.servers import process_role_url
 from tests.kit.waiting import wait_until
 from tests.kit.web_process import WebGroup
-from web.connections import ConnectionLimits
+from web.connection_monitor import ConnectionLimits
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 FIRST_LINES = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n"

@@ -34,9 +34,9 @@ from tests.kit.servers import ChaosServers, chaos_servers, grant_process_role, p
 from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.web_process import WebGroup
 from web.app import create_app
-from web.header_limit import MAX_HEADER_BYTES
 from web.middleware import timeout
 from web.routes import operation
+from web.server_protocol import MAX_HEADER_BYTES
 
 ENDS_SECONDS = 9
 """More than requests under way are given, and less than `sluice up` gives a process."""

@@ -8,9 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from producers.hooks import create_hook
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
 from tests.kit.factories import fill, make_account
+from tests.kit.recipients import make_couples
 from web.app import create_app
 
 KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
@@ -85,3 +87,21 @@ async def shop(pool: asyncpg.Pool) -> int:
         | {"eve@example.com": ("non_marketable", False)},
     )
     return account_id
+
+
+@pytest.fixture
+async def accounts(pool):
+    """Create two accounts with couples as contacts."""
+    return await make_couples(pool)
+
+
+@pytest.fixture
+async def hook(pool, settings, accounts):
+    """Create a hook of the default account."""
+    return await create_hook(pool, settings, account="default", source="keap")
+
+
+@pytest.fixture
+async def others(pool, settings, accounts):
+    """Create a hook of the other account."""
+    return await create_hook(pool, settings, account="other", source="keap")

@@ -17,9 +17,9 @@ from producers.plans import REQUIRED_COUNTS
 from producers.submit import submit
 from schemas.actors import CLI
 from schemas.requests import JobRequest, Selection
-from tests.integration.test_http_hooks import post_events
 from tests.integration.test_plans import Planned
 from tests.kit.commands import run_sluice
+from tests.kit.hook_messages import post_events
 
 EVE = {"requested_by": "Eve of the Marketing"}
 BULK = {"action": "opt_out", "selection": {"all": True}}

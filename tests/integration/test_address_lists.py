@@ -11,9 +11,9 @@ from producers.plausibility import find_doubtful, find_implausible
 from producers.submit import submit
 from schemas.addresses import normalize_address
 from schemas.errors import InvalidRequest
-from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill, statuses_of
 from tests.kit.in_process import InProcessRunner
+from tests.kit.recipients import problem_detail
 
 FILES = Path(__file__).parents[1] / "files"
 JOB = {"job": '{"action": "opt_out"}'}
@@ -96,11 +96,11 @@ async def test_an_address_with_which_another_is_meant_is_no_new_one(
     assert text not in statuses
     inline = {"action": "opt_out", "selection": {"addresses": ["ben@x.example", text]}}
     answer = await http.post("/v1/jobs", headers=key, json=inline)
-    assert f"{meant} is probably meant" in problem(answer, 422, "invalid")
+    assert f"{meant} is probably meant" in problem_detail(answer, 422, "invalid")
     assert answer.json()["errors"][0]["location"] == "body.selection.addresses.1"
     single = {"address": text, "kind": "manual", "source": "shop"}
     answer = await http.post("/v1/opt-outs", headers=key, json=single)
-    assert f"{meant} is probably meant" in problem(answer, 422, "invalid")
+    assert f"{meant} is probably meant" in problem_detail(answer, 422, "invalid")
     assert text not in await statuses_of(pool, people)
 
 
@@ -183,10 +183,10 @@ async def test_a_declared_charset_is_read(http, key, pool, people, works):
     job = (await sent("windows-1252")).json()
     await works.work(job["id"])
     assert (await statuses_of(pool, people))["jörg@x.example"] == ("admin", False)
-    assert "klingon" in problem(await sent("klingon"), 422, "invalid")
-    assert "'hz' is not supported" in problem(await sent("hz"), 422, "invalid")
-    assert "not text in utf-16" in problem(await sent("utf-16"), 422, "invalid")
-    assert "no email address" in problem(await sent("utf-8"), 422, "invalid")
+    assert "klingon" in problem_detail(await sent("klingon"), 422, "invalid")
+    assert "'hz' is not supported" in problem_detail(await sent("hz"), 422, "invalid")
+    assert "not text in utf-16" in problem_detail(await sent("utf-16"), 422, "invalid")
+    assert "no email address" in problem_detail(await sent("utf-8"), 422, "invalid")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ async def test_a_list_of_ids_that_says_something_else_is_refused(http, key, pool
     answer = await http.post(
         "/v1/jobs", headers=key, data=JOB, files={"contacts": ("ids.csv", content)}
     )
-    problem(answer, 422, "invalid")
+    problem_detail(answer, 422, "invalid")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -206,12 +206,12 @@ async def test_evidence_in_another_encoding_is_refused(http, key, pool):
     evidence = (FILES / "evidence-cp1252.json").read_bytes()
     body = b'{"action": "opt_in", "selection": {"all": true}, "evidence": ' + evidence + b"}"
     headers = key | {"Content-Type": "application/json"}
-    problem(await http.post("/v1/jobs", headers=headers, content=body), 400, "malformed")
+    problem_detail(await http.post("/v1/jobs", headers=headers, content=body), 400, "malformed")
     part = b'{"action": "opt_in", "evidence": ' + evidence + b"}"
     answer = await http.post(
         "/v1/jobs", headers=key, files={"job": ("job", part), "contacts": ("ids", b"1\n")}
     )
-    assert "not text in UTF-8" in problem(answer, 400, "malformed")
+    assert "not text in UTF-8" in problem_detail(answer, 400, "malformed")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 

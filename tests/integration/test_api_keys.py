@@ -131,20 +131,20 @@ async def test_it_is_noted_when_a_key_was_used(pool):
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("select from api_keys for update")
         assert await known.authenticate(key.token) is not None
-        await known._noting
+        await known._usage_write
         assert await used() is None
     clock.now += 59
     assert await known.authenticate(key.token) is not None
-    await known._noting
+    await known._usage_write
     assert await used() is None
     clock.now += 2
     assert await known.authenticate(key.token) is not None
-    await known._noting
+    await known._usage_write
     assert await used() is not None
     await pool.execute("alter table api_keys rename column last_used_at to gone")
     clock.now += 61
     assert await known.authenticate(key.token) is not None
-    await known._noting
+    await known._usage_write
 
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

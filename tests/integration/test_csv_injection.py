@@ -14,9 +14,9 @@ from producers.address_files import read_addresses
 from producers.formula_guard import strip_formula_guard
 from schemas.addresses import InvalidAddress, normalize_address
 from tests.integration.test_exports_and_history import collected, write_ledger
-from tests.integration.test_http_jobs import problem
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
+from tests.kit.recipients import problem_detail
 
 BEGINNINGS = "=+-@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 BLANK = '" \t\r\n\v\f\x01\xa0\u200b\u3000\ufeff'
@@ -141,4 +141,4 @@ async def test_raw_is_asked_for_over_http(http, key_of, pool, settings):
     path = f"/v1/jobs/{job}/results?format=csv"
     assert ",'+tag@x.example," in (await http.get(path, headers=key)).text
     assert ",+tag@x.example," in (await http.get(f"{path}&raw=true", headers=key)).text
-    problem(await http.get(f"{path}&raw=perhaps", headers=key), 422, "invalid")
+    problem_detail(await http.get(f"{path}&raw=perhaps", headers=key), 422, "invalid")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from db import contacts
 from schemas.allowed_mail import AllowedMail, allowed_mail
 from schemas.statuses import FACTS, Status
-from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
+from tests.kit.recipients import problem_detail
 from tests.kit.submitting import EVIDENCE
 
 STATUSES = [status.value for status in Status]
@@ -133,12 +133,14 @@ async def test_an_address_that_is_not_there_is_not_found(http, key, key_of, pool
     assert (await http.get("/v1/addresses/a%2Fb@x.example", headers=other)).status_code == 200
     theirs = await http.get("/v1/addresses/a%2Fb@x.example", headers=key)
     nobodys = await http.get("/v1/addresses/nobody@x.example", headers=key)
-    assert problem(theirs, 404, "not-found") == problem(nobodys, 404, "not-found")
+    assert problem_detail(theirs, 404, "not-found") == problem_detail(nobodys, 404, "not-found")
     wrong = await http.get("/v1/addresses/not an address", headers=key)
-    assert "not an email address" in problem(wrong, 422, "invalid")
+    assert "not an email address" in problem_detail(wrong, 422, "invalid")
     reader = await key_of("default", "jobs:read")
-    problem(await http.get("/v1/addresses/a@x.example", headers=reader), 403, "scope-missing")
-    problem(await http.get("/v1/contacts", headers=reader), 403, "scope-missing")
+    problem_detail(
+        await http.get("/v1/addresses/a@x.example", headers=reader), 403, "scope-missing"
+    )
+    problem_detail(await http.get("/v1/contacts", headers=reader), 403, "scope-missing")
 
 
 async def fill_contacts(pool, key_of, count):
@@ -289,6 +291,6 @@ async def test_what_the_account_has_not_is_not_found(http, key, key_of, pool):
         (key, {"import": 2**63}),
     ):
         answer = await http.get("/v1/contacts", headers=headers, params=asked)
-        problem(answer, 404, "not-found")
+        problem_detail(answer, 404, "not-found")
     for wrong in ({"status": "happy"}, {"engaged_before": "soon"}, {"limit": 0}):
-        problem(await http.get("/v1/contacts", headers=key, params=wrong), 422, "invalid")
+        problem_detail(await http.get("/v1/contacts", headers=key, params=wrong), 422, "invalid")

@@ -225,7 +225,7 @@ async def test_query_parameters_that_there_are_not_are_refused_by_name(http, key
     have some added to them that mean nothing.
     """
     headers = await key_of()
-    for path, there in (("/v1/jobs/7?verbose=1", "none"), ("/v1/jobs?Limit=1", "cursor")):
+    for path, there in (("/v1/jobs/7?verbose=1", "no parameters"), ("/v1/jobs?Limit=1", "cursor")):
         answer = await http.get(path, headers=headers)
         told = problem(answer)
         assert answer.status_code == 422

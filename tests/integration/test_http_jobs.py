@@ -1,4 +1,4 @@
-"""Jobs over HTTP: asked for once, shown exactly, controlled, and never another account's."""
+"""Jobs over HTTP: submitting, listing, following and controlling them."""
 
 import asyncio
 import itertools
@@ -17,6 +17,7 @@ from schemas.errors import FieldError
 from tests.kit.factories import fill, make_account
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
+from tests.kit.recipients import problem_detail
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 from web import prefer_wait
@@ -24,18 +25,11 @@ from web import state as web_state
 from web.routes import job_events
 from web.routes import jobs as jobs_routes
 
+NOTED = '{"action": "opt_out", "params": {"note": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}}'
+
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
+
 OPT_IN = {"action": "opt_in", "selection": {"all": True}, "fields": ["email1", "email2"]}
-
-
-def problem(answer, status, slug):
-    """The detail of an answer that has to be this problem."""
-    assert (answer.status_code, answer.headers["content-type"]) == (
-        status,
-        "application/problem+json",
-    ), answer.text
-    assert answer.json()["type"] == f"urn:sluice:problem:{slug}"
-    return answer.json()["detail"]
 
 
 @pytest.fixture
@@ -118,12 +112,12 @@ async def test_a_key_stands_for_one_request(http, key):
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
     other = await http.post("/v1/jobs", headers=keyed, json={**OPT_OUT, "fields": ["email2"]})
-    assert "a different request" in problem(other, 409, "idempotency-key-reused")
+    assert "asked for something else" in problem_detail(other, 409, "idempotency-key-reused")
     for wrong in ("", "x" * 201):
         refused = await http.post(
             "/v1/jobs", headers={**key, "Idempotency-Key": wrong}, json=OPT_OUT
         )
-        assert "the header `idempotency-key`" in problem(refused, 422, "invalid")
+        assert "the header `idempotency-key`" in problem_detail(refused, 422, "invalid")
 
 
 @pytest.mark.parametrize(
@@ -152,14 +146,14 @@ async def test_a_key_stands_for_one_request(http, key):
 async def test_a_wrong_request_is_refused_by_name(http, key, pool, body, said):
     """Each mistake is named as the caller wrote it, and nothing is stored."""
     answer = await http.post("/v1/jobs", headers=key, json=body)
-    assert said in problem(answer, 422, "invalid")
+    assert said in problem_detail(answer, 422, "invalid")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
 async def test_all_that_is_missing_of_the_evidence_is_asked_for_at_once(http, key):
     """The prompts come as members of the problem."""
     answer = await http.post("/v1/jobs", headers=key, json={**OPT_IN, "evidence": {}})
-    problem(answer, 422, "evidence-missing")
+    problem_detail(answer, 422, "evidence-missing")
     assert {prompt["field"] for prompt in answer.json()["prompts"]} == {
         *("source", "description", "collected_from", "collected_until", "attested_by")
     }
@@ -178,25 +172,27 @@ async def test_a_body_that_cannot_be_read_is_refused(http, key, settings):
     in_json = {**key, "Content-Type": "application/json"}
     for text in ("{", "", "[1, 2", '{"action": "\\ud800"}'):
         answer = await http.post("/v1/jobs", headers=in_json, content=text)
-        assert "is not JSON" in problem(answer, 400, "malformed")
+        assert "is not JSON" in problem_detail(answer, 400, "malformed")
     for path, charset in itertools.product(
         ("/v1/jobs", "/v1/jobs/1/apply"), ("", "; charset=cp1252")
     ):
         says = {**key, "Content-Type": f"application/json{charset}"}
         answer = await http.post(path, headers=says, content=NOTED.encode("cp1252"))
-        assert "is not text in UTF-8" in problem(answer, 400, "malformed")
+        assert "is not text in UTF-8" in problem_detail(answer, 400, "malformed")
         assert "charset" in answer.text
     answer = await http.post("/v1/jobs", headers=key, content="{}")
-    assert "Content-Type" in problem(answer, 415, "unsupported-media-type")
+    assert "Content-Type" in problem_detail(answer, 415, "unsupported-media-type")
     large = json.dumps({**OPT_OUT, "params": {"note": "x" * settings.max_body_bytes}})
     answer = await http.post("/v1/jobs", headers=in_json, content=large)
-    assert "bytes" in problem(answer, 413, "body-too-large")
+    assert "bytes" in problem_detail(answer, 413, "body-too-large")
 
     async def parts():
         for start in range(0, len(large), 100_000):
             yield large[start : start + 100_000].encode()
 
-    problem(await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "body-too-large")
+    problem_detail(
+        await http.post("/v1/jobs", headers=in_json, content=parts()), 413, "body-too-large"
+    )
 
 
 async def test_a_worked_job_tells_what_became_of_it(http, key, pool, works):
@@ -253,7 +249,7 @@ async def test_a_job_is_paused_resumed_and_cancelled(http, key):
         answer = await http.post(f"/v1/jobs/{job}/{act}", headers=key)
         assert (answer.status_code, answer.json()["state"]) == (200, state)
     answer = await http.post(f"/v1/jobs/{job}/pause", headers=key)
-    assert "cannot be paused" in problem(answer, 409, "state-conflict")
+    assert "cannot be paused" in problem_detail(answer, 409, "state-conflict")
 
 
 async def test_another_accounts_job_is_not_there(http, key, key_of):
@@ -273,13 +269,13 @@ async def test_another_accounts_job_is_not_there(http, key, key_of):
             await http.request(method, f"/v1/jobs/{number}{path}", headers=stranger)
             for number in (job, 2**63 - 1, 2**70, 0, -1)
         ]
-        assert [problem(answer, 404, "not-found") for answer in answers] == [
-            f"There is no {named}. GET /v1/jobs lists the jobs there are."
-            for named in (f"job {job}", f"job {2**63 - 1}", *["such job"] * 3)
+        assert [problem_detail(answer, 404, "not-found") for answer in answers] == [
+            f"{named} does not exist. GET /v1/jobs lists the account's jobs."
+            for named in (f"Job {job}", f"Job {2**63 - 1}", *["This job"] * 3)
         ]
     assert (await http.get("/v1/jobs", headers=stranger)).json() == {"jobs": [], "next": None}
     selected = {"action": "opt_out", "selection": {"import_job": job}}
-    problem(await http.post("/v1/jobs", headers=stranger, json=selected), 404, "not-found")
+    problem_detail(await http.post("/v1/jobs", headers=stranger, json=selected), 404, "not-found")
     assert (await http.get(f"/v1/jobs/{job}", headers=key)).json()["state"] == "planning"
 
 
@@ -288,11 +284,13 @@ async def test_a_key_does_what_its_scope_allows(http, key_of):
     reader = await key_of("default", "jobs:read")
     writer = await key_of("default", "jobs:write")
     refused = await http.post("/v1/jobs", headers=reader, json=OPT_OUT)
-    assert "jobs:write" in problem(refused, 403, "scope-missing")
+    assert "jobs:write" in problem_detail(refused, 403, "scope-missing")
     job = (await http.post("/v1/jobs", headers=writer, json=OPT_OUT)).json()["id"]
     for path in ("", "/events", "/results", "/import-rejections"):
-        problem(await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing")
-    problem(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
+        problem_detail(
+            await http.get(f"/v1/jobs/{job}{path}", headers=writer), 403, "scope-missing"
+        )
+    problem_detail(await http.post(f"/v1/jobs/{job}/pause", headers=reader), 403, "scope-missing")
 
 
 async def many_jobs(pool, account_id, count, evidence=None):
@@ -428,7 +426,7 @@ async def test_a_long_list_waits_for_no_other_accounts(http, key, pool, app, mon
 async def test_a_made_up_cursor_is_refused(http, key, cursor):
     """It is no server error, and no page from the beginning either."""
     answer = await http.get("/v1/jobs", headers=key, params={"cursor": cursor})
-    problem(answer, 422, "invalid")
+    problem_detail(answer, 422, "invalid")
 
 
 async def test_who_prefers_to_wait_is_answered_when_the_job_rests(http, key, pool):
@@ -605,108 +603,6 @@ async def test_streams_that_begin_together_are_counted_each(http, app, key):
     statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
     assert sorted(statuses) == [200] * most + [429] * 2 * most
     assert app.state.sluice.event_streams.total() == 0
-
-
-def form(job, **files):
-    """A job in a form, with lists in files."""
-    parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
-    return {"data": {"job": json.dumps(job)}, "files": parts}
-
-
-LISTED = {"action": "opt_out", "params": {"note": "moved"}}
-
-
-async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
-    """The job is that of the same ids in the body: in blocks, in order, each once, and one hash."""
-    ids = list(range(25_001, 0, -1))
-    keyed = {**key, "Idempotency-Key": "k"}
-    text = "contact_id\n" + "\n".join(map(str, [*ids, 7, 7]))
-    answer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
-    assert answer.status_code == 202, answer.text
-    job = answer.json()
-    assert (job["selection"], job["params"]["note"]) == ({"contacts": 25_001}, "moved")
-    blocks = await pool.fetch("select block_no, contact_ids from job_contacts order by block_no")
-    assert [block["block_no"] for block in blocks] == [0, 1, 2]
-    assert [id_ for block in blocks for id_ in block["contact_ids"]] == sorted(ids)
-    in_body = {**LISTED, "selection": {"contacts": ids}}
-    again = await http.post("/v1/jobs", headers=keyed, json=in_body)
-    assert (again.status_code, again.json()["id"]) == (200, job["id"])
-    again = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
-    assert (again.status_code, again.json()["id"]) == (200, job["id"])
-    fewer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts="1\n2"))
-    problem(fewer, 409, "idempotency-key-reused")
-    assert await pool.fetchval("select count(*) from job_contacts") == 3
-
-
-async def test_a_file_may_be_narrowed(http, key, pool, works):
-    """What else is in the selection narrows the list of a file."""
-    await two_people(pool)
-    asked = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
-    content = '{"id": 1}\n{"id": 2}\n'
-    answer = await http.post("/v1/jobs", headers=key, **form(asked, contacts=content))
-    assert answer.status_code == 202, answer.text
-    job = answer.json()["id"]
-    await works.work(job)
-    shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
-    assert (shown["state"], shown["selected"], shown["warning"]) == ("completed", 1, None)
-
-
-@pytest.mark.parametrize(
-    ("sent", "status", "said"),
-    [
-        (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
-        (form(LISTED, people="1"), 422, "there is no part 'people'"),
-        ({"files": {"contacts": ("c", "1")}}, 422, "a part is missing"),
-        ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is there twice"),
-        ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
-        ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
-        (form({**LISTED, "account": "x"}, contacts="1"), 422, "`account`: There is no such field"),
-        (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
-        (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
-    ],
-)
-async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said):
-    """The line or the part that is wrong is named, and nothing is stored."""
-    answer = await http.post("/v1/jobs", headers=key, **sent)
-    assert answer.status_code == status, answer.text
-    assert said in answer.text
-    assert await pool.fetchval("select count(*) from jobs") == 0
-
-
-NOTED = '{"action": "opt_out", "params": {"note": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}}'
-
-
-@pytest.mark.parametrize("as_file", [False, True])
-@pytest.mark.parametrize("form_says", ["", "; charset=latin-1", "; charset=utf-16"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, form_says, as_file):
-    """Whatever the form says of itself: other bytes would be kept as other words than were meant,
-    and are refused.
-    """
-    named = '; filename="job.json"' if as_file else ""
-    body = (
-        b'--B\r\nContent-Disposition: form-data; name="job"'
-        + named.encode()
-        + b"\r\n\r\n"
-        + NOTED.encode(encoding)
-        + b'\r\n--B\r\nContent-Disposition: form-data; name="contacts"\r\n\r\n1\r\n--B--\r\n'
-    )
-    kind = {"Content-Type": f"multipart/form-data; boundary=B{form_says}"}
-    answer = await http.post("/v1/jobs", headers={**key, **kind}, content=body)
-    if encoding.startswith("utf-8"):
-        assert answer.status_code == 202, answer.text
-        assert answer.json()["params"]["note"] == "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
-    else:
-        assert "is not text in UTF-8" in problem(answer, 400, "malformed")
-        assert await pool.fetchval("select count(*) from jobs") == 0
-
-
-async def test_a_form_whose_type_is_long_is_refused(http, key, pool):
-    """Before it is read, which takes time by the square of its length."""
-    long = {"Content-Type": f'multipart/form-data; boundary=B; x="{";" * 1_000}'}
-    answer = await http.post("/v1/jobs", headers={**key, **long}, content=b"--B--\r\n")
-    assert "Content-Type cannot be read" in problem(answer, 400, "malformed")
-    assert await pool.fetchval("select count(*) from jobs") == 0
 
 
 async def test_the_line_of_a_request_tells_its_job_and_its_problem(http, key):

@@ -212,7 +212,7 @@ async def test_the_parts_of_a_form_are_bounded(http, key_of, pool):
         ([("job", (None, job % long)), ids], {400}),
         ([("job", ("job.json", job % long)), ids], {413}),
         ([("job", ("job.json", job % deep)), ids], {400}),
-        ([("job", ("job.json", job % "NaN")), ids], {400}),
+        ([("job", ("job.json", job % "NaN")), ids], {422}),
         ([("job", (None, job % '"x"'))] + [("contacts", ("a", "1"))] * 3, {400}),
         ([("job", (None, job % '"x"'))] + [("contacts", (None, "1"))] * 3, {400}),
     ):

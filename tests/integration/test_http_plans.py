@@ -9,9 +9,10 @@ import pytest
 from engine.planner import forecast_job, plan_job
 from producers.uploads import AddressUpload
 from schemas.errors import InvalidRequest
-from tests.integration.test_http_jobs import problem, two_people
+from tests.integration.test_http_jobs import two_people
 from tests.kit.factories import DEFAULT_ACCOUNT, statuses_of
 from tests.kit.in_process import InProcessRunner
+from tests.kit.recipients import problem_detail
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ async def test_a_drifted_plan_is_told_with_the_present_counts(http, key, pool, p
     )
     apply = f"/v1/jobs/{job['id']}/apply"
     answer = await http.post(apply, headers=key, json={"expected": SEEN})
-    assert "applied by -1" in problem(answer, 409, "plan-drifted")
+    assert "applied by -1" in problem_detail(answer, 409, "plan-drifted")
     assert answer.json()["drift"] == {"applied": -1, "unchanged": 1}
     assert answer.json()["forecast"]["applied"] == 0
     shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
@@ -105,21 +106,21 @@ async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool)
     apply = f"/v1/jobs/{job['id']}/apply"
     yes = {"expected": SEEN}
     other = await key_of("other")
-    problem(await http.post(apply, headers=other, json=yes), 404, "not-found")
+    problem_detail(await http.post(apply, headers=other, json=yes), 404, "not-found")
     reader = await key_of("default", "jobs:read")
-    problem(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
+    problem_detail(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
     wrong = {"expected": {**SEEN, "sorts": 1}}
     assert "sorts" in str((await http.post(apply, headers=key, json=wrong)).json())
     twice = json.dumps(yes | {"tolerance": 0})[:-1] + ', "tolerance": 1000000}'
     as_json = key | {"Content-Type": "application/json"}
     answer = await http.post(apply, headers=as_json, content=twice)
-    assert "'tolerance' twice" in problem(answer, 400, "malformed")
+    assert "'tolerance' twice" in problem_detail(answer, 400, "malformed")
     shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
     assert shown["state"] == "planned"
     plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": [9]}}
     job = (await http.post("/v1/jobs", headers=key, json=plain)).json()
     apply = f"/v1/jobs/{job['id']}/apply"
-    problem(await http.post(apply, headers=key, json=yes), 409, "state-conflict")
+    problem_detail(await http.post(apply, headers=key, json=yes), 409, "state-conflict")
 
 
 async def test_without_a_worker_the_plan_is_still_to_come(http, key, pool):
@@ -201,7 +202,7 @@ async def test_a_key_of_a_recipients_act_is_no_jobs(http, key):
         answer = await http.post(
             "/v1/jobs", headers=key | {"Idempotency-Key": used}, json=OPT_OUT | {"mode": "run"}
         )
-        assert "recipients' opt-outs" in problem(answer, 422, "invalid")
+        assert "recipients' acts" in problem_detail(answer, 422, "invalid")
 
 
 async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, settings):
@@ -213,7 +214,7 @@ async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, sett
     assert "token" not in str(job)
     for url in ("ftp://shop.example/", "https://127.0.0.1/", "shop", "https://u:p@shop.example/"):
         answer = await http.post("/v1/jobs", headers=key, json=asked | {"completion_url": url})
-        assert "completion_url" in problem(answer, 422, "invalid")
+        assert "completion_url" in problem_detail(answer, 422, "invalid")
 
 
 async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
@@ -231,11 +232,11 @@ async def test_a_name_that_is_there_twice_is_refused(http, key, pool):
     twice = '{"action": "opt_out", "mode": "plan", "selection": {"all": true}, "mode": "run"}'
     headers = key | {"Content-Type": "application/json"}
     answer = await http.post("/v1/jobs", headers=headers, content=twice)
-    assert "'mode' twice" in problem(answer, 400, "malformed")
+    assert "'mode' twice" in problem_detail(answer, 400, "malformed")
     answer = await http.post(
         "/v1/jobs", headers=key, data={"job": twice}, files={"contacts": b"1\n"}
     )
-    assert "'mode' twice" in problem(answer, 400, "malformed")
+    assert "'mode' twice" in problem_detail(answer, 400, "malformed")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -243,11 +244,11 @@ async def test_thousands_of_mistakes_are_counted(http, key):
     """A body with more mistakes than anyone reads is refused without telling each."""
     body = {"action": "opt_out", "selection": {"all": True}} | {f"x{n}": 1 for n in range(2000)}
     answer = await http.post("/v1/jobs", headers=key, json=body)
-    assert "2,002 names" in problem(answer, 422, "invalid")
+    assert "2,002 names" in problem_detail(answer, 422, "invalid")
 
 
 async def test_an_address_takes_no_unknown_parameter(http, key, pool):
     """A route with a path that may have slashes refuses unknown parameters as the others do."""
     await two_people(pool)
     answer = await http.get("/v1/addresses/ann@x.example?limits=1", headers=key)
-    assert "limits" in problem(answer, 422, "invalid")
+    assert "limits" in problem_detail(answer, 422, "invalid")

@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import exports
-from tests.integration.test_http_jobs import problem
 from tests.kit.factories import fill
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
+from tests.kit.recipients import problem_detail
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 from web.pagination import encode_cursor
@@ -122,7 +122,7 @@ async def test_what_was_not_processed_is_listed(http, key, pool):
     in_csv = await http.get(path, headers=key, params={**unprocessed, "format": "csv"})
     assert in_csv.text.split() == ["contact_id", "3", "4", "5"]
     refused = await http.get(path, headers=key, params={**unprocessed, "reason": "bounced"})
-    assert "neither a reason nor a cause" in problem(refused, 422, "invalid")
+    assert "no reason and no cause" in problem_detail(refused, 422, "invalid")
     listed = {"action": "opt_out", "selection": {"addresses": ODD}}
     job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
     rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=1, **unprocessed)
@@ -188,7 +188,7 @@ async def test_what_goes_with_pages_only_is_refused(http, key, job):
         answer = await http.get(
             f"/v1/jobs/{job}/results", headers=key, params={**asked, "format": "csv"}
         )
-        assert "comes whole" in problem(answer, 422, "invalid")
+        assert "is sent whole" in problem_detail(answer, 422, "invalid")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ async def test_a_made_up_place_is_refused(http, key, job, place):
     answer = await http.get(
         f"/v1/jobs/{job}/results", headers=key, params={"cursor": encode_cursor(*place)}
     )
-    problem(answer, 422, "invalid")
+    problem_detail(answer, 422, "invalid")
     far = encode_cursor(2**63 - 1, 2**40, "propagated")
     answer = await http.get(f"/v1/jobs/{job}/results", headers=key, params={"cursor": far})
     assert answer.json() == {"results": [], "next": None}

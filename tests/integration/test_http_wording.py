@@ -1,4 +1,4 @@
-"""Problems over HTTP are told in our words, whichever part of a request is wrong."""
+"""Problems use our own words, whichever part of a request is wrong."""
 
 import pytest
 
@@ -33,8 +33,8 @@ async def key(key_of):
             "parameter `action`: It does not have the form",
         ),
         ("GET", "/v1/jobs?cursor=odd", {}, "Invalid cursor."),
-        ("GET", "/v1/jobs?odd=1", {}, "There is no query parameter 'odd'."),
-        ("GET", "/v1/jobs/x", {}, "There is no such job."),
+        ("GET", "/v1/jobs?odd=1", {}, "Unknown query parameter: 'odd'."),
+        ("GET", "/v1/jobs/x", {}, "This job does not exist."),
         ("GET", "/v1/jobs?limit=1_0", {}, "the query parameter `limit`: Give a whole number"),
         ("GET", "/v1/activity?job_id=%2B1", {}, "parameter `job_id`: Give a whole number"),
         ("GET", "/v1/contacts?import=%D9%A3", {}, "`import`: Give a whole number"),
@@ -58,7 +58,7 @@ async def key(key_of):
         ("POST", "/v1/opt-outs", {"json": {"address": 1}}, "`address`: Give text (given: 1)."),
         ("POST", "/v1/opt-outs", {"json": {"address": "a@x.example"}}, "`source`"),
         ("PUT", "/v1/jobs", {"json": {}}, "Use GET, POST."),
-        ("GET", "/v1/odd", {}, "There is nothing at this path. Nothing was done."),
+        ("GET", "/v1/odd", {}, "This path does not exist. Nothing was done."),
     ],
 )
 async def test_a_problem_is_told_in_our_words(http, key, method, path, sent, says):

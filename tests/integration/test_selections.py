@@ -14,11 +14,13 @@ from producers.uploads import AddressUpload, ContactUpload
 from schemas.actors import PYTHON
 from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID, JobRequest
-from tests.integration.test_http_jobs import form, problem, two_people
+from tests.integration.test_http_job_uploads import form
+from tests.integration.test_http_jobs import two_people
 from tests.kit.factories import DEFAULT_ACCOUNT, account_of, fill, make_account
 from tests.kit.in_process import InProcessRunner
 from tests.kit.model_comparison import ADDRESSES, link_lists, start_statuses
 from tests.kit.property_examples import check_property
+from tests.kit.recipients import problem_detail
 from tests.kit.submitting import EVIDENCE, submit_job
 
 FIELDS = ("email1", "email2", "email3")
@@ -246,10 +248,10 @@ async def test_a_condition_that_is_empty_selects_nobody(http, key, pool, setting
         if field:
             body["fields"] = [field]
         answer = await http.post("/v1/jobs", headers=headers, json=body)
-        assert "selection." in problem(answer, 422, "invalid")
+        assert "selection." in problem_detail(answer, 422, "invalid")
         for name, content in (("contacts", "1"), ("addresses", "ann@x.example")):
             answer = await http.post("/v1/jobs", headers=headers, **form(body, **{name: content}))
-            problem(answer, 422, "invalid")
+            problem_detail(answer, 422, "invalid")
         asked = {"action": "opt_out", "selection": selection, "requested_by": "test"}
         with pytest.raises(InvalidRequest):
             parse_request(asked)
@@ -271,7 +273,7 @@ async def test_a_condition_that_is_empty_selects_nobody(http, key, pool, setting
 async def test_a_job_of_no_fields_is_refused(http, key, pool, fields):
     """Fields that are named and empty are not the ones that are taken where none are named."""
     answer = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "fields": fields})
-    assert "fields" in problem(answer, 422, "invalid")
+    assert "fields" in problem_detail(answer, 422, "invalid")
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
@@ -284,7 +286,7 @@ async def test_a_file_that_lists_nobody_is_refused(http, key, pool, content, nam
     for selection in ({}, *beside):
         body = {"action": "opt_out", "selection": selection}
         answer = await http.post("/v1/jobs", headers=key, **form(body, **{name: content}))
-        told = problem(answer, 422, "invalid")
+        told = problem_detail(answer, 422, "invalid")
         assert name == "addresses" or "lists no contact id" in told
     assert await pool.fetchval("select count(*) from jobs") == 0
 

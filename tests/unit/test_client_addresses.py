@@ -75,6 +75,6 @@ def test_no_more_peers_are_kept_than_that() -> None:
     wrong = FailedAuthLimiter(1, Clock())
     for number in range(MAX_PEERS + 5):
         wrong.record_failure(str(number))
-    assert len(wrong._buckets) == MAX_PEERS
+    assert len(wrong._limiter._buckets) == MAX_PEERS
     assert not wrong.is_limited("0")
     assert wrong.is_limited(str(MAX_PEERS))

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from producers.hook_events import MAX_EVENTS
@@ -109,7 +110,14 @@ def test_every_problem_has_its_row() -> None:
 
 
 def limit_of(endpoint: Any, *, most: bool) -> int:
-    """Of a query parameter `limit`: how much it may be, or is where nothing is said."""
+    """Return the maximum, or the default, of the query parameter `limit`."""
+    if isinstance(endpoint, type) and issubclass(endpoint, BaseModel):
+        field = endpoint.model_fields["limit"]
+        return int(
+            next(each.le for each in field.metadata if hasattr(each, "le"))
+            if most
+            else field.default
+        )
     query = inspect.signature(endpoint).parameters["limit"]
     if not most:
         return int(query.default)
@@ -127,8 +135,8 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
         ("events in a hook's message", f"{MAX_EVENTS:,}"),
         ("jobs in a page", f"{limit_of(jobs.list_jobs, most=True):,}"),
         ("jobs in a page", f"{limit_of(jobs.list_jobs, most=False):,} unless"),
-        ("contacts in a page", f"{limit_of(contacts.find_contacts, most=True):,}"),
-        ("contacts in a page", f"{limit_of(contacts.find_contacts, most=False):,} unless"),
+        ("contacts in a page", f"{limit_of(contacts._ContactQuery, most=True):,}"),
+        ("contacts in a page", f"{limit_of(contacts._ContactQuery, most=False):,} unless"),
         ("rows of results in a page", f"{limit_of(exports._ListQuery, most=True):,}"),
         ("rows of results in a page", f"{exports._DEFAULT_LIMIT:,} unless"),
         ("history of an address", f"{limit_of(addresses.get_address, most=True):,} entries"),

@@ -1,1 +1,1 @@
-"""What is true of every request, one concern a file. `web.app` gives the order."""
+"""ASGI middleware, one concern per file. `web.app` gives the order."""

@@ -1,4 +1,4 @@
-"""A line in the log for each request, and the name by which it can be followed."""
+"""The log line of each request, and its correlation id."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime import events, logs
-from web.request_notes import RequestNotes, begin_notes, release_slot
+from web.request_notes import RequestNotes, begin_notes
 
 log = logs.get_logger()
 
@@ -17,13 +17,13 @@ _CORRELATION_HEADERS = (b"x-correlation-id", b"x-request-id")
 
 
 class AccessLogMiddleware:
-    """ASGI middleware. Tells the route and never the path, which may have an address in it."""
+    """ASGI middleware. Logs the route and never the path, which may contain an address."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Write one line for each HTTP request when it ends, and set its correlation id."""
+        """Log one line for each HTTP request when it ends, and set its correlation id."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -48,7 +48,7 @@ class AccessLogMiddleware:
             with logs.bind_context(correlation_id=correlation_id):
                 await self._app(scope, receive, send_wrapped)
         finally:
-            release_slot()
+            notes.release()
             caller = state.get("caller")
             route = scope.get("route")
             log.info(
@@ -69,7 +69,7 @@ def _duration_ms(seconds: float, notes: RequestNotes) -> float:
 
 
 def _read_correlation_id(scope: Scope) -> str:
-    """Return the caller's or the router's id of the request, if it is a plain word."""
+    """Return the id that the caller or the router gave, if it is a plain word; else a new one."""
     given: dict[bytes, bytes] = dict(scope["headers"])
     for name in _CORRELATION_HEADERS:
         text = given.get(name, b"").decode("latin-1")

@@ -1,4 +1,4 @@
-"""How large the body of a request may be, and how slowly it may come."""
+"""Limits of the size and the pace of request bodies."""
 
 import asyncio
 import time
@@ -19,22 +19,20 @@ from web.peers import get_peer
 from web.problems import BODY_TOO_LARGE, REQUEST_TIMEOUT, Problem
 
 BODY_TIMEOUT_SECONDS = 30.0
-"""How long the next part of a body may take to come."""
+"""How long the next part of a body may take."""
 
 MIN_BYTES_PER_SECOND = 1_000
-"""How fast a body has to come, and an answer to be read, on average over SLOW_CLIENT_SECONDS or
-more.
-"""
+"""The minimum pace of a body or of reading a response, on average over SLOW_CLIENT_SECONDS."""
 
 FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
-"""Of a form: how many fields and files it may have, and how many bytes a field."""
+"""How many fields and files a form may have, and how many bytes a field."""
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware. What reads a body that is too large or too slow has a Problem raised.
+    """ASGI middleware. Reading a body that is too large or too slow raises Problem.
 
-    Where an answer is given before the end of a body that may be large, the connection is closed
-    with it, so that the rest is not read.
+    A response that is sent before the end of a large body closes the connection, so that the rest
+    is not read.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -46,7 +44,7 @@ class BodyLimitMiddleware:
         self._large_bodies = LargeBodyPool(MAX_LARGE_BODIES * self._max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a body that is too large, too slow, or for which there is no memory."""
+        """Wrap `receive` and `send` to limit the body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,18 +57,18 @@ class BodyLimitMiddleware:
 
         async def receive_limited() -> Message:
             nonlocal size, waited, ended
-            # Only now is it known which route it is for.
-            most = self._max_upload_bytes if accepts_files(scope) else self._max_body_bytes
-            if size == 0 and declared is not None and declared > most:
-                raise _too_large_problem(most)
+            # The route is known only now.
+            limit = self._max_upload_bytes if accepts_files(scope) else self._max_body_bytes
+            if size == 0 and declared is not None and declared > limit:
+                raise _too_large_problem(limit)
             if ended:
                 return await receive()
             began = time.monotonic()
             message = await _receive_in_time(receive, large)
             waited += time.monotonic() - began
             size += len(message.get("body", b""))
-            if size > most:
-                raise _too_large_problem(most)
+            if size > limit:
+                raise _too_large_problem(limit)
             ended = not message.get("more_body", False)
             if not ended:
                 self._require_min_rate(size, waited)
@@ -97,9 +95,7 @@ class BodyLimitMiddleware:
 
 
 def accepts_files(scope: Scope) -> bool:
-    """Return whether the body is of a type that the route documents as a file, or as a form with
-    files.
-    """
+    """Tell whether the route documents the body's type as a file, or as a form with files."""
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
     documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
@@ -110,9 +106,9 @@ def accepts_files(scope: Scope) -> bool:
 
 
 def get_content_length(scope: Scope) -> int | None:
-    """Return the declared size of the body in bytes; None if it shows only at the end.
+    """Return the declared size of the body in bytes; None for a chunked body.
 
-    The server has refused a size that is not a number.
+    uvicorn has rejected a value that is not a number.
     """
     headers = dict(scope["headers"])
     if b"transfer-encoding" in headers:
@@ -131,7 +127,7 @@ async def _receive_in_time(receive: Receive, large: LargeBody) -> Message:
     finally:
         large.timeout = None
     if large.is_evicted:
-        # It came in the moment in which that was told.
+        # The part and the eviction came in the same iteration of the event loop.
         raise eviction_problem()
     return message
 
@@ -139,16 +135,15 @@ async def _receive_in_time(receive: Receive, large: LargeBody) -> Message:
 def _too_slow_problem(why: str) -> Problem:
     return Problem(
         REQUEST_TIMEOUT,
-        f"The body {why}; nothing was stored. Send it again.",
-        # What is left of it would be taken for the next request.
+        f"The body {why}. Nothing was stored. Send it again.",
+        # The rest would be read as the next request.
         headers={"Connection": "close"},
     )
 
 
-def _too_large_problem(most: int) -> Problem:
+def _too_large_problem(limit: int) -> Problem:
     return Problem(
         BODY_TOO_LARGE,
-        f"The body is larger than the {most:,} bytes that are read; nothing was stored. Send less"
-        " at a time, or let the service be set up for more (MAX_BODY_BYTES, and for files"
-        " MAX_UPLOAD_BYTES).",
+        f"The body is larger than {limit:,} bytes. Nothing was stored. Send less at a time, or ask"
+        " the operator to raise MAX_BODY_BYTES, or for files MAX_UPLOAD_BYTES.",
     )

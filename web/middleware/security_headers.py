@@ -1,19 +1,19 @@
-"""What every answer says of itself."""
+"""Headers that every response has."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""No answer is to be taken for another type than it names, or kept: it may have addresses in it."""
+"""No sniffing of types, and no caching: a response may contain addresses."""
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware. Adds those of `SECURITY_HEADERS` that an answer does not have already."""
+    """ASGI middleware. Adds the `SECURITY_HEADERS` that a response does not have yet."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the headers to each response that has not set them itself."""
+        """Add the headers when the response begins."""
 
         async def send_wrapped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Unexpected errors: told once in the log, and to the caller without their text."""
+"""Unexpected errors: logged once, and answered without their text."""
 
 import logging
 
@@ -12,16 +12,13 @@ log = logs.get_logger()
 
 
 class ServerErrorMiddleware:
-    """ASGI middleware. Whatever the routes raise ends here."""
+    """ASGI middleware. Handles every error that no error handler has answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an unexpected error with a problem, and log it.
-
-        A response that has begun is cut off, so that the caller sees that it is incomplete.
-        """
+        """Answer an unexpected error with 500."""
         started = False
 
         async def send_wrapped(message: Message) -> None:
@@ -32,7 +29,7 @@ class ServerErrorMiddleware:
         try:
             await self._app(scope, receive, send_wrapped)
         except StreamAbortedError:
-            # The caller is told by an answer without its end, which the server cuts off.
+            # uvicorn cuts the incomplete response off, which tells the client.
             scope["state"]["aborted"] = True
         except Exception as error:
             if scope["type"] != "http":
@@ -46,7 +43,7 @@ class ServerErrorMiddleware:
                 correlation_id=correlation_id,
                 exc_info=error,
             )
-            # An answer that has begun stays without its end, and so the server cuts it off.
+            # uvicorn cuts off a response that has begun.
             if not started:
                 await build_problem_response(_internal_problem(correlation_id))(
                     scope, receive, send
@@ -56,15 +53,13 @@ class ServerErrorMiddleware:
 def _internal_problem(correlation_id: str) -> Problem:
     return Problem(
         INTERNAL,
-        "This is a fault in Sluice, and was logged. What was asked is done wholly or not at all;"
-        " with the same Idempotency-Key it is safe to ask again. Tell those who run it the"
+        "Sluice failed, and logged the error. The request was done completely or not at all. With"
+        " the same Idempotency-Key it is safe to send it again. Tell the operator the"
         " correlation_id.",
         correlation_id=correlation_id,
     )
 
 
 def is_already_logged(record: logging.LogRecord) -> bool:
-    """Return whether the server tells of a stream that was left without its end, which has its
-    line.
-    """
+    """Tell whether uvicorn reports a stream that was cut off, which has its own log line."""
     return "without completing response" in record.msg

@@ -1,7 +1,7 @@
-"""How long a caller waits for a response to begin.
+"""A limit on how long a client waits for a response to begin.
 
-A Postgres that was stopped, or hangs, answers nothing and refuses nothing. The driver would wait
-for as long as that lasts, even when it was told to give up.
+A Postgres that was stopped or hangs neither answers nor refuses connections. The driver would wait
+for as long as that lasts, even if its task is cancelled.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from web.problems import build_problem_response
 T = TypeVar("T")
 
 RESPONSE_TIMEOUT_SECONDS = 28.0
-"""How long an answer may take to begin, from when the request has come. What takes longest when all
-is well, to pause a job that is at work, gives up after 10 by itself."""
+"""How long a response may take to begin after the request has come. The slowest normal request,
+pausing a running job, gives up after 10 seconds itself."""
 
 _abandoned: set[asyncio.Future[Any]] = set()
-"""What was told to end and has not yet; asyncio itself would forget it."""
+"""Cancelled tasks that have not ended; asyncio itself keeps no reference."""
 
 
 class TimeoutMiddleware:
-    """ASGI middleware. Answers 503 in time, whatever the routes wait for.
+    """ASGI middleware. Answers 503 in time, whatever the route waits for.
 
-    Files are not under it: reading ten million rows takes minutes.
+    Uploads are exempt: reading ten million rows takes minutes.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a problem when the time is up, and give up the work."""
+        """Cancel the route and answer 503 if its time is up."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -48,7 +48,7 @@ class TimeoutMiddleware:
                 raise
             _abandon(task)
             problem = unavailable_problem(
-                f"No answer could be given within {RESPONSE_TIMEOUT_SECONDS:.0f} seconds."
+                f"The request took longer than {RESPONSE_TIMEOUT_SECONDS:.0f} seconds."
             )
             await build_problem_response(problem)(scope, receive, send)
         except asyncio.CancelledError:
@@ -59,10 +59,9 @@ class TimeoutMiddleware:
 
 
 class _TimedChannel:
-    """What a route receives and sends by.
+    """The `receive` and `send` of a route, whose time counts only between them.
 
-    Its time counts only while nothing is received, and until something is sent. What it sends when
-    it is `is_over` is dropped.
+    Once it `is_over`, what the route sends is dropped.
     """
 
     def __init__(self, receive: Receive, send: Send, scope: Scope) -> None:
@@ -74,7 +73,7 @@ class _TimedChannel:
         self.limit = asyncio.timeout(RESPONSE_TIMEOUT_SECONDS)
 
     async def receive(self) -> Message:
-        # How long a body may take is the business of `BodyLimitMiddleware`.
+        # `BodyLimitMiddleware` limits how long a body may take.
         self._count(from_now=False)
         try:
             return await self._receive()
@@ -94,7 +93,7 @@ class _TimedChannel:
 
 
 async def run_with_timeout(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Return the work's result; raises TimeoutError after `seconds`.
+    """Return the result of the work; raise TimeoutError if it takes longer.
 
     The work is cancelled then, and not awaited.
     """
@@ -115,5 +114,5 @@ def _abandon(task: asyncio.Future[Any]) -> None:
 def _forget(task: asyncio.Future[Any]) -> None:
     _abandoned.discard(task)
     if not task.cancelled():
-        # Nobody asks any more what became of it.
+        # Without this, asyncio logs that the error was never retrieved.
         task.exception()

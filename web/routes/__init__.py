@@ -1,1 +1,1 @@
-"""The routes, one subject a file. Each decides nothing: it calls a producer."""
+"""The routes, one subject per file. They contain no rules: they call producers."""

@@ -1,7 +1,7 @@
-"""Who did what in the caller's account."""
+"""The activity of the caller's account: who did what."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,9 +10,10 @@ from db import activity
 from schemas.actors import ActivityEvent
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
+from web.examples import get_examples
 from web.job_responses import ActorField, ViaField
-from web.number_params import QUERY_NUMBER
-from web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
+from web.params import QUERY_NUMBER
 from web.problems import INVALID, problem_responses
 from web.state import State
 
@@ -20,68 +21,31 @@ router = APIRouter(tags=["activity"])
 
 
 class ActivityRow(BaseModel):
-    """One act of a caller: upon a job, a key or a hook."""
+    """What an actor did to a job, a key, a hook or the account."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
     at: datetime
     event: Annotated[ActivityEvent, Field(description="What was done.")]
     actor: ActorField
     via: ViaField
-    job_id: Annotated[int | None, Field(description="The job, null where it is about none.")]
-    key_id: Annotated[int | None, Field(description="The API key, null where it is about none.")]
-    hook_id: Annotated[int | None, Field(description="The hook, null where it is about none.")]
+    job_id: Annotated[int | None, Field(description="The job, or null.")]
+    key_id: Annotated[int | None, Field(description="The API key, or null.")]
+    hook_id: Annotated[int | None, Field(description="The hook, or null.")]
     correlation_id: Annotated[
-        str | None,
-        Field(description="Of the request by which it was done; null where there was none."),
+        str | None, Field(description="The correlation id of the request, or null without one.")
     ]
     detail: Annotated[
         dict[str, Any] | None,
-        Field(description="Of a plan the counts that were confirmed, of a key its scopes."),
+        Field(description="The confirmed counts of a plan, or the scopes of a key."),
     ]
-
-    @classmethod
-    def from_row(cls, row: activity.Activity) -> Self:
-        """Build the row of the response; an unknown act raises ValueError."""
-        return cls(
-            id=row.id,
-            at=row.at,
-            event=ActivityEvent(row.event),
-            actor=row.actor,
-            via=row.via,
-            job_id=row.job_id,
-            key_id=row.key_id,
-            hook_id=row.hook_id,
-            correlation_id=row.correlation_id,
-            detail=row.detail,
-        )
 
 
 class ActivityPage(BaseModel):
-    """A page of acts, the newest first."""
+    """A page of activity, the newest first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "activity": [
-                        {
-                            "id": 12,
-                            "at": "2025-03-01T08:00:00Z",
-                            "act": "job.paused",
-                            "actor": "key:7",
-                            "via": "http",
-                            "job_id": 3,
-                            "key_id": None,
-                            "hook_id": None,
-                            "correlation_id": "f6b0f0c1",
-                            "detail": None,
-                        }
-                    ],
-                    "next": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=get_examples("ActivityPage"))
 
     activity: list[ActivityRow]
     next: Annotated[
@@ -92,8 +56,8 @@ class ActivityPage(BaseModel):
 @router.get(
     "/v1/activity",
     operation_id="list_activity",
-    summary="See who did what",
-    response_description="A page of what was done in the account.",
+    summary="List who did what",
+    response_description="A page of the account's activity.",
     responses=problem_responses(INVALID),
 )
 async def list_activity(
@@ -104,23 +68,19 @@ async def list_activity(
     cursor: Cursor = None,
     job_id: Annotated[
         int | None,
-        Query(ge=1, le=MAX_ID, description="Only what was done with this job."),
+        Query(ge=1, le=MAX_ID, description="Only what was done to this job."),
         QUERY_NUMBER,
     ] = None,
 ) -> ActivityPage:
-    """List who did what to the account's jobs, keys, hooks and secret, newest first.
-
-    Acts are: jobs submitted, paused, resumed, cancelled or applied; keys, hooks or secrets made,
-    renewed or revoked. Rows are never changed.
+    """List who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or
+    revoked a key, a hook or a secret of the account. The newest comes first. Rows never change.
     """
-    before = MAX_ID
-    if cursor is not None:
-        (before,) = decode_cursor(cursor, int)
+    before = decode_id_cursor(cursor, first=MAX_ID)
     async with state.pool.acquire() as connection:
         found = await activity.list_activity(
             connection, account_id=caller.account_id, job_id=job_id, before=before, limit=limit
         )
     return ActivityPage(
-        activity=[ActivityRow.from_row(row) for row in found],
+        activity=[ActivityRow.model_validate(row) for row in found],
         next=encode_cursor(found[-1].id) if len(found) == limit else None,
     )

@@ -1,4 +1,4 @@
-"""Finding contacts by the statuses of their addresses: whom a bulk action would be about."""
+"""Contacts by the statuses of their addresses: the ones that a bulk action would select."""
 
 import re
 from datetime import UTC, date, datetime, time
@@ -15,8 +15,9 @@ from schemas.errors import NotFound
 from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
 from schemas.statuses import Status
 from web.auth import AddressesReader
-from web.number_params import QUERY_NUMBER
-from web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from web.examples import get_examples
+from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
+from web.params import QUERY_NUMBER
 from web.problems import INVALID, NOT_FOUND, problem_responses
 from web.state import State
 
@@ -24,7 +25,7 @@ router = APIRouter(tags=["addresses"])
 
 
 def _require_iso_date(text: str) -> str:
-    """Accept a date only as text: a number would be read as seconds, which is never intended."""
+    """Reject what pydantic would read otherwise: a number, as seconds."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise ValueError("give a day as YYYY-MM-DD")
     return text
@@ -34,7 +35,7 @@ IsoDate = Annotated[date, BeforeValidator(_require_iso_date)]
 
 
 class ContactAddress(BaseModel):
-    """An address that a contact holds."""
+    """An address of a contact."""
 
     field: str
     address: str
@@ -42,7 +43,7 @@ class ContactAddress(BaseModel):
 
 
 class Contact(BaseModel):
-    """A contact, and all that it holds."""
+    """A contact with all its addresses."""
 
     id: int
     given_name: str | None
@@ -52,7 +53,7 @@ class Contact(BaseModel):
 
     @classmethod
     def from_row(cls, contact: contacts.Contact) -> Self:
-        """Build a contact of the response, with its fields by their names."""
+        """Build it from a row."""
         emails: list[dict[str, Any]] = [
             {**held, "field": FIELD_NAMES[held["field"]]} for held in contact.emails
         ]
@@ -62,145 +63,121 @@ class Contact(BaseModel):
 class ContactPage(BaseModel):
     """A page of contacts, in order of their ids."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "contacts": [
-                        {
-                            "id": 17,
-                            "given_name": "Ann",
-                            "family_name": "Other",
-                            "company": None,
-                            "emails": [
-                                {
-                                    "field": "email1",
-                                    "address": "ann@example.com",
-                                    "status": "non_marketable",
-                                }
-                            ],
-                        }
-                    ],
-                    "fields": ["email1"],
-                    "counts": {"confirmed": 1200, "non_marketable": 300},
-                    "next": "WzE3XQ",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=get_examples("ContactPage"))
 
     contacts: list[Contact]
     fields: Annotated[
         list[FieldName],
         Field(
-            description="In which fields `status` and `engaged_before` were looked for, and"
-            " addresses counted. A job that is to work these contacts has the same `fields`."
+            description="The fields that `status`, `engaged_before` and `counts` were about. A job"
+            " for these contacts has the same `fields`."
         ),
     ]
     counts: Annotated[
         dict[Status, int] | None,
         Field(
-            description="How many addresses of each status are held, in one of the fields, by"
-            " contacts with the tag and of the import that were asked for, or by any contact of the"
-            " account: whatever `status` and `engaged_before` say, so that the whole is seen beside"
-            " the part. Null unless `counts` was asked for, and after the first page."
+            description="How many addresses of each status contacts hold in the fields. Only `tag`"
+            " and `import` narrow these counts, not `status` and `engaged_before`. Null without"
+            " `counts=true`, and after the first page."
         ),
     ]
     next: Annotated[
         str | None,
         Field(
-            description="The cursor of the next page, null after the last."
-            f" {contacts.MAX_SCANNED_CONTACTS:,} contacts are looked through for a page: it may be"
-            " empty and not be the last."
+            description="The cursor of the next page, null after the last. A page scans at most"
+            f" {contacts.MAX_SCANNED_CONTACTS:,} contacts, so it may be empty without being the"
+            " last."
         ),
     ]
+
+
+class _ContactQuery(BaseModel):
+    """The query parameters of `find_contacts`."""
+
+    status: Annotated[
+        list[Status] | None,
+        Field(
+            description="Contacts with an address of this status in one of the fields. Repeat"
+            " it for several."
+        ),
+    ] = None
+    field: Annotated[
+        list[FieldName] | None,
+        Field(
+            description="The fields that `status`, `engaged_before` and `counts` are about, like a"
+            f" job's `fields`; by default {', '.join(DEFAULT_FIELDS)}. Repeat it for several."
+        ),
+    ] = None
+    tag: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="Contacts with this tag.")
+    ] = None
+    import_job: Annotated[
+        int | None,
+        Field(alias="import", description="Contacts that this import created or recognized."),
+        QUERY_NUMBER,
+    ] = None
+    engaged_before: Annotated[
+        IsoDate | None,
+        Field(
+            description="Contacts with an address in one of the fields that became"
+            " `unengaged_marketable` or `unengaged_non_marketable` before this day (UTC), and still"
+            " is. Sluice stores no engagement, so it finds no other address: no contact counts as"
+            " disengaged because no mail was sent."
+        ),
+    ] = None
+    counts: Annotated[
+        bool,
+        Field(
+            description="Also count addresses by status, on the first page. Without `tag` and"
+            " `import` this reads all addresses of the account."
+        ),
+    ] = False
+    cursor: Cursor = None
+    limit: Limit = 100
 
 
 @router.get(
     "/v1/contacts",
     operation_id="find_contacts",
-    summary="Find contacts by what their addresses are",
+    summary="Find contacts by the statuses of their addresses",
     response_description="A page of contacts.",
     responses=problem_responses(INVALID, NOT_FOUND),
 )
 async def find_contacts(
-    *,
-    state: State,
-    caller: AddressesReader,
-    status: Annotated[
-        list[Status] | None,
-        Query(
-            description="Contacts with an address of this status in one of the fields; repeatable."
-        ),
-    ] = None,
-    field: Annotated[
-        list[FieldName] | None,
-        Query(
-            description="In which fields `status` and `engaged_before` look, and `counts` counts:"
-            f" as a job's `fields`, {', '.join(DEFAULT_FIELDS)} where none is named; repeatable."
-        ),
-    ] = None,
-    tag: Annotated[
-        str | None, Query(min_length=1, max_length=200, description="Contacts with this tag.")
-    ] = None,
-    import_job: Annotated[
-        int | None,
-        Query(alias="import", description="Contacts whom this import brought."),
-        QUERY_NUMBER,
-    ] = None,
-    engaged_before: Annotated[
-        IsoDate | None,
-        Query(
-            description="Contacts with an address in one of the fields whose owner is known to have"
-            " engaged before this day (UTC) for the last time. Sluice keeps no engagement: it is"
-            " known only of an address that became `unengaged_marketable` or"
-            " `unengaged_non_marketable` before that day, and still is that. Of any other nothing"
-            " is known, so it is not found; nobody counts as disengaged because no mail was sent."
-        ),
-    ] = None,
-    counts: Annotated[
-        bool,
-        Query(
-            description="Count addresses by status as well, on the first page. Without tag and"
-            " import that goes through all of the account's."
-        ),
-    ] = False,
-    cursor: Cursor = None,
-    limit: Limit = 100,
+    state: State, caller: AddressesReader, query: Annotated[_ContactQuery, Query()]
 ) -> ContactPage:
     """Find the contacts that meet all conditions, with all their addresses.
 
-    One and the same address of a contact, in one of the fields, must meet `status` and
-    `engaged_before`. A job with the same selection and `fields` works on what `status`, `tag`,
-    `import` and `field` find.
+    One and the same address, in one of the fields, has to meet both `status` and `engaged_before`.
+    A job whose selection and `fields` say the same as `status`, `tag`, `import` and `field` selects
+    the same contacts.
     """
-    after = -MAX_ID - 1
-    if cursor is not None:
-        (after,) = decode_cursor(cursor, int)
-    fields = sorted(set(field or DEFAULT_FIELDS))
+    after = decode_id_cursor(query.cursor, first=-MAX_ID - 1)
+    fields = sorted(set(query.field or DEFAULT_FIELDS))
+    engaged_before = query.engaged_before
     async with state.pool.acquire() as connection:
         sought = ContactFilter(
             caller.account_id,
             [FIELD_NUMBERS[name] for name in fields],
-            await _find_tag_id(connection, caller.account_id, tag),
-            await _require_import(connection, caller.account_id, import_job),
-            status,
+            await _find_tag_id(connection, caller.account_id, query.tag),
+            await _require_import(connection, caller.account_id, query.import_job),
+            query.status,
             datetime.combine(engaged_before, time(), UTC) if engaged_before else None,
         )
         found, following = await contacts.find_contacts(
-            connection, sought, after=after, limit=limit
+            connection, sought, after=after, limit=query.limit
         )
-    counted = None
-    if counts and cursor is None:
+    counts = None
+    if query.counts and query.cursor is None:
         async with (
             state.long_request_slots.hold(caller.account_id),
             state.pool.acquire() as connection,
         ):
-            counted = await contacts.count_addresses(connection, sought)
+            counts = await contacts.count_addresses(connection, sought)
     return ContactPage(
         contacts=[Contact.from_row(contact) for contact in found],
         fields=fields,
-        counts=counted,
+        counts=counts,
         next=None if following is None else encode_cursor(following),
     )
 
@@ -212,7 +189,7 @@ async def _find_tag_id(
         return None
     found = await contacts.get_tag_id(connection, account_id, tag)
     if found is None:
-        raise NotFound("The account has no tag of this name; nothing was read.")
+        raise NotFound("The account has no tag of this name. Nothing was read.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Following a job as it goes, by server-sent events."""
+"""The progress of a job as server-sent events."""
 
 import json
 import time
@@ -10,16 +10,10 @@ from db import job_progress
 from db.job_progress import JobProgress
 from producers.keys import Caller
 from schemas.outcomes import FINAL_STATES
+from web import problems
 from web.auth import JobsReader
 from web.job_responses import compute_percent
-from web.problems import (
-    INVALID,
-    NOT_FOUND,
-    RETRY_SECONDS,
-    TOO_MANY_REQUESTS,
-    Problem,
-    problem_responses,
-)
+from web.problems import Problem, problem_responses
 from web.request_notes import exclude_from_duration
 from web.routes.jobs import JobId, require_job
 from web.state import AppState, State
@@ -29,10 +23,10 @@ router = APIRouter(tags=["jobs"])
 
 CHECK_SECONDS = 0.5
 KEY_CHECK_SECONDS = 2.0
-"""How often it is looked whether the key counts still."""
+"""How often the key is checked."""
 
 HEARTBEAT_SECONDS = 15.0
-"""After so long without news a comment is sent, so that nobody between takes the line for dead."""
+"""A comment is sent after this time without events, so that proxies keep the connection."""
 
 _EXAMPLE = """\
 event: progress
@@ -45,17 +39,17 @@ data: {"state": "completed", "done": 10000, "planned": 10000, "percent": 100.0}
 
 
 async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None, None]:
-    """Take one of the key's places for open streams, until the response has ended.
+    """Count the stream as one of the key's until its response has ended.
 
-    It is taken as soon as it is found free: concurrent requests must not all find the last one.
+    Checking and counting are one step, so that requests at the same time cannot exceed the limit.
     """
-    most = state.settings.max_concurrent_streams
-    if state.event_streams[caller.key_id] >= most:
+    limit = state.settings.max_concurrent_streams
+    if state.event_streams[caller.key_id] >= limit:
         raise Problem(
-            TOO_MANY_REQUESTS,
-            f"This key follows {most} jobs already, which is the most of one key; nothing was done."
-            " End another stream first, or ask GET /v1/jobs/{job_id} from time to time.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
+            problems.TOO_MANY_REQUESTS,
+            f"This key follows {limit} jobs already, which is its maximum. Nothing was done. Close"
+            " another stream first, or poll GET /v1/jobs/{job_id}.",
+            headers={"Retry-After": str(problems.RETRY_SECONDS)},
         )
     state.event_streams[caller.key_id] += 1
     try:
@@ -69,21 +63,21 @@ async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None,
     operation_id="follow_job",
     summary="Follow a job",
     response_class=Response,
-    response_description="Events, from how far the job is now until it has ended.",
+    response_description="Events, from the current progress to the end of the job.",
     responses={
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}
         },
-        **problem_responses(INVALID, NOT_FOUND),
+        **problem_responses(problems.INVALID, problems.NOT_FOUND),
     },
     dependencies=[Depends(_hold_stream)],
 )
 async def follow_job(job_id: JobId, state: State, caller: JobsReader) -> Response:
-    """Tell how far the job is, each time that changes: `event: progress`.
+    """Stream the progress of the job each time it changes, as `event: progress`.
 
-    `done` and `planned` count pairs of a contact and a field. After `event: ended` the stream ends.
-    It may end before, when the service is restarted: then ask again. It ends within seconds when
-    the key is revoked or expires.
+    `done` and `planned` count pairs of a contact and a field. The stream ends after `event: ended`.
+    If it ends earlier, the service was restarted: connect again. It ends within seconds if the key
+    is revoked or expires.
     """
     await require_job(state, caller, job_id)
     return ClosingStreamingResponse(
@@ -94,25 +88,25 @@ async def follow_job(job_id: JobId, state: State, caller: JobsReader) -> Respons
 
 
 async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncGenerator[str, None]:
-    told: JobProgress | None = None
-    told_at = key_seen_at = time.monotonic()
+    sent: JobProgress | None = None
+    sent_at = key_checked_at = time.monotonic()
     while True:
-        if time.monotonic() - key_seen_at > KEY_CHECK_SECONDS:
+        if time.monotonic() - key_checked_at > KEY_CHECK_SECONDS:
             if not await state.api_key_cache.is_active(caller):
                 return
-            key_seen_at = time.monotonic()
+            key_checked_at = time.monotonic()
         async with state.pool.acquire() as connection:
-            moved = await job_progress.get_progress(connection, caller.account_id, job_id)
-        assert moved is not None
-        # Whether a worker has it in hand at the moment is no news to anybody.
-        moved = moved._replace(is_held=False)
-        if moved != told:
-            told, told_at = moved, time.monotonic()
-            yield _format_event(moved)
-        elif time.monotonic() - told_at > HEARTBEAT_SECONDS:
-            told_at = time.monotonic()
+            progress = await job_progress.get_progress(connection, caller.account_id, job_id)
+        assert progress is not None
+        # Whether a worker holds a lane right now is no progress.
+        progress = progress._replace(is_held=False)
+        if progress != sent:
+            sent, sent_at = progress, time.monotonic()
+            yield _format_event(progress)
+        elif time.monotonic() - sent_at > HEARTBEAT_SECONDS:
+            sent_at = time.monotonic()
             yield ": still there\n\n"
-        if moved.state in FINAL_STATES:
+        if progress.state in FINAL_STATES:
             return
         with exclude_from_duration():
             is_shutting_down = await state.wait_for_shutdown(CHECK_SECONDS)
@@ -120,12 +114,12 @@ async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncG
             return
 
 
-def _format_event(moved: JobProgress) -> str:
-    facts = {
-        "state": moved.state,
-        "done": moved.done,
-        "planned": moved.planned,
-        "percent": compute_percent(moved),
+def _format_event(progress: JobProgress) -> str:
+    data = {
+        "state": progress.state,
+        "done": progress.done,
+        "planned": progress.planned,
+        "percent": compute_percent(progress),
     }
-    name = "ended" if moved.state in FINAL_STATES else "progress"
-    return f"event: {name}\ndata: {json.dumps(facts)}\n\n"
+    name = "ended" if progress.state in FINAL_STATES else "progress"
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

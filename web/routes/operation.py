@@ -1,4 +1,4 @@
-"""What platforms ask: whether the process lives, can serve, and how many workers it takes."""
+"""Health, readiness and scaling, for platforms."""
 
 import hmac
 from functools import cache
@@ -15,34 +15,31 @@ from web.queue_stats import QueueStats
 from web.state import AppState, State
 
 READY_TIMEOUT_SECONDS = 2.0
-"""How long Postgres may take to prove that it answers."""
+"""How long Postgres may take to answer a readiness check."""
 
 STATS_TIMEOUT_SECONDS = 5.0
-"""How long it may take to measure the queues."""
+"""How long measuring the queues may take."""
 
 router = APIRouter(tags=["operation"])
 
 
 class HealthResponse(BaseModel):
-    """That the process answers, or can serve."""
+    """The state of the process."""
 
     status: str
 
 
 class LivenessResponse(HealthResponse):
-    """That the process answers, and which version it is."""
+    """The state of the process, and its version."""
 
     version: str
-    commit: str | None = Field(
-        description="Null where neither the platform nor a checkout tells it."
-    )
-    revision: str = Field(description="The newest revision of the database that it knows.")
+    commit: str | None = Field(description="Null if neither the platform nor a checkout tells it.")
+    revision: str = Field(description="The newest database revision of this version.")
 
 
-class QueueScale(BaseModel):
-    """What waits in one queue."""
+class QueueLoad(BaseModel):
+    """The work that waits."""
 
-    queue: str
     pending_chunks: int
     planning_jobs: int
     oldest_seconds: float
@@ -50,62 +47,60 @@ class QueueScale(BaseModel):
     work_seconds: float
 
 
-class ScaleResponse(BaseModel):
-    """What waits in all queues.
+class QueueScale(QueueLoad):
+    """The work that waits in one queue."""
 
-    `pending_chunks` is the number of chunks that could be worked on now. A job that waits for its
-    plan counts as one, and is one of `planning_jobs`; a job that waits only for its end counts as
-    one, too. `oldest_seconds` is how long the oldest of these has waited. `work_seconds` is how
-    long the work would take one chunk after the other, and `due_webhooks` how many completion
-    webhooks wait.
+    queue: str
 
-    `suggested_workers` is how many worker dynos are needed, from 1 to MAX_WORKERS.
+
+class ScaleResponse(QueueLoad):
+    """The work that waits in all queues.
+
+    `pending_chunks` counts chunks that a worker could take now. It includes one for each of
+    `planning_jobs`, and one for each job that only needs to be completed. `oldest_seconds` is how
+    long the oldest of these has waited. `work_seconds` is how long the work would take one chunk
+    after the other. `due_webhooks` counts completion webhooks that wait for delivery.
+
+    `suggested_workers` is the number of worker processes to run, from 1 to MAX_WORKERS.
     """
 
     queues: list[QueueScale]
-    pending_chunks: int
-    planning_jobs: int
-    oldest_seconds: float
-    running_jobs: int
-    work_seconds: float
     due_webhooks: int
     suggested_workers: int
 
 
-@router.get("/healthz", operation_id="healthz", summary="Tell whether the process lives")
+@router.get("/healthz", operation_id="healthz", summary="Check that the process answers")
 async def healthz(state: State) -> LivenessResponse:
-    """Return whether the process answers, and which version it runs."""
+    """Tell that the process answers, and which version it runs."""
     return LivenessResponse(
         status="ok", version=version(), commit=commit(state.settings), revision=_newest_revision()
     )
 
 
-@router.get("/readyz", operation_id="readyz", summary="Tell whether requests can be served")
+@router.get("/readyz", operation_id="readyz", summary="Check that requests can be served")
 async def readyz(state: State) -> HealthResponse:
-    """Answer whether requests can be served.
-
-    That takes a Postgres that answers, at this version's revision or a newer one that suits this
-    version.
-    """
+    """Tell that Postgres answers, and has this version's revision or a newer compatible one."""
     await run_with_timeout(READY_TIMEOUT_SECONDS, _require_ready(state))
     return HealthResponse(status="ready")
 
 
-@router.get("/scale", operation_id="scale", summary="Tell how many workers the work takes")
+@router.get(
+    "/scale", operation_id="scale", summary="Show what waits, and how many workers it needs"
+)
 async def scale(state: State) -> ScaleResponse:
-    """Return what waits for workers, and how many workers are needed.
+    """Tell what waits for workers, and how many there should be.
 
-    The figures are a second old at most, so frequent requests cost little.
+    The figures are at most a second old, so polling often costs nothing.
     """
     stats = await _read_queue_stats(state)
     queues = [QueueScale.model_validate(load, from_attributes=True) for load in stats.loads]
+    totals = {
+        name: (max if name == "oldest_seconds" else sum)(getattr(load, name) for load in queues)
+        for name in QueueLoad.model_fields
+    }
     return ScaleResponse(
+        **totals,
         queues=queues,
-        pending_chunks=sum(queue.pending_chunks for queue in queues),
-        planning_jobs=sum(queue.planning_jobs for queue in queues),
-        oldest_seconds=max(queue.oldest_seconds for queue in queues),
-        running_jobs=sum(queue.running_jobs for queue in queues),
-        work_seconds=sum(queue.work_seconds for queue in queues),
         due_webhooks=stats.due_webhooks,
         suggested_workers=stats.suggested_workers,
     )
@@ -115,24 +110,22 @@ async def scale(state: State) -> ScaleResponse:
 async def hirefire(
     state: State, hirefire_token: Annotated[str, Header()] = ""
 ) -> list[dict[str, Any]]:
-    """Return the same for HireFire, which authenticates with its token."""
+    """Tell HireFire, which sends its token, the suggested number of workers."""
     expected = state.settings.hirefire_token
     if expected is None or not hmac.compare_digest(
         expected.get_secret_value().encode(), hirefire_token.encode()
     ):
-        # As if there were no such path.
+        # As if the path did not exist.
         raise unknown_path_problem()
     return [{"name": "worker", "value": (await _read_queue_stats(state)).suggested_workers}]
 
 
-# Platforms that look in by HEAD get the status alone.
-router.head("/healthz", include_in_schema=False)(healthz)
-router.head("/readyz", include_in_schema=False)(readyz)
-router.head("/scale", include_in_schema=False)(scale)
-router.head("/hirefire", include_in_schema=False)(hirefire)
+# Platforms that send HEAD get the status alone.
+for handler in (healthz, readyz, scale, hirefire):
+    router.head(f"/{handler.__name__}", include_in_schema=False)(handler)
 
 
-# The files of a process that runs do not change.
+# The files of a running process do not change.
 _newest_revision = cache(latest_revision)
 
 

@@ -1,7 +1,6 @@
-"""One recipient's opt-out from a service that has a key: applied before it is answered."""
+"""Immediate opt-outs of single addresses, submitted with an API key."""
 
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -22,127 +21,128 @@ from schemas.addresses import find_correction, normalize_address
 from schemas.errors import FieldError, IdempotencyConflict
 from schemas.requests import ShortText
 from schemas.statuses import Status
+from web import problems
 from web.auth import OptOutsWriter
-from web.problems import (
-    BODY_TOO_LARGE,
-    IDEMPOTENCY_KEY_REUSED,
-    INVALID,
-    MALFORMED,
-    UNSUPPORTED_MEDIA_TYPE,
-    Problem,
-    problem_responses,
-)
-from web.request_body import body_schema, read_json_body
+from web.problems import Problem, problem_responses
+from web.request_body import body_openapi, read_json_body
 from web.request_notes import note_job
-from web.state import AppState, get_correlation_id, get_state
+from web.state import AppState, CorrelationId, State
 
 router = APIRouter(tags=["opt-outs"])
 
 
 class OptOutRequest(RecipientEvent):
-    """One recipient's opt-out, as a service of the account's hands it in."""
+    """One recipient's opt-out, as a service of the account submits it."""
 
     source: SourceName = Field(
-        description="Where it happened, in one word.", examples=["preference-centre"]
+        description="Where it happened, in one word.", examples=["preference-center"]
     )
     event_id: ShortText | None = Field(
         None,
-        description="Your own id of what happened. With it, telling it again changes nothing.",
+        description="Your own id of the event. With it, sending the event again changes nothing.",
         examples=["unsubscribe-4711"],
     )
 
 
 class OptOutResponse(BaseModel):
-    """What became of it."""
+    """What the opt-out did."""
 
-    job_id: int = Field(description="The job that stands for it.")
+    job_id: int = Field(description="The job of this opt-out.")
     applied: bool = Field(
-        description="False where it is stored, and workers begin with it before all other work."
+        description="False if it is stored, and workers apply it before all other work."
     )
-    created: bool = Field(description="False where an earlier request told of this event.")
+    created: bool = Field(description="False if an earlier request sent this event.")
     status: Status | None = Field(
-        description="What the address is now: it may have been opted out more strongly before."
+        description="The address's status now, which may have a higher rank than this opt-out."
     )
     propagated: int | None = Field(
-        description="To how many addresses of the same people it was propagated; null until it is"
-        " applied."
+        description="How many siblings it was propagated to; null until it is applied."
     )
-
-
-_BODY_OPENAPI: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": body_schema(OptOutRequest)}},
-    }
-}
 
 
 @router.post(
     "/v1/opt-outs",
     operation_id="opt_out",
     summary="Opt an address out",
-    response_description="It is applied, and where it spreads to as well.",
+    response_description="The opt-out is applied, and propagated to siblings.",
     responses={
-        202: {"model": OptOutResponse, "description": "It is stored, and about to be applied."},
+        202: {"model": OptOutResponse, "description": "Stored. It will be applied shortly."},
         **problem_responses(
-            MALFORMED, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, INVALID, IDEMPOTENCY_KEY_REUSED
+            problems.MALFORMED,
+            problems.UNSUPPORTED_MEDIA_TYPE,
+            problems.BODY_TOO_LARGE,
+            problems.INVALID,
+            problems.IDEMPOTENCY_KEY_REUSED,
         ),
     },
-    openapi_extra=_BODY_OPENAPI,
+    openapi_extra=body_openapi(OptOutRequest),
 )
-async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutResponse:
-    """Opt one recipient's address out, known to the account or not, and propagate that.
+async def opt_out(
+    request: Request,
+    response: Response,
+    state: State,
+    caller: OptOutsWriter,
+    correlation_id: CorrelationId,
+) -> OptOutResponse:
+    """Opt out one recipient's address, known to the account or not, and its siblings.
 
-    Once this has answered with 200, no bulk job makes any of these addresses marketable. After 202,
-    the same holds once the job has completed; workers do it before all other work. The same
-    `event_id` of the same `source` is one event: sent with another body it is refused (409).
+    After a 200, no bulk job makes any of these addresses marketable. After a 202 that is so once
+    the job has completed; workers apply it before all other work. The same `event_id` of the same
+    `source` is one event. With a different body it is rejected (409).
     """
-    state = get_state(request)
-    given = await read_json_body(request, caller, OptOutRequest)
-    require_storable("The opt-out", given.event_id)
-    asked = opt_out_request(
+    body = await read_json_body(request, caller, OptOutRequest)
+    require_storable("The opt-out", body.event_id)
+    job_request = opt_out_request(
         account=caller.account,
-        addresses=[given.address],
-        kind=given.kind,
-        source=given.source,
-        key=given.event_id and event_key("opt-out", given.source, event_id=given.event_id),
+        addresses=[body.address],
+        kind=body.kind,
+        source=body.source,
+        key=body.event_id and event_key("opt-out", body.source, event_id=body.event_id),
         requested_by=caller.key_name,
-        correlation_id=get_correlation_id(request),
-        occurred_at=given.occurred_at,
-        note=given.note,
+        correlation_id=correlation_id,
+        occurred_at=body.occurred_at,
+        note=body.note,
     )
-    await _require_plausible(state, caller, given.address)
+    await _require_plausible(state, caller, body.address)
     try:
-        done = await opt_out_immediately(state.pool, state.settings, asked, actor=caller.actor)
+        receipt = await opt_out_immediately(
+            state.pool,
+            state.settings,
+            job_request,
+            account_id=caller.account_id,
+            actor=caller.actor,
+        )
     except IdempotencyConflict:
         raise Problem(
-            IDEMPOTENCY_KEY_REUSED,
-            "This event_id of this source stood for something else before; nothing was stored. What"
-            " is new needs a new id.",
+            problems.IDEMPOTENCY_KEY_REUSED,
+            "This event_id of this source belongs to a different event. Nothing was stored. Send a"
+            " new event with a new id.",
         ) from None
-    note_job(done.job_id)
-    told = OptOutResponse(
-        job_id=done.job_id,
-        applied=done.applied,
-        created=done.created,
-        status=done.status,
-        propagated=done.propagated,
+    note_job(receipt.job_id)
+    result = OptOutResponse(
+        job_id=receipt.job_id,
+        applied=receipt.applied,
+        created=receipt.created,
+        status=receipt.status,
+        propagated=receipt.propagated,
     )
-    if not done.applied:
+    if not receipt.applied:
         response.status_code = HTTPStatus.ACCEPTED
-    return told if done.status else await _refresh_response(state, caller, given.address, told)
+    return (
+        result if receipt.status else await _refresh_response(state, caller, body.address, result)
+    )
 
 
 async def _require_plausible(state: AppState, caller: Caller, address: str) -> None:
-    """Raise InvalidRequest for an address with which another one of the account is meant.
+    """Raise InvalidRequest for an address that is likely a mistyped one of the account.
 
-    Nearly all addresses are plain, and are not looked up.
+    Only addresses that look mistyped are looked up.
     """
-    identity = normalize_address(require_address(address))
-    if find_correction(identity) is None:
+    normalized = normalize_address(require_address(address))
+    if find_correction(normalized) is None:
         return
     async with state.pool.acquire() as connection:
-        wrong = await find_implausible(connection, caller.account_id, find_doubtful([identity]))
+        wrong = await find_implausible(connection, caller.account_id, find_doubtful([normalized]))
     if wrong:
         raise invalid_request(
             "The opt-out", [FieldError("address", str(why)) for why in wrong.values()]
@@ -150,17 +150,17 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
 
 
 async def _refresh_response(
-    state: AppState, caller: Caller, address: str, told: OptOutResponse
+    state: AppState, caller: Caller, address: str, result: OptOutResponse
 ) -> OptOutResponse:
-    """Complete the answer with what another request has done, or workers have yet to do."""
+    """Add what another request has done, or the workers have done meanwhile."""
     async with state.pool.acquire() as connection:
-        job = await jobs.get_job(connection, told.job_id)
+        job = await jobs.get_job(connection, result.job_id, account_id=caller.account_id)
         now = await address_history.get_address(
             connection, account_id=caller.account_id, match_key=normalize_address(address).match_key
         )
-    return told.model_copy(
+    return result.model_copy(
         update={
             "status": now.status if now else None,
-            "propagated": job.propagated if job and told.applied else None,
+            "propagated": job.propagated if job and result.applied else None,
         }
     )

@@ -1,7 +1,7 @@
-"""Saying yes to a plan."""
+"""Confirmations of planned jobs."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,19 +10,13 @@ from producers.invalid_request import require_storable_texts
 from producers.plans import apply_plan
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
+from web import problems
 from web.auth import JobsWriter
+from web.examples import get_examples
 from web.job_responses import JobResponse
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
-from web.problems import (
-    INVALID,
-    MALFORMED,
-    NOT_FOUND,
-    PLAN_DRIFTED,
-    STATE_CONFLICT,
-    Problem,
-    problem_responses,
-)
-from web.request_body import body_schema, read_json_body
+from web.problems import Problem, problem_responses
+from web.request_body import body_openapi, read_json_body
 from web.routes.jobs import JobId, read_job_response, require_job
 from web.state import CorrelationId, State
 
@@ -32,7 +26,7 @@ _Count = Annotated[int, Field(ge=0, le=MAX_ID)]
 
 
 class ExpectedCounts(BaseModel):
-    """The counts that the person saw, as `forecast` of the job has them."""
+    """The counts that were seen, as in the job's `forecast`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,36 +38,17 @@ class ExpectedCounts(BaseModel):
 
 
 class ApplyRequest(BaseModel):
-    """A yes to what a planned job would do."""
+    """The confirmation of a planned job."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "expected": {"applied": 120, "unchanged": 3, "rejected": 7, "propagated": 14},
-                    "tolerance": 5,
-                }
-            ]
-        },
+        extra="forbid", frozen=True, json_schema_extra=get_examples("ApplyRequest")
     )
 
     expected: ExpectedCounts
-    tolerance: Annotated[
-        _Count, Field(description="By how many addresses each count may differ by now.")
-    ] = 0
+    tolerance: Annotated[_Count, Field(description="By how much each count may have changed.")] = 0
     confirmed_by: Annotated[
-        ShortText | None, Field(description="Who says yes; the key's name where nobody is named.")
+        ShortText | None, Field(description="Who confirms; by default the key's name.")
     ] = None
-
-
-_BODY_OPENAPI: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": body_schema(ApplyRequest)}},
-    }
-}
 
 
 @router.post(
@@ -81,10 +56,16 @@ _BODY_OPENAPI: dict[str, Any] = {
     operation_id="apply_job",
     summary="Run a planned job",
     status_code=HTTPStatus.ACCEPTED,
-    response_description="The counts still hold, and workers do the job; or, where it is still"
-    " `planning`, they are being counted.",
-    responses=problem_responses(MALFORMED, INVALID, NOT_FOUND, STATE_CONFLICT, PLAN_DRIFTED),
-    openapi_extra=_BODY_OPENAPI,
+    response_description="The counts hold, and workers run the job. If it is still `planning`, they"
+    " are being counted.",
+    responses=problem_responses(
+        problems.MALFORMED,
+        problems.INVALID,
+        problems.NOT_FOUND,
+        problems.STATE_CONFLICT,
+        problems.PLAN_DRIFTED,
+    ),
+    openapi_extra=body_openapi(ApplyRequest),
 )
 async def apply_job(
     *,
@@ -96,12 +77,12 @@ async def apply_job(
     correlation_id: CorrelationId,
     seconds: PreferredWait,
 ) -> JobResponse:
-    """Forecast the planned job again, and run it unless a count has drifted beyond the tolerance.
+    """Count again what the planned job would do, and run it if every count is within `tolerance`.
 
-    Otherwise it stays `planned` and changes nothing: the response is the problem `plan-drifted`,
-    with the present counts. The response comes when they are counted, or after 20 seconds unless
-    `Prefer` says otherwise. For a job that is still `planning` then, `state` and
-    `confirmation.drift` tell later how that ended. Repeating a confirmation changes nothing.
+    Otherwise the job stays `planned` and changes nothing: the response is the problem
+    `plan-drifted` with the present counts. The response comes when they are counted, or after 20
+    seconds, or as `Prefer` says. A job that is still `planning` tells the outcome later, in `state`
+    and `confirmation.drift`. Repeating a confirmation changes nothing.
     """
     body = await read_json_body(request, caller, ApplyRequest)
     require_storable_texts("The request", body)
@@ -126,10 +107,10 @@ async def apply_job(
     if answer.state is JobState.PLANNED and drift:
         changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())
         raise Problem(
-            PLAN_DRIFTED,
-            f"The counts of job {job_id} have changed since they were seen: {changes}, and"
-            f" {body.tolerance:,} were allowed. Nothing was done. Look at the present counts, and"
-            " apply the job with those, or cancel it.",
+            problems.PLAN_DRIFTED,
+            f"The counts of job {job_id} have changed: {changes}. The tolerance is"
+            f" {body.tolerance:,}. Nothing was done. Apply the job with the present counts, or"
+            " cancel it.",
             drift=drift,
             forecast=answer.forecast,
         )

@@ -1,8 +1,8 @@
-"""Unsubscribing by the link in a mail: with the mail client's button (RFC 8058), or on a page.
+"""One-click links in mail: the mail client's button (RFC 8058), or the unsubscribe page.
 
-A mail client posts `List-Unsubscribe=One-Click` without asking the recipient anything more, and
-some post something else, or nothing: any POST opts out. What only looks at links, such as a virus
-scanner, sends GET or HEAD, and changes nothing by it.
+A mail client posts `List-Unsubscribe=One-Click` without asking the recipient again. Some post
+something else, or nothing, so any POST opts out. GET and HEAD, which virus scanners send, change
+nothing.
 """
 
 import asyncio
@@ -25,29 +25,20 @@ from runtime.signing import OneClickLink, parse_one_click_token
 from schemas.actors import Actor, ActorKind, Via
 from schemas.errors import SluiceError
 from schemas.statuses import Status
-from web import unsubscribe_pages
+from web import problems, unsubscribe_pages
 from web.error_handlers import database_problem
 from web.form_parser import form_body_schema, parse_fields
-from web.path_convertor import ANY_PATH
-from web.problems import (
-    NOT_FOUND,
-    TOO_MANY_REQUESTS,
-    UNAVAILABLE,
-    Problem,
-    problem_responses,
-    to_problem,
-)
-from web.request_notes import note_job, note_problem
+from web.params import ANY_PATH
+from web.problems import Problem, problem_responses, to_problem
+from web.request_notes import get_notes, note_job
 from web.state import AppState, CorrelationId, State
 
 
 class _PageRoute(APIRoute):
-    """A route whose problems a browser shows as pages; mail clients, which show nothing, and other
-    programs get them as everywhere.
-    """
+    """A route whose problems browsers get as pages, and mail clients and programs as JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap a handler as FastAPI does, and show errors as pages."""
+        """Wrap the handler, as FastAPI documents it."""
         handler = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
@@ -64,12 +55,10 @@ class _PageRoute(APIRoute):
 def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> HTMLResponse:
     if "text/html" not in request.headers.get("accept", ""):
         raise error
-    note_problem(problem.kind.slug)
+    get_notes().problem = problem.kind.slug
     match problem.kind.status:
-        case HTTPStatus.NOT_FOUND:
-            page = unsubscribe_pages.invalid_link_page()
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            page = unsubscribe_pages.invalid_link_page(status=HTTPStatus.TOO_MANY_REQUESTS)
+        case HTTPStatus.NOT_FOUND | HTTPStatus.TOO_MANY_REQUESTS as status:
+            page = unsubscribe_pages.invalid_link_page(status)
         case HTTPStatus.SERVICE_UNAVAILABLE:
             page = unsubscribe_pages.retry_page()
         case status:
@@ -85,28 +74,28 @@ _VIA_BY_KIND = {Status.LIST_UNSUBSCRIBE: Via.ONE_CLICK, Status.MANUAL: Via.UNSUB
 _SOURCE_BY_KIND = {Status.LIST_UNSUBSCRIBE: "one-click", Status.MANUAL: "unsubscribe-page"}
 
 _BODY_TIMEOUT_SECONDS = 5.0
-"""How long a body is waited for. Only whose act it was stands in it."""
+"""How long to wait for a body, which only tells whether it is the page's button."""
 
 _MAX_BODY_BYTES = 8 * 1024
-"""So many bytes of a body are looked at, and kept in memory."""
+"""How many bytes of a body are read."""
 
 _BODY_OPENAPI = form_body_schema(
     {
-        "List-Unsubscribe": {"description": "One-Click, of the mail client's button."},
-        "confirm": {"description": "yes, of the page's button."},
+        "List-Unsubscribe": {"description": "One-Click, from the mail client's button."},
+        "confirm": {"description": "yes, from the page's button."},
     },
     required=False,
 )
 
 
-def _add_html(told: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    for response in told.values():
+def _add_html(responses: dict[int | str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    for response in responses.values():
         response["content"]["text/html"] = {}
-    return told
+    return responses
 
 
 _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
-    404: {"description": "There is no such link.", "content": {"text/html": {}}}
+    404: {"description": "The link does not exist.", "content": {"text/html": {}}}
 }
 
 
@@ -114,15 +103,15 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 @router.get(
     _LINK_PATH,
     operation_id="show_unsubscribe_page",
-    summary="See the page of an unsubscribe link",
+    summary="Show the unsubscribe page",
     response_class=HTMLResponse,
-    responses={**_NO_SUCH_LINK, **_add_html(problem_responses(TOO_MANY_REQUESTS))},
+    responses={**_NO_SUCH_LINK, **_add_html(problem_responses(problems.TOO_MANY_REQUESTS))},
 )
 async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
-    """Show a page with a button by which the recipient unsubscribes. Viewing it changes nothing."""
+    """Show a page with a button to unsubscribe. Showing it changes nothing."""
     link = _parse_link(request, state, token)
     if link is None or await _find_address(state, link) is None:
-        note_problem(NOT_FOUND.slug)
+        get_notes().problem = problems.NOT_FOUND.slug
         return unsubscribe_pages.invalid_link_page()
     return unsubscribe_pages.confirmation_page()
 
@@ -132,26 +121,30 @@ async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
     operation_id="unsubscribe",
     summary="Unsubscribe",
     response_class=HTMLResponse,
-    response_description="The recipient is opted out, and is told so on a page.",
-    responses=_add_html(problem_responses(NOT_FOUND, TOO_MANY_REQUESTS, UNAVAILABLE)),
+    response_description="A page that says that the recipient is opted out.",
+    responses=_add_html(
+        problem_responses(problems.NOT_FOUND, problems.TOO_MANY_REQUESTS, problems.UNAVAILABLE)
+    ),
     openapi_extra={"requestBody": _BODY_OPENAPI},
 )
 async def unsubscribe(
     token: str, request: Request, state: State, correlation_id: CorrelationId
 ) -> HTMLResponse:
-    """Opt out the address of the link, and propagate that.
+    """Opt out the address of the link, and its siblings.
 
-    Any body is accepted, of any type and size, even an empty one: mail clients send
-    `List-Unsubscribe=One-Click`, and `confirm=yes` is the button of the page. Text around the token
-    in the path, such as a full stop, is ignored. Cookies and logins are not used, and there are no
-    redirects.
+    Any body of any type and size opts out, and so does none. Mail clients send
+    `List-Unsubscribe=One-Click`; `confirm=yes` comes from the button of the page. Characters around
+    the token in the path, such as a full stop, do not matter. There is no cookie, no login and no
+    redirect.
     """
     link = _parse_link(request, state, token)
     linked = None if link is None else await _find_address(state, link)
     if link is None or linked is None:
-        raise Problem(NOT_FOUND, "There is no such link; nothing was changed.")
-    kind, ended = await _read_kind(request)
-    done = await opt_out_immediately(
+        raise Problem(
+            problems.NOT_FOUND, "This link does not exist. Nothing was changed. Check the URL."
+        )
+    kind, has_ended = await _read_kind(request)
+    receipt = await opt_out_immediately(
         state.pool,
         state.settings,
         opt_out_request(
@@ -166,20 +159,18 @@ async def unsubscribe(
         account_id=link.account_id,
         actor=Actor(ActorKind.LINK, _VIA_BY_KIND[kind]),
     )
-    note_job(done.job_id)
-    page = (
-        unsubscribe_pages.unsubscribed_page() if done.applied else unsubscribe_pages.pending_page()
-    )
-    if not ended:
-        # What is left of the body would be taken for the next request.
+    note_job(receipt.job_id)
+    page = unsubscribe_pages.done_page(is_applied=receipt.applied)
+    if not has_ended:
+        # The rest of the body would be read as the next request.
         page.headers["Connection"] = "close"
     return page
 
 
 def _parse_link(request: Request, state: AppState, token: str) -> OneClickLink | None:
-    """Return what the link was made for; None if it was not made here.
+    """Return what the link is for; None if its signature is invalid.
 
-    Raises Problem if too many invalid links came from its peer. A valid link works regardless.
+    Raise Problem if it is invalid and its peer has failed too often. A valid link always works.
     """
     link = parse_one_click_token(state.settings, token)
     if link is None:
@@ -198,24 +189,24 @@ async def _find_address(state: AppState, link: OneClickLink) -> LinkedAddress | 
 
 
 async def _read_kind(request: Request) -> tuple[Status, bool]:
-    """Return whose act it was, and whether the body was read to its end.
+    """Return the status to set, and whether the body has ended.
 
-    It is the mail client's button unless the body says that it was the page's.
+    The status is that of the mail client's button unless the body says that it was the page's.
     """
-    body, ended = await _read_beginning(request)
+    body, has_ended = await _read_beginning(request)
     fields = {
         (field.name.strip().casefold(), field.text.strip().casefold())
         for field in parse_fields(body, request.headers.get("content-type", ""))
     }
     is_button = any(name == "list-unsubscribe" for name, _ in fields)
     is_page = ("confirm", "yes") in fields and not is_button
-    return (Status.MANUAL if is_page else Status.LIST_UNSUBSCRIBE), ended
+    return (Status.MANUAL if is_page else Status.LIST_UNSUBSCRIBE), has_ended
 
 
 async def _read_beginning(request: Request) -> tuple[bytes, bool]:
-    """Return the beginning of the body, and whether the body was complete.
+    """Return the beginning of the body, and whether it has ended.
 
-    A body that is too large, too slow or broken off is no reason to lose the opt-out.
+    A body that is too large, too slow or cut off must not prevent the opt-out.
     """
     kept = bytearray()
     try:

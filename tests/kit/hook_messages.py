@@ -1,0 +1,34 @@
+"""Messages for hooks: forms, signed events, and what the log says of rejected ones."""
+
+import json
+import time
+
+from runtime.signing import signature
+from tests.kit.recipients import (
+    ANN,
+)
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def event(**changes):
+    """Return an event; a change to None leaves a name out."""
+    body = {"event_id": "e1", "address": ANN, "kind": "feedback"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def signed(secret, body, *, at=None):
+    """Return the headers that sign a body, at a Unix time or now."""
+    timestamp = str(int(time.time() if at is None else at))
+    return {"Sluice-Timestamp": timestamp, "Sluice-Signature": signature(secret, timestamp, body)}
+
+
+async def post_events(http, hook, events, **how):
+    """Post signed events to a hook."""
+    body = json.dumps(events).encode()
+    return await http.post(hook.events_path, content=body, headers=signed(hook.secret, body, **how))
+
+
+def refusals(logs):
+    """Return the hook and the reason of each rejected message."""
+    return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.refused"]

@@ -1,0 +1,112 @@
+"""Which hook a message is for, and whether its sender knows the hook's token or secret.
+
+A hook that does not exist, one that was revoked and a wrong token or signature get the same
+response after the same steps. No response tells anything about the account.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fastapi import Request
+
+from db import hooks
+from db.hooks import Hook
+from producers.hooks import DUMMY_HOOK, hook_secrets, is_token_of_hook
+from runtime import events, logs
+from runtime.signing import parse_hook_token
+from schemas.errors import InvalidRequest
+from schemas.requests import MAX_ID
+from web.problems import NOT_FOUND, Problem
+from web.request_notes import get_notes
+from web.signatures import has_valid_signature, invalid_signature_problem, require_fresh
+from web.state import AppState
+
+log = logs.get_logger()
+
+
+async def authenticate_form(request: Request, state: AppState, token: str) -> Hook:
+    """Return the hook whose URL has this token; raise Problem if there is none."""
+
+    def is_authentic(hook: Hook) -> bool:
+        return is_token_of_hook(state.settings, hook, token)
+
+    hook_id = parse_hook_token(token)
+    hook, is_valid = await _find_hook(request, state, hook_id, is_authentic)
+    if not is_valid:
+        log_rejected(hook, "invalid_token")
+        raise _not_found_problem()
+    return _require_active(hook)
+
+
+async def authenticate_signed(
+    request: Request, state: AppState, hook_id: int, body: bytes, correlation_id: str
+) -> Hook:
+    """Return the hook whose secret the message is signed with; raise Problem if there is none."""
+
+    def is_authentic(hook: Hook) -> bool:
+        return has_valid_signature(request, body, hook_secrets(state.settings, hook))
+
+    hook, is_valid = await _find_hook(request, state, hook_id, is_authentic)
+    if not is_valid:
+        log_rejected(hook, "invalid_signature", correlation_id)
+        raise invalid_signature_problem()
+    with log_problems(hook, correlation_id, "stale_timestamp"):
+        require_fresh(request)
+    return _require_active(hook)
+
+
+async def _find_hook(
+    request: Request, state: AppState, hook_id: int | None, is_authentic: Callable[[Hook], bool]
+) -> tuple[Hook, bool]:
+    """Return the hook, or DUMMY_HOOK if it does not exist, and whether it is authentic.
+
+    If its peer has failed too often, a cached list of active hooks decides, so that guesses do not
+    each query Postgres. Raise Problem if the hook is not authentic then.
+    """
+    peer = state.get_peer(request)
+    is_limited = state.failed_auth_limiter.is_limited(peer)
+    hook: Hook | None = None
+    if hook_id is not None and 0 < hook_id <= MAX_ID:
+        if is_limited:
+            hook = await state.active_hooks.find(hook_id, is_authentic)
+        else:
+            async with state.pool.acquire() as connection:
+                hook = await hooks.get_hook(connection, hook_id)
+    hook = hook or DUMMY_HOOK
+    if is_authentic(hook):
+        return hook, True
+    if is_limited:
+        raise state.failed_auth_limiter.problem()
+    state.failed_auth_limiter.record_failure(peer)
+    return hook, False
+
+
+def _require_active(hook: Hook) -> Hook:
+    get_notes().hook = hook
+    if hook.revoked:
+        log_rejected(hook, "revoked")
+        raise _not_found_problem()
+    return hook
+
+
+def _not_found_problem() -> Problem:
+    return Problem(NOT_FOUND, "This hook does not exist. Nothing was stored. Check the URL.")
+
+
+@contextmanager
+def log_problems(hook: Hook, correlation_id: str, reason: str = "malformed") -> Iterator[None]:
+    """Log what is raised inside: its sender may not look at responses."""
+    try:
+        yield
+    except (Problem, InvalidRequest):
+        log_rejected(hook, reason, correlation_id)
+        raise
+
+
+def log_rejected(hook: Hook, reason: str, correlation_id: str | None = None) -> None:
+    """Log that a message for an existing hook was rejected."""
+    if hook is not DUMMY_HOOK:
+        more = {} if correlation_id is None else {"correlation_id": correlation_id}
+        log.warning(
+            events.HOOK_REFUSED, hook=hook.id, account=hook.account_id, reason=reason, **more
+        )
