@@ -4,7 +4,7 @@
 -- The job's direct results, counted by what became of the address and why.
 select outcome::text, reason, count(*) as rows
 from results
-where (account_id, job_id) = (select account_id, id from jobs where id = :job_id)
+where job_id = :job_id
   and cause = 'direct'
 group by outcome, reason;
 
