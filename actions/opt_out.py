@@ -24,9 +24,7 @@ class OptOutParams(Params):
         description="whose act it was: admin (a user of the account), or the recipient's own:"
         " manual, list_unsubscribe, feedback or spam",
     )
-    note: str | None = Field(
-        None, max_length=2000, description="why; kept with the job for whoever asks later"
-    )
+    note: str | None = Field(None, max_length=2000, description="why; stored with the job")
     source: str | None = Field(
         None, min_length=1, max_length=200, description="which system the opt-out came from"
     )

@@ -1,4 +1,4 @@
-"""The command line, `sluice`. Each file is one subject; this one only puts them together."""
+"""The command line, `sluice`, put together from one file per group of commands."""
 
 from typing import Annotated
 
@@ -29,18 +29,18 @@ from runtime.version import commit, version
 
 app = typer.Typer(
     cls=SluiceGroup,
-    help="Bulk consent changes on contact lists: say it once, and every address is checked,"
-    " changed only where it may be, and accounted for.",
+    help="Bulk consent changes on contact lists. Every address is checked, changed only if the"
+    " rules allow it, and accounted for.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it like this
     if value:
-        told = commit(Settings())
-        print_text(f"sluice {version()}" + (f" (commit {told})" if told else ""))
+        build = commit(Settings())
+        print_text(f"sluice {version()}" + (f" (commit {build})" if build else ""))
         raise typer.Exit
 
 
@@ -50,11 +50,11 @@ def root(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Tell the version, and end."
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
-    """Do nothing before a command."""
+    """Accept `--version` before a command."""
 
 
 app.command("up")(up)

@@ -1,20 +1,22 @@
-"""`sluice address`: the whole story of one address."""
+"""`sluice address`: the status of one address, its contacts and its history."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import asyncpg
 import typer
 
+from actions.registry import describe_reason
 from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import format_count, print_facts, print_hint, print_json, print_table, print_text
-from db import address_history
 from producers.accounts import require_account
-from producers.address_history import AddressHistory, read_address_history
-from producers.explanations import describe_decision, explain_status
-from schemas.addresses import InvalidAddress, normalize_address
-from schemas.errors import InvalidRequest, NotFound
-from schemas.requests import FIELD_NAMES
+from producers.address_history import (
+    AddressContact,
+    AddressResult,
+    AddressView,
+    parse_match_key,
+    read_address,
+)
+from schemas.outcomes import Cause, Outcome
 
 
 def address(
@@ -22,95 +24,86 @@ def address(
     *,
     account: options.Account = "default",
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="At most so many entries of its history.")
+        int, typer.Option("--limit", min=1, help="At most this many results of its history.")
     ] = 1000,
     json_output: options.Json = False,
 ) -> None:
-    """Tell the story of an address: its status and why, its contacts, and its whole history."""
-    try:
-        match_key = normalize_address(text).match_key
-    except InvalidAddress as error:
-        raise InvalidRequest(f"That is not an email address: {error}") from None
-
-    async def work(ctx: CommandContext) -> AddressHistory:
-        return await parse_address(ctx.pool, account, match_key, most=limit)
-
-    story = run(work)
+    """Show an address: its status and why, its contacts, and its whole history."""
+    match_key = parse_match_key(text)
+    found = run(lambda ctx: read_one(ctx, account, match_key, limit=limit))
     if json_output:
-        print_json(_as_dict(story, account))
+        print_json(found)
     else:
-        show_address(story, account)
-    if len(story.history) == limit:
-        print_hint(f"The newest {limit:,} entries of its history; `--limit` shows more.")
+        show_address(found, account)
+    if len(found.history) == limit:
+        print_hint(f"These are the newest {limit:,} results. `--limit` shows more.")
 
 
-async def parse_address(
-    pool: asyncpg.Pool, account: str, match_key: str, *, most: int
-) -> AddressHistory:
-    """Read the history of an address with its newest `most` results; raises NotFound."""
-    async with pool.acquire() as connection:
-        account_id = await require_account(connection, account)
-        story = await read_address_history(
-            connection, account_id=account_id, match_key=match_key, limit=most
+async def read_one(ctx: CommandContext, account: str, match_key: str, *, limit: int) -> AddressView:
+    """Return the address with its newest results; raises NotFound."""
+    async with ctx.pool.acquire() as connection:
+        _, found = await read_address(
+            connection,
+            account_id=await require_account(connection, account),
+            match_key=match_key,
+            limit=limit,
+            shared_address_limit=ctx.settings.shared_address_limit,
         )
-    if story is None:
-        raise NotFound(f"The account {account!r} does not know this address.")
-    return story
+    return found
 
 
-def show_address(story: AddressHistory, account: str) -> None:
-    """Print the history for people."""
-    now = story.now
-    print_text(f"{now.address}  {now.status.value}")
-    for sentence in explain_status(now):
+def show_address(found: AddressView, account: str) -> None:
+    """Print the address for people."""
+    print_text(f"{found.address}  {found.status.value}")
+    for sentence in found.explanation:
         print_text(f"  {sentence}")
     print_text("")
     print_facts(
         [
             ("account", account),
-            ("since", now.status_changed_at),
-            ("by job", str(now.status_job_id) if now.status_job_id else None),
-            ("before that", now.previous_status.value if now.previous_status else None),
-            ("spread from", now.propagated_from_address),
+            ("since", found.status_changed_at),
+            ("by job", str(found.status_job_id) if found.status_job_id else None),
+            ("before that", found.previous_status.value if found.previous_status else None),
+            ("propagated from", found.propagated_from_address),
         ]
     )
-    print_text(f"\nHeld by {format_count(story.holder_count, 'contact')}:")
+    print_text(f"\nHeld by {format_count(found.contact_count, 'contact')}:")
     print_table(
         ("contact", "field", "name", "company"),
-        [(str(h.contact_id), FIELD_NAMES[h.field], _name(h), h.company) for h in story.holders],
+        [(str(each.contact_id), each.field, _name(each), each.company) for each in found.contacts],
     )
-    if story.holder_count > len(story.holders):
-        print_text(f"and {story.holder_count - len(story.holders):,} more")
+    if found.contact_count > len(found.contacts):
+        print_text(f"and {found.contact_count - len(found.contacts):,} more")
     print_text("\nIts history, newest first:")
     print_table(
-        ("when", "job", "what happened", "who asked", "evidence"),
+        ("when", "job", "what happened", "requested by", "evidence"),
         [
             (
-                c.decided_at,
-                f"{c.job_id} {c.action}",
-                describe_decision(c),
-                f"{c.requested_by} ({c.actor})" if c.actor else c.requested_by,
-                c.evidence_source,
+                result.decided_at,
+                f"{result.job_id} {result.action}",
+                describe_result(result),
+                f"{result.requested_by} ({result.actor})" if result.actor else result.requested_by,
+                result.evidence_source,
             )
-            for c in story.history
+            for result in found.history
         ],
     )
 
 
-def _name(holder: address_history.AddressContact) -> str:
-    return " ".join(part for part in (holder.given_name, holder.family_name) if part)
+def describe_result(result: AddressResult) -> str:
+    """Return one result of the address as a sentence."""
+    where = f", in {result.field} of contact {result.contact_id}" if result.contact_id else ""
+    if result.cause is Cause.PROPAGATED:
+        where = f", propagated from {result.source_address}{where}"
+    if result.outcome is Outcome.APPLIED:
+        before = result.from_status.value if result.from_status else "new"
+        assert result.to_status is not None
+        return f"{before} → {result.to_status.value}{where}"
+    meaning = describe_reason(result.reason)
+    because = f"{result.reason}: {meaning}" if meaning else str(result.reason)
+    error = f" ({result.error})" if result.error else ""
+    return f"{result.outcome.value} ({because}){error}{where}"
 
 
-def _as_dict(story: AddressHistory, account: str) -> dict[str, Any]:
-    return {
-        **story.now._asdict(),
-        "account": account,
-        "explanation": list(explain_status(story.now)),
-        "contacts": [
-            {**holder._asdict(), "field": FIELD_NAMES[holder.field]} for holder in story.holders
-        ],
-        "contact_count": story.holder_count,
-        "history": [
-            {**chapter._asdict(), "field": FIELD_NAMES[chapter.field]} for chapter in story.history
-        ],
-    }
+def _name(contact: AddressContact) -> str:
+    return " ".join(part for part in (contact.given_name, contact.family_name) if part)

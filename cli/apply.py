@@ -1,4 +1,4 @@
-"""`sluice apply`: running what was planned."""
+"""`sluice apply`: confirm a plan, so that its job runs."""
 
 from typing import Annotated
 
@@ -6,14 +6,13 @@ import typer
 
 from cli import options
 from cli.context import CommandContext, run
-from cli.jobs import print_job
+from cli.input_files import get_user_name
+from cli.job_view import print_job
 from cli.progress import follow_job
-from cli.submit import get_user_name
-from db import jobs
-from producers.job_view import JobView, read_job
+from producers.job_view import JobView, read_job, require_job
 from producers.plans import REQUIRED_COUNTS, apply_plan
 from schemas.actors import CLI
-from schemas.errors import NotFound, StateConflict
+from schemas.errors import StateConflict
 from schemas.outcomes import JobState
 
 
@@ -25,24 +24,22 @@ def apply(
         typer.Option(
             "--tolerance",
             min=0,
-            help="By how many addresses each count may differ from what the plan showed.",
+            help="How much each count may differ from what the plan showed.",
         ),
     ] = 0,
     requested_by: options.RequestedBy = None,
     wait: options.Wait = False,
     json_output: options.Json = False,
 ) -> None:
-    """Run a job that was planned, if its counts are still those of the plan."""
+    """Run a planned job if its counts are still those of the plan."""
 
     async def work(ctx: CommandContext) -> JobView:
         async with ctx.pool.acquire() as connection:
-            job = await jobs.get_job(connection, job_id)
-        if job is None:
-            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+            job = await require_job(connection, job_id)
         if job.forecast is None:
             raise StateConflict(
-                f"Job {job_id} has no plan. Nothing was changed. `sluice plan` makes jobs that are"
-                " planned first."
+                f"Job {job_id} has no plan. Nothing was changed. `sluice plan` creates jobs with a"
+                " plan."
             )
         await apply_plan(
             ctx.pool,
@@ -57,7 +54,7 @@ def apply(
         await follow_job(ctx, job_id, until_ended=wait)
         return await read_job(ctx.pool, job_id)
 
-    story = run(work, enqueues=True)
-    print_job(story, ended=wait, json_output=json_output)
-    if story.progress.state is JobState.PLANNED:
+    job = run(work, enqueues=True)
+    print_job(job, ended=wait, json_output=json_output)
+    if job.state is JobState.PLANNED:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Workers for a command that needs them for a while: the Procfile's, with their log in a file."""
+"""Worker processes for the duration of one command, with their log in a file."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.05
 
 @contextmanager
 def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run the Procfile's workers, and yield when they are ready; stop them at the end.
+    """Run the worker processes of the Procfile while the context lasts.
 
     They end with this process, however it ends. Raises SluiceError if they do not start.
     """
@@ -40,7 +40,7 @@ def background_workers(environment: Mapping[str, str], log: Path) -> Iterator[No
 
 
 def read_log_lines(log: Path, event: str) -> list[str]:
-    """Return the log's lines of one event."""
+    """Return the lines of one event in the log."""
     lines = []
     with suppress(FileNotFoundError):
         for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -55,12 +55,12 @@ def _wait_until_ready(process: Any, log: Path) -> None:
     while not read_log_lines(log, "worker.started"):
         if not process.is_alive() or time.monotonic() > deadline:
             end = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
-            raise SluiceError(f"The workers did not start; nothing was done. They said:\n{end}")
+            raise SluiceError(f"The workers did not start. Nothing was done. Their log:\n{end}")
         time.sleep(_POLL_SECONDS)
 
 
 def _run(environment: dict[str, str], log: str) -> None:
-    """Run until told to end, or until the parent is gone; called in a child process."""
+    """Run in a child process until SIGTERM or the end of the parent."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -1,4 +1,4 @@
-"""What a command works with: settings, servers that answer, and a database of this version."""
+"""What a command works with: settings, servers and a database of this version."""
 
 import asyncio
 import os
@@ -26,17 +26,17 @@ _POOL_SIZE = 2
 
 
 class CommandContext(NamedTuple):
-    """A command's pool and settings; with embedded servers the URLs in them are those."""
+    """A command's pool and settings, which have the URLs of embedded servers if those are used."""
 
     pool: asyncpg.Pool
     settings: Settings
 
 
 def run(work: Callable[[CommandContext], Coroutine[Any, Any, T]], *, enqueues: bool = False) -> T:
-    """Run `work` with reachable servers and a database of this version, and return its result.
+    """Return what `work` returns, once the servers answer and the database has this version.
 
-    `enqueues` says that the command enqueues work, so a wrong REDIS_URL is reported before anything
-    is stored. Raises DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable and SchemaMismatch.
+    A command that `enqueues` checks Redis first, before anything is stored. Raises
+    DatabaseUnreachable, DatabaseUnsuitable, QueueUnreachable, SchemaMismatch.
     """
     with command_settings() as settings:
         if enqueues:
@@ -46,20 +46,28 @@ def run(work: Callable[[CommandContext], Coroutine[Any, Any, T]], *, enqueues: b
 
 @contextmanager
 def command_settings(*, migrated: bool = False, is_release: bool = False) -> Iterator[Settings]:
-    """Yield settings with the URLs of servers, given or embedded.
+    """Yield settings with the URLs of given or embedded servers.
 
-    Embedded servers are migrated; given ones only with `migrated`. Logs go to standard error, since
-    standard output is for answers. At a terminal, only warnings are logged unless LOG_FORMAT is
-    set. A command with `is_release` logs more whenever it does not run at a terminal.
+    Embedded servers are migrated, and with `migrated` given ones too. `is_release` is that of
+    `configure_logs`.
     """
     given = Settings()
-    wants_lines = given.log_format or (is_release and not os.isatty(logs.STANDARD_ERROR))
-    level = {} if wants_lines else {"log_level": "warning"}
-    logs.configure(given.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
+    configure_logs(given, is_release=is_release)
     with settings_with_servers(given) as settings:
         if migrated or given.uses_embedded_servers:
             asyncio.run(migrate_database(settings))
         yield settings
+
+
+def configure_logs(settings: Settings, *, is_release: bool = False) -> None:
+    """Log to standard error, since standard output is for answers.
+
+    Without LOG_FORMAT only warnings are logged, because the answer says the rest. A command with
+    `is_release` also logs events, unless it runs at a terminal.
+    """
+    wants_lines = settings.log_format or (is_release and not os.isatty(logs.STANDARD_ERROR))
+    level = {} if wants_lines else {"log_level": "warning"}
+    logs.configure(settings.model_copy(update=level), descriptor=logs.STANDARD_ERROR)
 
 
 def require_redis(settings: Settings) -> None:
@@ -80,7 +88,7 @@ def require_redis(settings: Settings) -> None:
 async def run_async(
     work: Callable[[CommandContext], Coroutine[Any, Any, T]], settings: Settings
 ) -> T:
-    """Run `work` on servers that are known, and return its result; raises as `run` does."""
+    """Return what `work` returns, on the servers of the settings; raises as `run` does."""
     pool = await open_pool(
         _database_url(settings),
         size=_POOL_SIZE,

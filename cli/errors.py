@@ -1,4 +1,4 @@
-"""How a command ends badly: a text for people, or JSON for programs, and the exit status."""
+"""How a command fails: a text for people or JSON for programs, and the exit status."""
 
 import sys
 from typing import Any
@@ -16,13 +16,18 @@ from schemas.errors import MissingEvidence, OutputError, SluiceError, error_text
 from schemas.field_errors import describe_error
 
 _JSON_KEY = "sluice.json"
+_EXPECTED_ERRORS: tuple[type[BaseException], ...] = (
+    SluiceError,
+    *PERMISSION_ERRORS,
+    *TRANSIENT_ERRORS,
+)
 
 
 class SluiceGroup(TyperGroup):
-    """The root of the commands: no error that Sluice raises on purpose shows a traceback."""
+    """The root of the commands, which shows no traceback of an error that Sluice expects."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command that the words of the command line name, and end the process."""
+        """Run the command that the arguments name, and end the process."""
         with guard_output():
             return super().main(*args, **options)
 
@@ -32,32 +37,32 @@ class SluiceGroup(TyperGroup):
             return super().invoke(ctx)
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
-                (mistake, *_) = error.__cause__.errors(include_url=False)
-                error.message = describe_error(mistake, quoting=False)
+                (first, *_) = error.__cause__.errors(include_url=False)
+                error.message = describe_error(first, quoting=False)
             raise
         except OutputError:
-            # `guard_output` tells it, since the help is written outside of any command.
+            # `guard_output` prints it, since the help is written outside of any command.
             raise
-        except SluiceError as error:
-            _print_failure(error, json_output=ctx.meta.get(_JSON_KEY, False))
-            raise typer.Exit(error.exit_code) from None
-        except PERMISSION_ERRORS as error:
-            refused = describe_denied(error)
-            _print_failure(refused, json_output=ctx.meta.get(_JSON_KEY, False))
-            raise typer.Exit(refused.exit_code) from error
-        except TRANSIENT_ERRORS as error:
-            lost = SluiceError(
-                f"The connection to Postgres was lost ({type(error).__name__}:"
-                f" {error_text(error)}). What"
-                " was sent last may be done or not. See `sluice jobs`, or give the same command"
-                " with the same --key again, which is safe."
-            )
-            _print_failure(lost, json_output=ctx.meta.get(_JSON_KEY, False))
-            raise typer.Exit(lost.exit_code) from error
+        except _EXPECTED_ERRORS as error:
+            failure = _to_failure(error)
+            _print_failure(failure, json_output=ctx.meta.get(_JSON_KEY, False))
+            raise typer.Exit(failure.exit_code) from error
 
 
-def remember_json_output(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it so
-    """Remember that errors must be JSON too; the callback of each `--json`."""
+def _to_failure(error: BaseException) -> SluiceError:
+    if isinstance(error, SluiceError):
+        return error
+    if isinstance(error, PERMISSION_ERRORS):
+        return describe_denied(error)
+    return SluiceError(
+        f"The connection to Postgres was lost ({type(error).__name__}: {error_text(error)})."
+        " The last statement may have been done or not. `sluice jobs` shows it, and the same"
+        " command with the same --key is safe to repeat."
+    )
+
+
+def remember_json_output(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it like this
+    """Remember that errors are to be JSON too (a callback of each `--json`)."""
     if value:
         ctx.meta[_JSON_KEY] = True
     return value
@@ -70,7 +75,7 @@ def _print_failure(error: SluiceError, *, json_output: bool) -> None:
         print_error(str(error))
         if isinstance(error, MissingEvidence):
             print_hint(
-                "Write the answers into a JSON object in a file, and give it by --evidence FILE."
+                "Write the answers into a JSON object in a file, and name it with --evidence FILE."
             )
 
 

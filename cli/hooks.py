@@ -1,14 +1,21 @@
-"""`sluice hooks`: where senders without an API key post what recipients did."""
+"""`sluice hooks`: the endpoints where other systems report opt-outs."""
 
 from typing import Annotated
 
 import typer
 
 from cli import options
-from cli.context import CommandContext, run
-from cli.rendering import print_facts, print_hint, print_json, print_table, print_text
+from cli.context import run
+from cli.listing import AccountFilter, read_list
+from cli.rendering import (
+    print_answer,
+    print_facts,
+    print_hint,
+    print_json,
+    print_table,
+    print_text,
+)
 from db import hooks as stored
-from producers.accounts import find_account
 from producers.hooks import (
     FORMER_DAYS,
     MAX_FORMER_DAYS,
@@ -20,7 +27,8 @@ from producers.hooks import (
 from schemas.actors import CLI
 
 hooks_app = typer.Typer(
-    help="Hooks: where other systems post opt-outs, without an API key.", no_args_is_help=True
+    help="Endpoints where other systems report opt-outs without an API key.",
+    no_args_is_help=True,
 )
 
 
@@ -28,12 +36,17 @@ hooks_app = typer.Typer(
 def create(
     *,
     source: Annotated[
-        str, typer.Option("--source", help="Which system will post, in one word: keap, for one.")
+        str,
+        typer.Option(
+            "--source",
+            metavar="NAME",
+            help="The system that will report, in one word, such as keap.",
+        ),
     ],
     account: options.Account = "default",
     json_output: options.Json = False,
 ) -> None:
-    """Make a hook. Its paths and its secret are shown once."""
+    """Create a hook. Its paths and its secret are shown once."""
     made = run(
         lambda ctx: create_hook(ctx.pool, ctx.settings, account=account, source=source, actor=CLI)
     )
@@ -42,31 +55,24 @@ def create(
         return
     _show(made)
     print_hint(
-        "Put the URL of your Sluice before a path. Anyone who knows the path of the form can opt"
-        f" out addresses of the account {account}. Sign JSON for the other path with the secret."
+        "Put the URL of your Sluice before each path. Anyone who knows the path of the form can"
+        f" opt out addresses of the account {account}. Sign what you send to the other path with"
+        " the secret."
     )
 
 
 @hooks_app.command("list")
 def list_hooks(
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", help="Only the hooks of this account.")
-    ] = None,
+    account: AccountFilter = None,
     json_output: options.Json = False,
 ) -> None:
-    """List hooks, the newest first, those that were revoked among them."""
-
-    async def work(ctx: CommandContext) -> list[stored.HookSummary]:
-        async with ctx.pool.acquire() as connection:
-            account_id = await find_account(connection, account)
-            return await stored.list_hooks(connection, account_id)
-
-    found = run(work)
+    """List hooks, including revoked ones, the newest first."""
+    found = read_list(account, stored.list_hooks)
     if json_output:
         print_json([hook._asdict() for hook in found])
     elif not found:
-        print_text("There are no hooks. `sluice hooks create --source NAME` makes one.")
+        print_text("There are no hooks. `sluice hooks create --source NAME` creates one.")
     else:
         print_table(
             ("hook", "account", "source", "created", "key", "former until", "revoked"),
@@ -90,13 +96,14 @@ def renew(
             "--former-days",
             min=0,
             max=MAX_FORMER_DAYS,
-            help="For how many days the former secret and form path count beside the new ones; 0"
-            " where they have leaked.",
+            metavar="DAYS",
+            help="How many days the former secret and form path still work. Give 0 if they have"
+            " leaked.",
         ),
     ] = FORMER_DAYS,
     json_output: options.Json = False,
 ) -> None:
-    """Give a hook another secret and form path. They are shown once."""
+    """Replace the secret and the form path of a hook. The new ones are shown once."""
     made = run(
         lambda ctx: rotate_hook_secret(
             ctx.pool, ctx.settings, hook_id, former_days=former_days, actor=CLI
@@ -107,9 +114,9 @@ def renew(
         return
     _show(made)
     print_hint(
-        f"Give them to the sender. The former ones count for {former_days} days more."
+        f"Give them to the sender. The former ones still work for {former_days} days."
         if former_days
-        else "Give them to the sender. The former ones do not count any more."
+        else "Give them to the sender. The former ones no longer work."
     )
 
 
@@ -119,12 +126,11 @@ def revoke(
     *,
     json_output: options.Json = False,
 ) -> None:
-    """Revoke a hook, from the next request on."""
+    """Revoke a hook. It stops working with the next request."""
     run(lambda ctx: revoke_hook(ctx.pool, hook_id, actor=CLI))
-    if json_output:
-        print_json({"id": hook_id, "revoked": True})
-    else:
-        print_text(f"Hook {hook_id} is revoked.")
+    print_answer(
+        {"id": hook_id, "revoked": True}, f"Hook {hook_id} is revoked.", json_output=json_output
+    )
 
 
 def _show(made: NewHook) -> None:

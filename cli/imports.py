@@ -1,53 +1,57 @@
-"""`sluice import`: contacts arrive from a CSV file."""
+"""`sluice import`: create contacts from a CSV file."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from cli import options
-from cli.context import CommandContext, run
-from cli.input_files import STDIN
-from cli.jobs import print_job
-from cli.progress import ProgressBar, follow_job
-from cli.rendering import format_count, print_hint, print_json, print_text
-from cli.submit import get_user_name
+from cli.context import CommandContext
+from cli.input_files import STDIN, get_user_name
+from cli.progress import ProgressBar
+from cli.rendering import format_count
+from cli.submission import submit_and_show
 from producers.imports import ImportSubmission, submit_import
-from producers.job_view import JobView, read_job
 from schemas.actors import CLI
 from schemas.errors import InvalidRequest
 
 _MAX_COLUMNS_SHOWN = 20
 
 
+_File = Annotated[
+    str, typer.Argument(metavar="FILE.csv", help="The contacts; - reads standard input.")
+]
+_Permission = Annotated[
+    bool | None,
+    typer.Option(
+        "--permission/--no-permission",
+        help="Did these contacts agree to broadcasts? With --permission, new addresses become"
+        " single_opt_in, and you are on record for it. With --no-permission, they become"
+        " non_marketable. One of the two is required.",
+        show_default=False,
+    ),
+]
+_Tag = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="A tag for each contact.")]
+_Mapping = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="HEADER=MEANING",
+        help="What a column means, as in --map 'Post=email2' or --map 'Mail source=ignore'."
+        " Repeatable.",
+    ),
+]
+
+
 def import_contacts(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE.csv", help="The contacts; - reads standard input.")
-    ],
+    file: _File,
     *,
-    permission: Annotated[
-        bool | None,
-        typer.Option(
-            "--permission/--no-permission",
-            help="Whether these contacts agreed to broadcasts. With it new addresses become"
-            " single_opt_in and you are on record for it, without it non_marketable. One of the two"
-            " has to be said.",
-            show_default=False,
-        ),
-    ] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="A tag for each contact.")] = None,
+    permission: _Permission = None,
+    tag: _Tag = None,
     account: options.Account = "default",
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="HEADER=MEANING",
-            help="What a column means, as in --map 'Post=email2' or --map 'Mail source=ignore';"
-            " repeatable.",
-        ),
-    ] = None,
+    mapping: _Mapping = None,
     encoding: options.Encoding = "utf-8",
     requested_by: options.RequestedBy = None,
     key: options.Key = None,
@@ -56,14 +60,14 @@ def import_contacts(
 ) -> None:
     """Import contacts from a CSV file with a header, as Keap exports them.
 
-    An address that is there keeps its status; nothing reopens an opt-out.
+    Existing addresses keep their status, and no opt-out is reopened.
     """
     if permission is None:
         raise InvalidRequest(
-            "Say whether these contacts agreed to broadcasts: --permission or --no-permission."
-            " Nothing was stored."
+            "It is not stated whether these contacts agreed to broadcasts. Nothing was stored. Give"
+            " --permission or --no-permission."
         )
-    given: dict[str, Any] = {
+    asked = {
         "permission": permission,
         "tag": tag,
         "account": account,
@@ -71,53 +75,43 @@ def import_contacts(
         "encoding": encoding,
         "requested_by": requested_by or get_user_name(),
         "idempotency_key": key,
-        "actor": CLI,
     }
-
-    async def work(ctx: CommandContext) -> tuple[ImportSubmission, JobView | None]:
-        submitted = await _upload(ctx, file, given)
-        if not wait:
-            return submitted, None
-        _print_submitted(submitted, print_hint)
-        await follow_job(ctx, submitted.job_id)
-        return submitted, await read_job(ctx.pool, submitted.job_id)
-
-    submitted, story = run(work, enqueues=True)
-    if story is not None:
-        print_job(story, ended=True, json_output=json_output)
-    elif json_output:
-        print_json(_as_dict(submitted))
-    else:
-        _print_submitted(submitted, print_text)
-        print_text(f"`sluice job {submitted.job_id} --watch` follows it.")
+    submit_and_show(
+        lambda ctx: upload(ctx, file, asked), _describe, wait=wait, json_output=json_output
+    )
 
 
-async def _upload(ctx: CommandContext, file: str, given: dict[str, Any]) -> ImportSubmission:
+async def upload(
+    ctx: CommandContext, file: str, asked: dict[str, Any], *, name: str | None = None
+) -> ImportSubmission:
+    """Submit the import of the file (`-`: standard input), with a bar that shows its name."""
     source: str | BinaryIO = sys.stdin.buffer if file == STDIN else file
     total = _input_size(file)
-    with ProgressBar(f"Reading {file}", counts_bytes=True) as bar:
+    label = f"Reading {name or file}"
+    with ProgressBar(label, counts_bytes=True) as bar:
 
-        def show(done: int, rows: int, refused: int) -> None:
-            del refused
-            bar.show(done, total, f"Reading {file}: {rows:,} contacts")
+        def show(done: int, rows: int, _rejected: int) -> None:
+            bar.show(done, total, f"{label}: {rows:,} contacts")
 
-        return await submit_import(ctx.pool, ctx.settings, file=source, progress=show, **given)
+        return await submit_import(
+            ctx.pool, ctx.settings, file=source, progress=show, actor=CLI, **asked
+        )
 
 
 def _input_size(file: str) -> int | None:
-    """Return the size of the file in bytes, or None if it cannot be known."""
+    """Return how many bytes the file has, if that can be known."""
     if file == STDIN:
         return None
     try:
         path = Path(file)
         return path.stat().st_size if path.is_file() else None
     except (OSError, ValueError):
-        # Why it cannot be read is said by whoever reads it.
+        # Opening it raises the error that names the cause.
         return None
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """Parse `HEADER=MEANING` pairs; raises InvalidRequest."""
+    """Return the meanings by header, from `HEADER=MEANING`; raises InvalidRequest."""
     mapping: dict[str, str] = {}
     for pair in pairs:
         header, equals, meaning = pair.rpartition("=")
@@ -132,34 +126,17 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _print_submitted(submitted: ImportSubmission, tell: Callable[[str], None]) -> None:
-    tell(_summarize(submitted))
-    if submitted.ignored_columns:
-        shown = ", ".join(
-            f'"{header}"' for header in submitted.ignored_columns[:_MAX_COLUMNS_SHOWN]
-        )
-        more = len(submitted.ignored_columns) - _MAX_COLUMNS_SHOWN
-        tell(f"Columns that were not read: {shown}{f' and {more:,} more' if more > 0 else ''}.")
-
-
-def _summarize(submitted: ImportSubmission) -> str:
-    counts = format_count(submitted.rows, "contact")
-    if submitted.rejected_rows:
-        counts += f", {format_count(submitted.rejected_rows, 'row')} refused"
-    if submitted.rejected_cells:
-        counts += f", {format_count(submitted.rejected_cells, 'cell')} left out"
-    if not submitted.created:
-        return f"Job {submitted.job_id} was submitted before with this key: {counts}."
-    unheard = "" if submitted.enqueued else " Redis did not answer; a worker finds it later."
-    return f"Job {submitted.job_id} is stored: {counts}.{unheard}"
-
-
-def _as_dict(submitted: ImportSubmission) -> dict[str, Any]:
-    return {
-        "job_id": submitted.job_id,
-        "created": submitted.created,
-        "contacts": submitted.rows,
-        "count_rejected_rows": submitted.rejected_rows,
-        "rejected_cells": submitted.rejected_cells,
-        "ignored_columns": submitted.ignored_columns,
-    }
+def _describe(submission: ImportSubmission) -> list[str]:
+    counts = format_count(submission.rows, "contact")
+    if submission.rejected_rows:
+        counts += f", {format_count(submission.rejected_rows, 'row')} rejected"
+    if submission.rejected_cells:
+        counts += f", {format_count(submission.rejected_cells, 'cell')} left out"
+    state = "is stored" if submission.created else "was submitted before with this key"
+    told = [f"Job {submission.job_id} {state}: {counts}."]
+    if submission.ignored_columns:
+        headers = [f'"{header}"' for header in submission.ignored_columns[:_MAX_COLUMNS_SHOWN]]
+        more = len(submission.ignored_columns) - len(headers)
+        tail = f" and {more:,} more" if more else ""
+        told.append(f"Columns that were not read: {', '.join(headers)}{tail}.")
+    return told

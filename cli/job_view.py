@@ -1,171 +1,170 @@
-"""A job as people and programs see it: what was asked, where it stands, what became of it."""
+"""A job for people: what was asked for, where it stands, and the outcome of each pair."""
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import typer
+
 from actions.registry import describe_reason
-from cli.forecast import store_forecast
-from cli.rendering import format_count, print_facts, print_table, print_text
-from db import job_progress, jobs
-from producers.job_view import JobView, job_warning
+from cli.output_guard import ignore_closed_output
+from cli.rendering import format_count, print_facts, print_json, print_table, print_text
+from producers.job_view import JobView
 from schemas.outcomes import FINAL_STATES, JobState
-from schemas.requests import FIELD_NAMES
 from schemas.staging import IMPORT_REJECTION_MEANINGS
 
 _SHORT_SECONDS = 1
-"""Shorter jobs show no rate: it would say nothing of longer ones."""
+"""Shorter jobs show no rate, which would not predict that of longer ones."""
 
-_OUTCOMES = ("applied", "unchanged", "rejected", "empty", "propagated")
-
-
-def job_to_dict(job: jobs.Job) -> dict[str, Any]:
-    """Return the job for programs, with the counts of its row."""
-    return {
-        **asdict(job),
-        "fields": [FIELD_NAMES[number] for number in job.fields],
-        "warning": job_warning(job, job.selected),
-    }
+_OUTCOMES = ("applied", "unchanged", "rejected", "empty")
+_EMPTY = "the contact has no address in that field"
+_PROPAGATED = "in addition: siblings, which the opt-out was propagated to"
 
 
-def view_to_dict(story: JobView) -> dict[str, Any]:
-    """Return the job for programs, with exact counts, reasons and chunks."""
-    progress = story.progress
-    return {
-        **job_to_dict(story.job),
-        "state": progress.state,
-        "selected": progress.selected,
-        "warning": job_warning(story.job, progress.selected),
-        **{outcome: getattr(progress, outcome) for outcome in _OUTCOMES},
-        "reasons": progress.reasons,
-        "import_rejections": story.import_rejections,
-        "recognized": story.recognized,
-        "chunks": {
-            "done": progress.chunks_done,
-            "pending": progress.chunks_pending,
-            "split": progress.chunks_split,
-        },
-        "attempts": progress.attempts,
-        "last_error": progress.last_error,
-    }
+def print_job(job: JobView, *, ended: bool, json_output: bool) -> None:
+    """Print the job. If it should have `ended`, exit with status 1 unless it is completed."""
+    with ignore_closed_output():
+        if json_output:
+            print_json(job)
+        else:
+            _show_job(job)
+    if ended and job.state is not JobState.COMPLETED:
+        raise typer.Exit(1)
 
 
-def show_view(story: JobView) -> None:
-    """Print the job for people."""
-    job, progress = story.job, story.progress
+def _show_job(job: JobView) -> None:
     print_facts(
         [
             ("job", f"{job.id} {job.action}"),
-            ("state", progress.state.value),
+            ("state", job.state.value),
             ("account", job.account),
             ("selection", _format_conditions(job.selection) or None),
             ("unknown addresses", job.unknown),
-            ("fields", ", ".join(FIELD_NAMES[number] for number in job.fields)),
+            ("fields", ", ".join(job.fields)),
             ("parameters", _format_conditions(job.params) or None),
             ("evidence", _format_conditions(job.evidence) if job.evidence else None),
-            ("asked for by", job.requested_by),
+            ("requested by", job.requested_by),
             ("actor", _format_actor(job.actor, job.via) if job.actor else None),
             ("key", job.idempotency_key),
             ("created", job.created_at),
             ("started", job.started_at),
             ("finished", job.finished_at),
-            ("confirmed by", _confirmed_by(job)),
+            ("confirmed by", _format_confirmation(job)),
             ("error", job.error),
         ]
     )
     print_text("")
-    show_counts(story)
+    show_counts(job)
 
 
-def _confirmed_by(job: jobs.Job) -> str | None:
+def _format_confirmation(job: JobView) -> str | None:
     if job.confirmation is None or job.confirmed_at is None:
         return None
-    told, actor = job.confirmation["by"], job.confirmation.get("actor")
-    return f"{told} ({_format_actor(actor, job.confirmation['via'])})" if actor else str(told)
+    by, actor = job.confirmation["by"], job.confirmation.get("actor")
+    return f"{by} ({_format_actor(actor, job.confirmation['via'])})" if actor else str(by)
 
 
 def _format_actor(actor: str, via: str | None) -> str:
     return actor if via in {None, actor} else f"{actor}, via {via}"
 
 
-def show_counts(story: JobView) -> None:
-    """Print the counts of the selected pairs, by outcome and reason."""
-    job, progress = story.job, story.progress
-    if progress.planned_at is None:
+def show_counts(job: JobView) -> None:
+    """Print the selected pairs by outcome and reason; of a planned job, its forecast."""
+    if job.planned_at is None:
         print_text("Its contacts are not selected yet. A worker does that first.")
         return
-    if progress.state is JobState.PLANNED:
-        store_forecast(job)
+    if job.state is JobState.PLANNED:
+        _show_forecast(job)
         return
-    print_text(_headline(story))
-    if progress.planned:
-        print_table(("outcome", "count", "reason", "because"), _count_rows(progress))
-    if progress.last_error:
-        print_text(f"\nA part failed and is tried again: {progress.last_error}")
-    if story.recognized:
-        print_text(
-            f"\n{format_count(story.recognized, 'row')} of the file recognized as contacts that the"
-            " account had."
-        )
-    if story.import_rejections:
+    print_text(_format_headline(job))
+    if job.selected:
+        print_table(("outcome", "count", "reason", "because"), _count_rows(job))
+    if job.last_error:
+        print_text(f"\nA chunk failed and will be tried again: {job.last_error}")
+    if job.recognized:
+        print_text(f"\n{format_count(job.recognized, 'row')} recognized as existing contacts.")
+    if job.import_rejections:
         print_text("\nRows and cells of the file that were left out:")
-        print_table(("count", "reason", "because"), _import_rejection_rows(story.import_rejections))
+        print_table(
+            ("count", "reason", "because"),
+            [
+                (count, reason, _REJECTION_MEANINGS.get(reason) or describe_reason(reason))
+                for reason, count in job.import_rejections.items()
+            ],
+        )
         print_text(f"`sluice results {job.id} --outcome import_rejections` lists them.")
 
 
-def _headline(story: JobView) -> str:
-    progress, job = story.progress, story.job
-    what = f"{progress.planned:,} selected pairs of contact and field"
-    if warning := job_warning(job, progress.selected):
-        return f"Job {job.id} is {progress.state.value}. {warning}"
-    if progress.state is JobState.COMPLETED:
-        return f"Job {job.id} is completed: all {what} are accounted for.{_format_rate(story)}"
-    return f"Job {job.id} is {progress.state.value}: {progress.done:,} of {what} are done."
+_REJECTION_MEANINGS = {reason.value: text for reason, text in IMPORT_REJECTION_MEANINGS.items()}
 
 
-def _format_rate(story: JobView) -> str:
-    job = story.job
+def _format_headline(job: JobView) -> str:
+    if job.warning:
+        return f"Job {job.id} is {job.state.value}. {job.warning}"
+    pairs = f"{job.selected:,} selected pairs of contact and field"
+    if job.state is JobState.COMPLETED:
+        return f"Job {job.id} is completed: all {pairs} are accounted for.{_format_rate(job)}"
+    return f"Job {job.id} is {job.state.value}: {job.counts.done:,} of {pairs} are done."
+
+
+def _format_rate(job: JobView) -> str:
     if job.started_at is None or job.finished_at is None:
         return ""
     seconds = (job.finished_at - job.started_at).total_seconds()
     if seconds < _SHORT_SECONDS:
         return f" It took less than {_SHORT_SECONDS} s."
-    return f" It took {seconds:,.1f} s, {story.progress.done / seconds:,.0f} a second."
+    return f" It took {seconds:,.1f} s, {job.rate:,.0f} a second."
 
 
-def _count_rows(progress: job_progress.JobCounts) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _count_rows(job: JobView) -> Iterator[tuple[object, ...]]:
     for outcome in _OUTCOMES:
-        count = getattr(progress, outcome)
-        if outcome == "propagated" and not count:
-            continue
-        rows.append((outcome, count, "", _OUTCOME_NOTES.get(outcome, "") if count else ""))
-        prefix = f"{outcome}:"
-        rows.extend(
-            ("", count, reason := key.removeprefix(prefix), describe_reason(reason))
-            for key, count in sorted(progress.reasons.items(), key=lambda item: -item[1])
-            if key.startswith(prefix)
-        )
-    if progress.state in FINAL_STATES and progress.done < progress.planned:
-        left = progress.planned - progress.done
-        rows.append(("unprocessed", left, "", "the job ended before it came to these"))
-    return rows
+        count = getattr(job.counts, outcome)
+        yield outcome, count, "", _EMPTY if count and outcome == "empty" else ""
+        reasons = job.reasons.get(outcome, {})
+        for reason, each in sorted(reasons.items(), key=lambda item: -item[1]):
+            yield "", each, reason, describe_reason(reason)
+    if job.counts.propagated:
+        yield "propagated", job.counts.propagated, "", _PROPAGATED
+    left = (job.selected or 0) - job.counts.done
+    if left > 0 and job.state in FINAL_STATES:
+        yield "unprocessed", left, "", "the job ended before it reached these"
 
 
-def _import_rejection_rows(import_rejections: dict[str, int]) -> list[tuple[object, ...]]:
-    meanings = {reason.value: text for reason, text in IMPORT_REJECTION_MEANINGS.items()}
-    return [
-        (count, reason, meanings.get(reason) or describe_reason(reason))
-        for reason, count in import_rejections.items()
-    ]
+def _show_forecast(job: JobView) -> None:
+    """Print what the job would do, by field, outcome and reason, and how to apply it."""
+    forecast = job.forecast
+    assert forecast is not None
+    if drift := (job.confirmation or {}).get("drift"):
+        changes = ", ".join(f"{name} by {by:+,}" for name, by in drift.items())
+        print_text(f"The counts have changed since they were confirmed: {changes}.")
+        print_text("Nothing was done.\n")
+    planned = f"Job {job.id} is planned and has changed nothing."
+    if job.warning:
+        print_text(f"{planned} {job.warning}")
+        print_text(f"`sluice cancel {job.id}` ends it.")
+        return
+    print_text(f"{planned} With {format_count(forecast['selected'], 'selected pair')} it would:")
+    print_table(("field", "outcome", "count", "reason", "because"), _forecast_rows(forecast))
+    if job.unknown:
+        print_text(f"The account did not know {job.unknown:,} of the listed addresses.")
+    if forecast["propagated"]:
+        print_text(f"It would also opt out {format_count(forecast['propagated'], 'sibling')}.")
+    print_text(
+        f"`sluice apply {job.id}` runs it if these counts still hold."
+        f" `sluice cancel {job.id}` ends it."
+    )
 
 
-_OUTCOME_NOTES = {
-    "empty": "the contact has no address in that field",
-    "propagated": "in addition: other addresses of the same people, which the opt-out reached",
-}
+def _forecast_rows(forecast: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for field, counts in forecast["fields"].items():
+        for outcome in _OUTCOMES:
+            yield field, outcome, counts[outcome], "", ""
+            for key, number in counts["reasons"].items():
+                of_outcome, _, reason = key.partition(":")
+                if of_outcome == outcome:
+                    yield "", "", number, reason, describe_reason(reason)
 
 
-def _format_conditions(given: dict[str, Any]) -> str:
+def _format_conditions(given: Mapping[str, Any]) -> str:
     return ", ".join(_format_condition(name, value) for name, value in given.items())
 
 

@@ -1,22 +1,18 @@
 """`sluice jobs`, `sluice job`, and the commands that pause, resume or cancel a job."""
 
-import shlex
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from cli import options
 from cli.context import CommandContext, run
-from cli.job_view import job_to_dict, show_view, view_to_dict
-from cli.layout import Column
-from cli.output_guard import ignore_closed_output
+from cli.job_view import print_job
+from cli.listing import AccountFilter, Limit, optional, print_page, read_list
 from cli.progress import follow_job
-from cli.rendering import format_age, print_hint, print_json, print_table, print_text
+from cli.rendering import format_age, print_answer, print_json, print_text
 from db import jobs
 from producers import control
-from producers.accounts import find_account
-from producers.job_view import JobView, read_job
+from producers.job_view import JobSummary, JobView, read_job
 from schemas.actors import CLI
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
@@ -24,62 +20,50 @@ from schemas.requests import MAX_ID
 
 def list_jobs(
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", help="Only the jobs of this account.")
-    ] = None,
+    account: AccountFilter = None,
     state: Annotated[
         list[JobState] | None,
-        typer.Option("--state", help="Only jobs in this state; repeatable."),
+        typer.Option("--state", help="Only jobs in this state. Repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many.")] = 20,
+    limit: Limit = 20,
     before: Annotated[
-        int, typer.Option("--before", min=1, max=MAX_ID, help="Only jobs older than this one.")
+        int,
+        typer.Option(
+            "--before", metavar="ID", min=1, max=MAX_ID, help="Only jobs older than this one."
+        ),
     ] = MAX_ID,
     json_output: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
-
-    async def work(ctx: CommandContext) -> list[jobs.Job]:
-        async with ctx.pool.acquire() as connection:
-            account_id = await find_account(connection, account)
-            return await jobs.list_jobs(
-                connection, account_id=account_id, before=before, limit=limit, states=state or ()
-            )
-
-    found = run(work)
-    if json_output:
-        print_json([job_to_dict(job) for job in found])
-    elif found:
-        _show_list(found, limit, older=_next_page_command(found[-1].id, account, state or ()))
-    elif state or before < MAX_ID:
-        print_text("There are no such jobs. `sluice jobs` lists all.")
-    else:
-        print_text("There are no jobs. `sluice import` and `sluice submit` make some.")
-
-
-def _next_page_command(job_id: int, account: str | None, states: Sequence[JobState]) -> str:
-    """Return the command that lists the jobs before this one."""
-    words = ["sluice", "jobs", "--before", str(job_id)]
-    words += ["--account", account] if account else []
-    for state in states:
-        words += ["--state", state.value]
-    return shlex.join(words)
-
-
-def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
-    several = len({job.account for job in found}) > 1
-    columns = (
-        *map(Column, ("job", "created", "action", "state")),
-        *[Column("account", is_optional=True)] * several,
-        *map(Column, ("selected", "applied")),
-        *(
-            Column(name, is_optional=True)
-            for name in ("unchanged", "rejected", "empty", "propagated")
+    states = state or ()
+    found = read_list(
+        account,
+        lambda connection, account_id: jobs.list_jobs(
+            connection, account_id=account_id, before=before, limit=limit, states=states
         ),
-        *(Column(name, is_optional=True) for name in ("asked for by", "actor")),
     )
-    omitted = print_table(
-        columns,
+    if json_output:
+        print_json([JobSummary.from_row(job) for job in found])
+    elif found:
+        next_page = ["jobs", "--before", str(found[-1].id)]
+        next_page += ["--account", account] if account else []
+        next_page += [word for each in states for word in ("--state", each.value)]
+        _print_list(found, next_page if len(found) == limit else None)
+    elif states or before < MAX_ID:
+        print_text("There are no such jobs. `sluice jobs` lists all jobs.")
+    else:
+        print_text("There are no jobs. `sluice import` and `sluice submit` create jobs.")
+
+
+def _print_list(found: list[jobs.Job], next_page: list[str] | None) -> None:
+    several = len({job.account for job in found}) > 1
+    print_page(
+        (
+            *("job", "created", "action", "state"),
+            *optional("account") * several,
+            *("selected", "applied"),
+            *optional("unchanged", "rejected", "empty", "propagated", "requested by", "actor"),
+        ),
         [
             (
                 *(str(job.id), format_age(job.created_at), job.action, job.state.value),
@@ -89,22 +73,20 @@ def _show_list(found: list[jobs.Job], limit: int, *, older: str) -> None:
             )
             for job in found
         ],
+        all_columns="`sluice job ID` and --json show",
+        next_page=next_page,
     )
-    if omitted:
-        print_hint(f"Not shown here: {', '.join(omitted)}. `sluice job ID` and --json show all.")
-    if len(found) == limit:
-        print_text(f"`{older}` lists older ones.")
 
 
 def show_job(
     job_id: options.JobId,
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Follow its progress until it has ended.")
+        bool, typer.Option("--watch", help="Follow its progress until it ends.")
     ] = False,
     json_output: options.Json = False,
 ) -> None:
-    """Show a job: what was asked, where it stands, and what became of the addresses."""
+    """Show a job: what was asked for, its state, and the outcomes."""
 
     async def work(ctx: CommandContext) -> JobView:
         if watch:
@@ -114,19 +96,8 @@ def show_job(
     print_job(run(work), ended=watch, json_output=json_output)
 
 
-def print_job(story: JobView, *, ended: bool, json_output: bool) -> None:
-    """Show the job; where it was to be `ended`, the exit status tells whether it was done."""
-    with ignore_closed_output():
-        if json_output:
-            print_json(view_to_dict(story))
-        else:
-            show_view(story)
-    if ended and story.progress.state is not JobState.COMPLETED:
-        raise typer.Exit(1)
-
-
 def pause(job_id: options.JobId, *, json_output: options.Json = False) -> None:
-    """Pause a job. Once this has answered, no further address changes."""
+    """Pause a job. When this command returns, no further address changes."""
     state = run(lambda ctx: control.pause(ctx.pool, ctx.settings, None, job_id, actor=CLI))
     _print_state(job_id, state, json_output, f"`sluice resume {job_id}` continues it.")
 
@@ -140,24 +111,20 @@ def resume(job_id: options.JobId, *, json_output: options.Json = False) -> None:
 
 
 def cancel(job_id: options.JobId, *, json_output: options.Json = False) -> None:
-    """End a job. What it has changed stays changed, and no further address changes."""
+    """End a job. Applied changes stay, and no further address changes."""
     state = run(lambda ctx: control.cancel(ctx.pool, ctx.settings, None, job_id, actor=CLI))
-    _print_state(
-        job_id,
-        state,
-        json_output,
+    next_step = (
         f"`sluice job {job_id}` shows what was done, and"
-        f" `sluice results {job_id} --outcome unprocessed` what was not.",
+        f" `sluice results {job_id} --outcome unprocessed` what was not."
     )
+    _print_state(job_id, state, json_output, next_step)
 
 
 def _print_state(
     job_id: int,
     state: JobState,
     json_output: bool,  # noqa: FBT001
-    what_next: str,
+    next_step: str,
 ) -> None:
-    if json_output:
-        print_json({"job_id": job_id, "state": state})
-    else:
-        print_text(f"Job {job_id} is {state.value}. {what_next}")
+    answer = {"job_id": job_id, "state": state}
+    print_answer(answer, f"Job {job_id} is {state.value}. {next_step}", json_output=json_output)

@@ -1,24 +1,24 @@
-"""`sluice keys`: who may ask over HTTP."""
+"""`sluice keys`: the API keys with which services call the HTTP API."""
 
 from typing import Annotated
 
 import typer
 
 from cli import options
-from cli.context import CommandContext, run
-from cli.rendering import print_hint, print_json, print_table, print_text
+from cli.context import run
+from cli.listing import AccountFilter, read_list
+from cli.rendering import print_answer, print_hint, print_json, print_table, print_text
 from db import keys as stored
-from producers.accounts import find_account
 from producers.keys import Scope, create_key, parse_expiry, revoke_key
 from schemas.actors import CLI
 
-keys_app = typer.Typer(help="API keys for HTTP.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys for the HTTP API.", no_args_is_help=True)
 
 
 @keys_app.command()
 def create(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Who will use it; jobs show it as who asked.")
+        str, typer.Argument(metavar="NAME", help="Who will use it; jobs show this name.")
     ],
     *,
     scope: Annotated[
@@ -26,7 +26,7 @@ def create(
         typer.Option(
             "--scope",
             metavar="SCOPE",
-            help=f"What it allows: {', '.join(Scope)}; repeatable. (default: all of them)",
+            help=f"A scope of the key: {', '.join(Scope)}. Repeatable. (default: all)",
         ),
     ] = None,
     account: options.Account = "default",
@@ -35,13 +35,13 @@ def create(
         typer.Option(
             "--expires",
             metavar="DAY",
-            help="When it stops working: as a day begins (2027-01-01, in UTC), or so many"
-            " days from now (90d). (default: never)",
+            help="When it stops working: at the beginning of a day (2027-01-01, in UTC), or after"
+            " a number of days (90d). (default: never)",
         ),
     ] = None,
     json_output: options.Json = False,
 ) -> None:
-    """Make a key. It is shown once: only its digest is stored."""
+    """Create a key. It is shown once, since only its digest is stored."""
     scopes = scope or list(Scope)
     expires_at = None if expires is None else parse_expiry(expires)
     made = run(
@@ -60,7 +60,7 @@ def create(
         )
         return
     print_text(made.token)
-    end = f" It ends on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
+    end = f" It expires on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
     print_hint(
         f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}"
     )
@@ -69,23 +69,15 @@ def create(
 @keys_app.command("list")
 def list_keys(
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", help="Only the keys of this account.")
-    ] = None,
+    account: AccountFilter = None,
     json_output: options.Json = False,
 ) -> None:
-    """List keys, the newest first, those that were revoked or have expired among them."""
-
-    async def work(ctx: CommandContext) -> list[stored.ApiKeySummary]:
-        async with ctx.pool.acquire() as connection:
-            account_id = await find_account(connection, account)
-            return await stored.list_keys(connection, account_id)
-
-    found = run(work)
+    """List keys, including revoked and expired ones, the newest first."""
+    found = read_list(account, stored.list_keys)
     if json_output:
         print_json([key._asdict() for key in found])
     elif not found:
-        print_text("There are no keys. `sluice keys create NAME` makes one.")
+        print_text("There are no keys. `sluice keys create NAME` creates one.")
     else:
         print_table(
             ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
@@ -105,9 +97,10 @@ def revoke(
     *,
     json_output: options.Json = False,
 ) -> None:
-    """Revoke a key. It is refused within a second."""
+    """Revoke a key. It stops working within a second."""
     run(lambda ctx: revoke_key(ctx.pool, key_id, actor=CLI))
-    if json_output:
-        print_json({"id": key_id, "revoked": True})
-    else:
-        print_text(f"Key {key_id} is revoked, and refused within a second.")
+    print_answer(
+        {"id": key_id, "revoked": True},
+        f"Key {key_id} is revoked. It stops working within a second.",
+        json_output=json_output,
+    )

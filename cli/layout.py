@@ -1,42 +1,41 @@
-"""Laying out sentences and tables in a terminal's columns, without cutting anything.
+"""Laying out sentences and tables in a terminal's width, without cutting anything.
 
-A word is broken only if it is longer than a whole line. An address is one word: it stays on one
-line, to be read and copied. What does not fit in its row goes below it.
+A word is broken only if it is longer than a whole line. An address is one word, so that it can be
+copied. A cell that does not fit in its row is printed below it.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
 UNLIMITED_WIDTH = 1_000_000
-"""The width of what is no terminal: each row is one line, for grep and files."""
+"""The width of files and pipes: each row is one line, for grep."""
 
 GAP = 2
 INDENT = 2
 
 _MAX_WORD_WIDTH = 28
-"""Words longer than this may be broken in a column, if they are no addresses."""
+"""Longer words may be broken in a column, except addresses."""
 
 _MIN_PROSE_WIDTH = 20
-"""A column of prose is not made narrower than this."""
+"""The minimum width of a column of prose."""
 
 _words = re.compile(r"\S+")
 _words_and_commands = re.compile(r"(?:`[^`\n]*`|[^\s`]|`)+")
 
 
 class Column(NamedTuple):
-    """A column's heading; one that can be `spared` is left out if there is no room, the
-    last first.
-    """
+    """A column's heading. Optional columns are left out if they do not fit, the last one first."""
 
     heading: str
     is_optional: bool = False
 
 
 class Cell(NamedTuple):
-    """A cell's text; one that is `whole` is never broken between its words."""
+    """A cell's text; an unbreakable one is never broken between its words."""
 
     text: str
     is_unbreakable: bool = False
@@ -44,7 +43,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The lines of a table, and the headings that there was no room for."""
+    """The lines of a table, and the headings of columns that were left out."""
 
     heading: str
     lines: list[str]
@@ -52,10 +51,10 @@ class Table(NamedTuple):
 
 
 def wrap_text(text: str, width: int, *, commands: bool = False) -> list[str]:
-    """Wrap the text into lines.
+    """Return the lines of a text.
 
-    With `commands`, a command in backticks stays on one line, so that it can be copied, even if it
-    is wider than `width`.
+    With `commands`, a command in backticks stays in one line, even a longer one, so that it can be
+    copied.
     """
     words = _words_and_commands if commands else _words
     return [line for part in text.split("\n") for line in _wrap_paragraph(part, width, words)]
@@ -89,21 +88,21 @@ def _wrap_paragraph(paragraph: str, width: int, words: re.Pattern[str]) -> list[
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
-    """Lay out rows under headings, in lines of at most `width`."""
+    """Lay out rows under headings, in lines of at most the width."""
     cells = [list(row) for row in rows]
     widths = {n: _min_width(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
     below: list[int] = []
-    spared: list[int] = []
+    omitted: list[int] = []
     while len(widths) > 1 and _total_width(widths.values()) > width:
         # The first column names the row.
         _, *others = widths
         empty = [n for n in others if not any(row[n].text for row in cells)]
-        sparable = [n for n in others if columns[n].is_optional]
+        optional = [n for n in others if columns[n].is_optional]
         if empty:
             del widths[empty[-1]]
-        elif sparable:
-            spared.append(sparable[-1])
-            del widths[sparable[-1]]
+        elif optional:
+            omitted.append(optional[-1])
+            del widths[optional[-1]]
         else:
             below.append(max(others, key=lambda n: widths[n]))
             del widths[below[-1]]
@@ -124,13 +123,13 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int)
             if row[n].text
             for line in pair(name, row[n].text, max(map(cell_len, names.values())), width, INDENT)
         ]
-    return Table(heading, lines, [columns[n].heading for n in sorted(spared)])
+    return Table(heading, lines, [columns[n].heading for n in sorted(omitted)])
 
 
 def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[str]:
-    """Lay out a name and its value, which begins after the longest of the `names`.
+    """Lay out a name and its value, which begins after `names` columns, those of the longest name.
 
-    If a word of the value does not fit there, the value begins on a line of its own.
+    A value with a word that does not fit there begins in its own line.
     """
     begin = indent + names + GAP
     label = " " * indent + name
@@ -146,14 +145,8 @@ def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[
 def _row(cells: Sequence[Cell], widths: dict[int, int]) -> list[str]:
     parts = [wrap_text(cell.text, wide) for cell, wide in zip(cells, widths.values(), strict=True)]
     return [
-        _line(
-            [
-                Cell(part[number] if number < len(part) else "", right=cell.right)
-                for cell, part in zip(cells, parts, strict=True)
-            ],
-            widths,
-        )
-        for number in range(max(map(len, parts)))
+        _line([each._replace(text=text) for each, text in zip(cells, line, strict=True)], widths)
+        for line in zip_longest(*parts, fillvalue="")
     ]
 
 
@@ -171,7 +164,7 @@ def _total_width(widths: Iterable[int]) -> int:
 
 
 def _min_width(column: Column, cells: Sequence[Cell]) -> int:
-    """Return the least width of the column."""
+    """Return the smallest width that cuts nothing."""
     return max([cell_len(column.heading), *(_min_cell_width(cell) for cell in cells)])
 
 
@@ -186,12 +179,12 @@ def _min_cell_width(cell: Cell) -> int:
 
 
 def _full_width(column: Column, cells: Sequence[Cell]) -> int:
-    """Return the column's width without any limit."""
+    """Return the width without any line break."""
     return max([cell_len(column.heading), *(_widest_line(cell.text) for cell in cells)])
 
 
 def _distribute_width(widths: dict[int, int], natural: dict[int, int], width: int) -> None:
-    """Give the room that is left to the columns that want it, each an even share."""
+    """Share the free columns evenly between those that need more."""
     while wanting := [n for n in widths if widths[n] < natural[n]]:
         share = (width - _total_width(widths.values())) // len(wanting)
         if share <= 0:

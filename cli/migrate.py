@@ -1,4 +1,4 @@
-"""`sluice migrate` and `sluice grants`: the database as this version needs it."""
+"""`sluice migrate` and `sluice grants`: prepare the database for this version."""
 
 import asyncio
 from typing import Annotated
@@ -18,7 +18,7 @@ log = logs.get_logger()
 
 
 def migrate() -> None:
-    """Bring the database to this version of Sluice. Doing it again changes nothing.
+    """Migrate the database to this version of Sluice. Repeating it changes nothing.
 
     With OWNER_DATABASE_URL set, it also grants the role of DATABASE_URL what processes need.
     """
@@ -39,8 +39,8 @@ def migrate() -> None:
         raise
     if after != latest_revision():
         print_text(
-            f"The database is at revision {after}, of a newer Sluice, and suits this one. Nothing"
-            " was done."
+            f"The database is at revision {after} of a newer Sluice, which suits this one."
+            " Nothing was done."
         )
     elif before == after:
         print_text(f"The database is at revision {after} already.")
@@ -49,20 +49,20 @@ def migrate() -> None:
 
 
 def grant_role(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role of Postgres that exists.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="An existing role of Postgres.")],
     *,
     print_: Annotated[
         bool, typer.Option("--print", help="Print the SQL, and change nothing.")
     ] = False,
 ) -> None:
-    """Let a role run processes and commands, and not change results. Doing it again is safe.
+    """Let a role run processes and commands, but not change results. Repeating it is safe.
 
-    It asks by OWNER_DATABASE_URL, or by DATABASE_URL where that is not set.
+    It connects with OWNER_DATABASE_URL, or with DATABASE_URL if that is not set.
     """
     with command_settings() as settings:
         if not print_:
             asyncio.run(grant_as_owner(settings, role))
-            print_text(f'The role "{role}" may do what processes and commands do, and no more.')
+            print_text(f'The role "{role}" now has what processes and commands need, and no more.')
             return
 
         for statement in asyncio.run(list_grants_as_owner(settings, role)):

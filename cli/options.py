@@ -16,13 +16,14 @@ Json = Annotated[
         is_eager=True,
     ),
 ]
-Account = Annotated[str, typer.Option("--account", help="The account whose contacts are meant.")]
+Account = Annotated[str, typer.Option("--account", metavar="NAME", help="The account.")]
 Encoding = Annotated[
     str,
     typer.Option(
         "--encoding",
-        help="The encoding of the files given, such as cp1252. UTF-8, and UTF-16 as Excel writes"
-        " it, are recognized.",
+        metavar="NAME",
+        help="The encoding of the files, such as cp1252. UTF-8, and UTF-16 as Excel writes it, are"
+        " recognized.",
     ),
 ]
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="The job's number.")]
@@ -30,11 +31,16 @@ Key = Annotated[
     str | None,
     typer.Option(
         "--key",
-        help="Idempotency key: the same key and request give the same job, however often sent.",
+        metavar="TEXT",
+        help="Idempotency key: with the same key, the same request creates no second job.",
     ),
 ]
 RequestedBy = Annotated[
     str | None,
-    typer.Option("--requested-by", help="Who asks; kept with the job. (default: your user name)"),
+    typer.Option(
+        "--requested-by",
+        metavar="NAME",
+        help="Who asks; stored with the job. (default: your user name)",
+    ),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, and return at its end.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until the job ends.")]

@@ -1,13 +1,13 @@
-"""How answers and errors are encoded, whatever the locale of the terminal says."""
+"""The encoding of answers and errors, whatever the locale is."""
 
 import sys
 from io import TextIOWrapper
 
 
 def encode_output() -> None:
-    """Write UTF-8 into files and pipes, so that an export is the same everywhere.
+    """Write UTF-8 to files and pipes, so that an export is the same everywhere.
 
-    A terminal is written to in its own encoding. What that, or any, cannot encode is escaped.
+    A terminal gets its own encoding. Characters that cannot be encoded are escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         # None where it was closed before the start.

@@ -1,10 +1,10 @@
-"""Where a command writes: an answer that cannot be written is said, and ends the command."""
+"""Standard output and error of a command: an answer that cannot be written ends the command."""
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TextIO
 
 from cli.rendering import print_error
@@ -12,47 +12,30 @@ from schemas.errors import OutputError
 
 
 class OutputClosed(Exception):
-    """The reader of the answer is gone, as after `| head`."""
+    """The reader has closed the pipe, as after `| head`."""
 
 
-class _GuardedStdout:
-    """Standard output, whose failures are told apart from those of files and connections.
+class _GuardedStream:
+    """A stream whose failures are told apart from those of files and connections.
 
-    Both raise OSError. What fails here is the answer, and not the work.
+    All of them raise OSError. What fails here is the answer, and not the work.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(
+        self, stream: TextIO, guard: Callable[[TextIO], AbstractContextManager[None]]
+    ) -> None:
         self._stream = stream
+        self._guard = guard
 
     def write(self, text: str) -> int:
-        """Write the text; raises OutputError and OutputClosed."""
-        with _translate_errors(self._stream):
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        """Flush the stream; raises OutputError and OutputClosed."""
-        with _translate_errors(self._stream):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-class _LossyStderr:
-    """Standard error, without which a command goes on: its failure could be reported nowhere."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write the text; never fails."""
-        with suppress(OSError):
+        """Write the text; raises what the guard raises."""
+        with self._guard(self._stream):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream; never fails."""
-        with suppress(OSError):
+        """Write what is buffered; raises what the guard raises."""
+        with self._guard(self._stream):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -61,10 +44,9 @@ class _LossyStderr:
 
 @contextmanager
 def guard_output() -> Iterator[None]:
-    """Write standard output to the end, or end the command.
+    """End the command if its answer cannot be written.
 
-    It ends with status 1 and an error if output cannot be written, and silently if its reader is
-    gone.
+    It ends with a sentence and status 1, or quietly if the reader has closed the pipe.
     """
     given = sys.stdout, sys.stderr
     status: object = 0
@@ -88,17 +70,23 @@ def guard_output() -> Iterator[None]:
 
 @contextmanager
 def ignore_closed_output() -> Iterator[None]:
-    """Ignore a closed pipe while printing, so that a command goes on to its exit status."""
+    """Go on when the reader has closed the pipe, to an exit status that depends on the answer."""
     with suppress(OutputClosed):
         yield
 
 
 def _wrap_streams(out: TextIO | None, err: TextIO | None) -> tuple[TextIO, TextIO]:
-    """Wrap the streams. One that was closed before this process began discards what it gets."""
+    """Guard the streams; one that was closed before this process began loses what is written.
+
+    A command goes on without standard error, since there is nowhere to report its failure.
+    """
     lost = os.devnull
-    return (  # type: ignore[return-value] # what is used of a TextIO, they have
-        _GuardedStdout(out or open(lost, "w", encoding="utf-8")),  # noqa: PTH123
-        _LossyStderr(err or open(lost, "w", encoding="utf-8")),  # noqa: PTH123
+    return (  # type: ignore[return-value] # the streams have what is used of a TextIO
+        _GuardedStream(out or open(lost, "w", encoding="utf-8"), _translate_errors),  # noqa: PTH123
+        _GuardedStream(
+            err or open(lost, "w", encoding="utf-8"),  # noqa: PTH123
+            lambda _: suppress(OSError),
+        ),
     )
 
 
@@ -113,18 +101,14 @@ def _translate_errors(stream: TextIO) -> Iterator[None]:
         _discard_buffer(stream)
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         raise OutputError(
-            f"The answer could not be written: {error.strerror}. What was written so far is not"
-            " all of it, and what the command did stays done. "
-            + (
-                "Make room, or write to another disk."
-                if full
-                else "Write it to another file or terminal."
-            )
+            f"The answer could not be written: {error.strerror}. It is incomplete, and what the"
+            " command did stays done. "
+            + ("Free some space, or write to another disk." if full else "Write it elsewhere.")
         ) from None
 
 
 def _discard_buffer(stream: TextIO) -> None:
-    """Discard what is buffered, which would fail again when the interpreter flushes it at exit."""
+    """Drop what is buffered, which would fail again when the interpreter exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

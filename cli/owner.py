@@ -1,4 +1,4 @@
-"""What the owner of the tables does: migrate, and grant another role what processes need."""
+"""What the owner of the tables does: migrate, and grant what processes need."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ log = logs.get_logger()
 
 
 async def migrate_database(settings: Settings) -> tuple[str | None, str]:
-    """Migrate, and grant the role of DATABASE_URL what it needs where it is not to be the owner.
+    """Migrate, and grant what it needs to the role of DATABASE_URL if that is not the owner.
 
     Return the revision before and after.
     """
@@ -30,7 +30,7 @@ async def migrate_database(settings: Settings) -> tuple[str | None, str]:
         role = unquote(urlsplit(settings.database_url).username or "")
         if not role:
             raise SettingsError(
-                "OWNER_DATABASE_URL is set, and DATABASE_URL names no role. The database was"
+                "OWNER_DATABASE_URL is set, but DATABASE_URL names no role. The database was"
                 " migrated, and nothing was granted. Name the role in DATABASE_URL, then run"
                 " `sluice migrate` again."
             )
@@ -39,7 +39,7 @@ async def migrate_database(settings: Settings) -> tuple[str | None, str]:
 
 
 async def _store_shared_setting(settings: Settings) -> None:
-    """Have the limit of these settings be the one in force, where they state one."""
+    """Store the limit of these settings, if they set one, for all processes."""
     async with _connect_as_owner(settings) as connection:
         before = await get_shared_address_limit(connection)
         limit = limit_to_store(settings, before)
@@ -56,13 +56,13 @@ async def _store_shared_setting(settings: Settings) -> None:
 
 
 async def grant_as_owner(settings: Settings, role: str) -> None:
-    """Grant the role what it needs; raises UnsafeRole."""
+    """Grant the role what processes need; raises UnsafeRole."""
     async with _connect_as_owner(settings) as connection:
         await grant(connection, role)
 
 
 async def list_grants_as_owner(settings: Settings, role: str) -> list[str]:
-    """Return the statements that would grant it; raises UnsafeRole."""
+    """Return the statements that `grant_as_owner` would run; raises UnsafeRole."""
     async with _connect_as_owner(settings) as connection:
         return await grants(connection, role)
 

@@ -1,9 +1,7 @@
-"""Following a job to its end, with a bar on a terminal and plain sentences elsewhere."""
+"""Following a job to its end, with a progress bar at a terminal."""
 
 import asyncio
 import time
-from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 import asyncpg
@@ -25,24 +23,22 @@ from cli.rendering import get_stderr, print_hint
 from db import job_progress, jobs
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobProgress
+from producers.job_view import require_job
 from runtime.program import expand_program_name
-from schemas.errors import NotFound
 from schemas.outcomes import FINAL_STATES, JobState
 
 POLL_SECONDS = 0.25
 STALLED_AFTER_SECONDS = 10.0
-"""After this long without any progress the person is told what may be the matter."""
+"""After this time without progress the command says what may be the cause."""
 
+MAX_OUTAGE_SECONDS = 60.0
+"""Longest outage of Postgres that the command waits out; the job itself survives any."""
 
 # The last is what asyncpg raises when a connection ends at an unlucky moment of a query.
 _CONNECTION_ERRORS = (*TRANSIENT_ERRORS, asyncpg.InternalClientError)
 
-MAX_OUTAGE_SECONDS = 60.0
-"""For this long an outage of Postgres is waited out; the job itself survives any."""
-
-
 _WIDE_COLUMNS = 90
-"""From so many columns on there is room for a long bar beside label, count, rate and time."""
+"""From this width on the bar is long."""
 
 _BAR_COLUMNS = 58
 """Columns that the long bar, count, rate and time take."""
@@ -86,21 +82,16 @@ class ProgressBar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def show(self, done: int, total: int | None, label: str | None = None) -> None:
-        """Move the bar; without a total it only shows that something happens."""
+        """Move the bar; without a total it only shows activity."""
         short = None if label is None else self._short(label)
         self._progress.update(self._task, completed=done, total=total, description=short)
 
     def _short(self, label: str) -> str:
-        """Shorten the label to the room that the numbers leave."""
+        """Cut the label so that the numbers fit."""
         return label if len(label) <= self._room else label[: self._room - 1] + "…"
 
     def note(self, text: str) -> None:
@@ -108,54 +99,48 @@ class ProgressBar:
         self._progress.console.print(expand_program_name(text), soft_wrap=True, style="yellow")
 
 
-@dataclass
 class StallDetector:
-    """Notices when a job has not moved for a while, and says why that may be, once per cause."""
+    """Finds out that a job does not move, and says why that may be, once per cause."""
 
-    job_id: int
-    now: float
-    _last: JobProgress | None = None
-    _since: float = field(init=False)
-    _said: set[str] = field(default_factory=set)
+    def __init__(self, job_id: int, now: float) -> None:
+        self._job_id = job_id
+        self._last: JobProgress | None = None
+        self._since = now
+        self._given: set[str] = set()
 
-    def __post_init__(self) -> None:
-        self._since = self.now
-
-    def advice(self, moved: JobProgress, now: float) -> str | None:
-        """Return what to tell the user at the time `now`; None if nothing is new."""
-        if moved != self._last:
-            self._last, self._since = moved, now
-        text = self._text(moved, now - self._since)
-        if text is None or text in self._said:
+    def advice(self, progress: JobProgress, now: float) -> str | None:
+        """Return what to say at the time `now` (seconds), if there is anything new to say."""
+        if progress != self._last:
+            self._last, self._since = progress, now
+        text = self._find_cause(progress, now - self._since)
+        if text is None or text in self._given:
             return None
-        self._said.add(text)
+        self._given.add(text)
         return text
 
-    def _text(self, moved: JobProgress, stalled_seconds: float) -> str | None:
-        if moved.state is JobState.PAUSED:
-            return f"The job is paused; `sluice resume {self.job_id}` continues it."
+    def _find_cause(self, progress: JobProgress, stalled_seconds: float) -> str | None:
+        if progress.state is JobState.PAUSED:
+            return f"The job is paused. `sluice resume {self._job_id}` continues it."
         if stalled_seconds < STALLED_AFTER_SECONDS:
             return None
-        if moved.done == 0 and not moved.is_held:
+        if progress.done == 0 and not progress.is_held:
             return "No worker has taken this job yet. `sluice up` starts workers."
         return f"Nothing has changed for {STALLED_AFTER_SECONDS:.0f} seconds. Is a worker running?"
 
 
 async def follow_job(ctx: CommandContext, job_id: int, *, until_ended: bool = True) -> JobState:
-    """Show the job's progress until it has ended, or is planned; gives the state it is in.
+    """Show the job's progress until it has ended or waits as a plan; return its state.
 
-    Where it need not have ended, until it is planned.
+    Without `until_ended`, return as soon as it runs. Raises NotFound.
     """
     async with ctx.pool.acquire() as connection:
-        job = await jobs.get_job(connection, job_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
+        job = await require_job(connection, job_id)
     try:
         return await _follow(ctx, job, until_ended=until_ended)
     except asyncio.CancelledError:
         # Ctrl-C ends the watching and not the job.
         print_hint(
-            f"\nJob {job_id} goes on. `sluice job {job_id} --watch` follows it again,"
+            f"\nJob {job_id} continues. `sluice job {job_id} --watch` follows it again."
             f" `sluice pause {job_id}` and `sluice cancel {job_id}` stop it."
         )
         raise
@@ -165,32 +150,31 @@ async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> J
     detector = StallDetector(job.id, time.monotonic())
     with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
-            moved = await _read_progress(ctx, job, bar)
-            total = moved.planned if moved.planned_at else None
-            bar.show(moved.done, total, f"Job {job.id} {job.action} {moved.state.value}")
-            done = FINAL_STATES | {JobState.PLANNED}
-            if moved.state in done or (not until_ended and moved.state is not JobState.PLANNING):
-                return moved.state
-            if advice := detector.advice(moved, time.monotonic()):
+            now = await _read_progress(ctx, job, bar)
+            total = now.planned if now.planned_at else None
+            bar.show(now.done, total, f"Job {job.id} {job.action} {now.state.value}")
+            is_idle = now.state in FINAL_STATES or now.state is JobState.PLANNED
+            if is_idle or (not until_ended and now.state is not JobState.PLANNING):
+                return now.state
+            if advice := detector.advice(now, time.monotonic()):
                 bar.note(advice)
             await asyncio.sleep(POLL_SECONDS)
 
 
 async def _read_progress(ctx: CommandContext, job: jobs.Job, bar: ProgressBar) -> JobProgress:
-    """How far the job is, through an outage of Postgres of up to `MAX_OUTAGE_SECONDS`."""
-    began = time.monotonic()
-    told = False
+    """Return the job's progress; raises only when Postgres is away for `MAX_OUTAGE_SECONDS`."""
+    outage_since: float | None = None
     while True:
         try:
             async with ctx.pool.acquire() as connection:
-                moved = await job_progress.get_progress(connection, job.account_id, job.id)
+                progress = await job_progress.get_progress(connection, job.account_id, job.id)
         except _CONNECTION_ERRORS:
-            if time.monotonic() - began > MAX_OUTAGE_SECONDS:
-                raise
-            if not told:
+            if outage_since is None:
+                outage_since = time.monotonic()
                 bar.note("Postgres does not answer. Still trying.")
-            told = True
+            if time.monotonic() - outage_since > MAX_OUTAGE_SECONDS:
+                raise
             await asyncio.sleep(POLL_SECONDS)
         else:
-            assert moved is not None
-            return moved
+            assert progress is not None
+            return progress

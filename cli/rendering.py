@@ -1,4 +1,4 @@
-"""What people and programs see: tables and sentences on a terminal, JSON and CSV elsewhere."""
+"""Output for people and programs: sentences and tables, or JSON."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from pydantic import BaseModel
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -15,16 +16,16 @@ from runtime.program import expand_program_name
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _AGES = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"), (60 * _DAY, _DAY, "d"))
-"""Up to how many seconds an age is told in a unit, the unit's seconds, and its name."""
+"""Below which age (seconds) a unit is used, the unit's seconds, and its name."""
 
 
 def get_stdout() -> Console:
-    """Return the console for answers. Text is taken literally: data cannot style the screen."""
+    """Return where answers go. Text is literal, so that data cannot style the screen."""
     return _console(stderr=False)
 
 
 def get_stderr() -> Console:
-    """Return the console for progress, hints and errors, so that answers can be piped."""
+    """Return where progress, hints and errors go, so that answers can be piped."""
     return _console(stderr=True)
 
 
@@ -33,12 +34,12 @@ def _console(*, stderr: bool) -> Console:
 
 
 def width() -> int:
-    """Return the number of columns: COLUMNS, or else the width of the terminal for answers."""
+    """Return the width in columns: COLUMNS, else that of the terminal of standard output."""
     return shutil.get_terminal_size((UNLIMITED_WIDTH, 0)).columns
 
 
 def print_text(text: str, *, style: str | None = None) -> None:
-    """Print a sentence of the answer; commands in it are written as they must be typed here."""
+    """Print a sentence of the answer; commands in it can be copied and run here."""
     _print(get_stdout(), text, style)
 
 
@@ -48,12 +49,12 @@ def print_hint(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print an error."""
+    """Print the text of an error."""
     _print(get_stderr(), text, "red")
 
 
 def print_command(command: str) -> None:
-    """Print a command unbroken on a line of its own, so that it can be copied."""
+    """Print a command in its own line, unbroken, so that it can be copied."""
     get_stdout().print(f"  {to_printable(command)}", soft_wrap=True)
 
 
@@ -63,7 +64,7 @@ def _print(console: Console, text: str, style: str | None) -> None:
 
 
 def to_printable(value: object) -> str:
-    """Return the text without anything that could move the cursor or color the screen."""
+    """Return text that cannot move the cursor or color the screen, whatever the data is."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if isinstance(value, int):
@@ -73,12 +74,12 @@ def to_printable(value: object) -> str:
 
 
 def format_count(count: int, noun: str) -> str:
-    """Return the count with its noun: `1 contact`, `2,000 contacts`."""
+    """Return `1 contact`, `2,000 contacts`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_age(moment: datetime, now: datetime | None = None) -> Cell:
-    """Return the time since then in its largest unit; the date if it is long past."""
+    """Return how long ago that was, in one unit; after 60 days, the date."""
     seconds = max(int(((now or datetime.now(UTC)) - moment).total_seconds()), 0)
     for up_to, unit, name in _AGES:
         if seconds < up_to:
@@ -87,9 +88,9 @@ def format_age(moment: datetime, now: datetime | None = None) -> Cell:
 
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Print rows under headings, with numbers aligned right.
+    """Print rows under headings, and return the headings of columns that did not fit.
 
-    Return the headings of columns for which there was no room.
+    Numbers are aligned to the right.
     """
     named = [Column(each) if isinstance(each, str) else each for each in columns]
     laid = layout.table(named, [[_cell(value) for value in row] for row in rows], width())
@@ -101,7 +102,7 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]
 
 
 def print_facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one under the other; a name without a value is left out."""
+    """Print names and values, one under the other, without those that are None."""
     told = [(name, to_printable(value)) for name, value in pairs if value is not None]
     names = max((cell_len(name) for name, _ in told), default=0)
     for name, text in told:
@@ -124,10 +125,18 @@ def print_json(value: object) -> None:
     sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return the value's JSON with each character readable or escaped.
+def print_answer(value: object, text: str, *, json_output: bool) -> None:
+    """Print the answer of a command: a JSON document for programs, else sentences."""
+    if json_output:
+        print_json(value)
+    else:
+        print_text(text)
 
-    Data must not send commands to the terminal.
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return the JSON of the value; what is not printable is escaped.
+
+    So data cannot send commands to the terminal.
     """
     text = json.dumps(value, default=_encode_value, indent=indent, ensure_ascii=False)
     if text.isascii() and "\x7f" not in text:
@@ -136,6 +145,8 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def _encode_value(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,4 +1,4 @@
-"""`sluice results`: what became of each address of a job, as long as that list may be."""
+"""`sluice results`: the result of each pair of a job, streamed however long the list is."""
 
 import sys
 from contextlib import aclosing
@@ -10,15 +10,9 @@ import typer
 from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import print_hint, print_table, print_text
-from db import exports
+from db import exports, jobs
 from db.exports import Export, ExportFormat
-from producers.job_view import (
-    JobView,
-    creates_contacts,
-    lists_addresses,
-    read_job,
-    unprocessed_listing,
-)
+from producers.job_view import creates_contacts, lists_addresses, require_job, unprocessed_listing
 from schemas.errors import InvalidRequest
 from schemas.outcomes import Outcome
 
@@ -36,82 +30,95 @@ class ResultFilter(StrEnum):
 
 
 class Format(StrEnum):
-    """How the rows are written; csv and json are streamed, one row a line."""
+    """How rows are written; csv and json are streamed, one row per line."""
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
 
 
+_Filter = Annotated[
+    ResultFilter | None,
+    typer.Option(
+        "--outcome",
+        help="Only these. `unprocessed` lists the contacts that the job has not reached (of an"
+        " import, lines of its file). `import_rejections` lists what was left out of the file.",
+    ),
+]
+_Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="REASON", help="Only results with this reason.")
+]
+_Format = Annotated[Format, typer.Option("--format", help="json is one object per line.")]
+_Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help=f"At most this many rows. (default: table {MAX_TABLE_ROWS}, else all)",
+    ),
+]
+_Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="For csv: each text as it is stored. Without it, an apostrophe is put before text"
+        " that a spreadsheet would run as a formula.",
+    ),
+]
+
+
 def results(
     job_id: options.JobId,
     *,
-    outcome: Annotated[
-        ResultFilter | None,
-        typer.Option(
-            "--outcome",
-            help="Only these; `unprocessed` lists the contacts that the job did not come to (of an"
-            " import the lines of its file), `import_rejections` what was left out of an"
-            " import's file.",
-        ),
-    ] = None,
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Only results with this reason.")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="json is one object a line.")] = (
-        Format.TABLE
-    ),
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            min=1,
-            help=f"At most so many rows. (default: table {MAX_TABLE_ROWS}, else all)",
-        ),
-    ] = None,
-    raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw",
-            help="Of csv: each text as it is stored. Otherwise an apostrophe comes before what a"
-            " spreadsheet would run as a formula.",
-        ),
-    ] = False,
+    outcome: _Filter = None,
+    reason: _Reason = None,
+    form: _Format = Format.TABLE,
+    limit: _Limit = None,
+    raw: _Raw = False,
     json_output: options.Json = False,
 ) -> None:
-    """List what became of each address of a job, with the reason."""
+    """List the outcome of each pair of a job, with the reason."""
     if reason is not None and outcome in {ResultFilter.UNPROCESSED, ResultFilter.IMPORT_REJECTIONS}:
         raise InvalidRequest("--reason narrows results. It cannot be combined with this --outcome.")
     form = Format.JSON if json_output else form
     if raw and form is not Format.CSV:
         raise InvalidRequest("--raw is about CSV. Nothing was read. Give --format csv too.")
-    most = limit or (MAX_TABLE_ROWS if form is Format.TABLE else None)
-
-    async def work(ctx: CommandContext) -> None:
-        story = await read_job(ctx.pool, job_id)
-        if outcome is ResultFilter.UNPROCESSED and _awaits_selection(story):
-            print_hint("Its contacts are not selected yet, so there is no list of them.")
-        listing = _build_listing(story, outcome, reason)
-        if form is Format.TABLE:
-            await _write_table(ctx, listing, most)
-        elif form is Format.JSON:
-            await _write_lines(ctx, listing, most, ExportFormat.JSON)
-        else:
-            sys.stdout.write(",".join(listing.columns) + "\n")
-            await _write_lines(
-                ctx, listing, most, ExportFormat.RAW_CSV if raw else ExportFormat.CSV
-            )
-
-    run(work)
+    run(lambda ctx: _write_results(ctx, job_id, outcome, reason, form, limit=limit, raw=raw))
 
 
-def _awaits_selection(story: JobView) -> bool:
-    brings_its_own = creates_contacts(story.job.action) or lists_addresses(story.job)
-    return story.job.planned_at is None and not brings_its_own
+async def _write_results(
+    ctx: CommandContext,
+    job_id: int,
+    outcome: ResultFilter | None,
+    reason: str | None,
+    form: Format,
+    *,
+    limit: int | None,
+    raw: bool,
+) -> None:
+    async with ctx.pool.acquire() as connection:
+        job = await require_job(connection, job_id)
+    if outcome is ResultFilter.UNPROCESSED and _awaits_selection(job):
+        print_hint("Its contacts are not selected yet, so there is no list of them.")
+    listing = _build_listing(job, outcome, reason)
+    if form is Format.TABLE:
+        await _write_table(ctx, listing, limit or MAX_TABLE_ROWS)
+        return
+    lines = ExportFormat.JSON
+    if form is Format.CSV:
+        sys.stdout.write(",".join(listing.columns) + "\n")
+        lines = ExportFormat.RAW_CSV if raw else ExportFormat.CSV
+    async with aclosing(exports.stream_pages(ctx.pool, listing, form=lines, limit=limit)) as pages:
+        async for page in pages:
+            sys.stdout.write(page.lines)
 
 
-def _build_listing(story: JobView, outcome: ResultFilter | None, reason: str | None) -> Export:
-    job = story.job
+def _awaits_selection(job: jobs.Job) -> bool:
+    has_own_items = creates_contacts(job.action) or lists_addresses(job)
+    return job.planned_at is None and not has_own_items
+
+
+def _build_listing(job: jobs.Job, outcome: ResultFilter | None, reason: str | None) -> Export:
     if outcome is ResultFilter.UNPROCESSED:
         return unprocessed_listing(job)
     if outcome is ResultFilter.IMPORT_REJECTIONS:
@@ -120,45 +127,36 @@ def _build_listing(story: JobView, outcome: ResultFilter | None, reason: str | N
     return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason)
 
 
-async def _write_table(ctx: CommandContext, listing: Export, most: int | None) -> None:
+async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None:
     found: list[dict[str, Any]] = []
-    async for page in exports.stream_pages(ctx.pool, listing, form=ExportFormat.JSON, limit=most):
+    async for page in exports.stream_pages(ctx.pool, listing, form=ExportFormat.JSON, limit=limit):
         found += page.objects()
     if not found:
         print_text("There are no such results.")
         return
+    columns = listing.columns
     if isinstance(listing, exports.Results):
-        print_table(
-            ("contact", "field", "address", "outcome", "what happened"),
-            [
-                (
-                    _id(row["contact_id"]),
-                    row["field"],
-                    row["address"],
-                    row["outcome"],
-                    _describe_change(row),
-                )
-                for row in found
-            ],
+        columns = ("contact_id", "field", "address", "outcome", "change")
+        for row in found:
+            row["change"] = _describe_change(row)
+    print_table(
+        [column.removesuffix("_id") for column in columns],
+        [[_format_cell(column, row[column]) for column in columns] for row in found],
+    )
+    if len(found) >= limit:
+        print_hint(
+            f"These are the first {limit:,}. `--format csv` lists all, `--limit` shows more here."
         )
-    else:
-        shown = listing.columns
-        print_table(shown, [[_cell(column, row[column]) for column in shown] for row in found])
-    if most is not None and len(found) >= most:
-        print_hint(f"The first {most:,}. `--format csv` gives all of them, `--limit` more here.")
 
 
-def _cell(column: str, value: object) -> object:
-    return _id(value) if column in {"contact_id", "line"} else value
-
-
-def _id(value: object) -> str | None:
-    """Write an id without thousands separators."""
-    return None if value is None else str(value)
+def _format_cell(column: str, value: object) -> object:
+    """Return an id as text, so that it has no thousands separators."""
+    is_id = column in {"contact_id", "line"} and value is not None
+    return str(value) if is_id else value
 
 
 def _describe_change(row: dict[str, Any]) -> str:
-    """Describe what was changed, or why nothing was; the CSV has everything."""
+    """Say what was changed, or why not; the CSV has more."""
     if row["outcome"] == Outcome.APPLIED:
         told = f"{row['from_status'] or 'new'} → {row['to_status']}"
     else:
@@ -166,11 +164,3 @@ def _describe_change(row: dict[str, Any]) -> str:
     if row["source_address"]:
         told += f", propagated from {row['source_address']}"
     return f"{told} ({row['error']})" if row["error"] else told
-
-
-async def _write_lines(
-    ctx: CommandContext, listing: Export, most: int | None, form: ExportFormat
-) -> None:
-    async with aclosing(exports.stream_pages(ctx.pool, listing, form=form, limit=most)) as pages:
-        async for page in pages:
-            sys.stdout.write(page.lines)

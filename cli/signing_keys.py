@@ -1,4 +1,4 @@
-"""`sluice signing-keys`: which secrets depend on which of SIGNING_KEYS."""
+"""`sluice signing-keys`: what depends on each of SIGNING_KEYS."""
 
 from cli import options
 from cli.context import CommandContext, run
@@ -7,10 +7,10 @@ from producers.signing_keys import SigningKeyUse, list_signing_key_uses
 
 
 def signing_keys(*, json_output: options.Json = False) -> None:
-    """List SIGNING_KEYS by their ids, and what would stop working without each.
+    """List SIGNING_KEYS by their ids, and what stops working without each.
 
-    Renew what depends on a former key before you take it out of SIGNING_KEYS. Links in sent mail
-    depend on it as well, and are not listed.
+    Renew what depends on a former key before you remove it from SIGNING_KEYS. Links in sent mail
+    also depend on it, but are not listed.
     """
 
     async def work(ctx: CommandContext) -> list[SigningKeyUse]:

@@ -1,4 +1,4 @@
-"""`sluice up`: servers, migrations, workers and the way in over HTTP in one terminal."""
+"""`sluice up`: servers, migrations, workers and the web process in one terminal."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from contextlib import closing
 
 import typer
 
-from cli.context import require_redis
+from cli.context import configure_logs, require_redis
 from cli.owner import migrate_database
 from cli.rendering import print_text
 from runtime.devservers.extra import DEFAULT_DIRECTORY, settings_with_servers
@@ -24,12 +24,13 @@ HTTP_DOCS_HINT = (
 
 
 def up() -> None:
-    """Run embedded servers and the Procfile's processes here, until Ctrl-C.
+    """Run embedded servers and the processes of the Procfile here, until Ctrl-C.
 
     With DATABASE_URL and REDIS_URL set, those servers are used instead.
     """
     require_honcho()
     given = Settings()
+    configure_logs(given)
     with settings_with_servers(given) as settings:
         assert settings.database_url is not None
         assert settings.redis_url is not None
@@ -43,23 +44,26 @@ def up() -> None:
         taken = "" if port == settings.port else f"  ({settings.port} is in use)"
         print_text(f"HTTP      {url}{taken}")
         print_text(f"OpenAPI   {url}/openapi.json")
-        print_text(f"\n{HTTP_DOCS_HINT} `sluice keys create NAME` makes an API key.")
+        print_text(f"\n{HTTP_DOCS_HINT} `sluice keys create NAME` creates an API key.")
         if given.uses_embedded_servers:
             print_text(
                 "Commands in this folder use these servers: try `sluice jobs` in another terminal."
             )
         print_text("Ctrl-C stops everything.")
-        more = {"PORT": str(port), "SIGNING_KEYS": key.get_secret_value()}
+        environment = {"PORT": str(port), "SIGNING_KEYS": key.get_secret_value()}
         if settings.log_format is None and sys.stdout.isatty():
-            # The processes write to a pipe, and so would take it that nobody is watching.
-            more["LOG_FORMAT"] = "console"
-        asked = run_procfile(child_environment(settings, **more))
-    if not asked:
+            # The processes write to a pipe, so they do not see the terminal themselves.
+            environment["LOG_FORMAT"] = "console"
+        was_requested = run_procfile(child_environment(settings, **environment))
+    if not was_requested:
         raise typer.Exit(1)
 
 
 def find_port(settings: Settings) -> int:
-    """Return the port of the settings, or another one if it is taken and was not set explicitly."""
+    """Return the port of the settings, or a free one if it is in use and was not set.
+
+    Raises SluiceError.
+    """
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -76,10 +80,10 @@ def find_port(settings: Settings) -> int:
 
 
 def _host(host: str) -> str:
-    """Write the host as a URL needs it, with brackets around IPv6."""
+    """Return the host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 def redact_password(url: str) -> str:
-    """Return the URL without its password, for display."""
+    """Return the URL without its password."""
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", re.sub(r"(password=)[^&]*", r"\1...", url))

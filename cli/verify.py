@@ -1,4 +1,4 @@
-"""`sluice verify`: whether everything that must be true of the data is."""
+"""`sluice verify`: check every invariant of the database."""
 
 import time
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import typer
 
 from cli import options
 from cli.context import CommandContext, run
+from cli.listing import AccountFilter
 from cli.output_guard import ignore_closed_output
 from cli.progress import ProgressBar
 from cli.rendering import format_count, print_json, print_table, print_text
@@ -16,7 +17,7 @@ from producers.accounts import find_account
 
 
 class CheckResult(NamedTuple):
-    """An invariant, what breaks it, and how long it took to tell."""
+    """An invariant, its violations, and how long the check took."""
 
     invariant: Invariant
     found: InvariantResult
@@ -25,21 +26,15 @@ class CheckResult(NamedTuple):
 
 def verify(
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", help="Only the data of this account.")
-    ] = None,
+    account: AccountFilter = None,
     allow_running: Annotated[
-        bool,
-        typer.Option(
-            "--allow-running",
-            help="Accept jobs that wait or run, as in production.",
-        ),
+        bool, typer.Option("--allow-running", help="Accept jobs that wait or run.")
     ] = False,
     json_output: options.Json = False,
 ) -> None:
-    """Prove that nothing is lost: check the whole database, and change nothing.
+    """Check every invariant of the database, and change nothing.
 
-    The exit status is 1 when something is wrong. It reads all results, so it takes a while.
+    The exit status is 1 if there is a violation. It reads all results, so it takes a while.
     """
     invariants = [each for each in INVARIANTS if not (allow_running and each.at_rest_only)]
     checked = run(lambda ctx: _check_all(ctx, invariants, account))
@@ -70,7 +65,7 @@ async def _check_all(
                     account_id=account_id,
                 )
                 checked.append(CheckResult(invariant, found, time.monotonic() - began))
-            bar.show(len(invariants), len(invariants), "CheckResult")
+            bar.show(len(invariants), len(invariants), "Checked")
     return checked
 
 
@@ -91,9 +86,7 @@ def _show(checked: Sequence[CheckResult], violations: int) -> None:
         if each.found.violations:
             _show_examples(each)
     if violations:
-        print_text(
-            f"\n{format_count(violations, 'violation')}. The runbook says what each would mean."
-        )
+        print_text(f"\n{format_count(violations, 'violation')}. The runbook says what each means.")
     else:
         print_text("\nNo violations.")
 
@@ -110,7 +103,7 @@ def _show_examples(each: CheckResult) -> None:
 
 
 def _id(number: int | None) -> str | None:
-    """Write an id without thousands separators."""
+    """Return an id as text, so that it has no thousands separators."""
     return None if number is None else str(number)
 
 

@@ -1,68 +1,238 @@
-"""The whole history of one address, for every way to show it."""
+"""An address, its contacts and its history: `sluice address --json` and HTTP give this JSON."""
 
-from typing import NamedTuple
+from datetime import datetime
+from typing import Annotated, Any
 
 import asyncpg
+from pydantic import ConfigDict, Field
 
 from actions.registry import all_actions, describe_reason
 from db import address_history, chunk_addresses
 from engine.chunk_reader import OWN_RIGHT
+from producers.explanations import explain_status
+from producers.job_view import ActorField, ViaField, View
+from schemas.addresses import InvalidAddress, normalize_address
+from schemas.allowed_mail import AllowedMail, allowed_mail
 from schemas.decisions import AddressState
-from schemas.outcomes import Outcome
+from schemas.errors import InvalidRequest, NotFound
+from schemas.outcomes import Cause, Outcome
+from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
+from schemas.statuses import Status
 
 MAX_CONTACTS_SHOWN = 20
 
 _NO_JOB = 0
-"""The id of no job: what an import brings is left out only by that import itself."""
+"""The id of no job: only the import itself does not count the opt-outs of its own rows."""
 
 
-class OptInPreview(NamedTuple):
-    """What a bulk opt-in would do with the address now, and why."""
+class AddressContact(View):
+    """A contact that holds the address, and in which field."""
 
+    contact_id: int
+    field: str
+    given_name: str | None
+    family_name: str | None
+    company: str | None
+
+
+class AddressResult(View):
+    """A result about the address, and who asked for its job."""
+
+    job_id: int
+    action: str
+    requested_by: str
+    """Who asked for the job, as the client said; else the key's name."""
+    actor: ActorField
+    via: ViaField
+    evidence_source: str | None
+    """For an opt-in: how permission was given."""
+    contact_id: int | None
+    """Null in a job over addresses."""
+    field: str
+    cause: Cause
     outcome: Outcome
     reason: str | None
-    because: str
+    from_status: Status | None
+    to_status: Status | None
+    decided_at: datetime
+    source_address: str | None
+    """The address that the opt-out was propagated from."""
+    error: str | None
 
 
-class AddressHistory(NamedTuple):
-    """An address as it is, some of its holders, and its history, newest first."""
+class Rule(View):
+    """The rule behind a decision."""
 
-    now: address_history.CurrentAddress
-    holders: list[address_history.AddressContact]
-    holder_count: int
-    history: list[address_history.HistoryEntry]
+    reason: str | None
+    """The reason that the result would have; null if applied."""
+    explanation: str
+    """The same for people."""
 
 
-async def read_address_history(
-    connection: asyncpg.Connection, *, account_id: int, match_key: str, limit: int
-) -> AddressHistory | None:
-    """Read the history of an address, with its newest `limit` results; None if it is unknown."""
+class OptInCheck(View):
+    """What a bulk opt-in would do with the address now, by the rules that jobs follow."""
+
+    allowed: bool
+    """True if it would be opted in."""
+    outcome: Outcome
+    rule: Rule
+
+
+ADDRESS_EXAMPLE: dict[str, Any] = {
+    "address": "Ann@example.com",
+    "status": "manual",
+    "marketable": False,
+    "may_receive": "nothing",
+    "previous_status": "single_opt_in",
+    "status_changed_at": "2025-03-01T08:00:00Z",
+    "status_job_id": 12,
+    "propagated_from_address": None,
+    "contacts": [
+        {
+            "contact_id": 17,
+            "field": "email1",
+            "given_name": "Ann",
+            "family_name": None,
+            "company": None,
+        }
+    ],
+    "contact_count": 1,
+    "history": [
+        {
+            "job_id": 12,
+            "action": "opt_out",
+            "requested_by": "the recipient",
+            "actor": "link",
+            "via": "one_click",
+            "evidence_source": None,
+            "contact_id": 17,
+            "field": "email1",
+            "cause": "direct",
+            "outcome": "applied",
+            "reason": None,
+            "from_status": "single_opt_in",
+            "to_status": "manual",
+            "decided_at": "2025-03-01T08:00:00Z",
+            "source_address": None,
+            "error": None,
+        }
+    ],
+    "explanation": ["It gets no broadcasts: recipient used the opt-out link."],
+    "opt_in_check": {
+        "allowed": False,
+        "outcome": "rejected",
+        "rule": {
+            "reason": "opted_out_by_recipient",
+            "explanation": "an opt-out by its owner is never reopened in bulk",
+        },
+    },
+}
+
+
+class AddressView(View):
+    """An address, its status and why it has it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ADDRESS_EXAMPLE]})
+
+    address: str
+    """As it was first given."""
+    status: Status
+    marketable: bool
+    """True if broadcasts may be sent to it."""
+    may_receive: AllowedMail
+    """The most that may be sent to it. `broadcasts`: there is permission. `one_to_one`: permission
+    or engagement is missing, or mail bounced for a while. `nothing`: it is opted out, or mail
+    cannot arrive.
+    """
+    previous_status: Status | None
+    status_changed_at: datetime
+    status_job_id: int | None
+    """The job that set the status."""
+    propagated_from_address: str | None
+    """The address whose opt-out was propagated to this one."""
+    contacts: Annotated[
+        list[AddressContact], Field(description=f"The first {MAX_CONTACTS_SHOWN} that hold it.")
+    ]
+    contact_count: int
+    """How many contacts hold it, in any field."""
+    history: list[AddressResult]
+    """Its results, the newest first."""
+    explanation: list[str]
+    """Sentences for people."""
+    opt_in_check: OptInCheck | None
+
+
+def parse_match_key(text: str) -> str:
+    """Return the match key of an address that someone typed; raises InvalidRequest."""
+    try:
+        return normalize_address(text).match_key
+    except InvalidAddress as error:
+        raise InvalidRequest(f"That is not an email address: {error}") from None
+
+
+async def read_address(
+    connection: asyncpg.Connection,
+    *,
+    account_id: int,
+    match_key: str,
+    limit: int,
+    shared_address_limit: int,
+) -> tuple[int, AddressView]:
+    """Return the id of the address, and the address with up to `limit` results.
+
+    Raises NotFound.
+    """
     now = await address_history.get_address(connection, account_id=account_id, match_key=match_key)
     if now is None:
-        return None
-    holders, in_all = await address_history.list_contacts(
+        raise NotFound("The account does not know this address.")
+    contacts, contact_count = await address_history.list_contacts(
         connection, account_id=account_id, address_id=now.id, limit=MAX_CONTACTS_SHOWN
     )
     history = await address_history.list_history(
         connection, account_id=account_id, address_id=now.id, limit=limit
     )
-    return AddressHistory(now, holders, in_all, history)
+    may_receive = allowed_mail(now.status)
+    return now.id, AddressView(
+        address=now.address,
+        status=now.status,
+        marketable=may_receive is AllowedMail.BROADCASTS,
+        may_receive=may_receive,
+        previous_status=now.previous_status,
+        status_changed_at=now.status_changed_at,
+        status_job_id=now.status_job_id,
+        propagated_from_address=now.propagated_from_address,
+        contacts=[
+            AddressContact(**each._asdict() | {"field": FIELD_NAMES[each.field]})
+            for each in contacts
+        ],
+        contact_count=contact_count,
+        history=[_to_result(entry) for entry in history],
+        explanation=list(explain_status(now)),
+        opt_in_check=await _check_opt_in(
+            connection, now, account_id=account_id, shared_address_limit=shared_address_limit
+        ),
+    )
 
 
-async def preview_opt_in(
+def _to_result(entry: address_history.HistoryEntry) -> AddressResult:
+    values = entry._asdict() | {"field": FIELD_NAMES[entry.field]}
+    if entry.field == LISTED_ADDRESS_FIELD:
+        values["contact_id"] = None
+    return AddressResult(**values)
+
+
+async def _check_opt_in(
     connection: asyncpg.Connection,
     now: address_history.CurrentAddress,
     *,
     account_id: int,
     shared_address_limit: int,
-) -> OptInPreview | None:
-    """Return what an opt-in job would decide now, by its own rules; None if there is no such
-    action.
-    """
+) -> OptInCheck | None:
+    """Ask the rules of an opt-in job; None if there is no such action."""
     action = all_actions().get("opt_in")
     if action is None:
         return None
-    beside = await chunk_addresses.find_with_opted_out_sibling(
+    opted_out_siblings = await chunk_addresses.find_with_opted_out_sibling(
         connection,
         account_id=account_id,
         job_id=_NO_JOB,
@@ -70,16 +240,20 @@ async def preview_opt_in(
         own_right_statuses=OWN_RIGHT,
         shared_address_limit=shared_address_limit,
     )
-    known = AddressState(
-        now.status, now.propagated_from is not None, sibling_opted_out=bool(beside)
+    state = AddressState(
+        now.status, now.propagated_from is not None, sibling_opted_out=bool(opted_out_siblings)
     )
-    decision = action.decide(known, action.params())
-    because = next(
+    decision = action.decide(state, action.params())
+    explanation = next(
         (
-            transition.because
-            for transition in action.transitions
-            if transition.from_status is now.status and transition.reason == decision.reason
+            edge.because
+            for edge in action.transitions
+            if edge.from_status is now.status and edge.reason == decision.reason
         ),
         describe_reason(decision.reason),
     )
-    return OptInPreview(decision.outcome, decision.reason, because)
+    return OptInCheck(
+        allowed=decision.outcome is Outcome.APPLIED,
+        outcome=decision.outcome,
+        rule=Rule(reason=decision.reason, explanation=explanation),
+    )

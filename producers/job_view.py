@@ -1,79 +1,320 @@
-"""A job with all that is known of it, for every way to show it."""
+"""A job as people and programs see it: `--json` on the command line and HTTP give this JSON."""
 
-from typing import NamedTuple
+from datetime import datetime
+from typing import Annotated, Any, Self
 
 import asyncpg
+from pydantic import BaseModel, ConfigDict, Field
 
 from actions.registry import all_actions
 from db import address_history, exports, job_progress, jobs, webhook_deliveries
 from db.exports import Export
+from schemas.actors import Via
 from schemas.errors import NotFound
+from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 
+ActorField = Annotated[
+    str | None,
+    Field(
+        description="Who did it: `key` or `hook` with its id, `link`, `cli` or `python`. Null if an"
+        " older version stored it.",
+        examples=["key:7"],
+    ),
+]
+ViaField = Annotated[str | None, Field(description="The entry point.", examples=[Via.HTTP.value])]
 
-class JobView(NamedTuple):
-    """A job with its exact counts; `import_rejections` counts what was left out of its file.
 
-    `recognized` tells of an import how many of its rows were about contacts that were there, and
-    is None for other jobs. `delivery` is how far its completion webhook is, if it has one.
-    """
+class View(BaseModel):
+    """What a program gets as JSON; the fields are described by their docstrings."""
 
-    job: jobs.Job
-    progress: job_progress.JobCounts
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+class OutcomeCounts(View):
+    """Pairs of an item and a field by their outcome, and the changes that were propagated."""
+
+    applied: int
+    """The status was changed."""
+    unchanged: int
+    """No change was needed."""
+    rejected: int
+    """The rules forbid the change; see `reasons`."""
+    empty: int
+    """The contact has no address in that field."""
+    propagated: int
+    """In addition: siblings that the opt-out was propagated to."""
+
+    @property
+    def done(self) -> int:
+        """How many of the selected pairs have an outcome."""
+        return self.applied + self.unchanged + self.rejected + self.empty
+
+
+class JobSummary(View):
+    """A job in a list."""
+
+    id: int
+    account: str
+    """The account's name."""
+    action: str
+    state: JobState
+    fields: list[str]
+    """The fields of the contacts that it is for."""
+    params: dict[str, Any]
+    selection: dict[str, Any]
+    """The conditions; instead of a list of items, how many it has."""
+    unknown: int | None
+    """Listed addresses that the account did not know at submission; null if none were listed."""
+    evidence: dict[str, Any] | None
+    """The evidence of permission, as submitted."""
+    requested_by: str
+    """Who asked for the job, as the client said; else the key's name."""
+    actor: ActorField
+    via: ViaField
+    idempotency_key: str | None
+    correlation_id: str
+    selected: int | None
+    """How many pairs the job has; null until it is planned."""
+    warning: str | None
+    """Why `selected` is 0; null if the job selects something."""
+    counts: OutcomeCounts
+    """In a list, those of a running job are up to about a second old."""
+    error: str | None
+    """Why the job failed."""
+    forecast: dict[str, Any] | None
+    """What the planned job would do."""
+    confirmation: dict[str, Any] | None
+    """The decision to apply the plan: the counts seen, by whom and when."""
+    created_at: datetime
+    planned_at: datetime | None
+    confirmed_at: datetime | None
+    """When the counts were found to agree with the confirmation."""
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_row(cls, job: jobs.Job) -> Self:
+        """Build the summary from the job's row alone, so that a page of jobs is one query."""
+        return cls(**_row_values(job))
+
+
+class ChunkCounts(View):
+    """The job's chunks by state. One transaction handles one chunk."""
+
+    done: int
+    pending: int
+    split: int
+    """Replaced by two halves after it failed three times."""
+
+
+class WebhookDelivery(View):
+    """The delivery of the job's completion webhook."""
+
+    attempts: int
+    delivered_at: datetime | None
+    abandoned_at: datetime | None
+    """When Sluice stopped trying, after many attempts."""
+    error: str | None
+    """Why the last attempt failed."""
+
+
+_EXAMPLE: dict[str, Any] = {
+    "id": 7,
+    "account": "default",
+    "action": "opt_in",
+    "state": "running",
+    "fields": ["email1"],
+    "params": {},
+    "selection": {"tag": "spring"},
+    "unknown": None,
+    "evidence": {
+        "source": "customer_relationship",
+        "description": "They agreed at the till when they became customers.",
+        "collected_from": "2024-01-01",
+        "collected_until": "2024-12-31",
+        "attested_by": "the shop's manager",
+    },
+    "requested_by": "the shop's backend",
+    "actor": "key:1",
+    "via": "http",
+    "idempotency_key": "spring-1",
+    "correlation_id": "f6b0f0c1",
+    "selected": 10_000,
+    "warning": None,
+    "counts": {"applied": 4_700, "unchanged": 100, "rejected": 150, "empty": 50, "propagated": 0},
+    "error": None,
+    "forecast": None,
+    "confirmation": None,
+    "created_at": "2025-03-01T08:00:00Z",
+    "planned_at": "2025-03-01T08:00:00.2Z",
+    "confirmed_at": None,
+    "started_at": "2025-03-01T08:00:00.3Z",
+    "finished_at": None,
+    "reasons": {
+        "unchanged": {"already_marketable": 100},
+        "rejected": {"opted_out_by_recipient": 150},
+    },
+    "import_rejections": {},
+    "recognized": None,
+    "percent": 50.0,
+    "rate": 20_000.0,
+    "seconds_left": 0.3,
+    "chunks": {"done": 2, "pending": 2, "split": 0},
+    "attempts": 2,
+    "last_error": None,
+    "completion_webhook": None,
+}
+
+
+class JobView(JobSummary):
+    """A job with its exact counts at this moment."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    reasons: dict[str, dict[str, int]]
+    """How many pairs are unchanged or rejected, by outcome and reason."""
     import_rejections: dict[str, int]
+    """Rows and cells of the job's file that were left out, by reason."""
     recognized: int | None
-    delivery: webhook_deliveries.Delivery | None
+    """Rows of an import about existing contacts; null for other jobs."""
+    percent: float | None
+    """How much of it is done; null until it is planned."""
+    rate: Annotated[
+        float | None,
+        Field(
+            description="Pairs a second, over the last"
+            f" {job_progress.RECENT_SECONDS:.0f} s; of a finished job, over its whole time. Null"
+            " before it starts."
+        ),
+    ]
+    seconds_left: float | None
+    """At this rate; null where it is unknown."""
+    chunks: ChunkCounts
+    attempts: int
+    """Counted attempts at all of its chunks."""
+    last_error: str | None
+    """The error of a chunk that will be tried again."""
+    completion_webhook: WebhookDelivery | None
+    """Null if the job has no `completion_url`."""
 
 
 async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = None) -> JobView:
-    """Read the job's current state, in any account unless one is given; raises NotFound."""
+    """Return the job with its exact counts; of any account unless `account_id` is given.
+
+    Raises NotFound.
+    """
     async with pool.acquire() as connection:
-        job = await jobs.get_job(connection, job_id, account_id=account_id)
-        if job is None:
-            raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs there are.")
-        of_job = (job.account_id, job.id)
-        progress = await job_progress.get_counts(connection, *of_job)
-        assert progress is not None
-        refused, recognized = {}, None
+        job = await require_job(connection, job_id, account_id=account_id)
+        key = (job.account_id, job.id)
+        now = await job_progress.get_counts(connection, *key)
+        assert now is not None
+        import_rejections, recognized = {}, None
         if creates_contacts(job.action) or lists_addresses(job):
-            refused = await address_history.import_rejections_by_reason(connection, *of_job)
+            import_rejections = await address_history.import_rejections_by_reason(connection, *key)
         if creates_contacts(job.action):
-            recognized = await address_history.recognized_rows(connection, *of_job)
-        delivery = await webhook_deliveries.get_delivery(connection, *of_job)
-    return JobView(job, progress, refused, recognized, delivery)
+            recognized = await address_history.recognized_rows(connection, *key)
+        delivery = await webhook_deliveries.get_delivery(connection, *key)
+    rate = _compute_rate(job, now)
+    is_running = now.state is JobState.RUNNING
+    return JobView(
+        **_row_values(job, now),
+        reasons=_group_by_outcome(now.reasons),
+        import_rejections=import_rejections,
+        recognized=recognized,
+        percent=compute_percent(now),
+        rate=None if rate is None else round(rate, 1),
+        seconds_left=round((now.planned - now.done) / rate, 1) if is_running and rate else None,
+        chunks=ChunkCounts(
+            done=now.chunks_done, pending=now.chunks_pending, split=now.chunks_split
+        ),
+        attempts=now.attempts,
+        last_error=now.last_error,
+        completion_webhook=delivery and WebhookDelivery.model_validate(delivery),
+    )
 
 
-def job_warning(job: jobs.Job, selected: int | None) -> str | None:
-    """Return a warning if the job selects nothing; None if it does, or is not planned yet."""
-    if selected is None or selected > 0:
-        return None
-    if creates_contacts(job.action):
-        return "The job has nothing to do: no row of the file became a contact."
-    told = "The job selects nobody: no contact meets all conditions of its selection."
-    if "statuses" in job.selection:
-        fields = ", ".join(FIELD_NAMES[number] for number in job.fields)
-        told += f" Its statuses are looked for in its fields only: {fields}."
-    return told
+async def require_job(
+    connection: asyncpg.Connection, job_id: int, *, account_id: int | None = None
+) -> jobs.Job:
+    """Return the job, of any account unless `account_id` is given; raises NotFound."""
+    job = await jobs.get_job(connection, job_id, account_id=account_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}. `sluice jobs` lists all jobs.")
+    return job
 
 
 def creates_contacts(action: str) -> bool:
-    """Return whether jobs of the action are imports."""
+    """Tell whether jobs of the action are imports."""
     known = all_actions().get(action)
     return known is not None and known.creates_contacts
 
 
 def lists_addresses(job: jobs.Job) -> bool:
-    """Return whether the job is over addresses themselves, and not over fields of contacts."""
+    """Tell whether the job is about listed addresses instead of fields of contacts."""
     return job.fields == (LISTED_ADDRESS_FIELD,)
 
 
 def unprocessed_listing(job: jobs.Job) -> Export:
-    """List what the job has not processed: contacts, or the rows and addresses it was given.
+    """Return the export of what the job has not handled: contacts, rows of a file or addresses.
 
-    The ids drawn for rows of a file or for addresses belong to no contacts.
+    The ids drawn for rows or listed addresses are not ids of contacts.
     """
     if creates_contacts(job.action):
         return exports.unprocessed_lines(job.account_id, job.id)
     if lists_addresses(job):
         return exports.unprocessed_addresses(job.account_id, job.id)
     return exports.Unprocessed(job.account_id, job.id)
+
+
+def compute_percent(progress: job_progress.JobCounts | job_progress.JobProgress) -> float | None:
+    """Return how much of a job is done, to a tenth; None until it is planned."""
+    if progress.planned_at is None:
+        return None
+    return round(100 * progress.done / progress.planned, 1) if progress.planned else 100.0
+
+
+_COMPUTED_FIELDS = {"fields", "warning", "counts"}
+
+
+def _row_values(job: jobs.Job, now: job_progress.JobCounts | None = None) -> dict[str, Any]:
+    """Return the fields of a `JobSummary`, those that change while a job runs from `now`."""
+    latest = now or job
+    fields = [FIELD_NAMES[number] for number in job.fields]
+    return {
+        **{name: getattr(job, name) for name in JobSummary.model_fields.keys() - _COMPUTED_FIELDS},
+        "state": latest.state,
+        "fields": fields,
+        "selected": latest.selected,
+        "warning": _warning(job, latest.selected, fields),
+        "counts": OutcomeCounts.model_validate(latest),
+    }
+
+
+def _warning(job: jobs.Job, selected: int | None, fields: list[str]) -> str | None:
+    if selected is None or selected > 0:
+        return None
+    if creates_contacts(job.action):
+        return "The job has nothing to do: no row of the file became a contact."
+    warning = "The job selects no contact: none meets all conditions of its selection."
+    if "statuses" in job.selection:
+        warning += f" Its statuses are looked for in its fields only: {', '.join(fields)}."
+    return warning
+
+
+def _group_by_outcome(reasons: dict[str, int]) -> dict[str, dict[str, int]]:
+    by_outcome: dict[str, dict[str, int]] = {}
+    for name, count in reasons.items():
+        outcome, _, reason = name.partition(":")
+        by_outcome.setdefault(outcome, {})[reason] = count
+    return by_outcome
+
+
+def _compute_rate(job: jobs.Job, now: job_progress.JobCounts) -> float | None:
+    if job.started_at is None:
+        return None
+    if job.finished_at is not None:
+        seconds = (job.finished_at - job.started_at).total_seconds()
+        return now.done / max(seconds, 0.001)
+    seconds = min((now.at - job.started_at).total_seconds(), job_progress.RECENT_SECONDS)
+    return now.done_recently / max(seconds, 0.001)

@@ -1,6 +1,7 @@
 """Honcho's manager of processes, which ends all of them in time. Imported where it is installed."""
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -52,6 +53,11 @@ class ProcfileManager(Manager):  # type: ignore[misc]
             self.was_requested = not self._any_stopped()
             Thread(target=self._kill_in_time, daemon=True).start()
         super().terminate()
+
+    def _system_print(self, data: str) -> None:
+        """Print what honcho says; the exit status matters only of a process that ended early."""
+        status = "" if self.was_requested else r" with exit status \1"
+        super()._system_print(re.sub(r" \(rc=(-?\d+)\)", status, data))
 
     def _kill_in_time(self) -> None:
         time.sleep(TERMINATE_TIMEOUT_SECONDS)

@@ -62,15 +62,15 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     contact = {row["address"]: row["contact_id"] for row in csv.DictReader(io.StringIO(listed))}
     opted_out = answer("submit", "opt-out", "--contacts", "-", stdin=contact["cat@x.example"])
     # The opt-out is of cat@ alone, and reaches the ann@ that the same contact holds.
-    assert (opted_out["applied"], opted_out["propagated"]) == (1, 1)
+    assert (opted_out["counts"]["applied"], opted_out["counts"]["propagated"]) == (1, 1)
 
     opted_in = answer(
         *("submit", "opt-in", "--tag", "old", "--field", "email1", "--field", "email2"),
         *("--evidence", str(tmp_path / "evidence.json"), "--requested-by", "Eve"),
     )
-    counts = {name: opted_in[name] for name in ("applied", "unchanged", "rejected", "empty")}
-    assert counts == {"applied": 2, "unchanged": 0, "rejected": 3, "empty": 1}
-    assert opted_in["reasons"] == {"rejected:opted_out_by_account": 3}
+    counts = {"applied": 2, "unchanged": 0, "rejected": 3, "empty": 1, "propagated": 0}
+    assert opted_in["counts"] == counts
+    assert opted_in["reasons"] == {"rejected": {"opted_out_by_account": 3}}
 
     monkeypatch.setenv("COLUMNS", "400")
     told = run_sluice("address", "ann@x.example").stdout

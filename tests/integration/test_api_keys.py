@@ -316,7 +316,7 @@ def test_keys_are_made_listed_and_revoked_by_command():
     for secret in (token, token[-43:], everything["token"]):
         assert secret not in listed + run_sluice("keys", "list").stdout
     ends = run_sluice("keys", "create", "for a month", "--expires", "30d")
-    assert "It ends on 2" in ends.stderr
+    assert "It expires on 2" in ends.stderr
     assert run_sluice("keys", "revoke", "1").exit_code == 0
     third, second, first = json.loads(run_sluice("keys", "list", "--json").stdout)
     assert (bool(third["expires_at"]), second["expires_at"]) == (True, None)

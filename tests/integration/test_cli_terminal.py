@@ -144,7 +144,7 @@ def test_the_counts_of_jobs_stand_together(monkeypatch, job):
     monkeypatch.setenv("COLUMNS", "400")
     heading, *_ = run_sluice("jobs").stdout.split("\n")
     counts = ["selected", "applied", "unchanged", "rejected", "empty", "propagated"]
-    before, after = ["job", "created", "action", "state"], ["asked", "for", "by", "actor"]
+    before, after = ["job", "created", "action", "state"], ["requested", "by", "actor"]
     assert heading.split() == [*before, *counts, *after]
 
 

@@ -183,7 +183,7 @@ async def test_an_address_in_another_field_is_found_where_the_job_works_it(
         selected, job = await selected_by(http, key, pool, body | named)
         assert len(found) == len(selected) == number
         if not selected:
-            assert "selects nobody" in job["warning"]
+            assert "selects no contact" in job["warning"]
             assert "email1" in job["warning"]
     await work.work(job["id"])
     story = (await http.get("/v1/addresses/ann2@example.com", headers=key)).json()

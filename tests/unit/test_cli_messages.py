@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.address import describe_result
 from cli.progress import STALLED_AFTER_SECONDS, StallDetector
 from cli.rendering import to_printable
-from db.address_history import CurrentAddress, HistoryEntry
-from db.job_progress import JobProgress
-from producers.explanations import describe_decision, explain_status
+from db.address_history import CurrentAddress
+from db.jobs import JobProgress
+from producers.address_history import AddressResult
+from producers.explanations import explain_status
 from schemas.outcomes import Cause, JobState, Outcome, Reason
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 
@@ -79,7 +81,7 @@ def test_an_opt_out_that_spread_names_where_it_came_from():
     assert "b@x.example was opted out" in first
 
 
-def chapter(**changes):
+def result(**changes):
     """Return one result of an address's history, with changes."""
     facts = {
         "job_id": 1,
@@ -89,18 +91,17 @@ def chapter(**changes):
         "via": "http",
         "evidence_source": None,
         "contact_id": 5,
-        "field": 2,
+        "field": "email2",
         "cause": Cause.DIRECT,
         "outcome": Outcome.APPLIED,
         "reason": None,
         "from_status": None,
         "to_status": Status.ADMIN,
         "decided_at": NOW,
-        "source_address_id": None,
         "source_address": None,
         "error": None,
     }
-    return HistoryEntry(**{**facts, **changes})
+    return AddressResult(**{**facts, **changes})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def chapter(**changes):
 )
 def test_a_decision_is_told_in_a_sentence(changes, says):
     """From what to what, or why not, and where it came from."""
-    assert describe_decision(chapter(**changes)) == says
+    assert describe_result(result(**changes)) == says
 
 
 @given(st.text())

@@ -23,8 +23,10 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 def test_a_short_job_shows_no_rate(seconds, told):
     """A rate of a job that took no time says nothing."""
     finished = None if seconds is None else BEGAN + timedelta(seconds=seconds)
-    job = SimpleNamespace(started_at=BEGAN, finished_at=finished)
-    assert _format_rate(SimpleNamespace(job=job, progress=SimpleNamespace(done=1000))) == told
+    job = SimpleNamespace(
+        started_at=BEGAN, finished_at=finished, rate=1000 / seconds if seconds else None
+    )
+    assert _format_rate(job) == told
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """The activity of the caller's account: who did what."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import activity
-from schemas.actors import ActivityEvent
+from producers.activity import ActivityView
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
-from web.examples import get_examples
-from web.job_responses import ActorField, ViaField
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
 from web.problems import INVALID, problem_responses
@@ -20,34 +17,35 @@ from web.state import State
 router = APIRouter(tags=["activity"])
 
 
-class ActivityRow(BaseModel):
-    """What an actor did to a job, a key, a hook or the account."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: int
-    at: datetime
-    event: Annotated[ActivityEvent, Field(description="What was done.")]
-    actor: ActorField
-    via: ViaField
-    job_id: Annotated[int | None, Field(description="The job, or null.")]
-    key_id: Annotated[int | None, Field(description="The API key, or null.")]
-    hook_id: Annotated[int | None, Field(description="The hook, or null.")]
-    correlation_id: Annotated[
-        str | None, Field(description="The correlation id of the request, or null without one.")
-    ]
-    detail: Annotated[
-        dict[str, Any] | None,
-        Field(description="The confirmed counts of a plan, or the scopes of a key."),
-    ]
-
-
 class ActivityPage(BaseModel):
     """A page of activity, the newest first."""
 
-    model_config = ConfigDict(json_schema_extra=get_examples("ActivityPage"))
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "activity": [
+                        {
+                            "id": 12,
+                            "account": "default",
+                            "at": "2025-03-01T08:00:00Z",
+                            "event": "job.paused",
+                            "actor": "key:7",
+                            "via": "http",
+                            "job_id": 3,
+                            "key_id": None,
+                            "hook_id": None,
+                            "correlation_id": "f6b0f0c1",
+                            "detail": None,
+                        }
+                    ],
+                    "next": None,
+                }
+            ]
+        }
+    )
 
-    activity: list[ActivityRow]
+    activity: list[ActivityView]
     next: Annotated[
         str | None, Field(description="The cursor of the next page, null after the last.")
     ]
@@ -72,7 +70,7 @@ async def list_activity(
         QUERY_NUMBER,
     ] = None,
 ) -> ActivityPage:
-    """List who submitted, paused, resumed, cancelled or applied a job, and who made, renewed or
+    """List who submitted, paused, resumed, cancelled or applied a job, and who created, renewed or
     revoked a key, a hook or a secret of the account. The newest comes first. Rows never change.
     """
     before = decode_id_cursor(cursor, first=MAX_ID)
@@ -81,6 +79,6 @@ async def list_activity(
             connection, account_id=caller.account_id, job_id=job_id, before=before, limit=limit
         )
     return ActivityPage(
-        activity=[ActivityRow.model_validate(row) for row in found],
+        activity=[ActivityView.model_validate(row) for row in found],
         next=encode_cursor(found[-1].id) if len(found) == limit else None,
     )

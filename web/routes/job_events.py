@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Response
 
 from db import job_progress
 from db.job_progress import JobProgress
+from producers.job_view import compute_percent
 from producers.keys import Caller
 from schemas.outcomes import FINAL_STATES
 from web import problems
 from web.auth import JobsReader
-from web.job_responses import compute_percent
 from web.problems import Problem, problem_responses
 from web.request_notes import exclude_from_duration
 from web.routes.jobs import JobId, require_job

@@ -7,11 +7,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from db import jobs
 from producers import control
 from producers.fair_executor import run_off_loop
-from producers.job_view import read_job
+from producers.job_view import JobSummary, JobView, read_job
 from producers.keys import Caller
 from producers.recipient_events import require_unreserved_key
 from producers.submit import submit
@@ -21,7 +22,6 @@ from schemas.requests import MAX_ID, JobRequest
 from web import problems
 from web.auth import JobsReader, JobsWriter
 from web.job_requests import JobCreate
-from web.job_responses import JobPage, JobResponse, JobSummary
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import PATH_ID
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
@@ -50,6 +50,20 @@ _LONG_LIST_ITEMS = 5_000
 """Longer lists in bodies are stored one at a time per account."""
 
 
+class JobPage(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobSummary]
+    next: Annotated[
+        str | None,
+        Field(
+            description="The cursor of the next page; null after the last. With `state` or `action`"
+            f" a page looks through {jobs.MAX_SCANNED_JOBS:,} jobs, so it may be empty and not be"
+            " the last."
+        ),
+    ]
+
+
 @router.post(
     "/v1/jobs",
     operation_id="submit_job",
@@ -58,7 +72,7 @@ _LONG_LIST_ITEMS = 5_000
     response_description="The job is stored, and workers run it.",
     responses={
         200: {
-            "model": JobResponse,
+            "model": JobView,
             "description": "An earlier request with this idempotency key submitted the job.",
         },
         **problem_responses(
@@ -83,7 +97,7 @@ async def submit_job(
     correlation_id: CorrelationId,
     seconds: PreferredWait,
     idempotency_key: IdempotencyKey = None,
-) -> JobResponse:
+) -> JobView:
     """Submit a bulk action over a selection of contacts.
 
     A list of contacts that is too long for the body is sent as a file, in a form with the job. All
@@ -183,7 +197,7 @@ async def list_jobs(
 )
 async def get_job(
     job_id: JobId, state: State, caller: JobsReader, response: Response, seconds: PreferredWait
-) -> JobResponse:
+) -> JobView:
     """Show what was requested, the state of the job, and its counts by outcome."""
     if seconds:
         await require_job(state, caller, job_id)
@@ -206,7 +220,7 @@ def _add_control(
     )
     async def change_state(
         job_id: JobId, state: State, caller: JobsWriter, correlation_id: CorrelationId
-    ) -> JobResponse:
+    ) -> JobView:
         await require_job(state, caller, job_id)
         await change(
             state.pool,
@@ -251,14 +265,14 @@ async def require_job(state: AppState, caller: Caller, job_id: int) -> jobs.Job:
     return job
 
 
-async def read_job_response(state: AppState, caller: Caller, job_id: int) -> JobResponse:
+async def read_job_response(state: AppState, caller: Caller, job_id: int) -> JobView:
     """Return the caller's job with its progress; raise NotFound like `require_job`."""
     try:
         view = await read_job(state.pool, job_id, account_id=caller.account_id)
     except NotFound:
         raise _job_not_found(job_id) from None
     note_job(job_id)
-    return JobResponse.from_view(view)
+    return view
 
 
 def _job_not_found(job_id: int) -> NotFound:

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.invalid_request import require_storable_texts
+from producers.job_view import JobView
 from producers.plans import apply_plan
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 from web import problems
 from web.auth import JobsWriter
 from web.examples import get_examples
-from web.job_responses import JobResponse
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import Problem, problem_responses
 from web.request_body import body_openapi, read_json_body
@@ -76,7 +76,7 @@ async def apply_job(
     caller: JobsWriter,
     correlation_id: CorrelationId,
     seconds: PreferredWait,
-) -> JobResponse:
+) -> JobView:
     """Count again what the planned job would do, and run it if every count is within `tolerance`.
 
     Otherwise the job stays `planned` and changes nothing: the response is the problem
