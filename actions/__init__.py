@@ -1,5 +1,4 @@
-"""The rules: one file per bulk action, each a pure function from what is known to a decision.
+"""The rules: one file per bulk action, each a pure decision on the state of an address.
 
-Every module of this package that defines a subclass of `BulkAction` adds an action; adding one
-is adding a file. Imports only `schemas`.
+To add an action, add a module with a subclass of `BulkAction`. Imports only `schemas`.
 """

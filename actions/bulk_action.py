@@ -1,4 +1,4 @@
-"""What a bulk action is."""
+"""The base class of bulk actions."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
@@ -11,13 +11,13 @@ from schemas.statuses import Status
 
 
 class Params(BaseModel):
-    """The parameters of an action; subclass it to take some. Unknown ones are refused by name."""
+    """The parameters of an action; subclass it to add some. Unknown ones are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Transition(NamedTuple):
-    """One row of a transition table: what happens to an address in `from_status`, and why."""
+    """One row of a transition table: the decision on an address in `from_status`, and why."""
 
     from_status: Status | None
     outcome: Outcome
@@ -27,11 +27,11 @@ class Transition(NamedTuple):
 
 
 class Propagation(NamedTuple):
-    """How an opt-out reaches the other addresses of the same person.
+    """How an opt-out is propagated to the siblings of its address.
 
-    `to_status` is what they become, climbing as always. `beyond_chunk` says that it reaches every
-    contact that holds the address, not only those at hand. `role_propagates_to_selected` says that
-    even a role address, held by many contacts, reaches the selected contacts' other addresses.
+    Siblings of a lower rank get `to_status`. With `beyond_chunk` the siblings on every contact that
+    holds the address count, not only those on the chunk's contacts. With
+    `role_propagates_to_selected` even a role address propagates, on the selected contacts.
     """
 
     to_status: Status
@@ -40,41 +40,39 @@ class Propagation(NamedTuple):
 
 
 class BulkAction(ABC):
-    """One thing that can be done to many addresses.
+    """What a job does to each of its addresses.
 
-    The author writes `decide` for one address; storage, counts, logs, the command line and the
-    property tests pick the rest up from the attributes.
+    Write `decide` for one address, and set the attributes. Storage, counts, logs, the command line
+    and the property tests follow from them.
     """
 
     name: ClassVar[str]
-    """How the action is called in SQL, logs and requests: lower case, underscores."""
+    """The name in SQL, logs and requests: lower case, with underscores."""
     summary: ClassVar[str]
     """One sentence for people."""
     params: ClassVar[type[Params]] = Params
     needs_evidence: ClassVar[bool] = False
-    """Whether a job needs evidence of permission (`schemas.evidence`)."""
+    """A job needs evidence of permission (`schemas.evidence`)."""
     urgent: ClassVar[bool] = False
-    """Whether its jobs begin before all others, and have a queue of their own."""
+    """Its jobs have a queue of their own, and workers begin them first."""
     checks_siblings: ClassVar[bool] = False
-    """Whether `decide` needs `AddressState.sibling_opted_out`, which costs a read of siblings."""
+    """`decide` needs `AddressState.sibling_opted_out`, for which siblings must be read."""
     may_propagate: ClassVar[bool] = False
-    """Whether `propagation` can give anything; the other addresses of each contact are read too."""
+    """`propagation` may return something, so the siblings on each contact are read too."""
     creates_contacts: ClassVar[bool] = False
-    """Whether the job creates its contacts from rows that were uploaded with it."""
+    """A job creates its contacts from uploaded rows."""
     accepts_addresses: ClassVar[bool] = False
-    """Whether a job may list addresses instead of contacts; one that is new to the account is then
-    stored with the status that `decide` gives it, so that it has to give one."""
+    """A job may list addresses instead of contacts. An address that is new to the account is stored
+    with the status from `decide`, which must return one."""
     transitions: ClassVar[tuple[Transition, ...]] = ()
-    """The transition table, for the documents and tests; `decide` follows it."""
+    """The transition table that `decide` follows, for documents and tests."""
 
     @abstractmethod
-    def decide(self, known: AddressState, params: Any) -> Decision:
+    def decide(self, state: AddressState, params: Any) -> Decision:
         """Decide what becomes of one address. Pure: equal facts give equal decisions."""
 
     def reads_statuses(self, params: Any) -> bool:
-        """Return whether a job that brings contacts is told statuses for them
-        (`AddressState.stated`).
-        """
+        """Return whether the job's file states statuses (`AddressState.stated`)."""
         del params
         return False
 

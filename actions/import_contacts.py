@@ -1,12 +1,12 @@
-"""Import: contacts arrive, each address with a first status, and opt-outs keep what they cover.
+"""Import: create contacts, and give each new address its first status.
 
 "If you do not have permission, the system assigns a non-marketable status; if you do, single
-opt-in" (seeds 000, 001, 002). An address that exists keeps its status, but for a permission that
-lifts it by the rules of an opt-in.
+opt-in" (seeds 000, 001, 002). An existing address keeps its status, unless a permission opts it in
+by the rules of `opt_in`.
 
-A file may state statuses itself, as an export of Keap does. They give a new address its first
-status, and let a known one only climb: suppression is believed, and a marketable status only with
-permission, which the importer claims and no column does.
+A file may state statuses itself, as an export of Keap does. A stated suppression is believed. A
+stated marketable status counts only with permission, which the importer claims and no column does.
+An existing address takes a stated status only if that has a higher rank.
 """
 
 from pydantic import Field
@@ -15,20 +15,20 @@ from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
 from schemas.decisions import AddressState, Decision, apply, leave
 from schemas.outcomes import Outcome, Reason
-from schemas.statuses import MARKETABLE, Status, rank_of
+from schemas.statuses import FACTS, MARKETABLE, Status
 
 
 class ImportParams(Params):
-    """`permission` is what the importer claims; `permission_claimed_by` is who claims it."""
+    """What the importer claims and adds."""
 
-    permission: bool = Field(description="whether these contacts gave permission for broadcasts")
+    permission: bool = Field(description="true if these contacts gave permission for broadcasts")
     permission_claimed_by: str | None = Field(None, description="who claims the permission")
     tag: str | None = Field(None, description="a tag for every imported contact")
-    statuses: bool | None = Field(None, description="whether the file states statuses")
+    statuses: bool | None = Field(None, description="true if the file states statuses")
 
 
 class ImportContacts(BulkAction):
-    """Creates contacts from uploaded rows and gives new addresses their first status."""
+    """Create contacts from uploaded rows and give new addresses their first status."""
 
     name = "import"
     summary = "Import contacts from a file."
@@ -47,17 +47,19 @@ class ImportContacts(BulkAction):
         *OPT_IN_TRANSITIONS,
     )
 
-    def decide(self, known: AddressState, params: ImportParams) -> Decision:
-        """Give a new address its first status, and a known one what the file states where that
-        climbs; otherwise follow the opt-in table, given permission.
+    def decide(self, state: AddressState, params: ImportParams) -> Decision:
+        """Give a new address its first status.
+
+        An existing one takes a stated status of a higher rank; otherwise, with permission, the
+        opt-in table applies.
         """
-        stated = known.stated
-        if known.status is None:
+        stated = state.stated
+        if state.status is None:
             return apply(_first_status(stated, permission=params.permission))
-        if stated is not None and _climbs(stated, known):
+        if stated is not None and FACTS[stated].rank > state.rank:
             return apply(stated)
         if params.permission and (stated is None or stated in MARKETABLE):
-            return decide_opt_in(known)
+            return decide_opt_in(state)
         return leave(Reason.STATUS_KEPT)
 
     def reads_statuses(self, params: ImportParams) -> bool:
@@ -75,12 +77,6 @@ class ImportContacts(BulkAction):
             beyond_chunk=reads_statuses,
             role_propagates_to_selected=False,
         )
-
-
-def _climbs(stated: Status, known: AddressState) -> bool:
-    assert known.status is not None
-    present = rank_of(Status(known.status), is_propagated=known.is_propagated)
-    return rank_of(stated, is_propagated=False) > present
 
 
 def _first_status(stated: Status | None, *, permission: bool) -> Status:

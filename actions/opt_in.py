@@ -1,4 +1,4 @@
-"""Opt in: give permission to addresses that lack it, and to no others.
+"""Opt in: make non-marketable addresses marketable, and no others.
 
 "Only emails that are in the Non-Marketable status will be opted in through the mass action.
 Email addresses that have been opted out either by the recipient or by a user cannot be opted
@@ -11,6 +11,7 @@ from schemas.outcomes import Outcome, Reason
 from schemas.statuses import Status
 
 _TARGET = Status.SINGLE_OPT_IN
+_BY_RECIPIENT = "an opt-out by its owner is never reopened in bulk"
 
 
 def _unchanged(status: Status, because: str) -> Transition:
@@ -27,18 +28,18 @@ OPT_IN_TRANSITIONS = (
         Outcome.APPLIED,
         _TARGET,
         None,
-        "the evidence of permission is what it lacked",
+        "it lacked nothing but permission",
     ),
     _unchanged(Status.SINGLE_OPT_IN, "it has permission already"),
     _unchanged(Status.DOUBLE_OPT_IN, "it has a stronger permission already"),
     _unchanged(Status.CONFIRMED, "it has a stronger permission already"),
-    _unchanged(Status.UNENGAGED_MARKETABLE, "it has permission, and a new one says nothing new"),
+    _unchanged(Status.UNENGAGED_MARKETABLE, "it has permission already"),
     _rejected(
         Status.UNENGAGED_NON_MARKETABLE,
         Reason.UNENGAGED,
-        "only its owner's engagement can bring it back",
+        "only engagement of its owner can bring it back",
     ),
-    _rejected(Status.LOCKDOWN, Reason.LOCKED_DOWN, "the lock-down has to be lifted first"),
+    _rejected(Status.LOCKDOWN, Reason.LOCKED_DOWN, "the lock-down must be lifted first"),
     _rejected(Status.BOUNCE, Reason.BOUNCED, "mail to it bounced too often"),
     _rejected(Status.HARD_BOUNCE, Reason.HARD_BOUNCED, "mail to it failed for good"),
     _rejected(Status.INVALID, Reason.INVALID_ADDRESS, "no mail can reach it"),
@@ -47,16 +48,8 @@ OPT_IN_TRANSITIONS = (
     _rejected(
         Status.ADMIN, Reason.OPTED_OUT_BY_ACCOUNT, "an opt-out by a user is never reopened in bulk"
     ),
-    _rejected(
-        Status.MANUAL,
-        Reason.OPTED_OUT_BY_RECIPIENT,
-        "an opt-out by its owner is never reopened in bulk",
-    ),
-    _rejected(
-        Status.LIST_UNSUBSCRIBE,
-        Reason.OPTED_OUT_BY_RECIPIENT,
-        "an opt-out by its owner is never reopened in bulk",
-    ),
+    _rejected(Status.MANUAL, Reason.OPTED_OUT_BY_RECIPIENT, _BY_RECIPIENT),
+    _rejected(Status.LIST_UNSUBSCRIBE, Reason.OPTED_OUT_BY_RECIPIENT, _BY_RECIPIENT),
     _rejected(Status.FEEDBACK, Reason.COMPLAINED, "its owner complained to the mailbox provider"),
     _rejected(Status.SPAM, Reason.COMPLAINED, "its owner reported spam"),
 )
@@ -67,16 +60,16 @@ _DECISIONS = {
 }
 
 
-def decide_opt_in(known: AddressState) -> Decision:
+def decide_opt_in(state: AddressState) -> Decision:
     """Apply the opt-in table, and refuse an address with a sibling opted out in its own right."""
-    decision = _DECISIONS[known.status]
-    if decision.outcome is Outcome.APPLIED and known.sibling_opted_out:
+    decision = _DECISIONS[state.status]
+    if decision.outcome is Outcome.APPLIED and state.sibling_opted_out:
         return reject(Reason.SIBLING_OPTED_OUT)
     return decision
 
 
 class OptIn(BulkAction):
-    """Makes non-marketable addresses single opt-in, given evidence of permission."""
+    """Make non-marketable addresses single opt-in, with evidence of permission."""
 
     name = "opt_in"
     summary = "Opt addresses in, with evidence of permission."
@@ -84,7 +77,7 @@ class OptIn(BulkAction):
     checks_siblings = True
     transitions = OPT_IN_TRANSITIONS
 
-    def decide(self, known: AddressState, params: Params) -> Decision:
+    def decide(self, state: AddressState, params: Params) -> Decision:
         """See `OPT_IN_TRANSITIONS`."""
         del params
-        return decide_opt_in(known)
+        return decide_opt_in(state)

@@ -1,7 +1,7 @@
-"""Opt out: suppress addresses, and the other addresses of the same people.
+"""Opt out: suppress addresses and their siblings.
 
-Suppression only climbs, so that neither order nor repetition matters. That an opt-out of one
-address has to reach the others is what the script of seed 003 was written for.
+A status is replaced only by one of a higher rank, so neither order nor repetition matters.
+Propagation to siblings is what the script of seed 003 was written for.
 """
 
 from typing import Literal
@@ -11,20 +11,20 @@ from pydantic import AwareDatetime, Field
 from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from schemas.decisions import AddressState, Decision, apply, leave
 from schemas.outcomes import Outcome, Reason
-from schemas.statuses import FACTS, Status, rank_of
+from schemas.statuses import FACTS, Status
 
 
 class OptOutParams(Params):
-    """`kind` is whose act it was: a user of the account (`admin`), or the recipient's own."""
+    """Who opted out, and what is kept about it."""
 
     kind: Literal[
         Status.ADMIN, Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM
     ] = Field(
         Status.ADMIN,
-        description="whose act it was: admin (a user of the account), or the recipient's own:"
-        " manual, list_unsubscribe, feedback or spam",
+        description="who opted out: admin (a user of the account), or the recipient: manual,"
+        " list_unsubscribe, feedback or spam",
     )
-    note: str | None = Field(None, max_length=2000, description="why; stored with the job")
+    note: str | None = Field(None, max_length=2000, description="why; kept with the job")
     source: str | None = Field(
         None, min_length=1, max_length=200, description="which system the opt-out came from"
     )
@@ -43,7 +43,7 @@ def _transition(status: Status) -> Transition:
         Outcome.UNCHANGED,
         None,
         Reason.ALREADY_OPTED_OUT,
-        "it is opted out at least as strongly in its own right; the spread happens all the same",
+        "it is opted out at least as strongly already; propagation happens all the same",
     )
 
 
@@ -51,7 +51,7 @@ class OptOut(BulkAction):
     """Opts addresses out in their own right, and propagates that to their siblings."""
 
     name = "opt_out"
-    summary = "Opt addresses out, and with them the other addresses of the same people."
+    summary = "Opt addresses out, and with them the other addresses of the same contacts."
     params = OptOutParams
     urgent = True
     may_propagate = True
@@ -67,16 +67,11 @@ class OptOut(BulkAction):
         *(_transition(status) for status in Status),
     )
 
-    def decide(self, known: AddressState, params: OptOutParams) -> Decision:
+    def decide(self, state: AddressState, params: OptOutParams) -> Decision:
         """Apply it where it climbs: over any lower status, and over an opt-out that was
         propagated.
         """
-        present = (
-            -1
-            if known.status is None
-            else rank_of(Status(known.status), is_propagated=known.is_propagated)
-        )
-        if FACTS[params.kind].rank > present:
+        if FACTS[params.kind].rank > state.rank:
             return apply(params.kind)
         return leave(Reason.ALREADY_OPTED_OUT)
 

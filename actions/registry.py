@@ -1,4 +1,4 @@
-"""The actions that exist: whatever the modules of this package define."""
+"""The actions that exist: those that the modules of this package define."""
 
 import importlib
 import inspect
@@ -8,7 +8,7 @@ from functools import cache
 import actions
 from actions.bulk_action import BulkAction
 from schemas.errors import NotFound
-from schemas.outcomes import REASON_MEANINGS
+from schemas.outcomes import Reason
 
 
 @cache
@@ -29,7 +29,7 @@ def get_action(name: str) -> BulkAction:
         return all_actions()[name]
     except KeyError:
         raise NotFound(
-            f"There is no action {name!r}. There are: {', '.join(all_actions())}."
+            f"The action {name!r} does not exist. Choose one of {', '.join(all_actions())}."
         ) from None
 
 
@@ -45,4 +45,4 @@ def _meanings() -> dict[str, str]:
     ]
     return {
         transition.reason: transition.because for transition in transitions if transition.reason
-    } | REASON_MEANINGS
+    } | {reason: reason.meaning for reason in Reason}

@@ -10,7 +10,7 @@ from cli.output_guard import ignore_closed_output
 from cli.rendering import format_count, print_facts, print_json, print_table, print_text
 from producers.job_view import JobView
 from schemas.outcomes import FINAL_STATES, JobState
-from schemas.staging import IMPORT_REJECTION_MEANINGS
+from schemas.staging import ImportRejectionReason
 
 _SHORT_SECONDS = 1
 """Shorter jobs show no rate, which would not predict that of longer ones."""
@@ -94,7 +94,7 @@ def show_counts(job: JobView) -> None:
         print_text(f"`sluice results {job.id} --outcome import_rejections` lists them.")
 
 
-_REJECTION_MEANINGS = {reason.value: text for reason, text in IMPORT_REJECTION_MEANINGS.items()}
+_REJECTION_MEANINGS = {reason.value: reason.meaning for reason in ImportRejectionReason}
 
 
 def _format_headline(job: JobView) -> str:

@@ -8,7 +8,7 @@ import asyncpg
 
 from db import activity
 from runtime import logs
-from runtime.events import Event
+from runtime.event_keys import Event
 from schemas.actors import ActivityEvent, Actor
 
 log = logs.get_logger()

@@ -1,1 +1,1 @@
-"""What a process needs from its surroundings: settings, logs and the embedded servers."""
+"""What every process needs: settings, logs, signing, clients and the embedded servers."""

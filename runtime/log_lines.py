@@ -1,4 +1,4 @@
-"""From the facts of an event to one line of bytes: safe to show, and small enough to stay whole."""
+"""Render an event as one line of bytes, without secrets and short enough to be written whole."""
 
 import json
 import math
@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 4000
 
 REDACTED = "[redacted]"
 
-# The two others are how an address stands in a URL, and the @ of wide scripts.
+# Also the @ of a URL and the fullwidth one.
 _AT = re.compile("@|%40|\uff20")
 _QUOTED_LOCAL_PART = re.compile(rf'"[^"\n]{{0,64}}"(?={_AT.pattern})')
 _WORD = re.compile(r"\S+")
@@ -36,7 +36,7 @@ def redact(text: str) -> str:
     Every word with an @ is removed: addresses, and URLs that carry a password. This is a safety net
     and no license to log either.
     """
-    # Nearly every text has none of these, which is soon seen.
+    # Nearly every text has none of these, which is fast to check.
     if "@" in text or "%40" in text or "\uff20" in text:
         text = _QUOTED_LOCAL_PART.sub("", text)
         text = _WORD.sub(lambda word: REDACTED if _AT.search(word[0]) else word[0], text)
@@ -65,7 +65,7 @@ def _encode(line: str) -> bytes:
 
 def _to_plain(value: Any, limit: int) -> Any:
     """Convert the value for JSON, with every text redacted and cut to `limit` characters."""
-    # What there is most of comes first.
+    # The most frequent types come first.
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, str):
@@ -82,7 +82,7 @@ def _to_plain(value: Any, limit: int) -> Any:
 def _to_plain_dict(facts: Mapping[Any, Any], limit: int) -> dict[str, Any]:
     plain = {}
     for key, value in facts.items():
-        # Numbers, as most facts are, need no call.
+        # Most facts are numbers, which need no call.
         if not (value is None or isinstance(value, int)):
             value = _to_plain(value, limit)  # noqa: PLW2901 - it is the same fact
         plain[_clean_key(str(key), limit)] = value
@@ -96,7 +96,7 @@ def _clean_key(key: str, limit: int) -> str:
 
 
 def _clean_text(text: str, limit: int) -> str:
-    # A tail that is cut off could have told that what stands before it is an address.
+    # Redact before cutting: the tail may be what shows that the text is an address.
     text = redact(text)
     return text if len(text) <= limit else text[:limit] + "..."
 

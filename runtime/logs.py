@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Literal
@@ -16,8 +17,8 @@ from typing import Any, ClassVar, Literal
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 
-from runtime import events
-from runtime.events import Event
+from runtime import event_keys, events
+from runtime.event_keys import Event
 from runtime.log_lines import Renderer, console_renderer, render_json, render_line, render_logfmt
 from runtime.settings import Settings
 
@@ -39,7 +40,7 @@ _HEAD = ("timestamp", "level", "event")
 Level = Literal["debug", "info", "warning", "error"]
 
 bind_context = bound_contextvars
-"""A context in which every line carries the keys given: `with bind_context(correlation_id=...)`."""
+"""Add keys to every line in a context: `with bind_context(correlation_id=...)`."""
 
 
 class UndeclaredLogLineError(AssertionError):
@@ -47,10 +48,10 @@ class UndeclaredLogLineError(AssertionError):
 
 
 class Log:
-    """Writes the events that `runtime.events` declares, and no others."""
+    """Write the events that `runtime.events` declares, and no others."""
 
     strict: ClassVar[bool] = False
-    """Whether what is not declared raises, as in the tests, or is written all the same."""
+    """Raise UndeclaredLogLineError for what is not declared; set in tests."""
 
     def debug(self, event: Event, **keys: Any) -> None:
         """Log what helps to find a defect."""
@@ -74,7 +75,7 @@ class Log:
 
     @staticmethod
     def write(level: Level, event: Event, keys: dict[str, Any]) -> None:
-        """Write one line; raises UndeclaredLogLineError in the tests."""
+        """Write one line."""
         if Log.strict:
             _require_declared(event, keys)
         getattr(structlog.get_logger(), level)(event.name, **keys)
@@ -94,11 +95,11 @@ def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT, **proces
     structlog.configure(
         processors=[
             merge_contextvars,
-            _AddProcessName(process),
+            partial(_add_process_name, process),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _describe_exception_only,
-            _RenderLine(_renderer(settings, descriptor)),
+            partial(_render, _renderer(settings, descriptor)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _DescriptorWriter(descriptor),
@@ -106,7 +107,7 @@ def configure(settings: Settings, *, descriptor: int = STANDARD_OUTPUT, **proces
     )
     root = logging.getLogger()
     root.handlers = [_LibraryHandler()]
-    # What libraries tell in the normal course of things is noise beside the events.
+    # In normal operation, the lines of libraries add nothing to the events.
     root.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
 
 
@@ -127,18 +128,18 @@ def _renderer(settings: Settings, descriptor: int) -> Renderer:
 def _require_declared(event: Event, keys: dict[str, Any]) -> None:
     if events.EVENTS.get(event.name) is not event:
         raise UndeclaredLogLineError(f"{event.name} is not in runtime.events")
-    if unknown := events.undeclared_keys(event.name, keys) - {"exc_info"}:
+    if unknown := event_keys.undeclared_keys(event.name, keys) - {"exc_info"}:
         raise UndeclaredLogLineError(
             f"{event.name} does not declare {', '.join(sorted(unknown))} in runtime.events"
         )
-    if wrong := events.mistyped_keys(keys):
+    if wrong := event_keys.mistyped_keys(keys):
         raise UndeclaredLogLineError(
             f"{event.name} has {', '.join(sorted(wrong))} of another type than KEY_TYPES says"
         )
 
 
 class _DescriptorWriter:
-    """What structlog hands each finished line to."""
+    """The logger that structlog calls with each finished line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -148,33 +149,19 @@ class _DescriptorWriter:
             while line:
                 line = line[os.write(self._descriptor, line) :]
         except OSError:
-            # Nobody listens, or the disk is full: the work goes on, and only the line is lost.
+            # The pipe is closed, or the disk is full. Only the line is lost; the work continues.
             pass
 
     debug = info = warning = error = critical = write
 
 
-class _AddProcessName:
-    """A processor that names the process on each line."""
-
-    def __init__(self, process: dict[str, str]) -> None:
-        self._process = process
-
-    def __call__(self, _logger: Any, _method: str, facts: Any) -> Any:
-        for key, name in self._process.items():
-            facts.setdefault(key, name)
-        return facts
+def _add_process_name(process: dict[str, str], _logger: Any, _method: str, facts: Any) -> Any:
+    return {**facts, **process, **facts}
 
 
-class _RenderLine:
-    """The last processor: puts the keys in order and makes the line."""
-
-    def __init__(self, render: Renderer) -> None:
-        self._render = render
-
-    def __call__(self, _logger: Any, _method: str, facts: Any) -> bytes:
-        head = {key: facts.pop(key) for key in _HEAD if key in facts}
-        return render_line(head, facts, self._render)
+def _render(renderer: Renderer, _logger: Any, _method: str, facts: Any) -> bytes:
+    head = {key: facts.pop(key) for key in _HEAD if key in facts}
+    return render_line(head, facts, renderer)
 
 
 def _describe_exception_only(_logger: Any, _method: str, facts: Any) -> Any:
@@ -233,7 +220,7 @@ def _format_frames(frames: list[traceback.FrameSummary]) -> str:
 
 
 class _LibraryHandler(logging.Handler):
-    """Brings what libraries log by the standard module to the same place."""
+    """Write what libraries log by the standard module as the event `library.logged`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level: Level = "debug"

@@ -1,4 +1,4 @@
-"""Logging once that a server is unreachable, and once that it has recovered.
+"""Log once that a server is unreachable, and once that it has recovered.
 
 That is one line per outage and process, not one per attempt, of which a minute has thousands.
 """
@@ -8,39 +8,40 @@ import time
 from collections.abc import Callable
 
 from runtime import events, logs
-from runtime.events import Event
+from runtime.event_keys import Event
 
 log = logs.get_logger()
 
 PROBE_TIMEOUT_SECONDS = 5.0
-"""How long a server has to answer when it is asked whether it is there."""
+"""How long a server may take to answer a probe."""
 
 OUTAGE_GRACE_SECONDS = 2.0
-"""A Postgres that is shut down refuses new connections while those that are open still answer: for
-a second, where it is busy."""
+"""How long open connections may still answer after a Postgres began to shut down."""
 
 
 class Outage:
-    """What this process knows about one server; any thread may tell it.
+    """The state of one server as this process sees it; thread-safe.
 
-    Of what is asked within `grace_seconds` of a failure an answer says nothing yet.
+    An answer to a request within `grace_seconds` after a failure does not end the outage.
     """
 
-    def __init__(self, away: Event, back: Event, *, grace_seconds: float = 0, **keys: str) -> None:
-        self._down_event, self._up_event, self._keys = away, back, keys
+    def __init__(
+        self, down_event: Event, up_event: Event, *, grace_seconds: float = 0, **keys: str
+    ) -> None:
+        self._down_event, self._up_event, self._keys = down_event, up_event, keys
         self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._down = False
-        self._failed_at = self._back_at = 0.0
+        self._failed_at = self._recovered_at = 0.0
         self._recovery_callbacks: list[Callable[[], None]] = []
 
     def on_recovery(self, callback: Callable[[], None]) -> None:
-        """Have this done each time the server is back, before anybody is told."""
+        """Call `callback` at each recovery, before it is logged."""
         self._recovery_callbacks.append(callback)
 
     @property
     def is_down(self) -> bool:
-        """Whether the server was away when it was last tried."""
+        """True if the server did not answer when it was last asked."""
         return self._down
 
     def record_failure(self, error: BaseException, requested_at: float) -> None:
@@ -49,11 +50,11 @@ class Outage:
         A request made before the recovery says nothing about the present: timeouts arrive late.
         """
         with self._lock:
-            if requested_at <= self._back_at:
+            if requested_at <= self._recovered_at:
                 return
-            begins, self._down = not self._down, True
+            is_new, self._down = not self._down, True
             self._failed_at = time.monotonic()
-        if begins:
+        if is_new:
             log.warning(self._down_event, error=type(error).__name__, **self._keys)
 
     def record_success(self, requested_at: float, *, on_new_connection: bool = False) -> None:
@@ -64,12 +65,12 @@ class Outage:
         """
         if not self._down:
             return
-        settles = 0.0 if on_new_connection else self._grace_seconds
+        grace_seconds = 0.0 if on_new_connection else self._grace_seconds
         with self._lock:
-            if not self._down or requested_at <= self._failed_at + settles:
+            if not self._down or requested_at <= self._failed_at + grace_seconds:
                 return
             self._down = False
-            self._back_at = time.monotonic()
+            self._recovered_at = time.monotonic()
         for callback in self._recovery_callbacks:
             callback()
         log.info(self._up_event, **self._keys)

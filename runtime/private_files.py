@@ -1,4 +1,4 @@
-"""Files that only this account may read, whatever the umask."""
+"""Files that only this account may read, regardless of the umask."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a process is called in logs and in Postgres, and how it says that it will not start."""
+"""The name of a process in logs and in Postgres, and the log line of one that cannot start."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from schemas.errors import MigrationLockTimeout, SchemaMismatch, SettingsError, 
 log = logs.get_logger()
 
 _LOGGABLE_ERRORS = (SettingsError, SchemaMismatch, MigrationLockTimeout)
-"""Errors whose text quotes no value. Others quote what a server has said, or its address."""
+"""Errors whose text quotes no value. The others may quote a server's message or address."""
 
 
 def process_name(settings: Settings) -> str:
@@ -32,7 +32,7 @@ def log_startup_failure(
     status: int,
     descriptor: int = logs.STANDARD_OUTPUT,
 ) -> None:
-    """Write `process.refused_to_start`; at a terminal the sentence says all there is to say."""
+    """Write `process.refused_to_start`, except at a terminal, where the error itself is shown."""
     settings = log_settings()
     if settings.log_format is None and os.isatty(descriptor):
         return

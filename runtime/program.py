@@ -1,4 +1,4 @@
-"""How the program `sluice` is called here, so that a command that is suggested works as printed."""
+"""How to call `sluice` on this machine, so that suggested commands work as printed."""
 
 import re
 import shlex
@@ -21,11 +21,11 @@ def program_name() -> str:
     script = python.with_name(NAME)
     if script.is_file():
         found = shutil.which(NAME)
-        # What the PATH leads to may be a link to the script.
+        # The file on the PATH may be a link to the script.
         is_found = found is not None and Path(found).resolve() == script.resolve()
         return NAME if is_found else _shell_path(script)
     found = shutil.which(python.name)
-    # Not resolved: the Python of a virtual environment is itself a link to another one.
+    # Do not resolve the file: the Python of a virtual environment is a link to another one.
     is_found = found is not None and Path(found).parent.resolve() == python.parent.resolve()
     return f"{python.name if is_found else _shell_path(python)} -m {_MODULE}"
 

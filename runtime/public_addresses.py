@@ -7,10 +7,10 @@ cloud's metadata service, or to a database nearby, would let a stranger post the
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 WEB_PORTS = {"http": (80, 8080), "https": (443, 8443)}
-"""Where web servers listen. On other ports a POST would reach what speaks something else."""
+"""The ports of web servers. On other ports a POST could reach another kind of server."""
 
-# Those of IANA's special-purpose registries, whatever this version of Python knows of them, and
-# what a cloud keeps for itself. Nobody's web server has an address in any of these.
+# IANA's special-purpose registries, independent of the version of Python, and the ranges that
+# clouds reserve. No public web server has an address in any of these.
 _NOT_PUBLIC_V4 = tuple(
     map(
         IPv4Network,
@@ -39,7 +39,7 @@ _NOT_PUBLIC_V4 = tuple(
 )
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All else, as unique local (fd00:ec2::254 is a metadata service) and link-local, is not public."""
+"""Everything else is not public, such as unique local (fd00:ec2::254 is a metadata service)."""
 
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC_V6 = tuple(
@@ -48,7 +48,7 @@ _NOT_PUBLIC_V6 = tuple(
         (
             "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID and others
             "2001:db8::/32",  # documentation
-            "2002::/16",  # 6to4: what it carries on to is an IPv4 address, of whatever kind
+            "2002::/16",  # 6to4, which leads to any IPv4 address
             "2620:4f:8000::/48",  # AS112
             "3ffe::/16",  # given back by the 6bone
             "3fff::/20",  # documentation

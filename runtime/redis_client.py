@@ -1,4 +1,4 @@
-"""A Redis client that suits a queue."""
+"""The Redis client, with timeouts that suit a queue."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,8 +10,7 @@ from redis.retry import Retry
 from runtime.tcp_keepalive import keepalive_options
 
 REDIS_TIMEOUT_SECONDS = 5
-"""How long an answer is waited for. Nothing here asks Redis to wait for messages, so that one which
-takes longer was lost; a worker that waited for it would find no work meanwhile."""
+"""How long to wait for an answer. No command blocks in Redis, so a later answer was lost."""
 
 
 def redis_client_options(url: str) -> dict[str, Any]:
@@ -26,14 +25,14 @@ def redis_client_options(url: str) -> dict[str, Any]:
     }
     scheme = urlsplit(url).scheme
     if scheme != "unix":
-        # By redis-py's own figures a server that vanished is noticed after 45 seconds.
+        # With redis-py's defaults a dead server is noticed only after 45 seconds.
         options |= {
             "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
             "socket_keepalive": True,
             "socket_keepalive_options": keepalive_options(),
         }
     if scheme == "rediss":
-        # Encrypted, not verified: hosted Redis presents certificates it has signed itself.
+        # Encrypted but not verified, since hosted Redis uses self-signed certificates.
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
     return options
 

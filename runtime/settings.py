@@ -7,19 +7,33 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
 from schemas.field_errors import describe_error
 
 MIN_KEY_CHARACTERS = 32
-"""How long each of SIGNING_KEYS has to be."""
+"""The least length of each of SIGNING_KEYS."""
 LogFormat = Literal["json", "logfmt", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _PLATFORM_COMMIT_VARIABLES = ("heroku_build_commit", "heroku_slug_commit", "source_version")
-"""What platforms call the commit that was deployed."""
+"""The variables in which platforms give the deployed commit."""
+
+_SCHEMES = {
+    "database_url": ("postgresql", "postgres"),
+    "owner_database_url": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss", "unix"),
+    "public_url": ("https", "http"),
+}
 
 _is_plain_commit = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
@@ -94,26 +108,21 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError(_explanation(error)) from None
 
-    @field_validator("database_url", "owner_database_url")
+    @field_validator(*_SCHEMES)
     @classmethod
-    def _check_database_url(cls, url: str | None) -> str | None:
-        return _require_scheme(url, ("postgresql", "postgres"))
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, url: str | None) -> str | None:
-        return _require_scheme(url, ("redis", "rediss", "unix"))
+    def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return _require_scheme(url, _SCHEMES[info.field_name or ""])
 
     @field_validator("commit")
     @classmethod
     def _drop_odd_commit(cls, commit: str | None) -> str | None:
-        # A platform sets it. What is odd there keeps no process from starting.
+        # A platform sets it, so an odd value must not keep a process from starting.
         return commit if commit and _is_plain_commit(commit) else None
 
     @field_validator("public_url")
     @classmethod
-    def _check_public_url(cls, url: str | None) -> str | None:
-        return None if url is None else (_require_scheme(url, ("https", "http")) or "").rstrip("/")
+    def _strip_slashes(cls, url: str | None) -> str | None:
+        return url and url.rstrip("/")
 
     @field_validator("signing_keys")
     @classmethod
@@ -121,29 +130,29 @@ class Settings(BaseSettings):
         found = split_signing_keys(keys.get_secret_value()) if keys else []
         if any(len(key) < MIN_KEY_CHARACTERS for key in found):
             raise ValueError(
-                f"each key needs {MIN_KEY_CHARACTERS} characters or more; several are separated by"
-                " commas or blanks"
+                f"each key needs {MIN_KEY_CHARACTERS} characters or more; separate keys by commas"
+                " or blanks"
             )
         return keys if found else None
 
     @property
     def proxy_count(self) -> int:
-        """How many proxies stand before a web process and name the peer: a dyno's router is one."""
+        """The number of proxies that name the peer; by default one on a dyno, its router."""
         return int(bool(self.dyno)) if self.trusted_proxies is None else self.trusted_proxies
 
     @property
     def listen_host(self) -> str:
-        """The interface of a web process: all of a dyno's, else only this machine's own."""
+        """The interface of a web process; by default all on a dyno, otherwise loopback."""
         return self.host or ("0.0.0.0" if self.dyno else "127.0.0.1")  # noqa: S104 - a dyno's router
 
     @property
     def uses_embedded_servers(self) -> bool:
-        """Whether no server is given and this is no dyno, where one would be lost every day."""
+        """True without a URL, except on a dyno, where embedded servers would lose their data."""
         return not (self.database_url or self.redis_url or self.dyno)
 
     @property
     def migration_database_url(self) -> str | None:
-        """The URL by which tables are changed: that of their owner, where it is another role."""
+        """The URL with the role that owns the tables."""
         return self.owner_database_url or self.database_url
 
     def require_urls(self) -> None:
@@ -158,7 +167,7 @@ class Settings(BaseSettings):
         if len(missing) == 1:
             raise SettingsError(
                 f"{missing[0]} is not set, and the other URL is. Nothing was started. Set both to"
-                " use servers of your own, or neither to use embedded ones."
+                " use your own servers, or neither to use embedded ones."
             )
         where = "on a dyno (DYNO is set) " if self.dyno else ""
         raise SettingsError(
@@ -184,14 +193,13 @@ def split_signing_keys(text: str) -> list[str]:
 
 def _require_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
     if url is not None and url.partition("://")[0] not in schemes:
-        raise ValueError(f"it has to begin with {' or '.join(f'{name}://' for name in schemes)}")
+        raise ValueError(f"it must begin with {' or '.join(f'{name}://' for name in schemes)}")
     try:
-        # Several hosts have several ports, which are no number to this.
+        # A list of hosts has several ports, which `urlsplit` cannot read.
         _ = url is not None and "," not in url and urlsplit(url).port
     except ValueError:
         raise ValueError(
-            "it cannot be read as a URL; in a password, characters such as / # ? @ and : have to be"
-            " percent-encoded"
+            "it is not a URL; in a password, percent-encode characters such as / # ? @ and :"
         ) from None
     return url
 
@@ -203,8 +211,8 @@ def _explanation(error: ValidationError) -> str:
         for mistake in error.errors(include_url=False, include_input=False)
     )
     return (
-        f"The environment has wrong settings. Nothing was started.{mistakes}"
-        "\nSet them right, or unset them to have the defaults; .env.example explains each."
+        f"The environment has invalid settings. Nothing was started.{mistakes}"
+        "\nCorrect them, or unset them to use the defaults. .env.example explains each setting."
     )
 
 

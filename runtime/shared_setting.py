@@ -1,4 +1,4 @@
-"""Saying at start that a setting differs which has to be the same in all processes.
+"""Warn at start if a setting that must be equal in all processes differs.
 
 `sluice migrate` puts it in force. A process works with its own value all the same: which of the two
 is right, only the people who run it know.

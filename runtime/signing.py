@@ -1,7 +1,7 @@
-"""Secrets and tokens that are derived from SIGNING_KEYS, so that none of them need be stored.
+"""Secrets and tokens, which are derived from SIGNING_KEYS instead of being stored.
 
-Each is an HMAC-SHA256, by one of SIGNING_KEYS, of its purpose and of what it is for, so that none
-can stand in for another:
+Each is an HMAC-SHA256, with one of SIGNING_KEYS, of its purpose and its subject, so that none can
+replace another:
 
 | what | format | derived from |
 |---|---|---|
@@ -41,8 +41,8 @@ _KEY_ID = "[0-9a-f]{8}"
 _ID = "[1-9][0-9]{0,18}"
 _MAC = "[A-Za-z0-9_-]{43}"
 
-# Mail programs and people put more behind a link, or before it: a slash, a full stop, a bracket, or
-# what follows it in a sentence. A letter or digit would be another token.
+# Mail programs and people add characters around a link: a slash, a full stop, a bracket, or text.
+# A letter or digit would make another token.
 _BEFORE, _AFTER = "[^A-Za-z0-9]*", "(?![A-Za-z0-9])"
 _hook_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.{_MAC}){_AFTER}").match
 _one_click_token = re.compile(rf"{_BEFORE}(({_KEY_ID})\.({_ID})\.({_ID})\.{_MAC}){_AFTER}").match
@@ -196,7 +196,7 @@ def _make_one_click_token(key: _Key, account_id: int, address_id: int) -> str:
 
 
 def _mac(key: _Key, purpose: str, *of: int | str) -> bytes:
-    # No part has a colon in it, so that no two lists of parts are one message.
+    # No part contains a colon, so different parts never make the same message.
     message = ":".join(["sluice", purpose, *map(str, of)])
     return hmac.new(key.secret, message.encode(), hashlib.sha256).digest()
 

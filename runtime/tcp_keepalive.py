@@ -8,17 +8,17 @@ docs/decisions/0012-dead-peers.md.
 import socket
 
 IDLE_SECONDS = 5
-"""How long a connection is silent before the peer is asked for a sign of life."""
+"""How long a connection is silent before the first probe."""
 
 INTERVAL_SECONDS = 2
-"""How long a question may go unanswered before the next one."""
+"""The time between two probes."""
 
 PROBES = 3
-"""How many questions go unanswered before the connection counts as dead."""
+"""How many unanswered probes end the connection."""
 
 USER_TIMEOUT_SECONDS = 10
-"""How long the peer may leave unconfirmed, or not take, what was sent to it. Where nothing was on
-its way, the whole takes 11 seconds: 5, and 3 times 2."""
+"""How long sent data may stay unconfirmed. Without such data, a dead peer is noticed after 11
+seconds: 5, and 3 times 2."""
 
 _LEVEL_TCP = {
     # Linux and macOS have different names for the first.
@@ -26,13 +26,13 @@ _LEVEL_TCP = {
     "TCP_KEEPALIVE": IDLE_SECONDS,
     "TCP_KEEPINTVL": INTERVAL_SECONDS,
     "TCP_KEEPCNT": PROBES,
-    # Where it exists; questions are not asked while something is on its way.
+    # Linux only; no probes are sent while data is unconfirmed.
     "TCP_USER_TIMEOUT": USER_TIMEOUT_SECONDS * 1000,
 }
 
 
 def keepalive_options() -> dict[int, int]:
-    """Return the IPPROTO_TCP options that this platform has; SO_KEEPALIVE is set besides."""
+    """Return the IPPROTO_TCP options that this platform has; SO_KEEPALIVE is set separately."""
     return {
         getattr(socket, name): value for name, value in _LEVEL_TCP.items() if hasattr(socket, name)
     }

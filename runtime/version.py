@@ -14,7 +14,7 @@ _NAME = "sluice"
 @cache
 def version() -> str:
     """Return the version of the package, or of the folder that the program runs from."""
-    # A folder comes first: on a dyno nothing is installed, and an installation may be another one.
+    # The folder comes first: on a dyno nothing is installed, and an installation may be older.
     project = _ROOT / "pyproject.toml"
     if project.is_file():
         described = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
@@ -40,7 +40,7 @@ def _read_checkout_commit(root: Path) -> str | None:
 
 
 def _git_folder(root: Path) -> Path:
-    """Return the folder with HEAD; of a worktree a file says where that is."""
+    """Return the folder with HEAD; in a worktree, the file `.git` names it."""
     folder = root / ".git"
     if folder.is_file():
         return root / folder.read_text(encoding="utf-8").removeprefix("gitdir:").strip()

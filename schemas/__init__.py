@@ -1,4 +1,4 @@
-"""The vocabulary of Sluice: what statuses, decisions, requests and errors are.
+"""The vocabulary of Sluice: statuses, decisions, requests, errors and other shared types.
 
 Pure: imports nothing else of the project, no driver, no clock, no environment.
 """

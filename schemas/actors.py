@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class ActorKind(StrEnum):
-    """What kind of caller it was. A key and a hook have an id."""
+    """The kinds of actors. A key and a hook have an id."""
 
     KEY = "key"
     HOOK = "hook"
@@ -18,7 +18,7 @@ class ActorKind(StrEnum):
 
 
 class Via(StrEnum):
-    """By which way in it was done."""
+    """The entry point that an actor used."""
 
     HTTP = "http"
     HOOK_EVENTS = "hook_events"
@@ -30,7 +30,7 @@ class Via(StrEnum):
 
 
 class ActivityEvent(StrEnum):
-    """What is kept of who did it; the log event of each has the same name."""
+    """The kinds of stored activity; the log event of each has the same name."""
 
     JOB_SUBMITTED = "job.submitted"
     JOB_PAUSED = "job.paused"
@@ -47,7 +47,7 @@ class ActivityEvent(StrEnum):
 
 
 class Actor(NamedTuple):
-    """Who did it, and by which way in. Its text is `key:7`, `hook:3`, `link`, `cli` or `python`."""
+    """Who did something, via which entry point: `key:7`, `hook:3`, `link`, `cli` or `python`."""
 
     kind: ActorKind
     via: Via

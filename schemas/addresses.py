@@ -1,4 +1,4 @@
-"""What an email address is, and when two of them are the same.
+"""Which texts are email addresses, and when two of them are the same.
 
 The rules are those of the email-validator library. It takes 0.05 ms an address, minutes for a file
 of millions. So a plain domain and a plain local part are checked by a few string operations, and
@@ -23,24 +23,24 @@ from email_validator import (
 )
 
 MAX_ADDRESS_LENGTH = 254
-"""The longest address there can be, in bytes of UTF-8."""
+"""The longest valid address, in bytes of UTF-8."""
 
 MAX_WRAPPED_LENGTH = 1_000
-"""The longest text in which an address is looked for, in characters."""
+"""The longest text that may contain an address, in characters."""
 
 _MAX_PLAIN_LOCAL_PART = 64
 _MAX_REASON = 200
 _MAX_CACHED_DOMAINS = 1 << 16
 
 _PLAIN = string.ascii_letters + string.digits + "_+-."
-"""What nearly all local parts are made of."""
+"""The characters of nearly all local parts."""
 
 _ODD_STARTS = "+-."
 
 _ATOM = r"[A-Za-z0-9_!#$%&'*+\-/=?^`{|}~]+"
 _plain_local_part = re.compile(rf"{_ATOM}(?:\.{_ATOM})*").fullmatch
 
-# Two hyphens as its third and fourth character mark a label as Punycode, or as nothing.
+# Two hyphens as third and fourth character mark Punycode, or an invalid label.
 _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
 _plain_domain = re.compile(rf"{_LABEL}(?:\.{_LABEL})+(?<=[A-Za-z])").fullmatch
 _SPECIAL_USE = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES)
@@ -54,24 +54,24 @@ class NormalizedAddress(NamedTuple):
 
 
 _new_tuple = tuple.__new__
-"""Makes a NamedTuple in a third of the time that its own constructor takes."""
+"""Make a NamedTuple in a third of the time of its own constructor."""
 
 
 class InvalidAddress(ValueError):
-    """The text is no email address; the message says why in a sentence for people."""
+    """The text is not an email address; the message says why."""
 
 
 _TOO_LONG = f"An email address has at most {MAX_ADDRESS_LENGTH} characters."
 
 
 class _Domain(NamedTuple):
-    """What the library says of a domain: its ASCII form behind an @.
+    """A domain as the library sees it; `key` is its ASCII form after an @.
 
-    `room` is how long a plain local part may be before the address is refused with `error`.
+    An address with a plain local part longer than `max_local_part` fails with `error`.
     """
 
     key: str
-    room: int
+    max_local_part: int
     error: str
 
 
@@ -87,33 +87,31 @@ def normalize_address(text: str) -> NormalizedAddress:
 
 
 def normalize_plain_address(text: str) -> NormalizedAddress | None:
-    """Return the identity of an address of which nothing is odd, as nearly all are; None for what
-    has to be looked at more closely.
-    """
+    """Normalize a plain address, as nearly all are; None for any other text."""
     local_part, _, domain = text.partition("@")
     if (
         len(text) > MAX_ADDRESS_LENGTH
         or local_part.strip(_PLAIN)
-        or local_part[:1] in _ODD_STARTS  # as is no local part at all
+        or local_part[:1] in _ODD_STARTS  # also an empty local part
         or ".." in text
         or ".@" in text
     ):
         return None
-    key, room, _ = _look_up_domain(domain)
-    if len(local_part) > room or len(local_part) > _MAX_PLAIN_LOCAL_PART:
+    key, max_local_part, _ = _look_up_domain(domain)
+    if len(local_part) > max_local_part or len(local_part) > _MAX_PLAIN_LOCAL_PART:
         return None
     return _new_tuple(NormalizedAddress, (text, local_part.lower() + key))
 
 
 def _normalize_formally(address: str) -> NormalizedAddress:
-    # The library's time grows with the length, and its answer to this is known.
+    # The library would take time by the length, only to say the same.
     if len(address) > MAX_ADDRESS_LENGTH:
         raise InvalidAddress(_TOO_LONG)
     local_part, at, domain = address.partition("@")
     if not (at and len(local_part) <= _MAX_PLAIN_LOCAL_PART and _plain_local_part(local_part)):
         return _normalize_by_library(address)
-    key, room, error = _look_up_domain(domain)
-    if len(local_part) > room:
+    key, max_local_part, error = _look_up_domain(domain)
+    if len(local_part) > max_local_part:
         raise InvalidAddress(error)
     return NormalizedAddress(address, local_part.lower() + key)
 
@@ -149,7 +147,7 @@ def _has_wrapping_around(text: str) -> bool:
 
 
 def _unwrap(text: str) -> NormalizedAddress | None:
-    """Return the one address that is left when nothing but wrapping is taken away."""
+    """Return the address that remains after removing the wrapping; None if there is none."""
     inner, names = _strip_around(text), []
     for _ in range(_MAX_WRAPPINGS):
         found = next((match for wrapped in _WRAPPINGS if (match := wrapped(inner))), None)
@@ -162,7 +160,7 @@ def _unwrap(text: str) -> NormalizedAddress | None:
         return None
     try:
         identity = normalize_address(inner)
-        # A mail program may give the address as its own name.
+        # A mail program may write the address as its own name.
         same = all(parse_address(name) == identity for name in names if "@" in name)
     except InvalidAddress:
         return None
@@ -176,7 +174,7 @@ def _strip_around(text: str) -> str:
 def _suggestion(text: str) -> str:
     found = list(dict.fromkeys(_addresses_in(text[:MAX_WRAPPED_LENGTH])))
     if len(found) > 1:
-        return f" It has several addresses: {', '.join(found[:3])}. Give each on its own."
+        return f" It has several addresses: {', '.join(found[:3])}. Give each separately."
     return f" Is {found[0]} meant?" if found else ""
 
 
@@ -236,10 +234,10 @@ def find_correction(identity: NormalizedAddress) -> Correction | None:
 def suggest_address(text: str) -> str | None:
     """Return the address that `text`, though formally valid, most probably stands for."""
     try:
-        doubt = find_correction(normalize_address(text))
+        correction = find_correction(normalize_address(text))
     except InvalidAddress:
         return next(_addresses_in(text[:MAX_WRAPPED_LENGTH]), None)
-    return doubt.intended.address if doubt else None
+    return correction.intended.address if correction else None
 
 
 def implausible_address(identity: NormalizedAddress, meant: NormalizedAddress) -> InvalidAddress:
@@ -284,10 +282,10 @@ _split_odd = re.compile(r"[^\w.+\-']+").split
 _certainly_odd = re.compile(
     r"""
     .*\|                                                 # a delimiter
-    | ['=]                                               # a spreadsheet's mark of a text, a formula
-    | %[0-9A-Fa-f]{2}                                    # a blank, or a bracket, of a link
+    | ['=]                                               # a spreadsheet's text mark, a formula
+    | %[0-9A-Fa-f]{2}                                    # an encoded character of a link
     | (?:e-?mail|(?:e-?mail[_-]?)?addr(?:ess)?|recipient|to|mailto)[0-9]?=
-    | [^\w\x00-\x7f]                                     # punctuation that no keyboard has
+    | [^\w\x00-\x7f]                                     # punctuation outside ASCII
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 ).match
@@ -311,7 +309,7 @@ def _look_up_domain(domain: str) -> _Domain:
         valid = _validate(f"a@{domain}")
     except EmailNotValidError as error:
         return _Domain("", 0, _reason(error))
-    # The library measures the address as given, with its Unicode and with its ASCII domain.
+    # The library measures the address as given, with the Unicode domain and with the ASCII one.
     forms = (domain, valid.domain, valid.ascii_domain or "")
     longest = max(len(form.encode()) for form in forms)
     return _Domain(f"@{valid.ascii_domain}", MAX_ADDRESS_LENGTH - 1 - longest, _TOO_LONG)
@@ -323,7 +321,7 @@ def _validate(address: str) -> ValidatedEmail:
         check_deliverability=False,
         allow_quoted_local=True,
         allow_smtputf8=True,
-        # The module's globals could be changed by others in the process.
+        # Other code in the process could change the defaults.
         allow_display_name=False,
         allow_domain_literal=False,
         allow_empty_local=False,

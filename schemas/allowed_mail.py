@@ -1,15 +1,15 @@
-"""What an address may be sent, by its status."""
+"""What may be sent to an address, by its status."""
 
 from enum import StrEnum
 
 from schemas.statuses import FACTS, MARKETABLE, Status
 
 _SUPPRESSED_RANK = 2
-"""From this rank on nothing is to be sent: mail cannot arrive, or somebody said no."""
+"""From this rank on nothing may be sent: mail cannot arrive, or is not wanted."""
 
 
 class AllowedMail(StrEnum):
-    """The most that may be sent."""
+    """What may be sent to an address at most."""
 
     BROADCASTS = "broadcasts"
     ONE_TO_ONE = "one_to_one"

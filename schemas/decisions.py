@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from schemas.outcomes import Outcome
-from schemas.statuses import Status
+from schemas.statuses import Status, rank_of
 
 
 class AddressState(NamedTuple):
@@ -19,6 +19,13 @@ class AddressState(NamedTuple):
     is_propagated: bool = False
     sibling_opted_out: bool = False
     stated: Status | None = None
+
+    @property
+    def rank(self) -> int:
+        """The rank of the status; -1 for an address without one."""
+        if self.status is None:
+            return -1
+        return rank_of(self.status, is_propagated=self.is_propagated)
 
 
 class Decision(NamedTuple):

@@ -1,6 +1,6 @@
-"""Errors, written for the person who meets them: what happened, what was kept, what to do.
+"""Errors. The text of each says what happened, what was kept and what to do.
 
-`exit_code` is the command line's exit status: 1 for a failure, 2 for wrong input.
+`exit_code` is the exit status of the command line: 1 for a failure, 2 for invalid input.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 
 class SluiceError(Exception):
-    """Root of every error that Sluice raises on purpose; its text is meant to be shown."""
+    """The base class of Sluice's own errors, whose texts are written for users."""
 
     exit_code: ClassVar[int] = 1
 
@@ -19,16 +19,16 @@ def error_text(error: object) -> str:
 
 
 class FieldError(NamedTuple):
-    """What is wrong with a request: in which part of it, its names joined by dots, and why."""
+    """An error in a request: the path of the field, joined by dots, and what is wrong."""
 
     location: str
     message: str
 
 
 class InvalidRequest(SluiceError):
-    """The request cannot be carried out as it was given; nothing was stored.
+    """The request is invalid, and nothing was stored.
 
-    `field_errors` are those that have a place in the request, as its text tells them.
+    `field_errors` are those of the text's errors that concern a field.
     """
 
     exit_code = 2
@@ -39,7 +39,7 @@ class InvalidRequest(SluiceError):
 
 
 class UnsafeRole(InvalidRequest):
-    """A role of Postgres that cannot be limited to what processes need; nothing was granted."""
+    """A Postgres role has more rights than processes need, and nothing was granted."""
 
 
 class NotFound(InvalidRequest):
@@ -47,33 +47,32 @@ class NotFound(InvalidRequest):
 
 
 class MostlyUnknownList(InvalidRequest):
-    """The account does not know most addresses of a list, so it may be another account's."""
+    """Most addresses of a list are new to the account, so it may be another account's list."""
 
     def __init__(self, unknown: int, listed: int) -> None:
         self.unknown = unknown
         self.listed = listed
         super().__init__(
-            f"The account does not know {unknown:,} of the {listed:,} addresses in the list."
+            f"{unknown:,} of the {listed:,} addresses in the list are new to the account."
             " Nothing was stored. Check that it is the right list and the right account."
         )
 
 
 class Prompt(NamedTuple):
-    """A follow-up question: which field of the evidence is missing or too thin, and what to say."""
+    """A question about a field of the evidence that is missing, too short or invalid."""
 
     field: str
     prompt: str
 
 
 class MissingEvidence(InvalidRequest):
-    """An opt-in came without enough evidence of permission; `prompts` asks for the rest."""
+    """The evidence of permission is incomplete; `prompts` ask for the rest."""
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
         self.prompts = tuple(prompts)
         lines = "".join(f"\n  {prompt.field}: {prompt.prompt}" for prompt in self.prompts)
         super().__init__(
-            "The opt-in was refused and nothing was stored: its evidence of permission is"
-            f" incomplete.{lines}"
+            f"The evidence of permission is incomplete. Nothing was stored. Correct these:{lines}"
         )
 
 
@@ -82,19 +81,19 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class StateConflict(InvalidRequest):
-    """The job is in a state that does not allow what was asked."""
+    """The state of the job does not allow the command."""
 
 
 class OutputError(SluiceError):
-    """A command's answer could not be written."""
+    """The output of a command could not be written."""
 
 
 class SettingsError(SluiceError):
-    """A setting is missing or wrong; the process cannot start."""
+    """A setting is missing or invalid, so the process cannot start."""
 
 
 class ReadingTimeout(SluiceError):
-    """What was sent takes longer to read than others can wait for."""
+    """Reading a request took so long that other requests would have to wait."""
 
 
 class DatabaseUnreachable(SluiceError):
@@ -106,15 +105,15 @@ class QueueUnreachable(SluiceError):
 
 
 class SchemaMismatch(SluiceError):
-    """The database was migrated by a newer version, or not yet by this one."""
+    """The database has the schema of another version."""
 
 
 class DatabaseUnsuitable(SluiceError):
-    """The database keeps text in another encoding than UTF-8, or does not allow what is needed."""
+    """The database is not in UTF-8, or lacks a permission that Sluice needs."""
 
 
 class MigrationLockTimeout(SluiceError):
-    """Tables that a migration changes were used by others for too long."""
+    """Other sessions held the tables of a migration for too long."""
 
 
 class ServerStartError(SluiceError):
@@ -122,12 +121,12 @@ class ServerStartError(SluiceError):
 
 
 class ForbiddenTransition(SluiceError):
-    """An action decided what no action may: to make an opted-out address marketable."""
+    """An action would make an opted-out address marketable."""
 
 
 class StaleRead(SluiceError):
-    """A chunk needs a lock that it did not take at first; do it again, with all locks."""
+    """Control flow: a chunk needs more locks than it took; repeat it with all locks."""
 
 
 class ConcurrentLink(SluiceError):
-    """Contacts were made or linked while a chunk read them; do it again."""
+    """Control flow: contacts were created or linked while a chunk read them; repeat it."""

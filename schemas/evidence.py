@@ -1,6 +1,6 @@
-"""The evidence of permission that an opt-in needs, and the questions asked for what is missing.
+"""The evidence of permission that an opt-in needs, and the questions about missing parts.
 
-The original dialog asks how the addresses were obtained and follows up until it knows enough
+The original dialog asks how the addresses were obtained, and asks further until it knows enough
 (seed 000, step 5); its support team asks for proof in the same words (seed 002).
 """
 
@@ -51,7 +51,7 @@ MIN_DESCRIPTION_LENGTH = 20
 MIN_DESCRIPTION_LENGTH_OTHER = 100
 MAX_TEXT_LENGTH = 10_000
 MAX_UNKNOWN_FIELDS = 20
-"""Of more unknown fields than this the rest is not told."""
+"""The most unknown fields that one error names."""
 
 _REQUIRED_QUESTIONS = {
     "source": "How were these addresses obtained? One of: "
@@ -59,12 +59,12 @@ _REQUIRED_QUESTIONS = {
     + ".",
     "description": f"Describe in {MIN_DESCRIPTION_LENGTH} characters or more how permission was"
     " given.",
-    "collected_from": "From which day on was permission collected? (YYYY-MM-DD)",
-    "collected_until": "Until which day was permission collected? (YYYY-MM-DD)",
+    "collected_from": "On which day did the collection of permission begin? (YYYY-MM-DD)",
+    "collected_until": "On which day did the collection of permission end? (YYYY-MM-DD)",
     "attested_by": "Who attests this? Give a name or an address of a person.",
 }
 
-_FOLLOW_UP_QUESTIONS: dict[Source, dict[str, str]] = {
+_FOLLOW_UP_QUESTIONS = {
     Source.WEB_FORM: {
         "url": "Where is the form? Give its http or https address.",
         "notice_text": "What were people told when they signed up? Quote the text.",
@@ -84,9 +84,6 @@ _FOLLOW_UP_QUESTIONS: dict[Source, dict[str, str]] = {
         " permission was given.",
         "proof_url": "Where can the proof be seen? Give its http or https address.",
     },
-    Source.CUSTOMER_RELATIONSHIP: {},
-    Source.VERBAL: {},
-    Source.PURCHASED_LIST: {},
 }
 
 _DATES = ("collected_from", "collected_until", "last_emailed_on")
@@ -117,22 +114,20 @@ def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
         return [
             Prompt(
                 "source",
-                "A purchased list carries nobody's permission and can never be opted in.",
+                "Nobody on a purchased list gave permission, so it can never be opted in.",
             )
         ]
     known_source = Source(source) if source in list(Source) else None
-    questions = dict(_REQUIRED_QUESTIONS)
-    if known_source:
-        questions |= _FOLLOW_UP_QUESTIONS[known_source]
+    follow_ups = _FOLLOW_UP_QUESTIONS.get(known_source, {}) if known_source else {}
     prompts = [
         Prompt(name, question)
-        for name, question in questions.items()
+        for name, question in (_REQUIRED_QUESTIONS | follow_ups).items()
         if not _is_answered(name, answers.get(name), known_source)
     ]
     asked = {prompt.field for prompt in prompts}
     unknown = (name for name in answers if name not in Evidence.model_fields)
     prompts += [
-        Prompt(name, f"Unknown field; the evidence has {', '.join(Evidence.model_fields)}.")
+        Prompt(name, f"Unknown field. Valid fields: {', '.join(Evidence.model_fields)}.")
         for name in islice(unknown, MAX_UNKNOWN_FIELDS)
     ]
     prompts += [p for p in _malformed(answers) if p.field not in asked]
@@ -147,8 +142,8 @@ def _is_answered(name: str, value: Any, source: Source | None) -> bool:
     if name == "source":
         return source is not None
     if name == "description":
-        least = MIN_DESCRIPTION_LENGTH_OTHER if source is Source.OTHER else MIN_DESCRIPTION_LENGTH
-        return isinstance(value, str) and len(value) >= least
+        minimum = MIN_DESCRIPTION_LENGTH_OTHER if source is Source.OTHER else MIN_DESCRIPTION_LENGTH
+        return isinstance(value, str) and len(value) >= minimum
     return True
 
 
@@ -172,10 +167,12 @@ def _malformed(answers: Mapping[str, Any]) -> list[Prompt]:
 
 def _misdated(answers: Mapping[str, Any], today: date) -> list[Prompt]:
     days = {
-        name: _DATE.validate_python(answers[name]) for name in _DATES if _is_date(answers, name)
+        name: _DATE.validate_python(answers[name])
+        for name in _DATES
+        if answers.get(name) is not None and _valid(_DATE, answers[name])
     }
     prompts = [
-        Prompt(name, f"{day} is in the future; give a day up to {today}.")
+        Prompt(name, f"{day} is in the future. Give a day up to {today}.")
         for name, day in days.items()
         if day > today
     ]
@@ -183,10 +180,6 @@ def _misdated(answers: Mapping[str, Any], today: date) -> list[Prompt]:
     if first and last and first > last:
         prompts.append(Prompt("collected_until", f"{last} is before collected_from, {first}."))
     return prompts
-
-
-def _is_date(answers: Mapping[str, Any], name: str) -> bool:
-    return answers.get(name) is not None and _valid(_DATE, answers[name])
 
 
 def _valid(adapter: TypeAdapter[Any], value: Any) -> bool:

@@ -6,130 +6,111 @@ new errors of pydantic's are told in plain words too.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 MAX_SHOWN_LENGTH = 40
-"""Characters of a wrong value that are repeated to the person who gave it."""
+"""The most characters of a wrong value that an error repeats."""
 
 _MAX_INDEX_DIGITS = 10
 
 Context = Mapping[str, Any]
 
 _GENERAL = "This value is not accepted."
-_NUMBER = "Give a number."
-_WHOLE = "Give a whole number."
-_TEXT = "Give text."
-_LIST = "Give a list."
-_OBJECT = "Give an object with names and values."
-_DAY = "Give a day as YYYY-MM-DD."
-_TIME = "Give a time as HH:MM:SS."
-_MOMENT = "Give a date and time with its offset, as 2025-03-01T08:00:00Z."
-_DURATION = "Give a duration, as PT1H30M."
-_URL = "Give a full http or https URL."
-_UUID = "Give a UUID."
-_YES_NO = "Give true or false."
 _EMPTY = "It is empty."
-_FUTURE = "It must not be in the future."
-_PAST = "It must be in the future."
 
-_SENTENCES: Mapping[str, str | Callable[[Context], str]] = {
-    "missing": "It is required, and missing.",
-    "missing_argument": "It is required, and missing.",
-    "missing_keyword_only_argument": "It is required, and missing.",
-    "missing_positional_only_argument": "It is required, and missing.",
-    "none_required": "Leave it out, or give null.",
-    "greater_than": lambda it: f"Give more than {_format_number(it['gt'])}.",
-    "greater_than_equal": lambda it: f"Give {_format_number(it['ge'])} or more.",
-    "less_than": lambda it: f"Give less than {_format_number(it['lt'])}.",
-    "less_than_equal": lambda it: f"Give {_format_number(it['le'])} or less.",
-    "multiple_of": lambda it: f"Give a multiple of {_format_number(it['multiple_of'])}.",
-    "finite_number": "Give a number that is not infinite.",
-    "too_short": lambda it: f"Give {_format_count(it['min_length'], 'entry', 'entries')} or more.",
-    "too_long": lambda it: f"Give {_format_count(it['max_length'], 'entry', 'entries')} at most.",
-    "string_too_short": lambda it: (
-        f"{_EMPTY} Give some text, or leave it out."
-        if it["min_length"] == 1
-        else f"Give {_format_count(it['min_length'], 'character', 'characters')} or more."
+
+class _SentenceFormatter(Formatter):
+    """Write `{min_length:byte/bytes}` as a count of bytes, and other numbers with commas."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        number = f"{value:,}" if isinstance(value, int) else str(value)
+        one, _, several = spec.partition("/")
+        return f"{number} {one if value == 1 else several}" if spec else number
+
+
+_FORMATTER = _SentenceFormatter()
+
+
+def _list_choices(expected: str) -> str:
+    """List the valid values from pydantic's text; enum members appear as their values."""
+    listed = re.sub(r"<[^:>]*: ('[^']*')>", r"\1", expected)
+    return f"Give {'one of ' if ',' in listed or ' or ' in listed else ''}{listed}."
+
+
+def _ask_for_text(context: Context) -> str:
+    if context["min_length"] == 1:
+        return f"{_EMPTY} Give some text, or leave it out."
+    return _FORMATTER.vformat("Give {min_length:character/characters} or more.", (), context)
+
+
+def _ask_for_scheme(context: Context) -> str:
+    return f"Give a URL that begins with {context['expected_schemes']}.".replace("'", "")
+
+
+_SENTENCES_OF_KINDS: Mapping[str | Callable[[Context], str], str] = {
+    "It is required, and missing.": "missing missing_argument missing_keyword_only_argument"
+    " missing_positional_only_argument",
+    "Leave it out, or give null.": "none_required",
+    "Give more than {gt}.": "greater_than",
+    "Give {ge} or more.": "greater_than_equal",
+    "Give less than {lt}.": "less_than",
+    "Give {le} or less.": "less_than_equal",
+    "Give a multiple of {multiple_of}.": "multiple_of",
+    "Give a number that is not infinite.": "finite_number",
+    "Give {min_length:entry/entries} or more.": "too_short",
+    "Give {max_length:entry/entries} at most.": "too_long",
+    _ask_for_text: "string_too_short",
+    "Give {max_length:character/characters} at most.": "string_too_long url_too_long",
+    "Give {min_length:byte/bytes} or more.": "bytes_too_short",
+    "Give {max_length:byte/bytes} at most.": "bytes_too_long",
+    "It does not have the form {pattern}.": "string_pattern_mismatch",
+    "It has a character that is not valid Unicode.": "string_unicode",
+    "Give text in ASCII.": "string_not_ascii",
+    lambda context: _list_choices(context["expected"]): "enum literal_error",
+    lambda context: _list_choices(context["expected_tags"]): "union_tag_invalid",
+    lambda context: to_sentence(str(context["error"])): "value_error assertion_error",
+    "It is not JSON.": "json_invalid",
+    "Give true or false.": "bool_type bool_parsing",
+    "Give a whole number.": "int_type int_parsing",
+    "Give a whole number, without a fraction.": "int_from_float",
+    "Give a smaller number.": "int_parsing_size",
+    "Give a number.": "float_type float_parsing decimal_type decimal_parsing complex_type"
+    " complex_str_parsing fraction_type fraction_parsing",
+    "Give a number of {max_digits:digit/digits} at most.": "decimal_max_digits",
+    "Give a number with {decimal_places:decimal/decimals} at most.": "decimal_max_places",
+    "Give a number with {whole_digits:digit/digits} at most before the decimal point.": (
+        "decimal_whole_digits"
     ),
-    "string_too_long": lambda it: (
-        f"Give {_format_count(it['max_length'], 'character', 'characters')} at most."
-    ),
-    "bytes_too_short": lambda it: (
-        f"Give {_format_count(it['min_length'], 'byte', 'bytes')} or more."
-    ),
-    "bytes_too_long": lambda it: (
-        f"Give {_format_count(it['max_length'], 'byte', 'bytes')} at most."
-    ),
-    "string_pattern_mismatch": lambda it: f"It does not have the form {it['pattern']}.",
-    "string_unicode": "It has a character that is not valid Unicode.",
-    "string_not_ascii": "Give text in ASCII.",
-    "enum": lambda it: _list_choices(it["expected"]),
-    "literal_error": lambda it: _list_choices(it["expected"]),
-    "union_tag_invalid": lambda it: _list_choices(it["expected_tags"]),
-    "value_error": lambda it: to_sentence(str(it["error"])),
-    "assertion_error": lambda it: to_sentence(str(it["error"])),
-    "json_invalid": "It is not JSON.",
-    "bool_type": _YES_NO,
-    "bool_parsing": _YES_NO,
-    "int_from_float": "Give a whole number, without a fraction.",
-    "int_parsing_size": "Give a smaller number.",
-    "string_type": _TEXT,
-    "decimal_max_digits": lambda it: (
-        f"Give a number of {_format_count(it['max_digits'], 'digit', 'digits')} at most."
-    ),
-    "decimal_max_places": lambda it: (
-        f"Give a number with {_format_count(it['decimal_places'], 'decimal', 'decimals')} at most."
-    ),
-    "decimal_whole_digits": lambda it: (
-        f"Give a number with {_format_count(it['whole_digits'], 'digit', 'digits')} at most"
-        " before the"
-        " decimal point."
-    ),
-    "date_past": _FUTURE,
-    "datetime_past": _FUTURE,
-    "date_future": _PAST,
-    "datetime_future": _PAST,
-    "date_from_datetime_inexact": "Give a day without a time of day.",
-    "timezone_naive": "Give it without an offset from UTC.",
-    "timezone_aware": "Give its offset from UTC too, as in 2025-03-01T08:00:00Z.",
-    "timezone_offset": "Its offset from UTC is not the one that is expected.",
-    "url_too_long": lambda it: (
-        f"Give {_format_count(it['max_length'], 'character', 'characters')} at most."
-    ),
-    "url_scheme": lambda it: (
-        f"Give a URL that begins with {_without_quotes(it['expected_schemes'])}."
-    ),
-    "uuid_version": lambda it: f"Give a UUID of version {it['expected_version']}.",
-    "recursion_loop": "It refers to itself.",
-    "recursion_depth_exceeded": "Its lists and objects are nested too deep.",
-    "bytes_invalid_encoding": "It is not encoded correctly.",
-    **dict.fromkeys(("int_type", "int_parsing"), _WHOLE),
-    **dict.fromkeys(
-        ("float_type", "float_parsing", "decimal_type", "decimal_parsing", "complex_type"), _NUMBER
-    ),
-    **dict.fromkeys(("complex_str_parsing", "fraction_type", "fraction_parsing"), _NUMBER),
-    **dict.fromkeys(
-        ("list_type", "tuple_type", "set_type", "frozen_set_type", "deque_type", "iterable_type"),
-        _LIST,
-    ),
-    **dict.fromkeys(
-        (
-            *("dict_type", "mapping_type", "model_type", "model_attributes_type", "dataclass_type"),
-            *("frozen_dict_type", "ordered_dict_type", "counter_type", "dataclass_exact_type"),
-            *("named_tuple_type", "arguments_type"),
-        ),
-        _OBJECT,
-    ),
-    **dict.fromkeys(
-        ("date_type", "date_parsing", "date_from_datetime_parsing", "datetime_from_date_parsing"),
-        _DAY,
-    ),
-    **dict.fromkeys(("time_type", "time_parsing"), _TIME),
-    **dict.fromkeys(("datetime_type", "datetime_parsing", "datetime_object_invalid"), _MOMENT),
-    **dict.fromkeys(("time_delta_type", "time_delta_parsing"), _DURATION),
-    **dict.fromkeys(("url_type", "url_parsing", "url_syntax_violation"), _URL),
-    **dict.fromkeys(("uuid_type", "uuid_parsing"), _UUID),
-    **dict.fromkeys(("bytes_type", "json_type"), _TEXT),
+    "Give text.": "string_type bytes_type json_type",
+    "It is not encoded correctly.": "bytes_invalid_encoding",
+    "Give a list.": "list_type tuple_type set_type frozen_set_type deque_type iterable_type",
+    "Give an object with names and values.": "dict_type mapping_type model_type"
+    " model_attributes_type dataclass_type frozen_dict_type ordered_dict_type counter_type"
+    " dataclass_exact_type named_tuple_type arguments_type",
+    "Give a day as YYYY-MM-DD.": "date_type date_parsing date_from_datetime_parsing"
+    " datetime_from_date_parsing",
+    "Give a day without a time of day.": "date_from_datetime_inexact",
+    "It must not be in the future.": "date_past datetime_past",
+    "It must be in the future.": "date_future datetime_future",
+    "Give a time as HH:MM:SS.": "time_type time_parsing",
+    "Give a date and time with its offset, as 2025-03-01T08:00:00Z.": "datetime_type"
+    " datetime_parsing datetime_object_invalid",
+    "Give a duration, as PT1H30M.": "time_delta_type time_delta_parsing",
+    "Give it without an offset from UTC.": "timezone_naive",
+    "Give its offset from UTC too, as in 2025-03-01T08:00:00Z.": "timezone_aware",
+    "Its offset from UTC is not the expected one.": "timezone_offset",
+    "Give a full http or https URL.": "url_type url_parsing url_syntax_violation",
+    _ask_for_scheme: "url_scheme",
+    "Give a UUID.": "uuid_type uuid_parsing",
+    "Give a UUID of version {expected_version}.": "uuid_version",
+    "It refers to itself.": "recursion_loop",
+    "Its lists and objects are nested too deep.": "recursion_depth_exceeded",
+}
+"""The kinds of pydantic's errors that each sentence is for, and what fills it in."""
+
+_SENTENCES = {
+    kind: sentence for sentence, kinds in _SENTENCES_OF_KINDS.items() for kind in kinds.split()
 }
 
 
@@ -141,18 +122,21 @@ def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = T
     """
     kind = mistake["type"]
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        there_are = f" There are: {', '.join(known)}." if known else ""
-        return f"There is no such field.{there_are}"
-    found = _SENTENCES.get(kind, _GENERAL)
+        valid = f" Valid fields: {', '.join(known)}." if known else ""
+        return f"Unknown field.{valid}"
+    sentence, context = _SENTENCES.get(kind, _GENERAL), mistake.get("ctx") or {}
     try:
-        told = found if isinstance(found, str) else found(mistake.get("ctx") or {})
+        if isinstance(sentence, str):
+            told = _FORMATTER.vformat(sentence, (), context)
+        else:
+            told = sentence(context)
     except KeyError:
         told = _GENERAL
     value = mistake.get("input")
     if value == "" and not told.startswith(_EMPTY):
         return f"{_EMPTY} {told.removesuffix('.')}, or leave it out."
     if quoting and not kind.startswith("missing") and isinstance(value, str | int | float):
-        # Of a long text its beginning: the rest would be copied for nothing.
+        # Cut a long text first, so that not all of it is copied.
         value = value[: MAX_SHOWN_LENGTH + 1] if isinstance(value, str) else value
         told = f"{told.removesuffix('.')} (given: {shorten(repr(value))})."
     return told
@@ -193,24 +177,6 @@ def to_sentence(text: str) -> str:
 def shorten(text: str) -> str:
     """Shorten the text, so that a wrong value of any size can be quoted in a sentence."""
     return text if len(text) <= MAX_SHOWN_LENGTH else text[: MAX_SHOWN_LENGTH - 1] + "…"
-
-
-def _list_choices(expected: str) -> str:
-    """List the valid values from pydantic's text, with enum members as people write them."""
-    listed = re.sub(r"<[^:>]*: ('[^']*')>", r"\1", expected)
-    return f"Give {'one of ' if ',' in listed or ' or ' in listed else ''}{listed}."
-
-
-def _without_quotes(listed: str) -> str:
-    return listed.replace("'", "")
-
-
-def _format_number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _format_count(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 _ORDINALS = (

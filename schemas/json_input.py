@@ -10,24 +10,22 @@ values are counted before they are made.
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 MAX_VALUES = 300_000
-"""As many values a text may have: three times what a list within a request may have."""
+"""The most values in a text: three times the longest list that a request may have."""
 
 MAX_NAMES = 1_000
-"""As many names an object of a request may have: each one that is unknown is a mistake."""
+"""The most names in an object of a request, since each unknown one makes an error."""
 
 _MAX_LEVELS = 64
-"""How deep `find_duplicate_name` looks into what `read_pairs` has read."""
-
+"""How deep `find_duplicate_name` looks into a value."""
 
 _MAX_SHOWN = 40
 
 
 class DuplicateName(ValueError):
-    """An object has this name more than once. The text is a clause that says so."""
+    """An object has a name more than once. The text is a clause that says which."""
 
     def __init__(self, name: str) -> None:
         shown = repr(name) if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]!r}…"
@@ -36,11 +34,11 @@ class DuplicateName(ValueError):
 
 
 class InputTooLarge(ValueError):
-    """The text has more than is read. The text of the error is a clause that says so."""
+    """The JSON is too large. The text of the error is a clause that says why."""
 
 
 class Pairs(list[tuple[str, Any]]):
-    """An object of JSON with all that it has: its names and values, in their order."""
+    """A JSON object as its names and values in order, with duplicates."""
 
 
 def read_json(text: str | bytes) -> Any:
@@ -50,7 +48,7 @@ def read_json(text: str | bytes) -> Any:
     than `MAX_VALUES`, or an object more than `MAX_NAMES`, and ValueError for what is not JSON, is
     not text, or is nested too deep.
     """
-    return _read(text, _SINGLE, _SINGLE_HUGE)
+    return _read(text, _UNIQUE, _UNIQUE_HUGE)
 
 
 def read_pairs(text: str | bytes) -> Any:
@@ -60,7 +58,7 @@ def read_pairs(text: str | bytes) -> Any:
     Raises ValueError as `read_json` does, but neither for control characters in a text, which are
     kept, nor for the number of names.
     """
-    return _read(text, _ALL, _ALL_HUGE)
+    return _read(text, _PAIRS, _PAIRS_HUGE)
 
 
 def is_deeper(value: Any, levels: int) -> bool:
@@ -94,7 +92,7 @@ def find_duplicate_name(value: Any) -> str | None:
     return None
 
 
-def _read(text: str | bytes, decoder: json.JSONDecoder, of_huge: json.JSONDecoder) -> Any:
+def _read(text: str | bytes, decoder: json.JSONDecoder, huge_decoder: json.JSONDecoder) -> Any:
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
     _require_few_values(text)
@@ -104,8 +102,8 @@ def _read(text: str | bytes, decoder: json.JSONDecoder, of_huge: json.JSONDecode
         except (json.JSONDecodeError, DuplicateName, InputTooLarge):
             raise
         except ValueError:
-            # Python reads no number of more than some thousand digits.
-            return of_huge.decode(text)
+            # Python reads no number of more than 4,300 digits.
+            return huge_decoder.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -136,7 +134,7 @@ def _without_strings(text: str) -> str:
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MAX_NAMES:
-        raise InputTooLarge(f"an object with {len(pairs):,} names, and {MAX_NAMES:,} are the most")
+        raise InputTooLarge(f"more than {MAX_NAMES:,} names in one object")
     found = dict(pairs)
     if len(found) != len(pairs):
         raise DuplicateName(_most_frequent(pairs))
@@ -162,13 +160,7 @@ def _parse_or_keep(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
-def _unique_name_decoder(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_unique_names, parse_int=parse_int)
-
-
-def _pairs_decoder(parse_int: Callable[[str], Any] | None = None) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=Pairs, strict=False, parse_int=parse_int)
-
-
-_SINGLE, _SINGLE_HUGE = _unique_name_decoder(), _unique_name_decoder(_parse_bounded)
-_ALL, _ALL_HUGE = _pairs_decoder(), _pairs_decoder(_parse_or_keep)
+_UNIQUE = json.JSONDecoder(object_pairs_hook=_unique_names)
+_UNIQUE_HUGE = json.JSONDecoder(object_pairs_hook=_unique_names, parse_int=_parse_bounded)
+_PAIRS = json.JSONDecoder(object_pairs_hook=Pairs, strict=False)
+_PAIRS_HUGE = json.JSONDecoder(object_pairs_hook=Pairs, strict=False, parse_int=_parse_or_keep)

@@ -1,11 +1,11 @@
-"""What an import reads to tell whom its rows are about, and what it tells."""
+"""What the recognition of import rows reads, and its result."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
 class RowToRecognize(NamedTuple):
-    """A row of an import; `match_keys` are those of its three fields, None where one is empty."""
+    """An import row; `match_keys` has one for each of the three fields, None if it is empty."""
 
     id: int
     given_name: str | None
@@ -17,7 +17,7 @@ class RowToRecognize(NamedTuple):
 
 @dataclass(slots=True)
 class ContactCandidate:
-    """A contact that a row may be about. `match_keys` are those of its addresses, by field."""
+    """A contact that a row may be about, with the match keys of its addresses by field."""
 
     id: int
     given_name: str | None
@@ -34,7 +34,7 @@ class ContactCandidate:
 
 
 class AddedAddress(NamedTuple):
-    """An address that a contact comes to hold because of a row that was recognized as it."""
+    """An address that a recognized row adds to its contact."""
 
     contact_id: int
     field: int

@@ -1,4 +1,4 @@
-"""What a producer may ask for: which contacts, which fields, which action."""
+"""The request for a job: which contacts, which fields, which action."""
 
 import re
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
@@ -21,10 +21,10 @@ from schemas.statuses import Status
 FieldName = Literal["email1", "email2", "email3"]
 FIELD_NUMBERS: dict[str, int] = {name: n for n, name in enumerate(get_args(FieldName), start=1)}
 DEFAULT_FIELDS: tuple[FieldName, ...] = ("email1",)
-"""Those that a job takes, and a search looks at, where none are named."""
+"""The fields of a job or a search that names none."""
 
 LISTED_ADDRESS_FIELD = 0
-"""The field of a job that lists addresses: what it selects is the address itself, on no contact."""
+"""The field of a job that lists addresses, which it selects without a contact."""
 
 FIELD_NAMES: dict[int, str] = {LISTED_ADDRESS_FIELD: "address"} | {
     n: name for name, n in FIELD_NUMBERS.items()
@@ -37,8 +37,8 @@ AddressText = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 T = TypeVar("T")
 _ListOf: TypeAlias = Annotated[tuple[T, ...], Field(fail_fast=True)]
-"""A list of which only the first mistake is told: an error takes a hundred times as much memory as
-the value that is wrong."""
+"""A list that reports only its first error, since an error takes a hundred times as much memory as
+the invalid value."""
 
 FieldNames = _ListOf[FieldName]
 
@@ -46,23 +46,23 @@ MAX_URL = 2000
 _URL = TypeAdapter(HttpUrl)
 
 _has_repairable_character = re.compile(r"[\\\s\x00-\x1f\x7f]").search
-"""Readers of URLs drop these, or take them for something else: the URL would be another one."""
+"""URL parsers drop or change these characters, so the URL would become another one."""
 
 
 def _validate_webhook_url(text: str) -> str:
     """Normalize the URL: the host's name in ASCII, or an IPv4 address with its four numbers."""
     if _has_repairable_character(text):
-        raise ValueError("leave out blanks, control characters and backslashes, or encode them")
+        raise ValueError("remove or encode blanks, control characters and backslashes")
     try:
         url = _URL.validate_python(text)
     except ValidationError:
         raise ValueError("give a full http or https address") from None
     if url.username is not None or url.password is not None:
-        raise ValueError("leave user and password out of it: each notice is signed")
+        raise ValueError("remove the user and password; each delivery is signed instead")
     if url.fragment is not None:
-        raise ValueError("leave out the part from # on, which is never sent")
+        raise ValueError("remove the part from # on, which is never sent")
     if len(str(url)) > MAX_URL:
-        raise ValueError(f"it has more than {MAX_URL} characters when it is written in ASCII")
+        raise ValueError(f"shorten it to {MAX_URL:,} characters in ASCII")
     return str(url)
 
 
@@ -70,7 +70,7 @@ WebhookUrl = Annotated[str, Field(max_length=MAX_URL), AfterValidator(_validate_
 
 
 UPLOADED = "uploaded"
-"""In the context of a validation: the list of the selection that a file brings, empty in itself."""
+"""The key in a validation's context that names the list which a file supplies."""
 
 
 def _require_meaningful(condition: Any, info: ValidationInfo) -> Any:
@@ -79,9 +79,9 @@ def _require_meaningful(condition: Any, info: ValidationInfo) -> Any:
     One that is left out is not validated, and so does not come here.
     """
     if condition is None:
-        raise ValueError("null is not a condition; give a value, or leave the member out")
+        raise ValueError("null is not a condition; give a value, or leave it out")
     if condition == () and (info.context or {}).get(UPLOADED) != info.field_name:
-        raise ValueError("the list is empty, so it selects nobody; list something or leave it out")
+        raise ValueError("the list is empty; list at least one, or leave it out")
     return condition
 
 
@@ -99,12 +99,12 @@ _MEANINGFUL = AfterValidator(_require_meaningful)
 
 
 class Selection(BaseModel):
-    """Which contacts a job takes. Several conditions narrow: a contact has to meet all of them.
+    """Which contacts a job selects: those that meet all of its conditions.
 
-    `statuses` keeps contacts that hold, in one of the job's fields, an address of one of these
-    statuses. `contacts` may name ids that do not exist; each ends as a rejection. `addresses` names
-    addresses instead of contacts, those among them that the account does not know. A condition that
-    is not meant is left out: an empty list and null are refused.
+    `statuses` selects contacts that hold, in one of the job's fields, an address with one of these
+    statuses. `contacts` may list ids that do not exist; each becomes a rejection. `addresses` lists
+    addresses instead of contacts, and may list ones that are new to the account. An empty list and
+    null are errors; leave an unwanted condition out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,18 +123,18 @@ class Selection(BaseModel):
 
     @property
     def awaits_file(self) -> bool:
-        """Whether it selects a list that a file has to bring."""
+        """True if a file must supply its list."""
         return () in {self.contacts, self.addresses}
 
     @model_validator(mode="after")
     def _require_condition(self) -> "Selection":
         by_contact = self.conditions - {"addresses"}
         if self.addresses is not None and by_contact:
-            raise ValueError("addresses are selected by themselves; give no other condition")
+            raise ValueError("addresses cannot be combined with other conditions; remove those")
         if self.addresses is None and not by_contact:
             raise ValueError(
-                "name the contacts: by tag, import, status or a list of ids,"
-                " or say that all are meant"
+                "give a condition (tag, import_job, statuses, contacts or addresses), or set all"
+                " to true"
             )
         return self
 
@@ -170,7 +170,7 @@ class JobRequest(BaseModel):
     @model_validator(mode="after")
     def _reject_fields_of_addresses(self) -> "JobRequest":
         if self.selection.addresses is not None and "fields" in self.model_fields_set:
-            raise ValueError("a selection of addresses has no fields; leave them out")
+            raise ValueError("a selection of addresses has no fields; remove them")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The seventeen consent statuses of an email address, and the one ladder they climb.
+"""The seventeen consent statuses of an email address, and their ranks.
 
 The names are Keap's own, so that an export maps one to one (decision 0002).
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Status(StrEnum):
-    """Whether an address may get broadcasts, and if not, why not."""
+    """What may be sent to an address, and why."""
 
     SINGLE_OPT_IN = "single_opt_in"
     DOUBLE_OPT_IN = "double_opt_in"
@@ -69,17 +69,17 @@ FACTS: dict[Status, StatusFacts] = {
     Status.ADMIN: StatusFacts(False, 5, 3, "opted out by a user of the account"),
     Status.MANUAL: StatusFacts(False, 6, 4, "recipient used the opt-out link"),
     Status.LIST_UNSUBSCRIBE: StatusFacts(
-        False, 6, None, "recipient used the mail client's unsubscribe"
+        False, 6, None, "recipient used the mail program's unsubscribe"
     ),
     Status.FEEDBACK: StatusFacts(False, 7, None, "recipient complained to the mailbox provider"),
     Status.SPAM: StatusFacts(False, 7, None, "recipient reported spam on the account's own form"),
 }
 
 OPTED_OUT_RANK = 3
-"""From this rank on an address is opted out, whether in its own right or by spreading."""
+"""From this rank on an address is opted out, in its own right or by propagation."""
 
 OWN_RIGHT_RANK = 5
-"""From this rank on an address is opted out in its own right, and its opt-out spreads."""
+"""From this rank on an address is opted out in its own right, and its opt-out is propagated."""
 
 MARKETABLE = frozenset(status for status, facts in FACTS.items() if facts.marketable)
 OPTED_OUT = frozenset(status for status, facts in FACTS.items() if facts.rank >= OPTED_OUT_RANK)
@@ -96,5 +96,5 @@ def rank_of(status: Status, *, is_propagated: bool) -> int:
     if not is_propagated:
         return facts.rank
     if facts.propagated_rank is None:
-        raise ValueError(f"{status.value} never spreads from one address to another")
+        raise ValueError(f"The status {status} is never propagated.")
     return facts.propagated_rank

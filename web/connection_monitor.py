@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from uvicorn.server import ServerState
 
 from runtime import events, logs
-from runtime.events import Event
+from runtime.event_keys import Event
 from runtime.settings import Settings
 from web import problems
 from web.problems import Problem, encode_response

@@ -1,4 +1,4 @@
-"""What is known of the addresses of a chunk, and what was decided on them."""
+"""What the decisions of a chunk depend on, and what they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,21 +9,21 @@ from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
 AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]
-"""What is read of an address: status (None for one that the chunk brings in), the address
-that it spread from, the job that set it, and how many people hold it. A plain tuple, like the
-next ones: a chunk has thousands of each."""
+"""An address: status (None if the chunk creates it), the address that the status was propagated
+from, the job that set it, and the contact count. A plain tuple, like the next ones: a chunk has
+thousands of each."""
 
 Link: TypeAlias = tuple[int, int, int]
 """A contact holds an address in a field: contact id, field (1 to 3), address id."""
 
 ResultKind: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
-"""How a selected address ended: outcome, reason, from status, to status, cause."""
+"""What results have in common: outcome, reason, from status, to status, cause."""
 
 ResultRow: TypeAlias = tuple[int, int, int | None, int | None]
-"""One result row, apart from its ending: contact id, field, address id, source address id."""
+"""A result apart from its kind: contact id, field, address id, source address id."""
 
 Change: TypeAlias = tuple[Status | None, Status, int | None]
-"""An address gets a status: from status, to status, and the address whose opt-out spread to it."""
+"""A new status: from status, to status, and the address that it was propagated from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class ChunkFacts:
 
 @dataclass(slots=True)
 class ChunkDecisions:
-    """The rows to write, by their ending, and the last change of each address that changes.
+    """The result rows to write, by kind, and the last change of each address that changes.
 
-    A chunk has thousands of rows and a dozen endings; none is left without a row.
+    A chunk has thousands of rows and a dozen kinds; every kind has a row.
     """
 
     rows: dict[ResultKind, list[ResultRow]] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""What a job would do: what the rules say of every possible address, and the sum of it.
+"""The forecast of a job: the decision on every possible state of an address, and their counts.
 
-A million addresses differ in few things that a decision depends on
-(`schemas.decisions.AddressState`). So the rules are asked once for each code, which stands for a
-status and whether it was propagated. Addresses are counted by their codes elsewhere.
+Of a million addresses few states are distinct (`schemas.decisions.AddressState`). So the rules are
+asked once for each code, which stands for a status and whether it was propagated. The database
+counts addresses by code.
 """
 
 from collections import Counter
@@ -18,9 +18,9 @@ from schemas.requests import FIELD_NAMES
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 STATUS_CODES: tuple[tuple[Status, bool], ...] = tuple(
-    (status, spread) for status in Status for spread in (False, True)
+    (status, is_propagated) for status in Status for is_propagated in (False, True)
 )
-"""(status, whether it had spread) by code, which counts from 1 on."""
+"""(status, is_propagated) of each code; the first code is 1."""
 
 
 class CodeRules(NamedTuple):
@@ -42,7 +42,7 @@ class CodeRules(NamedTuple):
 
 
 class PairGroup(NamedTuple):
-    """The number of selected (contact, field) pairs of which the same is known.
+    """The number of selected pairs in the same state.
 
     `code` is None for an address that is new to the account. `first` says that the job meets it for
     the first time.
@@ -50,7 +50,7 @@ class PairGroup(NamedTuple):
 
     field: int
     code: int | None
-    beside: bool
+    sibling_opted_out: bool
     first: bool
     rows: int
 
@@ -62,64 +62,58 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
     and opts out itself.
     """
     rules = CodeRules(*([] for _ in CodeRules._fields))
-    ways: list[Propagation] = []
-    for status, spread in STATUS_CODES:
-        known = AddressState(status, spread)
-        possible = not spread or FACTS[status].propagated_rank is not None
-        decided = decide_address(action, params, known) if possible else None
-        rules.spreading.append(int(_in_own_right(known)))
+    propagations: list[Propagation] = []
+    for status, is_propagated in STATUS_CODES:
+        state = AddressState(status, is_propagated)
+        possible = not is_propagated or FACTS[status].propagated_rank is not None
+        decided = decide_address(action, params, state) if possible else None
+        rules.spreading.append(int(_in_own_right(state)))
         rules.sibling_sensitive.append(
-            int(decided is not None and _is_sibling_sensitive(action, params, known))
+            int(decided is not None and _is_sibling_sensitive(action, params, state))
         )
-        way = _propagation_after(action, params, known, decided)
-        if way is not None and way not in ways:
-            ways.append(way)
-        bit = 0 if way is None else 1 << ways.index(way)
+        propagation = _propagation_after(action, params, state, decided)
+        if propagation is not None and propagation not in propagations:
+            propagations.append(propagation)
+        bit = 0 if propagation is None else 1 << propagations.index(propagation)
         rules.sources.append(bit)
-        rules.role_sources.append(bit if way and way.role_propagates_to_selected else 0)
-        rules.beyond_sources.append(bit if way and way.beyond_chunk else 0)
+        rules.role_sources.append(
+            bit if propagation and propagation.role_propagates_to_selected else 0
+        )
+        rules.beyond_sources.append(bit if propagation and propagation.beyond_chunk else 0)
     rules.reach.extend(
-        _propagations_onto(ways, status, is_propagated=spread) for status, spread in STATUS_CODES
+        sum(
+            1 << number
+            for number, propagation in enumerate(propagations)
+            if outranks(propagation.to_status, status, is_propagated=is_propagated)
+        )
+        for status, is_propagated in STATUS_CODES
     )
     return rules
 
 
-def _in_own_right(known: AddressState) -> bool:
-    return (
-        known.status is not None
-        and not known.is_propagated
-        and FACTS[known.status].rank >= OWN_RIGHT_RANK
-    )
+def _in_own_right(state: AddressState) -> bool:
+    return not state.is_propagated and state.rank >= OWN_RIGHT_RANK
 
 
-def _is_sibling_sensitive(action: BulkAction, params: Any, known: AddressState) -> bool:
+def _is_sibling_sensitive(action: BulkAction, params: Any, state: AddressState) -> bool:
     """Return whether an opted-out sibling changes the decision on the address."""
     if not action.checks_siblings:
         return False
-    beside = known._replace(sibling_opted_out=True)
-    return decide_address(action, params, known) != decide_address(action, params, beside)
+    with_sibling = state._replace(sibling_opted_out=True)
+    return decide_address(action, params, state) != decide_address(action, params, with_sibling)
 
 
 def _propagation_after(
-    action: BulkAction, params: Any, known: AddressState, decided: Decision | None
+    action: BulkAction, params: Any, state: AddressState, decided: Decision | None
 ) -> Propagation | None:
     """Return how an address with this decision is propagated once the job has changed it."""
     if decided is None or not action.may_propagate:
         return None
-    after = known if decided.to_status is None else AddressState(decided.to_status)
+    after = state if decided.to_status is None else AddressState(decided.to_status)
     if not _in_own_right(after):
         return None
     assert after.status is not None
     return action.propagation(after.status, params)
-
-
-def _propagations_onto(ways: Sequence[Propagation], status: Status, *, is_propagated: bool) -> int:
-    """Return which of the ways propagate to such an address, as bits."""
-    return sum(
-        1 << number
-        for number, way in enumerate(ways)
-        if outranks(way.to_status, status, is_propagated=is_propagated)
-    )
 
 
 def forecast(
@@ -139,8 +133,8 @@ def forecast(
     fields may change places.
     """
     tallies: dict[int, Counter[ResultKind]] = {field: Counter() for field in fields}
-    for kind in kinds:
-        tallies[kind.field][_ending(action, params, kind)] += kind.rows
+    for group in kinds:
+        tallies[group.field][_result_kind(action, params, group)] += group.rows
     for tally in tallies.values():
         tally[Outcome.REJECTED, Reason.CONTACT_NOT_FOUND] += missing
     pairs = contacts * len(tallies)
@@ -156,14 +150,14 @@ ResultKind: TypeAlias = tuple[str, str | None]
 """Outcome and reason."""
 
 
-def _ending(action: BulkAction, params: Any, kind: PairGroup) -> ResultKind:
-    known = (
+def _result_kind(action: BulkAction, params: Any, group: PairGroup) -> ResultKind:
+    state = (
         AddressState(None)
-        if kind.code is None
-        else AddressState(*STATUS_CODES[kind.code - 1], kind.beside)
+        if group.code is None
+        else AddressState(*STATUS_CODES[group.code - 1], group.sibling_opted_out)
     )
-    decision = decide_address(action, params, known)
-    if decision.outcome is Outcome.APPLIED and not kind.first:
+    decision = decide_address(action, params, state)
+    if decision.outcome is Outcome.APPLIED and not group.first:
         return Outcome.UNCHANGED, Reason.SAME_ADDRESS_IN_JOB
     return decision.outcome, decision.reason
 
@@ -185,7 +179,7 @@ def _as_dict(tally: Counter[ResultKind], pairs: int) -> dict[str, Any]:
 
 
 FORECAST_COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
-"""What a person says yes to."""
+"""The counts that a confirmation is about."""
 
 
 def drift(expected: Mapping[str, int], present: Mapping[str, Any]) -> dict[str, int]:

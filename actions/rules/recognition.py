@@ -20,14 +20,16 @@ def recognize(
 ) -> RecognitionResult:
     """Tell which rows are about a candidate, or about the contact that an earlier row becomes.
 
-    A row is about the contact that has its external id, if an address is the same too and the given
-    name does not contradict, or, where it is about nobody else, if both names are the same. (Two
-    systems number their contacts alike, and some files just number their rows.) Otherwise it is
-    about a contact of which no name contradicts and which has all of the row's addresses, or whose
-    addresses the row has, all of them: the others go into fields that are free. (One address in
-    common is not enough: a couple may share it.) Another external id contradicts, unless the
-    contact has all of the row's addresses and a name of it. Nobody is extended through
-    `role_addresses` alone.
+    A row is about the contact with its external id if they share an address and the given names do
+    not differ. It is also about that contact if both names are equal and no other contact fits.
+    (The id alone is not enough: two systems use the same numbers, and some files just number their
+    rows.)
+
+    Otherwise a row is about a contact that has all of its addresses, if no name differs. The same
+    holds for a contact all of whose addresses the row has; its free fields take the others. (One
+    common address is not enough: a couple may share it.) A different external id excludes a
+    contact, unless it has all of the row's addresses and shares a name. A contact whose addresses
+    are all `role_addresses` gets no further ones.
     """
     return _Recognizer(candidates, role_addresses).recognize(rows)
 
@@ -60,30 +62,30 @@ class _Recognizer:
             self._by_key.setdefault(key, []).append(candidate)
 
     def _find_contact(self, row: RowToRecognize, wanted: frozenset[str]) -> ContactCandidate | None:
-        known = self._by_external_id.get(row.external_id or "")
-        if known is not None and not _has_room(known, wanted):
-            known = None
-        if known is not None and known.held >= wanted:
-            return known
+        by_id = self._by_external_id.get(row.external_id or "")
+        if by_id is not None and not _has_room(by_id, wanted):
+            by_id = None
+        if by_id is not None and by_id.held >= wanted:
+            return by_id
         by_addresses = self._find_by_addresses(row, wanted)
-        if known is None or (by_addresses is not None and by_addresses.held >= wanted):
-            # Who has all of the row's addresses is its contact rather than one that gets them.
+        if by_id is None or (by_addresses is not None and by_addresses.held >= wanted):
+            # A contact that has all of the row's addresses comes before one that would gain some.
             return by_addresses
-        if known.held & wanted and not _are_different(row.given_name, known.given_name):
-            return known
-        if by_addresses is None and _is_namesake(row, known):
-            return known
+        if by_id.held & wanted and not _are_different(row.given_name, by_id.given_name):
+            return by_id
+        if by_addresses is None and _is_namesake(row, by_id):
+            return by_id
         return by_addresses
 
     def _find_by_addresses(
         self, row: RowToRecognize, wanted: frozenset[str]
     ) -> ContactCandidate | None:
-        around = {
+        sharing = {
             id(candidate): candidate for key in wanted for candidate in self._by_key.get(key, ())
         }
         ranked = [
             (rank, candidate.id, candidate)
-            for candidate in around.values()
+            for candidate in sharing.values()
             if not _names_contradict(row, candidate)
             and (rank := self._rank_agreement(candidate.held, wanted)) is not None
             and (not _ids_differ(row, candidate) or (rank <= 1 and _share_a_name(row, candidate)))
@@ -140,9 +142,9 @@ class _Recognizer:
         by_id = row.external_id is not None and row.external_id == contact.external_id
         changed = False
         for name in ("given_name", "family_name", "company"):
-            said, known = getattr(row, name), getattr(contact, name)
-            if said and said != known and (by_id or not known):
-                setattr(contact, name, said)
+            new, old = getattr(row, name), getattr(contact, name)
+            if new and new != old and (by_id or not old):
+                setattr(contact, name, new)
                 changed = True
         if row.external_id is not None and contact.external_id is None:
             taken = row.external_id in self._by_external_id
@@ -158,8 +160,8 @@ class _Recognizer:
         if external_id is not None and external_id in self._by_external_id:
             self._result.without_external_id.add(row.id)
             external_id = None
-        around = (twin for key in wanted for twin in self._by_key.get(key, ()))
-        is_repeat = any(twin.held == wanted for twin in around)
+        sharing = (twin for key in wanted for twin in self._by_key.get(key, ()))
+        is_repeat = any(twin.held == wanted for twin in sharing)
         if is_repeat:
             self._result.repeats.add(row.id)
         self._add_candidate(
@@ -179,8 +181,8 @@ class _Recognizer:
         )
 
 
-def _has_room(known: ContactCandidate, wanted: frozenset[str]) -> bool:
-    return len(known.held | wanted) <= len(FIELDS)
+def _has_room(candidate: ContactCandidate, wanted: frozenset[str]) -> bool:
+    return len(candidate.held | wanted) <= len(FIELDS)
 
 
 def _ids_differ(row: RowToRecognize, candidate: ContactCandidate) -> bool:

@@ -84,7 +84,7 @@ class ExampleAction(BulkAction):
     # Decide whether its jobs go before all others, in a queue of their own, as opt-outs do.
     urgent = False
     # Decide whether the opt-out of a sibling changes the decision. If so, set this and look at
-    # `known.sibling_opted_out`: a sibling is another address of the same contact.
+    # `state.sibling_opted_out`: a sibling is another address of the same contact.
     checks_siblings = False
     # Decide whether a change is propagated to the siblings. If so, set this and define
     # `propagation`; `actions/opt_out.py` does both.
@@ -93,12 +93,12 @@ class ExampleAction(BulkAction):
     # transition from None: an address that the account does not know gets a first status.
     accepts_addresses = False
 
-    def decide(self, known: AddressState, params: ExampleActionParams) -> Decision:
+    def decide(self, state: AddressState, params: ExampleActionParams) -> Decision:
         """Return what becomes of one address, by the table above.
 
-        Use `known` and `params` alone. Equal facts must give equal decisions, so use no
+        Use `state` and `params` alone. Equal facts must give equal decisions, so use no
         clock and no database: a chunk asks once for all addresses that are alike. If `params`
         matter, name the interesting values in `VARIANTS` of `tests/kit/documents.py`.
         """
         del params
-        return _DECISIONS[known.status]
+        return _DECISIONS[state.status]

@@ -1,1 +1,1 @@
-"""Servers for trying and testing: an embedded Postgres and Valkey, and the Procfile runner."""
+"""Servers for trials and tests: an embedded Postgres and Valkey, and the Procfile runner."""

@@ -1,4 +1,4 @@
-"""Whom the embedded servers run as, and what that account has to be allowed to reach."""
+"""The system account of the embedded servers, and its access to their files."""
 
 import os
 import pwd
@@ -37,9 +37,9 @@ def _create_account() -> pwd.struct_passwd:
     except (OSError, subprocess.CalledProcessError, KeyError) as error:
         detail = getattr(error, "stderr", "") or error
         raise ServerStartError(
-            f"Postgres does not run as root, and the account {ACCOUNT} for it could not be made:"
-            f" {error_text(detail)}. Nothing was started. Run this as an ordinary user, or make the"
-            f" account with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
+            f"Postgres does not run as root, and the account {ACCOUNT} could not be created:"
+            f" {error_text(detail)}. Nothing was started. Run this as an ordinary user, or create"
+            f" the account with `{' '.join(command)}`, or set DATABASE_URL and REDIS_URL."
         ) from error
 
 

@@ -1,10 +1,10 @@
-"""What lies in a directory of embedded servers, and the locks that say who uses it.
+"""The files in a directory of embedded servers, and the locks of its users.
 
-`users.lock`   every user holds it shared for as long as it lives; the keeper takes it alone to
-               know that nobody is left. The kernel lets go of it when a process is killed.
-`keeper.lock`  held by the keeper for as long as it lives.
-`start.lock`   held for a moment by whoever looks for a keeper or starts one.
-`servers.json` the URLs, there exactly while the servers are ready.
+`users.lock`   every user holds it shared while it lives; the keeper takes it exclusively to see
+               that no user is left. The kernel releases it when a process is killed.
+`keeper.lock`  the keeper holds it while it lives.
+`start.lock`   held briefly to look for a keeper or to start one.
+`servers.json` the URLs; it exists exactly while the servers are ready.
 """
 
 import fcntl
@@ -21,15 +21,15 @@ from runtime.devservers.postgres import PostgresPaths
 from runtime.devservers.valkey import ValkeyPaths
 from runtime.private_files import open_private, write_private
 
-# A socket's path may have 107 bytes on Linux and 103 on macOS, its terminator left out.
+# A socket's path may have 107 bytes on Linux and 103 on macOS, without its terminator.
 _SOCKET_PATH_BYTES = 103
 _LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
-# Other characters would have to be quoted in each server's own way.
+# Each server quotes other characters in its own way.
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 class ServerUrls(NamedTuple):
-    """Where the two servers can be reached."""
+    """The URLs of the two servers."""
 
     database_url: str
     redis_url: str
@@ -87,8 +87,6 @@ class ServerDirectory:
         """Remove the sockets' folder; the servers have stopped."""
         sockets = self.sockets()
         for leftover in sockets.glob("*"):
-            leftover.unlink()
-        for leftover in sockets.glob(".s.PGSQL.*"):
             leftover.unlink()
         with suppress(FileNotFoundError):
             sockets.rmdir()

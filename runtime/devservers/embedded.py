@@ -1,7 +1,7 @@
 """An embedded Postgres and Valkey, shared by all processes that use one directory.
 
-The first user starts a keeper (`runtime.devservers.keeper`), which starts the servers; the last
-one to leave has it stop them. A user that is killed leaves by dying, and the keeper notices.
+The first user starts a keeper (`runtime.devservers.keeper`), which starts the servers and stops
+them when the last user has left. It also notices when a user is killed.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ def embedded_servers(
         try:
             yield _join(place, users, durable=durable)
         finally:
-            # Also where somebody pressed Ctrl-C while the servers were starting.
+            # Also after Ctrl-C while the servers were starting.
             _leave(place, users)
 
 
@@ -56,9 +56,8 @@ def _open_users_lock(place: ServerDirectory) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise ServerStartError(
             f"The embedded servers cannot use the folder {place.root}: {error_text(error)}."
-            " Nothing was"
-            " started. Make it writable for you, go to another folder, or set DATABASE_URL and"
-            " REDIS_URL to servers of your own."
+            " Nothing was started. Make it writable for you, change to another folder, or set"
+            " DATABASE_URL and REDIS_URL to your own servers."
         ) from error
     with lock:
         yield lock
@@ -69,7 +68,7 @@ def _join(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> ServerU
     deadline = time.monotonic() + START_SECONDS
     member = seen_keeper = False
     while time.monotonic() < deadline:
-        # Refused while a keeper stops the servers because nobody was left.
+        # Fails while a keeper stops the servers because no user was left.
         member = member or try_lock(users, fcntl.LOCK_SH)
         if member:
             with _hold_start_lock(place):
@@ -83,9 +82,8 @@ def _join(place: ServerDirectory, users: IO[bytes], *, durable: bool) -> ServerU
                 return published[0]
         time.sleep(_POLL_SECONDS)
     raise ServerStartError(
-        f"The embedded servers were not ready within {START_SECONDS:.0f} seconds; your data was"
-        f" kept. Look into {place.keeper_log}, or set DATABASE_URL and REDIS_URL to servers of"
-        " your own."
+        f"The embedded servers were not ready within {START_SECONDS:.0f} seconds. Your data was"
+        f" kept. See {place.keeper_log}, or set DATABASE_URL and REDIS_URL to your own servers."
     )
 
 
@@ -106,8 +104,8 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
     )
     if done.returncode:
         raise ServerStartError(
-            "The keeper of the embedded servers could not be started; nothing was changed. Set"
-            " DATABASE_URL and REDIS_URL to servers of your own, or correct what it reports:"
+            "The keeper of the embedded servers could not be started. Nothing was changed. Set"
+            " DATABASE_URL and REDIS_URL to your own servers, or correct this error:"
             f"\n{done.stderr.strip()}"
         )
 
@@ -115,7 +113,7 @@ def _start_keeper(place: ServerDirectory, *, durable: bool) -> None:
 def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
     """Stop being a user; the last one waits until the servers have stopped."""
     if not try_lock(users, fcntl.LOCK_EX):
-        # Others remain, or the keeper has just noticed by itself that nobody does.
+        # Other users remain, or the keeper has just noticed that none do.
         return
     with _hold_start_lock(place):
         if not place.has_keeper():
@@ -127,7 +125,7 @@ def _leave(place: ServerDirectory, users: IO[bytes]) -> None:
         with _hold_start_lock(place):
             if not place.has_keeper():
                 return
-            # One that is still starting the servers has not said yet who it is.
+            # A keeper that is still starting the servers has not published its process id.
             if not told and (published := place.read_servers()):
                 told = True
                 with suppress(ProcessLookupError):

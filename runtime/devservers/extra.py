@@ -1,7 +1,7 @@
-"""The packages that only a machine without servers of its own needs, and what needs them.
+"""The packages that are needed only on a machine without servers, and their users.
 
-They are the extra `embedded`, and no production lock file has them. So nothing here, and nothing
-that a web or worker process or a command on given servers imports, may import one of them.
+They are the extra `embedded`, which no production lock file has. So this module must not import
+them, nor may anything that web processes, worker processes or commands on given servers import.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def settings_with_servers(
         settings.require_urls()
         yield settings
         return
-    require_packages(SERVER_PACKAGES, "set DATABASE_URL and REDIS_URL to servers of your own")
+    require_packages(SERVER_PACKAGES, "set DATABASE_URL and REDIS_URL to your own servers")
     from runtime.devservers.embedded import embedded_servers  # noqa: PLC0415 - it needs the packages
 
     with embedded_servers(directory) as servers:
@@ -43,7 +43,7 @@ def settings_with_servers(
 
 
 def require_packages(names: tuple[str, ...], instead: str) -> None:
-    """Raise ServerStartError, with what else can be done, where one of them is not installed."""
+    """Raise ServerStartError, which suggests `instead`, if one of them is not installed."""
     missing = [name.replace("_", "-") for name in names if find_spec(name) is None]
     if missing:
         raise ServerStartError(

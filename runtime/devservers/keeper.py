@@ -1,8 +1,8 @@
 """The keeper: a small process that owns the embedded servers of one directory.
 
-It starts them, starts again what died, and stops both when the last user has left, however the
-users ended. Run as `python -m runtime.devservers.keeper DIRECTORY [--not-durable]`; the command
-returns as soon as the keeper, in the background, holds its lock.
+It starts them, restarts one that died, and stops both when the last user has ended.
+Run it as `python -m runtime.devservers.keeper DIRECTORY [--not-durable]`. The command returns as
+soon as the keeper holds its lock in the background.
 """
 
 import fcntl
@@ -49,8 +49,8 @@ def _keep_servers_running(directory: ServerDirectory, *, durable: bool) -> None:
         except Exception:
             _write_failure(
                 directory,
-                "The keeper of the embedded servers failed, and stopped them. Your data was kept."
-                f" What it met:\n{traceback.format_exc()}",
+                "The keeper of the embedded servers failed and stopped them. Your data was kept."
+                f" The error:\n{traceback.format_exc()}",
             )
             raise
         finally:
@@ -78,7 +78,7 @@ def _urls(directory: ServerDirectory) -> ServerUrls:
 
 
 class _Termination:
-    """Whether the process was asked to end, by SIGTERM or SIGINT."""
+    """Wait for SIGTERM or SIGINT."""
 
     def __enter__(self) -> Self:
         self._reader, self._writer = os.pipe()
@@ -103,7 +103,7 @@ def _go_to_background(log: Path) -> bool:
         return False
     os.setsid()
     os.chdir("/")
-    # The servers' logs, and whatever else is made from here on, are for this account alone.
+    # All files that are created from here on are for this account alone.
     os.umask(0o077)
     with open(log, "ab", opener=open_private) as output, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -117,13 +117,13 @@ def main(directory: ServerDirectory, *, durable: bool) -> None:
     with open_lock_file(directory.keeper_lock) as lock:
         if not try_lock(lock, fcntl.LOCK_EX):
             return
-        # Left over from a keeper that was killed; nobody may take them for this one's.
+        # These are left from a keeper that was killed.
         directory.unpublish_servers()
         directory.failure.unlink(missing_ok=True)
         if not _go_to_background(directory.keeper_log):
             return
         _keep_servers_running(directory, durable=durable)
-        # At once: when the lock is free, the last user says that no process was left behind.
+        # Exit immediately: once the lock is free, the last user expects that no process is left.
         os._exit(0)
 
 

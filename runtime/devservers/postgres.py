@@ -31,13 +31,13 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "100",
-    # Against 512 MB, 2 GB saved 6 % of an opt-in chunk over a million addresses.
+    # 2 GB saved 6 % of an opt-in chunk over a million addresses, compared with 512 MB.
     "shared_buffers": _shared_buffers(),
     "effective_cache_size": "1GB",
     # Statements here are many and short; compiling one costs more than it can save.
     "jit": "off",
     "random_page_cost": "1.1",
-    # Bulk jobs write a lot of log; checkpoints forced by its size would write whole pages again.
+    # Bulk jobs write much WAL, and each checkpoint that its size forces writes whole pages again.
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     # The wheel has no lz4, and pglz costs more time than it saves.
@@ -45,7 +45,7 @@ _SETTINGS = {
     "autovacuum": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # The details of an error may have an address.
+    # The details of an error may contain an address.
     "log_error_verbosity": "terse",
 }
 _NOT_DURABLE = {
@@ -53,15 +53,15 @@ _NOT_DURABLE = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
-    # The tests are run several at a time, each with workers of its own.
+    # Several tests run at the same time, each with its own workers.
     "max_connections": "400",
 }
 SHARED_BUFFERS_FALLBACKS = (None, "128MB", "32MB")
-"""What is tried in turn where memory is short; None is the setting as it stands."""
+"""The values tried in turn if memory is short; None keeps the setting."""
 
 _OLD_SESSIONS = "pre-existing shared memory block"
 _OLD_SESSIONS_SECONDS = 30.0
-"""How long the sessions of a killed server are waited for, beside which none can start."""
+"""How long to wait for the sessions of a killed server, which keep another from starting."""
 
 
 class PostgresPaths(NamedTuple):
@@ -113,7 +113,7 @@ def postgres_process(place: PostgresPaths) -> ServerProcess:
 
 
 def _ready(pid_file: Path) -> bool:
-    # Its socket answers earlier, while it may still be recovering.
+    # Do not ask the socket, which answers even during recovery.
     with suppress(OSError):
         return pid_file.read_text(encoding="utf-8", errors="replace").rstrip().endswith("\nready")
     return False
@@ -149,7 +149,7 @@ def start_postgres(place: PostgresPaths, owner: ServerAccount, *, durable: bool)
 
 
 def _create_data_directory(data: Path, owner: ServerAccount, *, durable: bool) -> None:
-    # Under another name first, so that a power cut leaves either all of it or nothing.
+    # Use another name first, so that a power cut leaves all of it or nothing.
     unfinished = data.with_name(data.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_owned_directory(unfinished, owner)
@@ -157,7 +157,7 @@ def _create_data_directory(data: Path, owner: ServerAccount, *, durable: bool) -
         str(postgres_programs() / "bin" / "initdb"),
         f"--pgdata={unfinished}",
         f"--username={_USER}",
-        # Who may use the server is decided by who may enter the folder of its socket.
+        # The permissions of the socket's folder decide who may use the server.
         "--auth=trust",
         "--encoding=UTF8",
         "--locale-provider=builtin",
@@ -177,9 +177,9 @@ def _create_data_directory(data: Path, owner: ServerAccount, *, durable: bool) -
     )
     if done.returncode:
         raise ServerStartError(
-            f"The embedded Postgres could not make its data folder {data}:"
-            f"\n{done.stderr.strip()}\nCorrect what it names, or set DATABASE_URL and REDIS_URL to"
-            " servers of your own."
+            f"The embedded Postgres could not create its data folder {data}:"
+            f"\n{done.stderr.strip()}\nCorrect this error, or set DATABASE_URL and REDIS_URL to"
+            " your own servers."
         )
     unfinished.rename(data)
 

@@ -1,4 +1,4 @@
-"""One embedded server as a process: whom it runs as, whether it lives, how it starts and stops."""
+"""One embedded server as a process: its account, its state, its start and its stop."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ from runtime.private_files import open_private
 from schemas.errors import ServerStartError
 
 START_SECONDS = 300.0
-"""Long, since Postgres may have to replay its log after a power cut."""
+"""Postgres may have to replay its WAL after a power cut."""
 STOP_SECONDS = 60.0
 _LOG_TAIL_LINES = 20
 _LONG_LOG_BYTES = 5_000_000
 
 _STARTED: list[subprocess.Popen[bytes]] = []
-"""What this process has started. A server lives on until it is stopped, by whomever; Python would
-warn of one that nobody holds."""
+"""The servers that this process has started. They outlive it; Python would warn of an unreferenced
+one."""
 
 
 class ServerAccount(NamedTuple):
@@ -35,10 +35,10 @@ class ServerAccount(NamedTuple):
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that works in `directory`, and names it on its command line.
+    """A server that runs in `directory`, which its command line names.
 
-    `pid_file` is written by the server itself, `ready` tells whether it takes connections, and
-    `stop_signals` are tried one after the other, each for `STOP_SECONDS`.
+    The server itself writes `pid_file`. `ready` returns whether it accepts connections. The
+    `stop_signals` are tried in turn, each for `STOP_SECONDS`.
     """
 
     name: str
@@ -79,7 +79,7 @@ class ServerProcess:
 
         Raises ServerStartError with the end of its log when it does not, and leaves none behind.
         """
-        # What has ended is to be gone, and not to look as if another one had its process id.
+        # Reap zombies, which would look like another process with the same id.
         _reap()
         if self._is_pid_recycled():
             self.pid_file.unlink(missing_ok=True)
@@ -133,12 +133,12 @@ class ServerProcess:
             f"The embedded {self.name} did not start (exit status {exit_status}). Your data in"
             f" {self.directory} was kept. The end of its log, {self.log}:\n"
             + "".join(f"  {line}\n" for line in tail)
-            + "Correct what it names, or set DATABASE_URL and REDIS_URL to servers of your own."
+            + "Correct the error in it, or set DATABASE_URL and REDIS_URL to your own servers."
         )
 
 
 def _reap() -> None:
-    """Let go of what this process has started and what has ended."""
+    """Reap the servers that have ended."""
     _STARTED[:] = [process for process in _STARTED if process.poll() is None]
 
 
@@ -163,7 +163,7 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
     "LC_ALL": "C",
     "TZ": "UTC",
 }
-"""What the servers see of the environment: nothing of the caller's, which may hold secrets."""
+"""The environment of the servers: nothing from the caller, whose own may hold secrets."""
 
 
 def run_as(owner: ServerAccount) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Running the processes of the Procfile under honcho, and ending all of them in time."""
+"""Run the processes of the Procfile under honcho, and end all of them in time."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from schemas.errors import SluiceError, error_text
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 
 TERMINATE_TIMEOUT_SECONDS = 8.0
-"""How long processes have after SIGTERM; workers need a fraction of it to end their chunks."""
+"""The time to end after SIGTERM. Workers need a fraction of it to end their chunks."""
 
 _NOT_A_PROCESS = "release"
 
@@ -39,7 +39,7 @@ def run_procfile(
 
 
 def require_honcho() -> None:
-    """Raise ServerStartError where what runs a Procfile is not installed."""
+    """Raise ServerStartError if honcho is not installed."""
     require_packages(PROCFILE_PACKAGES, "run the lines of the Procfile yourself")
 
 
@@ -50,8 +50,7 @@ def _processes(procfile: Path) -> dict[str, str]:
         processes = parse_procfile(procfile.read_text(encoding="utf-8")).processes
     except OSError as error:
         raise SluiceError(
-            f"There is no Procfile to run: {error_text(error)}. Nothing was started. Run this"
-            " from a"
-            " checkout of the project, or start `python -m workers` yourself."
+            f"The Procfile cannot be read: {error_text(error)}. Nothing was started. Run this from"
+            " a checkout of the project, or start `python -m workers` yourself."
         ) from error
     return {name: command for name, command in processes.items() if name != _NOT_A_PROCESS}

@@ -1,4 +1,4 @@
-"""Honcho's manager of processes, which ends all of them in time. Imported where it is installed."""
+"""Honcho's process manager with a time limit. Import it only if honcho is installed."""
 
 import os
 import re
@@ -39,7 +39,7 @@ class _Process(Process):  # type: ignore[misc]
 
 
 class ProcfileManager(Manager):  # type: ignore[misc]
-    """Honcho's, with a limit to how long a process may take when all were asked to end."""
+    """Honcho's manager, which kills processes that do not end in time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ProcfileManager(Manager):  # type: ignore[misc]
     def terminate(self) -> None:
         """Ask all processes to end, and kill those that are still there when the time is up."""
         if not self._terminating:
-            # Called from a signal while all run, or because one has ended.
+            # Called by a signal while all run, or because one has ended.
             self.was_requested = not self._any_stopped()
             Thread(target=self._kill_in_time, daemon=True).start()
         super().terminate()

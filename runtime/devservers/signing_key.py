@@ -21,7 +21,7 @@ def load_or_create_signing_key(directory: Path) -> SecretStr:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(secrets.token_hex(32))
         try:
-            # Whole or not at all, and never over one that is there.
+            # Atomic, and never replaces an existing key.
             os.link(draft, path)
         except FileExistsError:
             pass

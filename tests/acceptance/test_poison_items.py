@@ -34,8 +34,8 @@ class Trip(BulkAction):
     name = "trip"
     summary = "Confirm addresses, and trip over one status."
 
-    def decide(self, known: AddressState, params: Params) -> Decision:
-        if known.status == Status.LOCKDOWN:
+    def decide(self, state: AddressState, params: Params) -> Decision:
+        if state.status == Status.LOCKDOWN:
             FALL
         return apply(Status.CONFIRMED)
 """

@@ -17,7 +17,7 @@ import pytest
 
 from cli.up import find_port, redact_password
 from runtime.devservers.process import command_line
-from runtime.events import undeclared_keys
+from runtime.event_keys import undeclared_keys
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 from tests.kit.folders import server_folder

@@ -36,7 +36,7 @@ class StandStill(BulkAction):
     summary = "Stand still."
     params = Params
 
-    def decide(self, known: AddressState, params: Params) -> Decision:
+    def decide(self, state: AddressState, params: Params) -> Decision:
         while Path("blocked").exists():
             time.sleep(0.01)
         return leave("looked_at")

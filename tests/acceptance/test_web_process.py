@@ -24,7 +24,8 @@ from producers.one_click import one_click_url
 from producers.submit import submit
 from runtime.devservers.embedded import ServerUrls
 from runtime.devservers.process import command_line
-from runtime.events import EVENTS, undeclared_keys
+from runtime.event_keys import undeclared_keys
+from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.conftest import NewDatabase, settings_for

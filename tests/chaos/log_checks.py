@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from runtime.events import EVENTS, undeclared_keys
+from runtime.event_keys import undeclared_keys
+from runtime.events import EVENTS
 from tests.chaos.acknowledgements import Violation
 from tests.chaos.dyno_supervisor import GroupExit
 

@@ -193,7 +193,7 @@ def test_a_list_of_which_most_is_unknown_is_confirmed_first(tmp_path, sql, peopl
     (tmp_path / "list.csv").write_text("Email\nann@x.example\nzoe@x.example\nyan@x.example\n")
     submit = ("submit", "opt-out", "--addresses", "list.csv")
     told = " ".join(sluice(*submit, status=2).stderr.split())
-    assert "does not know 2 of the 3 addresses" in told
+    assert "2 of the 3 addresses in the list are new" in told
     assert "--yes" in told
     assert sql("select id from jobs") == []
     job = answer(*submit, "--yes")["job_id"]
@@ -315,7 +315,7 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
     listed = sluice("results", str(job), "--outcome", "import_rejections", "--json").stdout
     assert json.loads(listed) == {"line": 2, "reason": "no_address", "detail": "no address at all"}
     assert answer("job", str(job))["import_rejections"] == {"no_address": 1}
-    assert "nobody to import" in sluice("job", str(job)).stdout
+    assert "it creates no contact" in sluice("job", str(job)).stdout
 
 
 def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):

@@ -198,7 +198,7 @@ async def test_each_mistake_is_told_with_its_place(http):
     }
     assert "hidden" not in answer.text
     assert "'y'" in wrong["query.most"]
-    assert "There is no such field." in wrong["body.nme"]
+    assert "Unknown field." in wrong["body.nme"]
     assert "zzz" in wrong["body.count"]
     assert len(answer.text) < 2_000
     for place in (

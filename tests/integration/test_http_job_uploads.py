@@ -78,7 +78,7 @@ async def test_a_file_may_be_narrowed(http, key, pool, works):
         ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is repeated"),
         ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
         ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
-        (form({**LISTED, "account": "x"}, contacts="1"), 422, "`account`: There is no such field"),
+        (form({**LISTED, "account": "x"}, contacts="1"), 422, "`account`: Unknown field"),
         (form({**LISTED, "selection": {"contacts": [1]}}, contacts="1"), 422, "lists contacts as"),
         (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
     ],

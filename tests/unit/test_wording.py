@@ -60,16 +60,14 @@ ALLOWED = {"docs/architecture.md": "Redis only rings the bell; Postgres decides"
 
 TO_REWRITE = frozenset(
     {
-        ".env.example",
-        "docs/log-events.md",
+        "docs/architecture.md",
         "docs/openapi.json",
         "docs/runbook.md",
-        "docs/transitions.md",
         "errors of SQL",
-        "sentences in actions/",
+        "help of commands",
+        "sentences in cli/",
         "sentences in db/",
-        "sentences in runtime/",
-        "sentences in schemas/",
+        "sentences in producers/",
         "sentences in web/",
     }
 )

@@ -2,7 +2,7 @@
 
 from actions.bulk_action import BulkAction, Params
 from schemas.decisions import AddressState, Decision, apply, leave
-from schemas.statuses import FACTS, Status, rank_of
+from schemas.statuses import FACTS, Status
 
 
 class MarkParams(Params):
@@ -18,13 +18,8 @@ class Mark(BulkAction):
     summary = "Mark addresses with a suppressing status."
     params = MarkParams
 
-    def decide(self, known: AddressState, params: MarkParams) -> Decision:
-        """Applied where it climbs."""
-        present = (
-            -1
-            if known.status is None
-            else rank_of(Status(known.status), is_propagated=known.is_propagated)
-        )
-        if FACTS[params.status].rank > present:
+    def decide(self, state: AddressState, params: MarkParams) -> Decision:
+        """Apply the status if its rank is higher."""
+        if FACTS[params.status].rank > state.rank:
             return apply(params.status)
         return leave("suppressed_as_much")

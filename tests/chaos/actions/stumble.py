@@ -46,9 +46,9 @@ class Stumble(BulkAction):
     summary = "Change nothing, and stumble over one status."
     params = StumbleParams
 
-    def decide(self, known: AddressState, params: StumbleParams) -> Decision:
+    def decide(self, state: AddressState, params: StumbleParams) -> Decision:
         """Stumbles over `params.over`."""
-        if known.status == params.over:
+        if state.status == params.over:
             if params.how is How.RAISE:
                 raise ValueError("the storm's action raises over this status, name@example.com")
             _stumble(params.how, Path(params.tokens))
