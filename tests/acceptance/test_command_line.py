@@ -43,7 +43,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Import, opt-out and opt-in add up, and the commands tell the story of one address."""
+    """Import, opt-out and opt-in add up, and `sluice address` shows the history of one address."""
     assert settings.database_url
     assert settings.redis_url
     monkeypatch.setenv("DATABASE_URL", settings.database_url)

@@ -1,4 +1,4 @@
-"""Real worker processes tell of a job's end, and a receiver that hangs does not keep them."""
+"""Real worker processes deliver completion webhooks; a hanging receiver does not delay them."""
 
 import asyncio
 import json
@@ -7,12 +7,12 @@ import signal
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from tests.kit.factories import fill_large_account
-from tests.kit.receiver import HANG, Receiver, answer, receiver
+from tests.kit.http_receiver import HANG, Receiver, answer, run_scripted_receiver
 from tests.kit.waiting import wait_until_async
 
 
-async def job_told_to(pool, settings, there: Receiver) -> int:
-    """An opt-out of everyone, whose end is told there."""
+async def submit_job_with_webhook(pool, settings, there: Receiver) -> int:
+    """Submit an opt-out of all contacts with this receiver; return the job's id."""
     private = settings.model_copy(update={"allow_private_webhooks": True})
     request = parse_request(
         {
@@ -33,22 +33,22 @@ def signing(settings) -> dict[str, str]:
     }
 
 
-async def test_the_end_of_a_job_is_told(pool, settings, start_group):
-    """By whichever worker looks first, and once; the log says so, and not where."""
+async def test_a_completion_webhook_is_delivered(pool, settings, start_group):
+    """One of the workers delivers it, once; the log says so, without the URL."""
     await fill_large_account(pool, 1, 100)
-    async with receiver(answer(204)) as there:
+    async with run_scripted_receiver(answer(204)) as there:
         group = start_group(processes=2, **signing(settings))
-        job_id = await job_told_to(pool, settings, there)
+        job_id = await submit_job_with_webhook(pool, settings, there)
         await wait_until_async(
             lambda: pool.fetchval(
                 "select delivered_at from webhook_deliveries where job_id = $1", job_id
             ),
             deadline_seconds=30,
-            what="the notice was delivered",
+            what="the webhook was delivered",
         )
         (posted,) = there.requests
-    told = json.loads(posted.body)
-    assert (told["job"], told["state"]) == (job_id, "completed")
+    body = json.loads(posted.body)
+    assert (body["job"], body["state"]) == (job_id, "completed")
     await wait_until_async(
         lambda: '"webhook.delivered"' in "".join(group.lines()),
         deadline_seconds=10,
@@ -57,11 +57,11 @@ async def test_the_end_of_a_job_is_told(pool, settings, start_group):
     assert "hush" not in "".join(group.lines())
 
 
-async def test_a_receiver_that_hangs_does_not_keep_a_worker(pool, settings, start_group):
-    """Told to end, it ends in time; the notice is left for the next one."""
-    async with receiver(HANG) as there:
+async def test_a_hanging_receiver_does_not_delay_shutdown(pool, settings, start_group):
+    """A worker ends in time on SIGTERM, and the webhook stays due for the next one."""
+    async with run_scripted_receiver(HANG) as there:
         group = start_group(**signing(settings))
-        job_id = await job_told_to(pool, settings, there)
+        job_id = await submit_job_with_webhook(pool, settings, there)
         await wait_until_async(
             lambda: len(there.requests) == 1, deadline_seconds=30, what="the receiver was asked"
         )

@@ -38,9 +38,9 @@ def make_twins(pool: asyncpg.Pool) -> Twins:
     """Makes two accounts with the same contacts."""
 
     async def make(contacts: int) -> tuple[str, str]:
-        for name in ("run_undisturbed", "disturbed"):
+        for name in ("undisturbed", "disturbed"):
             await fill_large_account(pool, await make_account(pool, name), contacts)
-        return "run_undisturbed", "disturbed"
+        return "undisturbed", "disturbed"
 
     return make
 
@@ -108,9 +108,9 @@ async def disturb(
     loss: Callable[[], object],
 ) -> tuple[Ended, Ended]:
     """The same job over both accounts; in the middle of the second one, the loss."""
-    run_undisturbed, disturbed = accounts
-    job_id = await opt_out_everyone(pool, settings, run_undisturbed)
-    calm = await ended(pool, run_undisturbed, job_id, deadline=90)
+    undisturbed, disturbed = accounts
+    job_id = await opt_out_everyone(pool, settings, undisturbed)
+    expected = await ended(pool, undisturbed, job_id, deadline=90)
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
@@ -119,8 +119,8 @@ async def disturb(
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(loss)
     assert await state_of(pool, job_id) == "running"
-    storm = await ended(pool, disturbed, job_id, deadline=90)
-    return calm, storm
+    actual = await ended(pool, disturbed, job_id, deadline=90)
+    return expected, actual
 
 
 async def test_a_killed_worker_changes_nothing_of_the_result(
@@ -129,12 +129,12 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
     make_twins: Twins,
     start_group: StartGroup,
 ):
-    """Promise 4: kill -9 of a worker in mid-job ends in the results of an run_undisturbed run."""
+    """Promise 4: kill -9 of a worker in mid-job ends in the results of an undisturbed run."""
     first, _second = start_group(**SMALL), start_group(**SMALL)
-    calm, storm = await disturb(
+    expected, actual = await disturb(
         pool, settings, await make_twins(MANY), lambda: first.signal_all(signal.SIGKILL)
     )
-    assert storm == calm
+    assert actual == expected
 
 
 @pytest.mark.both_ways
@@ -151,8 +151,8 @@ async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
         group.signal_all(signal.SIGKILL)
         start_group(**SMALL)
 
-    calm, storm = await disturb(pool, settings, await make_twins(SOME), replace)
-    assert storm == calm
+    expected, actual = await disturb(pool, settings, await make_twins(SOME), replace)
+    assert actual == expected
 
 
 @pytest.mark.usefixtures("own_redis")
@@ -165,8 +165,8 @@ async def test_a_wiped_redis_changes_nothing_of_the_result(
     """Promise 4: all messages lost at once cost seconds and nothing else."""
     start_group(processes=2, **SMALL)
     with redis.Redis.from_url(settings.redis_url or "") as client:
-        calm, storm = await disturb(pool, settings, await make_twins(MANY), client.flushall)
-    assert storm == calm
+        expected, actual = await disturb(pool, settings, await make_twins(MANY), client.flushall)
+    assert actual == expected
 
 
 @pytest.mark.both_ways
@@ -187,9 +187,9 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
         group.wait_gone(deadline_seconds=30)
         assert sum('"worker.stopped"' in line for line in group.lines()) == 2
 
-    run_undisturbed, disturbed = await make_twins(SOME)
-    job_id = await opt_out_everyone(pool, settings, run_undisturbed)
-    calm = await ended(pool, run_undisturbed, job_id, deadline=90)
+    undisturbed, disturbed = await make_twins(SOME)
+    job_id = await opt_out_everyone(pool, settings, undisturbed)
+    expected = await ended(pool, undisturbed, job_id, deadline=90)
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
@@ -206,5 +206,5 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
     )
     assert halves == 0
     await asyncio.to_thread(start_group, **SMALL)
-    storm = await ended(pool, disturbed, job_id, deadline=60)
-    assert storm == calm
+    actual = await ended(pool, disturbed, job_id, deadline=60)
+    assert actual == expected

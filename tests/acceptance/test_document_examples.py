@@ -31,14 +31,14 @@ async def test_every_example_runs_and_answers_as_shown(
     examples = [*select_examples(parse_blocks(ROOT / "docs" / f"{name}.md"))]
     assert examples
     assert settings.signing_keys is not None
-    doors = {
+    variables = {
         "SIGNING_KEYS": settings.signing_keys.get_secret_value(),
         "ALLOW_PRIVATE_WEBHOOKS": "true",
     }
-    start_group(processes=2, **doors)
+    start_group(processes=2, **variables)
     folder = tmp_path / "anywhere"
     folder.mkdir()
-    with WebGroup(settings, tmp_path / "web.log", **doors) as web:
+    with WebGroup(settings, tmp_path / "web.log", **variables) as web:
         here = {WEB_URL: web.serving().url, "9000": str(unused_port())}
         outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
     for example, output in zip(examples, outputs, strict=True):

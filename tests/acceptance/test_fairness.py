@@ -81,7 +81,7 @@ async def test_small_jobs_do_not_wait_for_a_large_one(
         await cancel(pool, settings, None, large)
 
 
-async def test_large_jobs_of_ten_accounts_progress_alike(
+async def test_large_jobs_of_ten_accounts_progress_equally(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
     """When the first of ten equal jobs, submitted one after the other, is half done, each of the
@@ -110,16 +110,16 @@ async def test_large_jobs_of_ten_accounts_progress_alike(
 def tangled(draw: random.Random, contacts: int) -> tuple[dict, dict]:
     """Contacts who share addresses in all ways, and statuses of all kinds."""
     addresses = [f"a{n}@example.com" for n in range(contacts * 2)]
-    world = {
+    contacts = {
         n: {field: draw.choice(addresses) for field in draw.sample((1, 2, 3), draw.randint(1, 3))}
         for n in range(1, contacts + 1)
     }
     kinds = [(name, False) for name in RANK] + [(name, True) for name in SPREAD_RANK]
     kinds += [("non_marketable", False)] * len(kinds)
-    return world, {address: draw.choice(kinds) for address in addresses}
+    return contacts, {address: draw.choice(kinds) for address in addresses}
 
 
-async def test_an_opt_in_and_an_opt_out_of_the_same_contacts_at_once(
+async def test_concurrent_opt_in_and_opt_out_of_the_same_contacts(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
     """Two jobs over the same tangled list, in many small chunks and several lanes, complete, and
@@ -127,25 +127,25 @@ async def test_an_opt_in_and_an_opt_out_of_the_same_contacts_at_once(
     """
     start_group(processes=2, CHUNK_SIZE="5", JOB_CONCURRENCY="4", SHARED_ADDRESS_LIMIT="4")
     for round_no in range(5):
-        world, statuses = tangled(random.Random(round_no), 150)
+        contacts, statuses = tangled(random.Random(round_no), 150)
         # Ids are the database's own for all accounts, so that rounds do not meet.
-        world = {round_no * 1000 + n: links for n, links in world.items()}
+        contacts = {round_no * 1000 + n: links for n, links in contacts.items()}
         account = f"tangled-{round_no}"
         account_id = await make_account(pool, account)
-        await fill(pool, account_id, world, statuses)
+        await fill(pool, account_id, contacts, statuses)
         ends = []
         for order in (("opt_in", "opt_out"), ("opt_out", "opt_in")):
-            model = Model(4, world, dict(statuses))
+            model = Model(4, contacts, dict(statuses))
             for action in order:
                 if action == "opt_in":
-                    model.opt_in(list(world), [1, 2])
+                    model.opt_in(list(contacts), [1, 2])
                 else:
-                    model.opt_out(list(world)[::2], [1, 2], "admin")
+                    model.opt_out(list(contacts)[::2], [1, 2], "admin")
             ends.append(model.statuses)
         assert ends[0] == ends[1]
         jobs = await asyncio.gather(
             submit_account_job(pool, settings, account, "opt_in", "email1", "email2"),
-            submit_listed(pool, settings, account, "opt_out", list(world)[::2]),
+            submit_listed(pool, settings, account, "opt_out", list(contacts)[::2]),
         )
         for job in jobs:
             await wait_for_state(pool, job, "completed")

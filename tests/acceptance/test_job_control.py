@@ -64,7 +64,7 @@ async def test_answered_means_done(pool: asyncpg.Pool, settings: Settings, start
     assert done + left == job["selected"]
 
 
-async def test_a_job_that_nobody_was_rung_for_is_found(
+async def test_a_job_without_a_message_is_found(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
     """A job whose ring was lost is planned, worked and completed all the same."""
@@ -75,7 +75,7 @@ async def test_a_job_that_nobody_was_rung_for_is_found(
     await wait_for_state(pool, job_id, "completed")
 
 
-async def test_each_of_forty_jobs_at_once_is_done_once(
+async def test_each_of_forty_concurrent_jobs_is_done_once(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
     """Many small jobs at once over the same contacts end without deadlock, and add up."""

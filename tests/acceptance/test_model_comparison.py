@@ -61,9 +61,9 @@ async def test_workers_do_as_the_model_says(
                 await comparison.apply(*step)
                 assert not comparison.model.at_rest_violations()
 
-        async def check_drifted(world, present, todo) -> None:
+        async def check_drifted(contacts, present, todo) -> None:
             comparison = ModelComparison(pool, run)
-            await comparison.begin(world, present)
+            await comparison.begin(contacts, present)
             for step in todo:
                 await comparison.apply(*step)
 

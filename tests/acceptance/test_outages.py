@@ -55,8 +55,8 @@ async def pool(own_servers: ChaosServers) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
-def told(group: WorkerGroup, *, of: str | None = None) -> Counter:
-    """How often each worker process told of an outage, or of its end."""
+def count_outages(group: WorkerGroup, *, of: str | None = None) -> Counter:
+    """Return how often each worker process logged an outage and its end."""
     lines = [json.loads(line) for line in group.lines() if line.startswith("{")]
     return Counter(
         (line["worker"], line["event"])
@@ -65,10 +65,10 @@ def told(group: WorkerGroup, *, of: str | None = None) -> Counter:
     )
 
 
-def wait_until_all_tell(group: WorkerGroup, event: str, *, processes: int) -> None:
+def wait_until_all_log(group: WorkerGroup, event: str, *, processes: int) -> None:
     """Wait until the log has the event once for each of the processes."""
     wait_until(
-        lambda: sum(name == event for _, name in told(group)) == processes,
+        lambda: sum(name == event for _, name in count_outages(group)) == processes,
         deadline_seconds=60,
         what=f"each process wrote {event}",
     )
@@ -85,20 +85,20 @@ async def pass_time(seconds: float) -> None:
 async def test_redis_may_go_away_and_come_back(
     pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
-    """Each process tells once that Redis is away and once that it is back, however often it tried;
+    """Each process logs once that Redis is down and once that it is back, however often it tried;
     none ends, and a job that was submitted meanwhile is done.
     """
     await fill_large_account(pool, await make_account(pool, "redis"), 500)
     group = start_group(processes=2)
     own_servers.kill_redis()
-    await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
+    await asyncio.to_thread(wait_until_all_log, group, "queue.unreachable", processes=2)
     job_id = await submit_account_job(pool, settings, "redis", "opt_out", "email1")
     await pass_time(AWAY_SECONDS)
     own_servers.start_redis()
     await wait_for_state(pool, job_id, "completed")
-    await asyncio.to_thread(wait_until_all_tell, group, "queue.recovered", processes=2)
-    assert set(told(group).values()) == {1}
-    assert len(told(group, of="queue")) == 4
+    await asyncio.to_thread(wait_until_all_log, group, "queue.recovered", processes=2)
+    assert set(count_outages(group).values()) == {1}
+    assert len(count_outages(group, of="queue")) == 4
     assert not any("library.logged" in line for line in group.lines())
     assert group.process.poll() is None
 
@@ -106,7 +106,7 @@ async def test_redis_may_go_away_and_come_back(
 async def test_postgres_may_go_away_and_come_back(
     pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
-    """Each process tells once that Postgres is away and once that it is back; none ends, and the
+    """Each process logs once that Postgres is down and once that it is back; none ends, and the
     job that was under way is done.
     """
     await fill_large_account(pool, await make_account(pool, "postgres"), 30_000)
@@ -118,13 +118,13 @@ async def test_postgres_may_go_away_and_come_back(
 
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     own_servers.crash_postgres()
-    await asyncio.to_thread(wait_until_all_tell, group, "database.unreachable", processes=2)
+    await asyncio.to_thread(wait_until_all_log, group, "database.unreachable", processes=2)
     await pass_time(AWAY_SECONDS)
     own_servers.start_postgres()
     await wait_for_state(pool, job_id, "completed")
-    await asyncio.to_thread(wait_until_all_tell, group, "database.recovered", processes=2)
-    assert set(told(group).values()) == {1}
-    assert len(told(group, of="database")) == 4
+    await asyncio.to_thread(wait_until_all_log, group, "database.recovered", processes=2)
+    assert set(count_outages(group).values()) == {1}
+    assert len(count_outages(group, of="database")) == 4
     assert group.process.poll() is None
     # Nothing of it was held against a chunk.
     assert not any('"chunk.failed"' in line for line in group.lines())
@@ -133,18 +133,20 @@ async def test_postgres_may_go_away_and_come_back(
 def test_a_worker_that_starts_without_servers_waits_for_them(
     settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """It tells of both outages, once each, and is ready when both servers are back."""
+    """It logs both outages, once each, and is ready when both servers are back."""
     own_servers.kill_redis()
     own_servers.crash_postgres()
     with WorkerGroup(settings, tmp_path / "waiting.log", WORKER_PROCESSES="1") as group:
-        wait_until(lambda: told(group), deadline_seconds=30, what="it tells that it waits")
+        wait_until(lambda: count_outages(group), deadline_seconds=30, what="it logs that it waits")
         own_servers.start_postgres()
         wait_until(
-            lambda: len(told(group)) == 3, deadline_seconds=30, what="it waits for Redis next"
+            lambda: len(count_outages(group)) == 3,
+            deadline_seconds=30,
+            what="it waits for Redis next",
         )
         own_servers.start_redis()
         group.ready(processes=1)
-        assert sorted(event for _, event in told(group).elements()) == sorted(OUTAGES)
+        assert sorted(event for _, event in count_outages(group).elements()) == sorted(OUTAGES)
 
 
 def test_a_worker_does_not_wait_for_ever(
@@ -164,7 +166,7 @@ async def test_workers_end_as_asked_while_redis_is_away(
     """SIGTERM in the middle of an outage ends every process in time and without a traceback."""
     group = start_group(processes=2)
     own_servers.kill_redis()
-    await asyncio.to_thread(wait_until_all_tell, group, "queue.unreachable", processes=2)
+    await asyncio.to_thread(wait_until_all_log, group, "queue.unreachable", processes=2)
     group.signal_all(signal.SIGTERM)
     await asyncio.to_thread(group.wait_gone, deadline_seconds=20)
     assert sum('"worker.stopped"' in line for line in group.lines()) == 2

@@ -49,14 +49,14 @@ async def direct(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 
 async def twins(pool: asyncpg.Pool) -> None:
     """Create two accounts with equal contacts; only one of them gets disturbed."""
-    for name in ("run_undisturbed", "disturbed"):
+    for name in ("undisturbed", "disturbed"):
         await fill_large_account(pool, await make_account(pool, name), CONTACTS)
 
 
 async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> Ended:
     """Run the opt-out that the disturbed one must equal."""
-    job_id = await opt_out_everyone(pool, settings, "run_undisturbed")
-    return await ended(pool, "run_undisturbed", job_id, deadline=90)
+    job_id = await opt_out_everyone(pool, settings, "undisturbed")
+    return await ended(pool, "undisturbed", job_id, deadline=90)
 
 
 async def more_done(pool: asyncpg.Pool, job_id: int) -> None:
@@ -77,13 +77,13 @@ async def assert_no_failed_attempts(pool: asyncpg.Pool, job_id: int, group: Work
     assert refused == 0
 
 
-async def test_the_transaction_of_a_killed_worker_is_rolled_back_at_once(
+async def test_a_killed_workers_transaction_is_rolled_back_immediately(
     direct: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ) -> None:
     """PgBouncer ends a session whose client vanished in a transaction, and hands it to nobody."""
     await twins(direct)
     first = start_group(**CHUNKS)
-    calm = await run_undisturbed(direct, settings)
+    expected = await run_undisturbed(direct, settings)
     job_id = await opt_out_everyone(direct, settings, "disturbed")
     await more_done(direct, job_id)
     async with direct.acquire() as gate:
@@ -114,8 +114,8 @@ async def test_the_transaction_of_a_killed_worker_is_rolled_back_at_once(
     )
     assert await done_chunks(direct, job_id) == done
     second = start_group(**CHUNKS, **FAST_RECOVERY)
-    storm = await ended(direct, "disturbed", job_id, deadline=60)
-    assert storm == calm
+    actual = await ended(direct, "disturbed", job_id, deadline=60)
+    assert actual == expected
     await assert_no_failed_attempts(direct, job_id, second)
 
 
@@ -125,7 +125,7 @@ async def test_sessions_that_end_behind_it_are_not_the_chunks_fault(
     """Every session of PgBouncer's is ended, three times in the middle of a job."""
     await twins(direct)
     group = start_group(processes=2, **CHUNKS, **FAST_RECOVERY)
-    calm = await run_undisturbed(direct, settings)
+    expected = await run_undisturbed(direct, settings)
     job_id = await opt_out_everyone(direct, settings, "disturbed")
     for _ in range(3):
         await more_done(direct, job_id)
@@ -134,8 +134,8 @@ async def test_sessions_that_end_behind_it_are_not_the_chunks_fault(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and application_name = ''"
         )
-    storm = await ended(direct, "disturbed", job_id, deadline=60)
-    assert storm == calm
+    actual = await ended(direct, "disturbed", job_id, deadline=60)
+    assert actual == expected
     await assert_no_failed_attempts(direct, job_id, group)
 
 
@@ -161,7 +161,7 @@ async def test_workers_go_on_when_postgres_is_back_behind_it(
                 settings, tmp_path / "workers.log", **CHUNKS, **FAST_RECOVERY
             ) as group:
                 group.ready(processes=2)
-                calm = await run_undisturbed(direct, settings)
+                expected = await run_undisturbed(direct, settings)
                 job_id = await opt_out_everyone(direct, settings, "disturbed")
                 await more_done(direct, job_id)
                 postgres = postgres_process(directory.postgres(directory.sockets())).find_process()
@@ -178,8 +178,8 @@ async def test_workers_go_on_when_postgres_is_back_behind_it(
                         return False
 
                 await wait_until_async(is_back, deadline_seconds=30, what="Postgres is back")
-                storm = await ended(direct, "disturbed", job_id, deadline=60)
-                assert storm == calm
+                actual = await ended(direct, "disturbed", job_id, deadline=60)
+                assert actual == expected
                 await assert_no_failed_attempts(direct, job_id, group)
                 assert len(group.workers()) >= 2
 
@@ -204,7 +204,7 @@ async def test_what_it_refuses_is_not_the_chunks_fault(database_url: str) -> Non
             second.terminate()
 
 
-async def test_a_postgres_that_is_away_behind_it_is_told_in_a_sentence(tmp_path: Path) -> None:
+async def test_a_postgres_that_is_down_behind_pgbouncer_is_reported(tmp_path: Path) -> None:
     """Whoever starts meanwhile ends with what PgBouncer says, and not with a traceback."""
     nothing = f"postgresql://postgres@/postgres?host={tmp_path}"
     with (

@@ -98,12 +98,12 @@ async def assert_only_poisoned_rejected(
     }
 
 
-async def test_a_decision_that_raises_refuses_one_contact(
+async def test_a_decision_that_raises_rejects_one_contact(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """An action that raises for one contact ends with an internal error for that one, with the
-    error's text, and every other contact of its chunk is done. Each failure is told, with the place
-    in the code and with what comes next.
+    """An action that raises for one contact gives it an internal error with the error's text. All
+    other contacts of its chunk are done. Each failure is logged with its place in the code and
+    with the next step.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
@@ -118,9 +118,9 @@ async def test_a_decision_that_raises_refuses_one_contact(
     # The chunks of eight, four, two and one that had the contact in them, and no other.
     assert len(failed) == 4
     assert max(failed) == 3
-    told = [facts for facts in map(json.loads, group.lines()) if facts["event"] == "chunk.failed"]
-    by_chunk = {facts["chunk"]: [] for facts in told}
-    for facts in told:
+    failures = [line for line in map(json.loads, group.lines()) if line["event"] == "chunk.failed"]
+    by_chunk = {facts["chunk"]: [] for facts in failures}
+    for facts in failures:
         by_chunk[facts["chunk"]].append((facts["attempt"], facts["next_step"]))
         assert facts["location"].startswith("at actions/trip.py:")
         assert (facts["retry_in_seconds"] is not None) == (facts["next_step"] == "again")
@@ -131,9 +131,8 @@ async def test_a_decision_that_raises_refuses_one_contact(
 async def test_attempts_survive_kills(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """Kill -9 of all workers between attempts takes none back: the count of each chunk only grows,
-    and ends at three at most; at four where a kill came between the counting of an attempt and its
-    end, since nobody can tell then that it was not the chunk which ended its worker.
+    """SIGKILL of all workers between attempts resets no count: the attempts of a chunk only grow,
+    to three at most. A kill during an attempt may add a fourth, since the chunk may have caused it.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
@@ -169,13 +168,12 @@ async def test_attempts_survive_kills(
     )
 
 
-async def test_a_decision_that_kills_its_process_refuses_one_contact(
+async def test_a_decision_that_kills_its_process_rejects_one_contact(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """A contact that ends every process which comes to it is refused, and every other contact is
-    done, by the workers that the platform puts in their place. It costs the one that it was found
-    by, one for each halving, and two for the contact alone: six for a chunk of eight. Each loss is
-    told, with the chunk that the worker had in hand.
+    """A contact that kills each worker process is rejected, and restarted workers do all others.
+    For a chunk of eight this costs six processes: see `lost_chunks`. Each loss is logged with the
+    chunk that the worker held.
     """
     account_id = await make_account(pool, "poisoned")
     await fill(pool, account_id, PEOPLE, STATUSES)
@@ -205,33 +203,33 @@ async def test_a_decision_that_kills_its_process_refuses_one_contact(
         groups.append(await asyncio.to_thread(start))
     assert losses == 6
     await assert_only_poisoned_rejected(pool, account_id, job_id, error="workers were lost")
-    told = [
+    logged = [
         (facts["job"], facts["account"], facts["action"], facts["chunk"], facts["level"])
         for group in groups
         for facts in map(json.loads, group.lines())
         if facts["event"] == "worker.lost"
     ]
+    chunks = await lost_chunks(pool, job_id)
+    assert logged == [(job_id, account_id, "trip", chunk, "warning") for chunk in chunks]
+
+
+async def lost_chunks(pool: asyncpg.Pool, job_id: int) -> list[int]:
+    """Return the number of each chunk with the poisoned contact, as often as it loses a worker.
+
+    The first chunk and the contact alone lose two, each half between them one.
+    """
     with_it = await pool.fetch(
         "select chunk_no, cardinality(item_ids) as contacts from job_chunks"
         " where job_id = $1 and $2 = any(item_ids) order by chunk_no",
         *(job_id, POISONED),
     )
-    expected = [
-        (job_id, account_id, "trip", row["chunk_no"], "warning")
-        for row in with_it
-        for _ in range(2 if row["contacts"] in {1, 8} else 1)
+    return [
+        row["chunk_no"] for row in with_it for _ in range(2 if row["contacts"] in {1, 8} else 1)
     ]
-    assert told == expected
 
 
-@pytest.mark.parametrize("action", ["opt_out", "import"])
-async def test_a_contact_that_cannot_be_done_is_refused_and_the_rest_is_done(
-    action: str, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
-):
-    """A write that fails in Postgres ends as an internal error with its text, for that contact
-    alone; the chunk around it is split until it stands apart.
-    """
-    account_id = await make_account(pool, "poisoned")
+async def refuse_writes_of_a5(pool: asyncpg.Pool) -> None:
+    """Let every write that changes the status of a5@example.com fail."""
     await pool.execute(
         "create function refuse() returns trigger language plpgsql as"
         " $$ begin raise exception 'this one never works'; end $$"
@@ -241,6 +239,17 @@ async def test_a_contact_that_cannot_be_done_is_refused_and_the_rest_is_done(
         " when (new.match_key = 'a5@example.com' and new.status <> 'non_marketable')"
         " execute function refuse()"
     )
+
+
+@pytest.mark.parametrize("action", ["opt_out", "import"])
+async def test_a_contact_that_cannot_be_written_is_rejected(
+    action: str, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
+):
+    """A write that fails in Postgres gives that contact alone an internal error with its text; its
+    chunk is split until the contact is alone.
+    """
+    account_id = await make_account(pool, "poisoned")
+    await refuse_writes_of_a5(pool)
     start_group(CHUNK_SIZE="8", **FAST_RECOVERY)
     if action == "opt_out":
         await fill(

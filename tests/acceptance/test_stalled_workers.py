@@ -114,7 +114,7 @@ def _stands_still(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("command", [pause, cancel])
-async def test_a_stopped_worker_keeps_nobody_waiting(
+async def test_a_stopped_worker_delays_no_job(
     command, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
     """Pause and cancel answer although a worker stands still in the middle of a chunk, its chunk

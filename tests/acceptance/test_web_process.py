@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,9 +17,7 @@ import psutil
 import pytest
 
 from db import sweeps
-from db.migrate import migrate
 from db.pool import open_pool
-from producers.keys import Scope, create_key
 from producers.one_click import one_click_url
 from producers.submit import submit
 from runtime.devservers.embedded import ServerUrls
@@ -30,13 +28,9 @@ from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.conftest import NewDatabase, settings_for
 from tests.kit.factories import fill
-from tests.kit.folders import server_folder
-from tests.kit.servers import ChaosServers, chaos_servers, grant_process_role, process_role_url
+from tests.kit.servers import process_role_url
 from tests.kit.waiting import wait_until, wait_until_async
-from tests.kit.web_process import WebGroup
-from web.app import create_app
-from web.middleware import timeout
-from web.routes import operation
+from tests.kit.web_process import WebGroup, create_key_headers
 from web.server_protocol import MAX_HEADER_BYTES
 
 ENDS_SECONDS = 9
@@ -51,38 +45,6 @@ class Shared(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def servers_of_its_own() -> Iterator[ChaosServers]:
-    """Servers that these tests may stop."""
-    with server_folder() as folder, chaos_servers(folder / "servers") as servers:
-        asyncio.run(migrate(servers.database_url))
-        asyncio.run(grant_process_role(servers.database_url))
-        yield servers
-
-
-@pytest.fixture
-def fragile(servers_of_its_own: ChaosServers) -> Iterator[Settings]:
-    """Settings that lead to them; whatever a test took down is up again afterwards."""
-    yield settings_of(servers_of_its_own)
-    servers_of_its_own.start_redis()
-    servers_of_its_own.start_postgres()
-
-
-def settings_of(servers: ChaosServers) -> Settings:
-    """Settings that lead to these servers, by the role of processes."""
-    return settings_for(servers.redis_url, process_role_url(servers.database_url))
-
-
-@pytest.fixture(scope="module")
-def fragile_web(
-    servers_of_its_own: ChaosServers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebGroup]:
-    """A web process on them, which outlives what is done to them."""
-    log = tmp_path_factory.mktemp("fragile") / "web.log"
-    with WebGroup(settings_of(servers_of_its_own), log) as web:
-        yield web.serving()
-
-
-@pytest.fixture(scope="module")
 async def shared(
     servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shared]:
@@ -92,17 +54,6 @@ async def shared(
         log = tmp_path_factory.mktemp("shared") / "web.log"
         with WebGroup(settings, log, MAX_CONCURRENT_STREAMS="1") as web:
             yield Shared(settings, web.serving())
-
-
-def key_of(settings: Settings) -> dict[str, str]:
-    """The header of a request by a key that may do everything."""
-
-    async def make() -> str:
-        async with await open_pool(settings.database_url or "", size=1) as pool:
-            made = await create_key(pool, account="default", name="test", scopes=list(Scope))
-            return made.token
-
-    return {"Authorization": f"Bearer {asyncio.run(make())}"}
 
 
 def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, tmp_path: Path):
@@ -130,7 +81,7 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
         assert "like" not in log.read_text()
 
 
-async def test_work_that_no_worker_comes_for_is_told(
+async def test_work_without_a_worker_is_logged(
     settings: Settings, pool: asyncpg.Pool, tmp_path: Path
 ):
     """When opt-outs wait and no worker runs, one of the web processes says so, with what waits and
@@ -193,7 +144,7 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
     """One that has not sent its body, one that waits for the end of a job and a stream of its
     events end with it; the stream's line is written at its end.
     """
-    headers = key_of(settings)
+    headers = create_key_headers(settings)
     with WebGroup(settings, tmp_path / "web.log") as web:
         with web.serving().client(headers=headers) as client:
             body = {"action": "opt_out", "selection": {"all": True}}
@@ -218,28 +169,23 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
                 deadline_seconds=10,
                 what="all are connected",
             )
-            assert not answered(web, "/v1/jobs/{job_id}/events")
+            assert not web.list_statuses("/v1/jobs/{job_id}/events")
             web.signal_all(signal.SIGTERM)
             web.signal_all(signal.SIGTERM)
             web.wait_gone(deadline_seconds=ENDS_SECONDS)
             assert waiting.result().status_code == 200
             assert list(parts) == []
-        assert answered(web, "/v1/jobs/{job_id}/events") == [200]
+        assert web.list_statuses("/v1/jobs/{job_id}/events") == [200]
         assert not any("Traceback" in line for line in web.lines())
         web.events()
 
 
-def answered(web: WebGroup, route: str, *, after: int = 0) -> list[int]:
-    """The statuses of the lines that the route's requests have by now, `after` so many lines."""
-    return [event["http_status"] for event in web.events()[after:] if event.get("route") == route]
-
-
-def test_who_leaves_has_a_line(shared: Shared):
+def test_a_client_that_leaves_is_logged(shared: Shared):
     """It is written soon, and is no error: a stream's with what was sent, and 0 for one who left in
     the middle of a body; nothing goes on for nobody.
     """
     web = shared.web
-    headers = key_of(shared.settings)
+    headers = create_key_headers(shared.settings)
     before = len(web.lines())
     with web.client(headers=headers) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
@@ -247,7 +193,7 @@ def test_who_leaves_has_a_line(shared: Shared):
         with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
             assert next(stream.iter_text()).startswith("event: progress")
     wait_until(
-        lambda: answered(web, "/v1/jobs/{job_id}/events", after=before) == [200],
+        lambda: web.list_statuses("/v1/jobs/{job_id}/events", after=before) == [200],
         deadline_seconds=10,
         what="the stream has its line",
     )
@@ -258,18 +204,18 @@ def test_who_leaves_has_a_line(shared: Shared):
             "Content-Type: application/json\r\n\r\n{".encode()
         )
     wait_until(
-        lambda: answered(web, "/v1/jobs", after=before) == [202, 0],
+        lambda: web.list_statuses("/v1/jobs", after=before) == [202, 0],
         deadline_seconds=10,
         what="who left in the middle has a line",
     )
     assert {event["level"] for event in web.events()[before:]} == {"info"}
 
 
-def test_a_key_follows_so_many_jobs_at_a_time(shared: Shared):
+def test_an_api_key_has_a_maximum_of_streams(shared: Shared):
     """One more stream than that is refused, with when to come again; another key's is not, and one
     whose client has left has its place free.
     """
-    headers, others = key_of(shared.settings), key_of(shared.settings)
+    headers, others = create_key_headers(shared.settings), create_key_headers(shared.settings)
     with shared.web.client(headers=headers) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
         job = client.post("/v1/jobs", json=body).json()["id"]
@@ -345,7 +291,7 @@ def test_a_head_that_does_not_end_is_refused(shared: Shared, begins: bytes):
             assert answer_on(patient).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(shared: Shared):
+def test_a_body_does_not_count_as_head(shared: Shared):
     """However a network cuts them into parts, bytes of a body do not make its head too large."""
     with (
         shared.web.client() as client,
@@ -359,7 +305,7 @@ def test_a_body_that_comes_with_the_end_of_its_head_is_none_of_it(shared: Shared
         assert answer_on(cut).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_head_that_comes_whole_is_refused_alike(shared: Shared):
+def test_a_large_head_in_one_piece_is_refused_too(shared: Shared):
     """One that is too large, or names no host or two, is refused with its kind of problem."""
     one = b"GET /healthz HTTP/1.1\r\nHost: x.example:80\r\n"
     large = b"urn:sluice:problem:headers-too-large"
@@ -391,7 +337,7 @@ def test_what_trails_a_body_ends_as_well(shared: Shared):
     """A body in chunks may be of any number of them; headers after it that go on for ever end the
     connection, long before memory is full.
     """
-    (key,) = key_of(shared.settings).values()
+    (key,) = create_key_headers(shared.settings).values()
     head = (
         f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -456,7 +402,7 @@ def test_any_one_click_opts_out_however_its_body_comes(shared: Shared):
     )
 
 
-def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, tmp_path: Path):
+def test_a_failed_start_is_explained(settings: Settings, tmp_path: Path):
     """A port that is taken, and a signing key that is missing: exit status 1 and no traceback."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
@@ -470,150 +416,3 @@ def test_what_keeps_it_from_starting_is_told_in_a_sentence(settings: Settings, t
         event, sentence = web.lines()
         assert sentence.startswith("SIGNING_KEYS is not set")
         assert json.loads(event)["exit_status"] == 1
-
-
-def test_postgres_may_be_restarted(
-    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: ChaosServers
-):
-    """Meanwhile whoever asks is told in seconds to come again; then the same process answers."""
-    web = fragile_web
-    before = len(web.lines())
-    with web.client(headers=key_of(fragile)) as client:
-        assert client.get("/v1/jobs").status_code == 200
-        servers_of_its_own.crash_postgres()
-        for path in ("/v1/jobs", "/readyz", "/scale"):
-            answer = client.get(path)
-            assert (answer.status_code, answer.json()["type"]) == (
-                503,
-                "urn:sluice:problem:unavailable",
-            )
-            assert int(answer.headers["Retry-After"]) > 0
-            assert answer.elapsed.total_seconds() < 10
-        assert client.get("/healthz").status_code == 200
-        servers_of_its_own.start_postgres()
-        wait_until(
-            lambda: client.get("/readyz").status_code == 200,
-            deadline_seconds=20,
-            what="it is ready again",
-        )
-        assert client.get("/v1/jobs").status_code == 200
-        outage = ["database.unreachable", "database.recovered"]
-        wait_until(
-            lambda: [e["event"] for e in web.events()[before:] if e["event"] in outage] == outage,
-            deadline_seconds=20,
-            what="the outage is told once, and its end, by itself",
-        )
-        assert not any(event["level"] == "error" for event in web.events()[before:])
-
-
-def test_a_stream_breaks_off_with_postgres(
-    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: ChaosServers
-):
-    """Who follows a job sees that the end is missing; that is no fault, and the line says it."""
-    web = fragile_web
-    before = len(web.lines())
-    with web.client(headers=key_of(fragile)) as client:
-        body = {"action": "opt_out", "selection": {"all": True}}
-        job = client.post("/v1/jobs", json=body).json()["id"]
-        with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
-            parts = stream.iter_text()
-            assert next(parts).startswith("event: progress")
-            servers_of_its_own.crash_postgres()
-            with pytest.raises(httpx.RemoteProtocolError):
-                list(parts)
-        wait_until(
-            lambda: answered(web, "/v1/jobs/{job_id}/events", after=before) == [200],
-            deadline_seconds=10,
-            what="the stream has its line",
-        )
-        events = web.events()[before:]
-        assert [event["route"] for event in events if event.get("aborted")] == [
-            "/v1/jobs/{job_id}/events"
-        ]
-        told = {event["event"] for event in events} - {"database.unreachable"}
-        assert told == {"request.answered", "job.submitted"}
-
-
-def test_jobs_are_taken_while_redis_is_away(
-    fragile: Settings, servers_of_its_own: ChaosServers, tmp_path: Path
-):
-    """A job is stored, and will be found by the sweeper; the answer is as always. The log says once
-    that Redis is away, and by itself that it is back.
-    """
-    headers = key_of(fragile)
-    servers_of_its_own.kill_redis()
-    with (
-        WebGroup(fragile, tmp_path / "web.log") as web,
-        web.serving().client(headers=headers) as client,
-    ):
-        body = {"action": "opt_out", "selection": {"all": True}}
-        answer = client.post("/v1/jobs", json=body)
-        assert (answer.status_code, answer.json()["state"]) == (202, "planning")
-        assert client.get("/readyz").status_code == 200
-        assert outages_of_queue(web) == ["queue.unreachable"]
-        servers_of_its_own.start_redis()
-        wait_until(
-            lambda: outages_of_queue(web) == ["queue.unreachable", "queue.recovered"],
-            deadline_seconds=20,
-            what="it is said that Redis is back",
-        )
-
-
-def outages_of_queue(web: WebGroup) -> list[str]:
-    """What its log says of them, each line with the keys that are declared and no other."""
-    told = [event for event in web.events() if event["event"].startswith("queue.")]
-    assert not any(undeclared_keys(event["event"], event.keys() - {"web"}) for event in told)
-    return [event["event"] for event in told]
-
-
-async def test_a_postgres_that_hangs_is_not_waited_for(
-    fragile: Settings, servers_of_its_own: ChaosServers, monkeypatch: pytest.MonkeyPatch
-):
-    """While its processes are stopped everything is answered 503 in time, however many ask; when
-    they go on, so does this process.
-    """
-    monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(operation, "READY_TIMEOUT_SECONDS", 0.5)
-    app = create_app(fragile)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
-    ):
-        made = await create_key(
-            app.state.sluice.pool, account="default", name="test", scopes=list(Scope)
-        )
-        client.headers["Authorization"] = f"Bearer {made.token}"
-
-        async def statuses_of_many() -> set[int]:
-            asked = await asyncio.gather(
-                *(client.get(path) for path in ("/v1/jobs", "/readyz") * 6)
-            )
-            return {answer.status_code for answer in asked}
-
-        assert await statuses_of_many() == {200}
-        postgres = await processes_of_postgres(app.state.sluice.pool)
-        for process in postgres:
-            # A session may have ended since they were looked for.
-            with suppress(psutil.NoSuchProcess):
-                process.suspend()
-        try:
-            async with asyncio.timeout(10):
-                assert await statuses_of_many() == {503}
-                assert (await client.get("/healthz")).status_code == 200
-        finally:
-            for process in postgres:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
-
-        async def ready() -> bool:
-            return (await client.get("/readyz")).status_code == 200
-
-        await wait_until_async(ready, deadline_seconds=20, what="it is ready again")
-        assert await statuses_of_many() == {200}
-
-
-async def processes_of_postgres(pool: asyncpg.Pool) -> list[psutil.Process]:
-    """The server's own process first, then those of its sessions and the others."""
-    server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
-    assert server is not None
-    return [server, *server.children(recursive=True)]

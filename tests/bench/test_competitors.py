@@ -59,10 +59,10 @@ async def test_competitors_do_as_the_model_says(
     """Statuses, counts by reason, and ledgers are the model's, with several chunks at once."""
     async with running_competitor(name, 2, settings, tmp_path) as (ask, _):
 
-        async def check(world, statuses, todo) -> None:
+        async def check(contacts, statuses, todo) -> None:
             number = next(_numbers)
             account_id = await make_account(pool, f"competed-{number}")
-            model = _model(world, statuses, base=1_000_000 * number)
+            model = _model(contacts, statuses, base=1_000_000 * number)
             await fill(pool, account_id, model.contacts, model.statuses)
             for action, chosen in todo:
                 await _compare(pool, ask, model, account_id, action, chosen)
@@ -71,15 +71,15 @@ async def test_competitors_do_as_the_model_says(
             check,
             *(link_lists, present, jobs),
             max_examples=60,
-            explicit_examples=[(world, DRIFTED, BOTH) for world in (SHARED, BEYOND, CROWDED)],
+            explicit_examples=[(contacts, DRIFTED, BOTH) for contacts in (SHARED, BEYOND, CROWDED)],
         )
 
 
-def _model(world, statuses, base: int) -> Model:
-    own = {a for held in world for a in held.values()}.difference(ADDRESSES)
+def _model(contacts, statuses, base: int) -> Model:
+    own = {a for held in contacts for a in held.values()}.difference(ADDRESSES)
     return Model(
         LIMIT,
-        {base + n: dict(held) for n, held in enumerate(world)},
+        {base + n: dict(held) for n, held in enumerate(contacts)},
         dict(zip(ADDRESSES, statuses, strict=True))
         | dict.fromkeys(sorted(own), ("non_marketable", False)),
     )

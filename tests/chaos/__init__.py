@@ -1,1 +1,1 @@
-"""A storm of faults over the real service, and the checks that nothing was lost in it."""
+"""Fault injection into the real service, and the checks that nothing was lost."""

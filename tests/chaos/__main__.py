@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: a storm of faults, and what must hold afterwards."""
+"""`python -m tests.chaos`: inject faults into a running service, then check what must hold."""
 
 import argparse
 import asyncio
@@ -26,36 +26,36 @@ from tests.kit.interruption import INTERRUPTED, exit_on_signals
 from tests.kit.servers import chaos_servers
 
 _TABLE_WIDTH = 130
-_LEAST_SECONDS = 5
+_MIN_SECONDS = 5
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120.0, help="how long the storm rages")
-    parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same storm")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long faults are injected")
+    parser.add_argument("--seed", type=int, default=7, help="same seed, same faults and traffic")
     parser.add_argument(
         "--apart",
         action="store_true",
-        help="one fault of each kind, each when the one before was made good",
+        help="inject one fault of each kind, each after the recovery from the one before",
     )
     parser.add_argument(
         "--patience",
         type=float,
         default=1.0,
-        help="how many times 15 seconds a fault may take to be made good, on a busy machine",
+        help="multiply the 15 seconds allowed for recovery, on a busy machine",
     )
-    parser.add_argument("--json", action="store_true", help="print the JSON and the last line only")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs there, always")
+    parser.add_argument("--json", action="store_true", help="print only JSON and the last line")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for the logs")
     options = parser.parse_args(arguments)
-    if not _LEAST_SECONDS <= options.seconds < math.inf:
-        parser.error(f"--seconds has to be a number, {_LEAST_SECONDS} or more")
+    if not _MIN_SECONDS <= options.seconds < math.inf:
+        parser.error(f"--seconds must be a number of at least {_MIN_SECONDS}")
     if options.keep is not None and options.keep.exists():
-        parser.error(f"--keep needs a folder that does not exist yet, and {options.keep} does")
+        parser.error(f"--keep must name a new folder, but {options.keep} exists")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the storm; gives the exit status: 1 where anything was violated."""
+    """Run the faults and checks; return 1 if any check was violated, otherwise 0."""
     options = _options(arguments)
     console = Console(stderr=True)
     try:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report = asyncio.run(run_chaos(plan, servers, folder, show))
             _keep(folder, options.keep, report, console)
     except KeyboardInterrupt:
-        console.print("Interrupted; everything was stopped and removed, and nothing was checked.")
+        console.print("Interrupted. All processes and files were removed. Nothing was checked.")
         return INTERRUPTED
     except SluiceError as error:
         console.print(str(error), markup=False, highlight=False)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-chaos-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        # The servers' own account has to get through to its files.
+        # The account of the servers needs access to its files.
         folder.chmod(0o711)
         (folder / "logs").mkdir()
         yield folder
@@ -86,7 +86,7 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _logging_to(log: Path) -> Iterator[None]:
-    """Send what the producers in this process log to a file; it would fill the terminal."""
+    """Send the log of the producers in this process to a file instead of the terminal."""
     with log.open("wb") as file:
         settings = Settings().model_copy(update={"log_level": "info", "log_format": "json"})
         logs.configure(settings, descriptor=file.fileno())
@@ -112,7 +112,7 @@ def _bar(console: Console, options: argparse.Namespace) -> Iterator[Show]:
 
 
 def _keep(folder: Path, wanted: Path | None, report: ChaosReport, console: Console) -> None:
-    """Keep the logs where they were asked for, or, after a violation, in a folder of their own."""
+    """Keep the logs in the requested folder, or in a temporary one after a violation."""
     if wanted is None and not report.violations:
         return
     kept = wanted or Path(tempfile.mkdtemp(prefix="sluice-chaos-logs-"))
@@ -120,7 +120,7 @@ def _keep(folder: Path, wanted: Path | None, report: ChaosReport, console: Conso
     for server in ("postgres", "valkey"):
         shutil.copy(folder / "servers" / f"{server}.log", kept)
     (kept / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    console.print(f"The logs are kept in {kept}", soft_wrap=True)
+    console.print(f"The logs are in {kept}", soft_wrap=True)
 
 
 def _print(report: ChaosReport, *, as_json: bool) -> None:
@@ -134,10 +134,10 @@ def _print(report: ChaosReport, *, as_json: bool) -> None:
         console.print(check_table(report))
         work = report.work
         console.print(
-            f"{work['opt_outs']} recipients' own opt-outs; {work['paused']} jobs paused,"
-            f" {work['cancelled']} cancelled; {work['resubmitted']} requests were sent again since"
-            f" their answer was lost, of which {work['answered_twice']} had been stored;"
-            f" {work['groups_ended']} ends of groups; {work['notices']} completion notices."
+            f"{work['opt_outs']} opt-outs by recipients; {work['paused']} jobs paused,"
+            f" {work['cancelled']} cancelled; {work['resubmitted']} calls repeated after a lost"
+            f" answer, {work['answered_twice']} of which had been stored;"
+            f" {work['groups_ended']} groups ended; {work['deliveries']} webhook deliveries."
         )
         console.print(requests_line(report))
     print(report.last_line())

@@ -1,4 +1,4 @@
-"""All the ways in over HTTP, for each account of the storm's producers."""
+"""The HTTP clients of each account that producers use."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +18,7 @@ from tests.chaos.web_recipients import WebRecipients
 
 
 class AccountClients(NamedTuple):
-    """Those of one account."""
+    """The HTTP clients of one account."""
 
     producers: WebProducers
     recipients: WebRecipients
@@ -37,23 +37,23 @@ async def open_account_clients(
             stack.push_async_callback(made.close)
             return made
 
-        doors = {}
+        clients = {}
         for account in ACCOUNTS:
             key = await create_key(
                 observer.pool, account=account, name="a service", scopes=list(Scope)
             )
             hook = await _hook_of(observer, settings, account)
             with_key, without = client(key.token), client()
-            doors[account] = AccountClients(
+            clients[account] = AccountClients(
                 WebProducers(account, with_key, records),
                 WebRecipients(hook, settings, (with_key, without), observer, records),
                 WebReaders(account, with_key, observer, records),
             )
-        yield doors
+        yield clients
 
 
 async def _hook_of(observer: Observer, settings: Settings, account: str) -> Hook:
-    made = await create_hook(observer.pool, settings, account=account, source="storm")
+    made = await create_hook(observer.pool, settings, account=account, source="chaos")
     async with observer.pool.acquire() as connection:
         hook = await get_hook(connection, made.id)
     assert hook is not None

@@ -1,4 +1,4 @@
-"""What the service has acknowledged, kept by the producers to be compared with the database."""
+"""What the service has acknowledged, to be compared with the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class AcknowledgedJob(NamedTuple):
-    """A job that a producer was told is stored.
+    """A job that the service acknowledged as stored.
 
-    `job_id` is None where the answer does not tell the id. `expects_webhook` says that its end has
-    to be told to the storm's receiver.
+    `job_id` is None if the response has no id. `expects_webhook` says whether the receiver must get
+    its completion webhook.
     """
 
     job_id: int | None
@@ -20,7 +20,7 @@ class AcknowledgedJob(NamedTuple):
 
 
 class AcknowledgedOptOut(NamedTuple):
-    """A recipient's opt-out that was acknowledged, of the address in this field of the contact."""
+    """An acknowledged opt-out by a recipient, of the address in this field of the contact."""
 
     job_id: int
     contact_id: int
@@ -29,7 +29,7 @@ class AcknowledgedOptOut(NamedTuple):
 
 
 class OptOutByAddress(NamedTuple):
-    """One that was acknowledged by its address, known to the account before or not, and when."""
+    """An opt-out that was acknowledged by address, whether the account knew it or not, and when."""
 
     account: str
     key: str
@@ -38,14 +38,14 @@ class OptOutByAddress(NamedTuple):
 
 
 class DisclosedId(NamedTuple):
-    """A job or a contact that an answer has told the account of."""
+    """A job or a contact that a response disclosed to the account."""
 
     account: str
     id: int
 
 
 class Violation(NamedTuple):
-    """Something that must not be, in words without addresses, and how often it was found."""
+    """A violation of a check, described without addresses, and how often it was found."""
 
     check: str
     what: str
@@ -54,9 +54,9 @@ class Violation(NamedTuple):
 
 @dataclass(slots=True)
 class Records:
-    """What the harness knows without asking the database.
+    """What the chaos run knows without asking the database.
 
-    `faulty` are the contacts that a fault lets end as internal errors; no other may.
+    `faulty` are the contacts that a fault may make end as internal errors.
     `uncertain_jobs` are accounts and keys of jobs that a request which broke off may have made.
     `to_be_cancelled` are the jobs that anybody asked to cancel; only these may end so.
     `disclosed_jobs` and `disclosed_contacts` are what answers over HTTP were about, and `requests`

@@ -1,4 +1,4 @@
-"""What has to hold when the storm is over and everything has come to rest."""
+"""What must hold after a chaos run, once all work has stopped."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from tests.chaos.contact_lists import LIMIT
 from tests.chaos.controls import CANCELLED, PAUSED
 from tests.chaos.dyno_supervisor import ENDS, ORPHANS
 from tests.chaos.idle_checks import IDLE, NO_LANE_HELD
-from tests.chaos.log_checks import DECLARED, NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG, TOLD_ONCE
+from tests.chaos.log_checks import DECLARED, LOGGED_ONCE, NO_ADDRESS, NOT_FAILED, NOT_GONE, NOT_LONG
 from tests.chaos.observer import Observer
 from tests.chaos.opt_out_checks import OPT_OUT_IN_FORCE
 from tests.chaos.recovery import GOAL_SECONDS, Recovery
@@ -21,17 +21,17 @@ from tests.chaos.web_client import FAILED
 from tests.chaos.web_plans import UNTOUCHED
 from tests.chaos.web_producers import OWN_ANSWER, REPLAYED
 from tests.chaos.web_readers import COMPLETE_STREAM, FOLLOWED, FOREIGN
-from tests.chaos.webhook_checks import RIGHT, TOLD
+from tests.chaos.webhook_checks import DELIVERED, RIGHT
 
-KEPT_JOBS = "every acknowledged job is there once, with its key"
-KEPT_OPT_OUTS = "every acknowledged opt-out is in force and in the ledger"
+KEPT_JOBS = "every acknowledged job is stored once, under its key"
+KEPT_OPT_OUTS = "every acknowledged opt-out is in force and has its result"
 NO_FAILED_JOB = "no job failed"
-FAULTS_INJECTED = "every fault could be done"
-ONLY_FAULTY = "only the faulty contacts ended as internal errors"
-ASKED_FOR = "no job is there that nobody asked for"
-ENDED_RIGHT = "every job is completed, or cancelled by those who asked for that"
-RECOVERED = "every fault was made good in time"
-SERVES = "after every fault the web process serves in time"
+FAULTS_INJECTED = "every fault was injected"
+ONLY_FAULTY = "only faulty contacts ended as internal errors"
+ASKED_FOR = "no job exists that nobody submitted"
+ENDED_RIGHT = "every job is completed, or was cancelled on request"
+RECOVERED = "the workers recovered from every fault in time"
+SERVES = "the web process recovered from every fault in time"
 
 CHAOS_CHECKS = (
     KEPT_JOBS,
@@ -54,7 +54,7 @@ CHAOS_CHECKS = (
     FOLLOWED,
     FOREIGN,
     NOT_ANOTHERS,
-    TOLD,
+    DELIVERED,
     RIGHT,
     FAULTS_INJECTED,
     ORPHANS,
@@ -64,17 +64,17 @@ CHAOS_CHECKS = (
     DECLARED,
     NO_ADDRESS,
     NOT_LONG,
-    TOLD_ONCE,
+    LOGGED_ONCE,
     RECOVERED,
     SERVES,
     NO_LANE_HELD,
     IDLE,
 )
-"""The storm's own checks, beside the invariants of the service."""
+"""The checks of a chaos run, in addition to the invariants of the service."""
 
 
 class CheckResult(NamedTuple):
-    """A check, how often it was violated, and the first few times."""
+    """A check, how often it was violated, and the first few violations."""
 
     name: str
     violations: int
@@ -82,7 +82,7 @@ class CheckResult(NamedTuple):
 
 
 async def check_database(observer: Observer, records: Records) -> tuple[list[str], list[Violation]]:
-    """The names of the service's invariants, and everything that the database shows to be wrong."""
+    """Return the names of the invariants, and every violation that the database shows."""
     found = [
         *await _check_jobs(observer, records),
         *await _check_opt_outs(observer, records),
@@ -95,7 +95,7 @@ async def check_database(observer: Observer, records: Records) -> tuple[list[str
 
 
 async def _check_invariant(observer: Observer, invariant: Invariant) -> list[Violation]:
-    """What `sluice verify` would find."""
+    """Return what `sluice verify` would find."""
     async with observer.pool.acquire() as connection:
         result = await check_invariant(connection, invariant, shared_address_limit=LIMIT)
     violations = [Violation(invariant.claim, _describe(example)) for example in result.examples]
@@ -112,7 +112,7 @@ def _describe(example: InvariantViolation) -> str:
 
 
 async def _check_jobs(observer: Observer, records: Records) -> list[Violation]:
-    """Compare the jobs there are with those that were acknowledged, by their keys."""
+    """Compare the stored jobs with the acknowledged ones, by their keys."""
     rows = await observer.rows("job_ends")
     stored = {(row["account"], key): row for row in rows for key in row["keys"]}
     acknowledged = {(job.account, job.key) for job in records.jobs}
@@ -136,12 +136,12 @@ async def _check_jobs(observer: Observer, records: Records) -> list[Violation]:
 
 
 def _is_kept(job: AcknowledgedJob, row: asyncpg.Record | None) -> bool:
-    """Whether it is there; an answer that does not tell of the job does not tell which it is."""
+    """Return whether the job is stored, under its id if the answer contained one."""
     return row is not None and job.job_id in (None, row["id"])
 
 
 def _has_expected_end(row: asyncpg.Record, records: Records) -> bool:
-    """Whether it is completed, or cancelled by whom may have; those that failed have a check."""
+    """Return whether it is completed or was cancelled on request; another check finds failures."""
     may_be_cancelled = row["id"] in records.to_be_cancelled
     return row["state"] in ("completed", "failed") or (
         row["state"] == "cancelled" and may_be_cancelled
@@ -180,7 +180,7 @@ async def _check_failures(observer: Observer, records: Records) -> list[Violatio
 
 
 def late_recoveries(recoveries: Sequence[Recovery], patience: float = 1.0) -> list[Violation]:
-    """The faults that took too long to be made good."""
+    """Return the faults from which the service recovered too late."""
     return [
         Violation(check, f"{recovery.kind}: " + ("never" if took is None else f"{took:.1f} s"))
         for recovery in recoveries
@@ -192,7 +192,7 @@ def late_recoveries(recoveries: Sequence[Recovery], patience: float = 1.0) -> li
 def count_violations(
     names: Sequence[str], found: Sequence[Violation], *, limit: int = 5
 ) -> list[CheckResult]:
-    """Every check with what was found of it; also of a check that nobody had named."""
+    """Return every check with its violations, including checks that are not in `names`."""
     checked = []
     for name in dict.fromkeys([*names, *CHAOS_CHECKS, *(violation.check for violation in found)]):
         of_it = [violation for violation in found if violation.check == name]

@@ -1,4 +1,4 @@
-"""Contact lists for the storm, made from a seed, as CSV files to be imported.
+"""Contact lists for chaos runs, made from a seed, as CSV files to be imported.
 
 They have what makes consent hard: families that share an address, offices behind a role address,
 addresses that exactly as many contacts hold as are still one person's, and people listed again.
@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 LIMIT = 10
-"""`SHARED_ADDRESS_LIMIT` of the storm's workers: held by more contacts, an address is a role's."""
+"""`SHARED_ADDRESS_LIMIT` of the workers: an address that more contacts hold is a role address."""
 
 TAGS = ("spring", "summer", "autumn", "winter")
 

@@ -1,4 +1,4 @@
-"""Pausing, resuming and cancelling jobs during a storm, and looking whether that holds."""
+"""Pausing, resuming and cancelling jobs during a chaos run, and checking that they stay so."""
 
 import asyncio
 from typing import Protocol

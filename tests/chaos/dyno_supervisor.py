@@ -1,4 +1,4 @@
-"""One place of the storm's fleet, which the platform never leaves empty."""
+"""A supervisor that restarts one process group of the fleet, as a platform does."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.chaos.acknowledgements import Violation
 from tests.kit.worker_group import WorkerGroup
 
-ENDS = "the fleet ends when it is asked to"
+ENDS = "the fleet ends on SIGTERM"
 ORPHANS = "no process outlives its group"
 
 _RESTART_SECONDS = 1.0
@@ -22,7 +22,7 @@ PLATFORM_KILLS_AFTER = 30.0
 
 
 class GroupExit(NamedTuple):
-    """A group that ended: its exit status, and whether the storm had ended it."""
+    """A group that ended: its exit status, and whether a fault had ended it."""
 
     log: Path
     status: int
@@ -34,7 +34,7 @@ class DynoSupervisor:
     """A group of processes, and after it has ended the next one.
 
     `start` starts the group of that number, from 1 on; `was_killed_by_work` tells whether one of
-    these processes was killed by work that the storm had given to it.
+    these processes was killed by work that a fault had given to it.
     """
 
     def __init__(
@@ -103,6 +103,6 @@ class DynoSupervisor:
         try:
             await asyncio.to_thread(group.wait_gone, deadline_seconds=_ORPHAN_SECONDS)
         except TimeoutError:
-            text = f"processes of {group.log.name} lived on after their master had ended"
+            text = f"processes of {group.log.name} outlived their master"
             self.violations.append(Violation(ORPHANS, text))
             group.kill()

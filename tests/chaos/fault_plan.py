@@ -1,4 +1,4 @@
-"""The faults of a storm and their times, drawn from a seed: the same seed gives the same storm."""
+"""The faults of a chaos run and their times, drawn from a seed: the same seed, the same plan."""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Plan(NamedTuple):
-    """What storm is wanted: of so many seconds, or, `is_one_by_one`, with one fault of each kind
-    after the other, each begun when the one before was made good, however long that takes.
+    """The options of a chaos run: its `seconds`, or `is_one_by_one` for one fault of each kind,
+    each after the recovery from the one before.
 
-    `patience` multiplies the time in which a fault has to be made good, on a busy machine.
+    `patience` multiplies the time allowed for recovery, on a busy machine.
     """
 
     seed: int
@@ -20,7 +20,7 @@ class Plan(NamedTuple):
 
 
 class Kind(StrEnum):
-    """What is done to the service; `docs/chaos.md` has a paragraph on each."""
+    """A kind of fault; `docs/chaos.md` has a paragraph on each."""
 
     WORKER_KILLED = "worker_killed"
     GROUP_KILLED = "group_killed"
@@ -42,9 +42,9 @@ class Kind(StrEnum):
 
 
 class Fault(NamedTuple):
-    """One fault: it begins `at` so many seconds from the start, and its cause `lasts` so long.
+    """A fault that begins `at` seconds after the start and whose cause lasts `duration` seconds.
 
-    `draw`, from 0 to less than 1, chooses its victim among those that are there at that moment.
+    `draw`, from 0 to less than 1, chooses its victim among those present at that moment.
     """
 
     at: float
@@ -54,12 +54,12 @@ class Fault(NamedTuple):
 
 
 STOPPED_SECONDS = 17.0
-"""Longer than any heartbeat: dramatiq takes a worker for lost after 15."""
+"""Longer than any heartbeat: dramatiq considers a worker lost after 15."""
 
 STALLED_SECONDS = 8.0
 
 WEB_STOPPED_SECONDS = 9.0
-"""Longer than a caller waits for an answer before it asks again."""
+"""Longer than a client waits for a response before it repeats the request."""
 
 _DURATIONS: dict[Kind, tuple[float, float]] = {
     Kind.WORKER_STOPPED: (STOPPED_SECONDS, STOPPED_SECONDS),
@@ -72,7 +72,7 @@ _DURATIONS: dict[Kind, tuple[float, float]] = {
     Kind.WORKER_POISONED: (12.0, 12.0),
     Kind.WEB_STOPPED: (WEB_STOPPED_SECONDS, WEB_STOPPED_SECONDS),
 }
-"""The shortest and the longest time of each kind whose cause lasts at all, in seconds."""
+"""The shortest and the longest duration of each kind whose cause lasts, in seconds."""
 
 FAULT_GROUPS: tuple[tuple[Kind, ...], ...] = (
     (Kind.WORKER_KILLED, Kind.GROUP_TERMINATED, Kind.GROUP_KILLED),
@@ -83,25 +83,25 @@ FAULT_GROUPS: tuple[tuple[Kind, ...], ...] = (
     (Kind.LOOP_BLOCKED, Kind.WORKER_POISONED),
     (Kind.WEB_KILLED, Kind.WEB_TERMINATED, Kind.WEB_STOPPED),
 )
-"""Faults of one lane never overlap: they befall the same thing. Those of different lanes do."""
+"""Faults of one group affect the same thing and never overlap. Those of different groups do."""
 
 _FIRST_FAULT_SECONDS = 2.0
 _MIN_GAP_SECONDS = 1.0
 _CALM_SECONDS = 15.0
-"""So many seconds before the end the last cause has ended; a short storm has less."""
+"""Seconds without a fault at the end; fewer in a short run."""
 
 _ALL_KINDS_SECONDS = 120.0
-"""So long a storm has every kind in it."""
+"""A run of this length has a fault of every kind."""
 
 _SECONDS_PER_FAULT = 40.0
-"""Of each kind there is one fault in so many seconds: three in two minutes."""
+"""There is one fault of each kind in this time: three in two minutes."""
 
 
 def draw_faults(seed: int, seconds: float) -> list[Fault]:
-    """The storm's faults in the order of their times.
+    """Return the faults in the order of their times.
 
-    Of each kind there are as many as there should be in so many seconds, or, in a storm too short
-    for that, as many as fit; each kind comes in turn, so that as many kinds as can be are there.
+    Each kind has one fault in `_SECONDS_PER_FAULT`. A run too short for that has as many as fit,
+    of as many kinds as possible.
     """
     draw = Random(f"faults {seed} {seconds}")
     ends = seconds - min(_CALM_SECONDS, seconds / 4)
@@ -114,7 +114,7 @@ def draw_faults(seed: int, seconds: float) -> list[Fault]:
 
 
 def plan_faults(plan: Plan) -> list[Fault]:
-    """The storm's faults; apart, the first of each kind."""
+    """Return the faults of a plan: one by one, the first of each kind."""
     if not plan.is_one_by_one:
         return draw_faults(plan.seed, plan.seconds)
     first: dict[Kind, Fault] = {}

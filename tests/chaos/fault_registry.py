@@ -1,4 +1,4 @@
-"""Which coroutine does which kind of fault."""
+"""The coroutine that injects each kind of fault."""
 
 from tests.chaos.fault_plan import Kind
 from tests.chaos.faults import InjectFault, postgres, processes, redis, web, work

@@ -1,4 +1,4 @@
-"""The contacts that the storm's producers know by id."""
+"""The contacts that producers know by id."""
 
 from typing import NamedTuple
 

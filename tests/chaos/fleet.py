@@ -1,4 +1,4 @@
-"""The storm's processes: groups of workers and a web process, each started again when it ended."""
+"""The process groups of a chaos run: workers and a web process, restarted when they end."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     "SHARED_ADDRESS_LIMIT": str(LIMIT),
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
-    # The one who is told of ends of jobs listens on this machine.
+    # The receiver of completion webhooks listens on this machine.
     "ALLOW_PRIVATE_WEBHOOKS": "true",
     # What does not end is aborted, and then writes where each of its threads was.
     "PYTHONFAULTHANDLER": "1",

@@ -1,4 +1,4 @@
-"""Whether the fleet rests once there is nothing to do, also where jobs were stopped half done."""
+"""Check that the fleet is idle once there is nothing to do, also if jobs were stopped midway."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ import psutil
 
 from tests.chaos.acknowledgements import Violation
 from tests.chaos.observer import Observer
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
-NO_LANE_HELD = "no lane is taken while there is nothing to do"
-IDLE = "an idle worker process takes hardly any processor time"
+NO_LANE_HELD = "no lane is held while there is nothing to do"
+IDLE = "an idle worker process uses hardly any processor time"
 
 LOOK_SECONDS = 4.0
-"""For so long the fleet is looked at."""
+"""How long the fleet is observed."""
 
 IDLE_TIMEOUT_SECONDS = 30.0
-"""What the storm left behind, lanes of lost workers for instance, may take so long to be found."""
+"""How long recovery may take, of lanes of lost workers for instance."""
 
 MAX_CORE_SHARE = 0.2
 
 
-async def check_rest(
+async def check_idle(
     observer: Observer,
     workers: Sequence[psutil.Process],
     *,
@@ -30,9 +30,9 @@ async def check_rest(
     patience: float = IDLE_TIMEOUT_SECONDS,
     max_core_share: float = MAX_CORE_SHARE,
 ) -> list[Violation]:
-    """Look at a fleet that has nothing to do, once its lanes stand still.
+    """Observe a fleet that has nothing to do until it is idle, for `patience` seconds at most.
 
-    Where they never do within the patience, the last look counts.
+    Return the violations of the last observation.
     """
     found: list[Violation] = []
 
@@ -40,7 +40,7 @@ async def check_rest(
         found[:] = await _look(observer, workers, seconds, max_core_share)
         return not found
 
-    await becomes_true(patience, rests)
+    await wait_for_async(rests, patience)
     return found
 
 
@@ -72,7 +72,7 @@ async def _look(
 
 
 def _seconds_used(worker: psutil.Process) -> float:
-    """Its processor time so far; none of a process that has ended."""
+    """Return its processor time so far, 0 if it has ended."""
     with suppress(psutil.NoSuchProcess):
         times = worker.cpu_times()
         return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""What must not stand in the logs of workers, of the web process and of the storm's producers."""
+"""Check the logs of workers, web process and producers for what they must not contain."""
 
 import json
 from collections import Counter
@@ -16,25 +16,25 @@ _SHOWN = 300
 _OUTAGES = (b'"queue.unreachable"', b'"database.unreachable"')
 _FAILURES = (b'"worker.failed"', b'"request.failed"')
 PRODUCERS_LOG = "producers.log"
-"""What the storm's own process logs, which asks for jobs by function calls."""
+"""The log of the process of `make chaos`, which submits jobs by function calls."""
 
 _RETRY_SECONDS = 1.0
-"""What a process tells so soon after it has told the same is no other outage."""
+"""Two outages that a process logs within this time count as one that was logged twice."""
 
-NO_ADDRESS = "no log line has an address"
+NO_ADDRESS = "no log line contains an address"
 NOT_LONG = "no log line is longer than 8 KB"
-NOT_FAILED = "no process met an error that it did not expect"
-DECLARED = "every log line of the web process and of the producers is a declared event"
-TOLD_ONCE = "an outage is told once by each process, and not again and again"
-NOT_GONE = "no group ends because a server was away"
+NOT_FAILED = "no process had an unexpected error"
+DECLARED = "every log line of the web process and the producers is a declared event"
+LOGGED_ONCE = "each process logs an outage only once"
+NOT_GONE = "no process group ends because a server is down"
 
 
 def read_logs(logs: Path) -> Iterator[Violation]:
-    """Go through every line of every group, of the web process and of the producers."""
+    """Check every log line of all groups, the web process and the producers."""
     patterns = ("group-*.log", "web.*.log", PRODUCERS_LOG)
     for log in sorted(log for pattern in patterns for log in logs.glob(pattern)):
         is_groups = log.name.startswith("group-")
-        yield from _told_again(log)
+        yield from _find_repeated_outages(log)
         for number, line in enumerate(log.read_bytes().split(b"\n"), start=1):
             where = f"{log.name}:{number}"
             if b"@" in line:
@@ -55,8 +55,8 @@ def _is_declared(line: bytes) -> bool:
     return facts["event"] in EVENTS and not undeclared_keys(facts["event"], facts)
 
 
-def _told_again(log: Path) -> Iterator[Violation]:
-    told: dict[tuple[str, str], datetime] = {}
+def _find_repeated_outages(log: Path) -> Iterator[Violation]:
+    last_logged: dict[tuple[str, str], datetime] = {}
     again: Counter[tuple[str, str]] = Counter()
     for line in log.read_bytes().split(b"\n"):
         # The last line of a process that was killed ends anywhere.
@@ -67,12 +67,12 @@ def _told_again(log: Path) -> Iterator[Violation]:
                 (facts["event"], facts.get("worker") or facts.get("web") or log.stem),
                 datetime.fromisoformat(facts["timestamp"]),
             )
-            before = told.get(key)
+            before = last_logged.get(key)
             if before is not None and (at - before).total_seconds() < _RETRY_SECONDS:
                 again[key] += 1
-            told[key] = at
+            last_logged[key] = at
     for (event, worker), times in again.items():
-        yield Violation(TOLD_ONCE, f"{log.name}: {event} of {worker}", times)
+        yield Violation(LOGGED_ONCE, f"{log.name}: {event} of {worker}", times)
 
 
 def _shortened(line: bytes) -> str:
@@ -86,7 +86,7 @@ def _shortened(line: bytes) -> str:
 
 
 def read_ends(ended: list[GroupExit]) -> Iterator[Violation]:
-    """Go through the ends of groups. One that never started was refused, with a sentence."""
+    """Check how groups ended. A group without workers did not start, and said why."""
     for end in ended:
         if end.worker_ids and not end.was_injected:
             yield Violation(NOT_GONE, f"{end.log.name} ended with status {end.status}")

@@ -1,4 +1,4 @@
-"""The storm's own view of the database, over connections that no fault cuts on purpose."""
+"""The view of the database for checks, over connections that no fault terminates."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ sql: Any = aiosql.from_path(
     Path(__file__).with_name("run.sql"), "asyncpg", mandatory_parameters=False
 )
 
-APPLICATION = "storm-observer"
+APPLICATION = "chaos-observer"
 """How its connections are called, so that they are spared."""
 
 LOST_ANSWER_ERRORS: tuple[type[BaseException], ...] = (

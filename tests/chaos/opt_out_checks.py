@@ -1,10 +1,10 @@
-"""Whether an opt-out holds, in the moment after it was said to be applied."""
+"""Check that an opt-out is in force immediately after the service says so."""
 
 from tests.chaos.acknowledgements import Violation
 from tests.chaos.contact_lists import LIMIT
 from tests.chaos.observer import Observer
 
-OPT_OUT_IN_FORCE = "an opt-out that is said to be applied is in force, for all that it covers"
+OPT_OUT_IN_FORCE = "an opt-out that was answered as applied is in force for all its addresses"
 
 
 async def find_ineffective_opt_outs(
@@ -15,7 +15,10 @@ async def find_ineffective_opt_outs(
     address_id: int | None = None,
     match_key: str | None = None,
 ) -> list[Violation]:
-    """The addresses for which it does not hold; it is known by its address's id or match key."""
+    """Return a violation for each address that is not opted out.
+
+    Give either the id or the match key of the address whose opt-out was answered.
+    """
     left = await observer.rows(
         "find_ineffective_opt_outs",
         account=account,

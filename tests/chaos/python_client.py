@@ -1,4 +1,4 @@
-"""The storm's producers. Each asks again, with the same key, when its answer was lost."""
+"""Producers that call functions. Each repeats a call, with the same key, if its result was lost."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,8 +20,8 @@ from tests.chaos.contact_lists import ContactList
 from tests.chaos.fixtures import SampleContact
 from tests.chaos.observer import retry_until_answered
 
-BULK = "storm"
-"""Who asks for the bulk jobs that may be paused, resumed and cancelled."""
+BULK = "chaos"
+"""Who submits the bulk jobs that may be paused, resumed and cancelled."""
 
 RECIPIENT = "recipient"
 FAULT = "fault"
@@ -37,7 +37,7 @@ EVIDENCE = {
 
 
 class BulkRequest(NamedTuple):
-    """What a producer wants done to many contacts."""
+    """A bulk job that a producer submits."""
 
     account: str
     action: str
@@ -49,7 +49,7 @@ class BulkRequest(NamedTuple):
 
 
 class PythonClient:
-    """The doors of the service, as a careful service uses them."""
+    """The functions of `producers`, as a careful service uses them."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, records: Records) -> None:
         self._pool = pool
@@ -58,7 +58,7 @@ class PythonClient:
         self._numbers = itertools.count(1)
 
     async def submit(self, wanted: BulkRequest) -> int:
-        """Have a job done; gives its id."""
+        """Submit a job and return its id."""
         request = self._request(wanted)
         answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
         told = wanted.completion_url is not None
@@ -67,7 +67,7 @@ class PythonClient:
         )
 
     async def import_list(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
-        """Import a list; gives the job's id."""
+        """Import a list and return the job's id."""
         key = self._key("import")
 
         def ask() -> Awaitable[Any]:
@@ -88,7 +88,7 @@ class PythonClient:
     async def opt_out(
         self, account: str, person: SampleContact, field: int, kind: str
     ) -> OptOutReceipt:
-        """A recipient's own opt-out of one address; gives what was answered."""
+        """Opt one address out for its recipient, and return the result."""
         request = self._request(
             BulkRequest(
                 account=account,
@@ -109,20 +109,20 @@ class PythonClient:
         return answer
 
     async def pause(self, job_id: int) -> bool:
-        """Whether the job was paused; one that has ended is not."""
+        """Pause the job; return False if it has ended."""
         return await self._control(control.pause, job_id) is JobState.PAUSED
 
     async def resume(self, job_id: int) -> bool:
-        """Let a paused job go on; no request to do so outlives its call."""
+        """Resume a paused job; no request to do so outlives this call."""
         await self._control(control.resume, job_id)
         return True
 
     async def cancel(self, job_id: int) -> bool:
-        """Whether the job was cancelled; one that has ended is not."""
+        """Cancel the job; return False if it has ended."""
         return await self._control(control.cancel, job_id) is JobState.CANCELLED
 
     async def _control(self, change: Callable[..., Awaitable[JobState]], job_id: int) -> Any:
-        """The state that was answered, or None for a job that had ended."""
+        """Return the resulting state, or None if the job had ended."""
         try:
             state, _ = await retry_until_answered(
                 lambda: change(self._pool, self._settings, None, job_id)
@@ -146,7 +146,7 @@ class PythonClient:
         )
 
     def _key(self, what: str) -> str:
-        return f"storm {what} {next(self._numbers)}"
+        return f"chaos {what} {next(self._numbers)}"
 
     def _keep(
         self, job_id: int, account: str, key: str | None, *, expects_webhook: bool = False

@@ -1,4 +1,4 @@
-"""How long the service takes to make a fault good, counted from the moment its cause ended."""
+"""Measure how long the service takes to recover from a fault, from the end of its cause."""
 
 import asyncio
 import time
@@ -21,19 +21,19 @@ _KINDS_WITHOUT_DELAY = (
     Kind.WEB_TERMINATED,
     Kind.WEB_STOPPED,
 )
-"""What should cost other jobs no time, so that no other fault's clock starts again for it."""
+"""Kinds that must not delay other jobs, so they restart the clock of no other fault."""
 
 _GIVE_UP_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 
 
 class Recovery(NamedTuple):
-    """A fault that was made good, or was not where `seconds` is None.
+    """The recovery from a fault; `seconds` is None if there was none.
 
-    `seconds` counts from the end of its cause, or of the last other one that ended before it was
-    made good; `after_own_end` always from its own, and so does `new_job`, which is when a new job
-    of one contact was done. `web` counts as `seconds` does, until the web process was ready.
-    `stalled` tells what stood still for so long that it was looked at.
+    `seconds` counts from the end of the latest cause before the recovery, `after_own_end` from the
+    end of this fault's own cause. `new_job` counts from there until a new job of one contact was
+    done, and `web` like `seconds` until the web process was ready. `stalled` describes the jobs
+    that had not advanced in time.
     """
 
     kind: Kind
@@ -45,7 +45,7 @@ class Recovery(NamedTuple):
 
 
 class RecoveryWatcher:
-    """Watches over the service after each fault, with a job of one contact and those at work."""
+    """Watches the running jobs, and a new job of one contact, after each fault."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class RecoveryWatcher:
         self.results: list[Recovery] = []
 
     async def watch(self, kind: Kind, draw: float) -> None:
-        """Note what is at work now, and wait until a new small job is done, each has moved, and
-        the web process is ready.
+        """Wait until a new small job is done, each running job has advanced, and the web process
+        is ready.
         """
         ended = time.monotonic()
         async with asyncio.TaskGroup() as group:

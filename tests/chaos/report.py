@@ -13,8 +13,10 @@ from tests.chaos.recovery import Recovery
 
 
 class ChaosReport(NamedTuple):
-    """All that came of a storm. `done` tells of each fault what it did, in its own words;
-    `requests` counts the requests over HTTP by how they were answered.
+    """The results of a chaos run.
+
+    `done` has each fault and a text that says what it did. `requests` counts the HTTP requests by
+    their answers.
     """
 
     seed: int
@@ -27,22 +29,22 @@ class ChaosReport(NamedTuple):
 
     @property
     def violations(self) -> int:
-        """How often anything was not as it has to be."""
+        """Return the number of violations of all checks."""
         return sum(check.violations for check in self.checks)
 
     def last_line(self) -> str:
-        """What a program, or a person in a hurry, reads."""
+        """Return the line that sums up the run."""
         return (
             f"chaos: seed={self.seed} faults={len(self.done)} jobs={self.work['jobs']}"
             f" addresses={self.work['addresses']} violations={self.violations}"
         )
 
     def exit_status(self) -> int:
-        """1 where anything was violated."""
+        """Return 1 if any check was violated, otherwise 0."""
         return 1 if self.violations else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The same for a program."""
+        """Return the report as JSON."""
         return {
             "seed": self.seed,
             "seconds": self.seconds,
@@ -56,22 +58,22 @@ class ChaosReport(NamedTuple):
 
 
 def fault_table(report: ChaosReport) -> Table:
-    """Each kind of fault: how often, what it did, how long it took to be made good."""
+    """Return the table of kinds of faults: how many, what they did, and the recovery times."""
     table = Table(
         title="Faults",
         title_justify="left",
-        caption="Seconds from the end of a cause until a new job of one contact was done; and until"
-        " that was so and every job at work had moved, counted from the last end of any cause"
-        " before that, or from its own. Web: until the web process was ready, counted alike.",
+        caption="Recovery times in seconds. New job: from the end of the cause until a new job of"
+        " one contact was done. All jobs: until every running job had advanced too, from the end of"
+        " the latest cause; own: from the end of this cause. Web: until the web process was ready.",
         caption_justify="left",
     )
     table.add_column("fault")
     for heading in (
-        *("times", "new job: median", "worst", "all moved: median", "worst", "own"),
+        *("count", "new job: median", "worst", "all jobs: median", "worst", "own"),
         *("web: median", "worst"),
     ):
         table.add_column(heading, justify="right")
-    table.add_column("the last one")
+    table.add_column("last fault")
     did: dict[Kind, list[str]] = defaultdict(list)
     for fault, words in report.done:
         did[fault.kind].append(words)
@@ -103,15 +105,15 @@ def _median_and_worst(seconds: Sequence[float | None]) -> tuple[str, str]:
 
 
 def requests_line(report: ChaosReport) -> str:
-    """How the requests over HTTP were answered."""
+    """Return a line that counts the HTTP requests by their answers."""
     by_answer = (f"{count} {answer}" for answer, count in report.requests.items())
-    return f"{sum(report.requests.values())} requests over HTTP: {', '.join(by_answer)}."
+    return f"{sum(report.requests.values())} HTTP requests: {', '.join(by_answer)}."
 
 
 def check_table(report: ChaosReport) -> Table:
-    """Each check, how often it was violated, and the first times."""
+    """Return the table of checks: their violations, with the first examples."""
     table = Table(title="Checks", title_justify="left")
-    table.add_column("what has to hold")
+    table.add_column("check")
     table.add_column("violations", justify="right")
     table.add_column("examples", overflow="fold")
     for check in report.checks:

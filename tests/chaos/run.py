@@ -1,4 +1,4 @@
-"""A storm from its beginning to the last check."""
+"""A chaos run, from its preparation to the last check."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,45 +15,45 @@ from runtime.settings import Settings
 from tests.chaos import checks
 from tests.chaos.account_clients import AccountClients, open_account_clients
 from tests.chaos.acknowledgements import Records, Violation
+from tests.chaos.chaos_actions import copy_code_for_chaos, register_chaos_actions
 from tests.chaos.contact_lists import LIMIT
 from tests.chaos.fault_plan import FAULT_GROUPS, Fault, Plan, plan_faults
 from tests.chaos.fault_registry import FAULTS_BY_KIND
 from tests.chaos.faults import FaultContext, work
 from tests.chaos.fixtures import SampleContacts
 from tests.chaos.fleet import Fleet
-from tests.chaos.idle_checks import check_rest
+from tests.chaos.idle_checks import check_idle
 from tests.chaos.log_checks import read_ends, read_logs
 from tests.chaos.observer import APPLICATION, Observer
 from tests.chaos.python_client import PythonClient
 from tests.chaos.recovery import RecoveryWatcher
 from tests.chaos.report import ChaosReport
 from tests.chaos.setup import CANARIES, Show, iter_groups, prepare
-from tests.chaos.storm_actions import copy_code_for_chaos, register_chaos_actions
 from tests.chaos.traffic_plan import plan_traffic
 from tests.chaos.traffic_runner import TrafficRunner
 from tests.chaos.web_recovery import WebRecoveryWatcher
-from tests.chaos.webhook_checks import FlakyReceiver, check_notices
-from tests.kit.http_receiver import Receiver, running_receiver
-from tests.kit.polling import becomes_true
+from tests.chaos.webhook_checks import FlakyReceiver, check_webhooks
+from tests.kit.http_receiver import Receiver, run_receiver
 from tests.kit.redis_proxy import RedisProxy
 from tests.kit.servers import ChaosServers, grant_process_role
+from tests.kit.waiting import wait_for_async
 
 _NO_LOCK = nullcontext()
 _MAX_TRAFFIC_SECONDS = 1_800.0
-"""So long there is traffic where the faults take the time that they need."""
+"""How long traffic is planned for if faults are injected one by one."""
 
 DATABASE_FACTS = "database.json"
-"""What Postgres knows when the storm is over, kept beside the logs: jobs, chunks and acts."""
+"""The file with what Postgres holds after the run, kept with the logs: jobs, chunks, activity."""
 
-_NAMESPACE = "storm"
-_SIGNING_KEYS = "secrets-of-a-storm-are-nobodys-business"
+_NAMESPACE = "chaos"
+_SIGNING_KEYS = "signing-key-of-a-chaos-run-0123456789"
 _CONNECTIONS = 12
 _THREADS = 64
 FINISH_JOBS_SECONDS = 180.0
 
 
 class _ChaosRun(NamedTuple):
-    """All who take part."""
+    """All parts of a chaos run."""
 
     settings: Settings
     context: FaultContext
@@ -66,9 +66,9 @@ class _ChaosRun(NamedTuple):
 
 
 async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show) -> ChaosReport:
-    """Prepare, rage, settle and check. All processes but the servers have ended afterwards."""
+    """Prepare, inject faults, finish all jobs and check. End all processes but the servers."""
     register_chaos_actions()
-    # PythonClient wait in threads for a Redis that does not answer; faults have to end in time.
+    # Producers wait in threads for a Redis that does not answer. Faults need free threads to end.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     await migrate(servers.database_url)
     processes_url = await grant_process_role(servers.database_url)
@@ -86,8 +86,8 @@ async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show)
             await open_pool(
                 servers.database_url, size=_CONNECTIONS, application=APPLICATION
             ) as seeing,
-            await open_pool(servers.database_url, size=_CONNECTIONS, application="storm") as asking,
-            running_receiver(receiver_replies) as receiver,
+            await open_pool(servers.database_url, size=_CONNECTIONS, application="chaos") as asking,
+            run_receiver(receiver_replies) as receiver,
             _fleet(settings, folder) as fleet,
         ):
             observer, records = Observer(seeing), Records()
@@ -111,7 +111,7 @@ async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show)
 
 @asynccontextmanager
 async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
-    """Worker groups on a copy of the code; none of them is left afterwards."""
+    """Run worker groups on a copy of the code, and kill them at the end."""
     (folder / "tokens").mkdir()
     code = copy_code_for_chaos(folder / "code")
     fleet = Fleet(settings, code, folder / "logs", folder / "tokens")
@@ -122,7 +122,7 @@ async def _fleet(settings: Settings, folder: Path) -> AsyncIterator[Fleet]:
 
 
 async def _inject_faults(plan: Plan, run: _ChaosRun, show: Show) -> list[tuple[Fault, str]]:
-    """Faults and traffic; afterwards nothing is asked any more."""
+    """Inject the faults during the traffic, and wait for the last answers."""
     began = asyncio.get_running_loop().time()
     faults = plan_faults(plan)
     done: list[tuple[Fault, str]] = []
@@ -158,7 +158,7 @@ def _schedule_faults(
     began: float,
     done: list[tuple[Fault, str]],
 ) -> None:
-    """Each fault at its time, and not while another one of its lane lasts longer than planned."""
+    """Inject each fault at its time, after the previous one of its group has ended."""
     lanes = [asyncio.Lock() for _ in FAULT_GROUPS]
 
     async def inject(fault: Fault) -> None:
@@ -181,13 +181,13 @@ async def _inject_fault(
             did = await FAULTS_BY_KIND[fault.kind](run.context, fault)
         done.append((fault, did))
         await run.recoveries.watch(fault.kind, fault.draw)
-    except Exception as error:  # noqa: BLE001 - the storm goes on; that it could not be is shown
+    except Exception as error:  # noqa: BLE001 - the run goes on, and a check shows this
         text = f"{fault.kind}: {type(error).__name__}: {str(error)[:200]}"
         run.records.violations.append(Violation(checks.FAULTS_INJECTED, text))
 
 
 async def _finish_jobs(run: _ChaosRun, show: Show) -> list[Violation]:
-    """Wait until every job has ended, then end the fleet; gives what was wrong with that."""
+    """Wait until every job has ended, then end the fleet; return the violations."""
     producers, observer = run.context.producers, run.context.observer
     run.receiver_replies.is_reliable = True
     rest_violations = await _check_idle(run, show)
@@ -198,36 +198,36 @@ async def _finish_jobs(run: _ChaosRun, show: Show) -> list[Violation]:
     async def ended() -> bool:
         await _cancel_planned(run)
         left = len(await observer.rows("unended_jobs"))
-        untold = len(await observer.rows("undelivered_webhooks"))
-        show(f"settling: {left} jobs have not ended, {untold} were not told of", 0, 0)
-        return not (left or untold)
+        undelivered = len(await observer.rows("undelivered_webhooks"))
+        show(f"finishing: {left} jobs and {undelivered} webhooks are left", 0, 0)
+        return not (left or undelivered)
 
-    # Jobs that have not ended then are found by their check.
-    await becomes_true(FINISH_JOBS_SECONDS, ended)
+    # A check finds the jobs that have not ended by then.
+    await wait_for_async(ended, FINISH_JOBS_SECONDS)
     show("ending the workers", 0, 0)
     return [*rest_violations, *await run.context.fleet.stop()]
 
 
 async def _check_idle(run: _ChaosRun, show: Show) -> list[Violation]:
-    """Stop every job in the middle and look whether the fleet rests; gives what was wrong."""
+    """Pause every running job and check that the fleet is idle; return the violations."""
     producers, observer, fleet = run.context.producers, run.context.observer, run.context.fleet
 
     async def stopped() -> bool:
         left = await observer.rows("active_job_states")
-        show(f"stopping: {len(left)} jobs are under way", 0, 0)
+        show(f"pausing: {len(left)} jobs are left", 0, 0)
         for row in left:
             await producers.pause(row["id"])
         return not left and await fleet.is_ready()
 
-    if not await becomes_true(FINISH_JOBS_SECONDS, stopped):
-        # Jobs that do not stop, and a fleet that does not start, have checks of their own.
+    if not await wait_for_async(stopped, FINISH_JOBS_SECONDS):
+        # Other checks find jobs that do not stop and a fleet that does not start.
         return []
-    show("looking whether the fleet rests", 0, 0)
-    return await check_rest(observer, fleet.workers())
+    show("checking that the fleet is idle", 0, 0)
+    return await check_idle(observer, fleet.workers())
 
 
 async def _cancel_planned(run: _ChaosRun) -> None:
-    """A plan whose counts drifted after somebody had said yes to them waits for ever."""
+    """Cancel planned jobs: after drift, nobody confirms them again."""
     for row in await run.context.observer.rows("paused_or_planned_jobs"):
         if row["state"] == "planned":
             run.records.to_be_cancelled.add(row["id"])
@@ -241,7 +241,7 @@ async def _collect_report(
     names, found = await checks.check_database(observer, records)
     (folder / "logs" / DATABASE_FACTS).write_text(await observer.value("database_facts"))
     found += [
-        *await check_notices(observer, run.settings, run.receiver, records),
+        *await check_webhooks(observer, run.settings, run.receiver, records),
         *records.violations,
         *fleet.violations,
         *read_ends(fleet.ended),
@@ -263,7 +263,7 @@ async def _collect_report(
             "paused": records.paused,
             "cancelled": records.cancelled,
             "groups_ended": len(fleet.ended),
-            "notices": len(run.receiver.requests),
+            "deliveries": len(run.receiver.requests),
         },
         requests=dict(sorted(records.requests.items())),
     )

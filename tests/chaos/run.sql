@@ -1,4 +1,4 @@
--- What the storm asks the database while it rages, and afterwards.
+-- What the chaos run asks the database while it runs, and afterwards.
 
 -- name: contact_addresses
 -- The addresses of each contact of an account, by contact and field.
@@ -99,26 +99,26 @@ where datname = current_database() and backend_type = 'client backend' and pid <
 
 -- name: make_refusals#
 -- Let a table name addresses whose rows cannot be written.
-create table storm_refusals (address_id bigint primary key);
-create function refuse_in_storm() returns trigger language plpgsql
--- The role of processes may not look into the storm's own table.
+create table refused_addresses (address_id bigint primary key);
+create function refuse_in_chaos_run() returns trigger language plpgsql
+-- The role of processes may not look into the table of the chaos run.
 security definer set search_path = public as $$
 begin
-    if exists (select from storm_refusals where address_id = new.id) then
-        raise exception 'the storm refuses to write %', new.address using errcode = 'data_exception';
+    if exists (select from refused_addresses where address_id = new.id) then
+        raise exception 'the chaos run refuses to write %', new.address using errcode = 'data_exception';
     end if;
     return new;
 end $$;
-create trigger storm_refuses before update on email_addresses
-    for each row execute function refuse_in_storm();
+create trigger chaos_run_refuses before update on email_addresses
+    for each row execute function refuse_in_chaos_run();
 
 -- name: refuse_writes!
 -- Refuse writes of these addresses from now on.
-insert into storm_refusals select unnest(:addresses::bigint[]) on conflict do nothing;
+insert into refused_addresses select unnest(:addresses::bigint[]) on conflict do nothing;
 
 -- name: allow_writes!
 -- Allow writes of these addresses again.
-delete from storm_refusals where address_id = any(:addresses::bigint[]);
+delete from refused_addresses where address_id = any(:addresses::bigint[]);
 
 -- name: job_ends
 -- Every job there is: its key, or those of the events that were stored together as one job, how it
@@ -190,13 +190,13 @@ where y.id is null
    or reopened.job_id is not null;
 
 -- name: undelivered_webhooks
--- The ended jobs whose completion webhook was neither delivered nor given up.
+-- The ended jobs whose completion webhook was neither delivered nor abandoned.
 select n.job_id from webhook_deliveries n
 join jobs j on j.id = n.job_id
 where j.finished_at is not null and n.delivered_at is null and n.abandoned_at is null;
 
 -- name: leaked_ids
--- Of what accounts were told of: the jobs that are not theirs, and the contacts.
+-- The ids of jobs and contacts that were disclosed to another account than their own.
 select t.account, t.id, 'job' as what
 from unnest(:job_accounts::text[], :jobs::bigint[]) as t (account, id)
 join accounts a on a.name = t.account
@@ -208,7 +208,7 @@ join accounts a on a.name = t.account
 where not exists (select from contacts c where c.id = t.id and c.account_id = a.id);
 
 -- name: internal_errors
--- The items that ended as internal errors though no fault of the storm's was meant for them.
+-- The items that ended as internal errors though no fault was meant for them.
 select r.job_id, r.item_id, r.field, j.action from results r
 join jobs j on j.id = r.job_id
 where r.outcome = 'rejected' and r.reason = 'internal_error'
@@ -241,7 +241,7 @@ select count(*) as jobs, coalesce(sum(applied + unchanged + rejected), 0)::bigin
 from jobs;
 
 -- name: database_facts$
--- What Postgres knows when the storm is over, as JSON: to compare with what the logs tell.
+-- What Postgres knows after the chaos run, as JSON, to compare with the logs.
 select json_build_object(
     'jobs', (select json_agg(t) from (
         select j.id as job, j.account_id as account, j.action, j.state::text as state,

@@ -1,4 +1,4 @@
-"""Accounts full of contacts, before the storm begins."""
+"""Import the contacts of all accounts before the first fault."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from tests.chaos.fleet import READY_SECONDS, Fleet
 from tests.chaos.observer import Observer
 from tests.chaos.python_client import PythonClient
 from tests.chaos.traffic_plan import ACCOUNTS
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
 Show = Callable[[str, float, float], None]
 """DisclosedId what is being done, how far it is, and how far it goes."""
@@ -21,7 +21,7 @@ CANARIES = "canary"
 
 _CANARIES = 200
 _FEWEST, _MOST, _PER_SECOND = 1_500, 12_000, 100
-"""How many contacts each account of the producers has, by the length of the storm."""
+"""How many contacts each account of the producers has, by the length of the run."""
 
 _PREPARED_SECONDS = 300.0
 _WORK = (Kind.DECISION_RAISES, Kind.WRITE_FAILS, Kind.LOOP_BLOCKED, Kind.WORKER_POISONED)
@@ -51,8 +51,8 @@ async def prepare(
         show("importing contacts", len(jobs) - left, len(jobs))
         return not left and await fleet.is_ready()
 
-    if not await becomes_true(READY_SECONDS + _PREPARED_SECONDS, imported):
-        raise RuntimeError("the contacts of the storm were not imported in time")
+    if not await wait_for_async(imported, READY_SECONDS + _PREPARED_SECONDS):
+        raise RuntimeError("The contacts were not imported in time")
     return {account: await read_sample_contacts(observer, account) for account in sizes}
 
 

@@ -1,4 +1,4 @@
-"""What producers ask of the service during a storm, and when, drawn from the seed as well."""
+"""The requests of producers during a chaos run and their times, drawn from the seed."""
 
 from collections.abc import Iterator
 from random import Random
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 ACCOUNTS = ("amber", "birch")
 PYTHON = "python"
-"""The entry_point that is a function call; each other one is over HTTP."""
+"""The entry point for function calls; the others are HTTP."""
 
 FIELD_CHOICES = (
     ("email1",),
@@ -68,7 +68,7 @@ class PlannedImport(NamedTuple):
 
 
 class PlannedOptOut(NamedTuple):
-    """A recipient's own opt-out of one address, by some entry_point. Over HTTP it may be of one who
+    """A recipient's own opt-out of one address, by some entry point. Over HTTP it may be of one who
     is `new` to the account, and may be told once `again`.
     """
 
@@ -101,7 +101,7 @@ class Traffic(NamedTuple):
 
 
 def plan_traffic(seed: int, seconds: float) -> Traffic:
-    """The storm's traffic; the same seed gives the same."""
+    """Return the traffic; the same seed gives the same traffic."""
     draw = Random(f"traffic {seed} {seconds}")
     jobs = [_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)]
     # Before the first fault: a job that a key asks for and pauses, and whose end is told.

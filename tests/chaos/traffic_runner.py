@@ -1,4 +1,4 @@
-"""The storm's traffic at work: the planned requests, made at their times."""
+"""Make the planned requests at their times."""
 
 import asyncio
 import math
@@ -27,9 +27,9 @@ from tests.chaos.traffic_plan import (
 )
 from tests.chaos.web_plans import run_plan
 from tests.chaos.web_recipients import Recipient
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
-ANSWERED = "every producer gets its answer"
+ANSWERED = "every producer gets an answer"
 
 MAX_UNFINISHED_JOBS = 12
 """So many bulk jobs may be under way; a producer waits with the next until there are fewer."""
@@ -109,7 +109,7 @@ class TrafficRunner:
         async def is_room() -> bool:
             return self._stopped.is_set() or len(await self._unfinished()) < MAX_UNFINISHED_JOBS
 
-        await becomes_true(math.inf, is_room)
+        await wait_for_async(is_room, math.inf)
 
     async def _unfinished(self) -> list[tuple[int, str]]:
         """The ids of the bulk jobs that have not ended, and their accounts."""
@@ -164,7 +164,7 @@ class TrafficRunner:
         first = int(planned.draw * known)
         number = int(planned.at * 1000) + 1
         contacts = ContactList(planned.account, number, first, planned.contacts)
-        await self._producers.import_list(contacts, permission=planned.permission, tag="storm")
+        await self._producers.import_list(contacts, permission=planned.permission, tag="chaos")
 
     async def _opt_out(self, planned: PlannedOptOut) -> None:
         people = self._people[planned.account]

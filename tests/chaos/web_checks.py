@@ -1,16 +1,16 @@
-"""What has to hold of what was acknowledged, and told, over HTTP."""
+"""Check what the service acknowledged and disclosed over HTTP."""
 
 from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.observer import Observer
 
-KEPT_ADDRESSED = "every opt-out acknowledged over HTTP is in force and in the ledger"
-NOT_REOPENED = "no address is made marketable after its opt-out was acknowledged over HTTP"
-NOT_ANOTHERS = "no answer over HTTP tells of another account's jobs or contacts"
+KEPT_ADDRESSED = "every opt-out acknowledged over HTTP is in force and has its result"
+NOT_REOPENED = "no address becomes marketable after its opt-out was acknowledged over HTTP"
+NOT_ANOTHERS = "no HTTP response contains jobs or contacts of another account"
 
 
 async def check_web(observer: Observer, records: Records) -> list[Violation]:
-    """Everything that the database shows to be wrong with it."""
-    return [*await _opt_outs(observer, records), *await _told(observer, records)]
+    """Return every violation that the database shows."""
+    return [*await _opt_outs(observer, records), *await _find_leaks(observer, records)]
 
 
 async def _opt_outs(observer: Observer, records: Records) -> list[Violation]:
@@ -35,15 +35,15 @@ async def _opt_outs(observer: Observer, records: Records) -> list[Violation]:
     ]
 
 
-async def _told(observer: Observer, records: Records) -> list[Violation]:
+async def _find_leaks(observer: Observer, records: Records) -> list[Violation]:
     rows = await observer.rows(
         "leaked_ids",
-        job_accounts=[told.account for told in records.disclosed_jobs],
-        jobs=[told.id for told in records.disclosed_jobs],
-        contact_accounts=[told.account for told in records.disclosed_contacts],
-        contacts=[told.id for told in records.disclosed_contacts],
+        job_accounts=[disclosed.account for disclosed in records.disclosed_jobs],
+        jobs=[disclosed.id for disclosed in records.disclosed_jobs],
+        contact_accounts=[disclosed.account for disclosed in records.disclosed_contacts],
+        contacts=[disclosed.id for disclosed in records.disclosed_contacts],
     )
     return [
-        Violation(NOT_ANOTHERS, f"{row['account']} was told of {row['what']} {row['id']}")
+        Violation(NOT_ANOTHERS, f"{row['account']} received {row['what']} {row['id']}")
         for row in rows
     ]

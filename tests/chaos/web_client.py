@@ -1,4 +1,4 @@
-"""A caller of the service over HTTP, which asks again, the same, until it is answered."""
+"""An HTTP client that repeats a request until it is answered."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ from runtime.signing import signature
 from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.observer import ANSWER_SECONDS
 
-FAILED = "no answer says that Sluice failed"
+FAILED = "no HTTP response reports an internal error"
 
 NO_ANSWER = "no answer"
 """How a request is counted whose connection was refused or lost, or whose time was up."""
 
 CALLER_SECONDS = 6.0
-"""How long a caller waits for the next part of an answer; then it asks again."""
+"""Seconds that a client waits for the next part of a response before it repeats the request."""
 
 _RETRY_SECONDS = 0.5
 _MADE = (HTTPStatus.OK, HTTPStatus.ACCEPTED)
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The service answered, and not as it should have."""
+    """The service gave a response that it must not give."""
 
 
 class WebClient:
@@ -54,7 +54,7 @@ class WebClient:
         self._records = records
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def ask(

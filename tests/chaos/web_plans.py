@@ -1,4 +1,4 @@
-"""Plans over HTTP: looked at, and then said yes to, with the counts that were seen."""
+"""Plans over HTTP: read, and confirmed with the counts that were seen."""
 
 from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.controls import Controls
@@ -6,10 +6,10 @@ from tests.chaos.observer import Observer
 from tests.chaos.python_client import BulkRequest
 from tests.chaos.web_producers import WebProducers
 
-UNTOUCHED = "a planned job changes nothing before it is confirmed"
+UNTOUCHED = "a planned job changes nothing before its confirmation"
 
 _MAX_CONFIRMATIONS = 3
-"""So often a plan is said yes to whose counts drift; then it is cancelled."""
+"""How often a plan with drift is confirmed again before it is cancelled."""
 
 
 async def run_plan(
@@ -19,7 +19,7 @@ async def run_plan(
     records: Records,
     bulk_request: BulkRequest,
 ) -> int:
-    """Have a job planned, and run or cancelled; gives its id."""
+    """Plan a job, then apply or cancel it; return its id."""
     job_id = await entry_point.plan(bulk_request)
     expected = await entry_point.planned(job_id)
     if expected is not None and await observer.value("result_rows", job_id=job_id):

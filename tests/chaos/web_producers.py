@@ -1,4 +1,4 @@
-"""A service that asks for jobs over HTTP, with a key of its account."""
+"""A service that submits jobs over HTTP, with an API key of its account."""
 
 import asyncio
 import itertools
@@ -14,21 +14,21 @@ from tests.chaos.observer import ANSWER_SECONDS
 from tests.chaos.python_client import EVIDENCE, BulkRequest
 from tests.chaos.web_client import Answer, WebClient
 
-REPLAYED = "what is told again over HTTP makes no second job"
-OWN_ANSWER = "an answer over HTTP is that of its request"
+REPLAYED = "a repeated HTTP request makes no second job"
+OWN_ANSWER = "an HTTP response belongs to its request"
 
 _LISTING = frozenset({"contacts"})
 _CONTROLS = (HTTPStatus.OK, HTTPStatus.CONFLICT)
 _APPLIES = (HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT)
 _COUNTS = ("applied", "unchanged", "rejected", "propagated")
 _WAIT = {"Prefer": "wait=2"}
-"""Less than a caller waits for an answer at all."""
+"""Less than a client waits for a response."""
 
 _POLL_SECONDS = 0.5
 
 
 class WebProducers:
-    """The doors for jobs, as a careful service of one account uses them."""
+    """The routes for jobs, as a careful service of one account uses them."""
 
     def __init__(self, account: str, client: WebClient, records: Records) -> None:
         self._account = account
@@ -37,11 +37,11 @@ class WebProducers:
         self._numbers = itertools.count(1)
 
     async def submit(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
-        """Have a job done; gives its id. Where it is told `again`, that has to change nothing."""
+        """Submit a job and return its id; `again` repeats the request, which changes nothing."""
         return await self._submit(bulk_request, again=again, json=_job_json(bulk_request))
 
     async def submit_file(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
-        """The same with the contacts in a file beside the job."""
+        """Submit an import with its file, and return the job's id."""
         listed = bulk_request.selection.contacts or ()
         files = {
             "job": (None, json.dumps(_job_json(bulk_request, leave_out=_LISTING))),
@@ -50,13 +50,13 @@ class WebProducers:
         return await self._submit(bulk_request, again=again, files=files)
 
     async def plan(self, bulk_request: BulkRequest) -> int:
-        """Have a job planned; gives its id."""
+        """Submit a job that is to be planned first; return its id."""
         return await self._submit(
             bulk_request, json=_job_json(bulk_request) | {"mode": "plan"}, headers=_WAIT
         )
 
     async def planned(self, job_id: int) -> dict[str, Any] | None:
-        """What the job would do, once that is counted; None where it runs by now, or has ended."""
+        """Wait for the forecast and return it; None if the job runs or has ended."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
             job = (await self._ask("look at a plan", "GET", f"/v1/jobs/{job_id}", _WAIT)).body
@@ -68,7 +68,7 @@ class WebProducers:
         raise TimeoutError(f"job {job_id} was not planned for a long time")
 
     async def apply(self, job_id: int, expected: Mapping[str, int]) -> None:
-        """Say yes to the counts; they may have drifted, or somebody has ended the job."""
+        """Confirm the counts; they may have drifted, or the job may have ended."""
         await self._ask(
             "apply a plan",
             "POST",
@@ -79,22 +79,22 @@ class WebProducers:
         )
 
     async def pause(self, job_id: int) -> bool:
-        """Whether the job was paused; one that has ended is not."""
+        """Pause the job; return False if it has ended."""
         return (await self._control("pause", job_id)) == JobState.PAUSED
 
     async def resume(self, job_id: int) -> bool:
-        """Let a paused job go on; whether no request to do so can still be under way."""
+        """Resume a paused job; return whether no request to do so can still be under way."""
         answer = await self._ask(
             "resume a job", "POST", f"/v1/jobs/{job_id}/resume", accepts=_CONTROLS
         )
         return not answer.lost
 
     async def cancel(self, job_id: int) -> bool:
-        """Whether the job was cancelled; one that has ended is not."""
+        """Cancel the job; return False if it has ended."""
         return (await self._control("cancel", job_id)) == JobState.CANCELLED
 
     async def _control(self, what: str, job_id: int) -> str | None:
-        """The state that was answered, or None for a job that had ended."""
+        """Return the state in the response, or None if the job had ended."""
         path = f"/v1/jobs/{job_id}/{what}"
         answer = await self._ask(f"{what} a job", "POST", path, accepts=_CONTROLS)
         return answer.body["state"] if answer.status == HTTPStatus.OK else None
@@ -145,7 +145,7 @@ class WebProducers:
 
 
 def _job_json(bulk_request: BulkRequest, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The job in JSON, without the account, which is the key's."""
+    """Return the job as JSON, without the account, which the API key determines."""
     selection = bulk_request.selection.model_dump(
         mode="json", exclude_defaults=True, exclude=leave_out
     )

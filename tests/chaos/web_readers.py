@@ -1,4 +1,4 @@
-"""Readers over HTTP, who leave in the middle, and whom nothing of another account must reach."""
+"""Readers over HTTP, some of which stop early; none may see data of another account."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,12 +13,12 @@ from tests.chaos.acknowledgements import DisclosedId, Records, Violation
 from tests.chaos.observer import Observer
 from tests.chaos.web_client import WebClient
 
-COMPLETE_STREAM = "a stream of results that comes to its end has all of them"
-FOREIGN = "no other account's job is there for a key"
-FOLLOWED = "who follows a job is told its end when it has ended"
+COMPLETE_STREAM = "a stream of results that ends has all of them"
+FOREIGN = "an API key finds no job of another account"
+FOLLOWED = "a stream of events ends with the end of its job"
 
 _LEFT_AFTER = 40
-"""So many lines at most are read by those who leave."""
+"""How many lines are read at most by readers that stop early."""
 
 _FOLLOWED_FOR = 6
 _FORBIDDEN = (
@@ -32,7 +32,7 @@ _FORBIDDEN = (
 
 
 class WebReaders:
-    """Those of one account."""
+    """The readers of one account."""
 
     def __init__(
         self, account: str, client: WebClient, observer: Observer, records: Records
@@ -50,7 +50,7 @@ class WebReaders:
         }
 
     async def _read_results(self, draw: Random) -> None:
-        """All of a job's results in a stream, or the first few of them."""
+        """Read all results of a job as a stream, or the first few."""
         job_id = self._pick_job(draw, own=True)
         if job_id is None:
             return
@@ -67,7 +67,7 @@ class WebReaders:
                     if read == leaves_after:
                         return
         except httpx.TransportError:
-            # It broke off, and whoever reads it knows.
+            # The stream broke off, which a reader can tell.
             self._client.count_lost()
             return
         await self._check_complete(job_id, read, ended=ended)
@@ -87,7 +87,7 @@ class WebReaders:
             self._records.violations.append(Violation(COMPLETE_STREAM, text))
 
     async def _follow(self, draw: Random) -> None:
-        """A job's events until it has ended, or the first few of them."""
+        """Read a job's events until its end, or the first few."""
         job_id = self._pick_job(draw, own=True)
         if job_id is None:
             return
@@ -111,21 +111,21 @@ class WebReaders:
                 return
 
     async def _list_jobs(self, _draw: Random) -> None:
-        """A page of the account's jobs."""
+        """Read a page of the account's jobs."""
         page = (await self._client.ask("list jobs", "GET", "/v1/jobs?limit=100")).body
         self._records.disclosed_jobs.update(
             DisclosedId(self._account, job["id"]) for job in page["jobs"]
         )
 
     async def _find_contacts(self, _draw: Random) -> None:
-        """A page of the account's contacts."""
+        """Read a page of the account's contacts."""
         path = "/v1/contacts?status=manual&limit=50"
         page = (await self._client.ask("find contacts", "GET", path)).body
         found = (contact["id"] for contact in page["contacts"])
         self._records.disclosed_contacts.update(DisclosedId(self._account, id_) for id_ in found)
 
     async def _request_foreign_job(self, draw: Random) -> None:
-        """A job of another account, which has to be as if it were not there."""
+        """Ask for a job of another account, which must not be found."""
         job_id = self._pick_job(draw, own=False)
         if job_id is None:
             return
@@ -141,7 +141,7 @@ class WebReaders:
             self._records.violations.append(Violation(FOREIGN, text))
 
     def _pick_job(self, draw: Random, *, own: bool) -> int | None:
-        """A job by chance, of those that were acknowledged by now; rather a late one."""
+        """Choose one of the jobs acknowledged so far at random, preferring late ones."""
         there = [
             job.job_id
             for job in self._records.jobs

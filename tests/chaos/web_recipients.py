@@ -24,7 +24,7 @@ from tests.chaos.opt_out_checks import find_ineffective_opt_outs
 from tests.chaos.web_client import Answer, WebClient
 from tests.chaos.web_producers import REPLAYED
 
-_SOURCE = "storm"
+_SOURCE = "chaos"
 
 _JUNK = [("name", "Ann"), ("owner_email", "owner@x.example"), *[(f"x{n}", "") for n in range(300)]]
 _LINK_TAILS = ("", "/", ".", ")", "%3E?utm_source=mail")
@@ -50,7 +50,7 @@ class Recipient(NamedTuple):
 
 
 class WebRecipients:
-    """The doors for opt-outs of one account."""
+    """The routes for opt-outs of one account."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class WebRecipients:
         form = {
             name: recipient.address,
             "kind": f" {recipient.kind.title()}",
-            "Id": f"storm-{number}",
+            "Id": f"chaos-{number}",
         }
         token = hook_token(self._settings, self._hook.id, self._hook.salt)
         content: dict[str, Any] = (
@@ -174,7 +174,7 @@ class WebRecipients:
             )
 
     async def _keep(self, recipient: Recipient, key: str | None, taken: dict[str, Any]) -> None:
-        """Write down what was acknowledged, and look whether it is so."""
+        """Record what was acknowledged, and check that it is in force."""
         assert key is not None
         match_key = normalize_address(recipient.address).match_key
         account = self._hook.account
@@ -193,7 +193,7 @@ class WebRecipients:
             self._report_violation(REPLAYED, f"an event of hook {self._hook.id}")
 
     def _event_id(self) -> str:
-        return f"storm-{next(self._numbers)}"
+        return f"chaos-{next(self._numbers)}"
 
     def _report_violation(self, check: str, what: str) -> None:
         self._records.violations.append(Violation(check, what))

@@ -1,4 +1,4 @@
-"""How long the web process takes to serve again after a fault."""
+"""Measure how long the web process takes to recover from a fault."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ _GIVE_UP_SECONDS = 120.0
 
 
 class WebRecoveryWatcher:
-    """Asks the web process whether it is ready, as a platform does before it sends it callers."""
+    """Polls whether the web process is ready, as a platform does before it routes requests."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/readyz"

@@ -65,7 +65,7 @@ async def key_id_of(headers) -> int:
     return int(headers["Authorization"].split("_")[1])
 
 
-async def test_each_way_in_keeps_who_it_was(
+async def test_each_entry_point_records_its_actor(
     http, pool, settings, shop, key_of, command_environment, tmp_path, capfd
 ):
     """In the job's row, in `activity` and in the log, the same; whatever a body says of that."""

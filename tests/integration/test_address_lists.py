@@ -120,7 +120,7 @@ async def test_an_address_that_the_account_knows_as_it_is_written_is_meant(
     assert answer.status_code == 200, answer.text
 
 
-async def test_of_many_addresses_in_doubt_each_is_told_apart(pool, people):
+async def test_each_of_many_doubtful_addresses_is_reported(pool, people):
     """However many the account is asked about at a time, and wherever the known ones stand."""
     texts = [f"4711|n{number}@x.example" for number in range(2_500)]
     for place in (0, 999, 1_000, 2_499):

@@ -1,4 +1,4 @@
-"""The storm's checks see what was lost, and what was changed behind the service's back."""
+"""The checks of a chaos run find lost data and changes that bypass the service."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.chaos import checks
 from tests.chaos.acknowledgements import AcknowledgedJob, AcknowledgedOptOut, Records, Violation
-from tests.chaos.idle_checks import IDLE, NO_LANE_HELD, check_rest
+from tests.chaos.idle_checks import IDLE, NO_LANE_HELD, check_idle
 from tests.chaos.observer import Observer
 from tests.chaos.report import ChaosReport
 from tests.kit.factories import fill, make_account
@@ -58,18 +58,16 @@ def violated(outcome: ChaosReport) -> set[str]:
     return {check.name for check in outcome.checks if check.violations}
 
 
-async def test_what_was_kept_violates_nothing(pool: asyncpg.Pool, records: Records):
-    """An undisturbed opt-out passes every check, and the storm ends with exit status 0."""
+async def test_intact_data_violates_nothing(pool: asyncpg.Pool, records: Records):
+    """An undisturbed opt-out passes every check, and the exit status is 0."""
     outcome = await verdict(pool, records)
     assert violated(outcome) == set()
     assert outcome.exit_status() == 0
     assert outcome.last_line() == "chaos: seed=7 faults=0 jobs=1 addresses=1 violations=0"
 
 
-async def test_a_status_changed_behind_the_back_is_seen(pool: asyncpg.Pool, records: Records):
-    """An opt-out undone without a trace breaks a check of the storm and the service's own ledger,
-    and the storm ends with exit status 1.
-    """
+async def test_a_status_changed_without_a_result_is_found(pool: asyncpg.Pool, records: Records):
+    """An opt-out undone without a trace violates a check and an invariant; exit status 1."""
     await pool.execute("update email_addresses set status = 'confirmed', previous_status = null")
     outcome = await verdict(pool, records)
     assert checks.KEPT_OPT_OUTS in violated(outcome)
@@ -108,7 +106,7 @@ async def test_an_opt_out_without_a_result_is_seen(pool: asyncpg.Pool, records: 
 async def test_an_internal_error_of_a_faultless_contact_is_seen(
     pool: asyncpg.Pool, records: Records
 ):
-    """Only contacts that the storm made faulty may end so."""
+    """Only contacts that a fault made faulty may end so."""
     address_id = records.opt_outs[0].address_id
     await pool.execute(
         "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
@@ -123,20 +121,20 @@ async def test_an_internal_error_of_a_faultless_contact_is_seen(
     assert checks.ONLY_FAULTY not in violated(await verdict(pool, records))
 
 
-def test_what_producers_saw_counts():
-    """A violation that was seen during the storm is in the table, with how often."""
+def test_violations_seen_by_producers_count():
+    """A violation that a producer saw is counted in the table."""
     seen = [Violation("a paused job changes nothing", "job 5", 3)]
     tallied = {check.name: check.violations for check in checks.count_violations([], seen)}
     assert tallied["a paused job changes nothing"] == 3
     assert sum(tallied.values()) == 3
 
 
-async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Settings):
-    """A lane that goes on being taken while nothing is to be done violates a check of the storm;
-    one that stands still does not.
+async def test_lanes_that_are_not_idle_are_found(pool: asyncpg.Pool, settings: Settings):
+    """A lane that is held again and again while there is nothing to do violates a check; an
+    unchanged lane does not.
     """
     await submit_planned_opt_out(pool, settings, "restless", contacts=2, lanes=1)
-    assert await check_rest(Observer(pool), [], seconds=0.1, patience=0) == []
+    assert await check_idle(Observer(pool), [], seconds=0.1, patience=0) == []
 
     async def take_again() -> None:
         while True:
@@ -144,7 +142,7 @@ async def test_lanes_that_do_not_rest_are_seen(pool: asyncpg.Pool, settings: Set
             await asyncio.sleep(0.01)
 
     restless = asyncio.create_task(take_again())
-    found = await check_rest(Observer(pool), [], seconds=0.3, patience=0)
+    found = await check_idle(Observer(pool), [], seconds=0.3, patience=0)
     restless.cancel()
     assert {violation.check for violation in found} == {NO_LANE_HELD}
 
@@ -161,7 +159,7 @@ async def test_a_process_that_works_for_nothing_is_seen(pool: asyncpg.Pool):
         await wait_until_async(
             lambda: workers[0].cpu_times().user > 0.2, deadline_seconds=20, what="it is busy"
         )
-        found = await check_rest(
+        found = await check_idle(
             Observer(pool), workers, seconds=1.0, patience=0, max_core_share=0.03
         )
     finally:

@@ -1,4 +1,4 @@
-"""The storm's checks see what was lost, leaked or told wrongly over HTTP."""
+"""The checks of a chaos run find what was lost, leaked or wrong over HTTP."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.chaos.observer import Observer
 from tests.chaos.opt_out_checks import OPT_OUT_IN_FORCE, find_ineffective_opt_outs
 from tests.chaos.web_checks import KEPT_ADDRESSED, NOT_ANOTHERS, NOT_REOPENED, check_web
 from tests.chaos.web_client import WebClient
-from tests.chaos.webhook_checks import RIGHT, TOLD, check_notices
+from tests.chaos.webhook_checks import DELIVERED, RIGHT, check_webhooks
 from tests.kit.factories import fill, make_account
 from tests.kit.http_receiver import ReceivedRequest, Receiver, answer
 
@@ -89,7 +89,7 @@ async def test_an_address_that_is_made_marketable_later_is_seen(
     assert await violated(pool, records) == set()
 
 
-async def test_what_is_anothers_is_seen(pool: asyncpg.Pool, records: Records):
+async def test_data_of_another_account_is_found(pool: asyncpg.Pool, records: Records):
     """A job, and a contact, of which another account was told."""
     job_id = records.jobs[0].job_id
     assert job_id is not None
@@ -118,14 +118,14 @@ async def test_an_opt_out_that_does_not_hold_for_all_it_covers_is_seen(
     assert await left() == [OPT_OUT_IN_FORCE, OPT_OUT_IN_FORCE]
 
 
-async def test_a_job_that_nobody_asked_for_is_seen(pool: asyncpg.Pool, records: Records):
+async def test_a_job_that_nobody_submitted_is_found(pool: asyncpg.Pool, records: Records):
     """A second one of an event that was told twice would be such a job."""
     del records.jobs[:]
     _, found = await checks.check_database(Observer(pool), records)
     assert [violation.check for violation in found] == [checks.ASKED_FOR]
 
 
-async def test_a_job_that_was_cancelled_by_nobody_is_seen(pool: asyncpg.Pool, records: Records):
+async def test_a_job_cancelled_without_a_request_is_found(pool: asyncpg.Pool, records: Records):
     """Only those may end so that somebody asked to cancel."""
     job_id = await pool.fetchval(
         "insert into jobs (account_id, action, fields, params, selection, requested_by,"
@@ -148,10 +148,10 @@ def posted(settings: Settings, account_id: int, job_id: int | None, **changes) -
     body = json.dumps(told).encode()
     signed = signature(webhook_secret(settings, account_id), 17, body)
     headers = {"sluice-timestamp": "17", "sluice-signature": signed}
-    return ReceivedRequest("POST /ended HTTP/1.1", headers, body, given=answer(204))
+    return ReceivedRequest("POST /ended HTTP/1.1", headers, body, reply=answer(204))
 
 
-async def test_who_was_not_told_or_told_wrongly_is_seen(
+async def test_missing_and_wrong_webhooks_are_found(
     pool: asyncpg.Pool, settings: Settings, records: Records
 ):
     """None at all, one that was refused, another state, other counts, another's secret."""
@@ -161,14 +161,14 @@ async def test_who_was_not_told_or_told_wrongly_is_seen(
 
     async def found(*came: ReceivedRequest) -> list[str]:
         there = Receiver(lambda _: answer(204), requests=list(came))
-        of_it = await check_notices(Observer(pool), settings, there, records)
+        of_it = await check_webhooks(Observer(pool), settings, there, records)
         return [violation.check for violation in of_it]
 
     assert await found(right) == []
-    assert await found() == [TOLD]
+    assert await found() == [DELIVERED]
     refused = posted(settings, shop, job_id)
-    refused.given = answer(500)
-    assert await found(refused) == [TOLD]
+    refused.reply = answer(500)
+    assert await found(refused) == [DELIVERED]
     assert await found(refused, right) == []
     assert await found(right, posted(settings, shop, job_id, state="running")) == [RIGHT]
     counts = {"applied": 2, "unchanged": 0, "rejected": 0, "empty": 0, "propagated": 1}
@@ -176,7 +176,7 @@ async def test_who_was_not_told_or_told_wrongly_is_seen(
     assert await found(right, posted(settings, shop + 1, job_id)) == [RIGHT]
 
 
-async def test_a_caller_asks_again_where_it_is_told_to() -> None:
+async def test_a_client_repeats_requests_after_503_and_429() -> None:
     """After 503, and after 429, which a file gets whose first answer was given up: the same again,
     until it is answered. What is lost so is told with the answer.
     """

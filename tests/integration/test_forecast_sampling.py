@@ -45,10 +45,10 @@ async def test_contacts_that_only_seem_alike_are_counted_apart(
     async with await open_pool(database_url, size=4) as pool:
 
         async def check(shapes, present, job) -> None:
-            world = list(contacts_of(shapes))
+            contacts = list(contacts_of(shapes))
             (action, kind), chosen = job
-            story = ModelComparison(pool, AsForecast(pool, settings, 10))
-            await story.begin(world, present)
-            await story.apply(action, list(range(len(world))), chosen, kind)
+            comparison = ModelComparison(pool, AsForecast(pool, settings, 10))
+            await comparison.begin(contacts, present)
+            await comparison.apply(action, list(range(len(contacts))), chosen, kind)
 
         await check_property(check, shapes, few_statuses, jobs, max_examples=80)

@@ -279,7 +279,7 @@ TOO_MUCH = {
 """What a group may have been granted, and how it is named."""
 
 
-async def test_what_a_role_has_by_another_way_is_told(
+async def test_inherited_rights_of_a_role_are_reported(
     owner: asyncpg.Connection, make_role: MakeRole
 ) -> None:
     """A role that may do more through a group is refused, and the privilege is named."""

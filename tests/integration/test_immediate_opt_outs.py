@@ -65,8 +65,8 @@ async def left_behind(pool: asyncpg.Pool) -> tuple[int, ...]:
 NOTHING = (0, 0, 0, 0, 0)
 
 
-class AtTheDoor:
-    """Opt-outs by this door, all other jobs as anyone submits them."""
+class ImmediateRunner:
+    """Make opt-outs immediately, and run all other jobs as usual."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, parallel: int) -> None:
         self.others = InProcessRunner(pool, settings, chunk_size=2, parallel=parallel)
@@ -83,22 +83,22 @@ class AtTheDoor:
         return answer.job_id
 
 
-async def test_stories_with_this_door_end_as_the_model_says(database_url: str, settings: Settings):
+async def test_immediate_opt_outs_agree_with_the_model(database_url: str, settings: Settings):
     """Promises 1, 2, 3 and 6: statuses, counts by reason and ledgers equal the model's, over lists
     that arrived here and over lists that had drifted apart.
     """
     async with await open_pool(database_url, size=4) as pool:
 
         async def check_story(todo, parallel) -> None:
-            comparison = ModelComparison(pool, AtTheDoor(pool, settings, parallel))
+            comparison = ModelComparison(pool, ImmediateRunner(pool, settings, parallel))
             await comparison.begin()
             for step in todo:
                 await comparison.apply(*step)
                 assert not comparison.model.at_rest_violations()
 
-        async def check_drifted(world, present, todo) -> None:
-            comparison = ModelComparison(pool, AtTheDoor(pool, settings, 1))
-            await comparison.begin(world, present)
+        async def check_drifted(contacts, present, todo) -> None:
+            comparison = ModelComparison(pool, ImmediateRunner(pool, settings, 1))
+            await comparison.begin(contacts, present)
             for step in todo:
                 await comparison.apply(*step)
 
@@ -160,7 +160,7 @@ async def test_the_same_key_gives_the_same_job(pool: asyncpg.Pool, settings: Set
     ) == OptOutReceipt(waiting.job_id, created=False, applied=False)
 
 
-async def test_at_once_with_one_key_makes_one_job(
+async def test_concurrent_requests_with_one_key_make_one_job(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
     """Of concurrent requests with one key one does it, and each answer says that it is done."""
@@ -173,7 +173,9 @@ async def test_at_once_with_one_key_makes_one_job(
     assert (await left_behind(pool))[:3] == (1, 2, 1)
 
 
-async def test_many_at_once_over_the_same_people(pool: asyncpg.Pool, settings: Settings, shop: int):
+async def test_concurrent_opt_outs_of_the_same_contacts_succeed(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
     """Opt-outs of people who share addresses wait for each other, and each is applied."""
     answers = await asyncio.gather(
         *(
@@ -222,7 +224,9 @@ async def test_a_wrong_request_is_refused_and_nothing_stored(
     assert await left_behind(pool) == NOTHING
 
 
-async def test_the_lines_in_the_log(pool: asyncpg.Pool, settings: Settings, shop: int):
+async def test_an_immediate_opt_out_logs_each_step(
+    pool: asyncpg.Pool, settings: Settings, shop: int
+):
     """It is told as any job is, once it is committed: submitted, received, worked, completed."""
     with capture_logs() as lines:
         answer = await opt_out_immediately(pool, settings, opt_out(correlation_id="c-1"))
@@ -299,9 +303,7 @@ async def test_a_lost_connection_leaves_nothing_and_the_key_works_afterwards(
     assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", False)
 
 
-async def test_a_deadlock_is_no_reason_to_give_up(
-    pool: asyncpg.Pool, settings: Settings, shop: int
-):
+async def test_a_deadlock_is_retried(pool: asyncpg.Pool, settings: Settings, shop: int):
     """Whichever of two transactions Postgres ends, the opt-out is applied when it is answered."""
     ids = dict(await pool.fetch("select match_key, id from email_addresses order by id"))
     assert ids["ann@example.com"] < ids["family@example.com"]
@@ -321,7 +323,7 @@ async def test_a_deadlock_is_no_reason_to_give_up(
     assert await pool.fetchval("select count(*) from jobs") == 1
 
 
-async def test_what_is_in_the_way_for_too_long_leaves_it_to_the_workers(
+async def test_a_long_lock_leaves_the_opt_out_to_the_workers(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
     """After a bounded number of tries the job is stored as any other, and nothing else with it."""
@@ -341,7 +343,7 @@ async def test_what_is_in_the_way_for_too_long_leaves_it_to_the_workers(
     assert await left_behind(pool) == (1, 1, 0, 0, 0)
 
 
-async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Settings):
+async def test_an_opt_out_overrides_a_running_opt_in(pool: asyncpg.Pool, settings: Settings):
     """Promise 2: whichever comes to an address first, and whoever else's address it spreads to,
     none that an acknowledged opt-out covers is marketable at any later moment.
     """
@@ -387,7 +389,7 @@ async def test_it_wins_over_an_opt_in_that_runs(pool: asyncpg.Pool, settings: Se
     assert any(status in MARKETABLE for status, _ in statuses.values())
 
 
-async def test_an_opt_out_by_address_reaches_the_person(
+async def test_an_opt_out_by_address_is_propagated(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
     """The address is opted out however it is written, and with it whoever's address it is; the
@@ -443,7 +445,7 @@ async def test_a_selection_of_addresses_is_refused_with_reasons(
     assert await left_behind(pool) == before
 
 
-async def test_two_at_once_make_one_address(
+async def test_two_concurrent_opt_outs_make_one_address(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
     """Opt-outs of the same unknown address that come at the same moment are both applied to one."""
@@ -465,7 +467,7 @@ async def test_two_at_once_make_one_address(
     assert sorted(row["outcome"] for row in outcomes) == ["applied"] + ["unchanged"] * 7
 
 
-async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_told_again(
+async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_repeated(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
     """Somebody cancelled an opt-out that was left to the workers: told again it is applied, as
@@ -482,7 +484,7 @@ async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_told_aga
     assert (again.job_id, again.created, again.applied) == (answer.job_id, False, True)
 
 
-async def test_an_opt_out_that_workers_gave_up_is_applied_when_it_is_told_again(
+async def test_an_opt_out_that_workers_gave_up_is_applied_when_it_is_repeated(
     pool: asyncpg.Pool, settings: Settings
 ):
     """A job that workers completed with internal_error did not opt the address out: told again,

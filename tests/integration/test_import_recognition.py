@@ -181,7 +181,7 @@ async def test_another_file_adds_what_it_knows_more(pool: asyncpg.Pool, importin
     assert (await statuses_of(pool, await _account(pool)))[HOME] == ("manual", True)
 
 
-async def test_what_is_added_beside_an_opt_out_is_opted_out(
+async def test_an_address_added_next_to_an_opt_out_is_opted_out(
     pool: asyncpg.Pool, importing: Importing
 ):
     """Promise 2: an address that comes to a contact of which another one, which the row does not

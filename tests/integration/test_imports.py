@@ -243,7 +243,7 @@ async def test_a_key_of_another_action_is_refused(pool, settings, import_csv):
         await import_csv(idempotency_key="spring")
 
 
-async def test_two_at_once_with_one_key_are_one_job(pool, import_csv):
+async def test_two_concurrent_requests_with_one_key_are_one_job(pool, import_csv):
     """The second waits for the first to commit, and finds its job."""
     text = many(3_000)
     both = await asyncio.gather(*(import_csv(csv(text), idempotency_key="k") for _ in range(2)))

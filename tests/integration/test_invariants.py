@@ -29,7 +29,7 @@ from tests.kit.sample_account import AccountDriver, make_sample_account
 GONE = ("manual", False)
 
 
-class World(NamedTuple):
+class SampleDatabase(NamedTuple):
     """A database in which one account was worked, and the default account was not."""
 
     url: str
@@ -39,12 +39,12 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def world(new_database: NewDatabase) -> AsyncIterator[World]:
+async def sample(new_database: NewDatabase) -> AsyncIterator[SampleDatabase]:
     """Made once: no test leaves a change in it."""
     async with new_database() as url, await open_pool(url, size=3) as pool:
         account_id = await make_sample_account(pool, Settings(database_url=url), "proof")
         other = await pool.fetchval("select id from accounts where name = 'default'")
-        yield World(url, pool, account_id, other)
+        yield SampleDatabase(url, pool, account_id, other)
 
 
 async def check_all(
@@ -60,27 +60,29 @@ async def check_all(
     return {name: each for name, each in found.items() if each.violations}
 
 
-async def test_real_work_breaks_nothing(world: World) -> None:
+async def test_real_work_violates_no_invariant(sample: SampleDatabase) -> None:
     """After pauses, cancels, failures, splits and refusals every invariant holds."""
-    states = {row["state"] for row in await world.pool.fetch("select state from jobs")}
+    states = {row["state"] for row in await sample.pool.fetch("select state from jobs")}
     assert states == {"completed", "cancelled", "failed", "paused"}
-    assert await world.pool.fetchval("select count(*) from job_chunks where state = 'split'")
-    async with world.pool.acquire() as connection:
+    assert await sample.pool.fetchval("select count(*) from job_chunks where state = 'split'")
+    async with sample.pool.acquire() as connection:
         assert await check_all(connection) == {}
 
 
 @pytest.mark.parametrize("broken", CORRUPTIONS, ids=lambda b: f"{b.invariant}: {b.what}")
-async def test_each_break_is_seen_by_its_check(world: World, broken: Corruption) -> None:
+async def test_each_corruption_violates_its_invariant(
+    sample: SampleDatabase, broken: Corruption
+) -> None:
     """The check that is meant finds it, no other does that need not, and not in another account."""
-    async with world.pool.acquire() as connection:
+    async with sample.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
             await connection.execute("set local session_replication_role = replica")
             await connection.execute(broken.sql)
             found = await check_all(connection)
-            of_account = await check_all(connection, world.account_id)
-            of_another = await check_all(connection, world.other_account_id)
+            of_account = await check_all(connection, sample.account_id)
+            of_another = await check_all(connection, sample.other_account_id)
         finally:
             await transaction.rollback()
     assert set(found) == {broken.invariant, *broken.also}
@@ -162,11 +164,11 @@ async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) 
 
 
 def test_the_command_says_that_nothing_is_violated(
-    world: World, as_a_user_of, monkeypatch: pytest.MonkeyPatch
+    sample: SampleDatabase, as_a_user_of, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sound database: a line for each check, and exit status 0."""
     monkeypatch.setenv("COLUMNS", "400")
-    as_a_user_of(world.url)
+    as_a_user_of(sample.url)
     result = run_sluice("verify")
     assert result.exit_code == 0, result.output
     assert "No violations." in result.stdout

@@ -25,7 +25,7 @@ CSV = ["results", "1", "--format", "csv"]
 
 @pytest.fixture
 async def environment(pool, settings, monkeypatch) -> dict[str, str]:
-    """What leads a command to a database with names from all over the world."""
+    """The environment of a command, with a database that has names in many scripts."""
     rows = PEOPLE.encode()
     job = await submit_job(pool, settings, "default", "import", rows, None, {"permission": True})
     await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)

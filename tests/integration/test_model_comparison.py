@@ -43,10 +43,10 @@ async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, setti
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(world, present, todo, chunk_size, parallel) -> None:
+        async def check(contacts, present, todo, chunk_size, parallel) -> None:
             run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=parallel)
             comparison = ModelComparison(pool, run)
-            await comparison.begin(world, present)
+            await comparison.begin(contacts, present)
             for step in todo:
                 await comparison.apply(*step)
 

@@ -188,9 +188,9 @@ async def test_a_job_does_what_its_plan_said(
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 2)
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(world, present, todo, chunk_size) -> None:
+        async def check(contacts, present, todo, chunk_size) -> None:
             comparison = ModelComparison(pool, AsForecast(pool, settings, chunk_size))
-            await comparison.begin(world, present)
+            await comparison.begin(contacts, present)
             for step in todo:
                 await comparison.apply(*step)
 

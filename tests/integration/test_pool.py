@@ -5,7 +5,7 @@ import asyncio
 from db.pool import open_pool
 
 
-async def test_nobody_overtakes_those_who_wait_for_a_connection(database_url: str):
+async def test_waiters_for_a_connection_are_served_in_order(database_url: str):
     """Of many who come one after the other, at every moment there is, each has the only connection
     before those who came later.
     """

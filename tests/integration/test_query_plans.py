@@ -477,7 +477,7 @@ async def test_a_page_is_read_in_its_order(connection, name, job_id):
 @pytest.mark.parametrize(
     ("name", "index"), [(name, index) for name, order in ORDER_OF_PAGE.items() for index in order]
 )
-async def test_a_page_out_of_order_is_noticed(connection, name, index):
+async def test_a_page_out_of_order_is_found(connection, name, index):
     """The check above can fail: without its index, a page is objected to."""
     async with rolled_back(connection):
         await without_index(connection, index)
@@ -553,7 +553,7 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
         ("jobs_unfinished", "sweeps", "list_running_jobs"),
     ],
 )
-async def test_a_missing_index_is_noticed(connection, indexes, index, subject, name):
+async def test_a_missing_index_is_found(connection, indexes, index, subject, name):
     """The check of hot statements can fail: without its index, each plan is objected to."""
     async with rolled_back(connection):
         await without_index(connection, index)

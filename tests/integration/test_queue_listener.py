@@ -208,7 +208,7 @@ def test_what_a_worker_hands_back_wakes_another_one(fleet: Fleet, settings: Sett
         client.close()
 
 
-def test_a_message_of_which_nobody_told_is_found(fleet: Fleet, settings: Settings):
+def test_a_message_without_a_publication_is_found(fleet: Fleet, settings: Settings):
     """A wake-up that was lost costs a second and not the message."""
     plain = unannounced(settings)
     fleet.wait_until_it_hears()
@@ -245,7 +245,7 @@ def test_a_killed_subscription_is_made_again(fleet: Fleet):
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_silent_subscription_is_given_up(through_proxy: tuple[RedisProxy, Fleet]):
+def test_a_silent_subscription_is_closed(through_proxy: tuple[RedisProxy, Fleet]):
     """A Redis that takes what it is sent and says nothing is noticed, and listened to again as soon
     as it speaks.
     """

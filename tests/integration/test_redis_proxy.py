@@ -1,4 +1,4 @@
-"""The storm's proxy before a real Redis: it passes on, loses replies, and recovers."""
+"""The proxy in front of Redis forwards, drops replies and recovers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_connection_that_was_stalled_is_cut(proxy: RedisProxy):
             connection.read_response()
 
 
-def test_a_server_that_is_away_is_told_at_once(tmp_path: Path):
+def test_a_server_that_is_down_is_reported_immediately(tmp_path: Path):
     """Where nobody listens behind it, the proxy closes the connection."""
     with (
         RedisProxy(tmp_path / "nobody.sock") as proxy,

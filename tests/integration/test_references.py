@@ -65,7 +65,7 @@ async def test_the_database_refuses_what_foreign_keys_would(
 
 
 @pytest.mark.usefixtures("two_accounts")
-async def test_copied_links_are_refused_as_well(pool: asyncpg.Pool) -> None:
+async def test_copied_links_are_refused_too(pool: asyncpg.Pool) -> None:
     """A COPY of links of which one leads to another account is refused as a whole."""
     mine = await pool.fetchval(MY_ACCOUNT)
     rows = [(mine, 1, 3, await pool.fetchval(MINE)), (mine, 1, 2, await pool.fetchval(THEIRS))]

@@ -42,7 +42,7 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
     assert tuple(chunk) == ("pending", MAX_ATTEMPTS - 1)
 
 
-async def test_a_lock_that_somebody_holds_is_no_fault_of_the_chunk(
+async def test_a_held_lock_does_not_count_as_an_attempt(
     pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An opt-out waits for an address that an open console has locked, and is done afterwards: the

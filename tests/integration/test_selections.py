@@ -56,16 +56,16 @@ async def selected_by(http, key, pool, body):
     return sorted(id_ for row in rows for id_ in row["item_ids"]), shown
 
 
-async def fill_account(pool, number, world, present, tagged, imported):
+async def fill_account(pool, number, contacts, present, tagged, imported):
     """An account of these contacts, some with the tag and some of an import; gives the import."""
     account_id = await make_account(pool, f"account-{number}")
-    ids = [1_000 * number + n for n in range(len(world))]
-    held = {address for links in world for address in links.values()}
+    ids = [1_000 * number + n for n in range(len(contacts))]
+    held = {address for links in contacts for address in links.values()}
     statuses = {a: s for a, s in zip(ADDRESSES, present, strict=True) if a in held}
     # What came by spreading needs another address to have come from.
     if len(statuses) == 1:
         statuses = {address: (status, False) for address, (status, _) in statuses.items()}
-    await fill(pool, account_id, dict(zip(ids, world, strict=True)), statuses)
+    await fill(pool, account_id, dict(zip(ids, contacts, strict=True)), statuses)
     import_job = await pool.fetchval(
         "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
         " request_hash, correlation_id, selected, planned_at) values ($1, 'import', 'completed',"
@@ -113,9 +113,9 @@ async def test_a_search_finds_whom_the_job_selects(http, key_of, pool):
     """
     numbers = iter(range(1, 10_000))
 
-    async def check(world, present, tagged, imported, asked, fields):
+    async def check(contacts, present, tagged, imported, asked, fields):
         number = next(numbers)
-        import_job = await fill_account(pool, number, world, present, tagged, imported)
+        import_job = await fill_account(pool, number, contacts, present, tagged, imported)
         key = await key_of(f"account-{number}")
         search = {"limit": 2, "counts": True}
         selection = {}
@@ -186,8 +186,8 @@ async def test_an_address_in_another_field_is_found_where_the_job_works_it(
             assert "selects no contact" in job["warning"]
             assert "email1" in job["warning"]
     await work.work(job["id"])
-    story = (await http.get("/v1/addresses/ann2@example.com", headers=key)).json()
-    assert story["status"] == "single_opt_in"
+    history = (await http.get("/v1/addresses/ann2@example.com", headers=key)).json()
+    assert history["status"] == "single_opt_in"
 
 
 async def test_engagement_is_looked_for_in_the_fields_as_well(http, key, pool):
@@ -236,7 +236,7 @@ with_an_empty_one = st.sampled_from(sorted(EMPTY)).flatmap(
 )
 
 
-async def test_a_condition_that_is_empty_selects_nobody(http, key, pool, settings):
+async def test_an_empty_condition_selects_nothing(http, key, pool, settings):
     """Of any member, beside whatever others, in a body, in a form or from Python: it is refused by
     name, and nothing is stored.
     """
@@ -309,7 +309,7 @@ async def test_an_empty_list_in_place_of_a_file_needs_the_file(pool, settings):
 
 
 async def test_no_status_at_all_is_met_by_nobody(pool):
-    """Behind the doors too: where an empty list of statuses is stored, or looked for."""
+    """The database refuses it too: where an empty list of statuses is stored, or looked for."""
     await two_people(pool)
     account_id = await pool.fetchval("select id from accounts")
     async with pool.acquire() as connection:

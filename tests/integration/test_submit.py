@@ -119,7 +119,7 @@ async def test_keys_of_different_accounts_do_not_meet(pool, settings):
     assert second.job_id != first.job_id
 
 
-async def test_submitting_at_once_with_one_key_makes_one_job(pool, settings):
+async def test_concurrent_submissions_with_one_key_make_one_job(pool, settings):
     """Of concurrent submissions with one key exactly one creates the job; all get it."""
     request = opt_out(selection={"contacts": list(range(20_000))}, idempotency_key="k")
     answers = await asyncio.gather(*(submit(pool, settings, request) for _ in range(5)))

@@ -336,7 +336,7 @@ class RecordingJobQueue(JobQueue):
         return await super().enqueue_lanes(account_id, job_id, lanes, urgent=urgent)
 
 
-async def test_the_sweeper_holds_no_lock_while_it_rings(
+async def test_the_sweeper_holds_no_lock_while_it_enqueues(
     pool: asyncpg.Pool, settings: Settings, job_id: int
 ) -> None:
     """Two jobs have lanes to ring. When the sweeper rings for each, which may take long, it keeps

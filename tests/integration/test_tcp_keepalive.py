@@ -194,11 +194,11 @@ async def test_every_connection_to_redis_is_watched(settings: Settings) -> None:
 
 
 async def test_an_idle_transaction_of_a_worker_is_ended_soon(database_url: str) -> None:
-    """A worker's session has less time than one at the door, which reads files meanwhile."""
+    """A worker's session has less time than one of a web process, which reads uploads meanwhile."""
     setting = "select current_setting('idle_in_transaction_session_timeout')"
     async with (
         await make_pool(database_url, size=1) as workers,
-        await open_pool(database_url, size=1) as door,
+        await open_pool(database_url, size=1) as web,
     ):
         assert await workers.fetchval(setting) == "10s"
-        assert await door.fetchval(setting) == "1min"
+        assert await web.fetchval(setting) == "1min"

@@ -124,7 +124,7 @@ async def test_nothing_starts_on_a_database_of_another_encoding(servers, setting
         assert b"Traceback" not in worker.stderr
 
 
-async def test_a_role_without_rights_is_told_what_it_lacks(role, empty_database_url, sluice):
+async def test_the_missing_rights_of_a_role_are_listed(role, empty_database_url, sluice):
     """It may not create tables, or use the schema, or connect: each in a sentence, and the same
     command works once the role owns the database.
     """
@@ -144,7 +144,7 @@ async def test_a_role_without_rights_is_told_what_it_lacks(role, empty_database_
     assert await sluice(url, "migrate") == (0, "")
 
 
-async def test_a_role_that_may_not_read_is_told_so(role, database_url, sluice):
+async def test_a_role_without_read_access_is_reported(role, database_url, sluice):
     """Of a database that another role has migrated, and of single tables of it."""
     url = as_role(database_url, role)
     for arguments in (["migrate"], ["jobs"]):
@@ -155,7 +155,7 @@ async def test_a_role_that_may_not_read_is_told_so(role, database_url, sluice):
     assert (status, "permission denied for table jobs" in said) == (1, True)
 
 
-async def test_a_database_that_takes_no_changes_is_told(role, empty_database_url, sluice):
+async def test_a_read_only_database_is_reported(role, empty_database_url, sluice):
     """As a replica takes none."""
     name = urlsplit(empty_database_url).path[1:]
     await execute(empty_database_url, f"alter database {name} owner to {role}")
@@ -165,7 +165,7 @@ async def test_a_database_that_takes_no_changes_is_told(role, empty_database_url
     assert "primary server" in said
 
 
-async def test_a_database_or_role_that_is_not_there_is_told(servers, sluice):
+async def test_a_missing_database_or_role_is_reported(servers, sluice):
     """With how to make one."""
     url = urlsplit(servers.database_url)._replace(path="/no_such_database").geturl()
     with pytest.raises(DatabaseUnreachable, match=r"does not exist.*create database NAME"):

@@ -1,1 +1,1 @@
-"""What tests, storms and benchmarks share: processes, servers, clients, fixtures, waiting."""
+"""What tests, chaos runs and benchmarks share: processes, servers, clients, fixtures, waiting."""

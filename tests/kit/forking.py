@@ -2,7 +2,7 @@
 
 A worker process spends most of its start on imports. What is tested is the same program in a
 process of its own, with an environment, a session and a log of its own. Tests that run another
-copy of the code start it from nothing, and so do `sluice up` and the storm.
+copy of the code start it from nothing, and so do `sluice up` and chaos runs.
 """
 
 import json

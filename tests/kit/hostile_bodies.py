@@ -122,7 +122,7 @@ def _file(name: str, content: bytes) -> Body:
 
 
 def _forms(form: str) -> Iterator[Body]:
-    """What a hook's form may be: it is read whatever it is."""
+    """Yield bodies for a hook's form, which reads any body."""
     pairs = "&".join(f"f{n}=x" for n in range(200_000)).encode()
     yield Body("form: 200,000 pairs", pairs, form, _FORM)
     events = [{"email": f"e{n}@many.example", "event": "unsubscribe"} for n in range(10_000)]
@@ -163,6 +163,11 @@ def _forms(form: str) -> Iterator[Body]:
     yield Body("form: lists of objects in each other", objects.encode(), form)
     entities = b"email=" + b"%26%2364%3B" * 350_000
     yield Body("form: 350,000 entities", entities, form, _FORM)
+    yield from _texts_and_parts(form)
+
+
+def _texts_and_parts(form: str) -> Iterator[Body]:
+    """Yield plain texts and multipart bodies for a hook's form."""
     yield Body("text: 350,000 lines of an email", b"Email: a b\n" * 350_000, form, _TEXT)
     yield Body("text: 970,000 lines of a name", b"x:1\n" * 970_000, form, _TEXT)
     lines = "\n".join(f"a{n:06}: b" for n in range(350_000)).encode()

@@ -1,4 +1,4 @@
-"""A small HTTP server, for what is posted to others: it answers as it is told to, or not at all."""
+"""An HTTP server that records what is request to it, and answers as a test decides."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,31 +6,31 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 HANG = b""
-"""In place of an answer: say nothing, and keep the connection."""
+"""Instead of an answer: send nothing, and keep the connection open."""
 
 CLOSE = b" "
-"""In place of an answer: close the connection."""
+"""Instead of an answer: close the connection."""
 
 
 def answer(status: int, *headers: str, body: str = "") -> bytes:
-    """An answer of HTTP/1.1, whole."""
+    """Return a complete HTTP/1.1 response."""
     lines = [f"HTTP/1.1 {status} So", f"Content-Length: {len(body)}", *headers, "", body]
     return "\r\n".join(lines).encode()
 
 
 @dataclass
 class ReceivedRequest:
-    """A request that came, and how it was answered; names of headers are in lower case."""
+    """A received request and the answer to it; header names are in lower case."""
 
     line: str
     headers: dict[str, str]
     body: bytes
-    given: bytes = HANG
+    reply: bytes = HANG
 
 
 @dataclass
 class Receiver:
-    """Answers each request with what `reply` says to it."""
+    """A server that answers each request with the result of `reply`."""
 
     reply: Callable[[ReceivedRequest], bytes]
     port: int = 0
@@ -39,24 +39,24 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it is posted to."""
+        """Return the URL to post to."""
         return f"http://127.0.0.1:{self.port}/ended?token=hush"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one request of a connection."""
+        """Read and answer one request of a connection."""
         self.connections += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             pairs = (line.partition(": ") for line in head[1:] if line)
             headers = {name.lower(): value for name, _, value in pairs}
             body = await reader.readexactly(int(headers["content-length"]))
-            posted = ReceivedRequest(head[0], headers, body)
-            posted.given = self.reply(posted)
-            self.requests.append(posted)
-            if posted.given == HANG:
+            request = ReceivedRequest(head[0], headers, body)
+            request.reply = self.reply(request)
+            self.requests.append(request)
+            if request.reply == HANG:
                 await reader.read()
-            elif posted.given != CLOSE:
-                writer.write(posted.given)
+            elif request.reply != CLOSE:
+                writer.write(request.reply)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -65,12 +65,24 @@ class Receiver:
 
 
 @asynccontextmanager
-async def running_receiver(reply: Callable[[ReceivedRequest], bytes]) -> AsyncIterator[Receiver]:
-    """A receiver on a port of its own."""
-    made = Receiver(reply)
-    server = await asyncio.start_server(made.serve, "127.0.0.1")
-    made.port = server.sockets[0].getsockname()[1]
+async def run_receiver(reply: Callable[[ReceivedRequest], bytes]) -> AsyncIterator[Receiver]:
+    """Run a receiver on an unused port."""
+    receiver = Receiver(reply)
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1")
+    receiver.port = server.sockets[0].getsockname()[1]
     try:
-        yield made
+        yield receiver
     finally:
         server.close()
+
+
+@asynccontextmanager
+async def run_scripted_receiver(*answers: bytes) -> AsyncIterator[Receiver]:
+    """Run a receiver that gives these answers in order, and repeats the last one."""
+    left = list(answers)
+
+    def reply(_request: ReceivedRequest) -> bytes:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    async with run_receiver(reply) as receiver:
+        yield receiver

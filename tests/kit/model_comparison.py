@@ -1,4 +1,4 @@
-"""Runs a story of jobs on the real thing and on the model, and compares all they leave behind."""
+"""Run a series of jobs on the service and on the model, and compare their results."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ imports = st.tuples(
     st.none(),
     st.booleans(),
 )
-"""Rows with a name or none, and one address or more, none twice in a row: what the door lets
+"""Rows with a name or none, and one address or more, none twice in a row: what an import lets
 through."""
 events = st.tuples(
     st.just("event"),
@@ -81,20 +81,20 @@ class ModelComparison:
         self.pool = pool
         self.in_order = in_order
         self.run_job = run_job
-        self.account = f"story-{next(_numbers)}"
+        self.account = f"comparison-{next(_numbers)}"
         self.account_id = 0
         self.model = Model(LIMIT)
         self.ids: list[int] = []
 
-    async def begin(self, world=(), present=()) -> None:
+    async def begin(self, contacts=(), present=()) -> None:
         """Start with contacts and statuses as they are given, however they drifted apart."""
         self.account_id = await make_account(self.pool, self.account)
-        if world:
+        if contacts:
             base = 1_000_000 + self.account_id * 100
-            self.ids = [base + n for n in range(len(world))]
+            self.ids = [base + n for n in range(len(contacts))]
             self.model = Model(
                 LIMIT,
-                dict(zip(self.ids, map(dict, world), strict=True)),
+                dict(zip(self.ids, map(dict, contacts), strict=True)),
                 dict(zip(ADDRESSES, present, strict=True)),
             )
             await fill(self.pool, self.account_id, self.model.contacts, self.model.statuses)

@@ -14,7 +14,7 @@ _CLOSE_SECONDS = 5.0
 
 
 class RedisProxy:
-    """Listens on a port of its own, in a thread of its own, so that the storm does not slow it.
+    """Listens on its own port in its own thread, so that a busy event loop does not slow it.
 
     While `stall` holds, requests reach Valkey and no reply comes back; `unstall` cuts every
     connection that was stalled. Where Valkey is away, a client's connection is closed at once.

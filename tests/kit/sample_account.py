@@ -1,7 +1,7 @@
-"""An account in which about everything has happened that can, by real jobs through the doors.
+"""An account in which almost everything possible has happened, by real jobs.
 
 Imports, opt-outs and opt-ins over shared and role addresses; jobs paused, resumed, cancelled and
-failed in the middle; contacts that could not be done, and chunks split on the way to them.
+failed midway; contacts that could not be written, and chunks that were split for them.
 """
 
 from itertools import count
@@ -26,7 +26,7 @@ from tests.kit.model_comparison import LIMIT
 from tests.kit.submitting import submit_job
 
 FIRST_OLD_CONTACT = 1_000_000
-"""From here on are the contacts that no import of Sluice brought."""
+"""Contacts from this id on were created by no import."""
 
 REFUSED_BY_POSTGRES = """
     create function refuse_poison() returns trigger language plpgsql as $$
@@ -41,19 +41,20 @@ REFUSED_BY_POSTGRES = """
 
 
 class AccountDriver:
-    """Hands jobs of one account in, and works them in this process, a few contacts a chunk."""
+    """Submits jobs of one account, and works on them in this process, a few contacts a chunk."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, account: str) -> None:
         self.pool = pool
-        # Nobody needs to hear of the jobs: they are worked driver.
+        # The jobs are worked on in this process, so no Redis is needed.
         self.settings = settings.model_copy(
             update={"shared_address_limit": LIMIT, "redis_url": "redis://127.0.0.1:1/0"}
         )
         self.account = account
 
     async def submit(self, action, what, fields=None, **params) -> int:
-        """A new job; an import of `what` takes rows of addresses, each with a name before them, or
-        of somebody who is called like the first address.
+        """Submit a job and return its id.
+
+        An import takes rows of addresses as `what`, each with a name or named by its first address.
         """
         if action == "import":
             named = [row if isinstance(row, tuple) else (row[0].split("@")[0], row) for row in what]
@@ -64,7 +65,7 @@ class AccountDriver:
         )
 
     async def work(self, job_id: int, *, chunks: int | None = None, chunk_size: int = 4) -> None:
-        """Work the job to its end, or so many chunks (or attempts at one) of it."""
+        """Work on the job to its end, or for this many chunks or attempts."""
         async with self.pool.acquire() as connection:
             account_id = await jobs.account_of_job(connection, job_id)
             assert account_id is not None
@@ -85,13 +86,13 @@ class AccountDriver:
                 assert ended is not None
 
     async def run(self, action, what, fields=None, **params) -> int:
-        """A job from its submission to its end."""
+        """Submit a job and work on it to its end; return its id."""
         job_id = await self.submit(action, what, fields, **params)
         await self.work(job_id)
         return job_id
 
     async def opt_out_immediately(self, contacts: list[int], field: str) -> None:
-        """A recipient's own opt-out, applied when it is answered."""
+        """Make an immediate opt-out, as a recipient does."""
         request = JobRequest(
             account=self.account,
             action="opt_out",
@@ -103,7 +104,7 @@ class AccountDriver:
         assert (await opt_out_immediately(self.pool, self.settings, request)).applied
 
     async def run_empty_job(self) -> None:
-        """A job whose conditions nobody meets."""
+        """Run a job whose selection is empty."""
         request = JobRequest(
             account=self.account,
             action="opt_out",
@@ -113,7 +114,7 @@ class AccountDriver:
         await self.work((await submit(self.pool, self.settings, request)).job_id)
 
     async def fail(self, job_id: int) -> None:
-        """End the job as one that cannot be done."""
+        """End the job as failed."""
         async with self.pool.acquire() as connection:
             job = await self._job(connection, job_id)
             assert await fail_job(
@@ -133,7 +134,7 @@ class AccountDriver:
         await control.cancel(self.pool, self.settings, None, job_id)
 
     async def contacts_of(self, job_id: int) -> list[int]:
-        """The contacts that an import brought, in the order of its file."""
+        """Return the contacts that an import created, in the order of its file."""
         rows = await self.pool.fetch(
             "select id from contacts where import_job_id = $1 order by id", job_id
         )
@@ -148,10 +149,21 @@ class AccountDriver:
 
 
 async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
-    """Let everything happen in a new account; gives its id."""
+    """Create an account in which all of this has happened; return its id."""
     account_id = await make_account(pool, account)
     await pool.execute(REFUSED_BY_POSTGRES)
     driver = AccountDriver(pool, settings, account)
+    old = await _fill_old_contacts(pool, account_id)
+    people = await _import_people(driver)
+    await _change_statuses(driver, people, old)
+    await _interrupt_opt_outs(driver, people, old)
+    await _import_into_known_addresses(driver)
+    await _interrupt_imports(driver)
+    return account_id
+
+
+async def _fill_old_contacts(pool: asyncpg.Pool, account_id: int) -> int:
+    """Insert the contacts that no import created; return the id of the first."""
     old = FIRST_OLD_CONTACT + 10 * account_id
     await fill(
         pool,
@@ -170,6 +182,11 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
         },
     )
     await pool.execute("update contacts set given_name = 'Old' where account_id = $1", account_id)
+    return old
+
+
+async def _import_people(driver: AccountDriver) -> list[int]:
+    """Import people with shared and role addresses, one that cannot be written, and a repeat."""
     arrived = await driver.run(
         "import",
         [
@@ -185,10 +202,13 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
         ],
         permission=False,
     )
-    people = await driver.contacts_of(arrived)
-    ann, bob, cid, poison, *staff = people
-    eve, fay = people[-2:]
+    return await driver.contacts_of(arrived)
 
+
+async def _change_statuses(driver: AccountDriver, people: list[int], old: int) -> None:
+    """Run opt-outs and opt-ins that overlap, and an immediate opt-out."""
+    ann, _, _, _, *staff = people
+    eve, fay = people[-2:]
     await driver.run("opt_out", [ann], [1], kind="manual")
     await driver.run("opt_out", staff[:2], [2])
     await driver.run("opt_in", [*people, old, 999_999_999], [1, 2, 3])
@@ -198,6 +218,12 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
     await driver.run("opt_out", [ann, fay, 999_999_999], [1, 3], kind="manual")
 
     await driver.opt_out_immediately([staff[2], 999_999_999], "email1")
+
+
+async def _interrupt_opt_outs(driver: AccountDriver, people: list[int], old: int) -> None:
+    """Pause and resume a job, and cancel others, one before its plan; run an empty one."""
+    _, bob, cid, poison, *staff = people
+    eve = people[-2]
     resumed = await driver.submit("opt_out", [bob, cid, poison, eve, staff[4], old], [1])
     await driver.work(resumed, chunks=1)
     await driver.pause(resumed)
@@ -210,6 +236,9 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
     await driver.cancel(never_begun)
     await driver.run_empty_job()
 
+
+async def _import_into_known_addresses(driver: AccountDriver) -> None:
+    """Import people whose addresses the account knows."""
     await driver.run(
         "import",
         [
@@ -220,6 +249,10 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
         ],
         permission=True,
     )
+
+
+async def _interrupt_imports(driver: AccountDriver) -> None:
+    """Cancel an import, fail one and pause one, each after its first chunk."""
     for number, end in enumerate([driver.cancel, driver.fail]):
         spared = ("left@example.com", "away@example.com")[number]
         rows = [[f"late{number}.{n}@example.com", spared] for n in range(9)]
@@ -233,4 +266,3 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
     waiting = await driver.submit("import", rows, permission=True)
     await driver.work(waiting, chunks=1, chunk_size=2)
     await driver.pause(waiting)
-    return account_id

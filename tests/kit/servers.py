@@ -1,6 +1,6 @@
-"""The storm's own Postgres and Valkey, with nobody but the storm to keep them running.
+"""Postgres and Valkey for a chaos run, which alone starts and stops them.
 
-Elsewhere a keeper starts again at once what died. Here the storm decides how long a server is away.
+Elsewhere a keeper restarts a server that died. Here a fault decides how long it is down.
 """
 
 import signal

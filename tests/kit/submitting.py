@@ -1,10 +1,11 @@
-"""Handing jobs in at the doors that people use."""
+"""Submit jobs through the functions that entry points use."""
 
 import io
 from typing import Any
 
 from engine.planner import plan_job
 from producers.imports import submit_import
+from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD, JobRequest, Selection
 from tests.kit.factories import fill_large_account, make_account
@@ -19,7 +20,7 @@ EVIDENCE = {
 
 
 async def submit_planned_opt_out(pool, settings, account, *, contacts, lanes) -> int:
-    """An opt-out of a new account of so many contacts, planned with a chunk for each of them."""
+    """Submit and plan an opt-out of all contacts of a new account, with one contact a chunk."""
     await fill_large_account(pool, await make_account(pool, account), contacts)
     request = JobRequest(
         account=account, action="opt_out", selection=Selection(all=True), requested_by="test"
@@ -33,7 +34,7 @@ async def submit_planned_opt_out(pool, settings, account, *, contacts, lanes) ->
 
 
 def selection_arguments(what, fields) -> dict[str, Any]:
-    """The part of a request that says what it selects: contacts in fields, or addresses."""
+    """Return the arguments of a request that select contacts in fields, or addresses."""
     if fields == [LISTED_ADDRESS_FIELD]:
         return {"selection": Selection(addresses=tuple(what))}
     return {
@@ -43,7 +44,7 @@ def selection_arguments(what, fields) -> dict[str, Any]:
 
 
 async def submit_job(pool, settings, account, action, what, fields, params) -> int:
-    """Hand a job in at the door that its action has."""
+    """Submit a job through the function for its action; return its id."""
     if action == "import":
         done = await submit_import(
             pool,
@@ -66,3 +67,16 @@ async def submit_job(pool, settings, account, action, what, fields, params) -> i
         requested_by="test",
     )
     return (await submit(pool, settings, request)).job_id
+
+
+def request_with_webhook(url: str | None, **changes: Any) -> JobRequest:
+    """Return an opt-out of all contacts with this completion URL."""
+    return parse_request(
+        {
+            "action": "opt_out",
+            "selection": {"all": True},
+            "requested_by": "a service",
+            "completion_url": url,
+            **changes,
+        }
+    )

@@ -1,4 +1,4 @@
-"""Waiting for what should become true, in place of sleeping and hoping."""
+"""Waiting for a condition, with a deadline, instead of sleeping."""
 
 import asyncio
 import inspect
@@ -11,14 +11,37 @@ import asyncpg
 T = TypeVar("T")
 
 TIMEOUT_FACTOR = 4.0
-"""How many times its deadline a condition is waited for, since the machine may be busy. Where the
-time itself is what is claimed, the caller asks for 1.
+"""Deadlines are multiplied by this, since the machine may be busy. A test whose claim is the time
+itself passes 1.
 """
 
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 0.1
 _POLL_SHARE = 0.05
-"""What was waited for long already is asked for less often."""
+"""The longer a wait has lasted, the less often its condition is checked."""
+
+
+def wait_for(condition: Callable[[], T], seconds: float) -> T:
+    """Return the first truthy value of `condition`, or its last one when the time is over."""
+    began = time.monotonic()
+    while True:
+        value = condition()
+        waited = time.monotonic() - began
+        if value or waited > seconds:
+            return value
+        time.sleep(_next_poll(waited))
+
+
+async def wait_for_async(condition: Callable[[], T | Awaitable[T]], seconds: float) -> T:
+    """Do the same for a condition that may be a coroutine function, without blocking the loop."""
+    began = time.monotonic()
+    while True:
+        value = condition()
+        value = await value if inspect.isawaitable(value) else cast("T", value)
+        waited = time.monotonic() - began
+        if value or waited > seconds:
+            return value
+        await asyncio.sleep(_next_poll(waited))
 
 
 def wait_until(
@@ -28,15 +51,9 @@ def wait_until(
     what: str,
     timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
-    """The first truthy value of `condition`; fails, naming `what`, when the deadline passes."""
-    deadline_seconds *= timeout_factor
-    began = time.monotonic()
-    while not (value := condition()):
-        waited = time.monotonic() - began
-        if waited > deadline_seconds:
-            raise AssertionError(f"not within {deadline_seconds} s: {what}")
-        time.sleep(_next_poll(waited))
-    return value
+    """Return the first truthy value of `condition`; fail with `what` when the deadline passes."""
+    seconds = deadline_seconds * timeout_factor
+    return _require(wait_for(condition, seconds), seconds, what)
 
 
 async def wait_until_async(
@@ -46,18 +63,15 @@ async def wait_until_async(
     what: str,
     timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
-    """The same for a condition that may be a coroutine function; the event loop goes on."""
-    deadline_seconds *= timeout_factor
-    began = time.monotonic()
-    while True:
-        value = condition()
-        value = await value if inspect.isawaitable(value) else cast("T", value)
-        if value:
-            return value
-        waited = time.monotonic() - began
-        if waited > deadline_seconds:
-            raise AssertionError(f"not within {deadline_seconds} s: {what}")
-        await asyncio.sleep(_next_poll(waited))
+    """Do the same for a condition that may be a coroutine function, without blocking the loop."""
+    seconds = deadline_seconds * timeout_factor
+    return _require(await wait_for_async(condition, seconds), seconds, what)
+
+
+def _require(value: T, seconds: float, what: str) -> T:
+    if not value:
+        raise AssertionError(f"not within {seconds} s: {what}")
+    return value
 
 
 def _next_poll(waited: float) -> float:
@@ -65,7 +79,7 @@ def _next_poll(waited: float) -> float:
 
 
 async def wait_until_lock_contended(pool: asyncpg.Pool, *, what: str) -> None:
-    """Wait until a session of this database wants a lock that another one has."""
+    """Wait until a session of this database waits for a lock that another session holds."""
     await wait_until_async(
         lambda: pool.fetchval(
             "select exists (select from pg_locks join pg_stat_activity using (pid)"

@@ -1,8 +1,9 @@
 """A web process, started as the Procfile starts it.
 
-The storm, the measurements and the acceptance tests all start theirs here.
+Chaos runs, benchmarks and acceptance tests all start theirs here.
 """
 
+import asyncio
 import json
 import socket
 from contextlib import closing, suppress
@@ -11,14 +12,17 @@ from typing import Any, Self
 
 import httpx
 
+from db.pool import open_pool
+from producers.keys import Scope, create_key
 from runtime.settings import Settings
-from tests.kit.worker_group import ROOT, WorkerGroup, wait_for
+from tests.kit.waiting import wait_for
+from tests.kit.worker_group import ROOT, WorkerGroup
 
 _START_SECONDS = 120.0
 
 
 def unused_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """Return an unused port of this machine."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -39,19 +43,19 @@ class WebGroup(WorkerGroup):
 
     @property
     def url(self) -> str:
-        """Where it is asked."""
+        """Return the base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def worker_ids(self) -> list[int]:
-        """Its own id: one that serves alone is its group's only process."""
+        """Return the id of its only process."""
         return [self.process.pid]
 
     def client(self, **options: Any) -> httpx.Client:
-        """A client of it; `headers` may have a key."""
+        """Return an HTTP client for it; `headers` may have an API key."""
         return httpx.Client(base_url=self.url, timeout=40, **options)
 
     def serving(self) -> Self:
-        """Wait until it answers; raises RuntimeError."""
+        """Wait until it answers; raise RuntimeError if it does not."""
         if not wait_for(self._answers, _START_SECONDS):
             raise RuntimeError(f"The web process does not answer. Its log:\n{self.log.read_text()}")
         return self
@@ -64,5 +68,21 @@ class WebGroup(WorkerGroup):
         return False
 
     def events(self) -> list[dict[str, Any]]:
-        """The lines of its log, each of which has to be JSON."""
+        """Return the lines of its log; each must be JSON."""
         return [json.loads(line) for line in self.lines()]
+
+    def list_statuses(self, route: str, *, after: int = 0) -> list[int]:
+        """Return the statuses of the route's requests, logged after this many lines."""
+        events = self.events()[after:]
+        return [event["http_status"] for event in events if event.get("route") == route]
+
+
+def create_key_headers(settings: Settings) -> dict[str, str]:
+    """Create an API key of the account `default` with all scopes; return its request header."""
+
+    async def create() -> str:
+        async with await open_pool(settings.database_url or "", size=1) as pool:
+            key = await create_key(pool, account="default", name="test", scopes=list(Scope))
+            return key.token
+
+    return {"Authorization": f"Bearer {asyncio.run(create())}"}

@@ -1,6 +1,6 @@
 """Worker processes, started as the Procfile starts them and ended in every way there is.
 
-The storm, the measurements and the acceptance tests all start theirs here.
+Chaos runs, benchmarks and acceptance tests all start theirs here.
 """
 
 import json
@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Any, Self
 import psutil
 
 from runtime.settings import Settings
+from tests.kit.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 
 _START_SECONDS = 120.0
-_POLL_SECONDS = 0.02
 
 
 class WorkerGroup:
@@ -143,13 +142,3 @@ class WorkerGroup:
             with suppress(ProcessLookupError):
                 self.signal_all(signal.SIGKILL)
         self.process.wait()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition holds within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True

@@ -90,7 +90,7 @@ def test_what_was_not_measured_is_said() -> None:
     assert {(measured, ok) for _, _, measured, ok in made} == {("not measured", "")}
 
 
-def test_figures_of_the_large_lists_stand_beside_the_others() -> None:
+def test_figures_of_large_lists_are_next_to_the_others() -> None:
     """What only `make bench-large` has measured has its day and commit; what was measured now is
     shown as it is now.
     """

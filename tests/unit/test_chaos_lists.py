@@ -1,4 +1,4 @@
-"""The storm's contact lists have what makes consent hard."""
+"""The contact lists of chaos runs contain the difficult cases of consent."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The storm reads the logs of the service, and finds what must not stand in them."""
+"""The log checks of chaos runs find what logs must not contain."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from tests.chaos.dyno_supervisor import GroupExit
 from tests.chaos.fault_plan import Kind
 from tests.chaos.log_checks import (
     DECLARED,
+    LOGGED_ONCE,
     NO_ADDRESS,
     NOT_FAILED,
     NOT_GONE,
     NOT_LONG,
     PRODUCERS_LOG,
-    TOLD_ONCE,
     read_ends,
     read_logs,
 )
@@ -52,7 +52,7 @@ def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
 )
 def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check: str):
     """A fault, an event or a key that is not declared, and what is no event at all; the same in
-    what the producers log, who work in the storm's own process.
+    the log of the producers, which share one process.
     """
     fine = '{"event": "request.answered", "http_status": 200}\n'
     for log in ("web.001.log", PRODUCERS_LOG):
@@ -61,14 +61,14 @@ def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check
     assert found == [(check, "producers.log:2"), (check, "web.001.log:2")]
 
 
-def test_good_lines_are_none_of_them(tmp_path: Path):
+def test_good_lines_violate_nothing(tmp_path: Path):
     """What a worker usually writes is no violation."""
     (tmp_path / "group-1.001.log").write_text(FINE * 3)
     assert list(read_logs(tmp_path)) == []
 
 
-def test_an_outage_that_is_told_again_is_found(tmp_path: Path):
-    """The same process tells the same twice in a second; another process, or much later, may."""
+def test_an_outage_logged_twice_is_found(tmp_path: Path):
+    """One process must not log an outage twice within a second; two processes may."""
     lines = [
         json.dumps({"event": event, "worker": worker, "timestamp": f"2026-01-01T00:00:{second}Z"})
         for event, worker, second in (
@@ -81,10 +81,10 @@ def test_an_outage_that_is_told_again_is_found(tmp_path: Path):
     ]
     (tmp_path / "group-1.001.log").write_text("\n".join(lines))
     [found] = read_logs(tmp_path)
-    assert (found.check, found.times) == (TOLD_ONCE, 1)
+    assert (found.check, found.times) == (LOGGED_ONCE, 1)
 
 
-def test_an_outage_that_the_producers_tell_again_is_found(tmp_path: Path):
+def test_an_outage_logged_twice_by_producers_is_found(tmp_path: Path):
     """They share one process, whose lines name none."""
     (tmp_path / PRODUCERS_LOG).write_text(
         "".join(
@@ -93,7 +93,7 @@ def test_an_outage_that_the_producers_tell_again_is_found(tmp_path: Path):
         )
     )
     [found] = read_logs(tmp_path)
-    assert (found.check, found.times) == (TOLD_ONCE, 1)
+    assert (found.check, found.times) == (LOGGED_ONCE, 1)
 
 
 def test_a_group_that_ends_by_itself_is_found():

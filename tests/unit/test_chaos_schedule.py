@@ -1,4 +1,4 @@
-"""The storm of `make chaos` is the same for the same seed, and has every kind of fault in it."""
+"""The faults of `make chaos` are the same for the same seed, and have every kind."""
 
 import re
 from collections import Counter
@@ -17,13 +17,13 @@ SECONDS = st.integers(min_value=5, max_value=600)
 
 
 @given(SEEDS, SECONDS)
-def test_the_same_seed_gives_the_same_storm(seed: int, seconds: int):
+def test_the_same_seed_gives_the_same_faults(seed: int, seconds: int):
     """Faults and traffic depend on the seed and the length, and on nothing else."""
     assert draw_faults(seed, seconds) == draw_faults(seed, seconds)
     assert plan_traffic(seed, seconds) == plan_traffic(seed, seconds)
 
 
-def test_another_seed_gives_another_storm():
+def test_another_seed_gives_other_faults():
     """A second seed shows something that the first one did not."""
     assert draw_faults(1, 120) != draw_faults(2, 120)
     assert plan_traffic(1, 120) != plan_traffic(2, 120)
@@ -31,14 +31,14 @@ def test_another_seed_gives_another_storm():
 
 @given(SEEDS)
 def test_two_minutes_have_every_kind_three_times(seed: int):
-    """Ten storms of two minutes show each kind thirty times."""
+    """Ten runs of two minutes have each kind thirty times."""
     kinds = Counter(fault.kind for fault in draw_faults(seed, 120))
     assert kinds == dict.fromkeys(Kind, 3)
 
 
 @given(SEEDS, SECONDS)
-def test_the_storm_ends_in_calm(seed: int, seconds: int):
-    """No cause lasts beyond the last quarter, or the last fifteen seconds of a longer storm."""
+def test_a_run_ends_without_faults(seed: int, seconds: int):
+    """No cause lasts into the last quarter, or the last 15 seconds of a longer run."""
     for fault in draw_faults(seed, seconds):
         assert 0 < fault.at <= fault.at + fault.duration <= seconds - min(15, seconds / 4)
 
@@ -61,7 +61,7 @@ def test_the_faults_are_spread_out(seed: int):
 
 
 @given(SEEDS, st.integers(min_value=5, max_value=39))
-def test_a_short_storm_has_as_many_kinds_as_fit(seed: int, seconds: int):
+def test_a_short_run_has_as_many_kinds_as_fit(seed: int, seconds: int):
     """No kind comes twice before each that fits has come once, and the quick ones always come."""
     kinds = Counter(fault.kind for fault in draw_faults(seed, seconds))
     assert set(kinds.values()) == {1}
@@ -70,7 +70,7 @@ def test_a_short_storm_has_as_many_kinds_as_fit(seed: int, seconds: int):
 
 @given(SEEDS)
 def test_apart_there_is_one_fault_of_each_kind(seed: int):
-    """However short the storm was to be: what is measured is each fault by itself."""
+    """However short the run: each fault is measured by itself."""
     kinds = Counter(fault.kind for fault in plan_faults(Plan(seed, 5, is_one_by_one=True)))
     assert kinds == dict.fromkeys(Kind, 1)
 

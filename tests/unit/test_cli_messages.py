@@ -10,7 +10,7 @@ from cli.address import describe_result
 from cli.progress import STALLED_AFTER_SECONDS, StallDetector
 from cli.rendering import to_printable
 from db.address_history import CurrentAddress
-from db.jobs import JobProgress
+from db.job_progress import JobProgress
 from producers.address_history import AddressResult
 from producers.explanations import explain_status
 from schemas.outcomes import Cause, JobState, Outcome, Reason

@@ -126,7 +126,7 @@ def test_files_of_other_dialects(text, ids, encoding):
     assert ids_in(text.encode(encoding)) == ids
 
 
-def test_what_is_beside_the_ids_does_not_matter():
+def test_columns_next_to_the_ids_are_ignored():
     """Bytes of another encoding in another column cost nothing."""
     assert ids_in("id,name\n7,J\xf6rg\n".encode("latin-1")) == [7]
 

@@ -77,7 +77,7 @@ def test_every_state_is_explained(state: str) -> None:
 
 
 def test_the_runbook_says_what_each_fault_looks_like() -> None:
-    """Each fault of the storm stands in its table, with what the logs show; each event is real."""
+    """Each kind of fault is in the table with its log events, and each event is declared."""
     runbook = (DOCS / "runbook.md").read_text()
     table = runbook.partition("At a glance")[2].partition("### ")[0]
     assert [kind for kind in Kind if f"`{kind}`" not in table] == []

@@ -94,7 +94,7 @@ def test_what_sounds_of_consent_is_not_passed_over(header):
 @pytest.mark.parametrize(
     "header", ["Notes", "Phone", "Address", "Option", "Account Manager", "City"]
 )
-def test_other_columns_are_ignored_and_told(header):
+def test_other_columns_are_ignored_and_reported(header):
     """What is not read is listed, so that a dropped column is no surprise."""
     assert not mentions_consent(header)
     _, _, contacts = read(f"Email,{header}\na@x.example,1\n")

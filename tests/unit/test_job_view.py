@@ -38,6 +38,6 @@ def test_a_short_job_shows_no_rate(seconds, told):
         ("hook:3", "hook_form", "hook:3, via hook_form"),
     ],
 )
-def test_a_way_in_is_told_once(actor, via, told):
+def test_an_entry_point_is_shown_once(actor, via, told):
     """Where the way in is who asked, it is not said again."""
     assert _format_actor(actor, via) == told

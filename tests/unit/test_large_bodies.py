@@ -89,7 +89,7 @@ async def test_what_is_of_no_use_is_not_ended(monkeypatch):
         each.cancel()
 
 
-async def test_a_stalled_process_ends_nobody(monkeypatch):
+async def test_a_stalled_process_terminates_no_other(monkeypatch):
     """While the process looked at nothing it read nothing: who was quick before is so still."""
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.5)

@@ -200,7 +200,7 @@ def test_lists_are_read_as_people_have_them(content, rows, refused):
         "'ada@x.example'",
     ],
 )
-def test_what_is_around_an_address_is_left_out(text):
+def test_text_around_an_address_is_removed(text):
     """Wrapping that cannot be a part of an address is no rejection, in a list and in an import."""
     content = "\n".join(["Email\tName", f"{text}\tn"]).encode()
     if '"' not in text:

@@ -1,4 +1,4 @@
-"""Outages are told once, whatever many threads see of them at the same time."""
+"""An outage is logged once, even if many threads see it at the same time."""
 
 import threading
 import time
@@ -12,12 +12,12 @@ from runtime.outages import queue_outage
 from workers.server_outages import Outages
 
 
-def told(lines: list) -> list[str]:
+def outage_events(lines: list) -> list[str]:
     """Return the events of the log's lines."""
     return [line["event"] for line in lines]
 
 
-def test_an_outage_is_told_once_and_its_end_once():
+def test_an_outage_and_its_end_are_logged_once():
     """However often it was tried meanwhile."""
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
@@ -27,7 +27,7 @@ def test_an_outage_is_told_once_and_its_end_once():
         for _ in range(50):
             outage.record_success(time.monotonic())
         assert not outage.is_down
-    assert told(lines) == ["queue.unreachable", "queue.recovered"]
+    assert outage_events(lines) == ["queue.unreachable", "queue.recovered"]
 
 
 def test_a_late_answer_ends_no_outage():
@@ -39,7 +39,7 @@ def test_a_late_answer_ends_no_outage():
         outage.record_success(asked_before)
         outage.record_failure(OSError(), time.monotonic())
     assert outage.is_down
-    assert told(lines) == ["queue.unreachable"]
+    assert outage_events(lines) == ["queue.unreachable"]
 
 
 def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
@@ -51,7 +51,7 @@ def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
         assert outage.is_down
         outage.record_success(time.monotonic(), on_new_connection=True)
     assert not outage.is_down
-    assert told(lines) == ["database.unreachable", "database.recovered"]
+    assert outage_events(lines) == ["database.unreachable", "database.recovered"]
 
 
 def test_a_late_failure_begins_no_outage():
@@ -63,7 +63,7 @@ def test_a_late_failure_begins_no_outage():
         outage.record_success(time.monotonic())
         outage.record_failure(TimeoutError(), asked_meanwhile)
     assert not outage.is_down
-    assert told(lines) == ["queue.unreachable", "queue.recovered"]
+    assert outage_events(lines) == ["queue.unreachable", "queue.recovered"]
 
 
 def test_threads_that_fail_together_tell_of_one_outage():
@@ -82,7 +82,7 @@ def test_threads_that_fail_together_tell_of_one_outage():
             thread.start()
         for thread in threads:
             thread.join()
-    assert told(lines) == ["queue.unreachable"]
+    assert outage_events(lines) == ["queue.unreachable"]
 
 
 @pytest.mark.parametrize("kind", CONTENTION_ERRORS)
@@ -93,5 +93,5 @@ async def test_what_was_in_the_way_is_told_and_is_no_outage(kind: type[Exception
     nobody = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
     with capture_logs() as lines:
         await Outages("w").handle_transient_error(nobody, kind("it was in the way"))
-    assert told(lines) == ["worker.interrupted"]
+    assert outage_events(lines) == ["worker.interrupted"]
     assert lines[0]["error"] == kind.__name__

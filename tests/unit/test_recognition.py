@@ -159,14 +159,14 @@ def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
     assert found.updated[1].family_name == "Day"
 
 
-def test_an_id_makes_nobody_of_a_couple_the_other():
+def test_an_id_does_not_mix_up_a_couple():
     """Files that number their rows give a couple who share an address the same id: two people."""
     known = candidate(1, "Ann", "family@x.example", "ann@x.example", external_id="1")
     arriving = row(9, "Bob", "family@x.example", "bob@x.example", external_id="1")
     assert recognize([arriving], [known], frozenset()).matches == {}
 
 
-def test_an_id_and_half_a_name_recognise_nobody():
+def test_an_id_and_half_a_name_recognize_no_contact():
     """Without an address in common it takes both names: many people are called John."""
     known = candidate(1, "John", "j1@x.example", external_id="1")
     other = row(9, "John", "j2@x.example", external_id="1")

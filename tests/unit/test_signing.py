@@ -118,7 +118,7 @@ def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_
     assert not signing.is_hook_token(SETTINGS, moved, number, (salt,))
 
 
-def test_a_former_salt_counts_beside_the_new_one():
+def test_a_former_salt_stays_valid_next_to_the_new_one():
     """As long as it is among those that are given."""
     form = signing.hook_token(SETTINGS, 7, SALT)
     assert signing.is_hook_token(SETTINGS, form, 7, (OTHER_SALT, SALT))

@@ -1,4 +1,4 @@
-"""The storm's own action: gives addresses suppressing statuses that no other action sets."""
+"""An action of chaos runs: gives addresses suppressing statuses that no other action sets."""
 
 from actions.bulk_action import BulkAction, Params
 from schemas.decisions import AddressState, Decision, apply, leave

@@ -1,6 +1,6 @@
-"""The storm's own action: changes nothing, and over one status it stumbles in the way it is told.
+"""An action of chaos runs: changes nothing, and fails at one status in the way its params say.
 
-What it does beside deciding is left in a folder, one file for each thing, where the storm sees it.
+It leaves a file in a folder for each failure, where the chaos run finds it.
 """
 
 import os
@@ -15,7 +15,7 @@ from schemas.decisions import AddressState, Decision, leave
 from schemas.statuses import Status
 
 BLOCKED_SECONDS = 12.0
-"""Longer than the watchdog of the storm's workers allows."""
+"""Longer than the workers' watchdog allows."""
 
 _STEP_SECONDS = 0.05
 
@@ -50,7 +50,7 @@ class Stumble(BulkAction):
         """Stumbles over `params.over`."""
         if state.status == params.over:
             if params.how is How.RAISE:
-                raise ValueError("the storm's action raises over this status, name@example.com")
+                raise ValueError("the action raises at this status, name@example.com")
             _stumble(params.how, Path(params.tokens))
         return leave("stumbled_not")
 

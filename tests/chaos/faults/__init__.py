@@ -1,4 +1,4 @@
-"""What can befall the service: each kind of fault is a coroutine that begins it and ends it."""
+"""The faults: each kind is a coroutine that begins the cause and ends it."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from tests.kit.servers import ChaosServers
 
 
 class FaultContext(NamedTuple):
-    """What the faults act upon. `groups` has contacts of the account `faults` that nobody else
-    touches, for one fault after the other.
+    """What faults need. `groups` yields contacts of the account `faults` for one fault at a time;
+    nothing else changes them.
     """
 
     servers: ChaosServers
@@ -29,4 +29,4 @@ class FaultContext(NamedTuple):
 
 
 InjectFault = Callable[[FaultContext, Fault], Awaitable[str]]
-"""Does a fault, returns when its cause has ended, and says in some words what it did."""
+"""Inject a fault, wait for the end of its cause, and return a text that says what it did."""

@@ -1,4 +1,4 @@
-"""Postgres restarted without a goodbye, and its connections ended."""
+"""Faults of Postgres: crashes and terminated connections."""
 
 import asyncio
 
@@ -8,17 +8,17 @@ from tests.chaos.observer import APPLICATION
 
 
 async def restart(context: FaultContext, fault: Fault) -> str:
-    """SIGQUIT to the server, "immediate" mode, and a start some seconds later, with recovery."""
+    """Stop the server by SIGQUIT ("immediate" mode), and start it some seconds later."""
     await asyncio.to_thread(context.servers.crash_postgres)
     try:
         await asyncio.sleep(fault.duration)
     finally:
         await asyncio.to_thread(context.servers.start_postgres)
-    return f"away for {fault.duration:.1f} s and its recovery"
+    return f"down for {fault.duration:.1f} s and its recovery"
 
 
 async def terminate_connections(context: FaultContext, fault: Fault) -> str:
-    """`pg_terminate_backend` of every connection of workers and producers."""
+    """Terminate every connection of workers and producers."""
     del fault
     ended = await context.observer.value("terminate_connections", spared=APPLICATION)
-    return f"ended {ended} connections"
+    return f"terminated {ended} connections"

@@ -1,4 +1,4 @@
-"""Worker processes killed, stopped and asked to end."""
+"""Faults of worker processes: killed, terminated, stopped."""
 
 import asyncio
 import signal
@@ -8,31 +8,31 @@ import psutil
 
 from tests.chaos.fault_plan import Fault
 from tests.chaos.faults import FaultContext
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
 _COMES_SECONDS = 60.0
 
 
 async def kill_worker(context: FaultContext, fault: Fault) -> str:
-    """`kill -9` of one worker process. Its master ends the group; the platform starts it again."""
+    """Kill a worker process by SIGKILL. Its master ends the group; the platform restarts it."""
     worker = await _some_worker(context, fault)
     context.fleet.end_worker(worker)
     return f"killed worker {worker.pid}"
 
 
 async def kill_group(context: FaultContext, fault: Fault) -> str:
-    """`kill -9` of every process of a group: a dyno is lost."""
+    """Kill every process of a group by SIGKILL, as if its dyno were lost."""
     return f"killed group {context.fleet.end_group(fault.draw, [signal.SIGKILL])}"
 
 
 async def terminate_group(context: FaultContext, fault: Fault) -> str:
-    """SIGTERM to every process of a group, twice, as platforms do on a deploy."""
+    """Send SIGTERM twice to every process of a group, as platforms do on a deploy."""
     number = context.fleet.end_group(fault.draw, [signal.SIGTERM, signal.SIGTERM])
     return f"terminated group {number}"
 
 
 async def stop_worker(context: FaultContext, fault: Fault) -> str:
-    """SIGSTOP for longer than any heartbeat, then SIGCONT: it goes on in the middle of its work."""
+    """Stop a worker process for longer than any heartbeat, then continue it."""
     worker = await _some_worker(context, fault)
     with suppress(psutil.NoSuchProcess):
         worker.suspend()
@@ -45,13 +45,13 @@ async def stop_worker(context: FaultContext, fault: Fault) -> str:
 
 
 async def _some_worker(context: FaultContext, fault: Fault) -> psutil.Process:
-    """A worker that has started; where all are just gone, the next that comes."""
+    """Choose a worker that has started; wait for one if there is none."""
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
         found.extend(context.fleet.workers())
         return bool(found)
 
-    if not await becomes_true(_COMES_SECONDS, is_there):
-        raise RuntimeError("no worker process started for a long time")
+    if not await wait_for_async(is_there, _COMES_SECONDS):
+        raise RuntimeError(f"no worker process started within {_COMES_SECONDS:.0f} s")
     return found[int(fault.draw * len(found))]

@@ -1,4 +1,4 @@
-"""Redis wiped, lost and silent, and every message delivered three times."""
+"""Faults of Redis: data lost, server down, replies lost, messages repeated."""
 
 import asyncio
 import uuid
@@ -17,7 +17,7 @@ _QUEUES = (OPT_OUTS, STARTS, BULK)
 
 
 async def wipe(context: FaultContext, fault: Fault) -> str:
-    """FLUSHALL: every message, and every worker's list of what it has fetched, is gone."""
+    """Remove all data by FLUSHALL: every message and every worker's list of fetched messages."""
     del fault
     async with redis.asyncio.Redis.from_url(context.servers.redis_url) as client:
         await client.flushall()
@@ -25,27 +25,27 @@ async def wipe(context: FaultContext, fault: Fault) -> str:
 
 
 async def kill(context: FaultContext, fault: Fault) -> str:
-    """`kill -9` of Valkey, which comes back empty after some seconds."""
+    """Kill Valkey by SIGKILL, and start it empty some seconds later."""
     await asyncio.to_thread(context.servers.kill_redis)
     try:
         await asyncio.sleep(fault.duration)
     finally:
         await asyncio.to_thread(context.servers.start_redis)
-    return f"away for {fault.duration:.1f} s"
+    return f"down for {fault.duration:.1f} s"
 
 
 async def stall(context: FaultContext, fault: Fault) -> str:
-    """Requests arrive and replies do not: fetched messages and answers to enqueues are lost."""
+    """Drop replies: fetched messages and the results of enqueuing are lost."""
     context.proxy.stall()
     try:
         await asyncio.sleep(fault.duration)
     finally:
         context.proxy.unstall()
-    return f"lost the replies of {fault.duration:.0f} s"
+    return f"dropped replies for {fault.duration:.0f} s"
 
 
 async def triple_messages(context: FaultContext, fault: Fault) -> str:
-    """Each message that is seen in Redis is put there twice more, under ids of their own."""
+    """Enqueue each message that is seen in Redis twice more, under new ids."""
     seen: set[bytes] = set()
     ends = asyncio.get_running_loop().time() + fault.duration
     added = 0
@@ -61,7 +61,7 @@ async def triple_messages(context: FaultContext, fault: Fault) -> str:
 
 
 async def _triple(client: redis.asyncio.Redis, queue: str, seen: set[bytes]) -> int:
-    """As dramatiq's own `enqueue` does it: the data in a hash, the id in a list."""
+    """Enqueue copies as dramatiq does: the data in a hash, the id in a list."""
     found: dict[Any, Any] = await client.hgetall(f"{queue}.msgs")
     added = 0
     for message_id, data in found.items():

@@ -1,4 +1,4 @@
-"""The web process killed, stopped and asked to end."""
+"""Faults of the web process: killed, terminated, stopped."""
 
 import asyncio
 import signal
@@ -9,14 +9,14 @@ import psutil
 
 from tests.chaos.fault_plan import Fault
 from tests.chaos.faults import FaultContext
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
 _COMES_SECONDS = 60.0
 _ANSWER_SECONDS = 2.0
 
 
 async def kill(context: FaultContext, fault: Fault) -> str:
-    """`kill -9`: no request under way gets an answer; the platform starts the next process."""
+    """Kill it by SIGKILL: requests under way get no response, and the platform restarts it."""
     del fault
     await _serves(context)
     context.fleet.end_web([signal.SIGKILL])
@@ -24,7 +24,7 @@ async def kill(context: FaultContext, fault: Fault) -> str:
 
 
 async def terminate(context: FaultContext, fault: Fault) -> str:
-    """SIGTERM, twice, as platforms do on a deploy; requests under way have some seconds."""
+    """Send SIGTERM twice, as platforms do on a deploy; requests under way get some seconds."""
     del fault
     await _serves(context)
     context.fleet.end_web([signal.SIGTERM, signal.SIGTERM])
@@ -32,7 +32,7 @@ async def terminate(context: FaultContext, fault: Fault) -> str:
 
 
 async def stop(context: FaultContext, fault: Fault) -> str:
-    """SIGSTOP for longer than callers wait, then SIGCONT: it answers those who have left."""
+    """Stop it for longer than clients wait, then continue it: it answers clients that are gone."""
     await _serves(context)
     stopped = context.fleet.web()
     for process in stopped:
@@ -48,7 +48,7 @@ async def stop(context: FaultContext, fault: Fault) -> str:
 
 
 async def _serves(context: FaultContext) -> None:
-    """Wait until there is a process that answers; where it has just ended, the next that comes."""
+    """Wait until the web process answers, or the next one if it has just ended."""
     async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
 
         async def answers() -> bool:
@@ -56,5 +56,5 @@ async def _serves(context: FaultContext) -> None:
                 return (await client.get(f"{context.fleet.web_url}/healthz")).is_success
             return False
 
-        if not await becomes_true(_COMES_SECONDS, answers):
-            raise RuntimeError("the web process did not answer for a long time")
+        if not await wait_for_async(answers, _COMES_SECONDS):
+            raise RuntimeError(f"the web process did not answer within {_COMES_SECONDS:.0f} s")

@@ -1,4 +1,4 @@
-"""Work that goes wrong by itself: contacts that raise, block, kill, or cannot be written."""
+"""Faults of the work itself: contacts that raise, block, kill, or cannot be written."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from tests.chaos.fault_plan import Fault
 from tests.chaos.faults import FaultContext
 from tests.chaos.fixtures import SampleContact
 from tests.chaos.python_client import FAULT, BulkRequest
-from tests.kit.polling import becomes_true
+from tests.kit.waiting import wait_for_async
 
 ACCOUNT = "faults"
 GROUP = 40
-"""So many contacts a fault has for itself."""
+"""The number of contacts for one fault."""
 
 _FAULTY = 2
-"""So many of them are faulty; the others only stand beside them."""
+"""The number of them that are faulty."""
 
 _MARKED = "system"
-"""The status of the contacts that the storm's action stumbles over."""
+"""The status that makes the action `stumble` fail."""
 
 _PREPARED_SECONDS = 60.0
 _UNBLOCKED_SECONDS = 30.0
 
 
 async def raise_in_decision(context: FaultContext, fault: Fault) -> str:
-    """A job over many contacts, of which a few make `decide` raise each time."""
+    """Submit a job in which a few contacts make `decide` raise each time."""
     del fault
     people = await _submit_marked(context)
     context.producers.records.faulty.update(_ids(people[:_FAULTY]))
@@ -36,7 +36,7 @@ async def raise_in_decision(context: FaultContext, fault: Fault) -> str:
 
 
 async def refuse_writes(context: FaultContext, fault: Fault) -> str:
-    """A job over many contacts, of which a few cannot be written for some seconds."""
+    """Submit a job in which a few contacts cannot be written for some seconds."""
     people = next(context.groups)
     addresses = [address for person in people[:_FAULTY] for address in person.addresses.values()]
     context.producers.records.faulty.update(_ids(people[:_FAULTY]))
@@ -58,28 +58,28 @@ async def refuse_writes(context: FaultContext, fault: Fault) -> str:
 
 
 async def block_loop(context: FaultContext, fault: Fault) -> str:
-    """A decision that blocks its worker's event loop, once, until the watchdog ends the worker."""
+    """Block a worker's event loop once, until the watchdog ends the worker."""
     people = await _submit_marked(context)
     with _tokens(context.tokens, fault, 1) as folder:
         await _stumble(context, people, "block", folder)
         await _wait_for_hit(folder)
-    await becomes_true(_UNBLOCKED_SECONDS, lambda: _none_blocked(folder))
-    return "a loop blocked"
+    await wait_for_async(lambda: _none_blocked(folder), _UNBLOCKED_SECONDS)
+    return "blocked a loop"
 
 
 async def poison_worker(context: FaultContext, fault: Fault) -> str:
-    """A decision that kills its own process, twice, and is harmless the third time."""
+    """Submit a job whose decision kills its worker twice and succeeds the third time."""
     people = await _submit_marked(context)
     with _tokens(context.tokens, fault, 2) as folder:
         await _stumble(context, people, "kill", folder)
         await _wait_for_hit(folder)
-        await becomes_true(fault.duration, lambda: _are_all_taken(folder))
+        await wait_for_async(lambda: _are_all_taken(folder), fault.duration)
     killed = len(list(folder.glob("killed.*")))
     return f"killed {killed} workers by their own work"
 
 
 async def _submit_marked(context: FaultContext) -> list[SampleContact]:
-    """Contacts of which the first have the status that the storm's action stumbles over."""
+    """Return contacts of which the first have the status that makes `stumble` fail."""
     people = next(context.groups)
     job_id = await context.producers.submit(
         BulkRequest(
@@ -94,7 +94,7 @@ async def _submit_marked(context: FaultContext) -> list[SampleContact]:
     async def marked() -> bool:
         return bool(await context.observer.value("state_of", job_id=job_id) == "completed")
 
-    await becomes_true(_PREPARED_SECONDS, marked)
+    await wait_for_async(marked, _PREPARED_SECONDS)
     return people
 
 
@@ -118,7 +118,7 @@ def _ids(people: list[SampleContact]) -> tuple[int, ...]:
 
 @contextmanager
 def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
-    """A folder with so many tokens; those that nobody took are taken back."""
+    """Make a folder with `count` tokens, and remove the unused ones at the end."""
     folder = parent / f"{fault.kind}.{fault.at}"
     folder.mkdir()
     for number in range(count):
@@ -129,13 +129,13 @@ def _tokens(parent: Path, fault: Fault, count: int) -> Iterator[Path]:
 
 
 async def _wait_for_hit(folder: Path) -> None:
-    """Wait for the first worker; other faults may keep all of them away for a while."""
+    """Wait for the first worker that is hit; other faults may delay it."""
 
     def is_hit() -> bool:
         return bool(list(folder.glob("killed.*")) or list(folder.glob("blocked.*")))
 
-    if not await becomes_true(_PREPARED_SECONDS, is_hit):
-        raise RuntimeError("no worker came to the job that was to hit it")
+    if not await wait_for_async(is_hit, _PREPARED_SECONDS):
+        raise RuntimeError("no worker was hit by the job")
 
 
 def _are_all_taken(folder: Path) -> bool:
@@ -143,7 +143,7 @@ def _are_all_taken(folder: Path) -> bool:
 
 
 def _none_blocked(folder: Path) -> bool:
-    """Whether each that was blocked goes on, or has ended."""
+    """Return whether each blocked worker goes on or has ended."""
     return all(
         (folder / f"unblocked{note.suffix}").exists()
         or not Path(f"/proc/{note.suffix[1:]}").exists()

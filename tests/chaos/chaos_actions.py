@@ -1,4 +1,4 @@
-"""The storm's own bulk actions, which the service does not have."""
+"""The bulk actions that only a chaos run has."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ _CHAOS_ACTIONS = Path(__file__).with_name("actions")
 
 
 def copy_code_for_chaos(folder: Path) -> Path:
-    """The copy that the storm's workers run, with its own actions."""
+    """Copy the code for the workers of a chaos run, with its own actions added."""
     return copy_code(folder, *_CHAOS_ACTIONS.glob("*.py"))
 
 
 def register_chaos_actions() -> None:
-    """Let this process, which submits such jobs, know the actions that the copy has."""
+    """Register these actions in this process, which submits such jobs."""
     if str(_CHAOS_ACTIONS) not in actions.__path__:
         actions.__path__.append(str(_CHAOS_ACTIONS))
         all_actions.cache_clear()

@@ -1,0 +1,78 @@
+"""Names of fields tell whether they hold the recipient's address."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.column_names import is_address_column
+from producers.field_names import ADDRESS_WORDS, AROUND, Meaning, field_meaning
+from tests.kit.field_names import OTHERS, RECIPIENTS
+
+HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
+
+
+@pytest.mark.parametrize("name", RECIPIENTS)
+def test_names_for_the_recipients_address_are_known(name):
+    """As Keap, forms and other systems write them."""
+    assert field_meaning(name) is Meaning.ADDRESS
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_names_for_another_persons_address_are_ignored(name):
+    """An owner, a sender or a friend is not opted out."""
+    assert field_meaning(name) is not Meaning.ADDRESS
+
+
+def test_the_words_of_names_are_documented():
+    """Those that make it an address, and those that may stand around it."""
+    for word in (*ADDRESS_WORDS, *AROUND):
+        assert f"`{word}`" in HOOKS, word
+
+
+@given(st.lists(st.sampled_from([*ADDRESS_WORDS, *AROUND, "7", "x"]), min_size=1, max_size=8))
+def test_a_name_is_read_in_one_way_and_soon(words):
+    """Whatever known words it is made of, with anything between them."""
+    began = time.process_time()
+    found = {
+        field_meaning.__wrapped__(between.join(words)) for between in ("", " ", "_", ".", "][")
+    }
+    assert len(found) == 1
+    assert time.process_time() - began < 1
+    if "x" not in words and set(words) & set(ADDRESS_WORDS) and len("".join(words)) < 50:
+        assert found == {Meaning.ADDRESS}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            "Email",
+            "E-mail 2 Address",
+            "Email (Work)",
+            "EmailAddress3",
+            "Contact Email",
+            "Courriel",
+        ),
+        *("E-Mail-Adresse", "Client Email", "Secondary E-Mail", "Correo electrónico", "email_id"),
+    ],
+)
+def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
+    """A header that an import reads for addresses is read in a form as well."""
+    assert is_address_column(header)
+    assert field_meaning(header) is Meaning.ADDRESS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Owner Email", "Account Manager Email", "Reply-To", "From Email", "Sender Email"),
+        *("User Email", "Assigned to email", "Referred by email", "Spouse Email", "cc_email"),
+    ],
+)
+def test_the_address_of_another_person_is_no_recipients(header):
+    """Neither an import nor a hook opts out whom a field of another person names."""
+    assert not is_address_column(header)
+    assert field_meaning(header) is not Meaning.ADDRESS

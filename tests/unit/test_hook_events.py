@@ -1,0 +1,237 @@
+"""Events in a hook's message: which there are, and what each takes from the object around it."""
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_event, read_events
+from producers.hook_fields import Adjustment, read_post
+from producers.hook_forms import read_form
+from schemas.errors import InvalidRequest
+from schemas.json_input import read_pairs
+from tests.kit.field_names import OTHERS, RECIPIENTS
+from web.form_parser import parse_fields
+
+
+@pytest.mark.parametrize("value", ["[1]", '{"a": 1}', "[]"])
+def test_an_event_id_is_kept_unchanged(value):
+    """An id, a contact or a note may look like JSON."""
+    form = urlencode({"event_id": value, "email": "ada@x.example"}).encode()
+    assert read_post(parse_fields(form)).event_id == value
+
+
+def test_events_of_a_form_share_the_fields_around_them():
+    """Its kind; but an id only where the rest is one event."""
+    two = '[{"email": "a@x.example", "event_id": 1}, {"email": "b@x.example", "kind": "feedback"}]'
+    beside = {"kind": "spam", "event_id": "7"}
+    a, b = read_form(parse_fields(urlencode({"data": two} | beside).encode())).posts
+    assert (a.kind, a.event_id, b.kind, b.event_id) == ("spam", "1", "feedback", None)
+    one = '[{"email": "a@x.example"}, {"email": "", "x": 1}]'
+    (a,) = read_form(parse_fields(urlencode({"data": one} | beside).encode())).posts
+    assert (a.kind, a.event_id) == ("spam", "7")
+
+
+def test_a_form_has_a_maximum_of_events():
+    """As a list of signed events has."""
+    many = [{"email": f"a{n}@x.example"} for n in range(MAX_EVENTS + 1)]
+    assert len(read_form(parse_fields(json.dumps(many[1:]).encode())).posts) == MAX_EVENTS
+    with pytest.raises(InvalidRequest, match="events"):
+        read_form(parse_fields(json.dumps(many).encode()))
+
+
+WRAPPED = (
+    '{"events": [{"email": "a@x.example", "kind": "spam", "event_id": "1"},'
+    ' {"email": "b@x.example", "event_id": "2"}], "kind": "feedback", "event_id": "3"}'
+)
+
+
+def test_a_list_of_events_inside_an_object_is_several_people_s():
+    """In a form, in its field and in a signed message; `kind` beside them counts for the others."""
+    told = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
+    in_field = urlencode({"payload": WRAPPED}).encode()
+    forms = [read_form(parse_fields(body)).posts for body in (WRAPPED.encode(), in_field)]
+    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, OptOutEvent)]
+    for posts in (*forms, signed):
+        assert [(post.addresses, post.kind, post.event_id) for post in posts] == told
+
+
+@pytest.mark.parametrize(
+    ("own", "beside", "kind", "told"),
+    [
+        ({}, {"kind": "spam"}, "spam", False),
+        ({"kind": "feedback"}, {"kind": "spam"}, "feedback", False),
+        ({}, {"kind": "complained"}, "manual", True),
+        ({"kind": "spam"}, {"kind": "complained"}, "spam", False),
+        ({"kind": "complained"}, {}, "manual", True),
+        ({"kind": "complained"}, {"kind": "spam"}, "spam", False),
+        ({"kind": "complained"}, {"kind": "odd"}, "manual", True),
+    ],
+)
+def test_a_kind_around_events_is_reported_like_their_own(own, beside, kind, told):
+    """One that is not known is told of by each event that it stands for, however deep in lists."""
+    events = [{"email": "a@x.example"} | own, {"email": "b@x.example"} | own]
+    for wrapped in ({"events": events}, {"data": [{"events": events}, {"email": "c@x.example"}]}):
+        body = json.dumps(wrapped | beside).encode()
+        in_form = urlencode({"payload": body.decode()}).encode()
+        forms = [read_form(parse_fields(each)).posts for each in (body, in_form)]
+        signed = [each.post for each in read_events(body) if isinstance(each, OptOutEvent)]
+        for posts in (*forms, signed):
+            of_list = [post for post in posts if post.addresses != ["c@x.example"]]
+            assert [post.addresses for post in of_list] == [["a@x.example"], ["b@x.example"]]
+            for post in of_list:
+                assert post.kind == kind
+                assert [each.what for each in post.adjusted] == ["kind"] * told
+
+
+def test_fields_around_events_are_their_defaults():
+    """The nearest of what is around counts: the note, the time and the kind, but never an id, which
+    is one event's.
+    """
+    inner = [{"email": "c@x.example"}, {"email": "d@x.example", "note": "own", "kind": "spam"}]
+    body = {
+        "kind": "feedback",
+        "note": "of all",
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "event_id": "1",
+        "events": [
+            {"email": "a@x.example", "note": "of some", "event_id": "2", "events": inner},
+            {"email": "b@x.example", "event_id": "3"},
+        ],
+    }
+    read = read_events(json.dumps(body).encode())
+    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, OptOutEvent)}
+    assert {
+        name: (each.post.kind, each.note, each.post.event_id) for name, each in events.items()
+    } == {
+        "a": ("feedback", "of some", "2"),
+        "b": ("feedback", "of all", "3"),
+        "c": ("feedback", "of some", None),
+        "d": ("spam", "own", None),
+    }
+    assert {str(each.occurred_at) for each in events.values()} == {"2026-01-01 00:00:00+00:00"}
+
+
+@pytest.mark.parametrize("broken", ["broken@", "broken", "@", "a@b@c"])
+def test_a_broken_address_next_to_events_loses_no_event(broken):
+    """The field is named in the answer, and each event of the list is read."""
+    events = json.dumps([{"email": "a@x.example"}, {"email": "b@x.example"}])
+    in_field = urlencode({"email": broken, "events": events}).encode()
+    whole = json.dumps({"email": broken, "events": json.loads(events)}).encode()
+    for body in (in_field, whole):
+        read = read_form(parse_fields(body))
+        assert [post.addresses for post in read.posts] == [["a@x.example"], ["b@x.example"]]
+        assert read.refused == ["email"]
+
+
+def test_three_hundred_events_inside_an_object_are_not_one_person_s():
+    """Each is told of in its place, those without an address too."""
+    many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
+    body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
+    assert len(read_form(parse_fields(body)).posts) == 300
+    assert [type(each) for each in read_events(body)] == [OptOutEvent] * 300 + [InvalidEvent]
+
+
+def test_several_addresses_of_a_contact_are_one_person_s():
+    """Objects in a list whose name says that it has addresses."""
+    for name in ("emails", "email_addresses", "contact_emails"):
+        body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
+        (post,) = read_form(parse_fields(body)).posts
+        (event,) = read_events(body)
+        assert isinstance(event, OptOutEvent)
+        assert post.addresses == event.post.addresses == ["a@x.example", "b@x.example"]
+
+
+def test_a_name_twice_in_a_wrapped_event_loses_no_other():
+    """And the address beside the list is an event too."""
+    body = (
+        b'{"email": "c@x.example", "events": [{"email": "a@x.example", "x": 1, "x": 2},'
+        b' {"email": "b@x.example"}]}'
+    )
+    c, a, b = read_events(body)
+    assert isinstance(a, InvalidEvent)
+    assert a.is_repeated
+    assert isinstance(b, OptOutEvent)
+    assert isinstance(c, OptOutEvent)
+    assert (b.post.addresses, c.post.addresses) == (["b@x.example"], ["c@x.example"])
+
+
+EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.example"}]'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_events_are_read_in_any_unicode(encoding):
+    """With a byte order mark or without."""
+    read = read_events(EVENTS.encode(encoding))
+    found = [each.post.addresses for each in read if isinstance(each, OptOutEvent)]
+    assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
+
+
+def test_bytes_that_are_not_text_lose_no_other_event():
+    """The address with them is refused, unless the sender names the charset."""
+    for read in (read_events(EVENTS.encode("cp1252")), read_events(EVENTS.encode(), "cp1252")):
+        assert isinstance(read[0], OptOutEvent)
+        assert read[0].post.addresses == ["ada@x.example"]
+    first, second = read_events(EVENTS.encode("cp1252"))
+    assert (type(first), type(second)) == (OptOutEvent, InvalidEvent)
+    _, second = read_events(EVENTS.encode("cp1252"), "cp1252")
+    assert isinstance(second, OptOutEvent)
+    assert second.post.addresses == ["jos\xe9@x.example"]
+
+
+@given(st.binary(max_size=30).filter(lambda raw: not set(raw) & set(b'"\\')), st.booleans())
+def test_no_bytes_of_a_text_lose_an_opt_out(raw, is_form):
+    """Whatever is in another member of an event, or of the JSON of a form."""
+    body = b'{"note": "' + raw + b'", "email": "ada@x.example"}'
+    if is_form:
+        assert read_post(parse_fields(body, "application/json")).addresses == ["ada@x.example"]
+    (event,) = read_events(body)
+    assert isinstance(event, OptOutEvent)
+    assert event.post.addresses == ["ada@x.example"]
+
+
+objects = st.dictionaries(
+    st.sampled_from([*RECIPIENTS, *OTHERS, "event_id", "kind", "occurred_at"]) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
+    max_size=5,
+)
+
+
+@given(objects, st.sampled_from(RECIPIENTS), objects)
+def test_no_member_of_an_event_loses_it(before, name, after):
+    """Whatever they are called and hold, the recipient is found, and nobody who is not one."""
+    others = dict.fromkeys(OTHERS, "someone.else@y.example")
+    given_ = {**before, **others, **after, name: "ann@x.example"}
+    event = read_event(read_pairs(json.dumps(given_)))
+    assert not isinstance(event, InvalidEvent)
+    assert "ann@x.example" in event.post.addresses
+    assert "someone.else@y.example" not in event.post.addresses
+
+
+def test_an_event_whose_address_is_in_an_unknown_field_is_named():
+    """Others are applied, and its sender is told which field was not read."""
+    body = b'[{"email": "a@x.example"}, {"e_m": "b@x.example"}, {"name": "Bo"}]'
+    form = read_form(parse_fields(body))
+    assert [post.addresses for post in form.posts] == [["a@x.example"]]
+    assert form.refused == ["1.e_m"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "ann@x.example", "email2": "broken@"},
+        {"email2": "broken@", "events": [{"email": "ann@x.example"}, {"email": "bob@x.example"}]},
+        {"email2": "broken@", "events": [{"email": "ann@x.example"}]},
+        {
+            "email2": "broken@",
+            "data": {"events": [{"email": "ann@x.example"}, {"email": "b@x.example"}]},
+        },
+    ],
+)
+def test_a_signed_event_reports_invalid_addresses(body):
+    """As a form does: what stands in the event, or around it, was meant to be opted out."""
+    for event in read_events(json.dumps(body).encode()):
+        assert isinstance(event, OptOutEvent)
+        assert Adjustment("address", "no address was read of email2") in event.post.adjusted
