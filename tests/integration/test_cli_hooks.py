@@ -54,7 +54,7 @@ def test_a_hook_is_made_listed_and_revoked(settings):
 
 def test_what_is_not_there_is_told():
     """With what there is, and the status of wrong input."""
-    assert "no hook 7" in sluice("hooks", "renew", "7", status=2).stderr
+    assert "Hook 7 does not exist" in sluice("hooks", "renew", "7", status=2).stderr
     assert "no account" in sluice("accounts", "renew-secret", "x", status=2).stderr
     assert "no hook 7" in sluice("hooks", "revoke", "7", status=2).stderr
     assert "no account" in sluice("hooks", "list", "--account", "x", status=2).stderr

@@ -112,7 +112,7 @@ async def test_a_key_stands_for_one_request(http, key):
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
     other = await http.post("/v1/jobs", headers=keyed, json={**OPT_OUT, "fields": ["email2"]})
-    assert "asked for something else" in problem_detail(other, 409, "idempotency-key-reused")
+    assert "is of a different request" in problem_detail(other, 409, "idempotency-key-reused")
     for wrong in ("", "x" * 201):
         refused = await http.post(
             "/v1/jobs", headers={**key, "Idempotency-Key": wrong}, json=OPT_OUT

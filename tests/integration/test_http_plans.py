@@ -202,7 +202,7 @@ async def test_a_key_of_a_recipients_act_is_no_jobs(http, key):
         answer = await http.post(
             "/v1/jobs", headers=key | {"Idempotency-Key": used}, json=OPT_OUT | {"mode": "run"}
         )
-        assert "recipients' acts" in problem_detail(answer, 422, "invalid")
+        assert "recipients' opt-outs" in problem_detail(answer, 422, "invalid")
 
 
 async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, settings):
