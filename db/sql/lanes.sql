@@ -140,12 +140,13 @@ with silent as materialized (
 ), suspected as (
     update job_chunks
     set suspect_attempts = coalesce(suspect_attempts, 0)
-    where account_id = :account_id and job_id = :job_id and chunk_no in (
+    -- Arrays are looked up by the key, whatever the planner expects of a job with many chunks.
+    where account_id = :account_id and job_id = :job_id and chunk_no = any (array(
         select chunk_no from job_chunks
         where account_id = :account_id and job_id = :job_id
-          and chunk_no in (select lost_chunk from chosen) and state = 'pending'
+          and chunk_no = any (array(select lost_chunk from chosen)) and state = 'pending'
         for update skip locked
-    )
+    ))
 )
 update job_lanes l
 set token = case when is_lost then l.token + 1 else l.token end,

@@ -304,7 +304,7 @@ def test_13_the_log_shows_failing_webhooks_with_job_and_reason(run: ChaosRun):
 def test_14_the_log_shows_what_operators_did(run: ChaosRun):
     """Each entry is in the activity in Postgres, with its actor; an API key paused a job."""
     logged = [_act(row["event"], row) for row in run.ask(14)]
-    kept = (_act(row["act"], row) for row in run.stored("acts") if row["act"] != "job.submitted")
+    kept = (_act(row["event"], row) for row in run.stored("acts") if row["act"] != "job.submitted")
     run.require_logged(logged, kept)
     assert any((act, actor[:4]) == ("job.paused", "key:") for act, actor, *_ in logged)
 
@@ -314,7 +314,7 @@ def test_15_a_correlation_id_follows_a_submission(run: ChaosRun):
     by_key = {
         act["job"]
         for act in run.stored("acts")
-        if (act["act"], act["via"]) == ("job.paused", "http")
+        if (act["event"], act["via"]) == ("job.paused", "http")
     }
     first = next(
         job

@@ -42,7 +42,7 @@ async def shares_done(pool: asyncpg.Pool, job_ids: list[int]) -> dict[int, float
         "select j.id, coalesce(sum(c.pairs) filter (where c.state = 'done'), 0)::float8"
         " / j.selected as share"
         " from jobs j join job_chunks c on c.job_id = j.id"
-        " where j.id = any($1::bigint[]) group by j.id",
+        " where j.id = any($1::bigint[]) group by j.account_id, j.id",
         job_ids,
     )
     return {row["id"]: row["share"] for row in rows}

@@ -23,7 +23,7 @@ select j.id, j.state::text, count(c.*) filter (where c.state = 'done') as done
 from jobs j
 left join job_chunks c on c.job_id = j.id
 where j.state in ('planning', 'running')
-group by j.id
+group by j.account_id, j.id
 order by j.id;
 
 -- name: job_progress

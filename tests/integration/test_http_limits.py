@@ -271,7 +271,7 @@ WRONG = (
     (job(more=f",{names(290_000)}"), "more than 1,000 names in one object"),
     (job(f"{{{names(290_000)}}}"), "more than 1,000 names in one object"),
     (job(more=f', "params": {{{names(290_000)}}}'), "more than 1,000 names in one object"),
-    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more mistakes"),
+    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more errors"),
     (job(more=f', "evidence": {{{names(290_000)}}}'), "more than 1,000 names in one object"),
     (job(more=f', "requested_by": "{"x" * 3_000_000}"'), "200 characters at most"),
     (job(more=f', "params": {{"note": {"7" * 3_000_000}}}'), "Give text"),

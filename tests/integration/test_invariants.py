@@ -190,7 +190,7 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     assert "every_address_counts_its_contacts, the first 5 of 6:" in result.stdout
     assert result.stdout.count("says 7 and 0 repeats, held by 0 and 0") == 5
     assert re.search(r"every_job_has_ended:\n.*\n.*planning since", result.stdout)
-    assert "7 violations. The runbook says what each would mean." in result.stdout
+    assert "7 violations. The runbook says what each means." in result.stdout
 
     in_json = run_sluice("verify", "--json")
     assert in_json.exit_code == 1
