@@ -126,7 +126,8 @@ def test_a_submitted_job_is_shown_listed_and_controlled():
     job = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")["job_id"]
     again = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")
     assert (again["job_id"], again["created"]) == (job, False)
-    assert "is of a different request" in sluice("submit", "opt-out", "--all", "--key", "k", status=2).stderr
+    refused = sluice("submit", "opt-out", "--all", "--key", "k", status=2)
+    assert "is of a different request" in refused.stderr
     shown = answer("job", str(job))
     assert (shown["state"], shown["params"]["note"], shown["selection"]) == (
         "planning",
