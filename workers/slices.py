@@ -475,7 +475,9 @@ class _LaneSlice:
                 action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
                 recognized=await address_history.recognized_rows(self.connection, *self.of_job),
-                refused=await import_chunks.count_rejected_rows(self.connection, *self.of_job),
+                rejected_rows=await import_chunks.count_rejected_rows(
+                    self.connection, *self.of_job
+                ),
             )
 
 

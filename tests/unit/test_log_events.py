@@ -1,12 +1,26 @@
 """`docs/log-events.md` says what `runtime/events.py` says."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.event_keys import COMMON_KEYS, KEY_TYPES, KEYS, Event, mistyped_keys
+import pytest
+
+from runtime import events
+from runtime.event_keys import (
+    COMMON_KEYS,
+    KEY_TYPES,
+    KEYS,
+    Event,
+    mistyped_keys,
+    undeclared_keys,
+)
 from runtime.events import EVENTS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "log-events.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "log-events.md"
+ROOMS = ("engine", "workers", "producers", "cli", "web", "runtime")
 
 
 def table(keys: dict[str, str]) -> str:
@@ -32,6 +46,29 @@ def document() -> str:
         f"## On every line\n\n{table(COMMON_KEYS)}\n"
         "## Events\n\n" + "\n".join(section(event) for event in EVENTS.values())
     )
+
+
+def log_calls(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield the line, the event and the named keys of each call `log.level(events.NAME, ...)`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(
+                args=[ast.Attribute(value=ast.Name(id="events"), attr=constant)], keywords=keywords
+            ):
+                event = getattr(events, constant).name
+                yield node.lineno, event, [each.arg for each in keywords if each.arg]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_call_names_declared_keys(room: str) -> None:
+    """Also the calls for lines that are seldom written, which no other test may reach."""
+    found = [
+        f"{path}:{line}: {event} has no {', '.join(sorted(undeclared))}"
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for line, event, keys in log_calls(path)
+        if (undeclared := undeclared_keys(event, set(keys) - {"exc_info"}))
+    ]
+    assert not found
 
 
 def test_the_document_matches_the_code() -> None:
