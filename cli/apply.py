@@ -44,8 +44,7 @@ def apply(
         await apply_plan(
             ctx.pool,
             ctx.settings,
-            account_id=job.account_id,
-            job_id=job_id,
+            job.key,
             expected={name: job.forecast[name] for name in REQUIRED_COUNTS},
             tolerance=tolerance,
             confirmed_by=requested_by or get_user_name(),

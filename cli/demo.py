@@ -30,6 +30,7 @@ from runtime.settings import Settings, child_environment
 from schemas.actors import CLI
 from schemas.addresses import normalize_address
 from schemas.errors import SluiceError
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState, Outcome
 from schemas.requests import JobRequest, Selection
 
@@ -171,7 +172,7 @@ class _Demo(NamedTuple):
         async with ctx.pool.acquire() as connection:
             account_id = await accounts.get_account_id(connection, self.account)
             assert account_id is not None
-            rejected = exports.Results(account_id, job_id, outcome=Outcome.REJECTED)
+            rejected = exports.Results(JobKey(account_id, job_id), outcome=Outcome.REJECTED)
             page = await rejected.page(
                 connection, form=ExportFormat.JSON, after=rejected.start, limit=500
             )

@@ -167,7 +167,7 @@ async def _read_progress(ctx: CommandContext, job: jobs.Job, bar: ProgressBar) -
     while True:
         try:
             async with ctx.pool.acquire() as connection:
-                progress = await job_progress.get_progress(connection, job.account_id, job.id)
+                progress = await job_progress.get_progress(connection, job.key)
         except _CONNECTION_ERRORS:
             if outage_since is None:
                 outage_since = time.monotonic()

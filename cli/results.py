@@ -122,9 +122,9 @@ def _build_listing(job: jobs.Job, outcome: ResultFilter | None, reason: str | No
     if outcome is ResultFilter.UNPROCESSED:
         return unprocessed_listing(job)
     if outcome is ResultFilter.IMPORT_REJECTIONS:
-        return exports.rejections(job.account_id, job.id)
+        return exports.rejections(job.key)
     wanted = Outcome(outcome.value) if outcome else None
-    return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason)
+    return exports.Results(job.key, outcome=wanted, reason=reason)
 
 
 async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None:

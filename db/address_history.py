@@ -8,6 +8,7 @@ import asyncpg
 
 from db.queries import load
 from schemas.actors import format_actor
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
@@ -65,16 +66,16 @@ class HistoryEntry(NamedTuple):
 
 
 async def import_rejections_by_reason(
-    connection: asyncpg.Connection, account_id: int, job_id: int
+    connection: asyncpg.Connection, job: JobKey
 ) -> dict[str, int]:
     """How many rows and cells of the import's file were left out, by reason, most first."""
-    rows = _sql.import_rejections_by_reason(connection, account_id=account_id, job_id=job_id)
+    rows = _sql.import_rejections_by_reason(connection, **job._asdict())
     return {row["reason"]: row["refused"] async for row in rows}
 
 
-async def recognized_rows(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
+async def recognized_rows(connection: asyncpg.Connection, job: JobKey) -> int:
     """Return how many rows of the import were recognized as contacts that were there."""
-    count: int = await _sql.count_recognized_rows(connection, account_id=account_id, job_id=job_id)
+    count: int = await _sql.count_recognized_rows(connection, **job._asdict())
     return count
 
 

@@ -10,6 +10,7 @@ from db.errors import made_once
 from db.queries import load
 from schemas.addresses import NormalizedAddress
 from schemas.errors import SluiceError
+from schemas.job_key import JobKey
 
 _sql = load("address_lists")
 
@@ -39,35 +40,28 @@ class ListLookup(NamedTuple):
 
 
 async def insert_list(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    job_id: int,
-    identities: Sequence[NormalizedAddress],
+    connection: asyncpg.Connection, job: JobKey, *, identities: Sequence[NormalizedAddress]
 ) -> None:
     """Keep the addresses that a submitter listed, each identity once, by COPY."""
     await connection.copy_records_to_table(
         "job_addresses",
         columns=("account_id", "job_id", "line", "address", "match_key"),
         records=(
-            (account_id, job_id, line, *identity)
+            (job.account_id, job.job_id, line, *identity)
             for line, identity in enumerate(identities, start=1)
         ),
     )
 
 
-async def freeze_list(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, chunk_size: int
-) -> None:
+async def freeze_list(connection: asyncpg.Connection, job: JobKey, *, chunk_size: int) -> None:
     """Chunks of the rows of the job's list."""
-    await _sql.freeze_list(connection, account_id=account_id, job_id=job_id, chunk_size=chunk_size)
+    await _sql.freeze_list(connection, **job._asdict(), chunk_size=chunk_size)
 
 
 async def resolve_listed(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     item_ids: Sequence[int],
     initial_status: str,
     shared_address_limit: int,
@@ -78,13 +72,15 @@ async def resolve_listed(
     ConcurrentLink if another transaction created one of the addresses at the same time.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
-        connection, account_id=account_id, job_id=job_id, item_ids=item_ids
+        connection, **job._asdict(), item_ids=item_ids
     )
     if len(ids) != len(item_ids):
-        raise SluiceError(f"{len(item_ids) - len(ids)} rows of the list of job {job_id} are gone")
+        raise SluiceError(
+            f"{len(item_ids) - len(ids)} rows of the list of job {job.job_id} are gone"
+        )
     row = await _sql.look_up_listed(
         connection,
-        account_id=account_id,
+        account_id=job.account_id,
         item_ids=ids,
         addresses=addresses,
         match_keys=match_keys,
@@ -95,12 +91,11 @@ async def resolve_listed(
         with made_once():
             await _sql.insert_listed(
                 connection,
-                account_id=account_id,
-                job_id=job_id,
+                **job._asdict(),
                 status=initial_status,
                 **found.new._asdict(),
             )
-    await _sql.delete_listed(connection, account_id=account_id, job_id=job_id, item_ids=item_ids)
+    await _sql.delete_listed(connection, **job._asdict(), item_ids=item_ids)
     return found
 
 
@@ -152,10 +147,8 @@ async def find_known_keys(
 
 
 async def reject_listed(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_id: int, detail: str
+    connection: asyncpg.Connection, job: JobKey, *, item_id: int, detail: str
 ) -> None:
     """Keep a row that could not be done as refused."""
-    await _sql.reject_listed(
-        connection, account_id=account_id, job_id=job_id, item_id=item_id, detail=detail
-    )
-    await _sql.delete_listed(connection, account_id=account_id, job_id=job_id, item_ids=[item_id])
+    await _sql.reject_listed(connection, **job._asdict(), item_id=item_id, detail=detail)
+    await _sql.delete_listed(connection, **job._asdict(), item_ids=[item_id])

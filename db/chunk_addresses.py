@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 
 _sql = load("chunk_addresses")
 
@@ -113,9 +114,8 @@ async def lock_addresses(
 
 async def find_with_opted_out_sibling(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     address_ids: Sequence[int],
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
@@ -123,8 +123,7 @@ async def find_with_opted_out_sibling(
     """Those of the addresses that stand beside one whose own opt-out spreads."""
     found: list[int] = await _sql.find_with_opted_out_sibling(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         address_ids=address_ids,
         own_right_statuses=own_right_statuses,
         shared_address_limit=shared_address_limit,
@@ -134,9 +133,8 @@ async def find_with_opted_out_sibling(
 
 async def update_addresses(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     decided_at: datetime,
     changes: Mapping[int, tuple[Any, Any, int | None]],
     versions: Mapping[int, int],
@@ -151,7 +149,7 @@ async def update_addresses(
     """
     if not changes:
         return True
-    common = {"account_id": account_id, "job_id": job_id, "decided_at": decided_at}
+    common = {**job._asdict(), "decided_at": decided_at}
     ids = sorted(changes)
     ordered = [changes[id_] for id_ in ids]
     sources = [change[2] for change in ordered]

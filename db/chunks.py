@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import asyncpg
 
+from db.lanes import LaneToken
 from db.queries import load
 from db.time_limits import IDLE_MS, LOCK_MS, STATEMENT_MS, TRANSACTION_MS
+from schemas.job_key import JobKey
 
 _sql = load("chunks")
 
@@ -68,81 +70,53 @@ async def lock_job_exclusive(connection: asyncpg.Connection, job_id: int) -> Non
 
 
 async def claim_next(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    *,
-    share: float,
-    lane: int = NO_LANE,
+    connection: asyncpg.Connection, job: JobKey, *, share: float, lane: int = NO_LANE
 ) -> ClaimedChunk | None:
     """Lock the next pending chunk of a running job until the transaction ends.
 
     The search starts at `share` (0 to 1) of the job's chunks, then wraps to the beginning. Return
     None if no chunk is free.
     """
-    row = await _sql.claim_next_chunk(
-        connection, account_id=account_id, job_id=job_id, share=share, lane=lane
-    )
+    row = await _sql.claim_next_chunk(connection, **job._asdict(), share=share, lane=lane)
     return ClaimedChunk(*row) if row else None
 
 
 async def claim_by_number(
-    connection: asyncpg.Connection, account_id: int, job_id: int, chunk_no: int
+    connection: asyncpg.Connection, job: JobKey, chunk_no: int
 ) -> ClaimedChunk | None:
     """Lock this chunk until the transaction ends; None unless it is pending and its job
     is running.
     """
-    row = await _sql.claim_chunk_by_number(
-        connection, account_id=account_id, job_id=job_id, chunk_no=chunk_no
-    )
+    row = await _sql.claim_chunk_by_number(connection, **job._asdict(), chunk_no=chunk_no)
     return ClaimedChunk(*row) if row else None
 
 
 async def count_attempt(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    chunk: ClaimedChunk,
-    *,
-    lane: int,
-    token: int,
+    connection: asyncpg.Connection, lane: LaneToken, chunk: ClaimedChunk
 ) -> bool:
-    """Count an attempt at the chunk before it is made, and note it in the lane.
+    """Count an attempt at the chunk before it is made, and record the chunk in the lane.
 
-    False where the chunk or the lane is another worker's by now.
+    Return False if another worker has the chunk or the lane by now.
     """
     counted = await _sql.count_attempt(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **lane._asdict(),
         chunk_no=chunk.chunk_no,
         suspect_attempts=chunk.suspect_attempts,
-        lane=lane,
-        token=token,
     )
     return counted is not None
 
 
-async def uncount_attempt(
-    connection: asyncpg.Connection, account_id: int, job_id: int, chunk_no: int
-) -> None:
+async def uncount_attempt(connection: asyncpg.Connection, job: JobKey, chunk_no: int) -> None:
     """Take back an attempt that was counted and says nothing about the chunk."""
-    await _sql.uncount_attempt(connection, account_id=account_id, job_id=job_id, chunk_no=chunk_no)
+    await _sql.uncount_attempt(connection, **job._asdict(), chunk_no=chunk_no)
 
 
 async def record_current_chunk(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    chunk_no: int | None,
-    *,
-    lane: int,
-    token: int,
+    connection: asyncpg.Connection, lane: LaneToken, chunk_no: int | None
 ) -> None:
-    """Note which chunk the lane's worker has in hand, if any, without waiting for the disk."""
-    await _sql.record_current_chunk(
-        connection, account_id=account_id, job_id=job_id, chunk_no=chunk_no, lane=lane, token=token
-    )
+    """Record which chunk the lane's worker works on, if any, without waiting for the disk."""
+    await _sql.record_current_chunk(connection, **lane._asdict(), chunk_no=chunk_no)
 
 
 async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
@@ -156,9 +130,8 @@ async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
 
 async def finish_chunk(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     chunk_no: int,
     counts: ChunkCounts,
     attempts: int,
@@ -169,8 +142,7 @@ async def finish_chunk(
     """Mark the chunk done. The database refuses counts that do not add up to its pairs."""
     await _sql.finish_chunk(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         chunk_no=chunk_no,
         attempts=attempts,
         worker=worker,
@@ -181,31 +153,28 @@ async def finish_chunk(
 
 
 async def insert_done_chunk(
-    connection: asyncpg.Connection, account_id: int, job_id: int, chunk_no: int, *, propagated: int
+    connection: asyncpg.Connection, job: JobKey, chunk_no: int, *, propagated: int
 ) -> None:
     """Insert a finished chunk that holds what was propagated outside the planned chunks."""
     await _sql.insert_done_chunk(
-        connection, account_id=account_id, job_id=job_id, chunk_no=chunk_no, propagated=propagated
+        connection, **job._asdict(), chunk_no=chunk_no, propagated=propagated
     )
 
 
 async def lock_failed_chunk(
-    connection: asyncpg.Connection, account_id: int, job_id: int, chunk_no: int
+    connection: asyncpg.Connection, job: JobKey, chunk_no: int
 ) -> ClaimedChunk | None:
     """Hold a chunk that failed; None when someone else holds or has done it meanwhile, or its job
     does not run any more.
     """
-    row = await _sql.lock_failed_chunk(
-        connection, account_id=account_id, job_id=job_id, chunk_no=chunk_no
-    )
+    row = await _sql.lock_failed_chunk(connection, **job._asdict(), chunk_no=chunk_no)
     return ClaimedChunk(chunk_no, *row) if row else None
 
 
 async def postpone_chunk(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     chunk_no: int,
     attempts: int,
     error: str,
@@ -218,8 +187,7 @@ async def postpone_chunk(
     """
     await _sql.postpone_chunk(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         chunk_no=chunk_no,
         attempts=attempts,
         error=error,
@@ -229,21 +197,14 @@ async def postpone_chunk(
 
 
 async def split_chunk(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    job_id: int,
-    chunk_no: int,
-    attempts: int,
-    error: str,
+    connection: asyncpg.Connection, job: JobKey, *, chunk_no: int, attempts: int, error: str
 ) -> None:
     """Replace the chunk by its halves: no attempt was made yet, suspected they are as it was."""
     # Halves are numbered after the last chunk; two splits at once must not draw one number.
-    await _sql.lock_chunk_numbers(connection, job_id=job_id)
+    await _sql.lock_chunk_numbers(connection, job_id=job.job_id)
     await _sql.split_chunk(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         chunk_no=chunk_no,
         attempts=attempts,
         error=error,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.requests import MAX_ID
 
@@ -92,8 +93,7 @@ class Results:
     )
     start = (-MAX_ID - 1, 0, Cause.DIRECT)
 
-    account_id: int
-    job_id: int
+    job: JobKey
     outcome: Outcome | None = None
     reason: str | None = None
     cause: Cause | None = None
@@ -106,8 +106,7 @@ class Results:
         filters = (None if rejected else self.outcome, self.reason, self.cause)
         narrowed = any(value is not None for value in filters)
         place: dict[str, Any] = {
-            "account_id": self.account_id,
-            "job_id": self.job_id,
+            **self.job._asdict(),
             "rejected": rejected,
             "looked_at": MAX_SCANNED_ROWS if narrowed else limit,
             **dict(zip(("after_item", "after_field", "after_cause"), after, strict=True)),
@@ -134,8 +133,7 @@ class Unprocessed:
     columns = ("contact_id",)
     start = (-1, 0)
 
-    account_id: int
-    job_id: int
+    job: JobKey
 
     async def page(
         self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
@@ -144,8 +142,7 @@ class Unprocessed:
         chunk_no, place = after
         row = await _sql.unprocessed_page(
             connection,
-            account_id=self.account_id,
-            job_id=self.job_id,
+            **self.job._asdict(),
             after_chunk=chunk_no,
             after_place=place,
             chunks=CHUNKS_PER_PAGE,
@@ -164,8 +161,7 @@ class Unprocessed:
 class _NumberedExport:
     """A list in the order of one number, by the statement that has its pages."""
 
-    account_id: int
-    job_id: int
+    job: JobKey
     columns: tuple[str, ...]
     statement: Any
     start: Cursor = (-1,)
@@ -176,8 +172,7 @@ class _NumberedExport:
         """Read up to `limit` rows, or more if several belong to one line of a file."""
         row = await self.statement(
             connection,
-            account_id=self.account_id,
-            job_id=self.job_id,
+            **self.job._asdict(),
             after=after[0],
             limit=limit,
             **form.sql_parameters,
@@ -185,19 +180,19 @@ class _NumberedExport:
         return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= limit else None)
 
 
-def unprocessed_lines(account_id: int, job_id: int) -> Export:
+def unprocessed_lines(job: JobKey) -> Export:
     """List the lines of an import's file whose rows have not become contacts."""
-    return _NumberedExport(account_id, job_id, ("line",), _sql.unprocessed_lines_page)
+    return _NumberedExport(job, ("line",), _sql.unprocessed_lines_page)
 
 
-def unprocessed_addresses(account_id: int, job_id: int) -> Export:
+def unprocessed_addresses(job: JobKey) -> Export:
     """Those of the addresses which a job lists that it did not come to."""
-    return _NumberedExport(account_id, job_id, ("address",), _sql.unprocessed_addresses_page)
+    return _NumberedExport(job, ("address",), _sql.unprocessed_addresses_page)
 
 
-def rejections(account_id: int, job_id: int) -> Export:
+def rejections(job: JobKey) -> Export:
     """List what was left out of the job's file, in the order of the file."""
-    return _NumberedExport(account_id, job_id, ("line", "reason", "detail"), _sql.rejections_page)
+    return _NumberedExport(job, ("line", "reason", "detail"), _sql.rejections_page)
 
 
 async def stream_pages(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 
@@ -29,8 +30,7 @@ class PairCount(NamedTuple):
 class ForecastJob(NamedTuple):
     """The job whose selection is counted, with what the rules say of each code."""
 
-    id: int
-    account_id: int
+    key: JobKey
     fields: Sequence[int]
     shared_address_limit: int
     rules: Mapping[str, Sequence[int]]
@@ -38,8 +38,7 @@ class ForecastJob(NamedTuple):
     def arguments(self) -> dict[str, Any]:
         """Return the parameters that every forecast statement accepts."""
         return {
-            "job_id": self.id,
-            "account_id": self.account_id,
+            **self.key._asdict(),
             "fields": self.fields,
             "shared_address_limit": self.shared_address_limit,
             "statuses": list(Status),
@@ -47,9 +46,9 @@ class ForecastJob(NamedTuple):
         }
 
 
-async def last_chunk(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
+async def last_chunk(connection: asyncpg.Connection, job: JobKey) -> int:
     """Return the number of the last chunk of the job's plan; 0 if the plan has no chunks."""
-    number: int = await _sql.last_chunk(connection, account_id=account_id, job_id=job_id)
+    number: int = await _sql.last_chunk(connection, **job._asdict())
     return number
 
 
@@ -80,7 +79,7 @@ async def count_shared(
     """
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
-        large = await _sql.is_large(connection, account_id=job.account_id, job_id=job.id)
+        large = await _sql.is_large(connection, **job.key._asdict())
         arguments = {**job.arguments(), "large": large}
         counted = [PairCount(*row) async for row in _sql.count_shared(connection, **arguments)]
         propagated = 0

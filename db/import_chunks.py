@@ -7,6 +7,7 @@ import asyncpg
 
 from db.errors import made_once
 from db.queries import load
+from schemas.job_key import JobKey
 from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
 from schemas.staging import CELL_REJECTION_REASONS
 
@@ -42,9 +43,8 @@ class CreatedRows(NamedTuple):
 
 async def lock_known_addresses(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     item_ids: Sequence[int],
     shared_address_limit: int,
 ) -> KnownAddressColumns:
@@ -52,8 +52,7 @@ async def lock_known_addresses(
     known = KnownAddressColumns([], [], [], [], [])
     rows = _sql.lock_known_addresses(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         item_ids=item_ids,
         shared_address_limit=shared_address_limit,
     )
@@ -73,17 +72,15 @@ async def lock_known_addresses(
 
 async def read_rows_to_recognize(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     item_ids: Sequence[int],
     match_keys: Sequence[str],
 ) -> list[RowToRecognize]:
     """Read the rows of a chunk that have one of the addresses, or an id of another system."""
     rows = _sql.read_rows_to_recognize(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         item_ids=item_ids,
         match_keys=match_keys,
     )
@@ -119,9 +116,8 @@ async def find_candidates(
 
 async def create_contacts(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     item_ids: Sequence[int],
     known: KnownAddressColumns,
     recognized: RecognitionResult,
@@ -136,7 +132,7 @@ async def create_contacts(
     ConcurrentLink when another transaction made one of the addresses or contacts at the same
     moment.
     """
-    of_job = {"account_id": account_id, "job_id": job_id}
+    of_job = job._asdict()
     matches = recognized.matches
     made = {
         **of_job,
@@ -167,11 +163,11 @@ async def create_contacts(
             **added,
             **made,
         )
-        await _update(connection, account_id, recognized.updated.values())
+        await _update(connection, job.account_id, recognized.updated.values())
     if recognized.counting:
         await _sql.add_contact_counts(
             connection,
-            account_id=account_id,
+            account_id=job.account_id,
             contact_ids=sorted(recognized.counting),
             added_contact_ids=[each.contact_id for each in additions],
             added_fields=added["added_fields"],
@@ -202,39 +198,34 @@ async def _update(
 
 
 async def read_stated_statuses(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_ids: Sequence[int]
+    connection: asyncpg.Connection, job: JobKey, *, item_ids: Sequence[int]
 ) -> dict[int, str]:
     """Read what the file states for the addresses of the chunk, which are stored by now."""
-    rows = _sql.read_stated_statuses(
-        connection, account_id=account_id, job_id=job_id, item_ids=item_ids
-    )
+    rows = _sql.read_stated_statuses(connection, **job._asdict(), item_ids=item_ids)
     return {row[0]: row[1] async for row in rows}
 
 
 async def delete_rows(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_ids: Sequence[int]
+    connection: asyncpg.Connection, job: JobKey, *, item_ids: Sequence[int]
 ) -> None:
     """Remove the rows, which have become contacts or rejections."""
-    await _sql.delete_rows(connection, account_id=account_id, job_id=job_id, item_ids=item_ids)
+    await _sql.delete_rows(connection, **job._asdict(), item_ids=item_ids)
 
 
 async def person_counts_by_the_end(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, address_ids: Sequence[int]
+    connection: asyncpg.Connection, job: JobKey, *, address_ids: Sequence[int]
 ) -> dict[int, int]:
     """How many people will hold the addresses when the whole import is done, at most."""
-    rows = _sql.person_counts_by_the_end(
-        connection, account_id=account_id, job_id=job_id, address_ids=address_ids
-    )
+    rows = _sql.person_counts_by_the_end(connection, **job._asdict(), address_ids=address_ids)
     return {row[0]: row[1] async for row in rows}
 
 
 async def count_contacts_of_role_addresses(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, shared_address_limit: int
+    connection: asyncpg.Connection, job: JobKey, *, shared_address_limit: int
 ) -> None:
     """Count the contacts that hold the role addresses of the import."""
     of_import = {
-        "account_id": account_id,
-        "job_id": job_id,
+        **job._asdict(),
         "shared_address_limit": shared_address_limit,
     }
     await _sql.lock_repeated_role_addresses(connection, **of_import)
@@ -243,9 +234,8 @@ async def count_contacts_of_role_addresses(
 
 async def find_missed_propagation(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
@@ -254,41 +244,33 @@ async def find_missed_propagation(
     """
     rows = _sql.find_missed_propagation(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         own_right_statuses=own_right_statuses,
         shared_address_limit=shared_address_limit,
     )
     return [tuple(row) async for row in rows]
 
 
-async def insert_tags(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, tag: str | None
-) -> None:
+async def insert_tags(connection: asyncpg.Connection, job: JobKey, *, tag: str | None) -> None:
     """Make the tags that the import brings."""
-    await _sql.insert_tags(connection, account_id=account_id, job_id=job_id, tag=tag)
+    await _sql.insert_tags(connection, **job._asdict(), tag=tag)
 
 
 async def reject_row(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, item_id: int, detail: str
+    connection: asyncpg.Connection, job: JobKey, *, item_id: int, detail: str
 ) -> list[int]:
     """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
-    fields: list[int] = await _sql.read_row_fields(
-        connection, account_id=account_id, job_id=job_id, item_id=item_id
-    )
-    await _sql.reject_row(
-        connection, account_id=account_id, job_id=job_id, item_id=item_id, detail=detail
-    )
-    await delete_rows(connection, account_id=account_id, job_id=job_id, item_ids=[item_id])
+    fields: list[int] = await _sql.read_row_fields(connection, **job._asdict(), item_id=item_id)
+    await _sql.reject_row(connection, **job._asdict(), item_id=item_id, detail=detail)
+    await delete_rows(connection, job, item_ids=[item_id])
     return fields
 
 
-async def count_rejected_rows(connection: asyncpg.Connection, account_id: int, job_id: int) -> int:
+async def count_rejected_rows(connection: asyncpg.Connection, job: JobKey) -> int:
     """How many rows of the import were refused, single cells not counted."""
     count: int = await _sql.count_rejected_rows(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         cell_reasons=sorted(CELL_REJECTION_REASONS),
     )
     return count

@@ -10,6 +10,7 @@ import asyncpg
 
 from db.binary_copy import HEADER, TRAILER, encode_text, encode_texts, encode_three_texts
 from db.queries import load
+from schemas.job_key import JobKey
 from schemas.staging import (
     CELL_REJECTION_REASONS,
     ImportRejection,
@@ -50,11 +51,11 @@ class PackedRows(NamedTuple):
     records: Sequence[tuple[Any, ...]]
 
 
-def pack_rows(account_id: int, job_id: int, rows: Sequence[ImportRow]) -> PackedRows:
+def pack_rows(job: JobKey, rows: Sequence[ImportRow]) -> PackedRows:
     """Return the rows of a job as `stage_rows` takes them. It takes longer than to store them."""
     if any(row.statuses for row in rows):
-        return PackedRows(len(rows), None, list(_records(account_id, job_id, rows)))
-    return PackedRows(len(rows), _pack(account_id, job_id, rows), ())
+        return PackedRows(len(rows), None, list(_records(job, rows)))
+    return PackedRows(len(rows), _pack(job, rows), ())
 
 
 async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None:
@@ -69,7 +70,7 @@ async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None
         )
 
 
-def _pack(account_id: int, job_id: int, rows: Sequence[ImportRow]) -> memoryview:
+def _pack(job: JobKey, rows: Sequence[ImportRow]) -> memoryview:
     """Rows without statuses, in a third of the time that the driver takes to encode them.
 
     Rows with statuses are left to the driver: an enum's type number differs between databases.
@@ -80,7 +81,7 @@ def _pack(account_id: int, job_id: int, rows: Sequence[ImportRow]) -> memoryview
     for line, given_name, family_name, company, tags, identities, external_id, _ in rows:
         first, second, third = identities
         made += (
-            begin(columns, 8, account_id, 8, job_id, 8, line),
+            begin(columns, 8, job.account_id, 8, job.job_id, 8, line),
             encode_text(given_name),
             encode_text(family_name),
             encode_text(company),
@@ -93,12 +94,12 @@ def _pack(account_id: int, job_id: int, rows: Sequence[ImportRow]) -> memoryview
     return memoryview(b"".join(made))
 
 
-def _records(account_id: int, job_id: int, rows: Iterable[ImportRow]) -> Iterator[tuple[Any, ...]]:
+def _records(job: JobKey, rows: Iterable[ImportRow]) -> Iterator[tuple[Any, ...]]:
     for line, given_name, family_name, company, tags, identities, external_id, statuses in rows:
         first, second, third = identities
         yield (
-            account_id,
-            job_id,
+            job.account_id,
+            job.job_id,
             line,
             given_name,
             family_name,
@@ -112,39 +113,31 @@ def _records(account_id: int, job_id: int, rows: Iterable[ImportRow]) -> Iterato
 
 
 async def insert_import_rejections(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    job_id: int,
-    rejections: Iterable[ImportRejection],
+    connection: asyncpg.Connection, job: JobKey, *, rejections: Iterable[ImportRejection]
 ) -> None:
     """Keep what was refused, with its line and reason, for good."""
     await connection.copy_records_to_table(
         "import_rejections",
         columns=("account_id", "job_id", "line", "reason", "detail"),
         records=(
-            (account_id, job_id, line, reason.value, detail) for line, reason, detail in rejections
+            (job.account_id, job.job_id, line, reason.value, detail)
+            for line, reason, detail in rejections
         ),
     )
 
 
 async def set_request_hash(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, request_hash: str
+    connection: asyncpg.Connection, job: JobKey, *, request_hash: str
 ) -> None:
     """Complete the job's request, in the transaction that stores it."""
-    await _sql.set_request_hash(
-        connection, account_id=account_id, job_id=job_id, request_hash=request_hash
-    )
+    await _sql.set_request_hash(connection, **job._asdict(), request_hash=request_hash)
 
 
-async def read_staged_file(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> StagedFile:
+async def read_staged_file(connection: asyncpg.Connection, job: JobKey) -> StagedFile:
     """Return what the file of an import contained when it was submitted."""
     row = await _sql.read_staged_file(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         row_reasons=[
             reason.value for reason in ImportRejectionReason if reason not in CELL_REJECTION_REASONS
         ],

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 
 _sql = load("job_progress")
@@ -28,6 +29,11 @@ class JobToWork(NamedTuple):
     correlation_id: str
     planned_at: datetime | None
     started_at: datetime | None
+
+    @property
+    def key(self) -> JobKey:
+        """The job's key."""
+        return JobKey(self.account_id, self.id)
 
 
 class JobTotals(NamedTuple):
@@ -83,76 +89,55 @@ class JobCounts:
     reasons: dict[str, int]
 
 
-async def get_job_to_work(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobToWork | None:
+async def get_job_to_work(connection: asyncpg.Connection, job: JobKey) -> JobToWork | None:
     """Return what a worker needs to know of the job; None if there is no such job."""
-    row = await _sql.get_job_to_work(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.get_job_to_work(connection, **job._asdict())
     return JobToWork(*row) if row else None
 
 
-async def mark_started(connection: asyncpg.Connection, account_id: int, job_id: int) -> bool:
+async def mark_started(connection: asyncpg.Connection, job: JobKey) -> bool:
     """Whether this is the first that works on the job."""
-    return bool(await _sql.mark_started(connection, account_id=account_id, job_id=job_id))
+    return bool(await _sql.mark_started(connection, **job._asdict()))
 
 
-async def refresh_counts(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+async def refresh_counts(connection: asyncpg.Connection, job: JobKey) -> None:
     """Bring the counts of the job's row up to its chunks'."""
-    await _sql.refresh_counts(connection, account_id=account_id, job_id=job_id)
+    await _sql.refresh_counts(connection, **job._asdict())
 
 
-async def has_pending_chunks(connection: asyncpg.Connection, account_id: int, job_id: int) -> bool:
+async def has_pending_chunks(connection: asyncpg.Connection, job: JobKey) -> bool:
     """Whether the job cannot be completed yet, or not at all."""
-    return bool(await _sql.has_pending_chunks(connection, account_id=account_id, job_id=job_id))
+    return bool(await _sql.has_pending_chunks(connection, **job._asdict()))
 
 
-async def complete_job(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobTotals | None:
+async def complete_job(connection: asyncpg.Connection, job: JobKey) -> JobTotals | None:
     """End the job if nothing is left to do.
 
     Raises asyncpg.CheckViolationError when its counts do not add up.
     """
-    row = await _sql.complete_job(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.complete_job(connection, **job._asdict())
     return JobTotals(*row) if row else None
 
 
-async def fail_job(
-    connection: asyncpg.Connection, account_id: int, job_id: int, error: str
-) -> bool:
+async def fail_job(connection: asyncpg.Connection, job: JobKey, error: str) -> bool:
     """End the job as failed; whether it had not ended before."""
-    return (
-        await _sql.fail_job(connection, account_id=account_id, job_id=job_id, error=error)
-        is not None
-    )
+    return await _sql.fail_job(connection, **job._asdict(), error=error) is not None
 
 
-async def has_only_rejections(
-    connection: asyncpg.Connection, account_id: int, job_id: int, *, refused: int
-) -> bool:
+async def has_only_rejections(connection: asyncpg.Connection, job: JobKey, *, refused: int) -> bool:
     """Whether `refused` contacts were refused at last and none was ever done."""
-    return bool(
-        await _sql.has_only_rejections(
-            connection, account_id=account_id, job_id=job_id, refused=refused
-        )
-    )
+    return bool(await _sql.has_only_rejections(connection, **job._asdict(), refused=refused))
 
 
-async def get_state(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobState | None:
+async def get_state(connection: asyncpg.Connection, job: JobKey) -> JobState | None:
     """Where the job stands; None when there is none. The cheapest question about a job."""
-    state: str | None = await _sql.get_state(connection, account_id=account_id, job_id=job_id)
+    state: str | None = await _sql.get_state(connection, **job._asdict())
     return JobState(state) if state else None
 
 
-async def get_counts(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobCounts | None:
+async def get_counts(connection: asyncpg.Connection, job: JobKey) -> JobCounts | None:
     """Return the exact current counts of the job, or None if there is no such job."""
-    row = await _sql.read_job_counts(
-        connection, account_id=account_id, job_id=job_id, recent_seconds=RECENT_SECONDS
-    )
+    row = await _sql.read_job_counts(connection, **job._asdict(), recent_seconds=RECENT_SECONDS)
     if row is None:
         return None
     values = dict(row)
@@ -160,9 +145,7 @@ async def get_counts(
     return JobCounts(**values)
 
 
-async def get_progress(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobProgress | None:
+async def get_progress(connection: asyncpg.Connection, job: JobKey) -> JobProgress | None:
     """How far the job is, cheap enough to ask several times a second."""
-    row = await _sql.read_job_progress(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.read_job_progress(connection, **job._asdict())
     return JobProgress(JobState(row["state"]), *row[1:]) if row else None

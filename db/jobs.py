@@ -10,6 +10,7 @@ import asyncpg
 from db.queries import load
 from db.time_limits import IDLE_MS
 from schemas.actors import Actor, format_actor
+from schemas.job_key import JobKey
 from schemas.outcomes import FINAL_STATES, JobState
 from schemas.requests import MAX_ID
 
@@ -69,6 +70,11 @@ class Job:
     unknown: int | None
     """How many of the listed addresses the account did not know when the job was submitted."""
 
+    @property
+    def key(self) -> JobKey:
+        """The job's key."""
+        return JobKey(self.account_id, self.id)
+
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Self:
         """Build a job from a row of `jobs` and its derived columns.
@@ -93,7 +99,7 @@ class InsertedJob(NamedTuple):
     workers gave up on.
     """
 
-    job_id: int
+    key: JobKey
     request_hash: str
     created: bool
     state: JobState
@@ -146,7 +152,8 @@ async def insert_job(
         via=actor.via.value,
     )
     if created is not None:
-        return InsertedJob(created, request_hash, created=True, state=JobState.PLANNING)
+        key = JobKey(account_id, created)
+        return InsertedJob(key, request_hash, created=True, state=JobState.PLANNING)
     assert idempotency_key is not None
     return await get_job_by_key(connection, account_id, idempotency_key)
 
@@ -164,7 +171,7 @@ async def list_jobs_by_key(
     """Return the account's jobs by those of the idempotency keys that were used."""
     return {
         row["idempotency_key"]: InsertedJob(
-            row["id"],
+            JobKey(account_id, row["id"]),
             row["request_hash"],
             created=False,
             state=JobState(row["state"]),
@@ -177,35 +184,32 @@ async def list_jobs_by_key(
 
 
 async def insert_merged_events(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, hashes: Mapping[str, str]
+    connection: asyncpg.Connection, job: JobKey, *, hashes: Mapping[str, str]
 ) -> None:
     """Keep what events asked for that are stored as one job, by their idempotency keys."""
     await _sql.insert_merged_events(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         idempotency_keys=list(hashes),
         request_hashes=list(hashes.values()),
     )
 
 
 async def insert_job_contacts(
-    connection: asyncpg.Connection, account_id: int, job_id: int, contact_ids: Sequence[int]
+    connection: asyncpg.Connection, job: JobKey, contact_ids: Sequence[int]
 ) -> None:
     """Store the ids that a job's submitter listed, in blocks, by COPY."""
     await connection.copy_records_to_table(
         "job_contacts",
         columns=("account_id", "job_id", "block_no", "contact_ids"),
-        records=_blocks(account_id, job_id, contact_ids),
+        records=_blocks(job, contact_ids),
     )
 
 
-def _blocks(
-    account_id: int, job_id: int, contact_ids: Sequence[int]
-) -> Iterable[tuple[int, int, int, list[int]]]:
+def _blocks(job: JobKey, contact_ids: Sequence[int]) -> Iterable[tuple[int, int, int, list[int]]]:
     starts = range(0, len(contact_ids), CONTACTS_PER_BLOCK)
     for block_no, start in enumerate(starts):
-        yield account_id, job_id, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
+        yield *job, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
 
 
 async def account_of_job(connection: asyncpg.Connection, job_id: int) -> int | None:
@@ -330,8 +334,7 @@ async def terminate_chunks(connection: asyncpg.Connection, job_id: int) -> int:
 
 async def set_state(
     connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
+    job: JobKey,
     *,
     from_states: Iterable[JobState],
     to_state: JobState,
@@ -343,8 +346,7 @@ async def set_state(
     """
     state: str | None = await _sql.set_state(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         from_states=[state.value for state in from_states],
         to_state=to_state.value,
     )
@@ -352,17 +354,12 @@ async def set_state(
 
 
 async def cancel(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    *,
-    from_states: Iterable[JobState],
+    connection: asyncpg.Connection, job: JobKey, *, from_states: Iterable[JobState]
 ) -> JobState | None:
     """End a job that is in one of `from_states`, with the exact counts of what was done."""
     state: str | None = await _sql.cancel(
         connection,
-        account_id=account_id,
-        job_id=job_id,
+        **job._asdict(),
         from_states=[state.value for state in from_states],
     )
     return JobState(state) if state else None

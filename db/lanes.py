@@ -1,149 +1,116 @@
 """A job's places in the queue, by which workers come to it."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 
 _sql = load("lanes")
 
 
-class LaneHold(NamedTuple):
-    """A lane that this worker holds now; so many workers were lost while they held it."""
+class LaneToken(NamedTuple):
+    """A lane of a job, and its fencing token.
 
-    token: int
-    lost_workers: int
+    Each hold and each release gives the lane a new token.
+    """
 
-
-class QueuedLane(NamedTuple):
-    """A lane to enqueue a message for, which is dropped when the lane has another token by then."""
-
+    account_id: int
+    job_id: int
     lane: int
     token: int
+
+    @property
+    def job(self) -> JobKey:
+        """The job's key."""
+        return JobKey(self.account_id, self.job_id)
+
+
+LaneRelease: TypeAlias = Literal["queued", "idle"]
+"""How a lane is left: to be enqueued, or to rest until the sweeper or another lane enqueues it."""
+
+
+class LaneHold(NamedTuple):
+    """A lane that this worker holds now, and how many workers were lost while they held it."""
+
+    lane: LaneToken
+    lost_workers: int
 
 
 class StalledLane(NamedTuple):
     """A lane that the sweeper enqueues, and how it was found: `idle`, `queued` or `held`.
 
-    A held one was lost with the process `worker`; `lost_chunk` is what that had in hand, where it
-    is known and not done.
+    A held lane was lost with the process `worker`. `lost_chunk` is the chunk that this process
+    worked on, if it is known and not done.
     """
 
-    lane: int
-    token: int
+    lane: LaneToken
     found: Literal["idle", "queued", "held"]
     worker: str | None
     lost_chunk: int | None
 
-    @property
-    def queued(self) -> QueuedLane:
-        """What to enqueue."""
-        return QueuedLane(self.lane, self.token)
 
-
-async def insert_lanes(
-    connection: asyncpg.Connection, account_id: int, job_id: int, lanes: int
-) -> None:
-    """Make the job's lanes, at most `lanes`, at rest."""
-    await _sql.insert_lanes(connection, account_id=account_id, job_id=job_id, lanes=lanes)
+async def insert_lanes(connection: asyncpg.Connection, job: JobKey, lanes: int) -> None:
+    """Insert the job's lanes, at most `lanes`, as idle."""
+    await _sql.insert_lanes(connection, **job._asdict(), lanes=lanes)
 
 
 async def queue_idle_lanes(
-    connection: asyncpg.Connection, account_id: int, job_id: int, *, min_lanes: int, limit: int
-) -> list[QueuedLane]:
-    """Idle lanes, to be enqueued now: at most `limit`, and beyond `min_lanes` only as many as would
-    find a chunk besides the one for who asks. None of a job that does not run.
+    connection: asyncpg.Connection, job: JobKey, *, min_lanes: int, limit: int
+) -> list[LaneToken]:
+    """Mark idle lanes of a running job as queued and return them, for the caller to enqueue.
+
+    They are at most `limit`. Beyond `min_lanes` they are no more than would find a chunk, one
+    chunk being left for the caller.
     """
-    rows = _sql.queue_idle_lanes(
-        connection, account_id=account_id, job_id=job_id, min_lanes=min_lanes, limit=limit
-    )
-    return [QueuedLane(*row) async for row in rows]
+    rows = _sql.queue_idle_lanes(connection, **job._asdict(), min_lanes=min_lanes, limit=limit)
+    return [LaneToken(*job, *row) async for row in rows]
 
 
 async def hold_lane(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    *,
-    lane: int,
-    token: int,
-    worker: str,
+    connection: asyncpg.Connection, lane: LaneToken, *, worker: str
 ) -> LaneHold | None:
-    """Come to work on a lane; None when the lane has another token by now."""
-    row = await _sql.hold_lane(
-        connection, account_id=account_id, job_id=job_id, lane=lane, token=token, worker=worker
-    )
-    return LaneHold(*row) if row else None
+    """Hold the lane for a worker; return None if it has another token by now."""
+    row = await _sql.hold_lane(connection, **lane._asdict(), worker=worker)
+    return LaneHold(lane._replace(token=row["token"]), row["lost_workers"]) if row else None
 
 
-async def holds_lane(
-    connection: asyncpg.Connection, account_id: int, job_id: int, *, lane: int, token: int
-) -> bool:
-    """Whether the lane still has that token."""
-    return bool(
-        await _sql.holds_lane(
-            connection, account_id=account_id, job_id=job_id, lane=lane, token=token
-        )
-    )
+async def holds_lane(connection: asyncpg.Connection, lane: LaneToken) -> bool:
+    """Return whether the lane still has this token."""
+    return bool(await _sql.holds_lane(connection, **lane._asdict()))
 
 
-async def touch_lane(
-    connection: asyncpg.Connection, account_id: int, job_id: int, *, lane: int, token: int
-) -> None:
-    """Show that the lane's worker lives."""
-    await _sql.touch_lane(connection, account_id=account_id, job_id=job_id, lane=lane, token=token)
+async def touch_lane(connection: asyncpg.Connection, lane: LaneToken) -> None:
+    """Record that the lane's worker is alive."""
+    await _sql.touch_lane(connection, **lane._asdict())
 
 
 async def release_lane(
     connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
+    lane: LaneToken,
     *,
-    lane: int,
-    token: int,
-    state: Literal["queued", "idle"],
-) -> int | None:
-    """Leave a lane; its next token, or None when someone else has it by now."""
-    next_token: int | None = await _sql.release_lane(
-        connection, account_id=account_id, job_id=job_id, lane=lane, token=token, state=state
-    )
-    return next_token
+    state: LaneRelease,
+    is_recovery: bool = False,
+) -> LaneToken | None:
+    """Release the lane; return it with its next token, or None if another worker has it.
 
-
-async def recover_lane(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    *,
-    lane: int,
-    token: int,
-    state: Literal["queued", "idle"],
-) -> int | None:
-    """Leave a lane after its work broke off; its next token, or None as above."""
-    next_token: int | None = await _sql.recover_lane(
-        connection, account_id=account_id, job_id=job_id, lane=lane, token=token, state=state
+    A slice that ended well clears the count of lost workers; a recovery leaves it as it is.
+    """
+    token = await _sql.release_lane(
+        connection, **lane._asdict(), state=state, is_recovery=is_recovery
     )
-    return next_token
+    return None if token is None else lane._replace(token=token)
 
 
 async def requeue_stalled_lanes(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    *,
-    limit: int,
-    stalled_after_seconds: float,
+    connection: asyncpg.Connection, job: JobKey, *, limit: int, stalled_after_seconds: float
 ) -> list[StalledLane]:
     """Return the lanes of the job to enqueue again, at most `limit`.
 
-    A chunk that was lost with its worker is worked with care from now on.
+    A chunk that was lost with its worker is suspect from now on.
     """
     rows = _sql.requeue_stalled_lanes(
-        connection,
-        account_id=account_id,
-        job_id=job_id,
-        limit=limit,
-        stalled_after_seconds=stalled_after_seconds,
+        connection, **job._asdict(), limit=limit, stalled_after_seconds=stalled_after_seconds
     )
-    return [StalledLane(*row) async for row in rows]
+    return [StalledLane(LaneToken(*job, *row[:2]), *row[2:]) async for row in rows]

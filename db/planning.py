@@ -8,6 +8,7 @@ import asyncpg
 
 from db.queries import load
 from db.time_limits import IDLE_MS
+from schemas.job_key import JobKey
 
 _sql = load("planning")
 
@@ -32,6 +33,11 @@ class JobToPlan(NamedTuple):
     plan_first: bool
     confirmation: dict[str, Any] | None
 
+    @property
+    def key(self) -> JobKey:
+        """The job's key."""
+        return JobKey(self.account_id, self.id)
+
 
 class Plan(NamedTuple):
     """What was frozen; `state` is the job's state from now on."""
@@ -41,26 +47,22 @@ class Plan(NamedTuple):
     chunks: int
 
 
-async def lock_job_to_plan(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> JobToPlan | None:
+async def lock_job_to_plan(connection: asyncpg.Connection, job: JobKey) -> JobToPlan | None:
     """Lock the job for planning; None unless it waits for its plan and no other process
     plans it.
     """
-    if not await _sql.try_plan(connection, job_id=job_id, idle_ms=str(IDLE_MS)):
+    if not await _sql.try_plan(connection, job_id=job.job_id, idle_ms=str(IDLE_MS)):
         return None
-    row = await _sql.job_to_plan(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.job_to_plan(connection, **job._asdict())
     return JobToPlan(*row) if row else None
 
 
 async def freeze_import(
-    connection: asyncpg.Connection, *, account_id: int, job_id: int, fields: int, chunk_size: int
+    connection: asyncpg.Connection, job: JobKey, *, fields: int, chunk_size: int
 ) -> None:
     """Chunks of the contacts that the uploaded rows will become, and what repeats among them."""
-    await _sql.freeze_import(
-        connection, account_id=account_id, job_id=job_id, fields=fields, chunk_size=chunk_size
-    )
-    await _sql.insert_repeats(connection, account_id=account_id, job_id=job_id)
+    await _sql.freeze_import(connection, **job._asdict(), fields=fields, chunk_size=chunk_size)
+    await _sql.insert_repeats(connection, **job._asdict())
 
 
 async def freeze_selection(
@@ -89,16 +91,15 @@ async def freeze_selection(
     )
 
 
-async def close_plan(connection: asyncpg.Connection, account_id: int, job_id: int) -> Plan | None:
+async def close_plan(connection: asyncpg.Connection, job: JobKey) -> Plan | None:
     """Let the plan stand; None when the job was cancelled meanwhile."""
-    row = await _sql.close_plan(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.close_plan(connection, **job._asdict())
     return Plan(*row) if row else None
 
 
 async def store_forecast(
     connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
+    job: JobKey,
     forecast: Mapping[str, Any],
     *,
     drift: Mapping[str, int] | None = None,
@@ -108,20 +109,15 @@ async def store_forecast(
     The counts of an earlier confirmation may differ from it by a drift. Return False if the job was
     paused or cancelled meanwhile.
     """
-    shown = await _sql.store_forecast(
-        connection, account_id=account_id, job_id=job_id, forecast=forecast, drift=drift
-    )
+    shown = await _sql.store_forecast(connection, **job._asdict(), forecast=forecast, drift=drift)
     return shown is not None
 
 
 async def confirm_plan(
-    connection: asyncpg.Connection, account_id: int, job_id: int, forecast: Mapping[str, Any]
+    connection: asyncpg.Connection, job: JobKey, forecast: Mapping[str, Any]
 ) -> bool:
     """Let a job run whose forecast was confirmed; False as above."""
-    return (
-        await _sql.confirm_plan(connection, account_id=account_id, job_id=job_id, forecast=forecast)
-        is not None
-    )
+    return await _sql.confirm_plan(connection, **job._asdict(), forecast=forecast) is not None
 
 
 class PlanConfirmation(NamedTuple):
@@ -133,14 +129,8 @@ class PlanConfirmation(NamedTuple):
 
 
 async def request_confirmation(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    job_id: int,
-    confirmation: Mapping[str, Any],
+    connection: asyncpg.Connection, job: JobKey, *, confirmation: Mapping[str, Any]
 ) -> PlanConfirmation | None:
     """Have a planned job counted once more, and run if it is as confirmed; None if it waits not."""
-    row = await _sql.request_confirmation(
-        connection, account_id=account_id, job_id=job_id, confirmation=confirmation
-    )
+    row = await _sql.request_confirmation(connection, **job._asdict(), confirmation=confirmation)
     return PlanConfirmation(*row) if row else None

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from db.binary_copy import HEADER, TRAILER, encode_text
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause
 
 RESULT_COLUMNS = (
@@ -90,9 +91,8 @@ def result_columns(
 
 
 def pack_rows(
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     chunk_no: int,
     decided_at: datetime,
     rows: Mapping[ResultKind, Sequence[Pair]],
@@ -103,7 +103,9 @@ def pack_rows(
     Raises struct.error for a number that does not fit its column.
     """
     microseconds = (decided_at - _EPOCH) // _MICROSECOND
-    begin = _BEGIN(len(RESULT_COLUMNS), 8, account_id, 8, job_id, 4, chunk_no, 8, microseconds)
+    begin = _BEGIN(
+        len(RESULT_COLUMNS), 8, job.account_id, 8, job.job_id, 4, chunk_no, 8, microseconds
+    )
     made: list[tuple[int, int, bytes]] = []
     for ending, pairs in rows.items():
         end = b"".join(map(encode_text, ending))

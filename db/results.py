@@ -8,6 +8,7 @@ import asyncpg
 
 from db.queries import load
 from db.result_rows import RESULT_COLUMNS, Contacts, Pair, ResultKind, pack_rows, result_columns
+from schemas.job_key import JobKey
 
 _sql = load("results")
 
@@ -18,9 +19,8 @@ MAX_ROWS_BY_INSERT = 20
 
 async def insert_results(
     connection: asyncpg.Connection,
+    job: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     chunk_no: int,
     decided_at: datetime,
     rows: Mapping[ResultKind, Sequence[Pair]],
@@ -31,8 +31,7 @@ async def insert_results(
     if 0 < count <= MAX_ROWS_BY_INSERT:
         await _sql.insert_few(
             connection,
-            account_id=account_id,
-            job_id=job_id,
+            **job._asdict(),
             chunk_no=chunk_no,
             decided_at=decided_at,
             **result_columns(rows, contacts),
@@ -41,8 +40,7 @@ async def insert_results(
         await connection.copy_to_table(
             "results",
             source=pack_rows(
-                account_id=account_id,
-                job_id=job_id,
+                **job._asdict(),
                 chunk_no=chunk_no,
                 decided_at=decided_at,
                 rows=rows,
@@ -54,28 +52,21 @@ async def insert_results(
 
 
 async def insert_rejections(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    job_id: int,
-    chunk_no: int,
-    rows: Sequence[tuple[Any, ...]],
+    connection: asyncpg.Connection, job: JobKey, *, chunk_no: int, rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Append result rows of an item that could not be done, timed by the database."""
     if rows:
         columns = [name for name in RESULT_COLUMNS if name != "decided_at"]
         await connection.copy_records_to_table(
             "results",
-            records=[(account_id, job_id, chunk_no, *row) for row in rows],
+            records=[(job.account_id, job.job_id, chunk_no, *row) for row in rows],
             columns=columns,
         )
 
 
 async def find_earlier_decisions(
-    connection: asyncpg.Connection, account_id: int, job_id: int, address_ids: Sequence[int]
+    connection: asyncpg.Connection, job: JobKey, address_ids: Sequence[int]
 ) -> list[tuple[int, str, str | None, str | None]]:
     """(address, outcome, to_status, reason) of this job's direct decisions so far."""
-    rows = _sql.find_earlier_decisions(
-        connection, account_id=account_id, job_id=job_id, address_ids=address_ids
-    )
+    rows = _sql.find_earlier_decisions(connection, **job._asdict(), address_ids=address_ids)
     return [tuple(row) async for row in rows]

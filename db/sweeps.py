@@ -5,6 +5,7 @@ from typing import NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 
 _sql = load("sweeps")
 
@@ -17,12 +18,16 @@ class RunningJob(NamedTuple):
     action: str
     correlation_id: str
 
+    @property
+    def key(self) -> JobKey:
+        """The job's key."""
+        return JobKey(self.account_id, self.id)
+
 
 class StalledPlan(NamedTuple):
     """A job that waits for its plan, of which nothing was heard for a while."""
 
-    account_id: int
-    job_id: int
+    key: JobKey
     action: str
 
 
@@ -63,14 +68,13 @@ async def list_stalled_plans(
 ) -> list[StalledPlan]:
     """Return the jobs that wait for a plan and are to be enqueued again."""
     rows = _sql.list_stalled_plans(connection, stalled_after_seconds=stalled_after_seconds)
-    found = [StalledPlan(*row) async for row in rows]
+    found = [StalledPlan(JobKey(*row[:2]), row[2]) async for row in rows]
     return [
         job
         for job in found
         if await _sql.requeue_plan(
             connection,
-            account_id=job.account_id,
-            job_id=job.job_id,
+            **job.key._asdict(),
             stalled_after_seconds=stalled_after_seconds,
         )
     ]

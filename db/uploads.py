@@ -7,6 +7,7 @@ import asyncpg
 from db.jobs import CONTACTS_PER_BLOCK
 from db.queries import load
 from schemas.addresses import NormalizedAddress
+from schemas.job_key import JobKey
 
 _sql = load("uploads")
 
@@ -39,9 +40,9 @@ async def read_blocks(connection: asyncpg.Connection) -> AsyncIterator[list[int]
             yield row["contact_ids"]
 
 
-async def store_ids(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+async def store_ids(connection: asyncpg.Connection, job: JobKey) -> None:
     """Store them as what the job's submitter listed."""
-    await _sql.store_ids(connection, account_id=account_id, job_id=job_id)
+    await _sql.store_ids(connection, **job._asdict())
 
 
 async def create_address_table(connection: asyncpg.Connection) -> None:
@@ -81,6 +82,6 @@ async def read_match_keys(connection: asyncpg.Connection) -> AsyncIterator[list[
             yield [row["match_key"] for row in rows]
 
 
-async def store_addresses(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+async def store_addresses(connection: asyncpg.Connection, job: JobKey) -> None:
     """Store them as what the job's submitter listed."""
-    await _sql.store_addresses(connection, account_id=account_id, job_id=job_id)
+    await _sql.store_addresses(connection, **job._asdict())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.job_key import JobKey
 
 _sql = load("webhook_deliveries")
 
@@ -20,13 +21,12 @@ class DueDelivery(NamedTuple):
     `attempt` counts from 1. The URL may carry a token, so it must not be in any text.
     """
 
-    job_id: int
-    account_id: int
+    job: JobKey
     url: str
     attempt: int
 
     def __repr__(self) -> str:
-        return f"DueDelivery(job_id={self.job_id}, attempt={self.attempt})"
+        return f"DueDelivery(job_id={self.job.job_id}, attempt={self.attempt})"
 
 
 class SecretSource(NamedTuple):
@@ -47,11 +47,9 @@ class Delivery(NamedTuple):
     error: str | None
 
 
-async def insert_delivery(
-    connection: asyncpg.Connection, account_id: int, job_id: int, url: str
-) -> None:
+async def insert_delivery(connection: asyncpg.Connection, job: JobKey, url: str) -> None:
     """Have the URL told of the job's end; to be called in the transaction that stores the job."""
-    await _sql.insert_delivery(connection, account_id=account_id, job_id=job_id, url=url)
+    await _sql.insert_delivery(connection, **job._asdict(), url=url)
 
 
 async def get_secret_source(connection: asyncpg.Connection, account_id: int) -> SecretSource:
@@ -89,19 +87,17 @@ async def claim_due(
 
     Those of the accounts `busy` are left out, and those that other processes have.
     """
-    due = [row async for row in _sql.list_due(connection, busy=list(busy), limit=_DUE_LOOKED_AT)]
-    for account_id, job_id in due:
-        row = await _sql.claim_due(
-            connection, account_id=account_id, job_id=job_id, lease_seconds=lease_seconds
-        )
+    rows = _sql.list_due(connection, busy=list(busy), limit=_DUE_LOOKED_AT)
+    for job in [JobKey(*row) async for row in rows]:
+        row = await _sql.claim_due(connection, **job._asdict(), lease_seconds=lease_seconds)
         if row:
-            return DueDelivery(*row)
+            return DueDelivery(job, *row)
     return None
 
 
 async def mark_delivered(connection: asyncpg.Connection, delivery: DueDelivery) -> None:
     """Record that the receiver accepted the webhook."""
-    await _sql.mark_delivered(connection, account_id=delivery.account_id, job_id=delivery.job_id)
+    await _sql.mark_delivered(connection, **delivery.job._asdict())
 
 
 async def mark_failed(
@@ -110,8 +106,7 @@ async def mark_failed(
     """Record a failed delivery, and schedule the next one after `delay_seconds`."""
     await _sql.mark_failed(
         connection,
-        account_id=delivery.account_id,
-        job_id=delivery.job_id,
+        **delivery.job._asdict(),
         attempt=delivery.attempt,
         error=error,
         delay_seconds=delay_seconds,
@@ -124,16 +119,13 @@ async def mark_abandoned(
     """Record a failed delivery that was the last one."""
     await _sql.mark_abandoned(
         connection,
-        account_id=delivery.account_id,
-        job_id=delivery.job_id,
+        **delivery.job._asdict(),
         attempt=delivery.attempt,
         error=error,
     )
 
 
-async def get_delivery(
-    connection: asyncpg.Connection, account_id: int, job_id: int
-) -> Delivery | None:
+async def get_delivery(connection: asyncpg.Connection, job: JobKey) -> Delivery | None:
     """How far the telling of the job's end is; None where nobody asked to be told."""
-    row = await _sql.get_delivery(connection, account_id=account_id, job_id=job_id)
+    row = await _sql.get_delivery(connection, **job._asdict())
     return Delivery(*row) if row else None

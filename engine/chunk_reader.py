@@ -246,8 +246,7 @@ class _ChunkReader(NamedTuple):
     async def _resolve_listed(self, chunk: ClaimedChunk) -> ListLookup:
         return await address_lists.resolve_listed(
             self.connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            self.job.key,
             item_ids=chunk.item_ids,
             initial_status=self._initial_status(),
             shared_address_limit=sibling_link_limit(self.action, self.params, self.limit),
@@ -322,10 +321,7 @@ class _ChunkReader(NamedTuple):
         if not opted_out:
             return {}
         final_counts = await import_chunks.person_counts_by_the_end(
-            self.connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
-            address_ids=opted_out,
+            self.connection, self.job.key, address_ids=opted_out
         )
         return {
             id_: (*addresses[id_][:3], max(addresses[id_][3], people))
@@ -366,8 +362,7 @@ class _ChunkReader(NamedTuple):
             beside.update(
                 await chunk_addresses.find_with_opted_out_sibling(
                     self.connection,
-                    account_id=self.job.account_id,
-                    job_id=self.job.id,
+                    self.job.key,
                     address_ids=shared,
                     own_right_statuses=OWN_RIGHT,
                     shared_address_limit=self.limit,
@@ -417,7 +412,7 @@ class _ChunkReader(NamedTuple):
         return {
             id_: Decision(Outcome(outcome), Status(to_status) if to_status else None, reason)
             for id_, outcome, to_status, reason in await results.find_earlier_decisions(
-                self.connection, self.job.account_id, self.job.id, changed
+                self.connection, self.job.key, changed
             )
         }
 

@@ -191,12 +191,8 @@ class ChunkRunner(NamedTuple):
         number, share = (lane.number, lane.share) if lane else (chunks.NO_LANE, 0.0)
         await chunks.lock_job_shared(connection, self.job.id, lane=number)
         if only_chunk_no is not None:
-            return await chunks.claim_by_number(
-                connection, self.job.account_id, self.job.id, only_chunk_no
-            )
-        chunk = await chunks.claim_next(
-            connection, self.job.account_id, self.job.id, share=share, lane=number
-        )
+            return await chunks.claim_by_number(connection, self.job.key, only_chunk_no)
+        chunk = await chunks.claim_next(connection, self.job.key, share=share, lane=number)
         if chunk is not None and lane is not None and (lane.is_suspect or chunk.is_suspected):
             raise ChunkSuspected(chunk)
         return chunk
@@ -266,8 +262,7 @@ class ChunkRunner(NamedTuple):
         with _wrap_errors(chunk):
             await chunks.finish_chunk(
                 connection,
-                account_id=self.job.account_id,
-                job_id=self.job.id,
+                self.job.key,
                 chunk_no=done.chunk_no,
                 counts=done.counts,
                 attempts=done.attempts,
@@ -301,8 +296,7 @@ class ChunkRunner(NamedTuple):
         await self._insert_results(connection, chunk, snapshot, rows.own)
         as_read = await chunk_addresses.update_addresses(
             connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            self.job.key,
             decided_at=snapshot.decided_at,
             changes=decided.changes,
             versions=snapshot.versions,
@@ -320,8 +314,7 @@ class ChunkRunner(NamedTuple):
     ) -> None:
         await results.insert_results(
             connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            self.job.key,
             chunk_no=chunk.chunk_no,
             decided_at=snapshot.decided_at,
             rows=rows,

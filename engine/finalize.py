@@ -29,15 +29,15 @@ async def complete_job(
     Raises asyncpg.CheckViolationError if its counts do not add up.
     """
     async with connection.transaction():
-        if await job_progress.has_pending_chunks(connection, job.account_id, job.id):
+        if await job_progress.has_pending_chunks(connection, job.key):
             return None
         if _brings_contacts(job):
             # Settling changes addresses, and a pause may have answered meanwhile.
             await chunks.lock_job_exclusive(connection, job.id)
-            if await job_progress.has_pending_chunks(connection, job.account_id, job.id):
+            if await job_progress.has_pending_chunks(connection, job.key):
                 return None
         await finalize_import(connection, job, shared_address_limit=shared_address_limit)
-        return await job_progress.complete_job(connection, job.account_id, job.id)
+        return await job_progress.complete_job(connection, job.key)
 
 
 def _brings_contacts(job: JobToWork | Job) -> bool:
@@ -51,11 +51,11 @@ async def fail_job(
     """End a job that cannot be done, with what was done of it; whether it had not ended before."""
     async with connection.transaction():
         await chunks.lock_job_exclusive(connection, job.id)
-        now = await job_progress.get_job_to_work(connection, job.account_id, job.id)
+        now = await job_progress.get_job_to_work(connection, job.key)
         if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
             return False
         await finalize_import(connection, job, shared_address_limit=shared_address_limit)
-        return await job_progress.fail_job(connection, job.account_id, job.id, error)
+        return await job_progress.fail_job(connection, job.key, error)
 
 
 async def finalize_import(
@@ -68,10 +68,7 @@ async def finalize_import(
     if not _brings_contacts(job):
         return
     await import_chunks.count_contacts_of_role_addresses(
-        connection,
-        account_id=job.account_id,
-        job_id=job.id,
-        shared_address_limit=shared_address_limit,
+        connection, job.key, shared_address_limit=shared_address_limit
     )
     await _propagate_missed_opt_outs(connection, job, shared_address_limit)
 
@@ -81,11 +78,7 @@ async def _propagate_missed_opt_outs(
 ) -> None:
     """Propagate the opt-outs of addresses that are not role addresses after all."""
     beside = await import_chunks.find_missed_propagation(
-        connection,
-        account_id=job.account_id,
-        job_id=job.id,
-        own_right_statuses=OWN_RIGHT,
-        shared_address_limit=shared_address_limit,
+        connection, job.key, own_right_statuses=OWN_RIGHT, shared_address_limit=shared_address_limit
     )
     if not beside:
         return
@@ -113,22 +106,18 @@ async def _propagate_missed_opt_outs(
     )
     await chunk_addresses.update_addresses(
         connection,
-        account_id=job.account_id,
-        job_id=job.id,
+        job.key,
         decided_at=locked.decided_at,
         changes=decided.changes,
         versions=versions_by_id(locked),
     )
     await results.insert_results(
         connection,
-        account_id=job.account_id,
-        job_id=job.id,
+        job.key,
         chunk_no=FINALIZE_CHUNK_NO,
         decided_at=locked.decided_at,
         rows=decided.rows,
         contacts={},
     )
     propagated = sum(map(len, decided.rows.values()))
-    await chunks.insert_done_chunk(
-        connection, job.account_id, job.id, FINALIZE_CHUNK_NO, propagated=propagated
-    )
+    await chunks.insert_done_chunk(connection, job.key, FINALIZE_CHUNK_NO, propagated=propagated)

@@ -41,8 +41,7 @@ async def compute_forecast(
     params = action.params.model_validate(job.params)
     counted_at = datetime.now(UTC)
     forecast_job = ForecastJob(
-        job.id,
-        job.account_id,
+        job.key,
         job.fields,
         shared_address_limit,
         compute_code_rules(action, params)._asdict(),
@@ -72,7 +71,7 @@ async def _count_contacts(
 ) -> tuple[list[PairCount], int]:
     kinds: list[PairCount] = []
     propagated = 0
-    last_chunk = await forecasting.last_chunk(connection, job.account_id, job.id)
+    last_chunk = await forecasting.last_chunk(connection, job.key)
     parts = _iter_parts(job, last_chunk, max(1, CONTACTS_PER_STATEMENT // chunk_size))
 
     async def count(lane: asyncpg.Connection) -> None:

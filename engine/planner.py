@@ -14,6 +14,7 @@ from db import address_lists, import_chunks, lanes, planning
 from db.planning import JobToPlan, Plan
 from engine.forecaster import compute_forecast
 from runtime import events, logs
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from schemas.requests import LISTED_ADDRESS_FIELD
 
@@ -25,7 +26,7 @@ longer than to change them, and locks are to be held as briefly."""
 
 
 async def plan_job(
-    connection: asyncpg.Connection, account_id: int, job_id: int, *, chunk_size: int, max_lanes: int
+    connection: asyncpg.Connection, key: JobKey, *, chunk_size: int, max_lanes: int
 ) -> Plan | None:
     """Plan the job in one transaction; None when it needs no plan, or someone else is at it.
 
@@ -33,14 +34,14 @@ async def plan_job(
     """
     try:
         async with connection.transaction():
-            job = await planning.lock_job_to_plan(connection, account_id, job_id)
+            job = await planning.lock_job_to_plan(connection, key)
             if job is None or job.planned_at is not None:
                 return None
             await _freeze(connection, job, chunk_size)
-            frozen = await planning.close_plan(connection, job.account_id, job.id)
+            frozen = await planning.close_plan(connection, key)
             if frozen is None:
                 raise _ConcurrentCancel
-            await lanes.insert_lanes(connection, job.account_id, job.id, max_lanes)
+            await lanes.insert_lanes(connection, key, max_lanes)
     except _ConcurrentCancel:
         return None
     log.info(
@@ -61,8 +62,7 @@ class _ConcurrentCancel(Exception):
 async def forecast_job(
     connection: asyncpg.Connection,
     pool: asyncpg.Pool,
-    account_id: int,
-    job_id: int,
+    key: JobKey,
     *,
     chunk_size: int,
     shared_address_limit: int,
@@ -74,7 +74,7 @@ async def forecast_job(
     can start again after one that was lost.
     """
     async with connection.transaction():
-        job = await planning.lock_job_to_plan(connection, account_id, job_id)
+        job = await planning.lock_job_to_plan(connection, key)
         if job is None or job.planned_at is None:
             return None
         counts = await compute_forecast(
@@ -93,19 +93,17 @@ async def _store_forecast(
     facts = {"job": job.id, "account": job.account_id, "action": job.action}
     confirmation = job.confirmation
     if confirmation is None or "drift" in confirmation:
-        if not await planning.store_forecast(connection, job.account_id, job.id, counts):
+        if not await planning.store_forecast(connection, job.key, counts):
             return None
         log.info(events.PLAN_COUNTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
     differences = drift(confirmation["expected"], counts)
     if any(abs(by) > confirmation["tolerance"] for by in differences.values()):
-        if not await planning.store_forecast(
-            connection, job.account_id, job.id, counts, drift=differences
-        ):
+        if not await planning.store_forecast(connection, job.key, counts, drift=differences):
             return None
         log.warning(events.PLAN_DRIFTED, **facts, **_log_counts(counts))
         return JobState.PLANNED
-    if not await planning.confirm_plan(connection, job.account_id, job.id, counts):
+    if not await planning.confirm_plan(connection, job.key, counts):
         return None
     log.info(events.PLAN_CONFIRMED, **facts, **_log_counts(counts))
     return JobState.RUNNING
@@ -118,20 +116,15 @@ def _log_counts(counts: dict[str, Any]) -> dict[str, int]:
 
 async def _freeze(connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
     if job.fields == [LISTED_ADDRESS_FIELD]:
-        await address_lists.freeze_list(
-            connection, account_id=job.account_id, job_id=job.id, chunk_size=chunk_size
-        )
+        await address_lists.freeze_list(connection, job.key, chunk_size=chunk_size)
         return
     if not get_action(job.action).creates_contacts:
         await _freeze_selection(connection, job, chunk_size)
         return
-    await import_chunks.insert_tags(
-        connection, account_id=job.account_id, job_id=job.id, tag=job.params.get("tag")
-    )
+    await import_chunks.insert_tags(connection, job.key, tag=job.params.get("tag"))
     await planning.freeze_import(
         connection,
-        account_id=job.account_id,
-        job_id=job.id,
+        job.key,
         fields=len(job.fields),
         chunk_size=max(1, int(chunk_size * IMPORT_CHUNK_SHARE)),
     )

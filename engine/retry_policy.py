@@ -72,9 +72,7 @@ class FailureHandler(NamedTuple):
         text = describe_error(error)
         async with connection.transaction():
             await chunks.lock_job_shared(connection, self.job.id)
-            chunk = await chunks.lock_failed_chunk(
-                connection, self.job.account_id, self.job.id, failed.chunk_no
-            )
+            chunk = await chunks.lock_failed_chunk(connection, self.job.key, failed.chunk_no)
             if chunk is None:
                 return None
             attempts = max(failed.attempts + (not is_counted), chunk.attempts)
@@ -97,8 +95,7 @@ class FailureHandler(NamedTuple):
             if again:
                 await chunks.postpone_chunk(
                     connection,
-                    account_id=self.job.account_id,
-                    job_id=self.job.id,
+                    self.job.key,
                     chunk_no=chunk.chunk_no,
                     attempts=attempts,
                     error=text,
@@ -108,12 +105,7 @@ class FailureHandler(NamedTuple):
                 return None
             if splits:
                 await chunks.split_chunk(
-                    connection,
-                    account_id=self.job.account_id,
-                    job_id=self.job.id,
-                    chunk_no=chunk.chunk_no,
-                    attempts=attempts,
-                    error=text,
+                    connection, self.job.key, chunk_no=chunk.chunk_no, attempts=attempts, error=text
                 )
                 log.warning(
                     events.CHUNK_SPLIT,
@@ -142,8 +134,7 @@ class FailureHandler(NamedTuple):
         )
         await results.insert_rejections(
             connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            self.job.key,
             chunk_no=chunk.chunk_no,
             rows=[
                 (
@@ -164,8 +155,7 @@ class FailureHandler(NamedTuple):
         )
         await chunks.finish_chunk(
             connection,
-            account_id=self.job.account_id,
-            job_id=self.job.id,
+            self.job.key,
             chunk_no=chunk.chunk_no,
             counts=counts,
             attempts=attempts,
@@ -183,20 +173,12 @@ class FailureHandler(NamedTuple):
         """
         if self.job.fields == [LISTED_ADDRESS_FIELD]:
             await address_lists.reject_listed(
-                connection,
-                account_id=self.job.account_id,
-                job_id=self.job.id,
-                item_id=item_id,
-                detail=text,
+                connection, self.job.key, item_id=item_id, detail=text
             )
             return {LISTED_ADDRESS_FIELD: None}
         if self.creates_contacts:
             fields = await import_chunks.reject_row(
-                connection,
-                account_id=self.job.account_id,
-                job_id=self.job.id,
-                item_id=item_id,
-                detail=text,
+                connection, self.job.key, item_id=item_id, detail=text
             )
             return dict.fromkeys(fields)
         links = await chunk_addresses.read_links(connection, self.job.account_id, [item_id])

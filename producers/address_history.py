@@ -15,6 +15,7 @@ from schemas.addresses import InvalidAddress, normalize_address
 from schemas.allowed_mail import AllowedMail, allowed_mail
 from schemas.decisions import AddressState
 from schemas.errors import InvalidRequest, NotFound
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
@@ -234,8 +235,7 @@ async def _check_opt_in(
         return None
     opted_out_siblings = await chunk_addresses.find_with_opted_out_sibling(
         connection,
-        account_id=account_id,
-        job_id=_NO_JOB,
+        JobKey(account_id, _NO_JOB),
         address_ids=[now.id],
         own_right_statuses=OWN_RIGHT,
         shared_address_limit=shared_address_limit,

@@ -75,7 +75,7 @@ async def change_state(
                 with suppress(asyncpg.InsufficientPrivilegeError):
                     await jobs.terminate_chunks(connection, job_id)
     if wanted is JobState.RUNNING:
-        await enqueue_job(settings, account_id=job.account_id, job_id=job_id, action=job.action)
+        await enqueue_job(settings, job.key, action=job.action)
     return state
 
 
@@ -102,28 +102,24 @@ async def _try_to_change_state(
 
     Raises asyncpg.LockNotAvailableError if chunks run for longer than `CHUNK_WAIT_SECONDS`.
     """
-    account_id = job.account_id
     async with recorded_change(pool, _EVENTS[wanted], actor) as change:
         connection = change.connection
         await jobs.set_lock_timeout(connection, seconds=CHUNK_WAIT_SECONDS)
         await chunks.lock_job_exclusive(connection, job.id)
-        current = await jobs.get_job(connection, job.id, account_id=account_id)
+        current = await jobs.get_job(connection, job.id, account_id=job.account_id)
         assert current is not None
         allowed = _ALLOWED_FROM[wanted]
         if wanted is JobState.CANCELLED:
             if current.state not in FINAL_STATES:
                 limit = settings.shared_address_limit
                 await finalize_import(connection, current, shared_address_limit=limit)
-            state = await jobs.cancel(connection, account_id, job.id, from_states=allowed)
+            state = await jobs.cancel(connection, job.key, from_states=allowed)
         else:
-            state = await jobs.set_state(
-                connection, account_id, job.id, from_states=allowed, to_state=wanted
-            )
+            state = await jobs.set_state(connection, job.key, from_states=allowed, to_state=wanted)
         if state is None:
             return await _require_state(connection, job, wanted)
         await change.record(
-            account_id=account_id,
-            job_id=job.id,
+            **job.key._asdict(),
             request_correlation_id=correlation_id,
             logged={
                 "action": job.action,

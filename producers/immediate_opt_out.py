@@ -306,13 +306,15 @@ async def _find_earlier_job(
 
 def repeat_request(request: JobRequest, earlier: jobs.InsertedJob) -> JobRequest:
     """Return the request to do, under a new key, what the earlier job left undone."""
-    key = event_key("again", earlier.job_id, event_id=request.idempotency_key or "")
+    key = event_key("again", earlier.key.job_id, event_id=request.idempotency_key or "")
     return request.model_copy(update={"idempotency_key": key})
 
 
 def earlier_receipt(earlier: jobs.InsertedJob) -> OptOutReceipt:
     """Return the receipt of an opt-out that already has a job."""
-    return OptOutReceipt(earlier.job_id, created=False, applied=earlier.state == JobState.COMPLETED)
+    return OptOutReceipt(
+        earlier.key.job_id, created=False, applied=earlier.state == JobState.COMPLETED
+    )
 
 
 def _log_applied(
@@ -327,7 +329,7 @@ def _log_applied(
     done, unchanged, rejected, empty, propagated, _ = applied.done.counts
     selected = done + unchanged + rejected + empty
     totals = JobTotals(selected, done, unchanged, rejected, empty, propagated, applied.seconds)
-    log_submitted(job.id, job.account_id, checked, request, actor)
+    log_submitted(job.key, checked, request, actor)
     with logs.bind_context(correlation_id=job.correlation_id):
         log_processed(job, applied.done, attempt=1, worker=worker)
         log.info(

@@ -24,6 +24,7 @@ from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import IdempotencyConflict
+from schemas.job_key import JobKey
 from schemas.requests import FIELD_NUMBERS, ShortText
 from schemas.staging import CELL_REJECTION_REASONS
 from workers.enqueue import enqueue_job
@@ -117,23 +118,19 @@ async def submit_import(
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
                 stored = await _insert_job(connection, account_id, request, contacts, actor)
-                job_id, created = stored.job_id, stored.created
+                key, created = stored.key, stored.created
                 if created:
-                    counts = await _stage(connection, account_id, job_id, contacts, progress)
+                    counts = await _stage(connection, key, contacts, progress)
                     hash_ = hash_of()
-                    await imports.set_request_hash(
-                        connection, account_id=account_id, job_id=job_id, request_hash=hash_
-                    )
+                    await imports.set_request_hash(connection, key, request_hash=hash_)
                 else:
                     await asyncio.to_thread(contacts.text.drain)
                     _require_same_request(stored, request, hash_of())
-                    counts = await imports.read_staged_file(connection, account_id, job_id)
+                    counts = await imports.read_staged_file(connection, key)
     if created:
-        _log_submitted(job_id, account_id, request, actor)
-    enqueued = not created or await enqueue_job(
-        settings, account_id=account_id, job_id=job_id, action=ImportContacts.name
-    )
-    return ImportSubmission(job_id, *counts, created, enqueued, contacts.columns.ignored)
+        _log_submitted(key, request, actor)
+    enqueued = not created or await enqueue_job(settings, key, action=ImportContacts.name)
+    return ImportSubmission(key.job_id, *counts, created, enqueued, contacts.columns.ignored)
 
 
 def _validate(**given: Any) -> _Request:
@@ -192,31 +189,22 @@ async def _insert_job(
 def _require_same_request(stored: jobs.InsertedJob, request: _Request, hash_: str) -> None:
     if stored.request_hash != hash_:
         raise IdempotencyConflict(
-            f"The key {request.idempotency_key!r} was used for job {stored.job_id}, which is of"
+            f"The key {request.idempotency_key!r} was used for job {stored.key.job_id}, which is of"
             " another file or a different request. Nothing was stored. Use a new key for a new"
-            f" import; `sluice job {stored.job_id}` shows the earlier one."
+            f" import; `sluice job {stored.key.job_id}` shows the earlier one."
         )
 
 
 async def _stage(
-    connection: asyncpg.Connection,
-    account_id: int,
-    job_id: int,
-    contacts: ContactFile,
-    progress: Progress | None,
+    connection: asyncpg.Connection, job: JobKey, contacts: ContactFile, progress: Progress | None
 ) -> StagedFile:
     rows = rejected = left_out = 0
-    blocks = (
-        (imports.pack_rows(account_id, job_id, each.rows), each.rejections)
-        for each in contacts.blocks()
-    )
+    blocks = ((imports.pack_rows(job, each.rows), each.rejections) for each in contacts.blocks())
     async with aclosing(_prefetch(blocks)) as packed_blocks:
         async for packed, rejections in packed_blocks:
             await imports.stage_rows(connection, packed)
             if rejections:
-                await imports.insert_import_rejections(
-                    connection, account_id=account_id, job_id=job_id, rejections=rejections
-                )
+                await imports.insert_import_rejections(connection, job, rejections=rejections)
             cells = sum(rejection.reason in CELL_REJECTION_REASONS for rejection in rejections)
             rows += packed.rows
             rejected += len(rejections) - cells
@@ -242,11 +230,11 @@ async def _prefetch(items: Iterator[T]) -> AsyncGenerator[T, None]:
         await asyncio.gather(making, return_exceptions=True)
 
 
-def _log_submitted(job_id: int, account_id: int, request: _Request, actor: Actor) -> None:
+def _log_submitted(key: JobKey, request: _Request, actor: Actor) -> None:
     log.info(
         events.JOB_SUBMITTED,
-        job=job_id,
-        account=account_id,
+        job=key.job_id,
+        account=key.account_id,
         action=ImportContacts.name,
         correlation_id=request.correlation_id,
         **actor.log_keys(),

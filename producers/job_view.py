@@ -206,15 +206,16 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
     """
     async with pool.acquire() as connection:
         job = await require_job(connection, job_id, account_id=account_id)
-        key = (job.account_id, job.id)
-        now = await job_progress.get_counts(connection, *key)
+        now = await job_progress.get_counts(connection, job.key)
         assert now is not None
         import_rejections, recognized = {}, None
         if creates_contacts(job.action) or lists_addresses(job):
-            import_rejections = await address_history.import_rejections_by_reason(connection, *key)
+            import_rejections = await address_history.import_rejections_by_reason(
+                connection, job.key
+            )
         if creates_contacts(job.action):
-            recognized = await address_history.recognized_rows(connection, *key)
-        delivery = await webhook_deliveries.get_delivery(connection, *key)
+            recognized = await address_history.recognized_rows(connection, job.key)
+        delivery = await webhook_deliveries.get_delivery(connection, job.key)
     rate = _compute_rate(job, now)
     is_running = now.state is JobState.RUNNING
     return JobView(
@@ -261,10 +262,10 @@ def unprocessed_listing(job: jobs.Job) -> Export:
     The ids drawn for rows or listed addresses are not ids of contacts.
     """
     if creates_contacts(job.action):
-        return exports.unprocessed_lines(job.account_id, job.id)
+        return exports.unprocessed_lines(job.key)
     if lists_addresses(job):
-        return exports.unprocessed_addresses(job.account_id, job.id)
-    return exports.Unprocessed(job.account_id, job.id)
+        return exports.unprocessed_addresses(job.key)
+    return exports.Unprocessed(job.key)
 
 
 def compute_percent(progress: job_progress.JobCounts | job_progress.JobProgress) -> float | None:

@@ -14,6 +14,7 @@ from runtime import events
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
 from schemas.errors import InvalidRequest, StateConflict
+from schemas.job_key import JobKey
 from schemas.outcomes import FINAL_STATES, JobState
 from workers.enqueue import enqueue_job
 
@@ -24,9 +25,8 @@ REQUIRED_COUNTS = ("applied", "unchanged", "rejected", "propagated")
 async def apply_plan(
     pool: asyncpg.Pool,
     settings: Settings,
+    key: JobKey,
     *,
-    account_id: int,
-    job_id: int,
     expected: Mapping[str, int],
     tolerance: int,
     confirmed_by: str,
@@ -50,16 +50,13 @@ async def apply_plan(
         **actor.log_keys(),
         "at": datetime.now(UTC).isoformat(),
     }
-    await require_job(pool, account_id, job_id)
+    await require_job(pool, *key)
     async with recorded_change(pool, events.PLAN_APPLIED, actor) as change:
-        job = await planning.request_confirmation(
-            change.connection, account_id=account_id, job_id=job_id, confirmation=confirmation
-        )
+        job = await planning.request_confirmation(change.connection, key, confirmation=confirmation)
         if job is None:
-            return await _confirmed_state(change.connection, job_id, counts, tolerance)
+            return await _confirmed_state(change.connection, key.job_id, counts, tolerance)
         await change.record(
-            account_id=account_id,
-            job_id=job_id,
+            **key._asdict(),
             request_correlation_id=correlation_id,
             detail={"expected": counts, "tolerance": tolerance},
             logged={
@@ -69,7 +66,7 @@ async def apply_plan(
                 "tolerance": tolerance,
             },
         )
-    await enqueue_job(settings, account_id=account_id, job_id=job_id, action=job.action)
+    await enqueue_job(settings, key, action=job.action)
     return JobState.PLANNING
 
 

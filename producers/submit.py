@@ -33,6 +33,7 @@ from schemas.errors import (
     NotFound,
     StateConflict,
 )
+from schemas.job_key import JobKey
 from schemas.outcomes import FINAL_STATES
 from schemas.requests import JobRequest
 from schemas.statuses import RECIPIENT_KINDS
@@ -97,19 +98,14 @@ async def submit(
                 checked = validate_request(request, listed)
             stored = await _store(connection, account_id, request, checked, actor)
             if upload is not None and stored.created:
-                await upload.keep(connection, account_id, stored.job_id)
+                await upload.keep(connection, stored.key)
             if merged_hashes:
-                await jobs.insert_merged_events(
-                    connection, account_id=account_id, job_id=stored.job_id, hashes=merged_hashes
-                )
+                await jobs.insert_merged_events(connection, stored.key, hashes=merged_hashes)
     require_same_request(stored, request, checked)
-    job_id, created = stored.job_id, stored.created
-    if created:
-        log_submitted(job_id, account_id, checked, request, actor)
-    enqueued = not created or await enqueue_job(
-        settings, account_id=account_id, job_id=job_id, action=request.action
-    )
-    return JobSubmission(job_id, account_id, created, enqueued, checked.unknown)
+    if stored.created:
+        log_submitted(stored.key, checked, request, actor)
+    enqueued = not stored.created or await enqueue_job(settings, stored.key, action=request.action)
+    return JobSubmission(stored.key.job_id, account_id, stored.created, enqueued, checked.unknown)
 
 
 def _validate(
@@ -138,8 +134,8 @@ def require_same_request(
     """Raise IdempotencyConflict if the job with the request's key is of a different request."""
     if stored.request_hash != checked.request_hash:
         raise IdempotencyConflict(
-            f"The key {request.idempotency_key!r} was used for job {stored.job_id}, which is of a"
-            " different request. Nothing was stored. Use a new key for a new request."
+            f"The key {request.idempotency_key!r} was used for job {stored.key.job_id}, which is of"
+            " a different request. Nothing was stored. Use a new key for a new request."
         )
 
 
@@ -192,18 +188,11 @@ async def _store(
     if not stored.created:
         return stored
     if checked.contacts:
-        await jobs.insert_job_contacts(connection, account_id, stored.job_id, checked.contacts)
+        await jobs.insert_job_contacts(connection, stored.key, checked.contacts)
     if checked.addresses:
-        await address_lists.insert_list(
-            connection,
-            account_id=account_id,
-            job_id=stored.job_id,
-            identities=checked.addresses,
-        )
+        await address_lists.insert_list(connection, stored.key, identities=checked.addresses)
     if request.completion_url:
-        await webhook_deliveries.insert_delivery(
-            connection, account_id, stored.job_id, request.completion_url
-        )
+        await webhook_deliveries.insert_delivery(connection, stored.key, request.completion_url)
     return stored
 
 
@@ -238,12 +227,12 @@ def _require_mostly_known(listed: ListSummary, *, allow: bool) -> None:
 
 
 def log_submitted(
-    job_id: int, account_id: int, checked: ValidatedRequest, request: JobRequest, actor: Actor
+    job: JobKey, checked: ValidatedRequest, request: JobRequest, actor: Actor
 ) -> None:
     """Log that the job was stored, and that a recipient opted out, if the job says so."""
     facts = {
-        "job": job_id,
-        "account": account_id,
+        "job": job.job_id,
+        "account": job.account_id,
         "action": checked.action.name,
         "correlation_id": request.correlation_id,
         **actor.log_keys(),

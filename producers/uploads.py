@@ -16,6 +16,7 @@ from producers.import_rejections import reject
 from producers.plausibility import find_implausible
 from producers.request_hash import ListHash
 from schemas.errors import InvalidRequest
+from schemas.job_key import JobKey
 from schemas.staging import ImportRejection
 from schemas.staging import ImportRejectionReason as Reason
 
@@ -66,9 +67,9 @@ class ContactUpload:
             list_hash.add(ordered)
         return ListSummary(self.name, number, list_hash)
 
-    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+    async def keep(self, connection: asyncpg.Connection, job: JobKey) -> None:
         """Store the list as the job's, in the same transaction."""
-        await uploads.store_ids(connection, account_id, job_id)
+        await uploads.store_ids(connection, job)
 
 
 @dataclass
@@ -119,12 +120,10 @@ class AddressUpload:
                 f" stored. Check that it is a list of addresses.{self._first_rejection()}"
             )
 
-    async def keep(self, connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+    async def keep(self, connection: asyncpg.Connection, job: JobKey) -> None:
         """Store the list as the job's, in the same transaction."""
-        await uploads.store_addresses(connection, account_id, job_id)
-        await imports.insert_import_rejections(
-            connection, account_id=account_id, job_id=job_id, rejections=self._rejections
-        )
+        await uploads.store_addresses(connection, job)
+        await imports.insert_import_rejections(connection, job, rejections=self._rejections)
 
 
 Upload = ContactUpload | AddressUpload

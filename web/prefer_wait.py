@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Response
 
 from db import job_progress
 from producers.keys import Caller
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from web.request_notes import exclude_from_duration, note_job
 from web.state import AppState
@@ -75,19 +76,19 @@ async def wait_until_idle(
         return
     state.waiting_requests[caller.key_id] += 1
     try:
-        await _poll_state(state, caller.account_id, job_id, seconds, busy)
+        await _poll_state(state, JobKey(caller.account_id, job_id), seconds, busy)
     finally:
         state.waiting_requests[caller.key_id] -= 1
 
 
 async def _poll_state(
-    state: AppState, account_id: int, job_id: int, seconds: float, busy: Collection[JobState]
+    state: AppState, job: JobKey, seconds: float, busy: Collection[JobState]
 ) -> None:
     until = time.monotonic() + seconds
     pause = _MIN_PAUSE_SECONDS
     while (left := until - time.monotonic()) > 0:
         async with state.pool.acquire() as connection:
-            if await job_progress.get_state(connection, account_id, job_id) not in busy:
+            if await job_progress.get_state(connection, job) not in busy:
                 return
         with exclude_from_duration():
             is_shutting_down = await state.wait_for_shutdown(min(pause, left))

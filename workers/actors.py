@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 import dramatiq
 
 from db.errors import TRANSIENT_ERRORS
-from db.lanes import QueuedLane
+from db.lanes import LaneToken
 from runtime import events, logs
+from schemas.job_key import JobKey
 from workers import slices
 from workers.context import WorkerContext
 from workers.queue_names import (
@@ -33,17 +34,12 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
     """Declare every actor on the broker."""
 
     async def start(account_id: int, job_id: int) -> None:
-        await _run_guarded(
-            outages, context, job_id, lambda: slices.start_job(context, account_id, job_id)
-        )
+        job = JobKey(account_id, job_id)
+        await _run_guarded(outages, context, job_id, lambda: slices.start_job(context, job))
 
     async def advance(account_id: int, job_id: int, lane: int, token: int) -> None:
-        await _run_guarded(
-            outages,
-            context,
-            job_id,
-            lambda: slices.advance_lane(context, account_id, job_id, QueuedLane(lane, token)),
-        )
+        held = LaneToken(account_id, job_id, lane, token)
+        await _run_guarded(outages, context, job_id, lambda: slices.advance_lane(context, held))
 
     for function, name, queue in (
         (start, START, STARTS),

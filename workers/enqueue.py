@@ -11,9 +11,10 @@ import redis
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
 
-from db.lanes import QueuedLane
+from db.lanes import LaneToken
 from runtime.outages import Outage, queue_outage
 from runtime.settings import Settings
+from schemas.job_key import JobKey
 from workers.broker import drop_idle_connections, make_client_broker
 from workers.queue_names import (
     ADVANCE,
@@ -75,16 +76,14 @@ class JobQueue:
         """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
         return self._outage.is_down
 
-    async def enqueue_start(self, account_id: int, job_id: int, *, urgent: bool) -> bool:
+    async def enqueue_start(self, job: JobKey, *, urgent: bool) -> bool:
         """Have the job planned, or its lanes woken; False when the queue does not answer."""
         return await self._send(
-            OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, (account_id, job_id)
+            OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, job
         )
 
-    async def enqueue_lanes(
-        self, account_id: int, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
-    ) -> bool:
-        """Enqueue lanes of the job; False if the queue does not answer.
+    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
+        """Enqueue lanes; return False if the queue does not answer.
 
         After the first failure no other lane is tried: each would wait as long for an answer, and
         the sweeper enqueues all of them again.
@@ -93,7 +92,7 @@ class JobQueue:
             sent = await self._send(
                 OPT_OUTS if urgent else BULK,
                 ADVANCE_URGENT if urgent else ADVANCE,
-                (account_id, job_id, lane.lane, lane.token),
+                lane,
             )
             if not sent:
                 return False
@@ -145,14 +144,14 @@ class JobQueue:
         return True
 
 
-async def enqueue_job(settings: Settings, *, account_id: int, job_id: int, action: str) -> bool:
+async def enqueue_job(settings: Settings, job: JobKey, *, action: str) -> bool:
     """Ring for a job that was just stored or resumed.
 
     Return False if Redis did not answer. The job is safe, and the sweeper finds it within seconds.
     """
     assert settings.redis_url is not None
     job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
-    return await job_queue.enqueue_start(account_id, job_id, urgent=is_urgent(action))
+    return await job_queue.enqueue_start(job, urgent=is_urgent(action))
 
 
 def get_queue_outage(settings: Settings) -> Outage:

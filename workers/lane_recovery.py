@@ -15,7 +15,7 @@ import asyncpg
 
 from db import chunks, lanes
 from db.errors import TRANSIENT_ERRORS
-from db.lanes import QueuedLane
+from db.lanes import LaneRelease, LaneToken
 from workers.context import WorkerContext
 from workers.queue_names import is_urgent
 
@@ -29,48 +29,32 @@ _MAX_WAIT_SECONDS = 1.0
 
 
 class HeldLane(NamedTuple):
-    """A lane that this worker still holds, its token, and the chunk of which an attempt was
+    """A lane that this worker still holds, the job's action, and the chunk of which an attempt was
     counted before it was made.
     """
 
-    account_id: int
-    job_id: int
+    lane: LaneToken
     action: str
-    lane: int
-    token: int
     counted_chunk_no: int | None
 
 
-async def recover_lane(context: WorkerContext, lane: HeldLane, *, requeue: bool) -> None:
+async def recover_lane(context: WorkerContext, held: HeldLane, *, requeue: bool) -> None:
     """Release the lane as soon as there is a connection, and enqueue it again if `requeue` is true.
 
     After a transient error other than a broken connection, its cause may still be there: the lane
     then stays idle until the sweeper comes.
     """
 
-    async def release(connection: asyncpg.Connection) -> int | None:
+    async def release(connection: asyncpg.Connection) -> LaneToken | None:
         async with connection.transaction():
-            if lane.counted_chunk_no is not None:
-                await chunks.uncount_attempt(
-                    connection, lane.account_id, lane.job_id, lane.counted_chunk_no
-                )
-            return await lanes.recover_lane(
-                connection,
-                lane.account_id,
-                lane.job_id,
-                lane=lane.lane,
-                token=lane.token,
-                state="queued" if requeue else "idle",
-            )
+            if held.counted_chunk_no is not None:
+                await chunks.uncount_attempt(connection, held.lane.job, held.counted_chunk_no)
+            state: LaneRelease = "queued" if requeue else "idle"
+            return await lanes.release_lane(connection, held.lane, state=state, is_recovery=True)
 
-    token = await _retry_until_connected(context, release)
-    if requeue and token is not None:
-        await context.job_queue.enqueue_lanes(
-            lane.account_id,
-            lane.job_id,
-            [QueuedLane(lane.lane, token)],
-            urgent=is_urgent(lane.action),
-        )
+    released = await _retry_until_connected(context, release)
+    if requeue and released is not None:
+        await context.job_queue.enqueue_lanes([released], urgent=is_urgent(held.action))
 
 
 async def _retry_until_connected(

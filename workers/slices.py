@@ -14,7 +14,7 @@ from db import address_history, chunks, import_chunks, job_progress, lanes
 from db.chunks import ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
-from db.lanes import QueuedLane
+from db.lanes import LaneToken
 from engine.chunk_log import log_processed
 from engine.chunk_runner import (
     ActiveLane,
@@ -28,6 +28,7 @@ from engine.planner import forecast_job, plan_job
 from engine.retry_policy import MAX_REJECTED_WITHOUT_SUCCESS, FailureHandler, describe_error
 from runtime import events, logs
 from schemas.errors import error_text
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from workers.context import CurrentChunk, WorkerContext
 from workers.lane_recovery import HeldLane, recover_lane
@@ -51,22 +52,22 @@ MAX_INTERRUPTIONS = 3
 way, a full disk for instance, is not gone in a moment."""
 
 
-async def start_job(context: WorkerContext, account_id: int, job_id: int) -> None:
+async def start_job(context: WorkerContext, key: JobKey) -> None:
     """Plan the job if need be, wake its lanes, and work a first slice at once.
 
     So a small job is done before it ever waits in the queue behind large ones.
     """
     async with context.pool.acquire() as connection:
-        job = await job_progress.get_job_to_work(connection, account_id, job_id)
+        job = await job_progress.get_job_to_work(connection, key)
         if (
             job is None
             or not _is_known_action(job)
             or not await _ensure_planned(context, connection, job)
         ):
             return
-        woken = await lanes.queue_idle_lanes(connection, account_id, job_id, min_lanes=1, limit=1)
+        woken = await lanes.queue_idle_lanes(connection, key, min_lanes=1, limit=1)
     for lane in woken:
-        await advance_lane(context, account_id, job_id, lane)
+        await advance_lane(context, lane)
 
 
 async def _ensure_planned(
@@ -76,7 +77,7 @@ async def _ensure_planned(
     with logs.bind_context(correlation_id=job.correlation_id):
         if job.state == JobState.PLANNING:
             try:
-                return await _plan_or_forecast(context, connection, job.account_id, job.id)
+                return await _plan_or_forecast(context, connection, job.key)
             except TRANSIENT_ERRORS:
                 raise
             except Exception as error:
@@ -86,69 +87,45 @@ async def _ensure_planned(
 
 
 async def _plan_or_forecast(
-    context: WorkerContext, connection: asyncpg.Connection, account_id: int, job_id: int
+    context: WorkerContext, connection: asyncpg.Connection, job: JobKey
 ) -> bool:
     settings = context.settings
     planned = await plan_job(
-        connection,
-        account_id,
-        job_id,
-        chunk_size=settings.chunk_size,
-        max_lanes=settings.job_concurrency,
+        connection, job, chunk_size=settings.chunk_size, max_lanes=settings.job_concurrency
     )
     if planned is not None and planned.state == JobState.RUNNING:
         return True
     counted = await forecast_job(
         connection,
         context.pool,
-        account_id,
-        job_id,
+        job,
         chunk_size=settings.chunk_size,
         shared_address_limit=settings.shared_address_limit,
     )
     return counted is JobState.RUNNING
 
 
-async def advance_lane(
-    context: WorkerContext, account_id: int, job_id: int, queued: QueuedLane
-) -> None:
+async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
     """Work a slice of the job, unless the lane has another token by now."""
     lane_slice: _LaneSlice | None = None
     broke = False
     try:
         async with context.pool.acquire() as connection:
-            job = await job_progress.get_job_to_work(connection, account_id, job_id)
+            job = await job_progress.get_job_to_work(connection, lane.job)
             if job is None or not _is_known_action(job):
                 return
-            taken = await lanes.hold_lane(
-                connection,
-                account_id,
-                job_id,
-                lane=queued.lane,
-                token=queued.token,
-                worker=context.name,
-            )
+            taken = await lanes.hold_lane(connection, lane, worker=context.name)
             if taken is None:
                 return
             # Whoever had the lane before may have been ended by what it was working on.
             lane_slice = _LaneSlice(
-                context,
-                connection,
-                job,
-                queued.lane,
-                taken.token,
-                is_suspect=taken.lost_workers > 0,
+                context, connection, job, taken.lane, is_suspect=taken.lost_workers > 0
             )
             try:
                 with logs.bind_context(correlation_id=job.correlation_id):
                     more = await lane_slice.run()
-                    next_token = await lanes.release_lane(
-                        connection,
-                        account_id,
-                        job_id,
-                        lane=queued.lane,
-                        token=taken.token,
-                        state="queued" if more else "idle",
+                    released = await lanes.release_lane(
+                        connection, taken.lane, state="queued" if more else "idle"
                     )
             except Exception:
                 broke = connection.is_closed()
@@ -157,11 +134,8 @@ async def advance_lane(
         if lane_slice is not None:
             await recover_lane(context, lane_slice.held_lane(), requeue=broke)
         raise
-    if more and next_token is not None:
-        again = [QueuedLane(queued.lane, next_token)]
-        await context.job_queue.enqueue_lanes(
-            account_id, job_id, again, urgent=is_urgent(job.action)
-        )
+    if more and released is not None:
+        await context.job_queue.enqueue_lanes([released], urgent=is_urgent(job.action))
 
 
 def _is_known_action(job: JobToWork) -> bool:
@@ -177,7 +151,7 @@ def _is_known_action(job: JobToWork) -> bool:
 
 @dataclass(slots=True)
 class _LaneSlice:
-    """`token` is the lane's since it was taken; `is_suspect` has each chunk worked alone.
+    """`is_suspect` has each chunk worked alone.
 
     `counted_chunk_no` is the chunk with an attempt that was counted and has not ended.
     `interruptions` is how often a transient error rolled a chunk back. `has_worked` says that a
@@ -187,8 +161,7 @@ class _LaneSlice:
     context: WorkerContext
     connection: asyncpg.Connection
     job: JobToWork
-    lane: int
-    token: int
+    lane: LaneToken
     is_suspect: bool
     counted_chunk_no: int | None = None
     interruptions: int = 0
@@ -201,17 +174,9 @@ class _LaneSlice:
         assert task is not None
         self.task = task
 
-    @property
-    def of_job(self) -> tuple[int, int]:
-        """The job's account and id, by which every statement names it."""
-        return self.job.account_id, self.job.id
-
     def held_lane(self) -> HeldLane:
         """Describe the lane to be given back if the connection broke."""
-        job = self.job
-        return HeldLane(
-            job.account_id, job.id, job.action, self.lane, self.token, self.counted_chunk_no
-        )
+        return HeldLane(self.lane, self.job.action, self.counted_chunk_no)
 
     async def run(self) -> bool:
         """Work until the time is over; whether there is more to do."""
@@ -230,9 +195,7 @@ class _LaneSlice:
             await asyncio.sleep(self.context.settings.stalled_after_seconds / HEARTBEATS_PER_STALL)
             # It waits for a connection: without a sign a living worker would look lost.
             await self._run_on_other_connection(
-                lambda connection: lanes.touch_lane(
-                    connection, *self.of_job, lane=self.lane, token=self.token
-                )
+                lambda connection: lanes.touch_lane(connection, self.lane)
             )
 
     async def _run_on_other_connection(
@@ -255,7 +218,7 @@ class _LaneSlice:
     async def _run(self) -> bool:
         if self.job.state != JobState.RUNNING:
             return False
-        if await job_progress.mark_started(self.connection, *self.of_job):
+        if await job_progress.mark_started(self.connection, self.job.key):
             log.info(
                 events.JOB_STARTED,
                 job=self.job.id,
@@ -272,7 +235,7 @@ class _LaneSlice:
             if self.has_worked and not self.has_enqueued_lanes:
                 await self._enqueue_other_lanes()
         if more:
-            await job_progress.refresh_counts(self.connection, *self.of_job)
+            await job_progress.refresh_counts(self.connection, self.job.key)
         else:
             await self._complete_job()
         return more
@@ -298,13 +261,9 @@ class _LaneSlice:
         Then a loss of the process says something about this chunk.
         """
         async with self.context.chunk_limiter.exclusive():
-            if not await chunks.count_attempt(
-                self.connection, *self.of_job, chunk, lane=self.lane, token=self.token
-            ):
+            if not await chunks.count_attempt(self.connection, self.lane, chunk):
                 # Somebody else was faster; where that has the lane as well, this slice has ended.
-                return await lanes.holds_lane(
-                    self.connection, *self.of_job, lane=self.lane, token=self.token
-                )
+                return await lanes.holds_lane(self.connection, self.lane)
             self.counted_chunk_no = chunk.chunk_no
             self._set_current_chunk(chunk.chunk_no)
             more = await self._work_chunk(runner)
@@ -312,8 +271,8 @@ class _LaneSlice:
             return more
 
     def _active_lane(self) -> ActiveLane:
-        share = self.lane / self.context.settings.job_concurrency % 1
-        return ActiveLane(self.lane, share, self.is_suspect, self._record_current_chunk)
+        share = self.lane.lane / self.context.settings.job_concurrency % 1
+        return ActiveLane(self.lane.lane, share, self.is_suspect, self._record_current_chunk)
 
     async def _record_current_chunk(self, chunk_no: int) -> None:
         """Note what is in hand, in this process and, if a connection is free, for those who may
@@ -322,9 +281,7 @@ class _LaneSlice:
         self._set_current_chunk(chunk_no)
         if self.context.pool.has_room:
             await self._run_on_other_connection(
-                lambda connection: chunks.record_current_chunk(
-                    connection, *self.of_job, chunk_no, lane=self.lane, token=self.token
-                )
+                lambda connection: chunks.record_current_chunk(connection, self.lane, chunk_no)
             )
 
     async def _clear_current_chunk(self) -> None:
@@ -333,9 +290,7 @@ class _LaneSlice:
         Other lanes may take it, and a later loss of the worker is not its fault.
         """
         self._set_current_chunk(None)
-        await chunks.record_current_chunk(
-            self.connection, *self.of_job, None, lane=self.lane, token=self.token
-        )
+        await chunks.record_current_chunk(self.connection, self.lane, None)
 
     def _set_current_chunk(self, chunk_no: int | None) -> None:
         if chunk_no is None:
@@ -362,7 +317,7 @@ class _LaneSlice:
         if self.counted_chunk_no is None:
             return False
         # Somebody else was faster.
-        await chunks.uncount_attempt(self.connection, *self.of_job, self.counted_chunk_no)
+        await chunks.uncount_attempt(self.connection, self.job.key, self.counted_chunk_no)
         return True
 
     async def _enqueue_other_lanes(self) -> None:
@@ -375,11 +330,9 @@ class _LaneSlice:
         """
         self.has_enqueued_lanes = True
         woken = await lanes.queue_idle_lanes(
-            self.connection, *self.of_job, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
+            self.connection, self.job.key, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
         )
-        await self.context.job_queue.enqueue_lanes(
-            *self.of_job, woken, urgent=is_urgent(self.job.action)
-        )
+        await self.context.job_queue.enqueue_lanes(woken, urgent=is_urgent(self.job.action))
 
     async def _handle_failure(self, failed: ChunkFailed) -> None:
         error = failed.__cause__
@@ -420,7 +373,7 @@ class _LaneSlice:
         if self.connection.is_closed():
             raise error from None
         if self.counted_chunk_no is not None:
-            await chunks.uncount_attempt(self.connection, *self.of_job, self.counted_chunk_no)
+            await chunks.uncount_attempt(self.connection, self.job.key, self.counted_chunk_no)
             self.counted_chunk_no = None
         await self._clear_current_chunk()
         self.interruptions += 1
@@ -438,7 +391,7 @@ class _LaneSlice:
         async with self.connection.transaction():
             await chunks.lock_job_exclusive(self.connection, self.job.id)
             if await job_progress.has_only_rejections(
-                self.connection, *self.of_job, refused=MAX_REJECTED_WITHOUT_SUCCESS
+                self.connection, self.job.key, refused=MAX_REJECTED_WITHOUT_SUCCESS
             ):
                 await _fail_job(self.context, self.connection, self.job, error, text)
 
@@ -474,9 +427,9 @@ class _LaneSlice:
                 account=self.job.account_id,
                 action=self.job.action,
                 contacts=totals.selected // len(self.job.fields),
-                recognized=await address_history.recognized_rows(self.connection, *self.of_job),
+                recognized=await address_history.recognized_rows(self.connection, self.job.key),
                 rejected_rows=await import_chunks.count_rejected_rows(
-                    self.connection, *self.of_job
+                    self.connection, self.job.key
                 ),
             )
 

@@ -48,8 +48,7 @@ async def sweep(context: WorkerContext) -> None:
         for job in await sweeps.list_running_jobs(connection):
             stalled = await lanes.requeue_stalled_lanes(
                 connection,
-                job.account_id,
-                job.id,
+                job.key,
                 limit=settings.job_concurrency,
                 stalled_after_seconds=settings.stalled_after_seconds,
             )
@@ -62,12 +61,12 @@ async def _enqueue_unplanned_jobs(
     context: WorkerContext, plans: list[StalledPlan], queued_messages: QueuedMessages
 ) -> bool:
     """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
-    for account_id, job_id, action in plans:
-        if not await context.job_queue.enqueue_start(account_id, job_id, urgent=is_urgent(action)):
+    for key, action in plans:
+        if not await context.job_queue.enqueue_start(key, urgent=is_urgent(action)):
             return False
         _log_requeue(
-            action in all_actions() and not queued_messages.contains(account_id, job_id),
-            job=job_id,
+            action in all_actions() and not queued_messages.contains(*key),
+            job=key.job_id,
             action=action,
             reason="waits for its plan",
             lanes=1,
@@ -82,17 +81,13 @@ async def _enqueue_lanes(
     queued_messages: QueuedMessages,
 ) -> bool:
     """Ring the lanes of a job; False when the queue does not answer."""
-    queued = [lane.queued for lane in stalled]
-    if not await context.job_queue.enqueue_lanes(
-        job.account_id, job.id, queued, urgent=is_urgent(job.action)
-    ):
+    queued = [each.lane for each in stalled]
+    if not await context.job_queue.enqueue_lanes(queued, urgent=is_urgent(job.action)):
         return False
     _log_requeue(
         job.action in all_actions()
         and any(
-            lane.found == "queued"
-            and not queued_messages.contains(job.account_id, job.id, lane.lane, lane.token)
-            for lane in stalled
+            each.found == "queued" and not queued_messages.contains(*each.lane) for each in stalled
         ),
         job=job.id,
         action=job.action,

@@ -102,7 +102,7 @@ class WebhookDelivery:
                     connection, busy=busy, lease_seconds=LEASE_SECONDS
                 )
             if notice is not None:
-                self._accounts[notice.account_id] += 1
+                self._accounts[notice.job.account_id] += 1
             return notice
 
     async def _deliver_all(self, first: DueDelivery) -> None:
@@ -113,7 +113,7 @@ class WebhookDelivery:
                 try:
                     await self._deliver(notice)
                 finally:
-                    self._accounts[notice.account_id] -= 1
+                    self._accounts[notice.job.account_id] -= 1
                 notice = await self._claim()
         except TRANSIENT_ERRORS:
             # The periodic task meets the outage as well, and says so. The lease will end.
@@ -177,8 +177,8 @@ class WebhookDelivery:
 
 def _log_fields(notice: DueDelivery, status: int | None, **more: str) -> dict[str, Any]:
     return {
-        "job": notice.job_id,
-        "account": notice.account_id,
+        "job": notice.job.job_id,
+        "account": notice.job.account_id,
         "attempt": notice.attempt,
         "http_status": status,
         **more,

@@ -27,10 +27,11 @@ async def build_request(
 
     Raises SettingsError if the key from which the account's secret was derived is not listed.
     """
-    source = await get_secret_source(connection, delivery.account_id)
-    secret = webhook_secret(settings, delivery.account_id, source.salt, key_id=source.key_id)
-    job = await jobs.get_job(connection, delivery.job_id, account_id=delivery.account_id)
-    progress = await job_progress.get_counts(connection, delivery.account_id, delivery.job_id)
+    account_id, job_id = delivery.job
+    source = await get_secret_source(connection, account_id)
+    secret = webhook_secret(settings, account_id, source.salt, key_id=source.key_id)
+    job = await jobs.get_job(connection, job_id, account_id=account_id)
+    progress = await job_progress.get_counts(connection, delivery.job)
     assert job is not None
     assert progress is not None
     assert job.finished_at is not None
@@ -63,5 +64,5 @@ def _headers(secret: str, delivery: DueDelivery, body: bytes) -> dict[str, str]:
         "User-Agent": "Sluice",
         "Sluice-Timestamp": timestamp,
         "Sluice-Signature": signature(secret, timestamp, body),
-        "Sluice-Delivery": f"{delivery.job_id}-{delivery.attempt}",
+        "Sluice-Delivery": f"{delivery.job.job_id}-{delivery.attempt}",
     }

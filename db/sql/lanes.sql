@@ -63,19 +63,12 @@ where account_id = :account_id and job_id = :job_id and lane = :lane and token =
 returning set_config('synchronous_commit', 'off', true) is not null;
 
 -- name: release_lane$
--- Leave a lane, to be enqueued again (`queued`) or not (`idle`); nothing when someone else has it.
+-- Release a lane, to be enqueued again (`queued`) or not (`idle`); nothing if another worker has it. A recovery
+-- is done by another connection than the one that broke. It leaves `lost_workers` as it is.
 update job_lanes
-set token = token + 1, state = :state, touched_at = clock_timestamp(), lost_workers = 0,
-    chunk_no = null
+set token = token + 1, state = :state, touched_at = clock_timestamp(), chunk_no = null,
+    lost_workers = case when :is_recovery::boolean then lost_workers else 0 end
 where account_id = :account_id and job_id = :job_id and lane = :lane and token = :token
-returning token;
-
--- name: recover_lane$
--- Leave a lane by another connection than the one that broke, to be enqueued again (`queued`) or not
--- (`idle`); nothing when someone else has it by now. Its worker lives, so that it does not count as lost.
-update job_lanes
-set token = token + 1, state = :state, touched_at = clock_timestamp(), chunk_no = null
-where account_id = :account_id and job_id = :job_id and lane = :lane and token = :token and state = 'held'
 returning token;
 
 -- name: requeue_stalled_lanes

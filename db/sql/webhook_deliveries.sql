@@ -50,7 +50,7 @@ set attempts = d.attempts + 1,
     due_at = clock_timestamp() + make_interval(secs => :lease_seconds::float8)
 from due
 where d.account_id = :account_id and d.job_id = due.job_id
-returning d.job_id, d.account_id, d.url, d.attempts as attempt;
+returning d.url, d.attempts;
 
 -- name: mark_delivered!
 -- Note that the receiver has taken it, be it late, after others had given it up.

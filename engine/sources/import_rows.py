@@ -51,17 +51,12 @@ async def create_contacts(
     one of them at the same moment.
     """
     known = await import_chunks.lock_known_addresses(
-        connection,
-        account_id=job.account_id,
-        job_id=job.id,
-        item_ids=item_ids,
-        shared_address_limit=shared_address_limit,
+        connection, job.key, item_ids=item_ids, shared_address_limit=shared_address_limit
     )
     recognized = await _recognize_rows(connection, job, item_ids, known)
     made = await import_chunks.create_contacts(
         connection,
-        account_id=job.account_id,
-        job_id=job.id,
+        job.key,
         item_ids=item_ids,
         known=known,
         recognized=recognized,
@@ -71,12 +66,8 @@ async def create_contacts(
     )
     stated = {}
     if initial_statuses_by_stated:
-        stated = await import_chunks.read_stated_statuses(
-            connection, account_id=job.account_id, job_id=job.id, item_ids=item_ids
-        )
-    await import_chunks.delete_rows(
-        connection, account_id=job.account_id, job_id=job.id, item_ids=item_ids
-    )
+        stated = await import_chunks.read_stated_statuses(connection, job.key, item_ids=item_ids)
+    await import_chunks.delete_rows(connection, job.key, item_ids=item_ids)
     return ImportedRows(made, recognized, {id_: Status(status) for id_, status in stated.items()})
 
 
@@ -90,11 +81,7 @@ async def _recognize_rows(
     if not (known.ids or known.repeated or known.with_ids):
         return RecognitionResult()
     rows = await import_chunks.read_rows_to_recognize(
-        connection,
-        account_id=job.account_id,
-        job_id=job.id,
-        item_ids=item_ids,
-        match_keys=[*known.match_keys, *known.repeated],
+        connection, job.key, item_ids=item_ids, match_keys=[*known.match_keys, *known.repeated]
     )
     candidates = await import_chunks.find_candidates(
         connection,

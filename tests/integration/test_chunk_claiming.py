@@ -5,7 +5,7 @@ import pytest
 
 from db import chunks
 from runtime.settings import Settings
-from tests.kit.factories import account_of
+from tests.kit.factories import key_of
 from tests.kit.submitting import submit_planned_opt_out
 
 CHUNKS = 8
@@ -20,9 +20,7 @@ async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
 async def claimed(pool: asyncpg.Pool, job_id: int, share: float) -> int | None:
     """Claim a chunk from this share on, release it, and return its number."""
     async with pool.acquire() as connection, connection.transaction():
-        chunk = await chunks.claim_next(
-            connection, await account_of(pool, job_id), job_id, share=share
-        )
+        chunk = await chunks.claim_next(connection, await key_of(pool, job_id), share=share)
     return chunk.chunk_no if chunk else None
 
 
@@ -64,18 +62,12 @@ async def test_what_is_held_or_has_to_wait_is_passed_over(pool: asyncpg.Pool, jo
 async def test_only_the_named_chunk_is_claimed(pool: asyncpg.Pool, job_id: int) -> None:
     """The chunk of that number or none, and none of a job that does not run."""
     async with pool.acquire() as connection, connection.transaction():
-        chunk = await chunks.claim_by_number(connection, await account_of(pool, job_id), job_id, 3)
+        chunk = await chunks.claim_by_number(connection, await key_of(pool, job_id), 3)
         assert chunk is not None
         assert chunk.chunk_no == 3
         async with pool.acquire() as other, other.transaction():
-            assert (
-                await chunks.claim_by_number(other, await account_of(pool, job_id), job_id, 3)
-                is None
-            )
+            assert await chunks.claim_by_number(other, await key_of(pool, job_id), 3) is None
     await pool.execute("update jobs set state = 'paused' where id = $1", job_id)
     assert await claimed(pool, job_id, 0.0) is None
     async with pool.acquire() as connection, connection.transaction():
-        assert (
-            await chunks.claim_by_number(connection, await account_of(pool, job_id), job_id, 3)
-            is None
-        )
+        assert await chunks.claim_by_number(connection, await key_of(pool, job_id), 3) is None

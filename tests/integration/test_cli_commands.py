@@ -18,6 +18,7 @@ import pytest
 from cli import progress as cli_waiting
 from db.pool import connect_options, open_pool
 from engine.planner import forecast_job, plan_job
+from schemas.job_key import JobKey
 from tests.kit.commands import run_sluice
 from tests.kit.factories import DEFAULT_ACCOUNT
 
@@ -442,10 +443,12 @@ def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
     async def plan_all():
         async with await open_pool(database_url, size=2) as pool, pool.acquire() as connection:
             for job in await pool.fetch("select id, plan_first from jobs order by id"):
-                await plan_job(connection, DEFAULT_ACCOUNT, job["id"], chunk_size=5, max_lanes=1)
+                await plan_job(
+                    connection, JobKey(DEFAULT_ACCOUNT, job["id"]), chunk_size=5, max_lanes=1
+                )
                 if job["plan_first"]:
                     how = {"chunk_size": 5, "shared_address_limit": 10}
-                    await forecast_job(connection, pool, DEFAULT_ACCOUNT, job["id"], **how)
+                    await forecast_job(connection, pool, JobKey(DEFAULT_ACCOUNT, job["id"]), **how)
 
     nobody, one = (
         answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job_id"]

@@ -9,7 +9,7 @@ import pytest
 from db import webhook_deliveries as stored
 from producers.submit import submit
 from schemas.errors import IdempotencyConflict, InvalidRequest
-from tests.kit.factories import account_of
+from tests.kit.factories import key_of
 from tests.kit.submitting import request_with_webhook
 from workers.webhook_client import NotPublicError, PublicBackend
 
@@ -107,4 +107,4 @@ async def test_a_request_without_a_url_keeps_its_hash(pool, settings):
         "230e15afa24a044a5a4d69580c86bc9d95a70a5f4cf871e8dd7d5a4d9e63e6b3"
     )
     async with pool.acquire() as connection:
-        assert await stored.get_delivery(connection, await account_of(pool, plain), plain) is None
+        assert await stored.get_delivery(connection, await key_of(pool, plain)) is None

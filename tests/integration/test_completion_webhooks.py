@@ -17,7 +17,7 @@ from producers.submit import submit
 from runtime.settings import Settings
 from runtime.signing import signature, webhook_secret
 from schemas.errors import InvalidRequest
-from tests.kit.factories import account_of, fill_large_account
+from tests.kit.factories import fill_large_account, key_of
 from tests.kit.http_receiver import HANG, answer, run_scripted_receiver
 from tests.kit.in_process import InProcessRunner
 from tests.kit.submitting import request_with_webhook
@@ -75,7 +75,7 @@ async def ended_job(pool, settings, url, **changes) -> int:
 async def get_delivery(pool: asyncpg.Pool, job_id: int) -> stored.Delivery:
     """Return how far the job's delivery is."""
     async with pool.acquire() as connection:
-        found = await stored.get_delivery(connection, await account_of(pool, job_id), job_id)
+        found = await stored.get_delivery(connection, await key_of(pool, job_id))
     assert found is not None
     return found
 
@@ -323,7 +323,7 @@ async def test_claims_do_not_wait_for_each_other(pool, settings):
             await asyncio.wait_for(stored.claim_due(connection, busy=[], lease_seconds=30), 10)
             for connection in (first, second, second)
         ]
-    assert [webhook and webhook.job_id for webhook in claimed] == [*job_ids, None]
+    assert [webhook and webhook.job.job_id for webhook in claimed] == [*job_ids, None]
 
 
 @pytest.mark.parametrize("taken_by", [0, 1])

@@ -13,6 +13,7 @@ from db.exports import ExportFormat
 from producers.address_files import read_addresses
 from producers.formula_guard import strip_formula_guard
 from schemas.addresses import InvalidAddress, normalize_address
+from schemas.job_key import JobKey
 from tests.integration.test_exports_and_history import collected, write_ledger
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
@@ -89,9 +90,9 @@ async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
         *(ledger.account_id, ledger.job),
     )
     for listing in (
-        exports.Results(ledger.account_id, ledger.job),
-        exports.unprocessed_addresses(ledger.account_id, ledger.job),
-        exports.rejections(ledger.account_id, ledger.job),
+        exports.Results(JobKey(ledger.account_id, ledger.job)),
+        exports.unprocessed_addresses(JobKey(ledger.account_id, ledger.job)),
+        exports.rejections(JobKey(ledger.account_id, ledger.job)),
     ):
         safe = await collected(pool, listing, form=ExportFormat.CSV)
         raw = await collected(pool, listing, form=ExportFormat.RAW_CSV)

@@ -12,7 +12,7 @@ from engine.finalize import complete_job, fail_job
 from engine.planner import plan_job
 from producers.control import cancel
 from runtime.settings import Settings
-from tests.kit.factories import account_of, fill, make_account, statuses_of
+from tests.kit.factories import fill, key_of, make_account, statuses_of
 from tests.kit.model_comparison import LIMIT
 from tests.kit.sample_account import AccountDriver
 from tests.kit.submitting import submit_job
@@ -36,10 +36,8 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     job_id = await submit_job(pool, settings, "cut-short", "import", text, None, params)
     limits = settings.model_copy(update={"shared_address_limit": LIMIT})
     async with pool.acquire() as connection:
-        await plan_job(
-            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1
-        )
-        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
+        await plan_job(connection, await key_of(pool, job_id), chunk_size=1, max_lanes=1)
+        job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         await runner.run_next(connection)
     assert (await statuses_of(pool, account_id))["a0@example.com"] == ("single_opt_in", False)
@@ -71,8 +69,8 @@ async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
     rows = [[f"a{n}@example.com", GONE] for n in range(5)]
     job_id = await here.submit("import", rows, permission=True)
     async with pool.acquire() as holding, pool.acquire() as ending:
-        await plan_job(holding, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1)
-        job = await job_progress.get_job_to_work(holding, await account_of(pool, job_id), job_id)
+        await plan_job(holding, await key_of(pool, job_id), chunk_size=1, max_lanes=1)
+        job = await job_progress.get_job_to_work(holding, await key_of(pool, job_id))
         await here.work(job_id, chunks=1)
         # What is left to do would be to settle: four rows became no contacts.
         await pool.execute(
@@ -108,8 +106,8 @@ async def test_an_import_that_ends_counts_what_another_is_linking(
     other = await here.submit("import", [["c@example.com", ROLE]], permission=False)
     await here.work(other, chunks=0)
     async with pool.acquire() as linking, pool.acquire() as settling:
-        job = await job_progress.get_job_to_work(linking, await account_of(pool, other), other)
-        last = await job_progress.get_job_to_work(linking, await account_of(pool, ending), ending)
+        job = await job_progress.get_job_to_work(linking, await key_of(pool, other))
+        last = await job_progress.get_job_to_work(linking, await key_of(pool, ending))
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         async with linking.transaction():
             assert await runner.run_next(linking)

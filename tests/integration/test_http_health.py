@@ -16,6 +16,7 @@ from producers.immediate_opt_out import opt_out_immediately
 from producers.scaling import HOLD_SECONDS
 from producers.submit import submit
 from runtime.settings import Settings
+from schemas.job_key import JobKey
 from schemas.requests import JobRequest, Selection
 from tests.integration.test_runbook import STATEMENTS
 from tests.kit.factories import DEFAULT_ACCOUNT, fill_large_account
@@ -128,7 +129,7 @@ async def test_jobs_wait_for_their_plan_from_their_submission(pool, settings, sc
     assert 20 <= waiting["oldest_seconds"] < 60
     assert waiting["queues"][1] | waiting == waiting | {"queue": "opt_outs"}
     async with pool.acquire() as connection:
-        await plan_job(connection, DEFAULT_ACCOUNT, job, chunk_size=1, max_lanes=1)
+        await plan_job(connection, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, max_lanes=1)
     assert (await scale())["planning_jobs"] == 2
 
 
@@ -170,11 +171,11 @@ async def test_a_plan_that_waits_for_a_person_waits_for_no_worker(pool, settings
     await fill_large_account(pool, 1, 3)
     job = await submitted_opt_out(pool, settings, plan_first=True)
     async with pool.acquire() as connection:
-        await plan_job(connection, DEFAULT_ACCOUNT, job, chunk_size=1, max_lanes=1)
+        await plan_job(connection, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, max_lanes=1)
         # A plan that is to be counted is one, whatever chunks it has.
         assert (await scale())["pending_chunks"] == 1
         await forecast_job(
-            connection, pool, DEFAULT_ACCOUNT, job, chunk_size=1, shared_address_limit=10
+            connection, pool, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, shared_address_limit=10
         )
     await time_passes(pool, 1_000)
     planned = await scale()

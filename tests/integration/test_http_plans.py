@@ -9,6 +9,7 @@ import pytest
 from engine.planner import forecast_job, plan_job
 from producers.uploads import AddressUpload
 from schemas.errors import InvalidRequest
+from schemas.job_key import JobKey
 from tests.integration.test_http_jobs import two_people
 from tests.kit.factories import DEFAULT_ACCOUNT, statuses_of
 from tests.kit.in_process import InProcessRunner
@@ -30,12 +31,13 @@ async def planner(pool):
             waiting = await pool.fetch("select id from jobs where state = 'planning'")
             for (job_id,) in waiting:
                 async with pool.acquire() as connection:
-                    await plan_job(connection, DEFAULT_ACCOUNT, job_id, chunk_size=2, max_lanes=1)
+                    await plan_job(
+                        connection, JobKey(DEFAULT_ACCOUNT, job_id), chunk_size=2, max_lanes=1
+                    )
                     await forecast_job(
                         connection,
                         pool,
-                        DEFAULT_ACCOUNT,
-                        job_id,
+                        JobKey(DEFAULT_ACCOUNT, job_id),
                         chunk_size=2,
                         shared_address_limit=10,
                     )

@@ -13,6 +13,7 @@ from producers.immediate_opt_out import opt_out_immediately
 from producers.recipient_events import opt_out_request
 from runtime.settings import Settings
 from schemas.addresses import normalize_address
+from schemas.job_key import JobKey
 from schemas.staging import ImportRow
 from schemas.statuses import Status
 from tests.kit.factories import fill, make_account, statuses_of
@@ -54,8 +55,7 @@ class Importing:
                 {"statuses": True, **params},
             )
             packed = imports.pack_rows(
-                account_id,
-                job_id,
+                JobKey(account_id, job_id),
                 [
                     ImportRow(
                         line,

@@ -14,6 +14,7 @@ from producers.imports import submit_import
 from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound
+from schemas.job_key import JobKey
 from tests.kit.factories import DEFAULT_ACCOUNT
 
 HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
@@ -206,7 +207,7 @@ async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned
     if planned:
         async with pool.acquire() as connection:
             assert await plan_job(
-                connection, DEFAULT_ACCOUNT, first.job_id, chunk_size=2, max_lanes=1
+                connection, JobKey(DEFAULT_ACCOUNT, first.job_id), chunk_size=2, max_lanes=1
             )
             await connection.execute("delete from import_rows where line < 5")
     before = await stored(pool)
@@ -291,7 +292,9 @@ async def test_counts_tell_cells_from_rows(pool, import_csv):
             DEFAULT_ACCOUNT,
             submitted.job_id,
         )
-        assert await imports.read_staged_file(connection, DEFAULT_ACCOUNT, submitted.job_id) == (
+        assert await imports.read_staged_file(
+            connection, JobKey(DEFAULT_ACCOUNT, submitted.job_id)
+        ) == (
             4,
             2,
             3,

@@ -11,7 +11,7 @@ from producers.invalid_request import parse_request
 from producers.submit import submit
 from schemas.errors import NotFound, SluiceError, StateConflict
 from schemas.outcomes import FINAL_STATES, STATE_CHANGES, JobState
-from tests.kit.factories import account_of, fill_large_account, make_account
+from tests.kit.factories import fill_large_account, key_of, make_account
 from tests.kit.waiting import wait_until_lock_contended
 
 COMMANDS = {
@@ -162,9 +162,7 @@ async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, co
         async with blocking.transaction():
             await blocking.execute("lock table contacts in access exclusive mode")
             planner = asyncio.create_task(
-                plan_job(
-                    planning, await account_of(pool, job_id), job_id, chunk_size=10, max_lanes=2
-                )
+                plan_job(planning, await key_of(pool, job_id), chunk_size=10, max_lanes=2)
             )
             await wait_until_lock_contended(pool, what="the planner is at work")
             answered = await asyncio.wait_for(command(pool, settings, None, job_id), 10)

@@ -5,7 +5,7 @@ import pytest
 
 from db import lanes
 from runtime.settings import Settings
-from tests.kit.factories import account_of
+from tests.kit.factories import key_of
 from tests.kit.submitting import submit_planned_opt_out
 
 LANES = 8
@@ -47,7 +47,7 @@ async def test_no_more_lanes_are_woken_than_were_asked_for(
             {
                 lane.lane
                 for lane in await lanes.queue_idle_lanes(
-                    connection, await account_of(pool, job_id), job_id, min_lanes=0, limit=2
+                    connection, await key_of(pool, job_id), min_lanes=0, limit=2
                 )
             }
             for _ in range(LANES // 2 + 1)
@@ -70,7 +70,7 @@ async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
         for setting in without:
             await connection.execute(f"set local {setting} = off")
         rung = await lanes.requeue_stalled_lanes(
-            connection, await account_of(pool, job_id), job_id, limit=3, stalled_after_seconds=0.0
+            connection, await key_of(pool, job_id), limit=3, stalled_after_seconds=0.0
         )
     assert len(rung) == 3
 
@@ -98,6 +98,6 @@ async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
     async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
         await worker.execute("select from job_chunks where chunk_no <= 2 for update")
         woken = await lanes.queue_idle_lanes(
-            connection, await account_of(pool, job_id), job_id, min_lanes=0, limit=2
+            connection, await key_of(pool, job_id), min_lanes=0, limit=2
         )
     assert len(woken) == (min(2, max(0, free - 1)) if state == "running" else 0)

@@ -14,6 +14,7 @@ from producers.plans import apply_plan
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.errors import IdempotencyConflict, InvalidRequest, NotFound, StateConflict
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, JobRequest, Selection
 from tests.kit.factories import account_of, make_account, statuses_of
@@ -73,17 +74,12 @@ class Planned:
         account_id = await account_of(self.pool, job_id)
         async with self.pool.acquire() as connection:
             await plan_job(
-                connection,
-                account_id,
-                job_id,
-                chunk_size=self.chunk_size,
-                max_lanes=1,
+                connection, JobKey(account_id, job_id), chunk_size=self.chunk_size, max_lanes=1
             )
             return await forecast_job(
                 connection,
                 self.pool,
-                account_id,
-                job_id,
+                JobKey(account_id, job_id),
                 chunk_size=self.chunk_size,
                 shared_address_limit=LIMIT,
             )
@@ -101,8 +97,7 @@ class Planned:
         return await apply_plan(
             self.pool,
             self.settings,
-            account_id=job.account_id,
-            job_id=job_id,
+            job.key,
             expected=expected,
             tolerance=tolerance,
             confirmed_by="test",
@@ -256,13 +251,7 @@ async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, sho
     other = await make_account(pool, "other")
     with pytest.raises(NotFound):
         await apply_plan(
-            pool,
-            settings,
-            account_id=other,
-            job_id=job_id,
-            expected=yes,
-            tolerance=0,
-            confirmed_by="x",
+            pool, settings, JobKey(other, job_id), expected=yes, tolerance=0, confirmed_by="x"
         )
     assert await here.apply(job_id, yes) is JobState.PLANNING
     assert await here.apply(job_id, yes) is JobState.PLANNING

@@ -17,6 +17,7 @@ import pytest
 
 from db import chunk_addresses, import_chunks, queries
 from db.pool import open_pool
+from schemas.job_key import JobKey
 from schemas.recognition import RecognitionResult
 from tests.conftest import NewDatabase
 from tests.kit import query_plans
@@ -218,16 +219,11 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     """Let rows of an import arrive, and let an opt-out spread."""
     of_import = arguments("import_chunks", CHUNK)
     known = await import_chunks.lock_known_addresses(
-        connection,
-        account_id=ACCOUNT,
-        job_id=IMPORT,
-        item_ids=of_import["item_ids"],
-        shared_address_limit=10,
+        connection, JobKey(ACCOUNT, IMPORT), item_ids=of_import["item_ids"], shared_address_limit=10
     )
     made = await import_chunks.create_contacts(
         connection,
-        account_id=ACCOUNT,
-        job_id=IMPORT,
+        JobKey(ACCOUNT, IMPORT),
         item_ids=of_import["item_ids"],
         known=known,
         recognized=RecognitionResult(),
@@ -239,8 +235,7 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     read = await chunk_addresses.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
     assert await chunk_addresses.update_addresses(
         connection,
-        account_id=ACCOUNT,
-        job_id=OPT_OUT,
+        JobKey(ACCOUNT, OPT_OUT),
         decided_at=read.decided_at,
         changes={
             id_: (status, "admin", None if id_ % 2 else id_ - 1)

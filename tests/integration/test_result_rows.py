@@ -7,6 +7,7 @@ import pytest
 
 from db import results
 from db.result_rows import RESULT_COLUMNS, contact_of
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.statuses import Status
 
@@ -35,8 +36,7 @@ async def test_packed_rows_read_back_as_they_were(
     async with pool.acquire() as connection:
         await results.insert_results(
             connection,
-            account_id=LARGE,
-            job_id=LARGE,
+            JobKey(LARGE, LARGE),
             chunk_no=2**31 - 1,
             decided_at=decided_at,
             rows=rows,

@@ -8,7 +8,7 @@ from db.time_limits import LOCK_MS, STATEMENT_MS
 from engine.chunk_runner import ChunkFailed, ChunkRunner
 from engine.retry_policy import MAX_ATTEMPTS, FailureHandler
 from runtime.settings import Settings
-from tests.kit.factories import account_of, make_account
+from tests.kit.factories import key_of, make_account
 from tests.kit.model_comparison import LIMIT
 from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 
@@ -27,7 +27,7 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
     job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
     await here.work(job_id, chunks=MAX_ATTEMPTS - 1)
     async with pool.acquire() as connection:
-        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
+        job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         with pytest.raises(ChunkFailed) as failed:
@@ -56,7 +56,7 @@ async def test_a_held_lock_does_not_count_as_an_attempt(
     job_id = await here.submit("opt_out", await here.contacts_of(arrived), [1])
     await here.work(job_id, chunks=0)
     async with pool.acquire() as console, pool.acquire() as connection:
-        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
+        job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         async with console.transaction():

@@ -10,7 +10,7 @@ from db import job_progress
 from engine.chunk_runner import ChunkRunner
 from engine.planner import plan_job
 from runtime.settings import Settings
-from tests.kit.factories import account_of, fill, statuses_of
+from tests.kit.factories import fill, key_of, statuses_of
 from tests.kit.submitting import submit_job
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
@@ -57,15 +57,10 @@ async def test_opting_out_again_spreads_after_the_limit_was_raised(
 async def work(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
     """Work the job here, as a worker with this limit would."""
     async with pool.acquire() as connection:
-        await plan_job(
-            connection, await account_of(pool, job_id), job_id, chunk_size=5, max_lanes=1
-        )
-        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
+        await plan_job(connection, await key_of(pool, job_id), chunk_size=5, max_lanes=1)
+        job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=shared_address_limit, worker="test")
         while await runner.run_next(connection):
             pass
-        assert (
-            await job_progress.complete_job(connection, await account_of(pool, job_id), job_id)
-            is not None
-        )
+        assert await job_progress.complete_job(connection, await key_of(pool, job_id)) is not None

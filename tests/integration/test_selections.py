@@ -16,7 +16,7 @@ from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID, JobRequest
 from tests.integration.test_http_job_uploads import form
 from tests.integration.test_http_jobs import two_people
-from tests.kit.factories import DEFAULT_ACCOUNT, account_of, fill, make_account
+from tests.kit.factories import fill, key_of, make_account
 from tests.kit.in_process import InProcessRunner
 from tests.kit.model_comparison import ADDRESSES, link_lists, start_statuses
 from tests.kit.property_examples import check_property
@@ -50,7 +50,7 @@ async def selected_by(http, key, pool, body):
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
     async with pool.acquire() as connection:
-        await plan_job(connection, await account_of(pool, job), job, chunk_size=3, max_lanes=1)
+        await plan_job(connection, await key_of(pool, job), chunk_size=3, max_lanes=1)
     rows = await pool.fetch("select item_ids from job_chunks where job_id = $1", job)
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
     return sorted(id_ for row in rows for id_ in row["item_ids"]), shown
@@ -328,7 +328,7 @@ async def test_no_status_at_all_is_met_by_nobody(pool):
             correlation_id="",
             actor=PYTHON,
         )
-        planned = await plan_job(connection, DEFAULT_ACCOUNT, job.job_id, chunk_size=2, max_lanes=1)
+        planned = await plan_job(connection, job.key, chunk_size=2, max_lanes=1)
         assert planned.selected == 0
         for statuses, number in (([], 0), (None, 2)):
             sought = ContactFilter(account_id, [1, 2, 3], statuses=statuses)

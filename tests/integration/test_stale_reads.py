@@ -12,7 +12,7 @@ from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
 from engine.planner import plan_job
 from runtime.settings import Settings
 from schemas.errors import ConcurrentLink
-from tests.kit.factories import account_of, fill, make_account, statuses_of
+from tests.kit.factories import fill, key_of, make_account, statuses_of
 from tests.kit.submitting import submit_job
 
 LIMIT = 10
@@ -68,10 +68,8 @@ async def planned(
     params = {"kind": "admin"} if action == "opt_out" else {}
     job_id = await submit_job(pool, settings, "between", action, contacts, [1], params)
     async with pool.acquire() as connection:
-        await plan_job(
-            connection, await account_of(pool, job_id), job_id, chunk_size=chunk_size, max_lanes=1
-        )
-        job = await job_progress.get_job_to_work(connection, await account_of(pool, job_id), job_id)
+        await plan_job(connection, await key_of(pool, job_id), chunk_size=chunk_size, max_lanes=1)
+        job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
     assert job is not None
     return ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
 

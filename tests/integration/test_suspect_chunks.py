@@ -8,12 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from db import chunks, lanes
-from db.lanes import QueuedLane
+from db.lanes import LaneToken
 from engine.planner import plan_job
 from engine.retry_policy import MAX_ATTEMPTS
 from runtime.outages import queue_outage
 from runtime.settings import Settings
-from tests.kit.factories import account_of, fill, make_account
+from tests.kit.factories import fill, key_of, make_account
 from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 from tests.kit.submitting import submit_job, submit_planned_opt_out
 from tests.kit.waiting import wait_until_async
@@ -48,9 +48,7 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
         pool, settings, "suspected", "opt_out", list(PEOPLE), [1], {"kind": "admin"}
     )
     async with pool.acquire() as connection:
-        await plan_job(
-            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=2
-        )
+        await plan_job(connection, await key_of(pool, job_id), chunk_size=1, max_lanes=2)
     rung = await pool.fetch(
         "update job_lanes set state = 'queued', lost_workers = ($2::int[])[lane + 1] where"
         " job_id = $1"
@@ -58,6 +56,7 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
         *(job_id, lost),
     )
     assert [row["lost_workers"] for row in rung] == lost
+    key = await key_of(pool, job_id)
     context = worker_context(
         pool, settings.model_copy(update={"slice_seconds": 60.0, "chunks_per_process": 2})
     )
@@ -74,12 +73,7 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
         await console.execute("select from email_addresses for update")
         lanes = [
             asyncio.create_task(
-                slices.advance_lane(
-                    context,
-                    await account_of(pool, job_id),
-                    job_id,
-                    QueuedLane(row["lane"], row["token"]),
-                )
+                slices.advance_lane(context, LaneToken(*key, row["lane"], row["token"]))
             )
             for row in rung
         ]
@@ -111,33 +105,16 @@ async def test_what_another_lane_has_in_hand_is_left_alone(pool: asyncpg.Pool, j
     No other lane claims it, or counts an attempt at it, until that lane puts it down, and then it
     is not suspected.
     """
+    key = await key_of(pool, job_id)
     async with pool.acquire() as connection:
-        free = await chunks.claim_next(
-            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
-        )
+        free = await chunks.claim_next(connection, key, share=0.0, lane=1)
         assert free is not None
-        await chunks.record_current_chunk(
-            connection, await account_of(pool, job_id), job_id, 1, lane=0, token=0
-        )
-        claimed = [
-            await chunks.claim_next(
-                connection, await account_of(pool, job_id), job_id, share=0.0, lane=n
-            )
-            for n in (0, 1)
-        ]
+        await chunks.record_current_chunk(connection, LaneToken(*key, 0, 0), 1)
+        claimed = [await chunks.claim_next(connection, key, share=0.0, lane=n) for n in (0, 1)]
         assert [chunk and chunk.chunk_no for chunk in claimed] == [1, 2]
-        assert not await chunks.count_attempt(
-            connection, await account_of(pool, job_id), job_id, free, lane=1, token=0
-        )
-        await chunks.record_current_chunk(
-            connection, await account_of(pool, job_id), job_id, None, lane=0, token=0
-        )
-        assert (
-            await chunks.claim_next(
-                connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
-            )
-            == free
-        )
+        assert not await chunks.count_attempt(connection, LaneToken(*key, 1, 0), free)
+        await chunks.record_current_chunk(connection, LaneToken(*key, 0, 0), None)
+        assert await chunks.claim_next(connection, key, share=0.0, lane=1) == free
         assert not free.is_suspected
 
 
@@ -147,41 +124,27 @@ async def test_of_two_lanes_that_saw_a_suspected_chunk_one_counts_an_attempt(
     """While that one may live no other claims the chunk: an innocent contact is not blamed for two
     that came at the same time.
     """
+    key = await key_of(pool, job_id)
     async with pool.acquire() as connection:
         await connection.execute("update job_chunks set suspect_attempts = 0 where chunk_no = 1")
-        seen = await chunks.claim_next(
-            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
-        )
+        seen = await chunks.claim_next(connection, key, share=0.0, lane=1)
         assert seen is not None
         assert (seen.chunk_no, seen.is_suspected) == (1, True)
         counted = [
-            await chunks.count_attempt(
-                connection, await account_of(pool, job_id), job_id, seen, lane=lane, token=0
-            )
+            await chunks.count_attempt(connection, LaneToken(*key, lane, 0), seen)
             for lane in (1, 0)
         ]
         assert counted == [True, False]
-        other = await chunks.claim_next(
-            connection, await account_of(pool, job_id), job_id, share=0.0, lane=0
-        )
+        other = await chunks.claim_next(connection, key, share=0.0, lane=0)
         assert other is not None
         assert other.chunk_no == 2
         counted_again = await chunks.count_attempt(
-            connection,
-            await account_of(pool, job_id),
-            job_id,
-            seen._replace(suspect_attempts=1),
-            lane=0,
-            token=0,
+            connection, LaneToken(*key, 0, 0), seen._replace(suspect_attempts=1)
         )
         assert not counted_again
-        await chunks.uncount_attempt(connection, await account_of(pool, job_id), job_id, 1)
-        await lanes.release_lane(
-            connection, await account_of(pool, job_id), job_id, lane=1, token=0, state="idle"
-        )
-        freed = await chunks.claim_next(
-            connection, await account_of(pool, job_id), job_id, share=0.0, lane=1
-        )
+        await chunks.uncount_attempt(connection, key, 1)
+        await lanes.release_lane(connection, LaneToken(*key, 1, 0), state="idle")
+        freed = await chunks.claim_next(connection, key, share=0.0, lane=1)
         assert freed is not None
         assert (freed.chunk_no, freed.attempts, freed.suspect_attempts) == (1, 0, 0)
 
@@ -190,15 +153,14 @@ async def test_a_slow_worker_is_not_taken_for_lost(pool: asyncpg.Pool, job_id: i
     """Both lanes are silent for long. The worker of one waits in the transaction of a chunk; the
     other's is gone, and its lane is rung with a new token and the chunk that it had in hand.
     """
+    key = await key_of(pool, job_id)
     async with pool.acquire() as connection, pool.acquire() as slow, slow.transaction():
         await chunks.lock_job_shared(slow, job_id, lane=0)
-        await chunks.record_current_chunk(
-            connection, await account_of(pool, job_id), job_id, 3, lane=1, token=0
-        )
+        await chunks.record_current_chunk(connection, LaneToken(*key, 1, 0), 3)
         rung = await lanes.requeue_stalled_lanes(
-            connection, await account_of(pool, job_id), job_id, limit=8, stalled_after_seconds=0.0
+            connection, key, limit=8, stalled_after_seconds=0.0
         )
-        assert rung == [lanes.StalledLane(1, 1, "held", "gone", 3)]
+        assert rung == [lanes.StalledLane(LaneToken(*key, 1, 1), "held", "gone", 3)]
     assert await pool.fetchval("select max(lost_workers) from job_lanes") == 0
     suspected = await pool.fetch("select chunk_no from job_chunks where suspect_attempts = 0")
     assert [row["chunk_no"] for row in suspected] == [3]
@@ -241,9 +203,7 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
     job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
     context = worker_context(pool, settings)
     async with pool.acquire() as connection:
-        await plan_job(
-            connection, await account_of(pool, job_id), job_id, chunk_size=1, max_lanes=1
-        )
+        await plan_job(connection, await key_of(pool, job_id), chunk_size=1, max_lanes=1)
         await connection.execute("update job_chunks set suspect_attempts = 0")
     seen = []
     for _ in range(MAX_ATTEMPTS):
@@ -252,7 +212,7 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
             "update job_lanes set state = 'queued' where job_id = $1 returning lane, token", job_id
         )
         await slices.advance_lane(
-            context, await account_of(pool, job_id), job_id, QueuedLane(row["lane"], row["token"])
+            context, LaneToken(*await key_of(pool, job_id), row["lane"], row["token"])
         )
         chunk = await pool.fetchrow(
             "select attempts, suspect_attempts, state from job_chunks where job_id = $1", job_id
@@ -279,10 +239,8 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
     with capture_logs() as lines:
         async with pool.acquire() as console, console.transaction():
             await console.execute("select from email_addresses for update")
-            account_id = await account_of(pool, job_id)
-            first, second = (
-                slices.advance_lane(context, account_id, job_id, QueuedLane(*row)) for row in rows
-            )
+            key = await key_of(pool, job_id)
+            first, second = (slices.advance_lane(context, LaneToken(*key, *row)) for row in rows)
             resting = asyncio.create_task(first)
             await wait_until_async(
                 lambda: any(line["event"] == "chunk.interrupted" for line in lines),
@@ -323,9 +281,7 @@ class RecordingJobQueue(JobQueue):
     pool: asyncpg.Pool
     seen: list[int]
 
-    async def enqueue_lanes(
-        self, account_id: int, job_id: int, lanes: Iterable[QueuedLane], *, urgent: bool
-    ) -> bool:
+    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
         """Note how many locks are held while a lane is enqueued, then enqueue it."""
         self.seen.append(
             await self.pool.fetchval(
@@ -333,7 +289,7 @@ class RecordingJobQueue(JobQueue):
                 " and database = (select oid from pg_database where datname = current_database())"
             )
         )
-        return await super().enqueue_lanes(account_id, job_id, lanes, urgent=urgent)
+        return await super().enqueue_lanes(lanes, urgent=urgent)
 
 
 async def test_the_sweeper_holds_no_lock_while_it_enqueues(

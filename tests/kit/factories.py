@@ -2,6 +2,8 @@
 
 import asyncpg
 
+from schemas.job_key import JobKey
+
 DEFAULT_ACCOUNT = 1
 """The id of the account that a migrated database begins with."""
 
@@ -118,3 +120,8 @@ async def account_of(pool: asyncpg.Pool, job_id: int) -> int:
     """Return the id of the account that the job is of."""
     account_id: int = await pool.fetchval("select account_id from jobs where id = $1", job_id)
     return account_id
+
+
+async def key_of(pool: asyncpg.Pool, job_id: int) -> JobKey:
+    """Return the key of a job that is known by its id."""
+    return JobKey(await account_of(pool, job_id), job_id)

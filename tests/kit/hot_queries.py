@@ -49,7 +49,7 @@ HOT = {
     "keys": "get_key is_active record_use account_of_key",
     "lanes": (
         "insert_lanes queue_idle_lanes hold_lane holds_lane touch_lane release_lane"
-        " recover_lane requeue_stalled_lanes"
+        " requeue_stalled_lanes"
     ),
     "links": "get_linked_address",
     "planning": (

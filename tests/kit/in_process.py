@@ -9,6 +9,7 @@ from engine.chunk_runner import ChunkRunner
 from engine.finalize import complete_job
 from engine.planner import plan_job
 from runtime.settings import Settings
+from schemas.job_key import JobKey
 from tests.kit.model_comparison import LIMIT
 from tests.kit.submitting import submit_job
 
@@ -35,8 +36,10 @@ class InProcessRunner:
         async with self.pool.acquire() as connection:
             account_id = await jobs.account_of_job(connection, job_id)
             assert account_id is not None
-            await plan_job(connection, account_id, job_id, chunk_size=self.chunk_size, max_lanes=1)
-            job = await job_progress.get_job_to_work(connection, account_id, job_id)
+            await plan_job(
+                connection, JobKey(account_id, job_id), chunk_size=self.chunk_size, max_lanes=1
+            )
+            job = await job_progress.get_job_to_work(connection, JobKey(account_id, job_id))
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:

@@ -19,6 +19,7 @@ from producers import control
 from producers.immediate_opt_out import opt_out_immediately
 from producers.submit import submit
 from runtime.settings import Settings
+from schemas.job_key import JobKey
 from schemas.requests import JobRequest, Selection
 from schemas.statuses import Status
 from tests.kit.factories import fill, make_account
@@ -69,7 +70,9 @@ class AccountDriver:
         async with self.pool.acquire() as connection:
             account_id = await jobs.account_of_job(connection, job_id)
             assert account_id is not None
-            await plan_job(connection, account_id, job_id, chunk_size=chunk_size, max_lanes=1)
+            await plan_job(
+                connection, JobKey(account_id, job_id), chunk_size=chunk_size, max_lanes=1
+            )
             job = await self._job(connection, job_id)
             rules = get_action(job.action)
             runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
@@ -143,7 +146,7 @@ class AccountDriver:
     async def _job(self, connection: asyncpg.Connection, job_id: int) -> JobToWork:
         account_id = await jobs.account_of_job(connection, job_id)
         assert account_id is not None
-        job = await job_progress.get_job_to_work(connection, account_id, job_id)
+        job = await job_progress.get_job_to_work(connection, JobKey(account_id, job_id))
         assert job is not None
         return job
 

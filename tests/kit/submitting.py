@@ -7,6 +7,7 @@ from engine.planner import plan_job
 from producers.imports import submit_import
 from producers.invalid_request import parse_request
 from producers.submit import submit
+from schemas.job_key import JobKey
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD, JobRequest, Selection
 from tests.kit.factories import fill_large_account, make_account
 
@@ -28,7 +29,10 @@ async def submit_planned_opt_out(pool, settings, account, *, contacts, lanes) ->
     submitted = await submit(pool, settings, request)
     async with pool.acquire() as connection:
         await plan_job(
-            connection, submitted.account_id, submitted.job_id, chunk_size=1, max_lanes=lanes
+            connection,
+            JobKey(submitted.account_id, submitted.job_id),
+            chunk_size=1,
+            max_lanes=lanes,
         )
     return submitted.job_id
 

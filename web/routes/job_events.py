@@ -10,6 +10,7 @@ from db import job_progress
 from db.job_progress import JobProgress
 from producers.job_view import compute_percent
 from producers.keys import Caller
+from schemas.job_key import JobKey
 from schemas.outcomes import FINAL_STATES
 from web import problems
 from web.auth import JobsReader
@@ -96,7 +97,9 @@ async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncG
                 return
             key_checked_at = time.monotonic()
         async with state.pool.acquire() as connection:
-            progress = await job_progress.get_progress(connection, caller.account_id, job_id)
+            progress = await job_progress.get_progress(
+                connection, JobKey(caller.account_id, job_id)
+            )
         assert progress is not None
         # Whether a worker holds a lane right now is no progress.
         progress = progress._replace(is_held=False)

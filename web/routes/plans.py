@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from producers.invalid_request import require_storable_texts
 from producers.job_view import JobView
 from producers.plans import apply_plan
+from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 from web import problems
@@ -90,8 +91,7 @@ async def apply_job(
     await apply_plan(
         state.pool,
         state.settings,
-        account_id=caller.account_id,
-        job_id=job_id,
+        JobKey(caller.account_id, job_id),
         expected=body.expected.model_dump(exclude_none=True),
         tolerance=body.tolerance,
         confirmed_by=body.confirmed_by or caller.key_name,

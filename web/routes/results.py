@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from db import exports, jobs
 from db.exports import Export
 from producers.job_view import unprocessed_listing
+from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 from web.auth import JobsReader
@@ -153,7 +154,7 @@ def _build_listing(
 ) -> Export:
     if outcome is not ResultFilter.UNPROCESSED:
         wanted = Outcome(outcome.value) if outcome else None
-        return exports.Results(job.account_id, job.id, outcome=wanted, reason=reason, cause=cause)
+        return exports.Results(job.key, outcome=wanted, reason=reason, cause=cause)
     if reason is not None or cause is not None:
         raise Problem(
             INVALID,
@@ -179,7 +180,7 @@ async def list_import_rejections(
 ) -> Response:
     """List what was left out of an import's file, or of a list of addresses, and why."""
     await require_job(state, caller, job_id)
-    listing = exports.rejections(caller.account_id, job_id)
+    listing = exports.rejections(JobKey(caller.account_id, job_id))
     return await build_list_response(
         state, listing, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
     )
