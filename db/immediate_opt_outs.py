@@ -3,7 +3,7 @@
 No other process sees such a job before it is done: it is not planned, claimed or enqueued.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ import asyncpg
 from db.address_lists import NewAddresses
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.errors import made_once
+from db.jobs import NewJob
 from db.queries import load
-from db.result_rows import Contacts, Pair, ResultKind, result_columns
+from db.result_rows import Contacts, ResultRows, result_objects
 from db.time_limits import IDLE_MS
-from schemas.actors import Actor
 from schemas.errors import StaleRead
 
 _sql = load("immediate_opt_outs")
@@ -35,21 +35,12 @@ async def set_idle_timeout(connection: asyncpg.Connection) -> None:
 
 async def insert_completed_job(
     connection: asyncpg.Connection,
+    job: NewJob,
     *,
-    account_id: int,
-    action: str,
-    fields: Sequence[int],
-    params: dict[str, Any],
-    selection: dict[str, Any],
-    requested_by: str,
-    idempotency_key: str | None,
-    request_hash: str,
-    correlation_id: str,
-    actor: Actor,
     chunk: ClaimedChunk,
     received_at: datetime,
     decided_at: datetime,
-    rows: Mapping[ResultKind, Sequence[Pair]],
+    rows: ResultRows,
     contacts: Contacts,
     new: NewAddresses | None,
     new_status: str,
@@ -69,31 +60,18 @@ async def insert_completed_job(
     written unless a job is returned.
     """
     ids = sorted(changes)
-    made = new or NewAddresses([], [], [])
     try:
         with made_once():
             row = await _sql.insert_completed_job(
                 connection,
-                account_id=account_id,
-                action=action,
-                job_fields=list(fields),
-                params=params,
-                selection=selection,
-                requested_by=requested_by,
-                idempotency_key=idempotency_key,
-                request_hash=request_hash,
-                correlation_id=correlation_id,
-                actor_kind=actor.kind.value,
-                actor_id=actor.id,
-                via=actor.via.value,
-                selected=len(chunk.item_ids) * len(fields),
+                **job.columns(),
+                **counts._asdict(),
+                selected=len(chunk.item_ids) * len(job.fields),
                 chunk_no=chunk.chunk_no,
                 items=chunk.item_ids,
                 received_at=received_at,
                 decided_at=decided_at,
-                new_ids=made.ids,
-                new_addresses=made.addresses,
-                new_keys=made.match_keys,
+                **(new or NewAddresses([], [], []))._asdict(),
                 new_status=new_status,
                 changed_ids=ids,
                 changed_from=[changes[id_][0] for id_ in ids],
@@ -102,13 +80,7 @@ async def insert_completed_job(
                 versions=[versions[id_] for id_ in ids],
                 worker=worker,
                 duration_ms=duration_ms,
-                applied=counts.applied,
-                unchanged=counts.unchanged,
-                rejected=counts.rejected,
-                empty=counts.empty,
-                propagated=counts.propagated,
-                by_reason=counts.reasons,
-                **result_columns(rows, contacts),
+                results=result_objects(rows, contacts),
             )
     except asyncpg.SerializationError as error:
         raise StaleRead("an address was changed by someone else since it was read") from error

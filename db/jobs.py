@@ -113,49 +113,46 @@ class InsertedJob(NamedTuple):
         )
 
 
-async def insert_job(
-    connection: asyncpg.Connection,
-    *,
-    account_id: int,
-    action: str,
-    fields: Sequence[int],
-    params: dict[str, Any],
-    evidence: dict[str, Any] | None,
-    selection: dict[str, Any],
-    requested_by: str,
-    idempotency_key: str | None,
-    request_hash: str,
-    correlation_id: str,
-    actor: Actor,
-    plan_first: bool = False,
-) -> InsertedJob:
+class NewJob(NamedTuple):
+    """What a job stores of its request and of its actor."""
+
+    account_id: int
+    action: str
+    fields: Sequence[int]
+    params: dict[str, Any]
+    selection: dict[str, Any]
+    requested_by: str
+    idempotency_key: str | None
+    request_hash: str
+    correlation_id: str
+    actor: Actor
+    evidence: dict[str, Any] | None = None
+    plan_first: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values by the names of their columns."""
+        columns = self._asdict()
+        actor: Actor = columns.pop("actor")
+        return {
+            **columns,
+            "actor_kind": actor.kind.value,
+            "actor_id": actor.id,
+            "via": actor.via.value,
+        }
+
+
+async def insert_job(connection: asyncpg.Connection, job: NewJob) -> InsertedJob:
     """Store a job in state `planning`, with its actor, unless its idempotency key is in use.
 
     Of two concurrent requests with one key, the second waits for the first to commit. Outside a
     transaction of READ COMMITTED it could miss the first one's job.
     """
-    created: int | None = await _sql.insert_job(
-        connection,
-        account_id=account_id,
-        action=action,
-        fields=list(fields),
-        params=params,
-        evidence=evidence,
-        selection=selection,
-        requested_by=requested_by,
-        idempotency_key=idempotency_key,
-        request_hash=request_hash,
-        correlation_id=correlation_id,
-        plan_first=plan_first,
-        actor_kind=actor.kind.value,
-        actor_id=actor.id,
-        via=actor.via.value,
-    )
+    created: int | None = await _sql.insert_job(connection, **job.columns())
     if created is not None:
-        key = JobKey(account_id, created)
-        return InsertedJob(key, request_hash, created=True, state=JobState.PLANNING)
-    assert idempotency_key is not None
-    return await get_job_by_key(connection, account_id, idempotency_key)
+        key = JobKey(job.account_id, created)
+        return InsertedJob(key, job.request_hash, created=True, state=JobState.PLANNING)
+    assert job.idempotency_key is not None
+    return await get_job_by_key(connection, job.account_id, job.idempotency_key)
 
 
 async def get_job_by_key(

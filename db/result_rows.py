@@ -1,102 +1,71 @@
-"""Result rows as they are sent: few as arrays, many in the binary format of COPY.
+"""Result rows as they are sent: few as JSON, many in the binary format of COPY.
 
 The driver encodes rows of any table value by value, which was the largest part of what a chunk
-costs in Python. Here most of a row is known beforehand: all rows of a chunk begin alike, and those
-of which the same was decided end alike.
+costs in Python. Here most of a row is known beforehand: all rows of a chunk begin alike, and all
+rows of a kind end alike.
 """
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 from db.binary_copy import HEADER, TRAILER, encode_text
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause
+from schemas.results import ResultKind, ResultRow
 
-RESULT_COLUMNS = (
-    "account_id",
-    "job_id",
-    "chunk_no",
-    "decided_at",
-    "item_id",
-    "contact_id",
-    "field",
-    "address_id",
-    "outcome",
-    "reason",
-    "from_status",
-    "to_status",
-    "cause",
+_CHUNK_COLUMNS = ("account_id", "job_id", "chunk_no", "decided_at")
+_ROW_COLUMNS = (
+    *("item_id", "contact_id", "field", "address_id"),
+    *ResultKind._fields,
     "source_address_id",
 )
+RESULT_COLUMNS = (*_CHUNK_COLUMNS, *_ROW_COLUMNS)
+"""The columns of `results`, in the order in which COPY sends them."""
 
-ResultKind: TypeAlias = tuple[Any, Any, Any, Any, Any]
-"""What many rows have in common: outcome, reason, from status, to status, cause; texts or None."""
-
-Pair: TypeAlias = tuple[int, int, int | None, int | None]
-"""What a row has of its own: item, field, address, source address."""
+ResultRows: TypeAlias = Mapping[ResultKind, Sequence[ResultRow]]
+"""Results by kind."""
 
 Contacts: TypeAlias = Mapping[int, int] | None
-"""The contacts of items that have another id than theirs; None where items are no contacts."""
+"""The contacts of items that have another id than theirs; None if items are not contacts."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _BEGIN = struct.Struct(">hiqiqiiiq").pack
 
 
-_PARAMETERS = (
-    "item_ids",
-    "contact_ids",
-    "fields",
-    "address_ids",
-    "outcomes",
-    "reasons",
-    "from_statuses",
-    "to_statuses",
-    "causes",
-    "source_ids",
-)
+def contact_of(item: int, cause: Cause, address: int | None, contacts: Contacts) -> int | None:
+    """Return the contact that a result is about, or None if there is none.
 
-
-def contact_of(
-    item: int, ending: ResultKind, address: int | None, contacts: Contacts
-) -> int | None:
-    """Return the contact that a result is about, or None where there is none.
-
-    A listed address has none, but what was propagated from it has; and there is none where the
-    result says that there is none, or that an import row became none.
+    A listed address has no contact, but a row propagated from it has. There is none either if the
+    item is no contact, or an import row became none.
     """
-    cause = ending[4]
-    if cause != Cause.PROPAGATED and (contacts is None or address is None):
+    if cause is not Cause.PROPAGATED and (contacts is None or address is None):
         return None
     return contacts.get(item, item) if contacts else item
 
 
-def result_columns(
-    rows: Mapping[ResultKind, Sequence[Pair]], contacts: Contacts
-) -> dict[str, Sequence[Any]]:
-    """Turn the rows into arrays named as the statements expect; meant for a few rows."""
+def result_objects(rows: ResultRows, contacts: Contacts) -> list[dict[str, Any]]:
+    """Return the rows in order, each by the names of its columns; meant for a few rows."""
     few = sorted(
         (
-            (item, contact_of(item, ending, address, contacts), field, address, *ending, source)
-            for ending, pairs in rows.items()
-            for item, field, address, source in pairs
+            (
+                *(item, contact_of(item, kind.cause, address, contacts), field, address),
+                *kind,
+                source,
+            )
+            for kind, of_kind in rows.items()
+            for item, field, address, source in of_kind
         ),
         key=itemgetter(0, 2),
     )
-    return dict(zip(_PARAMETERS, zip(*few, strict=True) if few else repeat(()), strict=False))
+    return [dict(zip(_ROW_COLUMNS, row, strict=True)) for row in few]
 
 
 def pack_rows(
-    job: JobKey,
-    *,
-    chunk_no: int,
-    decided_at: datetime,
-    rows: Mapping[ResultKind, Sequence[Pair]],
-    contacts: Contacts,
+    job: JobKey, *, chunk_no: int, decided_at: datetime, rows: ResultRows, contacts: Contacts
 ) -> memoryview:
     """Encode the rows in the binary format of COPY.
 
@@ -106,27 +75,27 @@ def pack_rows(
     begin = _BEGIN(
         len(RESULT_COLUMNS), 8, job.account_id, 8, job.job_id, 4, chunk_no, 8, microseconds
     )
-    made: list[tuple[int, int, bytes]] = []
-    for ending, pairs in rows.items():
-        end = b"".join(map(encode_text, ending))
-        if contacts is None and ending[4] != Cause.PROPAGATED:
-            made += _packed_without_contact(begin, end, pairs)
+    packed: list[tuple[int, int, bytes]] = []
+    for kind, of_kind in rows.items():
+        end = b"".join(map(encode_text, kind))
+        if contacts is None and kind.cause is not Cause.PROPAGATED:
+            packed += _pack_without_contact(begin, end, of_kind)
         else:
-            made += _pack_alike(begin, end, pairs, contacts or {})
+            packed += _pack_kind(begin, end, of_kind, contacts or {})
     # In the order of the index by which they are read: out of order they would split its pages in
     # the middle, and leave them half empty.
-    made.sort()
-    return memoryview(b"".join([HEADER, *(row for _, _, row in made), TRAILER]))
+    packed.sort()
+    return memoryview(b"".join([HEADER, *(row for _, _, row in packed), TRAILER]))
 
 
-def _pack_alike(
-    begin: bytes, end: bytes, pairs: Sequence[Pair], contacts: Mapping[int, int]
+def _pack_kind(
+    begin: bytes, end: bytes, rows: Sequence[ResultRow], contacts: Mapping[int, int]
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(item, field, row) of rows that begin and end alike, each row packed by a single call."""
+    """Yield item, field and bytes of rows of one kind, each packed by a single call."""
     plain = struct.Struct(f">{len(begin)}siqiqihiq{len(end)}si").pack
     propagated = struct.Struct(f">{len(begin)}siqiqihiq{len(end)}siq").pack
     missing = struct.Struct(f">{len(begin)}siqiihi{len(end)}si").pack
-    for item, field, address, source in pairs:
+    for item, field, address, source in rows:
         if address is None:
             row = missing(begin, 8, item, -1, 2, field, -1, end, -1)
         else:
@@ -138,13 +107,13 @@ def _pack_alike(
         yield item, field, row
 
 
-def _packed_without_contact(
-    begin: bytes, end: bytes, pairs: Sequence[Pair]
+def _pack_without_contact(
+    begin: bytes, end: bytes, rows: Sequence[ResultRow]
 ) -> Iterator[tuple[int, int, bytes]]:
     """Yield the same for the direct rows of listed addresses."""
     known = struct.Struct(f">{len(begin)}siqiihiq{len(end)}si").pack
     unknown = struct.Struct(f">{len(begin)}siqiihi{len(end)}si").pack
-    for item, field, address, _ in pairs:
+    for item, field, address, _ in rows:
         if address is None:
             row = unknown(begin, 8, item, -1, 2, field, -1, end, -1)
         else:

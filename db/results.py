@@ -1,13 +1,12 @@
-"""Appending to the ledger: by COPY, where the rows are many, and reading what a job has decided."""
+"""Appending to the ledger, and reading what a job has decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 
 from db.queries import load
-from db.result_rows import RESULT_COLUMNS, Contacts, Pair, ResultKind, pack_rows, result_columns
+from db.result_rows import RESULT_COLUMNS, Contacts, ResultRows, pack_rows, result_objects
 from schemas.job_key import JobKey
 
 _sql = load("results")
@@ -22,45 +21,31 @@ async def insert_results(
     job: JobKey,
     *,
     chunk_no: int,
-    decided_at: datetime,
-    rows: Mapping[ResultKind, Sequence[Pair]],
+    decided_at: datetime | None,
+    rows: ResultRows,
     contacts: Contacts,
 ) -> None:
-    """Append result rows: by COPY, where they are many."""
+    """Append the results of a chunk: by COPY if they are more than `MAX_ROWS_BY_INSERT`.
+
+    Without `decided_at` they are decided now, by the clock of the database.
+    """
     count = sum(map(len, rows.values()))
-    if 0 < count <= MAX_ROWS_BY_INSERT:
-        await _sql.insert_few(
+    if not count:
+        return
+    if decided_at is None or count <= MAX_ROWS_BY_INSERT:
+        await _sql.insert_results(
             connection,
             **job._asdict(),
             chunk_no=chunk_no,
             decided_at=decided_at,
-            **result_columns(rows, contacts),
+            results=result_objects(rows, contacts),
         )
-    elif count:
+    else:
+        packed = pack_rows(
+            job, chunk_no=chunk_no, decided_at=decided_at, rows=rows, contacts=contacts
+        )
         await connection.copy_to_table(
-            "results",
-            source=pack_rows(
-                **job._asdict(),
-                chunk_no=chunk_no,
-                decided_at=decided_at,
-                rows=rows,
-                contacts=contacts,
-            ),
-            columns=RESULT_COLUMNS,
-            format="binary",
-        )
-
-
-async def insert_rejections(
-    connection: asyncpg.Connection, job: JobKey, *, chunk_no: int, rows: Sequence[tuple[Any, ...]]
-) -> None:
-    """Append result rows of an item that could not be done, timed by the database."""
-    if rows:
-        columns = [name for name in RESULT_COLUMNS if name != "decided_at"]
-        await connection.copy_records_to_table(
-            "results",
-            records=[(job.account_id, job.job_id, chunk_no, *row) for row in rows],
-            columns=columns,
+            "results", source=packed, columns=RESULT_COLUMNS, format="binary"
         )
 
 

@@ -18,8 +18,9 @@ from db.address_lists import ListLookup
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
+from db.result_rows import ResultRows
 from engine.chunk_reader import ChunkSnapshot, read_chunk
-from engine.result_conflicts import ResultRows, partition_rows
+from engine.result_conflicts import partition_rows
 from engine.retry_policy import WorkersLost, suspect_attempts_of
 from schemas.errors import ConcurrentLink, SluiceError, StaleRead
 from schemas.outcomes import Cause
@@ -329,13 +330,13 @@ def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) ->
     by_outcome: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     propagated = 0
-    for (outcome, reason, _, _, cause), rows in decided.rows.items():
-        if cause is Cause.PROPAGATED:
+    for kind, rows in decided.rows.items():
+        if kind.cause is Cause.PROPAGATED:
             propagated += len(rows)
             continue
-        by_outcome[outcome] += len(rows)
-        if reason is not None:
-            reasons[f"{outcome}:{reason}"] += len(rows)
+        by_outcome[kind.outcome] += len(rows)
+        if kind.reason is not None:
+            reasons[f"{kind.outcome}:{kind.reason}"] += len(rows)
     return ChunkCounts(
         applied=by_outcome["applied"],
         unchanged=by_outcome["unchanged"],

@@ -1,12 +1,11 @@
 """Which result rows of a chunk another chunk of the job may be about to write too."""
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection
+from typing import NamedTuple
 
-from actions.rules.chunk import ChunkFacts, ResultKind, ResultRow
+from actions.rules.chunk import ChunkFacts
+from db.result_rows import ResultRows
 from schemas.outcomes import Cause
-
-ResultRows: TypeAlias = Mapping[ResultKind, list[ResultRow]]
 
 
 class PartitionedRows(NamedTuple):
@@ -24,14 +23,14 @@ def partition_rows(
     A direct row belongs to the chunk of its contact. A propagated one may also come from another
     chunk: its contact may be outside this one, or share an address with outside contacts.
     """
-    own = {ending: of for ending, of in rows.items() if ending[4] is not Cause.PROPAGATED}
+    own = {kind: of for kind, of in rows.items() if kind.cause is not Cause.PROPAGATED}
     contested = {}
-    spread = {ending: of for ending, of in rows.items() if ending[4] is Cause.PROPAGATED}
+    spread = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
     if spread:
         addresses = facts.addresses
         alone = set(contact_ids)
         alone.difference_update(link[0] for link in facts.links if addresses[link[2]][3] > 1)
-        for ending, of in spread.items():
-            own[ending] = [row for row in of if row[0] in alone]
-            contested[ending] = [row for row in of if row[0] not in alone]
+        for kind, of in spread.items():
+            own[kind] = [row for row in of if row[0] in alone]
+            contested[kind] = [row for row in of if row[0] not in alone]
     return PartitionedRows(own, contested)

@@ -15,6 +15,7 @@ from runtime import events, logs
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
 from schemas.requests import LISTED_ADDRESS_FIELD
+from schemas.results import ResultKind
 
 log = logs.get_logger()
 
@@ -132,26 +133,15 @@ class FailureHandler(NamedTuple):
             propagated=0,
             reasons={f"{Outcome.REJECTED}:{Reason.INTERNAL_ERROR}": len(addresses)},
         )
-        await results.insert_rejections(
+        kind = ResultKind(Outcome.REJECTED, Reason.INTERNAL_ERROR, None, None, Cause.DIRECT)
+        rows = [(item_id, field, address, None) for field, address in sorted(addresses.items())]
+        await results.insert_results(
             connection,
             self.job.key,
             chunk_no=chunk.chunk_no,
-            rows=[
-                (
-                    item_id,
-                    # Only a contact that is there has an address to name.
-                    None if address_id is None else item_id,
-                    field,
-                    address_id,
-                    Outcome.REJECTED,
-                    Reason.INTERNAL_ERROR,
-                    None,
-                    None,
-                    Cause.DIRECT,
-                    None,
-                )
-                for field, address_id in sorted(addresses.items())
-            ],
+            decided_at=None,
+            rows={kind: rows},
+            contacts={},
         )
         await chunks.finish_chunk(
             connection,

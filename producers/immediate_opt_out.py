@@ -241,9 +241,9 @@ class _Attempt(NamedTuple):
         duration_ms = round((now - began) * 1000)
         written = await immediate_opt_outs.insert_completed_job(
             self.connection,
-            **checked.job_columns(request, self.actor),
-            account_id=self.account_id,
-            selection=checked.selection_with_unknown(listed and len(listed.new.ids)),
+            checked.new_job(
+                self.account_id, request, self.actor, unknown=listed and len(listed.new.ids)
+            ),
             chunk=chunk,
             received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.snapshot.decided_at,

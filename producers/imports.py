@@ -170,13 +170,11 @@ async def _insert_job(
     actor: Actor,
 ) -> jobs.InsertedJob:
     """Insert the job before its rows, which refer to it; a request with the same key then waits."""
-    return await jobs.insert_job(
-        connection,
+    job = jobs.NewJob(
         account_id=account_id,
         action=ImportContacts.name,
         fields=list(FIELD_NUMBERS.values()),
         params=request.params(statuses=bool(contacts.columns.statuses)),
-        evidence=None,
         selection=_SELECTION,
         requested_by=request.requested_by,
         idempotency_key=request.idempotency_key,
@@ -184,6 +182,7 @@ async def _insert_job(
         correlation_id=request.correlation_id or "",
         actor=actor,
     )
+    return await jobs.insert_job(connection, job)
 
 
 def _require_same_request(stored: jobs.InsertedJob, request: _Request, hash_: str) -> None:

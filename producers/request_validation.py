@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions, get_action
+from db.jobs import NewJob
 from producers.invalid_request import (
     MAX_FIELD_ERRORS,
     convert_validation_error,
@@ -40,22 +41,25 @@ class ValidatedRequest(NamedTuple):
     request_hash: str
     unknown: int | None = None
 
-    def job_columns(self, request: JobRequest, actor: Actor) -> dict[str, Any]:
-        """Return what each job stores of its request."""
-        return {
-            "action": self.action.name,
-            "fields": request.field_numbers,
-            "params": self.params,
-            "requested_by": request.requested_by,
-            "idempotency_key": request.idempotency_key,
-            "request_hash": self.request_hash,
-            "correlation_id": request.correlation_id or "",
-            "actor": actor,
-        }
-
-    def selection_with_unknown(self, unknown: int | None) -> dict[str, Any]:
-        """Return the selection as the job stores it, with the number of unknown addresses."""
-        return self.selection if unknown is None else {**self.selection, "unknown": unknown}
+    def new_job(
+        self, account_id: int, request: JobRequest, actor: Actor, *, unknown: int | None
+    ) -> NewJob:
+        """Return what the job stores. `unknown` counts the addresses new to the account."""
+        selection = self.selection if unknown is None else {**self.selection, "unknown": unknown}
+        return NewJob(
+            account_id=account_id,
+            action=self.action.name,
+            fields=request.field_numbers,
+            params=self.params,
+            selection=selection,
+            requested_by=request.requested_by,
+            idempotency_key=request.idempotency_key,
+            request_hash=self.request_hash,
+            correlation_id=request.correlation_id or "",
+            actor=actor,
+            evidence=self.evidence,
+            plan_first=request.plan_first,
+        )
 
 
 def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -> ValidatedRequest:

@@ -178,12 +178,7 @@ async def _store(
 ) -> jobs.InsertedJob:
     """Store the job and its lists, in the transaction of the caller."""
     stored = await jobs.insert_job(
-        connection,
-        account_id=account_id,
-        evidence=checked.evidence,
-        selection=checked.selection_with_unknown(checked.unknown),
-        plan_first=request.plan_first,
-        **checked.job_columns(request, actor),
+        connection, checked.new_job(account_id, request, actor, unknown=checked.unknown)
     )
     if not stored.created:
         return stored

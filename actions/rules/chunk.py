@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from schemas.decisions import Decision
-from schemas.outcomes import Cause, Outcome
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import Status
 
 AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]
@@ -15,12 +15,6 @@ thousands of each."""
 
 Link: TypeAlias = tuple[int, int, int]
 """A contact holds an address in a field: contact id, field (1 to 3), address id."""
-
-ResultKind: TypeAlias = tuple[Outcome, str | None, Status | None, Status | None, Cause]
-"""What results have in common: outcome, reason, from status, to status, cause."""
-
-ResultRow: TypeAlias = tuple[int, int, int | None, int | None]
-"""A result apart from its kind: contact id, field, address id, source address id."""
 
 Change: TypeAlias = tuple[Status | None, Status, int | None]
 """A new status: from status, to status, and the address that it was propagated from."""

@@ -8,21 +8,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Link, ResultKind, ResultRow
+from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Link
 from actions.rules.propagation import propagate_opt_outs
 from schemas.decisions import AddressState, Decision
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import OPTED_OUT, OPTED_OUT_RANK, Status
 
 _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)
 
-_CONTACT_NOT_FOUND: ResultKind = (
-    Outcome.REJECTED,
-    Reason.CONTACT_NOT_FOUND,
-    None,
-    None,
-    Cause.DIRECT,
+_CONTACT_NOT_FOUND = ResultKind(
+    Outcome.REJECTED, Reason.CONTACT_NOT_FOUND, None, None, Cause.DIRECT
 )
 
 
@@ -105,7 +102,7 @@ def _decide_state(
 
 def _result_kind(decision: Decision, status: Status | None) -> ResultKind:
     outcome, to_status, reason = decision
-    return outcome, reason, status, to_status, Cause.DIRECT
+    return ResultKind(outcome, reason, status, to_status, Cause.DIRECT)
 
 
 def _repeated_decision(

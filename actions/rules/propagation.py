@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from actions.bulk_action import BulkAction, Propagation
-from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link, ResultRow
+from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link
 from schemas.outcomes import Cause, Outcome
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import FACTS, OPTED_OUT, OWN_RIGHT_RANK, Status, rank_of
 
 _PropagatedRow: TypeAlias = tuple[int, int, int, int]
@@ -223,5 +224,5 @@ def _store_propagated(
         changes[address_id] = (status, to_status, source_id)
         rows_by_status.setdefault(status, []).append(row)
     for status, changed_rows in rows_by_status.items():
-        kind = (Outcome.APPLIED, None, status, to_status, Cause.PROPAGATED)
+        kind = ResultKind(Outcome.APPLIED, None, status, to_status, Cause.PROPAGATED)
         decided.rows.setdefault(kind, []).extend(changed_rows)

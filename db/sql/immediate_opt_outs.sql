@@ -16,7 +16,7 @@ with job as (
                       idempotency_key, request_hash, correlation_id, selected, applied, unchanged,
                       rejected, empty, propagated, created_at, planned_at, started_at, finished_at,
                       actor_kind, actor_id, via)
-    values (:account_id, :action::text, 'completed', :job_fields::smallint[], :params::jsonb,
+    values (:account_id, :action::text, 'completed', :fields::smallint[], :params::jsonb,
             :selection::jsonb, :requested_by::text, :idempotency_key::text, :request_hash::text,
             :correlation_id::text, :selected::bigint, :applied::bigint, :unchanged::bigint,
             :rejected::bigint, :empty::bigint, :propagated::bigint,
@@ -33,18 +33,14 @@ with job as (
     insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
     select :account_id, n.id, n.address, n.match_key, :new_status::email_status, job.id
     from job
-    cross join unnest(:new_ids::bigint[], :new_addresses::text[], :new_keys::text[])
+    cross join unnest(:ids::bigint[], :addresses::text[], :match_keys::text[])
         as n (id, address, match_key)
     order by n.match_key
 ), noted as (
-    insert into results (account_id, job_id, chunk_no, decided_at, item_id, contact_id, field,
-                         address_id, outcome, reason, from_status, to_status, cause, source_address_id)
-    select :account_id, job.id, :chunk_no, :decided_at, r.*
+    insert into results
+    select r.*
     from job
-    cross join unnest(:item_ids::bigint[], :contact_ids::bigint[], :fields::smallint[],
-                      :address_ids::bigint[],
-                      :outcomes::result_outcome[], :reasons::text[], :from_statuses::email_status[],
-                      :to_statuses::email_status[], :causes::result_cause[], :source_ids::bigint[]) as r
+    cross join result_rows(:account_id, job.id, :chunk_no, :decided_at, :results) as r
 ), changed as (
     update email_addresses a
     set status = c.to_status,
@@ -66,7 +62,7 @@ with job as (
                             rejected, empty, propagated, reasons, worker, duration_ms, finished_at)
     select :account_id, job.id, :chunk_no::int, :items::bigint[], :selected::bigint, 'done',
            :applied::bigint, :unchanged::bigint, :rejected::bigint, :empty::bigint, :propagated::bigint,
-           :by_reason::jsonb, :worker::text, :duration_ms::int, job.finished_at
+           :reasons::jsonb, :worker::text, :duration_ms::int, job.finished_at
     from job
 )
 select job.id, job.seconds,

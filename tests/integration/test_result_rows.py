@@ -9,6 +9,7 @@ from db import results
 from db.result_rows import RESULT_COLUMNS, contact_of
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.results import ResultKind
 from schemas.statuses import Status
 
 LARGE = 2**63 - 1
@@ -28,10 +29,13 @@ async def test_packed_rows_read_back_as_they_were(
     kept = (Outcome.UNCHANGED, Reason.ALREADY_OPTED_OUT, Status.SPAM, None)
     missing = (Outcome.REJECTED, "a_word_of_its_own", None, None)
     rows = {
-        (*changed, direct): [(-LARGE - 1, 1, 7, None), *((n, 1, n, None) for n in range(3, 25))],
-        (*changed, spread): [(0, 2, LARGE, LARGE)],
-        (*kept, direct): [(1, 3, 9, None)],
-        (*missing, direct): [(LARGE, 1, None, None)],
+        ResultKind(*changed, direct): [
+            (-LARGE - 1, 1, 7, None),
+            *((n, 1, n, None) for n in range(3, 25)),
+        ],
+        ResultKind(*changed, spread): [(0, 2, LARGE, LARGE)],
+        ResultKind(*kept, direct): [(1, 3, 9, None)],
+        ResultKind(*missing, direct): [(LARGE, 1, None, None)],
     }
     async with pool.acquire() as connection:
         await results.insert_results(
@@ -48,9 +52,9 @@ async def test_packed_rows_read_back_as_they_were(
     assert [tuple(row) for row in stored] == sorted(
         (
             *(LARGE, LARGE, 2**31 - 1, decided_at, pair[0]),
-            contact_of(pair[0], ending, pair[2], contacts),
-            *(*pair[1:3], *ending, pair[3]),
+            contact_of(pair[0], kind.cause, pair[2], contacts),
+            *(*pair[1:3], *kind, pair[3]),
         )
-        for ending, pairs in rows.items()
+        for kind, pairs in rows.items()
         for pair in pairs
     )

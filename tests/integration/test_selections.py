@@ -313,21 +313,19 @@ async def test_no_status_at_all_is_met_by_nobody(pool):
     await two_people(pool)
     account_id = await pool.fetchval("select id from accounts")
     async with pool.acquire() as connection:
-        job = await jobs.insert_job(
-            connection,
+        new = jobs.NewJob(
             account_id=account_id,
             action="opt_out",
             fields=[1],
             params={},
-            evidence=None,
             selection={"all": True, "statuses": []},
-            plan_first=False,
             requested_by="test",
             idempotency_key=None,
             request_hash="",
             correlation_id="",
             actor=PYTHON,
         )
+        job = await jobs.insert_job(connection, new)
         planned = await plan_job(connection, job.key, chunk_size=2, max_lanes=1)
         assert planned.selected == 0
         for statuses, number in (([], 0), (None, 2)):

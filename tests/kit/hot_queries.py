@@ -57,7 +57,7 @@ HOT = {
         " confirm_plan request_confirmation"
     ),
     "queue_stats": "read_queue_loads count_due_deliveries",
-    "results": "insert_few find_earlier_decisions",
+    "results": "insert_results find_earlier_decisions",
     "sweeps": (
         "ping try_sweep try_begin_queue_stats list_stalled_plans requeue_plan"
         " list_running_jobs get_worker_absence try_report_absence try_report_return"

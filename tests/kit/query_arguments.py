@@ -3,7 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from db.result_rows import result_objects
+from schemas.outcomes import Cause, Outcome
 from schemas.requests import MAX_ID
+from schemas.results import ResultKind
 from schemas.statuses import Status
 from tests.kit.large_database import (
     ACCOUNT,
@@ -82,7 +85,6 @@ FIXED: dict[str, Any] = {
     "attempt": 1,
     "before": 2_900,
     "busy": [2, 3],
-    "by_reason": {},
     "cause": "direct",
     "cell_reasons": ["invalid_address"],
     "chunk_no": 60,
@@ -122,7 +124,6 @@ FIXED: dict[str, Any] = {
     "import_job": None,
     "in_csv": True,
     "in_states": None,
-    "job_fields": [1],
     "key_id": 7,
     "key_ids": [7, 8],
     "signing_key": "0123abcd",
@@ -215,7 +216,6 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     return FIXED | {
         "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
-        "causes": ["direct"] * addresses,
         "changed_by": [None] * addresses,
         "changed_from": ["confirmed"] * addresses,
         "changed_ids": list(range(1, addresses + 1)),
@@ -236,13 +236,16 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
         "family_names": [None] * size,
         "kinds": [1] * addresses,
         "match_keys": keys,
-        "new_addresses": keys,
-        "new_ids": list(range(10**9, 10**9 + addresses)),
-        "new_keys": keys,
-        "outcomes": ["applied"] * addresses,
-        "reasons": [None] * addresses if subject in {"results", "immediate_opt_outs"} else {},
+        "reasons": {},
+        "results": result_objects(
+            {
+                ResultKind(Outcome.APPLIED, None, None, Status.ADMIN, Cause.DIRECT): [
+                    (n, 1, n, None) for n in range(1, addresses + 1)
+                ]
+            },
+            {},
+        ),
         "rejected": False if subject == "exports" else 0,
-        "source_ids": [None] * addresses,
         "statuses": STATUSES.get(subject),
         "to_statuses": ["admin"] * addresses,
         "versions": [1_000] * addresses,

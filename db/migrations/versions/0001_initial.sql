@@ -552,6 +552,18 @@ create function job_sums(of_account bigint, of_job bigint) returns table (
     where c.account_id = of_account and c.job_id = of_job and c.state = 'done'
 $$;
 
+-- Rows of `results` from objects that have its columns; a column that an object lacks is null. They are of one
+-- chunk and were decided at one moment.
+create function result_rows(
+    account_id bigint, job_id bigint, chunk_no int, decided_at timestamptz, objects jsonb
+) returns setof results language sql stable as $$
+    select r.*
+    from jsonb_populate_recordset(
+        jsonb_populate_record(null::results, jsonb_build_object(
+            'account_id', $1, 'job_id', $2, 'chunk_no', $3, 'decided_at', $4)),
+        $5) as r
+$$;
+
 -- For a statement that writes what was decided on rows that were read before: nothing of it, unless all
 -- are as they were.
 create function require_unchanged(changed bigint, wanted int) returns void language plpgsql as $$
