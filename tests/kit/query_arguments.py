@@ -246,6 +246,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
             {},
         ),
         "rejected": False if subject == "exports" else 0,
+        "source_ids": [None] * addresses,
         "statuses": STATUSES.get(subject),
         "to_statuses": ["admin"] * addresses,
         "versions": [1_000] * addresses,
