@@ -29,7 +29,7 @@ class ImmediateJob(NamedTuple):
 
 
 async def set_idle_timeout(connection: asyncpg.Connection) -> None:
-    """Let the transaction at hand end by itself when nothing is asked of it any more."""
+    """End the present transaction by itself if the client becomes silent."""
     await _sql.set_idle_timeout(connection, idle_ms=str(IDLE_MS))
 
 
@@ -50,12 +50,10 @@ async def insert_completed_job(
     worker: str,
     duration_ms: int,
 ) -> ImmediateJob | None:
-    """Store the job with its only chunk and all decisions.
+    """Store the job with its only chunk and all decisions; None if its idempotency key is in use.
 
-    Return None if the account has a job with this idempotency key. `changes` and `versions` are
-    those of `db.chunks.update_addresses`; `new` are the addresses to create, with `new_status`.
-
-    Raises StaleRead if an address no longer has its version, ConcurrentLink if another transaction
+    `changes` and `versions` are those of `db.chunk_addresses.update_addresses`. `new` are the
+    addresses to create, with `new_status`. Raises StaleRead if an address no longer has its version, ConcurrentLink if another transaction
     created a new one, and asyncpg.CheckViolationError if the counts do not add up. Nothing is
     written unless a job is returned.
     """

@@ -132,23 +132,20 @@ async def create_contacts(
     ConcurrentLink when another transaction made one of the addresses or contacts at the same
     moment.
     """
-    of_job = job._asdict()
-    matches = recognized.matches
-    made = {
-        **of_job,
+    matches, additions = recognized.matches, recognized.additions
+    new_rows = {
+        **job._asdict(),
         "item_ids": [id_ for id_ in item_ids if id_ not in matches] if matches else item_ids,
         "repeats": list(recognized.repeats),
     }
-    additions = recognized.additions
     added = {
         "added_item_ids": [each.item_id for each in additions],
+        "added_contact_ids": [each.contact_id for each in additions],
         "added_fields": [each.field for each in additions],
     }
     with made_once():
         await _sql.insert_contacts(
-            connection,
-            without_external_id=list(recognized.without_external_id),
-            **made,
+            connection, without_external_id=list(recognized.without_external_id), **new_rows
         )
         ids, people, version, *links = await _sql.insert_links(
             connection,
@@ -158,31 +155,44 @@ async def create_contacts(
             known_ids=known.ids,
             known_keys=known.match_keys,
             known_roles=known.roles,
-            added_contact_ids=[each.contact_id for each in additions],
             added_keys=[each.match_key for each in additions],
             **added,
-            **made,
+            **new_rows,
         )
-        await _update(connection, job.account_id, recognized.updated.values())
-    if recognized.counting:
-        await _sql.add_contact_counts(
-            connection,
-            account_id=job.account_id,
-            contact_ids=sorted(recognized.counting),
-            added_contact_ids=[each.contact_id for each in additions],
-            added_fields=added["added_fields"],
-        )
-    by_row = {
-        "recognized_item_ids": list(matches),
-        "recognized_contact_ids": list(matches.values()),
-    }
-    await _sql.insert_contact_tags(connection, tag=tag, item_ids=item_ids, **of_job, **by_row)
-    if matches:
-        await _sql.insert_recognized_rows(connection, **of_job, **by_row, **added)
+        await _update_contacts(connection, job.account_id, recognized.updated.values())
+    await _store_recognized(connection, job, recognized, added)
+    await _sql.insert_contact_tags(
+        connection, **job._asdict(), tag=tag, item_ids=item_ids, **_recognized_columns(recognized)
+    )
     return CreatedRows(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
 
 
-async def _update(
+async def _store_recognized(
+    connection: asyncpg.Connection,
+    job: JobKey,
+    recognized: RecognitionResult,
+    added: Mapping[str, Sequence[int]],
+) -> None:
+    if recognized.counting:
+        counted = sorted(recognized.counting)
+        await _sql.add_contact_counts(
+            connection, account_id=job.account_id, contact_ids=counted, **added
+        )
+    if recognized.matches:
+        await _sql.insert_recognized_rows(
+            connection, **job._asdict(), **_recognized_columns(recognized), **added
+        )
+
+
+def _recognized_columns(recognized: RecognitionResult) -> dict[str, list[int]]:
+    matches = recognized.matches
+    return {
+        "recognized_item_ids": list(matches),
+        "recognized_contact_ids": list(matches.values()),
+    }
+
+
+async def _update_contacts(
     connection: asyncpg.Connection, account_id: int, contacts: Collection[ContactCandidate]
 ) -> None:
     if contacts:

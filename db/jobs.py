@@ -1,4 +1,4 @@
-"""Accounts and jobs in Postgres: storing a request, reading where it stands, setting its state."""
+"""Jobs in Postgres: storing a request, reading jobs, changing a job's state."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ CONTACTS_PER_BLOCK = 10_000
 """Listed contact ids are stored in blocks of this many."""
 
 MAX_SCANNED_JOBS = 10_000
-"""So many jobs are looked through for those that were asked for, and no more at a time."""
+"""A page that is filtered by state or action examines at most this many jobs."""
 
 _COMPUTED_FIELDS = {"actor", "unknown"}
-"""Those of a job's facts that are no columns of it."""
+"""Fields of `Job` that are not columns of `jobs`."""
 
 MAX_PAGE_CHARACTERS = 300_000
-"""A page of jobs ends after the one with which it has so much evidence. One job may have a sixth of
-it, and all else of a job is short."""
+"""A page of jobs ends once their evidence has this many characters. One job may have a sixth of
+it; everything else about a job is short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +92,10 @@ class Job:
 
 
 class InsertedJob(NamedTuple):
-    """The job that stands for a request; `created` is False if an earlier request made it.
+    """The job of a request; `created` is False if an earlier request created it.
 
-    `request_hash` is that of the job: it shows whether the earlier request was the same. `state` is
-    the job's state when it was read. `has_failures` says that the job was completed with rows that
-    workers gave up on.
+    `request_hash` is the job's: it shows whether the earlier request was the same. `has_failures`
+    says that the job was completed with items rejected because of internal errors.
     """
 
     key: JobKey
@@ -107,7 +106,7 @@ class InsertedJob(NamedTuple):
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether the job has ended, and not all of what was asked for was done."""
+        """Whether the job has ended without doing everything that was requested."""
         return self.state in FINAL_STATES and (
             self.state is not JobState.COMPLETED or self.has_failures
         )
@@ -165,7 +164,7 @@ async def get_job_by_key(
 async def list_jobs_by_key(
     connection: asyncpg.Connection, account_id: int, keys: Sequence[str]
 ) -> dict[str, InsertedJob]:
-    """Return the account's jobs by those of the idempotency keys that were used."""
+    """Return the account's jobs that have one of the idempotency keys, by key."""
     return {
         row["idempotency_key"]: InsertedJob(
             JobKey(account_id, row["id"]),
@@ -183,7 +182,7 @@ async def list_jobs_by_key(
 async def insert_merged_events(
     connection: asyncpg.Connection, job: JobKey, *, hashes: Mapping[str, str]
 ) -> None:
-    """Keep what events asked for that are stored as one job, by their idempotency keys."""
+    """Store the request hashes of events that are merged into the job, by idempotency key."""
     await _sql.insert_merged_events(
         connection,
         **job._asdict(),
@@ -195,22 +194,20 @@ async def insert_merged_events(
 async def insert_job_contacts(
     connection: asyncpg.Connection, job: JobKey, contact_ids: Sequence[int]
 ) -> None:
-    """Store the ids that a job's submitter listed, in blocks, by COPY."""
+    """Store the contact ids that the job lists, in blocks, by COPY."""
+    starts = range(0, len(contact_ids), CONTACTS_PER_BLOCK)
     await connection.copy_records_to_table(
         "job_contacts",
         columns=("account_id", "job_id", "block_no", "contact_ids"),
-        records=_blocks(job, contact_ids),
+        records=(
+            (*job, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK]))
+            for block_no, start in enumerate(starts)
+        ),
     )
 
 
-def _blocks(job: JobKey, contact_ids: Sequence[int]) -> Iterable[tuple[int, int, int, list[int]]]:
-    starts = range(0, len(contact_ids), CONTACTS_PER_BLOCK)
-    for block_no, start in enumerate(starts):
-        yield *job, block_no, list(contact_ids[start : start + CONTACTS_PER_BLOCK])
-
-
 async def account_of_job(connection: asyncpg.Connection, job_id: int) -> int | None:
-    """Return the account of a job that is named by its id alone, or None when there is none."""
+    """Return the account of the job with this id, or None if there is no such job."""
     if not 0 < job_id <= MAX_ID:
         return None
     account_id: int | None = await _sql.account_of_job(connection, job_id=job_id)
@@ -220,10 +217,7 @@ async def account_of_job(connection: asyncpg.Connection, job_id: int) -> int | N
 async def get_job(
     connection: asyncpg.Connection, job_id: int, *, account_id: int | None = None
 ) -> Job | None:
-    """Return the job, or None when there is none of this id (in the account, where one is given).
-
-    Without an account, that of the job is looked up first.
-    """
+    """Return the job, of any account unless `account_id` is given; None if there is no such job."""
     if not 0 < job_id <= MAX_ID:
         return None
     if account_id is None:
@@ -242,7 +236,7 @@ async def list_jobs(
 ) -> list[Job]:
     """Return up to `limit` jobs with ids below `before`, newest first.
 
-    They are of one account if it is given, and in one of the `states` if there are any.
+    Only jobs of the account, if given, and in one of the `states`, if given.
     """
     found: list[Job] = []
     following: int | None = before
@@ -267,13 +261,11 @@ async def list_jobs_page(
     states: Collection[JobState] = (),
     action: str | None = None,
 ) -> tuple[list[Job], int | None]:
-    """Return up to `limit` jobs with ids below `before`, newest first, and where the next page
-    begins.
+    """Return a page as `list_jobs` does, and `before` of the next page; None on the last page.
 
-    The second value is None on the last page. The jobs belong to the account, or to all accounts.
-    Jobs with long evidence make a page shorter. A search by state or action examines at most
-    `MAX_SCANNED_JOBS` jobs: a page may have few jobs, or be empty, without being the last. An
-    action can be searched for in one account only.
+    Long evidence makes a page shorter. A filter by state or action examines at most
+    `MAX_SCANNED_JOBS` jobs, so a page may be empty without being the last. A filter by `action`
+    needs an account.
     """
     oldest = None
     if states or action is not None:
@@ -311,9 +303,9 @@ async def list_jobs_page(
 
 
 async def set_lock_timeout(connection: asyncpg.Connection, *, seconds: float) -> None:
-    """Let no statement of the transaction wait longer for a lock.
+    """Limit how long each statement of the transaction waits for a lock.
 
-    One that would raises asyncpg.LockNotAvailableError.
+    Afterwards it raises asyncpg.LockNotAvailableError.
     """
     await _sql.set_lock_timeout(
         connection, milliseconds=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS)
@@ -321,10 +313,10 @@ async def set_lock_timeout(connection: asyncpg.Connection, *, seconds: float) ->
 
 
 async def terminate_chunks(connection: asyncpg.Connection, job_id: int) -> int:
-    """End the connections that work chunks of the job; gives how many there were.
+    """End the connections that work on chunks of the job, and return how many there were.
 
-    Their workers take it for a broken connection and begin again. Raises
-    asyncpg.InsufficientPrivilegeError where they belong to another role.
+    Their workers treat it as a broken connection and start again. Raises
+    asyncpg.InsufficientPrivilegeError if a connection belongs to another role.
     """
     return len([row async for row in _sql.terminate_chunks(connection, job_id=job_id)])
 
@@ -336,16 +328,13 @@ async def set_state(
     from_states: Iterable[JobState],
     to_state: JobState,
 ) -> JobState | None:
-    """Pause or resume a job that is in one of the states `from_states`.
+    """Pause or resume a job that is in one of `from_states`, and return its new state.
 
-    Gives the new state, or None when the job is in another state or does not exist. A job whose
-    selection was not frozen yet becomes `planning` where `running` was wanted.
+    Return None if it is in another state or does not exist. A job whose selection is not frozen
+    yet becomes `planning` instead of `running`.
     """
     state: str | None = await _sql.set_state(
-        connection,
-        **job._asdict(),
-        from_states=[state.value for state in from_states],
-        to_state=to_state.value,
+        connection, **job._asdict(), from_states=list(from_states), to_state=to_state
     )
     return JobState(state) if state else None
 
@@ -353,10 +342,8 @@ async def set_state(
 async def cancel(
     connection: asyncpg.Connection, job: JobKey, *, from_states: Iterable[JobState]
 ) -> JobState | None:
-    """End a job that is in one of `from_states`, with the exact counts of what was done."""
+    """Cancel a job as `set_state` does, with the exact counts of what was done."""
     state: str | None = await _sql.cancel(
-        connection,
-        **job._asdict(),
-        from_states=[state.value for state in from_states],
+        connection, **job._asdict(), from_states=list(from_states)
     )
     return JobState(state) if state else None
