@@ -53,9 +53,9 @@ async def insert_completed_job(
     """Store the job with its only chunk and all decisions; None if its idempotency key is in use.
 
     `changes` and `versions` are those of `db.chunk_addresses.update_addresses`. `new` are the
-    addresses to create, with `new_status`. Raises StaleRead if an address no longer has its version, ConcurrentLink if another transaction
-    created a new one, and asyncpg.CheckViolationError if the counts do not add up. Nothing is
-    written unless a job is returned.
+    addresses to create, with `new_status`. Raises StaleRead if an address no longer has its
+    version, ConcurrentLink if another transaction created a new one, and
+    asyncpg.CheckViolationError if the counts do not add up; nothing is written then.
     """
     ids = sorted(changes)
     try:

@@ -125,12 +125,11 @@ async def create_contacts(
     initial_statuses_by_stated: Mapping[str, str],
     tag: str | None,
 ) -> CreatedRows:
-    """Make the contacts, addresses and links of a chunk.
+    """Create the contacts, addresses and links of a chunk; recognized rows add to their contacts.
 
-    A new address gets `initial_status`, or what `initial_statuses_by_stated` gives for the status
-    that the file states. Rows that were recognized add to the contacts that there are. Raises
-    ConcurrentLink when another transaction made one of the addresses or contacts at the same
-    moment.
+    A new address gets `initial_status`, or what `initial_statuses_by_stated` has for the status
+    that the file states. Raises ConcurrentLink if another transaction created one of the addresses
+    or contacts at the same time.
     """
     matches, additions = recognized.matches, recognized.additions
     new_rows = {

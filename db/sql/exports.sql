@@ -8,8 +8,7 @@
 with found as materialized (
     select r.*
     from (
-        (select item_id, contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
-                address_id, source_address_id, chunk_no
+        (select *
          from results
          where not :rejected::boolean and account_id = :account_id and job_id = :job_id
            and (item_id, field, cause)
@@ -17,8 +16,7 @@ with found as materialized (
          order by item_id, field, cause
          limit :looked_at)
         union all
-        (select item_id, contact_id, field, cause, outcome, reason, from_status, to_status, decided_at,
-                address_id, source_address_id, chunk_no
+        (select *
          from results
          where :rejected::boolean and account_id = :account_id and job_id = :job_id
            and outcome = 'rejected'
