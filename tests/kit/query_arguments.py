@@ -124,6 +124,7 @@ FIXED: dict[str, Any] = {
     "import_job": None,
     "in_csv": True,
     "in_states": None,
+    "is_recovery": False,
     "key_id": 7,
     "key_ids": [7, 8],
     "signing_key": "0123abcd",
