@@ -89,7 +89,7 @@ class FailureHandler(NamedTuple):
                 attempt=attempts,
                 error=type(error).__name__,
                 location=logs.error_location(error),
-                next_step="again" if again else "split" if splits else "refused",
+                next_step="again" if again else "split" if splits else "rejected",
                 retry_in_seconds=delay_seconds if again else None,
                 worker=self.worker,
             )

@@ -38,8 +38,8 @@ _TEXTS = {
     "version": "the version of Sluice",
     "commit": "the commit that runs; null if neither the platform nor a checkout tells it",
     "location": "where in the code the error was raised, the innermost place first",
-    "next_step": "what happens next: again (another attempt), split (into two halves), or refused"
-    " (its one contact is rejected)",
+    "next_step": "what happens next: again (another attempt), split (into two halves), or rejected"
+    " (its only item)",
     "process": "worker, web or release (`sluice migrate`)",
     "cause": "the type of the error that caused it; null if there is none",
     "before": "the value before",

@@ -163,8 +163,8 @@ HOOK_REVOKED = declare(
     "A hook was revoked. Everything sent to it is rejected.",
     f"hook account {_ACTOR}",
 )
-HOOK_REFUSED = declare(
-    "hook.refused",
+HOOK_REJECTED = declare(
+    "hook.rejected",
     "A request to a hook was rejected. Nothing of it was stored.",
     "hook account",
     reason="revoked, invalid_token, invalid_signature, stale_timestamp, malformed, or key_reused"
@@ -190,8 +190,8 @@ WORKER_STARTED = declare(
     "worker.started", "A worker process is ready for messages.", f"threads {_VERSION}"
 )
 WORKER_STOPPED = declare("worker.stopped", "A worker process ended on request.")
-PROCESS_REFUSED_TO_START = declare(
-    "process.refused_to_start",
+PROCESS_START_FAILED = declare(
+    "process.start_failed",
     "A process ended before it began its work. Its message on standard error says why.",
     "process error cause exit_status",
     message="that message; null if it may quote a server or its address",

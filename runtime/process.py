@@ -32,14 +32,14 @@ def log_startup_failure(
     status: int,
     descriptor: int = logs.STANDARD_OUTPUT,
 ) -> None:
-    """Write `process.refused_to_start`, except at a terminal, where the error itself is shown."""
+    """Write `process.start_failed`, except at a terminal, where the error itself is shown."""
     settings = log_settings()
     if settings.log_format is None and os.isatty(descriptor):
         return
     logs.configure(settings, descriptor=descriptor)
     cause = error.__cause__
     log.error(
-        events.PROCESS_REFUSED_TO_START,
+        events.PROCESS_START_FAILED,
         process=process,
         error=type(error).__name__,
         cause=type(cause).__name__ if cause else None,

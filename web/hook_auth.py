@@ -108,5 +108,5 @@ def log_rejected(hook: Hook, reason: str, correlation_id: str | None = None) -> 
     if hook is not DUMMY_HOOK:
         more = {} if correlation_id is None else {"correlation_id": correlation_id}
         log.warning(
-            events.HOOK_REFUSED, hook=hook.id, account=hook.account_id, reason=reason, **more
+            events.HOOK_REJECTED, hook=hook.id, account=hook.account_id, reason=reason, **more
         )

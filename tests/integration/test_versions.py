@@ -91,7 +91,7 @@ async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp
         return
     started = await run(Path(__file__).parents[2], settings, "workers", LOG_FORMAT="json")
     refused = json.loads(started.stdout.splitlines()[-1])
-    assert (started.returncode, refused["event"]) == (1, "process.refused_to_start")
+    assert (started.returncode, refused["event"]) == (1, "process.start_failed")
     assert (refused["process"], refused["error"]) == ("worker", "SchemaMismatch")
     assert refused["message"] in started.stderr
     assert "@" not in started.stdout
@@ -108,7 +108,7 @@ async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_pa
         done = await run(root, settings, *words, CHUNK_SIZE="hunter2", LOG_FORMAT="logfmt")
         told = done.stdout + done.stderr
         assert done.returncode == 1
-        assert f"event=process.refused_to_start process={process} error=SettingsError" in told
+        assert f"event=process.start_failed process={process} error=SettingsError" in told
         assert "exit_status=1" in told
         assert "hunter2" not in told
 
