@@ -1,4 +1,4 @@
-"""`python -m workers`: check the surroundings, then hand over to dramatiq's own command."""
+"""`python -m workers`: check both servers, then run dramatiq's worker processes."""
 
 import asyncio
 import os
@@ -20,21 +20,22 @@ from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from runtime.shared_setting import warn_if_different
 from schemas.errors import DatabaseUnreachable, QueueUnreachable, SluiceError
-
-IDLE_THREAD_MS = 200
-"""How often an idle thread looks whether it is to end; consumers wait to be woken instead
-(`workers.queue_listener`). dramatiq's 1,000 made a SIGTERM take a second longer."""
+from workers.shutdown import IDLE_THREAD_MS, WORKER_SHUTDOWN_MS, end_on_hangup
 
 CONSUMER_RESTART_MS = 1_000
-"""How long a consumer waits after Redis failed before it tries again; dramatiq's 3,000 would be a
-third of what an outage may cost after its end."""
+"""How long a consumer waits after a Redis error before it tries again. With dramatiq's 3,000, work
+would resume that much later after an outage."""
 
-SHUTDOWN_TIMEOUT_MS = 4_000
-"""How long dramatiq waits for the threads, twice; a chunk takes a tenth of that."""
+_PERMANENT_ERRORS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    redis.AuthenticationError,
+)
+"""Errors that show a wrong URL. Waiting does not help."""
 
 
 def main() -> int:
-    """Run the worker processes until SIGTERM; gives the exit status."""
+    """Run the worker processes until SIGTERM, and return the exit status."""
     try:
         settings = Settings()
         logs.configure(settings, worker=process_name(settings))
@@ -42,46 +43,41 @@ def main() -> int:
         asyncio.run(_check_servers(settings))
     except SluiceError as error:
         log_startup_failure(error, "worker", status=error.exit_code)
-        print(expand_program_name(str(error)), file=sys.stderr)  # noqa: T201 - for whoever starts it
+        sys.stderr.write(f"{expand_program_name(str(error))}\n")
         return error.exit_code
-    from dramatiq import cli  # noqa: PLC0415 - only after the above
+    from dramatiq import cli  # noqa: PLC0415 - only after `_configure_dramatiq`
 
     arguments = cli.make_argument_parser().parse_args(  # type: ignore[no-untyped-call]
         [
             "workers.app",
-            "--processes",
-            str(settings.worker_processes),
-            "--threads",
-            str(settings.worker_threads),
-            "--worker-shutdown-timeout",
-            str(SHUTDOWN_TIMEOUT_MS),
+            f"--processes={settings.worker_processes}",
+            f"--threads={settings.worker_threads}",
+            f"--worker-shutdown-timeout={WORKER_SHUTDOWN_MS}",
             "--skip-logging",
         ]
     )
+    end_on_hangup()
     status: int = cli.main(arguments)  # type: ignore[no-untyped-call]
     return status
 
 
 def _configure_dramatiq(settings: Settings) -> None:
-    """Set the environment that dramatiq reads at import; no module that imports it may
-    come before.
-    """
+    """Set the environment that dramatiq reads when it is imported, which must come later."""
     assert "dramatiq" not in sys.modules
-    # A message is worth a slice of work, and to fetch the next one takes a thousandth of it; what
-    # is fetched beforehand is hoarded while other processes have nothing to do.
+    # A message is a slice of work, and fetching one takes a thousandth of that. Messages that are
+    # fetched earlier wait here while other processes are idle.
     os.environ["dramatiq_queue_prefetch"] = str(settings.worker_threads)  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(IDLE_THREAD_MS)  # noqa: SIM112
     os.environ["dramatiq_restart_delay"] = str(CONSUMER_RESTART_MS)  # noqa: SIM112
 
 
 async def _check_servers(settings: Settings) -> None:
-    """Fail now, with a sentence, rather than boot processes that fail every message.
+    """Check both servers before any process starts, so that an error is one clear text.
 
-    A server that is away may come back: it is waited for, for `STARTUP_TIMEOUT_SECONDS`. Raises
-    DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch, QueueUnreachable.
+    Wait up to `STARTUP_TIMEOUT_SECONDS` for a server that is down. Raises DatabaseUnreachable,
+    DatabaseUnsuitable, SchemaMismatch, QueueUnreachable.
     """
-    # It imports dramatiq.
-    from workers.server_outages import Outages  # noqa: PLC0415 - only after `_configure_dramatiq`
+    from workers.server_outages import Outages  # noqa: PLC0415 - it imports dramatiq
 
     settings.require_urls()
     outages = Outages(process_name(settings))
@@ -99,14 +95,6 @@ async def _check_servers(settings: Settings) -> None:
                 outage.record_failure(cause, requested_at)
                 await asyncio.sleep(random.uniform(0.5, 1.5))
         outage.record_success(requested_at, on_new_connection=True)
-
-
-_PERMANENT_ERRORS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    redis.AuthenticationError,
-)
-"""What is wrong with a URL does not pass."""
 
 
 async def _check_database(settings: Settings) -> None:

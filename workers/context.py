@@ -1,4 +1,4 @@
-"""What a worker process has at hand while it runs. Opened by middleware, used by actors."""
+"""What the actors, middleware and periodic tasks of a worker process share."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from workers.enqueue import JobQueue
 
 
 class CurrentChunk(NamedTuple):
-    """What a task of this process is working on."""
+    """The chunk that a task of this process is working on."""
 
     job: int
     account: int
@@ -24,10 +24,11 @@ class CurrentChunk(NamedTuple):
 
 @dataclass(slots=True)
 class WorkerContext:
-    """One per worker process. `name` is dyno and process; the first SIGTERM sets `stopping`.
+    """The state of one worker process.
 
-    `current_chunks` has the chunk of each task that works one, for the line that says what a
-    process was stuck with.
+    `name` has its dyno or host, and its process id. The first SIGTERM sets `stopping`
+    (`workers.shutdown`). `current_chunks` has the chunk of each task that works on one, for the
+    watchdog's log line.
     """
 
     settings: Settings
@@ -43,7 +44,7 @@ class WorkerContext:
 
     @property
     def pool(self) -> asyncpg.Pool:
-        """The process's connections; only while the worker runs."""
+        """The process's connections; raises RuntimeError unless the worker runs."""
         if self._pool is None:
             raise RuntimeError("the worker has no pool before its boot and after its shutdown")
         return self._pool

@@ -1,11 +1,11 @@
-"""Enqueueing work. Postgres decides what there is to do; a lost message costs seconds."""
+"""Enqueueing work. Postgres decides what there is to do, so a lost message costs only seconds."""
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from dramatiq import Message
@@ -27,37 +27,34 @@ from workers.queue_names import (
     is_urgent,
 )
 
+T = TypeVar("T")
+
 ENQUEUE_THREADS = 4
-"""So many rings may wait for Redis at the same time."""
+"""How many requests of a process may wait for Redis at the same time."""
 
 PAUSE_AFTER_ERROR_SECONDS = 1.0
-"""For so long after a ring that failed none is tried. Each would wait for seconds, and with it
-whoever submits a job; when Redis is back, the sweeper rings for all that was not rung for."""
-
+"""How long nothing is enqueued after an error. Each attempt could delay the answer to a submitter
+by seconds, and the sweeper enqueues what was left out when Redis is back."""
 
 MAX_SCANNED_MESSAGES = 5_000
-"""So many messages in a queue are not looked through: who waits behind them waits in a queue."""
+"""Queues with more messages are not read. Jobs behind that many are waiting, not lost."""
 
 
 class QueuedMessages(NamedTuple):
-    """What the messages are about that wait in Redis, or are worked: (account, job), or (account,
-    job, lane, token).
+    """The arguments of the messages in Redis, waiting or being worked on.
 
-    None if there are too many to look through.
+    They are (account, job) or (account, job, lane, token). None if there are too many to read.
     """
 
     messages: frozenset[tuple[int, ...]] | None
 
-    def contains(self, *about: int) -> bool:
-        """Return whether a message about that may be under way."""
-        return self.messages is None or about in self.messages
+    def contains(self, *arguments: int) -> bool:
+        """Return whether there may be a message with these arguments."""
+        return self.messages is None or arguments in self.messages
 
 
 class JobQueue:
-    """Sends the messages that bring workers to a job.
-
-    It has threads of its own, so that a silent Redis blocks no other ones.
-    """
+    """Enqueues the messages about jobs, in threads of its own: a silent Redis blocks no others."""
 
     def __init__(self, broker: RedisBroker, outage: Outage) -> None:
         self._broker = broker
@@ -68,25 +65,25 @@ class JobQueue:
 
     @property
     def outage(self) -> Outage:
-        """What is known about Redis, which others may ask as well."""
+        """The tracker of this Redis's outages, which others may share."""
         return self._outage
 
     @property
     def is_down(self) -> bool:
-        """Whether Redis was away when it was last tried, by whomever the outage is shared with."""
+        """Whether Redis did not answer the last request of those who share the tracker."""
         return self._outage.is_down
 
     async def enqueue_start(self, job: JobKey, *, urgent: bool) -> bool:
-        """Have the job planned, or its lanes woken; False when the queue does not answer."""
+        """Enqueue the start of the job, new or resumed; return False if Redis does not answer."""
         return await self._send(
             OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, job
         )
 
     async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
-        """Enqueue lanes; return False if the queue does not answer.
+        """Enqueue lanes; return False if Redis does not answer.
 
-        After the first failure no other lane is tried: each would wait as long for an answer, and
-        the sweeper enqueues all of them again.
+        After the first failure no other lane is tried, since each could take as long. The sweeper
+        enqueues all of them again.
         """
         for lane in lanes:
             sent = await self._send(
@@ -99,55 +96,48 @@ class JobQueue:
         return True
 
     async def queued_messages(self) -> QueuedMessages | None:
-        """Return the messages that wait in Redis or are worked on; None if the queue does not
-        answer.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_messages)
+        """Return the messages in Redis, waiting or being worked on; None if it does not answer."""
+        return await self._request(self._read_messages)
 
-    def _read_messages(self) -> QueuedMessages | None:
-        requested_at = time.monotonic()
-        if requested_at < self._paused_until:
-            return None
+    def _read_messages(self) -> QueuedMessages:
         client: Any = self._broker.client
         found: set[tuple[int, ...]] = set()
-        try:
-            for queue in (OPT_OUTS, STARTS, BULK):
-                messages = f"{self._broker.namespace}:{queue}.msgs"
-                if client.hlen(messages) > MAX_SCANNED_MESSAGES:
-                    return QueuedMessages(None)
-                found.update(tuple(Message.decode(text).args) for text in client.hvals(messages))
-        except (redis.RedisError, OSError) as error:
-            self._outage.record_failure(error, requested_at)
-            self._paused_until = time.monotonic() + PAUSE_AFTER_ERROR_SECONDS
-            return None
-        self._outage.record_success(requested_at)
+        for queue in (OPT_OUTS, STARTS, BULK):
+            messages = f"{self._broker.namespace}:{queue}.msgs"
+            if client.hlen(messages) > MAX_SCANNED_MESSAGES:
+                return QueuedMessages(None)
+            found.update(tuple(Message.decode(text).args) for text in client.hvals(messages))
         return QueuedMessages(frozenset(found))
 
     async def _send(self, queue: str, actor: str, args: tuple[Any, ...]) -> bool:
         message: Message[Any] = Message(
             queue_name=queue, actor_name=actor, args=args, kwargs={}, options={}
         )
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._enqueue, message)
+        return await self._request(lambda: self._broker.enqueue(message)) is not None
 
-    def _enqueue(self, message: Message[Any]) -> bool:
+    async def _request(self, request: Callable[[], T]) -> T | None:
+        """Return Redis's answer; None if there is none, or was none a moment ago."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._request_in_thread, request)
+
+    def _request_in_thread(self, request: Callable[[], T]) -> T | None:
         requested_at = time.monotonic()
         if requested_at < self._paused_until:
-            return False
+            return None
         try:
-            self._broker.enqueue(message)
+            answer = request()
         except (redis.RedisError, OSError) as error:
             self._outage.record_failure(error, requested_at)
             self._paused_until = time.monotonic() + PAUSE_AFTER_ERROR_SECONDS
-            return False
+            return None
         self._outage.record_success(requested_at)
-        return True
+        return answer
 
 
 async def enqueue_job(settings: Settings, job: JobKey, *, action: str) -> bool:
-    """Ring for a job that was just stored or resumed.
+    """Enqueue a job that was just stored or resumed.
 
-    Return False if Redis did not answer. The job is safe, and the sweeper finds it within seconds.
+    Return False if Redis does not answer. The job is stored, and the sweeper finds it in seconds.
     """
     assert settings.redis_url is not None
     job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
@@ -155,14 +145,12 @@ async def enqueue_job(settings: Settings, job: JobKey, *, action: str) -> bool:
 
 
 def get_queue_outage(settings: Settings) -> Outage:
-    """Return this process's tracker of outages of the Redis that it enqueues in."""
+    """Return this process's tracker of the outages of its Redis."""
     assert settings.redis_url is not None
     return _job_queue(settings.redis_url, settings.queue_namespace).outage
 
 
 @lru_cache(maxsize=8)
 def _job_queue(redis_url: str, namespace: str) -> JobQueue:
-    """Return this process's enqueuer for a Redis, so that its connections and outage state are
-    reused.
-    """
+    """Return this process's queue in a Redis; cached, for its connections and known outages."""
     return JobQueue(make_client_broker(redis_url, namespace), queue_outage())

@@ -1,9 +1,9 @@
 """Waking idle consumers, so that they need not poll Redis constantly.
 
-A process that enqueues messages also publishes the queue's name (`publish_on_enqueue`), and each
-worker process has one connection that is subscribed (`QueueListener`). A notification is a hint:
-the consumer sees what there is to do when it fetches, and a lost one costs `MAX_IDLE_SECONDS`.
-While nothing is subscribed, consumers poll every `POLL_SECONDS`.
+The script that enqueues a message also publishes the queue's name (`workers.broker`). Each worker
+process has one subscribed connection (`QueueListener`). A notification is a hint: a consumer sees
+what there is when it fetches, and a lost notification costs `MAX_IDLE_SECONDS`. While nothing is
+subscribed, consumers poll every `POLL_SECONDS`.
 """
 
 import random
@@ -12,60 +12,45 @@ from contextlib import suppress
 from typing import Any
 
 import redis
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Middleware
 from redis.client import PubSub
 from redis.utils import str_if_bytes
 
 MAX_IDLE_SECONDS = 1.0
-"""How long a consumer waits, at most, to be woken. By its looks Redis also sees that the worker
-lives, and they find what nobody publishes: messages that were taken back from a lost worker."""
+"""How long a consumer waits, at most, before it fetches. A fetch also shows Redis that the worker
+lives, and finds messages that were taken over from a lost worker, which nobody publishes."""
 
 POLL_SECONDS = 0.05
-"""How long it waits, at most, while nobody would wake it."""
+"""How long a consumer waits, at most, while the process is not subscribed."""
 
 RESUBSCRIBE_SECONDS = 1.0
-"""How long, on average, before it is tried again to subscribe."""
+"""How long, on average, until the next attempt to subscribe."""
 
 LISTEN_SECONDS = 0.5
-"""How long one look for wake-ups takes when there are none; a shutdown waits for it."""
+"""How long the thread waits for one notification. A shutdown waits for that."""
 
 PING_AFTER_POLLS = 4
-"""After so many looks without a word Redis is asked for one."""
+"""After this many waits without a notification, the thread sends a ping."""
 
 MAX_SILENT_POLLS = 10
-"""After so many it counts as silent, and the connection as lost. Looks are counted and not seconds:
-a process that was stopped as a whole comes back with one look and not with hours."""
+"""After this many waits without a word from Redis, the connection counts as lost. Waits are counted
+instead of seconds, since a suspended process may wake up hours later."""
 
-_SUFFIX = ":enqueued"
-
-_PUBLISH_SCRIPT = f"""
-if ARGV[1] == "enqueue" or ARGV[1] == "requeue" then
-    redis.pcall("publish", KEYS[1] .. "{_SUFFIX}", ARGV[3])
-end
-""".encode()
-"""Before dramatiq's script, of which the arguments are command, time and queue, the key is the
-namespace. A script is done as one, so nobody hears of a message before it is there; and it may not
-fail for a hint, which a user of Redis may not be allowed to publish."""
+CHANNEL_SUFFIX = ":enqueued"
+"""The channel is the namespace and this."""
 
 
-def publish_on_enqueue(broker: RedisBroker) -> None:
-    """Have what this broker puts into queues announced, at no further round trip."""
-    theirs = broker.scripts["dispatch"].script
-    assert isinstance(theirs, bytes)
-    broker.scripts["dispatch"] = broker.client.register_script(_PUBLISH_SCRIPT + theirs)
-
-
-class QueueListener:
-    """The events of one process's consumers, one for each queue, and the thread that sets them."""
+class QueueListener(Middleware):
+    """Wakes the consumers of one worker process: an event for each queue, and a thread."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client = client
-        self._channel = namespace + _SUFFIX
+        self._channel = namespace + CHANNEL_SUFFIX
         self._wake_events: dict[str, threading.Event] = {}
         self._stopping = threading.Event()
         self.subscribed = False
-        """Whether it would hear of a ring."""
-        # Never keeps a process from ending.
+        """Whether Redis has confirmed the subscription."""
+        # A daemon thread never keeps a process from ending.
         self._thread = threading.Thread(target=self._run, name="queue-listener", daemon=True)
 
     def wake_event(self, queue: str) -> threading.Event:
@@ -78,26 +63,26 @@ class QueueListener:
     def wait(self, wake_event: threading.Event) -> None:
         """Wait until it is time to fetch again."""
         longest = MAX_IDLE_SECONDS if self.subscribed else POLL_SECONDS
-        # Not all at once.
+        # Random, so that consumers do not fetch at the same time.
         wake_event.wait(longest * random.uniform(0.5, 1))
 
-    def start(self) -> None:
-        """Begin to listen; in the process that has the consumers, since threads survive no fork."""
+    def before_worker_boot(self, _broker: Any, _worker: Any) -> None:
+        """Start the thread, in the process that has the consumers: threads survive no fork."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Listen no longer. From now on consumers wait for moments only, and end when asked."""
+    def before_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
+        """Stop listening, and wake the consumers, so that they can end."""
         self._stopping.set()
         self._mark_unsubscribed()
 
-    def join(self) -> None:
-        """Wait until the thread has ended, unless Redis keeps it from that."""
+    def after_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
+        """Wait until the thread has ended, unless Redis delays that."""
         self._thread.join(2 * LISTEN_SECONDS)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                # Whether Redis is away, the consumers notice, and tell.
+                # If Redis is down, the consumers notice and report it.
                 subscribing = self._client.pubsub()  # type: ignore[no-untyped-call]
                 with suppress(redis.RedisError, OSError), subscribing as subscription:
                     subscription.subscribe(self._channel)
@@ -126,12 +111,12 @@ class QueueListener:
                 wake_event.set()
         elif message["type"] == "subscribe":
             self.subscribed = True
-            # Someone may have rung while nobody listened.
+            # Notifications before this moment were lost.
             self._wake_all()
 
     def _mark_unsubscribed(self) -> None:
         self.subscribed = False
-        # Whoever waits to be woken looks for itself from now on.
+        # Consumers that wait for a notification must poll from now on.
         self._wake_all()
 
     def _wake_all(self) -> None:

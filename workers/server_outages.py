@@ -1,4 +1,4 @@
-"""What a worker process logs of its servers, and of its own tasks, when they fail."""
+"""What a worker process logs when a server or one of its tasks fails."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ log = logs.get_logger()
 
 
 class Outages:
-    """What this worker process knows about its two servers."""
+    """The outages of both servers, as this worker process sees them."""
 
     def __init__(self, worker: str) -> None:
         self._worker = worker
@@ -31,11 +31,10 @@ class Outages:
     async def handle_transient_error(
         self, pool: asyncpg.Pool, error: BaseException, job_id: int | None = None
     ) -> None:
-        """Handle a transient error: a broken connection, or contention. `job_id` is the job, if
-        any.
+        """Log contention, or find out by a new connection whether Postgres is down.
 
-        A new connection shows whether Postgres itself is down: a single closed connection is no
-        outage, and several closed in turn are not several.
+        One broken connection is no outage, and several that break in turn are not several outages.
+        `job_id` is the job that the work was for, if any.
         """
         if isinstance(error, CONTENTION_ERRORS):
             log.warning(
@@ -50,8 +49,8 @@ class Outages:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), pool.acquire() as connection:
                 await sweeps.ping(connection)
-        except TRANSIENT_ERRORS as refused:
-            self.database.record_failure(refused, requested_at)
+        except TRANSIENT_ERRORS as probe_error:
+            self.database.record_failure(probe_error, requested_at)
         else:
             self.database.record_success(requested_at)
 
@@ -67,9 +66,9 @@ class Outages:
 
 
 def is_outage_record(record: logging.LogRecord) -> bool:
-    """Return whether a library's log line is about a failed attempt to reach Redis.
+    """Return whether a library's log line reports a failed attempt to reach Redis.
 
-    dramatiq writes one for each attempt, and `Outage` has reported the outage.
+    dramatiq writes one for each attempt; `Outage` has already logged the outage.
     """
     arguments = record.args if isinstance(record.args, tuple) else ()
     return any(isinstance(argument, BrokerConnectionError) for argument in arguments)

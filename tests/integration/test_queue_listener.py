@@ -22,8 +22,7 @@ from runtime.settings import Settings
 from tests.kit.redis_proxy import RedisProxy
 from tests.kit.waiting import wait_until
 from workers import queue_listener
-from workers.broker import make_broker, make_client_broker
-from workers.middleware.queue_notifications import QueueNotifications
+from workers.broker import WorkerBroker, make_client_broker
 from workers.queue_listener import QueueListener
 
 FOR_MINUTES = 600.0
@@ -46,9 +45,9 @@ class Fleet:
         self.queue_listener = QueueListener(
             redis_client(settings.redis_url), settings.queue_namespace
         )
-        self.broker = make_broker(
+        self.broker = WorkerBroker(
             settings,
-            [QueueNotifications(self.queue_listener)],
+            [self.queue_listener],
             queue_outage(worker="test"),
             self.queue_listener,
         )
@@ -168,7 +167,7 @@ def test_a_ring_wakes_the_consumers_of_its_queue_and_no_others(settings: Setting
     hearing = QueueListener(redis_client(settings.redis_url), settings.queue_namespace)
     bells = {queue: hearing.wake_event(queue) for queue in QUEUES}
     ringing = make_client_broker(settings.redis_url, settings.queue_namespace)
-    hearing.start()
+    hearing.before_worker_boot(None, None)
     for wake_event in bells.values():
         assert wake_event.wait(SOON), "whoever begins to listen looks once"
         wake_event.clear()
@@ -176,8 +175,8 @@ def test_a_ring_wakes_the_consumers_of_its_queue_and_no_others(settings: Setting
     ringing.enqueue(message)
     assert bells["bulk"].wait(SOON)
     assert not bells["starts"].is_set()
-    hearing.stop()
-    hearing.join()
+    hearing.before_worker_shutdown(None, None)
+    hearing.after_worker_shutdown(None, None)
     ringing.client.close()
 
 

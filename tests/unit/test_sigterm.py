@@ -1,4 +1,4 @@
-"""A worker that is told to end twice ends once."""
+"""A worker process that gets several signals ends once."""
 
 import os
 import signal
@@ -7,13 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.settings import Settings
-from workers.context import WorkerContext
-from workers.middleware.shutdown import Shutdown
+from workers.shutdown import stop_on_signals
 
 
 class InterruptedEvent(threading.Event):
-    """Is set in the middle of a second SIGTERM, or so it seems to the handler of the first."""
+    """An event that a second SIGTERM interrupts while it is being set."""
 
     interruptions = 0
 
@@ -26,33 +24,31 @@ class InterruptedEvent(threading.Event):
 
 
 @pytest.fixture
-def dramatiq_s() -> Iterator[list[int]]:
-    """The signals that came through to dramatiq's own handler."""
-    came: list[int] = []
+def passed_on() -> Iterator[list[int]]:
+    """The signals that were passed on to dramatiq's handler."""
+    passed_on: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
-    yield came
+    signal.signal(signal.SIGTERM, lambda number, _frame: passed_on.append(number))
+    yield passed_on
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(dramatiq_s: list[int]):
-    """Platforms signal every process and the master forwards it: the two may come together. Neither
-    does the handler wait for itself, nor is dramatiq told twice, which would end it at once.
+def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(passed_on: list[int]):
+    """A platform signals every process and the master forwards the signal, so two may come
+    together. The handler neither waits for itself nor tells dramatiq twice.
     """
     stopping = InterruptedEvent()
-    context = WorkerContext(Settings(), job_queue=None, name="worker.1", stopping=stopping)  # type: ignore[arg-type]
-    Shutdown(context).before_worker_boot(None, None)
+    stop_on_signals(stopping)
     os.kill(os.getpid(), signal.SIGTERM)
     assert stopping.is_set()
     assert stopping.interruptions == 1
-    assert dramatiq_s == [signal.SIGTERM]
+    assert passed_on == [signal.SIGTERM]
 
 
-def test_any_further_signal_is_ignored(dramatiq_s: list[int]):
-    """A platform may signal as often as it likes; SIGHUP counts as SIGTERM does."""
-    context = WorkerContext(Settings(), job_queue=None, name="worker.1")  # type: ignore[arg-type]
-    Shutdown(context).before_worker_boot(None, None)
+def test_any_further_signal_is_ignored(passed_on: list[int]):
+    """However many come, dramatiq is told once. SIGHUP counts as SIGTERM does."""
+    stop_on_signals(threading.Event())
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
         os.kill(os.getpid(), number)
-    assert len(dramatiq_s) == 1
+    assert passed_on == [signal.SIGHUP]

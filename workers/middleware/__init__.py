@@ -1,1 +1,1 @@
-"""One concern, one file. The order in which they stand is explained in `workers.app`."""
+"""One concern per file. `workers.app` lists them and explains their order."""

@@ -8,15 +8,14 @@ from dramatiq.middleware import AsyncIO
 
 
 class EventLoop(AsyncIO):
-    """dramatiq's own, on uvloop, in a thread that never keeps a process from ending.
+    """dramatiq's middleware, on uvloop, in a thread that never keeps a process from ending.
 
-    dramatiq's thread is no daemon: a boot that failed, or a second SIGTERM, left processes that
-    lived on until SIGKILL.
+    dramatiq's thread is not a daemon. After a boot that failed, or after an exit without a
+    shutdown, its process would live until SIGKILL.
     """
 
-    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+    def before_worker_boot(self, _broker: Any, _worker: Any) -> None:
         """Start the loop."""
-        del broker, worker
         thread = EventLoopThread(self.logger)
         thread.daemon = True
         thread.loop = uvloop.new_event_loop()

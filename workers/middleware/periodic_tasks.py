@@ -1,4 +1,4 @@
-"""The sweeper, the measurements and the webhook deliveries, which run besides the messages."""
+"""The tasks that no message starts: sweeper, queue statistics and webhook delivery."""
 
 import asyncio
 import random
@@ -22,12 +22,11 @@ class PeriodicTasks(Middleware):
     def __init__(self, context: WorkerContext, outages: Outages) -> None:
         self._context = context
         self._outages = outages
-        self._notices = WebhookDelivery(context, outages)
+        self._delivery = WebhookDelivery(context, outages)
         self._tasks: list[Any] = []
 
-    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+    def after_worker_boot(self, _broker: Any, _worker: Any) -> None:
         """Start the tasks."""
-        del broker, worker
         thread = get_event_loop_thread()
         assert thread is not None
         settings = self._context.settings
@@ -36,24 +35,23 @@ class PeriodicTasks(Middleware):
             for seconds, task in (
                 (settings.sweep_seconds, sweep),
                 (settings.queue_stats_seconds, log_queue_stats),
-                (POLL_SECONDS, self._notices.deliver_due),
+                (POLL_SECONDS, self._delivery.deliver_due),
             )
         ]
 
-    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+    def before_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
         """Stop the tasks before the pool closes."""
-        del broker, worker
         for task in self._tasks:
             task.cancel()
         thread = get_event_loop_thread()
         assert thread is not None
-        thread.loop.call_soon_threadsafe(self._notices.stop)
+        thread.loop.call_soon_threadsafe(self._delivery.stop)
 
     async def _every(
         self, seconds: float, task: Callable[[WorkerContext], Awaitable[None]]
     ) -> None:
         while True:
-            # Not all processes at once.
+            # Random, so that processes do not run it at the same time.
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
             requested_at = time.monotonic()
             try:
@@ -61,5 +59,5 @@ class PeriodicTasks(Middleware):
                 self._outages.database.record_success(requested_at)
             except TRANSIENT_ERRORS as error:
                 await self._outages.handle_transient_error(self._context.pool, error)
-            except Exception as error:  # noqa: BLE001 - the next round may go better
+            except Exception as error:  # noqa: BLE001 - the task continues
                 self._outages.log_task_error(task.__name__, error)

@@ -1,0 +1,46 @@
+"""Worker processes end in time, and log it, whichever signal comes to whichever process.
+
+SIGTERM in the middle of a job is in `test_crash_safety`, during an outage in `test_outages`.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.conftest import StartGroup
+from tests.kit.worker_group import WorkerGroup
+
+SendSignal = Callable[[WorkerGroup, signal.Signals], None]
+
+
+def to_all(group: WorkerGroup, number: signal.Signals) -> None:
+    """Signal all processes, as a closing terminal does."""
+    group.signal_all(number)
+
+
+def to_master(group: WorkerGroup, number: signal.Signals) -> None:
+    """Signal the master alone."""
+    os.kill(group.process.pid, number)
+
+
+def to_one_worker(group: WorkerGroup, number: signal.Signals) -> None:
+    """Signal one worker process alone. The master then ends the others."""
+    os.kill(group.worker_ids()[0], number)
+
+
+@pytest.mark.parametrize("send", [to_all, to_master, to_one_worker])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_all_processes_end_and_log_it(
+    start_group: StartGroup, send: SendSignal, number: signal.Signals
+):
+    """SIGHUP has the effect of SIGTERM: each worker process logs `worker.stopped`, and the master
+    ends with status 0 and without a traceback.
+    """
+    group = start_group(processes=2)
+    send(group, number)
+    group.wait_gone(deadline_seconds=30)
+    assert group.process.wait(30) == 0
+    assert sum('"worker.stopped"' in line for line in group.lines()) == 2
+    assert "Traceback" not in group.log.read_text()
