@@ -18,6 +18,7 @@ class EventLoop(AsyncIO):
         """Start the loop."""
         thread = EventLoopThread(self.logger)
         thread.daemon = True
+        thread.loop.close()
         thread.loop = uvloop.new_event_loop()
         thread.start(timeout=1.0)
         set_event_loop_thread(thread)
