@@ -15,9 +15,7 @@ from runtime.settings import Settings
 from schemas.errors import SettingsError, SluiceError
 from web.connection_monitor import ConnectionLimits
 from web.server_protocol import Connection
-
-SHUTDOWN_SECONDS = 5
-"""How long requests under way may take after SIGTERM."""
+from web.shutdown import SHUTDOWN_SECONDS
 
 BACKLOG = 2048
 """How many connections the system keeps until they are accepted."""

@@ -1,6 +1,4 @@
-"""The names that messages carry. A message only rings a bell: it names a job, and for a job that
-is at work the lane and the token at which the ring counts; everything else is in Postgres.
-"""
+"""The names of queues and actors. A message carries only ids; everything else is in Postgres."""
 
 from actions.registry import all_actions
 
@@ -15,6 +13,6 @@ ADVANCE_URGENT = "advance_urgent"
 
 
 def is_urgent(action: str) -> bool:
-    """Return whether jobs of the action begin before all others; an unknown action is not."""
+    """Return whether jobs of the action begin before all others; False if it is unknown."""
     known = all_actions().get(action)
     return known is not None and known.urgent

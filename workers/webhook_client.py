@@ -1,9 +1,8 @@
-"""Posting to a URL that a stranger has named: only to the public internet, and not for long.
+"""Posting to a URL from a client: only to the public internet, and within limits.
 
-The host's name is resolved here, and the connection goes to the very address that was checked: a
-name that changes its address (DNS rebinding) gains nothing. Redirects are not followed. Of the
-response only the head is read, up to a limit, since interim responses (1xx) may come before it
-without end.
+The host's name is resolved here, and the connection goes to the address that was checked. So a name
+that changes its address (DNS rebinding) gains nothing. Redirects are not followed. Of the response
+only the head is read, up to a limit, since interim responses (1xx) could come without end.
 """
 
 import asyncio
@@ -23,30 +22,30 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 TOTAL_TIMEOUT_SECONDS = 10.0
 
 MAX_ADDRESSES = 4
-"""How many of a name's addresses are tried, in the order of the resolver."""
+"""How many of a host's addresses are tried, in the order of the resolver."""
 
 MAX_HEAD_BYTES = 32 * 1024
-"""How much is read of an answer, interim ones and the beginning of its body included."""
+"""How much of a response is read, with interim responses and the beginning of its body."""
 
 _PORTS = frozenset(port for ports in WEB_PORTS.values() for port in ports)
 
-# What it logs for those who hunt its faults has the URL in it, and the signature.
+# Its debug lines contain the URL and the signature.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 class NotPublicError(httpcore.ConnectError):
-    """The host is no address of the public internet, or its name leads to none.
+    """The host has no address in the public internet, or does not exist.
 
-    Whether the name is known at all is not told apart: a stranger would learn names from inside.
+    One error for both: otherwise a client could find out names of the internal network.
     """
 
 
 class ResponseTooLargeError(httpcore.RemoteProtocolError):
-    """The answer's head did not end within the bytes that are read of it."""
+    """The response's head is larger than `MAX_HEAD_BYTES`."""
 
 
 class LimitedStream(httpcore.AsyncNetworkStream):
-    """A connection from which no more is read than the head of one answer may have."""
+    """A connection from which at most `MAX_HEAD_BYTES` are read."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -55,19 +54,19 @@ class LimitedStream(httpcore.AsyncNetworkStream):
     async def read(
         self,
         max_bytes: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
     ) -> bytes:
-        """Raise ResponseTooLargeError where all that may be read was read."""
+        """Read from the wrapped stream; raise ResponseTooLargeError when the limit is reached."""
         if not self._left:
             raise ResponseTooLargeError
-        found = await self._stream.read(min(max_bytes, self._left), timeout)
-        self._left -= len(found)
-        return found
+        data = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(data)
+        return data
 
     async def write(
         self,
         buffer: bytes,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
     ) -> None:
         """Pass the bytes to the wrapped stream."""
         await self._stream.write(buffer, timeout)
@@ -80,7 +79,7 @@ class LimitedStream(httpcore.AsyncNetworkStream):
         self,
         ssl_context: SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
     ) -> httpcore.AsyncNetworkStream:
         """Start TLS, and limit the head of the response inside it too."""
         return LimitedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
@@ -91,7 +90,7 @@ class LimitedStream(httpcore.AsyncNetworkStream):
 
 
 class PublicBackend(httpcore.AsyncNetworkBackend):
-    """Connects to public addresses alone; with `allow_private` to any."""
+    """Connects to public addresses only, or with `allow_private` to any."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
@@ -101,7 +100,7 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's own
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
@@ -134,7 +133,7 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
                 return await self._backend.connect_tcp(
                     address,
                     port,
-                    # The last one has all that is left.
+                    # The last one may take all the remaining time.
                     timeout=None if tries_left == 1 else CONNECT_TIMEOUT_SECONDS / len(addresses),
                     local_address=local_address,
                     socket_options=options,
@@ -152,8 +151,7 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return []
-        # An address of the network is text, then; of an unknown family it would be something else.
-        texts = dict.fromkeys(str(place[0]) for *_, place in found)
+        texts = dict.fromkeys(str(address[0]) for *_, address in found)
         allowed = [text for text in texts if self._allow_private or is_public(ip_address(text))]
         return allowed[:MAX_ADDRESSES]
 
@@ -177,7 +175,5 @@ async def post_webhook(
 
 @cache
 def _ssl_context() -> SSLContext:
-    """Return a context that verifies by the system's authorities; cached, since reading them is
-    slow.
-    """
+    """Return a context with the system's certificates; cached, since loading them is slow."""
     return httpcore.default_ssl_context()

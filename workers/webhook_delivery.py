@@ -1,15 +1,15 @@
-"""Telling those who asked for it that their job has ended.
+"""Delivering completion webhooks: signed POST requests to the `completion_url` of an ended job.
 
-A completion webhook is a signed POST to the job's `completion_url`. It comes at least once: a
-worker can be killed after the receiver has answered, before that is noted. `Sluice-Delivery` is the
-job's id and the attempt; a receiver that must act once goes by the job. Receivers may be slow, so
-no connection to Postgres and no transaction is held meanwhile.
+A webhook is delivered at least once: a worker can be killed after the receiver has answered, before
+that is stored. `Sluice-Delivery` is the job's id and the attempt; a receiver that must act only
+once remembers the job's id. Receivers may be slow, so no connection to Postgres is held meanwhile.
 """
 
 import asyncio
 import random
 import time
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 
 import httpcore
@@ -33,28 +33,26 @@ from workers.webhook_message import WebhookRequest, build_request
 log = logs.get_logger()
 
 POLL_SECONDS = 1.0
-"""How long a notice may be due before an idle worker looks for it."""
+"""How often a worker process looks for due deliveries."""
 
 MAX_CONCURRENT_DELIVERIES = 8
 """How many receivers a process waits for at a time."""
 
 MAX_DELIVERIES_PER_ACCOUNT = 2
-"""How many of them may be of one account, so that its slow receiver does not hold up the others."""
+"""How many of them may be of one account, so that a slow receiver delays no other account."""
 
 MAX_ATTEMPTS = 12
-"""How often it is tried, which with the waits between takes some six hours."""
+"""How often a webhook is tried. With the delays between, that takes about six hours."""
 
 MAX_RETRY_SECONDS = 3600.0
+"""The longest delay between two attempts."""
 
 LEASE_SECONDS = 3 * TOTAL_TIMEOUT_SECONDS
-"""After this time others take it that the process which has a notice in hand is no more."""
-
-GONE = 410
-"""By this status a receiver says that it wants no more of it."""
+"""After this time without a result, another process makes the delivery again."""
 
 
 class WebhookDelivery:
-    """Delivers what is due, several at a time. One per worker process, on its event loop."""
+    """Delivers due webhooks, several at a time. One per worker process, on its event loop."""
 
     def __init__(self, context: WorkerContext, outages: Outages) -> None:
         self._context = context
@@ -63,24 +61,22 @@ class WebhookDelivery:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accounts: Counter[int] = Counter()
         self._withheld_logged = False
-        self._stopped = False
 
     async def deliver_due(self, _context: WorkerContext) -> None:
-        """Begin to deliver what is due, as far as there is room; the periodic task."""
+        """Start due deliveries up to the limits; the periodic task."""
         if self._context.settings.signing_keys is None:
             await self._log_withheld()
             return
-        while len(self._tasks) < MAX_CONCURRENT_DELIVERIES and (notice := await self._claim()):
-            task = asyncio.create_task(self._deliver_all(notice))
+        while len(self._tasks) < MAX_CONCURRENT_DELIVERIES and (delivery := await self._claim()):
+            task = asyncio.create_task(self._deliver_all(delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Leave deliveries in progress to the process that comes when their lease is over.
+        """Cut off the deliveries in progress: another process makes them when their lease ends.
 
         Call it on the event loop.
         """
-        self._stopped = True
         for task in self._tasks:
             task.cancel()
 
@@ -93,61 +89,64 @@ class WebhookDelivery:
             log.warning(events.WEBHOOK_WITHHELD, worker=self._context.name)
 
     async def _claim(self) -> DueDelivery | None:
-        if self._stopped or self._context.stopping.is_set():
+        if self._context.stopping.is_set():
             return None
         async with self._claiming:
             busy = [id_ for id_, n in self._accounts.items() if n >= MAX_DELIVERIES_PER_ACCOUNT]
             async with self._context.pool.acquire() as connection:
-                notice = await webhook_deliveries.claim_due(
+                delivery = await webhook_deliveries.claim_due(
                     connection, busy=busy, lease_seconds=LEASE_SECONDS
                 )
-            if notice is not None:
-                self._accounts[notice.job.account_id] += 1
-            return notice
+            if delivery is not None:
+                self._accounts[delivery.job.account_id] += 1
+            return delivery
 
     async def _deliver_all(self, first: DueDelivery) -> None:
         """Deliver the webhook, and then others, until none is due."""
-        notice: DueDelivery | None = first
+        delivery: DueDelivery | None = first
         try:
-            while notice is not None:
+            while delivery is not None:
                 try:
-                    await self._deliver(notice)
+                    await self._deliver(delivery)
                 finally:
-                    self._accounts[notice.job.account_id] -= 1
-                notice = await self._claim()
+                    self._accounts[delivery.job.account_id] -= 1
+                delivery = await self._claim()
         except TRANSIENT_ERRORS:
-            # The periodic task meets the outage as well, and says so. The lease will end.
+            # The periodic task also meets the outage, and logs it. The lease will end.
             return
-        except Exception as error:  # noqa: BLE001 - there is nobody else to tell
+        except Exception as error:  # noqa: BLE001 - nothing awaits the task
             self._outages.log_task_error("deliver_due", error)
 
-    async def _deliver(self, notice: DueDelivery) -> None:
-        """Try it once, and note what came of it."""
+    async def _deliver(self, delivery: DueDelivery) -> None:
+        """Try it once, and store the result."""
         try:
             async with self._context.pool.acquire() as connection:
-                request = await build_request(connection, self._context.settings, notice)
-        except SettingsError as missing:
-            await self._record_failure(notice, None, missing, _log_fields(notice, None))
+                request = await build_request(connection, self._context.settings, delivery)
+        except SettingsError as error:
+            await self._record_failure(delivery, None, error, _log_fields(delivery, None))
             return
-        began = time.monotonic()
-        status, error = await self._post(notice, request)
-        took = round((time.monotonic() - began) * 1000, 1)
-        fields = _log_fields(notice, status, correlation_id=request.correlation_id)
+        started = time.monotonic()
+        status, post_error = await self._post(delivery, request)
+        duration_ms = round((time.monotonic() - started) * 1000, 1)
+        fields = _log_fields(delivery, status, correlation_id=request.correlation_id)
         if status is not None and 200 <= status < 300:  # noqa: PLR2004 - the 2xx of HTTP
             async with self._context.pool.acquire() as connection:
-                await webhook_deliveries.mark_delivered(connection, notice)
-            log.info(events.WEBHOOK_DELIVERED, **fields, duration_ms=took)
+                await webhook_deliveries.mark_delivered(connection, delivery)
+            log.info(events.WEBHOOK_DELIVERED, **fields, duration_ms=duration_ms)
         else:
-            await self._record_failure(notice, status, error, fields)
+            await self._record_failure(delivery, status, post_error, fields)
 
     async def _post(
-        self, notice: DueDelivery, request: WebhookRequest
+        self, delivery: DueDelivery, request: WebhookRequest
     ) -> tuple[int | None, BaseException | None]:
-        """Post the webhook; return the response's status, or the error that kept it from coming."""
+        """Post the webhook; return the response's status, or the error that prevented one."""
         allow_private = self._context.settings.allow_private_webhooks
         try:
             status = await post_webhook(
-                notice.url, headers=request.headers, body=request.body, allow_private=allow_private
+                delivery.url,
+                headers=request.headers,
+                body=request.body,
+                allow_private=allow_private,
             )
         except Exception as error:  # noqa: BLE001 - a receiver can fail in any way
             return None, error
@@ -155,31 +154,31 @@ class WebhookDelivery:
 
     async def _record_failure(
         self,
-        notice: DueDelivery,
+        delivery: DueDelivery,
         status: int | None,
         error: BaseException | None,
         fields: dict[str, Any],
     ) -> None:
         sentence = describe_failure(status, error)
         kind = None if error is None else error_name(error)
-        if status == GONE or notice.attempt >= MAX_ATTEMPTS:
+        if status == HTTPStatus.GONE or delivery.attempt >= MAX_ATTEMPTS:
             async with self._context.pool.acquire() as connection:
-                await webhook_deliveries.mark_abandoned(connection, notice, error=sentence)
+                await webhook_deliveries.mark_abandoned(connection, delivery, error=sentence)
             log.warning(events.WEBHOOK_ABANDONED, **fields, error=kind)
             return
-        delay = retry_seconds(notice.attempt)
+        delay = retry_seconds(delivery.attempt)
         async with self._context.pool.acquire() as connection:
             await webhook_deliveries.mark_failed(
-                connection, notice, error=sentence, delay_seconds=delay
+                connection, delivery, error=sentence, delay_seconds=delay
             )
         log.info(events.WEBHOOK_FAILED, **fields, error=kind, retry_in_seconds=round(delay, 1))
 
 
-def _log_fields(notice: DueDelivery, status: int | None, **more: str) -> dict[str, Any]:
+def _log_fields(delivery: DueDelivery, status: int | None, **more: str) -> dict[str, Any]:
     return {
-        "job": notice.job.job_id,
-        "account": notice.job.account_id,
-        "attempt": notice.attempt,
+        "job": delivery.job.job_id,
+        "account": delivery.job.account_id,
+        "attempt": delivery.attempt,
         "http_status": status,
         **more,
     }
@@ -188,35 +187,33 @@ def _log_fields(notice: DueDelivery, status: int | None, **more: str) -> dict[st
 def retry_seconds(attempt: int) -> float:
     """Return the seconds from this attempt, counted from 1, to the next one.
 
-    They are 1, 4, 16 and so on, up to an hour, with a fifth of jitter so that failed deliveries do
-    not come back together.
+    They are 1, 4, 16 and so on, up to an hour, varied by a fifth so that failed deliveries do not
+    all return at the same time.
     """
     return min(4.0 ** (attempt - 1), MAX_RETRY_SECONDS) * random.uniform(0.8, 1.2)
 
 
 def error_name(error: BaseException) -> str:
-    """Name the root cause: the network's error if there is one, not httpcore's wrapper
-    around it.
-    """
-    kind, below = type(error).__name__, error.__cause__ or error.__context__
-    while below is not None:
-        if isinstance(below, OSError):
-            kind = type(below).__name__
-        below = below.__cause__ or below.__context__
+    """Return the type of the network's error if there is one, otherwise of httpcore's error."""
+    kind, cause = type(error).__name__, error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, OSError):
+            kind = type(cause).__name__
+        cause = cause.__cause__ or cause.__context__
     return kind
 
 
 def describe_failure(status: int | None, error: BaseException | None) -> str:
-    """Describe the failed delivery for the submitter of the job, never with the URL."""
+    """Describe the failed delivery for the submitter of the job, without the URL."""
     if status is not None:
         return f"The receiver answered {status}."
     if isinstance(error, SettingsError):
-        return "The key that the account's secret was derived by is not among SIGNING_KEYS."
+        return "The key from which the account's secret was derived is not in SIGNING_KEYS."
     if isinstance(error, NotPublicError):
-        return "The URL's host is not known, or leads to no address of the public internet."
+        return "The URL's host is unknown or has no public address."
     if isinstance(error, TimeoutError | httpcore.TimeoutException):
         return f"The receiver did not answer within {TOTAL_TIMEOUT_SECONDS:.0f} seconds."
     if isinstance(error, ResponseTooLargeError):
-        return f"The head of the receiver's answer has more than {MAX_HEAD_BYTES // 1024} KB."
+        return f"The receiver's response head has more than {MAX_HEAD_BYTES // 1024} KB."
     assert error is not None
     return f"The receiver could not be reached ({error_name(error)})."

@@ -1,4 +1,4 @@
-"""What the receiver of a completion webhook is sent."""
+"""The request of a completion webhook."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from runtime.signing import signature, webhook_secret
 
 
 class WebhookRequest(NamedTuple):
-    """A completion webhook as it is posted, and the correlation id of its job."""
+    """The headers and body to post, and the correlation id of the job."""
 
     headers: dict[str, str]
     body: bytes
