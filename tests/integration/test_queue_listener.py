@@ -1,7 +1,7 @@
-"""Idle consumers are woken by rings, and look for themselves while nobody would wake them.
+"""Idle consumers are woken by each message, and poll while the process is not subscribed.
 
 Each worker here is dramatiq's own, in this process, with the broker and the consumers of the worker
-processes. Where consumers wait for minutes, only what woke them can have made them fetch.
+processes. If consumers wait for minutes, only a notification can have made them fetch.
 """
 
 import threading
@@ -30,16 +30,16 @@ SOON = 60
 
 QUEUES = ("starts", "bulk")
 
-# What Redis is asked, and who listens there, is counted.
+# The tests count the commands and subscriptions of the whole Redis.
 pytestmark = pytest.mark.usefixtures("own_redis")
 
 
 class Fleet:
-    """One worker and somebody who rings for it; its only actor notes what came to it."""
+    """One worker that keeps what it received, and a broker that enqueues messages for it."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.redis_url is not None
-        self.came: SimpleQueue[str] = SimpleQueue()
+        self.received: SimpleQueue[str] = SimpleQueue()
         self.may_end = threading.Event()
         self.may_end.set()
         self.queue_listener = QueueListener(
@@ -53,31 +53,33 @@ class Fleet:
         )
         for queue in QUEUES:
             dramatiq.actor(self._note, actor_name=queue, queue_name=queue, broker=self.broker)
-        self.ringing = make_client_broker(settings.redis_url, settings.queue_namespace)
+        self.client_broker = make_client_broker(settings.redis_url, settings.queue_namespace)
         self.worker = dramatiq.Worker(self.broker, worker_timeout=100, worker_threads=1)
         self.worker.queue_prefetch = 1
 
     def _note(self, what: str) -> None:
-        self.came.put(what)
+        self.received.put(what)
         assert self.may_end.wait(SOON)
 
     def start(self) -> None:
         """Start the worker, and wait until it has subscribed."""
         self.worker.start()
-        self.wait_until_it_hears()
+        self.wait_until_subscribed()
 
     def stop(self) -> None:
         """Stop the worker and close its connections."""
         self.worker.stop(timeout=SOON * 1000)
-        for broker in (self.broker, self.ringing):
+        for broker in (self.broker, self.client_broker):
             broker.client.close()
 
-    def wait_until_it_hears(self) -> None:
+    def wait_until_subscribed(self) -> None:
         """Wait until the queue listener has subscribed."""
-        wait_until(lambda: self.queue_listener.subscribed, deadline_seconds=SOON, what="it listens")
+        wait_until(
+            lambda: self.queue_listener.subscribed, deadline_seconds=SOON, what="it has subscribed"
+        )
 
-    def wait_until_it_rests(self) -> None:
-        """Until nothing was fetched for half a second, of which polling would need a tenth."""
+    def wait_until_idle(self) -> None:
+        """Wait until nothing was fetched for half a second. Polling fetches every 50 ms."""
         fetches, since = self.fetches(), time.monotonic()
 
         def rests() -> bool:
@@ -86,35 +88,39 @@ class Fleet:
                 fetches, since = now, time.monotonic()
             return time.monotonic() - since > 0.5
 
-        wait_until(rests, deadline_seconds=SOON, what="nobody asks Redis for messages")
+        wait_until(rests, deadline_seconds=SOON, what="no consumer fetches")
 
     def fetches(self) -> int:
-        """How often a script was called so far, by anybody."""
-        # There is none before the first call.
-        calls = self.ringing.client.info("commandstats").get("cmdstat_evalsha")
+        """How many scripts Redis has run so far."""
+        # The key is missing before the first call.
+        calls = self.client_broker.client.info("commandstats").get("cmdstat_evalsha")
         return calls["calls"] if calls else 0
 
-    def ring(self, what: str, *, queue: str = "starts", broker: RedisBroker | None = None) -> None:
+    def enqueue(
+        self, what: str, *, queue: str = "starts", broker: RedisBroker | None = None
+    ) -> None:
         """Enqueue a message, by another broker than the worker's unless one is given."""
-        (broker or self.ringing).enqueue(
+        (broker or self.client_broker).enqueue(
             dramatiq.Message(
                 queue_name=queue, actor_name=queue, args=(what,), kwargs={}, options={}
             )
         )
 
-    def hears_of(self, what: str, *, queue: str = "starts") -> None:
-        """Ring, and wait until it came."""
-        self.ring(what, queue=queue)
-        assert self.came.get(timeout=SOON) == what
+    def assert_receives(self, what: str, *, queue: str = "starts") -> None:
+        """Enqueue a message, and wait until the worker has it."""
+        self.enqueue(what, queue=queue)
+        assert self.received.get(timeout=SOON) == what
 
     def subscribers(self) -> set[str]:
         """Return the ids of the connections that are subscribed."""
-        return {each["id"] for each in self.ringing.client.client_list() if each["sub"] != "0"}
+        return {
+            each["id"] for each in self.client_broker.client.client_list() if each["sub"] != "0"
+        }
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds elsewhere takes a part of one."""
+    """Shorten the delays that take seconds in production."""
     monkeypatch.setattr(queue_listener, "LISTEN_SECONDS", 0.1)
     monkeypatch.setattr(queue_listener, "RESUBSCRIBE_SECONDS", 0.2)
     monkeypatch.setattr(dramatiq.worker, "CONSUMER_RESTART_DELAY_SECS", 0.2)
@@ -128,7 +134,7 @@ def fleet(settings: Settings) -> Iterator[Fleet]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Consumers that wait for minutes if nobody wakes them."""
+    """Consumers that wait for minutes unless they are woken."""
     monkeypatch.setattr(queue_listener, "MAX_IDLE_SECONDS", FOR_MINUTES)
 
 
@@ -151,73 +157,71 @@ def running(settings: Settings) -> Iterator[Fleet]:
 
 @pytest.mark.usefixtures("patient")
 def test_an_idle_worker_asks_nothing_and_is_woken(fleet: Fleet):
-    """While there is nothing to do nobody asks Redis for messages; a ring is answered all the same,
-    in whichever queue.
-    """
-    fleet.wait_until_it_rests()
+    """While there is nothing to do, no consumer fetches. A message wakes its queue's consumer."""
+    fleet.wait_until_idle()
     for n, queue in enumerate([*QUEUES, *QUEUES]):
-        fleet.hears_of(f"ring {n}", queue=queue)
-    fleet.wait_until_it_rests()
-    fleet.hears_of("one more")
+        fleet.assert_receives(f"message {n}", queue=queue)
+    fleet.wait_until_idle()
+    fleet.assert_receives("one more")
 
 
-def test_a_ring_wakes_the_consumers_of_its_queue_and_no_others(settings: Settings):
-    """So that a ring costs a fleet one fetch per process and not one per process and queue."""
+def test_a_message_wakes_the_consumers_of_its_queue_only(settings: Settings):
+    """So a message costs a fleet one fetch per process, not one per process and queue."""
     assert settings.redis_url is not None
-    hearing = QueueListener(redis_client(settings.redis_url), settings.queue_namespace)
-    bells = {queue: hearing.wake_event(queue) for queue in QUEUES}
-    ringing = make_client_broker(settings.redis_url, settings.queue_namespace)
-    hearing.before_worker_boot(None, None)
-    for wake_event in bells.values():
-        assert wake_event.wait(SOON), "whoever begins to listen looks once"
+    listener = QueueListener(redis_client(settings.redis_url), settings.queue_namespace)
+    wake_events = {queue: listener.wake_event(queue) for queue in QUEUES}
+    client = make_client_broker(settings.redis_url, settings.queue_namespace)
+    listener.before_worker_boot(None, None)
+    for wake_event in wake_events.values():
+        assert wake_event.wait(SOON), "a new subscription wakes every consumer once"
         wake_event.clear()
     message = dramatiq.Message(queue_name="bulk", actor_name="any", args=(), kwargs={}, options={})
-    ringing.enqueue(message)
-    assert bells["bulk"].wait(SOON)
-    assert not bells["starts"].is_set()
-    hearing.before_worker_shutdown(None, None)
-    hearing.after_worker_shutdown(None, None)
-    ringing.client.close()
+    client.enqueue(message)
+    assert wake_events["bulk"].wait(SOON)
+    assert not wake_events["starts"].is_set()
+    listener.before_worker_shutdown(None, None)
+    listener.after_worker_shutdown(None, None)
+    client.client.close()
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_worker_that_was_full_fetches_when_it_has_room(fleet: Fleet):
-    """What was rung for while it had all it may have is fetched as soon as something is done."""
+    """Messages that came while it had its maximum are fetched as soon as one is done."""
     fleet.may_end.clear()
-    fleet.hears_of("first")
-    fleet.ring("second")
-    fleet.ring("third")
-    fleet.wait_until_it_rests()
+    fleet.assert_receives("first")
+    fleet.enqueue("second")
+    fleet.enqueue("third")
+    fleet.wait_until_idle()
     fleet.may_end.set()
-    assert [fleet.came.get(timeout=SOON) for _ in range(2)] == ["second", "third"]
+    assert [fleet.received.get(timeout=SOON) for _ in range(2)] == ["second", "third"]
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_a_worker_hands_back_wakes_another_one(fleet: Fleet, settings: Settings):
-    """A worker that is asked to end does not leave its messages to whoever looks next."""
-    fleet.wait_until_it_rests()
-    ends = Fleet(settings)
-    consumer = ends.broker.consume("starts", prefetch=1)
-    plain = unannounced(settings)
-    fleet.ring("handed back", broker=plain)
+def test_a_returned_message_wakes_another_worker(fleet: Fleet, settings: Settings):
+    """The messages that a stopping worker returns do not wait for the next poll."""
+    fleet.wait_until_idle()
+    stopping = Fleet(settings)
+    consumer = stopping.broker.consume("starts", prefetch=1)
+    plain = plain_broker(settings)
+    fleet.enqueue("returned", broker=plain)
     message = next(consumer)
     consumer.requeue([message])
-    assert fleet.came.get(timeout=SOON) == "handed back"
-    for client in (plain.client, ends.broker.client, ends.ringing.client):
+    assert fleet.received.get(timeout=SOON) == "returned"
+    for client in (plain.client, stopping.broker.client, stopping.client_broker.client):
         client.close()
 
 
 def test_a_message_without_a_publication_is_found(fleet: Fleet, settings: Settings):
-    """A wake-up that was lost costs a second and not the message."""
-    plain = unannounced(settings)
-    fleet.wait_until_it_hears()
-    fleet.ring("in silence", broker=plain)
-    assert fleet.came.get(timeout=SOON) == "in silence"
+    """A lost notification costs a second and not the message."""
+    plain = plain_broker(settings)
+    fleet.wait_until_subscribed()
+    fleet.enqueue("unpublished", broker=plain)
+    assert fleet.received.get(timeout=SOON) == "unpublished"
     plain.client.close()
 
 
-def unannounced(settings: Settings) -> RedisBroker:
-    """Somebody who puts messages into queues as dramatiq does, and tells nobody."""
+def plain_broker(settings: Settings) -> RedisBroker:
+    """Return a broker that enqueues as dramatiq does, without publishing."""
     return RedisBroker(
         middleware=[],
         client=redis_client(settings.redis_url or ""),
@@ -227,57 +231,57 @@ def unannounced(settings: Settings) -> RedisBroker:
 
 @pytest.mark.usefixtures("patient")
 def test_a_killed_subscription_is_made_again(fleet: Fleet):
-    """Meanwhile rings are answered by looking; it is no outage, and is not told as one."""
-    fleet.wait_until_it_rests()
+    """Meanwhile consumers poll. It is no outage, and is not logged as one."""
+    fleet.wait_until_idle()
     before = fleet.subscribers()
     with capture_logs() as lines:
         for one in before:
-            fleet.ringing.client.client_kill_filter(_id=one)
-        fleet.hears_of("meanwhile")
+            fleet.client_broker.client.client_kill_filter(_id=one)
+        fleet.assert_receives("meanwhile")
         wait_until(
             lambda: fleet.subscribers() - before, deadline_seconds=SOON, what="it subscribes again"
         )
-        fleet.wait_until_it_hears()
-        fleet.wait_until_it_rests()
-        fleet.hears_of("afterwards")
+        fleet.wait_until_subscribed()
+        fleet.wait_until_idle()
+        fleet.assert_receives("afterwards")
     assert lines == []
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_silent_subscription_is_closed(through_proxy: tuple[RedisProxy, Fleet]):
-    """A Redis that takes what it is sent and says nothing is noticed, and listened to again as soon
-    as it speaks.
-    """
+    """A Redis that does not answer is noticed, and subscribed to again when it does."""
     proxy, fleet = through_proxy
-    fleet.wait_until_it_rests()
+    fleet.wait_until_idle()
     proxy.stall()
     wait_until(
-        lambda: not fleet.queue_listener.subscribed, deadline_seconds=SOON, what="it gives up"
+        lambda: not fleet.queue_listener.subscribed,
+        deadline_seconds=SOON,
+        what="the silent connection is given up",
     )
     proxy.unstall()
-    fleet.wait_until_it_hears()
-    fleet.hears_of("afterwards")
+    fleet.wait_until_subscribed()
+    fleet.assert_receives("afterwards")
 
 
 @pytest.mark.usefixtures("patient")
 def test_idle_consumers_end_when_asked(settings: Settings):
-    """However long they would have waited; and nobody goes on listening."""
+    """However long they would have waited; and the listener's thread ends too."""
     fleet = Fleet(settings)
     fleet.start()
-    fleet.wait_until_it_rests()
+    fleet.wait_until_idle()
     fleet.stop()
     assert not any(thread.is_alive() for thread in fleet.worker.consumers.values())
-    assert "wake-ups" not in {thread.name for thread in threading.enumerate()}
+    assert not fleet.queue_listener._thread.is_alive()
 
 
-def test_nobody_consumes_delay_queues(fleet: Fleet):
-    """No message of Sluice is one that waits."""
+def test_delay_queues_have_no_consumers(fleet: Fleet):
+    """Sluice sends no delayed messages."""
     assert set(fleet.worker.consumers) == set(QUEUES)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_ring_is_heard_by_either_protocol(settings: Settings, protocol: int):
-    """Redis before 6 knows only the second, and newer ones both."""
+def test_both_protocols_deliver_notifications(settings: Settings, protocol: int):
+    """Redis before 6 knows only the second; newer ones know both."""
     url = f"{settings.redis_url}?protocol={protocol}"
     for fleet in running(settings.model_copy(update={"redis_url": url})):
-        fleet.hears_of("heard")
+        fleet.assert_receives("received")
