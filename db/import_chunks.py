@@ -12,6 +12,7 @@ from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecogn
 from schemas.staging import CELL_REJECTION_REASONS
 
 _sql = load("import_chunks")
+_end_sql = load("import_ends")
 
 
 class KnownAddressColumns(NamedTuple):
@@ -237,8 +238,8 @@ async def count_contacts_of_role_addresses(
         **job._asdict(),
         "shared_address_limit": shared_address_limit,
     }
-    await _sql.lock_repeated_role_addresses(connection, **of_import)
-    await _sql.count_contacts_of_role_addresses(connection, **of_import)
+    await _end_sql.lock_repeated_role_addresses(connection, **of_import)
+    await _end_sql.count_contacts_of_role_addresses(connection, **of_import)
 
 
 async def find_missed_propagation(
@@ -251,7 +252,7 @@ async def find_missed_propagation(
     """Return (contact, field, address, source) of the links that an opt-out must reach
     after all.
     """
-    rows = _sql.find_missed_propagation(
+    rows = _end_sql.find_missed_propagation(
         connection,
         **job._asdict(),
         own_right_statuses=own_right_statuses,

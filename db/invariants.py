@@ -1,6 +1,6 @@
 """What must be true of the data, whatever was killed, wiped or delivered twice.
 
-Each invariant is a query of `sql/invariants.sql` that gives the rows which break it. They only
+Each invariant is a query of `sql/invariants*.sql` that gives the rows which break it. They only
 read and take no locks, so `sluice verify` may run them against a production database.
 """
 
@@ -12,6 +12,7 @@ from db.queries import load
 from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, OWN_RIGHT_RANK, Status
 
 _sql = load("invariants")
+_SUBJECTS = (_sql, load("invariants_of_results"), load("invariants_of_addresses"))
 
 MAX_EXAMPLES = 5
 """So many of the violating rows are given."""
@@ -67,7 +68,7 @@ INVARIANTS = (
     ),
     Invariant(
         "no_address_is_marketable_beside_an_opt_out",
-        "no address is marketable while one that is opted out spreads to it",
+        "no address is marketable while a sibling's opt-out is propagated to it",
     ),
     Invariant("every_address_counts_its_contacts", "an address counts the contacts that hold it"),
     Invariant(
@@ -119,7 +120,7 @@ async def check_invariant(
     Return at most `limit` examples. `shared_address_limit` must be the one that the workers use.
     Call it outside a transaction; it opens its own.
     """
-    query = getattr(_sql, invariant.name)
+    query = next(getattr(sql, invariant.name) for sql in _SUBJECTS if hasattr(sql, invariant.name))
     async with connection.transaction(readonly=True):
         # Millions of results are grouped; with the usual memory most of that would go through disk.
         await _sql.plan_for_all_rows(connection, memory=_SORT_MEMORY)

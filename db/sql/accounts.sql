@@ -5,7 +5,7 @@
 select id from accounts where name = :name;
 
 -- name: create_account$
--- Create the account called :name; no row when there is one already.
+-- Create the account called :name; no row if it exists.
 insert into accounts (name) values (:name) on conflict (name) do nothing returning id;
 
 -- name: list_accounts

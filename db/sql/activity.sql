@@ -1,14 +1,14 @@
--- Who did what: one row for each event. They are never changed.
+-- Who did what: one row for each event. Rows are never changed.
 
 -- name: record!
--- Keep an event, in the transaction that does it.
+-- Store an event, in the transaction of what it is about.
 insert into activity (account_id, actor_kind, actor_id, via, event, job_id, key_id, hook_id,
                       correlation_id, detail)
 values (:account_id, :actor_kind, :actor_id, :via, :event, :job_id, :key_id, :hook_id,
         :correlation_id, :detail::jsonb);
 
 -- name: list_activity
--- The newest events in all accounts before the event :before: of each account no more than are wanted.
+-- The newest events of all accounts before the event :before. Of each account, at most :limit are read.
 select t.*, a.name as account
 from accounts a
 cross join lateral (
@@ -21,7 +21,7 @@ order by t.id desc
 limit :limit;
 
 -- name: list_activity_of_account
--- The newest events in one account before the event :before.
+-- The newest events of one account before the event :before.
 select t.*, a.name as account
 from activity t join accounts a on a.id = t.account_id
 where t.account_id = :account_id and t.id < :before

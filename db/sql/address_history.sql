@@ -1,4 +1,4 @@
--- What became of addresses: the story of one, and why rows of a file became none.
+-- The history of an address, and why rows of a file were left out.
 
 -- name: import_rejections_by_reason
 -- How many rows and cells of an import's file were left out, and why.
@@ -7,11 +7,11 @@ from import_rejections where account_id = :account_id and job_id = :job_id
 group by reason order by count(*) desc, reason;
 
 -- name: count_recognized_rows$
--- How many rows of an import were about contacts that were there already.
+-- How many rows of an import were about existing contacts.
 select count(*) from recognized_rows where account_id = :account_id and job_id = :job_id;
 
 -- name: get_address^
--- An address and what it is now, by its identity in the account.
+-- An address and its present status, by its match key.
 select a.id, a.address, a.status, a.previous_status, a.status_job_id, a.status_changed_at,
        a.contact_count, a.propagated_from,
        (select s.address from email_addresses s
@@ -20,8 +20,8 @@ from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
 -- name: list_contacts
--- The first contacts that hold the address. All that hold it are found before they are put in order:
--- to go over the account in that order, until enough of them were met, can take the whole account.
+-- The first contacts that hold the address. All of them are found before they are sorted: to read the account's
+-- contacts in order until enough hold the address can take the whole account.
 with holding as materialized (
     select contact_id, field from contact_emails
     where account_id = :account_id and address_id = :address_id
@@ -42,8 +42,8 @@ order by f.contact_id, f.field;
 select count(*) from contact_emails where account_id = :account_id and address_id = :address_id;
 
 -- name: list_history
--- What jobs decided about the address, newest first, with who asked and on what evidence. Only of
--- those results that are given the job is looked up, each by its id.
+-- What jobs decided about the address, newest first, with the actor and the evidence. Jobs are looked up by id,
+-- and only for the results of the page.
 with newest as materialized (
     select *
     from results

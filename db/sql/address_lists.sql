@@ -1,7 +1,7 @@
--- Jobs that list addresses instead of contacts: how the rows of a list find, or become, addresses.
+-- Jobs over a list of addresses: how listed addresses are found, or created.
 
 -- name: read_list_rows^
--- The rows of a chunk, as three arrays of one order.
+-- The listed addresses of a chunk, as three parallel arrays.
 select coalesce(array_agg(item_id order by item_id), '{}') as item_ids,
        coalesce(array_agg(address order by item_id), '{}') as addresses,
        coalesce(array_agg(match_key order by item_id), '{}') as match_keys
@@ -9,11 +9,10 @@ from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: look_up_listed^
--- The address of each item, in key order. One that the account does not know is new: it is to be made, with the
--- id that its item has drawn, or else one that is drawn now. An item without an id gets its address's.
--- Besides, as the same moment showed it and without a lock: the other addresses of all who hold one that
--- no more contacts hold than the limit (as `sibling_links` in chunks.sql), and what all of them are but
--- those that are new.
+-- The address of each item, in the order of match keys. An address that the account does not know is to be created,
+-- with the id that its item has, or else with one that is drawn now. An item without an id gets that of its
+-- address. From the same snapshot, without locks: the siblings of the known addresses that are no role addresses,
+-- and the status of every known address and sibling.
 with listed as materialized (
     select l.item_id, l.address, l.match_key, e.id as known_id,
            coalesce(e.id, l.item_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))) as id
@@ -65,32 +64,32 @@ select found.*, sibling_links.*, known.*, clock_timestamp() as decided_at
 from found cross join sibling_links cross join known;
 
 -- name: find_known_keys
--- Which of the keys are those of addresses that the account knows, and whether a contact holds it.
+-- Which of the match keys the account has an address for, and whether a contact holds it.
 select match_key, contact_count > 0 as is_held from email_addresses
 where account_id = :account_id and match_key = any(:match_keys::text[]);
 
 -- name: insert_listed!
--- Make the new addresses, in key order. A unique violation when another transaction made one of them
--- since they were looked for.
+-- Create the new addresses, in the order of match keys. This raises a unique violation if another transaction has
+-- created one of them meanwhile.
 insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
 select :account_id, n.id, n.address, n.match_key, :status::email_status, :job_id
 from unnest(:ids::bigint[], :addresses::text[], :match_keys::text[]) as n (id, address, match_key)
 order by n.match_key;
 
 -- name: delete_listed!
--- The rows have their results.
+-- Delete the listed addresses of a chunk, which have their results.
 delete from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: reject_listed!
--- Keep a row that could not be done, with its line, its address and the reason.
+-- Store a listed address that failed, with its line and the reason.
 insert into import_rejections (account_id, job_id, line, reason, detail)
 select account_id, job_id, line, 'internal_error', address || ': ' || :detail::text
 from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = :item_id;
 
 -- name: freeze_list!
--- The chunks of a job over addresses: all rows of its list.
+-- Freeze the chunks of a job over a list of addresses.
 with frozen as materialized (
     select array_agg(item_id order by item_id) as ids from job_addresses
     where account_id = :account_id and job_id = :job_id

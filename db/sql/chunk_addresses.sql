@@ -1,7 +1,7 @@
 -- What a chunk reads and changes of contacts and their addresses.
 
 -- name: read_links^
--- Which addresses the contacts hold, in all fields, as three arrays of one order.
+-- Which addresses the contacts hold, in all fields, as three parallel arrays.
 select
     coalesce(array_agg(contact_id order by contact_id, field), '{}') as contact_ids,
     coalesce(array_agg(field order by contact_id, field), '{}') as fields,
@@ -10,8 +10,8 @@ from contact_emails
 where account_id = :account_id and contact_id = any(:contact_ids::bigint[]);
 
 -- name: read_links_and_addresses^
--- Which addresses the contacts hold, in all fields, and what those addresses are, without a lock:
--- arrays of one order for each of the two. All of it as one moment showed it.
+-- Which addresses the contacts hold, in all fields, and the status of each, as two groups of parallel arrays. All
+-- of one snapshot, without locks.
 with links as materialized (
     select contact_id, field, address_id
     from contact_emails
@@ -31,7 +31,7 @@ with links as materialized (
         coalesce(array_agg(person_count(contact_count, repeat_count)), '{}') as person_counts,
         coalesce(array_agg(xmin), '{}') as versions
     from email_addresses
-    -- An array, and not a join: that would turn to reading whole accounts where chunks are large.
+    -- An array: for a join, a large chunk would make the planner read the whole account.
     where account_id = :account_id and id = any(array(select address_id from links))
 )
 select held.*, addresses.*, clock_timestamp() as decided_at from held cross join addresses;
@@ -46,8 +46,7 @@ from contacts c
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]);
 
 -- name: read_siblings
--- For addresses that :min_contacts contacts or more hold, and that are no role addresses: the other
--- addresses of all who hold them.
+-- The siblings of addresses that at least :min_contacts contacts hold and that are no role addresses.
 select y.id as source_id, o.contact_id, o.field, o.address_id
 from email_addresses y
 join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
@@ -58,7 +57,7 @@ where y.account_id = :account_id
   and y.contact_count >= :min_contacts and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit;
 
 -- name: read_addresses^
--- The addresses as they are, without a lock; whoever changes one checks that it is still that version.
+-- The addresses as they are, without locks. An update checks that each still has the version read here.
 select
     coalesce(array_agg(id), '{}') as ids,
     coalesce(array_agg(status), '{}') as statuses,
@@ -71,10 +70,10 @@ from email_addresses
 where account_id = :account_id and id = any(:address_ids::bigint[]);
 
 -- name: lock_addresses^
--- Lock the addresses in id order, the one order that all transactions use, and tell what they
--- are then; `decided_at` is taken after the last lock, so that ledgers of an address never overlap.
--- With a limit, role addresses are left out: they stand in chunk after chunk, nearly always with
--- nothing left to change, and parallel chunks must not wait for each other.
+-- Lock the addresses in the order of ids, which all transactions use, and return what they are then. `decided_at`
+-- is taken after the last lock, so that the results of one address never overlap in time.
+-- With a limit, role addresses are left out: many chunks have them, nearly always without a change, and parallel
+-- chunks must not wait for each other.
 with locked as materialized (
     select id, status, propagated_from, status_job_id, contact_count, repeat_count, xmin
     from email_addresses
@@ -96,9 +95,9 @@ select
 from locked;
 
 -- name: find_with_opted_out_sibling$
--- Which of the addresses, each given once, stand on any contact beside one whose opt-out spreads.
--- Contacts that the job itself brings in do not count. The first that is found is enough: a role
--- address is on thousands of contacts, and asked about by chunk after chunk.
+-- Which of the addresses have a sibling whose opt-out is propagated. Contacts that the job itself created do not
+-- count. The first such sibling is enough: thousands of contacts hold a role address, and many chunks ask for it.
+-- Each address is to be given once.
 select coalesce(array_agg(x.id), '{}')
 from unnest(:address_ids::bigint[]) as x (id)
 cross join lateral (
@@ -110,15 +109,15 @@ cross join lateral (
       and y.status = any(:own_right_statuses::email_status[])
       and y.propagated_from is null
       and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
-      -- A value, which is asked for last and so for few, and not a join.
+      -- A sub-query, evaluated last and so for few rows; a join might come first.
       and (select c.import_job_id from contacts c
            where c.account_id = :account_id and c.id = s.contact_id) is distinct from :job_id
     limit 1
 ) found;
 
 -- name: update_alike!
--- Give addresses one status, in their own right, where they are still of a version that was read:
--- `xmin` is another one after every change. A lock leaves it as it is.
+-- Give all addresses one status, in their own right, if they still have a version that was read. `xmin` differs
+-- after every change; a lock does not change it.
 update email_addresses
 set status = :to_status,
     previous_status = status,
@@ -130,10 +129,9 @@ where account_id = :account_id
   and xmin = any(:versions::xid[]);
 
 -- name: update_each!
--- Give addresses a status each, with the address from which it spread, if it did, where they are
--- still of the version that was read. One statement for all of them, which comes to them in order of id.
--- What a status is said to come from may be one that the same chunk decided on before. There are
--- few kinds of changes, so that each address says only which is its own.
+-- Give each address a status, and the address from which it was propagated, if the address still has the version
+-- that was read. The source may be an address that the same chunk changes. There are few kinds of changes, so each
+-- address only names its kind.
 update email_addresses a
 set status = (:to_statuses::email_status[])[c.kind],
     previous_status = (:from_statuses::email_status[])[c.kind],

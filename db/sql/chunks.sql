@@ -1,9 +1,9 @@
 -- The statements of one chunk's transaction, in the order in which they run.
 
 -- name: lock_job_shared$
--- Wait for, and then keep out, callers that pause or cancel the job: their lock is the exclusive one.
--- The lock of the lane tells the sweeper that a worker is at it. The time limits of the transaction come
--- first, so that the wait for these locks is limited as any other: columns are computed in this order.
+-- Take the job's lock shared: pause and cancel take it exclusively. The lane's lock tells the sweeper that a worker
+-- has the lane. The time limits come first, so that they apply to these locks too: Postgres computes columns in
+-- this order.
 select set_config('lock_timeout', :lock_ms, true),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
     set_config('statement_timeout', :statement_ms, true),
@@ -13,15 +13,15 @@ select set_config('lock_timeout', :lock_ms, true),
     pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int));
 
 -- name: lock_job_exclusive$
--- Wait until no chunk of the job is being worked, and let none start before the transaction ends.
+-- Wait for the chunks of the job that are in work, and let none start before the transaction ends.
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
 -- name: claim_next_chunk^
--- The next chunk that nobody works on, if the job is running. The row lock is the lease. The search
--- begins at a `share` of the job's chunks and comes to those before it at last: contacts that came
--- together hold the same addresses, and who begins elsewhere is not in their way. A chunk that another
--- lane has noted is left to that lane until it is left, or its worker is found lost: a chunk may be free
--- because its transaction was rolled back, and only the sweeper can tell that from a lost worker.
+-- The next chunk that no worker has, if the job is running. The row lock is the lease. The search begins at a
+-- `share` of the job's chunks, and takes those before it last. Contacts that were imported together often hold the
+-- same addresses, so workers that begin far apart do not wait for each other. A chunk that another lane has
+-- recorded belongs to that lane until it is given up or its worker is lost. Such a chunk may be unlocked because
+-- its transaction was rolled back, and only the sweeper can tell that from a lost worker.
 with bounds as materialized (
     select floor(max(chunk_no) * :share::float8) as first from job_chunks
     where account_id = :account_id and job_id = :job_id
@@ -60,7 +60,7 @@ with bounds as materialized (
 select * from ahead union all select * from behind;
 
 -- name: claim_chunk_by_number^
--- The chunk of that number, if nobody works on it and the job is running.
+-- The chunk of that number, if no worker has it and the job is running.
 select c.chunk_no, c.item_ids, c.attempts, c.suspect_attempts
 from job_chunks c
 where c.account_id = :account_id and c.job_id = :job_id
@@ -72,9 +72,9 @@ where c.account_id = :account_id and c.job_id = :job_id
 for update of c skip locked;
 
 -- name: count_attempt$
--- Count an attempt before it is made, so that one which ends its process is counted too, and note in
--- the lane which chunk it is of. Nothing where the lane is another worker's by now, or the chunk is
--- not as it was seen: another worker may have counted its own attempt since.
+-- Count an attempt before it is made, so that it counts even if it ends its process, and record the chunk in the
+-- lane. Nothing is counted, and no row returned, if another worker holds the lane by now, or has counted an
+-- attempt of its own since the chunk was read.
 with chunk as materialized (
     select c.chunk_no
     from job_chunks c
@@ -104,24 +104,23 @@ where c.account_id = :account_id and c.job_id = :job_id and c.chunk_no = noted.c
 returning c.chunk_no;
 
 -- name: uncount_attempt!
--- Take back an attempt that was counted beforehand and not made, or ended through no fault of the
--- chunk's.
+-- Take back an attempt that was counted beforehand, but not made, or ended by a transient error.
 update job_chunks
 set attempts = greatest(attempts - 1, 0), suspect_attempts = greatest(suspect_attempts - 1, 0)
 where account_id = :account_id and job_id = :job_id and chunk_no = :chunk_no and state = 'pending';
 
 -- name: record_current_chunk$
--- Note which chunk a lane's worker has in hand, or that it has none. What a crash of Postgres forgets is no
--- harm, so that nobody waits for the disk.
+-- Record which chunk a lane's worker works on, or that it has none. Losing this in a crash of Postgres does no
+-- harm, so the commit does not wait for the disk.
 update job_lanes
 set chunk_no = :chunk_no
 where account_id = :account_id and job_id = :job_id and lane = :lane and token = :token and state = 'held'
 returning set_config('synchronous_commit', 'off', true) is not null;
 
 -- name: terminate_overlong_chunks
--- End the connections whose transaction on a chunk has lasted for longer than any may. Postgres 17 and
--- newer do it themselves (`transaction_timeout`). A worker that is stopped in the middle of a statement
--- leaves no idle transaction, and would keep its chunk for as long as it is stopped.
+-- End connections whose transaction on a chunk has lasted too long. Postgres 17 and newer do so themselves
+-- (`transaction_timeout`). A worker that was stopped within a statement leaves no idle transaction, and would keep
+-- its chunk for as long as it is stopped.
 select pid, pg_terminate_backend(pid) as ended
 from pg_locks
 join pg_stat_activity using (pid)
@@ -148,15 +147,15 @@ set state = 'done',
 where account_id = :account_id and job_id = :job_id and chunk_no = :chunk_no;
 
 -- name: insert_done_chunk!
--- A chunk without items, for what was done besides them; it counts what was propagated.
+-- A done chunk without items, which counts what was propagated outside the other chunks.
 insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state, propagated, finished_at)
 values (:account_id, :job_id, :chunk_no, '{}', 0, 'done', :propagated, clock_timestamp())
 on conflict (account_id, job_id, chunk_no) do update
 set propagated = job_chunks.propagated + excluded.propagated;
 
 -- name: lock_failed_chunk^
--- Hold a chunk that failed, if it is still pending, nobody works on it, and its job still runs: once
--- a pause or cancel has answered, no contact may be refused either.
+-- Lock a chunk that failed, if it is still pending, no worker has it, and its job still runs: after a pause or
+-- cancel has answered, no contact may be rejected either.
 select c.item_ids, c.attempts
 from job_chunks c
 where c.account_id = :account_id and c.job_id = :job_id and c.chunk_no = :chunk_no
@@ -166,8 +165,8 @@ where c.account_id = :account_id and c.job_id = :job_id and c.chunk_no = :chunk_
 for update of c skip locked;
 
 -- name: postpone_chunk!
--- Count the attempt and try again after a while. One that was counted before it was made has come to
--- an end, and lost no worker.
+-- Count the attempt, and set when the next is due. If the attempt was counted before it was made, it has ended
+-- without losing its worker.
 update job_chunks
 set attempts = :attempts,
     suspect_attempts = case when :counted then greatest(suspect_attempts - 1, 0)
@@ -177,11 +176,11 @@ set attempts = :attempts,
 where account_id = :account_id and job_id = :job_id and chunk_no = :chunk_no;
 
 -- name: lock_chunk_numbers$
--- One at a time numbers new chunks of a job.
+-- Let one transaction at a time number new chunks of a job.
 select pg_advisory_xact_lock(7744, hashint8(:job_id));
 
 -- name: split_chunk!
--- Replace a chunk by its two halves, which are suspected where it was.
+-- Replace a chunk by its two halves. Those of a suspect chunk are suspect too.
 with numbered as (
     select coalesce(max(chunk_no), 0) as last from job_chunks
     where account_id = :account_id and job_id = :job_id

@@ -1,4 +1,4 @@
--- Finding contacts by what their addresses are.
+-- Find contacts by the statuses of their addresses.
 
 -- name: get_tag_id$
 -- The id of the tag called :tag.
@@ -9,14 +9,14 @@ select id from tags where account_id = :account_id and name = :tag;
 select exists (select from tags where account_id = :account_id and name = :tag);
 
 -- name: list_tags
--- Some names of tags that the account has, to help a person who mistyped one.
+-- The first tags of the account, for the error about a tag that does not exist.
 select name from tags where account_id = :account_id order by name limit :limit;
 
 -- name: find_contact_ids^
--- The first :limit contacts after :after that the import made or recognized and that have the tag, where
--- those are given, and, if :narrowed, hold in one of the fields an address of one of the statuses that
--- was known to be without engagement before a moment. Of those with the tag, or of the import, or of the
--- account, no more than :looked_at are looked at; so many were, up to that one.
+-- The first :limit contacts after :after that meet the conditions given: that the import created or recognized
+-- them; that they have the tag; and, if :narrowed, that they hold an address in one of the fields with one of the
+-- statuses, or that was unengaged before :unengaged_before. At most :looked_at candidates are read: contacts with
+-- the tag, or else of the import, or else of the account. Returns how many were read, and the last of them.
 with candidates as materialized (
     (
         select contact_id as id from contact_tags
@@ -88,7 +88,7 @@ select array(select id from found order by id) as ids,
        (select max(id) from candidates) as last;
 
 -- name: read_contacts
--- Contacts with what they hold, in order of their ids.
+-- Contacts with their addresses, in the order of ids.
 select c.id, c.given_name, c.family_name, c.company, held.emails
 from contacts c
 cross join lateral (
@@ -102,7 +102,7 @@ where c.account_id = :account_id and c.id = any(:contact_ids::bigint[])
 order by c.id;
 
 -- name: count_addresses
--- How many addresses of each status contacts of the account hold in one of the fields.
+-- How many addresses of each status the account's contacts hold in one of the fields.
 select a.status, count(*) as addresses
 from email_addresses a
 where a.account_id = :account_id and exists (
@@ -113,7 +113,7 @@ group by a.status
 order by a.status;
 
 -- name: count_addresses_of_tag
--- The same of the contacts with a tag, and of those that an import made or recognized if one is given.
+-- The same for the contacts with a tag; if an import is given, only for those that it created or recognized.
 select a.status, count(distinct a.id) as addresses
 from contact_tags t
 join contact_emails e on e.account_id = t.account_id and e.contact_id = t.contact_id
@@ -129,7 +129,7 @@ group by a.status
 order by a.status;
 
 -- name: count_addresses_of_import
--- The same of the contacts that an import made or recognized.
+-- The same for the contacts that an import created or recognized.
 select a.status, count(distinct a.id) as addresses
 from contacts c
 join contact_emails e on e.account_id = c.account_id and e.contact_id = c.id

@@ -1,10 +1,10 @@
--- What became of a job, as lists of any length: Postgres writes the lines of a page as they are sent, in
--- CSV or as JSON objects. Pages go by key and not by offset, so that the last page of millions costs as
--- much as the first. Where a list is filtered, no more than :looked_at rows are looked at for a page.
+-- The results of a job as lists of any length. Postgres writes the lines of a page as they are sent, in CSV or as
+-- JSON objects. Pages begin after a key, not at an offset, so that the last of a million costs as much as the
+-- first. For a page of a filtered list, at most :looked_at rows are read.
 
 -- name: results_page^
--- The results of a job after (item, field, cause), whatever their outcome; or those that were :rejected,
--- which have an index of their own, and are told apart here so that each way is planned with its index.
+-- The results of a job after (item, field, cause): all, or only those that were :rejected. Rejections have their own
+-- index; the two branches let the planner use the right one.
 with found as materialized (
     select r.*
     from (
@@ -48,9 +48,9 @@ with found as materialized (
         '' order by f.item_id, f.field, f.cause), '') as lines
     from found f
     cross join lateral (
-        -- An id that is no contact's is shown as it was asked for.
+        -- An id that belongs to no contact is shown as it was submitted.
         select case f.reason when 'contact_not_found' then f.item_id else f.contact_id end as contact_id,
-               -- Of a job over addresses, the field is the address itself.
+               -- A job over a list of addresses has no fields.
                case f.field when 0 then 'address' else 'email' || f.field end as field,
                (select a.address from email_addresses a
                 where a.account_id = :account_id and a.id = f.address_id) as address,
@@ -64,7 +64,7 @@ with found as materialized (
                     where c.account_id = :account_id and c.job_id = :job_id
                       and c.chunk_no = f.chunk_no) end as error,
                f.address_id, f.source_address_id
-        -- Each once, however often a line has it.
+        -- Compute each column once, however often a line uses it.
         offset 0
     ) s
 )
@@ -72,7 +72,7 @@ select page.lines, page.rows, last.item_id, last.field, last.cause
 from page left join last on true;
 
 -- name: results_scanned_to^
--- The last of the results that were looked at for a page.
+-- The last of the results that were read for a page.
 select item_id, field, cause
 from (
     (select item_id, field, cause
@@ -95,8 +95,7 @@ from (
 limit 1;
 
 -- name: unprocessed_page^
--- The contacts, after the one at a place in a chunk, of chunks that were not worked; they are
--- taken from a few chunks.
+-- The contacts of pending chunks after a place in a chunk, from at most :chunks chunks.
 with chunks as materialized (
     select chunk_no, item_ids
     from job_chunks
@@ -124,8 +123,8 @@ select page.lines, page.rows, last.chunk_no, last.place,
 from page left join last on true;
 
 -- name: unprocessed_lines_page^
--- The rows of an import's file after the item :after that became no contact, in the file's
--- order, which is that of the ids drawn for them.
+-- The rows of an import's file that became no contact, after the item :after, in the order of the file, which is
+-- the order of their ids.
 with found as materialized (
     select line, item_id
     from import_rows
@@ -139,7 +138,7 @@ select count(*) as rows, max(item_id) as last, coalesce(string_agg(
 from found;
 
 -- name: unprocessed_addresses_page^
--- The listed addresses after the item :after that the job did not come to.
+-- The listed addresses that the job did not reach, after the item :after.
 with found as materialized (
     select address, item_id
     from job_addresses
@@ -156,7 +155,7 @@ select count(*) as rows, max(item_id) as last, coalesce(string_agg(
 from found;
 
 -- name: rejections_page^
--- What was left out of the file that a job came with, after the line :after; all of one line, or none.
+-- The import rejections after the line :after; a page never divides those of one line.
 with found as materialized (
     select line, reason, detail
     from import_rejections

@@ -1,39 +1,39 @@
--- What a planned job would do, counted over its frozen selection and changing nothing. The rules are not
--- here: an address is told by a code, twice the place of its status in :statuses (from 1), and one less
--- where the status had not spread; what the rules say of each code comes as an array.
+-- What a planned job would do, counted over its frozen selection. Nothing is changed. The rules are not here: each
+-- address has a code, twice the position of its status in :statuses (from 1), less one unless the status was
+-- propagated. What the rules say about each code comes as an array.
 --
--- Most addresses are on one contact, and all that matters for them is on that contact: they are counted
--- slice by slice. Those on several contacts are counted once for all slices.
+-- One contact holds most addresses, and nothing else matters for them: they are counted in slices of some chunks.
+-- Addresses of several contacts are counted once, for all slices together.
 
 -- name: join_by_hash!
--- Slices are joined by hashing: the planner takes each for a handful, and would compare all with all.
+-- Join slices by hashing: the planner expects few rows in each, and would compare all pairs.
 select set_config('enable_nestloop', 'off', true), set_config('work_mem', :memory, true);
 
 -- name: plan_for_values!
--- Plan each statement for the values at hand: of a small selection the shared addresses are looked up,
--- and of a large one all are gone over.
+-- Plan each statement for its values: the shared addresses of a small selection are looked up; for a large one,
+-- all shared addresses are read.
 select set_config('enable_nestloop', 'on', true), set_config('work_mem', :memory, true),
        set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: is_large$
--- Whether the selection is a good part of all contacts that there are.
+-- Whether the selection has more than a twentieth of all contacts.
 select coalesce(sum(cardinality(item_ids)), 0) * 20
        > (select greatest(reltuples, 0) from pg_class where oid = 'contacts'::regclass)
 from job_chunks where account_id = :account_id and job_id = :job_id and state = 'pending';
 
 -- name: last_chunk$
--- The number of the last chunk of the plan; 0 where there is none.
+-- The number of the last chunk of the plan; 0 if it has none.
 select coalesce(max(chunk_no), 0) from job_chunks
 where account_id = :account_id and job_id = :job_id and state = 'pending';
 
 -- name: count_slice
--- Of the contacts of some chunks: the addresses that no other contact holds, in the job's fields, by
--- field, code, whether an opt-out beside them spreads to them, and whether the contact has the address
--- there for the first time. The row without a field says to how many others an opt-out would be propagated:
--- :sources and :role_sources tell, as bits, from which of the rules' propagations an address is a source, and
--- :reach which of them reach it.
--- Contacts are alike that hold addresses of the same codes in the same fields: of each kind one is looked
--- at, for so many as there are of it. There are a few hundred kinds.
+-- For the contacts of some chunks: the addresses that no other contact holds, in the job's fields, by field, code,
+-- whether a sibling's opt-out is propagated to them, and whether it is the contact's first field with the
+-- address. The row without a field says to how many other addresses an opt-out would be propagated. :sources and
+-- :role_sources say, as bits, for which of the rules' propagations an address is a source; :reach says which of
+-- them reach it.
+-- Contacts with the same codes in the same fields are of one kind. One contact of each kind is examined, and
+-- counted as often as the kind occurs. There are a few hundred kinds.
 with links as materialized (
     select contact_id, field, address_id from contact_emails
     where account_id = :account_id and contact_id = any(array(
@@ -50,7 +50,7 @@ with links as materialized (
     select l.contact_id, l.field, l.address_id, k.contact_count, k.person_count, k.code
     from links l join known k on k.id = l.address_id
 ), by_contact as (
-    -- What an address is fits into 10 bits: its code, and whether it is shared, and a role address.
+    -- An address fits into 10 bits: its code, whether it is shared, and whether it is a role address.
     select contact_id,
            bit_or((code * 4 + (contact_count > 1)::int + (person_count > :shared_address_limit)::int)::bigint
                   << (10 * field)) as kinds,
@@ -93,8 +93,8 @@ from seen
 where contact_count <= 1 and selected is null and propagated and not elsewhere;
 
 -- name: count_shared
--- Of all contacts of the job: the addresses that several contacts hold, told as in a slice. The contact
--- with the lowest id has an address first.
+-- For all contacts of the job: the addresses that several contacts hold, counted as in a slice. The contact with
+-- the lowest id has an address first.
 with selected as materialized (
     select unnest(item_ids) as id from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
@@ -108,10 +108,19 @@ with selected as materialized (
           select e.address_id from selected s
           join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
 ), links as materialized (
-    select e.contact_id, e.field, a.id as address_id, a.code, a.person_count, s.id is not null as chosen
-    from shared a
-    join contact_emails e on e.account_id = :account_id and e.address_id = a.id
-    left join selected s on s.id = e.contact_id
+    -- Whether the contact is selected, and whether the address is in one of the fields of such a contact.
+    select l.*, s.id is not null as chosen,
+           bool_or(s.id is not null and l.field = any(:fields::smallint[]))
+               over (partition by l.address_id) as is_address_chosen
+    from (
+        select e.contact_id, e.field, a.id as address_id, a.code, a.person_count
+        from shared a
+        join contact_emails e on e.account_id = :account_id and e.address_id = a.id
+    ) l
+    -- A full join compares no pairs, as the planner would: it takes a selection that was just frozen for a few
+    -- contacts. The condition leaves selected contacts without a shared address out, and stays a full join.
+    full join selected s on s.id = l.contact_id
+    where (l.address_id is not null) is not false
 ), rows as materialized (
     select field, address_id, code,
            row_number() over (partition by address_id order by contact_id, field) = 1 as first
@@ -119,25 +128,25 @@ with selected as materialized (
     where chosen and field = any(:fields::smallint[])
 ), beside as materialized (
     select distinct x.address_id
-    from rows r
-    join links x on x.address_id = r.address_id
+    from links x
     join contact_emails o
         on o.account_id = :account_id and o.contact_id = x.contact_id
         and o.address_id <> x.address_id
     join email_addresses y
         on y.account_id = :account_id and y.id = o.address_id
         and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
-    where r.first and (:sibling_sensitive::int[])[r.code] = 1
+    where x.is_address_chosen and (:sibling_sensitive::int[])[x.code] = 1
       and (:spreading::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
 )
 select r.field, r.code, b.address_id is not null as beside, r.first, count(*) as rows
-from rows r left join beside b on b.address_id = r.address_id
+-- A full join, as above; it adds no rows.
+from rows r full join beside b on b.address_id = r.address_id
 group by 1, 2, 3, 4;
 
 -- name: count_propagated$
--- To how many addresses an opt-out would be propagated, besides those that were counted by slices: such as
--- several contacts hold, and such as stand beside a shared one of the selection, on whatever contact.
+-- To how many addresses an opt-out would be propagated, except those that the slices counted: addresses that
+-- several contacts hold, and siblings of the selection's shared addresses on any contact.
 with selected as materialized (
     select unnest(item_ids) as id from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
@@ -151,10 +160,19 @@ with selected as materialized (
           select e.address_id from selected s
           join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
 ), links as materialized (
-    select e.contact_id, e.field, a.id as address_id, a.code, a.person_count, s.id is not null as chosen
-    from shared a
-    join contact_emails e on e.account_id = :account_id and e.address_id = a.id
-    left join selected s on s.id = e.contact_id
+    -- Whether the contact is selected, and whether the address is in one of the fields of such a contact.
+    select l.*, s.id is not null as chosen,
+           bool_or(s.id is not null and l.field = any(:fields::smallint[]))
+               over (partition by l.address_id) as is_address_chosen
+    from (
+        select e.contact_id, e.field, a.id as address_id, a.code, a.person_count
+        from shared a
+        join contact_emails e on e.account_id = :account_id and e.address_id = a.id
+    ) l
+    -- A full join compares no pairs, as the planner would: it takes a selection that was just frozen for a few
+    -- contacts. The condition leaves selected contacts without a shared address out, and stays a full join.
+    full join selected s on s.id = l.contact_id
+    where (l.address_id is not null) is not false
 ), known as not materialized (
     select id, contact_count, person_count(contact_count, repeat_count) as person_count,
            2 * array_position(:statuses::email_status[], status) - 1
@@ -162,7 +180,7 @@ with selected as materialized (
     from email_addresses
     where account_id = :account_id
 ), chosen as materialized (
-    select distinct address_id as id from links where chosen and field = any(:fields::smallint[])
+    select distinct address_id as id from links where is_address_chosen
 ), beside_selected as (
     select x.address_id as id
     from links x
@@ -182,7 +200,7 @@ with selected as materialized (
     join known x on x.id = o.address_id
     where h.person_count <= :shared_address_limit
       and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
-      and h.address_id in (select id from chosen)
+      and h.is_address_chosen
 ), counted_by_slices as (
     select b.id
     from beyond b
@@ -207,7 +225,7 @@ with selected as materialized (
 select count(*) from propagated;
 
 -- name: count_missing$
--- How many of the selected ids are of no contact; a selection that lists none has none of those.
+-- How many of the selected ids belong to no contact; only listed ids can.
 select count(*)
 from (
     select unnest(item_ids) as id from job_chunks
@@ -216,7 +234,7 @@ from (
 where not exists (select from contacts c where c.account_id = :account_id and c.id = s.id);
 
 -- name: count_listed
--- Of a list of addresses: those listed by code, null where the account does not know them.
+-- The listed addresses by code; null for those that the account does not know.
 select case when a.id is not null then
            2 * array_position(:statuses::email_status[], a.status) - 1
                + (a.propagated_from is not null)::int end as code,
@@ -227,7 +245,7 @@ where l.account_id = :account_id and l.job_id = :job_id
 group by 1;
 
 -- name: count_propagated_by_list$
--- To how many addresses an opt-out would be propagated from a list, on whatever contact.
+-- To how many addresses the opt-outs of a list would be propagated, on any contact.
 with listed as materialized (
     select a.id, 2 * array_position(:statuses::email_status[], a.status) - 1
                + (a.propagated_from is not null)::int as code,
@@ -236,13 +254,18 @@ with listed as materialized (
     join email_addresses a on a.account_id = :account_id and a.match_key = l.match_key
     where l.account_id = :account_id and l.job_id = :job_id
 )
-select count(distinct x.id)
-from listed y
-join contact_emails h on h.account_id = :account_id and h.address_id = y.id
-join contact_emails o
-    on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
-join email_addresses x on x.account_id = :account_id and x.id = o.address_id
-where y.person_count <= :shared_address_limit
-  and (:reach::int[])[2 * array_position(:statuses::email_status[], x.status) - 1
-          + (x.propagated_from is not null)::int] & (:beyond_sources::int[])[y.code] <> 0
-  and not exists (select from listed l where l.id = x.id);
+select count(*)
+from (
+    select x.id
+    from listed y
+    join contact_emails h on h.account_id = :account_id and h.address_id = y.id
+    join contact_emails o
+        on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
+    join email_addresses x on x.account_id = :account_id and x.id = o.address_id
+    where y.person_count <= :shared_address_limit
+      and (:reach::int[])[2 * array_position(:statuses::email_status[], x.status) - 1
+              + (x.propagated_from is not null)::int] & (:beyond_sources::int[])[y.code] <> 0
+    -- Not `not exists`: the planner takes a list that was just uploaded for one row, and would compare all pairs.
+    except
+    select id from listed
+) propagated;

@@ -1,8 +1,8 @@
--- What a role needs that runs processes and commands, and nothing more. The schema is that of the tables.
+-- What a role needs to run processes and commands, and nothing more. The current schema is that of the tables.
 
 -- name: read_role^
--- Whether the role is a superuser, or acts as the owner of the tables, and whether who asks does, without
--- whom no grant is made; no row where there is no such role.
+-- Whether the role is a superuser or acts as the owner of the tables, and whether the current user may grant. No row
+-- if the role does not exist.
 select r.rolsuper as is_superuser,
        pg_has_role(r.oid, c.relowner, 'member') as acts_as_owner,
        pg_has_role(c.relowner, 'usage') as may_grant, current_user::text as granted_by,
@@ -11,8 +11,8 @@ from pg_roles r, pg_class c
 where r.rolname = :role and c.oid = to_regclass('results');
 
 -- name: grants
--- The statements that grant it, in order, and what they let the role do to whole tables. A table without
--- an entry here fails a test, and so does a verb or a column that no statement needs.
+-- The statements that grant it, in order, and what they let the role do to whole tables. Tests fail for a table
+-- without an entry here, and for a verb or a column that no statement needs.
 -- `for update` needs one column that may be updated.
 with privileges (name, verbs, columns) as (
     values
@@ -52,7 +52,7 @@ with privileges (name, verbs, columns) as (
         ('tags', '{select,insert}', null)
 ), tables as (
     select p.name, format('%I.%I', current_schema(), p.name) as qualified,
-           -- Columns follow `update`, which is the last of the verbs where there are any.
+           -- Columns follow `update`, which is then the last of the verbs.
            array_to_string(p.verbs, ', ')
                || coalesce(' (' || array_to_string(p.columns, ', ') || ')', '') as granted,
            case when p.columns is null then p.verbs else array_remove(p.verbs, 'update') end as of_table
@@ -62,7 +62,7 @@ select 1 as place, null as name, null::text[] as verbs,
        format('grant connect on database %I to %I', current_database(), :role::text) as statement
 where not has_database_privilege(:role, current_database(), 'connect')
 union all
--- Lists are compared in tables that live as long as a transaction.
+-- Uploaded lists are compared in temporary tables.
 select 1, null, null,
        format('grant temporary on database %I to %I', current_database(), :role)
 where not has_database_privilege(:role, current_database(), 'temporary')
@@ -74,7 +74,7 @@ select 3, name, '{}', format('revoke all on %s from %I', qualified, :role) from 
 union all
 select 4, name, of_table, format('grant %s on %s to %I', granted, qualified, :role) from tables
 union all
--- Identity columns need no grant, but ids are also drawn before the rows are there.
+-- Identity columns need no grant, but ids are also drawn before their rows are inserted.
 select 5, null, null,
        format('grant usage on sequence %s to %I', pg_get_serial_sequence(drawn, 'id'), :role)
 from unnest('{contacts,email_addresses}'::text[]) drawn
@@ -86,7 +86,7 @@ where p.pronamespace = current_schema()::regnamespace
 order by place, statement;
 
 -- name: list_grants
--- What the role may do to whole tables, and to the schema, by whatever way it came to that.
+-- What the role may do to whole tables and to the schema, by its own grants or others.
 select c.relname::text as name, verb
 from pg_class c
 cross join unnest('{insert,update,delete,truncate,references,trigger}'::text[]) verb

@@ -1,13 +1,13 @@
--- Hooks: where senders post what recipients did. What they sign with is derived and never stored.
+-- Hooks, where senders report opt-outs. Their secrets are derived, never stored.
 
 -- name: insert_hook$
--- Keep a hook of an account; gives its id.
+-- Store a hook of an account; returns its id.
 insert into hooks (account_id, source, salt, key_id)
 values (:account_id, :source, :salt, :signing_key)
 returning id;
 
 -- name: get_hook^
--- A hook, named by its id alone, and whose it is; one that was revoked too. A former secret is there while it counts.
+-- A hook by its id alone, with its account; also one that was revoked. A former secret only while it is valid.
 select h.id, h.account_id, a.name as account, h.source, h.salt, h.revoked_at is not null as revoked,
        h.key_id, case when h.former_until > clock_timestamp() then h.former_salt end as former_salt,
        h.former_key_id
@@ -23,8 +23,8 @@ from hooks h join accounts a on a.id = h.account_id
 where h.revoked_at is null;
 
 -- name: rotate_hook_secret$
--- Give a hook another salt and key; the ones that it had count beside them for as long as is said.
--- Nothing where there is none that counts.
+-- Give a hook another salt and key. The former ones stay valid for :former_days days. No row if the hook does not
+-- exist or was revoked.
 update hooks
 set former_salt = salt, former_key_id = key_id,
     former_until = clock_timestamp() + make_interval(days => :former_days::int),
@@ -33,7 +33,7 @@ where account_id = :account_id and id = :hook_id and revoked_at is null
 returning id;
 
 -- name: list_hooks
--- The hooks of one account, or of all, newest first, those that were revoked among them.
+-- The hooks of one account, or of all, newest first, with those that were revoked.
 select h.id, a.name as account, h.source, h.created_at, h.revoked_at, h.key_id,
        case when h.former_until > clock_timestamp() then h.former_until end as former_until,
        case when h.former_until > clock_timestamp() then h.former_key_id end as former_key_id
@@ -42,12 +42,12 @@ where :account_id::bigint is null or h.account_id = :account_id
 order by h.id desc;
 
 -- name: account_of_hook$
--- The account of a hook that is named by its id alone.
+-- The account of a hook, by the hook's id alone.
 select account_id from hooks where id = :hook_id;
 
 -- name: revoke_hook$
--- Let a hook take no more; nothing where there is none. The first moment of it stays; gives whether
--- this is it.
+-- Revoke a hook. Returns whether it was valid until now; no row if it does not exist. `revoked_at` stays the time of
+-- the first call.
 with before as (
     select id, revoked_at from hooks where account_id = :account_id and id = :hook_id for update
 )

@@ -1,16 +1,16 @@
--- Jobs of one chunk that are stored, worked and ended in a single statement.
+-- Immediate opt-outs: jobs of one chunk that one statement stores, applies and completes.
 
 -- name: set_idle_timeout!
--- The transaction may not last for ever, whatever becomes of the client.
+-- Limit how long the transaction may be idle, in case the client vanishes.
 select set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: insert_completed_job^
--- Store a job as completed, with who asked, its only chunk, its results, the addresses it makes, and the changes
--- of those that are still of the version that was read (as in chunks.sql). One statement, so that it needs
--- no transaction around it. No row, and nothing done, when the account has a job with the same
--- idempotency key; of two at once with one key the second waits for the first. A serialization failure
--- when an address is not of its version any more, and a unique violation when another transaction made
--- one that was to be made. The database refuses counts that do not add up.
+-- Store a completed job with its actor, its only chunk, its results, the addresses that it creates, and its changes
+-- of addresses (as in chunk_addresses.sql). One statement, so it needs no transaction around it. No row is returned,
+-- and nothing is done, if the account has a job with the same idempotency key; of two concurrent ones the second
+-- waits for the first. This raises a serialization failure if an address no longer has the version that was read,
+-- a unique violation if another transaction has created one of the new addresses, and a check violation if the
+-- counts do not add up.
 with job as (
     insert into jobs (account_id, action, state, fields, params, selection, requested_by,
                       idempotency_key, request_hash, correlation_id, selected, applied, unchanged,

@@ -1,11 +1,12 @@
--- How the uploaded rows of an import chunk become contacts, in the order in which it happens.
--- Known addresses are locked by id before new ones are made by key, so that chunks cannot deadlock.
+-- How the rows of an import chunk become contacts, in the order in which it happens. Known addresses are locked by id
+-- before new ones are created by match key, so that chunks cannot deadlock.
 
 -- name: lock_known_addresses
--- Which addresses of the chunk the account knows, and which stand in more than one of its rows; a line
--- without an address tells that rows have ids of another system. Known ones are locked in id order. Role
--- addresses are not, so that chunks do not wait for each other: their opt-out spreads to nobody who comes to hold them, and the end of the import counts them. (One that
--- became a role address at the same moment is left out, and a unique violation follows.)
+-- Which addresses of the chunk the account knows, and which are in more than one of its rows. A result row without an
+-- address says that import rows have external ids. Known addresses are locked in the order of ids. Role addresses
+-- are not locked, so that chunks do not wait for each other: their opt-outs are not propagated to new holders, and
+-- the end of the import counts those. (An address that became a role address at the same moment is left out, and a
+-- unique violation follows.)
 with keys as materialized (
     select a.match_key, count(*) as rows
     from import_rows i
@@ -42,25 +43,23 @@ where exists (
       and i.external_id is not null);
 
 -- name: read_rows_to_recognize
--- The rows of the chunk that may be about people whom the account, or the chunk, has: those with one of
--- the addresses, or with an id of another system.
+-- The rows of the chunk that may be about contacts of the account, or of other rows of the chunk: those
+-- with one of the match keys or with an external id.
+-- A value, for which the keys are hashed once. As a join, each row would be compared with every key: of an
+-- import that has just been uploaded the planner expects one row.
 select i.item_id, i.given_name, i.family_name, i.company, i.external_id, i.match_keys
 from import_rows i
 where i.account_id = :account_id and i.job_id = :job_id
-      and i.item_id = any(:item_ids::bigint[])
-  and (i.external_id is not null or i.item_id in (
-      select r.item_id
-      from import_rows r
-      cross join lateral unnest(r.match_keys) as a (match_key)
-      where r.account_id = :account_id and r.job_id = :job_id
-        and r.item_id = any(:item_ids::bigint[])
-        and a.match_key in (select unnest(:match_keys::text[]))))
+  and i.item_id = any(:item_ids::bigint[])
+  and (i.external_id is not null or (
+      select bool_or(a.match_key in (select unnest(:match_keys::text[])))
+      from unnest(i.match_keys) as a (match_key)))
 order by i.item_id;
 
 -- name: find_candidates
--- The contacts that hold one of the addresses or have one of the ids of another system, and those that
--- hold an address of the latter; each with its addresses. A statement of its own, so that it sees what
--- was committed while the locks were waited for.
+-- The contacts that hold one of the addresses or have one of the external ids, and those that share an address with
+-- the latter; each with its addresses. A statement of its own, so that it sees what was committed while this
+-- transaction waited for the locks.
 with by_id as materialized (
     select c.id from contacts c
     where c.account_id = :account_id and c.external_id = any(:external_ids::text[])
@@ -89,7 +88,7 @@ where c.account_id = :account_id and c.id = any(array(select contact_id from aro
 order by c.id;
 
 -- name: insert_contacts!
--- The contacts of the chunk, of all rows that were not recognized.
+-- Create the contacts of the rows that were not recognized.
 insert into contacts
     (account_id, id, given_name, family_name, company, import_job_id, external_id, is_repeat)
 select account_id, item_id, given_name, family_name, company, job_id,
@@ -99,15 +98,14 @@ from import_rows
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: insert_links^
--- The addresses of the chunk and who holds them: those of the rows that become contacts, and those that
--- are added to contacts which were recognized. New addresses are made in key order, with the first
--- status of the job or what that is for the status which the file states, and each counts the contacts
--- that come to hold it.
--- Role addresses that the import repeats are not counted: the end of the import does so.
--- Gives the new addresses, how many people hold each and their version, and all links that were made.
--- What a transaction has made it need not read again, nor lock. A unique violation when another transaction made one of them, or made
--- one a role address, at the same moment; this one is then to begin again. (`on conflict do nothing`
--- would cost a second look at the index, and a second record in the log, for each new address.)
+-- Create the addresses of the chunk and their links: those of rows that become contacts, and those that are added to
+-- recognized contacts. New addresses are created in the order of match keys. Their status is the job's initial one,
+-- or the one for the status that the file states. Each address counts its new contacts, except role addresses that
+-- the import repeats: the end of the import counts those.
+-- Returns the new addresses with their person counts and version, and all new links. So the transaction need not
+-- read or lock what it has created. This raises a unique violation if another transaction has created one of the
+-- addresses, or has made one a role address, at the same moment; then the chunk begins again. (`on conflict do
+-- nothing` would cost a second index lookup and a second WAL record for each new address.)
 with held as materialized (
     select i.item_id as contact_id, a.field, a.address, a.match_key, a.status,
            i.item_id = any(:repeats::bigint[]) as is_repeat
@@ -124,7 +122,7 @@ with held as materialized (
                 :added_item_ids::bigint[]) as added (contact_id, field, match_key, item_id)
     join import_rows i
         on i.account_id = :account_id and i.job_id = :job_id and i.item_id = added.item_id
-        -- Named twice: what an import has brought since it began the planner takes for one row.
+        -- Repeated: the planner expects one row of an import that began after its statistics were taken.
         and i.item_id = any(:added_item_ids::bigint[])
     join lateral unnest(i.addresses, i.match_keys, i.statuses) as a (address, match_key, status)
         on a.match_key = added.match_key
@@ -157,7 +155,7 @@ with held as materialized (
     from known n
     join keys k on k.match_key = n.match_key
     where e.account_id = :account_id and e.id = n.id
-      -- A value, and not `not exists`: for that, all repeats of the import may be read into memory.
+      -- A sub-query for a value: `not exists` may read all repeats of the import into memory.
       and (not n.role or (
           select r.contact_count from import_repeats r
           where r.account_id = :account_id and r.job_id = :job_id and r.match_key = n.match_key) is null)
@@ -184,8 +182,8 @@ cross join (
 ) links;
 
 -- name: add_contact_counts!
--- Contacts that were repeats have other addresses now than who they repeated: they count, by those too
--- that they had before. By those that were added they count already.
+-- Contacts that were repeats have other addresses now than the contacts that they repeated, so they count as persons
+-- for the addresses that they held before. For added addresses they are counted already.
 with counting as (
     update contacts set is_repeat = false
     where account_id = :account_id and id = any(:contact_ids::bigint[]) and is_repeat
@@ -206,7 +204,7 @@ from links l
 where e.account_id = :account_id and e.id = l.address_id;
 
 -- name: update_contacts!
--- What the rows say more of contacts that were recognized.
+-- Store what the rows add to recognized contacts.
 update contacts c
 set given_name = u.given_name, family_name = u.family_name, company = u.company,
     external_id = u.external_id
@@ -216,7 +214,7 @@ from unnest(:contact_ids::bigint[], :given_names::text[], :family_names::text[],
 where c.account_id = :account_id and c.id = any(:contact_ids::bigint[]) and c.id = u.id;
 
 -- name: insert_recognized_rows!
--- As which contacts rows were recognized.
+-- Store as which contacts rows were recognized.
 insert into recognized_rows (account_id, job_id, item_id, contact_id, added_fields)
 select :account_id, :job_id, r.item_id, r.contact_id, coalesce(a.fields, '{}')
 from unnest(:recognized_item_ids::bigint[], :recognized_contact_ids::bigint[]) as r (item_id, contact_id)
@@ -227,7 +225,7 @@ left join (
 ) a on a.item_id = r.item_id;
 
 -- name: read_stated_statuses
--- What the file states for the addresses of the chunk, the strongest of all that it states for each.
+-- The status that the file states for each address of the chunk; the strongest, if it states several.
 with keys as materialized (
     select a.match_key, max(a.status) as status
     from import_rows i
@@ -250,13 +248,12 @@ where e.account_id = :account_id
   and e.match_key = any((select array_agg(match_key) from stated where status is not null)::text[]);
 
 -- name: person_counts_by_the_end
--- How many people will hold each address when the import is done: those outside it, and all
--- that it brings. Of the addresses that it brings once, nothing. Rows that are about contacts outside
--- it count twice, and the end of the import puts that right.
--- Each address is looked up by itself, and its contacts by their ids: what an import that runs has
--- brought so far the planner's statistics do not know, and it would take all of it for one row. (The
--- limit changes nothing, since there is one row at most, and `is not distinct from` keeps the index
--- of an import's contacts out.)
+-- How many persons will hold each address when the import is done: those outside it, and all in its file. Only for
+-- addresses that the import repeats. Rows about contacts outside it count twice; the end of the import corrects
+-- that.
+-- Each address is looked up by itself, and its contacts by their ids: statistics do not know what a running import
+-- has created, and the planner expects one row. (The limit changes nothing, and `is not distinct from` keeps the
+-- index of an import's contacts out.)
 select e.id, (person_count(e.contact_count, e.repeat_count) - mine.persons + r.person_count)::int
            as person_count
 from email_addresses e
@@ -274,83 +271,35 @@ cross join lateral (
 ) mine
 where e.account_id = :account_id and e.id = any(:address_ids::bigint[]);
 
--- name: lock_repeated_role_addresses!
--- At the end of an import: hold the role addresses it brought, so that a chunk of another import
--- which links one and counts that has committed before they are counted, or does so afterwards.
-select e.id
-from import_repeats r
-join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
-where r.account_id = :account_id and r.job_id = :job_id
-  and person_count(e.contact_count, e.repeat_count) > :shared_address_limit
-order by e.id
-for no key update of e;
-
--- name: count_contacts_of_role_addresses!
--- The contacts that hold the role addresses, which are held by now. A statement of its own, so that
--- it sees what was committed while those locks were waited for.
-update email_addresses e
-set contact_count = held.contacts, repeat_count = held.repeats
-from import_repeats r
-cross join lateral (
-    select a.id, count(*) as contacts, count(*) filter (where c.is_repeat) as repeats
-    from email_addresses a
-    join contact_emails l on l.account_id = a.account_id and l.address_id = a.id
-    join contacts c on c.account_id = l.account_id and c.id = l.contact_id
-    where a.account_id = :account_id and a.match_key = r.match_key
-      and person_count(a.contact_count, a.repeat_count) > :shared_address_limit
-    group by a.id
-) held
-where r.account_id = :account_id and r.job_id = :job_id
-  and e.account_id = :account_id and e.id = held.id
-  and e.contact_count < held.contacts;
-
--- name: find_missed_propagation
--- At the end of an import: the contacts that it brought, or added to, beside an address which is opted
--- out in its own right and may have been taken for a role address because of rows that did not become
--- contacts of their own. These addresses are few, and found first; `is not distinct from` keeps from
--- going over the import instead.
-with spared as materialized (
-    select e.id
-    from import_repeats r
-    join email_addresses e on e.account_id = :account_id and e.match_key = r.match_key
-    where r.account_id = :account_id and r.job_id = :job_id
-      and e.status = any(:own_right_statuses::email_status[])
-      and e.propagated_from is null
-      and person_count(e.contact_count, e.repeat_count) <= :shared_address_limit
-      and person_count(e.contact_count, e.repeat_count) + r.person_count > :shared_address_limit
-)
-select own.contact_id, own.field, own.address_id, s.id as source_id
-from spared s
-join contact_emails l on l.account_id = :account_id and l.address_id = s.id
-join contacts c on c.account_id = l.account_id and c.id = l.contact_id
-join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
-where c.import_job_id is not distinct from :job_id
-   or exists (select from recognized_rows m
-              where m.account_id = :account_id and m.job_id = :job_id and m.contact_id = c.id
-                and m.recognized_at > '-infinity')
-order by own.contact_id, own.field;
-
 -- name: insert_contact_tags!
--- The tags of the chunk's contacts: their own and the import's; the plan has made the tags.
+-- The tags of the chunk's contacts: those of their rows, and the import's. The plan has created the tags.
+-- Each row is looked up by itself (the limit changes nothing). As a join, the planner takes the rows for
+-- one, and compares each with every recognized row.
 insert into contact_tags (account_id, tag_id, contact_id)
-select distinct :account_id::bigint, t.id, coalesce(r.contact_id, i.item_id)
-from import_rows i
-left join unnest(:recognized_item_ids::bigint[], :recognized_contact_ids::bigint[])
-        as r (item_id, contact_id)
-    on r.item_id = i.item_id
-cross join lateral unnest(array_append(i.tags, :tag::text)) as tagged (name)
+select distinct :account_id::bigint, t.id, tagged.contact_id
+from (
+    select coalesce(r.contact_id, c.item_id) as contact_id,
+           unnest(array_append(i.tags, :tag::text)) as name
+    from unnest(:item_ids::bigint[]) as c (item_id)
+    left join unnest(:recognized_item_ids::bigint[], :recognized_contact_ids::bigint[])
+            as r (item_id, contact_id)
+        on r.item_id = c.item_id
+    cross join lateral (
+        select tags from import_rows
+        where account_id = :account_id and job_id = :job_id and item_id = c.item_id
+        limit 1
+    ) i
+) tagged
 join tags t on t.account_id = :account_id and t.name = tagged.name
-where i.account_id = :account_id and i.job_id = :job_id
-      and i.item_id = any(:item_ids::bigint[])
 on conflict do nothing;
 
 -- name: delete_rows!
--- The rows have become contacts, or rejections.
+-- Delete the rows of a chunk, which have become contacts or rejections.
 delete from import_rows
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: insert_tags!
--- The tags that an import brings, made once for the whole of it.
+-- Create the tags of an import, once for all its rows.
 insert into tags (account_id, name)
 select :account_id, name
 from (
@@ -364,14 +313,14 @@ order by name
 on conflict (account_id, name) do nothing;
 
 -- name: reject_row!
--- Keep a row that could not become a contact, with the reason.
+-- Store a row that could not become a contact, with the reason.
 insert into import_rejections (account_id, job_id, line, reason, detail)
 select account_id, job_id, line, 'internal_error', :detail
 from import_rows
 where account_id = :account_id and job_id = :job_id and item_id = :item_id;
 
 -- name: read_row_fields$
--- In which fields an uploaded row has an address.
+-- In which fields a row has an address.
 select coalesce(array_agg(a.field::smallint order by a.field), '{}')
 from import_rows i
 cross join lateral unnest(i.match_keys) with ordinality as a (match_key, field)
@@ -379,6 +328,6 @@ where i.account_id = :account_id and i.job_id = :job_id and i.item_id = :item_id
   and a.match_key is not null;
 
 -- name: count_rejected_rows$
--- How many rows of an import were refused whole.
+-- How many rows of an import were rejected as a whole.
 select count(*) from import_rejections
 where account_id = :account_id and job_id = :job_id and reason <> all(:cell_reasons::text[]);

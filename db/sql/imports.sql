@@ -1,13 +1,13 @@
--- Imports at the door: what was staged, and for which request.
+-- Imports before their plan: their rows, and the request that they belong to.
 
 -- name: set_request_hash!
--- The hash of an import's request, known once its file was read to the end, which is now.
+-- Store the hash of an import's request. It is known when the file has been read to its end, which is now.
 update jobs set request_hash = :request_hash, staged_at = clock_timestamp()
 where account_id = :account_id and id = :job_id;
 
 -- name: read_staged_file^
--- How many contacts an import staged, how many rows it refused and how many cells it left out.
--- The rows go as they are worked; from the plan on, the job's total tells how many there were.
+-- How many rows an import stored, and how many rows and cells it rejected. Chunks delete rows, so after the plan
+-- the job's total says how many there were.
 select case when j.planned_at is null
             then (select count(*) from import_rows
                   where account_id = :account_id and job_id = :job_id)

@@ -1,4 +1,4 @@
--- How far a job is: its start, its counts and its end.
+-- The progress of a job: its start, its counts and its end.
 
 -- name: get_job_to_work^
 -- What a worker needs to know of a job.
@@ -7,13 +7,13 @@ from jobs
 where account_id = :account_id and id = :job_id;
 
 -- name: mark_started$
--- The moment when the first worker came; nothing if one had come before.
+-- Record the start of the first worker; no row if the job had started before.
 update jobs set started_at = clock_timestamp()
 where account_id = :account_id and id = :job_id and started_at is null
 returning true;
 
 -- name: refresh_counts!
--- Bring the job's counts up to what its chunks say.
+-- Set the job's counts to the sums of its chunks.
 update jobs j
 set applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
     propagated = c.propagated
@@ -28,7 +28,7 @@ select not exists (select from jobs
                where account_id = :account_id and job_id = :job_id and state = 'pending');
 
 -- name: complete_job^
--- End the job when no chunk is left. The database refuses this unless the counts add up.
+-- Complete the job if no chunk is pending. A constraint rejects this unless the counts add up.
 update jobs j
 set state = 'completed', finished_at = clock_timestamp(),
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
@@ -44,7 +44,7 @@ returning j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
           extract(epoch from j.finished_at - j.created_at)::float8 as seconds;
 
 -- name: fail_job^
--- End the job because it cannot be done; what was done stays.
+-- End the job as failed; what was done stays.
 update jobs j
 set state = 'failed', finished_at = clock_timestamp(), error = :error,
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
@@ -54,18 +54,18 @@ where j.account_id = :account_id and j.id = :job_id and j.state in ('planning', 
 returning j.id;
 
 -- name: has_only_rejections$
--- Whether nothing of a running job can be done: so many contacts were refused one by one, and no
--- chunk was ever done.
+-- Whether a running job should fail: at least :refused contacts were rejected one by one, and no chunk has
+-- succeeded.
 select count(*) filter (where error is not null) >= :refused::int
    and count(*) filter (where error is null) = 0
 from job_chunks where account_id = :account_id and job_id = :job_id and state = 'done';
 
 -- name: get_state$
--- Where one job stands.
+-- The state of one job.
 select state from jobs where account_id = :account_id and id = :job_id;
 
 -- name: read_job_counts^
--- How far a job is right now, from its chunks: the job's own counts lag by about a second.
+-- The progress of a job from its chunks: the counts in the job's row lag by about a second.
 with chunks as materialized (
     select chunk_no, state, pairs, attempts, error, applied, unchanged, rejected, empty,
            propagated, reasons, finished_at
@@ -102,7 +102,7 @@ cross join (
 where j.account_id = :account_id and j.id = :job_id;
 
 -- name: read_job_progress^
--- What a progress bar needs several times a second: the state, and the pairs accounted for.
+-- What a progress bar needs several times a second: the state and the pairs that are done.
 select j.state, j.planned_at,
        exists (select from job_lanes l where l.account_id = :account_id and l.job_id = :job_id
                  and l.state = 'held') as is_held,

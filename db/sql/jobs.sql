@@ -1,7 +1,7 @@
--- What was asked for, and the states that a person may set.
+-- Jobs as they were submitted, and the states that an actor may set.
 
 -- name: insert_job$
--- Store a job, and who asked for it; no row when the account has one with the same idempotency key.
+-- Store a job and its actor; no row if the account has a job with the same idempotency key.
 with job as (
     insert into jobs (account_id, action, fields, params, evidence, selection, requested_by,
                       idempotency_key, request_hash, correlation_id, plan_first,
@@ -20,8 +20,8 @@ with job as (
 select id from job;
 
 -- name: list_jobs_by_key
--- The jobs that used the idempotency keys, or took in the events that have them; what was asked for with
--- each key, the job's state, and whether workers had to give up rows of it, which is completed all the same.
+-- The jobs that have the idempotency keys, or contain the events that have them, with the hash of each request, the
+-- job's state, and whether a completed job has contacts or addresses that failed.
 with told as (
     select idempotency_key, request_hash, id as job_id
     from jobs
@@ -48,7 +48,7 @@ order by e.idempotency_key
 on conflict do nothing;
 
 -- name: account_of_job$
--- The account of a job that is named by its id alone.
+-- The account of a job, by the job's id alone.
 select account_id from jobs where id = :job_id;
 
 -- name: get_job^
@@ -58,8 +58,8 @@ from jobs j join accounts a on a.id = j.account_id
 where j.account_id = :account_id and j.id = :job_id;
 
 -- name: list_jobs
--- The newest jobs of all accounts before the job :before and from :oldest on, in one of the states
--- where some are given.
+-- The newest jobs of all accounts before the job :before and from :oldest on; only those in the given states, if
+-- any are given.
 select j.*, a.name as account
 from jobs j join accounts a on a.id = j.account_id
 where j.id < :before and j.id >= :oldest
@@ -68,8 +68,8 @@ order by j.id desc
 limit :limit;
 
 -- name: list_jobs_of_account
--- The newest jobs of one account before the job :before and from :oldest on, in one of the states
--- or of one action where those are given.
+-- The newest jobs of one account before the job :before and from :oldest on; only those in the given states and of
+-- the given action, if any are given.
 select j.*, a.name as account
 from jobs j join accounts a on a.id = j.account_id
 where j.account_id = :account_id and j.id < :before and j.id >= :oldest
@@ -93,13 +93,13 @@ order by id desc
 offset :limit - 1 limit 1;
 
 -- name: set_lock_timeout!
--- Let the transaction wait at most :milliseconds for any lock, and not last for ever itself.
+-- Let the transaction wait at most :milliseconds for a lock, and limit how long it may be idle.
 select set_config('lock_timeout', :milliseconds, true),
        set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: terminate_chunks
--- End the connections that work a chunk of the job, whose transactions are rolled back by that:
--- what a stopped or cut off worker has begun is not waited for.
+-- End the connections that work on a chunk of the job, which rolls their transactions back. So a worker that was
+-- stopped or cut off is not waited for.
 select pid, pg_terminate_backend(pid) as ended
 from pg_locks
 where locktype = 'advisory' and granted and mode = 'ShareLock'
@@ -108,8 +108,8 @@ where locktype = 'advisory' and granted and mode = 'ShareLock'
   and pid <> pg_backend_pid();
 
 -- name: set_state$
--- Pause or resume; no row when the job is not in one of the states :from_states. A job whose
--- selection was not frozen yet, or that was not confirmed yet, is resumed to `planning`.
+-- Pause or resume a job; no row if it is in none of :from_states. A job that was not yet planned or confirmed resumes
+-- as `planning`.
 update jobs
 set state = case when :to_state::job_state = 'running'
                   and (planned_at is null or (plan_first and confirmed_at is null))
@@ -118,7 +118,7 @@ where account_id = :account_id and id = :job_id and state = any (:from_states::j
 returning state;
 
 -- name: cancel$
--- End the job with the counts of what was done; no row when it is not in one of :from_states.
+-- Cancel a job, with the counts of what was done; no row if it is in none of :from_states.
 update jobs j
 set state = 'cancelled', finished_at = clock_timestamp(),
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected,

@@ -1,13 +1,13 @@
--- API keys. Only their digests are kept.
+-- API keys. Only their digests are stored.
 
 -- name: insert_key$
--- Keep a key of an account; gives its id.
+-- Store a key of an account; returns its id.
 insert into api_keys (account_id, name, digest, scopes, expires_at)
 values (:account_id, :name, :digest, :scopes, :expires_at)
 returning id;
 
 -- name: get_key^
--- A key that counts, named by its id alone, whose it is, and for how many seconds it will count; null where it has no end.
+-- A valid key by its id alone, with its account and the seconds until it expires; null if it does not.
 select k.account_id, a.name as account, k.name, k.digest, k.scopes,
        extract(epoch from k.expires_at - clock_timestamp())::float8 as seconds_left
 from api_keys k join accounts a on a.id = k.account_id
@@ -15,7 +15,7 @@ where k.id = :key_id and k.revoked_at is null
   and (k.expires_at is null or k.expires_at > clock_timestamp());
 
 -- name: is_active$
--- Whether a key counts.
+-- Whether a key is valid.
 select exists (
     select from api_keys
     where account_id = :account_id and id = :key_id and revoked_at is null
@@ -23,12 +23,12 @@ select exists (
 );
 
 -- name: list_active_digests
--- The digests of all keys that count, by their ids.
+-- The digests of all valid keys, with their ids.
 select id, digest from api_keys
 where revoked_at is null and (expires_at is null or expires_at > clock_timestamp());
 
 -- name: record_use!
--- Note that keys of an account were used just now. One that another transaction holds is noted the next time.
+-- Record that keys of an account were used now. A key that another transaction has locked is left for next time.
 update api_keys set last_used_at = clock_timestamp()
 where account_id = :account_id and id in (
     select id from api_keys where account_id = :account_id and id = any (:key_ids::bigint[])
@@ -36,7 +36,7 @@ where account_id = :account_id and id in (
 );
 
 -- name: list_keys
--- The keys of one account, or of all, newest first, those that were revoked among them.
+-- The keys of one account, or of all, newest first, with those that were revoked.
 select k.id, a.name as account, k.name, k.scopes, k.created_at, k.expires_at, k.last_used_at,
        k.revoked_at
 from api_keys k join accounts a on a.id = k.account_id
@@ -44,12 +44,12 @@ where :account_id::bigint is null or k.account_id = :account_id
 order by k.id desc;
 
 -- name: account_of_key$
--- The account of a key that is named by its id alone.
+-- The account of a key, by the key's id alone.
 select account_id from api_keys where id = :key_id;
 
 -- name: revoke_key$
--- Let a key count no more; nothing where there is none. The first moment of it stays; gives whether
--- this is it.
+-- Revoke a key. Returns whether it was not revoked before; no row if it does not exist. `revoked_at` stays the time
+-- of the first call.
 with before as (
     select id, revoked_at from api_keys where account_id = :account_id and id = :key_id for update
 )

@@ -1,20 +1,22 @@
--- A job's places in the queue, by which workers come to it.
+-- A job's lanes, through which workers come to it.
 
 -- name: insert_lanes!
--- The job's lanes, no more than it has chunks, at rest.
+-- Create the job's lanes, no more than it has chunks, as idle.
 insert into job_lanes (account_id, job_id, lane, state)
 select :account_id, :job_id, generate_series(0, least(
     :lanes::int,
-    greatest(1, (select count(*) from job_chunks
-                 where account_id = :account_id and job_id = :job_id and state = 'pending'))
+    greatest(1, (select count(*) from (
+        select from job_chunks
+        where account_id = :account_id and job_id = :job_id and state = 'pending'
+        limit :lanes::int) enough))
 ) - 1), 'idle'
 on conflict (account_id, job_id, lane) do nothing;
 
 -- name: queue_idle_lanes
--- Idle lanes, to be enqueued, with their tokens: at most :limit, no more than there are chunks that can be
--- worked now besides one for each lane that is not idle, and :min_lanes in any case; none where the job does not
--- run. Chunks are counted and not locked: who claims one passes over what is locked. The lanes are chosen
--- once: a plan that asked again for each lane would choose others each time, and in the end all of them.
+-- Set idle lanes to queued and return them with their tokens: none unless the job runs; at most :limit, and at most
+-- the runnable chunks less the lanes that are not idle; but at least :min_lanes. Chunks are counted without a lock:
+-- a worker skips locked ones. Materialized CTEs choose the lanes once. A plan that chose again for each lane would
+-- skip those that it has locked, and end with all of them.
 with awake as materialized (
     select count(*) as lanes from job_lanes
     where account_id = :account_id and job_id = :job_id and state <> 'idle'
@@ -41,7 +43,7 @@ where l.account_id = :account_id and l.job_id = :job_id and l.lane = resting.lan
 returning l.lane, l.token;
 
 -- name: hold_lane^
--- Come to work on a lane. Nothing when the lane has another token by now.
+-- Hold a lane; no row if it has another token by now.
 update job_lanes
 set token = token + 1, state = 'held', touched_at = clock_timestamp(), requeues = 0,
     worker = :worker, chunk_no = null
@@ -56,15 +58,15 @@ select exists (
 );
 
 -- name: touch_lane$
--- Show that the lane's worker lives. What a crash of Postgres forgets is no harm.
+-- Record that the lane's worker is alive. Losing this in a crash of Postgres does no harm.
 update job_lanes
 set touched_at = clock_timestamp()
 where account_id = :account_id and job_id = :job_id and lane = :lane and token = :token and state = 'held'
 returning set_config('synchronous_commit', 'off', true) is not null;
 
 -- name: release_lane$
--- Release a lane, to be enqueued again (`queued`) or not (`idle`); nothing if another worker has it. A recovery
--- is done by another connection than the one that broke. It leaves `lost_workers` as it is.
+-- Release a lane, to be enqueued again (`queued`) or not (`idle`); no row if another worker has it. A recovery uses a
+-- new connection, after the one that held the lane broke, and keeps `lost_workers`.
 update job_lanes
 set token = token + 1, state = :state, touched_at = clock_timestamp(), chunk_no = null,
     lost_workers = case when :is_recovery::boolean then lost_workers else 0 end
@@ -72,19 +74,17 @@ where account_id = :account_id and job_id = :job_id and lane = :lane and token =
 returning token;
 
 -- name: requeue_stalled_lanes
--- The lanes of a job to enqueue again, at most :limit, and no more than there are runnable chunks that no
--- worker holds; one where only the end is missing and no worker is at that. They are idle ones, and
--- those silent for longer than the wait, which doubles once. A lane that was enqueued before keeps its token,
--- so that the message which still waits counts as well as the new one; a lane whose worker was lost gets a
--- new one.
--- Whether it was lost is told by the lane's lock, which every transaction on a chunk holds: a worker that
--- waits in one, however long, is not lost. `lost_chunk` is what a lost worker had in hand: it is suspected
--- from now on, and worked alone, with its attempts counted before they are made. Where it is not known,
--- the next worker works the lane with care.
--- While Postgres was away no worker could say anything: silence counts from its start on. Of those at
--- rest one is rung: the worker that takes it wakes the next.
--- One statement, so that a sweeper which is stopped keeps no lock, and nothing waits for the disk: what a
--- crash of Postgres forgets is found by the next sweep.
+-- The lanes of a job to enqueue again: at most :limit, and at most the runnable chunks that no worker has; one if
+-- only the end of the job is missing and no worker is ending it.
+-- These are lanes that have been silent for longer than the wait, which doubles once, and one idle lane: its worker
+-- enqueues the next. A queued lane keeps its token, so that a message that still waits is as valid as the new one.
+-- A lane whose worker was lost gets a new token.
+-- A worker is lost if nothing has the lane's advisory lock, which every transaction on a chunk holds. A worker that
+-- waits inside a transaction, however long, is not lost. `lost_chunk` is the chunk that the lost worker had: it
+-- becomes a suspect. If it is not known, the lane's next slice treats every chunk as a suspect.
+-- While Postgres was down no worker could report, so silence counts from its start.
+-- One statement, so that a sweeper that is stopped keeps no lock. The commit does not wait for the disk: the next
+-- sweep finds what a crash of Postgres loses.
 with silent as materialized (
     select lane, state, worker, chunk_no from job_lanes
     where account_id = :account_id and job_id = :job_id
@@ -127,13 +127,14 @@ with silent as materialized (
     ) as lost_chunk
     from judged
     where has_nobody
-    -- What a lost worker had in hand is touched by no other before its lane is found.
+    -- Lost workers first: no other worker may take their chunks before that.
     order by state <> 'held', lane
     limit (select lanes from unattended)
 ), suspected as (
     update job_chunks
     set suspect_attempts = coalesce(suspect_attempts, 0)
-    -- Arrays are looked up by the key, whatever the planner expects of a job with many chunks.
+    -- Arrays: of a job that was just planned the planner expects one row, and a join would read all its chunks once
+    -- for each of them.
     where account_id = :account_id and job_id = :job_id and chunk_no = any (array(
         select chunk_no from job_chunks
         where account_id = :account_id and job_id = :job_id

@@ -1,4 +1,4 @@
--- Links in mail that was sent: they name an account and an address by their ids.
+-- One-click links, which name an account and an address by their ids.
 
 -- name: get_linked_address^
 -- The address that a link is about, and the account's name.

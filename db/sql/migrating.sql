@@ -1,11 +1,11 @@
--- What a migration asks and does before the first of its statements.
+-- What a migration checks and sets before its first statement.
 
 -- name: encoding^
--- How the database keeps text, and what it is called.
+-- The name of the database and its encoding.
 select current_database() as database, current_setting('server_encoding') as encoding;
 
 -- name: lock_migrations$
--- One migration at a time; the second finds nothing to do. From then on it waits for a table for half
--- a second only: whoever comes after it waits as well meanwhile, and within a second Postgres would
--- take two who wait for each other for a deadlock, and end the one that it finds first.
+-- Let one migration run at a time; a second finds nothing to do. From then on it waits half a second at most for a
+-- table, because other transactions queue up behind it. After a second Postgres would look for deadlocks, and could
+-- end one of those.
 select pg_advisory_xact_lock(hashtext('sluice migration')), set_config('lock_timeout', '500ms', true);

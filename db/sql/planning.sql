@@ -1,13 +1,13 @@
--- Freezing a job's selection into chunks.
+-- Freeze a job's selection into chunks.
 
 -- name: try_plan$
--- Whether this transaction may plan the job: one at a time. A client that is stopped in the middle of
--- it is not waited for for long.
+-- Whether this transaction may plan the job: one at a time may. It may be idle for :idle_ms only, in case its client
+-- is stopped.
 select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
    and set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 
 -- name: job_to_plan^
--- The job, if it waits for its plan, or for its count where it was planned first.
+-- The job, if it waits to be planned, or, as a plan, to be counted.
 select id, account_id, action, state, fields, params, selection, correlation_id, planned_at,
        selected, plan_first, confirmation
 from jobs
@@ -15,7 +15,7 @@ where account_id = :account_id and id = :job_id and state = 'planning'
   and (planned_at is null or (plan_first and confirmed_at is null));
 
 -- name: freeze_import!
--- The chunks of an import: the contacts that its uploaded rows will become.
+-- Freeze the chunks of an import: its rows, whose ids are those of the contacts that they become.
 with frozen as materialized (
     select array_agg(item_id order by item_id) as ids from import_rows
     where account_id = :account_id and job_id = :job_id
@@ -29,29 +29,24 @@ cross join lateral (
 ) as cut;
 
 -- name: insert_repeats!
--- The addresses that an import brings in more than one row: in how many, how many people those are (rows
--- with the same addresses are one), and the strongest of the statuses that they state for it.
-with repeated as materialized (
-    select match_key, count(*) as contacts, max(status) as status
-    from import_rows r, unnest(r.match_keys, r.statuses) as a (match_key, status)
-    where r.account_id = :account_id and r.job_id = :job_id and match_key is not null
-    group by match_key
-    having count(*) > 1
-), persons as (
-    select match_key, count(distinct array(select unnest(r.match_keys) order by 1)) as persons
-    from import_rows r, unnest(r.match_keys) as match_key
-    where r.account_id = :account_id and r.job_id = :job_id
-      and match_key in (select match_key from repeated)
-    group by match_key
-)
+-- The addresses that an import has in several rows: in how many, how many persons those are (rows with the
+-- same addresses are one), and the strongest of the statuses that they state for it. The rows of one address
+-- are sorted together. To find the repeated addresses first and join the rows to them took twenty times as
+-- long: the planner expects few of them, and compares each with all.
 insert into import_repeats (account_id, job_id, match_key, contact_count, person_count, status)
-select :account_id, :job_id, r.match_key, r.contacts, p.persons, r.status
-from repeated r
-join persons p on p.match_key = r.match_key;
+select :account_id, :job_id, match_key, count(*),
+       count(distinct array(select unnest(match_keys) order by 1)), max(status)
+from (
+    select a.match_key, a.status, r.match_keys, count(*) over (partition by a.match_key) as contacts
+    from import_rows r, unnest(r.match_keys, r.statuses) as a (match_key, status)
+    where r.account_id = :account_id and r.job_id = :job_id and a.match_key is not null
+) addresses_of_rows
+where contacts > 1
+group by match_key;
 
 -- name: freeze_selection!
--- The chunks of a job: the contacts that meet every condition given, listed ids as they are. All ids
--- are gathered in one array and cut, which takes a tenth of what numbering the rows would.
+-- Freeze the chunks of a job: the contacts that meet every given condition, or the listed ids that do. All ids are
+-- collected in one array, which is cut: numbering the rows takes ten times as long.
 with frozen as materialized (
     select array_agg(id order by id) as ids
     from (
@@ -103,8 +98,8 @@ cross join lateral (
 ) as cut;
 
 -- name: close_plan^
--- The plan stands: the total is known, and the job runs unless it was paused meanwhile, or is to wait
--- until somebody has seen what it would do.
+-- The selection is frozen and the total known. The job runs, unless it was paused meanwhile or has to wait for a
+-- confirmation.
 update jobs
 set planned_at = clock_timestamp(),
     selected = (select coalesce(sum(pairs), 0) from job_chunks
@@ -115,8 +110,8 @@ returning state, selected,
     (select count(*) from job_chunks where account_id = :account_id and job_id = :job_id) as chunks;
 
 -- name: store_forecast$
--- What a job that was planned first would do is counted: it waits for somebody to confirm that. Where
--- somebody had, and the counts have drifted since, by how much is kept with what was confirmed.
+-- Store the forecast of a plan, which then waits for a confirmation. If it had one and the counts have drifted since,
+-- the drift is stored with that confirmation.
 update jobs
 set state = 'planned', forecast = :forecast::jsonb,
     confirmation = case when :drift::jsonb is null then confirmation
@@ -125,14 +120,14 @@ where account_id = :account_id and id = :job_id and state = 'planning' and plan_
 returning state;
 
 -- name: confirm_plan$
--- What the job would do now is what was confirmed: it runs.
+-- Let a confirmed plan run: the counts are still those that were confirmed.
 update jobs
 set state = 'running', forecast = :forecast::jsonb, confirmed_at = clock_timestamp()
 where account_id = :account_id and id = :job_id and state = 'planning' and plan_first and planned_at is not null
 returning state;
 
 -- name: request_confirmation^
--- Somebody has seen what a planned job would do and says yes: it is counted once more, and then runs.
+-- Store the confirmation of a plan, which is counted once more and then runs.
 update jobs
 set state = 'planning', confirmation = :confirmation::jsonb
 where account_id = :account_id and id = :job_id and state = 'planned'

@@ -1,10 +1,10 @@
--- What waits for workers, of all accounts.
+-- What waits for workers, in all accounts.
 
 -- name: read_queue_loads
--- Per queue, of all accounts: what waits for a worker, for how long, and how much work it is. Chunks of running jobs
--- wait from when they can be worked, and not before their job came to run; a retry that is put off does
--- not wait yet. A job that waits for its plan, for its count or only for its end counts as one chunk.
--- A column is counted and not the row, for which the ids of every chunk would be fetched.
+-- For each queue: what waits for a worker in all accounts, for how long, and how much work it is. A chunk waits from
+-- when it is runnable, but not before its job runs; a postponed retry does not wait yet. A job that waits to be
+-- planned, counted or ended counts as one chunk.
+-- `count` has a column, because counting rows would fetch the item ids of every chunk.
 with recent as materialized (
     select c.job_id, sum(c.duration_ms) / 1000.0 as seconds, count(*) as chunks,
            (select j.action = any(:urgent_actions::text[]) from jobs j
@@ -66,6 +66,6 @@ group by q.queue
 order by q.queue;
 
 -- name: count_due_deliveries$
--- How many webhooks of all accounts wait to be delivered.
+-- How many completion webhooks are due in all accounts.
 select count(due_at) from webhook_deliveries
 where delivered_at is null and abandoned_at is null and due_at <= now();

@@ -1,19 +1,19 @@
--- What a request lists in a file, from there to the job's blocks, all within one transaction.
+-- What a request lists in a file, on its way to the job, within one transaction.
 
 -- name: create_id_table#
--- Where they are kept as they come, a row for each piece of the file.
+-- Contact ids as they arrive, one row for each piece of the file.
 create temporary table listed_contacts (contact_ids bigint[] not null) on commit drop;
 alter table listed_contacts alter column contact_ids set storage external;
 
 -- name: create_block_table#
--- Where they are kept in order.
+-- Contact ids in order, in blocks.
 create temporary table listed_blocks (block_no int not null, contact_ids bigint[] not null)
 on commit drop;
 alter table listed_blocks alter column contact_ids set storage external;
 
 -- name: sort_ids$
--- Cut the ids, each once and in order, into blocks of :size; gives how many there are. All of them are
--- gathered in one array, which takes a tenth of what numbering them would.
+-- Cut the distinct ids, in order, into blocks of :size, and return how many ids there are. All are collected in one
+-- array: numbering them takes ten times as long.
 with ordered as materialized (
     select array_agg(id order by id) as ids
     from (select distinct unnest(contact_ids) as id from listed_contacts) listed
@@ -29,17 +29,17 @@ select coalesce(cardinality(ids), 0) from ordered;
 select contact_ids from listed_blocks order by block_no;
 
 -- name: store_ids!
--- Let the blocks be what the job lists.
+-- Store the blocks as what the job lists.
 insert into job_contacts (account_id, job_id, block_no, contact_ids)
 select :account_id, :job_id, block_no, contact_ids from listed_blocks;
 
 -- name: create_address_table#
--- Where addresses of a list are kept as they come.
+-- Listed addresses as they arrive.
 create temporary table listed_addresses (line bigint not null, address text not null,
                                          match_key text not null) on commit drop;
 
 -- name: deduplicate_addresses#
--- The same, each identity once, as it was given first.
+-- The same, each match key once, as it was first given.
 create temporary table distinct_addresses on commit drop as
 select distinct on (match_key) line, address, match_key
 from listed_addresses
@@ -47,7 +47,7 @@ order by match_key, line;
 analyze distinct_addresses;
 
 -- name: count_addresses$
--- How many there are.
+-- How many listed addresses there are.
 select count(*) from distinct_addresses;
 
 -- name: count_unknown$
@@ -59,10 +59,10 @@ where not exists (
 );
 
 -- name: read_match_keys
--- Their keys in order.
+-- Their match keys in order.
 select match_key from distinct_addresses order by match_key collate "C";
 
 -- name: store_addresses!
--- Let them be what the job lists, in the order in which they were given.
+-- Store them as what the job lists, in the order of the file.
 insert into job_addresses (account_id, job_id, line, address, match_key)
 select :account_id, :job_id, line, address, match_key from distinct_addresses order by line;

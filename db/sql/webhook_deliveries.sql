@@ -1,33 +1,32 @@
--- Completion webhooks: the URL that is to be told how a job ended. A delivery is due from the moment at
--- which its job ends (the trigger `state_is_recorded`), and again after each attempt that failed. What is due
--- is compared with now(), which an index can be searched by, as it cannot by clock_timestamp().
+-- Deliveries of completion webhooks. A delivery is due when its job ends (the trigger `state_is_recorded`), and again
+-- after each failed attempt. `due_at` is compared with now(): clock_timestamp() could not use the index.
 
 -- name: insert_delivery!
--- Keep the URL that a job's end is to be told at.
+-- Store the URL of a job's completion webhook.
 insert into webhook_deliveries (account_id, job_id, url) values (:account_id, :job_id, :url);
 
 -- name: get_secret_source^
--- What the account's secret is derived from; nulls until it was shown.
+-- What the account's secret is derived from; nulls if it was never shown.
 select webhook_salt as salt, webhook_key_id as key_id from accounts where id = :account_id;
 
 -- name: store_secret_source!
--- Let the account's secret be derived from this from now on, where it was not shown yet or is renewed.
+-- Set what the account's secret is derived from, if it was never shown or is to be renewed.
 update accounts set webhook_salt = :salt, webhook_key_id = :signing_key
 where id = :account_id and (webhook_key_id is null or :renewed::boolean);
 
 -- name: list_secret_sources
--- The accounts whose secret was shown, and by which key it is derived.
+-- The accounts whose secret was shown, and the signing key that it is derived from.
 select name, webhook_key_id as key_id from accounts where webhook_key_id is not null order by name;
 
 -- name: has_due$
--- Whether a webhook of any account waits to be delivered.
+-- Whether a delivery of any account is due.
 select exists (
     select from webhook_deliveries
     where delivered_at is null and abandoned_at is null and due_at <= now()
 );
 
 -- name: list_due
--- The jobs whose webhooks have been due for longest, but for those of the accounts :busy.
+-- The jobs whose deliveries have been due for longest, except those of the accounts :busy.
 select account_id, job_id
 from webhook_deliveries
 where delivered_at is null and abandoned_at is null and due_at <= now()
@@ -36,8 +35,8 @@ order by due_at
 limit :limit;
 
 -- name: claim_due^
--- Take the delivery of a job that is due, unless another process has it, count the attempt, and keep it from
--- others for as long as one may take. Of a claimer that is killed it is due again after that time.
+-- Claim a due delivery, unless another process has it, and count the attempt. It is due again after :lease_seconds,
+-- in case the process is killed.
 with due as materialized (
     select job_id
     from webhook_deliveries
@@ -53,25 +52,25 @@ where d.account_id = :account_id and d.job_id = due.job_id
 returning d.url, d.attempts;
 
 -- name: mark_delivered!
--- Note that the receiver has taken it, be it late, after others had given it up.
+-- Record that the receiver accepted it, even if it had been abandoned meanwhile.
 update webhook_deliveries
 set delivered_at = clock_timestamp(), abandoned_at = null, error = null
 where account_id = :account_id and job_id = :job_id and delivered_at is null;
 
 -- name: mark_failed!
--- Note why the attempt failed, and when to try again; nothing where a later attempt is under way, or
--- an earlier one was taken after all.
+-- Record why the attempt failed, and when the next is due. Nothing changes if a later attempt has begun, or if an
+-- earlier one was accepted after all.
 update webhook_deliveries
 set error = :error, due_at = clock_timestamp() + make_interval(secs => :delay_seconds::float8)
 where account_id = :account_id and job_id = :job_id and attempts = :attempt and delivered_at is null;
 
 -- name: mark_abandoned!
--- Note that it is given up, and why; nothing where a later attempt is under way, or an
--- earlier one was taken after all.
+-- Record that the delivery is abandoned, and why. Nothing changes if a later attempt has begun, or if an earlier one
+-- was accepted after all.
 update webhook_deliveries set error = :error, abandoned_at = clock_timestamp()
 where account_id = :account_id and job_id = :job_id and attempts = :attempt and delivered_at is null;
 
 -- name: get_delivery^
--- How far the telling of a job's end is.
+-- The state of a job's delivery.
 select attempts, delivered_at, abandoned_at, error
 from webhook_deliveries where account_id = :account_id and job_id = :job_id;

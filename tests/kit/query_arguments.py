@@ -201,9 +201,12 @@ FIXED: dict[str, Any] = {
 """Arguments that are the same for every statement and size."""
 
 
+_OF_IMPORTS = {"import_chunks", "import_ends", "imports"}
+
+
 def items(subject: str, size: int) -> list[int]:
     """The ids of a chunk's items: of import rows, of listed addresses, or of contacts."""
-    if subject in {"import_chunks", "imports"}:
+    if subject in _OF_IMPORTS:
         return [FIRST_ROW + 2 * n + 2 for n in range(size)]
     first = 3 * ROLE_ADDRESS + 25_001 if subject == "address_lists" else 1
     return list(range(first, first + size))
@@ -211,7 +214,7 @@ def items(subject: str, size: int) -> list[int]:
 
 def arguments(subject: str, size: int) -> dict[str, Any]:
     """Return an argument for every parameter of the subject's statements, with lists of `size`."""
-    of_import = subject in {"import_chunks", "imports"}
+    of_import = subject in _OF_IMPORTS
     addresses = 2 * size
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]
     return FIXED | {

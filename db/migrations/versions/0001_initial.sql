@@ -1,11 +1,11 @@
--- The schema. Every table of an account's data has `account_id` first, in its keys and in its indexes too:
--- so accounts stay apart, and each can live on a node of its own (docs/scaling.md). Tables without it say so.
+-- The schema. Every table of an account's data has `account_id` first, also in its keys and indexes. So accounts stay
+-- apart, and each can live on its own node (docs/scaling.md). Tables without it say so.
 --
--- Ids are unique across accounts, since they come from one sequence for each table. A key that refers to
--- a row names its account as well.
+-- Ids are unique across accounts, because each table has one sequence. A key that refers to a row also names its
+-- account.
 
--- Functions that look into tables keep this search path. Temporary tables come last, so that no session puts
--- one in the place of a table.
+-- Functions that read tables keep this search path. Temporary tables come last in it, so that no session can replace
+-- a table by one.
 select set_config('search_path', format('%I, pg_temp', current_schema()), true);
 
 
@@ -29,19 +29,19 @@ create type result_cause as enum ('direct', 'propagated');
 
 -- Accounts, and who may act for them.
 
--- The customers of the service. The one table that is not of an account but of all of them.
+-- The customers of the service. It belongs to no account.
 create table accounts (
     id bigint generated always as identity primary key,
     name text not null unique,
     created_at timestamptz not null default now(),
-    -- What the account's secret for completion webhooks is derived from, once it was shown.
+    -- What the secret for completion webhooks is derived from; null until it was shown.
     webhook_salt bytea,
     webhook_key_id text,
     -- This prevents names that a shell, a log or a URL would have to quote.
     constraint account_name_is_plain check (name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$')
 );
 
--- What services call the API with. The key itself is shown once and never stored.
+-- The keys with which services call the API. A key itself is shown once and never stored.
 create table api_keys (
     account_id bigint not null references accounts,
     id bigint generated always as identity,
@@ -54,17 +54,17 @@ create table api_keys (
     revoked_at timestamptz,
     primary key (account_id, id),
     constraint digest_is_sha256 check (octet_length(digest) = 32),
-    -- This prevents a scope that no code knows, and so a key that seems to allow something.
+    -- This prevents a key with a scope that no code knows, which would only seem to allow something.
     constraint scopes_are_known check (
         cardinality(scopes) > 0
         and scopes <@ '{jobs:write,jobs:read,opt_outs:write,addresses:read}'::text[]
     )
 );
--- A request names its key by the id alone, and learns the account from it.
+-- A request names its key by the id alone, which gives the account.
 create index api_keys_by_id on api_keys (id);
 
--- Where senders post what recipients did. A hook's secrets are derived from one of SIGNING_KEYS (`key_id`; null
--- where that is not known) and its salt. Its former secret is valid beside the new one until `former_until`.
+-- Where senders report opt-outs. A hook's secrets are derived from its salt and one of SIGNING_KEYS (`key_id`; null if
+-- it is not known). Its former secret is valid as well until `former_until`.
 create table hooks (
     account_id bigint not null references accounts,
     id bigint generated always as identity,
@@ -96,7 +96,7 @@ create table contacts (
     import_job_id bigint,
     -- The contact's id in the system that its file came from.
     external_id text,
-    -- Whether another contact had the same addresses when this one came: they count as one person for
+    -- Whether another contact had the same addresses when this one was created: they count as one person for
     -- SHARED_ADDRESS_LIMIT.
     is_repeat boolean not null default false,
     created_at timestamptz not null default now(),
@@ -104,7 +104,7 @@ create table contacts (
 );
 create index contacts_of_import on contacts (account_id, import_job_id, id)
     where import_job_id is not null;
--- This prevents two contacts of an account for one person of another system.
+-- This prevents two contacts of an account with one external id.
 create unique index contacts_by_external_id on contacts (account_id, external_id)
     where external_id is not null;
 
@@ -117,12 +117,12 @@ create table email_addresses (
     match_key text not null,
     status email_status not null,
     previous_status email_status,
-    -- The address from whose opt-out the status was propagated; null where it is of its own right.
+    -- The address from whose opt-out the status was propagated; null if it is in its own right.
     propagated_from bigint,
     status_job_id bigint,
     status_changed_at timestamptz not null default clock_timestamp(),
-    -- How many contacts hold it, and how many of those are repeats. Of a role address, while an import runs,
-    -- the count may lag, and is above the limit.
+    -- How many contacts hold it, and how many of those are repeats. For a role address the counts may lag while an
+    -- import runs, but stay above the limit.
     contact_count int not null default 0,
     repeat_count int not null default 0,
     primary key (account_id, id),
@@ -136,11 +136,11 @@ create table email_addresses (
              and previous_status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam'))
     )
 ) with (fillfactor = 50);
--- Few addresses are on several contacts, and each chunk asks which of its own are.
+-- Several contacts hold few of the addresses, and each chunk asks which of its own those are.
 create index email_addresses_shared on email_addresses (account_id, id) where contact_count > 1;
 
--- Which contact holds which address, in which of its three fields. What foreign keys would check for each
--- row, triggers check for each statement (decision 0015): both ends are of the account.
+-- Links: which contact holds which address, in which of its three fields. Both ends are of the account. Triggers check
+-- for each statement what foreign keys would check for each row (decision 0015).
 create table contact_emails (
     account_id bigint not null,
     contact_id bigint not null,
@@ -160,7 +160,7 @@ create table tags (
     unique (account_id, name)
 );
 
--- Which contact has which tag. The keys prevent one of another account.
+-- Which contact has which tag. The foreign keys prevent a tag or contact of another account.
 create table contact_tags (
     account_id bigint not null,
     tag_id bigint not null,
@@ -173,28 +173,28 @@ create table contact_tags (
 
 -- Jobs and their work.
 
--- What was asked for, by whom and on what evidence, and how far it is. The counts of a running job lag behind
--- its chunks by about a second.
+-- Jobs: what was requested, by which actor, on what evidence, and how far each is. The counts of a running job lag
+-- behind its chunks by about a second.
 create table jobs (
     account_id bigint not null references accounts,
     id bigint generated always as identity,
     action text not null,
     state job_state not null default 'planning',
-    -- 1 to 3; {0} where the job lists addresses and not contacts.
+    -- 1 to 3; {0} for a job over a list of addresses.
     fields smallint[] not null,
     params jsonb not null default '{}',
     evidence jsonb,
     selection jsonb not null,
     requested_by text not null,
-    -- Who asked, as Sluice knows it, and via which entry point; null of a job that Sluice has not stored.
+    -- The actor and the entry point, as Sluice knows them; null for a job that Sluice did not store itself.
     actor_kind text,
     actor_id bigint,
     via text,
     idempotency_key text,
     request_hash text not null,
     correlation_id text not null,
-    -- Whether it waits for a confirmation of its forecast; what it would do, as counted when the selection was
-    -- frozen and each time it was confirmed; and what was confirmed: counts, tolerance, who and when.
+    -- Whether it waits for a confirmation; its forecast, counted when the selection was frozen and again at each
+    -- confirmation; and the confirmation: counts, tolerance, who and when.
     plan_first boolean not null default false,
     forecast jsonb,
     confirmation jsonb,
@@ -207,7 +207,7 @@ create table jobs (
     propagated bigint not null default 0,
     error text,
     created_at timestamptz not null default clock_timestamp(),
-    -- When the file of an import was stored whole: the job waits from then on.
+    -- When the whole file of an import was stored. The job waits from then on.
     staged_at timestamptz,
     planned_at timestamptz,
     started_at timestamptz,
@@ -220,39 +220,39 @@ create table jobs (
         fields = '{0}'
         or (fields <@ '{1,2,3}'::smallint[] and cardinality(fields) between 1 and 3)
     ),
-    -- This prevents an actor that is told by halves, such as a key without its id.
+    -- This prevents an incomplete actor, such as a key without its id.
     constraint actor_is_whole check (
         (actor_kind is null and actor_id is null and via is null)
         or (actor_kind is not null and via is not null
             and (actor_id is not null) = (actor_kind in ('key', 'hook')))
     ),
-    -- This prevents a job that says it is done while addresses are unaccounted for.
+    -- This prevents a job from completing while pairs are unaccounted for.
     constraint completed_adds_up check (
         state <> 'completed'
         or (selected is not null and selected = applied + unchanged + rejected + empty)
     ),
-    -- This prevents a worker that takes listed addresses for contacts from calling them done.
+    -- This prevents a worker that takes listed addresses for contacts from completing the job.
     constraint listed_addresses_are_never_empty
         check (fields <> '{0}' or state <> 'completed' or empty = 0),
     constraint ended_has_an_end
         check ((state in ('completed', 'cancelled', 'failed')) = (finished_at is not null)),
     constraint running_is_planned check (state not in ('running', 'completed') or planned_at is not null),
-    -- This prevents a planned job from waiting for the confirmation of something that nobody can see.
+    -- This prevents a plan from waiting for a confirmation without a forecast to confirm.
     constraint planned_has_a_forecast check (
         state <> 'planned'
         or (plan_first and planned_at is not null and forecast is not null)
     ),
-    -- This prevents a job that was to be confirmed from running before it was.
+    -- This prevents a plan from running before it is confirmed.
     constraint plan_is_confirmed check (
         not plan_first or state not in ('running', 'completed') or confirmed_at is not null
     )
 );
 -- The command line names a job by its id alone, and lists the newest jobs of all accounts.
 create index jobs_by_id on jobs (id);
--- What the sweeper looks at, of all accounts.
+-- The sweeper reads the unfinished jobs of all accounts.
 create index jobs_unfinished on jobs (id) where state in ('planning', 'running');
 
--- When a job came to each of its states. Written by a trigger, so that no code can forget it.
+-- When a job entered each of its states. A trigger writes it, so that no code can forget to.
 create table job_states (
     account_id bigint not null,
     job_id bigint not null,
@@ -262,8 +262,8 @@ create table job_states (
     foreign key (account_id, job_id) references jobs
 );
 
--- The contact ids that a submitter listed, in blocks, so that a list of millions stays small. Not compressed:
--- for the ids of a million contacts that took eight times as long as finding them.
+-- The contact ids that a request listed, in blocks, so that millions take little space. They are not compressed: for a
+-- million ids that took eight times as long as finding the contacts.
 create table job_contacts (
     account_id bigint not null,
     job_id bigint not null,
@@ -274,7 +274,7 @@ create table job_contacts (
 );
 alter table job_contacts alter column contact_ids set storage external;
 
--- The addresses that a submitter listed, until their chunk is done. An item's id is drawn from those of
+-- The addresses that a request listed, until their chunk is done. The id of an item comes from the sequence of
 -- addresses: an address that is new to the account gets it.
 create table job_addresses (
     account_id bigint not null,
@@ -296,8 +296,8 @@ create table job_chunks (
     pairs int not null,
     state chunk_state not null default 'pending',
     attempts smallint not null default 0,
-    -- Of a suspect chunk, with which a worker was lost: how many attempts were counted before they were made and
-    -- have not ended. Null of any other.
+    -- For a suspect chunk: how many attempts were counted before they were made, and have not ended. Null for any
+    -- other chunk.
     suspect_attempts smallint,
     runnable_at timestamptz not null default clock_timestamp(),
     error text,
@@ -320,13 +320,13 @@ create table job_chunks (
 alter table job_chunks alter column item_ids set storage external;
 create statistics job_chunks_of_one_account (dependencies) on account_id, job_id from job_chunks;
 create index job_chunks_pending on job_chunks (account_id, job_id, chunk_no) where state = 'pending';
--- How long chunks took of late, of all accounts. An immediate opt-out stores its chunk after the job's end, is
--- no work of workers, and pays nothing for this index.
+-- How long the last chunks took, in all accounts. An immediate opt-out is not the work of a worker. Its chunk does
+-- not meet the condition, so it does not pay for this index.
 create index job_chunks_recent on job_chunks (finished_at)
     where state = 'done' and duration_ms is not null and runnable_at < finished_at;
 
--- A job's bounded places in the queue. A message carries its lane and token, and is dropped unless the lane
--- still has that token: what is delivered twice is worked once.
+-- A job's places in the queue. A message carries a lane and a token, and is dropped unless the lane still has that
+-- token. So a message that is delivered twice takes effect once.
 create table job_lanes (
     account_id bigint not null,
     job_id bigint not null,
@@ -338,24 +338,24 @@ create table job_lanes (
     requeues smallint not null default 0,
     -- How many workers were lost while they held it, if what they worked on is not known.
     lost_workers smallint not null default 0,
-    -- Who holds it, and which chunk that works on, so that a lost worker's chunk can be named.
+    -- The worker that holds it, and the chunk that it works on, so that a lost worker's chunk is known.
     worker text,
     chunk_no int,
     primary key (account_id, job_id, lane),
     foreign key (account_id, job_id) references jobs
 );
 
--- What jobs did: one row for each address of each pair, and one for each address to which an opt-out was
--- propagated. Append-only. Without foreign keys, since most rows of all are here; `sluice verify` checks them.
--- Columns are in this order so that none is padded.
+-- Results: one for each pair with an address, and one for each address to which an opt-out was propagated. Append-only.
+-- There are no foreign keys, because this table has the most rows; `sluice verify` checks what they would. The order
+-- of the columns avoids padding.
 create table results (
     account_id bigint not null,
     job_id bigint not null,
-    -- The item of the chunk: the id of a contact, of an import row or of a listed address. Of a propagated result
-    -- the contact, or import row, that holds the address.
+    -- The item of the chunk: the id of a contact, an import row or a listed address. For a propagated result, the
+    -- contact or import row that holds the address.
     item_id bigint not null,
-    -- The contact that the result is about; null where there is none: for a listed address, an import row that
-    -- became no contact, and an id that is no contact's.
+    -- The contact that the result is about; null for a listed address, an import row that became no contact, and an
+    -- id that belongs to no contact.
     contact_id bigint,
     address_id bigint,
     source_address_id bigint,
@@ -367,7 +367,7 @@ create table results (
     cause result_cause not null default 'direct',
     field smallint not null,
     reason text,
-    -- The words are short. A bounded repetition in the pattern makes each check fourteen times as slow.
+    -- The length is checked apart: a bounded repetition in the pattern makes each check fourteen times as slow.
     constraint reason_is_a_word check (reason ~ '^[a-z][a-z0-9_]*$' and octet_length(reason) <= 63),
     constraint applied_says_to_what check ((outcome = 'applied') = (to_status is not null)),
     constraint propagated_says_from_where
@@ -381,20 +381,20 @@ create table results (
     )
 );
 -- This prevents a second result for a pair; it is also the order in which a job's results are read.
--- Its pages are filled whole, as those of the other one: nothing here is ever changed.
+-- Its pages are filled, because rows are never changed.
 create unique index results_of_job on results (account_id, job_id, item_id, field, cause)
     with (fillfactor = 100);
 create index results_rejected on results (account_id, job_id, item_id, field, cause)
     where outcome = 'rejected';
 create index results_of_address on results (account_id, address_id) with (fillfactor = 100);
--- A job, and an address, is of one account: otherwise the planner takes the rows of one for too few.
+-- A job and an address are of one account. Without this the planner expects too few rows for each.
 create statistics results_of_one_account (dependencies) on account_id, job_id, address_id from results;
 
 
 -- Imports.
 
--- The rows of a file between its upload and its chunks; a done chunk deletes its rows. The id of an item is the
--- one that its contact will have.
+-- The rows of a file from its upload until their chunk is done. The id of a row is the one that its contact will
+-- have.
 create table import_rows (
     account_id bigint not null,
     job_id bigint not null,
@@ -407,18 +407,18 @@ create table import_rows (
     addresses text[] not null,
     match_keys text[] not null,
     external_id text,
-    -- What the file states for each of the three fields; null where it states nothing at all.
+    -- The status that the file states for each of the three fields; null if it states none at all.
     statuses email_status[],
     primary key (account_id, job_id, item_id)
 );
 
--- Addresses that one import has in several rows: whether one is a role address must not depend on which of its
--- rows are worked first.
+-- Addresses that an import has in several rows. Whether one is a role address must not depend on which of its rows are
+-- done first.
 create table import_repeats (
     account_id bigint not null,
     job_id bigint not null,
     match_key text not null,
-    -- In how many rows it is, and how many of those are different people: rows with the same addresses are one.
+    -- In how many rows it is, and how many persons those are: rows with the same addresses are one.
     contact_count int not null,
     person_count int not null,
     -- The strongest of the statuses that the file states for it.
@@ -426,24 +426,24 @@ create table import_repeats (
     primary key (account_id, job_id, match_key)
 );
 
--- The import rows that were recognized as contacts that were there: they created none.
+-- The import rows that were recognized as existing contacts, and so created none.
 create table recognized_rows (
     account_id bigint not null,
     job_id bigint not null,
     item_id bigint not null,
     contact_id bigint not null,
-    -- In which of its fields the contact holds an address since then.
+    -- The fields of the contact to which the row added an address.
     added_fields smallint[] not null default '{}',
     recognized_at timestamptz not null default clock_timestamp(),
     primary key (account_id, job_id, item_id),
     foreign key (account_id, job_id) references jobs
 );
--- Partial, though it has every row: so it is never taken to look an item up, by which an import whose
--- statistics are not known yet would be read whole for each of its results.
+-- Partial, although it has every row, so that the planner never uses it to look up an item. For an import without
+-- statistics it would read the whole import for each result.
 create index recognized_rows_by_contact on recognized_rows (account_id, job_id, contact_id)
     where recognized_at > '-infinity';
 
--- Rows and cells of a file that were left out, and why. Kept for good.
+-- Rows and cells of a file that were left out, and why. They are never deleted.
 create table import_rejections (
     account_id bigint not null,
     job_id bigint not null,
@@ -455,9 +455,9 @@ create table import_rejections (
 create index import_rejections_by_line on import_rejections (account_id, job_id, line);
 
 
--- What is told of jobs and to whom.
+-- Completion webhooks, merged events and activity.
 
--- The URL that is to be told how a job ended: due when it has, until it was told or given up.
+-- Deliveries of completion webhooks. One is due from the end of its job until it is delivered or abandoned.
 create table webhook_deliveries (
     account_id bigint not null,
     job_id bigint not null,
@@ -470,11 +470,11 @@ create table webhook_deliveries (
     primary key (account_id, job_id),
     foreign key (account_id, job_id) references jobs
 );
--- What is due, of all accounts.
+-- The due deliveries of all accounts.
 create index webhook_deliveries_due on webhook_deliveries (due_at)
     where delivered_at is null and abandoned_at is null;
 
--- The keys of events that were stored together as one job, since a hook's message had many of them.
+-- The idempotency keys of events that one job contains, because a hook's message had several.
 create table merged_events (
     account_id bigint not null,
     idempotency_key text not null,
@@ -484,8 +484,8 @@ create table merged_events (
     foreign key (account_id, job_id) references jobs
 );
 
--- What actors did, each row written by the transaction that did it. Append-only. Two indexes and no foreign
--- keys, since each immediate opt-out pays for them; `sluice verify` checks what foreign keys would.
+-- What actors did, written by the transaction that did it. Append-only. There are two indexes and no foreign keys,
+-- because each immediate opt-out pays for them; `sluice verify` checks what foreign keys would.
 create table activity (
     account_id bigint not null,
     id bigint generated always as identity,
@@ -497,12 +497,12 @@ create table activity (
     job_id bigint,
     key_id bigint,
     hook_id bigint,
-    -- That of the request by which it was done.
+    -- That of the request.
     correlation_id text,
     detail jsonb,
     primary key (account_id, id),
     constraint actor_is_whole check ((actor_id is not null) = (actor_kind in ('key', 'hook'))),
-    -- This prevents an event that is about nothing, or about two things. Those of the account name no other.
+    -- This prevents an event about nothing or about two things. Events of the account name neither.
     constraint event_is_about_one_thing check (
         num_nonnulls(job_id, key_id, hook_id) = (event not like 'account.%')::int
     )
@@ -512,14 +512,14 @@ create index activity_of_job on activity (account_id, job_id, id) where job_id i
 
 -- The fleet. One row each, of no account.
 
--- When the fleet was last swept and measured, so that many processes do it as often as one.
+-- When the fleet was last swept and measured, so that several processes do so no more often than one.
 create table sweeps (
     only_row boolean primary key default true check (only_row),
     swept_at timestamptz not null default '-infinity',
     measured_at timestamptz not null default '-infinity',
-    -- When it was last logged that no worker comes; null where workers come, or nothing waits.
+    -- When `queue.unattended` was last logged; null if workers come or nothing waits.
     unattended_at timestamptz,
-    -- How many workers were suggested, since when, and the most that were needed from then on.
+    -- How many workers were suggested, the most that were needed since, and when it was.
     suggested_workers int,
     suggested_peak int,
     suggested_at timestamptz
@@ -528,21 +528,21 @@ create table sweeps (
 -- What processes of different versions and settings have to agree on.
 create table deployment (
     only_row boolean primary key default true check (only_row),
-    -- Code that knows this revision may use the database, whatever its own revision.
+    -- Code that knows this revision may use the database.
     min_code_revision text not null,
-    -- SHARED_ADDRESS_LIMIT as `sluice migrate` has set it; null until it has.
+    -- SHARED_ADDRESS_LIMIT as `sluice migrate` stored it; null before that.
     shared_address_limit integer check (shared_address_limit >= 1)
 );
 
 
 -- Functions that statements use.
 
--- How many people hold an address, for SHARED_ADDRESS_LIMIT; two at least where it is on two contacts.
+-- How many persons hold an address, for SHARED_ADDRESS_LIMIT; at least two if two contacts hold it.
 create function person_count(contact_count int, repeat_count int) returns int
 language sql immutable as
 $$ select greatest(contact_count - repeat_count, least(contact_count, 2)) $$;
 
--- What the done chunks of a job come to, exact at every moment: always one row.
+-- The sums of a job's done chunks, exact at every moment: always one row.
 create function job_sums(of_account bigint, of_job bigint) returns table (
     pairs bigint, applied bigint, unchanged bigint, rejected bigint, empty bigint, propagated bigint
 ) language sql stable as $$
@@ -552,8 +552,8 @@ create function job_sums(of_account bigint, of_job bigint) returns table (
     where c.account_id = of_account and c.job_id = of_job and c.state = 'done'
 $$;
 
--- Rows of `results` from objects that have its columns; a column that an object lacks is null. They are of one
--- chunk and were decided at one moment.
+-- Rows of `results` from objects with its columns; a column that an object lacks is null. They are of one chunk and
+-- were decided at the same time.
 create function result_rows(
     account_id bigint, job_id bigint, chunk_no int, decided_at timestamptz, objects jsonb
 ) returns setof results language sql stable as $$
@@ -564,27 +564,26 @@ create function result_rows(
         $5) as r
 $$;
 
--- For a statement that writes what was decided on rows that were read before: nothing of it, unless all
--- are as they were.
+-- Undo a statement that changes rows which were read before, unless all of them were unchanged.
 create function require_unchanged(changed bigint, wanted int) returns void language plpgsql as $$
 begin
     if changed <> wanted then
-        raise exception '% of % addresses are still as they were read', changed, wanted
+        raise exception '% of % addresses are unchanged since they were read', changed, wanted
             using errcode = 'serialization_failure',
-                  hint = 'Read them again, decide again, and begin again.';
+                  hint = 'Read and decide again.';
     end if;
 end $$;
 
--- A text that no spreadsheet runs as a formula: an apostrophe comes before what begins like one, blanks
--- and quotation marks aside, and before what would begin a cell of its own in a program that divides
--- cells at semicolons or tabs, where the quotation marks around this one count for nothing. What has
--- apostrophes before such a beginning gets one more, so that a reader of the file may take one away.
+-- A text that no spreadsheet evaluates as a formula. An apostrophe is put before a beginning like that of a formula,
+-- also after blanks and quotation marks, and after a semicolon, a tab or a line break: a program that divides cells
+-- there ignores the quotation marks around the whole. If apostrophes stand before such a beginning, one more is
+-- added, so that a reader of the file can remove one.
 create function without_formula(value text) returns text
 language sql immutable parallel safe
 return regexp_replace(
     value,
     '^(?=''*[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=''*'
-        -- Blanks, and what is not seen (Unicode: White_Space, Cc, Default_Ignorable_Code_Point).
+        -- Blanks and invisible characters (Unicode: White_Space, Cc, Default_Ignorable_Code_Point).
         '["\u0001-\u0008\u000b\u000c\u000e-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5'
         '\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0'
         '\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*'
@@ -592,8 +591,8 @@ return regexp_replace(
     '''',
     'g');
 
--- A text as a cell of CSV, as it is where it is asked for raw. Most addresses are plain, and to find that
--- out takes a quarter of the time of the other questions.
+-- A text as a cell of CSV; with `raw`, formulas stay as they are. Most addresses are plain, and the first test takes a
+-- quarter of the time of the others.
 create function csv_cell(value text, raw boolean) returns text
 language sql immutable parallel safe
 return case
@@ -605,14 +604,14 @@ return case
 end;
 
 
--- What the database refuses beyond constraints. No trigger looks across accounts.
+-- What the database rejects beyond constraints. No trigger reads other accounts.
 
 create function refuse_change_of_request() returns trigger language plpgsql as $$
 begin
-    raise exception 'the request and evidence of job % are kept as they were submitted', old.id
+    raise exception 'the request and evidence of job % cannot be changed', old.id
         using errcode = 'integrity_constraint_violation';
 end $$;
--- This prevents evidence, or what was asked for and by whom, from being rewritten afterwards.
+-- This prevents changes of a job's request, actor and evidence.
 create trigger request_is_kept before update on jobs for each row
     when ((old.account_id, old.action, old.fields, old.params, old.evidence, old.selection,
            old.requested_by, old.idempotency_key, old.plan_first, old.created_at,
@@ -625,18 +624,18 @@ create trigger request_is_kept before update on jobs for each row
 
 create function refuse_rewriting() returns trigger language plpgsql as $$
 begin
-    raise exception '% is append-only: % refused', tg_table_name, lower(tg_op)
+    raise exception '% is append-only: % rejected', tg_table_name, lower(tg_op)
         using errcode = 'integrity_constraint_violation', table = tg_table_name;
 end $$;
--- These prevent what happened, and who did it, from being rewritten afterwards.
+-- These prevent changes of what happened and who did it.
 create trigger results_are_kept before update or delete or truncate on results
     for each statement execute function refuse_rewriting();
 create trigger activity_is_kept before update or delete or truncate on activity
     for each statement execute function refuse_rewriting();
 
--- Keep when a job came to a state; one that is stored as completed ran from its start on. A webhook is due from
--- the moment at which its job ends, in the same transaction, so that none is lost. As the owner: the role
--- of a process may not write a job's history itself (`sluice grants`).
+-- Record when a job enters a state; a job that is stored as completed ran since its start. A job's end makes its
+-- webhook due in the same transaction, so that none is lost. This runs as the owner: the role of a process may not
+-- write the history of states (`sluice grants`).
 create function record_state() returns trigger
 language plpgsql security definer set search_path from current as $$
 begin
@@ -658,12 +657,11 @@ create trigger first_state_is_recorded after insert on jobs
 create trigger state_is_recorded after update of state on jobs for each row
     when (old.state is distinct from new.state) execute function record_state();
 
--- A foreign key looks its row up once for each row that is written, and locks it. Where thousands of rows
--- are written by one statement, the same is asked once for all of them (decision 0015), for each account of
--- which there are rows: nearly always one. It is planned each time (`execute`): an import begins with empty
--- tables, and what is a good way to look into those compares every row with every other when they have grown.
--- Where a status was propagated to an address or a few, as by one person's opt-out, their sources are
--- looked up one by one, by a plan that is made once.
+-- A foreign key looks up and locks a row for each row that is written. Here a statement that writes thousands of rows
+-- checks them all together (decision 0015), once for each account, of which there is nearly always one. The check is
+-- planned each time (`execute`): an import begins with empty tables, and a plan for those would compare all pairs of
+-- rows when they have grown. If a status was propagated to few addresses, as by one person's opt-out, their sources
+-- are looked up one by one, with a plan that is made once.
 create function refuse_unknown_sources() returns trigger
 language plpgsql set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -691,7 +689,7 @@ begin
         end loop;
     end if;
     if unknown then
-        raise exception 'an address says that its status was propagated from one that its account has not'
+        raise exception 'a status is propagated from an address that is not of its account'
             using errcode = 'foreign_key_violation', table = 'email_addresses',
                   constraint = 'source_is_of_the_account';
     end if;
@@ -720,7 +718,7 @@ begin
                 select from email_addresses x where x.account_id = $1 and x.id = c.address_id))'
         into unknown using of_account;
         if unknown then
-            raise exception 'a contact is to hold an address, and its account has not both of them'
+            raise exception 'a link names a contact or an address that is not of its account'
                 using errcode = 'foreign_key_violation', table = 'contact_emails',
                       constraint = 'link_is_within_the_account';
         end if;
@@ -732,7 +730,7 @@ create trigger new_links_are_within_the_account after insert on contact_emails
 create trigger links_are_within_the_account after update on contact_emails
     referencing new table as changed for each statement execute function refuse_unknown_ends();
 
--- The other side: what is referred to stays, and keeps its identity.
+-- The other side: a row that others refer to cannot be deleted, or change its id or account.
 create function refuse_loss_of_what_is_held() returns trigger
 language plpgsql set search_path from current as $$
 declare
@@ -748,7 +746,7 @@ begin
                         where e.account_id = old.account_id and e.propagated_from = old.id);
     end if;
     if held then
-        raise exception '% % of account % is referred to, and stays as it is',
+        raise exception '% % of account % is referred to, and cannot be deleted or renumbered',
             tg_table_name, old.id, old.account_id
             using errcode = 'foreign_key_violation', table = tg_table_name;
     end if;
@@ -767,7 +765,7 @@ create trigger contacts_keep_their_identity before update of account_id, id on c
 
 create function refuse_loss_of_everything() returns trigger language plpgsql as $$
 begin
-    raise exception '% may be referred to: not truncated', tg_table_name
+    raise exception '% may be referred to, and cannot be truncated', tg_table_name
         using errcode = 'foreign_key_violation', table = tg_table_name;
 end $$;
 create trigger addresses_are_not_truncated before truncate on email_addresses
@@ -778,8 +776,7 @@ create trigger contacts_are_not_truncated before truncate on contacts
 
 -- For reports.
 
--- The rejected results with the text of their addresses. An id that is no contact's is shown as it was
--- asked for.
+-- The rejected results with their addresses. An id that belongs to no contact is shown as it was submitted.
 create view rejections as
 select r.account_id, r.job_id,
        case when r.reason = 'contact_not_found' then r.item_id else r.contact_id end as contact_id,
