@@ -6,7 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from schemas.decisions import AddressState, Decision
-from schemas.outcomes import Outcome
 from schemas.statuses import Status
 
 
@@ -17,12 +16,13 @@ class Params(BaseModel):
 
 
 class Transition(NamedTuple):
-    """One row of a transition table: the decision on an address in `from_status`, and why."""
+    """One row of a transition table: the decision on an address in `from_status`, and why.
+
+    `from_status` is None for an address that is new to the account.
+    """
 
     from_status: Status | None
-    outcome: Outcome
-    to_status: Status | None
-    reason: str | None
+    decision: Decision
     because: str
 
 

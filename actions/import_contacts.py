@@ -14,8 +14,8 @@ from pydantic import Field
 from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
 from schemas.decisions import AddressState, Decision, apply, leave
-from schemas.outcomes import Outcome, Reason
-from schemas.statuses import FACTS, MARKETABLE, Status
+from schemas.outcomes import Reason
+from schemas.statuses import MARKETABLE, Status
 
 
 class ImportParams(Params):
@@ -39,9 +39,7 @@ class ImportContacts(BulkAction):
     transitions = (
         Transition(
             None,
-            Outcome.APPLIED,
-            Status.SINGLE_OPT_IN,
-            None,
+            apply(Status.SINGLE_OPT_IN),
             "new to the account; without permission it becomes non_marketable instead",
         ),
         *OPT_IN_TRANSITIONS,
@@ -56,7 +54,7 @@ class ImportContacts(BulkAction):
         stated = state.stated
         if state.status is None:
             return apply(_first_status(stated, permission=params.permission))
-        if stated is not None and FACTS[stated].rank > state.rank:
+        if stated is not None and stated.rank > state.rank:
             return apply(stated)
         if params.permission and (stated is None or stated in MARKETABLE):
             return decide_opt_in(state)

@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, Field
 
 from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from schemas.decisions import AddressState, Decision, apply, leave
-from schemas.outcomes import Outcome, Reason
-from schemas.statuses import FACTS, Status
+from schemas.outcomes import Reason
+from schemas.statuses import Status
 
 
 class OptOutParams(Params):
@@ -34,21 +34,17 @@ class OptOutParams(Params):
 
 
 def _transition(status: Status) -> Transition:
-    if FACTS[status].rank < FACTS[Status.ADMIN].rank:
-        return Transition(
-            status, Outcome.APPLIED, Status.ADMIN, None, "an opt-out suppresses it more"
-        )
+    if status.rank < Status.ADMIN.rank:
+        return Transition(status, apply(Status.ADMIN), "an opt-out suppresses it more")
     return Transition(
         status,
-        Outcome.UNCHANGED,
-        None,
-        Reason.ALREADY_OPTED_OUT,
+        leave(Reason.ALREADY_OPTED_OUT),
         "it is opted out at least as strongly already; propagation happens all the same",
     )
 
 
 class OptOut(BulkAction):
-    """Opts addresses out in their own right, and propagates that to their siblings."""
+    """Opt addresses out in their own right, and propagate that to their siblings."""
 
     name = "opt_out"
     summary = "Opt addresses out, and with them the other addresses of the same contacts."
@@ -59,19 +55,15 @@ class OptOut(BulkAction):
     transitions = (
         Transition(
             None,
-            Outcome.APPLIED,
-            Status.ADMIN,
-            None,
+            apply(Status.ADMIN),
             "new to the account; it is kept as suppressed, so that no import makes it marketable",
         ),
         *(_transition(status) for status in Status),
     )
 
     def decide(self, state: AddressState, params: OptOutParams) -> Decision:
-        """Apply it where it climbs: over any lower status, and over an opt-out that was
-        propagated.
-        """
-        if FACTS[params.kind].rank > state.rank:
+        """Replace any status of a lower rank, which a propagated opt-out has too."""
+        if params.kind.rank > state.rank:
             return apply(params.kind)
         return leave(Reason.ALREADY_OPTED_OUT)
 

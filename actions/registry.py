@@ -40,9 +40,11 @@ def describe_reason(reason: str | None) -> str:
 
 @cache
 def _meanings() -> dict[str, str]:
-    transitions = [
-        transition for action in all_actions().values() for transition in action.transitions
-    ]
-    return {
-        transition.reason: transition.because for transition in transitions if transition.reason
-    } | {reason: reason.meaning for reason in Reason}
+    meanings = {
+        transition.decision.reason: transition.because
+        for action in all_actions().values()
+        for transition in action.transitions
+    }
+    return {reason: text for reason, text in meanings.items() if reason} | {
+        reason: reason.meaning for reason in Reason
+    }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
-from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, OWN_RIGHT_RANK, Status
+from schemas.statuses import MARKETABLE, OPTED_OUT, OWN_RIGHT, Status
 
 _sql = load("invariants")
 _SUBJECTS = (_sql, load("invariants_of_results"), load("invariants_of_addresses"))
@@ -99,12 +99,11 @@ INVARIANTS = (
 )
 """All of them, in the order in which they are checked."""
 
-_STATUS_RANKS = [(status, False, facts.rank) for status, facts in FACTS.items()] + [
-    (status, True, facts.propagated_rank)
-    for status, facts in FACTS.items()
-    if facts.propagated_rank is not None
+_STATUS_RANKS = [(status, False, status.rank) for status in Status] + [
+    (status, True, status.propagated_rank)
+    for status in Status
+    if status.propagated_rank is not None
 ]
-_OWN_RIGHT = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
 
 
 async def check_invariant(
@@ -147,7 +146,7 @@ def _vocabulary() -> dict[str, Any]:
     return {
         "marketable": list(MARKETABLE),
         "opted_out": list(OPTED_OUT),
-        "own_right": _OWN_RIGHT,
+        "own_right": OWN_RIGHT,
         "statuses": list(statuses),
         "spread": list(spread),
         "ranks": list(ranks),

@@ -19,9 +19,8 @@ from schemas.decisions import AddressState, Decision
 from schemas.errors import ConcurrentLink
 from schemas.outcomes import Outcome
 from schemas.requests import LISTED_ADDRESS_FIELD
-from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+from schemas.statuses import OWN_RIGHT, Status
 
-OWN_RIGHT = tuple(status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK)
 _OWN_RIGHT = frozenset(OWN_RIGHT)
 
 _NEW: AddressRow = (None, None, None, 0)

@@ -14,8 +14,9 @@ from actions.rules.propagation import propagate_after_import
 from db import chunk_addresses, chunks, import_chunks, job_progress, results
 from db.job_progress import JobTotals, JobToWork
 from db.jobs import Job
-from engine.chunk_reader import OWN_RIGHT, addresses_by_id, versions_by_id
+from engine.chunk_reader import addresses_by_id, versions_by_id
 from schemas.outcomes import JobState
+from schemas.statuses import OWN_RIGHT
 
 FINALIZE_CHUNK_NO = 0
 """The number of the chunk that stands for this; those of the plan begin at 1."""

@@ -8,17 +8,15 @@ from pydantic import ConfigDict, Field
 
 from actions.registry import all_actions, describe_reason
 from db import address_history, chunk_addresses
-from engine.chunk_reader import OWN_RIGHT
 from producers.explanations import explain_status
 from producers.job_view import ActorField, ViaField, View
 from schemas.addresses import InvalidAddress, normalize_address
-from schemas.allowed_mail import AllowedMail, allowed_mail
 from schemas.decisions import AddressState
 from schemas.errors import InvalidRequest, NotFound
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
-from schemas.statuses import Status
+from schemas.statuses import OWN_RIGHT, AllowedMail, Status, allowed_mail
 
 MAX_CONTACTS_SHOWN = 20
 
@@ -248,7 +246,7 @@ async def _check_opt_in(
         (
             edge.because
             for edge in action.transitions
-            if edge.from_status is now.status and edge.reason == decision.reason
+            if edge.from_status is now.status and edge.decision.reason == decision.reason
         ),
         describe_reason(decision.reason),
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from actions.registry import all_actions
 from db.address_history import CurrentAddress
 from schemas.outcomes import Outcome
-from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT
+from schemas.statuses import MARKETABLE, OPTED_OUT
 
 _OPT_IN_EFFECTS = {
     Outcome.APPLIED: "would opt it in",
@@ -16,7 +16,7 @@ _OPT_IN_EFFECTS = {
 
 def explain_status(address: CurrentAddress) -> Iterator[str]:
     """Say why it may or may not get broadcasts, and what a bulk opt-in would do."""
-    meaning = FACTS[address.status].meaning
+    meaning = address.status.meaning
     if address.status in MARKETABLE:
         yield f"It may get broadcasts: {meaning}."
         return
@@ -35,6 +35,6 @@ def _explain_opt_in(address: CurrentAddress) -> Iterator[str]:
     transitions = opt_in.transitions if opt_in else ()
     for edge in transitions:
         if edge.from_status is address.status:
-            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.outcome]}: {edge.because}."
+            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.decision.outcome]}: {edge.because}."
     if address.status in OPTED_OUT:
         yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."

@@ -15,7 +15,7 @@ from producers.hook_json import Field
 from producers.invalid_request import is_storable, shorten
 from schemas.addresses import InvalidAddress, NormalizedAddress
 from schemas.errors import InvalidRequest, ReadingTimeout
-from schemas.statuses import FACTS, RECIPIENT_KINDS, Status
+from schemas.statuses import RECIPIENT_KINDS, Status
 
 _MAX_ADDRESSES = 200
 MAX_NAMED_FIELDS = 20
@@ -242,7 +242,7 @@ class OptOutReader:
             self.adjusted.pop(_KIND_NOT_KNOWN, None)
         return HookPost(
             list(self._candidates.values()),
-            max(self.kinds, key=lambda kind: FACTS[kind].rank, default=Status.MANUAL),
+            max(self.kinds, key=lambda kind: kind.rank, default=Status.MANUAL),
             self.texts.get(Meaning.EVENT_ID),
             self.texts,
             list(self.adjusted.values()),

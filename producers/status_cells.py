@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from producers.column_names import plain_name
 from producers.short_text_cache import cache_short_texts
-from schemas.statuses import FACTS, OPTED_OUT, Status
+from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 
 
 class UnknownStatus(ValueError):
@@ -102,7 +102,7 @@ def parse_status(cell: str, column: str) -> Status | None:
     if word not in _WORDS:
         raise UnknownStatus(cell)
     status = _WORDS[word]
-    if status is not None and column in _STATED and FACTS[status].marketable:
+    if status is not None and column in _STATED and status in MARKETABLE:
         return None
     return status
 
@@ -134,7 +134,7 @@ _of_mail = re.compile(
 _SUPPRESSING = frozenset(
     word
     for word, status in _WORDS.items()
-    if status is not None and not FACTS[status].marketable and _of_mail(word)
+    if status is not None and status not in MARKETABLE and _of_mail(word)
 )
 """Words of a status that have no other meaning in any column."""
 
@@ -192,5 +192,4 @@ _WITHOUT_PERMISSION = {
 
 
 def _strength(status: Status) -> tuple[int, bool]:
-    facts = FACTS[status]
-    return facts.rank, not facts.marketable
+    return status.rank, status not in MARKETABLE

@@ -15,7 +15,7 @@ from actions.rules.propagation import outranks
 from schemas.decisions import AddressState, Decision
 from schemas.outcomes import Outcome, Reason
 from schemas.requests import FIELD_NAMES
-from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+from schemas.statuses import OWN_RIGHT, Status
 
 STATUS_CODES: tuple[tuple[Status, bool], ...] = tuple(
     (status, is_propagated) for status in Status for is_propagated in (False, True)
@@ -65,7 +65,7 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
     propagations: list[Propagation] = []
     for status, is_propagated in STATUS_CODES:
         state = AddressState(status, is_propagated)
-        possible = not is_propagated or FACTS[status].propagated_rank is not None
+        possible = not is_propagated or status.propagated_rank is not None
         decided = decide_address(action, params, state) if possible else None
         rules.spreading.append(int(_in_own_right(state)))
         rules.sibling_sensitive.append(
@@ -92,7 +92,7 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
 
 
 def _in_own_right(state: AddressState) -> bool:
-    return not state.is_propagated and state.rank >= OWN_RIGHT_RANK
+    return not state.is_propagated and state.status in OWN_RIGHT
 
 
 def _is_sibling_sensitive(action: BulkAction, params: Any, state: AddressState) -> bool:

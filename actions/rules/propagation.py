@@ -10,20 +10,15 @@ from actions.bulk_action import BulkAction, Propagation
 from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link
 from schemas.outcomes import Cause, Outcome
 from schemas.results import ResultKind, ResultRow
-from schemas.statuses import FACTS, OPTED_OUT, OWN_RIGHT_RANK, Status, rank_of
+from schemas.statuses import OPTED_OUT, OWN_RIGHT, Status, rank_of
 
 _PropagatedRow: TypeAlias = tuple[int, int, int, int]
 """A result row that has an address and a source: contact id, field, address id, source id."""
 
 _PROPAGATED_RANKS = {
-    status: facts.propagated_rank
-    for status, facts in FACTS.items()
-    if facts.propagated_rank is not None
+    status: status.propagated_rank for status in Status if status.propagated_rank is not None
 }
-
-_OWN_RIGHT_STATUSES = frozenset(
-    status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK
-)
+_OWN_RIGHT_STATUSES = frozenset(OWN_RIGHT)
 
 
 class _ReplacedStatuses(NamedTuple):
@@ -35,7 +30,7 @@ class _ReplacedStatuses(NamedTuple):
 
 _REPLACED_STATUSES = {
     to_status: _ReplacedStatuses(
-        frozenset(status for status, facts in FACTS.items() if facts.rank < rank),
+        frozenset(status for status in Status if status.rank < rank),
         frozenset(status for status, lower in _PROPAGATED_RANKS.items() if lower < rank),
     )
     for to_status, rank in _PROPAGATED_RANKS.items()

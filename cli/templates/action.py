@@ -8,8 +8,8 @@ then remove the comment. `actions/opt_in.py` and `actions/opt_out.py` are larger
 from pydantic import Field
 
 from actions.bulk_action import BulkAction, Params, Transition
-from schemas.decisions import AddressState, Decision
-from schemas.outcomes import Outcome, Reason
+from schemas.decisions import AddressState, Decision, apply, leave, reject
+from schemas.outcomes import Reason
 from schemas.statuses import Status
 
 TARGET = Status.UNENGAGED_NON_MARKETABLE
@@ -25,17 +25,9 @@ class ExampleActionParams(Params):
     note: str | None = Field(None, max_length=2000, description="why; kept with the job")
 
 
-def _applied(status: Status, because: str) -> Transition:
-    return Transition(status, Outcome.APPLIED, TARGET, None, because)
-
-
-def _unchanged(status: Status, reason: str, because: str) -> Transition:
-    return Transition(status, Outcome.UNCHANGED, None, reason, because)
-
-
-def _rejected(status: Status, reason: str, because: str) -> Transition:
-    return Transition(status, Outcome.REJECTED, None, reason, because)
-
+_APPLIED = apply(TARGET)
+_BY_RECIPIENT = reject(Reason.OPTED_OUT_BY_RECIPIENT)
+_COMPLAINED = reject(Reason.COMPLAINED)
 
 # Decide what becomes of an address in each status. Every status has exactly one transition, and
 # each transition has a sentence that people will read. A reason is a word of `schemas/outcomes.py`,
@@ -43,30 +35,32 @@ def _rejected(status: Status, reason: str, because: str) -> Transition:
 TRANSITIONS = (
     # Applied: the address gets the status TARGET. No action may make an opted-out address
     # marketable; the rules, the worker and the database all refuse that.
-    _applied(Status.SINGLE_OPT_IN, "its owner did not engage for too long"),
-    _applied(Status.DOUBLE_OPT_IN, "its owner did not engage for too long"),
-    _applied(Status.CONFIRMED, "its owner did not engage for too long"),
-    _applied(Status.UNENGAGED_MARKETABLE, "its owner did not engage for too long"),
+    Transition(Status.SINGLE_OPT_IN, _APPLIED, "its owner did not engage for too long"),
+    Transition(Status.DOUBLE_OPT_IN, _APPLIED, "its owner did not engage for too long"),
+    Transition(Status.CONFIRMED, _APPLIED, "its owner did not engage for too long"),
+    Transition(Status.UNENGAGED_MARKETABLE, _APPLIED, "its owner did not engage for too long"),
     # Unchanged: there is nothing to do. TARGET belongs here, because jobs may be repeated.
-    _unchanged(TARGET, "already_unengaged", "it is marked as unengaged already"),
+    Transition(TARGET, leave("already_unengaged"), "it is marked as unengaged already"),
     # Rejected: the change was asked for, and is refused.
-    _rejected(Status.NON_MARKETABLE, "not_marketable", "it has no permission that could lapse"),
-    _rejected(Status.LOCKDOWN, Reason.LOCKED_DOWN, "the lock-down says more"),
-    _rejected(Status.BOUNCE, Reason.BOUNCED, "the bounces say more"),
-    _rejected(Status.HARD_BOUNCE, Reason.HARD_BOUNCED, "the bounce says more"),
-    _rejected(Status.INVALID, Reason.INVALID_ADDRESS, "no mail can reach it"),
-    _rejected(Status.DEACTIVATED, Reason.DEACTIVATED_MAILBOX, "nobody reads the mailbox"),
-    _rejected(Status.SYSTEM, Reason.SYSTEM_SUPPRESSED, "the system suppresses it"),
-    _rejected(Status.ADMIN, Reason.OPTED_OUT_BY_ACCOUNT, "an opt-out says more"),
-    _rejected(Status.MANUAL, Reason.OPTED_OUT_BY_RECIPIENT, "an opt-out says more"),
-    _rejected(Status.LIST_UNSUBSCRIBE, Reason.OPTED_OUT_BY_RECIPIENT, "an opt-out says more"),
-    _rejected(Status.FEEDBACK, Reason.COMPLAINED, "a complaint says more"),
-    _rejected(Status.SPAM, Reason.COMPLAINED, "a complaint says more"),
+    Transition(
+        Status.NON_MARKETABLE,
+        reject("not_marketable"),
+        "it has no permission that could lapse",
+    ),
+    Transition(Status.LOCKDOWN, reject(Reason.LOCKED_DOWN), "the lock-down says more"),
+    Transition(Status.BOUNCE, reject(Reason.BOUNCED), "the bounces say more"),
+    Transition(Status.HARD_BOUNCE, reject(Reason.HARD_BOUNCED), "the bounce says more"),
+    Transition(Status.INVALID, reject(Reason.INVALID_ADDRESS), "no mail can reach it"),
+    Transition(Status.DEACTIVATED, reject(Reason.DEACTIVATED_MAILBOX), "nobody reads the mailbox"),
+    Transition(Status.SYSTEM, reject(Reason.SYSTEM_SUPPRESSED), "the system suppresses it"),
+    Transition(Status.ADMIN, reject(Reason.OPTED_OUT_BY_ACCOUNT), "an opt-out says more"),
+    Transition(Status.MANUAL, _BY_RECIPIENT, "an opt-out says more"),
+    Transition(Status.LIST_UNSUBSCRIBE, _BY_RECIPIENT, "an opt-out says more"),
+    Transition(Status.FEEDBACK, _COMPLAINED, "a complaint says more"),
+    Transition(Status.SPAM, _COMPLAINED, "a complaint says more"),
 )
 
-_DECISIONS = {
-    row.from_status: Decision(row.outcome, row.to_status, row.reason) for row in TRANSITIONS
-}
+_DECISIONS = {row.from_status: row.decision for row in TRANSITIONS}
 
 
 class ExampleAction(BulkAction):

@@ -14,15 +14,13 @@ from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 
 ACTION = ExampleAction()
 PARAMS = ACTION.params()
-TABLE = {row.from_status: row for row in ACTION.transitions}
+DECISIONS = {row.from_status: row.decision for row in ACTION.transitions}
 
 
 @pytest.mark.parametrize("status", Status)
 def test_decisions_follow_the_table(status: Status) -> None:
     """What the documents show for a status is what is decided."""
-    row = TABLE[status]
-    decision = ACTION.decide(AddressState(status), PARAMS)
-    assert decision == (row.outcome, row.to_status, row.reason)
+    assert ACTION.decide(AddressState(status), PARAMS) == DECISIONS[status]
 
 
 @pytest.mark.parametrize("status", sorted(MARKETABLE))

@@ -8,8 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import contacts
-from schemas.allowed_mail import AllowedMail, allowed_mail
-from schemas.statuses import FACTS, Status
+from schemas.statuses import AllowedMail, Status, allowed_mail
 from tests.kit.factories import fill
 from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
@@ -75,7 +74,7 @@ async def test_an_address_tells_its_whole_story(http, key, pool, settings):
 async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, settings, status):
     """For an address alone, one beside an opt-out, and one that an opt-out spread to."""
     account_id = await account(pool)
-    spreads = FACTS[Status(status)].propagated_rank is not None
+    spreads = Status(status).propagated_rank is not None
     world = {
         "alone@x.example": (status, False),
         "beside@x.example": (status, False),

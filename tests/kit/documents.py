@@ -19,7 +19,7 @@ from schemas.errors import MissingEvidence
 from schemas.evidence import Source, require_evidence
 from schemas.outcomes import STATE_CHANGES, Outcome, Reason
 from schemas.staging import CELL_REJECTION_REASONS, ImportRejectionReason
-from schemas.statuses import FACTS, OWN_RIGHT_RANK, Status
+from schemas.statuses import MARKETABLE, OWN_RIGHT, Status
 
 TRANSITIONS = Path(__file__).parents[2] / "docs" / "transitions.md"
 
@@ -80,12 +80,12 @@ def statuses() -> str:
         (
             (
                 code(status.value),
-                "yes" if facts.marketable else "no",
-                facts.rank,
-                _DASH if facts.propagated_rank is None else facts.propagated_rank,
-                facts.meaning,
+                "yes" if status in MARKETABLE else "no",
+                status.rank,
+                _DASH if status.propagated_rank is None else status.propagated_rank,
+                status.meaning,
             )
-            for status, facts in FACTS.items()
+            for status in Status
         ),
     )
 
@@ -97,9 +97,9 @@ def transitions(name: str) -> str:
         (
             (
                 "(new)" if transition.from_status is None else code(transition.from_status.value),
-                transition.outcome.value,
-                code(transition.to_status and transition.to_status.value),
-                code(transition.reason),
+                transition.decision.outcome.value,
+                code(transition.decision.to_status),
+                code(transition.decision.reason),
                 transition.because,
             )
             for transition in get_action(name).transitions
@@ -114,9 +114,9 @@ def variants(name: str) -> str:
     first = [AddressState(None)] if action.creates_contacts or action.accepts_addresses else []
     known = first + [AddressState(status) for status in Status]
     known += [
-        AddressState(s, is_propagated=True)
-        for s, facts in FACTS.items()
-        if facts.propagated_rank is not None
+        AddressState(status, is_propagated=True)
+        for status in Status
+        if status.propagated_rank is not None
     ]
     if action.checks_siblings:
         known.append(AddressState(Status.NON_MARKETABLE, sibling_opted_out=True))
@@ -157,10 +157,9 @@ def _answer(decision: Decision) -> str:
 def propagation() -> str:
     """Return how an opt-out in its own right is propagated, in each action that does so."""
     rows: dict[tuple[str, ...], list[str]] = {}
-    own_right = [status for status, facts in FACTS.items() if facts.rank >= OWN_RIGHT_RANK]
     for action in all_actions().values():
         for words, given in variants_of(action):
-            for source in own_right:
+            for source in OWN_RIGHT:
                 spread = action.propagation(source, params_of(action, given))
                 if spread is None:
                     continue
@@ -175,7 +174,7 @@ def propagation() -> str:
     return table(
         ("action", "kind", "becomes", "on", "from a role address, on", "where the source is"),
         (
-            (*key, "any" if len(sources) == len(own_right) else ", ".join(sources))
+            (*key, "any" if len(sources) == len(OWN_RIGHT) else ", ".join(sources))
             for key, sources in rows.items()
         ),
     )
@@ -241,7 +240,7 @@ def decisions(action: BulkAction) -> Iterator[Decision]:
     situations = [
         AddressState(status, spread, beside)
         for status, spread, beside in product(Status, (False, True), (False, True))
-        if not spread or FACTS[status].propagated_rank is not None
+        if not spread or status.propagated_rank is not None
     ]
     if action.creates_contacts or action.accepts_addresses:
         situations.append(AddressState(None))

@@ -61,11 +61,7 @@ def test_every_action_can_be_asked() -> None:
 def test_the_edges_are_what_is_decided(name: str) -> None:
     """Each transition of a table is a decision that the action takes."""
     action = all_actions()[name]
-    taken = set(decisions(action))
-    assert {
-        (transition.outcome, transition.to_status, transition.reason)
-        for transition in action.transitions
-    } <= taken
+    assert {transition.decision for transition in action.transitions} <= set(decisions(action))
 
 
 @pytest.mark.parametrize("state", [*JobState, *ChunkState])

@@ -10,7 +10,7 @@ from actions.registry import all_actions, get_action
 from schemas.decisions import AddressState
 from schemas.errors import NotFound
 from schemas.outcomes import Outcome, Reason
-from schemas.statuses import FACTS, MARKETABLE, OPTED_OUT, Status, rank_of
+from schemas.statuses import MARKETABLE, OPTED_OUT, Status, rank_of
 from tests.kit import model
 from tests.kit.documents import params_of, variants_of
 
@@ -36,10 +36,8 @@ def expected_opt_in(known: AddressState) -> tuple[str, str | None]:
 
 def test_ranks_and_marketability_are_those_of_the_design():
     """Every status has the rank, the spread rank and the marketability that the rules give it."""
-    assert {status: facts.rank for status, facts in FACTS.items()} == model.RANK
-    assert {
-        s: f.propagated_rank for s, f in FACTS.items() if f.propagated_rank
-    } == model.SPREAD_RANK
+    assert {status: status.rank for status in Status} == model.RANK
+    assert {s: s.propagated_rank for s in Status if s.propagated_rank} == model.SPREAD_RANK
     assert model.MARKETABLE == MARKETABLE
     assert {status for status, rank in model.RANK.items() if rank >= 3} == OPTED_OUT
 

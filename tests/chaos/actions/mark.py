@@ -2,7 +2,7 @@
 
 from actions.bulk_action import BulkAction, Params
 from schemas.decisions import AddressState, Decision, apply, leave
-from schemas.statuses import FACTS, Status
+from schemas.statuses import Status
 
 
 class MarkParams(Params):
@@ -20,6 +20,6 @@ class Mark(BulkAction):
 
     def decide(self, state: AddressState, params: MarkParams) -> Decision:
         """Apply the status if its rank is higher."""
-        if FACTS[params.status].rank > state.rank:
+        if params.status.rank > state.rank:
             return apply(params.status)
         return leave("suppressed_as_much")
