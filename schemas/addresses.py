@@ -231,15 +231,6 @@ def find_correction(identity: NormalizedAddress) -> Correction | None:
     return Correction(meant, _certainly_odd(local_part) is not None)
 
 
-def suggest_address(text: str) -> str | None:
-    """Return the address that `text`, though formally valid, most probably stands for."""
-    try:
-        correction = find_correction(normalize_address(text))
-    except InvalidAddress:
-        return next(_addresses_in(text[:MAX_WRAPPED_LENGTH]), None)
-    return correction.intended.address if correction else None
-
-
 def implausible_address(identity: NormalizedAddress, meant: NormalizedAddress) -> InvalidAddress:
     """Return the error of an address with which another one is meant."""
     return InvalidAddress(

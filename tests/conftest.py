@@ -26,6 +26,7 @@ from runtime.logs import Log
 from runtime.settings import Settings
 from schemas.errors import ServerStartError
 from tests.kit.folders import server_folder
+from tests.kit.log_lines import require_declared
 from tests.kit.property_examples import register_hypothesis_profiles
 from tests.kit.servers import PROCESS_ROLE, ChaosServers, grant_process_role
 
@@ -78,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def _only_declared_log_lines() -> None:
     """A log line that `runtime.events` does not declare fails the test that wrote it."""
-    Log.strict = True
+    Log.check = staticmethod(require_declared)
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ import pytest
 from db.pool import open_pool
 from producers.keys import Scope, create_key
 from runtime.devservers.embedded import ServerUrls
-from runtime.event_keys import undeclared_keys
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from tests.conftest import NewDatabase, settings_for
+from tests.kit.log_lines import undeclared_keys
 from tests.kit.servers import process_role_url
 from tests.kit.waiting import wait_until
 from tests.kit.web_process import WebGroup

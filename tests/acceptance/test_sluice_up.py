@@ -17,10 +17,10 @@ import pytest
 
 from cli.up import find_port, redact_password
 from runtime.devservers.process import command_line
-from runtime.event_keys import undeclared_keys
 from runtime.settings import Settings
 from schemas.errors import SluiceError
 from tests.kit.folders import server_folder
+from tests.kit.log_lines import undeclared_keys
 from tests.kit.waiting import wait_until
 from tests.kit.web_process import unused_port
 

@@ -12,10 +12,10 @@ import pytest
 
 from db.migrate import migrate
 from producers.keys import Scope, create_key
-from runtime.event_keys import undeclared_keys
 from runtime.settings import Settings
 from tests.conftest import settings_for
 from tests.kit.folders import server_folder
+from tests.kit.log_lines import undeclared_keys
 from tests.kit.servers import ChaosServers, chaos_servers, grant_process_role, process_role_url
 from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.web_process import WebGroup, create_key_headers

@@ -22,12 +22,12 @@ from producers.one_click import one_click_url
 from producers.submit import submit
 from runtime.devservers.embedded import ServerUrls
 from runtime.devservers.process import command_line
-from runtime.event_keys import undeclared_keys
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
 from tests.conftest import NewDatabase, settings_for
 from tests.kit.factories import fill
+from tests.kit.log_lines import undeclared_keys
 from tests.kit.servers import process_role_url
 from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.web_process import WebGroup, create_key_headers

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from runtime.event_keys import undeclared_keys
 from runtime.events import EVENTS
 from tests.chaos.acknowledgements import Violation
 from tests.chaos.dyno_supervisor import GroupExit
+from tests.kit.log_lines import undeclared_keys
 
 _LONGEST_BYTES = 8192
 _SHOWN = 300

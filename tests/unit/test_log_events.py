@@ -13,10 +13,9 @@ from runtime.event_keys import (
     KEY_TYPES,
     KEYS,
     Event,
-    mistyped_keys,
-    undeclared_keys,
 )
 from runtime.events import EVENTS
+from tests.kit.log_lines import mistyped_keys, undeclared_keys
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "log-events.md"
@@ -88,7 +87,7 @@ def test_names_are_dotted_and_keys_are_words() -> None:
 
 def test_each_key_has_one_type() -> None:
     """Every key of every event has a type, and every key with a type is used. A line with another
-    type fails the test that wrote it (`runtime.logs.Log.strict`).
+    type fails the test that wrote it (`runtime.logs.Log.check`).
     """
     assert {key for event in EVENTS.values() for key in event.keys} == set(KEYS)
     assert {*KEYS, *COMMON_KEYS} == set(KEY_TYPES)

@@ -40,7 +40,6 @@ from schemas.addresses import (
     find_correction,
     normalize_address,
     parse_address,
-    suggest_address,
 )
 from schemas.errors import InvalidRequest
 from tests.kit.property_examples import example_count
@@ -96,7 +95,6 @@ def imported(content: bytes) -> object:
 
 READERS = {
     "an address": parse_address,
-    "a suggestion": suggest_address,
     "a local part in doubt": lambda text: find_correction(
         NormalizedAddress(f"{text}@b.example", text)
     ),
