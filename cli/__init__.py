@@ -16,7 +16,7 @@ from cli.jobs import cancel, list_jobs, pause, resume, show_job
 from cli.keys import keys_app
 from cli.migrate import grant_role, migrate
 from cli.new_action import new_action
-from cli.output_encoding import encode_output
+from cli.output_guard import encode_output
 from cli.rendering import print_text
 from cli.results import results
 from cli.signing_keys import signing_keys

@@ -6,8 +6,8 @@ import typer
 
 from cli import options
 from cli.context import run
-from cli.listing import read_list
-from cli.rendering import print_answer, print_json, print_table
+from cli.listing import read_list, show_list
+from cli.rendering import print_answer
 from db import accounts
 from producers.accounts import create_account, get_webhook_secret, renew_webhook_secret
 from schemas.actors import CLI
@@ -22,13 +22,12 @@ def list_accounts(typer_ctx: typer.Context, *, json_output: options.Json = False
     """List accounts, add one, or show or renew its webhook secret."""
     if typer_ctx.invoked_subcommand is not None:
         return
-    found = read_list(None, lambda connection, _: accounts.list_accounts(connection))
-    if json_output:
-        print_json([account._asdict() for account in found])
-    else:
-        print_table(
-            ("account", "created"), [(account.name, account.created_at) for account in found]
-        )
+    show_list(
+        read_list(None, lambda connection, _: accounts.list_accounts(connection)),
+        ("account", "created"),
+        lambda account: (account.name, account.created_at),
+        json_output=json_output,
+    )
 
 
 @accounts_app.command()

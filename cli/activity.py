@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.listing import AccountFilter, Limit, optional, print_page, read_list
-from cli.rendering import print_json, print_text
+from cli.listing import AccountFilter, Limit, optional, read_list, show_list
 from db import activity as stored
 from producers.activity import ActivityView
 from schemas.requests import MAX_ID
@@ -32,39 +31,28 @@ def activity(
     found = read_list(
         account,
         lambda connection, account_id: stored.list_activity(
-            connection,
-            account_id=account_id,
-            job_id=job_id,
-            before=before or MAX_ID,
-            limit=limit,
+            connection, account_id=account_id, job_id=job_id, before=before or MAX_ID, limit=limit
         ),
     )
-    if json_output:
-        print_json([ActivityView.model_validate(row) for row in found])
-    elif found:
+    several = len({row.account for row in found}) > 1
+    next_page = None
+    if len(found) == limit:
         next_page = ["activity", "--before", str(found[-1].id)]
         next_page += ["--account", account] if account else []
         next_page += ["--job", str(job_id)] if job_id else []
-        _print_list(found, next_page if len(found) == limit else None)
-    else:
-        print_text("Nothing was done yet." if before is None else "Nothing was done before that.")
-
-
-def _print_list(found: list[stored.Activity], next_page: list[str] | None) -> None:
-    several = len({row.account for row in found}) > 1
-    print_page(
+    show_list(
+        found,
         (
             *("id", "when", "event", "object", "actor"),
             *optional("via", *["account"] * several, "correlation id"),
         ),
-        [
-            (
-                *(str(row.id), row.at, row.event, _object(row), row.actor),
-                *(row.via, *[row.account] * several, row.correlation_id),
-            )
-            for row in found
-        ],
-        all_columns="--json shows",
+        lambda row: (
+            *(str(row.id), row.at, row.event, _object(row), row.actor),
+            *(row.via, *[row.account] * several, row.correlation_id),
+        ),
+        json_output=json_output,
+        as_json=ActivityView.model_validate,
+        empty="Nothing was done yet." if before is None else "Nothing was done before that.",
         next_page=next_page,
     )
 

@@ -9,7 +9,7 @@ from cli.context import CommandContext, run
 from cli.input_files import get_user_name
 from cli.job_view import print_job
 from cli.progress import follow_job
-from producers.job_view import JobView, read_job, require_job
+from producers.job_view import JobView, require_job
 from producers.plans import REQUIRED_COUNTS, apply_plan
 from schemas.actors import CLI
 from schemas.errors import StateConflict
@@ -50,8 +50,7 @@ def apply(
             confirmed_by=requested_by or get_user_name(),
             actor=CLI,
         )
-        await follow_job(ctx, job_id, until_ended=wait)
-        return await read_job(ctx.pool, job_id)
+        return await follow_job(ctx, job_id, until_ended=wait)
 
     job = run(work, enqueues=True)
     print_job(job, ended=wait, json_output=json_output)

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import redis
 
-from cli.owner import migrate_database
+from cli.owner import migrate_database, open_current_pool
 from db.deployment import get_shared_address_limit
-from db.migrate import require_current
-from db.pool import open_pool
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers
 from runtime.redis_client import redis_client
@@ -89,21 +87,7 @@ async def run_async(
     work: Callable[[CommandContext], Coroutine[Any, Any, T]], settings: Settings
 ) -> T:
     """Return what `work` returns, on the servers of the settings; raises as `run` does."""
-    pool = await open_pool(
-        _database_url(settings),
-        size=_POOL_SIZE,
-        pgbouncer=settings.pgbouncer,
-        application="sluice cli",
-    )
-    try:
+    async with open_current_pool(settings.database_url, settings, size=_POOL_SIZE) as pool:
         async with pool.acquire() as connection:
-            await require_current(connection)
             warn_if_different(settings, await get_shared_address_limit(connection))
         return await work(CommandContext(pool, settings))
-    finally:
-        pool.terminate()
-
-
-def _database_url(settings: Settings) -> str:
-    assert settings.database_url is not None
-    return settings.database_url

@@ -22,7 +22,7 @@ from cli.rendering import print_command, print_hint, print_text
 from cli.up import HTTP_DOCS_HINT
 from db import accounts, address_history, exports
 from db.exports import ExportFormat
-from producers.job_view import JobView, read_job
+from producers.job_view import JobView
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
 from runtime.program import program_name
@@ -134,9 +134,7 @@ class _Demo(NamedTuple):
 
     def _run_job(self, start: Callable[[CommandContext], Coroutine[Any, Any, int]]) -> int:
         async def work(ctx: CommandContext) -> JobView:
-            job_id = await start(ctx)
-            await follow_job(ctx, job_id)
-            return await read_job(ctx.pool, job_id)
+            return await follow_job(ctx, await start(ctx))
 
         job = self._answer(work)
         show_counts(job)

@@ -6,15 +6,8 @@ import typer
 
 from cli import options
 from cli.context import run
-from cli.listing import AccountFilter, read_list
-from cli.rendering import (
-    print_answer,
-    print_facts,
-    print_hint,
-    print_json,
-    print_table,
-    print_text,
-)
+from cli.listing import AccountFilter, read_list, show_list
+from cli.rendering import print_answer, print_facts, print_hint, print_json
 from db import hooks as stored
 from producers.hooks import (
     FORMER_DAYS,
@@ -62,28 +55,18 @@ def create(
 
 
 @hooks_app.command("list")
-def list_hooks(
-    *,
-    account: AccountFilter = None,
-    json_output: options.Json = False,
-) -> None:
+def list_hooks(*, account: AccountFilter = None, json_output: options.Json = False) -> None:
     """List hooks, including revoked ones, the newest first."""
-    found = read_list(account, stored.list_hooks)
-    if json_output:
-        print_json([hook._asdict() for hook in found])
-    elif not found:
-        print_text("There are no hooks. `sluice hooks create --source NAME` creates one.")
-    else:
-        print_table(
-            ("hook", "account", "source", "created", "key", "former until", "revoked"),
-            [
-                (
-                    *(str(h.id), h.account, h.source, h.created_at),
-                    *(h.key_id, h.former_until, h.revoked_at),
-                )
-                for h in found
-            ],
-        )
+    show_list(
+        read_list(account, stored.list_hooks),
+        ("hook", "account", "source", "created", "key", "former until", "revoked"),
+        lambda hook: (
+            *(str(hook.id), hook.account, hook.source, hook.created_at),
+            *(hook.key_id, hook.former_until, hook.revoked_at),
+        ),
+        json_output=json_output,
+        empty="There are no hooks. `sluice hooks create --source NAME` creates one.",
+    )
 
 
 @hooks_app.command()

@@ -7,9 +7,9 @@ import typer
 from cli import options
 from cli.context import CommandContext, run
 from cli.job_view import print_job
-from cli.listing import AccountFilter, Limit, optional, print_page, read_list
+from cli.listing import AccountFilter, Limit, optional, read_list, show_list
 from cli.progress import follow_job
-from cli.rendering import format_age, print_answer, print_json, print_text
+from cli.rendering import format_age, print_answer
 from db import jobs
 from producers import control
 from producers.job_view import JobSummary, JobView, read_job
@@ -42,37 +42,31 @@ def list_jobs(
             connection, account_id=account_id, before=before, limit=limit, states=states
         ),
     )
-    if json_output:
-        print_json([JobSummary.from_row(job) for job in found])
-    elif found:
+    several = len({job.account for job in found}) > 1
+    next_page = None
+    if len(found) == limit:
         next_page = ["jobs", "--before", str(found[-1].id)]
         next_page += ["--account", account] if account else []
         next_page += [word for each in states for word in ("--state", each.value)]
-        _print_list(found, next_page if len(found) == limit else None)
-    elif states or before < MAX_ID:
-        print_text("There are no such jobs. `sluice jobs` lists all jobs.")
-    else:
-        print_text("There are no jobs. `sluice import` and `sluice submit` create jobs.")
-
-
-def _print_list(found: list[jobs.Job], next_page: list[str] | None) -> None:
-    several = len({job.account for job in found}) > 1
-    print_page(
+    show_list(
+        found,
         (
             *("job", "created", "action", "state"),
             *optional("account") * several,
             *("selected", "applied"),
             *optional("unchanged", "rejected", "empty", "propagated", "requested by", "actor"),
         ),
-        [
-            (
-                *(str(job.id), format_age(job.created_at), job.action, job.state.value),
-                *([job.account] * several),
-                *(job.selected, job.applied, job.unchanged, job.rejected, job.empty),
-                *(job.propagated, job.requested_by, job.actor),
-            )
-            for job in found
-        ],
+        lambda job: (
+            *(str(job.id), format_age(job.created_at), job.action, job.state.value),
+            *([job.account] * several),
+            *(job.selected, job.applied, job.unchanged, job.rejected, job.empty),
+            *(job.propagated, job.requested_by, job.actor),
+        ),
+        json_output=json_output,
+        as_json=JobSummary.from_row,
+        empty="There are no such jobs. `sluice jobs` lists all jobs."
+        if states or before < MAX_ID
+        else "There are no jobs. `sluice import` and `sluice submit` create jobs.",
         all_columns="`sluice job ID` and --json show",
         next_page=next_page,
     )
@@ -89,9 +83,7 @@ def show_job(
     """Show a job: what was asked for, its state, and the outcomes."""
 
     async def work(ctx: CommandContext) -> JobView:
-        if watch:
-            await follow_job(ctx, job_id)
-        return await read_job(ctx.pool, job_id)
+        return await (follow_job(ctx, job_id) if watch else read_job(ctx.pool, job_id))
 
     print_job(run(work), ended=watch, json_output=json_output)
 

@@ -6,8 +6,8 @@ import typer
 
 from cli import options
 from cli.context import run
-from cli.listing import AccountFilter, read_list
-from cli.rendering import print_answer, print_hint, print_json, print_table, print_text
+from cli.listing import AccountFilter, read_list, show_list
+from cli.rendering import print_answer, print_hint, print_json, print_text
 from db import keys as stored
 from producers.keys import Scope, create_key, parse_expiry, revoke_key
 from schemas.actors import CLI
@@ -46,12 +46,7 @@ def create(
     expires_at = None if expires is None else parse_expiry(expires)
     made = run(
         lambda ctx: create_key(
-            ctx.pool,
-            account=account,
-            name=name,
-            scopes=scopes,
-            expires_at=expires_at,
-            actor=CLI,
+            ctx.pool, account=account, name=name, scopes=scopes, expires_at=expires_at, actor=CLI
         )
     )
     if json_output:
@@ -67,28 +62,18 @@ def create(
 
 
 @keys_app.command("list")
-def list_keys(
-    *,
-    account: AccountFilter = None,
-    json_output: options.Json = False,
-) -> None:
+def list_keys(*, account: AccountFilter = None, json_output: options.Json = False) -> None:
     """List keys, including revoked and expired ones, the newest first."""
-    found = read_list(account, stored.list_keys)
-    if json_output:
-        print_json([key._asdict() for key in found])
-    elif not found:
-        print_text("There are no keys. `sluice keys create NAME` creates one.")
-    else:
-        print_table(
-            ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
-            [
-                (
-                    *(str(k.id), k.account, k.name, " ".join(k.scopes), k.created_at),
-                    *(k.last_used_at, k.expires_at, k.revoked_at),
-                )
-                for k in found
-            ],
-        )
+    show_list(
+        read_list(account, stored.list_keys),
+        ("key", "account", "name", "scopes", "created", "last used", "expires", "revoked"),
+        lambda key: (
+            *(str(key.id), key.account, key.name, " ".join(key.scopes), key.created_at),
+            *(key.last_used_at, key.expires_at, key.revoked_at),
+        ),
+        json_output=json_output,
+        empty="There are no keys. `sluice keys create NAME` creates one.",
+    )
 
 
 @keys_app.command()

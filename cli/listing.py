@@ -1,7 +1,8 @@
-"""Lists of rows: read those of one account or of all, print a page, name the next page."""
+"""Lists of rows: read those of one account or of all, show a page, name the next page."""
 
 import shlex
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from operator import methodcaller
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -9,7 +10,7 @@ import typer
 
 from cli.context import CommandContext, run
 from cli.layout import Column
-from cli.rendering import print_hint, print_table, print_text
+from cli.rendering import print_hint, print_json, print_table, print_text
 from producers.accounts import find_account
 
 T = TypeVar("T")
@@ -41,16 +42,27 @@ def optional(*headings: str) -> list[Column]:
     return [Column(heading, is_optional=True) for heading in headings]
 
 
-def print_page(
+def show_list(
+    rows: Sequence[T],
     columns: Sequence[str | Column],
-    rows: Iterable[Sequence[object]],
+    cells: Callable[[T], Sequence[object]],
     *,
-    all_columns: str,
-    next_page: Sequence[str] | None,
+    json_output: bool,
+    as_json: Callable[[T], object] = methodcaller("_asdict"),
+    empty: str = "",
+    all_columns: str = "--json shows",
+    next_page: Sequence[str] | None = None,
 ) -> None:
-    """Print a page; say what shows `all_columns` if some do not fit, and how to list more."""
-    omitted = print_table(columns, rows)
-    if omitted:
-        print_hint(f"Not shown here: {', '.join(omitted)}. {all_columns} all columns.")
-    if next_page:
-        print_text(f"`{shlex.join(['sluice', *next_page])}` lists older ones.")
+    """Print the rows as JSON or as a table; without rows, the sentence `empty`.
+
+    Say what shows `all_columns` if some do not fit, and which command lists the `next_page`.
+    """
+    if json_output:
+        print_json([as_json(row) for row in rows])
+    elif not rows:
+        print_text(empty)
+    else:
+        if omitted := print_table(columns, map(cells, rows)):
+            print_hint(f"Not shown here: {', '.join(omitted)}. {all_columns} all columns.")
+        if next_page:
+            print_text(f"`{shlex.join(['sluice', *next_page])}` lists older ones.")

@@ -140,7 +140,7 @@ def _explain(name: str, targets: dict[Path, str]) -> None:
     print_text("Written:")
     print_text(f"  {action}  the action: answer its comments that begin with Decide")
     print_text(f"  {test}  its test, which passes now")
-    print_text(f"  {page}  its section: print_text what the action is for")
+    print_text(f"  {page}  its section: say what the action is for")
     print_text("\nNext, run the test after each change, and write the tables of the page again:")
     print_command(f".venv/bin/pytest {test}")
     print_command(".venv/bin/python -m tests.kit.documents")

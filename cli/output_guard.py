@@ -1,14 +1,27 @@
-"""Standard output and error of a command: an answer that cannot be written ends the command."""
+"""Standard output and error of a command: their encoding, and an answer that cannot be written."""
 
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from cli.rendering import print_error
 from schemas.errors import OutputError
+
+
+def encode_output() -> None:
+    """Write UTF-8 to files and pipes, so that an export is the same everywhere.
+
+    A terminal gets its own encoding. Characters that cannot be encoded are escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # None where it was closed before the start.
+        if isinstance(stream, TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 class OutputClosed(Exception):

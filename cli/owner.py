@@ -12,7 +12,7 @@ from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import events, logs
 from runtime.settings import Settings
-from runtime.shared_setting import NAME, limit_to_store, warn_if_different
+from runtime.shared_setting import NAME, warn_if_different
 from schemas.errors import SettingsError
 
 log = logs.get_logger()
@@ -39,11 +39,15 @@ async def migrate_database(settings: Settings) -> tuple[str | None, str]:
 
 
 async def _store_shared_setting(settings: Settings) -> None:
-    """Store the limit of these settings, if they set one, for all processes."""
+    """Store the limit of these settings for all processes.
+
+    A default replaces no stored value: another machine may have the setting, and this one not.
+    """
+    limit = settings.shared_address_limit
     async with _connect_as_owner(settings) as connection:
         before = await get_shared_address_limit(connection)
-        limit = limit_to_store(settings, before)
-        if limit is None:
+        is_set = "shared_address_limit" in settings.model_fields_set
+        if before == limit or (before is not None and not is_set):
             warn_if_different(settings, before)
             return
         await set_shared_address_limit(connection, limit)
@@ -68,12 +72,22 @@ async def list_grants_as_owner(settings: Settings, role: str) -> list[str]:
 
 
 @asynccontextmanager
-async def _connect_as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    assert settings.migration_database_url is not None
-    pool = await open_pool(settings.migration_database_url, size=1, pgbouncer=settings.pgbouncer)
+async def open_current_pool(
+    url: str | None, settings: Settings, *, size: int
+) -> AsyncIterator[asyncpg.Pool]:
+    """Yield a pool for a database that has this version's schema; raises SchemaMismatch."""
+    assert url is not None
+    pool = await open_pool(url, size=size, pgbouncer=settings.pgbouncer, application="sluice cli")
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
-            yield connection
+        yield pool
     finally:
         pool.terminate()
+
+
+@asynccontextmanager
+async def _connect_as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    url = settings.migration_database_url
+    async with open_current_pool(url, settings, size=1) as pool, pool.acquire() as connection:
+        yield connection

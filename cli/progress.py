@@ -23,7 +23,7 @@ from cli.rendering import get_stderr, print_hint
 from db import job_progress, jobs
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobProgress
-from producers.job_view import require_job
+from producers.job_view import JobView, read_job, require_job
 from runtime.program import expand_program_name
 from schemas.outcomes import FINAL_STATES, JobState
 
@@ -128,15 +128,15 @@ class StallDetector:
         return f"Nothing has changed for {STALLED_AFTER_SECONDS:.0f} seconds. Is a worker running?"
 
 
-async def follow_job(ctx: CommandContext, job_id: int, *, until_ended: bool = True) -> JobState:
-    """Show the job's progress until it has ended or waits as a plan; return its state.
+async def follow_job(ctx: CommandContext, job_id: int, *, until_ended: bool = True) -> JobView:
+    """Show the job's progress until it has ended or waits as a plan; return the job.
 
     Without `until_ended`, return as soon as it runs. Raises NotFound.
     """
     async with ctx.pool.acquire() as connection:
         job = await require_job(connection, job_id)
     try:
-        return await _follow(ctx, job, until_ended=until_ended)
+        await _follow(ctx, job, until_ended=until_ended)
     except asyncio.CancelledError:
         # Ctrl-C ends the watching and not the job.
         print_hint(
@@ -144,9 +144,10 @@ async def follow_job(ctx: CommandContext, job_id: int, *, until_ended: bool = Tr
             f" `sluice pause {job_id}` and `sluice cancel {job_id}` stop it."
         )
         raise
+    return await read_job(ctx.pool, job_id)
 
 
-async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> JobState:
+async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> None:
     detector = StallDetector(job.id, time.monotonic())
     with ProgressBar(f"Job {job.id} {job.action}") as bar:
         while True:
@@ -155,7 +156,7 @@ async def _follow(ctx: CommandContext, job: jobs.Job, *, until_ended: bool) -> J
             bar.show(now.done, total, f"Job {job.id} {job.action} {now.state.value}")
             is_idle = now.state in FINAL_STATES or now.state is JobState.PLANNED
             if is_idle or (not until_ended and now.state is not JobState.PLANNING):
-                return now.state
+                return
             if advice := detector.advice(now, time.monotonic()):
                 bar.note(advice)
             await asyncio.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ from cli.job_view import print_job
 from cli.progress import follow_job
 from cli.rendering import print_hint, print_json, print_text
 from producers.imports import ImportSubmission
-from producers.job_view import JobView, read_job
+from producers.job_view import JobView
 from producers.submit import JobSubmission
 
 Submission = TypeVar("Submission", JobSubmission, ImportSubmission)
@@ -33,8 +33,7 @@ def submit_and_show(
         if not wait:
             return submission, None
         _print_submission(submission, describe, print_hint)
-        await follow_job(ctx, submission.job_id)
-        return submission, await read_job(ctx.pool, submission.job_id)
+        return submission, await follow_job(ctx, submission.job_id)
 
     submission, job = run(work, enqueues=True)
     if job is not None:

@@ -57,7 +57,7 @@ class Actor(NamedTuple):
         return self.kind.value if self.id is None else f"{self.kind.value}:{self.id}"
 
     def log_keys(self) -> dict[str, str]:
-        """Return the keys that normalize_address the actor in a log line."""
+        """Return the keys that name the actor in a log line."""
         return {"actor": str(self), "via": self.via.value}
 
 
