@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from cli.context import command_settings
-from cli.owner import grant_as_owner, list_grants_as_owner, migrate_database
+from cli.owner import connect_as_owner, migrate_database
 from cli.rendering import print_text
+from db.grants import grant, grants
 from db.migrate import latest_revision
 from runtime import events, logs
 from runtime.process import log_startup_failure
+from runtime.settings import Settings
 from runtime.version import commit, version
 from schemas.errors import SluiceError
 
@@ -59,11 +61,14 @@ def grant_role(
 
     It connects with OWNER_DATABASE_URL, or with DATABASE_URL if that is not set.
     """
-    with command_settings() as settings:
-        if not print_:
-            asyncio.run(grant_as_owner(settings, role))
-            print_text(f'The role "{role}" now has what processes and commands need, and no more.')
-            return
 
-        for statement in asyncio.run(list_grants_as_owner(settings, role)):
-            print_text(f"{statement};")
+    async def work(settings: Settings) -> list[str]:
+        async with connect_as_owner(settings) as connection:
+            if print_:
+                return [f"{statement};" for statement in await grants(connection, role)]
+            await grant(connection, role)
+            return [f'The role "{role}" now has what processes and commands need, and no more.']
+
+    with command_settings() as settings:
+        for line in asyncio.run(work(settings)):
+            print_text(line)

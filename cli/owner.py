@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 
 from db.deployment import get_shared_address_limit, set_shared_address_limit
-from db.grants import grant, grants
+from db.grants import grant
 from db.migrate import migrate, require_current
 from db.pool import open_pool
 from runtime import events, logs
@@ -34,7 +34,8 @@ async def migrate_database(settings: Settings) -> tuple[str | None, str]:
                 " migrated, and nothing was granted. Name the role in DATABASE_URL, then run"
                 " `sluice migrate` again."
             )
-        await grant_as_owner(settings, role)
+        async with connect_as_owner(settings) as connection:
+            await grant(connection, role)
     return revisions
 
 
@@ -44,7 +45,7 @@ async def _store_shared_setting(settings: Settings) -> None:
     A default replaces no stored value: another machine may have the setting, and this one not.
     """
     limit = settings.shared_address_limit
-    async with _connect_as_owner(settings) as connection:
+    async with connect_as_owner(settings) as connection:
         before = await get_shared_address_limit(connection)
         is_set = "shared_address_limit" in settings.model_fields_set
         if before == limit or (before is not None and not is_set):
@@ -57,18 +58,6 @@ async def _store_shared_setting(settings: Settings) -> None:
         before=None if before is None else str(before),
         after=str(limit),
     )
-
-
-async def grant_as_owner(settings: Settings, role: str) -> None:
-    """Grant the role what processes need; raises UnsafeRole."""
-    async with _connect_as_owner(settings) as connection:
-        await grant(connection, role)
-
-
-async def list_grants_as_owner(settings: Settings, role: str) -> list[str]:
-    """Return the statements that `grant_as_owner` would run; raises UnsafeRole."""
-    async with _connect_as_owner(settings) as connection:
-        return await grants(connection, role)
 
 
 @asynccontextmanager
@@ -87,7 +76,8 @@ async def open_current_pool(
 
 
 @asynccontextmanager
-async def _connect_as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+async def connect_as_owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection by the role that owns the tables; raises SchemaMismatch."""
     url = settings.migration_database_url
     async with open_current_pool(url, settings, size=1) as pool, pool.acquire() as connection:
         yield connection

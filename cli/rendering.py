@@ -21,16 +21,12 @@ _AGES = ((_MINUTE, 1, "s"), (_HOUR, _MINUTE, "min"), (2 * _DAY, _HOUR, "h"), (60
 
 def get_stdout() -> Console:
     """Return where answers go. Text is literal, so that data cannot style the screen."""
-    return _console(stderr=False)
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def get_stderr() -> Console:
     """Return where progress, hints and errors go, so that answers can be piped."""
-    return _console(stderr=True)
-
-
-def _console(*, stderr: bool) -> Console:
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def width() -> int:

@@ -7,22 +7,22 @@ replace another:
 |---|---|---|
 | a hook's secret | 64 hexadecimal digits | `hook-secret`, the hook's id and salt |
 | a hook's form token | `{key id}.{hook id}.{43 characters}` | `hook-form`, the hook's id and salt |
-| an account's secret for notices | 64 hexadecimal digits | `notices`, the account's id and salt |
+| an account's webhook secret | 64 hexadecimal digits | `notices`, the account's id and salt |
 | a one-click token | `{key id}.{account id}.{address id}.{43 characters}` | `one-click`, both ids |
 
 The 43 characters are base64url of the whole digest. A key id is the first 8 hexadecimal digits of
 an HMAC of `key-id` by the key: it tells which key to verify with, and nothing about the key.
 
-The first key makes new tokens and secrets. A token names its key, and verifies as long as that key
-is listed, wherever it stands in the list. A secret names none, so hooks and accounts are stored
-with the id of the key that their secret was derived by: it does not change when the first key does.
+The first key makes new tokens and secrets. A token names its key, and is valid as long as that key
+is listed anywhere. A secret names none, so hooks and accounts are stored with the id of the key
+that their secret was derived from: it does not change when the first key does.
 
-A message, be it one that a hook gets or a completion notice, is signed in one way:
-`Sluice-Timestamp` has Unix seconds, and `Sluice-Signature` is `v1=` and the hexadecimal
-HMAC-SHA256, by the secret as it is shown, of the timestamp, a full stop and the bytes of the body.
+Messages to hooks and completion webhooks are signed in one way. `Sluice-Timestamp` has Unix
+seconds. `Sluice-Signature` is `v1=` and the hexadecimal HMAC-SHA256, by the secret as it is shown,
+of the timestamp, a full stop and the bytes of the body.
 
-All functions that derive raise SettingsError where there are no SIGNING_KEYS, or where the key that
-they are asked for is not among them.
+All functions that derive raise SettingsError if there are no SIGNING_KEYS, or if the key that they
+are asked for is not among them.
 """
 
 import base64
@@ -74,9 +74,7 @@ def signing_key_id(settings: Settings) -> str:
 
 
 def hook_secret(settings: Settings, hook_id: int, salt: bytes, *, key_id: str | None = None) -> str:
-    """Return the secret with which senders sign for the hook; by the first key unless one
-    is named.
-    """
+    """Return the secret with which senders sign for the hook, by the named or the first key."""
     return _mac(_key(settings, key_id), "hook-secret", hook_id, salt.hex()).hex()
 
 
@@ -110,9 +108,7 @@ def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[
 def webhook_secret(
     settings: Settings, account_id: int, salt: bytes | None = None, *, key_id: str | None = None
 ) -> str:
-    """Return the secret that signs the account's completion webhooks; by the first key by
-    default.
-    """
+    """Return the secret that signs the account's webhooks, by the named or the first key."""
     salted = () if salt is None else (salt.hex(),)
     return _mac(_key(settings, key_id), "notices", account_id, *salted).hex()
 
@@ -134,11 +130,8 @@ def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None
     if account_id is None or address_id is None:
         return None
     keys = _keys_with_id(settings, parts[2])
-    if not _matches_any(
-        parts[1], [_make_one_click_token(key, account_id, address_id) for key in keys]
-    ):
-        return None
-    return OneClickLink(account_id, address_id)
+    expected = [_make_one_click_token(key, account_id, address_id) for key in keys]
+    return OneClickLink(account_id, address_id) if _matches_any(parts[1], expected) else None
 
 
 def signature(secret: str, timestamp: int | str, body: bytes) -> str:

@@ -109,7 +109,7 @@ def _read(text: str | bytes, decoder: json.JSONDecoder, huge_decoder: json.JSOND
 
 
 def _require_few_values(text: str) -> None:
-    """Raise InputTooLarge where the text cannot but have too many values."""
+    """Raise InputTooLarge if the text certainly has too many values."""
     if (
         _count_separators(text) > MAX_VALUES
         and _count_separators(_without_strings(text)) > MAX_VALUES
@@ -118,16 +118,12 @@ def _require_few_values(text: str) -> None:
 
 
 def _count_separators(text: str) -> int:
-    """Count the marks that begin a value: each value but one follows a comma, a bracket
-    or a brace.
-    """
+    """Count what precedes a value: every value but one follows a comma, a bracket or a brace."""
     return sum(map(text.count, ",[{"))
 
 
 def _without_strings(text: str) -> str:
-    """Return the text outside JSON strings: an address in a string may contain any number of
-    commas.
-    """
+    """Return the text without JSON strings, which may contain any number of commas."""
     unescaped = text.replace("\\\\", "").replace('\\"', "")
     return "".join(unescaped.split('"')[::2])
 

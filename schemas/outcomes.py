@@ -38,10 +38,7 @@ class Reason(MeaningEnum):
     ALREADY_MARKETABLE = "already_marketable", "it is marketable already"
     ALREADY_OPTED_OUT = "already_opted_out", "it is opted out at least as strongly already"
     SAME_ADDRESS_IN_JOB = "same_address_in_job", "the job has changed the same address already"
-    STATUS_KEPT = (
-        "status_kept",
-        "the account has it already, and the import does not change its status",
-    )
+    STATUS_KEPT = "status_kept", "the account has it already, and an import keeps its status"
     UNENGAGED = "unengaged", "its owner has not engaged for too long; ask for a new confirmation"
     LOCKED_DOWN = "locked_down", "it was added while the account was locked down"
     BOUNCED = "bounced", "it soft-bounced too often"
@@ -54,10 +51,7 @@ class Reason(MeaningEnum):
     COMPLAINED = "complained", "the recipient complained of spam"
     SIBLING_OPTED_OUT = "sibling_opted_out", "another address of the same contact is opted out"
     CONTACT_NOT_FOUND = "contact_not_found", "the account has no contact with this id"
-    INTERNAL_ERROR = (
-        "internal_error",
-        "Sluice failed on this contact; its error is stored with it",
-    )
+    INTERNAL_ERROR = "internal_error", "Sluice failed on this contact, and stored the error"
 
 
 class JobState(StrEnum):
@@ -75,27 +69,17 @@ class JobState(StrEnum):
 FINAL_STATES = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED})
 
 STATE_CHANGES: dict[tuple[JobState, JobState], str] = {
-    (
-        JobState.PLANNING,
-        JobState.RUNNING,
-    ): "its selection was frozen into chunks, and its plan confirmed if it has one",
+    (JobState.PLANNING, JobState.RUNNING): "its selection was frozen, and any plan confirmed",
     (JobState.PLANNING, JobState.PAUSED): "it was paused before its selection was frozen",
     (JobState.PLANNING, JobState.CANCELLED): "it was cancelled before its selection was frozen",
     (JobState.PLANNING, JobState.FAILED): "its selection could not be frozen",
     (JobState.PLANNING, JobState.PLANNED): "it is planned first, and its forecast was made",
-    (
-        JobState.PLANNED,
-        JobState.PLANNING,
-    ): "its plan was confirmed; the forecast is made again before it runs",
+    (JobState.PLANNED, JobState.PLANNING): "its plan was confirmed; its forecast is made again",
     (JobState.PLANNED, JobState.CANCELLED): "it was cancelled instead of being confirmed",
     (JobState.RUNNING, JobState.PAUSED): "it was paused",
     (JobState.RUNNING, JobState.COMPLETED): "no chunk was left and the counts added up",
     (JobState.RUNNING, JobState.CANCELLED): "it was cancelled",
-    (
-        JobState.RUNNING,
-        JobState.FAILED,
-    ): "its first contacts all failed one by one, or no chunk was left"
-    " and the counts did not add up",
+    (JobState.RUNNING, JobState.FAILED): "its first contacts failed, or its counts did not add up",
     (JobState.PAUSED, JobState.RUNNING): "it was resumed",
     (JobState.PAUSED, JobState.PLANNING): "it was resumed before its selection was frozen",
     (JobState.PAUSED, JobState.CANCELLED): "it was cancelled",

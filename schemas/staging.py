@@ -35,10 +35,7 @@ class ImportRejectionReason(MeaningEnum):
     NUL_BYTE = "nul_byte", "the row has a NUL byte"
     CELL_TOO_LARGE = "cell_too_large", "a cell, or the row, is larger than a contact's can be"
     BROKEN_QUOTES = "broken_quotes", "a quotation mark is not closed, or has text after it"
-    INVALID_ADDRESS = (
-        "invalid_address",
-        "the cell is not an email address; the rest of the row counts",
-    )
+    INVALID_ADDRESS = "invalid_address", "the cell is no email address; the rest of the row counts"
     REPEATED_IN_ROW = "repeated_in_row", "the address is in an earlier field of the row"
     TAG_TOO_LONG = "tag_too_long", "the tag is too long; the rest of the row counts"
     ID_TOO_LONG = "id_too_long", "the contact's id is too long; the rest of the row counts"

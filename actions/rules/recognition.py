@@ -186,9 +186,7 @@ def _has_room(candidate: ContactCandidate, wanted: frozenset[str]) -> bool:
 
 
 def _ids_differ(row: RowToRecognize, candidate: ContactCandidate) -> bool:
-    """Return whether both have an id: they are two records of one system, or one each of two
-    systems.
-    """
+    """Return whether both have an id, and not the same one."""
     ids = row.external_id, candidate.external_id
     return None not in ids and ids[0] != ids[1]
 
