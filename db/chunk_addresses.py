@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
 from db.queries import load
+from schemas.chunk_rows import Change, Link
 from schemas.job_key import JobKey
 
 _sql = load("chunk_addresses")
@@ -25,10 +26,6 @@ class AddressColumns(NamedTuple):
     people: list[int]
     versions: list[int]
     decided_at: datetime
-
-
-Link: TypeAlias = tuple[int, int, int]
-"""(contact, field, address)."""
 
 
 Sibling: TypeAlias = tuple[int, int, int, int]
@@ -136,7 +133,7 @@ async def update_addresses(
     job: JobKey,
     *,
     decided_at: datetime,
-    changes: Mapping[int, tuple[Any, Any, int | None]],
+    changes: Mapping[int, Change],
     versions: Mapping[int, int],
 ) -> bool:
     """Give the addresses their new status: id to (from_status, to_status, source address).

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.queries import load
+from schemas.chunk_rows import PairGroup
 from schemas.job_key import JobKey
 from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
@@ -13,18 +14,6 @@ from schemas.statuses import Status
 _sql = load("forecasting")
 
 _MEMORY = "64MB"
-
-
-class PairCount(NamedTuple):
-    """So many selected pairs that are alike: `code` as in `forecasting.sql`, or None for an address
-    that the account does not know.
-    """
-
-    field: int
-    code: int | None
-    beside: bool
-    first: bool
-    rows: int
 
 
 class ForecastJob(NamedTuple):
@@ -54,7 +43,7 @@ async def last_chunk(connection: asyncpg.Connection, job: JobKey) -> int:
 
 async def count_slice(
     connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
-) -> tuple[list[PairCount], int]:
+) -> tuple[list[PairGroup], int]:
     """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and to
     how many others of those an opt-out would be propagated.
     """
@@ -67,13 +56,13 @@ async def count_slice(
             if row["field"] is None:
                 propagated = row["rows"]
             else:
-                counted.append(PairCount(*row))
+                counted.append(PairGroup(*row))
     return counted, propagated
 
 
 async def count_shared(
     connection: asyncpg.Connection, job: ForecastJob
-) -> tuple[list[PairCount], int]:
+) -> tuple[list[PairGroup], int]:
     """Count the addresses that several contacts hold, and the contacts that have them as
     siblings.
     """
@@ -81,7 +70,7 @@ async def count_shared(
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, **job.key._asdict())
         arguments = {**job.arguments(), "large": large}
-        counted = [PairCount(*row) async for row in _sql.count_shared(connection, **arguments)]
+        counted = [PairGroup(*row) async for row in _sql.count_shared(connection, **arguments)]
         propagated = 0
         if any(job.rules["sources"]):
             propagated = await _sql.count_propagated(connection, **arguments)
@@ -96,10 +85,12 @@ async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int
 
 async def count_list(
     connection: asyncpg.Connection, job: ForecastJob
-) -> tuple[list[PairCount], int]:
+) -> tuple[list[PairGroup], int]:
     """Of a list of addresses: the addresses, and to how many others one would propagate."""
     counted = [
-        PairCount(LISTED_ADDRESS_FIELD, row["code"], beside=False, first=True, rows=row["rows"])
+        PairGroup(
+            LISTED_ADDRESS_FIELD, row["code"], sibling_opted_out=False, first=True, rows=row["rows"]
+        )
         async for row in _sql.count_listed(connection, **job.arguments())
     ]
     propagated: int = await _sql.count_propagated_by_list(connection, **job.arguments())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import AddressRow, ChunkFacts, Link
+from actions.rules.chunk import AddressRow, ChunkFacts
 from db import address_lists, chunk_addresses, import_chunks, results
 from db.address_lists import ListLookup
 from db.chunk_addresses import AddressColumns, Sibling
@@ -15,6 +15,7 @@ from db.chunks import ClaimedChunk
 from db.job_progress import JobToWork
 from db.result_rows import Contacts
 from engine.sources.import_rows import ImportedRows, create_contacts, read_row_links
+from schemas.chunk_rows import Link
 from schemas.decisions import AddressState, Decision
 from schemas.errors import ConcurrentLink
 from schemas.outcomes import Outcome

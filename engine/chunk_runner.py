@@ -11,7 +11,7 @@ import asyncpg
 
 from actions.bulk_action import BulkAction
 from actions.registry import get_action
-from actions.rules.chunk import Change, ChunkDecisions
+from actions.rules.chunk import ChunkDecisions
 from actions.rules.chunk_decisions import decide_chunk
 from db import chunk_addresses, chunks, results
 from db.address_lists import ListLookup
@@ -22,6 +22,7 @@ from db.result_rows import ResultRows
 from engine.chunk_reader import ChunkSnapshot, read_chunk
 from engine.result_conflicts import partition_rows
 from engine.retry_policy import WorkersLost, suspect_attempts_of
+from schemas.chunk_rows import Change
 from schemas.errors import ConcurrentLink, SluiceError, StaleRead
 from schemas.outcomes import Cause
 from schemas.requests import LISTED_ADDRESS_FIELD

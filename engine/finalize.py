@@ -9,12 +9,13 @@ arrived with it.
 import asyncpg
 
 from actions.registry import all_actions
-from actions.rules.chunk import ChunkFacts, Link
+from actions.rules.chunk import ChunkFacts
 from actions.rules.propagation import propagate_after_import
 from db import chunk_addresses, chunks, import_chunks, job_progress, results
 from db.job_progress import JobTotals, JobToWork
 from db.jobs import Job
 from engine.chunk_reader import addresses_by_id, versions_by_id
+from schemas.chunk_rows import Link
 from schemas.outcomes import JobState
 from schemas.statuses import OWN_RIGHT
 

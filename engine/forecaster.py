@@ -10,17 +10,18 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from actions.registry import get_action
-from actions.rules.forecast import PairGroup, compute_code_rules, forecast
+from actions.rules.forecast import compute_code_rules, forecast
 from db import forecasting
 from db.errors import TRANSIENT_ERRORS
-from db.forecasting import ForecastJob, PairCount
+from db.forecasting import ForecastJob
 from db.planning import JobToPlan
+from schemas.chunk_rows import PairGroup
 from schemas.requests import LISTED_ADDRESS_FIELD
 
 CONTACTS_PER_STATEMENT = 10_000
 """So many contacts, about, are counted by one statement; more would take no less time for each."""
 
-_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[PairCount], int]]]
+_Part: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[PairGroup], int]]]
 
 
 async def compute_forecast(
@@ -49,9 +50,9 @@ async def compute_forecast(
     assert job.selected is not None
     missing = 0
     if job.fields == [LISTED_ADDRESS_FIELD]:
-        kinds, propagated = await forecasting.count_list(connection, forecast_job)
+        groups, propagated = await forecasting.count_list(connection, forecast_job)
     else:
-        kinds, propagated = await _count_contacts(connection, pool, forecast_job, chunk_size)
+        groups, propagated = await _count_contacts(connection, pool, forecast_job, chunk_size)
         if "contacts" in job.selection:
             missing = await forecasting.count_missing(connection, forecast_job)
     counts = forecast(
@@ -60,7 +61,7 @@ async def compute_forecast(
         fields=job.fields,
         contacts=job.selected // len(job.fields),
         missing=missing,
-        kinds=(PairGroup(*kind) for kind in kinds),
+        groups=groups,
         propagated=propagated,
     )
     return {**counts, "counted_at": counted_at.isoformat()}
@@ -68,8 +69,8 @@ async def compute_forecast(
 
 async def _count_contacts(
     connection: asyncpg.Connection, pool: asyncpg.Pool, job: ForecastJob, chunk_size: int
-) -> tuple[list[PairCount], int]:
-    kinds: list[PairCount] = []
+) -> tuple[list[PairGroup], int]:
+    groups: list[PairGroup] = []
     propagated = 0
     last_chunk = await forecasting.last_chunk(connection, job.key)
     parts = _iter_parts(job, last_chunk, max(1, CONTACTS_PER_STATEMENT // chunk_size))
@@ -78,12 +79,12 @@ async def _count_contacts(
         nonlocal propagated
         for part in parts:
             counted, more = await part(lane)
-            kinds.extend(counted)
+            groups.extend(counted)
             propagated += more
 
     async with _second_connection(pool, last_chunk * chunk_size) as second:
         await _gather_all([count(lane) for lane in (connection, second) if lane is not None])
-    return kinds, propagated
+    return groups, propagated
 
 
 async def _gather_all(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -4,20 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from schemas.chunk_rows import Change, Link
 from schemas.decisions import Decision
 from schemas.results import ResultKind, ResultRow
 from schemas.statuses import Status
 
 AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """An address: status (None if the chunk creates it), the address that the status was propagated
-from, the job that set it, and the contact count. A plain tuple, like the next ones: a chunk has
-thousands of each."""
-
-Link: TypeAlias = tuple[int, int, int]
-"""A contact holds an address in a field: contact id, field (1 to 3), address id."""
-
-Change: TypeAlias = tuple[Status | None, Status, int | None]
-"""A new status: from status, to status, and the address that it was propagated from."""
+from, the job that set it, and the contact count. A plain tuple: a chunk has thousands."""
 
 
 @dataclass(frozen=True, slots=True)

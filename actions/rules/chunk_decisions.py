@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import Change, ChunkDecisions, ChunkFacts, Link
+from actions.rules.chunk import ChunkDecisions, ChunkFacts
 from actions.rules.propagation import propagate_opt_outs
+from schemas.chunk_rows import Change, Link
 from schemas.decisions import AddressState, Decision
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from actions.bulk_action import BulkAction, Propagation
 from actions.rules.chunk_decisions import decide_address
 from actions.rules.propagation import outranks
+from schemas.chunk_rows import PairGroup
 from schemas.decisions import AddressState, Decision
 from schemas.outcomes import Outcome, Reason
 from schemas.requests import FIELD_NAMES
@@ -21,6 +22,10 @@ STATUS_CODES: tuple[tuple[Status, bool], ...] = tuple(
     (status, is_propagated) for status in Status for is_propagated in (False, True)
 )
 """(status, is_propagated) of each code; the first code is 1."""
+
+
+_Ending: TypeAlias = tuple[str, str | None]
+"""Outcome and reason."""
 
 
 class CodeRules(NamedTuple):
@@ -39,20 +44,6 @@ class CodeRules(NamedTuple):
     role_sources: list[int]
     beyond_sources: list[int]
     reach: list[int]
-
-
-class PairGroup(NamedTuple):
-    """The number of selected pairs in the same state.
-
-    `code` is None for an address that is new to the account. `first` says that the job meets it for
-    the first time.
-    """
-
-    field: int
-    code: int | None
-    sibling_opted_out: bool
-    first: bool
-    rows: int
 
 
 def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
@@ -123,7 +114,7 @@ def forecast(
     fields: Sequence[int],
     contacts: int,
     missing: int,
-    kinds: Iterable[PairGroup],
+    groups: Iterable[PairGroup],
     propagated: int,
 ) -> dict[str, Any]:
     """Forecast the job for this number of contacts, of which `missing` do not exist.
@@ -132,9 +123,9 @@ def forecast(
     addresses. The job decides which of two pairs of one address gets the credit, so pairs of two
     fields may change places.
     """
-    tallies: dict[int, Counter[ResultKind]] = {field: Counter() for field in fields}
-    for group in kinds:
-        tallies[group.field][_result_kind(action, params, group)] += group.rows
+    tallies: dict[int, Counter[_Ending]] = {field: Counter() for field in fields}
+    for group in groups:
+        tallies[group.field][_find_ending(action, params, group)] += group.rows
     for tally in tallies.values():
         tally[Outcome.REJECTED, Reason.CONTACT_NOT_FOUND] += missing
     pairs = contacts * len(tallies)
@@ -146,11 +137,7 @@ def forecast(
     }
 
 
-ResultKind: TypeAlias = tuple[str, str | None]
-"""Outcome and reason."""
-
-
-def _result_kind(action: BulkAction, params: Any, group: PairGroup) -> ResultKind:
+def _find_ending(action: BulkAction, params: Any, group: PairGroup) -> _Ending:
     state = (
         AddressState(None)
         if group.code is None
@@ -162,7 +149,7 @@ def _result_kind(action: BulkAction, params: Any, group: PairGroup) -> ResultKin
     return decision.outcome, decision.reason
 
 
-def _as_dict(tally: Counter[ResultKind], pairs: int) -> dict[str, Any]:
+def _as_dict(tally: Counter[_Ending], pairs: int) -> dict[str, Any]:
     """Count by outcome and by reason; the rest of the `pairs` is empty."""
     counts = {outcome.value: 0 for outcome in Outcome}
     for (outcome, _), rows in tally.items():

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from actions.bulk_action import BulkAction, Propagation
-from actions.rules.chunk import ChunkDecisions, ChunkFacts, Link
+from actions.rules.chunk import ChunkDecisions, ChunkFacts
+from schemas.chunk_rows import Link
 from schemas.outcomes import Cause, Outcome
 from schemas.results import ResultKind, ResultRow
 from schemas.statuses import OPTED_OUT, OWN_RIGHT, Status, rank_of

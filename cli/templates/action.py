@@ -1,8 +1,9 @@
 """Example action: say here in one sentence what it does to an address, and who wants it.
 
-This file and its test are all that the action needs. It is ready to run, and marks marketable
-addresses as unengaged until you make it yours: answer each comment that begins with "Decide", and
-then remove the comment. `actions/opt_in.py` and `actions/opt_out.py` are larger examples.
+The action needs only this file, its test and its section of `docs/transitions.md`. It is ready to
+run, and marks marketable addresses as unengaged until you make it yours. Answer each comment that
+begins with "Decide", then remove the comment. `actions/opt_in.py` and `actions/opt_out.py` are
+larger examples.
 """
 
 from pydantic import Field
@@ -20,7 +21,7 @@ TARGET = Status.UNENGAGED_NON_MARKETABLE
 # `sluice submit example-action`, and a key of `params` over HTTP; its description is the help
 # text. An action that takes nothing needs no class of its own.
 class ExampleActionParams(Params):
-    """The parameters of a job, which are stored with it; a name that is not here is refused."""
+    """The parameters of a job, which are stored with it. Other names are rejected."""
 
     note: str | None = Field(None, max_length=2000, description="why; kept with the job")
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from actions.rules.chunk import Link
 from actions.rules.recognition import recognize
 from db import chunk_addresses, import_chunks
 from db.import_chunks import CreatedRows, KnownAddressColumns
 from db.job_progress import JobToWork
+from schemas.chunk_rows import Link
 from schemas.recognition import RecognitionResult
 from schemas.statuses import Status
 
