@@ -22,9 +22,7 @@ def apply(
     tolerance: Annotated[
         int,
         typer.Option(
-            "--tolerance",
-            min=0,
-            help="How much each count may differ from what the plan showed.",
+            "--tolerance", min=0, help="How much each count may differ from what the plan showed."
         ),
     ] = 0,
     requested_by: options.RequestedBy = None,

@@ -20,8 +20,7 @@ from producers.hooks import (
 from schemas.actors import CLI
 
 hooks_app = typer.Typer(
-    help="Endpoints where other systems report opt-outs without an API key.",
-    no_args_is_help=True,
+    help="Endpoints where other systems report opt-outs without an API key.", no_args_is_help=True
 )
 
 

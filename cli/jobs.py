@@ -22,8 +22,7 @@ def list_jobs(
     *,
     account: AccountFilter = None,
     state: Annotated[
-        list[JobState] | None,
-        typer.Option("--state", help="Only jobs in this state. Repeatable."),
+        list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")
     ] = None,
     limit: Limit = 20,
     before: Annotated[

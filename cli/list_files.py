@@ -48,25 +48,17 @@ async def submit_with_list(
 
     Unless `is_confirmed`, ask first if the account does not know most addresses of the list.
     """
-
-    async def send(*, allow_mostly_unknown: bool) -> JobSubmission:
-        return await submit(
-            ctx.pool,
-            ctx.settings,
-            request,
-            upload=listed.upload() if listed else None,
-            allow_mostly_unknown=allow_mostly_unknown,
-            actor=CLI,
-        )
-
+    send = partial(submit, ctx.pool, ctx.settings, request, actor=CLI)
     try:
-        return await send(allow_mostly_unknown=is_confirmed)
+        return await send(
+            upload=listed.upload() if listed else None, allow_mostly_unknown=is_confirmed
+        )
     except MostlyUnknownList as error:
         assert listed is not None
         _confirm(error, listed.file)
-        # The job gets the list that the question was about, so the file is read again.
-        listed.file.seek(0)
-    return await send(allow_mostly_unknown=True)
+    # The job gets the list that the question was about, so the file is read again.
+    listed.file.seek(0)
+    return await send(upload=listed.upload(), allow_mostly_unknown=True)
 
 
 def _confirm(error: MostlyUnknownList, file: BinaryIO) -> None:

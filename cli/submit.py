@@ -207,22 +207,21 @@ def _build_request(action: BulkAction, given: dict[str, Any], *, plan_first: boo
         raise InvalidRequest(
             f"Only one of {flags} can be read from standard input. Nothing was stored."
         )
+    listed = [name for name in ("contacts", "addresses") if given.get(name) is not None]
     conditions = {
         "tag": given["tag"],
         "import_job": given["import_job"],
         # An option that is not given is an empty list.
         "statuses": given["status"] or None,
+        **dict.fromkeys(listed, ()),
     }
-    selection: dict[str, Any] = {"all": given["all_"]}
-    selection |= {name: value for name, value in conditions.items() if value is not None}
-    listed = [name for name in ("contacts", "addresses") if given.get(name) is not None]
-    selection |= dict.fromkeys(listed, ())
+    selection = {name: value for name, value in conditions.items() if value is not None}
     evidence = given.get("evidence")
     return parse_request(
         {
             "account": given["account"],
             "action": action.name,
-            "selection": selection,
+            "selection": {"all": given["all_"], **selection},
             "plan_first": plan_first,
             **({"fields": given["field"]} if given["field"] else {}),
             "params": {

@@ -97,9 +97,7 @@ IMPORT_COMPLETED = declare(
 # Chunks
 
 CHUNK_PROCESSED = declare(
-    "chunk.processed",
-    "A chunk was committed.",
-    f"{_CHUNK} {_OUTCOMES} reasons duration_ms attempt",
+    "chunk.processed", "A chunk was committed.", f"{_CHUNK} {_OUTCOMES} reasons duration_ms attempt"
 )
 CHUNK_FAILED = declare(
     "chunk.failed",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
@@ -20,7 +20,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from runtime import events
 from runtime.event_keys import Event
 from runtime.log_lines import Renderer, console_renderer, render_json, render_line, render_logfmt
-from runtime.settings import Settings
+from runtime.settings import LogLevel, Settings
 
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
@@ -36,8 +36,6 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 _HEAD = ("timestamp", "level", "event")
-
-Level = Literal["debug", "info", "warning", "error"]
 
 bind_context = bound_contextvars
 """Add keys to every line in a context: `with bind_context(correlation_id=...)`."""
@@ -70,7 +68,7 @@ class Log:
         self.write("error", event, {"exc_info": True} | keys)
 
     @staticmethod
-    def write(level: Level, event: Event, keys: dict[str, Any]) -> None:
+    def write(level: LogLevel, event: Event, keys: dict[str, Any]) -> None:
         """Write one line."""
         if Log.check is not None:
             Log.check(event, keys)
@@ -206,7 +204,7 @@ class _LibraryHandler(logging.Handler):
     """Write what libraries log by the standard module as the event `library.logged`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        level: Level = "debug"
+        level: LogLevel = "debug"
         for name, number in _LEVELS.items():
             if record.levelno >= number:
                 level = name  # type: ignore[assignment]

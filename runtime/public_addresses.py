@@ -1,7 +1,7 @@
-"""Which network addresses are public: those to which a stranger may send us.
+"""Which network addresses are public, so that completion webhooks may go there.
 
-The submitter of a job may name a URL to be told at. Without this check, a name that resolves to the
-cloud's metadata service, or to a database nearby, would let a stranger post there from inside.
+A submitter names the URL. Without this check, a name that resolves to the cloud's metadata service,
+or to an internal database, would let a submitter post there from inside.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

@@ -1,8 +1,6 @@
-"""How soon a peer that vanished silently is noticed.
+"""How soon a vanished peer is noticed (docs/decisions/0012-dead-peers.md).
 
-A host that lost its power or its network sends no farewell, and a connection to it stays as it is
-until this side asks. The figures, and what else was considered, are in
-docs/decisions/0012-dead-peers.md.
+A host that lost its power or its network closes no connection. So this side must ask.
 """
 
 import socket

@@ -4,7 +4,7 @@ The rules are those of the email-validator library. It takes 0.05 ms an address,
 of millions. So a plain domain and a plain local part are checked by a few string operations, and
 any other domain is put to the library once and remembered. A property test compares both ways.
 
-These texts come from strangers. So each pattern here takes time in proportion to the text, and gets
+These texts come from outside. So each pattern here takes time in proportion to the text, and gets
 no text of more than `MAX_WRAPPED_LENGTH` characters.
 """
 

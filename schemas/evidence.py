@@ -113,8 +113,7 @@ def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
     if source == Source.PURCHASED_LIST:
         return [
             Prompt(
-                "source",
-                "Nobody on a purchased list gave permission, so it can never be opted in.",
+                "source", "Nobody on a purchased list gave permission, so it can never be opted in."
             )
         ]
     known_source = Source(source) if source in list(Source) else None

@@ -1,4 +1,4 @@
-"""The outcomes of pairs with their reasons, and the states of jobs and chunks."""
+"""The outcomes of pairs with their reasons, and the states of jobs."""
 
 from enum import StrEnum
 from typing import Self
@@ -84,11 +84,3 @@ STATE_CHANGES: dict[tuple[JobState, JobState], str] = {
     (JobState.PAUSED, JobState.PLANNING): "it was resumed before its selection was frozen",
     (JobState.PAUSED, JobState.CANCELLED): "it was cancelled",
 }
-
-
-class ChunkState(StrEnum):
-    """The state of a chunk. A `split` one failed too often and was replaced by its two halves."""
-
-    PENDING = "pending"
-    DONE = "done"
-    SPLIT = "split"

@@ -74,9 +74,9 @@ UPLOADED = "uploaded"
 
 
 def _require_meaningful(condition: Any, info: ValidationInfo) -> Any:
-    """Refuse a condition that is named and says nothing: it must not be met by everybody.
+    """Reject a condition that is null or an empty list: all contacts would meet it.
 
-    One that is left out is not validated, and so does not come here.
+    pydantic does not validate a condition that is left out.
     """
     if condition is None:
         raise ValueError("null is not a condition; give a value, or leave it out")
