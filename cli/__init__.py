@@ -7,12 +7,11 @@ import typer
 from cli.accounts import accounts_app
 from cli.activity import activity
 from cli.address import address
-from cli.apply import apply
 from cli.demo import demo
 from cli.errors import SluiceGroup
 from cli.hooks import hooks_app
 from cli.imports import import_contacts
-from cli.jobs import cancel, list_jobs, pause, resume, show_job
+from cli.jobs import apply, cancel, list_jobs, pause, resume, show_job
 from cli.keys import keys_app
 from cli.migrate import grant_role, migrate
 from cli.new_action import new_action

@@ -37,44 +37,40 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_Filter = Annotated[
-    ResultFilter | None,
-    typer.Option(
-        "--outcome",
-        help="Only these. `unprocessed` lists the contacts that the job has not reached (of an"
-        " import, lines of its file). `import_rejections` lists what was left out of the file.",
-    ),
-]
-_Reason = Annotated[
-    str | None, typer.Option("--reason", metavar="REASON", help="Only results with this reason.")
-]
-_Format = Annotated[Format, typer.Option("--format", help="json is one object per line.")]
-_Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        min=1,
-        help=f"At most this many rows. (default: table {MAX_TABLE_ROWS}, else all)",
-    ),
-]
-_Raw = Annotated[
-    bool,
-    typer.Option(
-        "--raw",
-        help="For csv: each text as it is stored. Without it, an apostrophe is put before text"
-        " that a spreadsheet would run as a formula.",
-    ),
-]
-
-
 def results(
     job_id: options.JobId,
     *,
-    outcome: _Filter = None,
-    reason: _Reason = None,
-    form: _Format = Format.TABLE,
-    limit: _Limit = None,
-    raw: _Raw = False,
+    outcome: Annotated[
+        ResultFilter | None,
+        typer.Option(
+            "--outcome",
+            help="Only these. `unprocessed` lists the contacts that the job has not reached (of an"
+            " import, lines of its file). `import_rejections` lists what was left out of the file.",
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", metavar="REASON", help="Only results with this reason."),
+    ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="json is one object per line.")
+    ] = Format.TABLE,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            help=f"At most this many rows. (default: table {MAX_TABLE_ROWS}, else all)",
+        ),
+    ] = None,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="For csv: each text as it is stored. Without it, an apostrophe is put before text"
+            " that a spreadsheet would run as a formula.",
+        ),
+    ] = False,
     json_output: options.Json = False,
 ) -> None:
     """List the outcome of each pair of a job, with the reason."""

@@ -15,8 +15,7 @@ from actions.bulk_action import BulkAction
 from actions.registry import all_actions
 from cli import options
 from cli.context import CommandContext
-from cli.input_files import STDIN, get_user_name, read_evidence
-from cli.list_files import open_list, submit_with_list
+from cli.input_files import STDIN, get_user_name, open_list, read_evidence, submit_with_list
 from cli.submission import submit_and_show
 from producers.invalid_request import parse_request
 from producers.submit import JobSubmission

@@ -157,11 +157,8 @@ class Settings(BaseSettings):
 
     def require_urls(self) -> None:
         """Raise SettingsError unless both URLs are set."""
-        missing = [
-            name
-            for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url))
-            if not url
-        ]
+        urls = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}
+        missing = [name for name, url in urls.items() if not url]
         if not missing:
             return
         if len(missing) == 1:
