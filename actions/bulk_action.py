@@ -56,7 +56,7 @@ class BulkAction(ABC):
     urgent: ClassVar[bool] = False
     """Its jobs have a queue of their own, and workers begin them first."""
     checks_siblings: ClassVar[bool] = False
-    """`decide` needs `AddressState.sibling_opted_out`, so `engine/chunk_reader.py` finds siblings."""
+    """`decide` needs `AddressState.sibling_opted_out`, so `engine/chunk_reader.py` finds it."""
     may_propagate: ClassVar[bool] = False
     """`propagation` may return something, so the siblings on each contact are read too."""
     creates_contacts: ClassVar[bool] = False

@@ -17,6 +17,7 @@ _VERSION = "version commit"
 
 _JOB = "job account action"
 _CHUNK = f"{_JOB} chunk"
+_CONTROL = f"{_JOB} state {_BY_REQUEST}"
 _OUTCOMES = "applied unchanged rejected empty propagated"
 
 JOB_SUBMITTED = declare(
@@ -61,15 +62,11 @@ PLAN_DRIFTED = declare(
 )
 JOB_STARTED = declare("job.started", "A worker is about to begin a job's first chunk.", _JOB)
 JOB_PAUSED = declare(
-    "job.paused",
-    "A job was paused. It changes no address until it is resumed.",
-    f"{_JOB} state {_BY_REQUEST}",
+    "job.paused", "A job was paused. It changes no address until it is resumed.", _CONTROL
 )
-JOB_RESUMED = declare("job.resumed", "A paused job was resumed.", f"{_JOB} state {_BY_REQUEST}")
+JOB_RESUMED = declare("job.resumed", "A paused job was resumed.", _CONTROL)
 JOB_CANCELLED = declare(
-    "job.cancelled",
-    "A job was cancelled. It changes no further address.",
-    f"{_JOB} state {_BY_REQUEST}",
+    "job.cancelled", "A job was cancelled. It changes no further address.", _CONTROL
 )
 JOB_COMPLETED = declare(
     "job.completed",
@@ -144,22 +141,21 @@ WEBHOOK_WITHHELD = declare(
 
 # Accounts, API keys and hooks
 
-KEY_CREATED = declare("key.created", "An API key was created.", f"key account {_ACTOR}")
+_KEY = f"key account {_ACTOR}"
+_HOOK = f"hook account {_ACTOR}"
+
+KEY_CREATED = declare("key.created", "An API key was created.", _KEY)
 KEY_REVOKED = declare(
-    "key.revoked",
-    "An API key was revoked. Web processes reject it within a second.",
-    f"key account {_ACTOR}",
+    "key.revoked", "An API key was revoked. Web processes reject it within a second.", _KEY
 )
-HOOK_CREATED = declare("hook.created", "A hook was created.", f"hook account {_ACTOR}")
+HOOK_CREATED = declare("hook.created", "A hook was created.", _HOOK)
 HOOK_RENEWED = declare(
     "hook.renewed",
     "A hook got a new secret and a new form URL.",
     f"hook account former_days {_ACTOR}",
 )
 HOOK_REVOKED = declare(
-    "hook.revoked",
-    "A hook was revoked. Everything sent to it is rejected.",
-    f"hook account {_ACTOR}",
+    "hook.revoked", "A hook was revoked. Everything sent to it is rejected.", _HOOK
 )
 HOOK_REJECTED = declare(
     "hook.rejected",

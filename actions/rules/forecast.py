@@ -52,34 +52,30 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
     Propagation is asked for as if no sibling were opted out: no action both refuses such an address
     and opts out itself.
     """
-    rules = CodeRules(*([] for _ in CodeRules._fields))
     propagations: list[Propagation] = []
+    rows = []
     for status, is_propagated in STATUS_CODES:
         state = AddressState(status, is_propagated)
         possible = not is_propagated or status.propagated_rank is not None
         decided = decide_address(action, params, state) if possible else None
-        rules.spreading.append(int(_in_own_right(state)))
-        rules.sibling_sensitive.append(
-            int(decided is not None and _is_sibling_sensitive(action, params, state))
-        )
-        propagation = _propagation_after(action, params, state, decided)
-        if propagation is not None and propagation not in propagations:
-            propagations.append(propagation)
-        bit = 0 if propagation is None else 1 << propagations.index(propagation)
-        rules.sources.append(bit)
-        rules.role_sources.append(
-            bit if propagation and propagation.role_propagates_to_selected else 0
-        )
-        rules.beyond_sources.append(bit if propagation and propagation.beyond_chunk else 0)
-    rules.reach.extend(
+        is_sensitive = decided is not None and _is_sibling_sensitive(action, params, state)
+        bit = role_bit = beyond_bit = 0
+        if propagation := _propagation_after(action, params, state, decided):
+            if propagation not in propagations:
+                propagations.append(propagation)
+            bit = 1 << propagations.index(propagation)
+            role_bit = bit * propagation.role_propagates_to_selected
+            beyond_bit = bit * propagation.beyond_chunk
+        rows.append((int(_in_own_right(state)), int(is_sensitive), bit, role_bit, beyond_bit))
+    reach = [
         sum(
             1 << number
             for number, propagation in enumerate(propagations)
             if outranks(propagation.to_status, status, is_propagated=is_propagated)
         )
         for status, is_propagated in STATUS_CODES
-    )
-    return rules
+    ]
+    return CodeRules(*map(list, (*zip(*rows, strict=True), reach)))
 
 
 def _in_own_right(state: AddressState) -> bool:
