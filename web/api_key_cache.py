@@ -31,12 +31,16 @@ class ApiKeyCache:
         self._usage_write: asyncio.Task[None] | None = None
         self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
+    def find(self, token: str) -> Caller | None:
+        """Return the caller whose key this was a second ago; None if it has to be looked up."""
+        until, caller = self._callers.get(token, (0.0, None))
+        return caller if self._clock() < until else None
+
     async def authenticate(self, token: str) -> Caller | None:
         """Return the caller whose key this is, or was a second ago; None if it is invalid."""
+        if (cached := self.find(token)) is not None:
+            return cached
         requested_at = self._clock()
-        until, caller = self._callers.get(token, (0.0, None))
-        if caller is not None and requested_at < until:
-            return caller
         async with self._pool.acquire() as connection:
             caller = await find_caller(connection, token)
         if caller is None:

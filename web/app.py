@@ -5,7 +5,8 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from db.pool import WEB_IDLE_SECONDS, make_pool
 from runtime import events, logs
@@ -13,13 +14,10 @@ from runtime.process import process_name
 from runtime.settings import Settings
 from runtime.version import commit, version
 from web.error_handlers import add_error_handlers
-from web.middleware.access_log import AccessLogMiddleware
-from web.middleware.body_limit import FORM_LIMITS, BodyLimitMiddleware
-from web.middleware.security_headers import SecurityHeadersMiddleware
-from web.middleware.server_error import ServerErrorMiddleware, is_already_logged
+from web.middleware.body_limit import BodyLimitMiddleware
+from web.middleware.request import RequestMiddleware, is_already_logged
 from web.middleware.timeout import TimeoutMiddleware
 from web.openapi import install_openapi
-from web.request_checks import require_well_formed
 from web.routes import (
     activity,
     addresses,
@@ -72,27 +70,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _build_app(settings: Settings) -> FastAPI:
+    # As one list: an included router matches each request once more.
+    routes = [route for router in ROUTERS for route in router.routes]
+    for route in routes:
+        assert isinstance(route, APIRoute)
+        route.operation_id = route.name
     app = FastAPI(
+        routes=routes,
         lifespan=_lifespan(settings),
-        dependencies=[Depends(require_well_formed)],
         # The pages that show the document load scripts from other sites.
         docs_url=None,
         openapi_url=None,
         redoc_url=None,
         # A redirect would go to what the caller's Host header says.
         redirect_slashes=False,
-        form_limits=FORM_LIMITS,
     )
     install_openapi(app)
     add_error_handlers(app)
-    for router in ROUTERS:
-        app.include_router(router)
     # The last is the outermost: every response has its log line and its headers.
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(TimeoutMiddleware)
-    app.add_middleware(ServerErrorMiddleware)
-    app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(RequestMiddleware)
     return app
 
 

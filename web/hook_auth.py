@@ -1,10 +1,13 @@
 """Which hook a message is for, and whether its sender knows the hook's token or secret.
 
 A hook that does not exist, one that was revoked and a wrong token or signature get the same
-response after the same steps. No response tells anything about the account.
+response after the same steps. No response tells anything about the account. A signature is an HMAC
+over the timestamp and the exact bytes of the body.
 """
 
-from collections.abc import Callable, Iterator
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fastapi import Request
@@ -13,15 +16,19 @@ from db import hooks
 from db.hooks import Hook
 from producers.hooks import DUMMY_HOOK, hook_secrets, is_token_of_hook
 from runtime import events, logs
-from runtime.signing import parse_hook_token
+from runtime.signing import equal_in_constant_time, parse_hook_token, signature
 from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID
-from web.problems import NOT_FOUND, Problem
+from web.problems import INVALID_SIGNATURE, NOT_FOUND, STALE_TIMESTAMP, Problem
 from web.request_notes import get_notes
-from web.signatures import has_valid_signature, invalid_signature_problem, require_fresh
 from web.state import AppState
 
 log = logs.get_logger()
+
+MAX_CLOCK_SKEW_SECONDS = 300
+"""How far a message's timestamp may differ from this process's clock, either way."""
+
+_is_unix_time = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
 
 
 async def authenticate_form(request: Request, state: AppState, token: str) -> Hook:
@@ -30,29 +37,49 @@ async def authenticate_form(request: Request, state: AppState, token: str) -> Ho
     def is_authentic(hook: Hook) -> bool:
         return is_token_of_hook(state.settings, hook, token)
 
-    hook_id = parse_hook_token(token)
-    hook, is_valid = await _find_hook(request, state, hook_id, is_authentic)
+    hook, is_valid = await _find_hook(request, state, parse_hook_token(token), is_authentic)
     if not is_valid:
         log_rejected(hook, "invalid_token")
         raise _not_found_problem()
     return _require_active(hook)
 
 
-async def authenticate_signed(
-    request: Request, state: AppState, hook_id: int, body: bytes, correlation_id: str
-) -> Hook:
+async def authenticate_signed(request: Request, state: AppState, hook_id: int, body: bytes) -> Hook:
     """Return the hook whose secret the message is signed with; raise Problem if there is none."""
 
     def is_authentic(hook: Hook) -> bool:
-        return has_valid_signature(request, body, hook_secrets(state.settings, hook))
+        return _has_valid_signature(request, body, hook_secrets(state.settings, hook))
 
     hook, is_valid = await _find_hook(request, state, hook_id, is_authentic)
     if not is_valid:
-        log_rejected(hook, "invalid_signature", correlation_id)
-        raise invalid_signature_problem()
-    with log_problems(hook, correlation_id, "stale_timestamp"):
-        require_fresh(request)
+        log_rejected(hook, "invalid_signature")
+        raise Problem(
+            INVALID_SIGNATURE,
+            "The message is not signed with the hook's secret. Nothing was stored. Send"
+            " Sluice-Timestamp with Unix seconds, and Sluice-Signature with v1= and the hexadecimal"
+            " HMAC-SHA256, by the secret, of the timestamp, a full stop and the body.",
+        )
+    if abs(time.time() - int(request.headers["sluice-timestamp"])) > MAX_CLOCK_SKEW_SECONDS:
+        log_rejected(hook, "stale_timestamp")
+        raise Problem(
+            STALE_TIMESTAMP,
+            f"The message was signed more than {MAX_CLOCK_SKEW_SECONDS} seconds before or after"
+            " now. Nothing was stored. Set the sender's clock, and sign the message again.",
+        )
     return _require_active(hook)
+
+
+def _has_valid_signature(request: Request, body: bytes, secrets: Sequence[str]) -> bool:
+    """Tell whether the message is signed with one of the secrets, whatever its timestamp.
+
+    Every secret is tried, so that the duration does not reveal which one it was.
+    """
+    timestamp = request.headers.get("sluice-timestamp", "")
+    given = request.headers.get("sluice-signature", "")
+    matches = [
+        equal_in_constant_time(given, signature(secret, timestamp, body)) for secret in secrets
+    ]
+    return _is_unix_time(timestamp) is not None and any(matches)
 
 
 async def _find_hook(
@@ -94,19 +121,16 @@ def _not_found_problem() -> Problem:
 
 
 @contextmanager
-def log_problems(hook: Hook, correlation_id: str, reason: str = "malformed") -> Iterator[None]:
+def log_problems(hook: Hook) -> Iterator[None]:
     """Log what is raised inside: its sender may not look at responses."""
     try:
         yield
     except (Problem, InvalidRequest):
-        log_rejected(hook, reason, correlation_id)
+        log_rejected(hook, "malformed")
         raise
 
 
-def log_rejected(hook: Hook, reason: str, correlation_id: str | None = None) -> None:
+def log_rejected(hook: Hook, reason: str) -> None:
     """Log that a message for an existing hook was rejected."""
     if hook is not DUMMY_HOOK:
-        more = {} if correlation_id is None else {"correlation_id": correlation_id}
-        log.warning(
-            events.HOOK_REJECTED, hook=hook.id, account=hook.account_id, reason=reason, **more
-        )
+        log.warning(events.HOOK_REJECTED, hook=hook.id, account=hook.account_id, reason=reason)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextvars import Context
 
 from runtime import events, logs
@@ -194,9 +195,10 @@ class LargeBodyPool:
 class LargeBody:
     """A body that may become large, and the room that it then reserves, in bytes."""
 
-    def __init__(self, pool: LargeBodyPool, peer: str, room: int) -> None:
-        self.peer = peer
+    def __init__(self, pool: LargeBodyPool, find_peer: Callable[[], str], room: int) -> None:
+        self._find_peer = find_peer
         self.room = room
+        self.peer = ""
         self.progressed_at = 0.0
         self.timeout: asyncio.Timeout | None = None
         """The timeout of its next part; None while no part is awaited."""
@@ -207,6 +209,7 @@ class LargeBody:
     async def grow(self, size: int) -> None:
         """Note how much has come. The first call waits for room, and may raise Problem."""
         if not self._size:
+            self.peer = self._find_peer()
             await self._pool.admit(self)
             self._size = size
         elif size - self._size >= LARGE_BODY_BYTES:

@@ -1,16 +1,13 @@
 """The OpenAPI document: what the routes declare, and what is true of all of them."""
 
 import json
-import re
-import tomllib
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
+from runtime.version import version
 from web import problems
 from web.problems import problem_responses
 
@@ -66,22 +63,17 @@ def install_openapi(app: FastAPI) -> None:
     app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
 
-def get_query_parameters(request: Request) -> frozenset[str] | None:
-    """Return the names that the request's route documents; None if it needs no key."""
-    # The document has the path's parameters without their convertors.
-    documented = re.sub(r"\{(\w+):\w+\}", r"{\1}", request.scope["route"].path)
-    path = request.app.openapi()["paths"].get(documented, {})
-    operation = path.get(request.method.lower(), {})
-    if not operation.get("security"):
-        return None
-    parameters = operation.get("parameters", ())
+def get_query_parameters(request: Request) -> frozenset[str]:
+    """Return the names of the query parameters that the document has for the request's route."""
+    operations = request.app.openapi()["paths"].get(request.scope["route"].path_format, {})
+    parameters = operations.get(request.method.lower(), {}).get("parameters", ())
     return frozenset(each["name"] for each in parameters if each["in"] == "query")
 
 
 def _build_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title="Sluice",
-        version=_read_version(),
+        version=version(),
         description=DESCRIPTION,
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         routes=app.routes,
@@ -97,44 +89,34 @@ def _build_document(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             slugs |= _add_common_problems(operation)
             used.update(operation.get("tags", ()))
-    examples = problems.build_examples()
-    document["components"]["examples"] = {slug: examples[slug] for slug in sorted(slugs)}
+    document["components"]["examples"] = {
+        slug: {"value": problems.describe_kind(problems.KINDS[slug], problems.EXAMPLE_DETAIL)}
+        for slug in sorted(slugs)
+    }
     document["tags"] = [tag for tag in document["tags"] if tag["name"] in used]
     return document
 
 
-def _read_version() -> str:
-    """Return the version of the package, which is not installed on a dyno."""
-    try:
-        return version("sluice")
-    except PackageNotFoundError:
-        project = Path(__file__).parents[1] / "pyproject.toml"
-        found: str = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
-        return found
-
-
 def _add_common_problems(operation: dict[str, Any]) -> set[str]:
     """Add the problems that any operation may end with; return the slugs of all its problems."""
+    responses = operation["responses"]
     kinds = [*_COMMON_PROBLEMS]
     if operation.get("security"):
         kinds += _KEY_PROBLEMS
     if "requestBody" in operation:
         kinds += _BODY_PROBLEMS
-    elif "422" in operation["responses"] or "parameters" in operation:
+    elif "422" in responses or "parameters" in operation:
         kinds.append(problems.INVALID)
-    responses = operation["responses"]
     if "application/json" in responses.get("422", {}).get("content", {}):
         del responses["422"]
-    for status, common_response in problem_responses(*kinds).items():
-        own = responses.setdefault(str(status), common_response)
-        media = own.setdefault("content", {}).setdefault(problems.MEDIA_TYPE, {})
-        common = common_response["content"][problems.MEDIA_TYPE]
-        media.setdefault("schema", common["schema"])
-        media["examples"] = common["examples"] | media.get("examples", {})
-    slugs: set[str] = set()
     for response in responses.values():
-        headers = response.setdefault("headers", {})
-        headers["X-Correlation-Id"] = {"schema": {"type": "string"}}
-        slugs.update(response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ()))
+        own = response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ())
+        kinds += [problems.KINDS[slug] for slug in own if problems.KINDS[slug] not in kinds]
+    for status, common in problem_responses(*kinds).items():
+        response = responses.setdefault(str(status), common)
+        response["description"] = common["description"]
+        response["content"][problems.MEDIA_TYPE] = common["content"][problems.MEDIA_TYPE]
+    for response in responses.values():
+        response.setdefault("headers", {})["X-Correlation-Id"] = {"schema": {"type": "string"}}
     operation["responses"] = dict(sorted(responses.items()))
-    return slugs
+    return {kind.slug for kind in kinds}

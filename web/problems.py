@@ -72,6 +72,11 @@ INSUFFICIENT_STORAGE = ProblemKind("insufficient-storage", 507, "No disk space f
 UNAVAILABLE = ProblemKind("unavailable", 503, "Try again in a moment")
 INTERNAL = ProblemKind("internal", 500, "Internal error")
 
+KINDS = {kind.slug: kind for kind in list(vars().values()) if isinstance(kind, ProblemKind)}
+"""All kinds, by their slugs."""
+
+EXAMPLE_DETAIL = "What happened, what was kept, and what to do."
+
 
 class Problem(SluiceError):
     """The error that ends a request; `members` are extension members of its document."""
@@ -168,10 +173,11 @@ def encode_response(problem: Problem) -> bytes:
 
 
 def _build_document(problem: Problem) -> dict[str, Any]:
-    return _describe_kind(problem.kind, str(problem)) | problem.members
+    return describe_kind(problem.kind, str(problem)) | problem.members
 
 
-def _describe_kind(kind: ProblemKind, detail: str) -> dict[str, Any]:
+def describe_kind(kind: ProblemKind, detail: str) -> dict[str, Any]:
+    """Return the members that every problem document of the kind has."""
     return {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
 
 
@@ -195,7 +201,7 @@ SCHEMA: dict[str, Any] = {
 def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
     """Return a route's `responses=`: the kinds of problems that it may answer with.
 
-    `web.openapi` adds those that any route may answer with, such as a missing key.
+    `web.openapi` adds those that follow from its key, its parameters and its body.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in kinds}):
@@ -212,12 +218,3 @@ def problem_responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:
             },
         }
     return responses
-
-
-def build_examples() -> dict[str, Any]:
-    """Return an example of each kind, by its slug."""
-    return {
-        kind.slug: {"value": _describe_kind(kind, "What happened, what was kept, and what to do.")}
-        for kind in globals().values()
-        if isinstance(kind, ProblemKind)
-    }

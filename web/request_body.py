@@ -43,7 +43,7 @@ async def read_json_body(request: Request, caller: Caller, model: type[Model]) -
             "The body must be JSON. Nothing was done. Send Content-Type: application/json.",
         )
     body = await request.body()
-    await (await get_state(request)).acquire_slot(request, caller.account_id)
+    await get_state(request).acquire_slot(request, caller.account_id)
     return await run_off_loop(
         caller.account,
         lambda: parse_json(body, model, "The request"),

@@ -1,4 +1,4 @@
-"""What every route rejects before it begins: unknown parameters, text that cannot be stored."""
+"""What a route with a key rejects first: unknown parameters, text that cannot be stored."""
 
 from fastapi import Request
 
@@ -10,23 +10,22 @@ MAX_QUERY_PARAMETERS = 100
 """More parameters must repeat themselves, and each wrong one would be reported."""
 
 
-async def require_well_formed(request: Request) -> None:
-    """Raise Problem for unknown parameters and unstorable text: a dependency of all routes.
+def require_well_formed(request: Request) -> None:
+    """Raise Problem for unknown query parameters, and for text that cannot be stored.
 
     Routes without a key ignore unknown parameters: mail systems append some to links, and
     platforms to probes. Such routes store neither parameters nor paths.
     """
-    known = get_query_parameters(request)
-    if known is None:
-        return
     if request.scope["query_string"].count(b"&") >= MAX_QUERY_PARAMETERS:
         raise Problem(
             INVALID,
             f"The query has more than {MAX_QUERY_PARAMETERS} parameters. Nothing was done."
             " Give each value once.",
         )
-    if unknown := sorted(set(request.query_params) - known):
-        raise _unknown_parameter_problem(unknown[:3], known)
+    if request.query_params:
+        known = get_query_parameters(request)
+        if unknown := sorted(set(request.query_params) - known):
+            raise _unknown_parameter_problem(unknown[:3], known)
     query = (part for pair in request.query_params.items() for part in pair)
     if not all(map(is_storable, [request.scope["path"], *query])):
         raise Problem(

@@ -1,4 +1,4 @@
-"""What a request's handlers note for its access log line (`web.middleware.access_log`)."""
+"""What is known of the current request: its ids, its caller, and what its log line tells."""
 
 import time
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db.hooks import Hook
+from producers.keys import Caller
 from web.request_slots import Release
 
 
@@ -18,16 +19,23 @@ class RequestNotes:
     It holds its caller's slot until it is answered or waits on purpose; `release` frees the slot.
     """
 
+    correlation_id: str
+    caller: Caller | None = None
     # In the order in which they were noted, each once.
     jobs: dict[int, None] = field(default_factory=dict)
     hook: Hook | None = None
     problem: str | None = None
     waited: float = 0.0
+    is_aborted: bool = False
     release: Release = lambda: None
 
     def to_log_keys(self) -> dict[str, Any]:
-        """Return the keys of the log line that have something to say."""
-        keys: dict[str, Any] = {}
+        """Return the keys of the log line: whose request it was, and what there is to say of it."""
+        keys: dict[str, Any] = {
+            "key": self.caller.key_id if self.caller else None,
+            "correlation_id": self.correlation_id,
+            "account": self.caller.account_id if self.caller else None,
+        }
         if self.jobs:
             keys["job"] = next(iter(self.jobs))
         if len(self.jobs) > 1:
@@ -38,6 +46,8 @@ class RequestNotes:
             keys["problem"] = self.problem
         if self.waited:
             keys["waited_ms"] = round(self.waited * 1000, 1)
+        if self.is_aborted:
+            keys["aborted"] = True
         return keys
 
 
@@ -45,29 +55,21 @@ class RequestNotes:
 _notes: ContextVar[RequestNotes] = ContextVar("request_notes")
 
 
-def begin_notes() -> RequestNotes:
+def begin_notes(correlation_id: str) -> RequestNotes:
     """Return new notes, which `get_notes` returns from now on within this request."""
-    notes = RequestNotes()
+    notes = RequestNotes(correlation_id)
     _notes.set(notes)
     return notes
 
 
 def get_notes() -> RequestNotes:
     """Return the notes of the current request; outside of one, notes that are dropped."""
-    return _notes.get(None) or RequestNotes()
+    return _notes.get(None) or RequestNotes("")
 
 
 def note_job(job_id: int) -> None:
     """Note a job that the request created or is about."""
     get_notes().jobs.setdefault(job_id)
-
-
-def note_slot(release: Release) -> None:
-    """Note the slot that the request holds; without a request, free it."""
-    if (notes := _notes.get(None)) is None:
-        release()
-    else:
-        notes.release = release
 
 
 @contextmanager

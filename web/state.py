@@ -4,14 +4,12 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Annotated
 
 import asyncpg
 from fastapi import Depends, Request
 
 from db import hooks
-from db.hooks import Hook
 from producers.hooks import DUMMY_HOOK
 from runtime.settings import Settings
 from web.api_key_cache import ApiKeyCache
@@ -20,7 +18,7 @@ from web.peers import FailedAuthLimiter, get_peer
 from web.problems import UNAVAILABLE, Problem
 from web.queue_stats import QueueStatsCache
 from web.rate_limit import RateLimiter, UploadLimiter
-from web.request_notes import note_slot
+from web.request_notes import get_notes
 from web.request_slots import RequestSlots
 
 _LONG_WAIT_SECONDS = 1.0
@@ -34,44 +32,33 @@ REQUESTS_PER_CONNECTION = 2
 pool: enough to keep all of them busy, and few enough not to delay others."""
 
 
-@dataclass(slots=True)
 class AppState:
     """What all requests of a web process share."""
 
-    settings: Settings
-    pool: asyncpg.Pool
-    api_key_cache: ApiKeyCache = field(init=False)
-    active_hooks: CachedList[Hook] = field(init=False)
-    failed_auth_limiter: FailedAuthLimiter = field(init=False)
-    upload_limiter: UploadLimiter = field(init=False)
-    rate_limiter: RateLimiter = field(init=False)
-    queue_stats: QueueStatsCache = field(init=False)
-    request_slots: RequestSlots = field(init=False)
-    """Held by each request of a key, for its account, and by each message of a hook."""
-    long_request_slots: RequestSlots = field(init=False)
-    """Held by what uses a connection for seconds. No account has more than half of them."""
-    long_list_slots: RequestSlots = field(init=False)
-    """Held by long lists in bodies, one per account, so that they do not wait for files."""
-    event_streams: Counter[int] = field(default_factory=Counter)
-    """How many event streams each key has open."""
-    waiting_requests: Counter[int] = field(default_factory=Counter)
-    """How many requests of each key wait for a job."""
-    shutting_down: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set as soon as the process is told to end."""
-
-    def __post_init__(self) -> None:
-        pool_size = self.settings.web_pool_size
-        long_slots = max(1, pool_size - RESERVED_CONNECTIONS)
-        list_slots = max(1, min(RESERVED_CONNECTIONS - 1, pool_size - long_slots - 1))
-        self.api_key_cache = ApiKeyCache(self.pool)
-        self.active_hooks = CachedList(self.pool, hooks.list_active_hooks, DUMMY_HOOK)
-        self.failed_auth_limiter = FailedAuthLimiter(self.settings.max_auth_failures_per_minute)
-        self.upload_limiter = UploadLimiter(self.settings)
-        self.rate_limiter = RateLimiter(self.settings.requests_per_second)
-        self.queue_stats = QueueStatsCache(self.pool, self.settings)
-        self.request_slots = RequestSlots(None, per_caller=REQUESTS_PER_CONNECTION * pool_size)
+    def __init__(self, settings: Settings, pool: asyncpg.Pool) -> None:
+        size = settings.web_pool_size
+        long_slots = max(1, size - RESERVED_CONNECTIONS)
+        list_slots = max(1, min(RESERVED_CONNECTIONS - 1, size - long_slots - 1))
+        self.settings = settings
+        self.pool = pool
+        self.api_key_cache = ApiKeyCache(pool)
+        self.active_hooks = CachedList(pool, hooks.list_active_hooks, DUMMY_HOOK)
+        self.failed_auth_limiter = FailedAuthLimiter(settings.max_auth_failures_per_minute)
+        self.upload_limiter = UploadLimiter(settings)
+        self.rate_limiter = RateLimiter(settings.requests_per_second)
+        self.queue_stats = QueueStatsCache(pool, settings)
+        self.request_slots = RequestSlots(None, per_caller=REQUESTS_PER_CONNECTION * size)
+        """Held by each request of a key, for its account, and by each message of a hook."""
         self.long_request_slots = RequestSlots(long_slots, per_caller=max(1, long_slots // 2))
+        """Held by what uses a connection for seconds. No account has more than half of them."""
         self.long_list_slots = RequestSlots(list_slots, per_caller=1)
+        """Held by long lists in bodies, one per account, so that they do not wait for files."""
+        self.event_streams: Counter[int] = Counter()
+        """How many event streams each key has open."""
+        self.waiting_requests: Counter[int] = Counter()
+        """How many requests of each key wait for a job."""
+        self.shutting_down = asyncio.Event()
+        """Set as soon as the process is told to end."""
 
     async def acquire_slot(self, request: Request, caller: object) -> None:
         """Wait for a slot, which the request holds until it is answered or waits on purpose.
@@ -79,7 +66,7 @@ class AppState:
         Raise Problem if it only reads, and its client has left meanwhile.
         """
         began = time.monotonic()
-        note_slot(await self.request_slots.acquire(caller))
+        get_notes().release = await self.request_slots.acquire(caller)
         waited = time.monotonic() - began > _LONG_WAIT_SECONDS
         if waited and request.method == "GET" and await request.is_disconnected():
             raise Problem(UNAVAILABLE, "The client has left. Nothing was read.")
@@ -97,21 +84,16 @@ class AppState:
         return self.shutting_down.is_set()
 
 
-# These wait for nothing, but FastAPI runs dependencies that are no coroutines in a thread.
-async def get_state(request: Request) -> AppState:
+def get_state(request: Request) -> AppState:
     """Return the state of the process."""
     state: AppState = request.app.state.sluice
     return state
 
 
-async def get_correlation_id(request: Request) -> str:
-    """Return the correlation id of the request, which `AccessLogMiddleware` has set."""
-    correlation_id: str = request.state.correlation_id
-    return correlation_id
+async def _provide_state(request: Request) -> AppState:
+    """Wait for nothing. FastAPI runs dependencies that are no coroutines in a thread."""
+    return get_state(request)
 
 
-State = Annotated[AppState, Depends(get_state)]
+State = Annotated[AppState, Depends(_provide_state)]
 """A handler's parameter: `async def handler(state: State)`."""
-
-CorrelationId = Annotated[str, Depends(get_correlation_id)]
-"""A handler's parameter: the correlation id of the request."""

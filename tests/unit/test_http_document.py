@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 
 from runtime.settings import Settings
-from web import openapi as http_document
 from web.app import create_app
 from web.openapi import TAGS
 from web.problems import MEDIA_TYPE, SCHEMA_NAME
@@ -71,16 +70,6 @@ def test_it_says_what_it_is_of(made) -> None:
     assert (made["info"]["title"], made["info"]["version"]) == ("Sluice", version("sluice"))
     assert made["info"]["description"]
     assert "servers" not in made
-
-
-def test_where_it_is_not_installed_its_version_is_the_same(monkeypatch) -> None:
-    """A platform installs what it depends on, and runs it from its folder."""
-
-    def version_of(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(http_document, "version", version_of)
-    assert document()["info"]["version"] == version("sluice")
 
 
 def test_every_operation_is_named_and_described(made) -> None:

@@ -18,7 +18,9 @@ from producers.keys import Scope
 from runtime.settings import Settings
 from schemas.json_input import MAX_NAMES
 from web import app, exports, problems
+from web.auth import ScopedKey
 from web.form_parser import MAX_FIELDS
+from web.hook_auth import MAX_CLOCK_SKEW_SECONDS
 from web.job_requests import MAX_IRREGULAR, MAX_LISTED
 from web.middleware.body_limit import BODY_TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND
 from web.prefer_wait import MAX_WAIT_SECONDS
@@ -26,7 +28,6 @@ from web.problems import ProblemKind
 from web.request_body import MAX_JSON_DEPTH
 from web.routes import addresses, contacts, jobs
 from web.routes.job_uploads import MAX_JOB_PART_BYTES
-from web.signatures import MAX_CLOCK_SKEW_SECONDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 HTTP = (DOCS / "http.md").read_text()
@@ -62,10 +63,8 @@ def sections() -> dict[tuple[str, str], str]:
 
 def scope_of(route: APIRoute) -> Scope | None:
     """What a key needs for the route."""
-    calls = (each.call for each in _dependants(route.dependant))
-    bound = [inspect.getclosurevars(call).nonlocals for call in calls if inspect.isfunction(call)]
-    scopes: list[Scope] = [each["scope"] for each in bound if "scope" in each]
-    return scopes[0] if scopes else None
+    calls = [each.call for each in _dependants(route.dependant)]
+    return next((call.scope for call in calls if isinstance(call, ScopedKey)), None)
 
 
 def _dependants(dependant: Dependant) -> Iterator[Dependant]:
@@ -82,7 +81,7 @@ def test_every_call_is_explained() -> None:
     assert len(_SECTION.findall(f"{HTTP}\n## \n{HOOKS}\n## ")) == len(sections())
 
 
-@pytest.mark.parametrize("route", [*routes()], ids=lambda route: route.operation_id)
+@pytest.mark.parametrize("route", [*routes()], ids=lambda route: route.name)
 def test_its_scope_is_told_and_an_example_given(route: APIRoute) -> None:
     """The section begins with the scope that the call needs, if any, and shows an answer."""
     section = sections()[name_of(route)]

@@ -17,7 +17,7 @@ ROOM = 1_000
 
 async def coming(bodies: LargeBodyPool, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
     """A body that holds room, and the wait for its next part."""
-    body = LargeBody(bodies, peer, room)
+    body = LargeBody(bodies, lambda: peer, room)
     await body.grow(LARGE_BODY_BYTES + 1)
 
     async def wait() -> None:
@@ -50,7 +50,7 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
             with suppress(Problem):
                 waits.append(await coming(bodies, *each))
         patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
-        new = LargeBody(bodies, peer, room)
+        new = LargeBody(bodies, lambda: peer, room)
         try:
             await new.grow(LARGE_BODY_BYTES + 1)
             has_room = True
@@ -80,9 +80,9 @@ async def test_what_is_of_no_use_is_not_ended(monkeypatch):
     others = [await coming(bodies, peer, 400) for peer in "bc"]
     slow.progressed_at -= 60
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, "d", 400).grow(LARGE_BODY_BYTES + 1)
+        await LargeBody(bodies, lambda: "d", 400).grow(LARGE_BODY_BYTES + 1)
     assert not slow.is_evicted
-    await LargeBody(bodies, "d", 200).grow(LARGE_BODY_BYTES + 1)
+    await LargeBody(bodies, lambda: "d", 200).grow(LARGE_BODY_BYTES + 1)
     assert slow.is_evicted
     await waiting
     for _, each in others:
@@ -98,7 +98,7 @@ async def test_a_stalled_process_terminates_no_other(monkeypatch):
     await asyncio.sleep(0)
     time.sleep(0.7)  # noqa: ASYNC251 - the event loop stands still
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, "c", 400).grow(LARGE_BODY_BYTES + 1)
+        await LargeBody(bodies, lambda: "c", 400).grow(LARGE_BODY_BYTES + 1)
     assert not any(body.is_evicted for body, _ in held)
     for _, waiting in held:
         waiting.cancel()
@@ -107,7 +107,7 @@ async def test_a_stalled_process_terminates_no_other(monkeypatch):
 async def test_one_whose_time_is_over_anyway_is_ended_too():
     """Both may happen in one turn of the event loop."""
     bodies = LargeBodyPool(ROOM)
-    body = LargeBody(bodies, "a", 500)
+    body = LargeBody(bodies, lambda: "a", 500)
     await body.grow(LARGE_BODY_BYTES + 1)
     with suppress(TimeoutError):
         async with asyncio.timeout(0) as body.timeout:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any
+from functools import partial
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,8 +24,8 @@ BODY_TIMEOUT_SECONDS = 30.0
 MIN_BYTES_PER_SECOND = 1_000
 """The minimum pace of a body or of reading a response, on average over SLOW_CLIENT_SECONDS."""
 
-FORM_LIMITS: Any = {"max_fields": 50, "max_files": 10, "max_part_size": 100_000}
-"""How many fields and files a form may have, and how many bytes a field."""
+
+FORM_MEDIA_TYPE = "multipart/form-data"
 
 
 class BodyLimitMiddleware:
@@ -53,7 +53,7 @@ class BodyLimitMiddleware:
         declared = get_content_length(scope)
         ended = declared == 0
         room = self._max_body_bytes if declared is None else min(declared, self._max_body_bytes)
-        large = LargeBody(self._large_bodies, get_peer(scope, self._proxies), room)
+        large = LargeBody(self._large_bodies, partial(get_peer, scope, self._proxies), room)
 
         async def receive_limited() -> Message:
             nonlocal size, waited, ended
@@ -95,14 +95,14 @@ class BodyLimitMiddleware:
 
 
 def accepts_files(scope: Scope) -> bool:
-    """Tell whether the route documents the body's type as a file, or as a form with files."""
+    """Tell whether the body is a form, and the route documents one with files."""
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
-    sent = dict(scope["headers"]).get(b"content-type", b"").partition(b";")[0].strip().lower()
-    documented = extra.get("requestBody", {}).get("content", {}).get(sent.decode("latin-1"), {})
-    schema = documented.get("schema", {})
-    return any(
-        each.get("format") == "binary" for each in (schema, *schema.get("properties", {}).values())
-    )
+    form = extra.get("requestBody", {}).get("content", {}).get(FORM_MEDIA_TYPE, {})
+    parts = form.get("schema", {}).get("properties", {}).values()
+    if not any(part.get("format") == "binary" for part in parts):
+        return False
+    sent: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return sent.partition(b";")[0].strip().lower() == FORM_MEDIA_TYPE.encode()
 
 
 def get_content_length(scope: Scope) -> int | None:
@@ -121,13 +121,13 @@ async def _receive_in_time(receive: Receive, large: LargeBody) -> Message:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS) as large.timeout:
             message = await receive()
     except TimeoutError:
-        if large.is_evicted:
-            raise eviction_problem() from None
-        raise _too_slow_problem(f"stopped coming for {BODY_TIMEOUT_SECONDS:.0f} seconds") from None
+        if not large.is_evicted:
+            why = f"stopped coming for {BODY_TIMEOUT_SECONDS:.0f} seconds"
+            raise _too_slow_problem(why) from None
     finally:
         large.timeout = None
     if large.is_evicted:
-        # The part and the eviction came in the same iteration of the event loop.
+        # Perhaps the part and the eviction came in the same iteration of the event loop.
         raise eviction_problem()
     return message
 

@@ -11,7 +11,6 @@ from schemas.requests import MAX_ID
 from web.auth import JobsReader
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
-from web.problems import INVALID, problem_responses
 from web.state import State
 
 router = APIRouter(tags=["activity"])
@@ -53,10 +52,8 @@ class ActivityPage(BaseModel):
 
 @router.get(
     "/v1/activity",
-    operation_id="list_activity",
     summary="List who did what",
     response_description="A page of the account's activity.",
-    responses=problem_responses(INVALID),
 )
 async def list_activity(
     *,

@@ -14,7 +14,7 @@ from producers.address_history import (
 from producers.one_click import one_click_url
 from web.auth import AddressesReader
 from web.params import QUERY_NUMBER
-from web.problems import INVALID, NOT_FOUND, problem_responses
+from web.problems import NOT_FOUND, problem_responses
 from web.state import State
 
 router = APIRouter(tags=["addresses"])
@@ -44,10 +44,9 @@ class AddressResponse(AddressView):
 @router.get(
     # An address may contain a slash.
     "/v1/addresses/{address:path}",
-    operation_id="get_address",
     summary="Show an address and its history",
     response_description="The address, its status, contacts and history.",
-    responses=problem_responses(INVALID, NOT_FOUND),
+    responses=problem_responses(NOT_FOUND),
 )
 async def get_address(
     address: Annotated[

@@ -18,7 +18,7 @@ from web.auth import AddressesReader
 from web.examples import get_examples
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
-from web.problems import INVALID, NOT_FOUND, problem_responses
+from web.problems import NOT_FOUND, problem_responses
 from web.state import State
 
 router = APIRouter(tags=["addresses"])
@@ -138,10 +138,9 @@ class _ContactQuery(BaseModel):
 
 @router.get(
     "/v1/contacts",
-    operation_id="find_contacts",
     summary="Find contacts by the statuses of their addresses",
     response_description="A page of contacts.",
-    responses=problem_responses(INVALID, NOT_FOUND),
+    responses=problem_responses(NOT_FOUND),
 )
 async def find_contacts(
     state: State, caller: AddressesReader, query: Annotated[_ContactQuery, Query()]

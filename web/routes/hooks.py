@@ -30,8 +30,8 @@ from web.hook_auth import authenticate_form, authenticate_signed, log_problems, 
 from web.params import ANY_PATH, PATH_ID
 from web.problems import Problem, problem_responses
 from web.request_body import body_openapi, body_schema, is_large
-from web.request_notes import note_job
-from web.state import AppState, CorrelationId, State
+from web.request_notes import get_notes, note_job
+from web.state import AppState, State
 
 log = logs.get_logger()
 router = APIRouter(tags=["hooks"])
@@ -88,25 +88,18 @@ _FORM_OPENAPI: dict[str, Any] = {
 
 @router.post(
     f"/v1/hooks/form/{{token:{ANY_PATH}}}",
-    operation_id="post_form",
     summary="Opt out the addresses of a form",
     response_description="The addresses are opted out.",
     responses={
         202: {"model": FormResult, "description": "Stored. It will be applied shortly."},
         **problem_responses(
-            problems.BODY_TOO_LARGE,
-            problems.INVALID,
-            problems.IDEMPOTENCY_KEY_REUSED,
-            problems.NOT_FOUND,
-            problems.TOO_MANY_REQUESTS,
+            problems.IDEMPOTENCY_KEY_REUSED, problems.NOT_FOUND, problems.TOO_MANY_REQUESTS
         ),
     },
     response_model_exclude_none=True,
     openapi_extra=_FORM_OPENAPI,
 )
-async def post_form(
-    token: str, request: Request, response: Response, state: State, correlation_id: CorrelationId
-) -> FormResult:
+async def post_form(token: str, request: Request, response: Response, state: State) -> FormResult:
     """For senders that can post a form but cannot sign: anyone who has the URL may opt out.
 
     Addresses of one recipient are in `email`, `EmailAddress2`, `data[email]`, `recipient` and the
@@ -120,14 +113,14 @@ async def post_form(
     body = await request.body()
     await state.acquire_slot(request, ("hook", hook.id))
     content_type = request.headers.get("content-type", "")
-    with log_problems(hook, correlation_id):
+    with log_problems(hook):
         form = await run_off_loop(
             hook.account,
             lambda: read_form(parse_fields(body, content_type)),
             is_long=is_large(body),
         )
     opt_outs = [form_to_opt_out(hook, post) for post in form.posts]
-    receipts = await _apply_all(state, hook, opt_outs, Via.HOOK_FORM, correlation_id)
+    receipts = await _apply_all(state, hook, opt_outs, Via.HOOK_FORM)
     if None in receipts:
         raise Problem(
             problems.IDEMPOTENCY_KEY_REUSED,
@@ -140,7 +133,7 @@ async def post_form(
             ],
         )
     adjusted = list(dict.fromkeys(each for post in form.posts for each in post.adjusted))
-    _log_adjusted(hook, adjusted, correlation_id)
+    _log_adjusted(hook, adjusted)
     done = [receipt for receipt in receipts if receipt is not None]
     is_applied = all(receipt.applied for receipt in done)
     if not is_applied:
@@ -182,20 +175,16 @@ _EVENTS_OPENAPI: dict[str, Any] = {
 
 @router.post(
     "/v1/hooks/{hook_id}/events",
-    operation_id="post_events",
     summary="Opt out the addresses of signed events",
     response_description="The addresses are opted out.",
     responses={
         202: {"model": EventResults, "description": "Stored. Some will be applied shortly."},
         **problem_responses(
-            problems.MALFORMED,
-            problems.BODY_TOO_LARGE,
-            problems.INVALID,
             problems.IDEMPOTENCY_KEY_REUSED,
             problems.NOT_FOUND,
-        ),
-        **problem_responses(
-            problems.INVALID_SIGNATURE, problems.STALE_TIMESTAMP, problems.TOO_MANY_REQUESTS
+            problems.INVALID_SIGNATURE,
+            problems.STALE_TIMESTAMP,
+            problems.TOO_MANY_REQUESTS,
         ),
     },
     response_model_exclude_none=True,
@@ -206,7 +195,6 @@ async def post_events(
     request: Request,
     response: Response,
     state: State,
-    correlation_id: CorrelationId,
 ) -> EventResults:
     """For senders that sign: one event, or a list of events.
 
@@ -221,16 +209,16 @@ async def post_events(
     other work.
     """
     body = await request.body()
-    hook = await authenticate_signed(request, state, hook_id, body, correlation_id)
+    hook = await authenticate_signed(request, state, hook_id, body)
     await state.acquire_slot(request, ("hook", hook.id))
-    with log_problems(hook, correlation_id):
+    with log_problems(hook):
         charset = get_charset(request.headers.get("content-type", ""))
         given = await run_off_loop(
             hook.account, lambda: _parse_events(body, charset), is_long=is_large(body)
         )
     valid = [event for event in given if isinstance(event, OptOutEvent)]
     opt_outs = [event_to_opt_out(hook, event) for event in valid]
-    receipts = iter(await _apply_all(state, hook, opt_outs, Via.HOOK_EVENTS, correlation_id))
+    receipts = iter(await _apply_all(state, hook, opt_outs, Via.HOOK_EVENTS))
     results = [
         _build_result(event, next(receipts))
         if isinstance(event, OptOutEvent)
@@ -238,8 +226,8 @@ async def post_events(
         for event in given
     ]
     if len(valid) < len(given):
-        log_rejected(hook, "malformed", correlation_id)
-    _log_adjusted(hook, [each for event in valid for each in event.post.adjusted], correlation_id)
+        log_rejected(hook, "malformed")
+    _log_adjusted(hook, [each for event in valid for each in event.post.adjusted])
     if any(result.conflict for result in results):
         raise Problem(
             problems.IDEMPOTENCY_KEY_REUSED,
@@ -273,15 +261,15 @@ def _parse_events(body: bytes, charset: str) -> list[OptOutEvent | InvalidEvent]
 
 
 async def _apply_all(
-    state: AppState, hook: Hook, opt_outs: Sequence[HookOptOut], via: Via, correlation_id: str
+    state: AppState, hook: Hook, opt_outs: Sequence[HookOptOut], via: Via
 ) -> list[OptOutReceipt | None]:
     """Apply the opt-outs; a receipt is None if its event id belongs to a different event."""
     actor = Actor(ActorKind.HOOK, via, hook.id)
-    applier = HookOptOutApplier(state.pool, state.settings, hook, actor, correlation_id)
+    applier = HookOptOutApplier(state.pool, state.settings, hook, actor, get_notes().correlation_id)
     receipts = await applier.apply(opt_outs)
     for receipt in receipts:
         if receipt is None:
-            log_rejected(hook, "key_reused", correlation_id)
+            log_rejected(hook, "key_reused")
         else:
             note_job(receipt.job_id)
     return receipts
@@ -315,12 +303,11 @@ def _describe_adjusted(adjusted: Sequence[Adjustment]) -> list[str] | None:
     return [str(each) for each in adjusted] or None
 
 
-def _log_adjusted(hook: Hook, adjusted: Sequence[Adjustment], correlation_id: str) -> None:
+def _log_adjusted(hook: Hook, adjusted: Sequence[Adjustment]) -> None:
     if adjusted:
         log.info(
             events.HOOK_ADJUSTED,
             hook=hook.id,
             account=hook.account_id,
             parts=sorted({each.what for each in adjusted}),
-            correlation_id=correlation_id,
         )

@@ -61,7 +61,6 @@ async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None,
 
 @router.get(
     "/v1/jobs/{job_id}/events",
-    operation_id="follow_job",
     summary="Follow a job",
     response_class=Response,
     response_description="Events, from the current progress to the end of the job.",
@@ -69,7 +68,7 @@ async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None,
         200: {
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}
         },
-        **problem_responses(problems.INVALID, problems.NOT_FOUND),
+        **problem_responses(problems.NOT_FOUND),
     },
     dependencies=[Depends(_hold_stream)],
 )

@@ -19,7 +19,7 @@ from schemas.requests import UPLOADED
 from web import problems
 from web.form_parser import get_charset
 from web.job_requests import JobCreate
-from web.middleware.body_limit import get_content_length
+from web.middleware.body_limit import FORM_MEDIA_TYPE, get_content_length
 from web.problems import Problem
 from web.rate_limit import TooManyUploads
 from web.request_body import body_schema, is_large, load_json, validate
@@ -27,7 +27,6 @@ from web.state import AppState
 
 log = logs.get_logger()
 
-FORM_MEDIA_TYPE = "multipart/form-data"
 _JOB_PART = "job"
 _BYTE_CHARSET = "latin-1"
 """A charset with a character for each byte."""

@@ -22,14 +22,15 @@ from schemas.requests import MAX_ID, JobRequest
 from web import problems
 from web.auth import JobsReader, JobsWriter
 from web.job_requests import JobCreate
+from web.middleware.body_limit import FORM_MEDIA_TYPE
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import PATH_ID
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import problem_responses
 from web.request_body import body_openapi, get_media_type, is_large, read_json_body
-from web.request_notes import note_job
-from web.routes.job_uploads import FORM_MEDIA_TYPE, read_uploaded_job, upload_form_schema
-from web.state import AppState, CorrelationId, State
+from web.request_notes import get_notes, note_job
+from web.routes.job_uploads import read_uploaded_job, upload_form_schema
+from web.state import AppState, State
 
 router = APIRouter(tags=["jobs"])
 
@@ -66,7 +67,6 @@ class JobPage(BaseModel):
 
 @router.post(
     "/v1/jobs",
-    operation_id="submit_job",
     summary="Submit a job",
     status_code=HTTPStatus.ACCEPTED,
     response_description="The job is stored, and workers run it.",
@@ -76,10 +76,6 @@ class JobPage(BaseModel):
             "description": "An earlier request with this idempotency key submitted the job.",
         },
         **problem_responses(
-            problems.MALFORMED,
-            problems.UNSUPPORTED_MEDIA_TYPE,
-            problems.BODY_TOO_LARGE,
-            problems.INVALID,
             problems.EVIDENCE_MISSING,
             problems.IDEMPOTENCY_KEY_REUSED,
             problems.NOT_FOUND,
@@ -94,7 +90,6 @@ async def submit_job(
     response: Response,
     state: State,
     caller: JobsWriter,
-    correlation_id: CorrelationId,
     seconds: PreferredWait,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
@@ -113,7 +108,7 @@ async def submit_job(
 
     def build_request(body: JobCreate) -> JobRequest:
         return body.to_request(
-            caller, idempotency_key=idempotency_key, correlation_id=correlation_id
+            caller, idempotency_key=idempotency_key, correlation_id=get_notes().correlation_id
         )
 
     store = partial(submit, state.pool, state.settings, actor=caller.actor)
@@ -152,10 +147,8 @@ def _hold_list_slot(
 
 @router.get(
     "/v1/jobs",
-    operation_id="list_jobs",
     summary="List jobs",
     response_description="A page of the account's jobs.",
-    responses=problem_responses(problems.INVALID),
 )
 async def list_jobs(
     *,
@@ -190,10 +183,9 @@ async def list_jobs(
 
 @router.get(
     "/v1/jobs/{job_id}",
-    operation_id="get_job",
     summary="Show a job",
     response_description="The job.",
-    responses=problem_responses(problems.INVALID, problems.NOT_FOUND),
+    responses=problem_responses(problems.NOT_FOUND),
 )
 async def get_job(
     job_id: JobId, state: State, caller: JobsReader, response: Response, seconds: PreferredWait
@@ -212,15 +204,13 @@ def _add_control(
 
     @router.post(
         f"/v1/jobs/{{job_id}}/{name}",
-        operation_id=f"{name}_job",
+        name=f"{name}_job",
         summary=f"{name.capitalize()} a job",
         description=description,
         response_description=response,
-        responses=problem_responses(problems.INVALID, problems.NOT_FOUND, problems.STATE_CONFLICT),
+        responses=problem_responses(problems.NOT_FOUND, problems.STATE_CONFLICT),
     )
-    async def change_state(
-        job_id: JobId, state: State, caller: JobsWriter, correlation_id: CorrelationId
-    ) -> JobView:
+    async def change_state(job_id: JobId, state: State, caller: JobsWriter) -> JobView:
         await require_job(state, caller, job_id)
         await change(
             state.pool,
@@ -228,7 +218,7 @@ def _add_control(
             caller.account_id,
             job_id,
             actor=caller.actor,
-            correlation_id=correlation_id,
+            correlation_id=get_notes().correlation_id,
         )
         return await read_job_response(state, caller, job_id)
 

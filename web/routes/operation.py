@@ -69,7 +69,7 @@ class ScaleResponse(QueueLoad):
     suggested_workers: int
 
 
-@router.get("/healthz", operation_id="healthz", summary="Check that the process answers")
+@router.get("/healthz", summary="Check that the process answers")
 async def healthz(state: State) -> LivenessResponse:
     """Tell that the process answers, and which version it runs."""
     return LivenessResponse(
@@ -77,16 +77,14 @@ async def healthz(state: State) -> LivenessResponse:
     )
 
 
-@router.get("/readyz", operation_id="readyz", summary="Check that requests can be served")
+@router.get("/readyz", summary="Check that requests can be served")
 async def readyz(state: State) -> HealthResponse:
     """Tell that Postgres answers, and has this version's revision or a newer compatible one."""
     await run_with_timeout(READY_TIMEOUT_SECONDS, _require_ready(state))
     return HealthResponse(status="ready")
 
 
-@router.get(
-    "/scale", operation_id="scale", summary="Show what waits, and how many workers it needs"
-)
+@router.get("/scale", summary="Show what waits, and how many workers it needs")
 async def scale(state: State) -> ScaleResponse:
     """Tell what waits for workers, and how many there should be.
 

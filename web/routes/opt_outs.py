@@ -6,27 +6,21 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from db import address_history, jobs
-from producers.immediate_opt_out import opt_out_immediately
+from producers.immediate_opt_out import OptOutReceipt, opt_out_immediately
 from producers.invalid_request import invalid_request, require_storable
 from producers.keys import Caller
 from producers.plausibility import find_doubtful, find_implausible
-from producers.recipient_events import (
-    RecipientEvent,
-    SourceName,
-    event_key,
-    opt_out_request,
-    require_address,
-)
+from producers.recipient_events import RecipientEvent, SourceName, event_key, opt_out_request
 from schemas.addresses import find_correction, normalize_address
 from schemas.errors import FieldError, IdempotencyConflict
-from schemas.requests import ShortText
+from schemas.requests import JobRequest, ShortText
 from schemas.statuses import Status
 from web import problems
 from web.auth import OptOutsWriter
 from web.problems import Problem, problem_responses
 from web.request_body import body_openapi, read_json_body
-from web.request_notes import note_job
-from web.state import AppState, CorrelationId, State
+from web.request_notes import get_notes, note_job
+from web.state import AppState, get_state
 
 router = APIRouter(tags=["opt-outs"])
 
@@ -62,47 +56,25 @@ class OptOutResponse(BaseModel):
 
 @router.post(
     "/v1/opt-outs",
-    operation_id="opt_out",
     summary="Opt an address out",
     response_description="The opt-out is applied, and propagated to siblings.",
     responses={
         202: {"model": OptOutResponse, "description": "Stored. It will be applied shortly."},
-        **problem_responses(
-            problems.MALFORMED,
-            problems.UNSUPPORTED_MEDIA_TYPE,
-            problems.BODY_TOO_LARGE,
-            problems.INVALID,
-            problems.IDEMPOTENCY_KEY_REUSED,
-        ),
+        **problem_responses(problems.IDEMPOTENCY_KEY_REUSED),
     },
     openapi_extra=body_openapi(OptOutRequest),
 )
-async def opt_out(
-    request: Request,
-    response: Response,
-    state: State,
-    caller: OptOutsWriter,
-    correlation_id: CorrelationId,
-) -> OptOutResponse:
+async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -> OptOutResponse:
     """Opt out one recipient's address, known to the account or not, and its siblings.
 
     After a 200, no bulk job makes any of these addresses marketable. After a 202 that is so once
     the job has completed; workers apply it before all other work. The same `event_id` of the same
     `source` is one event. With a different body it is rejected (409).
     """
+    # Not a parameter: that takes FastAPI longer than the look-up of the key.
+    state = get_state(request)
     body = await read_json_body(request, caller, OptOutRequest)
-    require_storable("The opt-out", body.event_id)
-    job_request = opt_out_request(
-        account=caller.account,
-        addresses=[body.address],
-        kind=body.kind,
-        source=body.source,
-        key=body.event_id and event_key("opt-out", body.source, event_id=body.event_id),
-        requested_by=caller.key_name,
-        correlation_id=correlation_id,
-        occurred_at=body.occurred_at,
-        note=body.note,
-    )
+    job_request = _build_request(caller, body)
     await _require_plausible(state, caller, body.address)
     try:
         receipt = await opt_out_immediately(
@@ -119,17 +91,32 @@ async def opt_out(
             " new event with a new id.",
         ) from None
     note_job(receipt.job_id)
-    result = OptOutResponse(
+    if not receipt.applied:
+        response.status_code = HTTPStatus.ACCEPTED
+    status, propagated = receipt.status, receipt.propagated
+    if status is None:
+        status, propagated = await _read_effect(state, caller, body.address, receipt)
+    return OptOutResponse(
         job_id=receipt.job_id,
         applied=receipt.applied,
         created=receipt.created,
-        status=receipt.status,
-        propagated=receipt.propagated,
+        status=status,
+        propagated=propagated,
     )
-    if not receipt.applied:
-        response.status_code = HTTPStatus.ACCEPTED
-    return (
-        result if receipt.status else await _refresh_response(state, caller, body.address, result)
+
+
+def _build_request(caller: Caller, body: OptOutRequest) -> JobRequest:
+    require_storable("The opt-out", body.event_id)
+    return opt_out_request(
+        account=caller.account,
+        addresses=[body.address],
+        kind=body.kind,
+        source=body.source,
+        key=body.event_id and event_key("opt-out", body.source, event_id=body.event_id),
+        requested_by=caller.key_name,
+        correlation_id=get_notes().correlation_id,
+        occurred_at=body.occurred_at,
+        note=body.note,
     )
 
 
@@ -138,7 +125,7 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
 
     Only addresses that look mistyped are looked up.
     """
-    normalized = normalize_address(require_address(address))
+    normalized = normalize_address(address)
     if find_correction(normalized) is None:
         return
     async with state.pool.acquire() as connection:
@@ -149,18 +136,13 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
         )
 
 
-async def _refresh_response(
-    state: AppState, caller: Caller, address: str, result: OptOutResponse
-) -> OptOutResponse:
-    """Add what another request has done, or the workers have done meanwhile."""
+async def _read_effect(
+    state: AppState, caller: Caller, address: str, receipt: OptOutReceipt
+) -> tuple[Status | None, int | None]:
+    """Return the status and the count of what another request or the workers have done."""
     async with state.pool.acquire() as connection:
-        job = await jobs.get_job(connection, result.job_id, account_id=caller.account_id)
+        job = await jobs.get_job(connection, receipt.job_id, account_id=caller.account_id)
         now = await address_history.get_address(
             connection, account_id=caller.account_id, match_key=normalize_address(address).match_key
         )
-    return result.model_copy(
-        update={
-            "status": now.status if now else None,
-            "propagated": job.propagated if job and result.applied else None,
-        }
-    )
+    return now and now.status, job.propagated if job and receipt.applied else None

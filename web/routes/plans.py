@@ -18,8 +18,9 @@ from web.examples import get_examples
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import Problem, problem_responses
 from web.request_body import body_openapi, read_json_body
+from web.request_notes import get_notes
 from web.routes.jobs import JobId, read_job_response, require_job
-from web.state import CorrelationId, State
+from web.state import State
 
 router = APIRouter(tags=["jobs"])
 
@@ -54,18 +55,11 @@ class ApplyRequest(BaseModel):
 
 @router.post(
     "/v1/jobs/{job_id}/apply",
-    operation_id="apply_job",
     summary="Run a planned job",
     status_code=HTTPStatus.ACCEPTED,
     response_description="The counts hold, and workers run the job. If it is still `planning`, they"
     " are being counted.",
-    responses=problem_responses(
-        problems.MALFORMED,
-        problems.INVALID,
-        problems.NOT_FOUND,
-        problems.STATE_CONFLICT,
-        problems.PLAN_DRIFTED,
-    ),
+    responses=problem_responses(problems.NOT_FOUND, problems.STATE_CONFLICT, problems.PLAN_DRIFTED),
     openapi_extra=body_openapi(ApplyRequest),
 )
 async def apply_job(
@@ -75,7 +69,6 @@ async def apply_job(
     response: Response,
     state: State,
     caller: JobsWriter,
-    correlation_id: CorrelationId,
     seconds: PreferredWait,
 ) -> JobView:
     """Count again what the planned job would do, and run it if every count is within `tolerance`.
@@ -96,7 +89,7 @@ async def apply_job(
         tolerance=body.tolerance,
         confirmed_by=body.confirmed_by or caller.key_name,
         actor=caller.actor,
-        correlation_id=correlation_id,
+        correlation_id=get_notes().correlation_id,
     )
     seconds = PLAN_WAIT_SECONDS if seconds is None else seconds
     await wait_until_idle(

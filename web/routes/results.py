@@ -107,13 +107,12 @@ def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dic
 
 @router.get(
     "/v1/jobs/{job_id}/results",
-    operation_id="list_results",
     summary="List the result of each address",
     response_class=Response,
     response_description="A page, or all rows in a stream.",
     responses={
         **_list_responses(ResultPage, ",".join(exports.Results.columns) + "\n"),
-        **problem_responses(INVALID, NOT_FOUND),
+        **problem_responses(NOT_FOUND),
     },
 )
 async def list_results(
@@ -166,13 +165,12 @@ def _build_listing(
 
 @router.get(
     "/v1/jobs/{job_id}/import-rejections",
-    operation_id="list_import_rejections",
     summary="List import rejections",
     response_class=Response,
     response_description="A page, or all rows in a stream.",
     responses={
         **_list_responses(ImportRejectionPage, "line,reason,detail\n"),
-        **problem_responses(INVALID, NOT_FOUND),
+        **problem_responses(NOT_FOUND),
     },
 )
 async def list_import_rejections(

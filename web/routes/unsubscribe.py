@@ -31,7 +31,7 @@ from web.form_parser import form_body_schema, parse_fields
 from web.params import ANY_PATH
 from web.problems import Problem, problem_responses, to_problem
 from web.request_notes import get_notes, note_job
-from web.state import AppState, CorrelationId, State
+from web.state import AppState, State
 
 
 class _PageRoute(APIRoute):
@@ -102,12 +102,11 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 @router.head(_LINK_PATH, response_class=HTMLResponse, include_in_schema=False)
 @router.get(
     _LINK_PATH,
-    operation_id="show_unsubscribe_page",
     summary="Show the unsubscribe page",
     response_class=HTMLResponse,
     responses={**_NO_SUCH_LINK, **_add_html(problem_responses(problems.TOO_MANY_REQUESTS))},
 )
-async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
+async def show_unsubscribe_page(token: str, request: Request, state: State) -> HTMLResponse:
     """Show a page with a button to unsubscribe. Showing it changes nothing."""
     link = _parse_link(request, state, token)
     if link is None or await _find_address(state, link) is None:
@@ -118,7 +117,6 @@ async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
 
 @router.post(
     _LINK_PATH,
-    operation_id="unsubscribe",
     summary="Unsubscribe",
     response_class=HTMLResponse,
     response_description="A page that says that the recipient is opted out.",
@@ -127,9 +125,7 @@ async def show_page(token: str, request: Request, state: State) -> HTMLResponse:
     ),
     openapi_extra={"requestBody": _BODY_OPENAPI},
 )
-async def unsubscribe(
-    token: str, request: Request, state: State, correlation_id: CorrelationId
-) -> HTMLResponse:
+async def unsubscribe(token: str, request: Request, state: State) -> HTMLResponse:
     """Opt out the address of the link, and its siblings.
 
     Any body of any type and size opts out, and so does none. Mail clients send
@@ -154,7 +150,7 @@ async def unsubscribe(
             source=_SOURCE_BY_KIND[kind],
             key=f"one-click {link.address_id} {kind.value} {datetime.now(UTC).date()}",
             requested_by="the recipient",
-            correlation_id=correlation_id,
+            correlation_id=get_notes().correlation_id,
         ),
         account_id=link.account_id,
         actor=Actor(ActorKind.LINK, _VIA_BY_KIND[kind]),
