@@ -105,10 +105,12 @@ async def submit_job(
     The whole request is checked first. Nothing of a rejected request is stored.
     """
     require_unreserved_key(idempotency_key)
+    # Read here: another thread has no notes.
+    correlation_id = get_notes().correlation_id
 
     def build_request(body: JobCreate) -> JobRequest:
         return body.to_request(
-            caller, idempotency_key=idempotency_key, correlation_id=get_notes().correlation_id
+            caller, idempotency_key=idempotency_key, correlation_id=correlation_id
         )
 
     store = partial(submit, state.pool, state.settings, actor=caller.actor)
