@@ -3,10 +3,9 @@
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -23,7 +22,6 @@ from web.problems import (
     build_problem_response,
     to_problem,
 )
-from web.request_body import not_utf_8_problem
 
 _QUOTED_LOCATIONS = ("body", "query")
 """Where an invalid value may be quoted. Headers and paths may have keys and tokens in them."""
@@ -33,7 +31,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected error with a problem."""
     app.add_exception_handler(SluiceError, _handle_sluice_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
-    app.add_exception_handler(HTTPException, _handle_http_exception)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _handle_http_exception)
     for family in (*TRANSIENT_ERRORS, *CONNECTION_ERRORS):
         assert issubclass(family, Exception)
         app.add_exception_handler(family, _handle_database_error)
@@ -76,39 +74,22 @@ async def _handle_disconnect(_request: Request, _error: Exception) -> None:
     """Answer nothing: the client has left."""
 
 
-async def _handle_validation_error(request: Request, error: Exception) -> ProblemResponse:
+async def _handle_validation_error(_request: Request, error: Exception) -> ProblemResponse:
+    """Answer invalid paths, queries and headers: no route leaves its body to FastAPI."""
     assert isinstance(error, RequestValidationError)
-    return build_problem_response(_validation_problem(request, error))
-
-
-def _validation_problem(request: Request, error: RequestValidationError) -> Problem:
     found = error.errors()
-    if found[0]["type"] == "json_invalid":
-        return _unreadable_body_problem("it is not JSON")
-    if _has_wrong_media_type(request, error):
-        return Problem(
-            problems.UNSUPPORTED_MEDIA_TYPE,
-            "The body has a type that this path does not accept. Nothing was stored. Send a type"
-            " that /openapi.json lists for the path, and name it in Content-Type.",
-        )
     errors = [_build_error(each) for each in found[:MAX_FIELD_ERRORS]]
     lines = [_describe_error(each["location"], each["message"]) for each in errors]
     if more := len(found) - len(errors):
         lines.append(f"There are {more:,} more errors.")
     told = "".join(f"\n  {line}" for line in lines)
-    return Problem(
-        problems.INVALID,
-        f"The request was rejected and nothing was done:{told}",
-        errors=errors,
+    return build_problem_response(
+        Problem(
+            problems.INVALID,
+            f"The request was rejected and nothing was done:{told}",
+            errors=errors,
+        )
     )
-
-
-def _has_wrong_media_type(request: Request, error: RequestValidationError) -> bool:
-    """Tell whether FastAPI has not parsed the body, because of its type."""
-    if isinstance(error.body, FormData):
-        sent = request.headers.get("content-type", "")
-        return not sent.startswith(("multipart/form-data", "application/x-www-form-urlencoded"))
-    return isinstance(error.body, bytes)
 
 
 def _describe_error(location: str, message: str) -> str:
@@ -126,29 +107,25 @@ def _build_error(error: Any) -> dict[str, str]:
     }
 
 
-async def _handle_http_exception(request: Request, error: Exception) -> Response | None:
-    """Answer unknown paths and methods, malformed bodies, and what was raised while reading one."""
+async def _handle_http_exception(request: Request, error: Exception) -> ProblemResponse:
+    """Answer unknown paths and methods, and malformed forms."""
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ClientDisconnect):
-        return None
     return build_problem_response(_http_problem(request, error))
 
 
 def _http_problem(request: Request, error: HTTPException) -> Problem:
-    if isinstance(error.__cause__, SluiceError):
-        return to_problem(error.__cause__)
     status = HTTPStatus(error.status_code)
     match status:
         case HTTPStatus.NOT_FOUND:
             return unknown_path_problem()
         case HTTPStatus.METHOD_NOT_ALLOWED:
             return _method_not_allowed_problem(request)
-        case HTTPStatus.BAD_REQUEST if isinstance(error.__cause__, UnicodeDecodeError):
-            return not_utf_8_problem("The request")
         case HTTPStatus.BAD_REQUEST:
-            is_deep = isinstance(error.__cause__, RecursionError)
-            why = "its lists and objects are nested too deeply" if is_deep else str(error.detail)
-            return _unreadable_body_problem(why.rstrip("."))
+            return Problem(
+                problems.MALFORMED,
+                f"The body cannot be read: {error.detail.rstrip('.')}. Nothing was stored. Send the"
+                " complete body.",
+            )
     kind = ProblemKind(status.phrase.lower().replace(" ", "-"), int(status), status.phrase)
     return Problem(kind, str(error.detail), headers=dict(error.headers or {}))
 
@@ -170,11 +147,4 @@ def _method_not_allowed_problem(request: Request) -> Problem:
         problems.METHOD_NOT_ALLOWED,
         f"This path does not allow {shorten(request.method)}. Nothing was done. Use {allow}.",
         headers={"Allow": allow},
-    )
-
-
-def _unreadable_body_problem(why: str) -> Problem:
-    return Problem(
-        problems.MALFORMED,
-        f"The body cannot be read: {why}. Nothing was stored. Send the complete body.",
     )

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from runtime.settings import Settings
+from web.problems import TOO_MANY_REQUESTS, Problem
+
+UPLOAD_RETRY_SECONDS = 10
+"""The `Retry-After` for a key that uploads as much as it may."""
 
 
 class RateLimiter:
@@ -49,10 +53,6 @@ class RateLimiter:
         return min(self._capacity, tokens + (self._clock() - at) * self._per_second)
 
 
-class TooManyUploads(Exception):
-    """The key uploads as many files, or as many bytes, as it may at a time."""
-
-
 class UploadLimiter:
     """How many files and bytes each key uploads to this process at a time.
 
@@ -60,22 +60,22 @@ class UploadLimiter:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.max_files = settings.max_concurrent_uploads
-        self.max_bytes = settings.max_concurrent_upload_bytes
+        self._max_files = settings.max_concurrent_uploads
+        self._max_bytes = settings.max_concurrent_upload_bytes
         self._files: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
 
     @contextmanager
     def hold(self, key_id: int, declared: int) -> Iterator[Callable[[int], None]]:
-        """Count a file of the key; raise TooManyUploads if it is one too many.
+        """Count a file of the key; raise Problem if it is one too many.
 
-        Yield the function that counts bytes as they arrive, which may raise TooManyUploads too.
+        Yield the function that counts bytes as they arrive, which may raise Problem too.
         A single file may exceed `max_bytes`: other limits apply to it.
         """
-        if self._files[key_id] >= self.max_files:
-            raise TooManyUploads
-        if self._files[key_id] and self._bytes[key_id] + declared > self.max_bytes:
-            raise TooManyUploads
+        files = self._files[key_id]
+        is_beyond = self._bytes[key_id] + declared > self._max_bytes
+        if files >= self._max_files or (files and is_beyond):
+            raise self._problem()
         counted = declared
         received = 0
 
@@ -83,8 +83,8 @@ class UploadLimiter:
             nonlocal counted, received
             received += size
             more = max(0, received - counted)
-            if more and self._files[key_id] > 1 and self._bytes[key_id] + more > self.max_bytes:
-                raise TooManyUploads
+            if more and self._files[key_id] > 1 and self._bytes[key_id] + more > self._max_bytes:
+                raise self._problem()
             counted += more
             self._bytes[key_id] += more
 
@@ -97,3 +97,11 @@ class UploadLimiter:
             self._bytes[key_id] -= counted
             if not self._files[key_id]:
                 del self._files[key_id], self._bytes[key_id]
+
+    def _problem(self) -> Problem:
+        return Problem(
+            TOO_MANY_REQUESTS,
+            f"This key may upload {self._max_files} files and {self._max_bytes:,} bytes at a time."
+            " Nothing was stored. Send this file again after another has been answered.",
+            headers={"Retry-After": str(UPLOAD_RETRY_SECONDS)},
+        )

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.settings import Settings
-from web.rate_limit import RateLimiter, TooManyUploads, UploadLimiter
+from web.problems import Problem
+from web.rate_limit import RateLimiter, UploadLimiter
 
 KEY, OTHER = 1, 2
 
@@ -64,7 +65,7 @@ def test_a_key_uploads_so_many_files_at_a_time() -> None:
     """Another one does not fit, whatever its size; what has ended makes room."""
     limit = UploadLimiter(Settings(max_concurrent_uploads=2, max_concurrent_upload_bytes=10_000))
     with limit.hold(KEY, 10), limit.hold(KEY, 0):
-        with pytest.raises(TooManyUploads), limit.hold(KEY, 0):
+        with pytest.raises(Problem), limit.hold(KEY, 0):
             pass
         with limit.hold(OTHER, 0):
             pass
@@ -77,16 +78,16 @@ def test_a_key_uploads_so_many_bytes_at_a_time() -> None:
     limit = UploadLimiter(Settings(max_concurrent_upload_bytes=10_000))
     with limit.hold(KEY, 90_000) as count_bytes:
         count_bytes(90_001)
-        with pytest.raises(TooManyUploads), limit.hold(KEY, 1):
+        with pytest.raises(Problem), limit.hold(KEY, 1):
             pass
     with limit.hold(KEY, 6_000) as count_bytes:
         count_bytes(6_000)
         with limit.hold(KEY, 0) as other:
             other(4_000)
-            with pytest.raises(TooManyUploads):
+            with pytest.raises(Problem):
                 other(1)
             count_bytes(0)
-            with pytest.raises(TooManyUploads):
+            with pytest.raises(Problem):
                 count_bytes(1)
-    with limit.hold(KEY, 10_000), pytest.raises(TooManyUploads), limit.hold(KEY, 1):
+    with limit.hold(KEY, 10_000), pytest.raises(Problem), limit.hold(KEY, 1):
         pass

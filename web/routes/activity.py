@@ -9,6 +9,7 @@ from db import activity
 from producers.activity import ActivityView
 from schemas.requests import MAX_ID
 from web.auth import JobsReader
+from web.examples import get_examples
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
 from web.state import State
@@ -19,30 +20,7 @@ router = APIRouter(tags=["activity"])
 class ActivityPage(BaseModel):
     """A page of activity, the newest first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "activity": [
-                        {
-                            "id": 12,
-                            "account": "default",
-                            "at": "2025-03-01T08:00:00Z",
-                            "event": "job.paused",
-                            "actor": "key:7",
-                            "via": "http",
-                            "job_id": 3,
-                            "key_id": None,
-                            "hook_id": None,
-                            "correlation_id": "f6b0f0c1",
-                            "detail": None,
-                        }
-                    ],
-                    "next": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=get_examples("ActivityPage"))
 
     activity: list[ActivityView]
     next: Annotated[

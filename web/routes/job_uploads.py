@@ -21,7 +21,7 @@ from web.form_parser import get_charset
 from web.job_requests import JobCreate
 from web.middleware.body_limit import FORM_MEDIA_TYPE, get_content_length
 from web.problems import Problem
-from web.rate_limit import TooManyUploads
+from web.rate_limit import UPLOAD_RETRY_SECONDS
 from web.request_body import body_schema, is_large, load_json, validate
 from web.state import AppState
 
@@ -36,9 +36,6 @@ MAX_JOB_PART_BYTES = 1_000_000
 
 _MAX_CONTENT_TYPE = 1_000
 """In characters. Parsing takes time in proportion to the square of its length."""
-
-RETRY_SECONDS = 10
-"""The `Retry-After` for a key that uploads as much as it may."""
 
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -93,8 +90,9 @@ async def read_uploaded_job(
     Raise Problem, or InvalidRequest with a line for each error. The file counts for the upload
     limits of the key within the context.
     """
+    declared = get_content_length(request.scope) or 0
     with (
-        _hold_upload(state, caller, get_content_length(request.scope) or 0) as count_bytes,
+        state.upload_limiter.hold(caller.key_id, declared) as count_bytes,
         _catch_disk_full(caller) as spooling,
     ):
         # Both parts may come as files. A part that is no file is kept in memory.
@@ -117,21 +115,6 @@ async def read_uploaded_job(
 
 
 @contextmanager
-def _hold_upload(state: AppState, caller: Caller, declared: int) -> Iterator[Callable[[int], None]]:
-    limit = state.upload_limiter
-    try:
-        with limit.hold(caller.key_id, declared) as count_bytes:
-            yield count_bytes
-    except TooManyUploads:
-        raise Problem(
-            problems.TOO_MANY_REQUESTS,
-            f"This key may upload {limit.max_files} files and {limit.max_bytes:,} bytes at a time."
-            " Nothing was stored. Send this file again after another has been answered.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
-        ) from None
-
-
-@contextmanager
 def _catch_disk_full(caller: Caller) -> Iterator[set[str]]:
     """Raise Problem if the disk is full, until the caller empties the yielded set."""
     spooling = {"file"}
@@ -146,7 +129,7 @@ def _catch_disk_full(caller: Caller) -> Iterator[set[str]]:
             problems.INSUFFICIENT_STORAGE,
             "The file does not fit on the disk of the web process. Nothing was stored. Try again"
             " later, or send it in parts, each as a job of its own.",
-            headers={"Retry-After": str(RETRY_SECONDS)},
+            headers={"Retry-After": str(UPLOAD_RETRY_SECONDS)},
         ) from error
 
 
