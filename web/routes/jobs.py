@@ -18,7 +18,7 @@ from producers.recipient_events import require_unreserved_key
 from producers.submit import submit
 from schemas.errors import NotFound
 from schemas.outcomes import JobState
-from schemas.requests import MAX_ID, JobRequest
+from schemas.requests import MAX_ID
 from web import problems
 from web.auth import JobsReader, JobsWriter
 from web.job_requests import JobCreate
@@ -105,14 +105,12 @@ async def submit_job(
     The whole request is checked first. Nothing of a rejected request is stored.
     """
     require_unreserved_key(idempotency_key)
-    # Read here: another thread has no notes.
-    correlation_id = get_notes().correlation_id
-
-    def build_request(body: JobCreate) -> JobRequest:
-        return body.to_request(
-            caller, idempotency_key=idempotency_key, correlation_id=correlation_id
-        )
-
+    build_request = partial(
+        JobCreate.to_request,
+        caller=caller,
+        idempotency_key=idempotency_key,
+        correlation_id=get_notes().correlation_id,
+    )
     store = partial(submit, state.pool, state.settings, actor=caller.actor)
     if get_media_type(request) == FORM_MEDIA_TYPE:
         async with (
