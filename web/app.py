@@ -31,7 +31,6 @@ from web.routes import (
     results,
     unsubscribe,
 )
-from web.server_monitor import ServerMonitor
 from web.shutdown import watch_for_shutdown
 from web.state import AppState
 from web.unattended_queue import watch_queue
@@ -107,10 +106,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             application="sluice web",
             idle_seconds=WEB_IDLE_SECONDS,
         )
-        state = AppState(settings, pool)
-        app.state.sluice = state
-        monitor = app.state.server_monitor = ServerMonitor(settings)
-        monitor.start()
+        state = app.state.sluice = AppState(settings, pool)
+        state.server_monitor.start()
         log.info(events.WEB_STARTED, version=version(), commit=commit(settings))
         try:
             with watch_for_shutdown(state.shutting_down):
@@ -118,7 +115,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 yield
                 watching.cancel()
         finally:
-            await monitor.stop()
+            await state.server_monitor.stop()
             pool.terminate()
             log.info(events.WEB_STOPPED)
 

@@ -61,7 +61,7 @@ _BUSY_RESPONSE = encode_response(
     Problem(
         problems.UNAVAILABLE,
         "Too many connections are open. Nothing was done. Use fewer connections, or try again.",
-        headers={"Retry-After": str(problems.RETRY_SECONDS)},
+        headers=problems.RETRY_HEADERS,
     )
 )
 

@@ -9,19 +9,20 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from db.errors import CONNECTION_ERRORS, CONTENTION_ERRORS, TRANSIENT_ERRORS
+from db.errors import CONTENTION_ERRORS
 from producers.invalid_request import MAX_FIELD_ERRORS
-from schemas.errors import SluiceError
 from schemas.field_errors import describe_error, describe_path, shorten
 from web import problems
 from web.problems import (
-    RETRY_SECONDS,
+    DATABASE_ERRORS,
+    EXPECTED_ERRORS,
     Problem,
     ProblemKind,
     ProblemResponse,
     build_problem_response,
     to_problem,
 )
+from web.state import get_state
 
 _QUOTED_LOCATIONS = ("body", "query")
 """Where an invalid value may be quoted. Headers and paths may have keys and tokens in them."""
@@ -29,45 +30,19 @@ _QUOTED_LOCATIONS = ("body", "query")
 
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every expected error with a problem."""
-    app.add_exception_handler(SluiceError, _handle_sluice_error)
+    for family in EXPECTED_ERRORS:
+        assert issubclass(family, Exception)
+        app.add_exception_handler(family, _handle_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
-    for family in (*TRANSIENT_ERRORS, *CONNECTION_ERRORS):
-        assert issubclass(family, Exception)
-        app.add_exception_handler(family, _handle_database_error)
     app.add_exception_handler(ClientDisconnect, _handle_disconnect)  # type: ignore[arg-type]
 
 
-async def _handle_sluice_error(_request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, SluiceError)
+async def _handle_error(request: Request, error: Exception) -> ProblemResponse:
+    """If Postgres may not answer, have the server monitor check it."""
+    if isinstance(error, DATABASE_ERRORS) and not isinstance(error, CONTENTION_ERRORS):
+        get_state(request).server_monitor.check_database_soon()
     return build_problem_response(to_problem(error))
-
-
-async def _handle_database_error(request: Request, error: Exception) -> ProblemResponse:
-    """Answer errors of the driver, and have the server monitor check the connection."""
-    monitor = getattr(request.app.state, "server_monitor", None)
-    if monitor is not None and not isinstance(error, CONTENTION_ERRORS):
-        monitor.check_database_soon()
-    return build_problem_response(database_problem(error))
-
-
-def database_problem(error: BaseException) -> Problem:
-    """Build the problem for an error of the driver."""
-    return unavailable_problem(
-        "The rows are locked by another transaction."
-        if isinstance(error, CONTENTION_ERRORS)
-        else "Postgres does not answer."
-    )
-
-
-def unavailable_problem(why: str) -> Problem:
-    """Build the problem for an error that passes by itself."""
-    return Problem(
-        problems.UNAVAILABLE,
-        f"{why} The request was done completely or not at all. With the same Idempotency-Key it is"
-        " safe to send it again.",
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )
 
 
 async def _handle_disconnect(_request: Request, _error: Exception) -> None:

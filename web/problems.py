@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
 
+from db.errors import CONNECTION_ERRORS, CONTENTION_ERRORS, TRANSIENT_ERRORS
 from producers.invalid_request import shorten
 from schemas.errors import (
     DatabaseUnreachable,
@@ -29,7 +30,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 """The `Retry-After` of problems that pass by themselves."""
 
-CLOSE_AND_RETRY = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
+RETRY_HEADERS = {"Retry-After": str(RETRY_SECONDS)}
+CLOSE_AND_RETRY = RETRY_HEADERS | {"Connection": "close"}
 """The headers of a problem that leaves a body unread: the rest would be read as the next request.
 """
 
@@ -105,16 +107,30 @@ _KIND_BY_ERROR: dict[type[SluiceError], ProblemKind] = {
 """The kinds of errors of other rooms. The first that fits counts."""
 
 _OPERATOR_ERRORS = (
-    *(DatabaseUnreachable, DatabaseUnsuitable),
-    *(QueueUnreachable, ServerStartError, SettingsError),
+    DatabaseUnreachable,
+    DatabaseUnsuitable,
+    QueueUnreachable,
+    ServerStartError,
+    SettingsError,
 )
 """Errors whose text names servers and settings, which callers must not see."""
 
 
-def to_problem(error: SluiceError) -> Problem:
+DATABASE_ERRORS: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, *CONNECTION_ERRORS)
+"""What the driver raises, through no fault of the request."""
+
+EXPECTED_ERRORS: tuple[type[BaseException], ...] = (SluiceError, *DATABASE_ERRORS)
+"""What `to_problem` is for."""
+
+
+def to_problem(error: BaseException) -> Problem:
     """Return the problem for an error of any room; an unknown one is `unavailable`."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, CONTENTION_ERRORS):
+        return unavailable_problem("The rows are locked by another transaction.")
+    if isinstance(error, DATABASE_ERRORS):
+        return unavailable_problem("Postgres does not answer.")
     for family, kind in _KIND_BY_ERROR.items():
         if isinstance(error, family):
             return Problem(kind, str(error), **_extension_members(error))
@@ -124,10 +140,20 @@ def to_problem(error: SluiceError) -> Problem:
             "A server that Sluice needs does not answer or is not set up. Nothing was done. Try"
             " again in a moment."
         )
-    return Problem(UNAVAILABLE, text, headers={"Retry-After": str(RETRY_SECONDS)})
+    return Problem(UNAVAILABLE, text, headers=RETRY_HEADERS)
 
 
-def _extension_members(error: SluiceError) -> dict[str, Any]:
+def unavailable_problem(why: str) -> Problem:
+    """Build the problem for an error that passes by itself."""
+    return Problem(
+        UNAVAILABLE,
+        f"{why} The request was done completely or not at all. With the same Idempotency-Key it is"
+        " safe to send it again.",
+        headers=RETRY_HEADERS,
+    )
+
+
+def _extension_members(error: BaseException) -> dict[str, Any]:
     if isinstance(error, MissingEvidence):
         return {"prompts": [prompt._asdict() for prompt in error.prompts]}
     if isinstance(error, InvalidRequest) and error.field_errors:

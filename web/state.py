@@ -20,6 +20,7 @@ from web.queue_stats import QueueStatsCache
 from web.rate_limit import RateLimiter, UploadLimiter
 from web.request_notes import get_notes
 from web.request_slots import RequestSlots
+from web.server_monitor import ServerMonitor
 
 _LONG_WAIT_SECONDS = 1.0
 
@@ -47,6 +48,7 @@ class AppState:
         self.upload_limiter = UploadLimiter(settings)
         self.rate_limiter = RateLimiter(settings.requests_per_second)
         self.queue_stats = QueueStatsCache(pool, settings)
+        self.server_monitor = ServerMonitor(settings)
         self.request_slots = RequestSlots(None, per_caller=REQUESTS_PER_CONNECTION * size)
         """Held by each request of a key, for its account, and by each message of a hook."""
         self.long_request_slots = RequestSlots(long_slots, per_caller=max(1, long_slots // 2))

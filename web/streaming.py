@@ -6,7 +6,7 @@ from contextlib import aclosing
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
+from web.problems import DATABASE_ERRORS
 
 
 class StreamAbortedError(Exception):
@@ -32,5 +32,5 @@ async def _translate_errors(parts: AsyncGenerator[str, None]) -> AsyncGenerator[
         try:
             async for part in parts:
                 yield part
-        except (*TRANSIENT_ERRORS, *CONNECTION_ERRORS) as error:
+        except DATABASE_ERRORS as error:
             raise StreamAbortedError from error

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from web.error_handlers import unavailable_problem
 from web.middleware.body_limit import accepts_files
-from web.problems import build_problem_response
+from web.problems import build_problem_response, unavailable_problem
 
 T = TypeVar("T")
 

@@ -50,7 +50,7 @@ async def _hold_stream(state: State, caller: JobsReader) -> AsyncGenerator[None,
             problems.TOO_MANY_REQUESTS,
             f"This key follows {limit} jobs already, which is its maximum. Nothing was done. Close"
             " another stream first, or poll GET /v1/jobs/{job_id}.",
-            headers={"Retry-After": str(problems.RETRY_SECONDS)},
+            headers=problems.RETRY_HEADERS,
         )
     state.event_streams[caller.key_id] += 1
     try:

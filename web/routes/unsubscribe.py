@@ -16,20 +16,17 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from db.links import LinkedAddress, get_linked_address
 from producers.immediate_opt_out import opt_out_immediately
 from producers.one_click import PATH
 from producers.recipient_events import opt_out_request
 from runtime.signing import OneClickLink, parse_one_click_token
 from schemas.actors import Actor, ActorKind, Via
-from schemas.errors import SluiceError
 from schemas.statuses import Status
 from web import problems, unsubscribe_pages
-from web.error_handlers import database_problem
 from web.form_parser import form_body_schema, parse_fields
 from web.params import ANY_PATH
-from web.problems import Problem, problem_responses, to_problem
+from web.problems import EXPECTED_ERRORS, Problem, problem_responses, to_problem
 from web.request_notes import get_notes, note_job
 from web.state import AppState, State
 
@@ -44,17 +41,16 @@ class _PageRoute(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handler(request)
-            except SluiceError as error:
-                return _page_or_raise(request, error, to_problem(error))
-            except (*TRANSIENT_ERRORS, *CONNECTION_ERRORS) as error:
-                return _page_or_raise(request, error, database_problem(error))
+            except EXPECTED_ERRORS as error:
+                return _page_or_raise(request, error)
 
         return answer
 
 
-def _page_or_raise(request: Request, error: BaseException, problem: Problem) -> HTMLResponse:
+def _page_or_raise(request: Request, error: BaseException) -> HTMLResponse:
     if "text/html" not in request.headers.get("accept", ""):
         raise error
+    problem = to_problem(error)
     get_notes().problem = problem.kind.slug
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND | HTTPStatus.TOO_MANY_REQUESTS as status:
