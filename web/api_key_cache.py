@@ -5,6 +5,7 @@ import hmac
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 import asyncpg
 
@@ -58,10 +59,7 @@ class ApiKeyCache:
         key_id, digest = parse_key_token(token)
         if not key_id:
             return False
-
-        def matches(listed: bytes) -> bool:
-            return hmac.compare_digest(listed, digest)
-
+        matches = partial(hmac.compare_digest, digest)
         return await self._digests.find(key_id, matches) is not None
 
     async def is_active(self, caller: Caller) -> bool:

@@ -33,11 +33,12 @@ _is_unix_time = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
 
 async def authenticate_form(request: Request, state: AppState, token: str) -> Hook:
     """Return the hook whose URL has this token; raise Problem if there is none."""
-
-    def is_authentic(hook: Hook) -> bool:
-        return is_token_of_hook(state.settings, hook, token)
-
-    hook, is_valid = await _find_hook(request, state, parse_hook_token(token), is_authentic)
+    hook, is_valid = await _find_hook(
+        request,
+        state,
+        parse_hook_token(token),
+        lambda hook: is_token_of_hook(state.settings, hook, token),
+    )
     if not is_valid:
         log_rejected(hook, "invalid_token")
         raise _not_found_problem()
@@ -46,11 +47,12 @@ async def authenticate_form(request: Request, state: AppState, token: str) -> Ho
 
 async def authenticate_signed(request: Request, state: AppState, hook_id: int, body: bytes) -> Hook:
     """Return the hook whose secret the message is signed with; raise Problem if there is none."""
-
-    def is_authentic(hook: Hook) -> bool:
-        return _has_valid_signature(request, body, hook_secrets(state.settings, hook))
-
-    hook, is_valid = await _find_hook(request, state, hook_id, is_authentic)
+    hook, is_valid = await _find_hook(
+        request,
+        state,
+        hook_id,
+        lambda hook: _has_valid_signature(request, body, hook_secrets(state.settings, hook)),
+    )
     if not is_valid:
         log_rejected(hook, "invalid_signature")
         raise Problem(

@@ -207,7 +207,8 @@ class Connection(HttpToolsProtocol):
         """Parse what has waited for the response."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
-        if self._parse_later is None and not self.pipeline:
+        has_waited = self._unparsed or self.flow.read_paused
+        if has_waited and self._parse_later is None and not self.pipeline:
             self._parse()
         self._monitor.mark_idle(self)
 
