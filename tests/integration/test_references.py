@@ -113,3 +113,29 @@ async def test_links_are_looked_up_by_key_after_a_small_beginning(pool: asyncpg.
             " where relname in ('contacts', 'email_addresses')"
         )
     assert many < read < 4 * many
+
+
+async def test_links_of_a_new_account_are_looked_up_by_key(pool: asyncpg.Pool) -> None:
+    """Statistics that know only another account make the new one seem empty. Each end of its links
+    is still looked up by its key, and not compared with all of the account's contacts.
+    """
+    many = 3_000
+    known = await make_account(pool, "known")
+    account_id = await make_account(pool, "new")
+    async with pool.acquire() as connection:
+        for statement in FILL:
+            await connection.execute(statement, known, 1, many)
+        await connection.execute("analyze contacts, email_addresses, contact_emails")
+        before = await _count_index_scans(connection)
+        for statement in FILL:
+            await connection.execute(statement, account_id, many + 1, 2 * many)
+        assert await _count_index_scans(connection) - before >= 2 * many
+
+
+async def _count_index_scans(connection: asyncpg.Connection) -> int:
+    await connection.execute("select pg_stat_force_next_flush()")
+    scans: int = await connection.fetchval(
+        "select sum(idx_scan)::bigint from pg_stat_user_indexes"
+        " where relname in ('contacts', 'email_addresses')"
+    )
+    return scans
