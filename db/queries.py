@@ -1,6 +1,7 @@
-"""The named SQL statements of `sql/*.sql`, loaded once. Each file is one subject."""
+"""The named SQL statements of `sql/*.sql`, each file read once. A file is one subject."""
 
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,25 @@ class _ConnectionAdapter(AsyncPGAdapter):
 _ADAPTER: Any = _ConnectionAdapter
 
 
-def load(subject: str) -> Any:
-    """Load the statements of `sql/<subject>.sql`, each as a coroutine function with its name."""
+@cache
+def _read(subject: str) -> Any:
     return aiosql.from_path(
         _SQL / f"{subject}.sql", _ADAPTER, mandatory_parameters=False, encoding="utf-8"
     )
+
+
+class _Statements:
+    """Read at the first use: reading every file would take a sixth of a command's start."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __getattr__(self, name: str) -> Any:
+        statement = getattr(_read(self._subject), name)
+        setattr(self, name, statement)
+        return statement
+
+
+def load(subject: str) -> Any:
+    """Return the statements of `sql/<subject>.sql`, each as a coroutine function with its name."""
+    return _Statements(subject)
