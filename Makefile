@@ -27,7 +27,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(PROCESSES) \
 COUNT = $(if $(CONTACTS),--contacts $(CONTACTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-pgbouncer lint types fmt bench bench-large chaos audit lock clean hooks matrix
+.PHONY: help setup demo up test tests test-pgbouncer lint types fmt bench bench-large chaos audit lock clean hooks matrix
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +40,10 @@ demo: setup ## show the main job from start to end on servers of its own (CONTAC
 up: setup ## run servers and workers here until Ctrl-C
 	@$(BIN)/sluice up
 
-test: lint types ## check style, types and import direction, then run all tests (PROCESSES=4 PROFILE=nightly)
+test: lint ## check style, types and import direction, and run all tests (PROCESSES=4 PROFILE=nightly)
+	@$(MAKE) --no-print-directory --jobs=2 types tests # side by side, since tests often wait
+
+tests: setup ## run all tests, and nothing else
 	$(PYTEST)
 
 test-pgbouncer: setup ## run only the tests that reach Postgres through a PgBouncer

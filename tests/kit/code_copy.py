@@ -7,20 +7,26 @@ from tests.kit.worker_group import ROOT
 
 ROOMS = ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web")
 
+_HALF_COMPILED = "*.pyc.*"
+"""What another process is writing at the moment, and renames when it has."""
+
 
 def copy_code(folder: Path, *actions: Path) -> Path:
-    """Copy the rooms into a folder, and add actions, each of which is one file."""
+    """Copy the rooms into a folder, and add actions, each of which is one file.
+
+    A copied file keeps its time, so that what is compiled already is valid there too.
+    """
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns(_HALF_COMPILED))
     for file in actions:
         shutil.copy(file, folder / "actions" / file.name)
     return folder
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Copy everything of the checkout but its history, environments and caches."""
+    """Copy everything of the checkout but its history, environments and tools' caches."""
     left_out = shutil.ignore_patterns(
-        *(".git", ".venv*", ".sluice", ".hypothesis", ".*_cache", "__pycache__", "*.egg-info")
+        *(".git", ".venv*", ".sluice", ".hypothesis", ".*_cache", "*.egg-info", _HALF_COMPILED)
     )
     return Path(shutil.copytree(ROOT, folder, ignore=left_out))
 
