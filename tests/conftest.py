@@ -7,6 +7,7 @@ what it counts, ends or wipes is of its own database, or of `own_redis`.
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
@@ -71,6 +72,14 @@ register_hypothesis_profiles()
 # pytest-xdist sets it for its processes: what a command says would be broken into lines, here or
 # there by how long the name of this folder is.
 os.environ.pop("COLUMNS", None)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections skip what was imported and collected, which stays to the end: they
+    took a tenth of the time of unit tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

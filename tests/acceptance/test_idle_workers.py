@@ -39,11 +39,11 @@ async def test_lanes_rest_when_their_job_is_stopped(pool: asyncpg.Pool, settings
     """Eight lanes are at work and four wait in the queue when the job is paused, and when it is
     cancelled: each is left, and from then on none is taken any more, however many chunks are left.
     """
-    await fill_large_account(pool, await make_account(pool, "stopped"), 4000)
+    await fill_large_account(pool, await make_account(pool, "stopped"), 1000)
     for stop in (pause, cancel):
-        job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
         async with pool.acquire() as console, console.transaction():
             await console.execute("select from email_addresses for update")
+            job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
             await wait_until_async(
                 lambda job_id=job_id: all_lanes_at_work(pool, job_id),
                 deadline_seconds=30,
