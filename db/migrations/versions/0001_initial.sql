@@ -660,8 +660,9 @@ create trigger state_is_recorded after update of state on jobs for each row
 -- A foreign key looks up and locks a row for each row that is written. Here a statement that writes thousands of rows
 -- checks them all together (decision 0015), once for each account, of which there is nearly always one. The check is
 -- planned each time (`execute`): an import begins with empty tables, and a plan for those would compare all pairs of
--- rows when they have grown. So would a join with materialized rows, for an account that statistics do not know. If a status was propagated to few addresses, as by one person's opt-out, their sources
--- are looked up one by one, with a plan that is made once.
+-- rows when they have grown. So would a join with materialized rows, for an account that statistics do not know.
+-- If a status was propagated to few addresses, as by one person's opt-out, their sources are looked up one by one,
+-- with a plan that is made once.
 create function refuse_unknown_sources() returns trigger
 language plpgsql set search_path from current
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_material = off as $$
