@@ -7,8 +7,8 @@ import typer
 from cli import options
 from cli.listing import AccountFilter, Limit, optional, read_list, show_list
 from db import activity as stored
-from producers.activity import ActivityView
 from schemas.requests import MAX_ID
+from schemas.views import ActivityView
 
 
 def activity(
@@ -57,6 +57,6 @@ def activity(
     )
 
 
-def _object(row: stored.Activity) -> str:
+def _object(row: ActivityView) -> str:
     ids = (("job", row.job_id), ("key", row.key_id), ("hook", row.hook_id))
     return next((f"{name} {id_}" for name, id_ in ids if id_ is not None), "account")

@@ -9,14 +9,9 @@ from cli import options
 from cli.context import CommandContext, run
 from cli.rendering import format_count, print_facts, print_hint, print_json, print_table, print_text
 from producers.accounts import require_account
-from producers.address_history import (
-    AddressContact,
-    AddressResult,
-    AddressView,
-    parse_match_key,
-    read_address,
-)
+from producers.address_history import AddressView, parse_match_key, read_address
 from schemas.outcomes import Cause, Outcome
+from schemas.views import AddressContact, AddressResult
 
 
 def address(

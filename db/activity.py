@@ -1,7 +1,5 @@
 """Who did what, in Postgres: kept by the transaction that does it, and never changed."""
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -10,27 +8,9 @@ from db.jobs import account_of_job
 from db.queries import load
 from schemas.actors import ActivityEvent, Actor, format_actor
 from schemas.requests import MAX_ID
+from schemas.views import ActivityView
 
 _sql = load("activity")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activity:
-    """One event of a caller upon a job, a key or a hook. `correlation_id` is that of the request by
-    which it was done, None where there was none.
-    """
-
-    id: int
-    account: str
-    at: datetime
-    event: str
-    actor: str | None
-    via: str
-    job_id: int | None
-    key_id: int | None
-    hook_id: int | None
-    correlation_id: str | None
-    detail: dict[str, Any] | None
 
 
 async def record(
@@ -68,7 +48,7 @@ async def list_activity(
     job_id: int | None = None,
     before: int = MAX_ID,
     limit: int,
-) -> list[Activity]:
+) -> list[ActivityView]:
     """Return up to `limit` events with ids under `before`, newest first; of one account if it is
     given, and of one job if one is.
     """
@@ -81,9 +61,7 @@ async def list_activity(
         rows = _sql.list_activity_of_account(connection, account_id=account_id, **place)
     else:
         rows = _sql.list_activity(connection, **place)
-    return [_activity(row) async for row in rows]
-
-
-def _activity(row: asyncpg.Record) -> Activity:
-    given = {name: row[name] for name in Activity.__dataclass_fields__ if name != "actor"}
-    return Activity(**given, actor=format_actor(row["actor_kind"], row["actor_id"]))
+    return [
+        ActivityView(**row, actor=format_actor(row["actor_kind"], row["actor_id"]))
+        async for row in rows
+    ]

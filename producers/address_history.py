@@ -1,62 +1,26 @@
 """An address, its contacts and its history: `sluice address --json` and HTTP give this JSON."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import asyncpg
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from actions.registry import all_actions, describe_reason
 from db import address_history, chunk_addresses
 from producers.explanations import explain_status
-from producers.job_view import ActorField, ViaField, View
 from schemas.addresses import InvalidAddress, normalize_address
 from schemas.decisions import AddressState
 from schemas.errors import InvalidRequest, NotFound
 from schemas.job_key import JobKey
-from schemas.outcomes import Cause, Outcome
-from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
+from schemas.outcomes import Outcome
 from schemas.statuses import OWN_RIGHT, AllowedMail, Status, allowed_mail
+from schemas.views import AddressContact, AddressResult, View
 
 MAX_CONTACTS_SHOWN = 20
 
 _NO_JOB = 0
 """The id of no job: only the import itself does not count the opt-outs of its own rows."""
-
-
-class AddressContact(View):
-    """A contact that holds the address, and in which field."""
-
-    contact_id: int
-    field: str
-    given_name: str | None
-    family_name: str | None
-    company: str | None
-
-
-class AddressResult(View):
-    """A result about the address, and who asked for its job."""
-
-    job_id: int
-    action: str
-    requested_by: str
-    """Who asked for the job, as the client said; else the key's name."""
-    actor: ActorField
-    via: ViaField
-    evidence_source: str | None
-    """For an opt-in: how permission was given."""
-    contact_id: int | None
-    """Null in a job over addresses."""
-    field: str
-    cause: Cause
-    outcome: Outcome
-    reason: str | None
-    from_status: Status | None
-    to_status: Status | None
-    decided_at: datetime
-    source_address: str | None
-    """The address that the opt-out was propagated from."""
-    error: str | None
 
 
 class Rule(View):
@@ -77,61 +41,8 @@ class OptInCheck(View):
     rule: Rule
 
 
-ADDRESS_EXAMPLE: dict[str, Any] = {
-    "address": "Ann@example.com",
-    "status": "manual",
-    "marketable": False,
-    "may_receive": "nothing",
-    "previous_status": "single_opt_in",
-    "status_changed_at": "2025-03-01T08:00:00Z",
-    "status_job_id": 12,
-    "propagated_from_address": None,
-    "contacts": [
-        {
-            "contact_id": 17,
-            "field": "email1",
-            "given_name": "Ann",
-            "family_name": None,
-            "company": None,
-        }
-    ],
-    "contact_count": 1,
-    "history": [
-        {
-            "job_id": 12,
-            "action": "opt_out",
-            "requested_by": "the recipient",
-            "actor": "link",
-            "via": "one_click",
-            "evidence_source": None,
-            "contact_id": 17,
-            "field": "email1",
-            "cause": "direct",
-            "outcome": "applied",
-            "reason": None,
-            "from_status": "single_opt_in",
-            "to_status": "manual",
-            "decided_at": "2025-03-01T08:00:00Z",
-            "source_address": None,
-            "error": None,
-        }
-    ],
-    "explanation": ["It gets no broadcasts: recipient used the opt-out link."],
-    "opt_in_check": {
-        "allowed": False,
-        "outcome": "rejected",
-        "rule": {
-            "reason": "opted_out_by_recipient",
-            "explanation": "an opt-out by its owner is never reopened in bulk",
-        },
-    },
-}
-
-
 class AddressView(View):
     """An address, its status and why it has it."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [ADDRESS_EXAMPLE]})
 
     address: str
     """As it was first given."""
@@ -192,32 +103,16 @@ async def read_address(
     )
     may_receive = allowed_mail(now.status)
     return now.id, AddressView(
-        address=now.address,
-        status=now.status,
+        **now._asdict() | {"contact_count": contact_count},
         marketable=may_receive is AllowedMail.BROADCASTS,
         may_receive=may_receive,
-        previous_status=now.previous_status,
-        status_changed_at=now.status_changed_at,
-        status_job_id=now.status_job_id,
-        propagated_from_address=now.propagated_from_address,
-        contacts=[
-            AddressContact(**each._asdict() | {"field": FIELD_NAMES[each.field]})
-            for each in contacts
-        ],
-        contact_count=contact_count,
-        history=[_to_result(entry) for entry in history],
+        contacts=contacts,
+        history=history,
         explanation=list(explain_status(now)),
         opt_in_check=await _check_opt_in(
             connection, now, account_id=account_id, shared_address_limit=shared_address_limit
         ),
     )
-
-
-def _to_result(entry: address_history.HistoryEntry) -> AddressResult:
-    values = entry._asdict() | {"field": FIELD_NAMES[entry.field]}
-    if entry.field == LISTED_ADDRESS_FIELD:
-        values["contact_id"] = None
-    return AddressResult(**values)
 
 
 async def _check_opt_in(

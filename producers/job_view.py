@@ -4,31 +4,16 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 import asyncpg
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from actions.registry import all_actions
 from db import address_history, exports, job_progress, jobs, webhook_deliveries
 from db.exports import Export
-from schemas.actors import Via
 from schemas.errors import NotFound
+from schemas.examples import get_examples
 from schemas.outcomes import JobState
 from schemas.requests import FIELD_NAMES, LISTED_ADDRESS_FIELD
-
-ActorField = Annotated[
-    str | None,
-    Field(
-        description="Who did it: `key` or `hook` with its id, `link`, `cli` or `python`. Null if an"
-        " older version stored it.",
-        examples=["key:7"],
-    ),
-]
-ViaField = Annotated[str | None, Field(description="The entry point.", examples=[Via.HTTP.value])]
-
-
-class View(BaseModel):
-    """What a program gets as JSON; the fields are described by their docstrings."""
-
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+from schemas.views import ActorField, ViaField, View
 
 
 class OutcomeCounts(View):
@@ -119,58 +104,10 @@ class WebhookDelivery(View):
     """Why the last attempt failed."""
 
 
-_EXAMPLE: dict[str, Any] = {
-    "id": 7,
-    "account": "default",
-    "action": "opt_in",
-    "state": "running",
-    "fields": ["email1"],
-    "params": {},
-    "selection": {"tag": "spring"},
-    "unknown": None,
-    "evidence": {
-        "source": "customer_relationship",
-        "description": "They agreed at the till when they became customers.",
-        "collected_from": "2024-01-01",
-        "collected_until": "2024-12-31",
-        "attested_by": "the shop's manager",
-    },
-    "requested_by": "the shop's backend",
-    "actor": "key:1",
-    "via": "http",
-    "idempotency_key": "spring-1",
-    "correlation_id": "f6b0f0c1",
-    "selected": 10_000,
-    "warning": None,
-    "counts": {"applied": 4_700, "unchanged": 100, "rejected": 150, "empty": 50, "propagated": 0},
-    "error": None,
-    "forecast": None,
-    "confirmation": None,
-    "created_at": "2025-03-01T08:00:00Z",
-    "planned_at": "2025-03-01T08:00:00.2Z",
-    "confirmed_at": None,
-    "started_at": "2025-03-01T08:00:00.3Z",
-    "finished_at": None,
-    "reasons": {
-        "unchanged": {"already_marketable": 100},
-        "rejected": {"opted_out_by_recipient": 150},
-    },
-    "import_rejections": {},
-    "recognized": None,
-    "percent": 50.0,
-    "rate": 20_000.0,
-    "seconds_left": 0.3,
-    "chunks": {"done": 2, "pending": 2, "split": 0},
-    "attempts": 2,
-    "last_error": None,
-    "completion_webhook": None,
-}
-
-
 class JobView(JobSummary):
     """A job with its exact counts at this moment."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra=get_examples("JobView"))
 
     reasons: dict[str, dict[str, int]]
     """How many pairs are unchanged or rejected, by outcome and reason."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from producers.invalid_request import parse_request
 from producers.keys import Caller
+from schemas.examples import get_examples
 from schemas.requests import (
     DEFAULT_FIELDS,
     FieldNames,
@@ -15,7 +16,6 @@ from schemas.requests import (
     ShortText,
     WebhookUrl,
 )
-from web.examples import get_examples
 
 MAX_LISTED = 100_000
 """The maximum number of ids or addresses in a body; a longer list is sent as a file."""

@@ -4,13 +4,23 @@ import pytest
 
 from producers.job_view import JobView
 from web.job_requests import JobCreate
+from web.routes.activity import ActivityPage
 from web.routes.addresses import AddressResponse
 from web.routes.contacts import ContactPage
 from web.routes.results import ImportRejectionPage, ResultPage
 
 
 @pytest.mark.parametrize(
-    "model", [JobCreate, JobView, ResultPage, ImportRejectionPage, AddressResponse, ContactPage]
+    "model",
+    [
+        ActivityPage,
+        AddressResponse,
+        ContactPage,
+        ImportRejectionPage,
+        JobCreate,
+        JobView,
+        ResultPage,
+    ],
 )
 def test_examples_are_valid_and_whole(model):
     """Each can be read by its model, and shows every field that an answer has."""

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from db import activity
-from producers.activity import ActivityView
+from schemas.examples import get_examples
 from schemas.requests import MAX_ID
+from schemas.views import ActivityView
 from web.auth import JobsReader
 from web.examples import get_examples
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
@@ -54,6 +55,6 @@ async def list_activity(
             connection, account_id=caller.account_id, job_id=job_id, before=before, limit=limit
         )
     return ActivityPage(
-        activity=[ActivityView.model_validate(row) for row in found],
+        activity=found,
         next=encode_cursor(found[-1].id) if len(found) == limit else None,
     )

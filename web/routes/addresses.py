@@ -5,13 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import ConfigDict, Field
 
-from producers.address_history import (
-    ADDRESS_EXAMPLE,
-    AddressView,
-    parse_match_key,
-    read_address,
-)
+from producers.address_history import AddressView, parse_match_key, read_address
 from producers.one_click import one_click_url
+from schemas.examples import get_examples
 from web.auth import AddressesReader
 from web.params import QUERY_NUMBER
 from web.problems import NOT_FOUND, problem_responses
@@ -23,14 +19,7 @@ router = APIRouter(tags=["addresses"])
 class AddressResponse(AddressView):
     """An address, its status and why it has it, and its one-click link."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                ADDRESS_EXAMPLE
-                | {"one_click_url": "https://sluice.example/v1/unsubscribe/1.77.Gk3c9w"}
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=get_examples("AddressResponse"))
 
     one_click_url: Annotated[
         str,

@@ -12,10 +12,10 @@ from actions.registry import get_action
 from db import contacts, jobs
 from db.contacts import ContactFilter
 from schemas.errors import NotFound
+from schemas.examples import get_examples
 from schemas.requests import DEFAULT_FIELDS, FIELD_NAMES, FIELD_NUMBERS, MAX_ID, FieldName
 from schemas.statuses import Status
 from web.auth import AddressesReader
-from web.examples import get_examples
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
 from web.problems import NOT_FOUND, problem_responses

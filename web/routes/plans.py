@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from producers.invalid_request import require_storable_texts
 from producers.job_view import JobView
 from producers.plans import apply_plan
+from schemas.examples import get_examples
 from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID, ShortText
 from web import problems
 from web.auth import JobsWriter
-from web.examples import get_examples
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import Problem, problem_responses
 from web.request_body import body_openapi, read_json_body

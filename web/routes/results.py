@@ -9,11 +9,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from db import exports, jobs
 from db.exports import Export
 from producers.job_view import unprocessed_listing
+from schemas.examples import get_examples
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 from web.auth import JobsReader
-from web.examples import get_examples
 from web.exports import MEDIA_TYPES, Format, ListQuery, build_list_response
 from web.problems import INVALID, NOT_FOUND, Problem, problem_responses
 from web.routes.jobs import JobId, require_job
