@@ -9,12 +9,15 @@ stated marketable status counts only with permission, which the importer claims 
 An existing address takes a stated status only if that has a higher rank.
 """
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
 from schemas.decisions import AddressState, Decision, apply, leave
 from schemas.outcomes import Reason
+from schemas.requests import ShortText
 from schemas.statuses import MARKETABLE, Status
 
 
@@ -23,7 +26,9 @@ class ImportParams(Params):
 
     permission: bool = Field(description="true if these contacts gave permission for broadcasts")
     permission_claimed_by: str | None = Field(None, description="who claims the permission")
-    tag: str | None = Field(None, description="a tag for every imported contact")
+    tag: Annotated[ShortText, StringConstraints(strip_whitespace=True)] | None = Field(
+        None, description="a tag for every imported contact"
+    )
     statuses: bool | None = Field(None, description="true if the file states statuses")
 
 

@@ -219,5 +219,5 @@ def _answer_or_request(
     stored = earlier.get(request.idempotency_key or "")
     if stored is None:
         return request
-    require_same_request(stored, request, validate_request(request))
+    require_same_request(stored, request, validate_request(request).request_hash)
     return repeat_request(request, stored) if stored.is_incomplete else earlier_receipt(stored)

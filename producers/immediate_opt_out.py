@@ -300,7 +300,7 @@ async def _find_earlier_job(
     """Return the job of an earlier request with the same key."""
     assert request.idempotency_key is not None
     stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)
-    require_same_request(stored, request, checked)
+    require_same_request(stored, request, checked.request_hash)
     return stored
 
 

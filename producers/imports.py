@@ -2,34 +2,34 @@
 
 import asyncio
 import codecs
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import asyncpg
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from actions.import_contacts import ImportContacts, ImportParams
-from db import imports, jobs
+from actions.import_contacts import ImportContacts
+from db import imports
 from db.imports import StagedFile
 from producers.accounts import require_account
 from producers.import_file import ContactFile, open_contacts
-from producers.import_rejections import MAX_TAG
-from producers.invalid_request import convert_validation_error, require_storable
-from producers.request_hash import request_hash
-from runtime import events, logs
+from producers.invalid_request import parse_request, require_storable_texts
+from producers.request_hash import hash_request
+from producers.request_validation import ValidatedRequest, validate_params
+from producers.submit import (
+    log_and_enqueue,
+    require_same_request,
+    store_job,
+    with_correlation_id,
+)
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
-from schemas.errors import IdempotencyConflict
 from schemas.job_key import JobKey
-from schemas.requests import FIELD_NUMBERS, ShortText
+from schemas.requests import FIELD_NUMBERS, JobRequest
 from schemas.staging import CELL_REJECTION_REASONS
-from workers.enqueue import enqueue_job
 
-log = logs.get_logger()
 T = TypeVar("T")
 
 _SELECTION = {"import": True}
@@ -56,31 +56,6 @@ class ImportSubmission(NamedTuple):
     ignored_columns: tuple[str, ...] = ()
 
 
-class _Request(BaseModel):
-    """The request without its file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    account: ShortText
-    permission: bool
-    tag: (
-        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TAG)]
-        | None
-    )
-    requested_by: ShortText
-    idempotency_key: ShortText | None
-    correlation_id: ShortText | None
-
-    def params(self, *, statuses: bool) -> dict[str, Any]:
-        """Return the params of the job; a claim of permission names its claimant."""
-        return ImportParams(
-            permission=self.permission,
-            permission_claimed_by=self.requested_by if self.permission else None,
-            tag=self.tag,
-            statuses=statuses or None,
-        ).model_dump(mode="json", exclude_none=True)
-
-
 async def submit_import(
     pool: asyncpg.Pool,
     settings: Settings,
@@ -105,44 +80,60 @@ async def submit_import(
     IdempotencyConflict; then, and after any other failure, nothing is stored.
     """
     request = _validate(
-        account=account,
         permission=permission,
         tag=tag,
+        account=account,
         requested_by=requested_by,
         idempotency_key=idempotency_key,
-        correlation_id=correlation_id or uuid.uuid4().hex,
+        correlation_id=correlation_id,
     )
     with open_contacts(file, mapping=mapping, encoding=encoding) as contacts:
-        hash_of = partial(_request_hash, request, mapping or {}, encoding, contacts)
+        checked = _check(request, contacts)
+        hash_of = partial(_hash_import, request, mapping or {}, encoding, contacts)
         async with pool.acquire() as connection:
             account_id = await require_account(connection, request.account)
             async with connection.transaction():
-                stored = await _insert_job(connection, account_id, request, contacts, actor)
-                key, created = stored.key, stored.created
-                if created:
-                    counts = await _stage(connection, key, contacts, progress)
-                    hash_ = hash_of()
-                    await imports.set_request_hash(connection, key, request_hash=hash_)
+                # Its rows refer to the job; a request with the same key waits for it.
+                stored = await store_job(connection, account_id, request, checked, actor)
+                if stored.created:
+                    counts = await _stage(connection, stored.key, contacts, progress)
+                    await imports.set_request_hash(connection, stored.key, request_hash=hash_of())
                 else:
                     await asyncio.to_thread(contacts.text.drain)
-                    _require_same_request(stored, request, hash_of())
-                    counts = await imports.read_staged_file(connection, key)
-    if created:
-        _log_submitted(key, request, actor)
-    enqueued = not created or await enqueue_job(settings, key, action=ImportContacts.name)
-    return ImportSubmission(key.job_id, *counts, created, enqueued, contacts.columns.ignored)
+                    require_same_request(stored, request, hash_of())
+                    counts = await imports.read_staged_file(connection, stored.key)
+    enqueued = await log_and_enqueue(settings, stored, request, checked, actor)
+    return ImportSubmission(
+        stored.key.job_id, *counts, stored.created, enqueued, contacts.columns.ignored
+    )
 
 
-def _validate(**given: Any) -> _Request:
-    require_storable("The import", given)
-    try:
-        return _Request.model_validate(given)
-    except ValidationError as error:
-        raise convert_validation_error("The import", error, _Request) from None
+def _validate(*, permission: bool, tag: str | None, **given: str | None) -> JobRequest:
+    """Return the request with the params of the job; a claim of permission names its claimant."""
+    action = ImportContacts()
+    request = parse_request(
+        {
+            **given,
+            "action": action.name,
+            "selection": {"all": True},
+            "fields": tuple(FIELD_NUMBERS),
+            "params": {"permission": permission, "tag": tag},
+        }
+    )
+    require_storable_texts("The import", request)
+    params = validate_params(action, request.params)
+    if params["permission"]:
+        params["permission_claimed_by"] = request.requested_by
+    return with_correlation_id(request.model_copy(update={"params": params}))
 
 
-def _request_hash(
-    request: _Request, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
+def _check(request: JobRequest, contacts: ContactFile) -> ValidatedRequest:
+    stated = {"statuses": True} if contacts.columns.statuses else {}
+    return ValidatedRequest(ImportContacts(), request.params | stated, _SELECTION)
+
+
+def _hash_import(
+    request: JobRequest, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
 ) -> str:
     """Return the hash of the request and the whole file, which must have been read."""
     selection = {
@@ -151,47 +142,16 @@ def _request_hash(
         "encoding": codecs.lookup(encoding).name,
         "file": contacts.text.digest(),
     }
-    return request_hash(
-        account=request.account,
-        action=ImportContacts.name,
-        selection=selection,
-        contacts=None,
-        fields=list(FIELD_NUMBERS),
-        params=request.model_dump(include={"permission", "tag"}),
-        evidence=None,
+    return hash_request(
+        {
+            "account": request.account,
+            "action": request.action,
+            "selection": {**selection, "contacts": None},
+            "fields": request.field_names,
+            "params": {name: request.params.get(name) for name in ("permission", "tag")},
+            "evidence": None,
+        }
     )
-
-
-async def _insert_job(
-    connection: asyncpg.Connection,
-    account_id: int,
-    request: _Request,
-    contacts: ContactFile,
-    actor: Actor,
-) -> jobs.InsertedJob:
-    """Insert the job before its rows, which refer to it; a request with the same key then waits."""
-    job = jobs.NewJob(
-        account_id=account_id,
-        action=ImportContacts.name,
-        fields=list(FIELD_NUMBERS.values()),
-        params=request.params(statuses=bool(contacts.columns.statuses)),
-        selection=_SELECTION,
-        requested_by=request.requested_by,
-        idempotency_key=request.idempotency_key,
-        request_hash="",
-        correlation_id=request.correlation_id or "",
-        actor=actor,
-    )
-    return await jobs.insert_job(connection, job)
-
-
-def _require_same_request(stored: jobs.InsertedJob, request: _Request, hash_: str) -> None:
-    if stored.request_hash != hash_:
-        raise IdempotencyConflict(
-            f"The key {request.idempotency_key!r} was used for job {stored.key.job_id}, which is of"
-            " another file or a different request. Nothing was stored. Use a new key for a new"
-            f" import; `sluice job {stored.key.job_id}` shows the earlier one."
-        )
 
 
 async def _stage(
@@ -227,17 +187,3 @@ async def _prefetch(items: Iterator[T]) -> AsyncGenerator[T, None]:
     finally:
         # The caller closes the file next, so no thread may still be reading it.
         await asyncio.gather(making, return_exceptions=True)
-
-
-def _log_submitted(key: JobKey, request: _Request, actor: Actor) -> None:
-    log.info(
-        events.JOB_SUBMITTED,
-        job=key.job_id,
-        account=key.account_id,
-        action=ImportContacts.name,
-        correlation_id=request.correlation_id,
-        **actor.log_keys(),
-        fields=list(FIELD_NUMBERS),
-        selected_by=sorted(_SELECTION),
-        contacts_listed=None,
-    )

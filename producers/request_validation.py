@@ -15,7 +15,7 @@ from producers.invalid_request import (
     invalid_request,
     require_storable_texts,
 )
-from producers.request_hash import ListHash, request_hash
+from producers.request_hash import ListHash, hash_request
 from producers.uploads import ListSummary
 from schemas.actors import Actor
 from schemas.addresses import InvalidAddress, NormalizedAddress, parse_address
@@ -34,11 +34,11 @@ class ValidatedRequest(NamedTuple):
 
     action: BulkAction
     params: dict[str, Any]
-    evidence: dict[str, Any] | None
     selection: dict[str, Any]
-    contacts: list[int] | None
-    addresses: list[NormalizedAddress] | None
-    request_hash: str
+    evidence: dict[str, Any] | None = None
+    contacts: list[int] | None = None
+    addresses: list[NormalizedAddress] | None = None
+    request_hash: str = ""
     unknown: int | None = None
 
     def new_job(
@@ -68,38 +68,37 @@ def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -
     listed = {"selection": {"contacts", "addresses"}}
     require_storable_texts("The request", request, exclude=listed)
     action = _get_selecting_action(request)
-    params = _params(action, request.params)
-    evidence = _evidence(action, request.evidence)
     contacts = request.selection.contacts
     distinct = None if contacts is None else sorted(set(contacts))
     addresses = _parse_addresses(request.selection.addresses)
     selection = _summary(request.selection, distinct, addresses)
-    hashed: dict[str, Sequence[int] | Sequence[str] | ListHash | None] = {
-        "contacts": distinct,
-        "addresses": None if addresses is None else sorted(each.match_key for each in addresses),
-    }
+    lists: dict[str, ListHash] = {}
+    if distinct is not None:
+        lists["contacts"] = ListHash(distinct)
+    if addresses is not None:
+        lists["addresses"] = ListHash(sorted(each.match_key for each in addresses))
     if uploaded is not None:
         selection[uploaded.name] = uploaded.number
-        hashed[uploaded.name] = uploaded.list_hash
+        lists[uploaded.name] = uploaded.list_hash
+    params = validate_params(action, request.params, within=("params",))
+    evidence = _evidence(action, request.evidence)
+    asked = {
+        "account": request.account,
+        "action": action.name,
+        "selection": {**selection, "contacts": lists.get("contacts")},
+        "fields": request.field_names,
+        "params": params,
+        "evidence": evidence,
+    }
+    hash_ = hash_request(
+        asked,
+        addresses=lists.get("addresses"),
+        plan_first=request.plan_first,
+        completion_url=request.completion_url,
+    )
+    unknown = uploaded and uploaded.unknown
     return ValidatedRequest(
-        action,
-        params,
-        evidence,
-        selection,
-        distinct,
-        addresses,
-        request_hash(
-            account=request.account,
-            action=action.name,
-            selection=selection,
-            fields=request.field_names,
-            params=params,
-            evidence=evidence,
-            plan_first=request.plan_first,
-            completion_url=request.completion_url,
-            **hashed,  # type: ignore[arg-type]
-        ),
-        uploaded and uploaded.unknown,
+        action, params, selection, evidence, distinct, addresses, hash_, unknown
     )
 
 
@@ -123,12 +122,18 @@ def _get_selecting_action(request: JobRequest) -> BulkAction:
     return action
 
 
-def _params(action: BulkAction, given: dict[str, Any]) -> dict[str, Any]:
+def validate_params(
+    action: BulkAction, given: dict[str, Any], *, within: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the params as the job stores them; raises InvalidRequest.
+
+    `within` is their place in the request.
+    """
     try:
         return action.params.model_validate(given).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         what = f"The {action.name} job"
-        raise convert_validation_error(what, error, action.params, within=("params",)) from None
+        raise convert_validation_error(what, error, action.params, within=within) from None
 
 
 def _evidence(action: BulkAction, given: dict[str, Any] | None) -> dict[str, Any] | None:

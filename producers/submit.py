@@ -96,15 +96,13 @@ async def submit(
                 listed = await upload.stage(connection, account_id)
                 _require_mostly_known(listed, allow=allow_mostly_unknown)
                 checked = validate_request(request, listed)
-            stored = await _store(connection, account_id, request, checked, actor)
+            stored = await store_job(connection, account_id, request, checked, actor)
             if upload is not None and stored.created:
                 await upload.keep(connection, stored.key)
             if merged_hashes:
                 await jobs.insert_merged_events(connection, stored.key, hashes=merged_hashes)
-    require_same_request(stored, request, checked)
-    if stored.created:
-        log_submitted(stored.key, checked, request, actor)
-    enqueued = not stored.created or await enqueue_job(settings, stored.key, action=request.action)
+    require_same_request(stored, request, checked.request_hash)
+    enqueued = await log_and_enqueue(settings, stored, request, checked, actor)
     return JobSubmission(stored.key.job_id, account_id, stored.created, enqueued, checked.unknown)
 
 
@@ -128,11 +126,9 @@ def with_correlation_id(request: JobRequest) -> JobRequest:
     return request.model_copy(update={"correlation_id": uuid.uuid4().hex})
 
 
-def require_same_request(
-    stored: jobs.InsertedJob, request: JobRequest, checked: ValidatedRequest
-) -> None:
-    """Raise IdempotencyConflict if the job with the request's key is of a different request."""
-    if stored.request_hash != checked.request_hash:
+def require_same_request(stored: jobs.InsertedJob, request: JobRequest, hash_: str) -> None:
+    """Raise IdempotencyConflict if the job with the request's key has another hash."""
+    if stored.request_hash != hash_:
         raise IdempotencyConflict(
             f"The key {request.idempotency_key!r} was used for job {stored.key.job_id}, which is of"
             " a different request. Nothing was stored. Use a new key for a new request."
@@ -169,7 +165,7 @@ async def _require_import(connection: asyncpg.Connection, account_id: int, job_i
         )
 
 
-async def _store(
+async def store_job(
     connection: asyncpg.Connection,
     account_id: int,
     request: JobRequest,
@@ -219,6 +215,20 @@ async def _check_addresses(
 def _require_mostly_known(listed: ListSummary, *, allow: bool) -> None:
     if not allow and listed.unknown is not None and 2 * listed.unknown > listed.number:
         raise MostlyUnknownList(listed.unknown, listed.number)
+
+
+async def log_and_enqueue(
+    settings: Settings,
+    stored: jobs.InsertedJob,
+    request: JobRequest,
+    checked: ValidatedRequest,
+    actor: Actor,
+) -> bool:
+    """Log and enqueue the job, if it is new; return False if Redis did not respond."""
+    if not stored.created:
+        return True
+    log_submitted(stored.key, checked, request, actor)
+    return await enqueue_job(settings, stored.key, action=request.action)
 
 
 def log_submitted(
