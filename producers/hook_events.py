@@ -14,10 +14,9 @@ from producers.hook_fields import (
     HookPost,
     OptOutReader,
     ReadingDeadline,
-    read_post,
     to_storable_text,
 )
-from producers.hook_json import EventObject, Field, iterate_events, iterate_fields, read_message
+from producers.hook_json import EventObject, Field, iterate_events, read_message
 from producers.hook_opt_outs import HookOptOut
 from producers.recipient_events import MAX_NOTE_LENGTH, Moment
 from schemas.errors import InvalidRequest
@@ -99,49 +98,33 @@ def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEve
 
 
 def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | InvalidEvent]:
+    if not isinstance(given, Pairs):
+        return [InvalidEvent(None, "An event must be a JSON object. Nothing was stored of it.")]
     grouped: dict[EventObject | None, list[Field]] = {None: []}
-    for field in iterate_events(given) if isinstance(given, Pairs) else ():
+    for field in iterate_events(given):
         grouped.setdefault(field.event, []).append(field)
-    if len(grouped) == 1:
-        time.require_time_left()
-        return [read_event(given)]
+    around = {event.outer for event in grouped if event is not None}
     readings: dict[EventObject | None, OptOutReader] = {}
     events: list[OptOutEvent | InvalidEvent] = []
-    around = {None, *(event.outer for event in grouped if event is not None)}
     for event, fields in grouped.items():
-        readings[event] = reading = OptOutReader()
         # An event around others needs no address of its own.
         is_around = event in around
+        if not is_around and (
+            bad := _check_duplicate_names(event.given if event else given, fields)
+        ):
+            events.append(bad)
+            continue
+        readings[event] = reading = OptOutReader()
         try:
             for field in fields:
                 time.require_time_left()
                 reading.take(field)
-            reading.settle()
-            if event is not None:
-                reading.inherit(readings[event.outer])
-            if is_around and not reading.has_address:
-                continue
-            bad = (
-                None if event is None or is_around else _check_duplicate_names(event.given, fields)
-            )
-            events.append(bad or _to_event(reading.post()))
+            reading.settle(readings[event.outer] if event else None)
+            if reading.has_address or not is_around:
+                events.append(_to_event(reading.post()))
         except InvalidRequest as error:
             events.append(InvalidEvent(_find_event_id(fields), str(error)))
     return events
-
-
-def read_event(given: Any) -> OptOutEvent | InvalidEvent:
-    """Return the event of a JSON value from `read_pairs`."""
-    if not isinstance(given, Pairs):
-        return InvalidEvent(None, "An event must be a JSON object. Nothing was stored of it.")
-    fields = list(iterate_fields(given))
-    if (bad := _check_duplicate_names(given, fields)) is not None:
-        return bad
-    try:
-        post = read_post(fields)
-    except InvalidRequest as error:
-        return InvalidEvent(_find_event_id(fields), str(error))
-    return _to_event(post)
 
 
 def _check_duplicate_names(given: Pairs, fields: Iterable[Field]) -> InvalidEvent | None:

@@ -5,7 +5,7 @@ opt-out needs from any plausible field, and ignores the rest. Nothing else makes
 invalid: it is ignored, and reported as adjusted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import NamedTuple
 
@@ -106,17 +106,6 @@ class HookPost(NamedTuple):
         return self._replace(candidates=[AddressCandidate(each, (each,)) for each in meant])
 
 
-def read_post(fields: Iterable[Field]) -> HookPost:
-    """Read the fields; raises InvalidRequest if they have no recipient's address."""
-    time = ReadingDeadline()
-    reading = OptOutReader()
-    for field in fields:
-        time.require_time_left()
-        reading.take(field)
-    reading.settle()
-    return reading.post()
-
-
 def to_storable_text(text: str) -> str:
     """Replace each character that Postgres cannot store."""
     if is_storable(text):
@@ -200,8 +189,27 @@ class OptOutReader:
     def _adjust(self, what: str, message: str) -> None:
         self.adjusted.setdefault((what, message), Adjustment(what, message))
 
-    def inherit(self, outer: "OptOutReader") -> None:
-        """Take what is said around an event, unless the event says it itself."""
+    def settle(self, outer: "OptOutReader | None" = None) -> None:
+        """Read the weak fields after all others, or report them as ignored.
+
+        Then take what the `outer` event says, unless this one says it itself. Raises InvalidRequest
+        for more addresses than one person has.
+        """
+        weak, self._weak = list(self._weak), {}
+        if weak and self._names_address:
+            # Even if that one is invalid: the list's own address does not replace it.
+            names = ", ".join(_shown(field.name) for field in weak[:_MAX_TOLD_FIELDS])
+            left = len(weak) - _MAX_TOLD_FIELDS
+            more = f" and {left} more" if left > 0 else ""
+            were = "was" if len(weak) == 1 else "were"
+            self._adjust("address", f"another field has it, so that {names}{more} {were} not read")
+        else:
+            for field in weak:
+                self._take_address(field)
+        if outer is not None:
+            self._inherit(outer)
+
+    def _inherit(self, outer: "OptOutReader") -> None:
         self.kinds = self.kinds or outer.kinds
         if (told := outer.adjusted.get(_KIND_NOT_KNOWN)) is not None:
             self.adjusted.setdefault(_KIND_NOT_KNOWN, told)
@@ -210,24 +218,6 @@ class OptOutReader:
             self.refused = [*outer.refused, *self.refused][:MAX_NAMED_FIELDS]
         around = {each: text for each, text in outer.texts.items() if each is not Meaning.EVENT_ID}
         self.texts = around | self.texts
-
-    def settle(self) -> None:
-        """Read the weak fields after all others, or report them as ignored.
-
-        Raises InvalidRequest for more addresses than one person has.
-        """
-        weak, self._weak = list(self._weak), {}
-        if weak and self._names_address:
-            # Even if that one is invalid: the list's own address does not replace it.
-            names = ", ".join(_shown(field.name) for field in weak[:_MAX_TOLD_FIELDS])
-            more = (
-                f" and {len(weak) - _MAX_TOLD_FIELDS} more" if len(weak) > _MAX_TOLD_FIELDS else ""
-            )
-            were = "was" if len(weak) == 1 else "were"
-            self._adjust("address", f"another field has it, so that {names}{more} {were} not read")
-        else:
-            for field in weak:
-                self._take_address(field)
 
     @property
     def has_address(self) -> bool:

@@ -51,10 +51,8 @@ def read_form(fields: Iterable[Field]) -> ParsedForm:
             )
     for event, reading in readings.items():
         time.require_time_left()
-        reading.settle()
-        if event is not None:
-            # The event around it comes first.
-            reading.inherit(readings[event.outer])
+        # The event around it comes first.
+        reading.settle(readings[event.outer] if event else None)
     having = [reading for reading in readings.values() if reading.has_address]
     if len(having) == 1:
         having[0].texts = readings[None].texts | having[0].texts

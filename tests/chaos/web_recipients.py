@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from db.hooks import Hook
-from producers.hook_events import OptOutEvent, event_to_opt_out, read_event
-from producers.hook_fields import read_post
+from producers.hook_events import OptOutEvent, event_to_opt_out
 from producers.hook_forms import form_to_opt_out
 from producers.hook_json import Field
 from producers.one_click import PATH
@@ -17,12 +16,12 @@ from producers.recipient_events import event_key
 from runtime.settings import Settings
 from runtime.signing import hook_secret, hook_token, one_click_token
 from schemas.addresses import normalize_address
-from schemas.json_input import Pairs
 from tests.chaos.acknowledgements import AcknowledgedJob, OptOutByAddress, Records, Violation
 from tests.chaos.observer import Observer
 from tests.chaos.opt_out_checks import find_ineffective_opt_outs
 from tests.chaos.web_client import Answer, WebClient
 from tests.chaos.web_producers import REPLAYED
+from tests.kit.hook_messages import read_event, read_post
 
 _SOURCE = "chaos"
 
@@ -111,7 +110,7 @@ class WebRecipients:
             _, taken = answer.body["events"]
             return dict(taken)
 
-        known = read_event(Pairs(event.items()))
+        known = read_event(event)
         assert isinstance(known, OptOutEvent)
         told = event_to_opt_out(self._hook, known)
         await self._keep(recipient, told.key, await send())

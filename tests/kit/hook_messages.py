@@ -2,7 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterable
+from typing import Any
 
+from producers.hook_events import InvalidEvent, OptOutEvent, read_events
+from producers.hook_fields import HookPost
+from producers.hook_forms import read_form
+from producers.hook_json import Field
 from runtime.signing import signature
 from tests.kit.recipients import (
     ANN,
@@ -32,3 +38,16 @@ async def post_events(http, hook, events, **how):
 def refusals(logs):
     """Return the hook and the reason of each rejected message."""
     return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.rejected"]
+    return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.refused"]
+
+
+def read_post(fields: Iterable[Field]) -> HookPost:
+    """Return the only opt-out of the fields of a form."""
+    (post,) = read_form(fields).posts
+    return post
+
+
+def read_event(given: Any) -> OptOutEvent | InvalidEvent:
+    """Return the only event of a message, which is given as a JSON value."""
+    (read,) = read_events(json.dumps(given).encode())
+    return read

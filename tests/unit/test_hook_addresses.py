@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from producers.hook_addresses import parse_addresses, resolve_candidates
 from producers.hook_events import read_events
-from producers.hook_fields import read_post
 from producers.hook_json import Field
 from schemas.addresses import InvalidAddress
 from schemas.errors import InvalidRequest
+from tests.kit.hook_messages import read_post
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_event, read_events
-from producers.hook_fields import Adjustment, read_post
+from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_events
+from producers.hook_fields import Adjustment
 from producers.hook_forms import read_form
 from schemas.errors import InvalidRequest
-from schemas.json_input import read_pairs
 from tests.kit.field_names import OTHERS, RECIPIENTS
+from tests.kit.hook_messages import read_event, read_post
 from web.form_parser import parse_fields
 
 
@@ -204,7 +204,7 @@ def test_no_member_of_an_event_loses_it(before, name, after):
     """Whatever they are called and hold, the recipient is found, and nobody who is not one."""
     others = dict.fromkeys(OTHERS, "someone.else@y.example")
     given_ = {**before, **others, **after, name: "ann@x.example"}
-    event = read_event(read_pairs(json.dumps(given_)))
+    event = read_event(given_)
     assert not isinstance(event, InvalidEvent)
     assert "ann@x.example" in event.post.addresses
     assert "someone.else@y.example" not in event.post.addresses

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from producers.file_text import require_encoding
 from producers.hook_events import read_events
-from producers.hook_fields import READ_SECONDS, read_post
+from producers.hook_fields import READ_SECONDS
 from producers.hook_forms import read_form
 from producers.hook_json import Field
 from schemas.errors import InvalidRequest, ReadingTimeout
+from tests.kit.hook_messages import read_post
 from web import form_parser
 from web.form_parser import parse_fields
 
