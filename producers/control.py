@@ -13,11 +13,12 @@ import asyncpg
 
 from db import chunks, jobs
 from engine.finalize import finalize_import
+from producers.job_view import require_job
 from producers.recorded_changes import recorded_change
 from runtime import events
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
-from schemas.errors import NotFound, SluiceError, StateConflict
+from schemas.errors import SluiceError, StateConflict
 from schemas.outcomes import FINAL_STATES, STATE_CHANGES, JobState
 from workers.enqueue import enqueue_job
 
@@ -57,7 +58,8 @@ async def change_state(
     `correlation_id` is that of the actor's request, if there is one. Raises NotFound, StateConflict
     for a job that has ended, and SluiceError if a chunk still runs after `LOCK_WAIT_SECONDS`.
     """
-    job = await require_job(pool, account_id, job_id)
+    async with pool.acquire() as connection:
+        job = await require_job(connection, job_id, account_id=account_id)
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:
@@ -143,12 +145,3 @@ async def _require_state(
     raise StateConflict(
         f"Job {job.id} is {state.value} and cannot be {_PARTICIPLES[wanted]}. Nothing was changed."
     )
-
-
-async def require_job(pool: asyncpg.Pool, account_id: int | None, job_id: int) -> jobs.Job:
-    """Return the job; raises NotFound, also for a job of another account."""
-    async with pool.acquire() as connection:
-        job = await jobs.get_job(connection, job_id, account_id=account_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id}. `sluice jobs` lists the jobs.")
-    return job

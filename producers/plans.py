@@ -7,8 +7,8 @@ import asyncpg
 
 from actions.rules.forecast import FORECAST_COUNTS
 from db import jobs, planning
-from producers.control import require_job
 from producers.invalid_request import require_storable
+from producers.job_view import require_job
 from producers.recorded_changes import recorded_change
 from runtime import events
 from runtime.settings import Settings
@@ -50,8 +50,8 @@ async def apply_plan(
         **actor.log_keys(),
         "at": datetime.now(UTC).isoformat(),
     }
-    await require_job(pool, *key)
     async with recorded_change(pool, events.PLAN_APPLIED, actor) as change:
+        await require_job(change.connection, key.job_id, account_id=key.account_id)
         job = await planning.request_confirmation(change.connection, key, confirmation=confirmation)
         if job is None:
             return await _confirmed_state(change.connection, key.job_id, counts, tolerance)

@@ -84,16 +84,6 @@ class _Person(NamedTuple):
     tags: str
 
 
-class _Group(NamedTuple):
-    """People who share an address; `members` counts those still to come."""
-
-    address: str
-    family_name: tuple[str, str] | None
-    company: str
-    domain: str | None
-    members: int
-
-
 def write_sample_list(file: TextIO, *, contacts: int, seed: int = 1) -> int:
     """Write a CSV with this number of rows, including malformed ones, and return the number.
 
@@ -115,8 +105,8 @@ class _SampleList:
         self._random = Random(seed)
         self._serial = 0
         self._remembered: list[_Person] = []
-        self._families: list[_Group] = []
-        self._offices: list[_Group] = []
+        self._families: list[Iterator[_Person]] = []
+        self._offices: list[Iterator[_Person]] = []
 
     def rows(self) -> Iterator[Sequence[str]]:
         draw = self._random.random
@@ -167,29 +157,31 @@ class _SampleList:
         mailbox = f"{first}@{domain or pick(_MAILBOXES)}"
         return _Person(given_name, family_name, company, mailbox, second, third, tags)
 
-    def _family(self) -> _Group:
+    def _family(self) -> Iterator[_Person]:
         name = self._pick(_FAMILY_NAMES)
         address = f"family.{name[1]}{self._serial}@{self._pick(_MAILBOXES)}"
-        return _Group(address, name, "", None, self._random.randint(2, 4))
+        for _ in range(self._random.randint(2, 4)):
+            yield self._person(name)._replace(email2=address)
 
-    def _office(self) -> _Group:
+    def _office(self) -> Iterator[_Person]:
         trade, label = self._pick(_TRADES)
         domain = f"{label}{self._serial}.example.com"
         company = f"{self._pick(_FAMILY_NAMES)[0]} {trade}"
         address = f"{self._pick(_ROLES)}@{domain}"
-        return _Group(address, None, company, domain, self._random.randint(2, 10))
+        for _ in range(self._random.randint(2, 10)):
+            yield self._person(company=company, domain=domain)._replace(email2=address)
 
-    def _member(self, groups: list[_Group], found: Callable[[], _Group]) -> _Person:
-        """Return the next member of a group, and drop the group after its last."""
-        if len(groups) < _GROUPS_OPEN:
-            groups.append(found())
-        place = self._random.randrange(len(groups))
-        group = groups[place]
-        person = self._person(group.family_name, group.company, group.domain)
-        groups[place] = group._replace(members=group.members - 1)
-        if group.members == 1:
+    def _member(
+        self, groups: list[Iterator[_Person]], create: Callable[[], Iterator[_Person]]
+    ) -> _Person:
+        """Return the next member of one of the open groups, which share an address."""
+        while True:
+            if len(groups) < _GROUPS_OPEN:
+                groups.append(create())
+            place = self._random.randrange(len(groups))
+            if (person := next(groups[place], None)) is not None:
+                return person
             del groups[place]
-        return person._replace(email2=group.address)
 
     def _malformed(self) -> Sequence[str]:
         person = self._person()
