@@ -20,7 +20,11 @@ async def require_account(connection: asyncpg.Connection, name: str) -> int:
     """Return the id of the account; raises NotFound, which lists the accounts."""
     found = await accounts.get_account_id(connection, name)
     if found is None:
-        raise await unknown_account_error(connection, name)
+        names = ", ".join(account.name for account in await accounts.list_accounts(connection))
+        raise NotFound(
+            f"There is no account {name!r}. Nothing was stored. There are: {names}."
+            " `sluice accounts create NAME` adds one."
+        )
     return found
 
 
@@ -30,15 +34,6 @@ async def find_account(connection: asyncpg.Connection, name: str | None) -> int 
     An empty name raises NotFound, as in `require_account`.
     """
     return None if name is None else await require_account(connection, name)
-
-
-async def unknown_account_error(connection: asyncpg.Connection, name: str) -> NotFound:
-    """Return the error for an unknown account; it lists the accounts."""
-    names = ", ".join(account.name for account in await accounts.list_accounts(connection))
-    return NotFound(
-        f"There is no account {name!r}. Nothing was stored. There are: {names}."
-        " `sluice accounts create NAME` adds one."
-    )
 
 
 async def create_account(pool: asyncpg.Pool, name: str, *, actor: Actor = PYTHON) -> int:

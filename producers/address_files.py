@@ -152,13 +152,7 @@ def _set_dialect(table: Table) -> list[int] | None:
             " give one address per line."
         )
 
-    def alone(delimiter: str) -> int:
-        return sum(map(_addresses_in, table.peek_cells(delimiter)))
-
-    rows = table.first_rows()
-    delimiter = max(table.delimiters, key=alone)
-    width = len(rows[delimiter].cells) if delimiter in rows else 1
-    table.set_dialect(delimiter, needed=(), usual_width=width)
+    table.guess_dialect(_addresses_in)
     return None
 
 

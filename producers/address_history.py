@@ -1,5 +1,6 @@
 """An address, its contacts and its history: `sluice address --json` and HTTP give this JSON."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated
 
@@ -8,16 +9,21 @@ from pydantic import Field
 
 from actions.registry import all_actions, describe_reason
 from db import address_history, chunk_addresses
-from producers.explanations import explain_status
 from schemas.addresses import InvalidAddress, normalize_address
 from schemas.decisions import AddressState
 from schemas.errors import InvalidRequest, NotFound
 from schemas.job_key import JobKey
 from schemas.outcomes import Outcome
-from schemas.statuses import OWN_RIGHT, AllowedMail, Status, allowed_mail
+from schemas.statuses import MARKETABLE, OPTED_OUT, OWN_RIGHT, AllowedMail, Status, allowed_mail
 from schemas.views import AddressContact, AddressResult, View
 
 MAX_CONTACTS_SHOWN = 20
+
+_OPT_IN_EFFECTS = {
+    Outcome.APPLIED: "would opt it in",
+    Outcome.UNCHANGED: "would leave it as it is",
+    Outcome.REJECTED: "would be rejected",
+}
 
 _NO_JOB = 0
 """The id of no job: only the import itself does not count the opt-outs of its own rows."""
@@ -150,3 +156,29 @@ async def _check_opt_in(
         outcome=decision.outcome,
         rule=Rule(reason=decision.reason, explanation=explanation),
     )
+
+
+def explain_status(address: address_history.CurrentAddress) -> Iterator[str]:
+    """Say why it may or may not get broadcasts, and what a bulk opt-in would do."""
+    meaning = address.status.meaning
+    if address.status in MARKETABLE:
+        yield f"It may get broadcasts: {meaning}."
+        return
+    if address.propagated_from is None:
+        yield f"It gets no broadcasts: {meaning}."
+    else:
+        yield (
+            f"It gets no broadcasts: {address.propagated_from_address} was opted out, and a"
+            " contact holds both. So the opt-out was propagated to this address."
+        )
+    yield from _explain_opt_in(address)
+
+
+def _explain_opt_in(address: address_history.CurrentAddress) -> Iterator[str]:
+    opt_in = all_actions().get("opt_in")
+    transitions = opt_in.transitions if opt_in else ()
+    for edge in transitions:
+        if edge.from_status is address.status:
+            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.decision.outcome]}: {edge.because}."
+    if address.status in OPTED_OUT:
+        yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."

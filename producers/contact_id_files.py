@@ -13,7 +13,7 @@ from typing import BinaryIO
 from producers.column_names import column_meaning
 from producers.file_text import FileText, find_unreadable, read_json_line
 from producers.invalid_request import shorten
-from producers.table import Table, broken_header_error
+from producers.table import Table
 from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID
 from schemas.staging import ImportRejection
@@ -30,6 +30,7 @@ _are_plain_numbers = re.compile(r"(?:[0-9]{1,18}(?:\r?\n|\r|,))*+").fullmatch
 _one_number = re.compile(
     r"^[^\S\r\n]*([0-9]{1,3}(?:,[0-9]{3})+),*[^\S\r\n]*(?=[\r\n]|\Z)", re.MULTILINE
 ).search
+_first_line = re.compile(r"\A(\s*)\S[^\r\n]*")
 _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))").match
 
 
@@ -67,14 +68,10 @@ def _is_name(header: str) -> bool:
 
 
 def _read_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]]:
-    line_no = 1
-    for part in _parts(source):
+    for line_no, part in _parts(source):
         text = part
-        if header and not part.isspace():
-            blank = len(part) - len(part.lstrip())
-            name = re.compile("[^\r\n]*").match(part, blank)
-            text = part[:blank] + part[name.end() :] if name else part
-            header = False
+        if header:
+            text, header = _first_line.sub(r"\1", part), part.isspace()
         if "," in text and (found := _one_number(text)):
             raise _line_error(
                 line_no + _breaks(text[: found.start(1)]),
@@ -84,11 +81,13 @@ def _read_lines(source: FileText, *, header: bool = False) -> Iterator[list[int]
             yield list(map(int, text.replace(",", "\n").split()))
         else:
             yield list(_ids(text, line_no))
-        line_no += _breaks(part)
 
 
-def _parts(source: FileText) -> Iterator[str]:
-    """Yield pieces of the text that end with a line, or at a comma of a very long line."""
+def _parts(source: FileText) -> Iterator[tuple[int, str]]:
+    """Yield pieces of the text, each with the number of its first line.
+
+    A piece ends with a line, or at a comma of a very long line.
+    """
     rest = ""
     line_no = 1
     while read := source.read():
@@ -100,11 +99,11 @@ def _parts(source: FileText) -> Iterator[str]:
         if not end and len(rest) > _LONGEST_LINE:
             raise _line_error(line_no, "it is longer than a line with an id.")
         if end:
+            yield line_no, rest[:end]
             line_no += _breaks(rest[:end])
-            yield rest[:end]
             rest = rest[end:]
     if rest:
-        yield rest + "\n"
+        yield line_no, rest + "\n"
 
 
 def _breaks(text: str) -> int:
@@ -140,7 +139,9 @@ def _read_table(table: Table) -> Iterator[list[int]]:
     """Yield the ids of one column, or of rows with another delimiter than a comma."""
     if not table.first_line:
         return
-    column = _set_dialect(table)
+    columns = table.find_header(_id_columns)
+    if columns is None:
+        table.guess_dialect(lambda cells: sum(bool(_is_number(cell.strip())) for cell in cells))
     for found in table.blocks():
         block: list[int] = []
         for row in found:
@@ -149,24 +150,11 @@ def _read_table(table: Table) -> Iterator[list[int]]:
             line_no, cells = row
             if table.is_blank(cells):
                 continue
-            listed = [cell for cell in cells if cell.strip()] if column is None else [cells[column]]
-            for cell in listed:
+            for cell in filter(str.strip, cells) if columns is None else [cells[columns[0]]]:
                 if find_unreadable(cell):
                     raise _line_error(line_no, "it is not text in the file's encoding.")
                 block.append(parse_contact_id(cell.strip(), line_no))
         yield block
-
-
-def _set_dialect(table: Table) -> int | None:
-    """Set how the file is cut, and return the column of ids; None without a header."""
-    if columns := table.find_header(_id_columns):
-        return columns[0]
-    rows = table.first_rows()
-    if not rows:
-        raise broken_header_error()
-    delimiter = max(rows, key=lambda each: sum(map(bool, map(_is_number, rows[each].cells))))
-    table.set_dialect(delimiter, needed=())
-    return None
 
 
 def _id_columns(headers: list[str]) -> list[int]:

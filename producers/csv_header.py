@@ -89,17 +89,10 @@ def read_header(headers: Sequence[str], mapping: Mapping[str, str]) -> Columns:
     texts = _place_columns(columns, _TEXTS, may_repeat=False)
     addresses = _place_address_columns(columns)
     _require_understood(columns)
-    width = len(headers)
-    given_name, family_name, company, tags, external_id = (
-        texts[name].at if name in texts else width for name in _TEXTS
-    )
+    places = {name: texts[name].at if name in texts else len(headers) for name in _TEXTS}
     unread = [column for column in columns if column.meaning in {None, IGNORE}]
     return Columns(
-        given_name=given_name,
-        family_name=family_name,
-        company=company,
-        tags=tags,
-        external_id=external_id,
+        **places,
         addresses=addresses,
         statuses=tuple(_status_columns(columns)),
         ignored=tuple(column.header for column in unread if column.header),

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple
 
-from producers.charsets import find_charset
 from schemas.errors import InvalidRequest
 from schemas.json_input import DuplicateName, read_json
 
@@ -162,6 +161,23 @@ def read_text(stream: BinaryIO, what: str, *, encoding: str) -> str:
             f" was stored. {encoding_advice(source.encoding)}"
         )
     return text
+
+
+# Python also has encodings that are not of text (base64, zlib) or have other purposes (idna,
+# punycode, unicode_escape); some of these take a second per 100 KB.
+_is_text = re.compile(
+    r"ascii|utf-8(-sig)?|utf-(16|32)(-[bl]e)?|iso8859-\d+|iso2022_\w+|cp\d+|koi8-\w|mac-\w+"
+    r"|big5\w*|gb\w+|euc_\w+|shift_jis\w*|johab|kz1048|ptcp154|tis-620|hp-roman8|hz"
+).fullmatch
+
+
+def find_charset(name: str) -> str | None:
+    """Return Python's name of the encoding; None if it is not one of text."""
+    try:
+        found = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        return None
+    return found if _is_text(found) else None
 
 
 def require_encoding(encoding: str) -> None:

@@ -111,11 +111,6 @@ class ParsedAddresses(NamedTuple):
     adjustment: str | None = None
     is_whole: bool = True
 
-    @property
-    def addresses(self) -> list[str]:
-        """The addresses for an account that knows none of them."""
-        return [each.default.address for each in self.candidates]
-
 
 def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresses:
     """Return the addresses in the text; raises InvalidAddress if there is none.

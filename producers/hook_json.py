@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from producers.charsets import find_charset
 from producers.field_names import Meaning, field_meaning, is_address_list
+from producers.file_text import find_charset
 from producers.invalid_request import input_too_large
 from schemas.json_input import InputTooLarge, Pairs, read_pairs
 

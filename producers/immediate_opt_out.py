@@ -109,7 +109,10 @@ async def opt_out_immediately(
             attempt = _Attempt(connection, settings, request, checked, account_id, actor, began)
             applied = await attempt.apply_with_retries()
             if applied is None:
-                earlier = await _find_earlier_job(connection, account_id, request, checked)
+                assert request.idempotency_key is not None
+                key = request.idempotency_key
+                earlier = await jobs.get_job_by_key(connection, account_id, key)
+                require_same_request(earlier, request, checked.request_hash)
                 if not earlier.is_incomplete:
                     return earlier_receipt(earlier)
     except _NotAppliedError as failed:
@@ -292,16 +295,6 @@ def _transient_or_raise(raised: Exception) -> BaseException:
     if isinstance(error, TRANSIENT_ERRORS):
         raise error from None
     raise _NotAppliedError from error
-
-
-async def _find_earlier_job(
-    connection: asyncpg.Connection, account_id: int, request: JobRequest, checked: ValidatedRequest
-) -> jobs.InsertedJob:
-    """Return the job of an earlier request with the same key."""
-    assert request.idempotency_key is not None
-    stored = await jobs.get_job_by_key(connection, account_id, request.idempotency_key)
-    require_same_request(stored, request, checked.request_hash)
-    return stored
 
 
 def repeat_request(request: JobRequest, earlier: jobs.InsertedJob) -> JobRequest:

@@ -25,7 +25,7 @@ from producers.status_cells import (
     parse_status,
     strongest,
 )
-from producers.table import Table, broken_header_error
+from producers.table import Table
 from schemas.addresses import (
     InvalidAddress,
     NormalizedAddress,
@@ -89,11 +89,14 @@ class ContactFile:
         rows = self._table.first_rows()
         known = {each: count_known_headers(row.cells, mapping) for each, row in rows.items()}
         if not any(known.values()) and len(known) < len(self._table.delimiters):
-            raise broken_header_error()
+            raise InvalidRequest(
+                "The file's first line cannot be cut into cells: a quotation mark is not closed or"
+                " has text after it, or a cell is too long. Nothing was stored. Correct the header."
+            )
         delimiter = max(rows, key=lambda each: (known[each], len(rows[each].cells)))
         self._headers = rows[delimiter].cells
         self.columns = read_header(self._headers, mapping)
-        self._table.set_dialect(delimiter, header=rows[delimiter])
+        self._table.set_dialect(delimiter, rows[delimiter])
 
     def blocks(self) -> Iterator[Block]:
         """Yield the contacts and rejections once, a few thousand rows at a time."""
@@ -145,8 +148,10 @@ class ContactFile:
         asked = self._fill(identities, line, cells, rejections)
         if not any(identities):
             return None
-        if columns.unmapped:
-            self._require_no_opt_out(cells, columns.unmapped)
+        unmapped = [cells[column] for column in columns.unmapped]
+        if unmapped and (found := find_suppressing_cell(unmapped)):
+            column = columns.unmapped[unmapped.index(found)]
+            raise misplaced_status(found, self._headers[column])
         cells.append("")  # for columns that the file does not have
         list_tags, too_long, suppressing = _split_tags(cells[columns.tags])
         if suppressing:
@@ -215,11 +220,6 @@ class ContactFile:
             if wanted is not None:
                 asked[wanted] = field
         return asked
-
-    def _require_no_opt_out(self, cells: Sequence[str], unmapped: Sequence[int]) -> None:
-        if found := find_suppressing_cell([cells[column] for column in unmapped]):
-            column = next(column for column in unmapped if cells[column] == found)
-            raise misplaced_status(found, self._headers[column])
 
     def _statuses(
         self,

@@ -23,8 +23,7 @@ from schemas.requests import MAX_ID
 _SECRET_BYTES = 32
 _KEY = re.compile(r"sluice_([0-9]{1,19})_([A-Za-z0-9_-]{43})").fullmatch
 _MAX_NAME_LENGTH = 200
-_DAYS = re.compile(r"([0-9]{1,5})d", re.ASCII).fullmatch
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
+_EXPIRY = re.compile(r"([0-9]{1,5})d|[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 MAX_DAYS = 36_500
 """The longest time until a key expires."""
 
@@ -136,19 +135,17 @@ def parse_expiry(text: str, now: datetime | None = None) -> datetime:
     Raises InvalidRequest for anything else, for the past, and beyond `MAX_DAYS`.
     """
     now = now or datetime.now(UTC)
-    moment = None
-    if days := _DAYS(text):
-        moment = now + timedelta(days=min(int(days[1]), MAX_DAYS + 1))
-    elif _DATE(text):
-        try:
-            moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-        except ValueError:
-            moment = None
-    if moment is None:
+    found = _EXPIRY(text)
+    try:
+        if found and found[1]:
+            moment = now + timedelta(days=min(int(found[1]), MAX_DAYS + 1))
+        else:
+            moment = datetime.fromisoformat(text if found else "").replace(tzinfo=UTC)
+    except ValueError:
         raise InvalidRequest(
             f"{shorten(text)!r} is neither a date nor a number of days. Nothing was created. Give"
             " the key's expiry as 2027-01-01 (UTC) or as 90d."
-        )
+        ) from None
     if not now < moment <= now + timedelta(days=MAX_DAYS):
         raise InvalidRequest(
             f"A key cannot expire on {moment.date()}. Nothing was created. Give a future date, at"

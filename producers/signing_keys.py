@@ -38,8 +38,8 @@ async def list_signing_key_uses(pool: asyncpg.Pool, settings: Settings) -> list[
     for hook in all_hooks:
         if hook.revoked_at is None:
             hooks_of[hook.key_id or UNKNOWN].add(hook.id)
-        if hook.revoked_at is None and hook.former_key_id is not None:
-            hooks_of[hook.former_key_id].add(hook.id)
+            if hook.former_key_id is not None:
+                hooks_of[hook.former_key_id].add(hook.id)
     accounts_of: dict[str, list[str]] = defaultdict(list)
     for name, key_id in accounts:
         accounts_of[key_id].append(name)

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from producers.column_names import require_width
@@ -64,37 +65,37 @@ class Table:
 
         A delimiter is missing if a quotation mark is not closed by it, or has text after it.
         """
-        while not (found := self._first_rows()) and self._read_more_of_row():
-            pass
-        return found
-
-    def peek_cells(self, delimiter: str) -> Iterator[list[str]]:
-        """Yield the cells of the first rows, cut by this delimiter, as far as it can cut them."""
-        try:
-            yield from self._reader(self._lines[:_LOOKED_AT], delimiter)
-        except csv.Error:
-            return
+        while True:
+            rows = {each: self._first_row(each) for each in self.delimiters}
+            found = {each: row for each, row in rows.items() if row is not None}
+            if found or sum(map(len, self._lines)) > MAX_LINE or not self._fill():
+                return found
 
     def set_dialect(
-        self,
-        delimiter: str,
-        *,
-        header: FirstRow | None = None,
-        needed: Sequence[int] | None = None,
-        usual_width: int = 1,
+        self, delimiter: str, header: FirstRow, *, needed: Sequence[int] | None = None
     ) -> None:
-        """Set how the following rows are cut.
+        """Set how the rows after the header are cut.
 
-        With a header, which is skipped, each row must have as many cells, and may have further
-        empty ones. Each cell of a column in `needed` must be text; None means all columns.
+        Each must have as many cells, and may have further empty ones. Each cell of a column in
+        `needed` must be text; None means all columns.
         """
         self._delimiter = delimiter
         self._needed = needed
-        self._usual_width = usual_width
-        if header is not None:
-            self._width = self._usual_width = len(header.cells)
-            del self._lines[: header.lines]
-            self._line += header.lines
+        self._width = self._usual_width = len(header.cells)
+        del self._lines[: header.lines]
+        self._line += header.lines
+
+    def guess_dialect(self, count: Callable[[list[str]], int]) -> None:
+        """Set the dialect, for a file without a header, by which the first rows count most."""
+        self._delimiter = max(self.delimiters, key=lambda each: sum(map(count, self._peek(each))))
+        self._needed = ()
+        if (first := self._first_row(self._delimiter)) is not None:
+            self._usual_width = len(first.cells)
+
+    def _peek(self, delimiter: str) -> Iterator[list[str]]:
+        """Yield the cells of the first rows, cut by this delimiter, as far as it can cut them."""
+        with suppress(csv.Error):
+            yield from self._reader(self._lines[:_LOOKED_AT], delimiter)
 
     def find_header(self, find_columns: Callable[[list[str]], list[int]]) -> list[int] | None:
         """Set the dialect in which the first row has most of the wanted columns, if there is one.
@@ -110,7 +111,7 @@ class Table:
             return None
         delimiter = max(found, key=lambda each: (len(found[each]), len(rows[each].cells)))
         require_width(rows[delimiter].cells)
-        self.set_dialect(delimiter, header=rows[delimiter], needed=found[delimiter])
+        self.set_dialect(delimiter, rows[delimiter], needed=found[delimiter])
         return found[delimiter]
 
     def plain_lines(self) -> Iterator[tuple[int, str]]:
@@ -154,11 +155,11 @@ class Table:
 
     def _skip_blank_lines(self) -> None:
         while self._lines or self._fill():
-            blank = next((n for n, line in enumerate(self._lines) if not line.isspace()), None)
-            taken = len(self._lines) if blank is None else blank
-            del self._lines[:taken]
+            lines = self._lines
+            taken = next((n for n, line in enumerate(lines) if not line.isspace()), len(lines))
+            del lines[:taken]
             self._line += taken
-            if self._lines:
+            if lines:
                 return
 
     def _fill(self) -> bool:
@@ -170,29 +171,21 @@ class Table:
         self._lines += batch.lines
         return True
 
-    def _read_more_of_row(self) -> bool:
-        return sum(map(len, self._lines)) <= MAX_LINE and self._fill()
-
-    def _first_rows(self) -> dict[str, FirstRow]:
-        found = {}
-        for delimiter in self.delimiters:
-            lines = self._lines[:_LOOKED_AT]
-            while True:
-                reader = self._reader(lines, delimiter)
-                try:
-                    cells: list[str] = next(reader, [])
-                except csv.Error:
-                    at = reader.line_num - 1
-                    if (tidy := _tidy(lines[at], delimiter)) == lines[at]:
-                        break
-                    lines[at] = tidy
-                    continue
-                while cells and not cells[-1].strip():
+    def _first_row(self, delimiter: str) -> FirstRow | None:
+        lines = self._lines[:_LOOKED_AT]
+        while True:
+            reader = self._reader(lines, delimiter)
+            try:
+                cells = [cell.strip() for cell in next(reader, [])]
+            except csv.Error:
+                at = reader.line_num - 1
+                if (tidy := _tidy(lines[at], delimiter)) == lines[at]:
+                    return None
+                lines[at] = tidy
+            else:
+                while cells and not cells[-1]:
                     cells.pop()
-                if cells:
-                    found[delimiter] = FirstRow([cell.strip() for cell in cells], reader.line_num)
-                break
-        return found
+                return FirstRow(cells, reader.line_num) if cells else None
 
     @staticmethod
     def _reader(lines: Sequence[str], delimiter: str) -> Any:
@@ -339,11 +332,3 @@ def _tidy(line: str, delimiter: str) -> str:
     # Possessive: backtracking would take 100 bytes of memory per character, and find nothing.
     quoted = f'(^|{cut}){blank}("[^"]*+(?:""[^"]*+)*+"){blank}(?={cut}|\r?\n?$)'
     return re.sub(quoted, r"\1\2", line)
-
-
-def broken_header_error() -> InvalidRequest:
-    """Return the error for a file whose first row cannot be cut."""
-    return InvalidRequest(
-        "The file's first line cannot be cut into cells: a quotation mark is not closed or has text"
-        " after it, or a cell is too long. Nothing was stored. Correct the header."
-    )

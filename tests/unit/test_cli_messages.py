@@ -11,7 +11,7 @@ from cli.progress import STALLED_AFTER_SECONDS, StallDetector
 from cli.rendering import to_printable
 from db.address_history import CurrentAddress
 from db.job_progress import JobProgress
-from producers.explanations import explain_status
+from producers.address_history import explain_status
 from schemas.outcomes import Cause, JobState, Outcome, Reason
 from schemas.statuses import MARKETABLE, OPTED_OUT, Status
 from schemas.views import AddressResult

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from cli.rendering import json_text
 from producers import column_names, contact_id_files, field_names, status_cells, table
 from producers.address_files import read_addresses
-from producers.charsets import find_charset
-from producers.file_text import FileText
+from producers.file_text import FileText, find_charset
 from producers.formula_guard import strip_formula_guard
 from producers.hook_addresses import _split_at_signs, parse_addresses
 from producers.hook_json import decode_text
