@@ -91,7 +91,6 @@ async def opt_out_immediately(
     The request is that of `submit`, for an urgent action that propagates, over at most `chunk_size`
     ids of contacts or addresses. An address that the account does not know is stored as opted out.
     If the work fails, the job is stored for the workers as by `submit`: no opt-out is lost.
-
     `account_id` is that of the request's account, if the caller has looked it up.
 
     Raises InvalidRequest (also NotFound) and IdempotencyConflict; nothing is stored then. If the
@@ -109,8 +108,7 @@ async def opt_out_immediately(
             attempt = _Attempt(connection, settings, request, checked, account_id, actor, began)
             applied = await attempt.apply_with_retries()
             if applied is None:
-                assert request.idempotency_key is not None
-                key = request.idempotency_key
+                key = request.idempotency_key or ""
                 earlier = await jobs.get_job_by_key(connection, account_id, key)
                 require_same_request(earlier, request, checked.request_hash)
                 if not earlier.is_incomplete:

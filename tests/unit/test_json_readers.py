@@ -11,7 +11,7 @@ _reads = re.compile(r"json\.loads?\b|\w+_validate_json\b|\w*JSONDecoder\b|\bfrom
 OF_ITS_OWN = {
     "schemas/json_input.py": "the one place",
     "web/request_body.py": "after it has looked for repeated names",
-    "web/examples.py": "the examples of the OpenAPI document, which are the project's own",
+    "schemas/examples.py": "the examples of the OpenAPI document, which are the project's own",
     "web/pagination.py": "a cursor, of which only numbers and words in a list are taken",
     "db/pool.py": "what Postgres sends",
     "db/exports.py": "what Postgres sends",
