@@ -103,8 +103,7 @@ async def opt_out_immediately(
     request = with_correlation_id(request)
     try:
         async with pool.acquire() as connection:
-            if account_id is None:
-                account_id = await require_account(connection, request.account)
+            account_id = account_id or await require_account(connection, request.account)
             attempt = _Attempt(connection, settings, request, checked, account_id, actor, began)
             applied = await attempt.apply_with_retries()
             if applied is None:
