@@ -38,7 +38,6 @@ async def post_events(http, hook, events, **how):
 def refusals(logs):
     """Return the hook and the reason of each rejected message."""
     return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.rejected"]
-    return [(line["hook"], line["reason"]) for line in logs if line["event"] == "hook.refused"]
 
 
 def read_post(fields: Iterable[Field]) -> HookPost:
