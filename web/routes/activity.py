@@ -10,7 +10,6 @@ from schemas.examples import get_examples
 from schemas.requests import MAX_ID
 from schemas.views import ActivityView
 from web.auth import JobsReader
-from web.examples import get_examples
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import QUERY_NUMBER
 from web.state import State
