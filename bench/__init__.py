@@ -1,1 +1,1 @@
-"""Measurements on real servers and real worker processes: `make bench`, `make load`."""
+"""Measurements on real servers and real worker processes: `make bench`."""
