@@ -35,6 +35,11 @@ class JobToWork(NamedTuple):
         """The job's key."""
         return JobKey(self.account_id, self.id)
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """The fields that every log line about the job has."""
+        return {"job": self.id, "account": self.account_id, "action": self.action}
+
 
 class JobTotals(NamedTuple):
     """What became of a completed job's pairs, and its age in seconds."""

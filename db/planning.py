@@ -38,6 +38,11 @@ class JobToPlan(NamedTuple):
         """The job's key."""
         return JobKey(self.account_id, self.id)
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """The fields that every log line about the job has."""
+        return {"job": self.id, "account": self.account_id, "action": self.action}
+
 
 class Plan(NamedTuple):
     """What was frozen; `state` is the job's state from now on."""

@@ -1,38 +1,24 @@
-"""Which chunks a process works on concurrently: a few, and a suspect one alone.
+"""Which chunks a process works on concurrently: a few, or one suspect chunk alone.
 
-Concurrent chunks wait for each other inside Postgres and for its processors, and hold their rows
-meanwhile. A lost process takes all its chunks with it. So an attempt that was counted beforehand
-says something about its chunk only if no other chunk can have ended the process.
+More concurrent chunks would wait for each other inside Postgres, and hold their row locks for
+longer. A lost process takes all its chunks with it. So a loss says something about a suspect chunk
+only if the process worked on no other one.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 SLOT_SECONDS = 0.5
-"""Some chunks' time. Whoever is inside for longer waits for somebody else: it does not count any
-more, so that the work of other jobs does not wait with it.
+"""How long a chunk counts against the limit; most take far less. A chunk that is still in work then
+waits for another transaction, and the work of other jobs must not wait with it.
 """
 
 
-class _Slot:
-    """What one of those inside takes up, until it is left for the first time."""
-
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._released = False
-
-    def release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._slots.release()
-
-
 class ChunkLimiter:
-    """Limits the concurrent chunks of one process, in the order in which they ask.
+    """Limits the concurrent chunks of one process, first come, first served.
 
-    Ask before the chunk's transaction begins: a chunk that waits here holds nothing that others
-    need.
+    Enter before the chunk's transaction begins: a chunk that waits here then holds no lock.
     """
 
     def __init__(self, limit: int) -> None:
@@ -44,18 +30,18 @@ class ChunkLimiter:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Work on a chunk with at most `limit` - 1 others, and with none that must be alone.
+        """Work on a chunk with about `limit` - 1 others, but with no exclusive one.
 
-        A chunk that takes longer than SLOT_SECONDS frees its place, so that others do not wait
-        for it.
+        A chunk frees its slot after SLOT_SECONDS, so that others do not wait for it.
         """
         await self._slots.acquire()
-        slot = _Slot(self._slots)
-        try:
+        # Closing it twice releases once.
+        with ExitStack() as slot:
+            slot.callback(self._slots.release)
             async with self._entry_lock:
                 self._active += 1
                 self._no_active.clear()
-            timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, slot.release)
+            timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, slot.close)
             try:
                 yield
             finally:
@@ -63,12 +49,10 @@ class ChunkLimiter:
                 self._active -= 1
                 if not self._active:
                     self._no_active.set()
-        finally:
-            slot.release()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Work a chunk after those at work have ended, and before any other begins."""
+        """Work on a chunk after the active ones have ended, and before any other begins."""
         async with self._entry_lock:
             await self._no_active.wait()
             yield

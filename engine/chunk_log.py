@@ -1,4 +1,4 @@
-"""The canonical line of the work: what became of a chunk that was committed."""
+"""The log line of a committed chunk."""
 
 from db.job_progress import JobToWork
 from engine.chunk_runner import ChunkResult
@@ -8,13 +8,11 @@ log = logs.get_logger()
 
 
 def log_processed(job: JobToWork, done: ChunkResult, *, attempt: int, worker: str) -> None:
-    """Write `chunk.processed`; `attempt` says which one succeeded, from 1 on."""
+    """Log `chunk.processed`. `attempt` is the number of the attempt that succeeded, from 1 on."""
     counts = done.counts
     log.info(
         events.CHUNK_PROCESSED,
-        job=job.id,
-        account=job.account_id,
-        action=job.action,
+        **job.log_fields,
         chunk=done.chunk_no,
         applied=counts.applied,
         unchanged=counts.unchanged,

@@ -1,10 +1,15 @@
-"""One chunk, one transaction: claim, read, decide, write, done. Or nothing of it."""
+"""One chunk, one transaction: claim, read, decide, write, mark done, or nothing of it.
+
+The transaction begins and ends in `ChunkRunner.run_next`. Nothing below it commits, and every error
+rolls all of it back.
+"""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import asyncpg
@@ -19,17 +24,17 @@ from db.chunks import ChunkCounts, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
 from db.result_rows import ResultRows
-from engine.chunk_reader import ChunkSnapshot, read_chunk
+from engine.chunk_reader import ChunkReader, ChunkSnapshot
 from engine.result_conflicts import partition_rows
-from engine.retry_policy import WorkersLost, suspect_attempts_of
+from engine.retry_policy import require_suspect_attempts_left
+from engine.sources import source_of
 from schemas.chunk_rows import Change
 from schemas.errors import ConcurrentLink, SluiceError, StaleRead
 from schemas.outcomes import Cause
-from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 
 MAX_TRIES = 10
-"""So often a chunk is begun in one go where others come between its reading and its writing."""
+"""How often a chunk is tried while other transactions change what it has read."""
 
 
 class ChunkResult(NamedTuple):
@@ -42,7 +47,7 @@ class ChunkResult(NamedTuple):
 
 
 class DecidedChunk(NamedTuple):
-    """What is known of a chunk, and what was decided on it; nothing of it is written yet."""
+    """What was read of a chunk and what was decided. Nothing is written yet."""
 
     snapshot: ChunkSnapshot
     decisions: ChunkDecisions
@@ -55,7 +60,7 @@ class DecidedChunk(NamedTuple):
 
     @property
     def changes(self) -> dict[int, Change]:
-        """The changes to be made: a new address was stored with its first status."""
+        """The changes to write, without those that gave new addresses their first status."""
         return {
             id_: change
             for id_, change in self.decisions.changes.items()
@@ -63,9 +68,7 @@ class DecidedChunk(NamedTuple):
         }
 
     def statuses(self) -> list[Status]:
-        """Return the selected addresses' new statuses, one for each time that an address is
-        selected.
-        """
+        """Return the new status of each selected pair that has an address."""
         facts, changes = self.snapshot.facts, self.decisions.changes
         selected = [link[2] for link in facts.selected_links()]
         found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
@@ -73,9 +76,9 @@ class DecidedChunk(NamedTuple):
 
 
 class ChunkFailed(SluiceError):
-    """The work on a chunk raised, and all of it was rolled back; `__cause__` is the error.
+    """The work on a chunk raised `__cause__`, and all of it was rolled back.
 
-    `is_chunk_fault` tells whether that says something about the chunk.
+    `is_chunk_fault` is False if the error was transient and says nothing about the chunk.
     """
 
     def __init__(self, chunk: ClaimedChunk, *, is_chunk_fault: bool) -> None:
@@ -85,7 +88,7 @@ class ChunkFailed(SluiceError):
 
 
 class ChunkSuspected(Exception):
-    """The chunk may have ended a worker: it is to be worked alone, and nothing of it was begun."""
+    """The chunk is a suspect and must be worked on alone. Nothing of it was begun."""
 
     def __init__(self, chunk: ClaimedChunk) -> None:
         super().__init__(f"chunk {chunk.chunk_no} is suspected")
@@ -93,10 +96,10 @@ class ChunkSuspected(Exception):
 
 
 class ActiveLane(NamedTuple):
-    """The lane by which chunks are worked.
+    """The lane for which chunks are worked on.
 
-    The search for the next chunk begins at `share` of them (0 to 1). With `is_suspect` every chunk
-    is taken for suspected. `on_claim` tells that a chunk is in hand; it raises nothing.
+    The search for the next chunk begins at `share` (0 to 1) of the job's chunks. With `is_suspect`,
+    every chunk is treated as a suspect. `on_claim` records the claimed chunk; it must not raise.
     """
 
     number: int
@@ -107,7 +110,7 @@ class ActiveLane(NamedTuple):
 
 @contextmanager
 def _wrap_errors(chunk: ClaimedChunk) -> Iterator[None]:
-    """Convert any error into a failure of the chunk, except those that ask for a new start."""
+    """Raise any error as ChunkFailed, except those that begin the chunk again."""
     try:
         yield
     except (ConcurrentLink, StaleRead, ChunkFailed, ChunkSuspected):
@@ -118,7 +121,7 @@ def _wrap_errors(chunk: ClaimedChunk) -> Iterator[None]:
 
 
 class ChunkRunner(NamedTuple):
-    """Works chunks of one job."""
+    """Works on chunks of one job."""
 
     job: JobToWork
     action: BulkAction
@@ -128,15 +131,10 @@ class ChunkRunner(NamedTuple):
 
     @classmethod
     def for_job(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
-        """Make the runner of a job whose action this version knows."""
+        """Return the runner of a job. Raises NotFound if this version does not know its action."""
         action = get_action(job.action)
-        return cls(
-            job=job,
-            action=action,
-            params=action.params.model_validate(job.params),
-            shared_address_limit=shared_address_limit,
-            worker=worker,
-        )
+        params = action.params.model_validate(job.params)
+        return cls(job, action, params, shared_address_limit, worker)
 
     async def run_next(
         self,
@@ -147,11 +145,11 @@ class ChunkRunner(NamedTuple):
     ) -> ChunkResult | None:
         """Work on the next free chunk, or on the chunk `only_chunk_no`; None if it is not free.
 
-        If others changed or linked something in the meantime, it is read and decided again, up to
-        MAX_TRIES times. Raises ChunkSuspected if the lane's next chunk must be worked on alone.
-        Raises ChunkFailed if a chunk failed, or others interfered each time, which says nothing
-        about the chunk. If the connection breaks during the commit, the chunk's row shows whether
-        it was done. The driver's errors before a chunk is claimed are raised as they are.
+        If another transaction changed or linked something in the meantime, read and decide again,
+        up to MAX_TRIES times. If the connection breaks during the commit, the chunk's row shows
+        whether it was done. Raises ChunkSuspected if the lane's next chunk must be worked on alone,
+        and ChunkFailed if a chunk failed. The driver's errors before the claim are raised as they
+        are.
         """
         lock_all = False
         tries = 0
@@ -165,13 +163,9 @@ class ChunkRunner(NamedTuple):
                     if chunk is None:
                         return None
                     if only_chunk_no is None and lane is not None:
-                        # Beside the chunk's own statements, which this does not keep waiting.
+                        # Concurrently with the chunk's own statements, which do not wait for it.
                         claim_task = asyncio.ensure_future(lane.on_claim(chunk.chunk_no))
-                    done = await self.process_chunk(
-                        connection, chunk, lock_all=lock_all, claim_task=claim_task
-                    )
-                    await self._finish(connection, chunk, done)
-                    return done
+                    return await self._process(connection, chunk, claim_task, lock_all=lock_all)
             except (StaleRead, ConcurrentLink) as error:
                 lock_all = lock_all or isinstance(error, StaleRead)
                 if tries == MAX_TRIES:
@@ -183,7 +177,7 @@ class ChunkRunner(NamedTuple):
                     raise
                 raise ChunkFailed(chunk, is_chunk_fault=False) from error
             finally:
-                # A note that came later than the next chunk's would name the wrong one.
+                # A record made after that of the next chunk would name the wrong chunk.
                 if claim_task is not None:
                     await claim_task
 
@@ -199,19 +193,15 @@ class ChunkRunner(NamedTuple):
             raise ChunkSuspected(chunk)
         return chunk
 
-    async def process_chunk(
+    async def _process(
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
+        claim_task: Awaitable[None] | None,
         *,
         lock_all: bool,
-        claim_task: Awaitable[None] | None = None,
     ) -> ChunkResult:
-        """Decide and write the chunk, which the transaction holds; noting it as done is left.
-
-        Raises StaleRead and ConcurrentLink when the transaction is to be rolled back and begun
-        again, after StaleRead with `lock_all`; otherwise ChunkFailed.
-        """
+        """Decide and write the chunk, and mark it done."""
         began = time.perf_counter()
         decided = await self.decide(connection, chunk, lock_all=lock_all, claim_task=claim_task)
         with _wrap_errors(chunk):
@@ -220,9 +210,18 @@ class ChunkRunner(NamedTuple):
             except asyncpg.UniqueViolationError as error:
                 if lock_all:
                     raise
-                # Through someone who was linked since then, it may have had the same row to write.
+                # Both chunks reach one contact, which was linked since this one read.
                 raise StaleRead("another chunk wrote a result since this one read") from error
-        duration_ms = round((time.perf_counter() - began) * 1000)
+            duration_ms = round((time.perf_counter() - began) * 1000)
+            await chunks.finish_chunk(
+                connection,
+                self.job.key,
+                chunk_no=chunk.chunk_no,
+                counts=decided.counts,
+                attempts=chunk.attempts,
+                worker=self.worker,
+                duration_ms=duration_ms,
+            )
         return ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
 
     async def decide(
@@ -234,68 +233,53 @@ class ChunkRunner(NamedTuple):
         lookup: ListLookup | None = None,
         claim_task: Awaitable[None] | None = None,
     ) -> DecidedChunk:
-        """Read what is known of the chunk and decide it; raises as `process_chunk` does. `lookup`
-        are the addresses of a list that was never kept. Nothing is decided before the chunk is
-        `claim_task`.
+        """Read and decide the chunk. The decisions wait for `claim_task`.
+
+        `lookup` has the addresses of a list that is not stored. Raises StaleRead or ConcurrentLink
+        if the transaction must begin again, after StaleRead with `lock_all`; otherwise ChunkFailed.
         """
         with _wrap_errors(chunk):
-            if (chunk.suspect_attempts or 0) > suspect_attempts_of(chunk):
-                raise WorkersLost(lost=suspect_attempts_of(chunk))
-            snapshot = await read_chunk(
+            require_suspect_attempts_left(chunk)
+            reader = ChunkReader(
                 connection,
-                job=self.job,
-                action=self.action,
-                params=self.params,
-                chunk=chunk,
-                shared_address_limit=self.shared_address_limit,
-                lock_all=lock_all,
-                lookup=lookup,
+                self.job,
+                self.action,
+                self.params,
+                self.shared_address_limit,
+                lock_all,
+                lookup,
             )
+            snapshot = await source_of(self.job).read(reader, chunk)
             if claim_task is not None:
                 await claim_task
-            decisions = self._decide(chunk, snapshot)
-            return DecidedChunk(
-                snapshot, decisions, count_outcomes(chunk, len(self.job.fields), decisions)
-            )
-
-    async def _finish(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, done: ChunkResult
-    ) -> None:
-        with _wrap_errors(chunk):
-            await chunks.finish_chunk(
-                connection,
-                self.job.key,
-                chunk_no=done.chunk_no,
-                counts=done.counts,
-                attempts=done.attempts,
-                worker=self.worker,
-                duration_ms=done.duration_ms,
-            )
-
-    def _decide(self, chunk: ClaimedChunk, snapshot: ChunkSnapshot) -> ChunkDecisions:
-        """Decide the chunk. Rules do no input or output, so an error of theirs is the chunk's
-        failure.
-        """
-        try:
-            return decide_chunk(self.action, self.params, snapshot.facts)
-        except Exception as error:
-            raise ChunkFailed(chunk, is_chunk_fault=True) from error
+            try:
+                decisions = decide_chunk(self.action, self.params, snapshot.facts)
+            except Exception as error:
+                # Rules do no input or output, so this is no transient error, whatever its type.
+                raise ChunkFailed(chunk, is_chunk_fault=True) from error
+            counts = count_outcomes(chunk, len(self.job.fields), decisions)
+            return DecidedChunk(snapshot, decisions, counts)
 
     async def _write(
         self, connection: asyncpg.Connection, chunk: ClaimedChunk, decided: DecidedChunk
     ) -> None:
-        """Write the results, then the addresses: an address is locked from its change to the
-        commit.
+        """Write the results, then the addresses, which stay locked until the commit.
 
-        Results that another chunk may write too come after the change, since only its lock keeps
-        that chunk from writing the same ones.
+        Results that another chunk may write too come last: the lock on their address keeps that
+        chunk from writing them.
         """
         snapshot = decided.snapshot
-        # Of a list of addresses the rows are no contacts, and each contact that is reached may be
-        # reached from another chunk.
-        contact_ids = () if LISTED_ADDRESS_FIELD in snapshot.facts.fields else chunk.item_ids
+        contact_ids = source_of(self.job).contact_ids(chunk)
         rows = partition_rows(decided.rows, snapshot.facts, contact_ids)
-        await self._insert_results(connection, chunk, snapshot, rows.own)
+        insert_results = partial(
+            results.insert_results,
+            connection,
+            self.job.key,
+            chunk_no=chunk.chunk_no,
+            decided_at=snapshot.decided_at,
+            contacts=snapshot.contacts,
+        )
+        await insert_results(rows=rows.own)
         as_read = await chunk_addresses.update_addresses(
             connection,
             self.job.key,
@@ -304,30 +288,12 @@ class ChunkRunner(NamedTuple):
             versions=snapshot.versions,
         )
         if not as_read:
-            raise StaleRead("an address was changed by someone else since it was read")
-        await self._insert_results(connection, chunk, snapshot, rows.contested)
-
-    async def _insert_results(
-        self,
-        connection: asyncpg.Connection,
-        chunk: ClaimedChunk,
-        snapshot: ChunkSnapshot,
-        rows: ResultRows,
-    ) -> None:
-        await results.insert_results(
-            connection,
-            self.job.key,
-            chunk_no=chunk.chunk_no,
-            decided_at=snapshot.decided_at,
-            rows=rows,
-            contacts=snapshot.contacts,
-        )
+            raise StaleRead("another transaction changed an address since it was read")
+        await insert_results(rows=rows.contested)
 
 
 def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
-    """Return the chunk's counts. A pair without a row is empty: the contact has no
-    address there.
-    """
+    """Return the chunk's counts. A pair without a row is empty."""
     by_outcome: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     propagated = 0

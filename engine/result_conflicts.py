@@ -25,12 +25,12 @@ def partition_rows(
     """
     own = {kind: of for kind, of in rows.items() if kind.cause is not Cause.PROPAGATED}
     contested = {}
-    spread = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
-    if spread:
+    propagated = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
+    if propagated:
         addresses = facts.addresses
-        alone = set(contact_ids)
-        alone.difference_update(link[0] for link in facts.links if addresses[link[2]][3] > 1)
-        for kind, of in spread.items():
-            own[kind] = [row for row in of if row[0] in alone]
-            contested[kind] = [row for row in of if row[0] not in alone]
+        unshared = set(contact_ids)
+        unshared.difference_update(link[0] for link in facts.links if addresses[link[2]][3] > 1)
+        for kind, of in propagated.items():
+            own[kind] = [row for row in of if row[0] in unshared]
+            contested[kind] = [row for row in of if row[0] not in unshared]
     return PartitionedRows(own, contested)

@@ -1,40 +1,50 @@
-"""What happens to a chunk that failed: again later, then in halves, at last one contact refused.
+"""What happens to a chunk that failed: it is retried, then split, and at last one item is rejected.
 
-Attempts are counted in Postgres, in a transaction of their own, after the chunk's own was rolled
-back. What is not the chunk's fault (`db.errors`) is not counted.
+`_next_step` decides, and `FailureHandler` does it. Attempts are counted in Postgres, in a
+transaction of their own, after that of the chunk was rolled back. Transient errors (`db.errors`)
+do not count and do not come here.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
-from db import address_lists, chunk_addresses, chunks, import_chunks, results
+from db import chunks, results
 from db.chunks import ChunkCounts, ClaimedChunk
 from db.job_progress import JobToWork
+from engine.sources import source_of
 from runtime import events, logs
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
-from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.results import ResultKind
 
 log = logs.get_logger()
 
 MAX_ATTEMPTS = 3
-"""How often a chunk that raises is tried before it is split."""
+"""How often a chunk is attempted before it is split."""
 
-SUSPECT_ATTEMPTS = 1
-"""How often a chunk that lost a worker is tried alone before it is split. To split an innocent one,
-whose worker was ended by chance, is harmless."""
+MAX_SUSPECT_ATTEMPTS = 1
+"""How many worker processes a suspect chunk may lose before it is split. If a worker was lost by
+chance, the split does no harm."""
 
-SUSPECT_ATTEMPTS_AT_ONE = 2
-"""The same for a single contact, which is refused afterwards. It costs one worker more, and takes
-three workers ended by chance, each with the same contact in hand, to refuse an innocent one."""
+MAX_SUSPECT_ATTEMPTS_OF_ONE = 2
+"""The same for a chunk of one item, which is then rejected. To reject an innocent item, three
+workers would have to be lost by chance, each with this item in work."""
 
 MAX_REJECTED_WITHOUT_SUCCESS = 100
-"""After so many contacts refused one by one, and nothing done, the job has failed as a whole:
-what is wrong is then not with the contacts."""
+"""How many items may be rejected one by one before any chunk is done. Then the job fails: the cause
+is not in the items."""
 
 MAX_ERROR_CHARACTERS = 2000
+
+_NextStep: TypeAlias = Literal["again", "split", "rejected"]
+
+
+def _next_step(chunk: ClaimedChunk, attempts: int, error: BaseException) -> _NextStep:
+    """Return what to do with a chunk whose last attempt, of this many, raised the error."""
+    if attempts < MAX_ATTEMPTS and not isinstance(error, WorkersLost):
+        return "again"
+    return "split" if len(chunk.item_ids) > 1 else "rejected"
 
 
 class WorkersLost(SluiceError):
@@ -45,86 +55,92 @@ class WorkersLost(SluiceError):
         super().__init__(f"{count} lost while this was all that they worked on")
 
 
-def suspect_attempts_of(chunk: ClaimedChunk) -> int:
-    """How many attempts that were counted beforehand may lose their workers."""
-    return SUSPECT_ATTEMPTS if len(chunk.item_ids) > 1 else SUSPECT_ATTEMPTS_AT_ONE
+def require_suspect_attempts_left(chunk: ClaimedChunk) -> None:
+    """Raise WorkersLost if the chunk has lost as many workers as a suspect chunk may."""
+    limit = MAX_SUSPECT_ATTEMPTS if len(chunk.item_ids) > 1 else MAX_SUSPECT_ATTEMPTS_OF_ONE
+    if (chunk.suspect_attempts or 0) > limit:
+        raise WorkersLost(lost=limit)
+
+
+class _Failure(NamedTuple):
+    """A chunk that failed, how often it was attempted, and the text of its last error."""
+
+    chunk_no: int
+    attempts: int
+    error: str
 
 
 class FailureHandler(NamedTuple):
-    """Deals with the failed chunks of one job."""
+    """Handles the failed chunks of one job."""
 
     job: JobToWork
-    creates_contacts: bool
     worker: str
     retry_seconds: float
 
     async def handle(
         self,
         connection: asyncpg.Connection,
-        failed: ClaimedChunk,
+        chunk: ClaimedChunk,
         error: BaseException,
         *,
         is_counted: bool,
     ) -> ChunkCounts | None:
-        """Postpone, split or refuse; gives the counts when a contact was refused at last.
+        """Postpone, split or reject; return the counts if an item was rejected.
 
         `is_counted` says that the attempt was counted before it was made.
         """
-        text = describe_error(error)
         async with connection.transaction():
             await chunks.lock_job_shared(connection, self.job.id)
-            chunk = await chunks.lock_failed_chunk(connection, self.job.key, failed.chunk_no)
-            if chunk is None:
+            locked = await chunks.lock_failed_chunk(connection, self.job.key, chunk.chunk_no)
+            if locked is None:
                 return None
-            attempts = max(failed.attempts + (not is_counted), chunk.attempts)
+            attempts = max(chunk.attempts + (not is_counted), locked.attempts)
+            step = _next_step(locked, attempts, error)
             delay_seconds = self.retry_seconds * 4.0 ** (attempts - 1)
-            again = attempts < MAX_ATTEMPTS and not isinstance(error, WorkersLost)
-            splits = not again and len(chunk.item_ids) > 1
             log.warning(
                 events.CHUNK_FAILED,
-                job=self.job.id,
-                account=self.job.account_id,
-                action=self.job.action,
+                **self.job.log_fields,
                 chunk=chunk.chunk_no,
                 attempt=attempts,
                 error=type(error).__name__,
                 location=logs.error_location(error),
-                next_step="again" if again else "split" if splits else "rejected",
-                retry_in_seconds=delay_seconds if again else None,
+                next_step=step,
+                retry_in_seconds=delay_seconds if step == "again" else None,
                 worker=self.worker,
             )
-            if again:
+            failure = _Failure(chunk.chunk_no, attempts, describe_error(error))
+            if step == "again":
                 await chunks.postpone_chunk(
                     connection,
                     self.job.key,
-                    chunk_no=chunk.chunk_no,
-                    attempts=attempts,
-                    error=text,
+                    **failure._asdict(),
                     delay_seconds=delay_seconds,
                     counted=is_counted,
                 )
-                return None
-            if splits:
-                await chunks.split_chunk(
-                    connection, self.job.key, chunk_no=chunk.chunk_no, attempts=attempts, error=text
-                )
-                log.warning(
-                    events.CHUNK_SPLIT,
-                    job=self.job.id,
-                    account=self.job.account_id,
-                    action=self.job.action,
-                    chunk=chunk.chunk_no,
-                    contacts=len(chunk.item_ids),
-                )
-                return None
-            return await self._reject_item(connection, chunk, attempts, text)
+            elif step == "split":
+                await self._split(connection, failure, len(locked.item_ids))
+            else:
+                return await self._reject(connection, failure, *locked.item_ids)
+            return None
 
-    async def _reject_item(
-        self, connection: asyncpg.Connection, chunk: ClaimedChunk, attempts: int, text: str
+    async def _split(
+        self, connection: asyncpg.Connection, failure: _Failure, item_count: int
+    ) -> None:
+        await chunks.split_chunk(connection, self.job.key, **failure._asdict())
+        log.warning(
+            events.CHUNK_SPLIT,
+            **self.job.log_fields,
+            chunk=failure.chunk_no,
+            contacts=item_count,
+        )
+
+    async def _reject(
+        self, connection: asyncpg.Connection, failure: _Failure, item_id: int
     ) -> ChunkCounts:
         """Reject the addresses of the one item that failed, so that the job goes on."""
-        (item_id,) = chunk.item_ids
-        addresses = await self._rejected_addresses(connection, item_id, text)
+        addresses = await source_of(self.job).reject_item(
+            connection, self.job, item_id, failure.error
+        )
         counts = ChunkCounts(
             applied=0,
             unchanged=0,
@@ -138,7 +154,7 @@ class FailureHandler(NamedTuple):
         await results.insert_results(
             connection,
             self.job.key,
-            chunk_no=chunk.chunk_no,
+            chunk_no=failure.chunk_no,
             decided_at=None,
             rows={kind: rows},
             contacts={},
@@ -146,33 +162,12 @@ class FailureHandler(NamedTuple):
         await chunks.finish_chunk(
             connection,
             self.job.key,
-            chunk_no=chunk.chunk_no,
+            **failure._asdict(),
             counts=counts,
-            attempts=attempts,
             worker=self.worker,
             duration_ms=0,
-            error=text,
         )
         return counts
-
-    async def _rejected_addresses(
-        self, connection: asyncpg.Connection, item_id: int, text: str
-    ) -> dict[int, int | None]:
-        """Map the selected fields in which the contact has, or would have had, an address to its
-        id.
-        """
-        if self.job.fields == [LISTED_ADDRESS_FIELD]:
-            await address_lists.reject_listed(
-                connection, self.job.key, item_id=item_id, detail=text
-            )
-            return {LISTED_ADDRESS_FIELD: None}
-        if self.creates_contacts:
-            fields = await import_chunks.reject_row(
-                connection, self.job.key, item_id=item_id, detail=text
-            )
-            return dict.fromkeys(fields)
-        links = await chunk_addresses.read_links(connection, self.job.account_id, [item_id])
-        return {field: address for _, field, address in links if field in self.job.fields}
 
 
 def describe_error(error: BaseException) -> str:

@@ -341,10 +341,7 @@ class _LaneSlice:
             await self._handle_interruption(failed.chunk.chunk_no, error)
             return
         failure_handler = FailureHandler(
-            self.job,
-            get_action(self.job.action).creates_contacts,
-            self.context.name,
-            self.context.settings.retry_seconds,
+            self.job, self.context.name, self.context.settings.retry_seconds
         )
         counted = self.counted_chunk_no is not None
         refused = await failure_handler.handle(

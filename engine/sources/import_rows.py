@@ -1,74 +1,155 @@
-"""How a chunk of an import's rows becomes contacts, or is recognized as contacts there are."""
+"""A chunk's items are import rows: each creates a contact or is recognized as an existing one.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+All rows of the file decide whether an address is a role address, so the order of chunks does not
+matter. If the import was cancelled or a row failed, fewer rows became contacts, and an address may
+not be a role address after all. `finalize` then propagates its opt-out to the siblings that arrived
+with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 
+from actions.registry import get_action
+from actions.rules.chunk import AddressRow, ChunkFacts
+from actions.rules.propagation import propagate_after_import
 from actions.rules.recognition import recognize
-from db import chunk_addresses, import_chunks
+from db import chunk_addresses, chunks, import_chunks, planning, results
+from db.chunks import ClaimedChunk
+from db.forecasting import ForecastJob
 from db.import_chunks import CreatedRows, KnownAddressColumns
 from db.job_progress import JobToWork
+from db.jobs import Job
+from db.planning import JobToPlan
+from engine.chunk_reader import (
+    ChunkReader,
+    ChunkSnapshot,
+    addresses_by_id,
+    initial_status,
+    versions_by_id,
+)
+from engine.sources.source import ForecastPart, Source
 from schemas.chunk_rows import Link
+from schemas.decisions import Decision
+from schemas.outcomes import Outcome
 from schemas.recognition import RecognitionResult
-from schemas.statuses import Status
+from schemas.statuses import OWN_RIGHT, Status
+
+_OWN_RIGHT = frozenset(OWN_RIGHT)
+
+CHUNK_SIZE_SHARE = 2 / 3
+"""An import's share of the chunk size. Creating a contact with its addresses takes longer than
+changing them, and locks are to be held as briefly."""
 
 MAX_CONTACTS_TO_RECOGNIZE = 1_000
-"""An address that more contacts hold than this recognizes nobody: all of them would be read."""
+"""How many contacts may hold an address by which a row is recognized. All of them are read."""
+
+FINALIZE_CHUNK_NO = 0
+"""The number of the chunk that `finalize` inserts. Those of the plan begin at 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedRows:
-    """What an import's rows came to: what was made, the rows that were recognized, and the statuses
-    that the file states, by address.
+class ImportRowSource(Source):
+    """Rows of an uploaded file. Each has the id that its contact will have."""
+
+    is_finalized = True
+
+    async def freeze(self, connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
+        """Freeze the uploaded rows, and create their tags."""
+        await import_chunks.insert_tags(connection, job.key, tag=job.params.get("tag"))
+        size = max(1, int(chunk_size * CHUNK_SIZE_SHARE))
+        await planning.freeze_import(connection, job.key, fields=len(job.fields), chunk_size=size)
+
+    async def forecast_parts(
+        self, connection: asyncpg.Connection, job: ForecastJob, step: int
+    ) -> Sequence[ForecastPart]:
+        """Raise NotImplementedError: no import is planned first."""
+        raise NotImplementedError
+
+    async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
+        """Create the contacts of the rows, then lock the addresses at both ends of a propagation,
+        so that no contact is linked to them unseen.
+        """
+        created, recognized, stated = await _create_contacts(reader, chunk.item_ids)
+        new: dict[int, AddressRow] = {
+            id_: (None, None, None, people) for id_, people in created.people.items()
+        }
+        links = await _read_row_links(reader, chunk.item_ids, created, recognized)
+        snapshot = await reader.lock(links, new)
+        if created.version is not None:
+            snapshot.versions.update(dict.fromkeys(created.people, created.version))
+        fields = recognized.fields
+        if fields:
+            row_links = [
+                link for link in links if link[0] not in fields or link[1] in fields[link[0]]
+            ]
+            snapshot = snapshot.add_facts(row_links=row_links)
+        facts = await _add_final_contact_counts(reader, replace(snapshot.facts, stated=stated))
+        facts = replace(
+            facts,
+            sibling_opted_out=await reader.find_opted_out_siblings(facts),
+            earlier_decisions=await _find_earlier_decisions(reader, facts),
+        )
+        return snapshot._replace(facts=facts, new=frozenset(new), contacts=recognized.matches)
+
+    async def reject_item(
+        self, connection: asyncpg.Connection, job: JobToWork, item_id: int, error: str
+    ) -> dict[int, int | None]:
+        """Keep the row as an import rejection."""
+        rejected = await import_chunks.reject_row(
+            connection, job.key, item_id=item_id, detail=error
+        )
+        return dict.fromkeys(rejected)
+
+    async def finalize(
+        self, connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+    ) -> None:
+        """Count the contacts of role addresses, and propagate opt-outs that were missed."""
+        await import_chunks.count_contacts_of_role_addresses(
+            connection, job.key, shared_address_limit=shared_address_limit
+        )
+        missed = await import_chunks.find_missed_propagation(
+            connection,
+            job.key,
+            own_right_statuses=OWN_RIGHT,
+            shared_address_limit=shared_address_limit,
+        )
+        if missed:
+            await _propagate_missed_opt_outs(connection, job, missed, shared_address_limit)
+
+
+async def _create_contacts(
+    reader: ChunkReader, item_ids: Sequence[int]
+) -> tuple[CreatedRows, RecognitionResult, dict[int, Status]]:
+    """Create the contacts, addresses and links of the rows, and delete the rows.
+
+    Return also the statuses that the file states, by address. Raises ConcurrentLink if another
+    transaction created a contact or an address at the same time.
     """
-
-    made: CreatedRows = field(default_factory=lambda: CreatedRows({}, None, []))
-    recognized: RecognitionResult = field(default_factory=RecognitionResult)
-    stated: Mapping[int, Status] = field(default_factory=dict)
-
-    def row_links(self, links: list[Link]) -> list[Link] | None:
-        """Return the links that rows of the file stand for; None where all do."""
-        fields = self.recognized.fields
-        if not fields:
-            return None
-        return [link for link in links if link[0] not in fields or link[1] in fields[link[0]]]
-
-
-async def create_contacts(
-    connection: asyncpg.Connection,
-    *,
-    job: JobToWork,
-    item_ids: Sequence[int],
-    shared_address_limit: int,
-    initial_status: Status,
-    initial_statuses_by_stated: Mapping[str, str],
-) -> ImportedRows:
-    """Make the contacts, addresses and links of a chunk's rows, and remove the rows.
-
-    A new address gets `initial_status`, or what `initial_statuses_by_stated` has for the status
-    that the file states, if it is to be read. Raises ConcurrentLink when another transaction made
-    one of them at the same moment.
-    """
+    connection, job, action, params = reader.connection, reader.job, reader.action, reader.params
     known = await import_chunks.lock_known_addresses(
-        connection, job.key, item_ids=item_ids, shared_address_limit=shared_address_limit
+        connection, job.key, item_ids=item_ids, shared_address_limit=reader.shared_address_limit
     )
     recognized = await _recognize_rows(connection, job, item_ids, known)
-    made = await import_chunks.create_contacts(
+    reads_statuses = action.reads_statuses(params)
+    created = await import_chunks.create_contacts(
         connection,
         job.key,
         item_ids=item_ids,
         known=known,
         recognized=recognized,
-        initial_status=initial_status,
-        initial_statuses_by_stated=initial_statuses_by_stated,
+        initial_status=initial_status(action, params),
+        initial_statuses_by_stated={
+            stated: initial_status(action, params, stated)
+            for stated in (Status if reads_statuses else ())
+        },
         tag=job.params.get("tag"),
     )
     stated = {}
-    if initial_statuses_by_stated:
+    if reads_statuses:
         stated = await import_chunks.read_stated_statuses(connection, job.key, item_ids=item_ids)
     await import_chunks.delete_rows(connection, job.key, item_ids=item_ids)
-    return ImportedRows(made, recognized, {id_: Status(status) for id_, status in stated.items()})
+    return created, recognized, {id_: Status(status) for id_, status in stated.items()}
 
 
 async def _recognize_rows(
@@ -77,7 +158,7 @@ async def _recognize_rows(
     item_ids: Sequence[int],
     known: KnownAddressColumns,
 ) -> RecognitionResult:
-    """Tell which rows are about contacts that the account, or the chunk, has."""
+    """Recognize rows that are about contacts of the account or of the chunk."""
     if not (known.ids or known.repeated or known.with_ids):
         return RecognitionResult()
     rows = await import_chunks.read_rows_to_recognize(
@@ -97,29 +178,115 @@ async def _recognize_rows(
     return recognize(rows, candidates, frozenset(key for key, is_role in roles if is_role))
 
 
-async def read_row_links(
-    connection: asyncpg.Connection,
-    account_id: int,
+async def _read_row_links(
+    reader: ChunkReader,
     item_ids: Sequence[int],
-    imported: ImportedRows,
+    created: CreatedRows,
+    recognized: RecognitionResult,
 ) -> list[Link]:
     """Return the links of the chunk's contacts, in order.
 
-    The links of a contact that a row was recognized as are under the row, by which its results go.
+    Those of a recognized contact have the id of its row, as its results do.
     """
-    matches = imported.recognized.matches
+    matches = recognized.matches
     if not matches:
-        return imported.made.links
+        return created.links
     links = await chunk_addresses.read_links(
-        connection, account_id, [*set(matches.values()).union(item_ids)]
+        reader.connection, reader.job.account_id, [*set(matches.values()).union(item_ids)]
     )
-    of_contact: dict[int, list[Link]] = {}
+    links_of: dict[int, list[Link]] = {}
     for link in links:
-        of_contact.setdefault(link[0], []).append(link)
-    found = [link for id_ in item_ids for link in of_contact.get(id_, ())]
-    found += [
-        (item_id, number, address_id)
-        for item_id, contact_id in matches.items()
-        for _, number, address_id in of_contact[contact_id]
+        links_of.setdefault(link[0], []).append(link)
+    return sorted(
+        (item_id, field, address_id)
+        for item_id in item_ids
+        for _, field, address_id in links_of.get(matches.get(item_id, item_id), ())
+    )
+
+
+async def _add_final_contact_counts(reader: ChunkReader, facts: ChunkFacts) -> ChunkFacts:
+    """Give the opted-out addresses the contact counts that they will have after the import, so that
+    the order of its chunks does not matter.
+    """
+    addresses, stated = facts.addresses, facts.stated
+    opted_out = [
+        id_
+        for id_ in {link[2] for link in facts.selected_links()}
+        if (
+            (addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None)
+            or stated.get(id_) in _OWN_RIGHT
+        )
+        # A role address stays one, and counting its contacts would take long.
+        and addresses[id_][3] <= reader.shared_address_limit
     ]
-    return sorted(found)
+    if not opted_out:
+        return facts
+    final_counts = await import_chunks.person_counts_by_the_end(
+        reader.connection, reader.job.key, address_ids=opted_out
+    )
+    counted: dict[int, AddressRow] = {
+        id_: (*addresses[id_][:3], max(addresses[id_][3], people))
+        for id_, people in final_counts.items()
+    }
+    return replace(facts, addresses={**addresses, **counted})
+
+
+async def _find_earlier_decisions(reader: ChunkReader, facts: ChunkFacts) -> dict[int, Decision]:
+    """Return this job's decisions on addresses that its own propagation has changed since."""
+    changed = [
+        id_
+        for id_ in {link[2] for link in facts.selected_links()}
+        if facts.addresses[id_][2] == facts.job_id and facts.addresses[id_][1] is not None
+    ]
+    if not changed:
+        return {}
+    return {
+        id_: Decision(Outcome(outcome), Status(to_status) if to_status else None, reason)
+        for id_, outcome, to_status, reason in await results.find_earlier_decisions(
+            reader.connection, reader.job.key, changed
+        )
+    }
+
+
+async def _propagate_missed_opt_outs(
+    connection: asyncpg.Connection,
+    job: JobToWork | Job,
+    missed: Sequence[tuple[int, int, int, int]],
+    shared_address_limit: int,
+) -> None:
+    """Propagate opt-outs over (contact, field, address, source) links, as one finished chunk."""
+    links = list(dict.fromkeys(link[:3] for link in missed))
+    contacts_of: dict[int, list[int]] = {}
+    for contact_id, _, address_id, source_id in missed:
+        if address_id == source_id:
+            contacts_of.setdefault(source_id, []).append(contact_id)
+    locked = await chunk_addresses.lock_addresses(
+        connection, job.account_id, sorted({link[2] for link in links})
+    )
+    action = get_action(job.action)
+    facts = ChunkFacts(
+        job_id=job.id,
+        fields=frozenset(),
+        shared_address_limit=shared_address_limit,
+        links=links,
+        addresses=addresses_by_id(locked),
+    )
+    params = action.params.model_validate(job.params)
+    decided = propagate_after_import(action, params, facts, contacts_of)
+    await chunk_addresses.update_addresses(
+        connection,
+        job.key,
+        decided_at=locked.decided_at,
+        changes=decided.changes,
+        versions=versions_by_id(locked),
+    )
+    await results.insert_results(
+        connection,
+        job.key,
+        chunk_no=FINALIZE_CHUNK_NO,
+        decided_at=locked.decided_at,
+        rows=decided.rows,
+        contacts={},
+    )
+    propagated = sum(map(len, decided.rows.values()))
+    await chunks.insert_done_chunk(connection, job.key, FINALIZE_CHUNK_NO, propagated=propagated)

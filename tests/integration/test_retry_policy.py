@@ -33,7 +33,7 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
         with pytest.raises(ChunkFailed) as failed:
             await runner.run_next(connection)
         await stop(here, job_id)
-        refused = await FailureHandler(job, False, "test", 0.0).handle(
+        refused = await FailureHandler(job, "test", 0.0).handle(
             connection, failed.value.chunk, failed.value, is_counted=False
         )
     assert refused is None

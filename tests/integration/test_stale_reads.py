@@ -10,6 +10,7 @@ from db import job_progress
 from engine import chunk_runner
 from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
 from engine.planner import plan_job
+from engine.sources.contacts import ContactSource
 from runtime.settings import Settings
 from schemas.errors import ConcurrentLink
 from tests.kit.factories import fill, key_of, make_account, statuses_of
@@ -44,18 +45,18 @@ async def account_id(pool: asyncpg.Pool) -> int:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
     """Have something done after each reading of a chunk; gives whether each was under locks."""
-    gather = chunk_runner.read_chunk
+    read = ContactSource.read
 
     def after_reading(do) -> list[bool]:
         seen: list[bool] = []
 
-        async def read_and_interfere(*arguments, lock_all: bool, **named):
-            snapshot = await gather(*arguments, lock_all=lock_all, **named)
-            seen.append(lock_all)
-            await do(len(seen), named["chunk"])
+        async def read_and_interfere(source, reader, chunk):
+            snapshot = await read(source, reader, chunk)
+            seen.append(reader.lock_all)
+            await do(len(seen), chunk)
             return snapshot
 
-        monkeypatch.setattr(chunk_runner, "read_chunk", read_and_interfere)
+        monkeypatch.setattr(ContactSource, "read", read_and_interfere)
         return seen
 
     return after_reading

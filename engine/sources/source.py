@@ -1,0 +1,56 @@
+"""What depends on the kind of items that a job has: one method each."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import asyncpg
+
+from db.chunks import ClaimedChunk
+from db.forecasting import ForecastJob
+from db.job_progress import JobToWork
+from db.jobs import Job
+from db.planning import JobToPlan
+from engine.chunk_reader import ChunkReader, ChunkSnapshot
+from schemas.chunk_rows import PairGroup
+
+ForecastPart: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[PairGroup], int]]]
+"""Counts pairs of a part of the selection, and the addresses to which opt-outs propagate."""
+
+
+class Source(Protocol):
+    """Where the items of a job come from."""
+
+    is_finalized: bool = False
+    """`finalize` changes addresses, so it needs the job's exclusive lock."""
+
+    async def freeze(self, connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
+        """Freeze the job's selection into chunks of at most `chunk_size` items."""
+
+    async def forecast_parts(
+        self, connection: asyncpg.Connection, job: ForecastJob, step: int
+    ) -> Sequence[ForecastPart]:
+        """Return what to count of a planned job, the largest first; each part has `step` chunks."""
+
+    async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
+        """Read everything that the decisions on the chunk depend on.
+
+        Raises ConcurrentLink if contacts were created, or linked to a shared address of the chunk,
+        in the meantime. The transaction must then be rolled back and begun again.
+        """
+
+    def contact_ids(self, chunk: ClaimedChunk) -> Sequence[int]:
+        """Return the ids by which results of the chunk belong to it alone."""
+        return chunk.item_ids
+
+    async def reject_item(
+        self, connection: asyncpg.Connection, job: JobToWork, item_id: int, error: str
+    ) -> dict[int, int | None]:
+        """Reject an item that failed. Map the selected fields in which it has an address to the
+        address id, or to None if no address is stored.
+        """
+
+    async def finalize(
+        self, connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+    ) -> None:
+        """Finish what the chunks left open, in the transaction that ends the job."""
+        del connection, job, shared_address_limit
