@@ -92,7 +92,7 @@ class ChunkReader(NamedTuple):
         wanted = {link[2] for link in links}
         if self.has_propagation:
             selected = {link[2] for link in links if link[1] in self.job.fields}
-            siblings = await self.read_siblings(selected, min_contacts)
+            siblings = await self._read_siblings(selected, min_contacts)
             wanted |= {link[2] for linked in siblings.values() for link in linked}
         wanted.difference_update(new_addresses)
         read = await chunk_addresses.lock_addresses(
@@ -112,29 +112,28 @@ class ChunkReader(NamedTuple):
         sibling_links = {}
         if self.has_propagation:
             # From now on nothing can be linked to the locked addresses.
-            shared = self.shared_addresses(links, addresses, min_contacts)
-            sibling_links = await self.read_siblings(shared, min_contacts)
+            sibling_links = await self.read_shared_siblings(links, addresses, min_contacts)
             if any(link[2] not in addresses for of in sibling_links.values() for link in of):
                 raise ConcurrentLink("contacts were linked to an address of the chunk meanwhile")
         return self.snapshot(links, addresses, sibling_links, versions, read.decided_at)
 
-    def shared_addresses(
+    async def read_shared_siblings(
         self, links: list[Link], addresses: Mapping[int, AddressRow], min_contacts: int = 2
-    ) -> set[int]:
-        """Return the selected addresses of at least `min_contacts` contacts, but no role
-        addresses.
+    ) -> dict[int, list[Link]]:
+        """Map the selected addresses of at least `min_contacts` contacts to the links of their
+        siblings, without role addresses.
         """
         fields, limit = self.job.fields, self.shared_address_limit
-        return {
+        shared = {
             link[2]
             for link in links
             if min_contacts <= addresses[link[2]][3] <= limit and link[1] in fields
         }
+        return await self._read_siblings(shared, min_contacts)
 
-    async def read_siblings(
-        self, address_ids: set[int], min_contacts: int = 2
+    async def _read_siblings(
+        self, address_ids: set[int], min_contacts: int
     ) -> dict[int, list[Link]]:
-        """Map the addresses of at least `min_contacts` contacts to the links of their siblings."""
         if not address_ids:
             return {}
         return group_by_source(

@@ -7,7 +7,6 @@ import asyncpg
 
 from db import chunks, job_progress
 from db.job_progress import JobTotals, JobToWork
-from db.jobs import Job
 from engine.sources import source_of
 from schemas.outcomes import JobState
 
@@ -22,11 +21,12 @@ async def complete_job(
     async with connection.transaction():
         if await job_progress.has_pending_chunks(connection, job.key):
             return None
-        if source_of(job).is_finalized:
+        source = source_of(job)
+        if source.is_finalized:
             await chunks.lock_job_exclusive(connection, job.id)
             if await job_progress.has_pending_chunks(connection, job.key):
                 return None
-        await finalize_import(connection, job, shared_address_limit=shared_address_limit)
+        await source.finalize(connection, job, shared_address_limit)
         return await job_progress.complete_job(connection, job.key)
 
 
@@ -39,15 +39,5 @@ async def fail_job(
         now = await job_progress.get_job_to_work(connection, job.key)
         if now is None or now.state not in {JobState.PLANNING, JobState.RUNNING}:
             return False
-        await finalize_import(connection, job, shared_address_limit=shared_address_limit)
+        await source_of(job).finalize(connection, job, shared_address_limit)
         return await job_progress.fail_job(connection, job.key, error)
-
-
-async def finalize_import(
-    connection: asyncpg.Connection, job: JobToWork | Job, *, shared_address_limit: int
-) -> None:
-    """Finish an import, in the transaction that ends it and keeps its chunks out.
-
-    Nothing for other jobs.
-    """
-    await source_of(job).finalize(connection, job, shared_address_limit)

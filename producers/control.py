@@ -12,7 +12,7 @@ from functools import partial
 import asyncpg
 
 from db import chunks, jobs
-from engine.finalize import finalize_import
+from engine.sources import source_of
 from producers.job_view import require_job
 from producers.recorded_changes import recorded_change
 from runtime import events
@@ -114,7 +114,7 @@ async def _try_to_change_state(
         if wanted is JobState.CANCELLED:
             if current.state not in FINAL_STATES:
                 limit = settings.shared_address_limit
-                await finalize_import(connection, current, shared_address_limit=limit)
+                await source_of(current).finalize(connection, current, limit)
             state = await jobs.cancel(connection, job.key, from_states=allowed)
         else:
             state = await jobs.set_state(connection, job.key, from_states=allowed, to_state=wanted)

@@ -217,23 +217,22 @@ class _Attempt(NamedTuple):
     async def _apply(self, *, lock_all: bool) -> _AppliedJob | None:
         began = time.perf_counter()
         request, checked = self.request, self.checked
-        action, params = checked.action, checked.action.params.model_validate(checked.params)
-        limit = self.settings.shared_address_limit
+        runner = ChunkRunner.for_job(
+            self._job(),
+            shared_address_limit=self.settings.shared_address_limit,
+            worker=self.worker,
+        )
+        action, params = runner.action, runner.params
         listed = None
         if checked.addresses:
             listed = await address_lists.look_up_addresses(
                 self.connection,
                 account_id=self.account_id,
                 identities=checked.addresses,
-                shared_address_limit=sibling_link_limit(action, params, limit),
+                shared_address_limit=sibling_link_limit(
+                    action, params, runner.shared_address_limit
+                ),
             )
-        runner = ChunkRunner(
-            job=self._job(),
-            action=action,
-            params=params,
-            shared_address_limit=limit,
-            worker=self.worker,
-        )
         items = listed.item_ids if listed else checked.contacts or []
         chunk = ClaimedChunk(_ONLY_CHUNK, items, attempts=0)
         decided = await runner.decide(self.connection, chunk, lock_all=lock_all, lookup=listed)

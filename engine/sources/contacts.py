@@ -81,7 +81,7 @@ async def _read_unlocked(reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnaps
     addresses, versions, decided_at = addresses_by_id(read), versions_by_id(read), read.decided_at
     sibling_links = {}
     if reader.has_propagation:
-        sibling_links = await reader.read_siblings(reader.shared_addresses(links, addresses))
+        sibling_links = await reader.read_shared_siblings(links, addresses)
         siblings = {link[2] for of in sibling_links.values() for link in of}.difference(addresses)
         if siblings:
             read = await chunk_addresses.read_addresses(connection, account_id, sorted(siblings))

@@ -130,7 +130,7 @@ async def _create_contacts(
     known = await import_chunks.lock_known_addresses(
         connection, job.key, item_ids=item_ids, shared_address_limit=reader.shared_address_limit
     )
-    recognized = await _recognize_rows(connection, job, item_ids, known)
+    recognized = await _recognize_rows(reader, item_ids, known)
     reads_statuses = action.reads_statuses(params)
     created = await import_chunks.create_contacts(
         connection,
@@ -153,14 +153,12 @@ async def _create_contacts(
 
 
 async def _recognize_rows(
-    connection: asyncpg.Connection,
-    job: JobToWork,
-    item_ids: Sequence[int],
-    known: KnownAddressColumns,
+    reader: ChunkReader, item_ids: Sequence[int], known: KnownAddressColumns
 ) -> RecognitionResult:
     """Recognize rows that are about contacts of the account or of the chunk."""
     if not (known.ids or known.repeated or known.with_ids):
         return RecognitionResult()
+    connection, job = reader.connection, reader.job
     rows = await import_chunks.read_rows_to_recognize(
         connection, job.key, item_ids=item_ids, match_keys=[*known.match_keys, *known.repeated]
     )
