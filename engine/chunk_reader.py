@@ -85,7 +85,7 @@ class ChunkReader(NamedTuple):
         """Lock the linked addresses and their siblings in id order, then read them.
 
         Without `lock_all`, role addresses are only read: their opt-outs are not propagated to
-        later contacts. Nobody else sees `new_addresses` yet, so they need no lock. Raises
+        later contacts. No other transaction sees `new_addresses`, so they need no lock. Raises
         ConcurrentLink if a sibling was linked before the locks were taken.
         """
         account_id = self.job.account_id

@@ -61,7 +61,7 @@ class AddressListSource(Source):
         ]
         new = dict.fromkeys(lookup.new.ids, _NEW)
         if reader.lock_all:
-            # The siblings matter even if only one contact holds an address: it is no item.
+            # Even an address of one contact has siblings outside the chunk: contacts are no items.
             snapshot = await reader.lock(links, new if reader.lookup else {}, min_contacts=1)
             addresses = {**snapshot.facts.addresses, **new}
             snapshot = snapshot.add_facts(addresses=addresses)

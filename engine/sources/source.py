@@ -29,7 +29,7 @@ class Source(Protocol):
     async def forecast_parts(
         self, connection: asyncpg.Connection, job: ForecastJob, step: int
     ) -> Sequence[ForecastPart]:
-        """Return what to count of a planned job, the largest first; each part has `step` chunks."""
+        """Return the parts to count of a planned job, the largest first. `step` is in chunks."""
 
     async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
         """Read everything that the decisions on the chunk depend on.
@@ -39,7 +39,7 @@ class Source(Protocol):
         """
 
     def contact_ids(self, chunk: ClaimedChunk) -> Sequence[int]:
-        """Return the ids by which results of the chunk belong to it alone."""
+        """Return the contacts or import rows that only this chunk of the job selects."""
         return chunk.item_ids
 
     async def reject_item(
