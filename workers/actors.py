@@ -1,4 +1,4 @@
-"""The actors: thin, each a message's way to the coroutine that does the work."""
+"""The dramatiq actors: each calls the coroutine that does the work of a message."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,8 +9,8 @@ from db.errors import TRANSIENT_ERRORS
 from db.lanes import LaneToken
 from runtime import events, logs
 from schemas.job_key import JobKey
-from workers import slices
 from workers.context import WorkerContext
+from workers.job_start import start_job
 from workers.queue_names import (
     ADVANCE,
     ADVANCE_URGENT,
@@ -21,12 +21,13 @@ from workers.queue_names import (
     STARTS,
 )
 from workers.server_outages import Outages
+from workers.slices import advance_lane
 
 log = logs.get_logger()
 
-# What one process has fetched is served in this order; between processes the queues are apart.
-# Every job has its first slice before any has another one, opt-outs first of all. From then on
-# opt-outs and other work take turns: one large opt-out must not keep everybody else waiting.
+# The order in which a process works on the messages that it has fetched. Every job has its first
+# slice before any job has another one, and opt-outs come first. After that opt-outs and other jobs
+# take turns, so that one large opt-out does not delay all other jobs.
 _PRIORITY = {START_URGENT: 0, START: 10, ADVANCE_URGENT: 20, ADVANCE: 20}
 
 
@@ -35,11 +36,11 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
 
     async def start(account_id: int, job_id: int) -> None:
         job = JobKey(account_id, job_id)
-        await _run_guarded(outages, context, job_id, lambda: slices.start_job(context, job))
+        await _run_guarded(outages, context, job_id, lambda: start_job(context, job))
 
     async def advance(account_id: int, job_id: int, lane: int, token: int) -> None:
-        held = LaneToken(account_id, job_id, lane, token)
-        await _run_guarded(outages, context, job_id, lambda: slices.advance_lane(context, held))
+        named = LaneToken(account_id, job_id, lane, token)
+        await _run_guarded(outages, context, job_id, lambda: advance_lane(context, named))
 
     for function, name, queue in (
         (start, START, STARTS),
@@ -55,9 +56,7 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
 async def _run_guarded(
     outages: Outages, context: WorkerContext, job_id: int, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """Run the work and never raise to the queue, which must not retry: the sweeper enqueues what is
-    left.
-    """
+    """Run the work and log its errors. dramatiq must not retry: the sweeper enqueues the job."""
     requested_at = time.monotonic()
     try:
         await work()

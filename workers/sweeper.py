@@ -1,17 +1,16 @@
-"""Finding work that no worker comes to, and enqueueing it; and measuring what waits.
+"""The sweeper: enqueue jobs that have work and show no sign of progress, and log queue statistics.
 
-Any worker process may do it, one at a time. It never depends on Redis having kept anything.
+It finds the lanes of workers that died, gives them a new token and enqueues them. Every worker
+process runs it, one at a time, and it relies on nothing that Redis kept.
 """
 
 from contextlib import suppress
-from typing import Any
 
 import asyncpg
 
 from actions.registry import all_actions
 from db import chunks, lanes, queue_stats, sweeps
-from db.lanes import StalledLane
-from db.sweeps import RunningJob, StalledPlan
+from db.sweeps import SweptJob
 from runtime import events, logs
 from workers.context import WorkerContext
 from workers.enqueue import QueuedMessages
@@ -23,100 +22,94 @@ log = logs.get_logger()
 async def sweep(context: WorkerContext) -> None:
     """Enqueue every job that has work and shows no sign of progress.
 
-    It does nothing while Redis is away: what counts as queued then would wait longer afterwards.
-    The consumers, which try again every second, notice when it is back.
+    Nothing is done while Redis is down: a lane marked as queued would only wait longer when it is
+    back. The consumers try again every second and notice that.
     """
     settings = context.settings
-    # Looked at first: what was taken since then is found taken.
+    # Read before the lanes: a message that is received in between is then found as a held lane.
     queued_messages = (
         None if context.job_queue.is_down else await context.job_queue.queued_messages()
     )
     async with context.pool.acquire() as connection:
         if queued_messages is None:
-            # Whoever runs this takes its return for an answer of Postgres.
+            # The caller takes a return without error as an answer of Postgres.
             await sweeps.ping(connection)
             return
         if not await sweeps.try_sweep(connection, settings.sweep_seconds / 2):
             return
-        # A session of another role is not ours to end.
+        # It raises this for the session of another role, which is not ours to end.
         with suppress(asyncpg.InsufficientPrivilegeError):
             await chunks.terminate_overlong_chunks(connection)
-        plans = await sweeps.list_stalled_plans(connection, settings.stalled_after_seconds)
-        if not await _enqueue_unplanned_jobs(context, plans, queued_messages):
-            return
-        # A transaction for each job, which ends before it is rung for: workers wait for its locks.
-        for job in await sweeps.list_running_jobs(connection):
-            stalled = await lanes.requeue_stalled_lanes(
-                connection,
-                job.key,
-                limit=settings.job_concurrency,
-                stalled_after_seconds=settings.stalled_after_seconds,
-            )
-            _log_lost_workers(context, job, stalled)
-            if stalled and not await _enqueue_lanes(context, job, stalled, queued_messages):
-                return
+        if await _requeue_plans(context, connection, queued_messages):
+            await _requeue_lanes(context, connection, queued_messages)
 
 
-async def _enqueue_unplanned_jobs(
-    context: WorkerContext, plans: list[StalledPlan], queued_messages: QueuedMessages
+async def _requeue_plans(
+    context: WorkerContext, connection: asyncpg.Connection, queued_messages: QueuedMessages
 ) -> bool:
-    """Ring for jobs without a plan; False when the queue does not answer, and then no further."""
-    for key, action in plans:
-        if not await context.job_queue.enqueue_start(key, urgent=is_urgent(action)):
+    """Enqueue the jobs that wait for a plan; return False if Redis does not answer."""
+    stalled_after_seconds = context.settings.stalled_after_seconds
+    for job in await sweeps.list_stalled_plans(connection, stalled_after_seconds):
+        if not await context.job_queue.enqueue_start(job.key, urgent=is_urgent(job.action)):
             return False
-        _log_requeue(
-            action in all_actions() and not queued_messages.contains(*key),
-            job=key.job_id,
-            action=action,
-            reason="waits for its plan",
-            lanes=1,
-        )
+        is_message_lost = not queued_messages.contains(*job.key)
+        _log_requeue(job, 1, "waits for its plan", is_message_lost=is_message_lost)
     return True
 
 
-async def _enqueue_lanes(
-    context: WorkerContext,
-    job: RunningJob,
-    stalled: list[StalledLane],
-    queued_messages: QueuedMessages,
-) -> bool:
-    """Ring the lanes of a job; False when the queue does not answer."""
-    queued = [each.lane for each in stalled]
-    if not await context.job_queue.enqueue_lanes(queued, urgent=is_urgent(job.action)):
-        return False
-    _log_requeue(
-        job.action in all_actions()
-        and any(
+async def _requeue_lanes(
+    context: WorkerContext, connection: asyncpg.Connection, queued_messages: QueuedMessages
+) -> None:
+    """Enqueue the stalled lanes of running jobs, until Redis does not answer.
+
+    Each job has a transaction of its own, which ends before its lanes are enqueued: their workers
+    need its locks.
+    """
+    settings = context.settings
+    for job in await sweeps.list_running_jobs(connection):
+        stalled = await lanes.requeue_stalled_lanes(
+            connection,
+            job.key,
+            limit=settings.job_concurrency,
+            stalled_after_seconds=settings.stalled_after_seconds,
+        )
+        if not stalled:
+            continue
+        for each in stalled:
+            if each.found == "held":
+                log.warning(
+                    events.WORKER_LOST,
+                    job=job.key.job_id,
+                    account=job.key.account_id,
+                    action=job.action,
+                    chunk=each.lost_chunk,
+                    worker=each.worker,
+                    detected_by=context.name,
+                    correlation_id=job.correlation_id,
+                )
+        tokens = [each.lane for each in stalled]
+        if not await context.job_queue.enqueue_lanes(tokens, urgent=is_urgent(job.action)):
+            return
+        is_message_lost = any(
             each.found == "queued" and not queued_messages.contains(*each.lane) for each in stalled
-        ),
-        job=job.id,
+        )
+        _log_requeue(
+            job, len(stalled), "has chunks that no worker holds", is_message_lost=is_message_lost
+        )
+
+
+def _log_requeue(job: SweptJob, lane_count: int, reason: str, *, is_message_lost: bool) -> None:
+    """Warn if a message was lost. Otherwise the job waits behind others, or its lanes are idle."""
+    is_warning = is_message_lost and job.action in all_actions()
+    write = log.warning if is_warning else log.debug
+    write(
+        events.SWEEP_REQUEUED,
+        job=job.key.job_id,
         action=job.action,
-        reason="has chunks that nobody works on",
-        lanes=len(stalled),
+        reason=reason,
+        lanes=lane_count,
         correlation_id=job.correlation_id,
     )
-    return True
-
-
-def _log_requeue(is_message_lost: bool, **facts: Any) -> None:  # noqa: FBT001 - says which of two lines it is
-    """Warn where a message was lost. Others are behind in the queue, or the job only rested."""
-    write = log.warning if is_message_lost else log.debug
-    write(events.SWEEP_REQUEUED, **facts)
-
-
-def _log_lost_workers(context: WorkerContext, job: RunningJob, stalled: list[StalledLane]) -> None:
-    for lane in stalled:
-        if lane.found == "held":
-            log.warning(
-                events.WORKER_LOST,
-                job=job.id,
-                account=job.account_id,
-                action=job.action,
-                chunk=lane.lost_chunk,
-                worker=lane.worker,
-                detected_by=context.name,
-                correlation_id=job.correlation_id,
-            )
 
 
 async def log_queue_stats(context: WorkerContext) -> None:

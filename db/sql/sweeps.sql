@@ -26,7 +26,7 @@ returning true;
 
 -- name: list_stalled_plans
 -- Jobs of all accounts that wait to be planned and show no sign of progress.
-select j.account_id, j.id as job_id, j.action
+select j.account_id, j.id as job_id, j.action, j.correlation_id
 from jobs j
 left join job_lanes l on l.account_id = j.account_id and l.job_id = j.id and l.lane = 0
 where j.state = 'planning'
@@ -48,7 +48,7 @@ returning true;
 
 -- name: list_running_jobs
 -- The jobs of all accounts that should be making progress.
-select id, account_id, action, correlation_id from jobs where state = 'running' order by id;
+select account_id, id as job_id, action, correlation_id from jobs where state = 'running' order by id;
 
 -- name: get_worker_absence^
 -- For how long no worker has swept or measured since Postgres started, and whether that was logged.
