@@ -1,4 +1,4 @@
-"""Accounts in Postgres."""
+"""Accounts, and what revoking one of their keys or hooks returns."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -18,6 +18,13 @@ class Account(NamedTuple):
     created_at: datetime
 
 
+class Revocation(NamedTuple):
+    """The account of a revoked key or hook; `now` is False if it was revoked before."""
+
+    account_id: int
+    now: bool
+
+
 async def get_account_id(connection: asyncpg.Connection, name: str) -> int | None:
     """Return the id of the account called `name`, or None if there is no such account."""
     found: int | None = await _sql.get_account_id(connection, name=name)
@@ -34,5 +41,5 @@ async def create_account(connection: asyncpg.Connection, name: str) -> int | Non
 
 
 async def list_accounts(connection: asyncpg.Connection) -> list[Account]:
-    """Every account, by name."""
+    """Return all accounts, ordered by name."""
     return [Account(*row) async for row in _sql.list_accounts(connection)]

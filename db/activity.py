@@ -1,4 +1,4 @@
-"""Who did what, in Postgres: kept by the transaction that does it, and never changed."""
+"""Activity: who did what, inserted by the transaction that does it, and never changed."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ async def record(
     correlation_id: str | None = None,
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """Keep that the actor did this; within the transaction that does it."""
+    """Insert the event; part of the transaction that does what it records."""
     await _sql.record(
         connection,
         account_id=account_id,

@@ -1,4 +1,4 @@
-"""One chunk's transaction: claim it, read what is known, write what was decided."""
+"""A chunk's row: claim it, count its attempts, finish, postpone or split it."""
 
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ _sql = load("chunks")
 
 
 class ClaimedChunk(NamedTuple):
-    """A chunk that this transaction holds; `attempts` were made before.
+    """A chunk whose row this transaction has locked; `attempts` were made before.
 
-    `suspect_attempts` is None unless a worker was lost with it. It counts the attempts that were
-    counted before they were made and have not come to an end.
+    `suspect_attempts` is None unless a worker was lost with the chunk. It is the number of attempts
+    that were counted before they were made and have not ended.
     """
 
     chunk_no: int
@@ -26,12 +26,12 @@ class ClaimedChunk(NamedTuple):
 
     @property
     def is_suspected(self) -> bool:
-        """Whether it may have ended a worker."""
+        """Whether a worker was lost with it."""
         return self.suspect_attempts is not None
 
 
 class ChunkCounts(NamedTuple):
-    """How many of a chunk's pairs ended how; `reasons` by "outcome:reason"."""
+    """The pairs of a chunk by outcome; `reasons` counts them by `outcome:reason`."""
 
     applied: int
     unchanged: int
@@ -42,16 +42,16 @@ class ChunkCounts(NamedTuple):
 
 
 NO_LANE = -1
-"""What stands for a lane where the work comes by none."""
+"""The number that stands for no lane."""
 
 
 async def lock_job_shared(
     connection: asyncpg.Connection, job_id: int, *, lane: int = NO_LANE
 ) -> None:
-    """Keep pause and cancel waiting until the transaction ends, so that their answer is exact.
+    """Lock the job and the lane until the transaction ends, and set `db.time_limits`.
 
-    The sweeper sees until then that a worker is at the lane. From now on the transaction has the
-    time limits of `db.time_limits`.
+    Pause and cancel wait for the job's lock, so their answer is exact. The lane's lock shows the
+    sweeper that its worker is not lost.
     """
     await _sql.lock_job_shared(
         connection,
@@ -65,7 +65,7 @@ async def lock_job_shared(
 
 
 async def lock_job_exclusive(connection: asyncpg.Connection, job_id: int) -> None:
-    """Wait for the chunks at work, and let none start until the transaction ends."""
+    """Wait until no chunk of the job is in work; none starts until the transaction ends."""
     await _sql.lock_job_exclusive(connection, job_id=job_id)
 
 
@@ -84,9 +84,7 @@ async def claim_next(
 async def claim_by_number(
     connection: asyncpg.Connection, job: JobKey, chunk_no: int
 ) -> ClaimedChunk | None:
-    """Lock this chunk until the transaction ends; None unless it is pending and its job
-    is running.
-    """
+    """Lock this chunk until the transaction ends; return None unless it is free and runnable."""
     row = await _sql.claim_chunk_by_number(connection, **job._asdict(), chunk_no=chunk_no)
     return ClaimedChunk(*row) if row else None
 
@@ -98,31 +96,29 @@ async def count_attempt(
 
     Return False if another worker has the chunk or the lane by now.
     """
+    chunk_no, suspect_attempts = chunk.chunk_no, chunk.suspect_attempts
     counted = await _sql.count_attempt(
-        connection,
-        **lane._asdict(),
-        chunk_no=chunk.chunk_no,
-        suspect_attempts=chunk.suspect_attempts,
+        connection, **lane._asdict(), chunk_no=chunk_no, suspect_attempts=suspect_attempts
     )
     return counted is not None
 
 
 async def uncount_attempt(connection: asyncpg.Connection, job: JobKey, chunk_no: int) -> None:
-    """Take back an attempt that was counted and says nothing about the chunk."""
+    """Take back an attempt that was counted before it was made and says nothing about the chunk."""
     await _sql.uncount_attempt(connection, **job._asdict(), chunk_no=chunk_no)
 
 
 async def record_current_chunk(
     connection: asyncpg.Connection, lane: LaneToken, chunk_no: int | None
 ) -> None:
-    """Record which chunk the lane's worker works on, if any, without waiting for the disk."""
+    """Record the chunk that the lane's worker works on, or None, without waiting for the disk."""
     await _sql.record_current_chunk(connection, **lane._asdict(), chunk_no=chunk_no)
 
 
 async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
-    """End the connections that work a chunk for longer than any may; gives their number.
+    """End the connections whose transaction on a chunk is too long, and return their number.
 
-    Raises asyncpg.InsufficientPrivilegeError where one is another role's.
+    Raises asyncpg.InsufficientPrivilegeError if one belongs to another role.
     """
     seconds = (TRANSACTION_MS + LOCK_MS) / 1000
     return len([row async for row in _sql.terminate_overlong_chunks(connection, seconds=seconds)])
@@ -139,7 +135,7 @@ async def finish_chunk(
     duration_ms: int,
     error: str | None = None,
 ) -> None:
-    """Mark the chunk done. The database refuses counts that do not add up to its pairs."""
+    """Mark the chunk done; raises asyncpg.CheckViolationError if its counts do not add up."""
     await _sql.finish_chunk(
         connection,
         **job._asdict(),
@@ -155,7 +151,7 @@ async def finish_chunk(
 async def insert_done_chunk(
     connection: asyncpg.Connection, job: JobKey, chunk_no: int, *, propagated: int
 ) -> None:
-    """Insert a finished chunk that holds what was propagated outside the planned chunks."""
+    """Insert a done chunk that counts what was propagated outside the planned chunks."""
     await _sql.insert_done_chunk(
         connection, **job._asdict(), chunk_no=chunk_no, propagated=propagated
     )
@@ -164,9 +160,7 @@ async def insert_done_chunk(
 async def lock_failed_chunk(
     connection: asyncpg.Connection, job: JobKey, chunk_no: int
 ) -> ClaimedChunk | None:
-    """Hold a chunk that failed; None when someone else holds or has done it meanwhile, or its job
-    does not run any more.
-    """
+    """Lock a chunk that failed; return None if another worker has it, or the job does not run."""
     row = await _sql.lock_failed_chunk(connection, **job._asdict(), chunk_no=chunk_no)
     return ClaimedChunk(chunk_no, *row) if row else None
 
@@ -181,9 +175,9 @@ async def postpone_chunk(
     delay_seconds: float,
     counted: bool,
 ) -> None:
-    """Keep the chunk pending for a later attempt.
+    """Store the failed attempt, and let the next one come after `delay_seconds`.
 
-    `counted` says that this one was counted before it was made.
+    `counted` tells whether this one was counted before it was made.
     """
     await _sql.postpone_chunk(
         connection,
@@ -199,13 +193,9 @@ async def postpone_chunk(
 async def split_chunk(
     connection: asyncpg.Connection, job: JobKey, *, chunk_no: int, attempts: int, error: str
 ) -> None:
-    """Replace the chunk by its halves: no attempt was made yet, suspected they are as it was."""
-    # Halves are numbered after the last chunk; two splits at once must not draw one number.
+    """Replace the chunk by its halves, without attempts, and suspect chunks if it was one."""
+    # The halves get the next numbers. Two splits at the same time must not use the same ones.
     await _sql.lock_chunk_numbers(connection, job_id=job.job_id)
     await _sql.split_chunk(
-        connection,
-        **job._asdict(),
-        chunk_no=chunk_no,
-        attempts=attempts,
-        error=error,
+        connection, **job._asdict(), chunk_no=chunk_no, attempts=attempts, error=error
     )

@@ -1,9 +1,9 @@
-"""The driver's errors, grouped by whether they are the fault of the work being done.
+"""The driver's errors, grouped by whether the work being done can be their cause.
 
-Immediate opt-outs, pausing and migrations retry fewer of them, and keep their own lists.
+Immediate opt-outs, pauses and migrations retry fewer of them, and keep lists of their own.
 
-What PgBouncer itself refuses (`server conn crashed?`, `query_wait_timeout`, `no more connections
-allowed`) is a protocol violation, 08P01. For asyncpg that is a connection error.
+PgBouncer's own errors (`server conn crashed?`, `query_wait_timeout`, `no more connections allowed`)
+are protocol violations, 08P01, which asyncpg raises as connection errors.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
 )
-"""What connecting to Postgres raises when it cannot be used."""
+"""The errors of opening a connection to Postgres."""
 
 CONTENTION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -31,14 +31,14 @@ CONTENTION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.DiskFullError,
 )
-"""Of those that are not the work's fault, those after which the connection is as good as before."""
+"""The transient errors that leave the connection usable."""
 
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # What asyncpg raises when a connection is cut while it is sending.
+    # For a connection that is cut while asyncpg sends.
     asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -47,8 +47,8 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     *CONTENTION_ERRORS,
 )
-"""Failures that say nothing about the chunk: it is tried again without counting an attempt. A
-statement that takes too long or too much memory is not among them: a smaller chunk may do."""
+"""Errors that say nothing about the chunk: it is retried, and no attempt is counted. A statement
+that takes too long or too much memory is not one of them, since a smaller chunk may succeed."""
 
 _MADE_ONCE = {
     "email_addresses_account_id_match_key_key",
@@ -59,12 +59,12 @@ _MADE_ONCE = {
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Raise ConcurrentLink when another transaction has just made what this one makes."""
+    """Raise ConcurrentLink if another transaction has inserted the same row in the meantime."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name not in _MADE_ONCE:
             raise
         raise ConcurrentLink(
-            "an address or a contact of the chunk was made by another transaction meanwhile"
+            "another transaction has inserted an address or a contact of the chunk"
         ) from error

@@ -1,4 +1,4 @@
-"""What a role may do that runs processes and commands: all that they do, and no more."""
+"""The privileges of the role that runs processes and commands: what they need, and no more."""
 
 import asyncpg
 
@@ -9,7 +9,7 @@ _sql = load("grants")
 _migrating = load("migrating")
 
 _MAX_SHOWN = 5
-"""How many of the privileges that a role should not have are named."""
+"""How many of the excess privileges an error names."""
 
 
 async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
@@ -19,21 +19,21 @@ async def grants(connection: asyncpg.Connection, role: str) -> list[str]:
 
 
 async def grant(connection: asyncpg.Connection, role: str) -> None:
-    """Grant the role what it needs, and revoke any other grant. It can be repeated.
+    """Grant the role what it needs, and revoke any other grant. Repeating it changes nothing.
 
-    Raises UnsafeRole if the connection is not the owner's, for a superuser, the tables' owner or
-    an unknown role, and for a role that has more rights another way. Nothing is granted then.
+    Raises UnsafeRole if the connection is not the owner's, or if the role is unknown, a superuser,
+    the tables' owner, or has more privileges another way. Then nothing is granted.
     """
     async with connection.transaction():
-        # Two at a time would update the same rows of the catalog.
+        # Two grants at the same time would update the same rows of the catalog.
         await _migrating.lock_migrations(connection)
         facts = await _require_ordinary(connection, role)
         if not facts["may_grant"]:
-            # Postgres would say no more than a warning.
+            # Postgres would only warn.
             raise UnsafeRole(
-                f'The tables are those of "{facts["owner"]}", and "{facts["granted_by"]}" cannot'
-                " grant what it does not own. Nothing was granted. Set OWNER_DATABASE_URL to the"
-                " owner's URL, then try again."
+                f'The tables belong to "{facts["owner"]}", and "{facts["granted_by"]}" cannot grant'
+                " what it does not own. Nothing was granted. Set OWNER_DATABASE_URL to the owner's"
+                " URL, then try again."
             )
         allowed = set()
         rows = [row async for row in _sql.grants(connection, role=role)]

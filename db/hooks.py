@@ -1,10 +1,11 @@
-"""Hooks in Postgres: where senders post what recipients did."""
+"""Hooks: their accounts, and what their secrets are derived from."""
 
 from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
 
+from db.accounts import Revocation
 from db.queries import load
 
 _sql = load("hooks")
@@ -13,8 +14,8 @@ _sql = load("hooks")
 class Hook(NamedTuple):
     """A hook and its account.
 
-    Its secrets are derived from `salt` by the key `key_id` (`runtime.signing`); if that is None, by
-    any of SIGNING_KEYS. The former secrets are derived from `former_salt` while they are valid.
+    Its secrets are derived from `salt` with the signing key `key_id` (`runtime.signing`), or with
+    any of SIGNING_KEYS if that is None. The former ones are derived from `former_salt` while valid.
     """
 
     id: int
@@ -32,7 +33,7 @@ class Hook(NamedTuple):
 
 
 class HookSummary(NamedTuple):
-    """A hook as it is listed, without anything from which its secret could be derived."""
+    """A hook in a list, without what its secrets are derived from."""
 
     id: int
     account: str
@@ -44,17 +45,10 @@ class HookSummary(NamedTuple):
     former_key_id: str | None
 
 
-class Revocation(NamedTuple):
-    """Whose hook it was. `now` is False where it was revoked before."""
-
-    account_id: int
-    now: bool
-
-
 async def insert_hook(
     connection: asyncpg.Connection, *, account_id: int, source: str, salt: bytes, key_id: str
 ) -> int:
-    """Keep a hook; gives its id."""
+    """Insert a hook and return its id."""
     hook_id: int = await _sql.insert_hook(
         connection, account_id=account_id, source=source, salt=salt, signing_key=key_id
     )
@@ -75,12 +69,12 @@ async def list_active_hooks(connection: asyncpg.Connection) -> dict[int, Hook]:
 async def rotate_hook_secret(
     connection: asyncpg.Connection, hook_id: int, *, salt: bytes, key_id: str, former_days: int
 ) -> int | None:
-    """Give the hook another salt and key. Return its account, or None where no hook counts.
+    """Give the hook another salt and signing key; the former ones stay valid for `former_days`.
 
-    What it had counts for so many days more.
+    Return the hook's account, or None if it does not exist or was revoked.
     """
     account_id: int | None = await _sql.account_of_hook(connection, hook_id=hook_id)
-    renewed = await _sql.rotate_hook_secret(
+    rotated = await _sql.rotate_hook_secret(
         connection,
         account_id=account_id,
         hook_id=hook_id,
@@ -88,7 +82,7 @@ async def rotate_hook_secret(
         signing_key=key_id,
         former_days=former_days,
     )
-    return account_id if renewed is not None else None
+    return account_id if rotated is not None else None
 
 
 async def list_hooks(
@@ -99,7 +93,7 @@ async def list_hooks(
 
 
 async def revoke_hook(connection: asyncpg.Connection, hook_id: int) -> Revocation | None:
-    """Revoke the hook. Return None where there is none."""
+    """Revoke the hook; return None if it does not exist."""
     account_id = await _sql.account_of_hook(connection, hook_id=hook_id)
     if account_id is None:
         return None

@@ -1,4 +1,4 @@
-"""How far a job is: its start, its counts and its end."""
+"""The progress of a job: its start, its counts and its end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +12,12 @@ from schemas.outcomes import JobState
 
 _sql = load("job_progress")
 
-
 RECENT_SECONDS = 10.0
-"""The pace of a job is what it did in so many seconds: since its start it may have been paused."""
+"""The recent time that gives a job's pace. The time since its start may include pauses."""
 
 
 class JobToWork(NamedTuple):
-    """What a worker needs to know of a job; only `state` and the times ever change."""
+    """What a worker reads of a job. Only `state` and the times ever change."""
 
     id: int
     account_id: int
@@ -42,7 +41,7 @@ class JobToWork(NamedTuple):
 
 
 class JobTotals(NamedTuple):
-    """What became of a completed job's pairs, and its age in seconds."""
+    """The counts of a completed job's pairs, and the seconds since its submission."""
 
     selected: int
     applied: int
@@ -54,7 +53,7 @@ class JobTotals(NamedTuple):
 
 
 class JobProgress(NamedTuple):
-    """What a progress bar shows: the state, and how many of the planned pairs are accounted for."""
+    """What a progress bar shows: the state, and how many of the planned pairs are done."""
 
     state: JobState
     planned_at: datetime | None
@@ -65,12 +64,11 @@ class JobProgress(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounts:
-    """Exact counts of a job at this moment, summed over its chunks.
+    """Exact counts of a job at the moment `at`, summed over its chunks.
 
-    `done` and `planned` count (contact, field) pairs; `planned` is 0 until the selection is
-    frozen. `reasons` counts result rows by `outcome:reason`. `is_held` tells that a worker has one
-    of the job's places in the queue in hand. `last_error` is that of a chunk which failed and will
-    be tried again. `done_recently` are the pairs of the `RECENT_SECONDS` before the moment `at`.
+    `done` and `planned` count pairs, `done_recently` those of the last `RECENT_SECONDS`; `planned`
+    is 0 until the selection is frozen. `reasons` counts results by `outcome:reason`. `is_held`
+    tells whether a worker holds a lane of the job. `last_error` is of a chunk that will be retried.
     """
 
     state: JobState
@@ -95,47 +93,47 @@ class JobCounts:
 
 
 async def get_job_to_work(connection: asyncpg.Connection, job: JobKey) -> JobToWork | None:
-    """Return what a worker needs to know of the job; None if there is no such job."""
+    """Return the job for a worker, or None if there is no such job."""
     row = await _sql.get_job_to_work(connection, **job._asdict())
     return JobToWork(*row) if row else None
 
 
 async def mark_started(connection: asyncpg.Connection, job: JobKey) -> bool:
-    """Whether this is the first that works on the job."""
+    """Record that work on the job has started; return False if it had."""
     return bool(await _sql.mark_started(connection, **job._asdict()))
 
 
 async def refresh_counts(connection: asyncpg.Connection, job: JobKey) -> None:
-    """Bring the counts of the job's row up to its chunks'."""
+    """Update the counts in the job's row from its chunks."""
     await _sql.refresh_counts(connection, **job._asdict())
 
 
 async def has_pending_chunks(connection: asyncpg.Connection, job: JobKey) -> bool:
-    """Whether the job cannot be completed yet, or not at all."""
+    """Return whether a chunk is pending, or the job does not run."""
     return bool(await _sql.has_pending_chunks(connection, **job._asdict()))
 
 
 async def complete_job(connection: asyncpg.Connection, job: JobKey) -> JobTotals | None:
-    """End the job if nothing is left to do.
+    """Complete the job if no chunk is pending; otherwise return None.
 
-    Raises asyncpg.CheckViolationError when its counts do not add up.
+    Raises asyncpg.CheckViolationError if its counts do not add up.
     """
     row = await _sql.complete_job(connection, **job._asdict())
     return JobTotals(*row) if row else None
 
 
 async def fail_job(connection: asyncpg.Connection, job: JobKey, error: str) -> bool:
-    """End the job as failed; whether it had not ended before."""
+    """End the job as failed; return False if it had ended before."""
     return await _sql.fail_job(connection, **job._asdict(), error=error) is not None
 
 
-async def has_only_rejections(connection: asyncpg.Connection, job: JobKey, *, refused: int) -> bool:
-    """Whether `refused` contacts were refused at last and none was ever done."""
-    return bool(await _sql.has_only_rejections(connection, **job._asdict(), refused=refused))
+async def has_only_rejections(connection: asyncpg.Connection, job: JobKey, *, limit: int) -> bool:
+    """Return whether `limit` chunks of one item were rejected with an error, and none was done."""
+    return bool(await _sql.has_only_rejections(connection, **job._asdict(), limit=limit))
 
 
 async def get_state(connection: asyncpg.Connection, job: JobKey) -> JobState | None:
-    """Where the job stands; None when there is none. The cheapest question about a job."""
+    """Return the job's state, or None if there is no such job. No other query is as cheap."""
     state: str | None = await _sql.get_state(connection, **job._asdict())
     return JobState(state) if state else None
 
@@ -143,14 +141,10 @@ async def get_state(connection: asyncpg.Connection, job: JobKey) -> JobState | N
 async def get_counts(connection: asyncpg.Connection, job: JobKey) -> JobCounts | None:
     """Return the exact current counts of the job, or None if there is no such job."""
     row = await _sql.read_job_counts(connection, **job._asdict(), recent_seconds=RECENT_SECONDS)
-    if row is None:
-        return None
-    values = dict(row)
-    values["state"] = JobState(values["state"])
-    return JobCounts(**values)
+    return JobCounts(**{**row, "state": JobState(row["state"])}) if row else None
 
 
 async def get_progress(connection: asyncpg.Connection, job: JobKey) -> JobProgress | None:
-    """How far the job is, cheap enough to ask several times a second."""
+    """Return the job's progress, cheap enough for several times a second."""
     row = await _sql.read_job_progress(connection, **job._asdict())
     return JobProgress(JobState(row["state"]), *row[1:]) if row else None

@@ -1,4 +1,4 @@
-"""API keys in Postgres: who may ask for what."""
+"""API keys: their accounts, digests and scopes."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import asyncpg
 
+from db.accounts import Revocation
 from db.queries import load
 
 _sql = load("keys")
 
 
 class ApiKeyRow(NamedTuple):
-    """A key that counts; `digest` is the SHA-256 of what its holder has."""
+    """An active key; `digest` is the SHA-256 of its secret."""
 
     account_id: int
     account: str
@@ -23,7 +24,7 @@ class ApiKeyRow(NamedTuple):
 
 
 class ApiKeySummary(NamedTuple):
-    """A key as it is listed, without anything that would help to guess its secret."""
+    """A key in a list, without its digest."""
 
     id: int
     account: str
@@ -35,13 +36,6 @@ class ApiKeySummary(NamedTuple):
     revoked_at: datetime | None
 
 
-class Revocation(NamedTuple):
-    """Whose key it was. `now` is False where it was revoked before."""
-
-    account_id: int
-    now: bool
-
-
 async def insert_key(
     connection: asyncpg.Connection,
     *,
@@ -51,7 +45,7 @@ async def insert_key(
     scopes: Sequence[str],
     expires_at: datetime | None = None,
 ) -> int:
-    """Keep a key; gives its id."""
+    """Insert a key and return its id."""
     key_id: int = await _sql.insert_key(
         connection,
         account_id=account_id,
@@ -70,20 +64,19 @@ async def get_key(connection: asyncpg.Connection, key_id: int) -> ApiKeyRow | No
 
 
 async def is_active(connection: asyncpg.Connection, account_id: int, key_id: int) -> bool:
-    """Tell whether the key is neither revoked nor expired."""
-    found: bool = await _sql.is_active(connection, account_id=account_id, key_id=key_id)
-    return found
+    """Return whether the key is neither revoked nor expired."""
+    return bool(await _sql.is_active(connection, account_id=account_id, key_id=key_id))
 
 
 async def list_active_digests(connection: asyncpg.Connection) -> dict[int, bytes]:
-    """Return the digest of each key that counts, by its id."""
+    """Return the digests of all active keys, by id."""
     return {row["id"]: row["digest"] async for row in _sql.list_active_digests(connection)}
 
 
 async def record_use(
     connection: asyncpg.Connection, account_id: int, key_ids: Sequence[int]
 ) -> None:
-    """Note that keys of the account were used just now."""
+    """Record that keys of the account are in use now."""
     await _sql.record_use(connection, account_id=account_id, key_ids=key_ids)
 
 
@@ -95,7 +88,7 @@ async def list_keys(
 
 
 async def revoke_key(connection: asyncpg.Connection, key_id: int) -> Revocation | None:
-    """Revoke the key. Return None where there is none."""
+    """Revoke the key; return None if it does not exist."""
     account_id = await _sql.account_of_key(connection, key_id=key_id)
     if account_id is None:
         return None

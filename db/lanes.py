@@ -1,4 +1,8 @@
-"""A job's places in the queue, by which workers come to it."""
+"""A job's lanes: its places in the queue. Each is queued, held by a worker, or idle.
+
+If the worker that holds a lane dies, `requeue_stalled_lanes` gives the lane a new token, and its
+chunk becomes a suspect chunk. If only its connection breaks, it releases the lane over another one.
+"""
 
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -28,21 +32,21 @@ class LaneToken(NamedTuple):
 
 
 LaneRelease: TypeAlias = Literal["queued", "idle"]
-"""How a lane is left: to be enqueued, or to rest until the sweeper or another lane enqueues it."""
+"""The state of a released lane: `queued` to be enqueued by the caller, or `idle`."""
 
 
 class LaneHold(NamedTuple):
-    """A lane that this worker holds now, and how many workers were lost while they held it."""
+    """A lane that this worker holds, and how many workers in a row were lost with it before."""
 
     lane: LaneToken
     lost_workers: int
 
 
 class StalledLane(NamedTuple):
-    """A lane that the sweeper enqueues, and how it was found: `idle`, `queued` or `held`.
+    """A lane that the sweeper enqueues, and the state in which it found it.
 
-    A held lane was lost with the process `worker`. `lost_chunk` is the chunk that this process
-    worked on, if it is known and not done.
+    A held lane was lost with its `worker`. `lost_chunk` is the chunk that this worker held, or None
+    if it is unknown or done.
     """
 
     lane: LaneToken
@@ -52,17 +56,17 @@ class StalledLane(NamedTuple):
 
 
 async def insert_lanes(connection: asyncpg.Connection, job: JobKey, lanes: int) -> None:
-    """Insert the job's lanes, at most `lanes`, as idle."""
+    """Insert idle lanes of the job: `lanes`, or as many as it has chunks."""
     await _sql.insert_lanes(connection, **job._asdict(), lanes=lanes)
 
 
 async def queue_idle_lanes(
     connection: asyncpg.Connection, job: JobKey, *, min_lanes: int, limit: int
 ) -> list[LaneToken]:
-    """Mark idle lanes of a running job as queued and return them, for the caller to enqueue.
+    """Mark idle lanes of a running job as queued, and return them for the caller to enqueue.
 
-    They are at most `limit`. Beyond `min_lanes` they are no more than would find a chunk, one
-    chunk being left for the caller.
+    They are at least `min_lanes` and at most `limit`: in between, as many as there are runnable
+    chunks beyond one for each lane that is not idle.
     """
     rows = _sql.queue_idle_lanes(connection, **job._asdict(), min_lanes=min_lanes, limit=limit)
     return [LaneToken(*job, *row) async for row in rows]
@@ -95,7 +99,7 @@ async def release_lane(
 ) -> LaneToken | None:
     """Release the lane; return it with its next token, or None if another worker has it.
 
-    A slice that ended well clears the count of lost workers; a recovery leaves it as it is.
+    A slice that ended well resets the count of lost workers. A recovery keeps it.
     """
     token = await _sql.release_lane(
         connection, **lane._asdict(), state=state, is_recovery=is_recovery
@@ -108,7 +112,7 @@ async def requeue_stalled_lanes(
 ) -> list[StalledLane]:
     """Return the lanes of the job to enqueue again, at most `limit`.
 
-    A chunk that was lost with its worker is suspect from now on.
+    The chunk of a lost worker becomes a suspect chunk.
     """
     rows = _sql.requeue_stalled_lanes(
         connection, **job._asdict(), limit=limit, stalled_after_seconds=stalled_after_seconds

@@ -1,4 +1,4 @@
-"""Bringing a database to this version of Sluice, and telling when it is at another."""
+"""Migrate a database to this version of Sluice, and check which version it has."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ _sql = load("migrating")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 MIGRATE_TIMEOUT_SECONDS = 120.0
-"""For so long it is tried again: workers and services go on while a database is migrated."""
+"""How long a migration is retried. Workers and web processes go on meanwhile and use the tables."""
 
 _CONTENTION_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
@@ -40,13 +40,14 @@ def latest_revision() -> str:
 
 
 async def migrate(url: str) -> tuple[str | None, str]:
-    """Bring the database to `latest_revision`; gives the revision before and after.
+    """Migrate the database to `latest_revision`; return the revision before and after.
 
-    Each migration is a transaction of its own, so that none keeps locked what another one needs.
-    Two migrators are safe: the second waits and finds nothing to do. Where a table is used for
-    too long it gives way and begins again. A database that a newer Sluice has migrated and that
-    suits this one is left as it is. Raises DatabaseUnreachable, DatabaseUnsuitable, SchemaMismatch
-    for one that does not suit, and MigrationLockTimeout.
+    Each migration is a transaction of its own, so that none locks what another one needs. Of two
+    concurrent calls, the second waits and finds nothing to do. A migration that waits too long for
+    a table begins again. If a newer Sluice migrated the database, it stays as it is.
+
+    Raises DatabaseUnreachable, DatabaseUnsuitable, MigrationLockTimeout, and SchemaMismatch if the
+    newer revision does not suit this version.
     """
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
@@ -70,7 +71,7 @@ async def migrate(url: str) -> tuple[str | None, str]:
 async def require_current(connection: asyncpg.Connection) -> None:
     """Raise SchemaMismatch unless the database has this version's revision or a suitable newer one.
 
-    Raises DatabaseUnsuitable for a database that cannot be used at any revision.
+    Raises DatabaseUnsuitable if it cannot be used at any revision.
     """
     await require_encoding(connection)
     try:
@@ -83,8 +84,7 @@ async def require_current(connection: asyncpg.Connection) -> None:
     if revision != latest_revision():
         raise SchemaMismatch(
             f"The database is at revision {revision or 'none'}, and this Sluice needs"
-            f" {latest_revision()}."
-            " Nothing was done. Run `sluice migrate` first."
+            f" {latest_revision()}. Nothing was done. Run `sluice migrate` first."
         )
 
 
@@ -97,16 +97,15 @@ async def _revision(connection: asyncpg.Connection) -> str | None:
 
 
 async def _require_suitable(connection: asyncpg.Connection, revision: str) -> None:
-    """Raise SchemaMismatch unless the database's newer version has noted that it suits this one.
+    """Raise SchemaMismatch unless the newer version has stored that it suits this one.
 
-    A release migrates while processes of the version before still run.
+    Processes of the version before still run while a release migrates.
     """
     if await min_code_revision(connection) not in known_revisions():
         raise SchemaMismatch(
             f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
-            f" this one, which knows revisions up to {latest_revision()}. Nothing was done."
-            " Deploy the newer"
-            " version again."
+            f" this one, which knows revisions up to {latest_revision()}. Nothing was done. Deploy"
+            " the newer version again."
         )
 
 
@@ -118,17 +117,16 @@ async def _upgrade_with_retries(url: str) -> None:
         except _CONTENTION_ERRORS as error:
             if time.monotonic() > ends:
                 raise MigrationLockTimeout(
-                    f"The database could not be migrated within {MIGRATE_TIMEOUT_SECONDS:.0f}"
-                    " seconds:"
-                    " its tables are in use. Of the migration that waited nothing was changed. End"
-                    " long reports and dumps, or wait for them, and run `sluice migrate` again."
+                    "The database could not be migrated within"
+                    f" {MIGRATE_TIMEOUT_SECONDS:.0f} seconds: its tables are in use. The migration"
+                    " that waited changed nothing. End long reports and dumps, or wait for them,"
+                    " then run `sluice migrate` again."
                 ) from error
         await asyncio.sleep(random.uniform(0.5, 1.5))
 
 
 async def _upgrade(url: str) -> None:
-    # Only who migrates needs these; they would cost every other command a third of a second, and
-    # every worker 20 MB.
+    # Only a migration needs these. They take a third of a second and 20 MB.
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
@@ -145,16 +143,13 @@ async def _upgrade(url: str) -> None:
                     await connection.exec_driver_sql(_sql.lock_migrations.sql)
                     is_behind = await connection.run_sync(_run_next)
     except DBAPIError as error:
-        raise _driver_error(error) from error
+        # asyncpg's error is the innermost cause.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise cause from error
     finally:
         await engine.dispose()
-
-
-def _driver_error(error: BaseException) -> BaseException:
-    """Unwrap the asyncpg error that SQLAlchemy has wrapped in an error of its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _run_next(connection: "Connection") -> bool:
@@ -169,7 +164,7 @@ def _run_next(connection: "Connection") -> bool:
     config.attributes["connection"] = connection
     revision = MigrationContext.configure(connection).get_current_revision()
     known = known_revisions()
-    # Another migrator may have come first, of a newer version even.
+    # Another migration may have come first, even one of a newer version.
     if revision == latest_revision() or revision not in (None, *known):
         return False
     revision = known[known.index(revision) + 1 if revision else 0]
@@ -183,7 +178,7 @@ def _run_next(connection: "Connection") -> bool:
 def oldest_supported(scripts: "ScriptDirectory", revision: str) -> str:
     """Return the oldest revision of code that this revision of the database suits.
 
-    It is kept in the database: code of that age does not have the files that say it.
+    It is stored in the database, since code of that age does not have the newer migrations.
     """
     for script in scripts.walk_revisions(head=revision):
         if not script.module.supports_older_code:

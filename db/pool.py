@@ -23,30 +23,26 @@ from schemas.errors import DatabaseUnreachable, error_text
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 WORK_IDLE_SECONDS = IDLE_MS // 1000
-"""How long a worker may leave a transaction idle, where no PgBouncer refuses settings of a session:
-a net under the transactions that set it themselves."""
+"""How long a transaction of a worker may be idle. Transactions on chunks also set this limit."""
 
 WEB_IDLE_SECONDS = 60
-"""The same for those who submit and ask: an import reads its file in mid-transaction."""
+"""How long any other transaction may be idle. An import reads its file within one."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes no types
-    """A connection that detects when its server has vanished; asyncpg's own may wait
-    without end.
-    """
+    """A connection that detects a vanished server. asyncpg's own may wait without limit."""
 
     __slots__ = ()
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
-        # Under TLS as well this is the socket below; uvloop hands out a stand-in for it.
+        # The socket itself, also under TLS. uvloop returns a stand-in for it.
         enable_keepalive(transport.get_extra_info("socket"))
 
     async def copy_records_to_table(self, *arguments: Any, **named: Any) -> Any:
-        """Copy as asyncpg does, and also end when the connection is lost while rows wait to be
-        sent.
+        """Copy as asyncpg does, and also end if the connection is lost while rows are being sent.
 
-        asyncpg waits for the socket then, which never becomes writable again.
+        asyncpg would wait for a socket that never becomes writable again.
         """
         protocol = self._protocol
 
@@ -57,7 +53,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
         try:
             return await super().copy_records_to_table(*arguments, **named)
         except (RuntimeError, AttributeError) as error:
-            # What uvloop, and asyncpg, raise when they are to write on a connection that is gone.
+            # uvloop and asyncpg raise these when they write to a lost connection.
             if self.is_closed():
                 raise asyncpg.ConnectionDoesNotExistError(
                     "connection was closed in the middle of a COPY"
@@ -67,14 +63,14 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg publishes 
             self.remove_termination_listener(wake)
 
 
-type_codecs = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
+_JSONB_CODEC = {"schema": "pg_catalog", "encoder": json.dumps, "decoder": json.loads}
 
 
 class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
-    """A pool that serves waiting tasks in the order in which they asked.
+    """A pool that serves waiting tasks in their order.
 
-    In asyncpg's own, a task that asks at the moment when a connection is released overtakes all
-    that wait. Under load, some would wait for many seconds and others hardly at all.
+    In asyncpg's own, a task that asks when a connection is just released overtakes all waiting
+    ones. Under load some would wait for many seconds, and others hardly at all.
     """
 
     __slots__ = ("_acquired", "_turns")
@@ -86,7 +82,7 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
 
     @property
     def has_room(self) -> bool:
-        """Whether whoever asks for a connection now gets one without waiting for others."""
+        """Whether a task gets a connection now without waiting for others."""
         return not self._turns.locked()
 
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
@@ -100,32 +96,26 @@ class Pool(asyncpg.Pool):  # type: ignore[misc] # asyncpg publishes no types
         return connection
 
     async def release(self, connection: Any, **options: Any) -> None:
-        """Give the connection back, and with it the turn; a second time it changes nothing."""
-        lent = connection in self._acquired
+        """Release the connection to the next waiting task. A second release changes nothing."""
+        was_acquired = connection in self._acquired
         self._acquired.discard(connection)
         try:
             await super().release(connection, **options)
         finally:
-            if lent:
+            if was_acquired:
                 self._turns.release()
 
 
 async def _skip_reset(_connection: asyncpg.Connection) -> None:
-    """Do nothing when a connection is returned.
-
-    Sluice leaves no settings or locks in a session, and the driver's reset would cost a round trip
-    each time.
-    """
+    """Do nothing on release: no session has settings or locks, and a reset is a round trip."""
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    await connection.set_type_codec("jsonb", **type_codecs)
+    await connection.set_type_codec("jsonb", **_JSONB_CODEC)
 
 
 def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
-    """Return arguments for asyncpg. Behind PgBouncer, no prepared statement outlives its
-    transaction.
-    """
+    """Return asyncpg's arguments; with `pgbouncer`, no statement stays prepared."""
     options: dict[str, Any] = {
         "connection_class": Connection,
         "dsn": url.replace("postgres://", "postgresql://", 1),
@@ -145,10 +135,10 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
 
 
 def _session_settings(application: str, idle_seconds: int) -> dict[str, str]:
-    """Return the Postgres settings for a session.
+    """Return the Postgres settings of a session.
 
-    When a worker's host vanishes silently, they end its transaction, and release its chunk, after
-    11 seconds instead of two hours.
+    If a worker's host vanishes silently, they end its transaction after 11 seconds instead of two
+    hours, which releases its chunk.
     """
     return {
         "application_name": application,
@@ -170,8 +160,8 @@ async def make_pool(
 ) -> asyncpg.Pool:
     """Make a pool of at most `size` connections, each opened when it is first needed.
 
-    Postgres ends a transaction that is idle for `idle_seconds`. PgBouncer would refuse such session
-    settings; behind it, configure them in PgBouncer and the server.
+    Postgres ends a transaction that is idle for `idle_seconds`. PgBouncer rejects such session
+    settings: behind it, configure them in PgBouncer and in Postgres.
     """
     options = connect_options(url, pgbouncer=pgbouncer)
     if not pgbouncer:
@@ -181,8 +171,8 @@ async def make_pool(
         max_size=size,
         init=_prepare,
         reset=_skip_reset,
-        # A lifetime would close connections in long idle phases only to open them again; the
-        # platform restarts every dyno daily anyway.
+        # A lifetime would close idle connections only to open them again. The platform restarts
+        # every dyno daily.
         max_inactive_connection_lifetime=0,
         max_queries=50_000,
         loop=None,
@@ -194,17 +184,13 @@ async def make_pool(
 async def open_pool(
     url: str, *, size: int, pgbouncer: bool = False, application: str = "sluice"
 ) -> asyncpg.Pool:
-    """Make a pool as `make_pool` does, and open one connection to prove that it works.
+    """Make a pool for a process other than a worker, and open one connection to check it.
 
     Raises DatabaseUnreachable if no connection opens within a few seconds, and DatabaseUnsuitable
     if the role may not connect.
     """
     pool = await make_pool(
-        url,
-        size=size,
-        pgbouncer=pgbouncer,
-        application=application,
-        idle_seconds=WEB_IDLE_SECONDS,
+        url, size=size, pgbouncer=pgbouncer, application=application, idle_seconds=WEB_IDLE_SECONDS
     )
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS * 2), pool.acquire():
@@ -218,14 +204,14 @@ async def open_pool(
 
 
 def describe_unreachable(url: str, error: BaseException) -> str:
-    """Write an error sentence that names the server and never the password."""
+    """Return an error text that names the server and never the password."""
     parts = urlsplit(url)
     where = parts.hostname or parse_qs(parts.query).get("host", ["?"])[0]
     port = f":{parts.port}" if parts.port else ""
     reason = error_text(error) or type(error).__name__
-    # What a PgBouncer says of settings that a Postgres takes.
+    # PgBouncer's message about the settings of a session.
     if "unsupported startup parameter" in reason:
-        advice = "DATABASE_URL leads to a PgBouncer: set PGBOUNCER=true and try again."
+        advice = "DATABASE_URL leads to a PgBouncer. Set PGBOUNCER=true, then try again."
     elif isinstance(error, asyncpg.InvalidCatalogNameError):
         advice = (
             "Create it (`create database NAME encoding 'UTF8' template template0`), or name in"

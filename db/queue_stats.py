@@ -1,4 +1,4 @@
-"""What waits for workers, of all accounts."""
+"""What waits for workers in each queue, over all accounts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,18 @@ from db.queries import load
 
 _sql = load("queue_stats")
 
+CHUNK_SECONDS = 0.1
+"""The assumed duration of a chunk if none of its queue was done in the last two minutes."""
+
+PLAN_SECONDS = 0.1
+"""The assumed duration of planning a job."""
+
 
 class QueueLoad(NamedTuple):
     """What waits for a worker in one queue.
 
     A job that waits for its plan, or only for its end, counts as one chunk. `work_seconds` is how
-    long the work would take one chunk after the other, and `lanes` how many it can be done in.
+    long the work would take one chunk after another, and `lanes` how many workers it can use.
     """
 
     queue: str
@@ -26,18 +32,10 @@ class QueueLoad(NamedTuple):
     lanes: int
 
 
-CHUNK_SECONDS = 0.1
-"""What a chunk is taken to last as long as none of its queue has been done in the last minutes."""
-
-
-PLAN_SECONDS = 0.1
-"""What a plan is taken to last."""
-
-
 async def read_queue_loads(
     connection: asyncpg.Connection, urgent_actions: Sequence[str], job_concurrency: int
 ) -> list[QueueLoad]:
-    """Return what waits in each queue, where a job has at most `job_concurrency` lanes."""
+    """Return what waits in each queue if a job has at most `job_concurrency` lanes."""
     rows = _sql.read_queue_loads(
         connection,
         urgent_actions=urgent_actions,
@@ -49,6 +47,6 @@ async def read_queue_loads(
 
 
 async def count_due_deliveries(connection: asyncpg.Connection) -> int:
-    """Return how many webhooks wait to be delivered."""
+    """Return how many deliveries of webhooks are due."""
     count: int = await _sql.count_due_deliveries(connection)
     return count

@@ -1,4 +1,4 @@
-"""Completion webhooks in Postgres: who is to be told of a job's end, and whether that was done."""
+"""Completion webhooks: the deliveries that are due, and what became of each."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -11,14 +11,14 @@ from schemas.job_key import JobKey
 
 _sql = load("webhook_deliveries")
 
-_DUE_LOOKED_AT = 20
-"""So many deliveries that are due are looked at for one that no other process has."""
+_MAX_DUE_READ = 20
+"""Of how many due deliveries one is claimed; other processes may have claimed the rest."""
 
 
 class DueDelivery(NamedTuple):
-    """A delivery that is this process's to make, until its lease is over.
+    """A delivery that this process has claimed until its lease ends.
 
-    `attempt` counts from 1. The URL may carry a token, so it must not be in any text.
+    `attempt` counts from 1. The URL may carry a secret, so no text may have it.
     """
 
     job: JobKey
@@ -30,8 +30,9 @@ class DueDelivery(NamedTuple):
 
 
 class SecretSource(NamedTuple):
-    """What an account's secret is derived from, and by which of SIGNING_KEYS; None until it was
-    shown.
+    """What an account's secret is derived from, and the id of the signing key.
+
+    Both are None until the secret was shown for the first time.
     """
 
     salt: bytes | None
@@ -39,7 +40,7 @@ class SecretSource(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """How far the telling of a job's end is; `error` is why the last attempt failed."""
+    """The state of a job's delivery; `error` is why the last attempt failed."""
 
     attempts: int
     delivered_at: datetime | None
@@ -48,7 +49,7 @@ class Delivery(NamedTuple):
 
 
 async def insert_delivery(connection: asyncpg.Connection, job: JobKey, url: str) -> None:
-    """Have the URL told of the job's end; to be called in the transaction that stores the job."""
+    """Have the URL told of the job's end; part of the transaction that inserts the job."""
     await _sql.insert_delivery(connection, **job._asdict(), url=url)
 
 
@@ -60,8 +61,9 @@ async def get_secret_source(connection: asyncpg.Connection, account_id: int) -> 
 async def store_secret_source(
     connection: asyncpg.Connection, account_id: int, *, salt: bytes, key_id: str, renewed: bool
 ) -> SecretSource:
-    """Let the account's secret be derived from this, unless it was shown before and is not to be
-    renewed; return what it is derived from.
+    """Store what the account's secret is derived from, and return what is stored.
+
+    A source that is stored already is kept unless `renewed`.
     """
     await _sql.store_secret_source(
         connection, account_id=account_id, salt=salt, signing_key=key_id, renewed=renewed
@@ -70,24 +72,23 @@ async def store_secret_source(
 
 
 async def list_secret_sources(connection: asyncpg.Connection) -> list[tuple[str, str]]:
-    """Return the accounts whose secret was shown, each with the id of its key."""
+    """Return the names of accounts whose secret was shown, each with its signing key's id."""
     return [(row["name"], row["key_id"]) async for row in _sql.list_secret_sources(connection)]
 
 
 async def has_due(connection: asyncpg.Connection) -> bool:
-    """Whether a webhook waits to be delivered."""
-    found: bool = await _sql.has_due(connection)
-    return found
+    """Return whether a delivery is due."""
+    return bool(await _sql.has_due(connection))
 
 
 async def claim_due(
     connection: asyncpg.Connection, *, busy: Collection[int], lease_seconds: float
 ) -> DueDelivery | None:
-    """Claim the delivery that has been due for longest, or return None where none is due.
+    """Claim the delivery that has been due for longest; return None if there is none.
 
-    Those of the accounts `busy` are left out, and those that other processes have.
+    Deliveries of the accounts `busy`, and those that other processes have claimed, are left out.
     """
-    rows = _sql.list_due(connection, busy=list(busy), limit=_DUE_LOOKED_AT)
+    rows = _sql.list_due(connection, busy=list(busy), limit=_MAX_DUE_READ)
     for job in [JobKey(*row) async for row in rows]:
         row = await _sql.claim_due(connection, **job._asdict(), lease_seconds=lease_seconds)
         if row:
@@ -118,14 +119,11 @@ async def mark_abandoned(
 ) -> None:
     """Record a failed delivery that was the last one."""
     await _sql.mark_abandoned(
-        connection,
-        **delivery.job._asdict(),
-        attempt=delivery.attempt,
-        error=error,
+        connection, **delivery.job._asdict(), attempt=delivery.attempt, error=error
     )
 
 
 async def get_delivery(connection: asyncpg.Connection, job: JobKey) -> Delivery | None:
-    """How far the telling of the job's end is; None where nobody asked to be told."""
+    """Return the state of the job's delivery; None if the job has no completion webhook."""
     row = await _sql.get_delivery(connection, **job._asdict())
     return Delivery(*row) if row else None

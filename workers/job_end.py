@@ -64,7 +64,6 @@ async def fail_job_without_success(
     )
     async with connection.transaction():
         await chunks.lock_job_exclusive(connection, job.id)
-        if await job_progress.has_only_rejections(
-            connection, job.key, refused=MAX_REJECTED_WITHOUT_SUCCESS
-        ):
+        limit = MAX_REJECTED_WITHOUT_SUCCESS
+        if await job_progress.has_only_rejections(connection, job.key, limit=limit):
             await fail_job(context, connection, job, error, text)

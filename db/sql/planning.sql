@@ -110,19 +110,13 @@ returning state, selected,
     (select count(*) from job_chunks where account_id = :account_id and job_id = :job_id) as chunks;
 
 -- name: store_forecast$
--- Store the forecast of a plan, which then waits for a confirmation. If it had one and the counts have drifted since,
--- the drift is stored with that confirmation.
+-- Store the forecast of a planned job, which then waits for a confirmation (`planned`), or runs because
+-- its confirmation agrees with the forecast (`running`). A drift is stored with the confirmation.
 update jobs
-set state = 'planned', forecast = :forecast::jsonb,
+set state = :state::job_state, forecast = :forecast::jsonb,
+    confirmed_at = case when :state::job_state = 'running' then clock_timestamp() else confirmed_at end,
     confirmation = case when :drift::jsonb is null then confirmation
                         else confirmation || jsonb_build_object('drift', :drift::jsonb) end
-where account_id = :account_id and id = :job_id and state = 'planning' and plan_first and planned_at is not null
-returning state;
-
--- name: confirm_plan$
--- Let a confirmed plan run: the counts are still those that were confirmed.
-update jobs
-set state = 'running', forecast = :forecast::jsonb, confirmed_at = clock_timestamp()
 where account_id = :account_id and id = :job_id and state = 'planning' and plan_first and planned_at is not null
 returning state;
 

@@ -21,15 +21,7 @@ class ContactSource(Source):
 
     async def freeze(self, connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
         """Freeze the contacts that meet the conditions now."""
-        await planning.freeze_selection(
-            connection,
-            job=job,
-            listed=job.selection.get("contacts") is not None,
-            tag=job.selection.get("tag"),
-            import_job=job.selection.get("import_job"),
-            statuses=job.selection.get("statuses"),
-            chunk_size=chunk_size,
-        )
+        await planning.freeze_selection(connection, job, chunk_size=chunk_size)
 
     async def forecast_parts(
         self, connection: asyncpg.Connection, job: ForecastJob, step: int

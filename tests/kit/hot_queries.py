@@ -56,7 +56,7 @@ HOT = {
     "links": "get_linked_address",
     "planning": (
         "try_plan job_to_plan freeze_import insert_repeats close_plan store_forecast"
-        " confirm_plan request_confirmation"
+        " request_confirmation"
     ),
     "queue_stats": "read_queue_loads count_due_deliveries",
     "results": "insert_results find_earlier_decisions",

@@ -57,6 +57,7 @@ SPECIAL = {
     ],
     "look_up_listed": [{}, {"item_ids": None}],
     "freeze_import": [{"fields": 2}],
+    "store_forecast": [{"state": "planned"}, {"state": "running"}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
 
@@ -160,7 +161,6 @@ FIXED: dict[str, Any] = {
     "received_at": datetime(2024, 1, 1, tzinfo=UTC),
     "recent_seconds": 10.0,
     "reason": None,
-    "refused": 100,
     "repeats": [],
     "stated": list(Status),
     "initial_statuses_by_stated": list(Status),
