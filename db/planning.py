@@ -102,13 +102,13 @@ async def store_forecast(
     job: JobKey,
     forecast: Mapping[str, Any],
     *,
-    state: JobState,
+    state: JobState = JobState.PLANNED,
     drift: Mapping[str, int] | None = None,
 ) -> bool:
-    """Store the forecast of a planned job, which is then `planned`, or `running` if confirmed.
+    """Store the forecast of a planned job and its new state: `running` if it is confirmed.
 
-    `drift` is by how much the confirmed counts differ. Return False if the job was paused or
-    cancelled meanwhile.
+    `drift` is by how much the forecast differs from the confirmed counts. Return False if the job
+    was paused or cancelled meanwhile.
     """
     stored = await _sql.store_forecast(
         connection, **job._asdict(), forecast=forecast, state=state, drift=drift

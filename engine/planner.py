@@ -81,19 +81,17 @@ async def _store_forecast(
     confirmation = job.confirmation
     log_fields = job.log_fields | {name: counts[name] for name in FORECAST_COUNTS}
     if confirmation is None or "drift" in confirmation:
-        state, differences = JobState.PLANNED, None
-        write, event = log.info, events.PLAN_COUNTED
-    else:
-        differences = drift(confirmation["expected"], counts)
-        if any(abs(by) > confirmation["tolerance"] for by in differences.values()):
-            state = JobState.PLANNED
-            write, event = log.warning, events.PLAN_DRIFTED
-        else:
-            state, differences = JobState.RUNNING, None
-            write, event = log.info, events.PLAN_CONFIRMED
-    if not await planning.store_forecast(
-        connection, job.key, counts, state=state, drift=differences
-    ):
+        if not await planning.store_forecast(connection, job.key, counts):
+            return None
+        log.info(events.PLAN_COUNTED, **log_fields)
+        return JobState.PLANNED
+    differences = drift(confirmation["expected"], counts)
+    if any(abs(by) > confirmation["tolerance"] for by in differences.values()):
+        if not await planning.store_forecast(connection, job.key, counts, drift=differences):
+            return None
+        log.warning(events.PLAN_DRIFTED, **log_fields)
+        return JobState.PLANNED
+    if not await planning.store_forecast(connection, job.key, counts, state=JobState.RUNNING):
         return None
-    write(event, **log_fields)
-    return state
+    log.info(events.PLAN_CONFIRMED, **log_fields)
+    return JobState.RUNNING

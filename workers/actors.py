@@ -28,7 +28,7 @@ log = logs.get_logger()
 # The order in which a process works on the messages that it has fetched. Every job has its first
 # slice before any job has another one, and opt-outs come first. After that opt-outs and other jobs
 # take turns, so that one large opt-out does not delay all other jobs.
-_PRIORITY = {START_URGENT: 0, START: 10, ADVANCE_URGENT: 20, ADVANCE: 20}
+_FIRST, _SECOND, _THIRD = 0, 10, 20
 
 
 def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Outages) -> None:
@@ -42,14 +42,14 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         named = LaneToken(account_id, job_id, lane, token)
         await _run_guarded(outages, context, job_id, lambda: advance_lane(context, named))
 
-    for function, name, queue in (
-        (start, START, STARTS),
-        (start, START_URGENT, OPT_OUTS),
-        (advance, ADVANCE, BULK),
-        (advance, ADVANCE_URGENT, OPT_OUTS),
+    for function, name, queue, priority in (
+        (start, START_URGENT, OPT_OUTS, _FIRST),
+        (start, START, STARTS, _SECOND),
+        (advance, ADVANCE_URGENT, OPT_OUTS, _THIRD),
+        (advance, ADVANCE, BULK, _THIRD),
     ):
-        dramatiq.actor(actor_name=name, queue_name=queue, priority=_PRIORITY[name], broker=broker)(
-            function
+        dramatiq.actor(
+            function, actor_name=name, queue_name=queue, priority=priority, broker=broker
         )
 
 
