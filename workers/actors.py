@@ -48,9 +48,10 @@ def declare_actors(broker: dramatiq.Broker, context: WorkerContext, outages: Out
         (advance, ADVANCE_URGENT, OPT_OUTS, _THIRD),
         (advance, ADVANCE, BULK, _THIRD),
     ):
-        dramatiq.actor(
-            function, actor_name=name, queue_name=queue, priority=priority, broker=broker
+        declare = dramatiq.actor(
+            actor_name=name, queue_name=queue, priority=priority, broker=broker
         )
+        declare(function)
 
 
 async def _run_guarded(
