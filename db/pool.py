@@ -120,7 +120,6 @@ def connect_options(url: str, *, pgbouncer: bool) -> dict[str, Any]:
         "connection_class": Connection,
         "dsn": url.replace("postgres://", "postgresql://", 1),
         "timeout": CONNECT_TIMEOUT_SECONDS,
-        "command_timeout": None,
     }
     if pgbouncer:
         options["statement_cache_size"] = 0

@@ -102,25 +102,15 @@ async def mark_delivered(connection: asyncpg.Connection, delivery: DueDelivery) 
 
 
 async def mark_failed(
-    connection: asyncpg.Connection, delivery: DueDelivery, *, error: str, delay_seconds: float
+    connection: asyncpg.Connection,
+    delivery: DueDelivery,
+    *,
+    error: str,
+    delay_seconds: float | None,
 ) -> None:
-    """Record a failed delivery, and schedule the next one after `delay_seconds`."""
-    await _sql.mark_failed(
-        connection,
-        **delivery.job._asdict(),
-        attempt=delivery.attempt,
-        error=error,
-        delay_seconds=delay_seconds,
-    )
-
-
-async def mark_abandoned(
-    connection: asyncpg.Connection, delivery: DueDelivery, *, error: str
-) -> None:
-    """Record a failed delivery that was the last one."""
-    await _sql.mark_abandoned(
-        connection, **delivery.job._asdict(), attempt=delivery.attempt, error=error
-    )
+    """Record a failed attempt, and when the next one is due. None abandons the webhook."""
+    attempt = {**delivery.job._asdict(), "attempt": delivery.attempt}
+    await _sql.mark_failed(connection, **attempt, error=error, delay_seconds=delay_seconds)
 
 
 async def get_delivery(connection: asyncpg.Connection, job: JobKey) -> Delivery | None:

@@ -8,7 +8,6 @@ the worker itself dies, nothing runs this, and the sweeper finds the silent lane
 import asyncio
 import random
 import time
-from typing import NamedTuple
 
 import asyncpg
 
@@ -16,7 +15,6 @@ from db import chunks, lanes
 from db.errors import TRANSIENT_ERRORS
 from db.lanes import LaneToken
 from workers.context import WorkerContext
-from workers.queue_names import is_urgent
 
 RECOVERY_TIMEOUT_SECONDS = 60.0
 """How long a worker tries to release the lane. After that, or on SIGTERM, the sweeper finds it."""
@@ -25,45 +23,42 @@ _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 1.0
 
 
-class HeldLane(NamedTuple):
-    """A lane that this worker still holds after an error, and its job's action.
-
-    `counted_chunk_no` is the chunk whose attempt was counted before it was made, if any. With
-    `requeue` the lane is enqueued again.
-    """
-
-    lane: LaneToken
-    action: str
-    counted_chunk_no: int | None
-    requeue: bool
-
-
-async def recover_lane(context: WorkerContext, held: HeldLane) -> None:
+async def recover_lane(
+    context: WorkerContext,
+    lane: LaneToken,
+    *,
+    counted_chunk_no: int | None,
+    requeue: bool,
+    urgent: bool,
+) -> None:
     """Release the lane as soon as there is a connection, and enqueue it if `requeue` is true.
 
     Only a broken connection is a reason to enqueue it. The cause of another transient error may
-    still be there, so the lane stays idle until the sweeper enqueues it.
+    still be there, so the lane stays idle until the sweeper enqueues it. `counted_chunk_no` is the
+    chunk whose attempt was counted before it was made, if any.
     """
     ends = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
     wait = _FIRST_WAIT_SECONDS
     while time.monotonic() < ends and not context.stopping.is_set():
         try:
             async with context.pool.acquire() as connection:
-                released = await _release(connection, held)
+                released = await _release(connection, lane, counted_chunk_no, requeue=requeue)
             break
         except TRANSIENT_ERRORS:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, _MAX_WAIT_SECONDS)
     else:
         return
-    if held.requeue and released is not None:
-        await context.job_queue.enqueue_lanes([released], urgent=is_urgent(held.action))
+    if requeue and released is not None:
+        await context.job_queue.enqueue_lanes([released], urgent=urgent)
 
 
-async def _release(connection: asyncpg.Connection, held: HeldLane) -> LaneToken | None:
+async def _release(
+    connection: asyncpg.Connection, lane: LaneToken, counted_chunk_no: int | None, *, requeue: bool
+) -> LaneToken | None:
     async with connection.transaction():
-        if held.counted_chunk_no is not None:
-            await chunks.uncount_attempt(connection, held.lane.job, held.counted_chunk_no)
+        if counted_chunk_no is not None:
+            await chunks.uncount_attempt(connection, lane.job, counted_chunk_no)
         return await lanes.release_lane(
-            connection, held.lane, state="queued" if held.requeue else "idle", is_recovery=True
+            connection, lane, state="queued" if requeue else "idle", is_recovery=True
         )

@@ -31,7 +31,7 @@ from schemas.outcomes import JobState
 from workers.context import WorkerContext
 from workers.job_end import complete_job, fail_job_without_success
 from workers.lane_heartbeat import LaneHeartbeat
-from workers.lane_recovery import HeldLane, recover_lane
+from workers.lane_recovery import recover_lane
 from workers.queue_names import is_urgent
 
 log = logs.get_logger()
@@ -76,7 +76,13 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
                 released = await lane_slice.run()
     except Exception:
         if lane_slice is not None:
-            await recover_lane(context, lane_slice.held_lane())
+            await recover_lane(
+                context,
+                lane_slice.hold.lane,
+                counted_chunk_no=lane_slice.counted_chunk_no,
+                requeue=lane_slice.is_connection_broken,
+                urgent=is_urgent(lane_slice.job.action),
+            )
         raise
     if released is not None:
         await context.job_queue.enqueue_lanes([released], urgent=is_urgent(job.action))
@@ -102,12 +108,6 @@ class _LaneSlice:
 
     def __post_init__(self) -> None:
         self.heartbeat = LaneHeartbeat(self.context, self.job, self.hold.lane)
-
-    def held_lane(self) -> HeldLane:
-        """Describe the lane for its recovery."""
-        return HeldLane(
-            self.hold.lane, self.job.action, self.counted_chunk_no, self.is_connection_broken
-        )
 
     async def run(self) -> LaneToken | None:
         """Work, release the lane, and return it if it is to be enqueued again."""

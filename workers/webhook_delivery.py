@@ -161,17 +161,16 @@ class WebhookDelivery:
     ) -> None:
         sentence = describe_failure(status, error)
         kind = None if error is None else error_name(error)
-        if status == HTTPStatus.GONE or delivery.attempt >= MAX_ATTEMPTS:
-            async with self._context.pool.acquire() as connection:
-                await webhook_deliveries.mark_abandoned(connection, delivery, error=sentence)
-            log.warning(events.WEBHOOK_ABANDONED, **fields, error=kind)
-            return
-        delay = retry_seconds(delivery.attempt)
+        is_last = status == HTTPStatus.GONE or delivery.attempt >= MAX_ATTEMPTS
+        delay = None if is_last else retry_seconds(delivery.attempt)
         async with self._context.pool.acquire() as connection:
             await webhook_deliveries.mark_failed(
                 connection, delivery, error=sentence, delay_seconds=delay
             )
-        log.info(events.WEBHOOK_FAILED, **fields, error=kind, retry_in_seconds=round(delay, 1))
+        if delay is None:
+            log.warning(events.WEBHOOK_ABANDONED, **fields, error=kind)
+        else:
+            log.info(events.WEBHOOK_FAILED, **fields, error=kind, retry_in_seconds=round(delay, 1))
 
 
 def _log_fields(delivery: DueDelivery, status: int | None, **more: str) -> dict[str, Any]:

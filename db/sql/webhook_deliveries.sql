@@ -58,16 +58,12 @@ set delivered_at = clock_timestamp(), abandoned_at = null, error = null
 where account_id = :account_id and job_id = :job_id and delivered_at is null;
 
 -- name: mark_failed!
--- Record why the attempt failed, and when the next is due. Nothing changes if a later attempt has begun, or if an
--- earlier one was accepted after all.
+-- Record why the attempt failed, and when the next is due; without a delay, the delivery is abandoned. Nothing
+-- changes if a later attempt has begun, or if an earlier one was accepted after all.
 update webhook_deliveries
-set error = :error, due_at = clock_timestamp() + make_interval(secs => :delay_seconds::float8)
-where account_id = :account_id and job_id = :job_id and attempts = :attempt and delivered_at is null;
-
--- name: mark_abandoned!
--- Record that the delivery is abandoned, and why. Nothing changes if a later attempt has begun, or if an earlier one
--- was accepted after all.
-update webhook_deliveries set error = :error, abandoned_at = clock_timestamp()
+set error = :error,
+    due_at = coalesce(clock_timestamp() + make_interval(secs => :delay_seconds::float8), due_at),
+    abandoned_at = case when :delay_seconds::float8 is null then clock_timestamp() else abandoned_at end
 where account_id = :account_id and job_id = :job_id and attempts = :attempt and delivered_at is null;
 
 -- name: get_delivery^

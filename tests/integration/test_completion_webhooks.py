@@ -337,7 +337,7 @@ async def test_a_delivered_webhook_stays_delivered(pool, settings, taken_by):
         await stored.mark_delivered(connection, attempts[taken_by])
         for attempt in attempts:
             await stored.mark_failed(connection, attempt, error="late", delay_seconds=0)
-            await stored.mark_abandoned(connection, attempt, error="late")
+            await stored.mark_failed(connection, attempt, error="late", delay_seconds=None)
         assert await stored.claim_due(connection, busy=[], lease_seconds=0) is None
     now = await get_delivery(pool, job_id)
     assert (now.attempts, now.error, now.abandoned_at) == (2, None, None)
@@ -351,9 +351,9 @@ async def test_an_earlier_failure_does_not_undo_a_later_attempt(pool, settings):
         first, second = [
             await stored.claim_due(connection, busy=[], lease_seconds=0) for _ in range(2)
         ]
-        await stored.mark_abandoned(connection, first, error="late")
+        await stored.mark_failed(connection, first, error="late", delay_seconds=None)
         assert (await get_delivery(pool, job_id)).abandoned_at is None
-        await stored.mark_abandoned(connection, second, error="gone")
+        await stored.mark_failed(connection, second, error="gone", delay_seconds=None)
         assert (await get_delivery(pool, job_id)).abandoned_at
         await stored.mark_delivered(connection, first)
     now = await get_delivery(pool, job_id)

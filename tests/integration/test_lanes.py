@@ -1,4 +1,4 @@
-"""Lanes are woken a few at a time, by whatever plan Postgres finds them."""
+"""Lanes are enqueued a few at a time, whatever plan Postgres chooses."""
 
 import asyncpg
 import pytest
@@ -27,23 +27,23 @@ PLANS = {
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
-    """A job of many chunks whose lanes are all at rest."""
+    """A job of many chunks whose lanes are all idle."""
     job_id = await submit_planned_opt_out(pool, settings, "lanes", contacts=40, lanes=LANES)
     await pool.execute("analyze job_lanes, job_chunks")
     return job_id
 
 
 @pytest.mark.parametrize("without", PLANS.values(), ids=PLANS)
-async def test_no_more_lanes_are_woken_than_were_asked_for(
+async def test_no_more_lanes_are_queued_than_the_limit(
     pool: asyncpg.Pool, job_id: int, without: tuple[str, ...]
 ) -> None:
-    """Whatever plan it is done by, two lanes are woken when two are asked for, others the next
-    time, until none is at rest: who woke all at once would work them one after the other.
+    """With any plan, each call queues two idle lanes, until none is idle. A process that queued all
+    would work on them one after another.
     """
     async with pool.acquire() as connection, connection.transaction():
         for setting in without:
             await connection.execute(f"set local {setting} = off")
-        woken = [
+        queued = [
             {
                 lane.lane
                 for lane in await lanes.queue_idle_lanes(
@@ -52,15 +52,15 @@ async def test_no_more_lanes_are_woken_than_were_asked_for(
             }
             for _ in range(LANES // 2 + 1)
         ]
-    assert [len(lanes) for lanes in woken] == [2] * (LANES // 2) + [0]
-    assert set().union(*woken) == set(range(LANES))
+    assert [len(lanes) for lanes in queued] == [2] * (LANES // 2) + [0]
+    assert set().union(*queued) == set(range(LANES))
 
 
 @pytest.mark.parametrize("without", PLANS.values(), ids=PLANS)
-async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
+async def test_no_more_stalled_lanes_are_requeued_than_the_limit(
     pool: asyncpg.Pool, job_id: int, without: tuple[str, ...]
 ) -> None:
-    """The same for the sweeper: three of those that were rung in vain, and no fourth."""
+    """The same for the sweeper: of the lanes whose messages were lost, three and no fourth."""
     await pool.execute(
         "update job_lanes set state = 'queued', touched_at = now() - interval '1 hour'"
         " where job_id = $1",
@@ -69,20 +69,19 @@ async def test_no_more_silent_lanes_are_rung_than_were_asked_for(
     async with pool.acquire() as connection, connection.transaction():
         for setting in without:
             await connection.execute(f"set local {setting} = off")
-        rung = await lanes.requeue_stalled_lanes(
+        requeued = await lanes.requeue_stalled_lanes(
             connection, await key_of(pool, job_id), limit=3, stalled_after_seconds=0.0
         )
-    assert len(rung) == 3
+    assert len(requeued) == 3
 
 
 @pytest.mark.parametrize("state", ["running", "paused", "cancelled"])
 @pytest.mark.parametrize("free", range(5))
-async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
+async def test_lanes_are_queued_for_runnable_chunks(
     pool: asyncpg.Pool, job_id: int, state: str, free: int
 ) -> None:
-    """Whatever the job's state, and however many of its chunks wait for another attempt or are held
-    by workers: as many lanes are woken as there are free chunks besides the one of the lane that
-    asks, two at most, and none of a job that does not run.
+    """In any state of the job, and however many chunks wait for a retry or are held: one lane is
+    queued for each free chunk but the caller's own, two at most. A job that does not run has none.
     """
     await pool.execute(
         "update job_chunks set runnable_at = now() + interval '1 hour' where chunk_no > $1 + 2",
@@ -93,11 +92,11 @@ async def test_lanes_are_woken_for_chunks_that_can_be_worked_now(
         " finished_at = case $1::text when 'cancelled' then now() end where id = $2",
         *(state, job_id),
     )
-    # Two lanes hold a chunk each, and a third one asks.
+    # Two lanes hold a chunk each, and a third one is the caller.
     await pool.execute("update job_lanes set state = 'held' where lane <= 2")
     async with pool.acquire() as worker, worker.transaction(), pool.acquire() as connection:
         await worker.execute("select from job_chunks where chunk_no <= 2 for update")
-        woken = await lanes.queue_idle_lanes(
+        queued = await lanes.queue_idle_lanes(
             connection, await key_of(pool, job_id), min_lanes=0, limit=2
         )
-    assert len(woken) == (min(2, max(0, free - 1)) if state == "running" else 0)
+    assert len(queued) == (min(2, max(0, free - 1)) if state == "running" else 0)

@@ -1,4 +1,4 @@
-"""A chunk that may have ended its worker is worked alone: what it is blamed for is then its own."""
+"""A process works on a suspect chunk with no other, so a lost worker says something about it."""
 
 import asyncio
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ from workers.context import WorkerContext
 from workers.enqueue import JobQueue
 from workers.sweeper import sweep
 
-PEOPLE = {n: {1: f"a{n}@example.com"} for n in (1, 2)}
-STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in PEOPLE}
+CONTACTS = {n: {1: f"a{n}@example.com"} for n in (1, 2)}
+STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in CONTACTS}
 
 
 def worker_context(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
@@ -36,26 +36,25 @@ def worker_context(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
 
 
 @pytest.mark.parametrize("lost", [[1, 1], [1, 0], [0, 1]])
-async def test_a_suspected_chunk_is_the_only_one_of_its_process(
+async def test_a_process_works_on_a_suspect_chunk_alone(
     pool: asyncpg.Pool, settings: Settings, lost: list[int]
 ) -> None:
-    """Promise 4: two lanes of one process, of which one or both were lost with their workers
-    before, each with a chunk that takes its time. While an attempt is counted beforehand no other
-    chunk is at work, so that no bystander is counted with it; at the end both are done.
+    """Promise 4: a process has two lanes, each with a slow chunk, and one or both have lost a
+    worker. While an attempt is counted before it is made, no other chunk is in work. Both get done.
     """
-    await fill(pool, await make_account(pool, "suspected"), PEOPLE, STATUSES)
+    await fill(pool, await make_account(pool, "suspected"), CONTACTS, STATUSES)
     job_id = await submit_job(
-        pool, settings, "suspected", "opt_out", list(PEOPLE), [1], {"kind": "admin"}
+        pool, settings, "suspected", "opt_out", list(CONTACTS), [1], {"kind": "admin"}
     )
     async with pool.acquire() as connection:
         await plan_job(connection, await key_of(pool, job_id), chunk_size=1, max_lanes=2)
-    rung = await pool.fetch(
+    requeued = await pool.fetch(
         "update job_lanes set state = 'queued', lost_workers = ($2::int[])[lane + 1] where"
         " job_id = $1"
         " returning lane, token, lost_workers",
         *(job_id, lost),
     )
-    assert [row["lost_workers"] for row in rung] == lost
+    assert [row["lost_workers"] for row in requeued] == lost
     key = await key_of(pool, job_id)
     context = worker_context(
         pool, settings.model_copy(update={"slice_seconds": 60.0, "chunks_per_process": 2})
@@ -75,7 +74,7 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
             asyncio.create_task(
                 slices.advance_lane(context, LaneToken(*key, row["lane"], row["token"]))
             )
-            for row in rung
+            for row in requeued
         ]
         await wait_until_async(lambda: at_work(1), deadline_seconds=10, what="a chunk at work")
         with pytest.raises(AssertionError, match="not within"):
@@ -90,7 +89,7 @@ async def test_a_suspected_chunk_is_the_only_one_of_its_process(
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
-    """A job of four chunks with a contact each, whose two lanes are taken by the worker `gone`."""
+    """A job of four chunks with a contact each, whose two lanes the worker `gone` holds."""
     job_id = await submit_planned_opt_out(pool, settings, "watched", contacts=4, lanes=2)
     await pool.execute(
         "update job_lanes set state = 'held', worker = 'gone',"
@@ -100,10 +99,9 @@ async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
     return job_id
 
 
-async def test_what_another_lane_has_in_hand_is_left_alone(pool: asyncpg.Pool, job_id: int) -> None:
-    """A free chunk that another lane has noted may have been rolled back, or have lost its worker.
-    No other lane claims it, or counts an attempt at it, until that lane puts it down, and then it
-    is not suspected.
+async def test_no_lane_claims_the_current_chunk_of_another(pool: asyncpg.Pool, job_id: int) -> None:
+    """A free chunk that is another lane's current one was rolled back, or its worker was lost. No
+    other lane claims it or counts an attempt until that lane clears it. Then it is no suspect.
     """
     key = await key_of(pool, job_id)
     async with pool.acquire() as connection:
@@ -118,11 +116,11 @@ async def test_what_another_lane_has_in_hand_is_left_alone(pool: asyncpg.Pool, j
         assert not free.is_suspected
 
 
-async def test_of_two_lanes_that_saw_a_suspected_chunk_one_counts_an_attempt(
+async def test_one_of_two_lanes_counts_an_attempt_at_a_suspect_chunk(
     pool: asyncpg.Pool, job_id: int
 ) -> None:
-    """While that one may live no other claims the chunk: an innocent contact is not blamed for two
-    that came at the same time.
+    """No other lane claims the chunk while that one's worker may be alive, so two lanes that come
+    at the same time do not count two attempts.
     """
     key = await key_of(pool, job_id)
     async with pool.acquire() as connection:
@@ -149,28 +147,28 @@ async def test_of_two_lanes_that_saw_a_suspected_chunk_one_counts_an_attempt(
         assert (freed.chunk_no, freed.attempts, freed.suspect_attempts) == (1, 0, 0)
 
 
-async def test_a_slow_worker_is_not_taken_for_lost(pool: asyncpg.Pool, job_id: int) -> None:
-    """Both lanes are silent for long. The worker of one waits in the transaction of a chunk; the
-    other's is gone, and its lane is rung with a new token and the chunk that it had in hand.
+async def test_a_slow_worker_does_not_count_as_lost(pool: asyncpg.Pool, job_id: int) -> None:
+    """Both lanes have long been silent. One worker waits in a transaction on a chunk. The other is
+    lost: its lane is requeued with a new token, and its current chunk becomes a suspect chunk.
     """
     key = await key_of(pool, job_id)
     async with pool.acquire() as connection, pool.acquire() as slow, slow.transaction():
         await chunks.lock_job_shared(slow, job_id, lane=0)
         await chunks.record_current_chunk(connection, LaneToken(*key, 1, 0), 3)
-        rung = await lanes.requeue_stalled_lanes(
+        requeued = await lanes.requeue_stalled_lanes(
             connection, key, limit=8, stalled_after_seconds=0.0
         )
-        assert rung == [lanes.StalledLane(LaneToken(*key, 1, 1), "held", "gone", 3)]
+        assert requeued == [lanes.StalledLane(LaneToken(*key, 1, 1), "held", "gone", 3)]
     assert await pool.fetchval("select max(lost_workers) from job_lanes") == 0
     suspected = await pool.fetch("select chunk_no from job_chunks where suspect_attempts = 0")
     assert [row["chunk_no"] for row in suspected] == [3]
 
 
-async def test_chunks_that_outlast_every_limit_are_ended(
+async def test_transactions_on_chunks_that_are_too_long_are_ended(
     pool: asyncpg.Pool, job_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A transaction on a chunk that is older than any may be is ended by the sweeper, also where
-    Postgres has no such limit itself, and a younger one is not.
+    """The sweeper ends a transaction on a chunk that is older than the limit, and no younger one.
+    It needs no such limit in Postgres.
     """
     async with pool.acquire() as connection, pool.acquire() as stuck:
         transaction = stuck.transaction()
@@ -190,11 +188,11 @@ async def test_chunks_that_outlast_every_limit_are_ended(
         )
 
 
-async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
+async def test_a_suspect_chunk_that_raises_has_three_attempts(
     pool: asyncpg.Pool, settings: Settings
 ) -> None:
-    """What a careful worker came back from has lost none: a contact that raises is tried three
-    times, though it was suspected, and refused with its own error.
+    """An attempt that ends with an error has lost no worker. The contact of a suspect chunk is
+    tried three times, and rejected with its own error.
     """
     await pool.execute(REFUSED_BY_POSTGRES)
     await make_account(pool, "raising")
@@ -219,17 +217,16 @@ async def test_a_suspected_chunk_that_raises_keeps_its_three_attempts(
         )
         seen.append(tuple(chunk))
     assert [attempts for attempts, _, _ in seen] == [1, 2, 3]
-    assert [careful for _, careful, state in seen if state == "pending"] == [0, 0]
+    assert [suspect for _, suspect, state in seen if state == "pending"] == [0, 0]
     error = await pool.fetchval("select error from job_chunks where job_id = $1", job_id)
     assert "cannot be written" in error
 
 
-async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
+async def test_a_chunk_that_contention_rolled_back_is_no_suspect(
     pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lane's chunk meets a lock for too long and is rolled back; the lane rests for a moment, and
-    lives. Another lane works the job meanwhile: no chunk is taken for one that lost a worker, and
-    no attempt is counted.
+    """A chunk waits too long for a lock and is rolled back, and its slice pauses for a moment.
+    Another lane works on the job meanwhile. No chunk becomes a suspect, and no attempt is counted.
     """
     monkeypatch.setattr(chunks, "LOCK_MS", 200)
     monkeypatch.setattr(slices, "INTERRUPTION_PAUSE_SECONDS", 2.0)
@@ -241,14 +238,14 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
             await console.execute("select from email_addresses for update")
             key = await key_of(pool, job_id)
             first, second = (slices.advance_lane(context, LaneToken(*key, *row)) for row in rows)
-            resting = asyncio.create_task(first)
+            paused_slice = asyncio.create_task(first)
             await wait_until_async(
                 lambda: any(line["event"] == "chunk.interrupted" for line in lines),
                 deadline_seconds=10,
                 what="the chunk was rolled back",
             )
         await second
-        await resting
+        await paused_slice
     assert (
         await pool.fetch(
             "select chunk_no, attempts, suspect_attempts from job_chunks"
@@ -260,11 +257,11 @@ async def test_a_chunk_that_was_rolled_back_under_contention_is_not_suspected(
     assert await pool.fetchval("select state from jobs where id = $1", job_id) == "completed"
 
 
-async def test_the_wait_for_a_lane_that_is_looked_at_has_a_limit(
+async def test_the_wait_for_the_locks_of_job_and_lane_has_a_limit(
     pool: asyncpg.Pool, job_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another session has the lane's lock, or the job's, a chunk waits for it as long as for
-    any other lock, and is then begun again.
+    """While another session has the lane's lock or the job's, a chunk waits as long as for any
+    other lock, and then begins again.
     """
     monkeypatch.setattr(chunks, "LOCK_MS", 100)
     for lock in ("7745, hashint8($1::bigint * 1024)", "7741, hashint8($1)"):
@@ -276,13 +273,13 @@ async def test_the_wait_for_a_lane_that_is_looked_at_has_a_limit(
 
 
 class RecordingJobQueue(JobQueue):
-    """A doorbell that looks, before it rings for a job, which locks the others hold meanwhile."""
+    """A queue that counts the locks of other sessions before it enqueues lanes."""
 
     pool: asyncpg.Pool
     seen: list[int]
 
     async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
-        """Note how many locks are held while a lane is enqueued, then enqueue it."""
+        """Record how many locks are held, then enqueue the lanes."""
         self.seen.append(
             await self.pool.fetchval(
                 "select count(*) from pg_locks where pid <> pg_backend_pid()"
@@ -295,18 +292,18 @@ class RecordingJobQueue(JobQueue):
 async def test_the_sweeper_holds_no_lock_while_it_enqueues(
     pool: asyncpg.Pool, settings: Settings, job_id: int
 ) -> None:
-    """Two jobs have lanes to ring. When the sweeper rings for each, which may take long, it keeps
-    nothing locked that a chunk, a pause or another sweeper would wait for.
+    """Two jobs have stalled lanes. While the sweeper enqueues them, which may take long, it holds
+    no lock for which a chunk, a pause or another sweeper would wait.
     """
     await submit_planned_opt_out(pool, settings, "watched_too", contacts=4, lanes=2)
     await pool.execute("update job_lanes set touched_at = now() - interval '1 hour'")
     context = worker_context(pool, settings.model_copy(update={"stalled_after_seconds": 0.01}))
     broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
-    bell = context.job_queue = RecordingJobQueue(broker, queue_outage(worker="test"))
-    bell.pool, bell.seen = pool, []
+    job_queue = context.job_queue = RecordingJobQueue(broker, queue_outage(worker="test"))
+    job_queue.pool, job_queue.seen = pool, []
     await pool.execute("update sweeps set swept_at = '-infinity'")
     await sweep(context)
-    assert bell.seen == [0, 0]
+    assert job_queue.seen == [0, 0]
     lost = await pool.fetch(
         "select lost_workers, state from job_lanes where job_id = $1 order by lane", job_id
     )

@@ -67,7 +67,7 @@ HOT = {
     ),
     "webhook_deliveries": (
         "insert_delivery get_secret_source store_secret_source has_due list_due claim_due"
-        " mark_delivered mark_failed mark_abandoned get_delivery"
+        " mark_delivered mark_failed get_delivery"
     ),
 }
 """The guarded statements of each file in `db/sql`."""

@@ -57,6 +57,7 @@ SPECIAL = {
     ],
     "look_up_listed": [{}, {"item_ids": None}],
     "freeze_import": [{"fields": 2}],
+    "mark_failed": [{}, {"delay_seconds": None}],
     "store_forecast": [{"state": "planned"}, {"state": "running"}],
 }
 """Arguments of their own, where a statement is asked in more than one way."""
