@@ -49,8 +49,9 @@ async def list_activity(
     before: int = MAX_ID,
     limit: int,
 ) -> list[ActivityView]:
-    """Return up to `limit` events with ids under `before`, newest first; of one account if it is
-    given, and of one job if one is.
+    """Return up to `limit` events with ids below `before`, newest first.
+
+    They are of one account and of one job, if given.
     """
     place = {"before": before, "limit": limit}
     if job_id is not None:
