@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from actions.registry import all_actions, get_action
+from actions.registry import all_actions
 from db import chunks, job_progress, lanes
 from db.chunks import ClaimedChunk
 from db.job_progress import JobToWork
