@@ -1,6 +1,6 @@
 """`sluice jobs`, `sluice job`, and the commands that apply, pause, resume or cancel a job."""
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -20,6 +20,13 @@ from schemas.errors import StateConflict
 from schemas.outcomes import JobState
 from schemas.requests import MAX_ID
 
+_Before: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--before", metavar="ID", min=1, max=MAX_ID, help="Only jobs older than this one."
+    ),
+]
+
 
 def list_jobs(
     *,
@@ -28,12 +35,7 @@ def list_jobs(
         list[JobState] | None, typer.Option("--state", help="Only jobs in this state. Repeatable.")
     ] = None,
     limit: Limit = 20,
-    before: Annotated[
-        int,
-        typer.Option(
-            "--before", metavar="ID", min=1, max=MAX_ID, help="Only jobs older than this one."
-        ),
-    ] = MAX_ID,
+    before: _Before = MAX_ID,
     json_output: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
