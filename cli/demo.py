@@ -21,7 +21,7 @@ from cli.progress import follow_job
 from cli.rendering import print_command, print_hint, print_text
 from cli.up import HTTP_DOCS_HINT
 from db import accounts, address_history, exports
-from db.exports import ExportFormat
+from db.exports import ExportFormat, PageRequest
 from producers.job_view import JobView
 from producers.sample_list import UNSUBSCRIBED, write_sample_list
 from producers.submit import submit
@@ -170,10 +170,9 @@ class _Demo(NamedTuple):
         async with ctx.pool.acquire() as connection:
             account_id = await accounts.get_account_id(connection, self.account)
             assert account_id is not None
-            rejected = exports.Results(JobKey(account_id, job_id), outcome=Outcome.REJECTED)
-            page = await rejected.page(
-                connection, form=ExportFormat.JSON, after=rejected.start, limit=500
-            )
+            rejected = exports.export_results(JobKey(account_id, job_id), outcome=Outcome.REJECTED)
+            request = PageRequest(ExportFormat.JSON, rejected.start, limit=500)
+            page = await rejected.read_page(connection, request)
             addresses = [row["address"] for row in page.objects()]
             keys = [normalize_address(address).match_key for address in addresses if address]
             for key in keys:

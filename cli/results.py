@@ -118,9 +118,9 @@ def _build_listing(job: jobs.Job, outcome: ResultFilter | None, reason: str | No
     if outcome is ResultFilter.UNPROCESSED:
         return unprocessed_listing(job)
     if outcome is ResultFilter.IMPORT_REJECTIONS:
-        return exports.rejections(job.key)
+        return exports.export_import_rejections(job.key)
     wanted = Outcome(outcome.value) if outcome else None
-    return exports.Results(job.key, outcome=wanted, reason=reason)
+    return exports.export_results(job.key, outcome=wanted, reason=reason)
 
 
 async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None:
@@ -131,7 +131,7 @@ async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None
         print_text("There are no such results.")
         return
     columns = listing.columns
-    if isinstance(listing, exports.Results):
+    if listing.columns == exports.RESULT_COLUMNS:
         columns = ("contact_id", "field", "address", "outcome", "change")
         for row in found:
             row["change"] = _describe_change(row)

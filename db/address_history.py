@@ -1,4 +1,4 @@
-"""Reading what became of addresses, fast however many results there are."""
+"""Read addresses, their contacts and their results, and the counts of imports."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -15,7 +15,7 @@ _sql = load("address_history")
 
 
 class CurrentAddress(NamedTuple):
-    """An address, what it is now, and where that came from."""
+    """An address with its status, and the job or the address that the status came from."""
 
     id: int
     address: str
@@ -28,24 +28,21 @@ class CurrentAddress(NamedTuple):
     propagated_from_address: str | None
 
 
-async def import_rejections_by_reason(
-    connection: asyncpg.Connection, job: JobKey
-) -> dict[str, int]:
-    """How many rows and cells of the import's file were left out, by reason, most first."""
+async def count_import_rejections(connection: asyncpg.Connection, job: JobKey) -> dict[str, int]:
+    """Count the import rejections of the job's file by reason, the most frequent reason first."""
     rows = _sql.import_rejections_by_reason(connection, **job._asdict())
     return {row["reason"]: row["refused"] async for row in rows}
 
 
-async def recognized_rows(connection: asyncpg.Connection, job: JobKey) -> int:
-    """Return how many rows of the import were recognized as contacts that were there."""
-    count: int = await _sql.count_recognized_rows(connection, **job._asdict())
-    return count
+async def count_recognized_rows(connection: asyncpg.Connection, job: JobKey) -> int:
+    """Count the recognized rows of the import."""
+    return int(await _sql.count_recognized_rows(connection, **job._asdict()))
 
 
 async def get_address(
     connection: asyncpg.Connection, *, account_id: int, match_key: str
 ) -> CurrentAddress | None:
-    """Return the account's address with this match key, or None if it has none."""
+    """Return the account's address with this match key; None if the account does not know it."""
     row = await _sql.get_address(connection, account_id=account_id, match_key=match_key)
     if row is None:
         return None
@@ -57,11 +54,12 @@ async def get_address(
 async def list_contacts(
     connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
 ) -> tuple[list[AddressContact], int]:
-    """Return up to `limit` contacts that hold the address, and how many hold it in all."""
+    """Return up to `limit` contacts that hold the address, and how many links it has in total."""
     rows = _sql.list_contacts(connection, account_id=account_id, address_id=address_id, limit=limit)
-    holders = [AddressContact(**row) async for row in rows]
-    count: int = await _sql.count_contacts(connection, account_id=account_id, address_id=address_id)
-    return holders, count
+    found = [AddressContact(**row) async for row in rows]
+    return found, await _sql.count_contacts(
+        connection, account_id=account_id, address_id=address_id
+    )
 
 
 async def list_history(

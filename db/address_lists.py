@@ -1,7 +1,7 @@
-"""Jobs that list addresses and no contacts: how rows of a list find, or become, addresses."""
+"""Store the addresses that jobs list, and find or create the addresses of a chunk."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -18,7 +18,7 @@ _BATCH_SIZE = 10_000
 
 
 class NewAddresses(NamedTuple):
-    """Addresses that an account does not know, with the ids that they are to have, as columns."""
+    """Addresses that the account does not know yet, and the ids they will have, as columns."""
 
     ids: list[int]
     addresses: list[str]
@@ -26,10 +26,10 @@ class NewAddresses(NamedTuple):
 
 
 class ListLookup(NamedTuple):
-    """The rows of a list and their addresses, in one order, and which of those are new.
+    """The items of a list and their addresses, in the same order.
 
-    `sibling_links` are the siblings of the addresses, on any contact, except of role addresses.
-    `known` is the present state of all addresses but the new ones, read without a lock.
+    `new` are the addresses to create. `sibling_links` are the siblings of all that are not role
+    addresses. `known` are the other addresses and these siblings, read without a lock.
     """
 
     item_ids: list[int]
@@ -42,19 +42,16 @@ class ListLookup(NamedTuple):
 async def insert_list(
     connection: asyncpg.Connection, job: JobKey, *, identities: Sequence[NormalizedAddress]
 ) -> None:
-    """Keep the addresses that a submitter listed, each identity once, by COPY."""
+    """Store the addresses that a job lists by COPY; each identity must occur once."""
     await connection.copy_records_to_table(
         "job_addresses",
         columns=("account_id", "job_id", "line", "address", "match_key"),
-        records=(
-            (job.account_id, job.job_id, line, *identity)
-            for line, identity in enumerate(identities, start=1)
-        ),
+        records=((*job, line, *identity) for line, identity in enumerate(identities, start=1)),
     )
 
 
 async def freeze_list(connection: asyncpg.Connection, job: JobKey, *, chunk_size: int) -> None:
-    """Chunks of the rows of the job's list."""
+    """Divide the job's list into chunks of at most `chunk_size` items."""
     await _sql.freeze_list(connection, **job._asdict(), chunk_size=chunk_size)
 
 
@@ -66,19 +63,18 @@ async def resolve_listed(
     initial_status: str,
     shared_address_limit: int,
 ) -> ListLookup:
-    """Find or create the addresses of a chunk's rows, which leave the list thereby.
+    """Find or create the addresses of a chunk's items, and delete the items from the list.
 
-    Siblings are read of addresses that at most as many contacts hold as the limit. Raises
-    ConcurrentLink if another transaction created one of the addresses at the same time.
+    `shared_address_limit` says which addresses are role addresses. Raises ConcurrentLink if
+    another transaction has just created one of the addresses.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
         connection, **job._asdict(), item_ids=item_ids
     )
     if len(ids) != len(item_ids):
-        raise SluiceError(
-            f"{len(item_ids) - len(ids)} rows of the list of job {job.job_id} are gone"
-        )
-    row = await _sql.look_up_listed(
+        missing = len(item_ids) - len(ids)
+        raise SluiceError(f"Job {job.job_id} has lost {missing} of its listed addresses")
+    found = await _look_up(
         connection,
         account_id=job.account_id,
         item_ids=ids,
@@ -86,14 +82,10 @@ async def resolve_listed(
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
-    found = _to_lookup(row)
     if found.new.ids:
         with made_once():
             await _sql.insert_listed(
-                connection,
-                **job._asdict(),
-                status=initial_status,
-                **found.new._asdict(),
+                connection, **job._asdict(), status=initial_status, **found.new._asdict()
             )
     await _sql.delete_listed(connection, **job._asdict(), item_ids=item_ids)
     return found
@@ -106,13 +98,12 @@ async def look_up_addresses(
     identities: Sequence[NormalizedAddress],
     shared_address_limit: int,
 ) -> ListLookup:
-    """Look up the addresses of a list that is stored nowhere, for one immediate job.
+    """Look up the addresses of an immediate opt-out, whose list is not stored.
 
-    A row carries the id of its address; new addresses are not created yet. Return None if no
-    account has this name.
+    The id of an item is that of its address. New addresses are not created yet.
     """
     addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
-    row = await _sql.look_up_listed(
+    return await _look_up(
         connection,
         account_id=account_id,
         item_ids=[None] * len(addresses),
@@ -120,10 +111,10 @@ async def look_up_addresses(
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
-    return _to_lookup(row)
 
 
-def _to_lookup(row: asyncpg.Record) -> ListLookup:
+async def _look_up(connection: asyncpg.Connection, **parameters: Any) -> ListLookup:
+    row = await _sql.look_up_listed(connection, **parameters)
     return ListLookup(
         item_ids=row[0],
         address_ids=row[1],
@@ -136,12 +127,12 @@ def _to_lookup(row: asyncpg.Record) -> ListLookup:
 async def find_known_keys(
     connection: asyncpg.Connection, account_id: int, match_keys: Sequence[str]
 ) -> dict[str, bool]:
-    """Return the keys of addresses that the account knows, and whether a contact holds each."""
+    """Return the match keys that the account knows, with whether a contact holds the address."""
     known: dict[str, bool] = {}
-    # The driver reads each answer in one piece, in which the event loop stands still.
+    # In batches: the driver decodes a response in one go, which blocks the event loop.
     for first in range(0, len(match_keys), _BATCH_SIZE):
-        some = match_keys[first : first + _BATCH_SIZE]
-        rows = _sql.find_known_keys(connection, account_id=account_id, match_keys=some)
+        batch = match_keys[first : first + _BATCH_SIZE]
+        rows = _sql.find_known_keys(connection, account_id=account_id, match_keys=batch)
         known |= {row["match_key"]: row["is_held"] async for row in rows}
     return known
 
@@ -149,6 +140,6 @@ async def find_known_keys(
 async def reject_listed(
     connection: asyncpg.Connection, job: JobKey, *, item_id: int, detail: str
 ) -> None:
-    """Keep a row that could not be done as refused."""
+    """Replace a listed address whose chunk failed by an import rejection with this detail."""
     await _sql.reject_listed(connection, **job._asdict(), item_id=item_id, detail=detail)
     await _sql.delete_listed(connection, **job._asdict(), item_ids=[item_id])

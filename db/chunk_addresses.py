@@ -1,4 +1,4 @@
-"""What a chunk reads and changes of contacts and their addresses."""
+"""Read the links and addresses of a chunk, and update its addresses."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,9 +14,11 @@ _sql = load("chunk_addresses")
 
 
 class AddressColumns(NamedTuple):
-    """Addresses as columns of one order, and when that was true of all of them.
+    """Addresses as columns in the same order, as they were at `decided_at`.
 
-    A row's version is another one after each change of the row.
+    `sources` are the addresses that statuses were propagated from, and `job_ids` the jobs that set
+    the statuses. `people` counts the contacts of each address, duplicates once. Each change of a
+    row gives it another version.
     """
 
     ids: list[int]
@@ -29,7 +31,7 @@ class AddressColumns(NamedTuple):
 
 
 Sibling: TypeAlias = tuple[int, int, int, int]
-"""(source, contact, field, address): an address, and one that a contact holds beside it."""
+"""(source, contact, field, address): an address, and a sibling on one contact."""
 
 
 async def read_links(
@@ -45,7 +47,7 @@ async def read_links_and_addresses(
 ) -> tuple[list[Link], AddressColumns]:
     """Return the links of the contacts, ordered by contact and field, and the linked addresses.
 
-    Both come from one snapshot of the database. Nothing is locked.
+    Both are read at the same moment. Nothing is locked.
     """
     row = await _sql.read_links_and_addresses(
         connection, account_id=account_id, contact_ids=contact_ids
@@ -56,7 +58,7 @@ async def read_links_and_addresses(
 async def find_existing_contacts(
     connection: asyncpg.Connection, account_id: int, contact_ids: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """Those of the ids that are contacts of the account, and those of them that hold an address."""
+    """Return the ids that are contacts of the account, and which of these hold an address."""
     row = await _sql.find_existing_contacts(
         connection, account_id=account_id, contact_ids=contact_ids
     )
@@ -71,7 +73,10 @@ async def read_siblings(
     min_contacts: int,
     shared_address_limit: int,
 ) -> list[Sibling]:
-    """Whom addresses that so many contacts hold stand beside, on any contact."""
+    """Return the siblings of the addresses that at least `min_contacts` contacts hold.
+
+    Addresses that more than `shared_address_limit` contacts hold are left out.
+    """
     rows = _sql.read_siblings(
         connection,
         account_id=account_id,
@@ -85,7 +90,7 @@ async def read_siblings(
 async def read_addresses(
     connection: asyncpg.Connection, account_id: int, address_ids: Sequence[int]
 ) -> AddressColumns:
-    """Return the current addresses without locking them."""
+    """Return the addresses without locking them."""
     row = await _sql.read_addresses(connection, account_id=account_id, address_ids=address_ids)
     return AddressColumns(*row)
 
@@ -97,8 +102,9 @@ async def lock_addresses(
     *,
     shared_address_limit: int | None = None,
 ) -> AddressColumns:
-    """Lock the addresses, in id order, and read them as they are then: all of them, or those that
-    no more contacts hold than the limit.
+    """Lock the addresses in order of id, and return them as they are once locked.
+
+    With a limit, addresses that more contacts hold are left out.
     """
     row = await _sql.lock_addresses(
         connection,
@@ -117,15 +123,20 @@ async def find_with_opted_out_sibling(
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
 ) -> list[int]:
-    """Those of the addresses that stand beside one whose own opt-out spreads."""
-    found: list[int] = await _sql.find_with_opted_out_sibling(
-        connection,
-        **job._asdict(),
-        address_ids=address_ids,
-        own_right_statuses=own_right_statuses,
-        shared_address_limit=shared_address_limit,
+    """Return the addresses with a sibling whose opt-out would be propagated to them.
+
+    `own_right_statuses` are the statuses of opt-outs in their own right. Contacts that the job
+    itself creates do not count.
+    """
+    return list(
+        await _sql.find_with_opted_out_sibling(
+            connection,
+            **job._asdict(),
+            address_ids=address_ids,
+            own_right_statuses=own_right_statuses,
+            shared_address_limit=shared_address_limit,
+        )
     )
-    return found
 
 
 async def update_addresses(
@@ -136,13 +147,14 @@ async def update_addresses(
     changes: Mapping[int, Change],
     versions: Mapping[int, int],
 ) -> bool:
-    """Give the addresses their new status: id to (from_status, to_status, source address).
+    """Set the new statuses; `changes` maps an address to (from_status, to_status, source address).
 
-    One that is not of its version any more is left alone; then this is False, and the transaction
-    is to be rolled back. Where all changes are alike, as nearly always, a list of ids is all that
-    has to be sent for them, and the few versions there are: of addresses that are not locked they
-    have to come from one statement, after all locks, so that none of them is that of a later
-    change to another address.
+    Return False if an address no longer has its version, and so was not updated. The caller must
+    then roll the transaction back.
+
+    Nearly always all changes are alike, and it is enough to send the ids and the distinct versions.
+    So one statement, after all locks, must have read the versions of unlocked addresses. Otherwise
+    a later change of one address could have a version that was read for another.
     """
     if not changes:
         return True

@@ -1,4 +1,4 @@
-"""Finding contacts by what their addresses are, fast however many an account has."""
+"""Find contacts by tag, by import and by the statuses of their addresses."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,17 +12,17 @@ from schemas.statuses import Status
 _sql = load("contacts")
 
 MAX_SCANNED_CONTACTS = 10_000
-"""So many contacts are looked through for those that were asked for, and no more for a page."""
+"""The most contacts that one page examines."""
 
 _UNENGAGED = (Status.UNENGAGED_MARKETABLE, Status.UNENGAGED_NON_MARKETABLE)
 
 
 class ContactFilter(NamedTuple):
-    """Which contacts to find: those of an account that meet all given conditions.
+    """Which contacts of an account to find: those that meet all conditions that are not None.
 
-    One address of the contact, in one of the `fields`, must have one of the `statuses`, and be
-    known to be without engagement since before `unengaged_before`. As in a job's selection, None is
-    no condition, and an empty list of statuses matches no contact.
+    One address, in one of the `fields`, must have one of the `statuses`. The same address must have
+    become unengaged before `unengaged_before`. An empty list of statuses matches no contact, as in
+    a selection.
     """
 
     account_id: int
@@ -34,7 +34,7 @@ class ContactFilter(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """A contact, and what it holds: objects of field, address and status."""
+    """A contact; each of its `emails` is an object with field, address and status."""
 
     id: int
     given_name: str | None
@@ -45,18 +45,17 @@ class Contact(NamedTuple):
 
 async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) -> int | None:
     """Return the id of the account's tag with exactly this name; None if there is no such tag."""
-    found: int | None = await _sql.get_tag_id(connection, account_id=account_id, tag=tag)
-    return found
+    tag_id: int | None = await _sql.get_tag_id(connection, account_id=account_id, tag=tag)
+    return tag_id
 
 
-async def tag_exists(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
-    """Whether the account has a tag of exactly this name."""
-    found: bool = await _sql.tag_exists(connection, account_id=account_id, tag=tag)
-    return found
+async def has_tag(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
+    """Tell whether the account has a tag with exactly this name."""
+    return bool(await _sql.tag_exists(connection, account_id=account_id, tag=tag))
 
 
 async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:
-    """Up to `limit` of the account's tags, by name."""
+    """Return the names of up to `limit` tags of the account, in alphabetical order."""
     rows = _sql.list_tags(connection, account_id=account_id, limit=limit)
     return [row["name"] async for row in rows]
 
@@ -64,55 +63,44 @@ async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: i
 async def find_contacts(
     connection: asyncpg.Connection, filter_: ContactFilter, *, after: int, limit: int
 ) -> tuple[list[Contact], int | None]:
-    """Return up to `limit` contacts with ids above `after`, in order, and where the next page
-    begins.
+    """Return up to `limit` contacts with ids above `after`, and `after` of the next page.
 
-    At limit `MAX_SCANNED_CONTACTS` contacts are examined: a page may have few contacts, or be
-    empty, without being the last.
+    The latter is None on the last page. A page examines at most `MAX_SCANNED_CONTACTS` contacts, so
+    it may be empty without being the last.
     """
     row = await _sql.find_contact_ids(
         connection,
-        account_id=filter_.account_id,
-        tag_id=filter_.tag_id,
-        import_job=filter_.import_job,
+        **filter_._asdict(),
         narrowed=filter_.statuses is not None or filter_.unengaged_before is not None,
-        fields=filter_.fields,
-        statuses=filter_.statuses,
         unengaged=_UNENGAGED,
-        unengaged_before=filter_.unengaged_before,
         looked_at=MAX_SCANNED_CONTACTS,
         after=after,
         limit=limit,
     )
     ids = row["ids"]
-    following = None
+    next_after = None
     if len(ids) == limit:
-        following = ids[-1]
+        next_after = ids[-1]
     elif row["looked_at"] == MAX_SCANNED_CONTACTS:
-        following = row["last"]
+        next_after = row["last"]
     rows = _sql.read_contacts(connection, account_id=filter_.account_id, contact_ids=ids)
-    return [Contact(*row) async for row in rows], following
+    return [Contact(*row) async for row in rows], next_after
 
 
 async def count_addresses(
     connection: asyncpg.Connection, filter_: ContactFilter
 ) -> dict[Status, int]:
-    """Count the addresses by status.
+    """Count the addresses in the filter's fields by status.
 
-    With a tag or an import, only contacts that have it count, and one of the fields. Without
-    either, the whole account is counted, which reads all of its addresses.
+    Only a tag and an import narrow the counts. Without either, this reads all addresses of the
+    account.
     """
-    given = {
-        "account_id": filter_.account_id,
-        "import_job": filter_.import_job,
-        "fields": filter_.fields,
-    }
+    common = {"account_id": filter_.account_id, "fields": filter_.fields}
+    of_import = {**common, "import_job": filter_.import_job}
     if filter_.tag_id is not None:
-        rows = _sql.count_addresses_of_tag(connection, **given, tag_id=filter_.tag_id)
+        rows = _sql.count_addresses_of_tag(connection, **of_import, tag_id=filter_.tag_id)
     elif filter_.import_job is not None:
-        rows = _sql.count_addresses_of_import(connection, **given)
+        rows = _sql.count_addresses_of_import(connection, **of_import)
     else:
-        rows = _sql.count_addresses(
-            connection, account_id=filter_.account_id, fields=filter_.fields
-        )
+        rows = _sql.count_addresses(connection, **common)
     return {Status(row["status"]): row["addresses"] async for row in rows}

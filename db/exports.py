@@ -1,16 +1,16 @@
-"""What became of a job, as lists of any length: pages of lines that Postgres has written.
+"""Export a job's results, import rejections and unprocessed items, page by page.
 
-Pages go by key: no transaction, and so no snapshot, stays open while a client reads. A connection
-is taken for one page at a time, memory is bounded by a page, and no row is touched in Python.
+Postgres writes the lines. Pages go by key, so no transaction stays open while a client reads. A
+connection is held, and memory is needed, for one page only.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -23,35 +23,53 @@ _sql = load("exports")
 
 ROWS_PER_PAGE = 5_000
 MAX_SCANNED_ROWS = 100_000
-"""So many results are looked through for those that were asked for, and no more for a page."""
+"""The most results that a page with a filter examines."""
 
 CHUNKS_PER_PAGE = 10
 
+RESULT_COLUMNS = (
+    *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
+    *("cause", "source_address", "decided_at", "error"),
+)
+"""The columns of a job's results in CSV."""
+
 Cursor: TypeAlias = tuple[int | str, ...]
-"""Where a page begins: after the row with this key."""
+"""The key of a row; the next page begins after that row."""
 
 
 class ExportFormat(StrEnum):
-    """How the lines of a list are written."""
+    """The format of an export's lines."""
 
     CSV = "csv"
-    """As a spreadsheet may open it: no text begins like a formula."""
+    """For spreadsheets: an apostrophe precedes text that would be run as a formula."""
 
     RAW_CSV = "raw_csv"
-    """As a program may read it: each text as it is stored."""
+    """For programs: each text as it is stored."""
 
     JSON = "json"
 
+
+class PageRequest(NamedTuple):
+    """Which page to read: at most `limit` rows after the row with the key `after`."""
+
+    form: ExportFormat
+    after: Cursor
+    limit: int
+
     @property
-    def sql_parameters(self) -> dict[str, bool]:
-        """The parameters by which the statements know it."""
-        return {"in_csv": self is not ExportFormat.JSON, "raw": self is ExportFormat.RAW_CSV}
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that all statements have."""
+        return {
+            "in_csv": self.form is not ExportFormat.JSON,
+            "raw": self.form is ExportFormat.RAW_CSV,
+            "limit": self.limit,
+        }
 
 
 class Page(NamedTuple):
-    """So many rows as lines, each with its end; `next_cursor` is None where nothing can follow.
+    """A number of rows as lines, each with its line break; `next_cursor` is None on the last page.
 
-    A page may have fewer rows than were asked for, or none, and yet not be the last.
+    A page may have fewer rows than requested, or none, without being the last.
     """
 
     lines: str
@@ -59,140 +77,102 @@ class Page(NamedTuple):
     next_cursor: Cursor | None
 
     def objects(self) -> list[dict[str, Any]]:
-        """Parse the page's JSON into one dict for each row."""
+        """Parse the lines of `ExportFormat.JSON` into a dict for each row."""
         return [json.loads(line) for line in self.lines.split("\n") if line]
 
 
-class Export(Protocol):
-    """A list of one job."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of its CSV."""
-        ...
-
-    @property
-    def start(self) -> Cursor:
-        """Where its first page begins."""
-        ...
-
-    async def page(
-        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
-    ) -> Page:
-        """Read up to `limit` rows after the place `after`."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Results:
-    """The results of a job, in order of item and field."""
+class Export:
+    """A list about one job.
 
-    columns = (
-        *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
-        *("cause", "source_address", "decided_at", "error"),
-    )
-    start = (-MAX_ID - 1, 0, Cause.DIRECT)
+    `columns` are those of the CSV, `start` is the cursor of the first page, and `read_page` reads
+    a page. A page has more rows than requested if one line of a file has several.
+    """
 
-    job: JobKey
-    outcome: Outcome | None = None
-    reason: str | None = None
-    cause: Cause | None = None
+    columns: tuple[str, ...]
+    start: Cursor
+    read_page: Callable[[asyncpg.Connection, PageRequest], Awaitable[Page]]
 
-    async def page(
-        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
-    ) -> Page:
-        """Read up to `limit` results. Rejected ones have an index of their own."""
-        rejected = self.outcome is Outcome.REJECTED
-        filters = (None if rejected else self.outcome, self.reason, self.cause)
-        narrowed = any(value is not None for value in filters)
-        place: dict[str, Any] = {
-            **self.job._asdict(),
+
+def export_results(
+    job: JobKey,
+    *,
+    outcome: Outcome | None = None,
+    reason: str | None = None,
+    cause: Cause | None = None,
+) -> Export:
+    """Return the export of the job's results, in order of item and field."""
+    # Rejected results have an index of their own, so reading them needs no filter.
+    rejected = outcome is Outcome.REJECTED
+    filters = {"outcome": outcome, "reason": reason, "cause": cause}
+    is_filtered = any((outcome and not rejected, reason is not None, cause))
+
+    async def read_page(connection: asyncpg.Connection, request: PageRequest) -> Page:
+        scanned: dict[str, Any] = {
+            **job._asdict(),
             "rejected": rejected,
-            "looked_at": MAX_SCANNED_ROWS if narrowed else limit,
-            **dict(zip(("after_item", "after_field", "after_cause"), after, strict=True)),
+            "looked_at": MAX_SCANNED_ROWS if is_filtered else request.limit,
+            **dict(zip(("after_item", "after_field", "after_cause"), request.after, strict=True)),
         }
         lines, rows, *last = await _sql.results_page(
-            connection,
-            **place,
-            outcome=self.outcome,
-            reason=self.reason,
-            cause=self.cause,
-            **form.sql_parameters,
-            limit=limit,
+            connection, **scanned, **filters, **request.parameters
         )
-        if rows == limit:
+        if rows == request.limit:
             return Page(lines, rows, (*last,))
-        end = await _sql.results_scanned_to(connection, **place) if narrowed else None
+        end = await _sql.results_scanned_to(connection, **scanned) if is_filtered else None
         return Page(lines, rows, tuple(end) if end else None)
 
+    return Export(RESULT_COLUMNS, (-MAX_ID - 1, 0, Cause.DIRECT), read_page)
 
-@dataclass(frozen=True, slots=True)
-class Unprocessed:
-    """The contacts whose chunks were not worked, in chunks' order."""
 
-    columns = ("contact_id",)
-    start = (-1, 0)
+def export_unprocessed_contacts(job: JobKey) -> Export:
+    """Return the export of the contacts of pending chunks, in order of the chunks."""
 
-    job: JobKey
-
-    async def page(
-        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
-    ) -> Page:
-        """Read up to `limit` rows from at most `CHUNKS_PER_PAGE` chunks."""
-        chunk_no, place = after
+    async def read_page(connection: asyncpg.Connection, request: PageRequest) -> Page:
+        chunk_no, place = request.after
         row = await _sql.unprocessed_page(
             connection,
-            **self.job._asdict(),
+            **job._asdict(),
             after_chunk=chunk_no,
             after_place=place,
             chunks=CHUNKS_PER_PAGE,
-            **form.sql_parameters,
-            limit=limit,
+            **request.parameters,
         )
         next_cursor = None
-        if row["rows"] == limit:
+        if row["rows"] == request.limit:
             next_cursor = (row["chunk_no"], row["place"])
         elif row["chunks"] == CHUNKS_PER_PAGE:
             next_cursor = (row["last_chunk"], MAX_ID)
         return Page(row["lines"], row["rows"], next_cursor)
 
+    return Export(("contact_id",), (-1, 0), read_page)
 
-@dataclass(frozen=True, slots=True)
-class _NumberedExport:
-    """A list in the order of one number, by the statement that has its pages."""
 
-    job: JobKey
-    columns: tuple[str, ...]
-    statement: Any
-    start: Cursor = (-1,)
+def export_unprocessed_rows(job: JobKey) -> Export:
+    """Return the export of an import's rows that are not processed, as lines of its file."""
+    return _export_numbered(job, ("line",), _sql.unprocessed_lines_page)
 
-    async def page(
-        self, connection: asyncpg.Connection, *, form: ExportFormat, after: Cursor, limit: int
-    ) -> Page:
-        """Read up to `limit` rows, or more if several belong to one line of a file."""
-        row = await self.statement(
-            connection,
-            **self.job._asdict(),
-            after=after[0],
-            limit=limit,
-            **form.sql_parameters,
+
+def export_unprocessed_addresses(job: JobKey) -> Export:
+    """Return the export of the listed addresses that are not processed."""
+    return _export_numbered(job, ("address",), _sql.unprocessed_addresses_page)
+
+
+def export_import_rejections(job: JobKey) -> Export:
+    """Return the export of the import rejections of the job's file, in the order of the file."""
+    return _export_numbered(job, ("line", "reason", "detail"), _sql.rejections_page)
+
+
+def _export_numbered(job: JobKey, columns: tuple[str, ...], statement: Any) -> Export:
+    """Return the export of a list in the order of one number; `statement` reads its pages."""
+
+    async def read_page(connection: asyncpg.Connection, request: PageRequest) -> Page:
+        rows, last, lines = await statement(
+            connection, **job._asdict(), after=request.after[0], **request.parameters
         )
-        return Page(row["lines"], row["rows"], (row["last"],) if row["rows"] >= limit else None)
+        return Page(lines, rows, (last,) if rows >= request.limit else None)
 
-
-def unprocessed_lines(job: JobKey) -> Export:
-    """List the lines of an import's file whose rows have not become contacts."""
-    return _NumberedExport(job, ("line",), _sql.unprocessed_lines_page)
-
-
-def unprocessed_addresses(job: JobKey) -> Export:
-    """Those of the addresses which a job lists that it did not come to."""
-    return _NumberedExport(job, ("address",), _sql.unprocessed_addresses_page)
-
-
-def rejections(job: JobKey) -> Export:
-    """List what was left out of the job's file, in the order of the file."""
-    return _NumberedExport(job, ("line", "reason", "detail"), _sql.rejections_page)
+    return Export(columns, (-1,), read_page)
 
 
 async def stream_pages(
@@ -200,32 +180,30 @@ async def stream_pages(
 ) -> AsyncGenerator[Page, None]:
     """Yield the list page by page from its beginning: all of it, or the first `limit` rows.
 
-    While a page is used, the next one is fetched, and no more than that one. Close the iterator: an
-    abandoned one can hold a connection until it is garbage collected.
+    While the caller uses a page, the next one is read. Close the iterator: an abandoned one can
+    hold a connection until it is garbage collected.
     """
-    fetching = _fetch(pool, listing, form, listing.start, limit)
+
+    def start_reading(after: Cursor | None) -> asyncio.Task[Page] | None:
+        if after is None or (limit is not None and limit <= 0):
+            return None
+        size = ROWS_PER_PAGE if limit is None else min(limit, ROWS_PER_PAGE)
+        return asyncio.create_task(_read_page(pool, listing, PageRequest(form, after, size)))
+
+    reading = start_reading(listing.start)
     try:
-        while fetching is not None:
-            page = await fetching
+        while reading is not None:
+            page = await reading
             limit = None if limit is None else limit - page.rows
-            fetching = _fetch(pool, listing, form, page.next_cursor, limit)
+            reading = start_reading(page.next_cursor)
             yield page
     finally:
-        if fetching is not None:
-            fetching.cancel()
+        if reading is not None:
+            reading.cancel()
             with suppress(asyncio.CancelledError):
-                await fetching
+                await reading
 
 
-def _fetch(
-    pool: asyncpg.Pool, listing: Export, form: ExportFormat, after: Cursor | None, limit: int | None
-) -> asyncio.Task[Page] | None:
-    if after is None or (limit is not None and limit <= 0):
-        return None
-    size = ROWS_PER_PAGE if limit is None else min(limit, ROWS_PER_PAGE)
-
-    async def fetch() -> Page:
-        async with pool.acquire() as connection:
-            return await listing.page(connection, form=form, after=after, limit=size)
-
-    return asyncio.create_task(fetch())
+async def _read_page(pool: asyncpg.Pool, listing: Export, request: PageRequest) -> Page:
+    async with pool.acquire() as connection:
+        return await listing.read_page(connection, request)

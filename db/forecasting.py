@@ -1,4 +1,4 @@
-"""Counting what a planned job would come to, without changing anything."""
+"""Count the outcomes that a planned job would have now, without changing anything."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ _MEMORY = "64MB"
 
 
 class ForecastJob(NamedTuple):
-    """The job whose selection is counted, with what the rules say of each code."""
+    """The job to forecast. `rules` has, by parameter name, a number for each code."""
 
     key: JobKey
     fields: Sequence[int]
@@ -25,7 +25,7 @@ class ForecastJob(NamedTuple):
     rules: Mapping[str, Sequence[int]]
 
     def arguments(self) -> dict[str, Any]:
-        """Return the parameters that every forecast statement accepts."""
+        """Return the parameters of the forecast statements."""
         return {
             **self.key._asdict(),
             "fields": self.fields,
@@ -37,15 +37,15 @@ class ForecastJob(NamedTuple):
 
 async def last_chunk(connection: asyncpg.Connection, job: JobKey) -> int:
     """Return the number of the last chunk of the job's plan; 0 if the plan has no chunks."""
-    number: int = await _sql.last_chunk(connection, **job._asdict())
-    return number
+    return int(await _sql.last_chunk(connection, **job._asdict()))
 
 
 async def count_slice(
     connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
 ) -> tuple[list[PairGroup], int]:
-    """Of the contacts of some chunks: the pairs of addresses that no other contact holds, and to
-    how many others of those an opt-out would be propagated.
+    """Count the selected pairs in chunks `first` to `last` whose address no other contact holds.
+
+    Also return how many other addresses of this kind an opt-out would be propagated to.
     """
     propagated = 0
     counted = []
@@ -63,35 +63,34 @@ async def count_slice(
 async def count_shared(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairGroup], int]:
-    """Count the addresses that several contacts hold, and the contacts that have them as
-    siblings.
+    """Count the selected pairs whose address several contacts hold.
+
+    Also return how many addresses an opt-out would be propagated to, without those that
+    `count_slice` returns.
     """
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, **job.key._asdict())
         arguments = {**job.arguments(), "large": large}
         counted = [PairGroup(*row) async for row in _sql.count_shared(connection, **arguments)]
-        propagated = 0
-        if any(job.rules["sources"]):
-            propagated = await _sql.count_propagated(connection, **arguments)
+        propagates = any(job.rules["sources"])
+        propagated = await _sql.count_propagated(connection, **arguments) if propagates else 0
     return counted, propagated
 
 
 async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
     """Count the listed ids that belong to no contact."""
-    missing: int = await _sql.count_missing(connection, **job.arguments())
-    return missing
+    return int(await _sql.count_missing(connection, **job.arguments()))
 
 
 async def count_list(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairGroup], int]:
-    """Of a list of addresses: the addresses, and to how many others one would propagate."""
+    """Count the listed addresses, and those to which an opt-out would be propagated from them."""
     counted = [
         PairGroup(
             LISTED_ADDRESS_FIELD, row["code"], sibling_opted_out=False, first=True, rows=row["rows"]
         )
         async for row in _sql.count_listed(connection, **job.arguments())
     ]
-    propagated: int = await _sql.count_propagated_by_list(connection, **job.arguments())
-    return counted, propagated
+    return counted, await _sql.count_propagated_by_list(connection, **job.arguments())

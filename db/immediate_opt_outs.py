@@ -1,6 +1,6 @@
-"""Jobs of one chunk that are stored, worked on and ended in a single statement.
+"""Store an immediate opt-out: one statement inserts the completed job with its results.
 
-No other process sees such a job before it is done: it is not planned, claimed or enqueued.
+No other process sees the job before it is completed: it is not planned, claimed or enqueued.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _sql = load("immediate_opt_outs")
 
 
 class ImmediateJob(NamedTuple):
-    """A job that was stored as completed, and how many seconds it took."""
+    """A job that was stored as completed; `seconds` have passed since its request was received."""
 
     job_id: int
     seconds: float
 
 
 async def set_idle_timeout(connection: asyncpg.Connection) -> None:
-    """End the present transaction by itself if the client becomes silent."""
+    """Let Postgres end this transaction if it is idle for longer than `IDLE_MS` milliseconds."""
     await _sql.set_idle_timeout(connection, idle_ms=str(IDLE_MS))
 
 
@@ -50,12 +50,12 @@ async def insert_completed_job(
     worker: str,
     duration_ms: int,
 ) -> ImmediateJob | None:
-    """Store the job with its only chunk and all decisions; None if its idempotency key is in use.
+    """Store the job with its only chunk, its results and its changes.
 
-    `changes` and `versions` are those of `db.chunk_addresses.update_addresses`. `new` are the
-    addresses to create, with `new_status`. Raises StaleRead if an address no longer has its
-    version, ConcurrentLink if another transaction created a new one, and
-    asyncpg.CheckViolationError if the counts do not add up; nothing is written then.
+    `changes` and `versions` are those of `update_addresses`. `new` are the addresses to create with
+    `new_status`. Return None if the idempotency key is in use. Raises StaleRead if an address no
+    longer has its version, ConcurrentLink if another transaction created a new address, and
+    asyncpg.CheckViolationError if the counts do not add up. Nothing is written then.
     """
     ids = sorted(changes)
     try:
@@ -81,5 +81,5 @@ async def insert_completed_job(
                 results=result_objects(rows, contacts),
             )
     except asyncpg.SerializationError as error:
-        raise StaleRead("an address was changed by someone else since it was read") from error
+        raise StaleRead("another transaction has changed an address since it was read") from error
     return None if row is None else ImmediateJob(*row[:2])

@@ -1,4 +1,4 @@
-"""How the uploaded rows of an import become contacts, or are recognized as contacts there are."""
+"""Create contacts from the rows of an import's chunk, and store which rows are recognized."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -14,12 +14,14 @@ from schemas.staging import CELL_REJECTION_REASONS
 _sql = load("import_chunks")
 _end_sql = load("import_ends")
 
+_CANDIDATE_COLUMNS = ("id", "given_name", "family_name", "company", "external_id", "is_repeat")
+
 
 class KnownAddressColumns(NamedTuple):
-    """Addresses of a chunk that the account knows, as columns of one order.
+    """The addresses of a chunk that the account knows, as columns in the same order.
 
-    With them are the match keys that stand in more than one of the chunk's rows. `with_ids` says
-    that rows have external ids.
+    `roles` says which are role addresses. `repeated` are the match keys that are in several rows of
+    the chunk, known or not. `with_ids` says that a row has an external id.
     """
 
     ids: list[int]
@@ -31,10 +33,10 @@ class KnownAddressColumns(NamedTuple):
 
 
 class CreatedRows(NamedTuple):
-    """What a chunk has created: new addresses with their contact counts, all of one version, and
-    links.
+    """What a chunk has created.
 
-    Each link is (contact, field, address), in that order.
+    `people` maps each new address to the number of its contacts, duplicates counted once. All of
+    these addresses have the same `version`. Each link is (contact, field, address).
     """
 
     people: dict[int, int]
@@ -49,13 +51,10 @@ async def lock_known_addresses(
     item_ids: Sequence[int],
     shared_address_limit: int,
 ) -> KnownAddressColumns:
-    """Find the known addresses of a chunk's rows, and lock them but for role addresses."""
+    """Return the known addresses of a chunk's rows, and lock those that are not role addresses."""
     known = KnownAddressColumns([], [], [], [], [])
     rows = _sql.lock_known_addresses(
-        connection,
-        **job._asdict(),
-        item_ids=item_ids,
-        shared_address_limit=shared_address_limit,
+        connection, **job._asdict(), item_ids=item_ids, shared_address_limit=shared_address_limit
     )
     with_ids = False
     async for match_key, id_, role, contact_count in rows:
@@ -78,12 +77,9 @@ async def read_rows_to_recognize(
     item_ids: Sequence[int],
     match_keys: Sequence[str],
 ) -> list[RowToRecognize]:
-    """Read the rows of a chunk that have one of the addresses, or an id of another system."""
+    """Return the rows of a chunk that have one of the match keys, or an external id."""
     rows = _sql.read_rows_to_recognize(
-        connection,
-        **job._asdict(),
-        item_ids=item_ids,
-        match_keys=match_keys,
+        connection, **job._asdict(), item_ids=item_ids, match_keys=match_keys
     )
     return [RowToRecognize(*row) async for row in rows]
 
@@ -95,7 +91,11 @@ async def find_candidates(
     address_ids: Sequence[int],
     external_ids: Sequence[str],
 ) -> list[ContactCandidate]:
-    """Read the contacts that hold one of the addresses, or have one of the external ids."""
+    """Return the contacts that a row may be about.
+
+    They hold one of the addresses, have one of the external ids, or share an address with a contact
+    that has one of these ids.
+    """
     if not address_ids and not external_ids:
         return []
     rows = _sql.find_candidates(
@@ -103,12 +103,7 @@ async def find_candidates(
     )
     return [
         ContactCandidate(
-            id=row["id"],
-            given_name=row["given_name"],
-            family_name=row["family_name"],
-            company=row["company"],
-            external_id=row["external_id"],
-            is_repeat=row["is_repeat"],
+            **{name: row[name] for name in _CANDIDATE_COLUMNS},
             match_keys=dict(zip(row["fields"], row["match_keys"], strict=True)),
         )
         async for row in rows
@@ -126,11 +121,11 @@ async def create_contacts(
     initial_statuses_by_stated: Mapping[str, str],
     tag: str | None,
 ) -> CreatedRows:
-    """Create the contacts, addresses and links of a chunk; recognized rows add to their contacts.
+    """Create the contacts, addresses and links of a chunk, and update recognized contacts.
 
-    A new address gets `initial_status`, or what `initial_statuses_by_stated` has for the status
-    that the file states. Raises ConcurrentLink if another transaction created one of the addresses
-    or contacts at the same time.
+    A new address gets `initial_status`. If the file states a status for it, it gets what
+    `initial_statuses_by_stated` has for that status. Each contact of the chunk gets the `tag`.
+    Raises ConcurrentLink if another transaction has just created one of the addresses or contacts.
     """
     matches, additions = recognized.matches, recognized.additions
     new_rows = {
@@ -173,10 +168,9 @@ async def _store_recognized(
     recognized: RecognitionResult,
     added: Mapping[str, Sequence[int]],
 ) -> None:
-    if recognized.counting:
-        counted = sorted(recognized.counting)
+    if counting := sorted(recognized.counting):
         await _sql.add_contact_counts(
-            connection, account_id=job.account_id, contact_ids=counted, **added
+            connection, account_id=job.account_id, contact_ids=counting, **added
         )
     if recognized.matches:
         await _sql.insert_recognized_rows(
@@ -186,10 +180,7 @@ async def _store_recognized(
 
 def _recognized_columns(recognized: RecognitionResult) -> dict[str, list[int]]:
     matches = recognized.matches
-    return {
-        "recognized_item_ids": list(matches),
-        "recognized_contact_ids": list(matches.values()),
-    }
+    return {"recognized_item_ids": list(matches), "recognized_contact_ids": list(matches.values())}
 
 
 async def _update_contacts(
@@ -210,34 +201,37 @@ async def _update_contacts(
 async def read_stated_statuses(
     connection: asyncpg.Connection, job: JobKey, *, item_ids: Sequence[int]
 ) -> dict[int, str]:
-    """Read what the file states for the addresses of the chunk, which are stored by now."""
+    """Return the strongest status that the file states for each address of the chunk's rows.
+
+    An address without a stated status is left out. Call it once the addresses exist.
+    """
     rows = _sql.read_stated_statuses(connection, **job._asdict(), item_ids=item_ids)
-    return {row[0]: row[1] async for row in rows}
+    return {address: status async for address, status in rows}
 
 
 async def delete_rows(
     connection: asyncpg.Connection, job: JobKey, *, item_ids: Sequence[int]
 ) -> None:
-    """Remove the rows, which have become contacts or rejections."""
+    """Delete import rows that have become contacts or import rejections."""
     await _sql.delete_rows(connection, **job._asdict(), item_ids=item_ids)
 
 
 async def person_counts_by_the_end(
     connection: asyncpg.Connection, job: JobKey, *, address_ids: Sequence[int]
 ) -> dict[int, int]:
-    """How many people will hold the addresses when the whole import is done, at most."""
+    """Return how many contacts at most will hold each address once the import is completed.
+
+    Duplicates of a contact count once. An address that the file has in one row only is left out.
+    """
     rows = _sql.person_counts_by_the_end(connection, **job._asdict(), address_ids=address_ids)
-    return {row[0]: row[1] async for row in rows}
+    return {address: count async for address, count in rows}
 
 
 async def count_contacts_of_role_addresses(
     connection: asyncpg.Connection, job: JobKey, *, shared_address_limit: int
 ) -> None:
-    """Count the contacts that hold the role addresses of the import."""
-    of_import = {
-        **job._asdict(),
-        "shared_address_limit": shared_address_limit,
-    }
+    """Lock the role addresses that the import repeats, and store how many contacts hold each."""
+    of_import = {**job._asdict(), "shared_address_limit": shared_address_limit}
     await _end_sql.lock_repeated_role_addresses(connection, **of_import)
     await _end_sql.count_contacts_of_role_addresses(connection, **of_import)
 
@@ -249,8 +243,10 @@ async def find_missed_propagation(
     own_right_statuses: Sequence[str],
     shared_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
-    """Return (contact, field, address, source) of the links that an opt-out must reach
-    after all.
+    """Return (contact, field, address, source) where an opt-out must still be propagated.
+
+    The chunks may have treated the source as a role address, because they counted rows that later
+    were recognized or rejected.
     """
     rows = _end_sql.find_missed_propagation(
         connection,
@@ -262,14 +258,17 @@ async def find_missed_propagation(
 
 
 async def insert_tags(connection: asyncpg.Connection, job: JobKey, *, tag: str | None) -> None:
-    """Make the tags that the import brings."""
+    """Create the tags that the account lacks: those of the import's rows, and `tag`."""
     await _sql.insert_tags(connection, **job._asdict(), tag=tag)
 
 
 async def reject_row(
     connection: asyncpg.Connection, job: JobKey, *, item_id: int, detail: str
 ) -> list[int]:
-    """Keep a row that cannot become a contact as refused; gives the fields it had addresses in."""
+    """Replace a row whose chunk failed by an import rejection with this detail.
+
+    Return the fields in which the row had addresses.
+    """
     fields: list[int] = await _sql.read_row_fields(connection, **job._asdict(), item_id=item_id)
     await _sql.reject_row(connection, **job._asdict(), item_id=item_id, detail=detail)
     await delete_rows(connection, job, item_ids=[item_id])
@@ -277,10 +276,9 @@ async def reject_row(
 
 
 async def count_rejected_rows(connection: asyncpg.Connection, job: JobKey) -> int:
-    """How many rows of the import were refused, single cells not counted."""
-    count: int = await _sql.count_rejected_rows(
-        connection,
-        **job._asdict(),
-        cell_reasons=sorted(CELL_REJECTION_REASONS),
+    """Count the rejected rows of the import; rejected cells do not count."""
+    return int(
+        await _sql.count_rejected_rows(
+            connection, **job._asdict(), cell_reasons=sorted(CELL_REJECTION_REASONS)
+        )
     )
-    return count

@@ -1,4 +1,4 @@
-"""What links in mail that was sent are about."""
+"""Read what a one-click link is about."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The named SQL statements of `sql/*.sql`, each file read once. A file is one subject."""
+"""Load the named SQL statements of `sql/*.sql`. Each file has one subject."""
 
 from collections.abc import AsyncIterator
 from functools import cache
@@ -13,8 +13,10 @@ _SQL = Path(__file__).parent / "sql"
 
 
 class _ConnectionAdapter(AsyncPGAdapter):
-    """Statements are run on the connection that they are given. aiosql's own adapter asks each time
-    whether that is a pool, by listing all it can do, which takes longer than sending a statement.
+    """Runs each statement on the given connection.
+
+    For each statement, aiosql's own adapter checks whether it has a pool instead. It lists all
+    attributes for this, which takes longer than sending the statement.
     """
 
     def _ordered(self, query_name: str, parameters: Any) -> Any:
@@ -23,26 +25,26 @@ class _ConnectionAdapter(AsyncPGAdapter):
     async def select(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
     ) -> AsyncIterator[asyncpg.Record]:
-        """Yield the rows of a statement that returns any number of rows."""
+        """Yield the rows of a statement without a mark."""
         for row in await conn.fetch(sql, *self._ordered(query_name, parameters)):
             yield row
 
     async def select_one(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any, *_: Any
     ) -> asyncpg.Record | None:
-        """Return the single row or None, for statements marked `^`."""
+        """Return the first row, or None if there is none, of a statement marked `^`."""
         return await conn.fetchrow(sql, *self._ordered(query_name, parameters))
 
     async def select_value(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
     ) -> Any:
-        """Return the first value of the single row or None, for statements marked `$`."""
+        """Return the first value of the first row, or None, of a statement marked `$`."""
         return await conn.fetchval(sql, *self._ordered(query_name, parameters))
 
     async def insert_update_delete(
         self, conn: asyncpg.Connection, query_name: str, sql: str, parameters: Any
     ) -> Any:
-        """Return Postgres's command tag, for statements marked `!`."""
+        """Return Postgres's command tag, such as `UPDATE 3`, of a statement marked `!`."""
         return await conn.execute(sql, *self._ordered(query_name, parameters))
 
 
@@ -57,7 +59,10 @@ def _read(subject: str) -> Any:
 
 
 class _Statements:
-    """Read at the first use: reading every file would take a sixth of a command's start."""
+    """Statements that are read at their first use.
+
+    Reading every file would take a sixth of the time in which a command starts.
+    """
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
@@ -69,5 +74,5 @@ class _Statements:
 
 
 def load(subject: str) -> Any:
-    """Return the statements of `sql/<subject>.sql`, each as a coroutine function with its name."""
+    """Return the statements of `sql/<subject>.sql`: a function for each, with its name."""
     return _Statements(subject)

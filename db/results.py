@@ -1,4 +1,4 @@
-"""Appending to the ledger, and reading what a job has decided."""
+"""Append results, and read what a job has decided."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,9 +11,8 @@ from schemas.job_key import JobKey
 
 _sql = load("results")
 
-
 MAX_ROWS_BY_INSERT = 20
-"""Up to so many result rows are inserted and not copied, which takes a round trip less."""
+"""Up to this many rows are sent by INSERT, which takes one round trip fewer than COPY."""
 
 
 async def insert_results(
@@ -25,9 +24,9 @@ async def insert_results(
     rows: ResultRows,
     contacts: Contacts,
 ) -> None:
-    """Append the results of a chunk: by COPY if they are more than `MAX_ROWS_BY_INSERT`.
+    """Append the results of a chunk: by COPY if there are more than `MAX_ROWS_BY_INSERT`.
 
-    Without `decided_at` they are decided now, by the clock of the database.
+    Without `decided_at`, the database inserts them with its own time.
     """
     count = sum(map(len, rows.values()))
     if not count:
@@ -52,6 +51,9 @@ async def insert_results(
 async def find_earlier_decisions(
     connection: asyncpg.Connection, job: JobKey, address_ids: Sequence[int]
 ) -> list[tuple[int, str, str | None, str | None]]:
-    """(address, outcome, to_status, reason) of this job's direct decisions so far."""
+    """Return (address, outcome, to_status, reason) of the job's direct results so far.
+
+    An address that the job selected several times has one entry: its applied result, if any.
+    """
     rows = _sql.find_earlier_decisions(connection, **job._asdict(), address_ids=address_ids)
     return [tuple(row) async for row in rows]

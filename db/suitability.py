@@ -1,4 +1,4 @@
-"""What a database has to be, and to allow, so that Sluice can use it."""
+"""Tell whether Sluice can use a database: its encoding, and what the role may do."""
 
 import asyncpg
 
@@ -12,16 +12,16 @@ ENCODING = "UTF8"
 PERMISSION_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.ReadOnlySQLTransactionError,
-    # What a role is told that may not use the schema in which it would create tables.
+    # Raised if the role may not use the schema in which it would create tables.
     asyncpg.InvalidSchemaNameError,
 )
-"""What Postgres raises when the role, or the server, is not to do what is asked."""
+"""What Postgres raises if it does not allow a statement to the role, or on a read-only server."""
 
 
 async def require_encoding(connection: asyncpg.Connection) -> None:
-    """Raise DatabaseUnsuitable unless the database can keep every character.
+    """Raise DatabaseUnsuitable unless the database can store every character.
 
-    Another one would be noticed only by the first import with a name that it cannot keep.
+    Otherwise, the first import with a name that it cannot store would fail.
     """
     row = await _sql.encoding(connection)
     if row["encoding"] != ENCODING:
@@ -34,8 +34,9 @@ async def require_encoding(connection: asyncpg.Connection) -> None:
 
 
 def describe_denied(error: BaseException) -> DatabaseUnsuitable:
-    """Convert one of `PERMISSION_ERRORS` into an error for people: what was not allowed, and who
-    can allow it.
+    """Return an error that says what was not allowed, and who can allow it.
+
+    `error` is one of `PERMISSION_ERRORS`.
     """
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         advice = (
@@ -48,6 +49,6 @@ def describe_denied(error: BaseException) -> DatabaseUnsuitable:
             " database NAME owner to ROLE`) and its tables."
         )
     return DatabaseUnsuitable(
-        f"Postgres did not allow what is needed: {error}. Nothing was changed. {advice} Then try"
+        f"Postgres did not allow a statement: {error}. Nothing was changed. {advice} Then try"
         " again."
     )

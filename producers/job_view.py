@@ -147,11 +147,9 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
         assert now is not None
         import_rejections, recognized = {}, None
         if creates_contacts(job.action) or lists_addresses(job):
-            import_rejections = await address_history.import_rejections_by_reason(
-                connection, job.key
-            )
+            import_rejections = await address_history.count_import_rejections(connection, job.key)
         if creates_contacts(job.action):
-            recognized = await address_history.recognized_rows(connection, job.key)
+            recognized = await address_history.count_recognized_rows(connection, job.key)
         delivery = await webhook_deliveries.get_delivery(connection, job.key)
     rate = _compute_rate(job, now)
     is_running = now.state is JobState.RUNNING
@@ -199,10 +197,10 @@ def unprocessed_listing(job: jobs.Job) -> Export:
     The ids drawn for rows or listed addresses are not ids of contacts.
     """
     if creates_contacts(job.action):
-        return exports.unprocessed_lines(job.key)
+        return exports.export_unprocessed_rows(job.key)
     if lists_addresses(job):
-        return exports.unprocessed_addresses(job.key)
-    return exports.Unprocessed(job.key)
+        return exports.export_unprocessed_addresses(job.key)
+    return exports.export_unprocessed_contacts(job.key)
 
 
 def compute_percent(progress: job_progress.JobCounts | job_progress.JobProgress) -> float | None:

@@ -139,7 +139,7 @@ async def _require_selectable(
     connection: asyncpg.Connection, account_id: int, request: JobRequest
 ) -> None:
     selection = request.selection
-    if selection.tag is not None and not await contacts.tag_exists(
+    if selection.tag is not None and not await contacts.has_tag(
         connection, account_id, selection.tag
     ):
         names = await contacts.list_tags(connection, account_id, limit=MAX_NAMES)

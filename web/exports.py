@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Response
 
 from db import exports
-from db.exports import Export, ExportFormat
+from db.exports import Export, ExportFormat, PageRequest
 from web.pagination import decode_cursor, encode_cursor
 from web.problems import INVALID, Problem
 from web.state import AppState
@@ -118,9 +118,8 @@ async def _build_page(state: AppState, listing: Export, query: _ListQuery, membe
     if query.cursor is not None:
         after = decode_cursor(query.cursor, *map(type, listing.start))
     async with state.pool.acquire() as connection:
-        page = await listing.page(
-            connection, form=ExportFormat.JSON, after=after, limit=query.limit or _DEFAULT_LIMIT
-        )
+        request = PageRequest(ExportFormat.JSON, after, query.limit or _DEFAULT_LIMIT)
+        page = await listing.read_page(connection, request)
     next_cursor = None if page.next_cursor is None else encode_cursor(*page.next_cursor)
     # Postgres has written the rows as JSON, which has no line breaks inside.
     rows = page.lines.rstrip("\n").replace("\n", ",")

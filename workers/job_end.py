@@ -35,7 +35,7 @@ async def complete_job(
             events.IMPORT_COMPLETED,
             **job.log_fields,
             contacts=totals.selected // len(job.fields),
-            recognized=await address_history.recognized_rows(connection, job.key),
+            recognized=await address_history.count_recognized_rows(connection, job.key),
             rejected_rows=await import_chunks.count_rejected_rows(connection, job.key),
         )
 

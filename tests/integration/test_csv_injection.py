@@ -90,9 +90,9 @@ async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
         *(ledger.account_id, ledger.job),
     )
     for listing in (
-        exports.Results(JobKey(ledger.account_id, ledger.job)),
-        exports.unprocessed_addresses(JobKey(ledger.account_id, ledger.job)),
-        exports.rejections(JobKey(ledger.account_id, ledger.job)),
+        exports.export_results(JobKey(ledger.account_id, ledger.job)),
+        exports.export_unprocessed_addresses(JobKey(ledger.account_id, ledger.job)),
+        exports.export_import_rejections(JobKey(ledger.account_id, ledger.job)),
     ):
         safe = await collected(pool, listing, form=ExportFormat.CSV)
         raw = await collected(pool, listing, form=ExportFormat.RAW_CSV)

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from db import address_history, exports
-from db.exports import ExportFormat
+from db.exports import ExportFormat, PageRequest
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
 from tests.kit.property_examples import example_count
@@ -128,7 +128,9 @@ async def test_pages_together_are_the_whole(
         account_id, _, job = await write_ledger(pool, 60)
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
     monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", looked_at)
-    listing = exports.Results(JobKey(account_id, job), outcome=outcome, reason=reason, cause=cause)
+    listing = exports.export_results(
+        JobKey(account_id, job), outcome=outcome, reason=reason, cause=cause
+    )
     rows = await collected(pool, listing, limit=limit)
     expected = await pool.fetch(
         "select contact_id, 'email' || field, cause from results where job_id = $1"
@@ -147,7 +149,7 @@ async def test_pages_together_are_the_whole(
 async def test_a_result_tells_its_addresses_and_its_error(pool):
     """A row has the address as it was given, the source of a spread, and Sluice's own error."""
     ledger = await write_ledger(pool, 20)
-    rows = await collected(pool, exports.Results(JobKey(ledger.account_id, ledger.job)))
+    rows = await collected(pool, exports.export_results(JobKey(ledger.account_id, ledger.job)))
     by_key = {(row["contact_id"], row["field"], row["cause"]): row for row in rows}
     propagated = by_key[7, "email2", "propagated"]
     assert (propagated["address"], propagated["source_address"]) == (
@@ -173,7 +175,7 @@ async def test_csv_says_what_json_says_whatever_is_in_an_address(pool):
     await pool.execute(
         "update job_chunks set error = e'one,\\n\"two\"\\r\\nthree' where chunk_no = 1"
     )
-    listing = exports.Results(JobKey(ledger.account_id, ledger.job))
+    listing = exports.export_results(JobKey(ledger.account_id, ledger.job))
     in_json = await collected(pool, listing)
     assert set(odd) <= {row["address"] for row in in_json}
     assert 'one,\n"two"\r\nthree' in {row["error"] for row in in_json}
@@ -198,7 +200,7 @@ async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
         " update job_chunks set state = 'done', applied = 4 where chunk_no = 5"
     )
     expected = [id_ for n in range(1, 26) if n not in {3, 5} for id_ in (10 * n, 10 * n + 1)]
-    listing = exports.Unprocessed(JobKey(ledger.account_id, ledger.job))
+    listing = exports.export_unprocessed_contacts(JobKey(ledger.account_id, ledger.job))
     rows = await collected(pool, listing)
     assert rows == [{"contact_id": id_} for id_ in expected]
     in_csv = await collected(pool, listing, form=ExportFormat.CSV)
@@ -217,7 +219,7 @@ async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch
         [(ledger.account_id, ledger.job, line, address) for line, address in enumerate(listed)],
     )
     rows = await collected(
-        pool, exports.unprocessed_addresses(JobKey(ledger.account_id, ledger.job)), form=form
+        pool, exports.export_unprocessed_addresses(JobKey(ledger.account_id, ledger.job)), form=form
     )
     assert rows == [{"address": a} if form is ExportFormat.JSON else [a] for a in listed]
 
@@ -232,14 +234,18 @@ async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypat
         "insert into import_rejections values ($1, $2, $3, 'invalid_address', $4)",
         [(ledger.account_id, ledger.job, line, f"detail, {n}") for n, line in enumerate(lines)],
     )
-    rows = await collected(pool, exports.rejections(JobKey(ledger.account_id, ledger.job)))
+    rows = await collected(
+        pool, exports.export_import_rejections(JobKey(ledger.account_id, ledger.job))
+    )
     assert [row["line"] for row in rows] == lines
     assert {row["detail"] for row in rows} == {f"detail, {n}" for n in range(len(lines))}
     assert await collected(
-        pool, exports.rejections(JobKey(ledger.account_id, ledger.job)), form=ExportFormat.CSV
+        pool,
+        exports.export_import_rejections(JobKey(ledger.account_id, ledger.job)),
+        form=ExportFormat.CSV,
     ) == [[str(row["line"]), row["reason"], row["detail"]] for row in rows]
     async with pool.acquire() as connection:
-        by_reason = await address_history.import_rejections_by_reason(
+        by_reason = await address_history.count_import_rejections(
             connection, JobKey(ledger.account_id, ledger.job)
         )
     assert by_reason == {"invalid_address": len(lines)}
@@ -249,7 +255,7 @@ async def test_one_page_is_fetched_ahead_and_none_is_left_behind(pool, monkeypat
     """Who stops reading leaves neither a connection taken nor a page that nobody wants."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", 5)
     ledger = await write_ledger(pool, 60)
-    listing = _Counting(exports.Results(JobKey(ledger.account_id, ledger.job)))
+    listing = _Counting(exports.export_results(JobKey(ledger.account_id, ledger.job)))
     async with aclosing(
         exports.stream_pages(pool, listing, form=ExportFormat.JSON, limit=None)
     ) as pages:
@@ -270,9 +276,9 @@ class _Counting:
     def __init__(self, listing):
         self.listing, self.start, self.asked = listing, listing.start, 0
 
-    async def page(self, connection, *, form, after, limit):
+    async def read_page(self, connection, request):
         self.asked += 1
-        return await self.listing.page(connection, form=form, after=after, limit=limit)
+        return await self.listing.read_page(connection, request)
 
 
 async def test_a_history_has_every_decision_the_newest_first(pool):
@@ -321,10 +327,9 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         before = await scans(connection)
         for outcome in (None, *Outcome):
             for contact_id in (0, MANY // 2):
-                listing = exports.Results(JobKey(account_id, job), outcome=outcome)
-                await listing.page(
-                    connection, form=ExportFormat.CSV, after=(contact_id, 1, "direct"), limit=1_000
-                )
+                listing = exports.export_results(JobKey(account_id, job), outcome=outcome)
+                request = PageRequest(ExportFormat.CSV, (contact_id, 1, "direct"), limit=1_000)
+                await listing.read_page(connection, request)
         now = await address_history.get_address(
             connection, account_id=account_id, match_key="a14@x.example"
         )
@@ -335,10 +340,9 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
         await address_history.list_history(
             connection, account_id=account_id, address_id=now.id, limit=5
         )
-        refused = exports.rejections(JobKey(account_id, job))
-        assert (
-            await refused.page(connection, form=ExportFormat.CSV, after=(9_000,), limit=100)
-        ).rows
+        refused = exports.export_import_rejections(JobKey(account_id, job))
+        request = PageRequest(ExportFormat.CSV, (9_000,), limit=100)
+        assert (await refused.read_page(connection, request)).rows
         assert await scans(connection) == before
 
 

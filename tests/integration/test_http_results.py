@@ -91,8 +91,8 @@ async def test_every_form_has_the_same_rows(
     assert [json.loads(line) for line in ndjson.text.split("\n") if line] == rows
     in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=asked)
     assert list(csv.reader(io.StringIO(in_csv.text, newline=""))) == [
-        list(exports.Results.columns),
-        *as_cells(rows, exports.Results.columns),
+        list(exports.RESULT_COLUMNS),
+        *as_cells(rows, exports.RESULT_COLUMNS),
     ]
     expected = await pool.fetch(
         "select r.contact_id, a.address from results r"

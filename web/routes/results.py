@@ -111,7 +111,7 @@ def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dic
     response_class=Response,
     response_description="A page, or all rows in a stream.",
     responses={
-        **_list_responses(ResultPage, ",".join(exports.Results.columns) + "\n"),
+        **_list_responses(ResultPage, ",".join(exports.RESULT_COLUMNS) + "\n"),
         **problem_responses(NOT_FOUND),
     },
 )
@@ -153,7 +153,7 @@ def _build_listing(
 ) -> Export:
     if outcome is not ResultFilter.UNPROCESSED:
         wanted = Outcome(outcome.value) if outcome else None
-        return exports.Results(job.key, outcome=wanted, reason=reason, cause=cause)
+        return exports.export_results(job.key, outcome=wanted, reason=reason, cause=cause)
     if reason is not None or cause is not None:
         raise Problem(
             INVALID,
@@ -178,7 +178,7 @@ async def list_import_rejections(
 ) -> Response:
     """List what was left out of an import's file, or of a list of addresses, and why."""
     await require_job(state, caller, job_id)
-    listing = exports.rejections(JobKey(caller.account_id, job_id))
+    listing = exports.export_import_rejections(JobKey(caller.account_id, job_id))
     return await build_list_response(
         state, listing, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
     )
