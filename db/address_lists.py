@@ -65,8 +65,8 @@ async def resolve_listed(
 ) -> ListLookup:
     """Find or create the addresses of a chunk's items, and delete the items from the list.
 
-    `shared_address_limit` says which addresses are role addresses. Raises ConcurrentLink if
-    another transaction has just created one of the addresses.
+    Siblings are read only for addresses that at most `shared_address_limit` contacts hold. Raises
+    ConcurrentLink if another transaction has just created one of the addresses.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
         connection, **job._asdict(), item_ids=item_ids

@@ -5,7 +5,7 @@ No other process sees the job before it is completed: it is not planned, claimed
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
@@ -16,6 +16,7 @@ from db.jobs import NewJob
 from db.queries import load
 from db.result_rows import Contacts, ResultRows, result_objects
 from db.time_limits import IDLE_MS
+from schemas.chunk_rows import Change
 from schemas.errors import StaleRead
 
 _sql = load("immediate_opt_outs")
@@ -44,7 +45,7 @@ async def insert_completed_job(
     contacts: Contacts,
     new: NewAddresses | None,
     new_status: str,
-    changes: Mapping[int, tuple[Any, Any, int | None]],
+    changes: Mapping[int, Change],
     versions: Mapping[int, int],
     counts: ChunkCounts,
     worker: str,

@@ -26,7 +26,7 @@ async def insert_results(
 ) -> None:
     """Append the results of a chunk: by COPY if there are more than `MAX_ROWS_BY_INSERT`.
 
-    Without `decided_at`, the database inserts them with its own time.
+    Without `decided_at`, they get the time of the database.
     """
     count = sum(map(len, rows.values()))
     if not count:
