@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from db.chunk_addresses import AddressColumns, Sibling
-from db.errors import made_once
+from db.errors import detect_concurrent_insert
 from db.queries import load
 from schemas.addresses import NormalizedAddress
 from schemas.errors import SluiceError
@@ -83,7 +83,7 @@ async def resolve_listed(
         shared_address_limit=shared_address_limit,
     )
     if found.new.ids:
-        with made_once():
+        with detect_concurrent_insert():
             await _sql.insert_listed(
                 connection, **job._asdict(), status=initial_status, **found.new._asdict()
             )

@@ -50,7 +50,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
 """Errors that say nothing about the chunk: it is retried, and no attempt is counted. A statement
 that takes too long or too much memory is not one of them, since a smaller chunk may succeed."""
 
-_MADE_ONCE = {
+_CONCURRENT_INSERTS = {
     "email_addresses_account_id_match_key_key",
     "contact_emails_pkey",
     "contacts_by_external_id",
@@ -58,12 +58,12 @@ _MADE_ONCE = {
 
 
 @contextmanager
-def made_once() -> Iterator[None]:
+def detect_concurrent_insert() -> Iterator[None]:
     """Raise ConcurrentLink if another transaction has inserted the same row in the meantime."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:
-        if error.constraint_name not in _MADE_ONCE:
+        if error.constraint_name not in _CONCURRENT_INSERTS:
             raise
         raise ConcurrentLink(
             "another transaction has inserted an address or a contact of the chunk"

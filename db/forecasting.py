@@ -24,7 +24,7 @@ class ForecastJob(NamedTuple):
     shared_address_limit: int
     rules: Mapping[str, Sequence[int]]
 
-    def arguments(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """Return the parameters of the forecast statements."""
         return {
             **self.key._asdict(),
@@ -35,9 +35,9 @@ class ForecastJob(NamedTuple):
         }
 
 
-async def last_chunk(connection: asyncpg.Connection, job: JobKey) -> int:
+async def get_last_chunk_no(connection: asyncpg.Connection, job: JobKey) -> int:
     """Return the number of the last chunk of the job's plan; 0 if the plan has no chunks."""
-    return int(await _sql.last_chunk(connection, **job._asdict()))
+    return int(await _sql.get_last_chunk_no(connection, **job._asdict()))
 
 
 async def count_slice(
@@ -51,7 +51,7 @@ async def count_slice(
     counted = []
     async with connection.transaction():
         await _sql.join_by_hash(connection, memory=_MEMORY)
-        rows = _sql.count_slice(connection, **job.arguments(), first=first, last=last)
+        rows = _sql.count_slice(connection, **job.parameters(), first=first, last=last)
         async for row in rows:
             if row["field"] is None:
                 propagated = row["rows"]
@@ -71,7 +71,7 @@ async def count_shared(
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, **job.key._asdict())
-        arguments = {**job.arguments(), "large": large}
+        arguments = {**job.parameters(), "large": large}
         counted = [PairGroup(*row) async for row in _sql.count_shared(connection, **arguments)]
         propagates = any(job.rules["sources"])
         propagated = await _sql.count_propagated(connection, **arguments) if propagates else 0
@@ -80,7 +80,7 @@ async def count_shared(
 
 async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
     """Count the listed ids that belong to no contact."""
-    return int(await _sql.count_missing(connection, **job.arguments()))
+    return int(await _sql.count_missing(connection, **job.parameters()))
 
 
 async def count_list(
@@ -91,6 +91,6 @@ async def count_list(
         PairGroup(
             LISTED_ADDRESS_FIELD, row["code"], sibling_opted_out=False, first=True, rows=row["rows"]
         )
-        async for row in _sql.count_listed(connection, **job.arguments())
+        async for row in _sql.count_listed(connection, **job.parameters())
     ]
-    return counted, await _sql.count_propagated_by_list(connection, **job.arguments())
+    return counted, await _sql.count_propagated_by_list(connection, **job.parameters())

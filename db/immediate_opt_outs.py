@@ -11,7 +11,7 @@ import asyncpg
 
 from db.address_lists import NewAddresses
 from db.chunks import ChunkCounts, ClaimedChunk
-from db.errors import made_once
+from db.errors import detect_concurrent_insert
 from db.jobs import NewJob
 from db.queries import load
 from db.result_rows import Contacts, ResultRows, result_objects
@@ -60,7 +60,7 @@ async def insert_completed_job(
     """
     ids = sorted(changes)
     try:
-        with made_once():
+        with detect_concurrent_insert():
             row = await _sql.insert_completed_job(
                 connection,
                 **job.columns(),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from db.errors import made_once
+from db.errors import detect_concurrent_insert
 from db.queries import load
 from schemas.job_key import JobKey
 from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
@@ -21,7 +21,7 @@ class KnownAddressColumns(NamedTuple):
     """The addresses of a chunk that the account knows, as columns in the same order.
 
     `roles` says which are role addresses. `repeated` are the match keys that are in several rows of
-    the chunk, known or not. `with_ids` says that a row has an external id.
+    the chunk, known or not. `has_external_ids` says that a row has an external id.
     """
 
     ids: list[int]
@@ -29,17 +29,17 @@ class KnownAddressColumns(NamedTuple):
     roles: list[bool]
     contact_counts: list[int]
     repeated: list[str]
-    with_ids: bool = False
+    has_external_ids: bool = False
 
 
 class CreatedRows(NamedTuple):
     """What a chunk has created.
 
-    `people` maps each new address to the number of its contacts, duplicates counted once. All of
-    these addresses have the same `version`. Each link is (contact, field, address).
+    `contact_counts` has the contacts of each new address, duplicates counted once. All of these
+    addresses have the same `version`. Each link is (contact, field, address).
     """
 
-    people: dict[int, int]
+    contact_counts: dict[int, int]
     version: int | None
     links: list[tuple[int, int, int]]
 
@@ -56,10 +56,10 @@ async def lock_known_addresses(
     rows = _sql.lock_known_addresses(
         connection, **job._asdict(), item_ids=item_ids, shared_address_limit=shared_address_limit
     )
-    with_ids = False
+    has_external_ids = False
     async for match_key, id_, role, contact_count in rows:
         if match_key is None:
-            with_ids = True
+            has_external_ids = True
         elif id_ is None:
             known.repeated.append(match_key)
         else:
@@ -67,7 +67,7 @@ async def lock_known_addresses(
             known.match_keys.append(match_key)
             known.roles.append(role)
             known.contact_counts.append(contact_count)
-    return known._replace(with_ids=with_ids)
+    return known._replace(has_external_ids=has_external_ids)
 
 
 async def read_rows_to_recognize(
@@ -138,11 +138,11 @@ async def create_contacts(
         "added_contact_ids": [each.contact_id for each in additions],
         "added_fields": [each.field for each in additions],
     }
-    with made_once():
+    with detect_concurrent_insert():
         await _sql.insert_contacts(
             connection, without_external_id=list(recognized.without_external_id), **new_rows
         )
-        ids, people, version, *links = await _sql.insert_links(
+        ids, contact_counts, version, *links = await _sql.insert_links(
             connection,
             status=initial_status,
             stated=list(initial_statuses_by_stated),
@@ -159,7 +159,9 @@ async def create_contacts(
     await _sql.insert_contact_tags(
         connection, **job._asdict(), tag=tag, item_ids=item_ids, **_recognized_columns(recognized)
     )
-    return CreatedRows(dict(zip(ids, people, strict=True)), version, list(zip(*links, strict=True)))
+    return CreatedRows(
+        dict(zip(ids, contact_counts, strict=True)), version, list(zip(*links, strict=True))
+    )
 
 
 async def _store_recognized(
@@ -216,14 +218,14 @@ async def delete_rows(
     await _sql.delete_rows(connection, **job._asdict(), item_ids=item_ids)
 
 
-async def person_counts_by_the_end(
+async def count_final_contacts(
     connection: asyncpg.Connection, job: JobKey, *, address_ids: Sequence[int]
 ) -> dict[int, int]:
     """Return how many contacts at most will hold each address once the import is completed.
 
     Duplicates of a contact count once. An address that the file has in one row only is left out.
     """
-    rows = _sql.person_counts_by_the_end(connection, **job._asdict(), address_ids=address_ids)
+    rows = _sql.count_final_contacts(connection, **job._asdict(), address_ids=address_ids)
     return {address: count async for address, count in rows}
 
 

@@ -197,8 +197,8 @@ def _siblings_in_memory(facts: ChunkFacts, links: Sequence[Link]) -> set[int]:
     limit = facts.shared_address_limit
     propagating = {
         id_
-        for id_, (status, source, _, people) in facts.addresses.items()
-        if status in _OWN_RIGHT and source is None and people <= limit
+        for id_, (status, source, _, contact_count) in facts.addresses.items()
+        if status in _OWN_RIGHT and source is None and contact_count <= limit
     }
     if not propagating:
         return set()
@@ -248,7 +248,7 @@ _STATUSES = {status.value: status for status in Status}
 def addresses_by_id(read: AddressColumns) -> dict[int, AddressRow]:
     """Map address ids to the addresses as the decisions need them."""
     statuses = map(_STATUSES.__getitem__, read.statuses)
-    columns = zip(statuses, read.sources, read.job_ids, read.people, strict=True)
+    columns = zip(statuses, read.sources, read.job_ids, read.contact_counts, strict=True)
     return dict(zip(read.ids, columns, strict=True))
 
 

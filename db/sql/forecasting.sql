@@ -21,7 +21,7 @@ select coalesce(sum(cardinality(item_ids)), 0) * 20
        > (select greatest(reltuples, 0) from pg_class where oid = 'contacts'::regclass)
 from job_chunks where account_id = :account_id and job_id = :job_id and state = 'pending';
 
--- name: last_chunk$
+-- name: get_last_chunk_no$
 -- The number of the last chunk of the plan; 0 if it has none.
 select coalesce(max(chunk_no), 0) from job_chunks
 where account_id = :account_id and job_id = :job_id and state = 'pending';

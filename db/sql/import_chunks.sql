@@ -247,7 +247,7 @@ join stated s on s.match_key = e.match_key
 where e.account_id = :account_id
   and e.match_key = any((select array_agg(match_key) from stated where status is not null)::text[]);
 
--- name: person_counts_by_the_end
+-- name: count_final_contacts
 -- How many persons will hold each address when the import is done: those outside it, and all in its file. Only for
 -- addresses that the import repeats. Rows about contacts outside it count twice; the end of the import corrects
 -- that.

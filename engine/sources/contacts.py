@@ -27,7 +27,7 @@ class ContactSource(Source):
         self, connection: asyncpg.Connection, job: ForecastJob, step: int
     ) -> Sequence[ForecastPart]:
         """Count the shared addresses in one part, and the others chunk by chunk."""
-        firsts = range(1, await forecasting.last_chunk(connection, job.key) + 1, step)
+        firsts = range(1, await forecasting.get_last_chunk_no(connection, job.key) + 1, step)
         return [
             partial(forecasting.count_shared, job=job),
             *(

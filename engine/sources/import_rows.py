@@ -72,12 +72,12 @@ class ImportRowSource(Source):
         """
         created, recognized, stated = await _create_contacts(reader, chunk.item_ids)
         new: dict[int, AddressRow] = {
-            id_: (None, None, None, people) for id_, people in created.people.items()
+            id_: (None, None, None, count) for id_, count in created.contact_counts.items()
         }
         links = await _read_row_links(reader, chunk.item_ids, created, recognized)
         snapshot = await reader.lock(links, new)
         if created.version is not None:
-            snapshot.versions.update(dict.fromkeys(created.people, created.version))
+            snapshot.versions.update(dict.fromkeys(created.contact_counts, created.version))
         fields = recognized.fields
         if fields:
             row_links = [
@@ -156,7 +156,7 @@ async def _recognize_rows(
     reader: ChunkReader, item_ids: Sequence[int], known: KnownAddressColumns
 ) -> RecognitionResult:
     """Recognize rows that are about contacts of the account or of the chunk."""
-    if not (known.ids or known.repeated or known.with_ids):
+    if not (known.ids or known.repeated or known.has_external_ids):
         return RecognitionResult()
     connection, job = reader.connection, reader.job
     rows = await import_chunks.read_rows_to_recognize(
@@ -219,12 +219,12 @@ async def _add_final_contact_counts(reader: ChunkReader, facts: ChunkFacts) -> C
     ]
     if not opted_out:
         return facts
-    final_counts = await import_chunks.person_counts_by_the_end(
+    final_counts = await import_chunks.count_final_contacts(
         reader.connection, reader.job.key, address_ids=opted_out
     )
     counted: dict[int, AddressRow] = {
-        id_: (*addresses[id_][:3], max(addresses[id_][3], people))
-        for id_, people in final_counts.items()
+        id_: (*addresses[id_][:3], max(addresses[id_][3], count))
+        for id_, count in final_counts.items()
     }
     return replace(facts, addresses={**addresses, **counted})
 

@@ -26,13 +26,13 @@ HOT = {
         "results_page results_scanned_to unprocessed_page unprocessed_lines_page"
         " unprocessed_addresses_page rejections_page"
     ),
-    "forecasting": "join_by_hash plan_for_values last_chunk count_slice",
+    "forecasting": "join_by_hash plan_for_values get_last_chunk_no count_slice",
     "hooks": "insert_hook get_hook rotate_hook_secret account_of_hook",
     "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "import_chunks": (
         "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
         " insert_links add_contact_counts update_contacts insert_recognized_rows"
-        " read_stated_statuses person_counts_by_the_end insert_contact_tags"
+        " read_stated_statuses count_final_contacts insert_contact_tags"
         " delete_rows insert_tags reject_row read_row_fields count_rejected_rows"
     ),
     "import_ends": (
