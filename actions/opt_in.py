@@ -50,9 +50,9 @@ _DECISIONS = {row.from_status: row.decision for row in OPT_IN_TRANSITIONS}
 
 
 def decide_opt_in(state: AddressState) -> Decision:
-    """Apply the opt-in table, and refuse an address with a sibling opted out in its own right.
+    """Apply the opt-in table, and reject an address with a sibling opted out in its own right.
 
-    `engine/chunk_reader.py` (`_find_opted_out_siblings`) finds these addresses, in memory and by
+    `engine/chunk_reader.py` (`find_opted_out_siblings`) finds these addresses, in memory and by
     the statement `find_with_opted_out_sibling` of `db/sql/chunk_addresses.sql`.
     """
     decision = _DECISIONS[state.status]

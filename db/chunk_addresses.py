@@ -17,8 +17,8 @@ class AddressColumns(NamedTuple):
     """Addresses as columns in the same order, as they were at `decided_at`.
 
     `sources` are the addresses that statuses were propagated from, and `job_ids` the jobs that set
-    the statuses. `contact_counts` has the contacts of each address, duplicates counted once. Each change
-    of a row gives it another version.
+    the statuses. `contact_counts` has the contacts of each address, duplicates counted once. Each
+    change of a row gives it another version.
     """
 
     ids: list[int]

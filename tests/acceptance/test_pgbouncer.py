@@ -218,7 +218,7 @@ async def test_who_forgets_the_setting_is_told_of_it(
     pgbouncer: PgBouncer, database_url: str
 ) -> None:
     """A PgBouncer that is taken for a Postgres refuses, and the sentence names the setting."""
-    with pytest.raises(DatabaseUnreachable, match="set PGBOUNCER=true"):
+    with pytest.raises(DatabaseUnreachable, match="Set PGBOUNCER=true"):
         await open_pool(pgbouncer.url(database_url), size=1)
 
 
