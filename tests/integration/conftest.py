@@ -1,4 +1,4 @@
-"""What tests of the way in over HTTP share: the application on their own database, and keys."""
+"""Fixtures for tests over HTTP: the application on the test's own database, and API keys."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
@@ -16,15 +16,15 @@ from tests.kit.recipients import make_couples
 from web.app import create_app
 
 KeyOf: TypeAlias = Callable[..., Awaitable[dict[str, str]]]
-"""`await key_of("default", "jobs:read")`: the headers of a request by a key of that account.
+"""`await key_of("default", "jobs:read")`: the headers of a request with a key of that account.
 
-Without scopes the key has all of them. An account that is not there yet is made.
+Without scopes the key has all of them. An account that does not exist is created.
 """
 
 
 @pytest.fixture(scope="session")
 def routed() -> FastAPI:
-    """An application that has its routes and their document, which no setting changes."""
+    """Return an application with its routes and their OpenAPI document, independent of settings."""
     app = create_app(Settings())
     app.openapi()
     return app
@@ -32,9 +32,9 @@ def routed() -> FastAPI:
 
 @pytest.fixture
 async def app(settings: Settings, routed: FastAPI) -> AsyncIterator[FastAPI]:
-    """The application at work; `app.state.sluice` is what its handlers have.
+    """Start the application; `app.state.sluice` is the state that its handlers use.
 
-    To make the routes and the document for each test would take a sixth of a second.
+    Building the routes and the document for each test would take a sixth of a second.
     """
     app = create_app(settings)
     app.router.routes = routed.router.routes
@@ -45,7 +45,7 @@ async def app(settings: Settings, routed: FastAPI) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application. It has each answer whole: streams are not seen on their way."""
+    """Return a client of the application. It gets whole responses, so it cannot follow streams."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://sluice.test") as client:
         yield client
@@ -53,25 +53,25 @@ async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def key_of(pool: asyncpg.Pool) -> KeyOf:
-    """Makes keys, and accounts for them."""
+    """Return a function that creates keys, and accounts for them."""
 
     async def key_of(account: str = "default", *scopes: str) -> dict[str, str]:
         if not await pool.fetchval("select exists (select from accounts where name = $1)", account):
             await make_account(pool, account)
-        made = await create_key(
+        key = await create_key(
             pool,
             account=account,
             name=f"a service of {account}",
             scopes=[Scope(scope) for scope in scopes] or list(Scope),
         )
-        return {"Authorization": f"Bearer {made.token}"}
+        return {"Authorization": f"Bearer {key.token}"}
 
     return key_of
 
 
 @pytest.fixture
 async def shop(pool: asyncpg.Pool) -> int:
-    """An account with a couple who share an address, and a stranger."""
+    """Create an account: two contacts share an address, and a third has one of its own."""
     account_id = await make_account(pool, "shop")
     await fill(
         pool,

@@ -1,8 +1,8 @@
-"""Accounts stay apart: each statement names one, and no key, index or trigger looks across them.
+"""Accounts are isolated: each statement names one, and no key, index or trigger spans several.
 
-It is what isolates customers, and what a distributed Postgres needs to keep each account on a node
-of its own (docs/scaling.md). Plans are asked, and not texts: where Postgres itself concludes that a
-table is read for one account, its condition says so, however the statement was written.
+This isolates customers, and a distributed Postgres needs it to keep each account on its own node
+(docs/scaling.md). The tests read plans, not SQL texts. If Postgres concludes that a table is read
+for one account, the plan's condition says so, however the statement is written.
 """
 
 import re
@@ -21,32 +21,32 @@ WITHOUT_ACCOUNT = {
     "deployment": "one row for the fleet",
     "alembic_version": "the revision of the schema",
 }
-"""The tables that are of no account."""
+"""The tables that belong to no account."""
 
 ACROSS_ACCOUNTS = {
-    "activity.list_activity": "the command line lists what was done in all accounts",
+    "activity.list_activity": "the command line lists the activity of all accounts",
     "hooks.get_hook": "a sender's URL names its hook by the id alone",
     "hooks.account_of_hook": "the command line names a hook by its id alone",
-    "hooks.list_active_hooks": "what no hook has sent is refused by a list of all",
+    "hooks.list_active_hooks": "requests for unknown hooks are rejected by the list of all hooks",
     "hooks.list_hooks": "the command line lists the hooks of all accounts",
     "jobs.account_of_job": "the command line names a job by its id alone",
     "jobs.list_jobs": "the command line lists the jobs of all accounts",
     "jobs.oldest_scanned_job": "the command line lists the jobs of all accounts",
     "keys.get_key": "a request names its key by the id alone",
     "keys.account_of_key": "the command line names a key by its id alone",
-    "keys.list_active_digests": "what no key is is refused by a list of all",
+    "keys.list_active_digests": "unknown keys are rejected by the list of all keys",
     "keys.list_keys": "the command line lists the keys of all accounts",
-    "queue_stats.read_queue_loads": "what waits, of the whole fleet",
-    "queue_stats.count_due_deliveries": "what waits, of the whole fleet",
+    "queue_stats.read_queue_loads": "the backlog of the whole fleet",
+    "queue_stats.count_due_deliveries": "the backlog of the whole fleet",
     "sweeps.list_running_jobs": "the sweeper looks at all jobs, and locks job by job",
     "sweeps.list_stalled_plans": "the sweeper looks at all jobs, and locks job by job",
-    "webhook_deliveries.has_due": "what is due, of the whole fleet",
-    "webhook_deliveries.list_due": "what is due, of the whole fleet; each is claimed by itself",
+    "webhook_deliveries.has_due": "the due deliveries of the whole fleet",
+    "webhook_deliveries.list_due": "the due deliveries of the whole fleet; claimed one by one",
 }
-"""The statements that look over all accounts, each with a reason. They only read."""
+"""The statements that read the rows of all accounts, each with a reason. They never write."""
 
 EXEMPT_FILES = {
-    "invariants": "`sluice verify` proves something of all accounts, and only reads",
+    "invariants": "`sluice verify` checks all accounts, and only reads",
     "invariants_of_addresses": "the same",
     "invariants_of_results": "the same",
     "uploads": "reads temporary tables; what it writes and looks up names the account",
@@ -57,10 +57,10 @@ INDEXES_ACROSS_ACCOUNTS = {
     "hooks_by_id": "a sender's URL names its hook by the id alone",
     "jobs_by_id": "the command line names a job by its id alone",
     "jobs_unfinished": "the sweeper looks at all jobs",
-    "job_chunks_recent": "how long chunks took of late, of the whole fleet",
-    "webhook_deliveries_due": "what is due, of the whole fleet",
+    "job_chunks_recent": "the recent durations of chunks, of the whole fleet",
+    "webhook_deliveries_due": "the due deliveries of the whole fleet",
 }
-"""The indexes that do not begin with the account, each with a reason. None is unique."""
+"""The indexes that do not start with the account, each with a reason. None is unique."""
 
 _ONE_OR_ALL = re.compile(r"\(\$\d+ IS NULL\) OR \(account_id = \$\d+\)")
 _CONDITIONS = ("Index Cond", "Recheck Cond", "Filter")
@@ -68,13 +68,13 @@ _CONDITIONS = ("Index Cond", "Recheck Cond", "Filter")
 
 @pytest.fixture
 async def connection(pool):
-    """Return a connection to the test's database."""
+    """Open a connection to the test's database."""
     async with pool.acquire() as connection:
         yield connection
 
 
 async def tables_of_accounts(connection: asyncpg.Connection) -> set[str]:
-    """Return the tables that have an account in each row."""
+    """Return the tables with a non-null account in each row."""
     rows = await connection.fetch(
         "select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid"
         " where a.attname = 'account_id' and a.attnotnull and c.relkind = 'r'"
@@ -84,7 +84,7 @@ async def tables_of_accounts(connection: asyncpg.Connection) -> set[str]:
 
 
 def statements() -> list[tuple[str, str]]:
-    """Return (file, name) of the statements."""
+    """Return (file, name) of each statement outside the exempt files."""
     folder = Path(queries.__file__).parent / "sql"
     subjects = sorted({path.stem for path in folder.glob("*.sql")} - EXEMPT_FILES.keys())
     return [
@@ -93,7 +93,7 @@ def statements() -> list[tuple[str, str]]:
 
 
 def reads_any_account(plan: Plan, tables: set[str]) -> list[str]:
-    """Which nodes read a table of accounts without an equality on one of them."""
+    """Return the nodes that read a table with accounts without an equality on the account."""
     found = []
     for node in query_plans.nodes(plan):
         if node.get("Relation Name") not in tables or node["Node Type"] == "ModifyTable":
@@ -102,14 +102,14 @@ def reads_any_account(plan: Plan, tables: set[str]) -> list[str]:
             each.get(kind, "") for each in (node, *node.get("Plans", ())) for kind in _CONDITIONS
         )
         conditions = _ONE_OR_ALL.sub("", conditions)
-        # A parameter of the statement, or of the function that it was inlined from.
+        # A parameter of the statement, or of a function inlined into it.
         if not re.search(r"\baccount_id = \(?'?\$?\d+'?", conditions):
             found.append(f"{node['Node Type']} on {node['Relation Name']}: {conditions or 'all'}")
     return found
 
 
-async def test_each_table_of_data_has_its_account(connection):
-    """Every table but the listed ones has an account, and cannot be without."""
+async def test_each_data_table_has_an_account(connection):
+    """Every table except the listed ones has a non-null `account_id`."""
     rows = await connection.fetch(
         "select relname from pg_class where relkind = 'r'"
         " and relnamespace = current_schema()::regnamespace"
@@ -119,9 +119,7 @@ async def test_each_table_of_data_has_its_account(connection):
 
 
 async def test_each_statement_names_one_account(connection):
-    """Whatever a statement reads of accounts' data is of the one that it names, but for those that
-    look over all; and these are as few as are listed.
-    """
+    """Each statement reads data of the one account that it names, except the listed statements."""
     await connection.execute("set enable_seqscan = off")
     tables = await tables_of_accounts(connection)
     across = {}
@@ -135,8 +133,8 @@ async def test_each_statement_names_one_account(connection):
     }
 
 
-async def test_what_looks_across_accounts_only_reads(connection):
-    """None of the listed statements writes or locks a row."""
+async def test_statements_across_accounts_only_read(connection):
+    """None of the statements that read all accounts writes or locks a row."""
     for full_name in ACROSS_ACCOUNTS:
         statement = query_plans.statement(*full_name.split("."))
         plan = await query_plans.generic_plan(connection, statement)
@@ -144,8 +142,8 @@ async def test_what_looks_across_accounts_only_reads(connection):
         assert not kinds & {"ModifyTable", "LockRows"}, full_name
 
 
-async def test_no_statement_writes_beside_a_table_without_account(connection):
-    """A statement that writes names tables of accounts only, or none of them."""
+async def test_no_statement_mixes_tables_with_and_without_an_account(connection):
+    """A statement that writes names only tables with an account, or only tables without one."""
     tables = await tables_of_accounts(connection)
     for subject, name in statements():
         plan = await query_plans.generic_plan(connection, query_plans.statement(subject, name))
@@ -157,9 +155,7 @@ async def test_no_statement_writes_beside_a_table_without_account(connection):
 
 
 async def test_each_row_is_written_with_the_account_of_its_statement(connection):
-    """No account that is written comes from another column than `account_id` or the statement's
-    parameter.
-    """
+    """Each inserted account comes from an `account_id` column or from a statement parameter."""
     for subject, name in statements():
         text = re.sub(r"--.*", "", getattr(queries.load(subject), name).sql)
         for columns, source in re.findall(
@@ -172,8 +168,8 @@ async def test_each_row_is_written_with_the_account_of_its_statement(connection)
 
 
 async def test_each_key_and_index_begins_with_the_account(connection):
-    """Of tables with an account: primary, unique and foreign keys and indexes, but for the listed
-    ones, which are not unique.
+    """Each key and index of a table with an account starts with it, except the listed indexes. None
+    of these is unique.
     """
     tables = await tables_of_accounts(connection)
     rows = await connection.fetch(
@@ -182,9 +178,9 @@ async def test_each_key_and_index_begins_with_the_account(connection):
         " from pg_index i join pg_class c on c.oid = indexrelid join pg_class t on t.oid = indrelid"
         " where t.relnamespace = current_schema()::regnamespace"
     )
-    others = [row for row in rows if row["table"] in tables and row["first"] != "account_id"]
-    assert {row["name"] for row in others} == INDEXES_ACROSS_ACCOUNTS.keys()
-    assert not [row["name"] for row in others if row["is_unique"]]
+    exceptions = [row for row in rows if row["table"] in tables and row["first"] != "account_id"]
+    assert {row["name"] for row in exceptions} == INDEXES_ACROSS_ACCOUNTS.keys()
+    assert not [row["name"] for row in exceptions if row["is_unique"]]
     keys = await connection.fetch(
         "select conname, conrelid::regclass::text as table, confrelid::regclass::text as target,"
         " (select array_agg(attname::text order by place)"
@@ -200,7 +196,7 @@ async def test_each_key_and_index_begins_with_the_account(connection):
 
 
 async def test_each_function_names_one_account(connection):
-    """What a trigger or a function reads or writes of accounts' data has an equality on one."""
+    """A function or trigger that uses data of accounts has an equality on one account."""
     tables = await tables_of_accounts(connection)
     rows = await connection.fetch(
         "select proname, prosrc from pg_proc where pronamespace = current_schema()::regnamespace"
@@ -219,11 +215,11 @@ async def test_each_function_names_one_account(connection):
     assert looked_at > 8
 
 
-async def test_a_statement_without_its_account_is_noticed(connection):
-    """The check can fail: without its account a statement is objected to, also in a sub-query."""
+async def test_a_statement_without_its_account_is_found(connection):
+    """The check finds a statement without its account condition, also within a sub-query."""
     tables = await tables_of_accounts(connection)
     statement = query_plans.statement("chunks", "claim_next_chunk")
-    for written in ("j.account_id = $2 and ", "c.account_id = $2 and ", "account_id = $2 and "):
-        assert written in statement.sql
-        less = statement._replace(sql=statement.sql.replace(written, "", 1))
-        assert reads_any_account(await query_plans.generic_plan(connection, less), tables)
+    for condition in ("j.account_id = $2 and ", "c.account_id = $2 and ", "account_id = $2 and "):
+        assert condition in statement.sql
+        incomplete = statement._replace(sql=statement.sql.replace(condition, "", 1))
+        assert reads_any_account(await query_plans.generic_plan(connection, incomplete), tables)

@@ -1,4 +1,4 @@
-"""Who did what is kept by kind and id, with the act itself, and told nobody but the account."""
+"""Activity records each event with its actor, in the event's transaction, for its account only."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ from tests.kit.hook_messages import post_events
 
 EVE = {"requested_by": "Eve of the Marketing"}
 BULK = {"action": "opt_out", "selection": {"all": True}}
-ASKED = ("requested_by", "actor", "via")
+ACTOR_FIELDS = ("requested_by", "actor", "via")
 
 
 @pytest.fixture
 def command_environment(monkeypatch, settings, tmp_path):
-    """The commands find the test's own database and queue in the environment, as a user's do."""
+    """Point the commands at the test's own database and queue through the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
@@ -38,20 +38,22 @@ def command_environment(monkeypatch, settings, tmp_path):
 
 
 async def sluice(*words: str):
-    """What the command wrote; it has an event loop of its own."""
+    """Run the command in another thread, since it has its own event loop, and return its result."""
     result = await asyncio.to_thread(run_sluice, *words)
     assert result.exit_code == 0, result.output
     return result
 
 
-def logged(capfd) -> list[dict]:
-    """What commands have logged since this was last looked at."""
+def read_log_lines(capfd) -> list[dict]:
+    """Return the log lines that commands have written since the last call."""
     lines = capfd.readouterr().err.splitlines()
     return [json.loads(line) for line in lines if line.startswith('{"timestamp"')]
 
 
-async def kept(pool: asyncpg.Pool, **of) -> list[tuple]:
-    """What is kept, the oldest first: act, actor, way, and upon which job, key or hook."""
+async def stored_activity(pool: asyncpg.Pool, **of) -> list[tuple]:
+    """Return the stored activity, oldest first: event, actor, entry point, and the job, key or
+    hook.
+    """
     async with pool.acquire() as connection:
         rows = await list_activity(connection, account_id=None, limit=1000, **of)
     return [
@@ -68,7 +70,9 @@ async def key_id_of(headers) -> int:
 async def test_each_entry_point_records_its_actor(
     http, pool, settings, shop, key_of, command_environment, tmp_path, capfd
 ):
-    """In the job's row, in `activity` and in the log, the same; whatever a body says of that."""
+    """Each entry point records the same actor in the job, in `activity` and in the log. What the
+    body says in `requested_by` makes no difference.
+    """
     key = await key_of("shop")
     key_id = await key_id_of(key)
     hook = await create_hook(pool, settings, account="shop", source="keap")
@@ -95,7 +99,7 @@ async def test_each_entry_point_records_its_actor(
         await opt_out_immediately(pool, settings, request)
     await sluice("import", "list.csv", "--no-permission", "--account", "shop")
     await sluice("submit", "opt-out", "--all", "--account", "shop")
-    told = logged(capfd)
+    command_lines = read_log_lines(capfd)
     by_key, by_hook = f"key:{key_id}", f"hook:{hook.id}"
     expected = [
         *[(by_key, "http")] * 3,
@@ -110,41 +114,41 @@ async def test_each_entry_point_records_its_actor(
         "select id, actor_kind || coalesce(':' || actor_id, '') as actor, via from jobs order by id"
     )
     assert [tuple(row)[1:] for row in rows] == expected
-    assert [each for each in await kept(pool) if each[0] == "job.submitted"] == [
+    assert [each for each in await stored_activity(pool) if each[0] == "job.submitted"] == [
         ("job.submitted", row["actor"], row["via"], row["id"]) for row in rows
     ]
-    submitted = [line for line in [*lines, *told] if line["event"] == "job.submitted"]
+    submitted = [line for line in [*lines, *command_lines] if line["event"] == "job.submitted"]
     assert [(line["actor"], line["via"]) for line in submitted] == expected
     received = [line for line in lines if line["event"] == "opt_out.received"]
     assert [(line["actor"], line["via"]) for line in received] == expected[2:7]
     named = await pool.fetchval("select count(*) from activity t where t::text like '%Eve%'")
     assert named == 0
-    assert "Eve" not in str([*lines, *told])
+    assert "Eve" not in str([*lines, *command_lines])
 
 
-async def test_who_asked_cannot_be_made_up(http, pool, shop, key_of):
-    """What a body says is shown as said, and the key beside it; no body has an actor."""
+async def test_an_actor_cannot_be_forged(http, pool, shop, key_of):
+    """`requested_by` is shown as sent, next to the key. No body can set the actor."""
     key = await key_of("shop")
     actor = f"key:{await key_id_of(key)}"
-    for made_up in ({"actor": "cli"}, {"via": "cli"}, {"actor_kind": "cli"}, {"actor_id": 1}):
-        refused = await http.post("/v1/jobs", headers=key, json=BULK | made_up)
+    for forged in ({"actor": "cli"}, {"via": "cli"}, {"actor_kind": "cli"}, {"actor_id": 1}):
+        refused = await http.post("/v1/jobs", headers=key, json=BULK | forged)
         assert refused.status_code == 422
-    for body, said in ((BULK, "a service of shop"), (BULK | EVE, EVE["requested_by"])):
+    for body, requested_by in ((BULK, "a service of shop"), (BULK | EVE, EVE["requested_by"])):
         job = (await http.post("/v1/jobs", headers=key, json=body)).json()
-        assert [job[name] for name in ASKED] == [said, actor, "http"]
+        assert [job[name] for name in ACTOR_FIELDS] == [requested_by, actor, "http"]
         listed = (await http.get("/v1/jobs", headers=key)).json()["jobs"][0]
-        assert [listed[name] for name in ASKED] == [said, actor, "http"]
+        assert [listed[name] for name in ACTOR_FIELDS] == [requested_by, actor, "http"]
     opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
     await http.post("/v1/opt-outs", headers=key, json=opt_out)
-    story = await http.get("/v1/addresses/eve@example.com", headers=key)
-    (chapter,) = story.json()["history"]
-    assert [chapter[name] for name in ASKED] == ["a service of shop", actor, "http"]
+    answer = await http.get("/v1/addresses/eve@example.com", headers=key)
+    (entry,) = answer.json()["history"]
+    assert [entry[name] for name in ACTOR_FIELDS] == ["a service of shop", actor, "http"]
 
 
-async def test_the_command_line_shows_who_asked_beside_what_is_said(
+async def test_the_command_line_shows_the_actor_and_requested_by(
     http, shop, key_of, command_environment
 ):
-    """In the list of jobs, in a job, and in the history of an address; and of who confirmed."""
+    """Lists of jobs, a job and an address's history show the actor next to `requested_by`."""
     key = await key_of("shop")
     actor = f"key:{await key_id_of(key)}"
     opt_out = {"address": "eve@example.com", "kind": "manual", "source": "centre"}
@@ -157,30 +161,30 @@ async def test_the_command_line_shows_who_asked_beside_what_is_said(
     assert f"{actor}, via http" in (await sluice("job", str(job))).stdout
     words = ("address", "eve@example.com", "--account", "shop")
     assert f"a service of shop ({actor})" in (await sluice(*words)).stdout
-    (chapter,) = json.loads((await sluice(*words, "--json")).stdout)["history"]
-    assert (chapter["actor"], chapter["via"]) == (actor, "http")
+    (entry,) = json.loads((await sluice(*words, "--json")).stdout)["history"]
+    assert (entry["actor"], entry["via"]) == (actor, "http")
 
 
-async def test_each_change_of_state_is_kept_once(
+async def test_each_change_of_state_is_stored_once(
     http, pool, settings, shop, key_of, command_environment, capfd
 ):
-    """With who asked and by which request, in `activity` and in the log; to ask again for what is
-    so changes nothing, and neither does what is refused.
+    """Each change of state is stored and logged once, with its actor and its request. Repeated
+    requests that change nothing and refused requests are not stored.
     """
     key = await key_of("shop")
     key_id = await key_id_of(key)
     other = await key_of("other")
-    asked = {**key, "X-Correlation-Id": "the-asking"}
+    headers = {**key, "X-Correlation-Id": "the-asking"}
     with capture_logs() as lines:
         job = (await http.post("/v1/jobs", headers=key, json=BULK)).json()
         path = f"/v1/jobs/{job['id']}"
         for word in ("pause", "pause", "resume", "resume"):
             assert (await http.post(f"{path}/{word}", headers=other)).status_code == 404
-            assert (await http.post(f"{path}/{word}", headers=asked)).status_code == 200
+            assert (await http.post(f"{path}/{word}", headers=headers)).status_code == 200
         await control.pause(pool, settings, None, job["id"])
         await sluice("cancel", str(job["id"]))
-        assert (await http.post(f"{path}/resume", headers=asked)).status_code == 409
-        await http.post(f"{path}/cancel", headers=asked)
+        assert (await http.post(f"{path}/resume", headers=headers)).status_code == 409
+        await http.post(f"{path}/cancel", headers=headers)
     expected = [
         ("job.paused", f"key:{key_id}", "http", "the-asking"),
         ("job.resumed", f"key:{key_id}", "http", "the-asking"),
@@ -188,7 +192,7 @@ async def test_each_change_of_state_is_kept_once(
         ("job.cancelled", "cli", "cli", None),
     ]
     changes = {each[0] for each in expected}
-    log = [line for line in [*lines, *logged(capfd)] if line["event"] in changes]
+    log = [line for line in [*lines, *read_log_lines(capfd)] if line["event"] in changes]
     assert [
         (x["event"], x["actor"], x["via"], x["request_correlation_id"]) for x in log
     ] == expected
@@ -202,22 +206,22 @@ async def test_each_change_of_state_is_kept_once(
     assert {row["job_id"] for row in rows} == {job["id"]}
 
 
-async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
-    http, pool, settings, shop, key_of
-):
-    """With the counts that were seen, by which request; to say the same yes again is no second."""
+async def test_a_confirmation_is_stored_with_its_actor(http, pool, settings, shop, key_of):
+    """A confirmation stores the key, the counts that were seen and the request. Repeating the
+    confirmation stores nothing more.
+    """
     key = await key_of("shop")
     actor = f"key:{await key_id_of(key)}"
-    asked = {**key, "X-Correlation-Id": "the-yes", "Prefer": "wait=0"}
+    headers = {**key, "X-Correlation-Id": "the-yes", "Prefer": "wait=0"}
     planned = Planned(pool, settings, chunk_size=10)
-    answer = await http.post("/v1/jobs", headers=asked, json=BULK | {"mode": "plan"})
+    answer = await http.post("/v1/jobs", headers=headers, json=BULK | {"mode": "plan"})
     job_id = answer.json()["id"]
     await planned.count(job_id)
-    said = (await planned.job(job_id)).forecast
-    body = {"expected": {name: said[name] for name in REQUIRED_COUNTS}, "confirmed_by": "Eve"}
+    forecast = (await planned.job(job_id)).forecast
+    body = {"expected": {name: forecast[name] for name in REQUIRED_COUNTS}, "confirmed_by": "Eve"}
     with capture_logs() as lines:
         for _ in range(2):
-            answer = await http.post(f"/v1/jobs/{job_id}/apply", headers=asked, json=body)
+            answer = await http.post(f"/v1/jobs/{job_id}/apply", headers=headers, json=body)
             confirmation = answer.json()["confirmation"]
             assert [confirmation[name] for name in ("by", "actor", "via")] == ["Eve", actor, "http"]
     (line,) = [line for line in lines if line["event"] == "plan.applied"]
@@ -231,10 +235,12 @@ async def test_a_confirmation_is_kept_with_the_key_beside_who_is_said(
     assert row["detail"] == {"expected": body["expected"], "tolerance": 0}
 
 
-async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
+async def test_activity_of_keys_hooks_and_secrets_is_stored_with_its_actor(
     pool, settings, command_environment, capfd
 ):
-    """Once each: to revoke again changes nothing. Neither names nor secrets are kept."""
+    """Creation, renewal and revocation are stored once each, without names or secrets. Revoking
+    again stores nothing.
+    """
     for words in (
         ("keys", "create", "a service", "--scope", "jobs:read"),
         ("keys", "revoke", "1"),
@@ -247,17 +253,17 @@ async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
         ("accounts", "renew-secret", "default"),
     ):
         await sluice(*words)
-    told = logged(capfd)
+    lines = read_log_lines(capfd)
     expected = [
         *("key.created", "key.revoked", "hook.created", "hook.renewed", "hook.revoked"),
         "account.secret_renewed",
     ]
-    upon = [*[1] * 5, None]
-    assert await kept(pool) == [
-        (act, "cli", "cli", id_) for act, id_ in zip(expected, upon, strict=True)
+    ids = [*[1] * 5, None]
+    assert await stored_activity(pool) == [
+        (event, "cli", "cli", id_) for event, id_ in zip(expected, ids, strict=True)
     ]
-    assert [line["event"] for line in told] == expected
-    assert {(line["actor"], line["via"], line["account"]) for line in told} == {("cli", "cli", 1)}
+    assert [line["event"] for line in lines] == expected
+    assert {(line["actor"], line["via"], line["account"]) for line in lines} == {("cli", "cli", 1)}
     details = await pool.fetch("select detail from activity order by id")
     assert [row["detail"] for row in details] == [
         {"scopes": ["jobs:read"]},
@@ -268,12 +274,12 @@ async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
         None,
     ]
     await sluice("accounts", "create", "shop")
-    assert (await kept(pool))[6:] == [("account.created", "cli", "cli", None)]
+    assert (await stored_activity(pool))[6:] == [("account.created", "cli", "cli", None)]
     key = await create_key(pool, account="default", name="x", scopes=[Scope.JOBS_READ])
     await revoke_key(pool, key.id)
     hook = await create_hook(pool, settings, account="default", source="x")
     await revoke_hook(pool, hook.id)
-    assert {each[1] for each in (await kept(pool))[7:]} == {"python"}
+    assert {each[1] for each in (await stored_activity(pool))[7:]} == {"python"}
     listed = (await sluice("activity", "--limit", "3")).stdout
     assert f"key {key.id}" not in listed.splitlines()[1]
     assert "sluice activity --before 9` lists older ones." in listed.replace("\n", " ")
@@ -282,7 +288,9 @@ async def test_keys_hooks_and_secrets_are_kept_with_who_made_and_revoked_them(
 
 
 async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
-    """In pages, the newest first; another account's job has none, as one that never was."""
+    """An account reads its own activity in pages, newest first. Another account's job has none,
+    like a job that does not exist.
+    """
     shop, other = await key_of("shop"), await key_of("other")
     jobs = [(await http.post("/v1/jobs", headers=shop, json=BULK)).json()["id"] for _ in range(3)]
     pages, cursor = [], None
@@ -306,10 +314,10 @@ async def test_an_account_sees_its_own_activity_only(http, pool, key_of):
         assert (await http.get("/v1/activity", headers=shop, params=wrong)).status_code == 422
 
 
-async def test_a_job_that_sluice_has_not_stored_has_no_actor(
+async def test_a_job_inserted_without_sluice_has_no_actor(
     http, pool, shop, key_of, command_environment
 ):
-    """It is shown, and breaks no check."""
+    """Such a job is shown without an actor and violates no invariant."""
     key = await key_of("shop")
     job = await pool.fetchval(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
@@ -318,17 +326,17 @@ async def test_a_job_that_sluice_has_not_stored_has_no_actor(
         shop,
     )
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
-    assert [shown[name] for name in ASKED] == ["x", None, None]
+    assert [shown[name] for name in ACTOR_FIELDS] == ["x", None, None]
     assert "actor" not in (await sluice("job", str(job))).stdout
     await sluice("cancel", str(job))
     await sluice("verify")
-    assert await kept(pool, job_id=job) == [("job.cancelled", "cli", "cli", job)]
+    assert await stored_activity(pool, job_id=job) == [("job.cancelled", "cli", "cli", job)]
 
 
-KEEP = (
+INSERT_EVENT = (
     "insert into activity (account_id, event, actor_kind, via, {columns}) values (1, 'x', {values})"
 )
-"""An event that is told by halves, or is about nothing."""
+"""An insert of an event with an incomplete actor, or about nothing or about two things."""
 
 
 @pytest.mark.parametrize(
@@ -340,17 +348,17 @@ KEEP = (
         "update jobs set actor_kind = 'python', via = 'python'",
         "update jobs set actor_kind = null, actor_id = null, via = null",
         "update jobs set via = 'http'",
-        KEEP.format(columns="job_id", values="'key', 'http', 1"),
-        KEEP.format(columns="actor_id, job_id", values="'cli', 'cli', 7, 1"),
-        KEEP.format(columns="job_id, key_id", values="'cli', 'cli', 1, 1"),
-        KEEP.format(columns="job_id", values="'cli', 'cli', null"),
+        INSERT_EVENT.format(columns="job_id", values="'key', 'http', 1"),
+        INSERT_EVENT.format(columns="actor_id, job_id", values="'cli', 'cli', 7, 1"),
+        INSERT_EVENT.format(columns="job_id, key_id", values="'cli', 'cli', 1, 1"),
+        INSERT_EVENT.format(columns="job_id", values="'cli', 'cli', null"),
     ],
 )
-async def test_who_did_what_cannot_be_rewritten(pool, settings, change):
-    """The database itself refuses to change it, and to keep an actor or an event by halves."""
+async def test_stored_activity_cannot_be_changed(pool, settings, change):
+    """The database refuses changes of stored activity, incomplete actors and incomplete events."""
     request = JobRequest(action="opt_out", selection=Selection(all=True), requested_by="x")
     await submit(pool, settings, request, actor=CLI)
-    before = await kept(pool)
+    before = await stored_activity(pool)
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         await pool.execute(change)
-    assert await kept(pool) == before
+    assert await stored_activity(pool) == before

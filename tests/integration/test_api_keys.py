@@ -1,4 +1,4 @@
-"""API keys: made once, kept as digests, and counting for what they allow until they are revoked."""
+"""API keys: the token is shown once, only a digest is stored, and scopes and revocation apply."""
 
 import asyncio
 import hashlib
@@ -27,30 +27,33 @@ from web.routes import job_events
 
 @pytest.fixture
 def command_environment(monkeypatch, settings, tmp_path):
-    """The commands find the test's own database and queue in the environment, as a user's do."""
+    """Point the commands at the test's own database and queue through the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.chdir(tmp_path)
 
 
-async def made(pool, *scopes: Scope, account: str = "default"):
-    """Create a key with these scopes; with all of them if none are given."""
+async def create_service_key(pool, *scopes: Scope, account: str = "default"):
+    """Create a key with these scopes, or with all of them."""
     return await create_key(pool, account=account, name="a service", scopes=list(scopes or Scope))
 
 
 async def test_only_a_digest_is_kept(pool):
-    """What its holder has is nowhere in the database."""
-    key = await made(pool)
+    """The key's secret is stored nowhere in the database."""
+    key = await create_service_key(pool)
     secret = key.token[-43:]
     row = await pool.fetchrow("select * from api_keys where id = $1", key.id)
     assert row["digest"] == hashlib.sha256(secret.encode()).digest()
     assert secret not in str(dict(row))
 
 
-async def test_a_key_counts_as_its_account_s(pool):
-    """Whose it is and what it allows; no other secret or number gives it."""
+async def test_a_key_belongs_to_its_account(pool):
+    """A token gives its account and its scopes. A changed secret or id gives no access."""
     await make_account(pool, "shop")
-    key, other = await made(pool, Scope.JOBS_READ, account="shop"), await made(pool)
+    key, other = (
+        await create_service_key(pool, Scope.JOBS_READ, account="shop"),
+        await create_service_key(pool),
+    )
     async with pool.acquire() as connection:
         caller = await find_caller(connection, key.token)
         assert (caller.key_id, caller.account, caller.scopes) == (key.id, "shop", {"jobs:read"})
@@ -69,7 +72,7 @@ async def test_a_key_counts_as_its_account_s(pool):
 
 
 async def test_names_and_scopes_are_checked(pool):
-    """A key needs a name, a scope and an account that there is; nothing is kept of others."""
+    """A key needs a valid name, a scope and an existing account; otherwise nothing is stored."""
     for name in ("", "  ", "x" * 201, "a\x00b", "\ud800"):
         with pytest.raises(InvalidRequest):
             await create_key(pool, account="default", name=name, scopes=[Scope.JOBS_READ])
@@ -80,78 +83,82 @@ async def test_names_and_scopes_are_checked(pool):
     assert await pool.fetchval("select count(*) from api_keys") == 0
 
 
-async def test_a_revoked_key_counts_no_more_a_second_later(pool):
-    """A web process knows a key for a second at most; what does not count is asked for each time,
-    so that a new key counts at once.
+async def test_a_revoked_key_is_rejected_after_a_second(pool):
+    """A web process caches a valid key for at most a second. Invalid keys are looked up each time,
+    so a new key is valid immediately.
     """
     clock = Clock()
-    known = ApiKeyCache(pool, clock)
-    key = await made(pool)
-    assert await known.authenticate(key.token[:-1]) is None
-    caller = await known.authenticate(key.token)
+    cache = ApiKeyCache(pool, clock)
+    key = await create_service_key(pool)
+    assert await cache.authenticate(key.token[:-1]) is None
+    caller = await cache.authenticate(key.token)
     assert caller is not None
     await revoke_key(pool, key.id)
     clock.now += KEY_CACHE_SECONDS - 0.001
-    assert await known.authenticate(key.token) == caller
+    assert await cache.authenticate(key.token) == caller
     clock.now += 0.001
-    assert await known.authenticate(key.token) is None
+    assert await cache.authenticate(key.token) is None
     clock.now -= KEY_CACHE_SECONDS
-    assert await known.authenticate(key.token) is None
+    assert await cache.authenticate(key.token) is None
 
 
 async def test_a_key_ends_when_it_expires(pool):
-    """A web process that knows it does not know it a moment longer."""
+    """A web process does not accept a cached key after it expires."""
     clock = Clock()
-    known = ApiKeyCache(pool, clock)
-    soon = datetime.now(UTC) + timedelta(seconds=0.9)
-    key = await create_key(pool, account="default", name="x", scopes=[*Scope], expires_at=soon)
-    caller = await known.authenticate(key.token)
+    cache = ApiKeyCache(pool, clock)
+    expires_at = datetime.now(UTC) + timedelta(seconds=0.9)
+    key = await create_key(
+        pool, account="default", name="x", scopes=[*Scope], expires_at=expires_at
+    )
+    caller = await cache.authenticate(key.token)
     assert caller is not None
     assert 0 < caller.seconds_left < KEY_CACHE_SECONDS
-    assert await known.is_listed(key.token)
+    assert await cache.is_listed(key.token)
     await pool.execute("update api_keys set expires_at = clock_timestamp()")
     clock.now += caller.seconds_left - 0.001
-    assert await known.authenticate(key.token) == caller
+    assert await cache.authenticate(key.token) == caller
     clock.now += 0.002
-    assert await known.authenticate(key.token) is None
-    assert not await known.is_active(caller)
+    assert await cache.authenticate(key.token) is None
+    assert not await cache.is_active(caller)
     clock.now += 11
-    assert not await known.is_listed(key.token)
+    assert not await cache.is_listed(key.token)
 
 
-async def test_it_is_noted_when_a_key_was_used(pool):
-    """Once a minute, by nobody who waits for it; a lock or a failure is not in the way."""
+async def test_the_last_use_of_a_key_is_stored(pool):
+    """The last use is stored once a minute, in the background. Neither a lock nor an error affects
+    the request.
+    """
     clock = Clock()
-    known = ApiKeyCache(pool, clock)
-    key = await made(pool)
+    cache = ApiKeyCache(pool, clock)
+    key = await create_service_key(pool)
 
-    async def used():
+    async def last_used_at():
         return await pool.fetchval("select last_used_at from api_keys")
 
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("select from api_keys for update")
-        assert await known.authenticate(key.token) is not None
-        await known._usage_write
-        assert await used() is None
+        assert await cache.authenticate(key.token) is not None
+        await cache._usage_write
+        assert await last_used_at() is None
     clock.now += 59
-    assert await known.authenticate(key.token) is not None
-    await known._usage_write
-    assert await used() is None
+    assert await cache.authenticate(key.token) is not None
+    await cache._usage_write
+    assert await last_used_at() is None
     clock.now += 2
-    assert await known.authenticate(key.token) is not None
-    await known._usage_write
-    assert await used() is not None
+    assert await cache.authenticate(key.token) is not None
+    await cache._usage_write
+    assert await last_used_at() is not None
     await pool.execute("alter table api_keys rename column last_used_at to gone")
     clock.now += 61
-    assert await known.authenticate(key.token) is not None
-    await known._usage_write
+    assert await cache.authenticate(key.token) is not None
+    await cache._usage_write
 
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
-def test_the_end_of_a_key_is_a_day_or_a_number_of_days():
-    """A day begins in UTC; what is past, too far ahead or something else is refused."""
+def test_an_expiry_is_a_date_or_a_number_of_days():
+    """A day starts in UTC. An expiry that is past, too far ahead or malformed is rejected."""
     assert parse_expiry("2027-01-01", NOW) == datetime(2027, 1, 1, tzinfo=UTC)
     assert parse_expiry("90d", NOW) == NOW + timedelta(days=90)
     for wrong in (
@@ -173,31 +180,31 @@ def test_the_end_of_a_key_is_a_day_or_a_number_of_days():
 
 
 async def test_wrong_keys_are_limited_and_right_ones_are_not(app, http, key_of, pool, monkeypatch):
-    """Of one network address: 429 without a look-up. A caller with a key is served all the same, be
-    it one that this process never saw, or one that was made after the last wrong one.
+    """A network address that sends wrong keys gets 429 without a look-up. A request with a valid
+    key is still served, even if the key is new to this process.
     """
     monkeypatch.setattr(cached_list, "MIN_REFRESH_SECONDS", 0.01)
     state = app.state.sluice
     state.failed_auth_limiter = FailedAuthLimiter(4, Clock())
-    seen, unseen = await key_of(), await key_of("shop")
-    assert (await http.get("/v1/jobs", headers=seen)).status_code == 200
+    cached, uncached = await key_of(), await key_of("shop")
+    assert (await http.get("/v1/jobs", headers=cached)).status_code == 200
     wrong = [{"Authorization": f"Bearer sluice_{n}_{'x' * 43}"} for n in range(12)]
     with capture_logs() as logs:
         answers = [await http.get("/v1/jobs", headers=headers) for headers in wrong]
     assert [answer.status_code for answer in answers] == [401] * 4 + [429] * 8
     assert answers[-1].headers["retry-after"] == "15"
     assert [line["count"] for line in logs if line["event"] == "peer.limited"] == [1]
-    for headers in (seen, unseen, await key_of(), await key_of("shop")):
+    for headers in (cached, uncached, await key_of(), await key_of("shop")):
         assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
     await revoke_key(pool, 2)
     state.api_key_cache = ApiKeyCache(pool)
-    assert (await http.get("/v1/jobs", headers=unseen)).status_code == 429
-    # Without any key there is nothing to look up.
+    assert (await http.get("/v1/jobs", headers=uncached)).status_code == 429
+    # A request without a key needs no look-up.
     assert (await http.get("/v1/jobs")).status_code == 401
 
 
 async def test_a_stream_of_events_ends_with_its_key(http, key_of, pool, monkeypatch):
-    """When it is revoked, though the job has not ended."""
+    """The stream ends when its key is revoked, even if the job has not ended."""
     monkeypatch.setattr(job_events, "KEY_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(job_events, "CHECK_SECONDS", 0.02)
     headers = await key_of()
@@ -213,16 +220,18 @@ async def test_a_stream_of_events_ends_with_its_key(http, key_of, pool, monkeypa
 
 
 async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
-    """Within a moment; the first moment of it stays, and a number of no key is told."""
+    """A revoked key is soon rejected. Its first revocation time is kept, and an unknown id is an
+    error.
+    """
     headers = await key_of()
     assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
     key_id = await pool.fetchval("select max(id) from api_keys")
     await revoke_key(pool, key_id)
 
-    async def refused() -> bool:
+    async def is_refused() -> bool:
         return (await http.get("/v1/jobs", headers=headers)).status_code == 401
 
-    await wait_until_async(refused, deadline_seconds=20, what="the revoked key is refused")
+    await wait_until_async(is_refused, deadline_seconds=20, what="the revoked key is refused")
     first = await pool.fetchval("select revoked_at from api_keys")
     await revoke_key(pool, key_id)
     assert await pool.fetchval("select revoked_at from api_keys") == first
@@ -235,8 +244,10 @@ async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
     "header",
     [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sluice_1_", "Bearer sluice_1_" + "x" * 43],
 )
-async def test_without_a_key_that_counts_nothing_is_done(http, header):
-    """401, and how to do it right; all who fail are told the same."""
+async def test_a_request_without_a_valid_key_is_rejected(http, header):
+    """A request without a valid key gets 401 with a `WWW-Authenticate` header. All such requests
+    get the same body.
+    """
     headers = {} if header is None else {"Authorization": header}
     answer = await http.post("/v1/jobs", json={"action": "opt_out"}, headers=headers)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -250,14 +261,14 @@ header_bytes = st.binary(max_size=80).filter(lambda text: not {10, 13, 0} & set(
 @hypothesis_settings(
     max_examples=example_count(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-async def test_malformed_tokens_of_any_bytes_are_no_keys(http, token):
-    """None of them raises, or is taken for another's."""
+async def test_malformed_tokens_are_rejected(http, token):
+    """Such a token causes no server error and never counts as a valid key."""
     answer = await http.get("/v1/jobs", headers=[(b"authorization", b"Bearer " + token)])
     assert answer.status_code == 401
 
 
-async def test_a_key_does_what_its_scopes_say(http, key_of):
-    """403 for the rest, with what is missing and what there is."""
+async def test_a_key_is_limited_to_its_scopes(http, key_of):
+    """A request outside the key's scopes gets 403, which names the missing scope."""
     reader, writer = await key_of("default", "jobs:read"), await key_of("default", "jobs:write")
     body = {"action": "opt_out", "selection": {"all": True}}
     assert (await http.get("/v1/jobs", headers=reader)).status_code == 200
@@ -266,31 +277,31 @@ async def test_a_key_does_what_its_scopes_say(http, key_of):
         (await http.post("/v1/jobs", json=body, headers=reader), "jobs:write"),
         (await http.get("/v1/jobs", headers=writer), "jobs:read"),
     ):
-        told = answer.json()
-        assert (answer.status_code, told["type"], told["scope"]) == (
+        problem = answer.json()
+        assert (answer.status_code, problem["type"], problem["scope"]) == (
             403,
             "urn:sluice:problem:scope-missing",
             scope,
         )
 
 
-async def test_another_account_s_jobs_are_as_if_not_there(http, key_of):
-    """The answers for them are, to the letter, those for jobs that nobody has."""
+async def test_jobs_of_another_account_are_not_found(http, key_of):
+    """Another account's job gets exactly the same answer as a job that does not exist."""
     shop, other = await key_of("shop"), await key_of("other")
     body = {"action": "opt_out", "selection": {"all": True}}
     job = (await http.post("/v1/jobs", json=body, headers=shop)).json()["id"]
     for method, action in (("GET", ""), ("POST", "/pause"), ("POST", "/cancel")):
         answer = await http.request(method, f"/v1/jobs/{job}{action}", headers=other)
-        nobody = await http.request(method, f"/v1/jobs/{job + 1}{action}", headers=other)
-        assert answer.status_code == nobody.status_code == 404
-        assert answer.text == nobody.text.replace(str(job + 1), str(job))
+        missing = await http.request(method, f"/v1/jobs/{job + 1}{action}", headers=other)
+        assert answer.status_code == missing.status_code == 404
+        assert answer.text == missing.text.replace(str(job + 1), str(job))
         assert "shop" not in answer.text
     assert (await http.get("/v1/jobs", headers=other)).json()["jobs"] == []
     assert (await http.get(f"/v1/jobs/{job}", headers=shop)).json()["state"] == "planning"
 
 
-async def test_a_key_that_asks_too_often_is_told_when_to_come_again(app, http, key_of):
-    """429 with whole seconds; another key is not touched by it."""
+async def test_a_rate_limited_key_gets_a_retry_after(app, http, key_of):
+    """The key gets 429 with whole seconds in `Retry-After`; another key is not affected."""
     app.state.sluice.rate_limiter = RateLimiter(0.01)
     first, second = await key_of(), await key_of()
     assert (await http.get("/v1/jobs", headers=first)).status_code == 200
@@ -304,8 +315,8 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_again(app, http, k
 
 
 @pytest.mark.usefixtures("command_environment")
-def test_keys_are_made_listed_and_revoked_by_command():
-    """The token is shown once, and never by the list; where nothing is said, it may do all."""
+def test_keys_are_created_listed_and_revoked_by_command():
+    """The token is shown once, and never by the list. Without `--scope` a key has all scopes."""
     shown = run_sluice("keys", "create", "the shop", "--scope", "jobs:read")
     token = shown.stdout.strip()
     assert token.startswith("sluice_1_")

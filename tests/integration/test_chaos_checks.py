@@ -25,7 +25,7 @@ Check = Callable[[], object]
 
 @pytest.fixture
 async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
-    """One recipient's opt-out, acknowledged."""
+    """Acknowledge one recipient's opt-out, and return the records of it."""
     account_id = await make_account(pool, "shop")
     await fill(pool, account_id, {1: {1: "ada@example.com"}}, {"ada@example.com": ("confirmed", 0)})
     request = JobRequest(
@@ -44,46 +44,48 @@ async def records(pool: asyncpg.Pool, settings: Settings) -> Records:
     )
 
 
-async def verdict(pool: asyncpg.Pool, records: Records) -> ChaosReport:
-    """Run all checks of a chaos run on the database, with these records of what was
-    acknowledged.
-    """
+async def run_checks(pool: asyncpg.Pool, records: Records) -> ChaosReport:
+    """Run all checks of a chaos run on the database with these acknowledgements."""
     names, found = await checks.check_database(Observer(pool), records)
     work = {"jobs": 1, "addresses": 1}
     return ChaosReport(7, 5, [], [], checks.count_violations(names, found), work, {})
 
 
-def violated(outcome: ChaosReport) -> set[str]:
+def violated_checks(outcome: ChaosReport) -> set[str]:
     """Return the names of the checks with violations."""
     return {check.name for check in outcome.checks if check.violations}
 
 
 async def test_intact_data_violates_nothing(pool: asyncpg.Pool, records: Records):
     """An undisturbed opt-out passes every check, and the exit status is 0."""
-    outcome = await verdict(pool, records)
-    assert violated(outcome) == set()
+    outcome = await run_checks(pool, records)
+    assert violated_checks(outcome) == set()
     assert outcome.exit_status() == 0
     assert outcome.last_line() == "chaos: seed=7 faults=0 jobs=1 addresses=1 violations=0"
 
 
 async def test_a_status_changed_without_a_result_is_found(pool: asyncpg.Pool, records: Records):
-    """An opt-out undone without a trace violates a check and an invariant; exit status 1."""
+    """An opt-out undone without a result violates a check and an invariant, and the exit status is
+    1.
+    """
     await pool.execute("update email_addresses set status = 'confirmed', previous_status = null")
-    outcome = await verdict(pool, records)
-    assert checks.KEPT_OPT_OUTS in violated(outcome)
-    assert len(violated(outcome)) > 1
+    outcome = await run_checks(pool, records)
+    assert checks.KEPT_OPT_OUTS in violated_checks(outcome)
+    assert len(violated_checks(outcome)) > 1
     assert outcome.exit_status() == 1
     assert outcome.last_line().endswith(f" violations={outcome.violations}")
 
 
-async def test_a_lost_job_is_seen(pool: asyncpg.Pool, records: Records):
-    """A job that was acknowledged and is not there, or stands under another key."""
+async def test_a_lost_job_is_found(pool: asyncpg.Pool, records: Records):
+    """An acknowledged job that is missing, or has another key, violates a check."""
     records.jobs += [AcknowledgedJob(4711, "shop", "two")]
-    assert violated(await verdict(pool, records)) == {checks.KEPT_JOBS}
+    assert violated_checks(await run_checks(pool, records)) == {checks.KEPT_JOBS}
 
 
-async def test_a_job_of_several_events_is_known_by_their_keys(pool: asyncpg.Pool, records: Records):
-    """Events that were stored together as one job: it was asked for if each of them was."""
+async def test_a_job_of_merged_events_is_found_by_their_keys(pool: asyncpg.Pool, records: Records):
+    """Events merged into one job are found by their own keys. An event that nobody sent is a
+    violation.
+    """
     [job] = records.jobs
     records.jobs = [AcknowledgedJob(job.job_id, "shop", "event one")]
     add = (
@@ -91,22 +93,22 @@ async def test_a_job_of_several_events_is_known_by_their_keys(pool: asyncpg.Pool
         " select account_id, $2, '', id from jobs where id = $1"
     )
     await pool.execute(add, job.job_id, "event one")
-    assert violated(await verdict(pool, records)) == set()
+    assert violated_checks(await run_checks(pool, records)) == set()
     await pool.execute(add, job.job_id, "event two")
-    assert violated(await verdict(pool, records)) == {checks.ASKED_FOR}
+    assert violated_checks(await run_checks(pool, records)) == {checks.ASKED_FOR}
 
 
-async def test_an_opt_out_without_a_result_is_seen(pool: asyncpg.Pool, records: Records):
-    """The address is opted out, but not by the job that was acknowledged for it."""
+async def test_an_opt_out_without_a_result_is_found(pool: asyncpg.Pool, records: Records):
+    """An address opted out by another job than the acknowledged one is a violation."""
     first = records.opt_outs[0]
     records.opt_outs += [first._replace(field=2)]
-    assert violated(await verdict(pool, records)) == {checks.KEPT_OPT_OUTS}
+    assert violated_checks(await run_checks(pool, records)) == {checks.KEPT_OPT_OUTS}
 
 
-async def test_an_internal_error_of_a_faultless_contact_is_seen(
+async def test_an_internal_error_of_a_faultless_contact_is_found(
     pool: asyncpg.Pool, records: Records
 ):
-    """Only contacts that a fault made faulty may end so."""
+    """Only contacts made faulty by a fault may end with an internal error."""
     address_id = records.opt_outs[0].address_id
     await pool.execute(
         "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
@@ -116,12 +118,12 @@ async def test_an_internal_error_of_a_faultless_contact_is_seen(
         records.jobs[0].job_id,
         address_id,
     )
-    assert checks.ONLY_FAULTY in violated(await verdict(pool, records))
+    assert checks.ONLY_FAULTY in violated_checks(await run_checks(pool, records))
     records.faulty.add(1)
-    assert checks.ONLY_FAULTY not in violated(await verdict(pool, records))
+    assert checks.ONLY_FAULTY not in violated_checks(await run_checks(pool, records))
 
 
-def test_violations_seen_by_producers_count():
+def test_violations_seen_by_producers_are_counted():
     """A violation that a producer saw is counted in the table."""
     seen = [Violation("a paused job changes nothing", "job 5", 3)]
     tallied = {check.name: check.violations for check in checks.count_violations([], seen)}
@@ -130,32 +132,30 @@ def test_violations_seen_by_producers_count():
 
 
 async def test_lanes_that_are_not_idle_are_found(pool: asyncpg.Pool, settings: Settings):
-    """A lane that is held again and again while there is nothing to do violates a check; an
-    unchanged lane does not.
-    """
+    """A lane that is held repeatedly without work violates a check; an unchanged lane does not."""
     await submit_planned_opt_out(pool, settings, "restless", contacts=2, lanes=1)
     assert await check_idle(Observer(pool), [], seconds=0.1, patience=0) == []
 
-    async def take_again() -> None:
+    async def hold_repeatedly() -> None:
         while True:
             await pool.execute("update job_lanes set token = token + 1")
             await asyncio.sleep(0.01)
 
-    restless = asyncio.create_task(take_again())
+    holder = asyncio.create_task(hold_repeatedly())
     found = await check_idle(Observer(pool), [], seconds=0.3, patience=0)
-    restless.cancel()
+    holder.cancel()
     assert {violation.check for violation in found} == {NO_LANE_HELD}
 
 
-async def test_a_process_that_works_for_nothing_is_seen(pool: asyncpg.Pool):
-    """A worker process takes a whole core while nothing is to be done, beside one that sleeps."""
+async def test_a_busy_process_without_work_is_found(pool: asyncpg.Pool):
+    """A worker process that uses a core without work violates a check; a sleeping one does not."""
     busy = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
     asleep = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "import time; time.sleep(60)"
     )
     try:
         workers = [psutil.Process(busy.pid), psutil.Process(asleep.pid)]
-        # Started; how much of a core it gets beside other programs is nothing to rely on.
+        # Wait until it has started. Its share of a core depends on the other programs.
         await wait_until_async(
             lambda: workers[0].cpu_times().user > 0.2, deadline_seconds=20, what="it is busy"
         )

@@ -28,7 +28,7 @@ FILES = Path(__file__).parents[1] / "files"
 
 @pytest.fixture(autouse=True)
 def command_environment(monkeypatch, settings, tmp_path):
-    """The commands find the test's own database and queue in the environment, as a user's do."""
+    """Point the commands at the test's own database and queue through the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
@@ -36,7 +36,7 @@ def command_environment(monkeypatch, settings, tmp_path):
 
 
 def sluice(*arguments, stdin=None, status=0):
-    """What the command wrote; fails when it exits with another status."""
+    """Run the command, require its exit status, and return its result."""
     result = run_sluice(*arguments, stdin=stdin)
     assert result.exit_code == status, result.output
     return result
@@ -49,7 +49,7 @@ def answer(*arguments, stdin=None):
 
 @pytest.fixture
 def sql(database_url):
-    """Runs a statement and gives its rows."""
+    """Return a function that runs a statement and returns its rows."""
 
     def run(statement, *arguments):
         async def execute():
@@ -65,8 +65,8 @@ def sql(database_url):
 
 
 @pytest.fixture
-def people(sql):
-    """Two contacts who share an address, in the default account."""
+def account_id(sql):
+    """Create two contacts who share an address in the default account; return the account."""
     account = sql("select id from accounts")[0][0]
     for contact, name in ((1, "Ann"), (2, "Bob")):
         sql(
@@ -94,7 +94,7 @@ def people(sql):
 
 
 def finish(sql, job, *, rows=ROWS):
-    """Do as workers do: a chunk with its results, and the end of the job."""
+    """Store a done chunk with results and complete the job, as workers do."""
     sql(
         "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state,"
         " applied,"
@@ -123,7 +123,7 @@ def finish(sql, job, *, rows=ROWS):
 
 
 def test_a_submitted_job_is_shown_listed_and_controlled():
-    """From submission to cancelling, each command answers with the job's state."""
+    """From submission to cancellation, each command answers with the job's state."""
     job = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")["job_id"]
     again = answer("submit", "opt-out", "--all", "--note", "spring", "--key", "k")
     assert (again["job_id"], again["created"]) == (job, False)
@@ -145,7 +145,7 @@ def test_a_submitted_job_is_shown_listed_and_controlled():
 
 
 def test_contacts_and_evidence_come_from_files_or_standard_input(tmp_path, sql):
-    """A list may be piped in; the evidence is kept with the job as it was given."""
+    """A list may be piped in, and the evidence is stored with the job as submitted."""
     evidence = {
         "source": "customer_relationship",
         "description": "They bought from the shop and agreed at the till.",
@@ -170,8 +170,10 @@ def test_contacts_and_evidence_come_from_files_or_standard_input(tmp_path, sql):
     assert "customer_relationship" in sluice("job", str(job)).stdout
 
 
-def test_evidence_is_read_in_the_encoding_that_is_said(sql):
-    """In cp1252 it is refused where nothing is said: no replacement character is stored."""
+def test_evidence_is_read_in_the_given_encoding(sql):
+    """Evidence in cp1252 is rejected unless `--encoding` says so, and no replacement character is
+    stored.
+    """
     evidence = str(FILES / "evidence-cp1252.json")
     submit = ("submit", "opt-in", "--all", "--evidence", evidence)
     assert "is not text in utf-8" in sluice(*submit, status=2).stderr
@@ -183,20 +185,22 @@ def test_evidence_is_read_in_the_encoding_that_is_said(sql):
 @pytest.mark.parametrize(
     "content", ['"1,234"\n', "1,234", "1\n42.0\n", "1e3", "+5", "", "\n,\n", "id\n"]
 )
-def test_a_list_of_ids_that_says_something_else_is_refused(sql, content):
-    """With a sentence, as over HTTP; nothing is stored."""
-    told = sluice("submit", "opt-out", "--contacts", "-", stdin=content, status=2).stderr
-    assert "Nothing was stored" in " ".join(told.split())
+def test_a_list_of_ids_with_other_content_is_rejected(sql, content):
+    """The list is rejected with an error message, as over HTTP, and nothing is stored."""
+    message = sluice("submit", "opt-out", "--contacts", "-", stdin=content, status=2).stderr
+    assert "Nothing was stored" in " ".join(message.split())
     assert sql("select id from jobs") == []
 
 
-def test_a_list_of_which_most_is_unknown_is_confirmed_first(tmp_path, sql, people):
-    """Without a terminal it is refused unless --yes says so; a plan changes nothing and is none."""
+def test_a_list_of_mostly_unknown_addresses_needs_confirmation(tmp_path, sql, account_id):
+    """Without a terminal, a list of mostly unknown addresses is rejected unless `--yes` confirms
+    it. A list with half of them known needs no confirmation.
+    """
     (tmp_path / "list.csv").write_text("Email\nann@x.example\nzoe@x.example\nyan@x.example\n")
     submit = ("submit", "opt-out", "--addresses", "list.csv")
-    told = " ".join(sluice(*submit, status=2).stderr.split())
-    assert "2 of the 3 addresses in the list are new" in told
-    assert "--yes" in told
+    message = " ".join(sluice(*submit, status=2).stderr.split())
+    assert "2 of the 3 addresses in the list are new" in message
+    assert "--yes" in message
     assert sql("select id from jobs") == []
     job = answer(*submit, "--yes")["job_id"]
     assert answer("job", str(job))["unknown"] == 2
@@ -206,9 +210,9 @@ def test_a_list_of_which_most_is_unknown_is_confirmed_first(tmp_path, sql, peopl
     assert answer("submit", "opt-out", "--addresses", "known.csv")["created"]
 
 
-@pytest.mark.parametrize(("said", "status", "jobs"), [("y\n", 0, 1), ("n\n", 2, 0), ("\n", 2, 0)])
-def test_at_a_terminal_a_person_is_asked(tmp_path, sql, people, said, status, jobs):
-    """Only a yes submits the list."""
+@pytest.mark.parametrize(("reply", "status", "jobs"), [("y\n", 0, 1), ("n\n", 2, 0), ("\n", 2, 0)])
+def test_at_a_terminal_the_user_is_asked(tmp_path, sql, account_id, reply, status, jobs):
+    """Only the answer "y" submits the list."""
     (tmp_path / "list.csv").write_text("Email\nzoe@x.example\n")
     ours, theirs = pty.openpty()
     command = (
@@ -232,20 +236,20 @@ def test_at_a_terminal_a_person_is_asked(tmp_path, sql, people, said, status, jo
         ) as process,
     ):
         os.close(theirs)
-        terminal.write(said.encode())
+        terminal.write(reply.encode())
         assert process.wait(60) == status
     assert len(sql("select id from jobs")) == jobs
 
 
 def test_an_opt_in_without_evidence_is_asked_for_it(sql):
-    """The questions come out, in JSON as fields and prompts, and nothing is stored."""
+    """The error lists the questions, in JSON as fields and prompts, and nothing is stored."""
     assert "attested_by" in sluice("submit", "opt-in", "--all", status=2).stderr
     error = json.loads(sluice("submit", "opt-in", "--all", "--json", status=2).stderr)["error"]
     assert {prompt["field"] for prompt in error["prompts"]} >= {"source", "attested_by"}
     assert sql("select count(*) from jobs")[0][0] == 0
 
 
-def test_results_come_as_table_csv_and_json_lines(sql):
+def test_results_are_written_as_table_csv_and_json_lines(sql):
     """All formats have the same rows; the table stops early and says so."""
     job = str(answer("submit", "opt-out", "--all")["job_id"])
     assert "There are no such results" in sluice("results", job).stdout
@@ -278,8 +282,8 @@ def test_results_come_as_table_csv_and_json_lines(sql):
     assert f"all {ROWS:,} selected pairs" in shown
 
 
-def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
-    """The contacts of chunks that were not worked can be had, one id a line."""
+def test_unprocessed_contacts_of_a_cancelled_job_are_listed(sql):
+    """The contacts of unprocessed chunks are listed, one id a line."""
     job = answer("submit", "opt-out", "--all")["job_id"]
     listing = ("results", str(job), "--outcome", "unprocessed", "--format", "csv")
     assert "not selected yet" in sluice(*listing).stderr
@@ -296,8 +300,10 @@ def test_what_a_cancelled_job_did_not_come_to_is_listed(sql):
     assert "unprocessed" in sluice("job", str(job)).stdout
 
 
-def test_what_a_cancelled_import_did_not_come_to_is_listed(sql, tmp_path):
-    """The lines of the file whose rows became no contact: the ids drawn for them are of none."""
+def test_unprocessed_rows_of_a_cancelled_import_are_listed(sql, tmp_path):
+    """An import lists the lines whose rows became no contact. Their contact ids belong to no
+    contact.
+    """
     (tmp_path / "list.csv").write_text("Email\na@example.com\nnot an address\nb@example.com\n")
     job = answer("import", str(tmp_path / "list.csv"), "--no-permission")["job_id"]
     sluice("cancel", str(job))
@@ -305,13 +311,13 @@ def test_what_a_cancelled_import_did_not_come_to_is_listed(sql, tmp_path):
     assert sluice(*listing).stdout.split() == ["line", "2", "4"]
 
 
-def test_rows_that_an_import_refused_are_listed(sql, people):
-    """Line, reason and detail of each refused row, and how many in the job's own account."""
+def test_rejected_rows_of_an_import_are_listed(sql, account_id):
+    """Each rejected row is listed with line, reason and detail, and the job counts them."""
     job = sql(
         "insert into jobs (account_id, action, state, fields, selection, requested_by,"
         " request_hash, correlation_id, selected, planned_at, finished_at) values ($1, 'import',"
         " 'completed', '{1,2,3}', '{}', 'Eve', '', '', 0, now(), now()) returning id",
-        people,
+        account_id,
     )[0][0]
     sql("insert into import_rejections values (1, $1, 2, 'no_address', 'no address at all')", job)
     listed = sluice("results", str(job), "--outcome", "import_rejections", "--json").stdout
@@ -320,8 +326,8 @@ def test_rows_that_an_import_refused_are_listed(sql, people):
     assert "it creates no contact" in sluice("job", str(job)).stdout
 
 
-def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
-    """The answer counts contacts and what was left out; the same key gives the same job."""
+def test_a_file_is_imported_once_per_key(tmp_path):
+    """The answer counts contacts and rejections, and the same key returns the same job."""
     (tmp_path / "list.csv").write_text("Work mail,Name\nann@x.example,Ann\nnonsense,Bob\n")
     arguments = ("import", "list.csv", "--permission", "--map", "Work mail=email1", "--key", "k")
     first = answer(*arguments)
@@ -337,14 +343,14 @@ def test_a_file_is_imported_once_however_often_it_is_sent(tmp_path):
     assert answer(*arguments) == {**first, "created": False}
     piped = ("import", "-", "--permission", "--map", "Work mail=email1", "--key", "k")
     assert answer(*piped, stdin=(tmp_path / "list.csv").read_text())["job_id"] == first["job_id"]
-    told = " ".join(sluice(*arguments).stdout.split())
-    assert 'not read: "Name"' in told
-    assert "before with this key: 1 contact, 1 row rejected, 1 cell left out" in told
+    shown = " ".join(sluice(*arguments).stdout.split())
+    assert 'not read: "Name"' in shown
+    assert "before with this key: 1 contact, 1 row rejected, 1 cell left out" in shown
     assert "cannot be read" in sluice("import", "none.csv", "--permission", status=2).stderr
 
 
-def test_an_address_tells_its_whole_story(sql, people):
-    """Status and why, who holds it, and each job's decision; upper case makes no difference."""
+def test_an_address_is_shown_with_its_history(sql, account_id):
+    """An address is shown with its status, contacts and history, whatever the letter case."""
     job = answer("submit", "opt-out", "--all", "--requested-by", "Eve")["job_id"]
     sql(
         "insert into results (account_id, job_id, chunk_no, item_id, contact_id, field, address_id,"
@@ -355,19 +361,19 @@ def test_an_address_tells_its_whole_story(sql, people):
     shown = sluice("address", "BOTH@x.example").stdout
     for part in ("both@x.example  manual", "2 contacts", "Bob", "already_opted_out", "Eve"):
         assert part in shown
-    story = answer("address", "both@x.example")
-    assert story["status"] == "manual"
-    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [
+    described = answer("address", "both@x.example")
+    assert described["status"] == "manual"
+    assert [(c["contact_id"], c["field"]) for c in described["contacts"]] == [
         (1, "email2"),
         (2, "email1"),
     ]
-    assert [c["job_id"] for c in story["history"]] == [job]
+    assert [c["job_id"] for c in described["history"]] == [job]
     assert "does not know" in sluice("address", "new@x.example", status=2).stderr
     assert "no account" in sluice("address", "a@x.example", "--account", "b", status=2).stderr
 
 
 def test_accounts_are_listed_and_added():
-    """A new account can be used at once; a name that is taken or not plain is refused."""
+    """A new account can be used immediately; an existing or invalid name is rejected."""
     assert answer("accounts", "create", "shop-1")["name"] == "shop-1"
     assert [account["name"] for account in answer("accounts")] == ["default", "shop-1"]
     assert answer("submit", "opt-out", "--all", "--account", "shop-1")["created"]
@@ -378,7 +384,7 @@ def test_accounts_are_listed_and_added():
 
 @pytest.mark.parametrize(("state", "status"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
 def test_waiting_ends_with_the_job(sql, monkeypatch, state, status):
-    """--wait and --watch return when the job has ended; the exit status tells how."""
+    """`--wait` and `--watch` return when the job has ended, and the exit status tells how."""
     monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
 
     def end_the_job():
@@ -398,14 +404,14 @@ def test_waiting_ends_with_the_job(sql, monkeypatch, state, status):
     worker.start()
     waited = sluice("submit", "opt-out", "--all", "--wait", "--json", status=status)
     worker.join()
-    story = json.loads(waited.stdout)
-    assert story["state"] == state
-    watched = sluice("job", str(story["id"]), "--watch", "--json", status=status)
-    assert json.loads(watched.stdout) == story
+    described = json.loads(waited.stdout)
+    assert described["state"] == state
+    watched = sluice("job", str(described["id"]), "--watch", "--json", status=status)
+    assert json.loads(watched.stdout) == described
 
 
 def event_when_called(monkeypatch, method):
-    """An event that is set once the bar's method was called."""
+    """Return an event that is set when the progress bar's method was called."""
     called = threading.Event()
     original = getattr(cli_waiting.ProgressBar, method)
 
@@ -417,27 +423,27 @@ def event_when_called(monkeypatch, method):
     return called
 
 
-def test_a_job_that_nobody_takes_is_told_so(sql, monkeypatch):
-    """After a while of waiting in vain the person learns that no worker runs."""
+def test_watching_a_job_without_workers_says_so(sql, monkeypatch):
+    """After a while without progress, `--watch` says that no worker is running."""
     monkeypatch.setattr(cli_waiting, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(cli_waiting, "STALLED_AFTER_SECONDS", 0.1)
     job = answer("submit", "opt-out", "--all")["job_id"]
-    told = event_when_called(monkeypatch, "note")
+    noted = event_when_called(monkeypatch, "note")
 
-    def cancel_when_told():
-        assert told.wait(120)
+    def cancel_when_noted():
+        assert noted.wait(120)
         sql("update jobs set state = 'cancelled', finished_at = now() where id = $1", job)
 
-    other = threading.Thread(target=cancel_when_told)
-    other.start()
+    canceller = threading.Thread(target=cancel_when_noted)
+    canceller.start()
     watched = sluice("job", str(job), "--watch", status=1)
-    other.join()
+    canceller.join()
     assert "sluice up` starts workers" in watched.stderr
 
 
-def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
-    """To people and to programs, once it is planned: whether it is to run, or was planned only, and
-    in which fields its statuses were looked for.
+def test_a_job_that_selects_no_contact_warns(account_id, sql, database_url):
+    """Once planned, the job warns in text and in JSON that it selects no contact. The warning names
+    the fields in which its statuses were looked for.
     """
 
     async def plan_all():
@@ -447,14 +453,16 @@ def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
                     connection, JobKey(DEFAULT_ACCOUNT, job["id"]), chunk_size=5, max_lanes=1
                 )
                 if job["plan_first"]:
-                    how = {"chunk_size": 5, "shared_address_limit": 10}
-                    await forecast_job(connection, pool, JobKey(DEFAULT_ACCOUNT, job["id"]), **how)
+                    limits = {"chunk_size": 5, "shared_address_limit": 10}
+                    await forecast_job(
+                        connection, pool, JobKey(DEFAULT_ACCOUNT, job["id"]), **limits
+                    )
 
-    nobody, one = (
+    empty, one = (
         answer("submit", "opt-out", "--status", "non_marketable", "--field", field)["job_id"]
         for field in ("email2", "email1")
     )
-    assert answer("job", str(nobody))["warning"] is None
+    assert answer("job", str(empty))["warning"] is None
     sql(
         "insert into jobs (account_id, action, state, fields, params, selection, requested_by,"
         " request_hash, correlation_id, plan_first) values (1, 'opt_out', 'planning', '{1,3}',"
@@ -462,28 +470,28 @@ def test_a_job_that_selects_nobody_says_so(people, sql, database_url):
     )
     planned = sql("select max(id) from jobs")[0][0]
     asyncio.run(plan_all())
-    told = "The job selects no contact: none meets all conditions of its selection."
-    for job, fields in ((nobody, "email2"), (planned, "email1, email3")):
+    warning = "The job selects no contact: none meets all conditions of its selection."
+    for job, fields in ((empty, "email2"), (planned, "email1, email3")):
         described = answer("job", str(job))
         assert (described["selected"], described["warning"]) == (
             0,
-            f"{told} Its statuses are looked for in its fields only: {fields}.",
+            f"{warning} Its statuses are looked for in its fields only: {fields}.",
         )
         assert described["warning"] in " ".join(sluice("job", str(job)).stdout.split())
     assert "is planned and has changed nothing." in sluice("job", str(planned)).stdout
     assert (answer("job", str(one))["selected"], answer("job", str(one))["warning"]) == (1, None)
     warnings = {job["id"]: job["warning"] is not None for job in answer("jobs")}
-    assert warnings == {nobody: True, one: False, planned: True}
+    assert warnings == {empty: True, one: False, planned: True}
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["verify"], ["keys", "list"], ["hooks", "list"]])
-def test_an_account_without_a_name_is_not_all_accounts(people, command):
-    """An option that is empty, as from a variable that is not set, narrows to no account."""
+def test_an_empty_account_option_does_not_mean_all_accounts(account_id, command):
+    """An empty `--account`, for example from an unset variable, is an error."""
     assert "There is no account ''" in sluice(*command, "--account", "", status=2).stderr
 
 
-def test_a_database_that_is_not_migrated_is_told_and_migrated(sql):
-    """Commands refuse an empty database with what to do; `sluice migrate` does it, once."""
+def test_commands_explain_how_to_migrate_an_empty_database(sql):
+    """Commands on an empty database name `sluice migrate`, which migrates it once."""
     sql("drop schema public cascade")
     sql("create schema public")
     assert "sluice migrate" in sluice("jobs", status=1).stderr
@@ -492,8 +500,8 @@ def test_a_database_that_is_not_migrated_is_told_and_migrated(sql):
     assert answer("jobs") == []
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(sql):
-    """`sluice results ... | head` ends quietly, whatever is still to come."""
+def test_a_closed_pipe_is_no_failure(sql):
+    """`sluice results ... | head` ends without an error, even if rows are left."""
     job = answer("submit", "opt-out", "--all")["job_id"]
     finish(sql, job, rows=20_000)
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`sluice hooks` and `sluice accounts secret`: what senders and receivers are given."""
+"""`sluice hooks`, `sluice accounts secret` and `sluice signing-keys`: secrets and their use."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.kit.commands import run_sluice
 
 @pytest.fixture(autouse=True)
 def command_environment(monkeypatch, settings, tmp_path):
-    """The commands find the test's own database in the environment, as a user's do."""
+    """Point the commands at the test's own database through the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("SIGNING_KEYS", settings.signing_keys.get_secret_value())
@@ -21,7 +21,7 @@ def command_environment(monkeypatch, settings, tmp_path):
 
 
 def sluice(*arguments, status=0):
-    """What the command wrote; fails when it exits with another status."""
+    """Run the command, require its exit status, and return its result."""
     result = run_sluice(*arguments)
     assert result.exit_code == status, result.output
     return result
@@ -32,13 +32,13 @@ def answer(*arguments):
     return json.loads(sluice(*arguments, "--json").stdout)
 
 
-def test_a_hook_is_made_listed_and_revoked(settings):
-    """Its secrets are shown when it is made, and by no list."""
+def test_a_hook_is_created_listed_and_revoked(settings):
+    """A hook's secret is shown when the hook is created, and by no list."""
     assert "no hooks" in sluice("hooks", "list").stdout
-    made = answer("hooks", "create", "--source", "keap")
-    assert (made["account"], made["source"], made["id"]) == ("default", "keap", 1)
-    assert made["form_path"].startswith(f"/v1/hooks/form/{signing_key_id(settings)}.1.")
-    assert made["events_path"] == "/v1/hooks/1/events"
+    created = answer("hooks", "create", "--source", "keap")
+    assert (created["account"], created["source"], created["id"]) == ("default", "keap", 1)
+    assert created["form_path"].startswith(f"/v1/hooks/form/{signing_key_id(settings)}.1.")
+    assert created["events_path"] == "/v1/hooks/1/events"
     shown = sluice("hooks", "create", "--source", "esp").stdout
     assert ".2." in shown
     assert "/v1/hooks/2/events" in shown
@@ -49,11 +49,11 @@ def test_a_hook_is_made_listed_and_revoked(settings):
         (2, False),
         (1, True),
     ]
-    assert made["secret"] not in sluice("hooks", "list").stdout
+    assert created["secret"] not in sluice("hooks", "list").stdout
 
 
-def test_what_is_not_there_is_told():
-    """With what there is, and the status of wrong input."""
+def test_unknown_hooks_and_accounts_are_reported():
+    """An unknown hook or account causes an error with the exit status of invalid input."""
     assert "Hook 7 does not exist" in sluice("hooks", "renew", "7", status=2).stderr
     assert "no account" in sluice("accounts", "renew-secret", "x", status=2).stderr
     assert "no hook 7" in sluice("hooks", "revoke", "7", status=2).stderr
@@ -61,31 +61,31 @@ def test_what_is_not_there_is_told():
     assert "no account" in sluice("accounts", "secret", "x", status=2).stderr
 
 
-def secret_that_signs(settings):
-    """What the account's secret is now."""
+def read_signing_secret(settings):
+    """Return the secret that signs the account's webhooks at this moment."""
 
-    async def source_now():
+    async def read_source():
         async with await open_pool(settings.database_url, size=1) as pool:
             return await get_secret_source(pool, 1)
 
-    source = asyncio.run(source_now())
+    source = asyncio.run(read_source())
     return webhook_secret(settings, 1, source.salt, key_id=source.key_id)
 
 
-def test_an_accounts_secret_is_the_one_that_signs(settings):
-    """The one by which a receiver knows that a notice is ours; another after it was renewed."""
+def test_the_shown_secret_of_an_account_signs(settings):
+    """The shown secret signs the account's completion webhooks, also after it was renewed."""
     shown = sluice("accounts", "secret", "default").stdout.strip()
-    assert shown == secret_that_signs(settings)
+    assert shown == read_signing_secret(settings)
     assert answer("accounts", "secret", "default") == {"name": "default", "secret": shown}
     renewed = answer("accounts", "renew-secret", "default")["secret"]
-    assert renewed == secret_that_signs(settings) != shown
+    assert renewed == read_signing_secret(settings) != shown
     assert sluice("accounts", "secret", "default").stdout.strip() == renewed
     assert len({shown, renewed, webhook_secret(settings, 1)}) == 3
 
 
-def test_what_a_key_is_needed_for_is_listed(monkeypatch):
-    """So that a key is dropped when nothing depends on it. A secret stays as it is when another
-    key comes first, and is told to be gone when its key was dropped.
+def test_the_uses_of_signing_keys_are_listed(monkeypatch):
+    """Each signing key is listed with the hooks and accounts that need it. An account's secret
+    stays the same when another key comes first. When its key was dropped, the command says so.
     """
     old, new = "the-old-key-of-this-test-and-no-other", "the-new-key-of-this-test-and-no-other"
     monkeypatch.setenv("SIGNING_KEYS", old)
@@ -117,8 +117,8 @@ def test_what_a_key_is_needed_for_is_listed(monkeypatch):
 @pytest.mark.parametrize(
     "command", [("hooks", "create", "--source", "keap"), ("accounts", "secret", "default")]
 )
-def test_without_a_signing_key_it_is_said_so(monkeypatch, command):
-    """And nothing is made."""
+def test_a_missing_signing_key_is_reported(monkeypatch, command):
+    """The commands say that `SIGNING_KEYS` is missing, and nothing is created."""
     monkeypatch.delenv("SIGNING_KEYS")
     assert "SIGNING_KEYS is not set" in sluice(*command, status=1).stderr
     assert answer("hooks", "list") == []

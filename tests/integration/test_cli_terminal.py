@@ -1,4 +1,4 @@
-"""What a person sees on terminals of 100 and 60 columns, on a full disk, and into a closed pipe."""
+"""Output on terminals of 100 and 60 columns, on a full disk and into a closed pipe."""
 
 import os
 import subprocess
@@ -17,13 +17,13 @@ SOURCE = "office@department.company.example"
 TAG = "customers-of-the-spring-and-summer-campaign-" * 4
 NOTE = "unsubscribed in the old system, and told so by telephone " * 6
 ACCOUNT = "an-account-with-quite-a-long-name-of-a-customer"
-ASKED_BY = "A Person With A Long Name <a.person.with.a.long.name@marketing.company.example>"
+REQUESTED_BY = "A Person With A Long Name <a.person.with.a.long.name@marketing.company.example>"
 WIDTHS = [100, 60]
 
 
 @pytest.fixture(autouse=True)
 def command_environment(monkeypatch, settings):
-    """The commands find the test's own database and queue in the environment, as a user's do."""
+    """Point the commands at the test's own database and queue through the environment."""
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("QUEUE_NAMESPACE", settings.queue_namespace)
@@ -33,7 +33,7 @@ def command_environment(monkeypatch, settings):
 
 @pytest.fixture
 async def job(pool):
-    """A large completed job of an account, over addresses, a tag and a note that are long."""
+    """Store a large completed job with long addresses, names, tag and note; return its id."""
     account = await pool.fetchval("insert into accounts (name) values ($1) returning id", ACCOUNT)
     await pool.execute(
         "insert into contacts (account_id, id, given_name, family_name, company)"
@@ -59,7 +59,7 @@ async def job(pool):
         account,
         NOTE,
         TAG,
-        ASKED_BY,
+        REQUESTED_BY,
     )
     await pool.execute(
         "insert into activity (account_id, actor_kind, actor_id, via, event, job_id,"
@@ -99,17 +99,17 @@ COMMANDS = {
     "activity --job JOB": [],
     "verify": [],
 }
-"""Commands that show tables or facts, and the addresses that these have."""
+"""Commands that show tables or facts, and the addresses that each must show."""
 
 
 def words(command, job):
-    """Return the arguments of a command in which JOB stands for the job's id."""
+    """Return the arguments of a command, with JOB replaced by the job's id."""
     return command.replace("JOB", str(job)).split()
 
 
 def require_fit(lines, columns, addresses):
-    """No line is longer than the terminal, and an address that fits into a line is in one. A longer
-    one goes on at the margin of the next, so that nothing of it is lost.
+    """Require that each line fits the terminal, and that each address is shown whole. An address
+    longer than a line must continue at the margin of the next line.
     """
     text = "\n".join(lines)
     assert all(cell_len(line) <= columns for line in lines), text
@@ -123,8 +123,8 @@ def require_fit(lines, columns, addresses):
 
 @pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_shown_fits_and_no_address_is_cut(monkeypatch, job, columns, command):
-    """Every table, and every list of facts, with long names, tags, notes and addresses."""
+def test_output_fits_and_no_address_is_cut(monkeypatch, job, columns, command):
+    """Tables and lists of facts fit despite long names, tags, notes and addresses."""
     monkeypatch.setenv("COLUMNS", str(columns))
     shown = run_sluice(*words(command, job)).stdout
     assert shown.strip()
@@ -133,14 +133,16 @@ def test_what_is_shown_fits_and_no_address_is_cut(monkeypatch, job, columns, com
 
 @pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize("command", ["results JOB", "job JOB --watch"])
-def test_it_is_so_in_a_real_terminal(job, columns, command):
-    """The terminal says how wide it is; a progress bar is in it too."""
+def test_output_fits_a_real_terminal(job, columns, command):
+    """The output, with its progress bar, also fits the width that a real terminal reports."""
     shown = run_in_terminal(*words(command, job), columns=columns)
     require_fit(shown.lines, columns, COMMANDS.get(command, ()))
 
 
-def test_the_counts_of_jobs_stand_together(monkeypatch, job):
-    """In the order of every other list of them; who asked comes after, and is spared first."""
+def test_the_counts_of_jobs_are_adjacent(monkeypatch, job):
+    """The counts have the same order as everywhere. `requested_by` and the actor follow, and are
+    the first to be left out.
+    """
     monkeypatch.setenv("COLUMNS", "400")
     heading, *_ = run_sluice("jobs").stdout.split("\n")
     counts = ["selected", "applied", "unchanged", "rejected", "empty", "propagated"]
@@ -150,7 +152,7 @@ def test_the_counts_of_jobs_stand_together(monkeypatch, job):
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_jobs_are_one_line_each_with_their_age_and_state(monkeypatch, job, columns):
-    """The list can be read at a glance; what there was no room for is named."""
+    """Each job has one line; the columns without room are named below."""
     monkeypatch.setenv("COLUMNS", str(columns))
     heading, row, *more = run_sluice("jobs").output.split("\n")
     assert heading.split()[:4] == ["job", "created", "action", "state"]
@@ -161,7 +163,7 @@ def test_jobs_are_one_line_each_with_their_age_and_state(monkeypatch, job, colum
 
 
 def test_jobs_are_narrowed_by_several_states(monkeypatch, job):
-    """`--state` is repeatable, and the command that goes on keeps it."""
+    """`--state` can be repeated, and the suggested next command keeps it."""
     monkeypatch.setenv("COLUMNS", "100")
     shown = run_sluice("jobs", "--state", "failed", "--state", "completed").stdout
     assert shown.split("\n")[1].startswith(str(job))
@@ -174,7 +176,7 @@ def test_jobs_are_narrowed_by_several_states(monkeypatch, job):
 
 
 def test_colour_is_for_terminals(job):
-    """A terminal gets a bold heading and a red error; a pipe gets text alone."""
+    """A terminal gets a bold heading and a red error; a pipe gets plain text."""
     assert "\x1b[1m" in run_in_terminal("jobs", columns=100).raw
     assert "\x1b[31m" in run_in_terminal("job", str(job + 1), columns=100).raw
     for arguments in (["jobs"], ["job", str(job + 1)]):
@@ -183,7 +185,7 @@ def test_colour_is_for_terminals(job):
 
 
 def test_a_suggested_command_can_be_copied(job):
-    """It is in one line and works as printed."""
+    """A suggested command is printed in one line and works as printed."""
     shown = run_in_terminal("jobs", "--limit", "1", columns=60)
     (line,) = [line for line in shown.lines if "--before" in line]
     command = line.split("`")[1]
@@ -191,7 +193,7 @@ def test_a_suggested_command_can_be_copied(job):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full exists on Linux only")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -202,8 +204,8 @@ def test_a_suggested_command_can_be_copied(job):
         ["--help"],
     ],
 )
-def test_a_full_disk_is_told_so(job, arguments):
-    """Whatever was to be written, the exit status is 1 and the sentence is about the answer."""
+def test_a_full_disk_is_reported(job, arguments):
+    """Each command exits with status 1 and says that its answer could not be written."""
     arguments = [str(job) if word == "1" else word for word in arguments]
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
@@ -216,8 +218,8 @@ def test_a_full_disk_is_told_so(job, arguments):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["results", "1", "--format", "csv"]])
-def test_a_reader_that_has_seen_enough_ends_it_quietly(job, arguments):
-    """As `| head -1` does: status 0, and not a word."""
+def test_a_closed_pipe_is_no_failure(job, arguments):
+    """As with `| head -1`, the command exits with status 0 and writes no error."""
     arguments = [str(job) if word == "1" else word for word in arguments]
     reading, writing = os.pipe()
     os.close(reading)
@@ -228,15 +230,15 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(job, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_was_found_counts_though_nobody_reads_it(job):
-    """The status of `verify` is for schedulers."""
+def test_the_exit_status_survives_an_unread_pipe(job):
+    """Schedulers get the exit status of `verify` even if its output is not read."""
     assert job
     command = f"{' '.join(SLUICE)} verify | true; exit ${{PIPESTATUS[0]}}"
     assert subprocess.run(["bash", "-c", command], check=False).returncode == 1
 
 
-def test_a_closed_standard_output_or_error_is_no_failure(job):
-    """`>&-` and `2>/dev/full`: the command is done as ever."""
+def test_a_closed_stdout_or_stderr_is_no_failure(job):
+    """With `>&-` or `2>/dev/full` the command succeeds as usual."""
     for redirection in (">&-", "2>&-", "2>/dev/full"):
         command = f"{' '.join(SLUICE)} job {job} {redirection}"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
@@ -244,8 +246,8 @@ def test_a_closed_standard_output_or_error_is_no_failure(job):
 
 
 def test_an_export_is_utf8_whatever_the_locale(job, pool):
-    """A list with names from everywhere is not broken off by a terminal's settings."""
-    # The SQL is read in the mode; what is written goes by its own setting.
+    """An export with any names succeeds, whatever the encoding of the terminal."""
+    # The SQL files are read in UTF-8 mode; the output encoding has its own setting.
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         [*SLUICE, "results", str(job)], capture_output=True, env=environment, check=False
