@@ -23,10 +23,10 @@ class Connected(Exception):
 async def test_the_checked_address_is_the_one_connected_to(monkeypatch):
     """A name is resolved once, so a later answer with a private address has no effect."""
     answers = [["10.0.0.7", "93.184.216.34", "::1"], ["127.0.0.1"]]
-    asked, connected = [], []
+    resolved, connected = [], []
 
     async def getaddrinfo(host, port, **_):
-        asked.append(host)
+        resolved.append(host)
         return [(0, 0, 0, "", (text, port)) for text in answers.pop(0)]
 
     async def connect_tcp(host, port, **_):
@@ -38,7 +38,7 @@ async def test_the_checked_address_is_the_one_connected_to(monkeypatch):
     monkeypatch.setattr(backend._backend, "connect_tcp", connect_tcp)
     with pytest.raises(Connected):
         await backend.connect_tcp("rebinding.example", 443)
-    assert (asked, connected) == (["rebinding.example"], [("93.184.216.34", 443)])
+    assert (resolved, connected) == (["rebinding.example"], [("93.184.216.34", 443)])
     with pytest.raises(NotPublicError):
         await backend.connect_tcp("rebinding.example", 443)
     assert len(connected) == 1

@@ -44,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def context_of(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
-    """Make a worker's context without a queue."""
+    """Create a worker's context without a queue."""
     context = WorkerContext(settings, cast("Any", None), "test")
     context.use_pool(pool)
     return context
@@ -52,20 +52,20 @@ def context_of(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
 
 @pytest.fixture
 async def deliveries(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[WebhookDelivery]:
-    """Run the webhook delivery of a worker process; a test says when it looks."""
-    made = WebhookDelivery(context_of(pool, settings), Outages("test"))
-    yield made
-    await ended(made)
+    """Yield the webhook delivery of a worker process; it delivers only when a test calls it."""
+    delivery = WebhookDelivery(context_of(pool, settings), Outages("test"))
+    yield delivery
+    await stop_deliveries(delivery)
 
 
-async def ended(deliveries: WebhookDelivery) -> None:
+async def stop_deliveries(deliveries: WebhookDelivery) -> None:
     """Stop the deliveries, and wait for those in progress."""
     lanes = list(deliveries._tasks)
     deliveries.stop()
     await asyncio.gather(*lanes, return_exceptions=True)
 
 
-async def ended_job(pool, settings, url, **changes) -> int:
+async def submit_ended_job(pool, settings, url, **changes) -> int:
     """Submit a job and end it by cancelling it; return its id."""
     job_id = (await submit(pool, settings, request_with_webhook(url, **changes))).job_id
     await cancel(pool, settings, None, job_id)
@@ -73,11 +73,11 @@ async def ended_job(pool, settings, url, **changes) -> int:
 
 
 async def get_delivery(pool: asyncpg.Pool, job_id: int) -> stored.Delivery:
-    """Return how far the job's delivery is."""
+    """Return the stored state of the job's delivery."""
     async with pool.acquire() as connection:
-        found = await stored.get_delivery(connection, await key_of(pool, job_id))
-    assert found is not None
-    return found
+        delivery = await stored.get_delivery(connection, await key_of(pool, job_id))
+    assert delivery is not None
+    return delivery
 
 
 async def until(
@@ -86,16 +86,18 @@ async def until(
     job_id: int,
     met: Callable[[stored.Delivery], object],
 ) -> stored.Delivery:
-    """Deliver again and again, as a worker does each second, until `met` holds."""
+    """Deliver repeatedly, as a worker does each second, until `met` holds."""
 
-    async def look() -> stored.Delivery | None:
+    async def deliver_and_check() -> stored.Delivery | None:
         await deliveries.deliver_due(deliveries._context)
-        found = await get_delivery(pool, job_id)
-        return found if met(found) else None
+        delivery = await get_delivery(pool, job_id)
+        return delivery if met(delivery) else None
 
-    found = await wait_until_async(look, deadline_seconds=20, what=f"webhook of job {job_id}")
-    assert found is not None
-    return found
+    delivery = await wait_until_async(
+        deliver_and_check, deadline_seconds=20, what=f"webhook of job {job_id}"
+    )
+    assert delivery is not None
+    return delivery
 
 
 async def make_due(pool: asyncpg.Pool, job_id: int) -> None:
@@ -105,8 +107,8 @@ async def make_due(pool: asyncpg.Pool, job_id: int) -> None:
     )
 
 
-async def one_round(deliveries: WebhookDelivery) -> None:
-    """Deliver once what is due, and wait for all attempts."""
+async def deliver_once(deliveries: WebhookDelivery) -> None:
+    """Deliver what is due, and wait for all attempts."""
     await deliveries.deliver_due(deliveries._context)
     await asyncio.gather(*deliveries._tasks)
 
@@ -114,14 +116,14 @@ async def one_round(deliveries: WebhookDelivery) -> None:
 async def test_a_webhook_has_counts_and_a_signature(pool, settings, deliveries):
     """The body has the stored counts of the job, and the account's secret signs it."""
     await fill_large_account(pool, 1, 20)
-    async with run_scripted_receiver(OK) as there:
+    async with run_scripted_receiver(OK) as receiver:
         job_id = (
-            await submit(pool, settings, request_with_webhook(there.url, correlation_id="c7"))
+            await submit(pool, settings, request_with_webhook(receiver.url, correlation_id="c7"))
         ).job_id
         await InProcessRunner(pool, settings, chunk_size=7, parallel=1).work(job_id)
-        now = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
-    assert (now.attempts, now.abandoned_at, now.error) == (1, None, None)
-    (posted,) = there.requests
+        delivery = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
+    assert (delivery.attempts, delivery.abandoned_at, delivery.error) == (1, None, None)
+    (posted,) = receiver.requests
     assert posted.line == "POST /ended?token=hush HTTP/1.1"
     body = json.loads(posted.body)
     row = dict(await pool.fetchrow("select * from jobs where id = $1", job_id))
@@ -142,37 +144,37 @@ async def test_a_webhook_has_counts_and_a_signature(pool, settings, deliveries):
     assert abs(int(timestamp) - time.time()) < 60
     assert posted.headers["sluice-signature"] == signature(secret, timestamp, posted.body)
     assert posted.headers["sluice-delivery"] == f"{job_id}-1"
-    assert posted.headers["host"] == f"127.0.0.1:{there.port}"
+    assert posted.headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
 async def test_nothing_is_delivered_before_the_end(pool, settings, deliveries):
     """The webhook of a running job is not due."""
-    async with run_scripted_receiver(OK) as there:
-        running = (await submit(pool, settings, request_with_webhook(there.url))).job_id
-        over = await ended_job(pool, settings, there.url)
-        await until(deliveries, pool, over, lambda n: n.delivered_at)
+    async with run_scripted_receiver(OK) as receiver:
+        running = (await submit(pool, settings, request_with_webhook(receiver.url))).job_id
+        ended = await submit_ended_job(pool, settings, receiver.url)
+        await until(deliveries, pool, ended, lambda n: n.delivered_at)
         assert (await get_delivery(pool, running)).attempts == 0
-    assert len(there.requests) == 1
+    assert len(receiver.requests) == 1
 
 
 async def test_a_delivered_webhook_is_not_sent_again(pool, settings, deliveries):
-    """It is sent once, however often workers look."""
-    async with run_scripted_receiver(OK) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    """The webhook is sent once, however often workers check for due deliveries."""
+    async with run_scripted_receiver(OK) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         await until(deliveries, pool, job_id, lambda n: n.delivered_at)
         await make_due(pool, job_id)
         await deliveries.deliver_due(deliveries._context)
         assert not deliveries._tasks
-    assert len(there.requests) == 1
+    assert len(receiver.requests) == 1
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
 async def test_a_failed_delivery_is_repeated(pool, settings, deliveries, status):
     """A delivery is repeated after a delay. A redirect is not followed and counts as a failure."""
     async with run_scripted_receiver(OK) as elsewhere:
-        moved = answer(status, f"Location: {elsewhere.url}")
-        async with run_scripted_receiver(moved, OK) as there:
-            job_id = await ended_job(pool, settings, there.url)
+        response = answer(status, f"Location: {elsewhere.url}")
+        async with run_scripted_receiver(response, OK) as receiver:
+            job_id = await submit_ended_job(pool, settings, receiver.url)
             failed = await until(deliveries, pool, job_id, lambda n: n.error)
             assert failed.error == f"The receiver answered {status}."
             wait = await pool.fetchval(
@@ -182,39 +184,45 @@ async def test_a_failed_delivery_is_repeated(pool, settings, deliveries, status)
             )
             assert wait < 1.3
             await make_due(pool, job_id)
-            now = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
-    assert (now.attempts, now.error) == (2, None)
-    assert [p.headers["sluice-delivery"] for p in there.requests] == [f"{job_id}-1", f"{job_id}-2"]
+            delivery = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
+    assert (delivery.attempts, delivery.error) == (2, None)
+    assert [p.headers["sluice-delivery"] for p in receiver.requests] == [
+        f"{job_id}-1",
+        f"{job_id}-2",
+    ]
     assert not elsewhere.requests
 
 
 async def test_410_abandons_the_webhook(pool, settings, deliveries):
     """After 410 (gone) there is no further attempt."""
-    async with run_scripted_receiver(answer(410)) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    async with run_scripted_receiver(answer(410)) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         with capture_logs() as logs:
-            now = await until(deliveries, pool, job_id, lambda n: n.abandoned_at)
-    assert (now.attempts, now.delivered_at, len(there.requests)) == (1, None, 1)
+            delivery = await until(deliveries, pool, job_id, lambda n: n.abandoned_at)
+    assert (delivery.attempts, delivery.delivered_at, len(receiver.requests)) == (1, None, 1)
     (line,) = [line for line in logs if line["event"].startswith("webhook.")]
     assert (line["event"], line["http_status"], line["attempt"]) == ("webhook.abandoned", 410, 1)
 
 
 async def test_a_webhook_is_abandoned_after_the_last_attempt(pool, settings, deliveries):
     """It is abandoned after MAX_ATTEMPTS, no earlier, and not sent again."""
-    async with run_scripted_receiver(answer(500)) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    async with run_scripted_receiver(answer(500)) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         for attempt in range(1, MAX_ATTEMPTS):
             await make_due(pool, job_id)
-            await one_round(deliveries)
-            now = await get_delivery(pool, job_id)
-            assert (now.attempts, now.abandoned_at) == (attempt, None)
+            await deliver_once(deliveries)
+            delivery = await get_delivery(pool, job_id)
+            assert (delivery.attempts, delivery.abandoned_at) == (attempt, None)
         for _ in range(2):
             await make_due(pool, job_id)
-            await one_round(deliveries)
-            now = await get_delivery(pool, job_id)
-            assert (now.attempts, now.error) == (MAX_ATTEMPTS, "The receiver answered 500.")
-            assert now.abandoned_at
-    assert len(there.requests) == MAX_ATTEMPTS
+            await deliver_once(deliveries)
+            delivery = await get_delivery(pool, job_id)
+            assert (delivery.attempts, delivery.error) == (
+                MAX_ATTEMPTS,
+                "The receiver answered 500.",
+            )
+            assert delivery.abandoned_at
+    assert len(receiver.requests) == MAX_ATTEMPTS
 
 
 def test_delays_grow_up_to_an_hour():
@@ -227,30 +235,32 @@ def test_delays_grow_up_to_an_hour():
 async def test_a_receiver_that_hangs_times_out(pool, settings, deliveries, monkeypatch):
     """The attempt ends at its timeout, and counts."""
     monkeypatch.setattr(webhook_client, "TOTAL_TIMEOUT_SECONDS", 0.2)
-    async with run_scripted_receiver(HANG) as there:
-        job_id = await ended_job(pool, settings, there.url)
-        now = await until(deliveries, pool, job_id, lambda n: n.error)
-    assert now.error == "The receiver did not answer within 10 seconds."
-    assert now.attempts == 1
+    async with run_scripted_receiver(HANG) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
+        delivery = await until(deliveries, pool, job_id, lambda n: n.error)
+    assert delivery.error == "The receiver did not answer within 10 seconds."
+    assert delivery.attempts == 1
 
 
 async def test_an_endless_response_is_an_error(pool, settings, deliveries):
     """The body of a response is not read to its end; the head decides."""
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"5\r\nnever\r\n" * 9
-    async with run_scripted_receiver(endless) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    async with run_scripted_receiver(endless) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         await until(deliveries, pool, job_id, lambda n: n.delivered_at)
 
 
 async def test_a_response_that_is_not_http_is_an_error(pool, settings, deliveries):
     """It counts as a failed delivery."""
-    async with run_scripted_receiver(b"220 mail.example ESMTP\r\n") as there:
-        job_id = await ended_job(pool, settings, there.url)
-        now = await until(deliveries, pool, job_id, lambda n: n.error)
-        assert "RemoteProtocolError" in (now.error or "")
+    async with run_scripted_receiver(b"220 mail.example ESMTP\r\n") as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
+        delivery = await until(deliveries, pool, job_id, lambda n: n.error)
+        assert "RemoteProtocolError" in (delivery.error or "")
     await make_due(pool, job_id)
-    now = await until(deliveries, pool, job_id, lambda n: n.attempts == 2 and n.error != now.error)
-    assert now.error == "The receiver could not be reached (ConnectionRefusedError)."
+    delivery = await until(
+        deliveries, pool, job_id, lambda n: n.attempts == 2 and n.error != delivery.error
+    )
+    assert delivery.error == "The receiver could not be reached (ConnectionRefusedError)."
 
 
 async def test_a_slow_receiver_does_not_hold_up_the_rest(pool, settings, deliveries):
@@ -258,66 +268,73 @@ async def test_a_slow_receiver_does_not_hold_up_the_rest(pool, settings, deliver
     await create_account(pool, "other")
     async with run_scripted_receiver(HANG) as slow, run_scripted_receiver(OK) as quick:
         for _ in range(12):
-            await ended_job(pool, settings, slow.url)
-        theirs = await ended_job(pool, settings, quick.url, account="other")
-        await until(deliveries, pool, theirs, lambda n: n.delivered_at)
+            await submit_ended_job(pool, settings, slow.url)
+        other_job = await submit_ended_job(pool, settings, quick.url, account="other")
+        await until(deliveries, pool, other_job, lambda n: n.delivered_at)
         assert slow.connections <= MAX_DELIVERIES_PER_ACCOUNT
-        await ended(deliveries)
+        await stop_deliveries(deliveries)
 
 
 async def test_a_delivery_holds_no_database_connection(pool, settings, deliveries):
     """While a receiver is slow, the whole connection pool stays free."""
     async with run_scripted_receiver(HANG) as slow:
-        await ended_job(pool, settings, slow.url)
+        await submit_ended_job(pool, settings, slow.url)
         await deliveries.deliver_due(deliveries._context)
         await wait_until_async(
-            lambda: len(slow.requests) == 1, deadline_seconds=10, what="the receiver was asked"
+            lambda: len(slow.requests) == 1,
+            deadline_seconds=10,
+            what="the receiver has the request",
         )
         assert pool.get_idle_size() == pool.get_size()
         assert not await pool.fetchval(
             "select count(*) from pg_stat_activity where datname = current_database()"
             " and state like 'idle in transaction%'"
         )
-        await ended(deliveries)
+        await stop_deliveries(deliveries)
 
 
 async def test_each_webhook_is_delivered_by_one_worker(pool, settings, deliveries):
     """Several processes that look at the same time do not send it twice."""
     second = WebhookDelivery(context_of(pool, settings), Outages("second"))
-    async with run_scripted_receiver(OK) as there:
-        job_ids = [await ended_job(pool, settings, there.url) for _ in range(10)]
+    async with run_scripted_receiver(OK) as receiver:
+        job_ids = [await submit_ended_job(pool, settings, receiver.url) for _ in range(10)]
         await asyncio.gather(
             *(
-                until(look, pool, job_id, lambda n: n.delivered_at)
+                until(worker, pool, job_id, lambda n: n.delivered_at)
                 for job_id in job_ids
-                for look in (deliveries, second)
+                for worker in (deliveries, second)
             )
         )
-    assert sorted(json.loads(p.body)["job"] for p in there.requests) == job_ids
-    await ended(second)
+    assert sorted(json.loads(p.body)["job"] for p in receiver.requests) == job_ids
+    await stop_deliveries(second)
 
 
 async def test_a_killed_workers_delivery_is_repeated(pool, settings, deliveries):
     """It is repeated when its lease has expired, not before: at-least-once delivery."""
-    async with run_scripted_receiver(HANG, OK) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    async with run_scripted_receiver(HANG, OK) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         killed = WebhookDelivery(context_of(pool, settings), Outages("killed"))
         await killed.deliver_due(killed._context)
         await wait_until_async(
-            lambda: len(there.requests) == 1, deadline_seconds=10, what="the receiver was asked"
+            lambda: len(receiver.requests) == 1,
+            deadline_seconds=10,
+            what="the receiver has the request",
         )
-        await ended(killed)
+        await stop_deliveries(killed)
         await deliveries.deliver_due(deliveries._context)
         assert not deliveries._tasks
         await make_due(pool, job_id)
-        now = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
-    assert now.attempts == 2
-    assert [p.headers["sluice-delivery"] for p in there.requests] == [f"{job_id}-1", f"{job_id}-2"]
+        delivery = await until(deliveries, pool, job_id, lambda n: n.delivered_at)
+    assert delivery.attempts == 2
+    assert [p.headers["sluice-delivery"] for p in receiver.requests] == [
+        f"{job_id}-1",
+        f"{job_id}-2",
+    ]
 
 
 async def test_claims_do_not_wait_for_each_other(pool, settings):
     """A worker skips what another one is claiming."""
-    job_ids = [await ended_job(pool, settings, "https://shop.example/") for _ in range(2)]
+    job_ids = [await submit_ended_job(pool, settings, "https://shop.example/") for _ in range(2)]
     async with pool.acquire() as first, pool.acquire() as second, first.transaction():
         claimed = [
             await asyncio.wait_for(stored.claim_due(connection, busy=[], lease_seconds=30), 10)
@@ -326,27 +343,27 @@ async def test_claims_do_not_wait_for_each_other(pool, settings):
     assert [webhook and webhook.job.job_id for webhook in claimed] == [*job_ids, None]
 
 
-@pytest.mark.parametrize("taken_by", [0, 1])
-async def test_a_delivered_webhook_stays_delivered(pool, settings, taken_by):
-    """Whether by the attempt of a process that was stopped for a while, or by the one after it:
-    what the other says then changes nothing.
+@pytest.mark.parametrize("delivered_by", [0, 1])
+async def test_a_delivered_webhook_stays_delivered(pool, settings, delivered_by):
+    """A webhook counts as delivered, whether its first attempt succeeded or the one that replaced
+    it. Later reports of either attempt change nothing.
     """
-    job_id = await ended_job(pool, settings, "https://shop.example/")
+    job_id = await submit_ended_job(pool, settings, "https://shop.example/")
     async with pool.acquire() as connection:
         attempts = [await stored.claim_due(connection, busy=[], lease_seconds=0) for _ in range(2)]
-        await stored.mark_delivered(connection, attempts[taken_by])
+        await stored.mark_delivered(connection, attempts[delivered_by])
         for attempt in attempts:
             await stored.mark_failed(connection, attempt, error="late", delay_seconds=0)
             await stored.mark_failed(connection, attempt, error="late", delay_seconds=None)
         assert await stored.claim_due(connection, busy=[], lease_seconds=0) is None
-    now = await get_delivery(pool, job_id)
-    assert (now.attempts, now.error, now.abandoned_at) == (2, None, None)
+    delivery = await get_delivery(pool, job_id)
+    assert (delivery.attempts, delivery.error, delivery.abandoned_at) == (2, None, None)
     assert "shop.example" not in repr(attempts)
 
 
 async def test_an_earlier_failure_does_not_undo_a_later_attempt(pool, settings):
     """A late success counts, even if another worker has abandoned the webhook."""
-    job_id = await ended_job(pool, settings, "https://shop.example/")
+    job_id = await submit_ended_job(pool, settings, "https://shop.example/")
     async with pool.acquire() as connection:
         first, second = [
             await stored.claim_due(connection, busy=[], lease_seconds=0) for _ in range(2)
@@ -356,19 +373,25 @@ async def test_an_earlier_failure_does_not_undo_a_later_attempt(pool, settings):
         await stored.mark_failed(connection, second, error="gone", delay_seconds=None)
         assert (await get_delivery(pool, job_id)).abandoned_at
         await stored.mark_delivered(connection, first)
-    now = await get_delivery(pool, job_id)
-    assert (now.error, now.abandoned_at, now.delivered_at is None) == (None, None, False)
+    delivery = await get_delivery(pool, job_id)
+    assert (delivery.error, delivery.abandoned_at, delivery.delivered_at is None) == (
+        None,
+        None,
+        False,
+    )
 
 
 async def test_nothing_is_delivered_without_a_signing_key(pool, settings):
-    """It stays due for a worker that has a key. This one logs that once, if any is due."""
+    """Without a key the webhook stays due for another worker. The worker logs this once, if any is
+    due.
+    """
     keyless = settings.model_copy(update={"signing_keys": None})
     deliveries = WebhookDelivery(context_of(pool, keyless), Outages("test"))
     with capture_logs() as logs:
         await deliveries.deliver_due(deliveries._context)
         assert not logs
-        async with run_scripted_receiver(OK) as there:
-            job_id = await ended_job(pool, settings, there.url)
+        async with run_scripted_receiver(OK) as receiver:
+            job_id = await submit_ended_job(pool, settings, receiver.url)
             logs.clear()
             for _ in range(3):
                 await deliveries.deliver_due(deliveries._context)
@@ -380,9 +403,9 @@ async def test_nothing_is_delivered_without_a_signing_key(pool, settings):
 
 async def test_no_log_line_contains_the_url(pool, settings, deliveries):
     """Failures and successes are logged without the URL and its secrets."""
-    async with run_scripted_receiver(answer(503), OK) as there:
+    async with run_scripted_receiver(answer(503), OK) as receiver:
         with capture_logs() as logs:
-            job_id = await ended_job(pool, settings, there.url)
+            job_id = await submit_ended_job(pool, settings, receiver.url)
             await until(deliveries, pool, job_id, lambda n: n.error)
             await make_due(pool, job_id)
             await until(deliveries, pool, job_id, lambda n: n.delivered_at)
@@ -390,25 +413,25 @@ async def test_no_log_line_contains_the_url(pool, settings, deliveries):
     assert [line["event"] for line in logged] == ["webhook.failed", "webhook.delivered"]
     assert [line["http_status"] for line in logged] == [503, 200]
     assert "hush" not in str(logs)
-    assert str(there.port) not in str(logs)
+    assert str(receiver.port) not in str(logs)
 
 
 async def test_nothing_is_sent_to_a_private_address(pool, settings, deliveries):
     """Unless private webhooks are allowed, a name of this machine is never contacted."""
     public = settings.model_copy(update={"allow_private_webhooks": False})
     guarded = WebhookDelivery(context_of(pool, public), Outages("test"))
-    async with run_scripted_receiver(OK) as there:
-        url = there.url.replace("127.0.0.1", "localhost")
-        # Names leave no trace of where they lead; `localhost` is the one that is known.
-        job_id = await ended_job(pool, settings, url)
-        now = await until(guarded, pool, job_id, lambda n: n.error)
-        assert now.error == describe_failure(None, NotPublicError())
+    async with run_scripted_receiver(OK) as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        # Only the name `localhost` is certain to lead to this machine.
+        job_id = await submit_ended_job(pool, settings, url)
+        delivery = await until(guarded, pool, job_id, lambda n: n.error)
+        assert delivery.error == describe_failure(None, NotPublicError())
         with pytest.raises(InvalidRequest, match="is not on the public"):
-            await submit(pool, public, request_with_webhook(there.url))
+            await submit(pool, public, request_with_webhook(receiver.url))
         with pytest.raises(InvalidRequest, match="is not on the public"):
             await submit(pool, public, request_with_webhook(url))
-    assert there.connections == 0
-    await ended(guarded)
+    assert receiver.connections == 0
+    await stop_deliveries(guarded)
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "x..example", "localhost:22", "127.0.0.1"])
@@ -417,27 +440,27 @@ async def test_private_and_unknown_hosts_give_the_same_error(pool, settings, del
     public = settings.model_copy(update={"allow_private_webhooks": False})
     guarded = WebhookDelivery(context_of(pool, public), Outages("test"))
     with capture_logs() as logs:
-        job_id = await ended_job(pool, settings, f"http://{host}/")
-        now = await until(guarded, pool, job_id, lambda n: n.error)
-    assert now.error == describe_failure(None, NotPublicError())
+        job_id = await submit_ended_job(pool, settings, f"http://{host}/")
+        delivery = await until(guarded, pool, job_id, lambda n: n.error)
+    assert delivery.error == describe_failure(None, NotPublicError())
     (line,) = [line for line in logs if line["event"] == "webhook.failed"]
     assert line["error"] == "NotPublicError"
-    await ended(guarded)
+    await stop_deliveries(guarded)
 
 
 @pytest.mark.parametrize("interim", [b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 200 OK\r\nx:"])
 async def test_an_endless_head_is_an_error(pool, settings, deliveries, interim):
     """Reading stops at a limit, for endless interim responses and for an endless line."""
     endless = interim + (interim if interim.endswith(b"\n") else b"x") * 100_000
-    async with run_scripted_receiver(endless) as there:
-        job_id = await ended_job(pool, settings, there.url)
-        now = await until(deliveries, pool, job_id, lambda n: n.error)
-    assert now.error == describe_failure(None, ResponseTooLargeError())
+    async with run_scripted_receiver(endless) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
+        delivery = await until(deliveries, pool, job_id, lambda n: n.error)
+    assert delivery.error == describe_failure(None, ResponseTooLargeError())
 
 
 async def test_interim_responses_are_skipped(pool, settings, deliveries):
     """A delivery succeeds after interim responses, as slow receivers send them."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 3
-    async with run_scripted_receiver(interim + answer(204)) as there:
-        job_id = await ended_job(pool, settings, there.url)
+    async with run_scripted_receiver(interim + answer(204)) as receiver:
+        job_id = await submit_ended_job(pool, settings, receiver.url)
         await until(deliveries, pool, job_id, lambda n: n.delivered_at)

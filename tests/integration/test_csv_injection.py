@@ -1,4 +1,4 @@
-"""No list in CSV runs a formula in the spreadsheet that opens it, and each can be read back."""
+"""An exported CSV runs no formula in a spreadsheet, and our reader restores each text."""
 
 import csv
 import io
@@ -19,20 +19,20 @@ from tests.kit.in_process import InProcessRunner
 from tests.kit.property_examples import example_count
 from tests.kit.recipients import problem_detail
 
-BEGINNINGS = "=+-@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
+FORMULA_STARTS = "=+-@\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
 BLANK = '" \t\r\n\v\f\x01\xa0\u200b\u3000\ufeff'
-UNSEEN = "\xad\u061c\u180e\u2066\u206f\u2800\u3164\ufe0f\ufff9\U0001d173\U000e0001\U000e01ef"
+INVISIBLE = "\xad\u061c\u180e\u2066\u206f\u2800\u3164\ufe0f\ufff9\U0001d173\U000e0001\U000e01ef"
 
 texts = st.lists(
-    st.sampled_from([*BEGINNINGS, *BLANK, *UNSEEN, *"';,|a1", "cmd|' /C calc'!A0"])
+    st.sampled_from([*FORMULA_STARTS, *BLANK, *INVISIBLE, *"';,|a1", "cmd|' /C calc'!A0"])
     | st.characters(codec="utf-8", exclude_characters="\0"),
     max_size=9,
 ).map("".join)
 
 
-def runs(cell: str) -> bool:
-    """Whether a spreadsheet may take the cell for a formula, whatever blanks it passes over."""
-    return cell.strip(BLANK + UNSEEN)[:1] in set(BEGINNINGS)
+def is_formula(cell: str) -> bool:
+    """Return whether a spreadsheet may treat the cell as a formula, whatever blanks it skips."""
+    return cell.strip(BLANK + INVISIBLE)[:1] in set(FORMULA_STARTS)
 
 
 @hypothesis_settings(
@@ -42,9 +42,9 @@ def runs(cell: str) -> bool:
 @example(
     found=["\r\n=1+1", "a;=1+1", "a\n=1+1", 'x;"=1+1', "'=1", "''=1", "'\t=1", "o'neil", "\r\t"]
 )
-async def test_no_cell_begins_like_a_formula(pool, found):
-    """Whatever a program divides cells at, comma, semicolon or tab; and our reader has each text
-    back as it was.
+async def test_no_cell_starts_a_formula(pool, found):
+    """No cell starts a formula, whether a program splits lines at commas, semicolons or tabs. Our
+    reader restores each text.
     """
     cells = [
         value
@@ -59,23 +59,25 @@ async def test_no_cell_begins_like_a_formula(pool, found):
         " order by n",
         found,
     )
-    for text, cell, (as_it_is,) in zip(found, cells, raw, strict=True):
+    for text, cell, (raw_cell,) in zip(found, cells, raw, strict=True):
         line = f"7,email1,{cell},applied\n"
         for delimiter in ",;\t":
             rows = csv.reader(io.StringIO(line, newline=""), delimiter=delimiter)
-            assert not any(runs(each) for row in rows for each in row), (text, delimiter)
+            assert not any(is_formula(each) for row in rows for each in row), (text, delimiter)
         (read,) = csv.reader(io.StringIO(cell, newline="")) if cell else [[""]]
         assert read[0][:1] not in {"\t", "\r", "\n"}
         assert strip_formula_guard(read[0]) == text
-        assert next(csv.reader(io.StringIO(as_it_is, newline="")), [""]) == [text]
+        assert next(csv.reader(io.StringIO(raw_cell, newline="")), [""]) == [text]
 
 
 FORMULAS = ["=cmd@x.example", "+tag@x.example", "-a@x.example", "'+tag@x.example", "b@x.example"]
 GUARDED = ["'=cmd@x.example", "'+tag@x.example", "'-a@x.example", "''+tag@x.example", "b@x.example"]
 
 
-async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
-    """Addresses, errors and refusals, of results as of what was not worked."""
+async def test_each_export_is_guarded_unless_it_is_raw(pool):
+    """Results, unprocessed addresses and import rejections are guarded unless they are exported
+    raw.
+    """
     ledger = await write_ledger(pool, 20)
     for number, address in enumerate(FORMULAS, start=1):
         await pool.execute("update email_addresses set address = $2 where id = $1", number, address)
@@ -94,21 +96,21 @@ async def test_each_list_is_safe_unless_it_is_asked_for_raw(pool):
         exports.export_unprocessed_addresses(JobKey(ledger.account_id, ledger.job)),
         exports.export_import_rejections(JobKey(ledger.account_id, ledger.job)),
     ):
-        safe = await collected(pool, listing, form=ExportFormat.CSV)
+        guarded = await collected(pool, listing, form=ExportFormat.CSV)
         raw = await collected(pool, listing, form=ExportFormat.RAW_CSV)
         assert raw == [
             ["" if row[name] is None else str(row[name]) for name in listing.columns]
             for row in await collected(pool, listing)
         ]
-        assert any(runs(cell) for row in raw for cell in row)
-        assert not any(runs(cell) for row in safe for cell in row)
-        assert len(safe) == len(raw)
-    assert safe == [["2", "invalid_address", "'=1;'=2"]]
+        assert any(is_formula(cell) for row in raw for cell in row)
+        assert not any(is_formula(cell) for row in guarded for cell in row)
+        assert len(guarded) == len(raw)
+    assert guarded == [["2", "invalid_address", "'=1;'=2"]]
 
 
 @pytest.mark.parametrize("header", ["email\n", ""])
-def test_our_reader_takes_the_apostrophe_away(header):
-    """A list that was exported names the same addresses when it comes back."""
+def test_our_reader_removes_the_apostrophe(header):
+    """An exported list names the same addresses when it is read again."""
     text = header + "".join(f"{cell}\n" for cell in reversed(GUARDED))
     found = [
         identity.address
@@ -122,19 +124,19 @@ def test_our_reader_takes_the_apostrophe_away(header):
 
 
 @given(text=st.from_regex(r"[-a-z'+=]{1,9}@x\.example", fullmatch=True))
-def test_without_a_formula_nothing_is_taken_away(text):
-    """An apostrophe before a letter is part of the address, or a mistake that is told."""
+def test_an_apostrophe_without_a_formula_is_kept(text):
+    """An apostrophe before a letter belongs to the address, or the address is invalid."""
     try:
         normalize_address(text)
     except InvalidAddress:
         return
     bare = text.lstrip("'")
-    guarded = text != bare and bare[0] in BEGINNINGS
+    guarded = text != bare and bare[0] in FORMULA_STARTS
     assert strip_formula_guard(text) == (text[1:] if guarded else text)
 
 
-async def test_raw_is_asked_for_over_http(http, key_of, pool, settings):
-    """By a parameter; a value that is neither yes nor no is refused."""
+async def test_raw_exports_over_http(http, key_of, pool, settings):
+    """`raw=true` turns the guard off; a value that is not a boolean is rejected."""
     key = await key_of()
     listed = {"action": "opt_out", "selection": {"addresses": ["+tag@x.example"]}}
     job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]

@@ -1,7 +1,7 @@
-"""What Sluice changes in dramatiq takes effect; each test fails when the library changes there.
+"""Sluice's changes to dramatiq take effect; each test fails if the library changes there.
 
-The published queue names and the missing delay queues are in `test_queue_listener`, SIGHUP and the
-shutdown timeouts with real processes in `test_worker_shutdown`.
+The published queue names and the missing delay queues are tested in `test_queue_listener`. SIGHUP
+and the shutdown timeouts are tested with real processes in `test_worker_shutdown`.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from workers.queue_listener import QueueListener
 
 @pytest.fixture
 def broker(settings: Settings) -> Iterator[WorkerBroker]:
-    """A worker's broker, with a message in the queue `bulk`."""
+    """Yield a worker's broker with a message in the queue `bulk`."""
     client = redis_client(settings.redis_url or "")
     listener = QueueListener(client, settings.queue_namespace)
     broker = WorkerBroker(settings, [], queue_outage(worker="test"), listener)
@@ -43,12 +43,12 @@ def broker(settings: Settings) -> Iterator[WorkerBroker]:
 
 
 def break_scripts(broker: WorkerBroker) -> None:
-    """Have every script fail with an error other than a broken connection."""
+    """Make every script fail with an error other than a broken connection."""
     broker.client.set(f"{broker.namespace}:__heartbeats__", "not a sorted set")
 
 
 def test_every_redis_error_is_a_broken_connection_and_an_outage(broker: WorkerBroker):
-    """After ConnectionClosed dramatiq makes a new consumer; otherwise it logs a traceback."""
+    """After `ConnectionClosed` dramatiq creates a new consumer; otherwise it logs a traceback."""
     break_scripts(broker)
     with capture_logs() as lines, pytest.raises(ConnectionClosed):
         next(broker.consume("bulk"))
@@ -56,7 +56,7 @@ def test_every_redis_error_is_a_broken_connection_and_an_outage(broker: WorkerBr
 
 
 def test_the_client_raises_what_dramatiq_would_not_handle(broker: WorkerBroker):
-    """The error in these tests is of a kind that dramatiq does not take for a broken connection."""
+    """The error that these tests cause is none that dramatiq treats as a broken connection."""
     break_scripts(broker)
     with pytest.raises(redis.ResponseError):
         broker.client.zadd(f"{broker.namespace}:__heartbeats__", {"test": 1})
@@ -64,7 +64,7 @@ def test_the_client_raises_what_dramatiq_would_not_handle(broker: WorkerBroker):
 
 @pytest.mark.parametrize("method", ["ack", "nack", "requeue"])
 def test_an_acknowledgment_without_redis_is_not_repeated(broker: WorkerBroker, method: str):
-    """It raises nothing, so that dramatiq does not block a thread until Redis answers."""
+    """The call raises nothing, so dramatiq does not block a thread until Redis answers."""
     consumer = broker.consume("bulk")
     message = next(consumer)
     assert message is not None
@@ -73,7 +73,7 @@ def test_an_acknowledgment_without_redis_is_not_repeated(broker: WorkerBroker, m
 
 
 def test_the_event_loop_is_uvloops_and_its_thread_a_daemon():
-    """Coroutines run on the loop that replaced dramatiq's, and no process waits for its thread."""
+    """Coroutines run on uvloop's loop, not dramatiq's, and no process waits for its thread."""
     middleware = EventLoop()
     middleware.before_worker_boot(None, None)
     thread = get_event_loop_thread()
@@ -94,7 +94,7 @@ def test_the_master_handles_the_signals_of_this_set():
 
 
 def test_dramatiq_reads_its_settings_from_the_environment():
-    """They are set before it is imported, so this needs a process of its own."""
+    """The settings are set before dramatiq is imported, so this test needs a separate process."""
     code = (
         "from runtime.settings import Settings; from workers import __main__ as main;"
         "main._configure_dramatiq(Settings(worker_threads=3)); from dramatiq import worker;"

@@ -1,4 +1,4 @@
-"""Reading results and histories: complete, in order, and by index however many there are."""
+"""Exports and histories are complete, in order and read by index, however many rows there are."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ from schemas.outcomes import Cause, Outcome
 from tests.kit.property_examples import example_count
 from tests.kit.waiting import wait_until_async
 
-MANY = 25_000
+CONTACTS = 25_000
 
 
 class Ledger(NamedTuple):
-    """Two jobs over the same contacts; the second has the rows that most tests look at."""
+    """Two jobs over the same contacts; most tests read the second one."""
 
     account_id: int
     other_job: int
@@ -31,10 +31,10 @@ class Ledger(NamedTuple):
 
 
 async def write_ledger(pool, contacts):
-    """`contacts` contacts with two addresses each, and a result for each address in two jobs.
+    """Store contacts with two addresses each, and a result for each address in two jobs.
 
-    In the second job every tenth contact is rejected, one of them by an internal error, and each
-    seventh has a propagated row besides.
+    In the second job every tenth contact is rejected, one of them by an internal error. Every
+    seventh contact also has a propagated result.
     """
     async with pool.acquire() as connection, connection.transaction():
         account_id = await connection.fetchval("select id from accounts")
@@ -63,9 +63,9 @@ async def write_ledger(pool, contacts):
                 " request_hash, correlation_id, evidence) values ($1, 'opt_out', '{1,2}', '{}',"
                 " $2, '', '', '{\"source\": \"event\"}') returning id",
                 account_id,
-                who,
+                requested_by,
             )
-            for who in ("Eve", "Bob")
+            for requested_by in ("Eve", "Bob")
         ]
         await connection.execute(
             "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, error)"
@@ -100,7 +100,7 @@ async def write_ledger(pool, contacts):
 
 
 async def collected(pool, listing, *, form=ExportFormat.JSON, limit=None):
-    """The rows of all pages, in JSON as objects and in CSV as lists."""
+    """Return the rows of all pages, from JSON as objects and from CSV as lists."""
     async with aclosing(exports.stream_pages(pool, listing, form=form, limit=limit)) as pages:
         if form is ExportFormat.JSON:
             return [row async for page in pages for row in page.objects()]
@@ -113,22 +113,22 @@ async def collected(pool, listing, *, form=ExportFormat.JSON, limit=None):
 )
 @given(
     size=st.integers(1, 130),
-    looked_at=st.integers(1, 130),
+    max_scanned=st.integers(1, 130),
     limit=st.none() | st.integers(1, 300),
     outcome=st.none() | st.sampled_from(Outcome),
     reason=st.none() | st.sampled_from(["bounced", "internal_error", "no_such_reason"]),
     cause=st.none() | st.sampled_from(Cause),
 )
-async def test_pages_together_are_the_whole(
-    pool, monkeypatch, size, looked_at, limit, outcome, reason, cause
+async def test_pages_together_have_all_rows(
+    pool, monkeypatch, size, max_scanned, limit, outcome, reason, cause
 ):
-    """Whatever the size of a page, the rows are those asked for, each once and in order."""
+    """Pages of any size together have the requested rows, each once and in order."""
     account_id = await pool.fetchval("select id from accounts")
     job = await pool.fetchval("select max(id) from jobs")
     if job is None:
         account_id, _, job = await write_ledger(pool, 60)
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
-    monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", looked_at)
+    monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", max_scanned)
     listing = exports.export_results(
         JobKey(account_id, job), outcome=outcome, reason=reason, cause=cause
     )
@@ -147,8 +147,8 @@ async def test_pages_together_are_the_whole(
     assert keys == [tuple(row) for row in expected]
 
 
-async def test_a_result_tells_its_addresses_and_its_error(pool):
-    """A row has the address as it was given, the source of a spread, and Sluice's own error."""
+async def test_a_result_has_its_addresses_and_its_error(pool):
+    """A result has the address as stored, the source of a propagation, and the internal error."""
     ledger = await write_ledger(pool, 20)
     rows = await collected(pool, exports.export_results(JobKey(ledger.account_id, ledger.job)))
     by_key = {(row["contact_id"], row["field"], row["cause"]): row for row in rows}
@@ -167,32 +167,39 @@ async def test_a_result_tells_its_addresses_and_its_error(pool):
     assert by_key[10, "email2", "direct"]["error"] is None
 
 
-async def test_csv_says_what_json_says_whatever_is_in_an_address(pool):
-    """Quotation marks, commas and line breaks come through; what is not there is an empty cell."""
+async def test_csv_and_json_have_the_same_values(pool):
+    """CSV has the same values as JSON, with quotation marks, commas and line breaks. Null is an
+    empty cell.
+    """
     ledger = await write_ledger(pool, 20)
-    odd = ['"a,b"@x.example', '"say ""hi"""@x.example', "ünï@x.example", '"a\u2028b\x85"@x.example']
-    for number, address in enumerate(odd, start=13):
+    unusual = [
+        '"a,b"@x.example',
+        '"say ""hi"""@x.example',
+        "ünï@x.example",
+        '"a\u2028b\x85"@x.example',
+    ]
+    for number, address in enumerate(unusual, start=13):
         await pool.execute("update email_addresses set address = $2 where id = $1", number, address)
     await pool.execute(
         "update job_chunks set error = e'one,\\n\"two\"\\r\\nthree' where chunk_no = 1"
     )
     listing = exports.export_results(JobKey(ledger.account_id, ledger.job))
     in_json = await collected(pool, listing)
-    assert set(odd) <= {row["address"] for row in in_json}
+    assert set(unusual) <= {row["address"] for row in in_json}
     assert 'one,\n"two"\r\nthree' in {row["error"] for row in in_json}
     assert await collected(pool, listing, form=ExportFormat.CSV) == [
         ["" if row[name] is None else str(row[name]) for name in listing.columns] for row in in_json
     ]
-    moments = {row["decided_at"] for row in in_json}
-    assert {datetime.fromisoformat(moment) for moment in moments} == {
+    timestamps = {row["decided_at"] for row in in_json}
+    assert {datetime.fromisoformat(timestamp) for timestamp in timestamps} == {
         row["decided_at"]
         for row in await pool.fetch("select decided_at from results where job_id = $1", ledger.job)
     }
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
-async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
-    """Every contact of a pending chunk is listed once, and none of a done or split one."""
+async def test_unprocessed_contacts_are_listed(pool, monkeypatch, size):
+    """Every contact of a pending chunk is listed once, and none of a done or split chunk."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
     monkeypatch.setattr(exports, "CHUNKS_PER_PAGE", 4)
     ledger = await write_ledger(pool, 1)
@@ -209,8 +216,8 @@ async def test_what_was_not_worked_is_listed(pool, monkeypatch, size):
 
 
 @pytest.mark.parametrize("form", ExportFormat)
-async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch, form):
-    """They come as they were given, and in their order."""
+async def test_unprocessed_addresses_are_listed(pool, monkeypatch, form):
+    """Unprocessed addresses are listed as submitted and in their order."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", 2)
     ledger = await write_ledger(pool, 1)
     listed = ["Z@x.example", '"a,b"@x.example', "m@x.example"]
@@ -226,8 +233,8 @@ async def test_of_listed_addresses_those_not_worked_are_listed(pool, monkeypatch
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypatch, size):
-    """The end of a page never falls between the refusals of one line."""
+async def test_all_rejections_of_one_line_are_listed(pool, monkeypatch, size):
+    """A page never ends between the rejections of one line."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", size)
     ledger = await write_ledger(pool, 1)
     lines = [2, 2, 2, 3, 5, 5, 9]
@@ -252,8 +259,8 @@ async def test_refusals_come_all_even_where_one_line_has_several(pool, monkeypat
     assert by_reason == {"invalid_address": len(lines)}
 
 
-async def test_one_page_is_fetched_ahead_and_none_is_left_behind(pool, monkeypatch):
-    """Who stops reading leaves neither a connection taken nor a page that nobody wants."""
+async def test_one_page_is_fetched_ahead(pool, monkeypatch):
+    """A reader that stops early leaves no connection in use and fetches no further page."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", 5)
     ledger = await write_ledger(pool, 60)
     listing = exports.export_results(JobKey(ledger.account_id, ledger.job))
@@ -279,40 +286,40 @@ async def test_one_page_is_fetched_ahead_and_none_is_left_behind(pool, monkeypat
     assert len(requests) == 2
 
 
-async def test_a_history_has_every_decision_the_newest_first(pool):
-    """An address's history tells each job's decision, who asked, and on what evidence."""
+async def test_a_history_has_every_decision_newest_first(pool):
+    """An address's history has each job's decision, with its requester and evidence."""
     ledger = await write_ledger(pool, 10)
     async with pool.acquire() as connection:
-        now = await address_history.get_address(
+        address = await address_history.get_address(
             connection, account_id=ledger.account_id, match_key="a14@x.example"
         )
-        assert now is not None
+        assert address is not None
         history = await address_history.list_history(
-            connection, account_id=ledger.account_id, address_id=now.id, limit=10
+            connection, account_id=ledger.account_id, address_id=address.id, limit=10
         )
-        holders, count = await address_history.list_contacts(
-            connection, account_id=ledger.account_id, address_id=now.id, limit=10
+        contacts, count = await address_history.list_contacts(
+            connection, account_id=ledger.account_id, address_id=address.id, limit=10
         )
         unknown = await address_history.get_address(
             connection, account_id=ledger.account_id, match_key="A14@x.example"
         )
-    assert now.address == "A14@x.example"
-    assert [chapter.decided_at for chapter in history] == sorted(
-        (chapter.decided_at for chapter in history), reverse=True
+    assert address.address == "A14@x.example"
+    assert [entry.decided_at for entry in history] == sorted(
+        (entry.decided_at for entry in history), reverse=True
     )
     assert {(c.job_id, c.requested_by, c.cause, c.evidence_source) for c in history} == {
         (ledger.other_job, "Eve", Cause.DIRECT, "event"),
         (ledger.job, "Bob", Cause.DIRECT, "event"),
         (ledger.job, "Bob", Cause.PROPAGATED, "event"),
     }
-    assert ([(h.contact_id, h.field) for h in holders], count) == ([(7, "email2")], 1)
+    assert ([(h.contact_id, h.field) for h in contacts], count) == ([(7, "email2")], 1)
     assert unknown is None
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
-async def test_nothing_is_read_by_scanning_a_table(pool, plans):
-    """No read path goes through a whole table, whether plans are made for values or for all."""
-    ledger = await write_ledger(pool, MANY)
+async def test_no_table_is_read_by_a_scan(pool, plans):
+    """No read path scans a whole table, neither with custom plans nor with generic plans."""
+    ledger = await write_ledger(pool, CONTACTS)
     await pool.execute(
         "insert into import_rejections select $1, $2, n, 'invalid_address', ''"
         " from generate_series(1, 20000) n",
@@ -322,30 +329,30 @@ async def test_nothing_is_read_by_scanning_a_table(pool, plans):
     account_id, _, job = ledger
     async with pool.acquire() as connection:
         await connection.execute(f"set plan_cache_mode = {plans}")
-        before = await scans(connection)
+        before = await count_scans(connection)
         for outcome in (None, *Outcome):
-            for contact_id in (0, MANY // 2):
+            for contact_id in (0, CONTACTS // 2):
                 listing = exports.export_results(JobKey(account_id, job), outcome=outcome)
                 request = PageRequest(ExportFormat.CSV, (contact_id, 1, "direct"), limit=1_000)
                 await listing.read_page(connection, request)
-        now = await address_history.get_address(
+        address = await address_history.get_address(
             connection, account_id=account_id, match_key="a14@x.example"
         )
-        assert now is not None
+        assert address is not None
         await address_history.list_contacts(
-            connection, account_id=account_id, address_id=now.id, limit=5
+            connection, account_id=account_id, address_id=address.id, limit=5
         )
         await address_history.list_history(
-            connection, account_id=account_id, address_id=now.id, limit=5
+            connection, account_id=account_id, address_id=address.id, limit=5
         )
-        refused = exports.export_import_rejections(JobKey(account_id, job))
+        rejections = exports.export_import_rejections(JobKey(account_id, job))
         request = PageRequest(ExportFormat.CSV, (9_000,), limit=100)
-        assert (await refused.read_page(connection, request)).rows
-        assert await scans(connection) == before
+        assert (await rejections.read_page(connection, request)).rows
+        assert await count_scans(connection) == before
 
 
-async def scans(connection):
-    """How often each of the large tables has been read from end to end."""
+async def count_scans(connection):
+    """Return how often each large table was scanned sequentially."""
     await connection.execute("select pg_stat_force_next_flush()")
     rows = await connection.fetch(
         "select relname, seq_scan from pg_stat_user_tables where relname = any($1)",

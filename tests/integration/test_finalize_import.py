@@ -1,4 +1,4 @@
-"""Imports that end before all their rows became contacts."""
+"""Imports that end before all their rows have become contacts."""
 
 import asyncio
 
@@ -22,11 +22,9 @@ GONE = "gone@example.com"
 ROLE = "info@example.com"
 
 
-async def test_a_cancelled_import_leaves_no_opt_out_unspread(
-    pool: asyncpg.Pool, settings: Settings
-):
-    """Promise 2: an opted-out address that the file has on many rows looks like a role address;
-    when the import is cancelled after one of them, it is none, and reaches who arrived with it.
+async def test_a_cancelled_import_propagates_its_opt_outs(pool: asyncpg.Pool, settings: Settings):
+    """Promise 2: an opted-out address on many rows of a file looks like a role address. If the
+    import is cancelled after one row, it is no role address, and its opt-out propagates.
     """
     account_id = await make_account(pool, "cut-short")
     await fill(pool, account_id, {1_000_000: {1: GONE}}, {GONE: ("manual", False)})
@@ -56,23 +54,23 @@ async def test_a_cancelled_import_leaves_no_opt_out_unspread(
     assert contact_count == 1  # The row was recognized as the contact that held the address before.
 
 
-@pytest.mark.parametrize("fails", [False, True])
-async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
-    pool: asyncpg.Pool, settings: Settings, fails: bool
+@pytest.mark.parametrize("is_failure", [False, True])
+async def test_an_import_paused_before_its_end_is_not_finalized(
+    pool: asyncpg.Pool, settings: Settings, is_failure: bool
 ):
-    """Promise 5: the end of an import, or its failure, that waits for the job's lock while somebody
-    pauses it changes no address afterwards.
+    """Promise 5: an import that is ending waits for the job's lock. If the job is paused meanwhile,
+    neither its completion nor its failure changes an address.
     """
     account_id = await make_account(pool, "paused-late")
     await fill(pool, account_id, {1_000_000: {1: GONE}}, {GONE: ("manual", False)})
-    here = AccountDriver(pool, settings, "paused-late")
+    driver = AccountDriver(pool, settings, "paused-late")
     rows = [[f"a{n}@example.com", GONE] for n in range(5)]
-    job_id = await here.submit("import", rows, permission=True)
+    job_id = await driver.submit("import", rows, permission=True)
     async with pool.acquire() as holding, pool.acquire() as ending:
         await plan_job(holding, await key_of(pool, job_id), chunk_size=1, max_lanes=1)
         job = await job_progress.get_job_to_work(holding, await key_of(pool, job_id))
-        await here.work(job_id, chunks=1)
-        # What is left to do would be to settle: four rows became no contacts.
+        await driver.work(job_id, chunks=1)
+        # Only finalizing is left to do: four rows became no contacts.
         await pool.execute(
             "update job_chunks set state = 'split' where job_id = $1 and state = 'pending'", job_id
         )
@@ -82,7 +80,7 @@ async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
             await lock_job_shared(holding, job_id)
             end = asyncio.create_task(
                 fail_job(ending, job, "it broke", shared_address_limit=LIMIT)
-                if fails
+                if is_failure
                 else complete_job(ending, job, shared_address_limit=LIMIT)
             )
             await wait_until_lock_contended(pool, what="the end waits for the lock")
@@ -92,29 +90,31 @@ async def test_a_pause_that_answered_before_the_end_keeps_it_from_settling(
     assert await pool.fetchval("select state from jobs where id = $1", job_id) == "paused"
 
 
-async def test_an_import_that_ends_counts_what_another_is_linking(
+async def test_an_ending_import_counts_links_of_another_import(
     pool: asyncpg.Pool, settings: Settings
 ):
-    """Both bring a role address; one ends while a chunk of the other is about to commit a link."""
+    """Two imports add a role address. One ends while a chunk of the other is about to commit a
+    link, and the stored count is right.
+    """
     account_id = await make_account(pool, "at-once")
-    here = AccountDriver(pool, settings, "at-once")
-    await here.run("import", [[f"a{n}@example.com", ROLE] for n in range(3)], permission=False)
-    ending = await here.submit(
+    driver = AccountDriver(pool, settings, "at-once")
+    await driver.run("import", [[f"a{n}@example.com", ROLE] for n in range(3)], permission=False)
+    ending = await driver.submit(
         "import", [[f"b{n}@example.com", ROLE] for n in range(3)], permission=False
     )
-    await here.work(ending, chunks=9)
-    other = await here.submit("import", [["c@example.com", ROLE]], permission=False)
-    await here.work(other, chunks=0)
-    async with pool.acquire() as linking, pool.acquire() as settling:
+    await driver.work(ending, chunks=9)
+    other = await driver.submit("import", [["c@example.com", ROLE]], permission=False)
+    await driver.work(other, chunks=0)
+    async with pool.acquire() as linking, pool.acquire() as finalizing:
         job = await job_progress.get_job_to_work(linking, await key_of(pool, other))
         last = await job_progress.get_job_to_work(linking, await key_of(pool, ending))
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         async with linking.transaction():
             assert await runner.run_next(linking)
-            end = asyncio.create_task(complete_job(settling, last, shared_address_limit=LIMIT))
+            end = asyncio.create_task(complete_job(finalizing, last, shared_address_limit=LIMIT))
             await wait_until_lock_contended(pool, what="the end of the import waits for the chunk")
         assert await end is not None
-    await here.work(other)
+    await driver.work(other)
     row = await pool.fetchrow(
         "select contact_count, (select count(*) from contact_emails e where e.address_id = a.id)"
         " from email_addresses a where account_id = $1 and match_key = $2",

@@ -1,4 +1,4 @@
-"""A plan looks at one contact of each kind of contacts that are alike, and counts as if at each."""
+"""A forecast decides one contact of each group of alike contacts and counts it for the group."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,7 +12,7 @@ from tests.kit.model_comparison import ADDRESSES, ModelComparison
 from tests.kit.property_examples import check_property
 
 SHAPES = ["x", "xx", "xy", "xxx", "xxy", "xyx", "yxx", "xyz"]
-"""Which fields of a contact have one address."""
+"""For each contact, the letter of the address in each field; equal letters are one address."""
 
 shapes = st.lists(st.sampled_from(SHAPES), min_size=2, max_size=6)
 few_statuses = st.lists(
@@ -27,28 +27,28 @@ jobs = st.tuples(
 
 
 def contacts_of(shapes: list[str]) -> Iterator[dict[int, str]]:
-    """Contacts of these shapes who share no address, for as long as there are addresses."""
+    """Return contacts of these shapes without shared addresses, until no addresses are left."""
     unused = iter(ADDRESSES)
     for shape in shapes:
         letters = sorted(set(shape))
-        own = dict(zip(letters, islice(unused, len(letters)), strict=False))
-        if len(own) == len(letters):
-            yield {field: own[letter] for field, letter in enumerate(shape, start=1)}
+        addresses = dict(zip(letters, islice(unused, len(letters)), strict=False))
+        if len(addresses) == len(letters):
+            yield {field: addresses[letter] for field, letter in enumerate(shape, start=1)}
 
 
-async def test_contacts_that_only_seem_alike_are_counted_apart(
+async def test_contacts_that_only_seem_alike_are_counted_separately(
     database_url: str, settings: Settings
 ):
-    """Contacts of one slice whose addresses have the same statuses in the same fields differ where
-    one of them has one address in two fields.
+    """Contacts with the same statuses in the same fields are not alike if one of them has one
+    address in two fields.
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(shapes, present, job) -> None:
+        async def check(shapes, initial_statuses, job) -> None:
             contacts = list(contacts_of(shapes))
-            (action, kind), chosen = job
+            (action, kind), selected_fields = job
             comparison = ModelComparison(pool, AsForecast(pool, settings, 10))
-            await comparison.begin(contacts, present)
-            await comparison.apply(action, list(range(len(contacts))), chosen, kind)
+            await comparison.begin(contacts, initial_statuses)
+            await comparison.apply(action, list(range(len(contacts))), selected_fields, kind)
 
         await check_property(check, shapes, few_statuses, jobs, max_examples=80)

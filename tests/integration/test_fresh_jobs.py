@@ -1,10 +1,10 @@
-"""A hot statement touches few rows more than it needs, also for a job that no statistics know.
+"""A hot statement touches few more rows than it needs, even for a job without statistics.
 
-Keys begin with the account, so the planner multiplies the share of the account by that of the job.
-For a job that came after the last ANALYZE it expects one row, and a plan that is good for one row
-may compare every row of the job with every other. A sweep took seconds that way. These tests run
-each hot statement on such a job and count the rows and pages that its plan touched; time depends on
-the machine.
+Keys start with the account, so the planner multiplies the selectivities of account and job. For a
+job created after the last ANALYZE it expects one row. A plan that is good for one row may compare
+every row of the job with every other one, which made sweeps take seconds. These tests run each hot
+statement on such a job and count the rows and pages that its plan touched. Time would depend on the
+machine.
 """
 
 import json
@@ -24,28 +24,30 @@ from tests.kit.query_arguments import SPECIAL, arguments
 
 CHUNKS = 4_000
 CONTACTS = 4_000
-HOLDERS = 400
+ROLE_CONTACTS = 400
 SIZE = 500
-"""How many items a statement is given: few enough for an index, too many for comparing pairs."""
+"""The number of items given to a statement: few enough for an index, too many to compare pairs."""
 
 MAX_ROWS_OF_ONE = 1_000
-"""How many rows, and pages, a statement may touch that is not about many items."""
+"""The limit of rows and of pages for a statement that is not about many items."""
 
 MAX_ROWS = 80 * SIZE
-"""The same for one about `SIZE` items with 1,000 addresses; pairs would be 250,000 or more."""
+"""The limit for a statement about `SIZE` items with 1,000 addresses; pairs would be 250,000 or
+more.
+"""
 
 MAX_ROWS_OF_JOB = 30 * CONTACTS
-"""The same for one that may read a whole job, selection or page; pairs would be millions."""
+"""The limit for a statement that may read a whole job or page; pairs would be millions."""
 
 MAX_ROWS_OF = {"lock_repeated_role_addresses": 6_000, "find_missed_propagation": 6_000}
-"""The same for statements that look up the 1,001 addresses of an import, not all of the account."""
+"""The limits for statements that look up the 1,001 addresses of an import."""
 
 NEEDS_STATISTICS = {
-    "count_propagated": "without any, it reads the links of the account for each shared address",
-    "insert_links": "without any, it compares known addresses with those of the chunk",
-    "update_contacts": "without any, it compares contacts with those of the chunk",
+    "count_propagated": "without statistics, it reads the account's links for each shared address",
+    "insert_links": "without statistics, it compares known addresses with those of the chunk",
+    "update_contacts": "without statistics, it compares contacts with those of the chunk",
 }
-"""Statements that are not held to this in a database without any statistics, with the reason."""
+"""Statements that are not tested in a database without statistics, each with the reason."""
 
 WHOLE_JOB = {
     "refresh_counts",
@@ -63,12 +65,12 @@ WHOLE_JOB = {
     "list_contacts",
     "insert_completed_job",
 }
-"""Statements that read all chunks of a job, or a page of more rows than the others."""
+"""Statements that read all chunks of a job, or larger pages than the others."""
 
 EACH_CODE = {
     name: [1] * 34 for name in ("sources", "role_sources", "beyond_sources", "reach", "spreading")
 } | {"sibling_sensitive": [1] * 34, "large": False}
-"""Every address propagates its opt-out to every sibling, as far as a forecast can tell."""
+"""The codes with which every address propagates its opt-out to every sibling in a forecast."""
 
 VALUES: dict[str, dict[str, Any]] = {
     "record": {"key_id": None, "hook_id": None},
@@ -106,14 +108,14 @@ VALUES: dict[str, dict[str, Any]] = {
     "count_propagated_by_list": EACH_CODE,
     "find_earlier_decisions": {"address_ids": list(range(1, 40, 2))},
 }
-"""Arguments for which a statement finds much to do."""
+"""Arguments for which a statement has much to do."""
 
 _ALL_DONE = f"""
 update job_chunks set state = 'done', empty = pairs where job_id = {OPT_OUT};
 update jobs set selected = (select sum(pairs) from job_chunks where job_id = {OPT_OUT})
 where id = {OPT_OUT}"""
 
-BEFORE = {
+PREPARATIONS = {
     "freeze_list": f"delete from job_chunks where job_id = {OPT_OUT}",
     "freeze_import": f"delete from job_chunks where job_id = {IMPORT}",
     "insert_repeats": f"delete from import_repeats where job_id = {IMPORT}",
@@ -135,7 +137,7 @@ BEFORE = {
     "list_due": f"update webhook_deliveries set due_at = now() where job_id = {OPT_OUT}",
     "close_plan": f"update jobs set state = 'planning' where id = {OPT_OUT}",
 }
-"""What is done first, so that a statement finds what it is for."""
+"""Statements that prepare the data, so that a statement finds rows to work on."""
 
 SMALL_JOBS = """
 insert into jobs (account_id, action, state, fields, selection, requested_by, request_hash,
@@ -196,7 +198,7 @@ select {ACCOUNT}, n, key, key, 'confirmed'::email_status, 1
 from generate_series(1, {2 * CONTACTS}) n, lateral (select n || '@host.example' as key) k
 union all
 select {ACCOUNT}, {ROLE_ADDRESS} + n, key, key, 'confirmed'::email_status,
-       case when n = 0 then {HOLDERS} else 2 end
+       case when n = 0 then {ROLE_CONTACTS} else 2 end
 from generate_series(0, 1000) n, lateral (select 'shared' || n || '@host.example' as key) k;
 alter table email_addresses alter id restart with {2 * ROLE_ADDRESS};
 insert into contact_emails (account_id, contact_id, field, address_id)
@@ -245,7 +247,7 @@ insert into webhook_deliveries (account_id, job_id, url) values ({ACCOUNT}, {OPT
 async def connection(
     request: pytest.FixtureRequest, new_database: NewDatabase
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to a database whose large jobs came after its statistics, if it has any."""
+    """Open a connection to a database whose large jobs are newer than its statistics, if any."""
     async with (
         new_database() as url,
         await open_pool(url, size=1) as pool,
@@ -261,14 +263,14 @@ async def connection(
             await connection.execute(SMALL_JOBS)
         await connection.execute("analyze")
         await connection.execute(FRESH_JOBS)
-        # As in test_query_plans.py. A statement that compares all pairs ends early.
+        # As in test_query_plans.py. The timeout ends a statement that compares all pairs.
         await connection.execute("set random_page_cost = 1.1; set statement_timeout = '20s'")
         yield connection
 
 
 @asynccontextmanager
 async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction of which nothing stays."""
+    """Run the block in a transaction that is rolled back."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -280,7 +282,7 @@ async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
 async def explain(
     connection: asyncpg.Connection, statement: query_plans.Statement, values: list[Any]
 ) -> query_plans.Plan:
-    """Run the statement, planned for the values, and return its plan with what it did."""
+    """Run the statement with a plan for these values, and return the plan with its measurements."""
     options = "analyze, buffers, timing off, format json"
     explained = await connection.fetchval(f"explain ({options}) {statement.sql}", *values)
     plan: query_plans.Plan = json.loads(explained)[0]["Plan"]
@@ -290,9 +292,9 @@ async def explain(
 async def explain_generic(
     connection: asyncpg.Connection, statement: query_plans.Statement, values: list[Any]
 ) -> query_plans.Plan:
-    """The same with the plan that a session may keep for whatever values."""
+    """Do the same with a generic plan, as a session may keep it for any values."""
     prepared = await connection.prepare(statement.sql)
-    types = [f"{of.schema}.{of.name}" for of in prepared.get_parameters()]
+    types = [f"{parameter.schema}.{parameter.name}" for parameter in prepared.get_parameters()]
     quoted = [f"quote_nullable(${n}::{name}::text)" for n, name in enumerate(types, 1)]
     literals = await connection.fetchrow(f"select {', '.join(quoted)}", *values) if types else ()
     listed = f"({', '.join(literals)})" if types else ""
@@ -307,11 +309,11 @@ async def explain_generic(
 
 
 def touched_rows(plan: query_plans.Plan) -> int:
-    """How many rows the nodes of the plan gave or looked at in vain, in all their loops."""
-    in_vain = [f"Rows Removed by {what}" for what in ("Filter", "Index Recheck", "Join Filter")]
+    """Return how many rows the plan's nodes returned or discarded, in all their loops."""
+    discarded = [f"Rows Removed by {what}" for what in ("Filter", "Index Recheck", "Join Filter")]
     return int(
         sum(
-            node["Actual Loops"] * sum(node.get(key, 0) for key in ("Actual Rows", *in_vain))
+            node["Actual Loops"] * sum(node.get(key, 0) for key in ("Actual Rows", *discarded))
             for node in query_plans.nodes(plan)
         )
     )
@@ -324,20 +326,20 @@ for exempt in EXEMPT:
 
 
 def allowed_rows(name: str, values: list[Any], *, has_statistics: bool) -> int:
-    """How many rows a statement may touch, and how many pages."""
+    """Return how many rows, and how many pages, a statement may touch."""
     if name in MAX_ROWS_OF:
         return MAX_ROWS_OF[name]
     if name in WHOLE_JOB or name in WHOLE_IMPORT or name.startswith("count_"):
         return MAX_ROWS_OF_JOB
     if not any(isinstance(value, list) and len(value) >= SIZE for value in values):
         return MAX_ROWS_OF_ONE
-    # A new database has no statistics for a minute. Until then it may read the account instead.
+    # A new database has no statistics for a minute. Until then a statement may read the account.
     return MAX_ROWS if has_statistics else MAX_ROWS + 10 * CONTACTS
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 async def test_statements_touch_what_they_need(connection, subject):
-    """Neither the plan for the values nor the one for any values compares all pairs of rows."""
+    """Neither the custom plan nor the generic plan compares all pairs of rows."""
     has_statistics = await connection.fetchval(
         "select reltuples > 0 from pg_class where relname = 'job_chunks'"
     )
@@ -350,14 +352,14 @@ async def test_statements_touch_what_they_need(connection, subject):
         arguments_ = arguments(subject, SIZE) | special | VALUES.get(name, {})
         for run in (explain, explain_generic):
             async with rolled_back(connection):
-                await connection.execute(BEFORE.get(name, "select"))
+                await connection.execute(PREPARATIONS.get(name, "select"))
                 arguments_["versions"] = await versions(connection, arguments_)
                 values = [arguments_[key] for key in statement.parameters]
                 plan = await run(connection, statement, values)
             pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-            most = max(touched_rows(plan), pages)
+            touched = max(touched_rows(plan), pages)
             allowed = allowed_rows(name, values, has_statistics=has_statistics)
-            if most > allowed:
+            if touched > allowed:
                 excessive.append(
                     f"{name} by {run.__name__}: {touched_rows(plan)} rows, {pages} pages"
                 )
@@ -365,7 +367,7 @@ async def test_statements_touch_what_they_need(connection, subject):
 
 
 async def test_a_plan_that_compares_all_pairs_is_found(connection):
-    """The count rises above every limit for a statement whose plan compares chunks with chunks."""
+    """A statement whose plan compares chunks with chunks exceeds every limit."""
     compared = query_plans.Statement(
         "select from job_chunks a join job_chunks b"
         " on b.account_id = a.account_id and b.job_id = a.job_id and b.pairs < a.pairs"

@@ -1,4 +1,4 @@
-"""`sluice grants ROLE`: a role may do what processes and commands do, and nothing more."""
+"""`sluice grants ROLE` grants what processes and commands need, and nothing more."""
 
 import asyncio
 import re
@@ -25,14 +25,14 @@ from tests.kit.servers import PROCESS_ROLE, process_role_url
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
-OF_THE_OWNER = {"grants", "deployment.set_min_code_revision", "deployment.set_shared_address_limit"}
+OWNER_ONLY = {"grants", "deployment.set_min_code_revision", "deployment.set_shared_address_limit"}
 """Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
-COPIED_INTO = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
-"""Tables into which rows also come by COPY, which is no named statement."""
+FILLED_BY_COPY = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}
+"""Tables that are also filled by COPY, which is not a named statement."""
 
 READ_ELSEWHERE = {"alembic_version", "rejections"}
-"""What is read by each start (`db.migrate`), and by people who ask in SQL."""
+"""Tables that every start (`db.migrate`) or users with their own SQL read."""
 
 ATTEMPTS = (
     "update results set reason = 'other'",
@@ -74,14 +74,14 @@ ATTEMPTS = (
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text(encoding="utf-8")
 
-ODD_NAME = 'Jo "x"; drop table results --'
+UNUSUAL_NAME = 'Jo "x"; drop table results --'
 
 MakeRole = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the tables' owner."""
+    """Open a connection as the owner of the tables."""
     connection = await asyncpg.connect(**connect_options(database_url, pgbouncer=False))
     yield connection
     await connection.close()
@@ -89,7 +89,7 @@ async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of a role that has been granted what processes need, and no more."""
+    """Open a connection as a role with exactly the grants that processes need."""
     url = process_role_url(database_url)
     connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
     yield connection
@@ -98,17 +98,17 @@ async def process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def make_role(owner: asyncpg.Connection) -> AsyncIterator[MakeRole]:
-    """Makes roles that are gone afterwards, with all that was granted to them."""
-    made = []
+    """Return a function that creates roles; drop them afterwards with their grants."""
+    names = []
 
     async def make(options: str = "", prefix: str = "role") -> str:
         name = f"{prefix}_{uuid4().hex[:8]}"
         await owner.execute(f"create role {_quoted(name)} {options}")
-        made.append(name)
+        names.append(name)
         return name
 
     yield make
-    for name in reversed(made):
+    for name in reversed(names):
         await owner.execute(f"drop owned by {_quoted(name)}")
         await owner.execute(f"drop role {_quoted(name)}")
 
@@ -118,36 +118,36 @@ def _quoted(name: str) -> str:
 
 
 async def _prepared(connection: asyncpg.Connection) -> dict[str, str]:
-    """Every statement, prepared; gives the SQL by the words that ask for its plan."""
+    """Prepare every statement; return its SQL by the EXPLAIN that executes it."""
     await connection.execute("set plan_cache_mode = force_generic_plan")
-    asked = {}
+    explains = {}
     for subject in SUBJECTS:
         text = (SQL / f"{subject}.sql").read_text(encoding="utf-8")
-        # In the order of the file, since tables that a transaction stages come before their use.
+        # Keep the file's order, since a transaction creates temporary tables before it uses them.
         for name in re.findall(r"-- name: (\w+)", text):
-            if OF_THE_OWNER & {subject, f"{subject}.{name}"}:
+            if OWNER_ONLY & {subject, f"{subject}.{name}"}:
                 continue
-            told = statement(subject, name)
-            if "create temporary table" in told.sql:
-                await connection.execute(told.sql.replace("on commit drop", ""))
+            query = statement(subject, name)
+            if "create temporary table" in query.sql:
+                await connection.execute(query.sql.replace("on commit drop", ""))
                 continue
-            await connection.execute(f"prepare {subject}__{name} as {told.sql}")
-            nulls = f"({', '.join(['null'] * len(told.parameters))})" if told.parameters else ""
-            asked[f"explain execute {subject}__{name}{nulls}"] = told.sql
-    return asked
+            await connection.execute(f"prepare {subject}__{name} as {query.sql}")
+            nulls = f"({', '.join(['null'] * len(query.parameters))})" if query.parameters else ""
+            explains[f"explain execute {subject}__{name}{nulls}"] = query.sql
+    return explains
 
 
-async def _is_denied(connection: asyncpg.Connection, asked: str) -> bool:
+async def _is_denied(connection: asyncpg.Connection, sql: str) -> bool:
     try:
         async with connection.transaction():
-            await connection.execute(asked)
+            await connection.execute(sql)
     except asyncpg.InsufficientPrivilegeError:
         return True
     return False
 
 
-async def test_every_table_has_an_entry(owner: asyncpg.Connection) -> None:
-    """A table or view that a migration makes has to be among those of `db/sql/grants.sql`."""
+async def test_every_table_is_listed_in_the_grants(owner: asyncpg.Connection) -> None:
+    """Each table or view that a migration creates is listed in `db/sql/grants.sql`."""
     rows = [row async for row in load("grants").grants(owner, role=PROCESS_ROLE)]
     tables = await owner.fetch(
         "select relname::text as name from pg_class where relkind in ('r', 'p', 'v')"
@@ -156,18 +156,16 @@ async def test_every_table_has_an_entry(owner: asyncpg.Connection) -> None:
     assert {row["name"] for row in rows if row["name"]} == {row["name"] for row in tables}
 
 
-async def test_no_statement_needs_more(process: asyncpg.Connection) -> None:
-    """Postgres lets the role run every named statement: what it checks when it begins one."""
-    denied = [asked for asked in await _prepared(process) if await _is_denied(process, asked)]
+async def test_the_grants_suffice_for_every_statement(process: asyncpg.Connection) -> None:
+    """The role passes the privilege checks with which Postgres starts each named statement."""
+    denied = [sql for sql in await _prepared(process) if await _is_denied(process, sql)]
     assert denied == []
 
 
-async def test_nothing_is_granted_that_no_statement_needs(owner: asyncpg.Connection) -> None:
-    """Without any one verb on a table, or any one column that may be updated, some statement is
-    denied.
-    """
+async def test_every_grant_is_needed(owner: asyncpg.Connection) -> None:
+    """Without any one of the granted verbs and updatable columns, some statement is denied."""
     await owner.execute(f"set role {PROCESS_ROLE}")
-    asked = await _prepared(owner)
+    explains = await _prepared(owner)
     await owner.execute("reset role")
     held = await owner.fetch(
         "select c.relname::text, lower(a.privilege_type), null from pg_class c"
@@ -181,16 +179,18 @@ async def test_nothing_is_granted_that_no_statement_needs(owner: asyncpg.Connect
     assert len(held) > 60
     needless = []
     for table, verb, column in held:
-        if table in READ_ELSEWHERE or (verb == "insert" and table in COPIED_INTO):
+        if table in READ_ELSEWHERE or (verb == "insert" and table in FILLED_BY_COPY):
             continue
         what = f"{verb} ({column})" if column else verb
-        likely = [one for one, sql in asked.items() if table in sql and (column or "") in sql]
+        likely = [
+            explain for explain, sql in explains.items() if table in sql and (column or "") in sql
+        ]
         transaction = owner.transaction()
         await transaction.start()
         await owner.execute(f"revoke {what} on {table} from {PROCESS_ROLE}")
         await owner.execute(f"set local role {PROCESS_ROLE}")
-        for one in likely:
-            if await _is_denied(owner, one):
+        for explain in likely:
+            if await _is_denied(owner, explain):
                 break
         else:
             needless.append(f"{what} on {table}")
@@ -198,19 +198,19 @@ async def test_nothing_is_granted_that_no_statement_needs(owner: asyncpg.Connect
     assert needless == []
 
 
-async def test_the_role_may_not(process: asyncpg.Connection) -> None:
-    """What is written stays as it is, whatever runs as the role: Postgres refuses each attempt, and
-    by the role's privileges alone.
+async def test_the_role_cannot_change_stored_data(process: asyncpg.Connection) -> None:
+    """Stored data is protected from code that runs as the role. Its privileges alone make Postgres
+    deny each attempt.
     """
     allowed = [attempt for attempt in ATTEMPTS if not await _is_denied(process, attempt)]
     assert allowed == []
 
 
-async def test_a_table_of_the_session_does_not_take_the_place_of_history(
+async def test_a_temporary_table_does_not_replace_the_history(
     process: asyncpg.Connection, owner: asyncpg.Connection
 ) -> None:
-    """The states of a job are noted in the table of all, though the role has made a temporary one
-    of the same name.
+    """A job's states are stored in the public table, even if the role has a temporary table of the
+    same name.
     """
     await process.execute("create temporary table job_states (job_id bigint, state job_state)")
     job_id = await process.fetchval(
@@ -222,13 +222,13 @@ async def test_a_table_of_the_session_does_not_take_the_place_of_history(
     assert await owner.fetchval(states, job_id) == "planning"
 
 
-async def test_again_changes_nothing_and_what_was_too_much_is_taken(
+async def test_granting_is_idempotent_and_revokes_excess(
     owner: asyncpg.Connection, make_role: MakeRole
 ) -> None:
-    """Granting is idempotent, for a role of any name; what the role was granted besides is revoked,
-    and no other role is touched.
+    """Granting is idempotent, for a role of any name. Excess privileges of the role are revoked,
+    and other roles are not affected.
     """
-    role, other = await make_role(prefix=ODD_NAME), await make_role()
+    role, other = await make_role(prefix=UNUSUAL_NAME), await make_role()
     await owner.execute(f"grant update on results to {_quoted(other)}")
     access = "select array_agg((relname, relacl::text) order by relname)::text from pg_class"
     await grant(owner, role)
@@ -239,15 +239,15 @@ async def test_again_changes_nothing_and_what_was_too_much_is_taken(
     assert await owner.fetchval("select has_table_privilege($1, 'results', 'update')", other)
 
 
-async def test_roles_that_no_grant_limits_are_refused(
+async def test_roles_that_cannot_be_limited_are_rejected(
     owner: asyncpg.Connection, make_role: MakeRole
 ) -> None:
-    """A superuser, the owner, a member of it, and a role that does not exist are refused, each in
-    three sentences and before anything is granted.
+    """A superuser, the owner, a member of the owner and an unknown role are rejected. The error
+    names the role, and nothing is granted.
     """
-    who = await owner.fetchval("select current_user")
-    superuser, member = await make_role("superuser"), await make_role(f"in role {who}")
-    for role in (who, superuser, member, "nobody_at_all"):
+    owner_name = await owner.fetchval("select current_user")
+    superuser, member = await make_role("superuser"), await make_role(f"in role {owner_name}")
+    for role in (owner_name, superuser, member, "nobody_at_all"):
         with pytest.raises(UnsafeRole, match="Nothing was granted") as refused:
             await grant(owner, role)
         assert role in str(refused.value)
@@ -256,72 +256,76 @@ async def test_roles_that_no_grant_limits_are_refused(
 
 
 async def test_only_the_owner_grants(owner: asyncpg.Connection, make_role: MakeRole) -> None:
-    """Another role is refused, also one with all that is granted: Postgres would only warn."""
+    """A role that is not the owner is rejected, whatever its grants. Postgres itself would only
+    warn.
+    """
     role, other = await make_role(), await make_role()
     await grant(owner, role)
-    for whose in (role, other):
-        await owner.execute(f"set role {_quoted(whose)}")
+    for grantor in (role, other):
+        await owner.execute(f"set role {_quoted(grantor)}")
         try:
             with pytest.raises(UnsafeRole, match="Nothing was granted") as refused:
                 await grant(owner, other)
             assert await grants(owner, other)
         finally:
             await owner.execute("reset role")
-        assert f'"{whose}" cannot grant' in str(refused.value)
+        assert f'"{grantor}" cannot grant' in str(refused.value)
     assert not await owner.fetchval("select has_table_privilege($1, 'results', 'insert')", other)
 
 
-TOO_MUCH = {
+EXCESS_GRANTS = {
     "grant update on results to {}": "update on results",
     "grant delete, truncate on jobs to {}": "delete on jobs",
     "grant create on schema public to {}": "create on schema public",
 }
-"""What a group may have been granted, and how it is named."""
+"""What a group may have been granted, and how the error names it."""
 
 
 async def test_inherited_rights_of_a_role_are_reported(
     owner: asyncpg.Connection, make_role: MakeRole
 ) -> None:
-    """A role that may do more through a group is refused, and the privilege is named."""
-    for too_much, named in TOO_MUCH.items():
+    """A role that inherits more privileges from a group is rejected, and the error names one."""
+    for excess_grant, named in EXCESS_GRANTS.items():
         group = await make_role()
         role = await make_role(f"in role {group}")
-        await owner.execute(too_much.format(group))
+        await owner.execute(excess_grant.format(group))
         with pytest.raises(UnsafeRole, match=named):
             await grant(owner, role)
         assert not await owner.fetchval("select has_table_privilege($1, 'results', 'insert')", role)
 
 
-async def test_an_ordinary_owner_migrates_and_grants_as_the_runbook_says(
+async def test_an_ordinary_owner_migrates_and_grants_by_the_runbook(
     owner: asyncpg.Connection, servers: ServerUrls, monkeypatch
 ) -> None:
-    """The runbook's statements and commands make a database of an ordinary owner, and a role that
-    works in it. With OWNER_DATABASE_URL the first migration grants already.
+    """The runbook's statements and commands create a database with an ordinary owner, and a working
+    role. With `OWNER_DATABASE_URL` the first migration also grants.
     """
-    own = f"r{uuid4().hex[:8]}"
+    database = f"r{uuid4().hex[:8]}"
     section = RUNBOOK.partition("### A role of its own")[2].partition("\n#")[0]
-    making, commands = re.findall(r"```(?:postgresql|sh)\n(.*?)```", section, re.DOTALL)
+    statements, commands = re.findall(r"```(?:postgresql|sh)\n(.*?)```", section, re.DOTALL)
     owners, apps = (
-        urlsplit(process_role_url(servers.database_url, f"{own}_{which}"))._replace(path=f"/{own}")
-        for which in ("owner", "app")
+        urlsplit(process_role_url(servers.database_url, f"{database}_{suffix}"))._replace(
+            path=f"/{database}"
+        )
+        for suffix in ("owner", "app")
     )
     monkeypatch.setenv("OWNER_DATABASE_URL", owners.geturl())
     monkeypatch.setenv("DATABASE_URL", apps.geturl())
     monkeypatch.setenv("REDIS_URL", servers.redis_url)
     password = urlsplit(servers.database_url).password or "of-no-use-elsewhere"
     try:
-        for statement_ in re.sub(r"'\w+ secret'", f"'{password}'", making).split(";\n")[:-1]:
-            await owner.execute(statement_.replace("sluice", own))
+        for statement_ in re.sub(r"'\w+ secret'", f"'{password}'", statements).split(";\n")[:-1]:
+            await owner.execute(statement_.replace("sluice", database))
         migrated, *others = [line.removeprefix("sluice ").split() for line in commands.splitlines()]
-        told = await _run(*migrated)
-        assert f"to {latest_revision()}" in told
+        output = await _run(*migrated)
+        assert f"to {latest_revision()}" in output
         await _run("jobs")
         assert "already" in await _run(*migrated)
         for words in others:
-            await _run(*(word.replace("sluice", own) for word in words))
+            await _run(*(word.replace("sluice", database) for word in words))
     finally:
-        await owner.execute(f"drop database if exists {own} with (force)")
-        await owner.execute(f"drop role if exists {own}_owner, {own}_app")
+        await owner.execute(f"drop database if exists {database} with (force)")
+        await owner.execute(f"drop role if exists {database}_owner, {database}_app")
 
 
 async def _run(*words: str) -> str:
@@ -330,10 +334,10 @@ async def _run(*words: str) -> str:
     return done.output
 
 
-async def test_the_sql_is_shown_for_others_to_run(
+async def test_the_sql_of_the_grants_can_be_printed(
     owner: asyncpg.Connection, make_role: MakeRole, settings, monkeypatch
 ) -> None:
-    """`--print` changes nothing, and what it prints grants the same as the command."""
+    """`--print` changes nothing, and the printed SQL grants the same as the command."""
     role = await make_role()
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
@@ -352,8 +356,8 @@ async def test_the_sql_is_shown_for_others_to_run(
     assert refused.exit_code == 2
 
 
-async def test_the_role_verifies(database_url: str, pool, settings, monkeypatch) -> None:
-    """`sluice verify` needs no more than the role has."""
+async def test_the_role_can_run_verify(database_url: str, pool, settings, monkeypatch) -> None:
+    """`sluice verify` needs no more privileges than the role has."""
     account_id = await make_account(pool, "acme")
     await fill_large_account(pool, account_id, 20)
     monkeypatch.setenv("DATABASE_URL", process_role_url(database_url))
